@@ -1,0 +1,1 @@
+//! Lab images: tags, policies, references, registry client, catalogue, runtimes.
