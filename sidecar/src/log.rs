@@ -1,0 +1,83 @@
+//! Logs: one line per event on stderr (stdout belongs to what a command prints), text for people and JSON for machines.
+
+use std::io::IsTerminal;
+
+use clap::Args;
+use tracing_subscriber::EnvFilter;
+
+use crate::settings::Problems;
+
+/// Flags and variables of the log.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Log")]
+pub struct LogArguments {
+    /// What to log: a level, or a filter such as info,lab_images=debug
+    #[arg(long, env = "LOG", value_name = "FILTER", default_value = "info")]
+    pub log: String,
+    /// text or json; text on a terminal and json elsewhere where unset
+    #[arg(long, env = "LOG_FORMAT", value_name = "FORMAT")]
+    pub log_format: Option<String>,
+}
+
+/// How to log.
+#[derive(Debug)]
+pub struct LogSettings {
+    filter: EnvFilter,
+    format: LogFormat,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum LogFormat {
+    Text,
+    Json,
+}
+
+impl LogArguments {
+    /// The settings, or `None` with the problems noted.
+    pub fn settings(&self, problems: &mut Problems) -> Option<LogSettings> {
+        let filter = problems.parse("LOG", &self.log, "info", |text| {
+            EnvFilter::builder().parse(text).map_err(|error| format!("{text:?} is not a log filter: {error}"))
+        });
+        let format = problems.parse_optional("LOG_FORMAT", self.log_format.as_deref(), "json", |text| match text {
+            "text" => Ok(LogFormat::Text),
+            "json" => Ok(LogFormat::Json),
+            _ => Err(format!("{text:?} is neither text nor json")),
+        });
+        let by_itself = || if std::io::stderr().is_terminal() { LogFormat::Text } else { LogFormat::Json };
+        Some(LogSettings { filter: filter?, format: format?.unwrap_or_else(by_itself) })
+    }
+}
+
+/// Starts logging for the whole process; a second call changes nothing.
+pub fn init(settings: LogSettings) {
+    let builder = tracing_subscriber::fmt().with_env_filter(settings.filter).with_writer(std::io::stderr);
+    let started = match settings.format {
+        LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).try_init(),
+        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+    };
+    drop(started);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(log: &str, format: Option<&str>) -> Result<LogSettings, Problems> {
+        let mut problems = Problems::default();
+        let arguments = LogArguments { log: log.to_owned(), log_format: format.map(str::to_owned) };
+        let settings = arguments.settings(&mut problems);
+        problems.finish(settings)
+    }
+
+    #[test]
+    fn filters_and_formats() {
+        assert_eq!(settings("info,kube=warn", Some("text")).unwrap().format, LogFormat::Text);
+        assert_eq!(settings("debug", Some("json")).unwrap().format, LogFormat::Json);
+    }
+
+    #[test]
+    fn both_problems_are_named() {
+        let said = settings("info=x=y", Some("xml")).unwrap_err().to_string();
+        assert!(said.contains("LOG: ") && said.contains("LOG_FORMAT: \"xml\""), "{said}");
+    }
+}

@@ -1,0 +1,33 @@
+//! The backoff of every daemon: exponential with jitter, so that many nodes do not come back at once.
+
+use std::time::Duration;
+
+pub use backon::{BackoffBuilder, ExponentialBuilder, Retryable};
+
+/// 1 s, 2 s, 4 s … up to 60 s, each with jitter, without end.
+pub fn forever() -> ExponentialBuilder {
+    few().without_max_times().with_max_delay(Duration::from_secs(60))
+}
+
+/// Three more tries after 1 s, 2 s and 4 s, each with jitter.
+pub fn few() -> ExponentialBuilder {
+    ExponentialBuilder::new().with_jitter().with_min_delay(Duration::from_secs(1)).with_max_times(3)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn delays_grow_to_a_limit_and_never_end() {
+        let delays: Vec<_> = forever().build().take(40).collect();
+        assert_eq!(delays.len(), 40);
+        assert!(delays.iter().all(|delay| *delay <= Duration::from_secs(120)));
+        assert!(delays[6] > delays[0]);
+    }
+
+    #[test]
+    fn a_few_tries_are_three() {
+        assert_eq!(few().build().count(), 3);
+    }
+}

@@ -1,0 +1,173 @@
+//! Values that settings of several daemons have: durations, percentages, sizes, lists, switches.
+
+use std::time::Duration;
+
+use thiserror::Error;
+
+/// Why a value could not be read.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum ValueError {
+    /// Not a duration.
+    #[error("{0:?} is not a duration; write a number and a unit (ms, s, m, h, d)")]
+    Duration(String),
+    /// A duration of zero where time must pass.
+    #[error("{0:?} must be longer than zero")]
+    Zero(String),
+    /// Not a percentage.
+    #[error("{0:?} is not a percentage above 0 and below 100")]
+    Percent(String),
+    /// Not a size.
+    #[error("{0:?} is not a size; write a number and a unit (B, KiB, MiB, GiB, kB, MB, GB)")]
+    Bytes(String),
+    /// Not a whole number within its limits.
+    #[error("{value:?} is not a whole number from {least} to {most}")]
+    Count {
+        /// What was given.
+        value: String,
+        /// The least allowed.
+        least: u32,
+        /// The most allowed.
+        most: u32,
+    },
+    /// Neither true nor false.
+    #[error("{0:?} is neither true nor false")]
+    Switch(String),
+}
+
+/// A duration longer than zero: `90s`, `5m`, `1h 30m`; a bare number counts seconds.
+///
+/// # Errors
+///
+/// [`ValueError::Duration`] or [`ValueError::Zero`].
+pub fn duration(text: &str) -> Result<Duration, ValueError> {
+    let duration = match text.parse::<u32>() {
+        Ok(seconds) => Duration::from_secs(seconds.into()),
+        Err(_) => humantime::parse_duration(text).map_err(|_| ValueError::Duration(text.to_owned()))?,
+    };
+    if duration.is_zero() { Err(ValueError::Zero(text.to_owned())) } else { Ok(duration) }
+}
+
+/// A percentage above 0 and below 100, with or without its sign: `75`, `75%`, `72.5 %`.
+///
+/// # Errors
+///
+/// [`ValueError::Percent`].
+pub fn percent(text: &str) -> Result<f64, ValueError> {
+    let number = text.strip_suffix('%').unwrap_or(text).trim_end();
+    match number.parse::<f64>() {
+        Ok(percent) if percent > 0.0 && percent < 100.0 => Ok(percent),
+        _ => Err(ValueError::Percent(text.to_owned())),
+    }
+}
+
+/// A number of bytes: `1048576`, `8MiB`, `1.5 GB`.
+///
+/// # Errors
+///
+/// [`ValueError::Bytes`].
+pub fn bytes(text: &str) -> Result<u64, ValueError> {
+    let wrong = || ValueError::Bytes(text.to_owned());
+    let unit_at = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(unit_at);
+    let factor: u64 = match unit.trim() {
+        "" | "B" => 1,
+        "kB" => 1000,
+        "MB" => 1000_u64.pow(2),
+        "GB" => 1000_u64.pow(3),
+        "KiB" | "Ki" => 1024,
+        "MiB" | "Mi" => 1024_u64.pow(2),
+        "GiB" | "Gi" => 1024_u64.pow(3),
+        _ => return Err(wrong()),
+    };
+    if let Ok(whole) = number.parse::<u64>() {
+        return whole.checked_mul(factor).ok_or_else(wrong);
+    }
+    let bytes = number.parse::<f64>().map_err(|_| wrong())? * factor as f64;
+    // Beyond 2^53 a fraction says nothing that the number can hold.
+    if bytes < 9e15 { Ok(bytes as u64) } else { Err(wrong()) }
+}
+
+/// A whole number from `least` to `most`.
+///
+/// # Errors
+///
+/// [`ValueError::Count`].
+pub fn count(text: &str, least: u32, most: u32) -> Result<u32, ValueError> {
+    match text.parse() {
+        Ok(count) if (least..=most).contains(&count) => Ok(count),
+        _ => Err(ValueError::Count { value: text.to_owned(), least, most }),
+    }
+}
+
+/// A switch: `true`, `yes`, `on`, `1`, or their opposites, in any case.
+///
+/// # Errors
+///
+/// [`ValueError::Switch`].
+pub fn switch(text: &str) -> Result<bool, ValueError> {
+    match text.to_ascii_lowercase().as_str() {
+        "true" | "yes" | "on" | "1" => Ok(true),
+        "false" | "no" | "off" | "0" => Ok(false),
+        _ => Err(ValueError::Switch(text.to_owned())),
+    }
+}
+
+/// The items of a comma-separated list, trimmed, empty ones left out.
+pub fn list(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',').map(str::trim).filter(|item| !item.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn durations() {
+        assert_eq!(duration("60"), Ok(Duration::from_secs(60)));
+        assert_eq!(duration("5m"), Ok(Duration::from_secs(300)));
+        assert_eq!(duration("1h 30m"), Ok(Duration::from_secs(5400)));
+        assert_eq!(duration("0s"), Err(ValueError::Zero("0s".into())));
+        assert_eq!(duration("-1"), Err(ValueError::Duration("-1".into())));
+    }
+
+    #[test]
+    fn percentages() {
+        for (text, percent_of_it) in [("75", 75.0), ("75%", 75.0), ("72.5 %", 72.5)] {
+            assert_eq!(percent(text), Ok(percent_of_it));
+        }
+        for text in ["0", "100", "NaN", "inf", "", "%", "7 5"] {
+            assert_eq!(percent(text), Err(ValueError::Percent(text.into())));
+        }
+    }
+
+    #[test]
+    fn sizes() {
+        for (text, size) in
+            [("0", 0), ("17", 17), ("1KiB", 1024), ("8 MiB", 8 << 20), ("1.5kB", 1500), ("2Gi", 2 << 30)]
+        {
+            assert_eq!(bytes(text), Ok(size), "{text}");
+        }
+        for text in ["", "MiB", "1 furlong", "-1", "99999999999GiB", "1.2.3MB"] {
+            assert_eq!(bytes(text), Err(ValueError::Bytes(text.into())), "{text}");
+        }
+    }
+
+    #[test]
+    fn counts_keep_their_limits() {
+        assert_eq!(count("2", 1, 10), Ok(2));
+        assert!(count("0", 1, 10).is_err() && count("11", 1, 10).is_err() && count("x", 1, 10).is_err());
+    }
+
+    #[test]
+    fn lists_leave_out_what_is_empty() {
+        assert_eq!(list(" a, b,,c ,").collect::<Vec<_>>(), ["a", "b", "c"]);
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_a_parser_panic(text in ".{0,40}") {
+            let _ = (duration(&text), percent(&text), bytes(&text), count(&text, 0, 9), switch(&text));
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! TLS: one crypto provider for the whole process, and the roots that servers are checked against.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rustls::pki_types::CertificateDer;
+use rustls::{ClientConfig, RootCertStore};
+use thiserror::Error;
+
+use crate::files::Stamp;
+
+/// Makes ring the crypto provider of the process. First call of every `main`; a second one changes nothing.
+pub fn install_crypto_provider() {
+    // An error says that one is installed already, which can only be this one.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
+/// Why no roots could be had.
+#[derive(Debug, Error)]
+pub enum RootsError {
+    /// There is not one usable root certificate.
+    #[error("no root certificates found{}; mount a bundle of certificates and name it in SSL_CERT_FILE", said(.0))]
+    None(Vec<String>),
+}
+
+fn said(errors: &[String]) -> String {
+    errors.iter().map(|error| format!(", {error}")).collect()
+}
+
+/// The root certificates of the system, or of `SSL_CERT_FILE` (and `SSL_CERT_DIR`), as they are now.
+///
+/// # Errors
+///
+/// [`RootsError::None`] when there is not one.
+pub fn roots() -> Result<Vec<CertificateDer<'static>>, RootsError> {
+    let found = rustls_native_certs::load_native_certs();
+    if found.certs.is_empty() {
+        return Err(RootsError::None(found.errors.iter().map(ToString::to_string).collect()));
+    }
+    for error in &found.errors {
+        tracing::warn!(%error, "a root certificate was left out");
+    }
+    Ok(found.certs)
+}
+
+/// A client's TLS without a certificate of its own, over [`roots`]. ALPN is left to the caller.
+///
+/// # Errors
+///
+/// [`RootsError`] when there are no roots.
+pub fn client_config() -> Result<Arc<ClientConfig>, RootsError> {
+    let mut store = RootCertStore::empty();
+    let (_added, ignored) = store.add_parsable_certificates(roots()?);
+    if ignored > 0 {
+        tracing::warn!(ignored, "root certificates that can't be read were left out");
+    }
+    Ok(Arc::new(ClientConfig::builder().with_root_certificates(store).with_no_client_auth()))
+}
+
+/// Notices that certificate files changed on disk.
+#[derive(Debug)]
+pub struct Watched {
+    files: Vec<(PathBuf, Option<Stamp>)>,
+}
+
+impl Watched {
+    /// Watches these files from their state of now.
+    pub fn new(files: impl IntoIterator<Item = PathBuf>) -> Self {
+        Self { files: files.into_iter().map(|file| (file.clone(), Stamp::of(&file))).collect() }
+    }
+
+    /// The bundle that `SSL_CERT_FILE` names, if any.
+    pub fn root_bundle() -> Self {
+        Self::new(std::env::var_os("SSL_CERT_FILE").map(PathBuf::from))
+    }
+
+    /// Whether one of them changed since the last call.
+    pub fn changed(&mut self) -> bool {
+        let mut changed = false;
+        for (file, stamp) in &mut self.files {
+            let now = Stamp::of(file);
+            changed |= now != *stamp;
+            *stamp = now;
+        }
+        changed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_changed_file_is_noticed_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ca.crt");
+        let mut watched = Watched::new([path.clone()]);
+        assert!(!watched.changed());
+        crate::files::replace(&path, b"x").unwrap();
+        assert!(watched.changed());
+        assert!(!watched.changed());
+    }
+}
