@@ -1,0 +1,76 @@
+//! The child's side: one order in, a heartbeat at each phase, one answer out.
+//!
+//! It must not ask for anything that could have been on the hung mount: it starts from `/proc/self/exe`, in `/`, and reads its
+//! order from stdin.
+
+use std::io::{self, Read, Write};
+use std::process::ExitCode;
+use std::time::Instant;
+
+use rustix::process::{Signal, set_parent_process_death_signal};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::Phase;
+
+/// The hidden subcommand with which a daemon starts itself as a child.
+pub const SUBCOMMAND: &str = "touch-mount";
+
+/// No order or line of a child is longer.
+pub(crate) const MOST_BYTES: u64 = 1024 * 1024;
+
+/// One line from the child, as JSON.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Line<A> {
+    /// A phase begins: the heartbeat.
+    Started(Phase),
+    /// The phase ended, after this many nanoseconds.
+    Ended(Phase, u64),
+    /// All is done.
+    Answer(A),
+}
+
+/// Tells the daemon what the child is about to do.
+#[derive(Debug)]
+pub struct Heartbeat {
+    out: io::Stdout,
+}
+
+impl Heartbeat {
+    /// Does `work` as one phase, which must end within the daemon's limit.
+    pub fn phase<T>(&mut self, phase: Phase, work: impl FnOnce() -> T) -> T {
+        self.say(&Line::<()>::Started(phase));
+        let start = Instant::now();
+        let done = work();
+        let nanoseconds = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.say(&Line::<()>::Ended(phase, nanoseconds));
+        done
+    }
+
+    fn say<A: Serialize>(&mut self, line: &Line<A>) {
+        // Without a listener there is nobody to tell; the daemon is gone and this process follows it.
+        if let Ok(mut text) = serde_json::to_vec(line) {
+            text.push(b'\n');
+            let _ = self.out.write_all(&text).and_then(|()| self.out.flush());
+        }
+    }
+}
+
+/// Runs the child: reads the order, does `work`, says its answer. The exit code is 0 whenever an answer was given.
+pub fn run<O: DeserializeOwned, A: Serialize>(work: impl FnOnce(O, &mut Heartbeat) -> A) -> ExitCode {
+    // A child that outlived its daemon would touch the volume beside the next daemon's child.
+    let _ = set_parent_process_death_signal(Some(Signal::KILL));
+    let mut order = Vec::new();
+    if io::stdin().take(MOST_BYTES).read_to_end(&mut order).is_err() {
+        return ExitCode::FAILURE;
+    }
+    let Ok(order) = serde_json::from_slice(&order) else {
+        eprintln!("{SUBCOMMAND} is started by the daemon itself, with an order on stdin; it is no command for people");
+        return ExitCode::from(64);
+    };
+    let mut heartbeat = Heartbeat { out: io::stdout() };
+    let answer = work(order, &mut heartbeat);
+    heartbeat.say(&Line::Answer(answer));
+    ExitCode::SUCCESS
+}

@@ -1,0 +1,104 @@
+//! What a failed file operation on NFS means.
+
+use std::io;
+
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// Why a file operation failed, as far as the error number tells.
+#[derive(Clone, Debug, PartialEq, Eq, Error, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "kind", content = "detail")]
+pub enum Failure {
+    /// ESTALE: the server no longer knows the file handle.
+    #[error("stale file handle: the export was removed or made anew on the server; mount it again")]
+    Stale,
+    /// EROFS.
+    #[error("the file system is read-only")]
+    ReadOnly,
+    /// ENOSPC.
+    #[error("no space left on the file system")]
+    Full,
+    /// EDQUOT.
+    #[error("the quota is used up")]
+    Quota,
+    /// EACCES or EPERM.
+    #[error("permission denied by the server")]
+    Denied,
+    /// ENOENT or ENOTDIR: the path is not there.
+    #[error("no such folder")]
+    NotFound,
+    /// The server, or the connection to it, gave up (a `soft` mount).
+    #[error("the server did not answer in time: {0}")]
+    NoAnswer(String),
+    /// Any other error.
+    #[error("{0}")]
+    Other(String),
+}
+
+impl Failure {
+    /// Tells an error of a system call.
+    pub fn of(error: &io::Error) -> Self {
+        let Some(errno) = Errno::from_io_error(error) else { return Self::Other(error.to_string()) };
+        match errno {
+            Errno::STALE => Self::Stale,
+            Errno::ROFS => Self::ReadOnly,
+            Errno::NOSPC => Self::Full,
+            Errno::DQUOT => Self::Quota,
+            Errno::ACCESS | Errno::PERM => Self::Denied,
+            Errno::NOENT | Errno::NOTDIR => Self::NotFound,
+            Errno::TIMEDOUT | Errno::CONNREFUSED | Errno::HOSTUNREACH | Errno::NETUNREACH | Errno::NOTCONN => {
+                Self::NoAnswer(error.to_string())
+            }
+            _ => Self::Other(error.to_string()),
+        }
+    }
+
+    /// The failure in one word, for metrics.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Stale => "stale",
+            Self::ReadOnly => "readonly",
+            Self::Full => "full",
+            Self::Quota => "quota",
+            Self::Denied => "denied",
+            Self::NotFound => "not_found",
+            Self::NoAnswer(_) => "no_answer",
+            Self::Other(_) => "other",
+        }
+    }
+}
+
+impl From<Errno> for Failure {
+    fn from(errno: Errno) -> Self {
+        Self::of(&errno.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn error_numbers_are_told_apart() {
+        let table = [
+            (Errno::STALE, "stale"),
+            (Errno::ROFS, "readonly"),
+            (Errno::NOSPC, "full"),
+            (Errno::DQUOT, "quota"),
+            (Errno::ACCESS, "denied"),
+            (Errno::PERM, "denied"),
+            (Errno::NOENT, "not_found"),
+            (Errno::TIMEDOUT, "no_answer"),
+            (Errno::IO, "other"),
+        ];
+        for (errno, name) in table {
+            assert_eq!(Failure::from(errno).name(), name, "{errno}");
+        }
+    }
+
+    #[test]
+    fn an_error_without_a_number_keeps_its_words() {
+        assert_eq!(Failure::of(&io::Error::other("odd")), Failure::Other("odd".into()));
+    }
+}

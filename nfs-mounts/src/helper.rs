@@ -1,0 +1,225 @@
+//! The daemon's side: starts the child, judges its heartbeat, kills it, and never waits for it.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::{ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use thiserror::Error;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::process::{Child, ChildStdout, Command};
+
+use crate::Phase;
+use crate::child::{Line, MOST_BYTES, SUBCOMMAND};
+
+/// How long a killed child may take to end before it is called stuck.
+const REAP_LIMIT: Duration = Duration::from_secs(2);
+
+/// The way to touch one volume: at most one child at a time.
+#[derive(Debug)]
+pub struct Helper {
+    program: PathBuf,
+    limit: Duration,
+    stuck: Option<StuckChild>,
+}
+
+#[derive(Debug)]
+struct StuckChild {
+    child: Child,
+    phase: Option<Phase>,
+    since: Instant,
+}
+
+/// What came of an order.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Outcome<A> {
+    /// The child answered.
+    Answered {
+        /// Its answer.
+        answer: A,
+        /// The phases that it went through, with their times.
+        phases: Vec<(Phase, Duration)>,
+    },
+    /// The file system did not answer within the limit; the child was killed and is gone.
+    Hung {
+        /// What hung; `None` when the child did not even begin.
+        phase: Option<Phase>,
+        /// The phases that ended before, with their times.
+        phases: Vec<(Phase, Duration)>,
+        /// For how long it hung until it was killed.
+        after: Duration,
+    },
+    /// As `Hung`, and not even SIGKILL ends the child, or one from before is still there. Nothing new was started.
+    Stuck {
+        /// What hung.
+        phase: Option<Phase>,
+        /// The phases that ended before, with their times.
+        phases: Vec<(Phase, Duration)>,
+        /// Since it began to hang.
+        after: Duration,
+        /// The child.
+        pid: u32,
+        /// The kernel function that it waits in, where the system tells.
+        waits_in: Option<String>,
+    },
+}
+
+/// Why a child gave no answer, although the file system did not hang.
+#[derive(Debug, Error)]
+pub enum HelperError {
+    /// The child could not be started.
+    #[error("cannot start {program} as a child: {source}")]
+    Start {
+        /// The program.
+        program: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The child ended without an answer.
+    #[error("the child that touches the volume ended without an answer ({status})")]
+    NoAnswer {
+        /// How it ended.
+        status: ExitStatus,
+    },
+}
+
+impl Helper {
+    /// A helper that starts this same program again. `limit` is how long one phase may take.
+    pub fn new(limit: Duration) -> Self {
+        // The link leads to this very binary even when the file was replaced.
+        Self { program: PathBuf::from("/proc/self/exe"), limit, stuck: None }
+    }
+
+    /// Whether a child from before is still stuck.
+    pub fn is_stuck(&mut self) -> bool {
+        if let Some(stuck) = &mut self.stuck
+            && matches!(stuck.child.try_wait(), Ok(Some(_)) | Err(_))
+        {
+            tracing::info!(
+                pid = stuck.child.id(),
+                seconds = stuck.since.elapsed().as_secs(),
+                "the stuck child has ended"
+            );
+            self.stuck = None;
+        }
+        self.stuck.is_some()
+    }
+
+    /// Has a child carry out `order`. Comes back within the limit for each phase and 2 s more, whatever the file system does.
+    ///
+    /// # Errors
+    ///
+    /// [`HelperError`] when the child could not be started or ended without an answer.
+    pub async fn run<O: Serialize, A: DeserializeOwned>(&mut self, order: &O) -> Result<Outcome<A>, HelperError> {
+        if self.is_stuck()
+            && let Some(stuck) = &self.stuck
+        {
+            return Ok(stuck.outcome(Vec::new()));
+        }
+        let mut child = self.start().await?;
+        let mut conversation = Conversation::new(&mut child);
+        conversation.give(order).await;
+        let mut phases = Vec::new();
+        let (mut phase, mut beat) = (None, Instant::now());
+        loop {
+            let line = tokio::time::timeout_at((beat + self.limit).into(), conversation.line()).await;
+            match line {
+                Ok(Some(Line::Started(next))) => (phase, beat) = (Some(next), Instant::now()),
+                Ok(Some(Line::Ended(ended, nanoseconds))) => {
+                    phases.push((ended, Duration::from_nanos(nanoseconds)));
+                    beat = Instant::now();
+                }
+                Ok(Some(Line::Answer(answer))) => {
+                    // It has nothing left to do but to end; should it hang even there, the next order finds it stuck.
+                    self.end(child, phase, beat).await;
+                    return Ok(Outcome::Answered { answer, phases });
+                }
+                Ok(None) => {
+                    return match self.end(child, phase, beat).await {
+                        Some(status) => Err(HelperError::NoAnswer { status }),
+                        None => Ok(self.overdue(phase, phases, beat)),
+                    };
+                }
+                Err(_) => {
+                    let _ = child.start_kill();
+                    self.end(child, phase, beat).await;
+                    return Ok(self.overdue(phase, phases, beat));
+                }
+            }
+        }
+    }
+
+    /// Waits a little for the end of a child that should end; keeps it as stuck otherwise.
+    async fn end(&mut self, mut child: Child, phase: Option<Phase>, since: Instant) -> Option<ExitStatus> {
+        match tokio::time::timeout(REAP_LIMIT, child.wait()).await {
+            Ok(status) => status.ok(),
+            Err(_) => {
+                let _ = child.start_kill();
+                self.stuck = Some(StuckChild { child, phase, since });
+                None
+            }
+        }
+    }
+
+    fn overdue<A>(&self, phase: Option<Phase>, phases: Vec<(Phase, Duration)>, since: Instant) -> Outcome<A> {
+        match &self.stuck {
+            Some(stuck) => stuck.outcome(phases),
+            None => Outcome::Hung { phase, phases, after: since.elapsed() },
+        }
+    }
+
+    async fn start(&self) -> Result<Child, HelperError> {
+        Command::new(&self.program)
+            .arg(OsString::from(SUBCOMMAND))
+            .env_clear()
+            .current_dir("/")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            // A stuck child must not hold the daemon's own streams open.
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(|source| HelperError::Start { program: self.program.clone(), source })
+    }
+}
+
+impl StuckChild {
+    fn outcome<A>(&self, phases: Vec<(Phase, Duration)>) -> Outcome<A> {
+        let pid = self.child.id().unwrap_or(0);
+        // Safe to read for a process in any state; `cmdline` and others are not.
+        let waits_in = std::fs::read_to_string(format!("/proc/{pid}/wchan")).ok().filter(|name| name.len() > 1);
+        Outcome::Stuck { phase: self.phase, phases, after: self.since.elapsed(), pid, waits_in }
+    }
+}
+
+/// The two pipes to a child.
+struct Conversation {
+    stdin: Option<tokio::process::ChildStdin>,
+    lines: Option<BufReader<tokio::io::Take<ChildStdout>>>,
+}
+
+impl Conversation {
+    fn new(child: &mut Child) -> Self {
+        let lines = child.stdout.take().map(|stdout| BufReader::with_capacity(1024, stdout.take(MOST_BYTES)));
+        Self { stdin: child.stdin.take(), lines }
+    }
+
+    async fn give<O: Serialize>(&mut self, order: &O) {
+        // A child that died already shows at the other pipe.
+        if let (Some(mut stdin), Ok(order)) = (self.stdin.take(), serde_json::to_vec(order)) {
+            let _ = stdin.write_all(&order).await;
+        }
+    }
+
+    /// The next line; `None` when the child has closed its end or says what no child says.
+    async fn line<A: DeserializeOwned>(&mut self) -> Option<Line<A>> {
+        let mut text = Vec::new();
+        let read = self.lines.as_mut()?.read_until(b'\n', &mut text).await;
+        match read {
+            Ok(length) if length > 0 => serde_json::from_slice(&text).ok(),
+            _ => None,
+        }
+    }
+}
