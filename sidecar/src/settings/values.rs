@@ -14,7 +14,7 @@ pub enum ValueError {
     #[error("{0:?} must be longer than zero")]
     Zero(String),
     /// Not a percentage.
-    #[error("{0:?} is not a percentage above 0 and below 100")]
+    #[error("{0:?} is not a whole percentage from 1 to 99")]
     Percent(String),
     /// Not a size.
     #[error("{0:?} is not a size; write a number and a unit (B, KiB, MiB, GiB, kB, MB, GB)")]
@@ -47,15 +47,15 @@ pub fn duration(text: &str) -> Result<Duration, ValueError> {
     if duration.is_zero() { Err(ValueError::Zero(text.to_owned())) } else { Ok(duration) }
 }
 
-/// A percentage above 0 and below 100, with or without its sign: `75`, `75%`, `72.5 %`.
+/// A whole percentage from 1 to 99, with or without its sign: `75`, `75%`, `75 %`.
 ///
 /// # Errors
 ///
 /// [`ValueError::Percent`].
-pub fn percent(text: &str) -> Result<f64, ValueError> {
+pub fn percent(text: &str) -> Result<u8, ValueError> {
     let number = text.strip_suffix('%').unwrap_or(text).trim_end();
-    match number.parse::<f64>() {
-        Ok(percent) if percent > 0.0 && percent < 100.0 => Ok(percent),
+    match number.parse() {
+        Ok(percent @ 1..=99) => Ok(percent),
         _ => Err(ValueError::Percent(text.to_owned())),
     }
 }
@@ -133,10 +133,10 @@ mod tests {
 
     #[test]
     fn percentages() {
-        for (text, percent_of_it) in [("75", 75.0), ("75%", 75.0), ("72.5 %", 72.5)] {
-            assert_eq!(percent(text), Ok(percent_of_it));
+        for text in ["75", "75%", "75 %"] {
+            assert_eq!(percent(text), Ok(75));
         }
-        for text in ["0", "100", "NaN", "inf", "", "%", "7 5"] {
+        for text in ["0", "100", "72.5", "-5", "NaN", "", "%", "7 5"] {
             assert_eq!(percent(text), Err(ValueError::Percent(text.into())));
         }
     }
