@@ -1,0 +1,79 @@
+//! The `ecs` schema: fields of the Elastic Common Schema 8 and of Filebeat's container input, nested.
+
+use super::{Event, Frame, Shipper, json, marks, text};
+use crate::container::Container;
+
+/// The version of the Elastic Common Schema whose field names are used.
+const ECS_VERSION: &str = "8.11.0";
+
+pub(super) fn encode(frame: &Frame, event: &Event<'_>, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"{\"@timestamp\":\"");
+    out.extend_from_slice(if event.time.is_empty() { event.read } else { event.time }.as_bytes());
+    out.extend_from_slice(b"\",\"message\":\"");
+    text(event.text, out);
+    if let Some(stream) = event.stream {
+        out.extend_from_slice(b"\",\"stream\":\"");
+        out.extend_from_slice(stream.name().as_bytes());
+    }
+    out.extend_from_slice(b"\",\"log\":{\"offset\":");
+    json::number(event.start, out);
+    out.extend_from_slice(b",\"file\":{\"path\":");
+    out.extend_from_slice(&frame.path);
+    out.push(b'}');
+    let mut separator = ",\"flags\":[\"";
+    for mark in marks(event) {
+        out.extend_from_slice(separator.as_bytes());
+        out.extend_from_slice(mark.as_bytes());
+        out.push(b'"');
+        separator = ",\"";
+    }
+    if separator.len() == 2 {
+        out.push(b']');
+    }
+    out.push(b'}');
+    if let Some(reason) = event.unparsed {
+        out.extend_from_slice(b",\"error\":{\"message\":");
+        json::string(&reason.to_string(), out);
+        out.push(b'}');
+    }
+    out.extend_from_slice(&frame.tail);
+}
+
+pub(super) fn tail(shipper: &Shipper, container: &Container) -> Vec<u8> {
+    let agent = serde_json::json!({
+        "id": shipper.id,
+        "name": shipper.name,
+        "type": env!("CARGO_PKG_NAME"),
+        "version": env!("CARGO_PKG_VERSION"),
+        "ephemeral_id": shipper.ephemeral_id,
+    });
+    let mut members = serde_json::Map::new();
+    members.insert("input".into(), serde_json::json!({"type": "container"}));
+    members.insert("ecs".into(), serde_json::json!({"version": ECS_VERSION}));
+    members.insert("agent".into(), agent);
+    if let Some(docker) = &container.docker {
+        let mut fields = serde_json::json!({"id": docker.id, "runtime": "docker"});
+        if let Some(image) = &docker.image {
+            fields["image"] = serde_json::json!({"name": image});
+        }
+        if let Some(name) = &docker.name {
+            fields["name"] = serde_json::json!(name);
+        }
+        members.insert("container".into(), fields);
+    }
+    if let Some(pod) = &container.pod {
+        let mut fields = serde_json::json!({
+            "namespace": pod.namespace,
+            "pod": {"name": pod.name, "uid": pod.uid},
+            "container": {"name": pod.container},
+        });
+        if let Some(node) = &shipper.node {
+            fields["node"] = serde_json::json!({"name": node});
+        }
+        members.insert("kubernetes".into(), fields);
+    }
+    // The object's opening brace becomes the comma after the line's own members.
+    let mut tail = serde_json::Value::Object(members).to_string().into_bytes();
+    tail[0] = b',';
+    tail
+}

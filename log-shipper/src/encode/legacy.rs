@@ -1,0 +1,56 @@
+//! The `legacy` schema: what Filebeat 5.4 sent to Logstash 5, as Logstash's json codec published it.
+
+use super::{Event, Frame, Shipper, json, marks, text};
+
+/// The Filebeat whose events these are.
+const BEAT_VERSION: &str = "5.4.0";
+
+pub(super) fn encode(frame: &Frame, event: &Event<'_>, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"{\"@timestamp\":\"");
+    out.extend_from_slice(event.read.as_bytes());
+    out.extend_from_slice(b"\",\"json\":{");
+    if let Some(reason) = event.unparsed {
+        out.extend_from_slice(b"\"json_error\":");
+        json::string(&reason.to_string(), out);
+        out.push(b',');
+    }
+    out.extend_from_slice(b"\"log\":\"");
+    text(event.text, out);
+    out.push(b'"');
+    if let Some(stream) = event.stream {
+        out.extend_from_slice(b",\"stream\":\"");
+        out.extend_from_slice(stream.name().as_bytes());
+        out.push(b'"');
+    }
+    if !event.time.is_empty() {
+        out.extend_from_slice(b",\"time\":\"");
+        out.extend_from_slice(event.time.as_bytes());
+        out.push(b'"');
+    }
+    out.extend_from_slice(b"},\"offset\":");
+    json::number(event.end, out);
+    out.extend_from_slice(b",\"source\":");
+    out.extend_from_slice(&frame.path);
+    out.extend_from_slice(b",\"tags\":[\"beats_input_raw_event\"");
+    for mark in marks(event) {
+        out.extend_from_slice(b",\"");
+        out.extend_from_slice(mark.as_bytes());
+        out.push(b'"');
+    }
+    out.push(b']');
+    out.extend_from_slice(&frame.tail);
+}
+
+pub(super) fn tail(shipper: &Shipper) -> Vec<u8> {
+    let members = serde_json::json!({
+        "@version": "1",
+        "beat": {"hostname": shipper.hostname, "name": shipper.name, "version": BEAT_VERSION},
+        "host": shipper.hostname,
+        "input_type": "log",
+        "type": "filebeat-docker-logs",
+    });
+    // The object's opening brace becomes the comma after the line's own members.
+    let mut tail = members.to_string().into_bytes();
+    tail[0] = b',';
+    tail
+}

@@ -1,0 +1,109 @@
+//! Events: the JSON that downstream readers get for each line, in one of two schemas.
+//!
+//! What is the same for all lines of a file is rendered once into a [`Frame`]; a line then costs a few copies.
+
+mod ecs;
+pub mod json;
+mod legacy;
+
+use crate::container::Container;
+use crate::parse::{Stream, Text, Unparsed};
+
+/// Which JSON readers get.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Schema {
+    /// Elastic Common Schema with Kubernetes fields, as a Filebeat of today writes it.
+    Ecs,
+    /// What Filebeat 5 and Logstash 5 wrote.
+    Legacy,
+}
+
+/// Who ships: the same in every event.
+#[derive(Clone, Debug)]
+pub struct Shipper {
+    /// `SHIPPER_NAME`.
+    pub name: String,
+    /// The host or pod that the shipper runs in.
+    pub hostname: String,
+    /// The Kubernetes node, where known.
+    pub node: Option<String>,
+    /// The same for all runs on this host.
+    pub id: String,
+    /// Another one for each run.
+    pub ephemeral_id: String,
+}
+
+/// What all events of one file have in common, rendered.
+#[derive(Clone, Debug)]
+pub struct Frame {
+    schema: Schema,
+    /// The file's path as a JSON string.
+    path: Vec<u8>,
+    /// The members of every event that come after those of the line.
+    tail: Vec<u8>,
+}
+
+/// One event to be.
+#[derive(Clone, Copy, Debug)]
+pub struct Event<'a> {
+    /// When the container wrote it; empty for a line that was not understood.
+    pub time: &'a str,
+    /// When it was read: RFC 3339 in UTC with milliseconds.
+    pub read: &'a str,
+    /// Which stream it came from, where known.
+    pub stream: Option<Stream>,
+    /// The message.
+    pub text: Text<'a>,
+    /// Where the line begins in the uncompressed file, in bytes.
+    pub start: u64,
+    /// Where it ends, its newline included.
+    pub end: u64,
+    /// Whether the message was cut at `MAX_LINE`.
+    pub truncated: bool,
+    /// Whether the container's line never ended: its file was gone first.
+    pub unfinished: bool,
+    /// Why the line was not understood.
+    pub unparsed: Option<Unparsed>,
+}
+
+impl Frame {
+    /// Renders what the events of `container` in the file at `path` share.
+    pub fn new(schema: Schema, shipper: &Shipper, container: &Container, path: &str) -> Self {
+        let mut escaped = Vec::new();
+        json::string(path, &mut escaped);
+        let tail = match schema {
+            Schema::Ecs => ecs::tail(shipper, container),
+            Schema::Legacy => legacy::tail(shipper),
+        };
+        Self { schema, path: escaped, tail }
+    }
+
+    /// Appends the event as one JSON object.
+    pub fn encode(&self, event: &Event<'_>, out: &mut Vec<u8>) {
+        match self.schema {
+            Schema::Ecs => ecs::encode(self, event, out),
+            Schema::Legacy => legacy::encode(self, event, out),
+        }
+    }
+}
+
+fn text(text: Text<'_>, out: &mut Vec<u8>) {
+    match text {
+        Text::Raw(bytes) => json::escape(bytes, out),
+        Text::Json(inside) => out.extend_from_slice(inside.as_bytes()),
+    }
+}
+
+/// The marks of an event, by the names that both schemas use.
+fn marks(event: &Event<'_>) -> impl Iterator<Item = &'static str> {
+    [
+        (event.truncated, "truncated"),
+        (event.unfinished, "unfinished"),
+        (event.unparsed.is_some(), "unparsed"),
+    ]
+    .into_iter()
+    .filter_map(|(holds, name)| holds.then_some(name))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,89 @@
+use serde_json::{Value, json};
+
+use super::*;
+use crate::container::{Docker, Pod};
+
+fn shipper() -> Shipper {
+    Shipper {
+        name: "site-a".into(),
+        hostname: "shipper-x".into(),
+        node: Some("node-1".into()),
+        id: "id-1".into(),
+        ephemeral_id: "run-1".into(),
+    }
+}
+
+fn in_pod() -> Container {
+    let pod = Pod { namespace: "jhub".into(), name: "jupyter-a".into(), uid: "u-1".into(), container: "notebook".into() };
+    Container { pod: Some(pod), docker: None, restart: "0".into() }
+}
+
+fn in_docker() -> Container {
+    let docker = Docker { id: "abc".into(), name: Some("web".into()), image: Some("nginx:1".into()) };
+    Container { pod: None, docker: Some(docker), restart: String::new() }
+}
+
+fn event(text: Text<'_>) -> Event<'_> {
+    Event {
+        time: "2017-06-07T20:15:02.98Z",
+        read: "2017-06-07T20:15:03.123Z",
+        stream: Some(Stream::Stdout),
+        text,
+        start: 12300,
+        end: 12345,
+        truncated: false,
+        unfinished: false,
+        unparsed: None,
+    }
+}
+
+fn unparsed() -> Event<'static> {
+    Event { time: "", stream: None, unparsed: Some(Unparsed::Docker), ..event(Text::Raw(b"{\"log\":\xff")) }
+}
+
+fn encoded(frame: &Frame, event: &Event<'_>) -> String {
+    let mut out = Vec::new();
+    frame.encode(event, &mut out);
+    String::from_utf8(out).unwrap()
+}
+
+/// Compared as JSON: the order of members is nobody's business.
+#[test]
+fn events_are_as_in_the_golden_files() {
+    let pods = "/var/log/pods/jhub_jupyter-a_u-1/notebook/0.log";
+    let docker = "/containerlogs/abc/abc-json.log";
+    let ecs = Frame::new(Schema::Ecs, &shipper(), &in_pod(), pods);
+    let ecs_docker = Frame::new(Schema::Ecs, &shipper(), &in_docker(), docker);
+    let legacy = Frame::new(Schema::Legacy, &shipper(), &in_docker(), docker);
+    let cut = Event { truncated: true, unfinished: true, ..event(Text::Raw(b"cut")) };
+    let lines = [
+        encoded(&ecs, &event(Text::Raw(b"say \"hi\"\t\\ \x1b"))),
+        encoded(&ecs, &cut),
+        encoded(&ecs, &unparsed()),
+        encoded(&ecs_docker, &event(Text::Json("line\\u0041"))),
+        encoded(&legacy, &event(Text::Json("line"))),
+        encoded(&legacy, &cut),
+        encoded(&legacy, &unparsed()),
+    ];
+    let golden = include_str!("golden.jsonl").replace("$VERSION", env!("CARGO_PKG_VERSION"));
+    for (written, expected) in lines.iter().zip(golden.lines()) {
+        let parse = |text: &str| serde_json::from_str::<Value>(text).unwrap();
+        assert_eq!(parse(written), parse(expected), "{written}");
+    }
+    assert_eq!(lines.len(), golden.lines().count());
+}
+
+#[test]
+fn legacy_has_the_members_that_its_readers_know() {
+    let frame = Frame::new(Schema::Legacy, &shipper(), &in_docker(), "/containerlogs/abc/abc-json.log");
+    let expected = json!({
+        "@timestamp": "2017-06-07T20:15:03.123Z", "@version": "1",
+        "beat": {"hostname": "shipper-x", "name": "site-a", "version": "5.4.0"},
+        "host": "shipper-x", "input_type": "log",
+        "json": {"log": "line", "stream": "stdout", "time": "2017-06-07T20:15:02.98Z"},
+        "offset": 12345, "source": "/containerlogs/abc/abc-json.log",
+        "tags": ["beats_input_raw_event"], "type": "filebeat-docker-logs",
+    });
+    let written: Value = serde_json::from_str(&encoded(&frame, &event(Text::Json("line")))).unwrap();
+    assert_eq!(written, expected);
+}

@@ -1,0 +1,4 @@
+//! Draft.
+pub mod container;
+pub mod encode;
+pub mod parse;
