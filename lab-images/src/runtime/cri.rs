@@ -1,0 +1,360 @@
+//! The adapter for CRI v1 over gRPC on a unix socket.
+
+use std::collections::{BTreeSet, HashSet};
+use std::convert::Infallible;
+use std::error::Error;
+use std::future::Future;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use futures_util::{StreamExt, TryStreamExt, stream};
+use hyper_util::rt::TokioIo;
+use tokio::net::UnixStream;
+use tokio::sync::watch;
+use tokio::time::timeout;
+use tonic::transport::{Channel, Endpoint, Uri};
+use tonic::{Code, Response, Status};
+
+use super::content::Content;
+use super::endpoint::check_socket;
+use super::{
+    CALL_LIMIT, ContainerImages, FIRST_ANSWER, FileSystem, Image, LOOK_INTERVAL, Layer, PullCredentials, PullRequest, Runtime,
+    RuntimeError, RuntimeVersion, Transfer,
+};
+use crate::reference::Digest;
+
+#[allow(missing_docs, unreachable_pub, unused_qualifications, clippy::all)]
+mod api {
+    tonic::include_proto!("runtime.v1");
+}
+
+use api::image_service_client::ImageServiceClient;
+use api::runtime_service_client::RuntimeServiceClient;
+
+/// The list of a node with many images is larger than gRPC's usual 4 MiB.
+const MOST_MESSAGE_BYTES: usize = 16 * 1024 * 1024;
+
+/// Calls under way at once when each container is asked for its mounts.
+const CONCURRENT_CALLS: usize = 8;
+
+/// A runtime that speaks CRI v1.
+#[derive(Clone, Debug)]
+pub(super) struct Cri {
+    path: PathBuf,
+    runtime: RuntimeServiceClient<Channel>,
+    images: ImageServiceClient<Channel>,
+    content: Content,
+}
+
+impl Cri {
+    /// Connects and asks for the version.
+    pub(super) async fn connect(path: &Path) -> Result<Self, RuntimeError> {
+        check_socket(path).await?;
+        let socket = path.to_owned();
+        // The connector opens the path anew each time: after a restart of the runtime it is another socket.
+        let connector = tower::service_fn(move |_: Uri| {
+            let socket = socket.clone();
+            async move { Ok::<_, io::Error>(TokioIo::new(UnixStream::connect(socket).await?)) }
+        });
+        let channel = Endpoint::from_static("http://localhost").connect_with_connector_lazy(connector);
+        let cri = Self {
+            path: path.to_owned(),
+            runtime: RuntimeServiceClient::new(channel.clone()).max_decoding_message_size(MOST_MESSAGE_BYTES),
+            images: ImageServiceClient::new(channel.clone()).max_decoding_message_size(MOST_MESSAGE_BYTES),
+            content: Content::new(channel),
+        };
+        cri.ask_version(FIRST_ANSWER).await?;
+        Ok(cri)
+    }
+
+    async fn ask_version(&self, limit: Duration) -> Result<RuntimeVersion, RuntimeError> {
+        let mut client = self.runtime.clone();
+        let request = api::VersionRequest { version: "v1".into() };
+        let answer = self.call("Version", limit, client.version(request)).await?;
+        Ok(RuntimeVersion { name: answer.runtime_name, version: answer.runtime_version })
+    }
+
+    /// One call with its limit and its error explained.
+    async fn call<T>(
+        &self,
+        operation: &'static str,
+        limit: Duration,
+        call: impl Future<Output = Result<Response<T>, Status>>,
+    ) -> Result<T, RuntimeError> {
+        match timeout(limit, call).await {
+            Ok(Ok(response)) => Ok(response.into_inner()),
+            Ok(Err(status)) => Err(self.explain(operation, &status).await),
+            Err(_) => Err(RuntimeError::NoAnswer { path: self.path.clone(), operation, limit }),
+        }
+    }
+
+    async fn explain(&self, operation: &'static str, status: &Status) -> RuntimeError {
+        let path = self.path.clone();
+        let protocol = |reason, hint| RuntimeError::Protocol { path: path.clone(), protocol: "CRI v1", reason, hint };
+        if status.code() == Code::Unimplemented {
+            let reason = format!("{operation} is unknown there");
+            return protocol(reason, "enable its CRI plugin (containerd: disabled_plugins in config.toml) or upgrade it");
+        }
+        // Only an error made on this side of the socket has a source.
+        if let Some(reason) = status.source().map(innermost) {
+            if let Err(error) = check_socket(&self.path).await {
+                return error;
+            }
+            if operation == "Version" {
+                return protocol(reason, "for the Docker engine write docker:// instead of unix://");
+            }
+            return RuntimeError::Call { path, operation, message: format!("the connection broke: {reason}") };
+        }
+        RuntimeError::Call { path, operation, message: status.message().to_owned() }
+    }
+
+    /// What a container uses besides its image. One that is gone by now uses nothing.
+    async fn image_volumes(&self, container: &str) -> Result<Vec<String>, RuntimeError> {
+        let mut client = self.runtime.clone();
+        let request = api::ContainerStatusRequest { container_id: container.to_owned() };
+        let answer = self.call("ContainerStatus", CALL_LIMIT, async {
+            match client.container_status(request).await {
+                Err(status) if status.code() == Code::NotFound => Ok(Response::new(Default::default())),
+                other => other,
+            }
+        });
+        let mounts = answer.await?.status.map(|status| status.mounts).unwrap_or_default();
+        Ok(mounts.into_iter().filter_map(|mount| mount.image).flat_map(names_in_spec).collect())
+    }
+
+    /// The image that pods are started with; nothing lists it as used, and containerd 1.6 does not pin it.
+    async fn sandbox_image(&self) -> Result<Option<ContainerImages>, RuntimeError> {
+        let mut client = self.runtime.clone();
+        let answer = self.call("Status", CALL_LIMIT, client.status(api::StatusRequest { verbose: true })).await?;
+        Ok(answer.info.get("config").and_then(|config| sandbox_image_in(config)))
+    }
+
+    async fn pull_image(&self, request: &PullRequest) -> Result<(), RuntimeError> {
+        let reference = request.reference.to_string();
+        let auth = request.credentials.as_ref().map(auth);
+        let call = api::PullImageRequest { image: Some(spec(&reference)), auth };
+        match self.images.clone().pull_image(call).await {
+            Ok(_) => Ok(()),
+            Err(status) if status.source().is_some() => Err(self.explain("PullImage", &status).await),
+            Err(status) => Err(RuntimeError::Pull { reference, message: status.message().to_owned() }),
+        }
+    }
+
+    /// Tells what moves, for as long as it is polled.
+    async fn tell_transfer(&self, layers: &[Layer], transfer: &watch::Sender<Transfer>) -> Infallible {
+        let mut watched = if layers.is_empty() { None } else { self.content.watch(layers).await };
+        let mut looks = tokio::time::interval(LOOK_INTERVAL);
+        looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            looks.tick().await;
+            if let Some(watched) = &mut watched {
+                // A look that fails says nothing; the pull itself tells when the runtime is gone.
+                let _ = timeout(CALL_LIMIT, watched.look()).await;
+                transfer.send_replace(Transfer::Layers(watched.layers().to_vec()));
+            }
+        }
+    }
+}
+
+impl Runtime for Cri {
+    fn version(&self) -> BoxFuture<'_, Result<RuntimeVersion, RuntimeError>> {
+        Box::pin(self.ask_version(CALL_LIMIT))
+    }
+
+    fn images(&self) -> BoxFuture<'_, Result<Vec<Image>, RuntimeError>> {
+        Box::pin(async {
+            let mut client = self.images.clone();
+            let answer = self.call("ListImages", CALL_LIMIT, client.list_images(api::ListImagesRequest {})).await?;
+            Ok(answer.images.into_iter().map(Image::from).collect())
+        })
+    }
+
+    fn image<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<Image>, RuntimeError>> {
+        Box::pin(async move {
+            let mut client = self.images.clone();
+            let request = api::ImageStatusRequest { image: Some(spec(name)) };
+            let answer = self.call("ImageStatus", CALL_LIMIT, client.image_status(request)).await?;
+            Ok(answer.image.map(Image::from))
+        })
+    }
+
+    fn containers(&self) -> BoxFuture<'_, Result<Vec<ContainerImages>, RuntimeError>> {
+        Box::pin(async {
+            let mut client = self.runtime.clone();
+            let call = client.list_containers(api::ListContainersRequest {});
+            let answer = self.call("ListContainers", CALL_LIMIT, call).await?;
+            let mut containers: Vec<_> = stream::iter(answer.containers)
+                .map(|container| async {
+                    let volumes = self.image_volumes(&container.id).await?;
+                    let mut uses = ContainerImages::from(container);
+                    uses.images.extend(volumes);
+                    Ok(uses)
+                })
+                .buffered(CONCURRENT_CALLS)
+                .try_collect()
+                .await?;
+            containers.extend(self.sandbox_image().await?);
+            Ok(containers)
+        })
+    }
+
+    fn file_system(&self) -> BoxFuture<'_, Result<FileSystem, RuntimeError>> {
+        Box::pin(async {
+            let mut client = self.images.clone();
+            let call = client.image_fs_info(api::ImageFsInfoRequest {});
+            let answer = self.call("ImageFsInfo", CALL_LIMIT, call).await?;
+            let folder = answer.image_filesystems.into_iter().find_map(|usage| usage.fs_id).ok_or_else(|| {
+                let message = "it names no file system of images".to_owned();
+                RuntimeError::Call { path: self.path.clone(), operation: "ImageFsInfo", message }
+            })?;
+            FileSystem::measure(Path::new(&folder.mountpoint))
+        })
+    }
+
+    fn present_layers<'a>(
+        &'a self,
+        layers: &'a [Layer],
+    ) -> BoxFuture<'a, Result<Option<HashSet<Digest>>, RuntimeError>> {
+        Box::pin(async move {
+            match timeout(CALL_LIMIT, self.content.present(layers)).await {
+                Ok(Ok(present)) => Ok(Some(present)),
+                Ok(Err(status)) if status.code() == Code::Unimplemented => Ok(None),
+                Ok(Err(status)) => Err(self.explain("Content.Info", &status).await),
+                Err(_) => {
+                    Err(RuntimeError::NoAnswer { path: self.path.clone(), operation: "Content.Info", limit: CALL_LIMIT })
+                }
+            }
+        })
+    }
+
+    fn pull<'a>(
+        &'a self,
+        request: &'a PullRequest,
+        transfer: &'a watch::Sender<Transfer>,
+    ) -> BoxFuture<'a, Result<(), RuntimeError>> {
+        Box::pin(async move {
+            tokio::select! {
+                biased;
+                never = self.tell_transfer(&request.layers, transfer) => match never {},
+                result = self.pull_image(request) => result,
+            }
+        })
+    }
+
+    fn remove<'a>(&'a self, image: &'a Image) -> BoxFuture<'a, Result<(), RuntimeError>> {
+        Box::pin(async move {
+            let mut client = self.images.clone();
+            let request = api::RemoveImageRequest { image: Some(spec(&image.id)) };
+            let answer = self.call("RemoveImage", CALL_LIMIT, async {
+                match client.remove_image(request).await {
+                    Err(status) if status.code() == Code::NotFound => Ok(Response::new(Default::default())),
+                    other => other,
+                }
+            });
+            match answer.await {
+                // CRI-O has no code of its own for this.
+                Err(RuntimeError::Call { message, .. }) if message.contains("in use") => {
+                    Err(RuntimeError::InUse { image: image.id.clone(), message })
+                }
+                other => other.map(|_| ()),
+            }
+        })
+    }
+}
+
+impl From<api::Image> for Image {
+    fn from(image: api::Image) -> Self {
+        Self {
+            id: image.id,
+            tags: image.repo_tags,
+            digests: image.repo_digests,
+            size: image.size,
+            pinned: image.pinned,
+        }
+    }
+}
+
+impl From<api::Container> for ContainerImages {
+    fn from(container: api::Container) -> Self {
+        let named = container.image.into_iter().flat_map(names_in_spec);
+        let ids = [container.image_ref, container.image_id].into_iter().filter(|name| !name.is_empty());
+        Self { container: container.id, images: named.chain(ids).collect() }
+    }
+}
+
+fn names_in_spec(spec: api::ImageSpec) -> impl Iterator<Item = String> {
+    [spec.image, spec.user_specified_image, spec.image_ref].into_iter().filter(|name| !name.is_empty())
+}
+
+fn spec(name: &str) -> api::ImageSpec {
+    api::ImageSpec { image: name.to_owned(), ..Default::default() }
+}
+
+fn auth(credentials: &PullCredentials) -> api::AuthConfig {
+    match credentials {
+        PullCredentials::Basic { username, password } => api::AuthConfig {
+            username: username.clone(),
+            password: password.expose().to_owned(),
+            ..Default::default()
+        },
+        PullCredentials::IdentityToken(token) => {
+            api::AuthConfig { identity_token: token.expose().to_owned(), ..Default::default() }
+        }
+    }
+}
+
+/// containerd's CRI plugin shows its configuration in the verbose status.
+fn sandbox_image_in(config: &str) -> Option<ContainerImages> {
+    let config: serde_json::Value = serde_json::from_str(config).ok()?;
+    let image = config.get("sandboxImage")?.as_str()?.to_owned();
+    Some(ContainerImages { container: "sandbox".into(), images: BTreeSet::from([image]) })
+}
+
+fn innermost(error: &dyn Error) -> String {
+    let mut error = error;
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_of_a_containers_image_counts() {
+        let image = Some(api::ImageSpec {
+            image: "sha256:aa".into(),
+            user_specified_image: "lab:w_1".into(),
+            image_ref: "lab@sha256:bb".into(),
+        });
+        let container =
+            api::Container { id: "c".into(), image, image_ref: "sha256:aa".into(), image_id: "sha256:cc".into() };
+        let names = ContainerImages::from(container).images;
+        assert_eq!(names, ["sha256:aa", "lab:w_1", "lab@sha256:bb", "sha256:cc"].map(String::from).into());
+    }
+
+    #[test]
+    fn empty_names_are_not_names() {
+        let container = api::Container { id: "c".into(), image_ref: "lab:w_1".into(), ..Default::default() };
+        assert_eq!(ContainerImages::from(container).images, BTreeSet::from(["lab:w_1".to_owned()]));
+    }
+
+    #[test]
+    fn a_pinned_image_stays_pinned() {
+        let image = api::Image { id: "sha256:aa".into(), pinned: true, ..Default::default() };
+        assert!(Image::from(image).pinned);
+    }
+
+    #[test]
+    fn the_sandbox_image_is_read_from_the_configuration() {
+        let found = sandbox_image_in(r#"{"sandboxImage":"registry/pause:1","other":1}"#).unwrap();
+        assert_eq!(found.images, BTreeSet::from(["registry/pause:1".to_owned()]));
+        for config in ["", "{}", "[]", r#"{"sandboxImage":3}"#] {
+            assert_eq!(sandbox_image_in(config), None, "{config}");
+        }
+    }
+}

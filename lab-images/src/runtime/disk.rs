@@ -1,0 +1,317 @@
+//! The disk guard: whether a pull fits below `DISK_HIGH`, decided before it starts.
+//!
+//! A pull needs its missing compressed bytes times (1 + factor): a runtime writes them as they are and once more unpacked, and
+//! the factor is what unpacking adds for each compressed byte. It is learned from what earlier pulls on this machine took.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use super::FileSystem;
+use super::file_system::percent;
+
+/// Less than this says nothing about the factor: metadata and whole blocks outweigh the layers.
+const LEAST_TO_LEARN_FROM: u64 = 64 * 1024 * 1024;
+
+/// The weight of one measurement against what was known.
+const LEARNING_RATE: f64 = 0.3;
+
+/// How many bytes unpacking adds for each compressed byte on this machine. Saved as a number.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(from = "f64", into = "f64")]
+pub struct UnpackFactor(f64);
+
+impl Default for UnpackFactor {
+    fn default() -> Self {
+        Self(2.5)
+    }
+}
+
+impl From<f64> for UnpackFactor {
+    /// Takes a saved number; one that cannot be true (not a number, below 0, above 10) is brought into range.
+    fn from(factor: f64) -> Self {
+        if factor.is_nan() { Self::default() } else { Self(factor.clamp(0.0, 10.0)) }
+    }
+}
+
+impl From<UnpackFactor> for f64 {
+    fn from(factor: UnpackFactor) -> Self {
+        factor.0
+    }
+}
+
+impl UnpackFactor {
+    /// What a pull of so many missing compressed bytes takes in the end, at most.
+    pub fn need(self, missing: u64) -> u64 {
+        // A float turns into the nearest integer in range: never less than zero, never an overflow.
+        (missing as f64 * (1.0 + self.0)).ceil() as u64
+    }
+
+    /// Learns from pulls that fetched `downloaded` bytes while the file system grew by `growth`.
+    pub fn learn(&mut self, downloaded: u64, growth: u64) {
+        if downloaded < LEAST_TO_LEARN_FROM {
+            return;
+        }
+        let measured = Self::from(growth.saturating_sub(downloaded) as f64 / downloaded as f64);
+        *self = Self::from(self.0 + LEARNING_RATE * (measured.0 - self.0));
+    }
+}
+
+/// A share of the disk that a pull in flight may still take. Give it back with [`DiskGuard::finish`].
+#[derive(Debug, PartialEq, Eq)]
+#[must_use = "a reservation that is dropped is never given back"]
+pub struct Reservation(u64);
+
+/// A pull that would fill the disk too far, with the numbers.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub struct Refusal {
+    /// Used now, in bytes.
+    pub used: u64,
+    /// What pulls in flight may still take, in bytes.
+    pub reserved: u64,
+    /// What this pull needs, in bytes.
+    pub need: u64,
+    /// What can hold data at all, in bytes.
+    pub capacity: u64,
+    /// `DISK_HIGH`, in percent.
+    pub high: u8,
+}
+
+impl Refusal {
+    /// Whether it would fit once the pulls in flight have ended as small as they can: worth another try then.
+    pub fn fits_alone(&self) -> bool {
+        fits(self.used, self.need, self.capacity, self.high)
+    }
+
+    /// How full the disk would be, in percent.
+    pub fn percent_after(&self) -> u8 {
+        percent(self.used.saturating_add(self.reserved).saturating_add(self.need), self.capacity)
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "the disk would be {} % full, above DISK_HIGH {} %: {} of {} used, {} needed",
+            self.percent_after(),
+            self.high,
+            gigabytes(self.used),
+            gigabytes(self.capacity),
+            gigabytes(self.need),
+        )?;
+        if self.reserved > 0 {
+            write!(f, ", {} promised to pulls in flight", gigabytes(self.reserved))?;
+        }
+        f.write_str("; remove images, raise DISK_HIGH or want fewer")
+    }
+}
+
+fn gigabytes(bytes: u64) -> String {
+    format!("{:.2} GB", bytes as f64 / 1e9)
+}
+
+fn fits(used: u64, more: u64, capacity: u64, high: u8) -> bool {
+    (u128::from(used) + u128::from(more)) * 100 <= u128::from(capacity) * u128::from(high)
+}
+
+/// Admits pulls to one file system. It holds numbers only; the caller measures and tells.
+#[derive(Clone, Debug)]
+pub struct DiskGuard {
+    high: u8,
+    factor: UnpackFactor,
+    in_flight: BTreeMap<u64, u64>,
+    next: u64,
+    // What one stretch of pulls took, from the first to start to the last to end: parallel pulls cannot be told apart.
+    used_at_start: u64,
+    downloaded: u64,
+}
+
+impl DiskGuard {
+    /// A guard that keeps the file system at `high` percent of its capacity or below (`DISK_HIGH`).
+    pub fn new(high: u8, factor: UnpackFactor) -> Self {
+        Self { high, factor, in_flight: BTreeMap::new(), next: 0, used_at_start: 0, downloaded: 0 }
+    }
+
+    /// The factor as learned so far, to be saved.
+    pub fn factor(&self) -> UnpackFactor {
+        self.factor
+    }
+
+    /// What pulls in flight may still take, in bytes. What they have written already counts twice (here and as used) until
+    /// they end: the guard errs to the safe side.
+    pub fn reserved(&self) -> u64 {
+        self.in_flight.values().fold(0, |sum, need| sum.saturating_add(*need))
+    }
+
+    /// Admits a pull of `missing` compressed bytes (layers not yet in the content store), and reserves what it needs.
+    ///
+    /// # Errors
+    /// A refusal with the numbers when the file system would be above the limit. A pull that fetches nothing is never refused.
+    pub fn admit(&mut self, disk: &FileSystem, missing: u64) -> Result<Reservation, Refusal> {
+        let (need, reserved, capacity) = (self.factor.need(missing), self.reserved(), disk.capacity());
+        if missing > 0 && !fits(disk.used, reserved.saturating_add(need), capacity, self.high) {
+            return Err(Refusal { used: disk.used, reserved, need, capacity, high: self.high });
+        }
+        if self.in_flight.is_empty() {
+            (self.used_at_start, self.downloaded) = (disk.used, 0);
+        }
+        let number = self.next;
+        self.next += 1;
+        self.in_flight.insert(number, need);
+        Ok(Reservation(number))
+    }
+
+    /// Ends a pull, well or not, that fetched `downloaded` bytes. When it was the last in flight, the guard learns from what
+    /// the file system took since the first began; `disk` is `None` when that cannot be said (a pull failed, images were removed).
+    pub fn finish(&mut self, reservation: Reservation, downloaded: u64, disk: Option<&FileSystem>) {
+        self.in_flight.remove(&reservation.0);
+        self.downloaded = self.downloaded.saturating_add(downloaded);
+        if disk.is_none() {
+            // Too little to learn from, whatever the others of this stretch fetch.
+            (self.used_at_start, self.downloaded) = (u64::MAX, 0);
+        }
+        if let Some(disk) = disk.filter(|disk| self.in_flight.is_empty() && disk.used >= self.used_at_start) {
+            self.factor.learn(self.downloaded, disk.used - self.used_at_start);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const GB: u64 = 1_000_000_000;
+
+    fn disk(used: u64, capacity: u64) -> FileSystem {
+        FileSystem { path: "/images".into(), size: capacity, used, available: capacity - used }
+    }
+
+    #[test]
+    fn admits_up_to_the_limit_and_refuses_above() {
+        // used, missing, high, factor, admitted; the capacity is 100 GB.
+        let table = [
+            (0, 10 * GB, 75, 2.5, true),
+            (40 * GB, 10 * GB, 75, 2.5, true),
+            (40 * GB + 1, 10 * GB, 75, 2.5, false),
+            (65 * GB, 10 * GB, 75, 0.0, true),
+            (65 * GB + 1, 10 * GB, 75, 0.0, false),
+            (90 * GB, 0, 75, 2.5, true),
+            (90 * GB, 1, 75, 2.5, false),
+            (0, u64::MAX, 100, 10.0, false),
+            (0, 1, 0, 2.5, false),
+        ];
+        for (used, missing, high, factor, admitted) in table {
+            let mut guard = DiskGuard::new(high, UnpackFactor::from(factor));
+            let answer = guard.admit(&disk(used, 100 * GB), missing);
+            assert_eq!(answer.is_ok(), admitted, "{used} used, {missing} missing, high {high}, factor {factor}: {answer:?}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_says_both_numbers() {
+        let mut guard = DiskGuard::new(75, UnpackFactor::default());
+        let _held = guard.admit(&disk(50 * GB, 100 * GB), 2 * GB).unwrap();
+        let refusal = guard.admit(&disk(50 * GB, 100 * GB), 6 * GB).unwrap_err();
+        let text = refusal.to_string();
+        for part in ["78 %", "DISK_HIGH 75 %", "50.00 GB of 100.00 GB", "21.00 GB needed", "7.00 GB promised"] {
+            assert!(text.contains(part), "{part} in {text}");
+        }
+        assert!(refusal.fits_alone());
+        assert!(!guard.admit(&disk(50 * GB, 100 * GB), 8 * GB).unwrap_err().fits_alone());
+    }
+
+    #[test]
+    fn pulls_in_flight_keep_their_share_until_they_end() {
+        let mut guard = DiskGuard::new(75, UnpackFactor::from(1.0));
+        let empty = disk(0, 100 * GB);
+        let first = guard.admit(&empty, 20 * GB).unwrap();
+        assert_eq!(guard.reserved(), 40 * GB);
+        assert!(guard.admit(&empty, 20 * GB).is_err());
+        guard.finish(first, 20 * GB, None);
+        assert_eq!(guard.reserved(), 0);
+        assert!(guard.admit(&empty, 20 * GB).is_ok());
+    }
+
+    #[test]
+    fn the_factor_is_learned_from_a_whole_stretch_of_pulls() {
+        let mut guard = DiskGuard::new(90, UnpackFactor::from(2.0));
+        let first = guard.admit(&disk(10 * GB, 1000 * GB), GB).unwrap();
+        let second = guard.admit(&disk(11 * GB, 1000 * GB), GB).unwrap();
+        guard.finish(first, GB, Some(&disk(14 * GB, 1000 * GB)));
+        assert_eq!(guard.factor(), UnpackFactor::from(2.0));
+        guard.finish(second, GB, Some(&disk(18 * GB, 1000 * GB)));
+        // 8 GB for 2 GB: 3 more for each byte; a third of the way there.
+        assert_eq!(guard.factor(), UnpackFactor::from(2.3));
+    }
+
+    #[test]
+    fn a_failed_pull_teaches_nothing() {
+        let mut guard = DiskGuard::new(90, UnpackFactor::from(2.0));
+        let first = guard.admit(&disk(10 * GB, 1000 * GB), GB).unwrap();
+        let second = guard.admit(&disk(10 * GB, 1000 * GB), GB).unwrap();
+        guard.finish(first, 0, None);
+        guard.finish(second, GB, Some(&disk(90 * GB, 1000 * GB)));
+        assert_eq!(guard.factor(), UnpackFactor::from(2.0));
+        let third = guard.admit(&disk(90 * GB, 1000 * GB), GB).unwrap();
+        guard.finish(third, GB, Some(&disk(94 * GB, 1000 * GB)));
+        assert_eq!(guard.factor(), UnpackFactor::from(2.3));
+    }
+
+    #[test]
+    fn a_saved_factor_out_of_range_is_brought_back() {
+        let table = [("2.5", 2.5), ("-3", 0.0), ("1e300", 10.0), ("0", 0.0)];
+        for (saved, factor) in table {
+            let read: UnpackFactor = serde_json::from_str(saved).unwrap();
+            assert_eq!(f64::from(read), factor, "{saved}");
+        }
+        assert_eq!(UnpackFactor::from(f64::NAN), UnpackFactor::default());
+        assert_eq!(serde_json::to_string(&UnpackFactor::default()).unwrap(), "2.5");
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_admitted_fits_with_everything_promised(
+            used in 0u64..1 << 40,
+            available in 0u64..1 << 40,
+            high in 0u8..=100,
+            factor in 0.0f64..10.0,
+            pulls in prop::collection::vec(0u64..1 << 36, 1..20),
+        ) {
+            let disk = FileSystem { path: "/".into(), size: used + available, used, available };
+            let mut guard = DiskGuard::new(high, UnpackFactor::from(factor));
+            let mut promised = 0u128;
+            for missing in pulls {
+                let before = guard.reserved();
+                match guard.admit(&disk, missing) {
+                    Ok(_reservation) => {
+                        promised += u128::from(missing) + (missing as f64 * factor) as u128;
+                        prop_assert!(u128::from(guard.reserved()) >= promised.saturating_sub(1 << 20));
+                        if missing > 0 {
+                            let after = u128::from(used) + u128::from(guard.reserved());
+                            prop_assert!(after * 100 <= u128::from(disk.capacity()) * u128::from(high));
+                        }
+                    }
+                    Err(refusal) => {
+                        prop_assert_eq!(guard.reserved(), before);
+                        let after = u128::from(used) + u128::from(before) + u128::from(refusal.need);
+                        prop_assert!(after * 100 > u128::from(disk.capacity()) * u128::from(high));
+                    }
+                }
+            }
+        }
+
+        #[test]
+        fn the_factor_stays_in_range(measurements in prop::collection::vec((any::<u64>(), any::<u64>()), 0..50)) {
+            let mut factor = UnpackFactor::default();
+            for (downloaded, growth) in measurements {
+                factor.learn(downloaded, growth);
+                prop_assert!((0.0..=10.0).contains(&f64::from(factor)));
+                let _ = factor.need(u64::MAX);
+            }
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! Where a runtime listens: parsing the setting, the usual places, and what is wrong with a socket.
+
+use std::fmt;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use tokio::net::UnixStream;
+
+use super::RuntimeError;
+
+/// The socket of a container runtime and the protocol spoken there (`RUNTIME_ENDPOINT`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RuntimeEndpoint {
+    /// CRI v1 (containerd, k3s, CRI-O): `unix:///run/containerd/containerd.sock`.
+    Cri(PathBuf),
+    /// The Docker engine's API: `docker:///var/run/docker.sock`.
+    Docker(PathBuf),
+}
+
+impl RuntimeEndpoint {
+    /// Where runtimes usually listen, in the order in which they are tried.
+    pub fn usual() -> Vec<Self> {
+        let cri = ["/run/containerd/containerd.sock", "/run/k3s/containerd/containerd.sock", "/run/crio/crio.sock"];
+        let docker = ["/var/run/docker.sock"];
+        cri.into_iter().map(|path| Self::Cri(path.into())).chain(docker.map(|path| Self::Docker(path.into()))).collect()
+    }
+
+    /// The socket's path.
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Cri(path) | Self::Docker(path) => path,
+        }
+    }
+}
+
+impl FromStr for RuntimeEndpoint {
+    type Err = RuntimeError;
+
+    fn from_str(text: &str) -> Result<Self, RuntimeError> {
+        let wrong = |problem| RuntimeError::Endpoint { given: text.to_owned(), problem };
+        let (scheme, path) = text.split_once("://").ok_or_else(|| wrong("it has no scheme"))?;
+        if !path.starts_with('/') || path.contains('\0') {
+            return Err(wrong("it has no absolute path"));
+        }
+        match scheme {
+            "unix" => Ok(Self::Cri(path.into())),
+            "docker" => Ok(Self::Docker(path.into())),
+            _ => Err(wrong("its scheme is neither unix nor docker")),
+        }
+    }
+}
+
+impl fmt::Display for RuntimeEndpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cri(path) => write!(f, "unix://{}", path.display()),
+            Self::Docker(path) => write!(f, "docker://{}", path.display()),
+        }
+    }
+}
+
+/// Finds out what is wrong with a socket, by looking at it and connecting once; fine if somebody listens.
+pub(super) async fn check_socket(path: &Path) -> Result<(), RuntimeError> {
+    let wrong = |problem| RuntimeError::Socket { path: path.to_owned(), problem };
+    match std::fs::metadata(path) {
+        Ok(found) if found.is_dir() => {
+            return Err(wrong("it is a folder (a volume mount of a missing socket makes one); remove it or correct RUNTIME_ENDPOINT"));
+        }
+        Ok(found) if found.is_file() => return Err(wrong("it is a plain file and not a socket; correct RUNTIME_ENDPOINT")),
+        _ => {}
+    }
+    match UnixStream::connect(path).await {
+        Ok(_) => Ok(()),
+        Err(error) => Err(wrong(match error.kind() {
+            ErrorKind::NotFound => "it does not exist; is the runtime running, and its folder mounted here?",
+            ErrorKind::PermissionDenied => "permission denied; run as root or in the socket's group",
+            ErrorKind::ConnectionRefused => "nobody listens on it; is the runtime running?",
+            _ => "it cannot be connected to; correct RUNTIME_ENDPOINT",
+        })),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn endpoints_parse_and_print() {
+        let table = [
+            ("unix:///run/containerd/containerd.sock", RuntimeEndpoint::Cri("/run/containerd/containerd.sock".into())),
+            ("docker:///var/run/docker.sock", RuntimeEndpoint::Docker("/var/run/docker.sock".into())),
+        ];
+        for (text, endpoint) in table {
+            assert_eq!(text.parse::<RuntimeEndpoint>().unwrap(), endpoint);
+            assert_eq!(endpoint.to_string(), text);
+        }
+    }
+
+    #[test]
+    fn bad_endpoints_say_what_to_write() {
+        for text in ["", "/run/containerd.sock", "unix://run/x.sock", "tcp://1.2.3.4:2375", "unix://", "unix:///a\0b"] {
+            let error = text.parse::<RuntimeEndpoint>().unwrap_err().to_string();
+            assert!(error.contains("RUNTIME_ENDPOINT") && error.contains("docker:///var/run/docker.sock"), "{error}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn parsing_never_panics_and_what_parses_prints_the_same(text in "\\PC*|(unix|docker)://\\PC*") {
+            if let Ok(endpoint) = text.parse::<RuntimeEndpoint>() {
+                prop_assert_eq!(endpoint.to_string(), text);
+            }
+        }
+    }
+}

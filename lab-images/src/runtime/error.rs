@@ -1,0 +1,96 @@
+//! What can go wrong with a container runtime, and what to do about it.
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use thiserror::Error;
+
+/// Why a runtime did not do what it was asked.
+#[derive(Debug, Error)]
+pub enum RuntimeError {
+    /// The setting does not name an endpoint.
+    #[error("RUNTIME_ENDPOINT {given:?}: {problem}; write unix:///run/containerd/containerd.sock (CRI) or docker:///var/run/docker.sock")]
+    Endpoint {
+        /// What was given.
+        given: String,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// No endpoint was set and none of the usual ones answers.
+    #[error("no container runtime found; set RUNTIME_ENDPOINT; tried:\n  {}", tried.join("\n  "))]
+    NoneFound {
+        /// Each endpoint with what was wrong.
+        tried: Vec<String>,
+    },
+    /// The socket cannot be used.
+    #[error("runtime socket {path}: {problem}")]
+    Socket {
+        /// The socket.
+        path: PathBuf,
+        /// What is wrong, and what to do.
+        problem: &'static str,
+    },
+    /// Something listens on the socket and it is not the runtime that the endpoint names.
+    #[error("runtime socket {path} does not speak {protocol} ({reason}); {hint}")]
+    Protocol {
+        /// The socket.
+        path: PathBuf,
+        /// What it should speak.
+        protocol: &'static str,
+        /// What came instead.
+        reason: String,
+        /// What to do.
+        hint: &'static str,
+    },
+    /// The runtime took the call and gave no answer in time.
+    #[error("runtime at {path} gave no answer to {operation} within {} s; is it overloaded or stopped?", limit.as_secs())]
+    NoAnswer {
+        /// The socket.
+        path: PathBuf,
+        /// The call.
+        operation: &'static str,
+        /// How long it had.
+        limit: Duration,
+    },
+    /// The runtime refused a call, or the connection broke.
+    #[error("runtime at {path}: {operation} failed: {message}")]
+    Call {
+        /// The socket.
+        path: PathBuf,
+        /// The call.
+        operation: &'static str,
+        /// What the runtime said.
+        message: String,
+    },
+    /// A pull failed: the registry, the network, the disk or the image.
+    #[error("cannot pull {reference}: {message}")]
+    Pull {
+        /// The image.
+        reference: String,
+        /// What the runtime said.
+        message: String,
+    },
+    /// A pull ended well and the runtime does not list the image: it was removed at once, or the disk is full.
+    #[error("{reference} was pulled and is not there; was it removed at once?")]
+    Vanished {
+        /// The image.
+        reference: String,
+    },
+    /// An image is used by a container. It is never removed by force.
+    #[error("image {image} is in use: {message}")]
+    InUse {
+        /// The image.
+        image: String,
+        /// What the runtime said.
+        message: String,
+    },
+    /// The file system of images cannot be measured.
+    #[error("cannot measure the file system of images at {path}: {source}; in a container, mount the host's folder at the same path")]
+    FileSystem {
+        /// The folder that the runtime named.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}

@@ -1,0 +1,83 @@
+//! How full the file system of images is, as `df` tells it.
+
+use std::path::{Path, PathBuf};
+
+use super::RuntimeError;
+
+/// A file system by its block counts (POSIX `statvfs`), in bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileSystem {
+    /// A folder on it.
+    pub path: PathBuf,
+    /// All of it, with what is reserved for root.
+    pub size: u64,
+    /// Taken.
+    pub used: u64,
+    /// Free for anybody.
+    pub available: u64,
+}
+
+impl FileSystem {
+    /// Measures the file system that holds `path`.
+    ///
+    /// # Errors
+    /// When the path is not there (in a container: not mounted) or cannot be measured.
+    pub fn measure(path: &Path) -> Result<Self, RuntimeError> {
+        let measured = rustix::fs::statvfs(path)
+            .map_err(|errno| RuntimeError::FileSystem { path: path.to_owned(), source: errno.into() })?;
+        let bytes = |blocks: u64| blocks.saturating_mul(measured.f_frsize);
+        Ok(Self {
+            path: path.to_owned(),
+            size: bytes(measured.f_blocks),
+            used: bytes(measured.f_blocks.saturating_sub(measured.f_bfree)),
+            available: bytes(measured.f_bavail),
+        })
+    }
+
+    /// What can hold data at all: used and available, without what is reserved for root. `df` takes its percentage of this.
+    pub fn capacity(&self) -> u64 {
+        self.used.saturating_add(self.available)
+    }
+
+    /// The percentage that `df` shows: used of capacity, rounded up.
+    pub fn used_percent(&self) -> u8 {
+        percent(self.used, self.capacity())
+    }
+}
+
+/// `part` of `whole` in percent, rounded up, at most 255; of nothing it is 0.
+pub(super) fn percent(part: u64, whole: u64) -> u8 {
+    if whole == 0 {
+        return 0;
+    }
+    u8::try_from((u128::from(part) * 100).div_ceil(u128::from(whole))).unwrap_or(u8::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_percentage_is_the_one_of_df() {
+        let df = std::process::Command::new("df").args(["--output=pcent", "/"]).output().unwrap();
+        let shown = String::from_utf8(df.stdout).unwrap();
+        let shown: u8 = shown.lines().nth(1).unwrap().trim().trim_end_matches('%').parse().unwrap();
+        let measured = FileSystem::measure(Path::new("/")).unwrap().used_percent();
+        // Others write to this disk between the two measurements.
+        assert!(measured.abs_diff(shown) <= 1, "df {shown}, here {measured}");
+    }
+
+    #[test]
+    fn percent_rounds_up_and_never_divides_by_zero() {
+        let table = [(0, 0, 0), (0, 10, 0), (1, 1000, 1), (750, 1000, 75), (751, 1000, 76), (u64::MAX, 1, 255)];
+        for (part, whole, expected) in table {
+            assert_eq!(percent(part, whole), expected, "{part} of {whole}");
+        }
+    }
+
+    #[test]
+    fn a_path_that_is_not_there_is_named() {
+        let error = FileSystem::measure(Path::new("/not/there")).unwrap_err().to_string();
+        assert!(error.contains("/not/there"), "{error}");
+    }
+}

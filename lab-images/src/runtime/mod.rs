@@ -1,0 +1,215 @@
+//! Container runtimes: one trait, [`Runtime`], with two adapters, CRI v1 (containerd, k3s, CRI-O) and the Docker engine.
+//!
+//! [`connect`] opens a [`RuntimeEndpoint`]; [`discover`] tries the usual ones. An adapter only sees and acts; what to decide is
+//! pure and apart: [`liveness`] (does a pull still move), [`disk`] (does it fit), [`rate`] (how fast, how long). [`pull()`]
+//! drives one pull with all of it and tells its [`Progress`].
+
+mod content;
+mod cri;
+pub mod disk;
+mod docker;
+mod docker_transfer;
+mod endpoint;
+mod error;
+mod file_system;
+pub mod liveness;
+mod pull;
+pub mod rate;
+
+use std::collections::{BTreeSet, HashSet};
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use sidecar::secret::Secret;
+use tokio::sync::watch;
+
+pub use endpoint::RuntimeEndpoint;
+pub use error::RuntimeError;
+pub use file_system::FileSystem;
+pub use liveness::{Moved, PullLimits};
+pub use pull::{ArrivedDigest, Phase, Progress, PullError, Pulled, pull};
+
+use crate::reference::{Digest, Reference};
+
+/// A runtime that listens answers its first call within this, or it is not usable.
+const FIRST_ANSWER: Duration = Duration::from_secs(10);
+
+/// A call other than a pull may take this long; removing a large image does take minutes on a slow disk.
+const CALL_LIMIT: Duration = Duration::from_secs(120);
+
+/// How often progress is looked at: often enough for a bar, too seldom to cost anything.
+const LOOK_INTERVAL: Duration = Duration::from_millis(500);
+
+/// What a runtime says it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RuntimeVersion {
+    /// `containerd`, `cri-o`, `docker`.
+    pub name: String,
+    /// As the runtime writes it.
+    pub version: String,
+}
+
+/// One image on the node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Image {
+    /// The digest of the image's configuration (`sha256:…`).
+    pub id: String,
+    /// Names with a tag.
+    pub tags: Vec<String>,
+    /// Names with a digest (`repository@sha256:…`).
+    pub digests: Vec<String>,
+    /// In bytes; compressed on containerd, unpacked on Docker: never sum it to know what a removal frees.
+    pub size: u64,
+    /// The runtime asks never to remove it (CRI only).
+    pub pinned: bool,
+}
+
+/// What one container uses. Every name counts: an image is in use when any of them is its id, a tag or a digest of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ContainerImages {
+    /// The container's id, or `sandbox` for the image that the runtime starts pods with.
+    pub container: String,
+    /// Ids, tags and digests, as the runtime gives them, of its image and of its image volumes.
+    pub images: BTreeSet<String>,
+}
+
+/// A layer of an image as its manifest lists it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layer {
+    /// Of the compressed blob.
+    pub digest: Digest,
+    /// In compressed bytes.
+    pub size: u64,
+}
+
+/// What a runtime shows to the registry. Never printed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PullCredentials {
+    /// A name and a password or token.
+    Basic {
+        /// The name.
+        username: String,
+        /// The password.
+        password: Secret,
+    },
+    /// An identity token, exchanged by the runtime for one of the registry's.
+    IdentityToken(Secret),
+}
+
+/// One image to pull.
+#[derive(Clone, Debug)]
+pub struct PullRequest {
+    /// By tag where there is one: CRI cannot give a tag later.
+    pub reference: Reference,
+    /// What the catalogue says the tag points at.
+    pub expected: Option<Digest>,
+    /// The layers for this platform; without them a CRI runtime shows no bytes.
+    pub layers: Vec<Layer>,
+    /// For a registry that asks for them.
+    pub credentials: Option<PullCredentials>,
+}
+
+/// How far one missing layer is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LayerProgress {
+    /// The layer's digest, or Docker's short form of it.
+    pub layer: String,
+    /// Compressed bytes that arrived.
+    pub done: u64,
+    /// Compressed bytes in all, once known.
+    pub total: Option<u64>,
+    /// Compressed bytes that were unpacked; always 0 where the runtime does not tell (CRI).
+    pub unpacked: u64,
+}
+
+/// What a pull moves over the network.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Transfer {
+    /// Nothing can be told (yet).
+    #[default]
+    Unseen,
+    /// The layers that were missing when the pull began.
+    Layers(Vec<LayerProgress>),
+}
+
+impl Transfer {
+    /// The sums over all layers.
+    pub fn moved(&self) -> Option<Moved> {
+        let Self::Layers(layers) = self else { return None };
+        let sum = |bytes: fn(&LayerProgress) -> u64| layers.iter().map(bytes).fold(0, u64::saturating_add);
+        Some(Moved {
+            done: sum(|layer| layer.done),
+            total: sum(|layer| layer.total.unwrap_or(layer.done)),
+            open: layers.iter().any(|layer| layer.total.is_none()),
+            unpacked: sum(|layer| layer.unpacked),
+        })
+    }
+}
+
+/// A container runtime on this machine. Calls are bounded in time, except `pull`, whose end [`pull()`] judges; a runtime that
+/// was restarted in between is connected to again. Dropping a call's future cancels it.
+pub trait Runtime: Debug + Send + Sync {
+    /// Which runtime it is.
+    fn version(&self) -> BoxFuture<'_, Result<RuntimeVersion, RuntimeError>>;
+
+    /// All images.
+    fn images(&self) -> BoxFuture<'_, Result<Vec<Image>, RuntimeError>>;
+
+    /// The image that a name (tag, digest or id) stands for now, if it is here.
+    fn image<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<Image>, RuntimeError>>;
+
+    /// What all containers use, in every state (created, running, paused, exited).
+    fn containers(&self) -> BoxFuture<'_, Result<Vec<ContainerImages>, RuntimeError>>;
+
+    /// The file system of images, measured now.
+    fn file_system(&self) -> BoxFuture<'_, Result<FileSystem, RuntimeError>>;
+
+    /// Which of these layers need no download; `None` when the runtime cannot tell beforehand (Docker, CRI-O).
+    fn present_layers<'a>(
+        &'a self,
+        layers: &'a [Layer],
+    ) -> BoxFuture<'a, Result<Option<HashSet<Digest>>, RuntimeError>>;
+
+    /// Pulls and unpacks, telling what moves. [`pull()`] adds what a caller wants: limits, phases, the digest check.
+    fn pull<'a>(
+        &'a self,
+        request: &'a PullRequest,
+        transfer: &'a watch::Sender<Transfer>,
+    ) -> BoxFuture<'a, Result<(), RuntimeError>>;
+
+    /// Removes an image with all its names: CRI in one call, Docker name by name and never by force. An image that is not
+    /// here (any more) is fine.
+    ///
+    /// # Errors
+    /// [`RuntimeError::InUse`] where the runtime knows (Docker, CRI-O). **containerd removes an image that a container uses**:
+    /// look at [`Runtime::containers`] first.
+    fn remove<'a>(&'a self, image: &'a Image) -> BoxFuture<'a, Result<(), RuntimeError>>;
+}
+
+/// Opens a runtime and asks for its version, within ten seconds.
+///
+/// # Errors
+/// A socket that is absent, a folder, not a socket, not permitted or not speaking the endpoint's protocol, each with what to do.
+pub async fn connect(endpoint: &RuntimeEndpoint) -> Result<Arc<dyn Runtime>, RuntimeError> {
+    Ok(match endpoint {
+        RuntimeEndpoint::Cri(path) => Arc::new(cri::Cri::connect(path).await?),
+        RuntimeEndpoint::Docker(path) => Arc::new(docker::DockerEngine::connect(path).await?),
+    })
+}
+
+/// Opens the first runtime that answers; give it [`RuntimeEndpoint::usual`] when none is set.
+///
+/// # Errors
+/// When none answers: each that was tried, with the reason.
+pub async fn discover(candidates: &[RuntimeEndpoint]) -> Result<(RuntimeEndpoint, Arc<dyn Runtime>), RuntimeError> {
+    let mut tried = Vec::new();
+    for endpoint in candidates {
+        match connect(endpoint).await {
+            Ok(runtime) => return Ok((endpoint.clone(), runtime)),
+            Err(error) => tried.push(format!("{endpoint}: {error}")),
+        }
+    }
+    Err(RuntimeError::NoneFound { tried })
+}
