@@ -1,3 +1,24 @@
-//! Starts the real parts that tests and the demo use.
+//! Starts the real parts that tests and the demo use: registries, containerd, Docker, and more. Never shipped.
+//!
+//! Each part is a guard: `start` returns once the part answers, dropping it ends the part and removes what it left (processes,
+//! mounts, cgroups, its folder). All of it is plain blocking code, safe to call from async tests too. Needs root on Debian 12.
+//!
+//! - [`folder`] a part's temporary folder; a helper process removes it even when the test is killed
+//! - [`process`] one child process, tied to the life of the test; [`enclosure`] namespaces that end with everything in them
+//! - [`packages`] which Debian packages each part needs; [`ports`] free ports; [`http`] the small blocking HTTP client
+//! - [`registry`] (with [`token_server`] and [`certificates`]) and [`images`], which builds test images without a base image
+//! - [`containerd`], [`docker`]; [`proxy`] a TCP proxy that is slow, stalls, cuts or refuses
+//!
+//! A new part: a file with a guard that holds its [`process::Process`] before its [`folder::Folder`], and a line below.
 
+pub mod command;
+pub mod enclosure;
+pub mod error;
+pub mod folder;
+pub mod packages;
+pub mod ports;
+pub mod process;
 pub mod silent_file_system;
+pub mod wait;
+
+pub use error::{Error, Result};

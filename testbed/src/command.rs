@@ -1,0 +1,33 @@
+//! Commands that end by themselves.
+
+use std::process::{Command, Stdio};
+
+use crate::{Error, Result};
+
+/// Runs a command to its end and gives back what it wrote to standard output.
+///
+/// # Errors
+/// When it cannot start or fails; the error has the command and all that it wrote.
+pub fn run(command: &mut Command) -> Result<String> {
+    let shown = describe(command);
+    let output = command.stdin(Stdio::null()).output().map_err(Error::io(format!("run `{shown}`")))?;
+    let written = String::from_utf8_lossy(&output.stdout).into_owned();
+    if output.status.success() {
+        return Ok(written);
+    }
+    let output_text = format!("{written}{}", String::from_utf8_lossy(&output.stderr));
+    Err(Error::Command { command: shown, status: output.status.to_string(), output: output_text.trim_end().into() })
+}
+
+/// [`run`] for a program with arguments and nothing else.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_args(program: &str, arguments: &[&str]) -> Result<String> {
+    run(Command::new(program).args(arguments))
+}
+
+fn describe(command: &Command) -> String {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
+}

@@ -1,0 +1,100 @@
+//! A process, mount and cgroup namespace for parts that start others: containerd, Docker, a Kubernetes node. When it ends, the
+//! kernel ends every process in it (shims and containers too) and its mounts are gone; nothing has to be found and killed.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use crate::folder::Folder;
+use crate::process::Process;
+use crate::{Result, wait};
+
+/// Puts itself into its own cgroups, then into the namespaces, and stays as their first process.
+const KEEPER: &str = include_str!("enclosure.sh");
+
+/// Joins the enclosure's cgroups, then becomes the part.
+const JOIN: &str = r#"for procs in /sys/fs/cgroup/cgroup.procs /sys/fs/cgroup/init/cgroup.procs /sys/fs/cgroup/*/cgroup.procs; do
+	[ -e "$procs" ] && echo 0 >"$procs"
+done 2>/dev/null
+exec "$@""#;
+
+/// Namespaces of their own: processes, mounts (with an empty `/run`), cgroups. The network is the machine's.
+#[derive(Debug)]
+pub struct Enclosure {
+    keeper: Process,
+    cgroup: String,
+}
+
+impl Enclosure {
+    /// Makes the namespaces; `folder` gives the cgroup its name and holds the log.
+    ///
+    /// # Errors
+    /// When this is not root or the kernel refuses; the error has what was said.
+    pub fn start(folder: &Folder) -> Result<Enclosure> {
+        let ready = folder.join("enclosure.ready");
+        let mut command = Command::new("sh");
+        command.args(["-c", KEEPER, "testbed-enclosure", &folder.name()]).arg(&ready);
+        let mut keeper = Process::start("enclosure", &command, &folder.join("enclosure.log"))?;
+        keeper.ready(Duration::from_secs(10), "make namespaces (as root)", || ready.exists().then_some(()))?;
+        keeper.follow_child()?;
+        Ok(Enclosure { keeper, cgroup: folder.name() })
+    }
+
+    /// The first process in it, as this machine sees it: for `nsenter -t`, or `/proc/<id>/root`.
+    #[must_use]
+    pub fn id(&self) -> i32 {
+        self.keeper.id()
+    }
+
+    /// A command that runs inside.
+    #[must_use]
+    pub fn command(&self, program: &str) -> Command {
+        let mut command = Command::new("nsenter");
+        command.args(["-t", &self.id().to_string(), "-m", "-p", "-C", "--", "sh", "-c", JOIN, "sh", program]);
+        command
+    }
+
+    /// Starts a part inside, from a command made by [`Enclosure::command`].
+    ///
+    /// # Errors
+    /// As [`Process::start`].
+    pub fn process(&self, name: &str, command: &Command, log: &Path) -> Result<Process> {
+        Process::start_wrapped(name, command, log)
+    }
+}
+
+impl Drop for Enclosure {
+    fn drop(&mut self) {
+        // Its first process takes all others with it; it is reaped only when they are gone.
+        self.keeper.signal(Signal::KILL);
+        self.keeper.kill();
+        wait::until(Duration::from_secs(5), || {
+            let left = cgroups(&self.cgroup);
+            left.iter().for_each(|cgroup| remove_cgroup(cgroup));
+            left.is_empty().then_some(())
+        });
+    }
+}
+
+/// The cgroup of this name in each hierarchy of version 1, or in the one of version 2.
+fn cgroups(name: &str) -> Vec<PathBuf> {
+    let root = Path::new("/sys/fs/cgroup");
+    let hierarchies = fs::read_dir(root).into_iter().flatten().flatten().map(|entry| entry.path());
+    hierarchies
+        .chain([root.to_owned()])
+        .map(|hierarchy| hierarchy.join(name))
+        .filter(|cgroup| cgroup.is_dir())
+        .collect()
+}
+
+fn remove_cgroup(cgroup: &Path) {
+    for entry in fs::read_dir(cgroup).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_cgroup(&entry.path());
+        }
+    }
+    let _ = fs::remove_dir(cgroup); // busy for a moment after its last process
+}

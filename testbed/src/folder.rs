@@ -1,0 +1,152 @@
+//! A part's temporary folder. Dropping it unmounts and removes all beneath it; a helper process does so when the test is killed.
+
+use std::fs;
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use crate::{Error, Result, wait};
+
+/// Where all folders are: on a real file system (overlay does not work on every tmpfs), with a short path (a unix socket's
+/// address holds 107 bytes).
+const BASE: &str = "/var/tmp/labhands-testbed";
+
+/// The helper process that cleans up after this one, once started.
+static JANITOR: OnceLock<std::result::Result<Child, String>> = OnceLock::new();
+
+/// A temporary folder, gone with everything in it when dropped.
+#[derive(Debug)]
+pub struct Folder {
+    path: PathBuf,
+}
+
+impl Folder {
+    /// A new empty folder whose name starts with the number of this process.
+    ///
+    /// # Errors
+    /// When it cannot be made, or the helper process cannot start.
+    pub fn new(part: &str) -> Result<Folder> {
+        let mine = format!("{}-", std::process::id());
+        fs::create_dir_all(BASE).map_err(Error::io(format!("create {BASE}")))?;
+        if let Err(reason) = JANITOR.get_or_init(|| janitor(&mine).map_err(|error| error.to_string())) {
+            return Err(Error::Missing(format!("cannot start sh to clean up afterwards: {reason}")));
+        }
+        for number in 0..u32::MAX {
+            let path = Path::new(BASE).join(format!("{mine}{part}-{number}"));
+            match fs::create_dir(&path) {
+                Ok(()) => return Ok(Folder { path }),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(Error::io(format!("create {}", path.display()))(error)),
+            }
+        }
+        Err(Error::Missing(format!("{BASE} is full of folders: remove it")))
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The path of a file in it.
+    #[must_use]
+    pub fn join(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// Its name, unlike that of any other on this machine; also the name of its cgroup.
+    #[must_use]
+    pub fn name(&self) -> String {
+        self.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+    }
+
+    /// Writes a file into it and gives back its path.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn write(&self, name: &str, content: impl AsRef<[u8]>) -> Result<PathBuf> {
+        let path = self.join(name);
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent).map_err(Error::io(format!("create {}", parent.display())))?;
+        }
+        fs::write(&path, content).map_err(Error::io(format!("write {}", path.display())))?;
+        Ok(path)
+    }
+
+    /// Makes a folder in it and gives back its path.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn folder(&self, name: &str) -> Result<PathBuf> {
+        let path = self.join(name);
+        fs::create_dir_all(&path).map_err(Error::io(format!("create {}", path.display())))?;
+        Ok(path)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let removed = wait::until(Duration::from_secs(5), || {
+            unmount_beneath(&self.path);
+            match fs::remove_dir_all(&self.path) {
+                Ok(()) => Some(()),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Some(()),
+                Err(_) => None,
+            }
+        });
+        if removed.is_none() {
+            eprintln!("testbed: could not remove {}", self.path.display());
+        }
+    }
+}
+
+/// Unmounts everything mounted at or beneath a path, the last mount first.
+pub(crate) fn unmount_beneath(path: &Path) {
+    let mounts = fs::read_to_string("/proc/mounts").unwrap_or_default();
+    for mount in mounts.lines().rev().filter_map(|line| line.split(' ').nth(1)) {
+        if Path::new(mount).starts_with(path) {
+            // It may be gone with the one above it.
+            let _ = Command::new("umount").args(["-l", mount]).stderr(Stdio::null()).status();
+        }
+    }
+}
+
+/// Starts the helper: a shell that reads a pipe whose other end this process holds until its end, however it ends.
+fn janitor(mine: &str) -> io::Result<Child> {
+    Command::new("sh")
+        .args(["-c", include_str!("janitor.sh"), "testbed-janitor", &format!("{BASE}/{mine}"), mine])
+        .process_group(0) // Ctrl-C is not for it
+        .current_dir("/")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::run_args;
+
+    #[test]
+    fn a_dropped_folder_is_gone_with_the_mounts_in_it() {
+        let folder = Folder::new("folder").unwrap();
+        let path = folder.path().to_owned();
+        let inner = folder.folder("a/b").unwrap();
+        run_args("mount", &["-t", "tmpfs", "tmpfs", inner.to_str().unwrap()]).unwrap();
+        fs::write(inner.join("file"), "x").unwrap();
+        drop(folder);
+        assert!(!path.exists());
+        let mounts = fs::read_to_string("/proc/mounts").unwrap();
+        assert!(!mounts.contains(path.to_str().unwrap()), "{mounts}");
+    }
+
+    #[test]
+    fn two_folders_of_one_part_differ() {
+        let (one, other) = (Folder::new("same").unwrap(), Folder::new("same").unwrap());
+        assert_ne!(one.path(), other.path());
+    }
+}

@@ -1,0 +1,126 @@
+//! The Debian packages that each part needs: one list, installed when something is missing.
+
+use std::fs::File;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use crate::{Error, Result, command};
+
+/// What can be started, and so what must be installed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// `docker-registry` (CNCF distribution).
+    Registry,
+    /// Images with something to run in them.
+    RunnableImages,
+    /// containerd and runc.
+    Containerd,
+    /// The Docker engine.
+    Docker,
+    /// RabbitMQ, its tools, and AMQP command line clients.
+    RabbitMq,
+    /// The NFS server in user space, and a client to look at it.
+    Ganesha,
+    /// A virtual machine with a kernel NFS client.
+    Qemu,
+    /// What Kubernetes needs besides its own programs.
+    Cluster,
+    /// What `./bld` builds images with, where nothing else is there.
+    Buildah,
+}
+
+impl Part {
+    /// Its packages, as Debian 12 names them.
+    #[must_use]
+    pub fn packages(self) -> &'static [&'static str] {
+        match self {
+            Part::Registry => &["docker-registry"],
+            Part::RunnableImages => &["busybox-static"],
+            Part::Containerd => &["containerd", "runc"],
+            Part::Docker => &["docker.io", "iptables"],
+            Part::RabbitMq => &["rabbitmq-server", "amqp-tools"],
+            Part::Ganesha => &["nfs-ganesha", "nfs-ganesha-vfs", "nfs-ganesha-mem", "rpcbind", "dbus", "libnfs-utils"],
+            Part::Qemu => &["qemu-system-x86", "busybox-static", "kmod", "cpio"],
+            Part::Cluster => &[
+                "containerd",
+                "runc",
+                "containernetworking-plugins",
+                "etcd-server",
+                "iptables",
+                "conntrack",
+                "iproute2",
+                "busybox-static",
+                "python3-venv",
+            ],
+            Part::Buildah => &["buildah", "skopeo"],
+        }
+    }
+}
+
+/// Makes sure that a part's packages are installed: one process at a time, by `apt-get`, only what is missing.
+///
+/// # Errors
+/// [`Error::Missing`] names the packages and the command to run, when this is not Debian, not root, or the installation fails.
+pub fn require(part: Part) -> Result<()> {
+    if missing(part.packages())?.is_empty() {
+        return Ok(());
+    }
+    let path = Path::new("/var/tmp/labhands-testbed.packages.lock");
+    let lock = File::create(path).map_err(Error::io(format!("create {}", path.display())))?;
+    lock.lock().map_err(Error::io("wait for another installation of packages"))?;
+    let missing = missing(part.packages())?; // perhaps the other one installed them
+    if missing.is_empty() {
+        return Ok(());
+    }
+    if !rustix::process::geteuid().is_root() {
+        return Err(explain(&missing, "this is not root"));
+    }
+    // The lists may be there already; they are fetched only when the installation does not work without.
+    install(&missing)
+        .or_else(|_| {
+            command::run(Command::new("apt-get").args(["update", "-qq"])).map_err(|error| error.to_string())?;
+            install(&missing)
+        })
+        .map_err(|reason| explain(&missing, &reason))
+}
+
+fn missing(packages: &'static [&'static str]) -> Result<Vec<&'static str>> {
+    let query = Command::new("dpkg-query")
+        .args(["-W", "-f", "${Package} ${db:Status-Status}\n"])
+        .args(packages)
+        .stderr(Stdio::null())
+        .output()
+        .map_err(|_| explain(packages, "dpkg-query is missing: the real parts come from Debian 12 packages"))?;
+    let known = String::from_utf8_lossy(&query.stdout);
+    let installed = |package: &str| known.lines().any(|line| line == format!("{package} installed"));
+    Ok(packages.iter().copied().filter(|package| !installed(package)).collect())
+}
+
+fn install(packages: &[&str]) -> std::result::Result<(), String> {
+    let mut apt = Command::new("apt-get");
+    apt.args(["install", "-y", "-qq", "--no-install-recommends"])
+        .args(packages)
+        .env("DEBIAN_FRONTEND", "noninteractive");
+    command::run(&mut apt).map(drop).map_err(|error| error.to_string())
+}
+
+fn explain(packages: &[&str], reason: &str) -> Error {
+    let packages = packages.join(" ");
+    Error::Missing(format!("Debian packages are missing: run `apt-get install {packages}` as root ({reason})"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_package_is_missing_and_an_essential_one_is_not() {
+        assert_eq!(missing(&["no-such-package-anywhere", "dpkg"]).unwrap(), ["no-such-package-anywhere"]);
+    }
+
+    #[test]
+    fn what_is_missing_is_said_with_the_command_to_run() {
+        let said = explain(&["containerd", "runc"], "this is not root").to_string();
+        assert!(said.contains("apt-get install containerd runc"), "{said}");
+    }
+}
