@@ -7,10 +7,11 @@
 //! - [`settings`] the environment as a map, typed values, problems; [`secret`] values that are never printed and files read again
 //! - [`log`], [`metrics`], [`readiness`] (latches and pulses) and [`admin`] (`/livez`, `/readyz`, `/metrics`)
 //! - [`shutdown`] drain on the first signal, end on the second; [`retry`] the one backoff policy
-//! - [`files`] replace a file without a torn state, notice that one changed; [`tls`] the one crypto provider and its roots
+//! - [`kubernetes`] a client and Events; [`files`] replace a file without a torn state, notice that one changed; [`tls`] the one crypto provider and its roots
 
 pub mod admin;
 pub mod files;
+pub mod kubernetes;
 pub mod log;
 pub mod metrics;
 pub mod readiness;
