@@ -26,12 +26,17 @@ exec unshare --pid --mount --cgroup --fork --kill-child=KILL --mount-proc sh -c 
 	done
 	# an empty /run, but the lock that all users of iptables share, and the name servers where systemd keeps them there
 	touch /run/xtables.lock
-	mkdir -p "$1.run" && mount -t tmpfs tmpfs "$1.run"
-	touch "$1.run/xtables.lock" && mount --bind /run/xtables.lock "$1.run/xtables.lock"
-	if [ -d /run/systemd/resolve ]; then
-		mkdir -p "$1.run/systemd/resolve" && mount --rbind /run/systemd/resolve "$1.run/systemd/resolve"
+	mkdir "$1.run"
+	mount -n --rbind /run "$1.run"
+	mount -n -t tmpfs tmpfs /run
+	touch /run/xtables.lock
+	mount -n --bind "$1.run/xtables.lock" /run/xtables.lock
+	if [ -d "$1.run/systemd/resolve" ]; then
+		mkdir -p /run/systemd/resolve
+		mount -n --rbind "$1.run/systemd/resolve" /run/systemd/resolve
 	fi
-	mount --move "$1.run" /run
+	umount -n -l "$1.run"
+	rmdir "$1.run"
 	mount --make-rshared /
 	touch "$1"
 	set +e

@@ -11,14 +11,20 @@
 //!
 //! A new part: a file with a guard that holds its [`process::Process`] before its [`folder::Folder`], and a line below.
 
+pub mod certificates;
 pub mod command;
+pub mod containerd;
+pub mod docker;
 pub mod enclosure;
 pub mod error;
 pub mod folder;
+pub mod http;
 pub mod packages;
 pub mod ports;
 pub mod process;
+pub mod registry;
 pub mod silent_file_system;
+pub mod token_server;
 pub mod wait;
 
 pub use error::{Error, Result};

@@ -1,0 +1,188 @@
+//! A real containerd with CRI, with its own root, state and socket; several may run beside each other.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use crate::command;
+use crate::enclosure::Enclosure;
+use crate::folder::Folder;
+use crate::packages::{self, Part};
+use crate::process::Process;
+use crate::registry::Registry;
+use crate::{Error, Result};
+
+/// How a containerd is to be.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Registries (`host:port`) to reach over plain HTTP.
+    pub plain_registries: Vec<String>,
+    /// The image of pod sandboxes; needed only where pods are run. They use the machine's network: there is no CNI plugin.
+    pub sandbox_image: Option<String>,
+    /// Put the root on a file system of this many bytes, in memory.
+    pub root_size: Option<u64>,
+    /// Layers of one image downloaded at once; containerd's default (3) when `None`.
+    pub max_concurrent_downloads: Option<u32>,
+}
+
+/// A running containerd.
+#[derive(Debug)]
+pub struct Containerd {
+    process: Option<Process>,
+    configuration: PathBuf,
+    socket: PathBuf,
+    root: PathBuf,
+    enclosure: Enclosure,
+    folder: Folder,
+}
+
+impl Containerd {
+    /// A containerd that pulls from this registry over plain HTTP.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn start(registry: &Registry) -> Result<Containerd> {
+        Containerd::with(&Options { plain_registries: vec![registry.host()], ..Options::default() })
+    }
+
+    /// A containerd as the options say.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn with(options: &Options) -> Result<Containerd> {
+        packages::require(Part::Containerd)?;
+        let folder = Folder::new("containerd")?;
+        let root = folder.folder("root")?;
+        if let Some(size) = options.root_size {
+            mount_small(&root, size)?;
+        }
+        for registry in &options.plain_registries {
+            folder.write(&format!("certs.d/{registry}/hosts.toml"), format!("server = \"http://{registry}\"\n"))?;
+        }
+        let configuration = folder.write("containerd.toml", configuration(options, &folder))?;
+        let (enclosure, socket) = (Enclosure::start(&folder)?, folder.join("containerd.sock"));
+        let mut containerd = Containerd { process: None, configuration, socket, root, enclosure, folder };
+        containerd.launch()?;
+        Ok(containerd)
+    }
+
+    /// Its unix socket (CRI, and containerd's own services).
+    #[must_use]
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// `unix:///…`, as `RUNTIME_ENDPOINT` has it.
+    #[must_use]
+    pub fn endpoint(&self) -> String {
+        format!("unix://{}", self.socket.display())
+    }
+
+    /// The folder of its images and snapshots.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Its folder: log, configuration, socket, root.
+    #[must_use]
+    pub fn folder(&self) -> &Folder {
+        &self.folder
+    }
+
+    /// Ends it in order; containers go on.
+    pub fn stop(&mut self) {
+        self.process = None;
+    }
+
+    /// Ends it at once (SIGKILL); containers go on.
+    pub fn kill(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.kill();
+        }
+    }
+
+    /// Its process, if it runs: to pause it, for instance.
+    pub fn process(&mut self) -> Option<&mut Process> {
+        self.process.as_mut()
+    }
+
+    /// Starts it again, with what it had, after [`Containerd::stop`] or [`Containerd::kill`]; stops it first if it still runs.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn restart(&mut self) -> Result<()> {
+        self.stop();
+        self.launch()
+    }
+
+    /// Runs `ctr` in the namespace of Kubernetes (`k8s.io`) and gives back what it wrote.
+    ///
+    /// # Errors
+    /// When it fails; the error has what it wrote.
+    pub fn ctr(&self, arguments: &[&str]) -> Result<String> {
+        let mut ctr = self.enclosure.command("ctr");
+        command::run(ctr.arg("--address").arg(&self.socket).args(["--namespace", "k8s.io"]).args(arguments))
+    }
+
+    /// Pulls an image by `ctr`, from a registry on plain HTTP.
+    ///
+    /// # Errors
+    /// As [`Containerd::ctr`].
+    pub fn pull(&self, reference: &str) -> Result<()> {
+        self.ctr(&["images", "pull", "--plain-http", reference]).map(drop)
+    }
+
+    /// A command that runs where its containers do.
+    #[must_use]
+    pub fn command(&self, program: &str) -> Command {
+        self.enclosure.command(program)
+    }
+
+    fn launch(&mut self) -> Result<()> {
+        let log = self.folder.join("containerd.log");
+        let _ = std::fs::remove_file(&self.socket); // one left by a killed containerd would look ready
+        let mut command = self.enclosure.command("containerd");
+        command.arg("--config").arg(&self.configuration);
+        let mut process = self.enclosure.process("containerd", &command, &log)?;
+        let socket = &self.socket;
+        process.ready(Duration::from_secs(30), "answer", || {
+            let mut ctr = Command::new("ctr");
+            ctr.arg("--address").arg(socket).args(["--timeout", "2s", "version"]);
+            (socket.exists() && command::run(&mut ctr).is_ok()).then_some(())
+        })?;
+        self.process = Some(process);
+        Ok(())
+    }
+}
+
+/// Mounts a file system in memory: its size is its limit, to the page.
+pub(crate) fn mount_small(path: &Path, size: u64) -> Result<()> {
+    let path = path.to_str().ok_or_else(|| Error::Missing("a folder whose path is text".into()))?;
+    command::run_args("mount", &["-t", "tmpfs", "-o", &format!("size={size},mode=711"), "tmpfs", path]).map(drop)
+}
+
+fn configuration(options: &Options, folder: &Folder) -> String {
+    let path = folder.path().display();
+    // Without CAP_SYS_RESOURCE runc cannot lower the out-of-memory score, and every sandbox would fail.
+    let mut text = format!(
+        "version = 2\nroot = \"{path}/root\"\nstate = \"/run/containerd\"\n\
+         [grpc]\naddress = \"{path}/containerd.sock\"\n\
+         [plugins.\"io.containerd.grpc.v1.cri\"]\nrestrict_oom_score_adj = true\n"
+    );
+    if let Some(image) = &options.sandbox_image {
+        let _ = writeln!(text, "sandbox_image = \"{image}\"");
+    }
+    let _ = write!(
+        text,
+        "[plugins.\"io.containerd.grpc.v1.cri\".registry]\nconfig_path = \"{path}/certs.d\"\n\
+         [plugins.\"io.containerd.grpc.v1.cri\".cni]\nconf_dir = \"{path}/net.d\"\n\
+         [plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.runc]\nruntime_type = \"io.containerd.runc.v2\"\n"
+    );
+    if let Some(downloads) = options.max_concurrent_downloads {
+        let cri = "[plugins.\"io.containerd.grpc.v1.cri\"]\n";
+        text = text.replace(cri, &format!("{cri}max_concurrent_downloads = {downloads}\n"));
+    }
+    text
+}

@@ -1,0 +1,142 @@
+//! A real Docker engine, with its own data, socket and containerd; several may run beside each other.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use crate::command;
+use crate::containerd::mount_small;
+use crate::enclosure::Enclosure;
+use crate::folder::Folder;
+use crate::packages::{self, Part};
+use crate::process::Process;
+use crate::{Error, Result};
+
+/// How a Docker engine is to be.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Registries (`host:port`) to reach over plain HTTP besides those on the loopback address.
+    pub plain_registries: Vec<String>,
+    /// Put the data on a file system of this many bytes, in memory.
+    pub root_size: Option<u64>,
+}
+
+/// A running Docker engine without a network bridge: containers use the machine's network (`--network host`) or none.
+#[derive(Debug)]
+pub struct Docker {
+    process: Option<Process>,
+    socket: PathBuf,
+    root: PathBuf,
+    plain_registries: Vec<String>,
+    enclosure: Enclosure,
+    folder: Folder,
+}
+
+impl Docker {
+    /// Starts it; registries on the loopback address need no TLS.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn start() -> Result<Docker> {
+        Docker::with(&Options::default())
+    }
+
+    /// Starts it as the options say.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn with(options: &Options) -> Result<Docker> {
+        packages::require(Part::Docker)?;
+        let folder = Folder::new("docker")?;
+        let root = folder.folder("root")?;
+        if let Some(size) = options.root_size {
+            mount_small(&root, size)?;
+        }
+        let (enclosure, socket) = (Enclosure::start(&folder)?, folder.join("docker.sock"));
+        let plain_registries = options.plain_registries.clone();
+        let mut docker = Docker { process: None, socket, root, plain_registries, enclosure, folder };
+        docker.launch()?;
+        Ok(docker)
+    }
+
+    /// Its unix socket.
+    #[must_use]
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// `docker:///…`, as `RUNTIME_ENDPOINT` has it.
+    #[must_use]
+    pub fn endpoint(&self) -> String {
+        format!("docker://{}", self.socket.display())
+    }
+
+    /// The folder of its images and containers.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Ends it in order, with its containers.
+    pub fn stop(&mut self) {
+        self.process = None;
+    }
+
+    /// Ends it at once (SIGKILL).
+    pub fn kill(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.kill();
+        }
+    }
+
+    /// Its process, if it runs: to pause it, for instance.
+    pub fn process(&mut self) -> Option<&mut Process> {
+        self.process.as_mut()
+    }
+
+    /// Starts it again, with what it had; stops it first if it still runs.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn restart(&mut self) -> Result<()> {
+        self.stop();
+        self.launch()
+    }
+
+    /// Runs the `docker` command and gives back what it wrote.
+    ///
+    /// # Errors
+    /// When it fails; the error has what it wrote.
+    pub fn docker(&self, arguments: &[&str]) -> Result<String> {
+        let host = format!("unix://{}", self.socket.display());
+        command::run(Command::new("docker").args(["--host", &host]).args(arguments))
+    }
+
+    fn launch(&mut self) -> Result<()> {
+        let path = self.folder.path().display();
+        let log = self.folder.join("docker.log");
+        let _ = std::fs::remove_file(&self.socket); // one left by a killed engine would look ready
+        let _ = std::fs::remove_file(self.folder.join("docker.pid"));
+        let mut command = self.enclosure.command("dockerd");
+        // Its exec root is in the enclosure's own /run, where the containerd that it starts itself has its sockets too.
+        command.args([
+            format!("--data-root={}", self.root.display()),
+            "--exec-root=/run/docker".into(),
+            format!("--pidfile={path}/docker.pid"),
+            format!("--host=unix://{path}/docker.sock"),
+            format!("--config-file={path}/none.json"),
+            "--storage-driver=overlay2".into(),
+            "--bridge=none".into(),
+            "--iptables=false".into(),
+            "--ip6tables=false".into(),
+        ]);
+        self.folder.write("none.json", "{}")?;
+        command.args(self.plain_registries.iter().map(|registry| format!("--insecure-registry={registry}")));
+        let mut process = self.enclosure.process("dockerd", &command, &log)?;
+        let ready = process.ready(Duration::from_secs(60), "answer", || {
+            (self.socket.exists() && self.docker(&["version"]).is_ok()).then_some(())
+        });
+        self.process = Some(process);
+        ready.map_err(|error: Error| error)
+    }
+}
