@@ -9,12 +9,15 @@
 //! - [`registry`] (with [`token_server`] and [`certificates`]) and [`images`], which builds test images without a base image
 //! - [`containerd`], [`docker`]; [`proxy`] a TCP proxy that is slow, stalls, cuts or refuses
 //!
+//! - [`daemon`] one of our own daemons; [`silent_file_system`] a mount that never answers
+//!
 //! A new part: a file with a guard that holds its [`process::Process`] before its [`folder::Folder`], and a line below.
 
 pub mod certificates;
 pub mod command;
 pub mod containerd;
 pub mod docker;
+pub mod daemon;
 pub mod enclosure;
 pub mod error;
 pub mod folder;

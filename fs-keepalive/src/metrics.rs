@@ -1,0 +1,92 @@
+//! Metrics of fs-keepalive.
+
+use std::path::Path;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use nfs_mounts::Phase;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use sidecar::metrics::Metrics;
+
+/// The upper bounds of the phases' histogram, in seconds.
+const BUCKETS: [f64; 10] = [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0];
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Volume {
+    path: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct VolumePhase {
+    path: String,
+    phase: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct VolumeResult {
+    path: String,
+    result: &'static str,
+}
+
+/// The metrics of all volumes; clones share them.
+#[derive(Clone, Debug)]
+pub struct VolumeMetrics {
+    rounds: Family<VolumeResult, Counter>,
+    phases: Family<VolumePhase, Histogram, fn() -> Histogram>,
+    good: Family<Volume, Gauge>,
+    last_good: Family<Volume, Gauge<f64, AtomicU64>>,
+    stuck: Family<Volume, Gauge>,
+    removed: Family<Volume, Counter>,
+    clock_offset: Family<Volume, Gauge<f64, AtomicU64>>,
+}
+
+impl VolumeMetrics {
+    /// Registers the metrics.
+    pub fn new(metrics: &Metrics) -> Self {
+        let this = Self {
+            rounds: Family::default(),
+            phases: Family::new_with_constructor(|| Histogram::new(BUCKETS)),
+            good: Family::default(),
+            last_good: Family::default(),
+            stuck: Family::default(),
+            removed: Family::default(),
+            clock_offset: Family::default(),
+        };
+        metrics.register(|registry| {
+            registry.register("rounds", "Rounds by how they ended", this.rounds.clone());
+            registry.register("phase_duration_seconds", "Time that each phase took", this.phases.clone());
+            registry.register("good", "1 while the last round was good", this.good.clone());
+            registry.register("last_good_timestamp_seconds", "When a round was last good", this.last_good.clone());
+            registry.register("child_stuck", "1 while a child hangs that can't be killed", this.stuck.clone());
+            registry.register("removed_files", "Files removed of writers gone for a day", this.removed.clone());
+            let help = "The server's clock less ours when the record was written";
+            registry.register("server_clock_offset_seconds", help, this.clock_offset.clone());
+        });
+        this
+    }
+
+    /// Counts a round; `result` is `ok` or a trouble's name.
+    pub fn round(&self, path: &Path, result: &'static str, phases: &[(Phase, Duration)]) {
+        let name = path.display().to_string();
+        for (phase, time) in phases {
+            let labels = VolumePhase { path: name.clone(), phase: phase.name() };
+            self.phases.get_or_create(&labels).observe(time.as_secs_f64());
+        }
+        self.rounds.get_or_create(&VolumeResult { path: name.clone(), result }).inc();
+        let volume = Volume { path: name };
+        self.good.get_or_create(&volume).set(i64::from(result == "ok"));
+        self.stuck.get_or_create(&volume).set(i64::from(result == "stuck"));
+    }
+
+    /// Notes what a good round told.
+    pub fn good(&self, path: &Path, time: jiff::Timestamp, removed: u32, clock_offset: f64) {
+        let volume = Volume { path: path.display().to_string() };
+        self.last_good.get_or_create(&volume).set(time.as_second() as f64);
+        self.removed.get_or_create(&volume).inc_by(removed.into());
+        self.clock_offset.get_or_create(&volume).set(clock_offset);
+    }
+}

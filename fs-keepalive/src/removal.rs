@@ -1,0 +1,60 @@
+//! Which files of other writers are removed: those whose writer has been gone for more than a day.
+
+use std::time::Duration;
+
+use crate::record::SIZE;
+
+/// A record this much older than our own belongs to a writer that is gone.
+pub const GONE_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// No folder is listed further, and no more files are removed in one round.
+pub const MOST_ENTRIES: usize = 10_000;
+
+/// What is seen of a file without opening it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen<'a> {
+    /// Its name in the folder.
+    pub name: &'a [u8],
+    /// Whether it is a regular file.
+    pub regular: bool,
+    /// Its size, in bytes.
+    pub size: u64,
+    /// When it was written, in seconds by the server's clock.
+    pub written: i64,
+}
+
+/// Whether a file may be one to remove; `own` is our own file, just written. Both times are the server's, so that a wrong
+/// clock here removes nothing. What is in the file decides in the end: only a whole record is removed.
+pub fn is_candidate(file: &Seen<'_>, own: &Seen<'_>) -> bool {
+    let age = own.written.saturating_sub(file.written);
+    file.name != own.name
+        && file.regular
+        && file.size == SIZE as u64
+        && file.name.contains(&b'_')
+        && u64::try_from(age).is_ok_and(|age| age > GONE_AFTER.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: i64 = 1_800_000_000;
+    const DAY: i64 = 86_400;
+
+    #[test]
+    fn only_old_records_of_others_go() {
+        let own = Seen { name: b"n_own", regular: true, size: 512, written: NOW };
+        let old = Seen { name: b"n_old", regular: true, size: 512, written: NOW - DAY - 1 };
+        assert!(is_candidate(&old, &own));
+        for (kept, why) in [
+            (Seen { written: NOW - DAY, ..old.clone() }, "not older than a day"),
+            (Seen { written: NOW + 9 * DAY, ..old.clone() }, "from the future"),
+            (Seen { name: own.name, ..old.clone() }, "our own"),
+            (Seen { regular: false, ..old.clone() }, "a link or a folder"),
+            (Seen { size: 511, ..old.clone() }, "another size"),
+            (Seen { name: b"notes", ..old.clone() }, "another name"),
+        ] {
+            assert!(!is_candidate(&kept, &own), "{why}");
+        }
+    }
+}

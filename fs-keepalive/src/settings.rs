@@ -1,0 +1,257 @@
+//! Settings of fs-keepalive.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use nfs_mounts::mountinfo::is_plain_absolute;
+use sidecar::admin::AdminArguments;
+use sidecar::log::{LogArguments, LogSettings};
+use sidecar::settings::{Problems, values};
+
+use crate::record::LONGEST_NAME;
+use crate::schedule::LONGEST_INTERVAL;
+
+/// Keeps shared file systems awake, and notices when they hang.
+#[derive(Parser, Clone, Debug)]
+#[command(name = "fs-keepalive", version)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Clone, Debug)]
+enum Command {
+    /// Write a record to each volume again and again, and read it back from the server
+    Run(Box<RunArguments>),
+}
+
+#[derive(Args, Clone, Debug)]
+struct RunArguments {
+    #[command(flatten)]
+    keepalive: KeepaliveArguments,
+    #[command(flatten)]
+    admin: AdminArguments,
+    #[command(flatten)]
+    log: LogArguments,
+}
+
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Keepalive")]
+struct KeepaliveArguments {
+    /// Where the volumes are mounted
+    #[arg(long, env = "KEEPALIVE_PATHS", value_name = "PATH,…", default_value = "/home")]
+    keepalive_paths: String,
+    /// Time between two records; below 5 min, after which an idle NFS client closes its connection
+    #[arg(long, env = "KEEPALIVE_INTERVAL", value_name = "DURATION", default_value = "60s")]
+    keepalive_interval: String,
+    /// How long one step (open, write, fsync, read …) may take until the volume counts as hung
+    #[arg(long, env = "KEEPALIVE_TIMEOUT", value_name = "DURATION", default_value = "10s")]
+    keepalive_timeout: String,
+    /// Write one line with the date to this file of each volume as well (true: .keepalive)
+    #[arg(long, env = "KEEPALIVE_PLAIN_FILE", value_name = "NAME")]
+    keepalive_plain_file: Option<String>,
+    /// This node's name; the host's name where unset
+    #[arg(long, env = "NODE_NAME", value_name = "NAME")]
+    node_name: Option<String>,
+    /// This pod's name; each writer on a node needs a name of its own
+    #[arg(long, env = "POD_NAME", value_name = "NAME", default_value = "host")]
+    pod_name: String,
+}
+
+/// The settings.
+#[derive(Debug)]
+pub struct Settings {
+    /// What to write where.
+    pub keepalive: Keepalive,
+    /// Where the admin server listens.
+    pub admin: SocketAddr,
+    /// How to log.
+    pub log: LogSettings,
+}
+
+/// What to write, where and when.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Keepalive {
+    /// The volumes: absolute paths, each once.
+    pub paths: Vec<PathBuf>,
+    /// Time between two records.
+    pub interval: Duration,
+    /// How long one phase may take.
+    pub timeout: Duration,
+    /// Name of the file with the date, in each volume's own folder.
+    pub plain_file: Option<String>,
+    /// The node's name.
+    pub node: String,
+    /// The pod's name.
+    pub pod: String,
+}
+
+impl Settings {
+    /// Parses all settings.
+    ///
+    /// # Errors
+    ///
+    /// Every problem found.
+    pub fn parse(arguments: &Arguments) -> Result<Self, Problems> {
+        let Command::Run(arguments) = &arguments.command;
+        let mut problems = Problems::default();
+        let (keepalive, admin, log) = (
+            arguments.keepalive.settings(&mut problems),
+            arguments.admin.settings(&mut problems),
+            arguments.log.settings(&mut problems),
+        );
+        problems.finish((|| Some(Self { keepalive: keepalive?, admin: admin?, log: log? }))())
+    }
+}
+
+impl KeepaliveArguments {
+    fn settings(&self, problems: &mut Problems) -> Option<Keepalive> {
+        let paths = problems.parse("KEEPALIVE_PATHS", &self.keepalive_paths, "/home,/project", paths);
+        let interval = problems.parse("KEEPALIVE_INTERVAL", &self.keepalive_interval, "60s", interval);
+        let timeout = problems.parse("KEEPALIVE_TIMEOUT", &self.keepalive_timeout, "10s", values::duration);
+        let known = paths.clone().unwrap_or_default();
+        let plain_file = self.keepalive_plain_file.as_deref();
+        let plain_file =
+            problems.parse_optional("KEEPALIVE_PLAIN_FILE", plain_file, ".keepalive", |text| plain_name(text, &known));
+        let host = host_name();
+        let node = self.node_name.as_deref().unwrap_or(&host);
+        let node = problems.parse("NODE_NAME", node, "node-1", writer_name);
+        let pod = problems.parse("POD_NAME", &self.pod_name, "fs-keepalive-x2b7k", writer_name);
+        Some(Keepalive {
+            paths: paths?,
+            interval: interval?,
+            timeout: timeout?,
+            plain_file: plain_file?.flatten(),
+            node: node?,
+            pod: pod?,
+        })
+    }
+}
+
+fn paths(text: &str) -> Result<Vec<PathBuf>, String> {
+    let mut paths = Vec::new();
+    for item in values::list(text) {
+        // Collected from its components, so that a slash at the end makes no second path.
+        let path: PathBuf = Path::new(item).components().collect();
+        if !is_plain_absolute(&path) {
+            return Err(format!("{item:?} is not an absolute path without . and .."));
+        }
+        if path == Path::new("/") {
+            return Err("/ is the root file system, no volume".to_owned());
+        }
+        if !paths.contains(&path) {
+            paths.push(path);
+        }
+    }
+    if paths.is_empty() { Err("at least one path is needed".to_owned()) } else { Ok(paths) }
+}
+
+fn interval(text: &str) -> Result<Duration, String> {
+    let interval = values::duration(text).map_err(|error| error.to_string())?;
+    if interval > LONGEST_INTERVAL {
+        let most = LONGEST_INTERVAL.as_secs();
+        return Err(format!("{text:?} is longer than {most}s: an NFS client closes a connection idle for 5 min"));
+    }
+    Ok(interval)
+}
+
+/// A switch, a name, or the absolute path of a file directly in one of the volumes.
+fn plain_name(text: &str, paths: &[PathBuf]) -> Result<Option<String>, String> {
+    if let Ok(on) = values::switch(text) {
+        return Ok(on.then(|| ".keepalive".to_owned()));
+    }
+    let path = Path::new(text);
+    let name = match path.parent() {
+        Some(folder) if folder == Path::new("") || paths.iter().any(|volume| volume == folder) => path.file_name(),
+        _ => None,
+    };
+    match name.and_then(|name| name.to_str()) {
+        Some(name) if name != ".keepalive.d" => Ok(Some(name.to_owned())),
+        _ => Err(format!("{text:?} is neither true, false nor the name of a file in the volume's own folder")),
+    }
+}
+
+/// Kubernetes' names pass; what would change the file's path or the record's fields does not. Long ones are cut, and made
+/// different again by a checksum.
+fn writer_name(text: &str) -> Result<String, String> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.');
+    if text.is_empty() || text.starts_with('.') || !text.chars().all(allowed) {
+        return Err(format!("{text:?} is not a name of letters, digits, hyphens and dots"));
+    }
+    if text.len() <= LONGEST_NAME {
+        return Ok(text.to_owned());
+    }
+    Ok(format!("{}-{:08x}", &text[..LONGEST_NAME - 9], crc32fast::hash(text.as_bytes())))
+}
+
+fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sidecar::settings::{Environment, parse};
+    use std::ffi::OsString;
+
+    fn settings(environment: &[(&str, &str)]) -> Result<Keepalive, String> {
+        let environment: Environment = environment.iter().copied().collect();
+        let arguments = parse(&environment, ["fs-keepalive", "run"].map(OsString::from)).unwrap();
+        Settings::parse(&arguments).map(|settings| settings.keepalive).map_err(|problems| problems.to_string())
+    }
+
+    #[test]
+    fn home_once_a_minute_is_the_default() {
+        let keepalive = settings(&[("NODE_NAME", "n1")]).unwrap();
+        assert_eq!(keepalive.paths, [PathBuf::from("/home")]);
+        assert_eq!((keepalive.interval.as_secs(), keepalive.timeout.as_secs()), (60, 10));
+        assert_eq!((keepalive.plain_file, keepalive.node, keepalive.pod), (None, "n1".into(), "host".into()));
+    }
+
+    #[test]
+    fn several_paths_each_once() {
+        let keepalive = settings(&[("KEEPALIVE_PATHS", "/home/, /data,/home,")]).unwrap();
+        assert_eq!(keepalive.paths, [PathBuf::from("/home"), PathBuf::from("/data")]);
+    }
+
+    #[test]
+    fn the_plain_file_is_named_in_three_ways() {
+        for (text, name) in [
+            ("true", Some(".keepalive")),
+            ("false", None),
+            ("awake", Some("awake")),
+            ("/home/.keepalive", Some(".keepalive")),
+        ] {
+            assert_eq!(settings(&[("KEEPALIVE_PLAIN_FILE", text)]).unwrap().plain_file.as_deref(), name, "{text}");
+        }
+        for text in ["/etc/passwd", "a/b", "..", "/home/..", "/", ".keepalive.d"] {
+            let said = settings(&[("KEEPALIVE_PLAIN_FILE", text)]).unwrap_err();
+            assert!(said.starts_with("KEEPALIVE_PLAIN_FILE: "), "{text}: {said}");
+        }
+    }
+
+    #[test]
+    fn every_problem_is_named() {
+        let said = settings(&[
+            ("KEEPALIVE_PATHS", "home"),
+            ("KEEPALIVE_INTERVAL", "5m"),
+            ("KEEPALIVE_TIMEOUT", "soon"),
+            ("NODE_NAME", "a/b"),
+            ("POD_NAME", "a_b"),
+        ])
+        .unwrap_err();
+        for name in ["KEEPALIVE_PATHS", "KEEPALIVE_INTERVAL", "KEEPALIVE_TIMEOUT", "NODE_NAME", "POD_NAME"] {
+            assert!(said.contains(&format!("{name}: ")), "{said}");
+        }
+        assert!(settings(&[("KEEPALIVE_PATHS", "/")]).unwrap_err().contains("root file system"));
+        assert!(settings(&[("KEEPALIVE_PATHS", "/home/../etc")]).is_err());
+    }
+
+    #[test]
+    fn long_names_are_cut_and_stay_different() {
+        let (a, b) = (writer_name(&"x".repeat(253)).unwrap(), writer_name(&("x".repeat(252) + "y")).unwrap());
+        assert!(a.len() == LONGEST_NAME && b.len() == LONGEST_NAME && a != b);
+    }
+}

@@ -1,0 +1,299 @@
+//! One round on one volume. It runs in a child process, since each of these calls may hang for ever.
+//!
+//! The folder is opened once and everything else goes relative to it, so that an unmount in between can't lead a write to the
+//! root file system. Users can write to the volume, so no link is followed and nothing is opened that could block.
+
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use nfs_mounts::Phase;
+use nfs_mounts::child::Heartbeat;
+use nfs_mounts::failure::Failure;
+use rustix::fs::{Advice, AtFlags, FileType, Mode, OFlags, Stat};
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+
+use crate::record::{Record, SIZE};
+use crate::removal::{MOST_ENTRIES, Seen, is_candidate};
+use crate::trouble::{Failed, Trouble};
+
+/// The folder of the records, in the volume's own folder.
+pub const FOLDER: &str = ".keepalive.d";
+
+/// What the child is to do.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Order {
+    /// The volume's folder.
+    pub path: PathBuf,
+    /// The writer's node.
+    pub node: String,
+    /// The writer's pod.
+    pub pod: String,
+    /// The round's number.
+    pub sequence: u64,
+    /// Until the next record is due.
+    pub interval: Duration,
+    /// The file system that was there before, if any.
+    pub expected: Option<Identity>,
+    /// Name of the file with the date.
+    pub plain_file: Option<String>,
+    /// Whether to look for files of writers long gone.
+    pub remove: bool,
+}
+
+/// What tells one file system from another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    device: u64,
+    file_system: u64,
+    inode: u64,
+}
+
+/// What was done.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Done {
+    /// The file system that was written to.
+    pub identity: Identity,
+    /// Files of other writers that were removed.
+    pub removed: u32,
+    /// The server's clock less ours, in seconds, at the time of the write.
+    pub clock_offset: f64,
+}
+
+/// Carries out an order.
+///
+/// # Errors
+///
+/// [`Failed`]: the first thing that went wrong, and in which phase.
+pub fn touch(order: Order, heartbeat: &mut Heartbeat) -> Result<Done, Failed> {
+    let mut steps = Steps(heartbeat);
+    let name = format!("{}_{}", order.node, order.pod);
+    let volume = steps.step(Phase::Stat, || look(&order))?;
+    let (folder, file) = steps.step(Phase::Open, || {
+        let folder = records_folder(&volume.folder)?;
+        let file = OurFile::open(&folder, &name)?;
+        Ok((folder, file))
+    })?;
+    let time = Timestamp::now();
+    let record = Record {
+        sequence: order.sequence,
+        time,
+        node: order.node.clone(),
+        pod: order.pod.clone(),
+        interval: order.interval.as_secs(),
+    };
+    let bytes = Block(record.encode());
+    steps.step(Phase::Write, || file.write(&bytes))?;
+    steps.step(Phase::Fsync, || Ok(rustix::fs::fsync(&file.file)?))?;
+    let written = steps.step(Phase::Read, || file.read_back(&bytes))?;
+    if let Some(plain) = &order.plain_file {
+        steps.step(Phase::Write, || write_plain(&volume.folder, plain, time))?;
+    }
+    let removed = match order.remove {
+        true => steps.step(Phase::Unlink, || remove_old(&folder, name.as_bytes(), &written))?,
+        false => 0,
+    };
+    if volume.full {
+        // Our own 512 bytes are there since long; others' new files are not.
+        return Err(Failed { phase: Some(Phase::Stat), trouble: Failure::Full.into() });
+    }
+    Ok(Done { identity: volume.identity, removed, clock_offset: offset(&written, time) })
+}
+
+struct Steps<'a>(&'a mut Heartbeat);
+
+impl Steps<'_> {
+    fn step<T>(&mut self, phase: Phase, work: impl FnOnce() -> Result<T, Trouble>) -> Result<T, Failed> {
+        self.0.phase(phase, work).map_err(|trouble| Failed { phase: Some(phase), trouble })
+    }
+}
+
+impl From<Errno> for Trouble {
+    fn from(errno: Errno) -> Self {
+        Failure::from(errno).into()
+    }
+}
+
+struct Volume {
+    folder: OwnedFd,
+    identity: Identity,
+    full: bool,
+}
+
+fn look(order: &Order) -> Result<Volume, Trouble> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let folder = rustix::fs::open(&order.path, flags, Mode::empty())?;
+    let stat = rustix::fs::fstat(&folder)?;
+    if stat.st_dev == rustix::fs::stat("/")?.st_dev {
+        return Err(Trouble::MissingMount);
+    }
+    let space = rustix::fs::fstatvfs(&folder)?;
+    let identity = Identity { device: stat.st_dev, file_system: space.f_fsid, inode: stat.st_ino };
+    if order.expected.is_some_and(|expected| expected != identity) {
+        return Err(Trouble::ChangedMount);
+    }
+    let full = (space.f_blocks > 0 && space.f_bavail == 0) || (space.f_files > 0 && space.f_favail == 0);
+    Ok(Volume { folder, identity, full })
+}
+
+/// Opens the folder of the records; makes it where it is missing, writable for all as `/tmp` is, since writers on other nodes
+/// may be other users to the server.
+fn records_folder(volume: &OwnedFd) -> Result<OwnedFd, Trouble> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let opened = match rustix::fs::openat(volume, FOLDER, flags, Mode::empty()) {
+        Err(Errno::NOENT) => match rustix::fs::mkdirat(volume, FOLDER, Mode::from(0o1777)) {
+            Ok(()) => {
+                let folder = rustix::fs::openat(volume, FOLDER, flags, Mode::empty())?;
+                // The umask took bits away.
+                rustix::fs::fchmod(&folder, Mode::from(0o1777))?;
+                return Ok(folder);
+            }
+            Err(Errno::EXIST) => rustix::fs::openat(volume, FOLDER, flags, Mode::empty()),
+            Err(errno) => Err(errno),
+        },
+        opened => opened,
+    };
+    opened.map_err(|errno| match errno {
+        Errno::LOOP | Errno::NOTDIR => Trouble::Foreign(FOLDER.to_owned()),
+        errno => errno.into(),
+    })
+}
+
+/// Direct I/O wants its memory aligned.
+#[repr(align(4096))]
+struct Block([u8; SIZE]);
+
+struct OurFile {
+    file: OwnedFd,
+    /// Whether reads and writes pass the page cache by. The kernel's NFS client can do so, and a process that waits in such a
+    /// write can be killed, unlike one that waits for dirty pages.
+    direct: bool,
+}
+
+impl OurFile {
+    fn open(folder: &OwnedFd, name: &str) -> Result<Self, Trouble> {
+        match open_regular(folder, name, OFlags::RDWR | OFlags::DIRECT) {
+            Ok(file) => Ok(Self { file, direct: true }),
+            Err(Trouble::Failed(Failure::Other(_))) => {
+                Ok(Self { file: open_regular(folder, name, OFlags::RDWR)?, direct: false })
+            }
+            Err(trouble) => Err(trouble),
+        }
+    }
+
+    fn write(&self, bytes: &Block) -> Result<(), Trouble> {
+        let mut done = 0;
+        while done < SIZE {
+            match rustix::io::pwrite(&self.file, &bytes.0[done..], done as u64) {
+                Ok(length) => done += length,
+                Err(Errno::INTR) => (),
+                Err(Errno::INVAL) if self.direct => self.through_the_cache()?,
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        if rustix::fs::fstat(&self.file)?.st_size > SIZE as i64 {
+            rustix::fs::ftruncate(&self.file, SIZE as u64)?;
+        }
+        Ok(())
+    }
+
+    /// For file systems that want larger blocks in direct I/O than our record.
+    fn through_the_cache(&self) -> Result<(), Errno> {
+        let flags = rustix::fs::fcntl_getfl(&self.file)?;
+        if !flags.contains(OFlags::DIRECT) {
+            return Err(Errno::INVAL);
+        }
+        rustix::fs::fcntl_setfl(&self.file, flags - OFlags::DIRECT)
+    }
+
+    /// Reads the record from the server, not from the page cache, and compares.
+    fn read_back(&self, written: &Block) -> Result<Stat, Trouble> {
+        // Without direct I/O: the pages are clean after fsync and can be dropped.
+        rustix::fs::fadvise(&self.file, 0, None, Advice::DontNeed)?;
+        let mut read = Block([0; SIZE]);
+        let mut done = 0;
+        while done < SIZE {
+            match rustix::io::pread(&self.file, &mut read.0[done..], done as u64) {
+                Ok(0) => break,
+                Ok(length) => done += length,
+                Err(Errno::INTR) => (),
+                Err(Errno::INVAL) if self.direct => self.through_the_cache()?,
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        if read.0 != written.0 {
+            return Err(Trouble::ReadBack);
+        }
+        Ok(rustix::fs::fstat(&self.file)?)
+    }
+}
+
+/// Opens or makes a file that is ours: a regular one with a single name. Links are not followed, and a FIFO does not block.
+fn open_regular(folder: &OwnedFd, name: &str, flags: OFlags) -> Result<OwnedFd, Trouble> {
+    let flags = flags | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = rustix::fs::openat(folder, name, flags, Mode::from(0o644)).map_err(|errno| match errno {
+        Errno::LOOP | Errno::ISDIR | Errno::NXIO => Trouble::Foreign(name.to_owned()),
+        errno => errno.into(),
+    })?;
+    let stat = rustix::fs::fstat(&file)?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile || stat.st_nlink != 1 {
+        return Err(Trouble::Foreign(name.to_owned()));
+    }
+    Ok(file)
+}
+
+/// One line as date(1) prints it, in UTC.
+fn write_plain(folder: &OwnedFd, name: &str, time: Timestamp) -> Result<(), Trouble> {
+    let file = open_regular(folder, name, OFlags::WRONLY)?;
+    let line = time.strftime("%a %b %e %H:%M:%S UTC %Y\n").to_string();
+    let mut done = 0;
+    while done < line.len() {
+        match rustix::io::pwrite(&file, &line.as_bytes()[done..], done as u64) {
+            Ok(length) => done += length,
+            Err(Errno::INTR) => (),
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    rustix::fs::ftruncate(&file, line.len() as u64)?;
+    Ok(rustix::fs::fsync(&file)?)
+}
+
+/// Removes the records of writers long gone. What can't be removed (another user's, on a squashed export) is left.
+fn remove_old(folder: &OwnedFd, own_name: &[u8], own: &Stat) -> Result<u32, Trouble> {
+    let own = seen(own_name, own);
+    let mut removed = 0;
+    for entry in rustix::fs::Dir::read_from(folder)?.take(MOST_ENTRIES) {
+        let entry = entry?;
+        let name = entry.file_name();
+        let Ok(stat) = rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
+        let is_old = is_candidate(&seen(name.to_bytes(), &stat), &own) && holds_a_record(folder, name);
+        if is_old && rustix::fs::unlinkat(folder, name, AtFlags::empty()).is_ok() {
+            removed += 1;
+        }
+    }
+    Ok(removed)
+}
+
+fn seen<'a>(name: &'a [u8], stat: &Stat) -> Seen<'a> {
+    Seen {
+        name,
+        regular: FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile,
+        size: stat.st_size.try_into().unwrap_or(0),
+        written: stat.st_mtime,
+    }
+}
+
+fn holds_a_record(folder: &OwnedFd, name: &std::ffi::CStr) -> bool {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let mut bytes = [0; SIZE];
+    let read =
+        rustix::fs::openat(folder, name, flags, Mode::empty()).and_then(|file| rustix::io::pread(&file, &mut bytes, 0));
+    read == Ok(SIZE) && Record::decode(&bytes).is_ok()
+}
+
+fn offset(written: &Stat, time: Timestamp) -> f64 {
+    let server = written.st_mtime as f64 + written.st_mtime_nsec as f64 / 1e9;
+    server - (time.as_second() as f64 + f64::from(time.subsec_nanosecond()) / 1e9)
+}

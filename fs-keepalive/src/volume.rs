@@ -1,0 +1,142 @@
+//! The rounds on one volume.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use nfs_mounts::Phase;
+use nfs_mounts::helper::{Helper, Outcome};
+use nfs_mounts::mountinfo::Mounts;
+use sidecar::readiness::{Latch, Pulse};
+use tokio_util::sync::CancellationToken;
+
+use crate::metrics::VolumeMetrics;
+use crate::place::on_a_mount;
+use crate::schedule::{chance, with_jitter};
+use crate::settings::Keepalive;
+use crate::touch::{Done, Identity, Order};
+use crate::trouble::{Failed, Trouble};
+
+/// How often the folder is searched for files of writers long gone.
+const REMOVE_EVERY: Duration = Duration::from_secs(60 * 60);
+
+/// A round's phases; with the time to kill a child this bounds a round.
+const MOST_PHASES: u32 = 8;
+
+/// One volume.
+#[derive(Debug)]
+pub struct Volume {
+    path: PathBuf,
+    keepalive: Keepalive,
+    helper: Helper,
+    sequence: u64,
+    identity: Option<Identity>,
+    removed_at: Option<tokio::time::Instant>,
+    /// The last trouble's name, so that only changes are logged above debug.
+    trouble: Option<&'static str>,
+    metrics: VolumeMetrics,
+    latch: Latch,
+}
+
+/// The longest time from one round's start to the next: what liveness may wait for.
+pub fn longest_round(keepalive: &Keepalive) -> Duration {
+    keepalive.interval.mul_f64(1.2) + keepalive.timeout * (MOST_PHASES + 1) + Duration::from_secs(10)
+}
+
+impl Volume {
+    /// A volume whose first round is to come.
+    pub fn new(path: PathBuf, keepalive: Keepalive, metrics: VolumeMetrics, latch: Latch) -> Self {
+        let helper = Helper::new(keepalive.timeout);
+        Self { path, keepalive, helper, sequence: 0, identity: None, removed_at: None, trouble: None, metrics, latch }
+    }
+
+    /// Does rounds until `shutdown`; one that has begun is finished.
+    pub async fn run(mut self, pulse: Pulse, shutdown: CancellationToken) {
+        while !shutdown.is_cancelled() {
+            let next = tokio::time::Instant::now() + with_jitter(self.keepalive.interval, chance());
+            pulse.beat();
+            self.round().await;
+            tokio::select! { () = tokio::time::sleep_until(next) => (), () = shutdown.cancelled() => () }
+        }
+    }
+
+    async fn round(&mut self) {
+        let mut phases = Vec::new();
+        let result = self.try_round(&mut phases).await;
+        let name = result.as_ref().err().map_or("ok", |failed| failed.trouble.name());
+        self.metrics.round(&self.path, name, &phases);
+        self.say(&result);
+        match result {
+            Ok(done) => {
+                self.identity = Some(done.identity);
+                self.metrics.good(&self.path, Timestamp::now(), done.removed, done.clock_offset);
+                self.latch.ready();
+            }
+            Err(failed) => {
+                if failed.trouble == Trouble::ChangedMount {
+                    self.identity = None;
+                }
+                self.latch.not_ready(failed.to_string());
+            }
+        }
+    }
+
+    async fn try_round(&mut self, phases: &mut Vec<(Phase, Duration)>) -> Result<Done, Failed> {
+        let cannot_see = |error| Trouble::Helper(format!("cannot read /proc/self/mountinfo: {error}"));
+        let mounts = Mounts::read(Path::new("/proc/self/mountinfo")).map_err(cannot_see)?;
+        on_a_mount(&mounts, &self.path)?;
+        let now = tokio::time::Instant::now();
+        let remove = self.removed_at.is_none_or(|at| now.duration_since(at) >= REMOVE_EVERY);
+        self.sequence += 1;
+        let order = Order {
+            path: self.path.clone(),
+            node: self.keepalive.node.clone(),
+            pod: self.keepalive.pod.clone(),
+            sequence: self.sequence,
+            interval: self.keepalive.interval,
+            expected: self.identity,
+            plain_file: self.keepalive.plain_file.clone(),
+            remove,
+        };
+        let outcome: Outcome<Result<Done, Failed>> =
+            self.helper.run(&order).await.map_err(|error| Trouble::Helper(error.to_string()))?;
+        match outcome {
+            Outcome::Answered { answer, phases: ended } => {
+                *phases = ended;
+                if remove && answer.is_ok() {
+                    self.removed_at = Some(now);
+                }
+                answer
+            }
+            Outcome::Hung { phase, phases: ended, after } => {
+                *phases = ended;
+                Err(Failed { phase, trouble: Trouble::Hung(after.as_secs()) })
+            }
+            Outcome::Stuck { phase, phases: ended, after, pid, waits_in } => {
+                *phases = ended;
+                Err(Failed { phase, trouble: Trouble::Stuck { seconds: after.as_secs(), pid, waits_in } })
+            }
+        }
+    }
+
+    fn say(&mut self, result: &Result<Done, Failed>) {
+        let path = self.path.display();
+        match result {
+            Ok(done) if self.trouble.take().is_some() => {
+                tracing::info!(%path, removed = done.removed, "the volume is good again");
+            }
+            Ok(done) if self.identity.is_none() => {
+                tracing::info!(%path, removed = done.removed, "the first record is written");
+            }
+            Ok(done) => tracing::debug!(%path, sequence = self.sequence, removed = done.removed, "record written"),
+            Err(failed) => {
+                let name = failed.trouble.name();
+                if self.trouble.replace(name) == Some(name) {
+                    tracing::debug!(%path, trouble = name, "{failed}");
+                } else {
+                    tracing::warn!(%path, trouble = name, "{failed}");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! The daemon on real mounts: tmpfs, and a file system that never answers. The NFS client itself is in `kernel_client.rs`.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, SystemTime};
+
+use fs_keepalive::record::Record;
+use rustix::mount::{MountFlags, UnmountFlags};
+use testbed::daemon::Daemon;
+use testbed::folder::Folder;
+use testbed::silent_file_system::{Silence, SilentFileSystem};
+
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// A folder with a tmpfs over it; the folder's guard unmounts.
+struct Volume(Folder);
+
+impl Volume {
+    fn new() -> Self {
+        let volume = Self(Folder::new("volume").unwrap());
+        mount_tmpfs(volume.path());
+        volume
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    fn record(&self) -> PathBuf {
+        self.path().join(".keepalive.d/node-1_pod-1")
+    }
+
+    fn remount(&self, flags: MountFlags) {
+        rustix::mount::mount_remount(self.path(), flags, c"").unwrap();
+    }
+}
+
+fn mount_tmpfs(path: &Path) {
+    rustix::mount::mount("tmpfs", path, "tmpfs", MountFlags::empty(), c"size=1m").unwrap();
+}
+
+fn start(path: &Path, more: &[(&str, &str)]) -> Daemon {
+    let mut settings = vec![
+        ("KEEPALIVE_PATHS", path.to_str().unwrap()),
+        ("KEEPALIVE_INTERVAL", "100ms"),
+        ("KEEPALIVE_TIMEOUT", "500ms"),
+        ("NODE_NAME", "node-1"),
+        ("POD_NAME", "pod-1"),
+    ];
+    settings.extend(more);
+    Daemon::start(env!("CARGO_BIN_EXE_fs-keepalive"), &["run"], &settings).unwrap()
+}
+
+fn good(daemon: &Daemon) {
+    daemon.until_ready(LIMIT, |status, _| status == 200).unwrap();
+}
+
+fn bad(daemon: &Daemon, words: &str) {
+    daemon.until_ready(LIMIT, |status, body| status == 503 && body.contains(words)).unwrap();
+    assert_eq!(daemon.get("/livez").unwrap().0, 200);
+}
+
+fn records_grow(volume: &Volume) {
+    let sequence = || Record::decode(&std::fs::read(volume.record()).ok()?).ok().map(|record| record.sequence);
+    let first = testbed::wait::until(LIMIT, sequence).unwrap();
+    testbed::wait::until(LIMIT, || sequence().filter(|next| *next > first)).unwrap();
+}
+
+#[test]
+fn a_record_is_written_again_and_again_and_read_back() {
+    let volume = Volume::new();
+    let mut daemon = start(volume.path(), &[("KEEPALIVE_PLAIN_FILE", "true")]);
+    good(&daemon);
+    records_grow(&volume);
+    let record = Record::decode(&std::fs::read(volume.record()).unwrap()).unwrap();
+    assert_eq!((record.node.as_str(), record.pod.as_str()), ("node-1", "pod-1"));
+    let folder = std::fs::metadata(volume.path().join(".keepalive.d")).unwrap();
+    assert_eq!(folder.permissions().mode() & 0o7777, 0o1777);
+    let line = std::fs::read_to_string(volume.path().join(".keepalive")).unwrap();
+    assert!(line.contains(" UTC 20") && line.ends_with('\n') && line.lines().count() == 1, "{line}");
+    let name = volume.path().display();
+    for phase in ["stat", "open", "write", "fsync", "read"] {
+        let count = format!("labhands_fs_keepalive_phase_duration_seconds_count{{path=\"{name}\",phase=\"{phase}\"}}");
+        assert!(daemon.metric(&count).unwrap() >= 1.0, "{count}");
+    }
+    assert!(daemon.metric("labhands_fs_keepalive_last_good_timestamp_seconds").unwrap() > 1e9);
+    assert!(daemon.metric("labhands_fs_keepalive_server_clock_offset_seconds").unwrap().abs() < 5.0);
+    daemon.process().signal(rustix::process::Signal::TERM);
+    assert_eq!(daemon.process().wait(LIMIT).unwrap().code(), Some(0));
+}
+
+#[test]
+fn nothing_is_written_to_the_root_file_system_where_the_mount_is_missing() {
+    let folder = Folder::new("volume").unwrap();
+    let daemon = start(folder.path(), &[]);
+    bad(&daemon, "nothing is mounted there");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    mount_tmpfs(folder.path());
+    good(&daemon);
+}
+
+#[test]
+fn another_file_system_is_noticed_before_anything_is_written_to_it() {
+    let volume = Volume::new();
+    let daemon = start(volume.path(), &[]);
+    good(&daemon);
+    mount_tmpfs(volume.path());
+    good_again_after(&daemon, "changed_mount");
+    rustix::mount::unmount(volume.path(), UnmountFlags::empty())
+        .or_else(|_| rustix::mount::unmount(volume.path(), UnmountFlags::DETACH))
+        .unwrap();
+    assert!(daemon.log().contains("another file system is mounted"), "{}", daemon.log());
+}
+
+fn good_again_after(daemon: &Daemon, trouble: &str) {
+    let seen = || daemon.get("/metrics").filter(|(_, text)| text.contains(&format!("result=\"{trouble}\""))).map(drop);
+    testbed::wait::until(LIMIT, seen).unwrap();
+    good(daemon);
+}
+
+#[test]
+fn a_read_only_and_a_full_file_system_are_told_apart() {
+    let volume = Volume::new();
+    let daemon = start(volume.path(), &[]);
+    good(&daemon);
+    volume.remount(MountFlags::RDONLY);
+    bad(&daemon, "read-only");
+    volume.remount(MountFlags::empty());
+    good(&daemon);
+    let filler = volume.path().join("filler");
+    assert!(std::fs::write(&filler, vec![1; 2 << 20]).is_err());
+    bad(&daemon, "no space left");
+    std::fs::remove_file(&filler).unwrap();
+    good(&daemon);
+    records_grow(&volume);
+}
+
+#[test]
+fn what_users_put_in_the_way_is_not_written_to() {
+    let volume = Volume::new();
+    let outside = Folder::new("outside").unwrap();
+    let precious = outside.write("precious", "precious").unwrap();
+    std::fs::create_dir(volume.path().join(".keepalive.d")).unwrap();
+    symlink(&precious, volume.record()).unwrap();
+    let daemon = start(volume.path(), &[]);
+    bad(&daemon, "node-1_pod-1 is a link");
+    std::fs::remove_file(volume.record()).unwrap();
+    testbed::command::run_args("mkfifo", &[volume.record().to_str().unwrap()]).unwrap();
+    bad(&daemon, "node-1_pod-1 is a link");
+    std::fs::remove_file(volume.record()).unwrap();
+    std::fs::write(volume.path().join("named"), "users own").unwrap();
+    std::fs::hard_link(volume.path().join("named"), volume.record()).unwrap();
+    bad(&daemon, "node-1_pod-1 is a link");
+    assert_eq!(std::fs::read_to_string(volume.path().join("named")).unwrap(), "users own");
+    std::fs::remove_file(volume.record()).unwrap();
+    good(&daemon);
+    assert_eq!(std::fs::read_to_string(precious).unwrap(), "precious");
+}
+
+#[test]
+fn records_of_writers_gone_for_a_day_are_removed_and_nothing_else() {
+    let volume = Volume::new();
+    let folder = volume.path().join(".keepalive.d");
+    std::fs::create_dir(&folder).unwrap();
+    let record = Record { sequence: 1, time: jiff::Timestamp::now(), node: "a".into(), pod: "b".into(), interval: 60 };
+    let files = [("old_one", true, 25), ("young_one", true, 23), ("old_notes", false, 25)];
+    for (name, is_record, hours) in files {
+        let bytes = if is_record { record.encode() } else { [b'x'; 512] };
+        std::fs::write(folder.join(name), bytes).unwrap();
+        let file = std::fs::File::options().write(true).open(folder.join(name)).unwrap();
+        file.set_modified(SystemTime::now() - Duration::from_secs(hours * 3600)).unwrap();
+    }
+    let daemon = start(volume.path(), &[]);
+    good(&daemon);
+    let mut left: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    left.sort();
+    assert_eq!(left, ["node-1_pod-1", "old_notes", "young_one"]);
+    assert_eq!(daemon.metric("labhands_fs_keepalive_removed_files_total"), Some(1.0));
+}
+
+#[test]
+fn a_hung_file_system_hangs_neither_the_daemon_nor_its_end() {
+    for (silence, words) in [(Silence::Killable, "stat: no answer for"), (Silence::BeyondSigkill, "can't be killed")] {
+        let volume = Volume::new();
+        let mut daemon = start(volume.path(), &[]);
+        good(&daemon);
+        let silent = SilentFileSystem::mount_over(volume.path(), silence).unwrap();
+        bad(&daemon, words);
+        drop(silent);
+        good(&daemon);
+        records_grow(&volume);
+        let _silent = SilentFileSystem::mount_over(volume.path(), silence).unwrap();
+        bad(&daemon, words);
+        daemon.process().signal(rustix::process::Signal::TERM);
+        assert_eq!(daemon.process().wait(LIMIT).unwrap().code(), Some(0));
+    }
+}
+
+#[test]
+fn bad_settings_end_it_with_64_before_anything_else() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_fs-keepalive"));
+    let output = command.arg("run").env("KEEPALIVE_PATHS", "home").env("KEEPALIVE_INTERVAL", "1h").output().unwrap();
+    assert_eq!(output.status.code(), Some(64));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        said.contains("KEEPALIVE_PATHS: ") && said.contains("KEEPALIVE_INTERVAL: ") && said.lines().count() == 2,
+        "{said}"
+    );
+}

@@ -1,0 +1,108 @@
+//! One of our own daemons, started as its users start it: its binary, with settings as environment variables.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use crate::folder::Folder;
+use crate::process::Process;
+use crate::{Result, wait};
+
+/// How long a daemon may take to listen, and to answer.
+const ANSWER_LIMIT: Duration = Duration::from_secs(10);
+
+/// A running daemon with an admin server on a free port.
+#[derive(Debug)]
+pub struct Daemon {
+    process: Process,
+    admin: SocketAddr,
+    _folder: Folder,
+}
+
+impl Daemon {
+    /// Starts `binary` with `arguments` and nothing in its environment but `settings`, and waits for its admin server.
+    ///
+    /// # Errors
+    /// When it ends or does not listen; the error has the end of its log.
+    pub fn start(binary: &str, arguments: &[&str], settings: &[(&str, &str)]) -> Result<Daemon> {
+        let folder = Folder::new("daemon")?;
+        let mut command = Command::new("env");
+        command.arg("-i").args(settings.iter().map(|(name, value)| format!("{name}={value}")));
+        command.arg("LOG_FORMAT=json").arg(binary).args(arguments);
+        let log = folder.join("log");
+        let name = Path::new(binary).file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let mut process = Process::start(&name, &command, &log)?;
+        let admin = process.ready(ANSWER_LIMIT, "listen", || listens_on(&log))?;
+        Ok(Daemon { process, admin, _folder: folder })
+    }
+
+    /// Where its admin server listens.
+    #[must_use]
+    pub fn admin(&self) -> SocketAddr {
+        self.admin
+    }
+
+    /// The process, to signal it or see its end.
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
+    /// Status and body of an admin page; `None` when there is no answer.
+    #[must_use]
+    pub fn get(&self, path: &str) -> Option<(u16, String)> {
+        let mut stream = TcpStream::connect_timeout(&self.admin, ANSWER_LIMIT).ok()?;
+        stream.set_read_timeout(Some(ANSWER_LIMIT)).ok()?;
+        stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").as_bytes()).ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok()?;
+        let (head, body) = answer.split_once("\r\n\r\n")?;
+        Some((head.split(' ').nth(1)?.parse().ok()?, body.to_owned()))
+    }
+
+    /// Waits until `/readyz` is as `wanted`, and gives back the last answer either way.
+    ///
+    /// # Errors
+    /// The last answer, when the time is over.
+    pub fn until_ready(
+        &self,
+        limit: Duration,
+        wanted: impl Fn(u16, &str) -> bool,
+    ) -> std::result::Result<String, String> {
+        let mut last = String::from("no answer");
+        wait::until(limit, || {
+            let (status, body) = self.get("/readyz")?;
+            last.clone_from(&body);
+            wanted(status, &body).then_some(body)
+        })
+        .ok_or(last)
+    }
+
+    /// All that it has logged.
+    #[must_use]
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.process.log()).unwrap_or_default()
+    }
+
+    /// The value of a metric by the beginning of its line, with its labels.
+    #[must_use]
+    pub fn metric(&self, beginning: &str) -> Option<f64> {
+        let (_, text) = self.get("/metrics")?;
+        text.lines().find(|line| line.starts_with(beginning))?.rsplit(' ').next()?.parse().ok()
+    }
+
+    /// Its resident memory, in bytes.
+    #[must_use]
+    pub fn resident(&self) -> Option<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+        line.trim().strip_suffix(" kB")?.parse::<u64>().ok().map(|kibibytes| kibibytes * 1024)
+    }
+}
+
+fn listens_on(log: &Path) -> Option<SocketAddr> {
+    let text = std::fs::read_to_string(log).ok()?;
+    let line = text.lines().find(|line| line.contains("admin server listens"))?;
+    line.split("\"address\":\"").nth(1)?.split('"').next()?.parse().ok()
+}
