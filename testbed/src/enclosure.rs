@@ -37,10 +37,13 @@ impl Enclosure {
         let ready = folder.join("enclosure.ready");
         let mut command = Command::new("sh");
         command.args(["-c", KEEPER, "testbed-enclosure", &folder.name()]).arg(&ready);
-        let mut keeper = Process::start("enclosure", &command, &folder.join("enclosure.log"))?;
-        keeper.ready(Duration::from_secs(10), "make namespaces (as root)", || ready.exists().then_some(()))?;
-        keeper.follow_child()?;
-        Ok(Enclosure { keeper, cgroup: folder.name() })
+        let keeper = Process::start("enclosure", &command, &folder.join("enclosure.log"))?;
+        let mut enclosure = Enclosure { keeper, cgroup: folder.name() }; // from here on dropping it removes the cgroups
+        enclosure
+            .keeper
+            .ready(Duration::from_secs(10), "make namespaces (as root)", || ready.exists().then_some(()))?;
+        enclosure.keeper.follow_child()?;
+        Ok(enclosure)
     }
 
     /// The first process in it, as this machine sees it: for `nsenter -t`, or `/proc/<id>/root`.

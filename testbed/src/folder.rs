@@ -14,6 +14,19 @@ use crate::{Error, Result, wait};
 /// address holds 107 bytes).
 const BASE: &str = "/var/tmp/labhands-testbed";
 
+/// The folder of what is made once and found again: `${XDG_CACHE_HOME:-~/.cache}/labhands`.
+///
+/// # Errors
+/// When there is no home folder, or it cannot be made.
+pub fn cache() -> Result<PathBuf> {
+    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let base = variable("XDG_CACHE_HOME").or_else(|| Some(variable("HOME")?.join(".cache")));
+    let base = base.ok_or_else(|| Error::Missing("neither XDG_CACHE_HOME nor HOME is set".into()))?;
+    let folder = base.join("labhands");
+    fs::create_dir_all(&folder).map_err(Error::io(format!("create {}", folder.display())))?;
+    Ok(folder)
+}
+
 /// The helper process that cleans up after this one, once started.
 static JANITOR: OnceLock<std::result::Result<Child, String>> = OnceLock::new();
 

@@ -2,7 +2,6 @@
 # $1: the start of its folders' paths, $2: the start of their names. Standard input ends when the test process does.
 cat >/dev/null
 for try in 1 2 3 4 5 6 7 8 9 10; do
-	ls -d "$1"* >/dev/null 2>&1 || exit 0
 	while read -r _ mount _; do
 		case $mount in "$1"*) umount -l "$mount" ;; esac
 	done </proc/mounts
@@ -14,5 +13,7 @@ for try in 1 2 3 4 5 6 7 8 9 10; do
 		case $alias in "$2"*) link=${link%/ifalias} && ip link del "${link##*/}" ;; esac
 	done
 	rm -rf --one-file-system "$1"*
+	left=$(ls -d "$1"* /sys/fs/cgroup/*/"$2"* /sys/fs/cgroup/"$2"* 2>/dev/null)
+	[ -n "$left" ] || exit 0
 	sleep 0.5
 done

@@ -16,12 +16,13 @@
 pub mod certificates;
 pub mod command;
 pub mod containerd;
-pub mod docker;
 pub mod daemon;
+pub mod docker;
 pub mod enclosure;
 pub mod error;
 pub mod folder;
 pub mod http;
+pub mod images;
 pub mod packages;
 pub mod ports;
 pub mod process;

@@ -1,0 +1,294 @@
+//! A real NFS server (nfs-ganesha) with its own portmapper, on a network of its own: it has the usual ports, and its firewall
+//! is nobody else's.
+//!
+//! The network namespace is joined to this machine's by a veth pair, with one IPv4 and one IPv6 address, and goes away with
+//! the process that holds it.
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use crate::folder::Folder;
+use crate::packages::{self, Part};
+use crate::process::Process;
+use crate::{Error, Result, command};
+
+/// How long a part may take to answer.
+const START_LIMIT: Duration = Duration::from_secs(20);
+
+/// How the server is set up.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// NFS versions: `3`, `4`, or both.
+    pub versions: &'static str,
+    /// Minor versions of version 4.
+    pub minor_versions: &'static str,
+    /// The port of NFS; mountd has the next.
+    pub port: u16,
+    /// Whether the export may be written to.
+    pub writable: bool,
+    /// Whether there is an export at all.
+    pub exported: bool,
+    /// The size of the exported file system, as tmpfs takes it (`4m`); the machine's own disk where unset.
+    pub size: Option<&'static str>,
+    /// Seconds of grace after a start (if any client may have something to reclaim), and of a lease.
+    pub grace: u32,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        let (versions, minor_versions) = ("3, 4", "0, 1, 2");
+        Self { versions, minor_versions, port: 2049, writable: true, exported: true, size: None, grace: 5 }
+    }
+}
+
+/// What a firewall does with what comes to the server's port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Firewall {
+    /// Nothing.
+    Open,
+    /// Drops it without a word.
+    Drop,
+    /// Answers with a reset.
+    Reject,
+}
+
+/// The running server. It exports `/home`.
+#[derive(Debug)]
+pub struct Ganesha {
+    server: Option<Process>,
+    _portmapper: Process,
+    site: Process,
+    setup: Setup,
+    subnet: u16,
+    folder: Folder,
+}
+
+impl Ganesha {
+    /// Starts a server and waits until it listens.
+    ///
+    /// # Errors
+    /// When a package is missing, or a part does not start; the error has the end of its log.
+    pub fn start(setup: Setup) -> Result<Ganesha> {
+        packages::require(Part::Ganesha)?;
+        let folder = Folder::new("ganesha")?;
+        let export = folder.folder("home")?;
+        folder.folder("recovery")?;
+        let mut site = Command::new("unshare");
+        site.args([
+            "--net",
+            "--mount",
+            "sh",
+            "-c",
+            "mount -t tmpfs tmpfs /run && ip link set lo up && exec sleep infinity",
+        ]);
+        let mut site = Process::start("network", &site, &folder.join("network.log"))?;
+        let own_run = format!("/proc/{}/mounts", site.id());
+        site.ready(START_LIMIT, "have its own /run", || {
+            let mounts = std::fs::read_to_string(&own_run).ok()?;
+            mounts.lines().any(|line| line.starts_with("tmpfs /run tmpfs")).then_some(())
+        })?;
+        let subnet = u16::try_from(site.id().unsigned_abs() % 16384).unwrap_or(0);
+        if let Some(size) = setup.size {
+            let options = format!("size={size}");
+            inside(&site, &["mount", "-t", "tmpfs", "-o", &options, "tmpfs", &export.to_string_lossy()])?;
+        }
+        let mut portmapper = Command::new("nsenter");
+        portmapper.args(enter(&site)).args(["rpcbind", "-f", "-w"]);
+        let portmapper = Process::start("rpcbind", &portmapper, &folder.join("rpcbind.log"))?;
+        let mut this = Self { server: None, _portmapper: portmapper, site, setup, subnet, folder };
+        this.join_networks()?;
+        this.start_server()?;
+        Ok(this)
+    }
+
+    /// The server's IPv4 address.
+    #[must_use]
+    pub fn address(&self) -> Ipv4Addr {
+        self.ipv4(2)
+    }
+
+    /// The server's IPv6 address.
+    #[must_use]
+    pub fn address_v6(&self) -> Ipv6Addr {
+        Ipv6Addr::new(0xfd4c, 0x6162, self.subnet, 0, 0, 0, 0, 2)
+    }
+
+    /// The exported folder, as this machine sees it (not when it has a size of its own).
+    #[must_use]
+    pub fn export(&self) -> PathBuf {
+        self.folder.join("home")
+    }
+
+    /// Stops the server without ending it: it still takes connections, and never answers.
+    pub fn pause(&mut self) {
+        if let Some(server) = &mut self.server {
+            server.pause();
+        }
+    }
+
+    /// Lets it go on.
+    pub fn resume(&mut self) {
+        if let Some(server) = &mut self.server {
+            server.resume();
+        }
+    }
+
+    /// Ends the server at once.
+    pub fn kill(&mut self) {
+        if let Some(mut server) = self.server.take() {
+            server.kill();
+        }
+    }
+
+    /// Starts the server again, with another setup if `change` makes one.
+    ///
+    /// # Errors
+    /// As [`Ganesha::start`].
+    pub fn restart(&mut self, change: impl FnOnce(&mut Setup)) -> Result<()> {
+        self.kill();
+        change(&mut self.setup);
+        self.start_server()
+    }
+
+    /// Has the running server read a changed setup of its export.
+    ///
+    /// # Errors
+    /// When the configuration can't be written.
+    pub fn reload(&mut self, change: impl FnOnce(&mut Setup)) -> Result<()> {
+        change(&mut self.setup);
+        self.configure()?;
+        if let Some(server) = &mut self.server {
+            server.signal(Signal::HUP);
+        }
+        Ok(())
+    }
+
+    /// Changes the firewall before the server's port.
+    ///
+    /// # Errors
+    /// When iptables refuses.
+    pub fn firewall(&self, firewall: Firewall) -> Result<()> {
+        inside(&self.site, &["iptables", "-F", "INPUT"])?;
+        let port = self.setup.port.to_string();
+        let target: &[&str] = match firewall {
+            Firewall::Open => return Ok(()),
+            Firewall::Drop => &["DROP"],
+            Firewall::Reject => &["REJECT", "--reject-with", "tcp-reset"],
+        };
+        let rule = [&["iptables", "-A", "INPUT", "-p", "tcp", "--dport", &port, "-j"][..], target].concat();
+        inside(&self.site, &rule).map(drop)
+    }
+
+    /// Runs a command where the server is.
+    ///
+    /// # Errors
+    /// When it fails; the error has what it wrote.
+    pub fn inside(&self, arguments: &[&str]) -> Result<String> {
+        inside(&self.site, arguments)
+    }
+
+    /// The server's own log.
+    #[must_use]
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.join("ganesha.log")).unwrap_or_default()
+    }
+
+    fn ipv4(&self, host: u16) -> Ipv4Addr {
+        let [high, low] = (self.subnet * 4 + host).to_be_bytes();
+        // 198.18.0.0/15 is set aside for tests (RFC 2544).
+        Ipv4Addr::new(198, 18, high, low)
+    }
+
+    fn join_networks(&self) -> Result<()> {
+        let (name, id) = (format!("nfs{}", self.subnet), self.site.id().to_string());
+        let [here, there] = [self.ipv4(1), self.ipv4(2)].map(|address| format!("{address}/30"));
+        let there_v6 = format!("{}/64", self.address_v6());
+        let mut here_v6 = self.address_v6().segments();
+        here_v6[7] = 1;
+        let here_v6 = format!("{}/64", Ipv6Addr::from(here_v6));
+        let ip = |arguments: &[&str]| command::run_args("ip", arguments);
+        ip(&["link", "add", &name, "type", "veth", "peer", "name", "eth0", "netns", &id])?;
+        ip(&["address", "add", &here, "dev", &name])?;
+        ip(&["address", "add", &here_v6, "dev", &name, "nodad"])?;
+        ip(&["link", "set", &name, "up"])?;
+        inside(&self.site, &["ip", "address", "add", &there, "dev", "eth0"])?;
+        inside(&self.site, &["ip", "address", "add", &there_v6, "dev", "eth0", "nodad"])?;
+        inside(&self.site, &["ip", "link", "set", "eth0", "up"]).map(drop)
+    }
+
+    fn configure(&self) -> Result<PathBuf> {
+        let Setup { versions, minor_versions, port, writable, exported, grace, .. } = &self.setup;
+        let (recovery, home) = (self.folder.join("recovery"), self.export());
+        let access = if *writable { "RW" } else { "RO" };
+        let mut text = format!(
+            "NFS_CORE_PARAM {{ NFS_Port = {port}; MNT_Port = {}; Enable_NLM = false; Enable_RQUOTA = false; \
+             Enable_UDP = false; Protocols = {versions}; mount_path_pseudo = true; }}\n\
+             NFSv4 {{ Grace_Period = {grace}; Lease_Lifetime = {grace}; Minor_Versions = {minor_versions}; \
+             RecoveryBackend = fs; RecoveryRoot = {}; }}\n\
+             LOG {{ Default_Log_Level = EVENT; }}\n",
+            port + 1,
+            recovery.display()
+        );
+        if *exported {
+            text += &format!(
+                "EXPORT {{ Export_Id = 1; Path = {}; Pseudo = /home; Access_Type = {access}; \
+                 Squash = No_Root_Squash; SecType = sys, none; FSAL {{ Name = VFS; }} }}\n",
+                home.display()
+            );
+        }
+        self.folder.write("ganesha.conf", text)
+    }
+
+    fn start_server(&mut self) -> Result<()> {
+        let configuration = self.configure()?;
+        let mut server = Command::new("nsenter");
+        server.args(enter(&self.site)).args(["ganesha.nfsd", "-F", "-f"]).arg(configuration);
+        server.arg("-L").arg(self.folder.join("ganesha.log")).arg("-p").arg(self.folder.join("ganesha.pid"));
+        let mut server = Process::start("ganesha", &server, &self.folder.join("ganesha.out"))?;
+        let address = SocketAddr::from((self.address(), self.setup.port));
+        let limit = Duration::from_secs(1);
+        server
+            .ready(START_LIMIT, "listen", || TcpStream::connect_timeout(&address, limit).ok())
+            .map_err(|error| Error::Missing(format!("{error}\n{}", last_lines(&self.folder.join("ganesha.log")))))?;
+        self.server = Some(server);
+        Ok(())
+    }
+}
+
+fn enter(site: &Process) -> [String; 5] {
+    ["-t".into(), site.id().to_string(), "--net".into(), "--mount".into(), "--".into()]
+}
+
+fn inside(site: &Process, arguments: &[&str]) -> Result<String> {
+    command::run(Command::new("nsenter").args(enter(site)).args(arguments))
+}
+
+fn last_lines(log: &Path) -> String {
+    let text = std::fs::read_to_string(log).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(20)..].join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_come_through_version_3_and_4_and_the_network_goes_with_the_server() {
+        let ganesha = Ganesha::start(Setup::default()).unwrap();
+        std::fs::write(ganesha.export().join("hello"), "there").unwrap();
+        for version in [3, 4] {
+            let url = format!("nfs://{}/home?version={version}", ganesha.address());
+            let listed = command::run_args("nfs-ls", &[&url]).unwrap();
+            assert!(listed.contains("hello"), "version {version}: {listed}");
+        }
+        let link = PathBuf::from(format!("/sys/class/net/nfs{}", ganesha.subnet));
+        assert!(link.exists());
+        drop(ganesha);
+        assert!(crate::wait::until(START_LIMIT, || (!link.exists()).then_some(())).is_some());
+    }
+}

@@ -1,0 +1,314 @@
+//! Builds test images without a base image and pushes them through the registry's HTTP API.
+//!
+//! An [`Image`] is a list of [`Layer`]s; layers are made once and kept in a cache folder by what is in them. [`Image::push`] gives
+//! a [`Pushed`], which [`tag`] gives further names and [`push_index`] puts into an image index of several platforms.
+
+mod layer;
+mod rubin;
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+pub use layer::{Blob, Layer};
+pub use rubin::{RubinSet, publish_rubin};
+
+use crate::http::Client;
+use crate::registry::Registry;
+use crate::{Error, Result};
+
+/// How many requests go to the registry at once.
+const PARALLEL: usize = 8;
+
+/// An image to be built.
+#[derive(Clone, Debug)]
+pub struct Image {
+    layers: Vec<Layer>,
+    architecture: String,
+    command: Vec<String>,
+    labels: BTreeMap<String, String>,
+    oci: bool,
+}
+
+/// An image, or an index, that is in a registry.
+#[derive(Clone, Debug)]
+pub struct Pushed {
+    /// `127.0.0.1:PORT/repository:tag`.
+    pub reference: String,
+    /// The repository alone.
+    pub repository: String,
+    /// The tag alone.
+    pub tag: String,
+    /// The digest of the manifest or index, `sha256:…`.
+    pub digest: String,
+    /// Its media type.
+    pub media_type: &'static str,
+    /// The manifest's own bytes.
+    pub manifest: Vec<u8>,
+    /// The compressed sizes of its layers, in bytes; empty for an index.
+    pub layer_sizes: Vec<u64>,
+    architecture: String,
+}
+
+impl Image {
+    /// An image with these layers, for the machine's architecture, with a Docker schema 2 manifest.
+    #[must_use]
+    pub fn new(layers: impl IntoIterator<Item = Layer>) -> Image {
+        Image {
+            layers: layers.into_iter().collect(),
+            architecture: machine_architecture().into(),
+            command: vec!["/bin/sh".into()],
+            labels: BTreeMap::new(),
+            oci: false,
+        }
+    }
+
+    /// An image that can be run: busybox with its usual commands (`sh`, `sleep`, `cat`, `wget`, `httpd`, …).
+    ///
+    /// # Errors
+    /// When busybox cannot be installed.
+    pub fn busybox() -> Result<Image> {
+        Ok(Image::new([Layer::busybox()?]))
+    }
+
+    /// What Kubernetes calls a pause image: waits for ever, reaps, ends at SIGTERM.
+    ///
+    /// # Errors
+    /// When busybox cannot be installed.
+    pub fn pause() -> Result<Image> {
+        let script = "trap 'exit 0' TERM INT; while :; do sleep 3600 & wait $!; done";
+        Ok(Image::busybox()?.command(&["/bin/busybox", "sh", "-c", script]))
+    }
+
+    /// Adds a layer on top.
+    #[must_use]
+    pub fn layer(mut self, layer: Layer) -> Image {
+        self.layers.push(layer);
+        self
+    }
+
+    /// Says it is for this architecture (`amd64`, `arm64`).
+    #[must_use]
+    pub fn architecture(mut self, architecture: &str) -> Image {
+        self.architecture = architecture.into();
+        self
+    }
+
+    /// What it runs.
+    #[must_use]
+    pub fn command(mut self, command: &[&str]) -> Image {
+        self.command = command.iter().map(ToString::to_string).collect();
+        self
+    }
+
+    /// Adds a label. Another label is another digest.
+    #[must_use]
+    pub fn label(mut self, name: &str, value: &str) -> Image {
+        self.labels.insert(name.into(), value.into());
+        self
+    }
+
+    /// Uses OCI media types instead of Docker's.
+    #[must_use]
+    pub fn oci(mut self) -> Image {
+        self.oci = true;
+        self
+    }
+
+    /// Pushes it; blobs that the repository has already are not sent again.
+    ///
+    /// # Errors
+    /// When a layer cannot be made or the registry refuses.
+    pub fn push(&self, registry: &Registry, repository: &str, tag: &str) -> Result<Pushed> {
+        let client = registry.client(repository)?;
+        let repository_url = format!("{}/v2/{repository}", registry.url());
+        let blobs = self.layers.iter().map(Layer::blob).collect::<Result<Vec<Blob>>>()?;
+        for blob in &blobs {
+            push_layer(&client, &repository_url, blob)?;
+        }
+        let config = self.config(&blobs);
+        let config_digest = digest(&config);
+        if !has_blob(&client, &repository_url, &config_digest)? {
+            let target = upload(&client, &repository_url, &config_digest)?;
+            client.send("PUT", &target, &[OCTETS], &config)?.expect(201, &target)?;
+        }
+        let types = if self.oci { &OCI } else { &DOCKER };
+        let layers: Vec<Value> = blobs
+            .iter()
+            .map(|blob| json!({"mediaType": types.layer, "size": blob.size, "digest": blob.digest}))
+            .collect();
+        let manifest = json!({
+            "schemaVersion": 2, "mediaType": types.manifest,
+            "config": {"mediaType": types.config, "size": config.len(), "digest": config_digest},
+            "layers": layers,
+        });
+        let pushed = Pushed {
+            reference: format!("{}/{repository}:{tag}", registry.host()),
+            repository: repository.into(),
+            tag: tag.into(),
+            media_type: types.manifest,
+            manifest: manifest.to_string().into_bytes(),
+            digest: digest(manifest.to_string().as_bytes()),
+            layer_sizes: blobs.iter().map(|blob| blob.size).collect(),
+            architecture: self.architecture.clone(),
+        };
+        put_manifest(&client, &repository_url, &pushed, tag)?;
+        Ok(pushed)
+    }
+
+    fn config(&self, blobs: &[Blob]) -> Vec<u8> {
+        let history: Vec<Value> = blobs.iter().map(|_| json!({"created": CREATED, "created_by": "testbed"})).collect();
+        let diff_ids: Vec<&str> = blobs.iter().map(|blob| blob.diff_id.as_str()).collect();
+        json!({
+            "created": CREATED, "architecture": self.architecture, "os": "linux",
+            "config": {"Cmd": self.command, "Env": ["PATH=/bin:/usr/bin:/sbin:/usr/sbin"], "Labels": self.labels},
+            "rootfs": {"type": "layers", "diff_ids": diff_ids}, "history": history,
+        })
+        .to_string()
+        .into_bytes()
+    }
+}
+
+impl Pushed {
+    /// `127.0.0.1:PORT/repository@sha256:…`.
+    #[must_use]
+    pub fn by_digest(&self) -> String {
+        let host = self.reference.split('/').next().unwrap_or_default();
+        format!("{host}/{}@{}", self.repository, self.digest)
+    }
+
+    /// What it takes to download it: the sum of its compressed layers, in bytes.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.layer_sizes.iter().sum()
+    }
+}
+
+/// Pushes an index (a manifest list, if its images are Docker's) of images that are in this repository already.
+///
+/// # Errors
+/// When the registry refuses.
+pub fn push_index(registry: &Registry, repository: &str, tag: &str, images: &[Pushed]) -> Result<Pushed> {
+    let oci = images.iter().any(|image| image.media_type == OCI.manifest);
+    let types = if oci { &OCI } else { &DOCKER };
+    let manifests: Vec<Value> = images
+        .iter()
+        .map(|image| {
+            let platform = json!({"architecture": image.architecture, "os": "linux"});
+            json!({"mediaType": image.media_type, "size": image.manifest.len(), "digest": image.digest, "platform": platform})
+        })
+        .collect();
+    let manifest =
+        json!({"schemaVersion": 2, "mediaType": types.index, "manifests": manifests}).to_string().into_bytes();
+    let pushed = Pushed {
+        reference: format!("{}/{repository}:{tag}", registry.host()),
+        repository: repository.into(),
+        tag: tag.into(),
+        digest: digest(&manifest),
+        media_type: types.index,
+        manifest,
+        layer_sizes: Vec::new(),
+        architecture: String::new(),
+    };
+    put_manifest(&registry.client(repository)?, &format!("{}/v2/{repository}", registry.url()), &pushed, tag)?;
+    Ok(pushed)
+}
+
+/// Gives an image further tags, many at once: thousands take seconds.
+///
+/// # Errors
+/// When the registry refuses one.
+pub fn tag<T: AsRef<str> + Sync>(registry: &Registry, image: &Pushed, tags: &[T]) -> Result<()> {
+    let (client, url) = (registry.client(&image.repository)?, format!("{}/v2/{}", registry.url(), image.repository));
+    let next = AtomicUsize::new(0);
+    let work = || {
+        while let Some(tag) = tags.get(next.fetch_add(1, Ordering::Relaxed)) {
+            put_manifest(&client, &url, image, tag.as_ref())?;
+        }
+        Ok(())
+    };
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..PARALLEL.min(tags.len())).map(|_| scope.spawn(work)).collect();
+        let ended = |worker: thread::ScopedJoinHandle<'_, Result<()>>| {
+            worker.join().unwrap_or_else(|_| Err(Error::Missing("a thread that tags".into())))
+        };
+        workers.into_iter().try_for_each(ended)
+    })
+}
+
+/// Removes a tag's manifest by its digest, with every other tag that it has.
+///
+/// # Errors
+/// When the registry refuses.
+pub fn delete(registry: &Registry, image: &Pushed) -> Result<()> {
+    let url = format!("{}/v2/{}/manifests/{}", registry.url(), image.repository, image.digest);
+    registry.client(&image.repository)?.send("DELETE", &url, &[], b"")?.expect(202, &url).map(drop)
+}
+
+struct MediaTypes {
+    manifest: &'static str,
+    index: &'static str,
+    config: &'static str,
+    layer: &'static str,
+}
+
+/// <https://distribution.github.io/distribution/spec/manifest-v2-2/>
+const DOCKER: MediaTypes = MediaTypes {
+    manifest: "application/vnd.docker.distribution.manifest.v2+json",
+    index: "application/vnd.docker.distribution.manifest.list.v2+json",
+    config: "application/vnd.docker.container.image.v1+json",
+    layer: "application/vnd.docker.image.rootfs.diff.tar.gzip",
+};
+
+/// <https://github.com/opencontainers/image-spec/blob/main/media-types.md>
+const OCI: MediaTypes = MediaTypes {
+    manifest: "application/vnd.oci.image.manifest.v1+json",
+    index: "application/vnd.oci.image.index.v1+json",
+    config: "application/vnd.oci.image.config.v1+json",
+    layer: "application/vnd.oci.image.layer.v1.tar+gzip",
+};
+
+/// Always the same, so that the same image has the same digest.
+const CREATED: &str = "2026-01-01T00:00:00Z";
+
+const OCTETS: (&str, &str) = ("Content-Type", "application/octet-stream");
+
+fn push_layer(client: &Client, repository_url: &str, blob: &Blob) -> Result<()> {
+    if has_blob(client, repository_url, &blob.digest)? {
+        return Ok(());
+    }
+    let file = File::open(&blob.path).map_err(Error::io(format!("open {}", blob.path.display())))?;
+    let target = upload(client, repository_url, &blob.digest)?;
+    client.send_file("PUT", &target, &[OCTETS], &file)?.expect(201, &target).map(drop)
+}
+
+fn has_blob(client: &Client, repository_url: &str, digest: &str) -> Result<bool> {
+    Ok(client.send("HEAD", &format!("{repository_url}/blobs/{digest}"), &[], b"")?.status == 200)
+}
+
+/// Begins an upload and gives back where to PUT the whole blob.
+fn upload(client: &Client, repository_url: &str, digest: &str) -> Result<String> {
+    let url = format!("{repository_url}/blobs/uploads/");
+    let answer = client.send("POST", &url, &[], b"")?.expect(202, &url)?;
+    let location = answer.header("location");
+    let separator = if location.contains('?') { '&' } else { '?' };
+    Ok(format!("{location}{separator}digest={digest}"))
+}
+
+fn put_manifest(client: &Client, repository_url: &str, image: &Pushed, tag: &str) -> Result<()> {
+    let url = format!("{repository_url}/manifests/{tag}");
+    client.send("PUT", &url, &[("Content-Type", image.media_type)], &image.manifest)?.expect(201, &url).map(drop)
+}
+
+fn digest(bytes: &[u8]) -> String {
+    format!("sha256:{}", layer::hex(&Sha256::digest(bytes)))
+}
+
+/// This machine's architecture as images name it.
+fn machine_architecture() -> &'static str {
+    if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" }
+}
