@@ -1,1 +1,4 @@
 //! Lab images: tags, policies, references, registry client, catalogue, runtimes.
+
+pub mod reference;
+pub mod runtime;
