@@ -26,6 +26,7 @@ pub mod images;
 pub mod packages;
 pub mod ports;
 pub mod process;
+pub mod proxy;
 pub mod registry;
 pub mod silent_file_system;
 pub mod token_server;

@@ -133,6 +133,12 @@ impl Registry {
         Client::new(self.authority(), bearer.map(|token| format!("Bearer {token}")).or_else(|| self.basic.clone()))
     }
 
+    /// The folder of its file system storage driver.
+    #[must_use]
+    pub fn storage(&self) -> PathBuf {
+        self.folder.join("storage")
+    }
+
     /// The registry's process, to pause or kill it.
     pub fn process(&mut self) -> &mut Process {
         &mut self.process

@@ -42,12 +42,16 @@ fn an_index_has_both_platforms_and_the_same_image_has_the_same_digest() {
 fn thousands_of_tags_of_one_digest_are_there() {
     let registry = Registry::start().unwrap();
     let pushed = Image::new([Layer::random(7, 1000)]).push(&registry, "owner/name", "first").unwrap();
-    let tags: Vec<String> = (0..2000).map(|number| format!("tag-{number}")).collect();
+    let tags: Vec<String> = (0..10_000).map(|number| format!("tag-{number}")).collect();
     tag(&registry, &pushed, &tags).unwrap();
     let url = format!("{}/v2/owner/name/tags/list", registry.url());
-    let list = registry.client("owner/name").unwrap().send("GET", &url, &[], b"").unwrap();
+    let client = registry.client("owner/name").unwrap();
+    let last = format!("{}/v2/owner/name/manifests/tag-9999", registry.url());
+    let accept = [("Accept", pushed.media_type)];
+    assert_eq!(client.send("HEAD", &last, &accept, b"").unwrap().header("docker-content-digest"), pushed.digest);
+    let list = client.send("GET", &url, &[], b"").unwrap();
     let list: serde_json::Value = serde_json::from_slice(&list.body).unwrap();
-    assert_eq!(list["tags"].as_array().unwrap().len(), 2001);
+    assert_eq!(list["tags"].as_array().unwrap().len(), 10_001);
 }
 
 #[test]
