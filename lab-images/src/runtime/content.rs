@@ -42,8 +42,8 @@ impl Content {
 
     /// Starts to watch the layers that are missing now; `None` when this runtime cannot tell.
     pub(super) async fn watch(&self, layers: &[Layer]) -> Option<ContentWatch> {
-        let present = self.present(layers).await.ok()?;
-        let mut seen = present.clone();
+        // A layer may be listed twice and is fetched once.
+        let mut seen = self.present(layers).await.ok()?;
         let missing = layers.iter().filter(|layer| seen.insert(layer.digest.clone()));
         let layers = missing.map(|layer| LayerProgress {
             layer: layer.digest.to_string(),
@@ -113,7 +113,8 @@ fn note_arriving(layers: &mut [LayerProgress], statuses: &[api::Status]) -> BTre
     arriving
 }
 
-fn in_namespace<T>(message: T) -> Request<T> {
+/// A request in the namespace that CRI uses.
+pub(super) fn in_namespace<T>(message: T) -> Request<T> {
     let mut request = Request::new(message);
     request.metadata_mut().insert("containerd-namespace", MetadataValue::from_static("k8s.io"));
     request

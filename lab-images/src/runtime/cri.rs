@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashSet};
 use std::convert::Infallible;
-use std::error::Error;
+use std::error::Error as _;
 use std::future::Future;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -17,11 +17,13 @@ use tokio::time::timeout;
 use tonic::transport::{Channel, Endpoint, Uri};
 use tonic::{Code, Response, Status};
 
-use super::content::Content;
+use super::content::{Content, in_namespace};
 use super::endpoint::check_socket;
+use super::error::innermost;
+use super::leases::Leases;
 use super::{
-    CALL_LIMIT, ContainerImages, FIRST_ANSWER, FileSystem, Image, LOOK_INTERVAL, Layer, PullCredentials, PullRequest, Runtime,
-    RuntimeError, RuntimeVersion, Transfer,
+    CALL_LIMIT, ContainerImages, FIRST_ANSWER, FileSystem, Image, LOOK_INTERVAL, Layer, PullCredentials, PullRequest,
+    Runtime, RuntimeError, RuntimeVersion, Transfer,
 };
 use crate::reference::Digest;
 
@@ -46,6 +48,7 @@ pub(super) struct Cri {
     runtime: RuntimeServiceClient<Channel>,
     images: ImageServiceClient<Channel>,
     content: Content,
+    leases: Leases,
 }
 
 impl Cri {
@@ -63,7 +66,8 @@ impl Cri {
             path: path.to_owned(),
             runtime: RuntimeServiceClient::new(channel.clone()).max_decoding_message_size(MOST_MESSAGE_BYTES),
             images: ImageServiceClient::new(channel.clone()).max_decoding_message_size(MOST_MESSAGE_BYTES),
-            content: Content::new(channel),
+            content: Content::new(channel.clone()),
+            leases: Leases::new(channel),
         };
         cri.ask_version(FIRST_ANSWER).await?;
         Ok(cri)
@@ -95,7 +99,10 @@ impl Cri {
         let protocol = |reason, hint| RuntimeError::Protocol { path: path.clone(), protocol: "CRI v1", reason, hint };
         if status.code() == Code::Unimplemented {
             let reason = format!("{operation} is unknown there");
-            return protocol(reason, "enable its CRI plugin (containerd: disabled_plugins in config.toml) or upgrade it");
+            return protocol(
+                reason,
+                "enable its CRI plugin (containerd: disabled_plugins in config.toml) or upgrade it",
+            );
         }
         // Only an error made on this side of the socket has a source.
         if let Some(reason) = status.source().map(innermost) {
@@ -134,9 +141,18 @@ impl Cri {
     async fn pull_image(&self, request: &PullRequest) -> Result<(), RuntimeError> {
         let reference = request.reference.to_string();
         let auth = request.credentials.as_ref().map(auth);
-        let call = api::PullImageRequest { image: Some(spec(&reference)), auth };
+        let mut call = in_namespace(api::PullImageRequest { image: Some(spec(&reference)), auth });
+        // A runtime without leases (CRI-O) keeps what it keeps.
+        let lease = timeout(CALL_LIMIT, self.leases.take(&reference)).await;
+        if let Some(lease) = lease.ok().and_then(Result::ok).and_then(|lease| lease.parse().ok()) {
+            call.metadata_mut().insert("containerd-lease", lease);
+        }
         match self.images.clone().pull_image(call).await {
-            Ok(_) => Ok(()),
+            Ok(_) => {
+                // One that stays costs nothing: it holds what the image holds, and expires.
+                let _ = timeout(CALL_LIMIT, self.leases.end(&reference)).await;
+                Ok(())
+            }
             Err(status) if status.source().is_some() => Err(self.explain("PullImage", &status).await),
             Err(status) => Err(RuntimeError::Pull { reference, message: status.message().to_owned() }),
         }
@@ -222,9 +238,11 @@ impl Runtime for Cri {
                 Ok(Ok(present)) => Ok(Some(present)),
                 Ok(Err(status)) if status.code() == Code::Unimplemented => Ok(None),
                 Ok(Err(status)) => Err(self.explain("Content.Info", &status).await),
-                Err(_) => {
-                    Err(RuntimeError::NoAnswer { path: self.path.clone(), operation: "Content.Info", limit: CALL_LIMIT })
-                }
+                Err(_) => Err(RuntimeError::NoAnswer {
+                    path: self.path.clone(),
+                    operation: "Content.Info",
+                    limit: CALL_LIMIT,
+                }),
             }
         })
     }
@@ -294,11 +312,9 @@ fn spec(name: &str) -> api::ImageSpec {
 
 fn auth(credentials: &PullCredentials) -> api::AuthConfig {
     match credentials {
-        PullCredentials::Basic { username, password } => api::AuthConfig {
-            username: username.clone(),
-            password: password.expose().to_owned(),
-            ..Default::default()
-        },
+        PullCredentials::Basic { username, password } => {
+            api::AuthConfig { username: username.clone(), password: password.expose().to_owned(), ..Default::default() }
+        }
         PullCredentials::IdentityToken(token) => {
             api::AuthConfig { identity_token: token.expose().to_owned(), ..Default::default() }
         }
@@ -310,14 +326,6 @@ fn sandbox_image_in(config: &str) -> Option<ContainerImages> {
     let config: serde_json::Value = serde_json::from_str(config).ok()?;
     let image = config.get("sandboxImage")?.as_str()?.to_owned();
     Some(ContainerImages { container: "sandbox".into(), images: BTreeSet::from([image]) })
-}
-
-fn innermost(error: &dyn Error) -> String {
-    let mut error = error;
-    while let Some(source) = error.source() {
-        error = source;
-    }
-    error.to_string()
 }
 
 #[cfg(test)]

@@ -207,7 +207,11 @@ mod tests {
         for (used, missing, high, factor, admitted) in table {
             let mut guard = DiskGuard::new(high, UnpackFactor::from(factor));
             let answer = guard.admit(&disk(used, 100 * GB), missing);
-            assert_eq!(answer.is_ok(), admitted, "{used} used, {missing} missing, high {high}, factor {factor}: {answer:?}");
+            assert_eq!(
+                answer.is_ok(),
+                admitted,
+                "{used} used, {missing} missing, high {high}, factor {factor}: {answer:?}"
+            );
         }
     }
 

@@ -19,9 +19,10 @@ use tokio::time::{Instant, timeout};
 
 use super::docker_transfer::DockerTransfer;
 use super::endpoint::check_socket;
+use super::error::innermost;
 use super::{
-    CALL_LIMIT, ContainerImages, FIRST_ANSWER, FileSystem, Image, LOOK_INTERVAL, Layer, PullCredentials, PullRequest, Runtime,
-    RuntimeError, RuntimeVersion, Transfer,
+    CALL_LIMIT, ContainerImages, FIRST_ANSWER, FileSystem, Image, LOOK_INTERVAL, Layer, PullCredentials, PullRequest,
+    Runtime, RuntimeError, RuntimeVersion, Transfer,
 };
 use crate::reference::Digest;
 
@@ -42,7 +43,7 @@ impl DockerEngine {
         let protocol = |error: &Error| RuntimeError::Protocol {
             path: path.to_owned(),
             protocol: "the Docker engine's API",
-            reason: error.to_string(),
+            reason: innermost(error),
             hint: "for containerd or CRI-O write unix:// instead of docker://",
         };
         let address = path.to_string_lossy();
@@ -74,7 +75,7 @@ impl DockerEngine {
             Error::DockerResponseServerError { message, .. } => RuntimeError::Call { path, operation, message },
             other => match check_socket(&self.path).await {
                 Err(error) => error,
-                Ok(()) => RuntimeError::Call { path, operation, message: other.to_string() },
+                Ok(()) => RuntimeError::Call { path, operation, message: innermost(&other) },
             },
         }
     }
@@ -168,7 +169,9 @@ impl Runtime for DockerEngine {
             while let Some(message) = messages.next().await {
                 let message = match message {
                     Ok(message) => message,
-                    Err(Error::DockerStreamError { error } | Error::DockerResponseServerError { message: error, .. }) => {
+                    Err(
+                        Error::DockerStreamError { error } | Error::DockerResponseServerError { message: error, .. },
+                    ) => {
                         return Err(RuntimeError::Pull { reference, message: error });
                     }
                     Err(error) => return Err(self.explain("pull", error).await),
@@ -227,7 +230,8 @@ impl From<ImageInspect> for Image {
 impl From<ContainerSummary> for ContainerImages {
     fn from(container: ContainerSummary) -> Self {
         let mounts = container.mounts.unwrap_or_default().into_iter();
-        let volumes = mounts.filter(|mount| mount.typ.as_deref() == Some("image")).flat_map(|mount| [mount.name, mount.source]);
+        let volumes =
+            mounts.filter(|mount| mount.typ.as_deref() == Some("image")).flat_map(|mount| [mount.name, mount.source]);
         let names = volumes.chain([container.image, container.image_id]).flatten();
         Self {
             container: container.id.unwrap_or_default(),

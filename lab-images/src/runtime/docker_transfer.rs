@@ -77,7 +77,9 @@ impl<'a> DockerTransfer<'a> {
                 return None;
             }
             // The engine names a layer by the first twelve digits of its digest.
-            let is_it = |layer: &&Layer| layer.digest.to_string().strip_prefix("sha256:").is_some_and(|hex| hex.starts_with(name));
+            let is_it = |layer: &&Layer| {
+                layer.digest.to_string().strip_prefix("sha256:").is_some_and(|hex| hex.starts_with(name))
+            };
             let total = self.known.iter().find(is_it).map(|layer| layer.size);
             self.layers.push(LayerProgress { layer: name.to_owned(), done: 0, total, unpacked: 0 });
         }

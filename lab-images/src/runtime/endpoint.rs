@@ -65,9 +65,13 @@ pub(super) async fn check_socket(path: &Path) -> Result<(), RuntimeError> {
     let wrong = |problem| RuntimeError::Socket { path: path.to_owned(), problem };
     match std::fs::metadata(path) {
         Ok(found) if found.is_dir() => {
-            return Err(wrong("it is a folder (a volume mount of a missing socket makes one); remove it or correct RUNTIME_ENDPOINT"));
+            return Err(wrong(
+                "it is a folder (a volume mount of a missing socket makes one); remove it or correct RUNTIME_ENDPOINT",
+            ));
         }
-        Ok(found) if found.is_file() => return Err(wrong("it is a plain file and not a socket; correct RUNTIME_ENDPOINT")),
+        Ok(found) if found.is_file() => {
+            return Err(wrong("it is a plain file and not a socket; correct RUNTIME_ENDPOINT"));
+        }
         _ => {}
     }
     match UnixStream::connect(path).await {

@@ -1,5 +1,6 @@
 //! What can go wrong with a container runtime, and what to do about it.
 
+use std::error::Error;
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,7 +11,9 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 pub enum RuntimeError {
     /// The setting does not name an endpoint.
-    #[error("RUNTIME_ENDPOINT {given:?}: {problem}; write unix:///run/containerd/containerd.sock (CRI) or docker:///var/run/docker.sock")]
+    #[error(
+        "RUNTIME_ENDPOINT {given:?}: {problem}; write unix:///run/containerd/containerd.sock (CRI) or docker:///var/run/docker.sock"
+    )]
     Endpoint {
         /// What was given.
         given: String,
@@ -86,11 +89,22 @@ pub enum RuntimeError {
         message: String,
     },
     /// The file system of images cannot be measured.
-    #[error("cannot measure the file system of images at {path}: {source}; in a container, mount the host's folder at the same path")]
+    #[error(
+        "cannot measure the file system of images at {path}: {source}; in a container, mount the host's folder at the same path"
+    )]
     FileSystem {
         /// The folder that the runtime named.
         path: PathBuf,
         /// What the system said.
         source: io::Error,
     },
+}
+
+/// The cause behind the causes: libraries wrap what the system said in sentences that say nothing.
+pub(super) fn innermost(error: &dyn Error) -> String {
+    let mut error = error;
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error.to_string()
 }

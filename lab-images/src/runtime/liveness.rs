@@ -121,9 +121,9 @@ impl Liveness {
         }
         self.used = Some(used);
         self.grown = self.grown.saturating_add(used - base);
-        let most = seen.transfer.map_or(u64::MAX, |moved| {
-            moved.total.saturating_mul(MOST_GROWTH_FACTOR).saturating_add(MOST_GROWTH_FLOOR)
-        });
+        let most = seen
+            .transfer
+            .map_or(u64::MAX, |moved| moved.total.saturating_mul(MOST_GROWTH_FACTOR).saturating_add(MOST_GROWTH_FLOOR));
         self.grown <= most
     }
 }
@@ -189,7 +189,12 @@ mod tests {
             ("noise is no unpacking", vec![bytes(1, 10, 10, 0), bytes(1801, 10, 10, MIB - 1)], stuck(1800)),
             (
                 "growth counts from where a removal left the disk",
-                vec![bytes(1, 10, 10, 90 * MIB), bytes(100, 10, 10, 0), bytes(1700, 10, 10, 5 * MIB), bytes(3400, 10, 10, 5 * MIB)],
+                vec![
+                    bytes(1, 10, 10, 90 * MIB),
+                    bytes(100, 10, 10, 0),
+                    bytes(1700, 10, 10, 5 * MIB),
+                    bytes(3400, 10, 10, 5 * MIB),
+                ],
                 alive,
             ),
             (
@@ -220,7 +225,8 @@ mod tests {
         let mut liveness = Liveness::new(LIMITS);
         for step in 0..10 {
             let transfer = Some(Moved { done: 10, total: 10, open: false, unpacked: step });
-            let seen = Observation { at: LIMITS.unpack * u32::try_from(step).unwrap() - Duration::ZERO, transfer, used: None };
+            let seen =
+                Observation { at: LIMITS.unpack * u32::try_from(step).unwrap() - Duration::ZERO, transfer, used: None };
             let seen = Observation { at: seen.at.saturating_sub(Duration::from_secs(step)), ..seen };
             assert_eq!(liveness.observe(seen), Verdict::Alive, "{step}");
         }

@@ -12,6 +12,7 @@ mod docker_transfer;
 mod endpoint;
 mod error;
 mod file_system;
+mod leases;
 pub mod liveness;
 mod pull;
 pub mod rate;

@@ -128,7 +128,12 @@ pub async fn pull(
     let reference = request.reference.to_string();
     let image = runtime.image(&reference).await?.ok_or(RuntimeError::Vanished { reference })?;
     told.done(downloaded);
-    Ok(Pulled { digest: check_digest(request.expected.as_ref(), &image), image, downloaded, elapsed: started.elapsed() })
+    Ok(Pulled {
+        digest: check_digest(request.expected.as_ref(), &image),
+        image,
+        downloaded,
+        elapsed: started.elapsed(),
+    })
 }
 
 /// Looks again and again; ends with an error once the pull no longer moves.
@@ -188,7 +193,13 @@ impl Told<'_> {
 
     fn done(&self, downloaded: Option<u64>) {
         let (done, elapsed) = (downloaded.unwrap_or(0), self.started.elapsed());
-        self.progress.send_replace(Progress { phase: Phase::Done, done, total: downloaded, elapsed, ..Progress::default() });
+        self.progress.send_replace(Progress {
+            phase: Phase::Done,
+            done,
+            total: downloaded,
+            elapsed,
+            ..Progress::default()
+        });
     }
 }
 

@@ -143,7 +143,9 @@ async fn a_pull_that_never_moves_a_byte_stalls_and_is_cancelled() {
         let (result, progress, elapsed) = run(&runtime, None).await;
         let error = result.unwrap_err();
         assert!(matches!(error, PullError::Stalled { done: 0, .. }), "{error}");
-        assert!(error.to_string().contains("registry.example/lab:w_1") && error.to_string().contains("PULL_STALL_TIMEOUT"));
+        assert!(
+            error.to_string().contains("registry.example/lab:w_1") && error.to_string().contains("PULL_STALL_TIMEOUT")
+        );
         assert!(near(elapsed, 300), "{elapsed:?}");
         assert_eq!(progress.phase, Phase::Waiting);
         assert!(runtime.cancelled.load(Ordering::SeqCst));

@@ -59,7 +59,8 @@ mod tests {
 
     #[test]
     fn rate_and_time_left() {
-        let table: [(&[(u64, u64)], Option<u64>, Option<u64>); 7] = [
+        type Case = (&'static [(u64, u64)], Option<u64>, Option<u64>);
+        let table: [Case; 7] = [
             (&[], None, None),
             (&[(0, 0)], None, None),
             (&[(0, 0), (0, 100)], None, None),

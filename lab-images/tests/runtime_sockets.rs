@@ -1,0 +1,86 @@
+//! A runtime socket that is wrong in every way it can be: each is named, with what to do, and none hangs.
+
+use std::os::unix::net::UnixListener as StdListener;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use lab_images::runtime::{RuntimeEndpoint, RuntimeError, connect, discover};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixListener;
+
+fn both(path: &Path) -> [RuntimeEndpoint; 2] {
+    [RuntimeEndpoint::Cri(path.into()), RuntimeEndpoint::Docker(path.into())]
+}
+
+async fn refusal(endpoint: &RuntimeEndpoint) -> RuntimeError {
+    let error = connect(endpoint).await.map(|_| ()).expect_err("no runtime is there");
+    let path = endpoint.path().display().to_string();
+    assert!(error.to_string().contains(&path), "{error} does not name {path}");
+    error
+}
+
+#[tokio::test]
+async fn a_socket_that_cannot_be_one_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let plain = folder.path().join("plain");
+    std::fs::write(&plain, "").unwrap();
+    let dead = folder.path().join("dead.sock");
+    drop(StdListener::bind(&dead).unwrap());
+    let cases = [
+        (folder.path().join("none.sock"), "does not exist"),
+        (folder.path().to_owned(), "is a folder"),
+        (plain, "plain file"),
+        (dead, "nobody listens"),
+    ];
+    for (path, reason) in cases {
+        for endpoint in both(&path) {
+            let error = refusal(&endpoint).await;
+            assert!(error.to_string().contains(reason), "{endpoint}: {error}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn something_that_speaks_another_protocol_is_told_from_a_runtime() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("other.sock");
+    let listener = UnixListener::bind(&path).unwrap();
+    let speaker = tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut asked = [0; 16];
+            let _ = stream.read(&mut asked).await;
+            let _ = stream.write_all(b"220 mail.example ESMTP\r\n").await;
+        }
+    });
+    for endpoint in both(&path) {
+        let error = refusal(&endpoint).await;
+        assert!(matches!(error, RuntimeError::Protocol { .. }), "{endpoint}: {error}");
+    }
+    speaker.abort();
+}
+
+#[tokio::test]
+async fn something_that_never_answers_is_left_after_ten_seconds() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("silent.sock");
+    let _listener = UnixListener::bind(&path).unwrap();
+    let [cri, docker] = both(&path);
+    let started = Instant::now();
+    let (first, second) = tokio::join!(refusal(&cri), refusal(&docker));
+    for error in [first, second] {
+        assert!(matches!(error, RuntimeError::NoAnswer { .. }), "{error}");
+    }
+    // Far from the limit of a test, and from hanging.
+    assert!(started.elapsed() < Duration::from_secs(60));
+}
+
+#[tokio::test]
+async fn discovery_that_finds_nothing_lists_what_it_tried() {
+    let folder = tempfile::tempdir().unwrap();
+    let candidates: Vec<_> = both(&folder.path().join("none.sock")).into();
+    let error = discover(&candidates).await.map(|_| ()).expect_err("no runtime is there").to_string();
+    for endpoint in &candidates {
+        assert!(error.contains(&endpoint.to_string()), "{error}");
+    }
+    assert!(error.contains("RUNTIME_ENDPOINT"), "{error}");
+}
