@@ -8,8 +8,7 @@
 //! - [`packages`] which Debian packages each part needs; [`ports`] free ports; [`http`] the small blocking HTTP client
 //! - [`registry`] (with [`token_server`] and [`certificates`]) and [`images`], which builds test images without a base image
 //! - [`containerd`], [`docker`]; [`proxy`] a TCP proxy that is slow, stalls, cuts or refuses
-//!
-//! - [`daemon`] one of our own daemons; [`silent_file_system`] a mount that never answers
+//! - [`daemon`] one of our own daemons; [`ganesha`] a real NFS server; [`silent_file_system`] a mount that never answers
 //!
 //! A new part: a file with a guard that holds its [`process::Process`] before its [`folder::Folder`], and a line below.
 
@@ -21,6 +20,7 @@ pub mod docker;
 pub mod enclosure;
 pub mod error;
 pub mod folder;
+pub mod ganesha;
 pub mod http;
 pub mod images;
 pub mod packages;

@@ -39,7 +39,7 @@ impl Part {
             Part::Containerd => &["containerd", "runc"],
             Part::Docker => &["docker.io", "iptables"],
             Part::RabbitMq => &["rabbitmq-server", "amqp-tools"],
-            Part::Ganesha => &["nfs-ganesha", "nfs-ganesha-vfs", "nfs-ganesha-mem", "rpcbind", "dbus", "libnfs-utils"],
+            Part::Ganesha => &["nfs-ganesha", "nfs-ganesha-vfs", "rpcbind", "libnfs-utils", "iproute2", "iptables"],
             Part::Qemu => &["qemu-system-x86", "busybox-static", "kmod", "cpio"],
             Part::Cluster => &[
                 "containerd",
