@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use crate::Result;
 use crate::command;
 use crate::enclosure::Enclosure;
-use crate::folder::Folder;
+use crate::folder::{Folder, mount_in_memory};
 use crate::packages::{self, Part};
 use crate::process::Process;
 use crate::registry::Registry;
-use crate::{Error, Result};
 
 /// How a containerd is to be.
 #[derive(Clone, Debug, Default)]
@@ -54,8 +54,8 @@ impl Containerd {
         packages::require(Part::Containerd)?;
         let folder = Folder::new("containerd")?;
         let root = folder.folder("root")?;
-        if let Some(size) = options.root_size {
-            mount_small(&root, size)?;
+        if options.root_size.is_some() {
+            mount_in_memory(&root, options.root_size)?;
         }
         for registry in &options.plain_registries {
             folder.write(&format!("certs.d/{registry}/hosts.toml"), format!("server = \"http://{registry}\"\n"))?;
@@ -155,12 +155,6 @@ impl Containerd {
         self.process = Some(process);
         Ok(())
     }
-}
-
-/// Mounts a file system in memory: its size is its limit, to the page.
-pub(crate) fn mount_small(path: &Path, size: u64) -> Result<()> {
-    let path = path.to_str().ok_or_else(|| Error::Missing("a folder whose path is text".into()))?;
-    command::run_args("mount", &["-t", "tmpfs", "-o", &format!("size={size},mode=711"), "tmpfs", path]).map(drop)
 }
 
 fn configuration(options: &Options, folder: &Folder) -> String {

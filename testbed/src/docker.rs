@@ -4,13 +4,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use crate::Result;
 use crate::command;
-use crate::containerd::mount_small;
 use crate::enclosure::Enclosure;
-use crate::folder::Folder;
+use crate::folder::{Folder, mount_in_memory};
 use crate::packages::{self, Part};
 use crate::process::Process;
-use crate::{Error, Result};
 
 /// How a Docker engine is to be.
 #[derive(Clone, Debug, Default)]
@@ -49,8 +48,8 @@ impl Docker {
         packages::require(Part::Docker)?;
         let folder = Folder::new("docker")?;
         let root = folder.folder("root")?;
-        if let Some(size) = options.root_size {
-            mount_small(&root, size)?;
+        if options.root_size.is_some() {
+            mount_in_memory(&root, options.root_size)?;
         }
         let (enclosure, socket) = (Enclosure::start(&folder)?, folder.join("docker.sock"));
         let plain_registries = options.plain_registries.clone();
@@ -133,10 +132,10 @@ impl Docker {
         self.folder.write("none.json", "{}")?;
         command.args(self.plain_registries.iter().map(|registry| format!("--insecure-registry={registry}")));
         let mut process = self.enclosure.process("dockerd", &command, &log)?;
-        let ready = process.ready(Duration::from_secs(60), "answer", || {
+        process.ready(Duration::from_secs(60), "answer", || {
             (self.socket.exists() && self.docker(&["version"]).is_ok()).then_some(())
-        });
+        })?;
         self.process = Some(process);
-        ready.map_err(|error: Error| error)
+        Ok(())
     }
 }

@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use crate::{Error, Result, wait};
+use crate::{Error, Result, command, wait};
 
 /// Where all folders are: on a real file system (overlay does not work on every tmpfs), with a short path (a unix socket's
 /// address holds 107 bytes).
@@ -114,6 +114,14 @@ impl Drop for Folder {
             eprintln!("testbed: could not remove {}", self.path.display());
         }
     }
+}
+
+/// Mounts a file system in memory on a folder, with a limit in bytes (half of the memory if `None`).
+pub(crate) fn mount_in_memory(folder: &Path, limit: Option<u64>) -> Result<()> {
+    let limit = limit.map_or_else(|| "50%".into(), |bytes| bytes.to_string());
+    let mut mount = Command::new("mount");
+    mount.args(["-t", "tmpfs", "-o", &format!("size={limit},mode=711"), "tmpfs"]).arg(folder);
+    command::run(&mut mount).map(drop)
 }
 
 /// Unmounts everything mounted at or beneath a path, the last mount first.
