@@ -1,5 +1,7 @@
 //! A runtime socket that is wrong in every way it can be: each is named, with what to do, and none hangs.
 
+#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+
 use std::os::unix::net::UnixListener as StdListener;
 use std::path::Path;
 use std::time::{Duration, Instant};

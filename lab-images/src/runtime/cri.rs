@@ -139,7 +139,7 @@ impl Cri {
     }
 
     async fn pull_image(&self, request: &PullRequest) -> Result<(), RuntimeError> {
-        let reference = request.reference.to_string();
+        let reference = request.name();
         let auth = request.credentials.as_ref().map(auth);
         let mut call = in_namespace(api::PullImageRequest { image: Some(spec(&reference)), auth });
         // A runtime without leases (CRI-O) keeps what it keeps.

@@ -158,7 +158,7 @@ impl Runtime for DockerEngine {
         transfer: &'a watch::Sender<Transfer>,
     ) -> BoxFuture<'a, Result<(), RuntimeError>> {
         Box::pin(async move {
-            let reference = request.reference.to_string();
+            let reference = request.name();
             let options = CreateImageOptionsBuilder::default().from_image(&reference).build();
             let credentials = request.credentials.as_ref().map(credentials);
             let client = self.client.clone().with_timeout(NO_LIMIT);

@@ -102,14 +102,22 @@ pub enum PullCredentials {
 /// One image to pull.
 #[derive(Clone, Debug)]
 pub struct PullRequest {
-    /// By tag where there is one: CRI cannot give a tag later.
+    /// Pulled by its tag where it has one: CRI cannot give a tag later.
     pub reference: Reference,
-    /// What the catalogue says the tag points at.
+    /// What the catalogue says the tag points at; without it, the digest of the reference counts.
     pub expected: Option<Digest>,
     /// The layers for this platform; without them a CRI runtime shows no bytes.
     pub layers: Vec<Layer>,
     /// For a registry that asks for them.
     pub credentials: Option<PullCredentials>,
+}
+
+impl PullRequest {
+    /// The name that the runtime is asked for, and keeps.
+    pub fn name(&self) -> String {
+        let digest = self.reference.digest.clone().filter(|_| self.reference.tag.is_none());
+        Reference { digest, ..self.reference.clone() }.to_string()
+    }
 }
 
 /// How far one missing layer is.

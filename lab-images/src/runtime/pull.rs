@@ -125,11 +125,11 @@ pub async fn pull(
         error = watch_over(&transfer, images_folder, limits, request, &mut told) => return Err(error),
     }
     let downloaded = transfer.borrow().moved().map(|moved| moved.total);
-    let reference = request.reference.to_string();
+    let reference = request.name();
     let image = runtime.image(&reference).await?.ok_or(RuntimeError::Vanished { reference })?;
     told.done(downloaded);
     Ok(Pulled {
-        digest: check_digest(request.expected.as_ref(), &image),
+        digest: check_digest(request.expected.as_ref().or(request.reference.digest.as_ref()), &image),
         image,
         downloaded,
         elapsed: started.elapsed(),
@@ -152,7 +152,7 @@ async fn watch_over(
         let used = images_folder.as_deref().and_then(|path| FileSystem::measure(path).ok()).map(|disk| disk.used);
         let seen = Observation { at: told.started.elapsed(), transfer: transfer.borrow().moved(), used };
         let now = told.tell(&seen);
-        let reference = || request.reference.to_string();
+        let reference = || request.name();
         match liveness.observe(seen) {
             Verdict::Alive => {}
             Verdict::Stalled(idle) => {

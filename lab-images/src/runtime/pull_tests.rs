@@ -226,3 +226,22 @@ async fn an_image_that_is_not_there_after_its_pull_is_an_error() {
     let (result, ..) = run(&runtime, None).await;
     assert!(matches!(result.unwrap_err(), PullError::Runtime(RuntimeError::Vanished { .. })));
 }
+
+#[test]
+fn a_reference_with_tag_and_digest_is_pulled_by_tag() {
+    let name = |text: &str| PullRequest { reference: text.parse().unwrap(), ..request(None) }.name();
+    assert_eq!(name(&format!("registry.example/lab:w_1@{DIGEST}")), "registry.example/lab:w_1");
+    assert_eq!(name(&format!("registry.example/lab@{DIGEST}")), format!("registry.example/lab@{DIGEST}"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_digest_of_the_reference_is_expected_where_no_other_is() {
+    let (progress, _) = watch::channel(Progress::default());
+    for (digest, matches) in [(DIGEST, true), (OTHER, false)] {
+        let reference = format!("registry.example/lab:w_1@{digest}").parse().unwrap();
+        let request = PullRequest { reference, ..request(None) };
+        let runtime = scripted(&[(1, 1000)], End::Success);
+        let pulled = pull(&runtime, &request, PullLimits::default(), &progress).await.unwrap();
+        assert_eq!(pulled.digest == ArrivedDigest::Expected, matches);
+    }
+}
