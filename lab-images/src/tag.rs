@@ -1,0 +1,264 @@
+//! Tags of lab images: what class they are of, how they are ordered, and what a menu calls them.
+//!
+//! A [`TagScheme`] turns any text into a [`Tag`]; it never fails: what it does not know is [`Class::Unknown`]. The schemes
+//! are files of their own (`rubin.rs`, `semantic.rs`, `calendar.rs`, `pattern.rs`); `order.rs` holds the one order of a menu.
+
+mod calendar;
+mod order;
+mod pattern;
+mod rubin;
+mod semantic;
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+pub use pattern::{Pattern, PatternError};
+
+/// What kind of build a tag names, in the order of a menu.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Class {
+    /// It stands for another tag.
+    Alias,
+    /// A release.
+    Release,
+    /// A weekly build.
+    Weekly,
+    /// A daily build.
+    Daily,
+    /// A release candidate.
+    Candidate,
+    /// An experimental build.
+    Experimental,
+    /// Anything else.
+    Unknown,
+}
+
+impl Class {
+    /// The word for it in settings and JSON.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Alias => "alias",
+            Self::Release => "release",
+            Self::Weekly => "weekly",
+            Self::Daily => "daily",
+            Self::Candidate => "candidate",
+            Self::Experimental => "experimental",
+            Self::Unknown => "unknown",
+        }
+    }
+
+    /// The class that a word names.
+    pub fn of_word(word: &str) -> Option<Self> {
+        use Class::{Alias, Candidate, Daily, Experimental, Release, Unknown, Weekly};
+        [Alias, Release, Weekly, Daily, Candidate, Experimental, Unknown].into_iter().find(|class| class.word() == word)
+    }
+
+    fn title(self) -> &'static str {
+        match self {
+            Self::Alias | Self::Unknown => "",
+            Self::Release => "Release ",
+            Self::Weekly => "Weekly ",
+            Self::Daily => "Daily ",
+            Self::Candidate => "Release Candidate ",
+            Self::Experimental => "Experimental ",
+        }
+    }
+}
+
+impl fmt::Display for Class {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
+/// A number as a tag writes it: the digits count in a name, the value in comparisons.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Number {
+    digits: String,
+    value: u64,
+}
+
+impl Number {
+    /// From one to eighteen digits.
+    fn parse(digits: &str) -> Option<Self> {
+        let fits = !digits.is_empty() && digits.len() <= 18 && digits.bytes().all(|digit| digit.is_ascii_digit());
+        Some(Self { value: fits.then(|| digits.parse().ok())??, digits: digits.to_owned() })
+    }
+
+    /// Its value.
+    pub fn value(&self) -> u64 {
+        self.value
+    }
+}
+
+/// A version: numbers, and the number of the candidate for one that is not released yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Version {
+    numbers: Vec<u64>,
+    /// What comes before a release: its words and numbers, `rc` and 2.
+    candidate: Option<Vec<Piece>>,
+}
+
+/// A piece of what marks a candidate. Numbers sort below words, as in Semantic Versioning 2.0, section 11.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Piece {
+    Number(u64),
+    Word(String),
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, number) in self.numbers.iter().enumerate() {
+            write!(f, "{}{number}", if index == 0 { "" } else { "." })?;
+        }
+        for (index, piece) in self.candidate.iter().flatten().enumerate() {
+            f.write_str(if index == 0 { "-" } else { "" })?;
+            match piece {
+                Piece::Number(number) => write!(f, "{number}")?,
+                Piece::Word(word) => f.write_str(word)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A cycle of the Rubin control software, with its build.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cycle {
+    /// The cycle.
+    pub number: Number,
+    /// The build within the cycle.
+    pub build: Option<Number>,
+}
+
+/// What a tag says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tag {
+    /// The tag as it is.
+    pub text: String,
+    /// Its class.
+    pub class: Class,
+    /// What a menu calls it.
+    pub name: String,
+    /// Its version, if it has one.
+    pub version: Option<Version>,
+    /// Its cycle.
+    pub cycle: Option<Cycle>,
+    /// The build of the science platform's image.
+    pub rsp_build: Option<Number>,
+    /// What follows the rest of the grammar.
+    pub rest: Option<String>,
+    /// The one architecture that it is for.
+    pub arch: Option<String>,
+    /// What unversioned tags are ordered by.
+    base: String,
+}
+
+/// Why a tag scheme could not be read.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum SchemeError {
+    /// No scheme of that name.
+    #[error("{0:?} is not a tag scheme; use rubin, semver, calendar or regex:<pattern with named groups>")]
+    Unknown(String),
+    /// The pattern is no good.
+    #[error(transparent)]
+    Pattern(#[from] PatternError),
+}
+
+/// How tags are read (`LAB_TAG_SCHEME`).
+#[derive(Clone, Debug)]
+pub enum TagScheme {
+    /// The tags of the Rubin Science Platform (SQR-059).
+    Rubin,
+    /// Semantic versions: `4.2.1`, `v4.2.1-rc.1`, `v4.2.1-py312`.
+    Semver,
+    /// Dates: `2026.11.22`, `2026-11-22`, `20261122`, `2026.11`.
+    Calendar,
+    /// A pattern of the operator's.
+    Pattern(Box<Pattern>),
+}
+
+impl FromStr for TagScheme {
+    type Err = SchemeError;
+
+    fn from_str(text: &str) -> Result<Self, SchemeError> {
+        match text {
+            "rubin" => Ok(Self::Rubin),
+            "semver" => Ok(Self::Semver),
+            "calendar" => Ok(Self::Calendar),
+            _ => match text.strip_prefix("regex:") {
+                Some(pattern) => Ok(Self::Pattern(Box::new(pattern.parse()?))),
+                None => Err(SchemeError::Unknown(text.to_owned())),
+            },
+        }
+    }
+}
+
+impl TagScheme {
+    /// What this tag says. An empty one means `latest`.
+    pub fn parse(&self, text: &str) -> Tag {
+        let text = if text.is_empty() { "latest" } else { text };
+        // A tag that no registry can have is known by nobody, and must not reach the grammar's digits and dates.
+        let known = if text.parse::<crate::reference::TagName>().is_ok() {
+            match self {
+                Self::Rubin => rubin::parse(text),
+                Self::Semver => semantic::parse(text),
+                Self::Calendar => calendar::parse(text),
+                Self::Pattern(pattern) => pattern.parse(text),
+            }
+        } else {
+            None
+        };
+        known.unwrap_or_else(|| rubin::unknown(text))
+    }
+
+    /// What this tag says, knowing that it is an alias when `aliases` has it.
+    pub fn parse_with_aliases(&self, text: &str, aliases: &[String]) -> Tag {
+        if aliases.iter().any(|alias| alias == text) { rubin::alias(text) } else { self.parse(text) }
+    }
+}
+
+/// The architectures that a tag may end in after a dash, in OCI terms and as the kernel writes them.
+const ARCHITECTURES: [&str; 12] =
+    ["386", "aarch64", "amd64", "arm", "arm64", "armv6", "armv7", "loong64", "ppc64le", "riscv64", "s390x", "x86_64"];
+
+/// Splits an architecture off the end.
+fn split_arch(text: &str) -> (&str, Option<&str>) {
+    match text.rsplit_once('-') {
+        Some((base, arch)) if !base.is_empty() && ARCHITECTURES.contains(&arch) => (base, Some(arch)),
+        _ => (text, None),
+    }
+}
+
+/// What a menu calls a tag with these parts; `what` is the version with the tag's own digits.
+fn name(
+    class: Class,
+    what: &str,
+    cycle: Option<&Cycle>,
+    rsp: Option<&Number>,
+    rest: Option<&str>,
+    arch: Option<&str>,
+) -> String {
+    let mut name = format!("{}{what}", class.title());
+    match cycle {
+        Some(Cycle { number, build: Some(build) }) => {
+            name += &format!(" (SAL Cycle {}, Build {})", number.digits, build.digits);
+        }
+        Some(Cycle { number, build: None }) => name += &format!(" (SAL Cycle {})", number.digits),
+        None => {}
+    }
+    if let Some(rsp) = rsp {
+        name += &format!(" (RSP Build {})", rsp.digits);
+    }
+    for more in [rest, arch].into_iter().flatten() {
+        name += &format!(" [{more}]");
+    }
+    name
+}
+
+#[cfg(test)]
+mod tests;

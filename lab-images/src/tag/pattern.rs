@@ -1,0 +1,94 @@
+//! Tags by a pattern of the operator's: a regular expression that matches the whole tag and names its parts.
+//!
+//! Groups: `version` (numbers and what is between them), or any of `year`, `month`, `week`, `day`, `major`, `minor`, `patch`,
+//! `build`, compared as numbers in this order; `class` (one of the classes' words; release where the group is missing),
+//! `candidate` (a number: makes it a release candidate), `rest`, `arch`.
+
+use std::str::FromStr;
+
+use regex::{Captures, Regex, RegexBuilder};
+use thiserror::Error;
+
+use super::{Class, Number, Piece, Tag, Version, name};
+
+const PARTS: [&str; 8] = ["year", "month", "week", "day", "major", "minor", "patch", "build"];
+const OTHERS: [&str; 5] = ["version", "class", "candidate", "rest", "arch"];
+
+/// A pattern whose groups are known.
+#[derive(Clone, Debug)]
+pub struct Pattern(Regex);
+
+/// Why a pattern is no good.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum PatternError {
+    /// Not a regular expression.
+    #[error("the pattern is not a regular expression: {0}")]
+    Syntax(String),
+    /// A group with another name.
+    #[error(
+        "the pattern has a group {0:?}; known are version, class, candidate, rest, arch and the parts year, month, week, day, major, minor, patch, build"
+    )]
+    Group(String),
+    /// Nothing to compare.
+    #[error("the pattern has no group to compare by: name one (?P<version>…), or parts such as (?P<major>…)")]
+    NoVersion,
+}
+
+impl FromStr for Pattern {
+    type Err = PatternError;
+
+    fn from_str(pattern: &str) -> Result<Self, PatternError> {
+        let compiled = RegexBuilder::new(&format!(r"\A(?:{pattern})\z")).size_limit(1 << 20).build();
+        let regex = compiled.map_err(|error| PatternError::Syntax(error.to_string().replace('\n', " ")))?;
+        let names: Vec<&str> = regex.capture_names().flatten().collect();
+        if let Some(stranger) = names.iter().find(|name| !PARTS.contains(name) && !OTHERS.contains(name)) {
+            return Err(PatternError::Group((*stranger).to_owned()));
+        }
+        if !names.iter().any(|name| *name == "version" || PARTS.contains(name)) {
+            return Err(PatternError::NoVersion);
+        }
+        Ok(Self(regex))
+    }
+}
+
+impl Pattern {
+    /// Reads a tag; `None` for one that the pattern does not match or whose parts are no numbers.
+    pub(super) fn parse(&self, text: &str) -> Option<Tag> {
+        let captures = self.0.captures(text)?;
+        let group = |name: &str| captures.name(name).map(|found| found.as_str()).filter(|found| !found.is_empty());
+        let candidate = match group("candidate") {
+            Some(number) => Some(vec![Piece::Number(Number::parse(number)?.value)]),
+            None => None,
+        };
+        let class = match group("class") {
+            Some(word) => Class::of_word(word).filter(|class| !matches!(class, Class::Alias | Class::Unknown))?,
+            None if candidate.is_some() => Class::Candidate,
+            None => Class::Release,
+        };
+        let (rest, arch) = (group("rest"), group("arch"));
+        let shown = arch.and_then(|arch| text.strip_suffix(arch)).unwrap_or(text).trim_end_matches('-');
+        Some(Tag {
+            text: text.to_owned(),
+            class,
+            name: name(class, shown, None, None, None, arch),
+            version: Some(Version { numbers: numbers(&captures)?, candidate }),
+            cycle: None,
+            rsp_build: None,
+            rest: rest.map(str::to_owned),
+            arch: arch.map(str::to_owned),
+            base: text.to_owned(),
+        })
+    }
+}
+
+fn numbers(captures: &Captures<'_>) -> Option<Vec<u64>> {
+    let parsed = |digits: &str| Number::parse(digits).map(|number| number.value);
+    let numbers: Option<Vec<u64>> = match captures.name("version") {
+        Some(version) => {
+            let digits = version.as_str().split(|c: char| !c.is_ascii_digit()).filter(|digits| !digits.is_empty());
+            digits.map(parsed).collect()
+        }
+        None => PARTS.iter().filter_map(|part| captures.name(part)).map(|part| parsed(part.as_str())).collect(),
+    };
+    numbers.filter(|numbers| !numbers.is_empty())
+}
