@@ -1,5 +1,7 @@
 //! Lab images: tags, policies, references, registry client, catalogue, runtimes.
 
+pub mod catalogue;
+pub mod policy;
 pub mod reference;
 pub mod runtime;
 pub mod tag;

@@ -1,0 +1,224 @@
+//! The catalogue: which lab images exist and which are wanted, as JSON, version 1.
+//!
+//! `prepuller` alone writes it; the Hub's menu, the purger and people read it. A reader takes fields that it does not know
+//! for what a later version added, and refuses another version.
+
+use std::path::Path;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::reference::{Digest, Platform, Reference, Repository};
+use crate::tag::Class;
+
+/// The version that this code writes and reads.
+const VERSION: u32 = 1;
+
+/// A catalogue of 10,000 tags has about 4 MB; nothing larger is read.
+const MOST_BYTES: u64 = 64 * 1024 * 1024;
+
+/// Lab images in the order of a menu.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Catalogue {
+    /// The format's version.
+    pub version: u32,
+    /// When the registry was scanned.
+    pub generated: Timestamp,
+    /// Whether the scan saw everything. Nothing is ever removed on an incomplete one.
+    pub complete: bool,
+    /// The images.
+    pub images: Vec<CatalogueImage>,
+}
+
+/// One tag of the catalogue.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct CatalogueImage {
+    /// The whole name, by tag.
+    pub reference: Reference,
+    /// The repository.
+    pub repository: Repository,
+    /// The tag.
+    pub tag: String,
+    /// Its class.
+    pub class: Class,
+    /// What a menu calls it.
+    pub name: String,
+    /// The digest that the tag stands for: of the index where there is one. Known for wanted and alias tags only.
+    pub digest: Option<Digest>,
+    /// What it runs on, where that is known.
+    #[serde(default)]
+    pub platforms: Vec<Platform>,
+    /// Compressed size in bytes for this scan's platform, where that is known.
+    pub size: Option<u64>,
+    /// Aliases that stand for it.
+    #[serde(default)]
+    pub aliases: Vec<String>,
+    /// Whether nodes should hold it.
+    pub wanted: bool,
+    /// Why, or why not.
+    pub why: String,
+}
+
+/// Why a catalogue could not be read.
+#[derive(Debug, Error)]
+pub enum CatalogueError {
+    /// The file could not be read.
+    #[error("cannot read the catalogue {path}: {source}")]
+    Read {
+        /// The file.
+        path: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Not JSON of this form.
+    #[error("{from} is not a catalogue: {source}")]
+    Json {
+        /// Where it came from.
+        from: String,
+        /// What is wrong.
+        source: serde_json::Error,
+    },
+    /// Another version.
+    #[error("{from} has version {found}, this program reads version {VERSION}; update it together with prepuller")]
+    Version {
+        /// Where it came from.
+        from: String,
+        /// Its version.
+        found: u64,
+    },
+    /// Too large.
+    #[error("{from} has more than {MOST_BYTES} bytes and is not read")]
+    TooLarge {
+        /// Where it came from.
+        from: String,
+    },
+}
+
+impl Catalogue {
+    /// A catalogue of now.
+    pub fn new(generated: Timestamp, complete: bool, images: Vec<CatalogueImage>) -> Self {
+        Self { version: VERSION, generated, complete, images }
+    }
+
+    /// The images that nodes should hold, in the order of a menu.
+    pub fn wanted(&self) -> impl Iterator<Item = &CatalogueImage> {
+        self.images.iter().filter(|image| image.wanted)
+    }
+
+    /// Whether removals may rest on it: the scan saw everything, and there was something.
+    pub fn is_trustworthy(&self) -> bool {
+        self.complete && self.wanted().next().is_some()
+    }
+
+    /// From JSON; `from` names its source in errors.
+    ///
+    /// # Errors
+    ///
+    /// [`CatalogueError`] for another version or for no catalogue at all.
+    pub fn from_json(json: &[u8], from: &str) -> Result<Self, CatalogueError> {
+        #[derive(Deserialize)]
+        struct Versioned {
+            version: u64,
+        }
+        if json.len() as u64 > MOST_BYTES {
+            return Err(CatalogueError::TooLarge { from: from.to_owned() });
+        }
+        let no_catalogue = |source| CatalogueError::Json { from: from.to_owned(), source };
+        let Versioned { version: found } = serde_json::from_slice(json).map_err(no_catalogue)?;
+        if found != u64::from(VERSION) {
+            return Err(CatalogueError::Version { from: from.to_owned(), found });
+        }
+        serde_json::from_slice(json).map_err(no_catalogue)
+    }
+
+    /// From a file.
+    ///
+    /// # Errors
+    ///
+    /// [`CatalogueError`].
+    pub fn read(path: &Path) -> Result<Self, CatalogueError> {
+        let name = path.display().to_string();
+        let failed = |source| CatalogueError::Read { path: name.clone(), source };
+        if std::fs::metadata(path).map_err(failed)?.len() > MOST_BYTES {
+            return Err(CatalogueError::TooLarge { from: name });
+        }
+        Self::from_json(&std::fs::read(path).map_err(failed)?, &name)
+    }
+
+    /// To a file, never half.
+    ///
+    /// # Errors
+    ///
+    /// What the system said.
+    pub fn write(&self, path: &Path) -> std::io::Result<()> {
+        sidecar::files::replace(path, &serde_json::to_vec(self)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn catalogue(complete: bool, wanted: bool) -> Catalogue {
+        let reference: Reference = "registry.example.org/owner/lab:w_2026_47".parse().unwrap();
+        let image = CatalogueImage {
+            repository: reference.repository.clone(),
+            reference,
+            tag: "w_2026_47".to_owned(),
+            class: Class::Weekly,
+            name: "Weekly 2026_47".to_owned(),
+            digest: None,
+            platforms: vec!["linux/amd64".parse().unwrap()],
+            size: Some(8_000_000_000),
+            aliases: vec!["recommended".to_owned()],
+            wanted,
+            why: "newest weekly".to_owned(),
+        };
+        Catalogue::new("2026-11-22T10:00:00Z".parse().unwrap(), complete, vec![image])
+    }
+
+    #[test]
+    fn the_format_is_what_readers_know() {
+        let json = serde_json::to_string(&catalogue(true, true)).unwrap();
+        assert_eq!(
+            json,
+            concat!(
+                r#"{"version":1,"generated":"2026-11-22T10:00:00Z","complete":true,"images":[{"#,
+                r#""reference":"registry.example.org/owner/lab:w_2026_47","repository":"registry.example.org/owner/lab","#,
+                r#""tag":"w_2026_47","class":"weekly","name":"Weekly 2026_47","digest":null,"platforms":["linux/amd64"],"#,
+                r#""size":8000000000,"aliases":["recommended"],"wanted":true,"why":"newest weekly"}]}"#
+            )
+        );
+        assert_eq!(Catalogue::from_json(json.as_bytes(), "x").unwrap(), catalogue(true, true));
+    }
+
+    #[test]
+    fn added_fields_are_fine_and_another_version_is_not() {
+        let mut json = serde_json::to_value(catalogue(true, true)).unwrap();
+        json["nodes"] = 7.into();
+        json["images"][0]["nodes"] = 7.into();
+        assert!(Catalogue::from_json(json.to_string().as_bytes(), "x").is_ok());
+        json["version"] = 2.into();
+        let error = Catalogue::from_json(json.to_string().as_bytes(), "the ConfigMap").unwrap_err().to_string();
+        assert!(error.contains("the ConfigMap has version 2"), "{error}");
+        assert!(Catalogue::from_json(b"[]", "x").unwrap_err().to_string().contains("not a catalogue"));
+    }
+
+    #[test]
+    fn only_a_whole_scan_that_found_something_is_trusted() {
+        assert!(catalogue(true, true).is_trustworthy());
+        assert!(!catalogue(false, true).is_trustworthy());
+        assert!(!catalogue(true, false).is_trustworthy());
+    }
+
+    #[test]
+    fn a_file_is_written_and_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("catalogue.json");
+        catalogue(true, true).write(&path).unwrap();
+        assert_eq!(Catalogue::read(&path).unwrap(), catalogue(true, true));
+        let error = Catalogue::read(&folder.path().join("none")).unwrap_err().to_string();
+        assert!(error.contains("none"), "{error}");
+    }
+}
