@@ -4,17 +4,14 @@ use std::collections::{BTreeSet, HashSet};
 use std::convert::Infallible;
 use std::error::Error as _;
 use std::future::Future;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use futures_util::{StreamExt, TryStreamExt, stream};
-use hyper_util::rt::TokioIo;
-use tokio::net::UnixStream;
 use tokio::sync::watch;
 use tokio::time::timeout;
-use tonic::transport::{Channel, Endpoint, Uri};
+use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Response, Status};
 
 use super::content::{Content, in_namespace};
@@ -55,13 +52,11 @@ impl Cri {
     /// Connects and asks for the version.
     pub(super) async fn connect(path: &Path) -> Result<Self, RuntimeError> {
         check_socket(path).await?;
-        let socket = path.to_owned();
-        // The connector opens the path anew each time: after a restart of the runtime it is another socket.
-        let connector = tower::service_fn(move |_: Uri| {
-            let socket = socket.clone();
-            async move { Ok::<_, io::Error>(TokioIo::new(UnixStream::connect(socket).await?)) }
-        });
-        let channel = Endpoint::from_static("http://localhost").connect_with_connector_lazy(connector);
+        // The channel opens the path anew each time it connects: after a restart of the runtime it is another socket.
+        let endpoint = Endpoint::from_shared(format!("unix://{}", path.display())).map_err(|error| {
+            RuntimeError::Call { path: path.to_owned(), operation: "connect", message: innermost(&error) }
+        })?;
+        let channel = endpoint.connect_lazy();
         let cri = Self {
             path: path.to_owned(),
             runtime: RuntimeServiceClient::new(channel.clone()).max_decoding_message_size(MOST_MESSAGE_BYTES),
