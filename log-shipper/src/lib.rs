@@ -1,4 +1,19 @@
 //! Draft.
+pub mod amqp;
+pub mod checkpoint;
 pub mod container;
+pub mod content;
+pub mod discover;
 pub mod encode;
+pub mod follow;
+pub mod identity;
+pub mod join;
+pub mod ledger;
+pub mod metrics;
+pub mod names;
+pub mod outbox;
+pub mod outgoing;
 pub mod parse;
+pub mod plan;
+pub mod pool;
+pub mod registry;

@@ -1,0 +1,11 @@
+//! A publisher for AMQP 0-9-1 with confirms, over the frame codec of `amq-protocol`.
+//!
+//! A general client costs 11 to 30 µs of CPU per confirmed message here; this one writes a message by copying it behind a
+//! prepared header, and reads what the broker answers: acks, refusals, returns, and the end of a connection.
+
+mod address;
+mod connection;
+mod frames;
+
+pub use address::{Address, AddressError, Url};
+pub use connection::{Auth, Connection, ConnectionError, Endpoint, Event};

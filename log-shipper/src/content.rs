@@ -1,0 +1,273 @@
+//! The uncompressed bytes of a log file, plain or gzip, from any offset.
+
+use std::fs::File;
+use std::io::{self, BufReader, ErrorKind, Read, Seek};
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use flate2::read::MultiGzDecoder;
+
+use crate::identity::{HEAD_BYTES, Mark, TAIL_BYTES};
+
+/// A first line is looked for within this many bytes.
+const FIRST_LINE_BYTES: usize = 64 * 1024;
+
+/// How many files may be decompressed at once: each takes about 80 KiB.
+const MOST_DECODERS: usize = 8;
+
+/// Counts the decoders of the process.
+#[derive(Clone, Debug, Default)]
+pub struct Decoders(Arc<AtomicUsize>);
+
+impl Decoders {
+    fn take(&self) -> Option<DecoderSlot> {
+        let taken = |count| if count < MOST_DECODERS { Some(count + 1) } else { None };
+        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, taken).ok().map(|_| DecoderSlot(self.clone()))
+    }
+}
+
+#[derive(Debug)]
+struct DecoderSlot(Decoders);
+
+impl Drop for DecoderSlot {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// What a read gave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Chunk {
+    /// The slab holds `before` bytes that come before the mark, then what comes after it.
+    Data {
+        /// How many bytes before the mark come first.
+        before: usize,
+        /// Whether the content ends with the slab.
+        end: bool,
+    },
+    /// The bytes before the mark are not what they were: the file was truncated.
+    Truncated,
+    /// All decoders are taken; try again soon.
+    Busy,
+}
+
+/// Reads a plain file from `mark` into `slab`: the bytes before the mark, then up to `want` more.
+///
+/// # Errors
+///
+/// What the system said.
+pub fn read_plain(file: &File, mark: Mark, want: usize, slab: &mut Vec<u8>) -> io::Result<Chunk> {
+    let before = Mark::tail_length(mark.offset);
+    slab.resize(before + want, 0);
+    let filled = read_at(file, slab, mark.offset - before as u64)?;
+    slab.truncate(filled);
+    if filled < before || Mark::at(mark.offset, &slab[..before]) != mark {
+        return Ok(Chunk::Truncated);
+    }
+    Ok(Chunk::Data { before, end: filled < before + want })
+}
+
+fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match file.read_at(&mut buffer[filled..], offset + filled as u64) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == ErrorKind::Interrupted => (),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
+}
+
+/// A gzip file that is being decompressed.
+#[derive(Debug)]
+pub struct GzipReader {
+    decoder: MultiGzDecoder<BufReader<File>>,
+    /// How many bytes came out of the decoder.
+    position: u64,
+    /// The last of them: what a next read still needs.
+    carry: Vec<u8>,
+    _slot: DecoderSlot,
+}
+
+impl GzipReader {
+    /// Starts at the beginning; `None` while all decoders are taken.
+    ///
+    /// # Errors
+    ///
+    /// What the system said.
+    pub fn open(file: &File, decoders: &Decoders) -> io::Result<Option<Self>> {
+        let Some(slot) = decoders.take() else { return Ok(None) };
+        let mut file = file.try_clone()?;
+        file.rewind()?;
+        let decoder = MultiGzDecoder::new(BufReader::with_capacity(16 * 1024, file));
+        Ok(Some(Self { decoder, position: 0, carry: Vec::new(), _slot: slot }))
+    }
+
+    /// Whether a read at this mark need not start again at the beginning.
+    pub fn can_reach(&self, mark: Mark) -> bool {
+        mark.offset - Mark::tail_length(mark.offset) as u64 >= self.position - self.carry.len() as u64
+    }
+
+    /// Like [`read_plain`]; what comes before the mark is decompressed and passed over.
+    ///
+    /// # Errors
+    ///
+    /// When the file is not gzip, ends too early, or can't be read.
+    pub fn read(&mut self, mark: Mark, want: usize, slab: &mut Vec<u8>) -> io::Result<Chunk> {
+        let before = Mark::tail_length(mark.offset);
+        let from = mark.offset - before as u64;
+        slab.clear();
+        if !self.can_reach(mark) {
+            return Err(io::Error::other("a decoder can't go back"));
+        }
+        let carried_from = self.position - self.carry.len() as u64;
+        if from < self.position {
+            slab.extend_from_slice(&self.carry[(from - carried_from) as usize..]);
+        } else {
+            let skip = from - self.position;
+            let skipped = io::copy(&mut (&mut self.decoder).take(skip), &mut io::sink())?;
+            self.position += skipped;
+            if skipped < skip {
+                return Ok(Chunk::Truncated);
+            }
+        }
+        let wanted = (before + want).saturating_sub(slab.len());
+        let came = (&mut self.decoder).take(wanted as u64).read_to_end(slab)?;
+        self.position += came as u64;
+        self.carry.clone_from(slab);
+        if slab.len() < before || Mark::at(mark.offset, &slab[..before]) != mark {
+            return Ok(Chunk::Truncated);
+        }
+        Ok(Chunk::Data { before, end: came < wanted })
+    }
+
+    /// Drops what lies further back than a read from `offset` needs.
+    pub fn consumed(&mut self, offset: u64) {
+        let keep = self.position.saturating_sub(offset) as usize + TAIL_BYTES;
+        let drop = self.carry.len().saturating_sub(keep);
+        self.carry.drain(..drop);
+        self.carry.shrink_to(2 * keep);
+    }
+}
+
+/// A file's beginning: enough for its [`crate::identity::Head`] and, if there is one, its first whole line.
+///
+/// # Errors
+///
+/// When the file can't be read, or is said to be gzip and is not.
+pub fn beginning(file: &File, gzip: bool) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    for limit in [4 * HEAD_BYTES, FIRST_LINE_BYTES] {
+        if gzip {
+            let mut file = file.try_clone()?;
+            file.rewind()?;
+            bytes.clear();
+            MultiGzDecoder::new(file).take(limit as u64).read_to_end(&mut bytes)?;
+        } else {
+            bytes.resize(limit, 0);
+            let filled = read_at(file, &mut bytes, 0)?;
+            bytes.truncate(filled);
+        }
+        if bytes.len() < limit || bytes.contains(&b'\n') {
+            break;
+        }
+    }
+    Ok(bytes)
+}
+
+/// The first whole line of a file that starts with this beginning; a line that is too long counts as far as it was read.
+pub fn first_line(beginning: &[u8]) -> Option<&[u8]> {
+    match memchr::memchr(b'\n', beginning) {
+        Some(end) => Some(&beginning[..end]),
+        None if beginning.len() >= FIRST_LINE_BYTES => Some(beginning),
+        None => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use flate2::Compression;
+    use flate2::write::GzEncoder;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn plain(content: &[u8]) -> File {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(content).unwrap();
+        file
+    }
+
+    fn gzip(content: &[u8]) -> File {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+        encoder.write_all(content).unwrap();
+        plain(&encoder.finish().unwrap())
+    }
+
+    #[test]
+    fn other_content_before_the_mark_is_a_truncation() {
+        let mark = Mark::at(10, b"0123456789");
+        let mut slab = Vec::new();
+        assert_eq!(read_plain(&plain(b"0123456789ab"), mark, 9, &mut slab).unwrap(), Chunk::Data { before: 10, end: true });
+        assert_eq!(&slab[10..], b"ab");
+        assert_eq!(read_plain(&plain(b"012345678Xab"), mark, 9, &mut slab).unwrap(), Chunk::Truncated);
+        assert_eq!(read_plain(&plain(b"012"), mark, 9, &mut slab).unwrap(), Chunk::Truncated);
+    }
+
+    #[test]
+    fn a_file_that_is_not_gzip_or_torn_is_an_error() {
+        let mut slab = Vec::new();
+        let mut reader = GzipReader::open(&plain(b"not gzip"), &Decoders::default()).unwrap().unwrap();
+        assert!(reader.read(Mark::default(), 10, &mut slab).is_err());
+        let whole = gzip(&[7; 5000]);
+        whole.set_len(whole.metadata().unwrap().len() - 9).unwrap();
+        let mut reader = GzipReader::open(&whole, &Decoders::default()).unwrap().unwrap();
+        assert!(reader.read(Mark::default(), 10_000, &mut slab).is_err());
+    }
+
+    #[test]
+    fn decoders_are_few() {
+        let (file, decoders) = (gzip(b"x"), Decoders::default());
+        let open: Vec<_> = (0..MOST_DECODERS).map(|_| GzipReader::open(&file, &decoders).unwrap().unwrap()).collect();
+        assert!(GzipReader::open(&file, &decoders).unwrap().is_none());
+        drop(open);
+        assert!(GzipReader::open(&file, &decoders).unwrap().is_some());
+    }
+
+    #[test]
+    fn the_first_line_is_found_in_both() {
+        let content = [vec![b'x'; 5000], b"\nmore".to_vec()].concat();
+        for (file, compressed) in [(plain(&content), false), (gzip(&content), true)] {
+            let beginning = beginning(&file, compressed).unwrap();
+            assert_eq!(first_line(&beginning).unwrap().len(), 5000);
+        }
+        assert_eq!(first_line(b"no newline yet"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn gzip_is_resumed_anywhere_with_steps_of_any_length(
+            content in proptest::collection::vec(any::<u8>(), 1..2000),
+            start in 0usize..2000,
+            steps in proptest::collection::vec((1usize..300, 0usize..300), 1..20),
+        ) {
+            let mut at = start.min(content.len());
+            let mut reader = GzipReader::open(&gzip(&content), &Decoders::default()).unwrap().unwrap();
+            let mut slab = Vec::new();
+            for (want, advance) in steps {
+                let mark = Mark::at(at as u64, &content[..at]);
+                prop_assert!(reader.can_reach(mark));
+                let Chunk::Data { before, .. } = reader.read(mark, want, &mut slab).unwrap() else { panic!("no data") };
+                let expected = &content[at..(at + want).min(content.len())];
+                prop_assert!(slab[before..].starts_with(expected));
+                at += advance.min(slab.len() - before);
+                reader.consumed(at as u64);
+            }
+        }
+    }
+}

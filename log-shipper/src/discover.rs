@@ -1,0 +1,456 @@
+//! Finding log files: inotify on the folders, for speed, and a look at all of them every few seconds, for certainty.
+//!
+//! Only names are watched, not writes: a busy log would cost more to be told about than to be read. This is why inotify is
+//! used directly; the notify crate always asks for writes, too.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fs::{self, File};
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
+
+use crate::checkpoint::LogKey;
+use crate::container::Container;
+use crate::follow::{ContainerLog, News, Opened, Reading};
+use crate::identity::FileKey;
+use crate::names::LogName;
+use crate::plan::{self, Change};
+use crate::pool::Pool;
+use crate::registry::Registry;
+
+/// How often all folders are looked at.
+const RECONCILE: Duration = Duration::from_secs(5);
+
+/// How often the thread sees whether it should end.
+const STOP_CHECK: Duration = Duration::from_millis(500);
+
+/// A folder that changed within this time before a look may change again without another time of change.
+const TIME_GRAIN: Duration = Duration::from_secs(2);
+
+/// Docker's configuration of a container is smaller.
+const MOST_CONFIG_BYTES: u64 = 4 * 1024 * 1024;
+
+/// Which containers are followed.
+#[derive(Clone, Debug, Default)]
+pub struct Choice {
+    /// If there are any, only these namespaces.
+    pub namespaces: BTreeSet<String>,
+    /// Never these.
+    pub excluded_namespaces: BTreeSet<String>,
+    /// The host name of this process: in a container, its pod's name or the beginning of its Docker id. Its own log is not
+    /// shipped, or each line about shipping would make another.
+    pub own_name: String,
+}
+
+impl Choice {
+    fn takes(&self, container: &Container) -> bool {
+        let own = !self.own_name.is_empty();
+        if container.docker.as_ref().is_some_and(|docker| own && docker.id.starts_with(&self.own_name)) {
+            return false;
+        }
+        container.pod.as_ref().is_none_or(|pod| {
+            let wanted = self.namespaces.is_empty() || self.namespaces.contains(&pod.namespace);
+            wanted && !self.excluded_namespaces.contains(&pod.namespace) && pod.name != self.own_name
+        })
+    }
+}
+
+/// Finds files and hands them to their logs.
+#[derive(Debug)]
+pub struct Discovery {
+    roots: Vec<PathBuf>,
+    choice: Choice,
+    pinned_bytes_max: u64,
+    /// Whether files that are there at the start are read from their end.
+    at_end: bool,
+    reading: Arc<Reading>,
+    pool: Arc<Pool>,
+    registry: Arc<Registry>,
+    folders: BTreeMap<PathBuf, Folder>,
+    watches: Option<Watches>,
+    next_id: u64,
+}
+
+#[derive(Debug, Default)]
+struct Folder {
+    known: BTreeMap<FileKey, String>,
+    logs: BTreeMap<String, Arc<ContainerLog>>,
+    /// The folder's time of change when it was last looked at; `None` if it must be looked at again.
+    changed: Option<SystemTime>,
+}
+
+#[derive(Debug)]
+struct Watches {
+    inotify: OwnedFd,
+    paths: HashMap<i32, PathBuf>,
+    watched: BTreeSet<PathBuf>,
+}
+
+impl Discovery {
+    /// Looks below `roots`; with `at_end` what is there already is not read.
+    pub fn new(
+        roots: Vec<PathBuf>,
+        choice: Choice,
+        pinned_bytes_max: u64,
+        at_end: bool,
+        reading: Arc<Reading>,
+        pool: Arc<Pool>,
+        registry: Arc<Registry>,
+    ) -> Self {
+        let watches = match inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK) {
+            Ok(inotify) => Some(Watches { inotify, paths: HashMap::new(), watched: BTreeSet::new() }),
+            Err(error) => {
+                tracing::warn!(%error, "inotify is not available; new files are found every second only");
+                None
+            }
+        };
+        let folders = BTreeMap::new();
+        Self { roots, choice, pinned_bytes_max, at_end, reading, pool, registry, folders, watches, next_id: 1 }
+    }
+
+    /// The first look: afterwards every file that is there is open. What the checkpoint names beyond them is given up.
+    pub fn first_look(&mut self) {
+        let seen = self.look_at_all(true);
+        self.at_end = false;
+        for (key, records) in self.registry.take_unclaimed(&seen) {
+            for record in records.iter().filter(|record| record.size > record.done.offset) {
+                let (from, to) = (record.done.offset, record.size);
+                self.reading.metrics.bytes_lost.inc_by(to - from);
+                tracing::error!(
+                    file = %key.folder.join(&record.name).display(), from, to, bytes = to - from,
+                    "log lines were lost before they could be read: the container's logs were deleted while nothing ran here"
+                );
+            }
+        }
+    }
+
+    /// Goes on looking until `stop` is set.
+    pub fn run(&mut self, stop: &AtomicBool) {
+        let mut reconciled = Instant::now();
+        while !stop.load(Ordering::Relaxed) {
+            let every = if self.watches.is_some() { RECONCILE } else { Duration::from_secs(1) };
+            let wait = every.saturating_sub(reconciled.elapsed()).min(STOP_CHECK);
+            for folder in self.changed_folders(wait) {
+                if self.folders.contains_key(&folder) {
+                    self.look(&folder);
+                } else {
+                    self.look_at_all(false);
+                }
+            }
+            if reconciled.elapsed() >= every {
+                self.look_at_all(false);
+                self.maintain();
+                reconciled = Instant::now();
+            }
+        }
+    }
+
+    /// Folders whose names changed, after waiting for at most `wait`.
+    fn changed_folders(&mut self, wait: Duration) -> BTreeSet<PathBuf> {
+        let mut changed = BTreeSet::new();
+        let Some(watches) = &mut self.watches else {
+            std::thread::sleep(wait);
+            return changed;
+        };
+        let timeout = Timespec { tv_sec: wait.as_secs() as i64, tv_nsec: i64::from(wait.subsec_nanos()) };
+        match poll(&mut [PollFd::new(&watches.inotify, PollFlags::IN)], Some(&timeout)) {
+            Ok(0) | Err(_) => return changed,
+            Ok(_) => (),
+        }
+        let mut buffer = [MaybeUninit::uninit(); 8192];
+        let mut reader = inotify::Reader::new(&watches.inotify, &mut buffer);
+        let mut gone = Vec::new();
+        while let Ok(event) = reader.next() {
+            if event.events().contains(ReadFlags::QUEUE_OVERFLOW) {
+                // Some names changed, nobody knows which.
+                self.folders.values_mut().for_each(|folder| folder.changed = None);
+                changed.extend(self.roots.first().cloned());
+            } else if event.events().contains(ReadFlags::IGNORED) {
+                gone.push(event.wd());
+            } else if let Some(path) = watches.paths.get(&event.wd()) {
+                changed.insert(path.clone());
+            }
+        }
+        for watch in gone {
+            if let Some(path) = watches.paths.remove(&watch) {
+                watches.watched.remove(&path);
+                changed.insert(path);
+            }
+        }
+        changed
+    }
+
+    /// Looks at all folders below the roots; gives the roots that could be seen and are not empty.
+    fn look_at_all(&mut self, first: bool) -> Vec<PathBuf> {
+        let mut seen = Vec::new();
+        let mut present = BTreeSet::new();
+        for root in self.roots.clone() {
+            self.watch(&root);
+            let entries = match list(&root) {
+                Ok(entries) => entries,
+                Err(error) => {
+                    if first {
+                        tracing::warn!(path = %root.display(), %error, "a folder of LOG_PATHS can't be read yet");
+                    }
+                    continue;
+                }
+            };
+            for entry in &entries {
+                if Container::of_docker_folder(entry, None).is_some() {
+                    present.insert(entry.clone());
+                    continue;
+                }
+                self.watch(entry);
+                present.extend(list(entry).unwrap_or_default());
+            }
+            if !entries.is_empty() {
+                seen.push(root);
+            }
+        }
+        let gone: Vec<_> = self.folders.keys().filter(|folder| !present.contains(*folder)).cloned().collect();
+        for folder in present.iter().chain(&gone) {
+            self.look(folder);
+        }
+        seen
+    }
+
+    /// Looks at the files of one container's folder.
+    fn look(&mut self, path: &Path) {
+        let changed = fs::metadata(path).and_then(|metadata| metadata.modified()).ok();
+        if let (Some(now), Some(folder)) = (changed, self.folders.get(path))
+            && folder.changed == Some(now)
+        {
+            return;
+        }
+        self.watch(path);
+        let (listed, links) = files(path).unwrap_or_default();
+        let known = self.folders.get(path).map(|folder| &folder.known);
+        let changes = plan::changes(known.unwrap_or(&BTreeMap::new()), &listed);
+        let all_open = changes.is_empty() || self.take(path, changes);
+        if let Some(folder) = self.folders.get_mut(path) {
+            let settled = changed.filter(|time| time.elapsed().is_ok_and(|since| since > TIME_GRAIN));
+            // A link's target changes without its folder.
+            folder.changed = settled.filter(|_| !links && all_open);
+            if folder.known.is_empty() && folder.logs.is_empty() {
+                self.folders.remove(path);
+            }
+        }
+    }
+
+    /// Opens what is new and hands it over; `false` if something could not be opened.
+    fn take(&mut self, path: &Path, changes: Vec<Change>) -> bool {
+        let mut all_open = true;
+        let mut news: BTreeMap<String, Vec<News>> = BTreeMap::new();
+        for change in changes {
+            match change {
+                Change::Gone(key) => {
+                    let Some(folder) = self.folders.get_mut(path) else { continue };
+                    let name = folder.known.remove(&key).unwrap_or_default();
+                    let base = LogName::parse(&name).map_or_else(String::new, |name| name.base.to_owned());
+                    news.entry(base).or_default().push(News::Gone(key));
+                }
+                Change::Open(key, name) | Change::Rename(key, name) => {
+                    let Some(base) = LogName::parse(&name).map(|name| name.base.to_owned()) else { continue };
+                    if !self.follows(path, &base) {
+                        continue;
+                    }
+                    match open(&path.join(&name), key) {
+                        Ok(file) => {
+                            let folder = self.folders.entry(path.to_owned()).or_default();
+                            folder.known.insert(key, name.clone());
+                            news.entry(base).or_default().push(News::Opened(Opened { key, name, file }));
+                        }
+                        // It was renamed or deleted since: the next look sees it.
+                        Err(error) if error.kind() == io::ErrorKind::NotFound => all_open = false,
+                        Err(error) => {
+                            all_open = false;
+                            tracing::error!(
+                                file = %path.join(&name).display(), %error,
+                                "a log file can't be opened; it is tried again{}", too_many(&error)
+                            );
+                        }
+                    }
+                }
+            }
+        }
+        for (base, news) in news {
+            if let Some(log) = self.folders.get(path).and_then(|folder| folder.logs.get(&base)) {
+                log.hand(news);
+                self.pool.wake(log);
+            }
+        }
+        all_open
+    }
+
+    /// Whether the log with this base in this folder is followed; begins to if it should be.
+    fn follows(&mut self, path: &Path, base: &str) -> bool {
+        if self.folders.get(path).is_some_and(|folder| folder.logs.contains_key(base)) {
+            return true;
+        }
+        let container = Container::of_pod_folder(path, base).or_else(|| {
+            let config = read_config(&path.join("config.v2.json"));
+            Container::of_docker_folder(path, config.as_deref())
+        });
+        let Some(container) = container.filter(|container| self.choice.takes(container)) else { return false };
+        let key = LogKey { folder: path.to_owned(), base: base.to_owned() };
+        let saved = self.registry.claim(&key);
+        let log = ContainerLog::new(self.next_id, key, container, saved, self.at_end, self.reading.max_line);
+        self.next_id += 1;
+        let log = Arc::new(log);
+        self.registry.insert(log.clone());
+        self.folders.entry(path.to_owned()).or_default().logs.insert(base.to_owned(), log);
+        true
+    }
+
+    /// Keeps what deleted files pin within its limit, and lets go of logs that are over.
+    fn maintain(&mut self) {
+        let mut pinned: Vec<(u64, Arc<ContainerLog>)> = Vec::new();
+        let mut open_files = 0;
+        for (path, folder) in &mut self.folders {
+            folder.logs.retain(|_, log| {
+                pinned.push((log.maintain(&self.reading), log.clone()));
+                open_files += log.open_files();
+                let over = log.is_over();
+                if over {
+                    tracing::debug!(folder = %path.display(), "the log is over");
+                    self.pool.remove(log.id);
+                    self.registry.remove(&log.key);
+                }
+                !over
+            });
+        }
+        self.folders.retain(|_, folder| !folder.known.is_empty() || !folder.logs.is_empty());
+        let mut total: u64 = pinned.iter().map(|(bytes, _)| bytes).sum();
+        while total > self.pinned_bytes_max {
+            pinned.sort_by_key(|(bytes, _)| *bytes);
+            let Some((bytes, log)) = pinned.last_mut() else { break };
+            let freed = log.unpin_oldest(&self.reading);
+            if freed == 0 {
+                *bytes = 0;
+                if pinned.iter().all(|(bytes, _)| *bytes == 0) {
+                    break;
+                }
+                continue;
+            }
+            *bytes = bytes.saturating_sub(freed);
+            total = total.saturating_sub(freed);
+        }
+        let metrics = &self.reading.metrics;
+        metrics.pinned_bytes.set(total as i64);
+        metrics.open_files.set(open_files as i64);
+        metrics.containers.set(self.folders.values().map(|folder| folder.logs.len() as i64).sum());
+        metrics.pending_bytes.set(self.reading.budget.used() as i64);
+    }
+
+    fn watch(&mut self, path: &Path) {
+        let Some(watches) = &mut self.watches else { return };
+        if watches.watched.contains(path) {
+            return;
+        }
+        let names = WatchFlags::CREATE | WatchFlags::MOVED_FROM | WatchFlags::MOVED_TO | WatchFlags::DELETE;
+        match inotify::add_watch(&watches.inotify, path, names | WatchFlags::ONLYDIR) {
+            Ok(watch) => {
+                watches.paths.insert(watch, path.to_owned());
+                watches.watched.insert(path.to_owned());
+            }
+            Err(rustix::io::Errno::NOSPC) => {
+                tracing::warn!(
+                    path = %path.display(),
+                    "no inotify watch is left (fs.inotify.max_user_watches); this folder is looked at every few seconds only"
+                );
+                // Said once: it is not tried again.
+                watches.watched.insert(path.to_owned());
+            }
+            Err(_) => (),
+        }
+    }
+}
+
+/// The folders in a folder.
+fn list(path: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut folders = Vec::new();
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        let kind = entry.file_type()?;
+        if kind.is_dir() || (kind.is_symlink() && entry.path().is_dir()) {
+            folders.push(entry.path());
+        }
+    }
+    Ok(folders)
+}
+
+/// The regular files in a folder, links followed, and whether there are links.
+fn files(path: &Path) -> io::Result<(Vec<(FileKey, String)>, bool)> {
+    let (mut files, mut links) = (Vec::new(), false);
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        let Ok(name) = entry.file_name().into_string() else { continue };
+        if LogName::parse(&name).is_none() {
+            continue;
+        }
+        links |= entry.file_type()?.is_symlink();
+        let Ok(metadata) = fs::metadata(entry.path()) else { continue };
+        if metadata.is_file() {
+            files.push((FileKey { device: metadata.dev(), inode: metadata.ino() }, name));
+        }
+    }
+    Ok((files, links))
+}
+
+/// Opens the file if it is still the one that was listed.
+fn open(path: &Path, key: FileKey) -> io::Result<File> {
+    let file = File::open(path)?;
+    let metadata = file.metadata()?;
+    if (FileKey { device: metadata.dev(), inode: metadata.ino() }) == key {
+        Ok(file)
+    } else {
+        Err(io::ErrorKind::NotFound.into())
+    }
+}
+
+fn too_many(error: &io::Error) -> &'static str {
+    let limit = rustix::io::Errno::from_io_error(error) == Some(rustix::io::Errno::MFILE);
+    if limit { "; raise the limit of open files (ulimit -n)" } else { "" }
+}
+
+fn read_config(path: &Path) -> Option<Vec<u8>> {
+    let size = fs::metadata(path).ok()?.len();
+    if size > MOST_CONFIG_BYTES { None } else { fs::read(path).ok() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn container(namespace: &str, pod: &str) -> Container {
+        Container::of_pod_folder(Path::new(&format!("/p/{namespace}_{pod}_u/c")), "0").unwrap()
+    }
+
+    #[test]
+    fn namespaces_are_chosen() {
+        let set = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        let choice = Choice { namespaces: set(&["a", "b"]), excluded_namespaces: set(&["b"]), own_name: "me".into() };
+        assert!(choice.takes(&container("a", "x")));
+        assert!(!choice.takes(&container("b", "x")));
+        assert!(!choice.takes(&container("c", "x")));
+        assert!(Choice::default().takes(&container("c", "x")));
+    }
+
+    #[test]
+    fn our_own_log_is_left_out_and_our_namespace_is_not() {
+        let choice = Choice { own_name: "0123456789ab".into(), ..Choice::default() };
+        assert!(!choice.takes(&container("a", "0123456789ab")));
+        assert!(choice.takes(&container("a", "other")));
+        let docker = |id: &str| Container::of_docker_folder(Path::new(id), None).unwrap();
+        assert!(!choice.takes(&docker("0123456789abcdef")));
+        assert!(choice.takes(&docker("123456789abcdef0")));
+    }
+}

@@ -1,0 +1,172 @@
+//! Taking files in: is it new, one of the checkpoint, or another copy of what is being read?
+
+use std::os::unix::fs::FileExt;
+
+use super::segment::{Copy, Segment};
+use super::{ContainerLog, Inner, News, Opened, Reading, lock};
+use crate::content::{self, Chunk, read_plain};
+use crate::encode::Frame;
+use crate::identity::{Head, Mark, TAIL_BYTES};
+use crate::ledger::{FileRecord, Step};
+use crate::names::{Age, LogName};
+
+impl ContainerLog {
+    /// Takes in what the discovery saw. After the first look every file is known, and what the checkpoint names beyond
+    /// them is gone.
+    pub(super) fn take_in(&self, inner: &mut Inner, reading: &Reading) {
+        let news = std::mem::take(&mut *lock(&self.inbox));
+        if news.is_empty() {
+            return;
+        }
+        for segment in inner.segments.iter_mut().filter(|segment| segment.head.is_growing()) {
+            // A file that was empty when it was found may have been compressed since: its copy is told by the beginning.
+            segment.note_size();
+            let _ = segment.learn_beginning(&self.container);
+        }
+        for item in news {
+            match item {
+                News::Opened(opened) => self.adopt(inner, opened, reading),
+                News::Gone(key) => inner.segments.iter_mut().for_each(|segment| segment.unlist(key)),
+            }
+        }
+        inner.segments.sort_by(|a, b| a.age.cmp(&b.age));
+        inner.at_end = false;
+        for record in std::mem::take(&mut inner.saved) {
+            let path = self.path(&record.name);
+            self.lost(&path, record.done.offset, record.size, "the file was deleted while nothing ran here", reading);
+        }
+        let known: Vec<_> = inner.segments.iter().map(|segment| segment.number).collect();
+        let steps: Vec<_> =
+            self.ledger().numbers().filter(|number| !known.contains(number)).map(Step::Forget).collect();
+        if !steps.is_empty() {
+            self.take_steps(steps);
+        }
+    }
+
+    fn adopt(&self, inner: &mut Inner, opened: Opened, reading: &Reading) {
+        let Opened { key, name, file } = opened;
+        let Some(parsed) = LogName::parse(&name) else { return };
+        let path = self.path(&name);
+        for segment in &mut inner.segments {
+            if let Some(copy) = segment.open_copy(key) {
+                copy.path.clone_from(&path);
+                copy.listed = true;
+                segment.gone_since = None;
+                segment.sort_copies();
+                return self.renamed(segment, reading);
+            }
+        }
+        let beginning = content::beginning(&file, parsed.gzip).unwrap_or_else(|error| {
+            tracing::warn!(file = %path.display(), %error, "the beginning of a log file can't be read");
+            Vec::new()
+        });
+        let mut copy = Copy { key, path: path.clone(), gzip: parsed.gzip, listed: true, file: Some(file) };
+        if let Some(segment) = inner.segments.iter_mut().find(|segment| is_copy(segment, &copy, &beginning)) {
+            let being_read = segment.copies.first().is_some_and(|first| first.file.is_some());
+            if segment.ended || (being_read && copy.gzip) {
+                // The open original is read to its end; of the compressed file the name is enough.
+                copy.file = None;
+            }
+            segment.add(copy);
+            return self.renamed(segment, reading);
+        }
+        let saved = take_saved(&mut inner.saved, &copy, &beginning);
+        let frame = Frame::new(reading.schema, &reading.shipper, &self.container, &path.to_string_lossy());
+        let number = inner.next_number();
+        let mut segment = Segment::new(number, parsed.age, copy, frame);
+        segment.note_size();
+        segment.head = Head::of(&beginning);
+        segment.file_id = content::first_line(&beginning).map(|line| self.container.file_id(line));
+        match saved {
+            Some(record) => {
+                segment.start_at(record.done);
+                segment.size = segment.size.max(record.size);
+                if segment.is_compressed() && was_complete(&record) {
+                    segment.end();
+                }
+            }
+            None if inner.at_end => start_at_end(&mut segment),
+            None => (),
+        }
+        self.tell(&segment);
+        inner.segments.push(segment);
+    }
+
+    fn renamed(&self, segment: &mut Segment, reading: &Reading) {
+        let path = segment.path().to_string_lossy();
+        segment.frame = Frame::new(reading.schema, &reading.shipper, &self.container, &path);
+        self.tell(segment);
+    }
+
+    /// Tells the ledger how a file is to be known again.
+    pub(super) fn tell(&self, segment: &Segment) {
+        let Some(copy) = segment.copies.first() else { return };
+        let (name, key) = (segment.name(), copy.key);
+        let record = FileRecord { name, key, head: segment.head, size: segment.size, done: segment.told };
+        self.ledger().know(segment.number, record);
+    }
+
+    /// The file holds other content than before. What was there goes on in a copy, if there is one (`true`); the new
+    /// content is a file of its own.
+    pub(super) fn truncated(&self, inner: &mut Inner, index: usize) -> bool {
+        let number = inner.next_number();
+        let segment = &mut inner.segments[index];
+        tracing::info!(file = %segment.path().display(), read = segment.read.offset, "a log file was truncated");
+        let first = &mut segment.copies[0];
+        let closed = Copy { key: first.key, path: first.path.clone(), gzip: first.gzip, listed: false, file: None };
+        let copy = std::mem::replace(first, closed);
+        let (age, frame) = (segment.age.clone(), segment.frame.clone());
+        segment.unlist(copy.key);
+        segment.sort_copies();
+        let goes_on = segment.copies[0].file.is_some();
+        let mut next = Segment::new(number, age, copy, frame);
+        next.note_size();
+        // Learnt again with the first turn, if it can't be read now.
+        let _ = next.learn_beginning(&self.container);
+        self.tell(&next);
+        inner.segments.insert(index + 1, next);
+        goes_on
+    }
+}
+
+/// Whether this file holds what the segment holds.
+fn is_copy(segment: &Segment, copy: &Copy, beginning: &[u8]) -> bool {
+    segment.head.matches(beginning) && reaches(copy, segment.read)
+}
+
+/// Whether the file's content comes to this mark. A compressed file is believed: its head matched.
+fn reaches(copy: &Copy, mark: Mark) -> bool {
+    match &copy.file {
+        Some(file) if !copy.gzip => {
+            matches!(read_plain(file, mark, 0, &mut Vec::new()), Ok(Chunk::Data { .. }))
+        }
+        _ => true,
+    }
+}
+
+/// The checkpoint's word on this file: by content, the same inode first.
+fn take_saved(saved: &mut Vec<FileRecord>, copy: &Copy, beginning: &[u8]) -> Option<FileRecord> {
+    let fitting = saved
+        .iter()
+        .enumerate()
+        .filter(|(_, record)| record.head.matches(beginning) && reaches(copy, record.done))
+        .min_by_key(|(_, record)| record.key != copy.key);
+    let (index, _) = fitting?;
+    Some(saved.remove(index))
+}
+
+/// Whether all of a file was done when it was no longer written to.
+fn was_complete(record: &FileRecord) -> bool {
+    let rotated = LogName::parse(&record.name).is_some_and(|name| name.age != Age::Live);
+    rotated && record.size > 0 && record.done.offset == record.size
+}
+
+fn start_at_end(segment: &mut Segment) {
+    let size = segment.size;
+    let Some(Copy { gzip: false, file: Some(file), .. }) = segment.copies.first() else { return segment.end() };
+    let mut tail = [0; TAIL_BYTES];
+    let length = Mark::tail_length(size);
+    if file.read_exact_at(&mut tail[..length], size - length as u64).is_ok() {
+        segment.start_at(Mark::at(size, &tail[..length]));
+    }
+}

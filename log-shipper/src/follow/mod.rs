@@ -1,0 +1,242 @@
+//! The log of one container: its files from the oldest to the live one, read as one stream of lines.
+//!
+//! The discovery hands over opened files and renames ([`ContainerLog::hand`]); a reader takes a turn
+//! ([`ContainerLog::turn`]); a confirm moves the ledger. Files are known again by content: see [`crate::identity`].
+
+mod adopt;
+mod segment;
+mod turn;
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use regex::bytes::RegexSet;
+
+use crate::checkpoint::LogKey;
+use crate::container::Container;
+use crate::content::Decoders;
+use crate::encode::{Schema, Shipper};
+use crate::identity::FileKey;
+use crate::join::{FileNumber, Joiner};
+use crate::ledger::{FileRecord, Ledger, Step};
+use crate::metrics::Metrics;
+use crate::outgoing::{Batching, Budget};
+
+use segment::Segment;
+pub use turn::{Next, Slab, Turn};
+
+/// How long a file that is not listed any more may come back under another name.
+const GONE_GRACE: Duration = Duration::from_secs(30);
+
+/// What all readers share.
+#[derive(Debug)]
+pub struct Reading {
+    /// What events look like.
+    pub schema: Schema,
+    /// Who ships.
+    pub shipper: Shipper,
+    /// Lines that match are left out.
+    pub exclude: Option<RegexSet>,
+    /// `MAX_LINE`, in bytes.
+    pub max_line: usize,
+    /// `PARTIAL_BYTES_MAX`: what open lines of all containers may take.
+    pub partial_bytes_max: usize,
+    /// `BATCH`.
+    pub batching: Option<Batching>,
+    /// Bounds what was read and is not confirmed.
+    pub budget: Budget,
+    /// Bounds decompression.
+    pub decoders: Decoders,
+    /// What open lines take now.
+    pub partial_bytes: AtomicUsize,
+    /// What is counted.
+    pub metrics: Metrics,
+}
+
+/// A file that the discovery opened.
+#[derive(Debug)]
+pub struct Opened {
+    /// Where it is.
+    pub key: FileKey,
+    /// Its name within the folder.
+    pub name: String,
+    /// Open for reading.
+    pub file: File,
+}
+
+/// What the discovery saw.
+#[derive(Debug)]
+pub enum News {
+    /// A new file, or a known one under another name.
+    Opened(Opened),
+    /// A file is not listed any more.
+    Gone(FileKey),
+}
+
+/// The log of one container. Shared by the discovery, the readers and the batches on their way.
+#[derive(Debug)]
+pub struct ContainerLog {
+    /// A number for the process's lifetime.
+    pub id: u64,
+    /// Its folder and the base of its names.
+    pub key: LogKey,
+    /// Whose log it is.
+    pub container: Container,
+    inbox: Mutex<Vec<News>>,
+    ledger: Mutex<Ledger>,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    /// Oldest first.
+    segments: Vec<Segment>,
+    joiner: Joiner,
+    /// Files of the checkpoint that were not found yet.
+    saved: Vec<FileRecord>,
+    /// Whether files that are found now start at their end.
+    at_end: bool,
+    next_number: FileNumber,
+    /// How long the log rests when nothing is new.
+    rest: Duration,
+    /// This log's share in [`Reading::partial_bytes`].
+    partial_bytes: usize,
+}
+
+impl Inner {
+    fn next_number(&mut self) -> FileNumber {
+        self.next_number += 1;
+        self.next_number - 1
+    }
+}
+
+impl ContainerLog {
+    /// A log without files yet; `saved` is what the checkpoint says of it, `at_end` skips what is there already.
+    pub fn new(id: u64, key: LogKey, container: Container, saved: Vec<FileRecord>, at_end: bool, max_line: usize) -> Self {
+        let mut ledger = Ledger::default();
+        // Until the files are found again the checkpoint goes on saying what it said.
+        for (number, record) in (0..).zip(&saved) {
+            ledger.know(number, record.clone());
+        }
+        let inner = Inner {
+            segments: Vec::new(),
+            joiner: Joiner::new(max_line),
+            next_number: saved.len() as FileNumber,
+            saved,
+            at_end,
+            rest: turn::SHORTEST_REST,
+            partial_bytes: 0,
+        };
+        Self { id, key, container, inbox: Mutex::default(), ledger: Mutex::new(ledger), inner: Mutex::new(inner) }
+    }
+
+    /// Hands over what the discovery saw; never waits for a reader.
+    pub fn hand(&self, news: Vec<News>) {
+        lock(&self.inbox).extend(news);
+    }
+
+    /// What was confirmed.
+    pub fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        lock(&self.ledger)
+    }
+
+    /// Looks after the files without reading lines: takes in news, notices truncation, gives up what is gone. Gives how
+    /// many bytes deleted files keep on disk for this log.
+    pub fn maintain(&self, reading: &Reading) -> u64 {
+        let mut inner = lock(&self.inner);
+        self.take_in(&mut inner, reading);
+        inner.segments.iter_mut().for_each(Segment::note_size);
+        self.give_up_gone(&mut inner, reading);
+        inner.segments.iter().map(Segment::pinned).sum()
+    }
+
+    /// Gives up the oldest deleted file that is still open, to let its disk space go; gives the bytes that this frees.
+    pub fn unpin_oldest(&self, reading: &Reading) -> u64 {
+        let mut inner = lock(&self.inner);
+        let Some(index) = inner.segments.iter().position(|segment| segment.pinned() > 0) else { return 0 };
+        let segment = &mut inner.segments[index];
+        let freed = segment.pinned();
+        segment.close();
+        // A compressed copy can be read in place of the deleted file.
+        for copy in segment.copies.iter_mut().filter(|copy| copy.listed) {
+            copy.file = File::open(&copy.path).ok();
+        }
+        segment.sort_copies();
+        if segment.copies.iter().all(|copy| copy.file.is_none()) {
+            self.lose(segment, "PINNED_BYTES_MAX is reached", reading);
+        }
+        freed
+    }
+
+    /// Whether no file is left and nothing is on its way.
+    pub fn is_over(&self) -> bool {
+        let inner = lock(&self.inner);
+        let without_files = inner.segments.is_empty() && inner.saved.is_empty();
+        without_files && lock(&self.inbox).is_empty() && self.ledger().open_batches() == 0
+    }
+
+    /// How many files are open.
+    pub fn open_files(&self) -> usize {
+        let inner = lock(&self.inner);
+        inner.segments.iter().flat_map(|segment| &segment.copies).filter(|copy| copy.file.is_some()).count()
+    }
+
+    /// Drops segments that no folder lists and that have nothing left to read.
+    fn give_up_gone(&self, inner: &mut Inner, reading: &Reading) {
+        let now = Instant::now();
+        let mut steps = Vec::new();
+        inner.segments.retain_mut(|segment| {
+            let drained = segment.copies.iter().all(|copy| copy.file.is_none()) || !segment.has_unread();
+            let over = drained && segment.gone_since.is_some_and(|since| now - since >= GONE_GRACE);
+            if over {
+                if !segment.ended {
+                    self.lose(segment, "the file is gone", reading);
+                }
+                steps.push(Step::Forget(segment.number));
+            }
+            !over
+        });
+        if !steps.is_empty() {
+            self.take_steps(steps);
+        }
+    }
+
+    /// Says that what was not read of a segment is lost.
+    fn lose(&self, segment: &mut Segment, why: &str, reading: &Reading) {
+        let (from, to) = (segment.read.offset, segment.size);
+        segment.end();
+        self.lost(&segment.path().to_owned(), from, to, why, reading);
+    }
+
+    fn lost(&self, path: &std::path::Path, from: u64, to: u64, why: &str, reading: &Reading) {
+        if to <= from {
+            return;
+        }
+        reading.metrics.bytes_lost.inc_by(to - from);
+        tracing::error!(
+            file = %path.display(), container = %self.container, from, to, bytes = to - from,
+            "log lines were lost before they could be read: {why}"
+        );
+    }
+
+    /// Steps that need no confirm of their own; they still wait for the batches before them.
+    fn take_steps(&self, steps: Vec<Step>) {
+        let mut ledger = self.ledger();
+        let number = ledger.begin(steps);
+        ledger.finish(number);
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.key.folder.join(name)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests;

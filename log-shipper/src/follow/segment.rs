@@ -1,0 +1,245 @@
+//! One file of a container's log: the same content may be there twice, plain and compressed, or as a copy.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use crate::container::Container;
+use crate::content::{self, Chunk, Decoders, GzipReader};
+use crate::encode::Frame;
+use crate::identity::{FileKey, Head, Mark};
+use crate::join::FileNumber;
+use crate::names::{Age, LogName};
+
+/// Size, and time of change in seconds and nanoseconds.
+type Stat = (u64, i64, i64);
+
+/// One file on disk that holds the content.
+#[derive(Debug)]
+pub(super) struct Copy {
+    pub(super) key: FileKey,
+    pub(super) path: PathBuf,
+    pub(super) gzip: bool,
+    /// Whether a folder lists it. The inode of one that is neither listed nor open may be another file's by now.
+    pub(super) listed: bool,
+    /// Open as long as something may still be read from it.
+    pub(super) file: Option<File>,
+}
+
+/// One file's content, and how far it was read.
+#[derive(Debug)]
+pub(super) struct Segment {
+    pub(super) number: FileNumber,
+    pub(super) age: Age,
+    /// What is listed or still open, the one to read first.
+    pub(super) copies: Vec<Copy>,
+    pub(super) frame: Frame,
+    pub(super) head: Head,
+    pub(super) file_id: Option<u128>,
+    /// The next line begins here.
+    pub(super) read: Mark,
+    /// Bytes before this were seen; those after `read` are a line without its end so far.
+    pub(super) looked: u64,
+    /// The size it was last seen with, uncompressed.
+    pub(super) size: u64,
+    /// Size and time of change when it was last asked for, not checked to belong to the same content; and when it was read.
+    asked: Stat,
+    seen: Stat,
+    /// Where a line began that was cut and whose end is still looked for.
+    pub(super) cut_from: Option<Mark>,
+    /// Lines that end here or before were handed on already; they are read again for the sake of an open line.
+    pub(super) replay_until: u64,
+    /// Nothing comes after what was read, ever.
+    pub(super) ended: bool,
+    gzip: Option<GzipReader>,
+    /// What was last said to the ledger.
+    pub(super) told: Mark,
+    pub(super) told_size: u64,
+    /// Since when no copy is listed; the segment is kept for a while, in case it comes back under another name.
+    pub(super) gone_since: Option<Instant>,
+}
+
+impl Segment {
+    pub(super) fn new(number: FileNumber, age: Age, copy: Copy, frame: Frame) -> Self {
+        Self {
+            number,
+            age,
+            copies: vec![copy],
+            frame,
+            head: Head::default(),
+            file_id: None,
+            read: Mark::default(),
+            looked: 0,
+            size: 0,
+            asked: Stat::default(),
+            seen: Stat::default(),
+            cut_from: None,
+            replay_until: 0,
+            ended: false,
+            gzip: None,
+            told: Mark::default(),
+            told_size: 0,
+            gone_since: None,
+        }
+    }
+
+    /// Starts at a mark instead of the beginning.
+    pub(super) fn start_at(&mut self, mark: Mark) {
+        self.read = mark;
+        self.told = mark;
+        self.looked = mark.offset;
+        self.size = self.size.max(mark.offset);
+    }
+
+    /// Whether there are bytes that were not seen yet. A file that shrank has some, too: all of them.
+    pub(super) fn has_unread(&mut self) -> bool {
+        if self.ended {
+            return false;
+        }
+        match self.copies.first() {
+            Some(Copy { gzip: true, file: Some(_), .. }) => true,
+            Some(Copy { gzip: false, file: Some(file), .. }) => match file.metadata() {
+                Ok(metadata) => {
+                    self.asked = (metadata.len(), metadata.mtime(), metadata.mtime_nsec());
+                    // The time tells a file that was truncated and has grown to the same size.
+                    metadata.len() != self.looked || self.asked != self.seen
+                }
+                // The read that follows says what is wrong.
+                Err(_) => true,
+            },
+            _ => false,
+        }
+    }
+
+    /// Remembers the size, for what may be lost, if the content is still the same.
+    pub(super) fn note_size(&mut self) {
+        if !self.has_unread() || self.asked == self.seen || self.is_compressed() {
+            return;
+        }
+        let Some(Copy { file: Some(file), .. }) = self.copies.first() else { return };
+        if matches!(content::read_plain(file, self.read, 0, &mut Vec::new()), Ok(Chunk::Data { .. })) {
+            self.size = self.size.max(self.asked.0);
+        }
+    }
+
+    /// The path of what is read.
+    pub(super) fn path(&self) -> &Path {
+        self.copies.first().map_or(Path::new("?"), |copy| &copy.path)
+    }
+
+    /// The name of what is read.
+    pub(super) fn name(&self) -> String {
+        self.path().file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+    }
+
+    /// The open copy with this key: held open, its inode can't be another file's.
+    pub(super) fn open_copy(&mut self, key: FileKey) -> Option<&mut Copy> {
+        self.copies.iter_mut().find(|copy| copy.key == key && copy.file.is_some())
+    }
+
+    /// Adds a copy.
+    pub(super) fn add(&mut self, copy: Copy) {
+        self.copies.retain(|other| other.listed || other.file.is_some());
+        self.copies.push(copy);
+        self.gzip = None;
+        self.gone_since = None;
+        self.sort_copies();
+    }
+
+    /// An open copy is read before a closed one, a plain one before a compressed one.
+    pub(super) fn sort_copies(&mut self) {
+        self.copies.sort_by_key(|copy| (copy.file.is_none(), copy.gzip));
+        if let Some(parsed) = LogName::parse(&self.name()) {
+            self.age = parsed.age;
+        }
+    }
+
+    /// A copy is not listed any more. What is open is read to its end all the same.
+    pub(super) fn unlist(&mut self, key: FileKey) {
+        for copy in self.copies.iter_mut().filter(|copy| copy.key == key) {
+            copy.listed = false;
+        }
+        if self.gone_since.is_none() && self.copies.iter().all(|copy| !copy.listed) {
+            self.gone_since = Some(Instant::now());
+        }
+    }
+
+    /// Learns how the file begins, as far as that is not known yet.
+    pub(super) fn learn_beginning(&mut self, container: &Container) -> io::Result<()> {
+        let grown = self.head.is_growing() && self.size > u64::from(self.head.length);
+        if !grown && self.file_id.is_some() {
+            return Ok(());
+        }
+        let beginning = match self.copies.first() {
+            Some(Copy { gzip, file: Some(file), .. }) => content::beginning(file, *gzip)?,
+            _ => return Ok(()),
+        };
+        self.head = Head::of(&beginning);
+        if self.file_id.is_none() {
+            self.file_id = content::first_line(&beginning).map(|line| container.file_id(line));
+        }
+        Ok(())
+    }
+
+    /// Whether the file that is read was deleted.
+    pub(super) fn is_deleted(&self) -> bool {
+        let file = self.copies.first().and_then(|copy| copy.file.as_ref());
+        file.is_some_and(|file| file.metadata().is_ok_and(|metadata| metadata.nlink() == 0))
+    }
+
+    /// How many bytes a deleted file keeps on disk for us.
+    pub(super) fn pinned(&self) -> u64 {
+        if self.gone_since.is_some() && self.is_deleted() { self.size.saturating_sub(self.read.offset) } else { 0 }
+    }
+
+    /// Reads what comes after `read` into `slab`.
+    pub(super) fn fill(&mut self, want: usize, slab: &mut Vec<u8>, decoders: &Decoders) -> io::Result<Chunk> {
+        let Some(Copy { gzip, file: Some(file), .. }) = self.copies.first() else {
+            return Err(io::Error::other("the file is closed"));
+        };
+        if !gzip {
+            return content::read_plain(file, self.read, want, slab);
+        }
+        if self.gzip.as_ref().is_some_and(|reader| !reader.can_reach(self.read)) {
+            self.gzip = None;
+        }
+        if self.gzip.is_none() {
+            self.gzip = GzipReader::open(file, decoders)?;
+        }
+        match &mut self.gzip {
+            Some(reader) => reader.read(self.read, want, slab),
+            None => Ok(Chunk::Busy),
+        }
+    }
+
+    /// Moves to `mark`; bytes before `looked` were seen.
+    pub(super) fn advance(&mut self, mark: Mark, looked: u64) {
+        self.read = mark;
+        self.looked = looked;
+        self.seen = self.asked;
+        self.size = self.size.max(looked).max(if self.is_compressed() { 0 } else { self.asked.0 });
+        if let Some(reader) = &mut self.gzip {
+            reader.consumed(mark.offset);
+        }
+    }
+
+    /// Nothing more will be read.
+    pub(super) fn end(&mut self) {
+        self.ended = true;
+        self.close();
+    }
+
+    /// Closes all copies.
+    pub(super) fn close(&mut self) {
+        self.gzip = None;
+        for copy in &mut self.copies {
+            copy.file = None;
+        }
+    }
+
+    pub(super) fn is_compressed(&self) -> bool {
+        self.copies.first().is_some_and(|copy| copy.gzip)
+    }
+}

@@ -1,0 +1,432 @@
+//! A container's log as kubelet keeps it, in a real folder, read with restarts at any time.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use proptest::prelude::*;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::*;
+use crate::plan::{self, Change};
+
+const TIME: &str = "2026-11-22T10:00:00.5Z";
+
+/// The writer's side: a folder, kubelet's rotation.
+struct Writer {
+    folder: TempDir,
+    rotations: u32,
+}
+
+impl Writer {
+    fn new() -> Self {
+        let writer = Self { folder: tempfile::tempdir().unwrap(), rotations: 0 };
+        writer.append("");
+        writer
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn append(&self, text: &str) {
+        let mut file = File::options().create(true).append(true).open(self.path("0.log")).unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+    }
+
+    fn line(&self, text: &str) {
+        self.append(&format!("{TIME} stdout F {text}\n"));
+    }
+
+    fn part(&self, stream: &str, tag: &str, text: &str) {
+        self.append(&format!("{TIME} {stream} {tag} {text}\n"));
+    }
+
+    fn rotate(&mut self) -> String {
+        self.rotations += 1;
+        let name = format!("0.log.20261122-{:06}", self.rotations);
+        fs::rename(self.path("0.log"), self.path(&name)).unwrap();
+        self.append("");
+        name
+    }
+
+    fn compress(&self, name: &str) {
+        let content = fs::read(self.path(name)).unwrap();
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+        encoder.write_all(&content).unwrap();
+        fs::write(self.path(&format!("{name}.tmp")), encoder.finish().unwrap()).unwrap();
+        fs::rename(self.path(&format!("{name}.tmp")), self.path(&format!("{name}.gz"))).unwrap();
+        fs::remove_file(self.path(name)).unwrap();
+    }
+
+    fn truncate(&self) {
+        File::options().write(true).open(self.path("0.log")).unwrap().set_len(0).unwrap();
+    }
+}
+
+/// The reader's side: one run of the shipper for one log.
+struct Reader {
+    log: Arc<ContainerLog>,
+    reading: Reading,
+    known: BTreeMap<FileKey, String>,
+    slab: Slab,
+    got: Vec<(String, Value)>,
+    unconfirmed: Vec<u64>,
+}
+
+fn reading(max_line: usize, partial_bytes_max: usize) -> Reading {
+    let name = || "s".to_owned();
+    Reading {
+        schema: Schema::Ecs,
+        shipper: Shipper { name: name(), hostname: name(), node: None, id: name(), ephemeral_id: name() },
+        exclude: Some(RegexSet::new(["^GET / "]).unwrap()),
+        max_line,
+        partial_bytes_max,
+        batching: None,
+        budget: Budget::new(1 << 30),
+        decoders: Decoders::default(),
+        partial_bytes: AtomicUsize::new(0),
+        metrics: Metrics::default(),
+    }
+}
+
+impl Reader {
+    fn start(folder: &Path, saved: Vec<FileRecord>) -> Self {
+        Self::with(folder, saved, reading(2000, 1 << 20))
+    }
+
+    fn with(folder: &Path, saved: Vec<FileRecord>, reading: Reading) -> Self {
+        let container = Container::of_pod_folder(Path::new("/p/n_pod_uid/c"), "0").unwrap();
+        let key = LogKey { folder: folder.to_owned(), base: "0".into() };
+        let log = Arc::new(ContainerLog::new(1, key, container, saved, false, reading.max_line));
+        let (known, slab) = (BTreeMap::new(), Slab::default());
+        let mut reader = Self { log, reading, known, slab, got: Vec::new(), unconfirmed: Vec::new() };
+        reader.look();
+        reader
+    }
+
+    fn look(&mut self) {
+        let mut listed = Vec::new();
+        for entry in fs::read_dir(&self.log.key.folder).unwrap() {
+            let metadata = entry.as_ref().unwrap().metadata().unwrap();
+            let name = entry.unwrap().file_name().into_string().unwrap();
+            listed.push((FileKey { device: metadata.dev(), inode: metadata.ino() }, name));
+        }
+        let mut news = Vec::new();
+        for change in plan::changes(&self.known, &listed) {
+            match change {
+                Change::Gone(key) => {
+                    self.known.remove(&key);
+                    news.push(News::Gone(key));
+                }
+                Change::Open(key, name) | Change::Rename(key, name) => {
+                    let file = File::open(self.log.key.folder.join(&name)).unwrap();
+                    self.known.insert(key, name.clone());
+                    news.push(News::Opened(Opened { key, name, file }));
+                }
+            }
+        }
+        self.log.hand(news);
+    }
+
+    fn turn(&mut self) -> Next {
+        let turn = self.log.turn(&mut self.slab, &self.reading);
+        if let Some(batch) = turn.batch {
+            for (index, message) in batch.messages.iter().enumerate() {
+                self.got.push((message.id.text(), serde_json::from_slice(batch.body(index)).unwrap()));
+            }
+            self.unconfirmed.push(batch.number);
+        }
+        turn.next
+    }
+
+    fn read_all(&mut self) {
+        while !matches!(self.turn(), Next::Idle(_)) {}
+    }
+
+    fn confirm(&mut self, count: usize) {
+        for number in self.unconfirmed.drain(..count.min(self.unconfirmed.len())) {
+            self.log.ledger().finish(number);
+        }
+    }
+
+    /// What a checkpoint would hold now.
+    fn saved(&self) -> Vec<FileRecord> {
+        self.log.ledger().records().cloned().collect()
+    }
+
+    fn messages(&self) -> Vec<&str> {
+        self.got.iter().map(|(_, event)| event["message"].as_str().unwrap()).collect()
+    }
+
+    fn flags(&self) -> Vec<&Value> {
+        self.got.iter().map(|(_, event)| &event["log"]["flags"]).collect()
+    }
+}
+
+#[test]
+fn lines_come_in_order_across_rotations_and_compression() {
+    let mut writer = Writer::new();
+    writer.line("1");
+    let oldest = writer.rotate();
+    writer.line("2");
+    writer.rotate();
+    writer.line("3");
+    writer.compress(&oldest);
+    let mut reader = Reader::start(writer.folder.path(), Vec::new());
+    reader.read_all();
+    assert_eq!(reader.messages(), ["1", "2", "3"]);
+}
+
+#[test]
+fn a_deleted_file_is_read_to_its_end_even_within_a_line() {
+    let writer = Writer::new();
+    writer.line("1");
+    let mut reader = Reader::start(writer.folder.path(), Vec::new());
+    writer.part("stderr", "P", "open");
+    writer.append(&format!("{TIME} stdout F torn"));
+    fs::remove_file(writer.path("0.log")).unwrap();
+    reader.look();
+    reader.read_all();
+    assert_eq!(reader.messages(), ["1", "torn", "open"]);
+    assert_eq!(*reader.flags()[2], serde_json::json!(["unfinished"]));
+}
+
+#[test]
+fn a_line_in_parts_is_joined_across_a_rotation_and_holds_the_checkpoint() {
+    let mut writer = Writer::new();
+    writer.line("1");
+    writer.part("stdout", "P", "a");
+    let mut reader = Reader::start(writer.folder.path(), Vec::new());
+    reader.read_all();
+    writer.rotate();
+    writer.part("stderr", "F", "x");
+    reader.look();
+    reader.read_all();
+    reader.confirm(9);
+    let mut again = Reader::start(writer.folder.path(), reader.saved());
+    writer.part("stdout", "F", "b");
+    for reader in [&mut reader, &mut again] {
+        reader.read_all();
+    }
+    assert_eq!(reader.messages(), ["1", "x", "ab"]);
+    // Where the open line has no part, the checkpoint goes on.
+    assert_eq!(again.messages(), ["ab"]);
+    assert_eq!(reader.got[2].0, again.got[0].0);
+}
+
+#[test]
+fn lines_that_are_not_understood_are_shipped_and_marked() {
+    let writer = Writer::new();
+    writer.append("what is this\n\n");
+    let mut reader = Reader::start(writer.folder.path(), Vec::new());
+    reader.read_all();
+    assert_eq!(reader.messages(), ["what is this", ""]);
+    assert_eq!(*reader.flags()[0], serde_json::json!(["unparsed"]));
+}
+
+#[test]
+fn long_lines_are_cut_and_marked_and_the_next_is_whole() {
+    let writer = Writer::new();
+    writer.line(&"x".repeat(3000));
+    writer.part("stdout", "P", &"y".repeat(1500));
+    writer.part("stdout", "F", &"z".repeat(1500));
+    writer.append(&"w".repeat(200_000));
+    writer.append("\n");
+    writer.line("next");
+    let mut reader = Reader::start(writer.folder.path(), Vec::new());
+    reader.read_all();
+    let lengths: Vec<_> = reader.messages().iter().map(|message| message.len()).collect();
+    assert_eq!(lengths, [2000, 2000, 2000, 4]);
+    assert_eq!(*reader.flags()[2], serde_json::json!(["truncated", "unparsed"]));
+}
+
+#[test]
+fn excluded_lines_are_left_out_and_pass_the_checkpoint() {
+    let writer = Writer::new();
+    writer.line("GET / HTTP/1.1");
+    let mut reader = Reader::start(writer.folder.path(), Vec::new());
+    reader.read_all();
+    assert!(reader.messages().is_empty());
+    let size = fs::metadata(writer.path("0.log")).unwrap().len();
+    assert_eq!(reader.saved()[0].done.offset, size);
+}
+
+#[test]
+fn new_content_in_a_truncated_file_is_read_and_what_was_lost_is_counted() {
+    let writer = Writer::new();
+    writer.line("1");
+    let mut reader = Reader::start(writer.folder.path(), Vec::new());
+    reader.read_all();
+    writer.line("never read");
+    reader.log.maintain(&reader.reading);
+    writer.truncate();
+    writer.line("2 and longer than what was there before, by far and away");
+    reader.read_all();
+    assert_eq!(reader.messages(), ["1", "2 and longer than what was there before, by far and away"]);
+    let mut inner = lock(&reader.log.inner);
+    for segment in &mut inner.segments {
+        segment.gone_since = segment.gone_since.and_then(|since| since.checked_sub(GONE_GRACE));
+    }
+    drop(inner);
+    reader.log.maintain(&reader.reading);
+    assert_eq!(reader.reading.metrics.bytes_lost.get(), format!("{TIME} stdout F never read\n").len() as u64);
+    reader.confirm(9);
+    assert_eq!(reader.saved().len(), 1);
+}
+
+#[test]
+fn a_copy_made_before_a_truncation_loses_nothing() {
+    let writer = Writer::new();
+    writer.line("1");
+    let mut reader = Reader::start(writer.folder.path(), Vec::new());
+    reader.read_all();
+    writer.line("2");
+    fs::copy(writer.path("0.log"), writer.path("0.log.1")).unwrap();
+    writer.truncate();
+    writer.line("3");
+    reader.look();
+    reader.read_all();
+    assert_eq!(reader.messages(), ["1", "2", "3"]);
+}
+
+#[test]
+fn the_bound_on_open_lines_holds_and_they_are_read_again() {
+    let writer = Writer::new();
+    let mut reader = Reader::with(writer.folder.path(), Vec::new(), reading(100_000, 1000));
+    writer.part("stdout", "P", &"a".repeat(5000));
+    writer.part("stderr", "F", "between");
+    reader.read_all();
+    assert_eq!(lock(&reader.log.inner).joiner.bytes(), 0);
+    writer.part("stdout", "F", "b");
+    reader.read_all();
+    let expected = format!("{}b", "a".repeat(5000));
+    assert_eq!(reader.messages(), ["between", &expected]);
+}
+
+#[test]
+fn what_the_checkpoint_names_and_nobody_finds_is_lost() {
+    let mut writer = Writer::new();
+    writer.line("1");
+    let mut reader = Reader::start(writer.folder.path(), Vec::new());
+    reader.read_all();
+    reader.confirm(9);
+    writer.line("never read");
+    reader.log.maintain(&reader.reading);
+    let mut inner = lock(&reader.log.inner);
+    for segment in &mut inner.segments {
+        reader.log.tell(segment);
+    }
+    drop(inner);
+    let rotated = writer.rotate();
+    fs::remove_file(writer.path(&rotated)).unwrap();
+    writer.line("2");
+    let mut again = Reader::start(writer.folder.path(), reader.saved());
+    again.read_all();
+    assert_eq!(again.messages(), ["2"]);
+    assert_eq!(again.reading.metrics.bytes_lost.get(), format!("{TIME} stdout F never read\n").len() as u64);
+    assert_eq!(again.saved().len(), 1);
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Line(usize),
+    Part(bool, bool),
+    Rotate,
+    Compress,
+    Look,
+    Turn,
+    Confirm(usize),
+    Restart,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        6 => (0usize..200).prop_map(Step::Line),
+        3 => any::<(bool, bool)>().prop_map(|(stderr, whole)| Step::Part(stderr, whole)),
+        1 => Just(Step::Rotate),
+        1 => Just(Step::Compress),
+        2 => Just(Step::Look),
+        4 => Just(Step::Turn),
+        3 => (0usize..3).prop_map(Step::Confirm),
+        1 => Just(Step::Restart),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
+
+    /// Whatever happens in whatever order: every line arrives, in order within a run, and its copies bear the same id.
+    #[test]
+    fn every_line_arrives_at_least_once_with_one_id(steps in proptest::collection::vec(step(), 1..120)) {
+        let mut writer = Writer::new();
+        let mut rotated: Vec<String> = Vec::new();
+        let mut expected = Vec::new();
+        let mut open = [String::new(), String::new()];
+        let mut ids: BTreeMap<String, String> = BTreeMap::new();
+        let mut restarts = 0;
+        let mut reader = Reader::start(writer.folder.path(), Vec::new());
+        let end = [Step::Part(false, true), Step::Part(true, true), Step::Look];
+        for step in steps.into_iter().chain(end) {
+            match step {
+                Step::Line(length) => {
+                    let text = format!("{} {}", expected.len(), "x".repeat(length));
+                    if open[0].is_empty() {
+                        writer.line(&text);
+                        expected.push(text);
+                    }
+                }
+                Step::Part(stderr, whole) => {
+                    let open = &mut open[usize::from(stderr)];
+                    let text = format!("{}.{};", expected.len(), open.len());
+                    open.push_str(&text);
+                    writer.part(if stderr { "stderr" } else { "stdout" }, if whole { "F" } else { "P" }, &text);
+                    if whole {
+                        expected.push(std::mem::take(open));
+                    }
+                }
+                Step::Rotate => rotated.push(writer.rotate()),
+                // kubelet compresses all but the newest.
+                Step::Compress if rotated.len() > 1 => writer.compress(&rotated.remove(0)),
+                Step::Compress => (),
+                Step::Look => reader.look(),
+                Step::Turn => drop(reader.turn()),
+                Step::Confirm(count) => reader.confirm(count),
+                Step::Restart => {
+                    restarts += 1;
+                    let saved = reader.saved();
+                    collect(&mut ids, &reader, restarts == 1)?;
+                    reader = Reader::start(writer.folder.path(), saved);
+                }
+            }
+        }
+        reader.read_all();
+        collect(&mut ids, &reader, restarts == 0)?;
+        for text in &expected {
+            prop_assert!(ids.contains_key(text), "{text:?} is missing");
+        }
+        prop_assert_eq!(ids.len(), expected.len());
+        prop_assert_eq!(reader.reading.metrics.bytes_lost.get(), 0);
+        // A run that has confirmed all leaves nothing to the next.
+        reader.confirm(usize::MAX);
+        let mut last = Reader::start(writer.folder.path(), reader.saved());
+        last.read_all();
+        prop_assert_eq!(last.messages(), Vec::<&str>::new());
+    }
+}
+
+fn collect(ids: &mut BTreeMap<String, String>, reader: &Reader, first_run: bool) -> Result<(), TestCaseError> {
+    for (id, event) in &reader.got {
+        let text = event["message"].as_str().unwrap().to_owned();
+        let known = ids.insert(text.clone(), id.clone());
+        prop_assert!(known.is_none() || !first_run, "{} came twice in one run", text);
+        prop_assert!(known.is_none_or(|known| known == *id), "{} has two ids", text);
+    }
+    Ok(())
+}

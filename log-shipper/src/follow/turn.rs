@@ -1,0 +1,401 @@
+//! One turn of a reader: some bytes of one log become events.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use memchr::memchr;
+
+use super::segment::Segment;
+use super::{ContainerLog, Inner, Reading, lock};
+use crate::content::Chunk;
+use crate::encode::Event;
+use crate::identity::Mark;
+use crate::join::{Joined, OpenLine, Place};
+use crate::ledger::Step;
+use crate::outgoing::{Batch, Builder, MessageId};
+use crate::parse::{self, Text, json_text};
+
+/// How much of a log one turn reads.
+const CHUNK_BYTES: usize = 64 * 1024;
+
+/// The shortest and longest time that a log without new lines rests.
+pub(super) const SHORTEST_REST: Duration = Duration::from_millis(100);
+const LONGEST_REST: Duration = Duration::from_secs(1);
+
+/// A log with more batches than this on their way is not read further.
+const MOST_OPEN_BATCHES: usize = 64;
+
+/// A turn that must go on for the sake of open lines ends at this size all the same.
+const MOST_BATCH_BYTES: usize = 1024 * 1024;
+
+/// What a reader keeps from turn to turn.
+#[derive(Debug, Default)]
+pub struct Slab {
+    bytes: Vec<u8>,
+    plain: Vec<u8>,
+}
+
+/// What a turn gave.
+#[derive(Debug)]
+pub struct Turn {
+    /// Events, if there were any.
+    pub batch: Option<Batch>,
+    /// When the log wants its next turn.
+    pub next: Next,
+}
+
+/// When a log wants its next turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// There is more to read.
+    Ready,
+    /// There is more to read, but not now.
+    Later(Duration),
+    /// All was read; look again after this time.
+    Idle(Duration),
+}
+
+impl ContainerLog {
+    /// Reads some bytes of the log and makes events of them.
+    pub fn turn(self: &Arc<Self>, slab: &mut Slab, reading: &Reading) -> Turn {
+        let mut inner = lock(&self.inner);
+        let inner = &mut *inner;
+        self.take_in(inner, reading);
+        if self.ledger().open_batches() >= MOST_OPEN_BATCHES {
+            return Turn { batch: None, next: Next::Later(SHORTEST_REST) };
+        }
+        let out = Builder::new(reading.batching);
+        let mut work = Work { log: self, reading, plain: &mut slab.plain, now: String::new(), out };
+        let next = loop {
+            let Some(index) = inner.pick() else { break work.nothing_unread(inner) };
+            inner.rest = SHORTEST_REST;
+            match work.read(inner, index, &mut slab.bytes) {
+                Read::Some if work.must_go_on(inner) => (),
+                Read::Some => break Next::Ready,
+                Read::Busy => break Next::Later(SHORTEST_REST),
+                Read::Broken => break Next::Later(LONGEST_REST),
+            }
+        };
+        let out = work.out;
+        self.count_open_lines(inner, reading);
+        let steps = self.steps(inner);
+        let batch = if out.is_empty() {
+            if !steps.is_empty() {
+                self.take_steps(steps);
+            }
+            None
+        } else {
+            reading.budget.take(out.len());
+            let number = self.ledger().begin(steps);
+            Some(out.finish(self.clone(), number))
+        };
+        slab.bytes.truncate(CHUNK_BYTES);
+        slab.bytes.shrink_to(2 * CHUNK_BYTES);
+        Turn { batch, next }
+    }
+
+    /// Where each file may be taken for done once this turn's events are confirmed.
+    fn steps(&self, inner: &mut Inner) -> Vec<Step> {
+        let mut steps = Vec::new();
+        for segment in &mut inner.segments {
+            let held = inner.joiner.holds(segment.number).into_iter().chain(segment.cut_from);
+            let mark = held.chain([segment.read]).min_by_key(|mark| mark.offset).unwrap_or(segment.read);
+            if mark != segment.told {
+                segment.told = mark;
+                steps.push(Step::Done(segment.number, mark));
+            }
+            if segment.size != segment.told_size || !steps.is_empty() {
+                segment.told_size = segment.size;
+                self.tell(segment);
+            }
+        }
+        steps
+    }
+
+    fn count_open_lines(&self, inner: &mut Inner, reading: &Reading) {
+        let bytes = inner.joiner.bytes();
+        reading.partial_bytes.fetch_add(bytes, Ordering::Relaxed);
+        reading.partial_bytes.fetch_sub(inner.partial_bytes, Ordering::Relaxed);
+        inner.partial_bytes = bytes;
+    }
+}
+
+impl Inner {
+    /// The oldest segment with unread bytes. The newest is looked at first: when it has some, the older ones have all that
+    /// they will ever have, so that nothing is read out of order.
+    fn pick(&mut self) -> Option<usize> {
+        let mut oldest = None;
+        for (index, segment) in self.segments.iter_mut().enumerate().rev() {
+            if segment.has_unread() {
+                oldest = Some(index);
+            }
+        }
+        oldest
+    }
+
+    /// Lets the text of open lines go; it is read again from the files when they grow. `false` if a file is not open any
+    /// more.
+    fn rewind(&mut self) -> bool {
+        let holds = |segment: &Segment| self.joiner.holds(segment.number);
+        if self.segments.iter().any(|segment| segment.ended && holds(segment).is_some()) {
+            return false;
+        }
+        for segment in &mut self.segments {
+            if let Some(mark) = self.joiner.holds(segment.number) {
+                segment.replay_until = segment.replay_until.max(segment.read.offset);
+                segment.read = mark;
+                segment.cut_from = None;
+            }
+        }
+        self.joiner.close();
+        true
+    }
+}
+
+enum Read {
+    Some,
+    Busy,
+    Broken,
+}
+
+struct Work<'a> {
+    log: &'a ContainerLog,
+    reading: &'a Reading,
+    plain: &'a mut Vec<u8>,
+    /// The time of reading, as events bear it.
+    now: String,
+    out: Builder,
+}
+
+impl Work<'_> {
+    /// Reads a chunk of a segment and takes its lines.
+    fn read(&mut self, inner: &mut Inner, index: usize, slab: &mut Vec<u8>) -> Read {
+        self.now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string();
+        let segment = &mut inner.segments[index];
+        let most = self.reading.max_line + CHUNK_BYTES;
+        let mut want = CHUNK_BYTES;
+        loop {
+            let chunk = segment
+                .learn_beginning(&self.log.container)
+                .and_then(|()| segment.fill(want, slab, &self.reading.decoders));
+            let (before, end) = match chunk {
+                Ok(Chunk::Data { before, end }) => (before, end),
+                Ok(Chunk::Busy) => return Read::Busy,
+                Ok(Chunk::Truncated) => {
+                    if !self.log.truncated(inner, index) {
+                        self.close_open_lines(inner, index);
+                    }
+                    return Read::Some;
+                }
+                Err(error) => return self.broken(segment, &error),
+            };
+            let has_line = memchr(b'\n', &slab[before..]).is_some();
+            if !end && !has_line && want < most && segment.cut_from.is_none() {
+                want = (4 * want).min(most);
+                continue;
+            }
+            self.reading.metrics.bytes_read.inc_by((slab.len() - before) as u64);
+            self.lines(inner, index, slab, before, !has_line && want >= most);
+            if end && inner.segments[index].is_compressed() {
+                self.tail(inner, index, slab, before);
+                inner.segments[index].end();
+            }
+            return Read::Some;
+        }
+    }
+
+    fn broken(&mut self, segment: &mut Segment, error: &std::io::Error) -> Read {
+        let path = segment.path().display();
+        if segment.is_compressed() {
+            tracing::error!(file = %path, %error, read = segment.read.offset, "a compressed log file is broken; the rest is lost");
+            segment.end();
+            return Read::Some;
+        }
+        tracing::warn!(file = %path, %error, "a log file can't be read");
+        Read::Broken
+    }
+
+    /// Takes the whole lines of what was read; with `too_long` there is none, only the beginning of one.
+    fn lines(&mut self, inner: &mut Inner, index: usize, slab: &[u8], before: usize, too_long: bool) {
+        let segment = &inner.segments[index];
+        let base = segment.read.offset;
+        let mark = |at: usize| Mark::at(base + at as u64, &slab[..before + at]);
+        let data = &slab[before..];
+        let mut at = 0;
+        while let Some(length) = memchr(b'\n', &data[at..]) {
+            let end = at + length + 1;
+            if inner.segments[index].cut_from.take().is_none() {
+                self.line(inner, index, &data[at..end - 1], || mark(at), base + at as u64, base + end as u64, false);
+            }
+            at = end;
+        }
+        if inner.segments[index].cut_from.is_some() {
+            at = data.len();
+        } else if too_long {
+            inner.segments[index].cut_from = Some(mark(0));
+            let end = base + data.len() as u64;
+            self.line(inner, index, &data[..self.reading.max_line.min(data.len())], || mark(0), base, end, true);
+            at = data.len();
+        }
+        inner.segments[index].advance(mark(at), base + data.len() as u64);
+    }
+
+    /// Takes one line, from `start` to `end` in the file.
+    #[expect(clippy::too_many_arguments, reason = "a line is these seven things, and there is one caller of each kind")]
+    fn line(&mut self, inner: &mut Inner, index: usize, line: &[u8], mark: impl Fn() -> Mark, start: u64, end: u64, cut: bool) {
+        let segment = &inner.segments[index];
+        let file_id = segment.file_id.unwrap_or_default();
+        let id = MessageId { file: file_id, offset: start };
+        let parsed = match parse::line(line) {
+            Ok(parsed) => parsed,
+            Err(reason) => {
+                let limit = line.len().min(self.reading.max_line);
+                let text = Text::Raw(&line[..limit]);
+                let truncated = cut || limit < line.len();
+                self.event(segment, id, Event { text, truncated, unparsed: Some(reason), ..event("", start, end) });
+                return;
+            }
+        };
+        if parsed.whole && !inner.joiner.is_open(parsed.stream) {
+            let (text, shortened) = shorten(parsed.text, self.reading.max_line);
+            let event = Event { text, stream: Some(parsed.stream), truncated: cut || shortened, ..event(parsed.time, start, end) };
+            self.event(segment, id, event);
+            return;
+        }
+        let place = Place { file: segment.number, file_id, mark: mark() };
+        if let Joined::Done(joined) = inner.joiner.add(&parsed, place) {
+            self.joined(&inner.segments[index], &joined, end, false);
+        }
+    }
+
+    fn joined(&mut self, segment: &Segment, line: &OpenLine, end: u64, unfinished: bool) {
+        let start = line.start.mark.offset;
+        let id = MessageId { file: line.start.file_id, offset: start };
+        let event = Event {
+            text: line.text(),
+            stream: Some(line.stream),
+            truncated: line.truncated,
+            unfinished,
+            ..event(&line.time, start, end)
+        };
+        self.event(segment, id, event);
+    }
+
+    fn event(&mut self, segment: &Segment, id: MessageId, event: Event<'_>) {
+        if event.end <= segment.replay_until {
+            return;
+        }
+        let metrics = &self.reading.metrics;
+        if let Some(exclude) = &self.reading.exclude {
+            let text = match event.text {
+                Text::Raw(bytes) => bytes,
+                Text::Json(inside) => {
+                    self.plain.clear();
+                    json_text::unescape(inside, self.plain);
+                    self.plain.as_slice()
+                }
+            };
+            if exclude.is_match(text) {
+                metrics.excluded.inc();
+                return;
+            }
+        }
+        if event.truncated {
+            metrics.truncated.inc();
+        }
+        if event.unparsed.is_some() {
+            metrics.unparsed.inc();
+        }
+        let now = &self.now;
+        self.out.event(id, |out| segment.frame.encode(&Event { read: now, ..event }, out));
+    }
+
+    /// All was read. Files that will not grow end here, even within a line.
+    fn nothing_unread(&mut self, inner: &mut Inner) -> Next {
+        let count = inner.segments.len();
+        for index in 0..count {
+            let is_last = index + 1 == count;
+            let newer_has_lines = inner.segments[index + 1..].iter().any(|segment| segment.looked > 0);
+            let segment = &mut inner.segments[index];
+            let deleted = segment.gone_since.is_some() && segment.is_deleted();
+            if segment.ended || !(deleted || newer_has_lines) {
+                continue;
+            }
+            if segment.looked > segment.read.offset && segment.cut_from.is_none() {
+                self.read_tail(inner, index);
+            }
+            let segment = &mut inner.segments[index];
+            // The file that was rotated last may still be written to; it costs little to keep it open.
+            if deleted || index + 2 < count {
+                segment.end();
+            }
+            if is_last && deleted {
+                self.close_open_lines(inner, index);
+            }
+        }
+        if inner.joiner.bytes() > 0 && self.over_partial_budget(inner) && !inner.rewind() {
+            self.close_open_lines(inner, count - 1);
+        }
+        let rest = inner.rest;
+        inner.rest = (2 * rest).min(LONGEST_REST);
+        Next::Idle(rest)
+    }
+
+    /// Ships what a file ends with after its last newline.
+    fn read_tail(&mut self, inner: &mut Inner, index: usize) {
+        let segment = &mut inner.segments[index];
+        let mut slab = Vec::new();
+        let want = (segment.looked - segment.read.offset) as usize;
+        if let Ok(Chunk::Data { before, .. }) = segment.fill(want, &mut slab, &self.reading.decoders) {
+            self.tail(inner, index, &slab, before);
+        }
+    }
+
+    fn tail(&mut self, inner: &mut Inner, index: usize, slab: &[u8], before: usize) {
+        let data = &slab[before..];
+        let rest = &data[memchr::memrchr(b'\n', data).map_or(0, |newline| newline + 1)..];
+        if rest.is_empty() || inner.segments[index].cut_from.is_some() {
+            return;
+        }
+        let segment = &mut inner.segments[index];
+        let (read, end) = (segment.read, segment.read.offset + rest.len() as u64);
+        if segment.file_id.is_none() {
+            // The file has not one whole line.
+            segment.file_id = Some(self.log.container.file_id(rest));
+        }
+        self.line(inner, index, rest, || read, read.offset, end, false);
+        inner.segments[index].advance(Mark::at(end, slab), end);
+    }
+
+    /// Ships lines whose end will never come, as far as they are there.
+    fn close_open_lines(&mut self, inner: &mut Inner, index: usize) {
+        for line in inner.joiner.close() {
+            let segment = &inner.segments[index];
+            self.joined(segment, &line, segment.read.offset, true);
+        }
+    }
+
+    /// Whether this turn must not end yet: open lines of all logs take too much, and reading on may close this log's.
+    fn must_go_on(&self, inner: &Inner) -> bool {
+        inner.joiner.bytes() > 0 && self.over_partial_budget(inner) && self.out.len() < MOST_BATCH_BYTES
+    }
+
+    fn over_partial_budget(&self, inner: &Inner) -> bool {
+        let counted = self.reading.partial_bytes.load(Ordering::Relaxed);
+        (counted + inner.joiner.bytes()).saturating_sub(inner.partial_bytes) > self.reading.partial_bytes_max
+    }
+}
+
+fn event(time: &str, start: u64, end: u64) -> Event<'_> {
+    let text = Text::Raw(b"");
+    Event { time, read: "", stream: None, text, start, end, truncated: false, unfinished: false, unparsed: None }
+}
+
+fn shorten(text: Text<'_>, limit: usize) -> (Text<'_>, bool) {
+    match text {
+        Text::Raw(bytes) if bytes.len() > limit => (Text::Raw(&bytes[..limit]), true),
+        Text::Json(inside) if inside.len() > limit => (Text::Json(json_text::cut(inside, limit)), true),
+        other => (other, false),
+    }
+}

@@ -1,0 +1,169 @@
+//! How far each file of one container is done: moved only by confirms, in the order in which lines were read.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::identity::{FileKey, Head, Mark};
+use crate::join::FileNumber;
+
+/// A file as the checkpoint knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileRecord {
+    /// Its name within the container's folder.
+    pub name: String,
+    /// Where it is on its file system.
+    pub key: FileKey,
+    /// How it begins.
+    pub head: Head,
+    /// The size it was last seen with, uncompressed, in bytes; 0 while unknown.
+    pub size: u64,
+    /// Everything before this was confirmed, or needs no confirm.
+    pub done: Mark,
+}
+
+/// What the confirm of a batch moves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// The file is done up to here.
+    Done(FileNumber, Mark),
+    /// The file is no more.
+    Forget(FileNumber),
+}
+
+/// The batches of one container that are on their way, and what was confirmed.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    files: BTreeMap<FileNumber, FileRecord>,
+    /// In the order of reading; `true` once confirmed.
+    batches: VecDeque<(bool, Vec<Step>)>,
+    /// The number of the first in `batches`.
+    first: u64,
+    changed: bool,
+}
+
+impl Ledger {
+    /// Sets what is known of a file, but for how far it is done: only a new file starts at `record.done`.
+    pub fn know(&mut self, file: FileNumber, record: FileRecord) {
+        let done = self.files.get(&file).map_or(record.done, |known| known.done);
+        let record = FileRecord { done, ..record };
+        if self.files.get(&file) != Some(&record) {
+            self.files.insert(file, record);
+            self.changed = true;
+        }
+    }
+
+    /// A batch begins, whose confirm takes these steps; gives the number to [`Ledger::finish`] it by.
+    pub fn begin(&mut self, steps: Vec<Step>) -> u64 {
+        self.batches.push_back((false, steps));
+        self.first + self.batches.len() as u64 - 1
+    }
+
+    /// The batch was confirmed. Its steps are taken once all batches before it were confirmed too.
+    pub fn finish(&mut self, batch: u64) {
+        let Some(entry) = batch.checked_sub(self.first).and_then(|at| self.batches.get_mut(at as usize)) else { return };
+        entry.0 = true;
+        while let Some((_, steps)) = self.batches.pop_front_if(|(finished, _)| *finished) {
+            self.first += 1;
+            for step in steps {
+                match step {
+                    Step::Done(file, mark) => {
+                        if let Some(record) = self.files.get_mut(&file) {
+                            record.done = mark;
+                        }
+                    }
+                    Step::Forget(file) => drop(self.files.remove(&file)),
+                }
+                self.changed = true;
+            }
+        }
+    }
+
+    /// How many batches are on their way.
+    pub fn open_batches(&self) -> usize {
+        self.batches.len()
+    }
+
+    /// What the checkpoint should say of each file.
+    pub fn records(&self) -> impl Iterator<Item = &FileRecord> {
+        self.files.values()
+    }
+
+    /// The files it knows.
+    pub fn numbers(&self) -> impl Iterator<Item = FileNumber> {
+        self.files.keys().copied()
+    }
+
+    /// Whether anything changed since the last call.
+    pub fn take_changed(&mut self) -> bool {
+        std::mem::take(&mut self.changed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn record() -> FileRecord {
+        let key = FileKey { device: 1, inode: 2 };
+        FileRecord { name: "0.log".into(), key, head: Head::default(), size: 0, done: Mark::default() }
+    }
+
+    fn done(offset: u64) -> Vec<Step> {
+        vec![Step::Done(1, Mark { offset, tail: 0 })]
+    }
+
+    fn offset(ledger: &Ledger) -> u64 {
+        ledger.records().next().unwrap().done.offset
+    }
+
+    #[test]
+    fn a_later_confirm_waits_for_the_earlier_one() {
+        let mut ledger = Ledger::default();
+        ledger.know(1, record());
+        let (first, second) = (ledger.begin(done(10)), ledger.begin(done(20)));
+        ledger.finish(second);
+        assert_eq!(offset(&ledger), 0);
+        ledger.finish(first);
+        assert_eq!((offset(&ledger), ledger.open_batches()), (20, 0));
+    }
+
+    #[test]
+    fn a_rename_keeps_the_offset() {
+        let mut ledger = Ledger::default();
+        ledger.know(1, record());
+        let batch = ledger.begin(done(10));
+        ledger.finish(batch);
+        assert!(ledger.take_changed() && !ledger.take_changed());
+        ledger.know(1, FileRecord { name: "0.log.20261122-100000".into(), ..record() });
+        assert_eq!(offset(&ledger), 10);
+        assert!(ledger.take_changed());
+    }
+
+    #[test]
+    fn a_file_is_forgotten_after_what_was_read_from_it() {
+        let mut ledger = Ledger::default();
+        ledger.know(1, record());
+        let (read, gone) = (ledger.begin(done(10)), ledger.begin(vec![Step::Forget(1)]));
+        ledger.finish(gone);
+        assert_eq!(ledger.records().count(), 1);
+        ledger.finish(read);
+        assert_eq!(ledger.records().count(), 0);
+    }
+
+    proptest! {
+        #[test]
+        fn done_is_always_the_longest_confirmed_prefix(order in Just((0usize..20).collect::<Vec<_>>()).prop_shuffle()) {
+            let mut ledger = Ledger::default();
+            ledger.know(1, record());
+            let batches: Vec<_> = (1..=20).map(|offset| ledger.begin(done(offset))).collect();
+            let mut confirmed = [false; 20];
+            for index in order {
+                ledger.finish(batches[index]);
+                ledger.finish(batches[index]);
+                confirmed[index] = true;
+                let prefix = confirmed.iter().take_while(|confirmed| **confirmed).count();
+                prop_assert_eq!(offset(&ledger), prefix as u64);
+            }
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! What is counted.
+
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+
+/// The shipper's metrics; clones share them.
+#[derive(Clone, Debug, Default)]
+pub struct Metrics {
+    /// Uncompressed bytes read from log files.
+    pub bytes_read: Counter,
+    /// Bytes that were deleted before they could be read.
+    pub bytes_lost: Counter,
+    /// Events that the broker confirmed.
+    pub events_confirmed: Counter,
+    /// Messages that were published, again or for the first time.
+    pub messages_published: Counter,
+    /// Messages that the broker confirmed.
+    pub messages_confirmed: Counter,
+    /// Messages that no queue wanted.
+    pub messages_returned: Counter,
+    /// Messages that the broker refused.
+    pub messages_refused: Counter,
+    /// Messages that went to the dead letter exchange.
+    pub messages_dead_lettered: Counter,
+    /// Lines that `EXCLUDE_LINES` left out.
+    pub excluded: Counter,
+    /// Lines that were cut at `MAX_LINE`.
+    pub truncated: Counter,
+    /// Lines that were not understood.
+    pub unparsed: Counter,
+    /// Connections to a broker that came about.
+    pub connections: Counter,
+    /// Whether a broker is connected.
+    pub connected: Gauge,
+    /// Whether the broker asked to stop publishing.
+    pub blocked: Gauge,
+    /// Messages that wait for their confirm.
+    pub unconfirmed: Gauge,
+    /// Bytes that were read and are not confirmed.
+    pub pending_bytes: Gauge,
+    /// Bytes of deleted files that are kept on disk until they are read.
+    pub pinned_bytes: Gauge,
+    /// Containers whose logs are followed.
+    pub containers: Gauge,
+    /// Log files that are open.
+    pub open_files: Gauge,
+    /// Checkpoints written.
+    pub checkpoints: Counter,
+    /// Checkpoints that could not be written.
+    pub checkpoint_errors: Counter,
+}
+
+impl Metrics {
+    /// Registers all of them.
+    pub fn register(&self, metrics: &sidecar::metrics::Metrics) {
+        let counters = [
+            ("read_bytes", "Uncompressed bytes read from log files", &self.bytes_read),
+            ("bytes_lost", "Bytes of log files that were deleted before they could be read", &self.bytes_lost),
+            ("events_confirmed", "Events that the broker confirmed", &self.events_confirmed),
+            ("messages_published", "Messages published, repetitions included", &self.messages_published),
+            ("messages_confirmed", "Messages that the broker confirmed", &self.messages_confirmed),
+            ("messages_returned", "Messages that no queue was bound for", &self.messages_returned),
+            ("messages_refused", "Messages that the broker refused", &self.messages_refused),
+            ("messages_dead_lettered", "Messages sent to the dead letter exchange", &self.messages_dead_lettered),
+            ("lines_excluded", "Lines left out by EXCLUDE_LINES", &self.excluded),
+            ("lines_truncated", "Lines cut at MAX_LINE", &self.truncated),
+            ("lines_unparsed", "Lines shipped as they are because they were not understood", &self.unparsed),
+            ("connections", "Connections to a broker", &self.connections),
+            ("checkpoints", "Checkpoints written", &self.checkpoints),
+            ("checkpoint_errors", "Checkpoints that could not be written", &self.checkpoint_errors),
+        ];
+        let gauges = [
+            ("connected", "1 while a broker is connected", &self.connected),
+            ("blocked", "1 while the broker asks to stop publishing", &self.blocked),
+            ("unconfirmed_messages", "Messages that wait for their confirm", &self.unconfirmed),
+            ("pending_bytes", "Bytes read and not confirmed", &self.pending_bytes),
+            ("pinned_bytes", "Bytes of deleted files kept on disk until they are read", &self.pinned_bytes),
+            ("containers", "Containers whose logs are followed", &self.containers),
+            ("open_files", "Log files that are open", &self.open_files),
+        ];
+        metrics.register(|registry| {
+            for (name, help, counter) in counters {
+                registry.register(name, help, counter.clone());
+            }
+            for (name, help, gauge) in gauges {
+                registry.register(name, help, gauge.clone());
+            }
+        });
+    }
+}

@@ -1,0 +1,213 @@
+//! Events on their way from the readers to the broker, and the budget that bounds them.
+
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+
+use crate::follow::ContainerLog;
+
+/// What names a message: `<file id>-<offset>` in hexadecimal, always of the same length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct MessageId {
+    /// From [`crate::container::Container::file_id`].
+    pub file: u128,
+    /// Where its (first) line begins in the uncompressed file.
+    pub offset: u64,
+}
+
+impl MessageId {
+    /// How long its text is.
+    pub const LENGTH: usize = 32 + 1 + 16;
+
+    /// Writes its text.
+    pub fn write(&self, out: &mut [u8; Self::LENGTH]) {
+        let digit = |nibble: u128| b"0123456789abcdef"[(nibble & 15) as usize];
+        for (at, byte) in out[..32].iter_mut().enumerate() {
+            *byte = digit(self.file >> (4 * (31 - at)));
+        }
+        out[32] = b'-';
+        for (at, byte) in out[33..].iter_mut().enumerate() {
+            *byte = digit(u128::from(self.offset) >> (4 * (15 - at)));
+        }
+    }
+
+    /// Its text.
+    pub fn text(&self) -> String {
+        let mut text = [0; Self::LENGTH];
+        self.write(&mut text);
+        String::from_utf8_lossy(&text).into_owned()
+    }
+}
+
+/// One message of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// Its id.
+    pub id: MessageId,
+    /// Where its body ends in the batch's bytes; it begins where the one before it ends.
+    pub end: usize,
+}
+
+/// What one turn read from one container's log. Confirmed as a whole, it moves the log's checkpoint.
+#[derive(Debug)]
+pub struct Batch {
+    /// Where it came from.
+    pub log: Arc<ContainerLog>,
+    /// Its number in the log's ledger.
+    pub number: u64,
+    /// The bodies, one after the other.
+    pub bytes: Vec<u8>,
+    /// The messages, in order.
+    pub messages: Vec<Message>,
+    /// How many lines they hold.
+    pub events: u64,
+}
+
+impl Batch {
+    /// The body of a message.
+    pub fn body(&self, index: usize) -> &[u8] {
+        let start = index.checked_sub(1).map_or(0, |before| self.messages[before].end);
+        &self.bytes[start..self.messages[index].end]
+    }
+}
+
+/// How events share a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Batching {
+    /// At most this many events in one message.
+    pub events: u32,
+    /// A message is closed at this size, in bytes.
+    pub bytes: usize,
+}
+
+/// Collects the messages of one turn.
+#[derive(Debug)]
+pub struct Builder {
+    bytes: Vec<u8>,
+    messages: Vec<Message>,
+    events: u64,
+    batching: Option<Batching>,
+    /// With batching: the id of the open message, where it begins and how many events it holds.
+    open: Option<(MessageId, usize, u32)>,
+}
+
+impl Builder {
+    /// An empty one; with `batching` each message is a JSON array.
+    pub fn new(batching: Option<Batching>) -> Self {
+        Self { bytes: Vec::new(), messages: Vec::new(), events: 0, batching, open: None }
+    }
+
+    /// Adds an event; `write` appends its JSON object.
+    pub fn event(&mut self, id: MessageId, write: impl FnOnce(&mut Vec<u8>)) {
+        self.events += 1;
+        let Some(batching) = self.batching else {
+            write(&mut self.bytes);
+            self.messages.push(Message { id, end: self.bytes.len() });
+            return;
+        };
+        let (id, start, held) = self.open.take().unwrap_or((id, self.bytes.len(), 0));
+        self.bytes.push(if held == 0 { b'[' } else { b',' });
+        write(&mut self.bytes);
+        self.open = Some((id, start, held + 1));
+        if held + 1 >= batching.events || self.bytes.len() - start >= batching.bytes {
+            self.close();
+        }
+    }
+
+    fn close(&mut self) {
+        if let Some((id, _, _)) = self.open.take() {
+            self.bytes.push(b']');
+            self.messages.push(Message { id, end: self.bytes.len() });
+        }
+    }
+
+    /// How many bytes were collected.
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Whether nothing was collected.
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// The batch; `number` is its number in the log's ledger.
+    pub fn finish(mut self, log: Arc<ContainerLog>, number: u64) -> Batch {
+        self.close();
+        Batch { log, number, bytes: self.bytes, messages: self.messages, events: self.events }
+    }
+}
+
+/// Bounds the bytes that were read and not yet confirmed. Readers wait before they read; the one that passes may go over
+/// the limit by what one turn reads.
+#[derive(Clone, Debug)]
+pub struct Budget(Arc<(Mutex<Use>, Condvar, usize)>);
+
+#[derive(Debug, Default)]
+struct Use {
+    bytes: usize,
+    closed: bool,
+}
+
+impl Budget {
+    /// Of so many bytes.
+    pub fn new(limit: usize) -> Self {
+        Self(Arc::new((Mutex::default(), Condvar::new(), limit)))
+    }
+
+    /// Waits until there is room; `false` once it is closed.
+    pub fn wait(&self) -> bool {
+        let (used, freed, limit) = &*self.0;
+        let mut used = used.lock().unwrap_or_else(PoisonError::into_inner);
+        while used.bytes >= *limit && !used.closed {
+            used = freed.wait(used).unwrap_or_else(PoisonError::into_inner);
+        }
+        !used.closed
+    }
+
+    /// Takes bytes, whether there is room or not.
+    pub fn take(&self, bytes: usize) {
+        self.0.0.lock().unwrap_or_else(PoisonError::into_inner).bytes += bytes;
+    }
+
+    /// Gives them back.
+    pub fn give(&self, bytes: usize) {
+        self.0.0.lock().unwrap_or_else(PoisonError::into_inner).bytes -= bytes;
+        self.0.1.notify_all();
+    }
+
+    /// How many are taken.
+    pub fn used(&self) -> usize {
+        self.0.0.lock().unwrap_or_else(PoisonError::into_inner).bytes
+    }
+
+    /// Ends all waits: nothing more is to be read.
+    pub fn close(&self) {
+        self.0.0.lock().unwrap_or_else(PoisonError::into_inner).closed = true;
+        self.0.1.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_its_two_numbers_in_hexadecimal() {
+        let id = MessageId { file: 0xab << 120, offset: 0x1234 };
+        assert_eq!(id.text(), "ab000000000000000000000000000000-0000000000001234");
+    }
+
+    #[test]
+    fn a_full_budget_lets_go_when_bytes_come_back_or_it_closes() {
+        let budget = Budget::new(10);
+        budget.take(15);
+        let waiting = std::thread::spawn({
+            let budget = budget.clone();
+            move || budget.wait()
+        });
+        budget.give(15);
+        assert!(waiting.join().unwrap());
+        budget.take(10);
+        budget.close();
+        assert!(!budget.wait());
+    }
+}

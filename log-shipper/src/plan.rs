@@ -1,0 +1,89 @@
+//! What to do about a folder's files, decided from what it lists now and what is known of it. No I/O.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::identity::FileKey;
+use crate::names::{Age, LogName};
+
+/// What changed with one file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// A file that is not known: to be opened at once, so that a deletion loses nothing.
+    Open(FileKey, String),
+    /// A known file has another name.
+    Rename(FileKey, String),
+    /// A known file is not listed any more.
+    Gone(FileKey),
+}
+
+/// Compares. A compressed file waits as long as its original is there, since it may not be whole yet.
+pub fn changes(known: &BTreeMap<FileKey, String>, listed: &[(FileKey, String)]) -> Vec<Change> {
+    let names: BTreeSet<&str> = listed.iter().map(|(_, name)| name.as_str()).collect();
+    let keys: BTreeSet<FileKey> = listed.iter().map(|(key, _)| *key).collect();
+    let gone = known.keys().filter(|key| !keys.contains(*key)).map(|key| Change::Gone(*key));
+    let mut seen: Vec<(Age, Change)> = Vec::new();
+    for (key, name) in listed {
+        let Some(parsed) = LogName::parse(name) else { continue };
+        let waits = name.strip_suffix(".gz").is_some_and(|original| names.contains(original));
+        match known.get(key) {
+            Some(before) if before == name => (),
+            Some(_) => seen.push((parsed.age, Change::Rename(*key, name.clone()))),
+            None if waits => (),
+            None => seen.push((parsed.age, Change::Open(*key, name.clone()))),
+        }
+    }
+    // Renames make room for the file that is opened under the old name; older files come first.
+    seen.sort_by_key(|(age, change)| (matches!(change, Change::Open(..)), age.clone()));
+    seen.into_iter().map(|(_, change)| change).chain(gone).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(inode: u64) -> FileKey {
+        FileKey { device: 1, inode }
+    }
+
+    fn files(files: &[(u64, &str)]) -> Vec<(FileKey, String)> {
+        files.iter().map(|(inode, name)| (key(*inode), (*name).to_owned())).collect()
+    }
+
+    fn plan(known: &[(u64, &str)], listed: &[(u64, &str)]) -> Vec<Change> {
+        changes(&files(known).into_iter().collect(), &files(listed))
+    }
+
+    #[test]
+    fn the_first_look_opens_the_oldest_first_and_only_logs() {
+        let listed = [(1, "0.log"), (2, "0.log.20261122-100000"), (3, "0.log.20261122-090000.gz"), (4, "0.log.tmp")];
+        let opened = ["0.log.20261122-090000.gz", "0.log.20261122-100000", "0.log"];
+        let expected: Vec<_> = [3, 2, 1].into_iter().zip(opened).map(|(i, n)| Change::Open(key(i), n.into())).collect();
+        assert_eq!(plan(&[], &listed), expected);
+    }
+
+    #[test]
+    fn a_rotation_is_a_rename_and_a_new_file() {
+        let changes = plan(&[(1, "0.log")], &[(1, "0.log.20261122-100000"), (2, "0.log")]);
+        assert_eq!(
+            changes,
+            [Change::Rename(key(1), "0.log.20261122-100000".into()), Change::Open(key(2), "0.log".into())]
+        );
+    }
+
+    #[test]
+    fn a_compressed_file_waits_until_its_original_is_gone() {
+        let known = [(1, "0.log.20261122-100000")];
+        let both = [(1, "0.log.20261122-100000"), (2, "0.log.20261122-100000.gz")];
+        assert_eq!(plan(&known, &both), []);
+        let after = [(2, "0.log.20261122-100000.gz")];
+        assert_eq!(
+            plan(&known, &after),
+            [Change::Open(key(2), "0.log.20261122-100000.gz".into()), Change::Gone(key(1))]
+        );
+    }
+
+    #[test]
+    fn nothing_changes_for_files_that_stay() {
+        assert_eq!(plan(&[(1, "0.log")], &[(1, "0.log")]), []);
+    }
+}

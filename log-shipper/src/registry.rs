@@ -1,0 +1,86 @@
+//! All logs that are followed, and what the checkpoint says of them.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::checkpoint::{LogKey, Saved};
+use crate::follow::ContainerLog;
+use crate::ledger::FileRecord;
+
+/// Shared by the discovery and the checkpoint.
+#[derive(Debug, Default)]
+pub struct Registry(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    logs: BTreeMap<LogKey, Arc<ContainerLog>>,
+    /// What the checkpoint says of logs that were not found yet.
+    unclaimed: Saved,
+    changed: bool,
+}
+
+impl Registry {
+    /// Starts with what an earlier run left.
+    pub fn new(saved: Saved) -> Self {
+        Self(Mutex::new(State { unclaimed: saved, ..State::default() }))
+    }
+
+    /// What the checkpoint says of a log that is about to be followed.
+    pub fn claim(&self, key: &LogKey) -> Vec<FileRecord> {
+        self.state().unclaimed.remove(key).unwrap_or_default()
+    }
+
+    /// Takes what is still unclaimed below these roots, to be given up.
+    pub fn take_unclaimed(&self, roots: &[PathBuf]) -> Saved {
+        let mut state = self.state();
+        let below = |key: &LogKey| roots.iter().any(|root| key.folder.starts_with(root));
+        let (gone, kept) = std::mem::take(&mut state.unclaimed).into_iter().partition(|(key, _)| below(key));
+        state.unclaimed = kept;
+        state.changed |= !Saved::is_empty(&gone);
+        gone
+    }
+
+    /// Follows a log.
+    pub fn insert(&self, log: Arc<ContainerLog>) {
+        self.state().logs.insert(log.key.clone(), log);
+    }
+
+    /// Follows it no more.
+    pub fn remove(&self, key: &LogKey) {
+        let mut state = self.state();
+        state.logs.remove(key);
+        state.changed = true;
+    }
+
+    /// All logs.
+    pub fn logs(&self) -> Vec<Arc<ContainerLog>> {
+        self.state().logs.values().cloned().collect()
+    }
+
+    /// What a checkpoint should hold now, if that changed since the last call.
+    pub fn take_changes(&self) -> Option<Saved> {
+        let mut state = self.state();
+        let mut changed = std::mem::take(&mut state.changed);
+        for log in state.logs.values() {
+            changed |= log.ledger().take_changed();
+        }
+        if !changed {
+            return None;
+        }
+        let mut saved = state.unclaimed.clone();
+        for (key, log) in &state.logs {
+            saved.insert(key.clone(), log.ledger().records().cloned().collect());
+        }
+        Some(saved)
+    }
+
+    /// The next [`Registry::take_changes`] gives everything.
+    pub fn mark_changed(&self) {
+        self.state().changed = true;
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
