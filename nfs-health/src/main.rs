@@ -1,0 +1,40 @@
+//! The nfs-health daemon and command.
+
+use std::process::ExitCode;
+
+use nfs_health::settings::{Arguments, Settings};
+use nfs_health::{check, mount, watch};
+use sidecar::settings::{Environment, arguments};
+use sidecar::shutdown::Shutdown;
+
+/// Only name lookups use these threads; a resolver that hangs holds no more of them.
+const MOST_LOOKUPS: usize = 8;
+
+fn main() -> anyhow::Result<ExitCode> {
+    if std::env::args_os().nth(1).is_some_and(|argument| argument == nfs_mounts::child::SUBCOMMAND) {
+        return Ok(nfs_mounts::child::run(mount::touch));
+    }
+    let environment = Environment::of_process();
+    let arguments: Arguments = match arguments(&environment, std::env::args_os()) {
+        Ok(arguments) => arguments,
+        Err(code) => return Ok(code),
+    };
+    let settings = match Settings::parse(&arguments) {
+        Ok(settings) => settings,
+        Err(problems) => return Ok(problems.report()),
+    };
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(MOST_LOOKUPS).build()?;
+    let done = runtime.block_on(async {
+        match settings {
+            Settings::Check(look) => Ok(check::check(&look).await?),
+            Settings::Run(run) => {
+                watch::run(*run, Shutdown::listen()?).await?;
+                Ok(ExitCode::SUCCESS)
+            }
+        }
+    });
+    // A lookup that still hangs is not waited for.
+    runtime.shutdown_background();
+    done
+}

@@ -1,0 +1,176 @@
+//! NFS version 3 and what it needs besides (RFC 1813; portmapper: RFC 1833).
+
+use std::fmt;
+
+use thiserror::Error;
+
+use crate::rpc::xdr::{Reader, Writer, XdrError};
+use crate::rpc::{MOUNTD, Program};
+use crate::space::Space;
+
+/// Portmapper: asks for a program's port.
+pub const GETPORT: u32 = 3;
+/// mountd: asks for an export's handle.
+pub const MNT: u32 = 1;
+/// mountd: takes our name from its list again.
+pub const UMNT: u32 = 3;
+/// NFS: sets attributes.
+pub const SETATTR: u32 = 2;
+/// NFS: the room on a file system.
+pub const FSSTAT: u32 = 18;
+
+const MOST_HANDLE_BYTES: u32 = 64;
+
+/// A status of mountd or NFS other than OK (`mountstat3`, `nfsstat3`; their numbers mean the same).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Status(pub u32);
+
+/// Statuses that mean something to a prober.
+impl Status {
+    /// Not the owner; servers say so to callers that they do not serve.
+    pub const PERM: Self = Self(1);
+    /// No such path.
+    pub const NOENT: Self = Self(2);
+    /// Permission denied.
+    pub const ACCES: Self = Self(13);
+    /// The file system is read-only.
+    pub const ROFS: Self = Self(30);
+    /// The handle is stale.
+    pub const STALE: Self = Self(70);
+    /// Try again soon: what servers say in their grace period.
+    pub const JUKEBOX: Self = Self(10008);
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = match *self {
+            Self::PERM => "PERM",
+            Self::NOENT => "NOENT",
+            Self::ACCES => "ACCES",
+            Self::ROFS => "NFS3ERR_ROFS",
+            Self::STALE => "NFS3ERR_STALE",
+            Self::JUKEBOX => "NFS3ERR_JUKEBOX",
+            Self(other) => return write!(f, "NFSv3 status {other}"),
+        };
+        f.write_str(name)
+    }
+}
+
+/// Why a result is not good.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum ResultError {
+    /// It can't be read.
+    #[error("not a result of NFSv3: {0}")]
+    Unreadable(#[from] XdrError),
+    /// The server refuses.
+    #[error("{0}")]
+    Failed(Status),
+}
+
+/// The arguments of GETPORT for mountd over TCP.
+pub fn port_of_mountd() -> Vec<u8> {
+    const TCP: u32 = 6;
+    let Program { number, version } = MOUNTD;
+    Writer::default().u32(number).u32(version).u32(TCP).u32(0).bytes()
+}
+
+/// Reads the result of GETPORT; `None` when the program is not registered.
+///
+/// # Errors
+///
+/// [`ResultError::Unreadable`].
+pub fn port(result: &[u8]) -> Result<Option<u16>, ResultError> {
+    let value = Reader::new(result).u32()?;
+    let port = u16::try_from(value).map_err(|_| XdrError::Impossible { at: 0, value })?;
+    Ok((port != 0).then_some(port))
+}
+
+/// The arguments of MNT and UMNT.
+pub fn export_path(export: &str) -> Vec<u8> {
+    Writer::default().opaque(export.as_bytes()).bytes()
+}
+
+/// Reads the handle in the result of MNT.
+///
+/// # Errors
+///
+/// [`ResultError`].
+pub fn handle(result: &[u8]) -> Result<Vec<u8>, ResultError> {
+    let mut reader = ok(result)?;
+    Ok(reader.opaque(MOST_HANDLE_BYTES)?.to_vec())
+}
+
+/// The arguments of FSSTAT.
+pub fn file_system_of(handle: &[u8]) -> Vec<u8> {
+    Writer::default().opaque(handle).bytes()
+}
+
+/// Reads the result of FSSTAT.
+///
+/// # Errors
+///
+/// [`ResultError`].
+pub fn space(result: &[u8]) -> Result<Space, ResultError> {
+    const ATTRIBUTES_BYTES: usize = 84;
+    let mut reader = ok(result)?;
+    if reader.bool()? {
+        reader.take(ATTRIBUTES_BYTES)?;
+    }
+    let (total, _free, available) = (reader.u64()?, reader.u64()?, reader.u64()?);
+    let (files, _files_free, files_available) = (reader.u64()?, reader.u64()?, reader.u64()?);
+    Ok(Space { available, total, files_available: Some(files_available), files: Some(files) })
+}
+
+/// The arguments of SETATTR that set nothing.
+pub fn set_nothing(handle: &[u8]) -> Vec<u8> {
+    // No mode, owner, group, size or times, and no guard.
+    Writer::default().opaque(handle).raw(&[0; 7 * 4]).bytes()
+}
+
+/// Reads the status in front of a result.
+///
+/// # Errors
+///
+/// [`ResultError`].
+pub fn ok(result: &[u8]) -> Result<Reader<'_>, ResultError> {
+    let mut reader = Reader::new(result);
+    match reader.u32()? {
+        0 => Ok(reader),
+        status => Err(ResultError::Failed(Status(status))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn ports() {
+        assert_eq!(port(&[0, 0, 0x4e, 0x50]), Ok(Some(20048)));
+        assert_eq!(port(&[0; 4]), Ok(None));
+        assert_eq!(port(&[0, 1, 0, 0]), Err(XdrError::Impossible { at: 0, value: 65536 }.into()));
+    }
+
+    #[test]
+    fn handles_are_bounded_and_refusals_are_told() {
+        assert_eq!(handle(&Writer::default().u32(0).opaque(b"handle").u32(0).bytes()), Ok(b"handle".to_vec()));
+        assert_eq!(handle(&[0, 0, 0, 13]), Err(ResultError::Failed(Status::ACCES)));
+        assert!(handle(&Writer::default().u32(0).opaque(&[0; 65]).bytes()).is_err());
+    }
+
+    #[test]
+    fn room_is_read_with_and_without_attributes() {
+        let numbers = Writer::default().u64(100).u64(60).u64(50).u64(9).u64(8).u64(7).u32(0).bytes();
+        let expected = Space { available: 50, total: 100, files_available: Some(7), files: Some(9) };
+        assert_eq!(space(&Writer::default().u32(0).u32(0).raw(&numbers).bytes()), Ok(expected));
+        assert_eq!(space(&Writer::default().u32(0).u32(1).raw(&[1; 84]).raw(&numbers).bytes()), Ok(expected));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = (port(&bytes), handle(&bytes), space(&bytes));
+        }
+    }
+}

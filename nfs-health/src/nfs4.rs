@@ -1,0 +1,261 @@
+//! NFS version 4: COMPOUND requests and results (RFC 7530; sessions and what they need: RFC 8881).
+
+pub mod attributes;
+pub mod session;
+
+use std::fmt;
+
+use thiserror::Error;
+
+use crate::rpc::xdr::{Reader, Writer, XdrError};
+
+/// Procedure COMPOUND.
+pub const COMPOUND: u32 = 1;
+
+/// The most results that a server may claim; ours have ten operations at most.
+const MOST_RESULTS: u32 = 32;
+const MOST_TAG_BYTES: u32 = 1024;
+
+/// An operation's number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Operation(pub u32);
+
+/// Operations that a prober needs.
+impl Operation {
+    /// Asks for attributes.
+    pub const GETATTR: Self = Self(9);
+    /// Goes to a child by name.
+    pub const LOOKUP: Self = Self(15);
+    /// Opens a file.
+    pub const OPEN: Self = Self(18);
+    /// Goes to the root.
+    pub const PUTROOTFH: Self = Self(24);
+    /// Sets attributes.
+    pub const SETATTR: Self = Self(34);
+    /// Introduces a client.
+    pub const EXCHANGE_ID: Self = Self(42);
+    /// Begins a session.
+    pub const CREATE_SESSION: Self = Self(43);
+    /// Ends a session.
+    pub const DESTROY_SESSION: Self = Self(44);
+    /// Goes first in each request of a session.
+    pub const SEQUENCE: Self = Self(53);
+    /// Forgets a client.
+    pub const DESTROY_CLIENTID: Self = Self(57);
+    /// Says that nothing is to be reclaimed.
+    pub const RECLAIM_COMPLETE: Self = Self(58);
+}
+
+/// A status (`nfsstat4`) other than OK.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Status(pub u32);
+
+/// Statuses that mean something to a prober.
+impl Status {
+    /// No such name.
+    pub const NOENT: Self = Self(2);
+    /// Permission denied.
+    pub const ACCESS: Self = Self(13);
+    /// A part of the export's path is no folder.
+    pub const NOTDIR: Self = Self(20);
+    /// The file system is read-only.
+    pub const ROFS: Self = Self(30);
+    /// The handle is stale.
+    pub const STALE: Self = Self(70);
+    /// Try again soon.
+    pub const DELAY: Self = Self(10008);
+    /// The server waits for clients to reclaim what they had.
+    pub const GRACE: Self = Self(10013);
+    /// Another kind of authentication is wanted.
+    pub const WRONGSEC: Self = Self(10016);
+    /// The minor version is not there.
+    pub const MINOR_VERSION: Self = Self(10021);
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = match *self {
+            Self::NOENT => "NFS4ERR_NOENT",
+            Self::ACCESS => "NFS4ERR_ACCESS",
+            Self::NOTDIR => "NFS4ERR_NOTDIR",
+            Self::ROFS => "NFS4ERR_ROFS",
+            Self::STALE => "NFS4ERR_STALE",
+            Self::DELAY => "NFS4ERR_DELAY",
+            Self::GRACE => "NFS4ERR_GRACE",
+            Self::WRONGSEC => "NFS4ERR_WRONGSEC",
+            Self::MINOR_VERSION => "NFS4ERR_MINOR_VERS_MISMATCH",
+            Self(other) => return write!(f, "NFSv4 status {other}"),
+        };
+        f.write_str(name)
+    }
+}
+
+/// Why a COMPOUND gave no good result.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum CompoundError {
+    /// The result can't be read.
+    #[error("not a result of NFSv4: {0}")]
+    Unreadable(#[from] XdrError),
+    /// Another operation's result than the next one's.
+    #[error("the result of operation {got} instead of {wanted}")]
+    OutOfOrder {
+        /// What was asked.
+        wanted: u32,
+        /// What came.
+        got: u32,
+    },
+    /// An operation failed.
+    #[error("{0}")]
+    Failed(Status),
+}
+
+/// A COMPOUND request in the making.
+#[derive(Clone, Debug)]
+pub struct Compound {
+    minor: u32,
+    count: u32,
+    operations: Writer,
+}
+
+impl Compound {
+    /// Without operations yet.
+    pub fn new(minor: u32) -> Self {
+        Self { minor, count: 0, operations: Writer::default() }
+    }
+
+    /// Adds an operation.
+    #[must_use]
+    pub fn operation(mut self, operation: Operation, arguments: &[u8]) -> Self {
+        self.count += 1;
+        self.operations = self.operations.u32(operation.0).raw(arguments);
+        self
+    }
+
+    /// Goes to the folder of an export, name by name from the root.
+    #[must_use]
+    pub fn go_to(self, export: &str) -> Self {
+        names(export).fold(self.operation(Operation::PUTROOTFH, &[]), |compound, name| {
+            compound.operation(Operation::LOOKUP, &Writer::default().opaque(name.as_bytes()).bytes())
+        })
+    }
+
+    /// The arguments of procedure [`COMPOUND`].
+    pub fn encode(self) -> Vec<u8> {
+        let tag = b"";
+        Writer::default().opaque(tag).u32(self.minor).u32(self.count).raw(&self.operations.bytes()).bytes()
+    }
+}
+
+fn names(export: &str) -> impl Iterator<Item = &str> {
+    export.split('/').filter(|name| !name.is_empty())
+}
+
+/// The results of a COMPOUND, taken in the order of its operations.
+#[derive(Clone, Debug)]
+pub struct Results<'a> {
+    status: u32,
+    left: usize,
+    reader: Reader<'a>,
+}
+
+impl<'a> Results<'a> {
+    /// Reads the head of the results.
+    ///
+    /// # Errors
+    ///
+    /// [`CompoundError::Unreadable`].
+    pub fn parse(result: &'a [u8]) -> Result<Self, CompoundError> {
+        let mut reader = Reader::new(result);
+        let status = reader.u32()?;
+        reader.opaque(MOST_TAG_BYTES)?;
+        let left = reader.length(MOST_RESULTS)?;
+        Ok(Self { status, left, reader })
+    }
+
+    /// The status of the whole.
+    ///
+    /// # Errors
+    ///
+    /// [`CompoundError::Failed`] when it is not OK.
+    pub fn ok(&self) -> Result<(), CompoundError> {
+        if self.status == 0 { Ok(()) } else { Err(CompoundError::Failed(Status(self.status))) }
+    }
+
+    /// The body of the next operation's result, which must be read before the next call.
+    ///
+    /// # Errors
+    ///
+    /// [`CompoundError`], among them the operation's own status.
+    pub fn next(&mut self, operation: Operation) -> Result<&mut Reader<'a>, CompoundError> {
+        if self.left == 0 {
+            self.ok()?;
+            return Err(XdrError::Short(0).into());
+        }
+        self.left -= 1;
+        let got = self.reader.u32()?;
+        if got != operation.0 {
+            return Err(CompoundError::OutOfOrder { wanted: operation.0, got });
+        }
+        match self.reader.u32()? {
+            0 => Ok(&mut self.reader),
+            status => Err(CompoundError::Failed(Status(status))),
+        }
+    }
+
+    /// Passes over the results of [`Compound::go_to`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Results::next`].
+    pub fn went_to(&mut self, export: &str) -> Result<(), CompoundError> {
+        self.next(Operation::PUTROOTFH)?;
+        for _ in names(export) {
+            self.next(Operation::LOOKUP)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn words(words: &[u32]) -> Vec<u8> {
+        words.iter().flat_map(|word| word.to_be_bytes()).collect()
+    }
+
+    #[test]
+    fn an_export_is_reached_name_by_name() {
+        let bytes = Compound::new(1).go_to("/a//bc/").encode();
+        let expected = [&words(&[0, 1, 3, 24, 15, 1])[..], b"a\0\0\0", &words(&[15, 2]), b"bc\0\0"].concat();
+        assert_eq!(bytes, expected);
+    }
+
+    #[test]
+    fn results_come_in_order_until_one_fails() {
+        let bytes = words(&[2, 0, 2, 24, 0, 15, 2]);
+        let mut results = Results::parse(&bytes).unwrap();
+        assert_eq!(results.went_to("/home"), Err(CompoundError::Failed(Status::NOENT)));
+        assert_eq!(results.next(Operation::GETATTR).unwrap_err(), CompoundError::Failed(Status::NOENT));
+    }
+
+    #[test]
+    fn odd_results_are_refused() {
+        let other = words(&[0, 0, 1, 99, 0]);
+        let got = Results::parse(&other).unwrap().next(Operation::GETATTR).unwrap_err();
+        assert_eq!(got, CompoundError::OutOfOrder { wanted: 9, got: 99 });
+        let none = words(&[0, 0, 0]);
+        assert!(matches!(Results::parse(&none).unwrap().next(Operation::GETATTR), Err(CompoundError::Unreadable(_))));
+        assert!(Results::parse(&words(&[0, 0, 4_000_000])).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
+            if let Ok(mut results) = Results::parse(&bytes) {
+                while results.next(Operation::GETATTR).is_ok() {}
+            }
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! ONC RPC version 2 over TCP (RFC 5531), as much as a prober needs: calls with AUTH_SYS, replies, record marking.
+
+pub mod connection;
+pub mod message;
+pub mod record;
+pub mod xdr;
+
+/// A program and its version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Program {
+    /// Its number.
+    pub number: u32,
+    /// Its version.
+    pub version: u32,
+}
+
+/// The portmapper, version 2 (RFC 1833).
+pub const PORTMAPPER: Program = Program { number: 100_000, version: 2 };
+/// The mount protocol, version 3 (RFC 1813, appendix I).
+pub const MOUNTD: Program = Program { number: 100_005, version: 3 };
+/// NFS version 3 (RFC 1813).
+pub const NFS_3: Program = Program { number: 100_003, version: 3 };
+/// NFS version 4 (RFC 7530, RFC 8881, RFC 7862).
+pub const NFS_4: Program = Program { number: 100_003, version: 4 };
+/// A version of NFS that no server has: the answer names those that it has.
+pub const NFS_UNKNOWN: Program = Program { number: 100_003, version: 9 };

@@ -1,0 +1,310 @@
+//! Settings of nfs-health.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use sidecar::admin::AdminArguments;
+use sidecar::log::{LogArguments, LogSettings};
+use sidecar::settings::{Problems, values};
+
+use crate::probe::{Probing, Version};
+use crate::server::Server;
+
+/// Watches NFS servers over the wire and NFS mounts from their nodes, and says what is wrong.
+#[derive(Parser, Clone, Debug)]
+#[command(name = "nfs-health", version)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Clone, Debug)]
+enum Command {
+    /// Look once and print a line per step and a verdict; exit code 0 when all is well, 1 when not
+    Check(CheckArguments),
+    /// Look again and again, with metrics and readiness
+    Run(Box<RunArguments>),
+}
+
+#[derive(Args, Clone, Debug)]
+struct CheckArguments {
+    #[command(flatten)]
+    look: LookArguments,
+}
+
+#[derive(Args, Clone, Debug)]
+struct RunArguments {
+    #[command(flatten)]
+    look: LookArguments,
+    #[command(flatten)]
+    watch: WatchArguments,
+    #[command(flatten)]
+    admin: AdminArguments,
+    #[command(flatten)]
+    log: LogArguments,
+}
+
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "What to look at")]
+struct LookArguments {
+    /// Servers with their exports; without an export only the server itself is looked at
+    #[arg(long, env = "NFS_SERVERS", value_name = "HOST[:PORT]/EXPORT,…")]
+    nfs_servers: Option<String>,
+    /// The server itself behind an address of NFS_SERVERS (a Service or a load balancer), to tell a dead server from a dead path
+    #[arg(long, env = "NFS_BACKENDS", value_name = "HOST[:PORT]=HOST[:PORT],…")]
+    nfs_backends: Option<String>,
+    /// Whether to look at the NFS mounts of this node as well
+    #[arg(long, env = "NFS_MOUNTS", value_name = "BOOL", default_value = "true")]
+    nfs_mounts: String,
+    /// Where the mounts are listed: the node's own are in /proc/1/mountinfo when its processes are visible
+    #[arg(long, env = "NFS_MOUNTINFO", value_name = "FILE", default_value = "/proc/self/mountinfo")]
+    nfs_mountinfo: String,
+    /// The version to go through: 3, 4.0, 4.1, 4.2, or auto for the highest that the server has
+    #[arg(long, env = "NFS_VERSION", value_name = "VERSION", default_value = "auto")]
+    nfs_version: String,
+    /// The port of mountd, for version 3; asked of the portmapper where unset
+    #[arg(long, env = "NFS_MOUNT_PORT", value_name = "PORT")]
+    nfs_mount_port: Option<String>,
+    /// How long a server or a mount may take for a round
+    #[arg(long, env = "NFS_TIMEOUT", value_name = "DURATION", default_value = "10s")]
+    nfs_timeout: String,
+    /// This node's name, as servers see it; the host's name where unset
+    #[arg(long, env = "NODE_NAME", value_name = "NAME")]
+    node_name: Option<String>,
+}
+
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Watch")]
+struct WatchArguments {
+    /// Time between two rounds of a server
+    #[arg(long, env = "NFS_INTERVAL", value_name = "DURATION", default_value = "30s")]
+    nfs_interval: String,
+    /// How many rounds in a row must agree before the verdict changes
+    #[arg(long, env = "NFS_ROUNDS", value_name = "COUNT", default_value = "2")]
+    nfs_rounds: String,
+}
+
+/// The settings of one command.
+#[derive(Debug)]
+pub enum Settings {
+    /// Look once.
+    Check(Look),
+    /// Look again and again.
+    Run(Box<Run>),
+}
+
+/// What to look at, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Look {
+    /// The servers that are named.
+    pub servers: Vec<Server>,
+    /// The servers behind addresses, by address (without an export).
+    pub backends: Vec<(Server, Server)>,
+    /// Where the mounts are listed; `None` when mounts are not looked at.
+    pub mountinfo: Option<PathBuf>,
+    /// How to probe.
+    pub probing: Probing,
+}
+
+/// Settings of the watch.
+#[derive(Debug)]
+pub struct Run {
+    /// What to look at.
+    pub look: Look,
+    /// Time between two rounds.
+    pub interval: Duration,
+    /// Rounds that must agree.
+    pub rounds: u32,
+    /// Where the admin server listens.
+    pub admin: SocketAddr,
+    /// How to log.
+    pub log: LogSettings,
+}
+
+impl Settings {
+    /// Parses all settings of the command.
+    ///
+    /// # Errors
+    ///
+    /// Every problem found.
+    pub fn parse(arguments: &Arguments) -> Result<Self, Problems> {
+        let mut problems = Problems::default();
+        let settings = match &arguments.command {
+            Command::Check(check) => {
+                let owner = format!("labhands-nfs-health-check-{}", std::process::id());
+                check.look.settings(&mut problems, &owner).map(Self::Check)
+            }
+            Command::Run(run) => run.settings(&mut problems).map(Box::new).map(Self::Run),
+        };
+        problems.finish(settings)
+    }
+}
+
+impl RunArguments {
+    fn settings(&self, problems: &mut Problems) -> Option<Run> {
+        let look = self.look.settings(problems, "labhands-nfs-health");
+        let interval = problems.parse("NFS_INTERVAL", &self.watch.nfs_interval, "30s", |text| {
+            let interval = values::duration(text).map_err(|error| error.to_string())?;
+            let enough = interval >= Duration::from_secs(1);
+            enough
+                .then_some(interval)
+                .ok_or_else(|| format!("{text:?} is shorter than 1s: that is no watch but a load"))
+        });
+        let rounds = problems.parse("NFS_ROUNDS", &self.watch.nfs_rounds, "2", |text| values::count(text, 1, 100));
+        let (admin, log) = (self.admin.settings(problems), self.log.settings(problems));
+        Some(Run { look: look?, interval: interval?, rounds: rounds?, admin: admin?, log: log? })
+    }
+}
+
+impl LookArguments {
+    fn settings(&self, problems: &mut Problems, owner: &str) -> Option<Look> {
+        let servers = self.nfs_servers.as_deref().unwrap_or_default();
+        let servers = problems.parse("NFS_SERVERS", servers, "10.0.0.9/home", servers_of);
+        let known = servers.clone().unwrap_or_default();
+        let backends = self.nfs_backends.as_deref().unwrap_or_default();
+        let backends =
+            problems.parse("NFS_BACKENDS", backends, "10.96.0.9=10.244.1.7", |text| backends_of(text, &known));
+        let mounts = problems.parse("NFS_MOUNTS", &self.nfs_mounts, "true", values::switch);
+        let version = problems.parse("NFS_VERSION", &self.nfs_version, "4.1", version);
+        let mount_port = problems.parse_optional("NFS_MOUNT_PORT", self.nfs_mount_port.as_deref(), "20048", |text| {
+            match text.parse() {
+                Ok(port) if port > 0 => Ok(port),
+                _ => Err(format!("{text:?} is not a port from 1 to 65535")),
+            }
+        });
+        let limit = problems.parse("NFS_TIMEOUT", &self.nfs_timeout, "10s", values::duration);
+        let host = rustix::system::uname();
+        let node = self.node_name.clone().unwrap_or_else(|| host.nodename().to_string_lossy().into_owned());
+        // A server's client list should show whose rounds these are; the length is what servers take for sure.
+        let owner = format!("{owner}/{}", node.chars().take(200).collect::<String>());
+        if known.is_empty() && mounts == Some(false) {
+            problems.add("NFS_SERVERS", "no server is named, and mounts are not looked at", "10.0.0.9/home");
+        }
+        let probing = Probing { version: version?, limit: limit?, mount_port: mount_port?, owner };
+        let mountinfo = mounts?.then(|| PathBuf::from(&self.nfs_mountinfo));
+        Some(Look { servers: servers?, backends: backends?, mountinfo, probing })
+    }
+}
+
+fn servers_of(text: &str) -> Result<Vec<Server>, String> {
+    let mut servers: Vec<Server> = Vec::new();
+    for item in values::list(text) {
+        let server = item.parse().map_err(|error: crate::server::ServerError| error.to_string())?;
+        if !servers.contains(&server) {
+            servers.push(server);
+        }
+    }
+    Ok(servers)
+}
+
+fn backends_of(text: &str, servers: &[Server]) -> Result<Vec<(Server, Server)>, String> {
+    values::list(text)
+        .map(|item| {
+            let (front, behind) =
+                item.split_once('=').ok_or_else(|| format!("{item:?} is not HOST[:PORT]=HOST[:PORT]"))?;
+            let parse = |text: &str| {
+                let server: Server = text.parse().map_err(|error: crate::server::ServerError| error.to_string())?;
+                if server.export.is_some() {
+                    Err(format!("{text:?} has an export; only hosts stand here"))
+                } else {
+                    Ok(server)
+                }
+            };
+            let (front, behind) = (parse(front)?, parse(behind)?);
+            if !servers.iter().any(|server| (&server.host, server.port) == (&front.host, front.port)) {
+                return Err(format!("{front} is none of NFS_SERVERS"));
+            }
+            Ok((front, behind))
+        })
+        .collect()
+}
+
+fn version(text: &str) -> Result<Option<Version>, String> {
+    match text {
+        "auto" => Ok(None),
+        "3" => Ok(Some(Version::V3)),
+        "4.0" => Ok(Some(Version::V4(0))),
+        "4.1" => Ok(Some(Version::V4(1))),
+        "4.2" => Ok(Some(Version::V4(2))),
+        _ => Err(format!("{text:?} is none of auto, 3, 4.0, 4.1 and 4.2")),
+    }
+}
+
+impl Look {
+    /// The server behind the address of `front`, with the same export.
+    pub fn behind(&self, front: &Server) -> Option<Server> {
+        let (_, behind) = self.backends.iter().find(|(at, _)| (&at.host, at.port) == (&front.host, front.port))?;
+        Some(Server { export: front.export.clone(), ..behind.clone() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sidecar::settings::{Environment, parse};
+    use std::ffi::OsString;
+
+    fn settings(command: &str, environment: &[(&str, &str)]) -> Result<Settings, String> {
+        let environment: Environment = environment.iter().copied().collect();
+        let arguments = parse(&environment, ["nfs-health", command].map(OsString::from)).unwrap();
+        Settings::parse(&arguments).map_err(|problems| problems.to_string())
+    }
+
+    fn look(environment: &[(&str, &str)]) -> Result<Look, String> {
+        match settings("check", environment)? {
+            Settings::Check(look) => Ok(look),
+            Settings::Run(run) => Ok(run.look),
+        }
+    }
+
+    #[test]
+    fn servers_each_once_with_what_is_behind() {
+        let look = look(&[
+            ("NFS_SERVERS", "10.96.0.9/home, 10.96.0.9:2049/home,[fd00::1]/x"),
+            ("NFS_BACKENDS", "10.96.0.9=10.244.1.7:12049"),
+        ])
+        .unwrap();
+        assert_eq!(look.servers.len(), 2);
+        assert_eq!(look.behind(&look.servers[0]).unwrap().to_string(), "10.244.1.7:12049/home");
+        assert_eq!(look.behind(&look.servers[1]), None);
+        assert_eq!(look.mountinfo, Some("/proc/self/mountinfo".into()));
+    }
+
+    #[test]
+    fn every_problem_is_named() {
+        let said = settings(
+            "run",
+            &[
+                ("NFS_SERVERS", "/home"),
+                ("NFS_BACKENDS", "a=b"),
+                ("NFS_MOUNTS", "perhaps"),
+                ("NFS_VERSION", "5"),
+                ("NFS_MOUNT_PORT", "0"),
+                ("NFS_TIMEOUT", "soon"),
+                ("NFS_INTERVAL", "10ms"),
+                ("NFS_ROUNDS", "0"),
+                ("ADMIN_ADDR", "here"),
+            ],
+        )
+        .unwrap_err();
+        for name in ["SERVERS", "BACKENDS", "MOUNTS", "VERSION", "MOUNT_PORT", "TIMEOUT", "INTERVAL", "ROUNDS"] {
+            assert!(said.contains(&format!("NFS_{name}: ")), "{said}");
+        }
+        assert!(said.contains("ADMIN_ADDR: "), "{said}");
+    }
+
+    #[test]
+    fn something_must_be_looked_at() {
+        assert!(look(&[("NFS_MOUNTS", "no")]).unwrap_err().contains("NFS_SERVERS: "));
+        assert!(look(&[]).unwrap().servers.is_empty());
+    }
+
+    #[test]
+    fn two_processes_are_two_clients() {
+        let Settings::Run(run) = settings("run", &[("NODE_NAME", "n1")]).unwrap() else { panic!() };
+        assert_eq!(run.look.probing.owner, "labhands-nfs-health/n1");
+        assert_ne!(look(&[("NODE_NAME", "n1")]).unwrap().probing.owner, run.look.probing.owner);
+    }
+}

@@ -1,0 +1,39 @@
+//! Room on a file system.
+
+use serde::{Deserialize, Serialize};
+
+/// Room on a file system, for those who are not root.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Space {
+    /// Bytes that can still be written.
+    pub available: u64,
+    /// Bytes in all.
+    pub total: u64,
+    /// Files that can still be made, if the file system counts them.
+    pub files_available: Option<u64>,
+    /// Files in all.
+    pub files: Option<u64>,
+}
+
+impl Space {
+    /// Whether nothing can be written any more. A file system without a size is not full.
+    pub fn is_full(&self) -> bool {
+        let no_files = self.files.is_some_and(|files| files > 0) && self.files_available == Some(0);
+        (self.total > 0 && self.available == 0) || no_files
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn full_means_no_bytes_or_no_files() {
+        let space = |available, total, files_available, files| Space { available, total, files_available, files };
+        assert!(space(0, 10, None, None).is_full());
+        assert!(space(5, 10, Some(0), Some(7)).is_full());
+        assert!(!space(5, 10, Some(1), Some(7)).is_full());
+        assert!(!space(5, 10, Some(0), Some(0)).is_full());
+        assert!(!space(0, 0, None, None).is_full());
+    }
+}

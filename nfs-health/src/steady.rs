@@ -1,0 +1,126 @@
+//! Hysteresis: one odd round changes nothing; and what a change of the server's identity means.
+
+use crate::nfs4::session::Identity;
+use crate::verdict::{Kind, Verdict};
+
+/// The verdict that is shown, and how long another has been seen instead.
+#[derive(Clone, Debug)]
+pub struct Steady {
+    after: u32,
+    shown: Option<Verdict>,
+    other: Option<(Kind, u32)>,
+}
+
+impl Steady {
+    /// A verdict is shown once it was seen `after` times in a row; the very first at once.
+    pub fn new(after: u32) -> Self {
+        Self { after, shown: None, other: None }
+    }
+
+    /// Takes a round's verdict; the kind that was shown before when that changes.
+    pub fn take(&mut self, verdict: Verdict) -> Option<Option<Kind>> {
+        let shown = self.shown.as_ref().map(|shown| shown.kind);
+        if shown == Some(verdict.kind) {
+            // The same, perhaps in newer words.
+            (self.shown, self.other) = (Some(verdict), None);
+            return None;
+        }
+        let times = match self.other {
+            Some((kind, times)) if kind == verdict.kind => times + 1,
+            _ => 1,
+        };
+        if shown.is_some() && times < self.after {
+            self.other = Some((verdict.kind, times));
+            return None;
+        }
+        (self.shown, self.other) = (Some(verdict), None);
+        Some(shown)
+    }
+
+    /// The verdict that is shown.
+    pub fn shown(&self) -> Option<&Verdict> {
+        self.shown.as_ref()
+    }
+}
+
+/// What became of the server between two rounds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// The same server was started again.
+    Restarted,
+    /// Another server answers at the address.
+    Replaced,
+}
+
+/// Notices restarts and replacements by the identity that the server tells.
+#[derive(Clone, Debug, Default)]
+pub struct Known {
+    identity: Option<Identity>,
+    /// Whether the epoch was the same twice: some servers make it anew each time, and then it tells nothing.
+    epoch_is_steady: bool,
+}
+
+impl Known {
+    /// Takes the identity that a round saw.
+    pub fn take(&mut self, identity: &Identity) -> Option<Change> {
+        let before = self.identity.replace(identity.clone())?;
+        if (&before.owner, &before.scope) != (&identity.owner, &identity.scope) {
+            self.epoch_is_steady = false;
+            return Some(Change::Replaced);
+        }
+        if before.epoch == identity.epoch {
+            self.epoch_is_steady = true;
+            return None;
+        }
+        std::mem::take(&mut self.epoch_is_steady).then_some(Change::Restarted)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn verdict(kind: Kind) -> Verdict {
+        Verdict { kind, phase: "null", sentence: String::new() }
+    }
+
+    #[test]
+    fn the_first_verdict_counts_at_once_and_a_change_only_when_it_lasts() {
+        let mut steady = Steady::new(2);
+        assert_eq!(steady.take(verdict(Kind::Ok)), Some(None));
+        assert_eq!(steady.take(verdict(Kind::ServerDown)), None);
+        assert_eq!(steady.shown().map(|shown| shown.kind), Some(Kind::Ok));
+        assert_eq!(steady.take(verdict(Kind::Unreachable)), None);
+        assert_eq!(steady.take(verdict(Kind::ServerDown)), None);
+        assert_eq!(steady.take(verdict(Kind::ServerDown)), Some(Some(Kind::Ok)));
+        assert_eq!(steady.take(verdict(Kind::Ok)), None);
+        assert_eq!(steady.take(verdict(Kind::Ok)), Some(Some(Kind::ServerDown)));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_shown_changes_only_after_enough_in_a_row(rounds in proptest::collection::vec(0_usize..3, 1..40), after in 1_u32..5) {
+            let kinds = [Kind::Ok, Kind::ServerDown, Kind::Stale];
+            let mut steady = Steady::new(after);
+            for (index, kind) in rounds.iter().enumerate() {
+                if let Some(Some(_)) = steady.take(verdict(kinds[*kind])) {
+                    let last = &rounds[(index + 1).saturating_sub(after as usize)..=index];
+                    prop_assert!(last.len() == after as usize && last.iter().all(|k| k == kind));
+                }
+            }
+        }
+    }
+
+    fn identity(owner: &str, epoch: u32) -> Identity {
+        Identity { owner: owner.into(), scope: Vec::new(), epoch }
+    }
+
+    #[test]
+    fn a_restart_is_a_new_epoch_after_a_steady_one() {
+        let mut known = Known::default();
+        let changes: Vec<_> = [7, 7, 8, 9, 9, 10].map(|epoch| known.take(&identity("a", epoch))).into_iter().collect();
+        assert_eq!(changes, [None, None, Some(Change::Restarted), None, None, Some(Change::Restarted)]);
+        assert_eq!(known.take(&identity("b", 10)), Some(Change::Replaced));
+    }
+}

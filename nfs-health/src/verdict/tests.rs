@@ -1,0 +1,135 @@
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::mount::Look;
+use crate::probe::Step;
+use crate::space::Space;
+
+const ROOM: Space = Space { available: 5, total: 10, files_available: Some(5), files: Some(10) };
+const NO_ROOM: Space = Space { available: 0, ..ROOM };
+
+fn good() -> Seen {
+    Seen { steps: vec![step(Phase::Connect, Ok(String::new()))], space: Some(ROOM), ..Seen::default() }
+}
+
+fn step(phase: Phase, result: Result<String, Fault>) -> Step {
+    Step { phase, name: "step", time: Duration::ZERO, result }
+}
+
+fn bad(phase: Phase, fault: Fault) -> Seen {
+    Seen { steps: vec![step(phase, Err(fault))], ..Seen::default() }
+}
+
+fn verdict(front: &Seen, behind: Option<&Seen>, mount: Option<&MountSeen>) -> Verdict {
+    let mounts = mount.map(|mount| ("/mnt".to_owned(), mount)).into_iter().collect();
+    judge(&Sight { front, behind, mounts })
+}
+
+fn kind(front: &Seen, behind: Option<&Seen>, mount: Option<&MountSeen>) -> Kind {
+    verdict(front, behind, mount).kind
+}
+
+#[test]
+fn the_wire_alone() {
+    let table = [
+        (good(), Kind::Ok),
+        (bad(Phase::Connect, Fault::Refused), Kind::ServerDown),
+        (bad(Phase::Connect, Fault::Unreachable("no answer in time".into())), Kind::Unreachable),
+        (bad(Phase::Mountd, Fault::Unreachable("no answer in time".into())), Kind::ServerDown),
+        (bad(Phase::Resolve, Fault::Unresolved("no such name".into())), Kind::Unreachable),
+        (bad(Phase::Null, Fault::Silent), Kind::ServerDown),
+        (bad(Phase::Null, Fault::Broken("reset".into())), Kind::ServerDown),
+        (bad(Phase::Null, Fault::Protocol("garbage".into())), Kind::ProtocolError),
+        (bad(Phase::Compound, Fault::NoVersion("4.2".into())), Kind::ProtocolError),
+        (bad(Phase::Compound, Fault::NoExport), Kind::Denied),
+        (bad(Phase::Compound, Fault::Denied("no".into())), Kind::Denied),
+        (bad(Phase::Compound, Fault::Stale), Kind::Stale),
+        (bad(Phase::Compound, Fault::Grace), Kind::Grace),
+        (Seen { in_grace: Some(true), ..good() }, Kind::Grace),
+        (Seen { read_only: Some(true), ..good() }, Kind::Readonly),
+        (Seen { space: Some(NO_ROOM), ..good() }, Kind::Full),
+    ];
+    for (seen, expected) in table {
+        assert_eq!(kind(&seen, None, None), expected, "{seen:?}");
+    }
+}
+
+#[test]
+fn a_server_that_serves_behind_a_dead_address_is_a_broken_path() {
+    let (good, refused) = (good(), bad(Phase::Connect, Fault::Refused));
+    let lost = bad(Phase::Connect, Fault::Unreachable("no answer in time".into()));
+    assert_eq!(kind(&lost, Some(&good), None), Kind::ServicePathBroken);
+    assert_eq!(kind(&refused, Some(&good), None), Kind::ServicePathBroken);
+    assert_eq!(kind(&lost, Some(&lost), None), Kind::ServerDown);
+    assert_eq!(kind(&lost, Some(&bad(Phase::Null, Fault::Silent)), None), Kind::ServerDown);
+    assert_eq!(kind(&good, Some(&lost), None), Kind::Ok);
+}
+
+#[test]
+fn a_mount_that_hangs_is_the_nodes_only_while_the_server_serves() {
+    let hung = MountSeen::Hung { after: Duration::from_secs(10) };
+    let stuck = MountSeen::Stuck { after: Duration::from_secs(99), pid: 7 };
+    assert_eq!(kind(&good(), None, Some(&hung)), Kind::ClientStuck);
+    let verdict = verdict(&good(), None, Some(&stuck));
+    assert_eq!((verdict.kind, verdict.phase), (Kind::ClientStuck, "stat"));
+    assert!(verdict.sentence.contains("/mnt: the mount hangs for 99 s, and process 7"), "{verdict}");
+    assert_eq!(kind(&bad(Phase::Null, Fault::Silent), None, Some(&stuck)), Kind::ServerDown);
+    let in_grace = Seen { in_grace: Some(true), ..good() };
+    assert_eq!(kind(&in_grace, None, Some(&hung)), Kind::ClientStuck);
+}
+
+#[test]
+fn a_mount_tells_what_the_wire_does_not_see() {
+    let look = Look { space: ROOM, read_only: true };
+    let table = [
+        (MountSeen::Failed(Failure::Stale), Kind::Stale),
+        (MountSeen::Failed(Failure::Denied), Kind::Denied),
+        (MountSeen::Failed(Failure::NoAnswer("timed out".into())), Kind::ClientStuck),
+        (MountSeen::Answers(Look { space: NO_ROOM, read_only: false }), Kind::Full),
+        (MountSeen::Answers(look), Kind::Ok),
+        (MountSeen::Unknown("not here".into()), Kind::Ok),
+    ];
+    for (mount, expected) in table {
+        assert_eq!(kind(&good(), None, Some(&mount)), expected, "{mount:?}");
+    }
+}
+
+#[test]
+fn a_prober_that_is_denied_believes_the_mounts() {
+    let (denied, answers) =
+        (bad(Phase::Compound, Fault::Denied("no".into())), MountSeen::Answers(Look { space: ROOM, read_only: false }));
+    assert_eq!(kind(&denied, None, Some(&answers)), Kind::Ok);
+    assert_eq!(kind(&denied, None, Some(&MountSeen::Unknown("not here".into()))), Kind::Denied);
+}
+
+#[test]
+fn the_worst_mount_is_named() {
+    let (seen, stale) = (good(), MountSeen::Failed(Failure::Stale));
+    let hung = MountSeen::Hung { after: Duration::from_secs(10) };
+    let mounts = vec![("/a".to_owned(), &stale), ("/b".to_owned(), &hung)];
+    let verdict = judge(&Sight { front: &seen, behind: None, mounts });
+    assert!(verdict.kind == Kind::ClientStuck && verdict.sentence.starts_with("/b: "), "{verdict}");
+}
+
+fn any_fault() -> impl Strategy<Value = Fault> {
+    prop_oneof![
+        Just(Fault::Refused),
+        Just(Fault::Silent),
+        Just(Fault::NoExport),
+        Just(Fault::Grace),
+        Just(Fault::Unreachable("x".into())),
+        Just(Fault::Protocol("x".into())),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn a_failed_front_is_never_ok_and_ok_needs_no_words(fault in any_fault(), behind in any::<bool>()) {
+        let (front, good) = (bad(Phase::Null, fault), good());
+        let verdict = verdict(&front, behind.then_some(&good), None);
+        prop_assert_ne!(verdict.kind, Kind::Ok);
+        prop_assert!(verdict.to_string().contains(verdict.phase));
+    }
+}

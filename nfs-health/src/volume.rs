@@ -1,0 +1,86 @@
+//! One round of one export, from every place that there is to look from: at the address that clients use, behind it, and at the
+//! mounts on this node.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use futures_util::future::{OptionFuture, join_all};
+use nfs_mounts::helper::Helper;
+use nfs_mounts::mountinfo::Device;
+
+use crate::mount::{MountSeen, look};
+use crate::probe::{self, Probing, Seen};
+use crate::server::Server;
+use crate::targets::Target;
+use crate::verdict::{Sight, Verdict, judge};
+
+/// An export under watch.
+#[derive(Debug)]
+pub struct Volume {
+    /// The server at the address that clients use.
+    pub front: Server,
+    behind: Option<Server>,
+    probing: Probing,
+    helpers: BTreeMap<Device, Helper>,
+}
+
+/// What one round saw, and what to think of it.
+#[derive(Clone, Debug)]
+pub struct Round {
+    /// At the address that clients use.
+    pub front: Seen,
+    /// At the server itself.
+    pub behind: Option<Seen>,
+    /// At the mounts.
+    pub mounts: Vec<(PathBuf, MountSeen)>,
+    /// The verdict on all of it.
+    pub verdict: Verdict,
+}
+
+impl Volume {
+    /// An export whose first round is to come. `probing.owner` must be unlike that of other processes.
+    pub fn new(front: Server, behind: Option<Server>, mut probing: Probing) -> Self {
+        // Two rounds at once must be two clients to the server, or one would end the other's session.
+        probing.owner = format!("{}/{front}", probing.owner);
+        Self { front, behind, probing, helpers: BTreeMap::new() }
+    }
+
+    /// Looks once. Ends within the time limit and 2 s, whatever servers and mounts do.
+    pub async fn round(&mut self, target: &Target) -> Round {
+        let mut probing = self.probing.clone();
+        probing.version = probing.version.or(target.version);
+        probing.mount_port = probing.mount_port.or(target.mount_port);
+        let behind_probing = Probing { owner: format!("{}/behind", probing.owner), ..probing.clone() };
+        let behind = self.behind.as_ref().map(|server| probe::round(server, &behind_probing));
+        // A child that is stuck stays with us until it ends, even when its mount is gone.
+        self.helpers.retain(|device, helper| target.mounts.contains_key(device) || helper.is_stuck());
+        for device in target.mounts.keys() {
+            self.helpers.entry(*device).or_insert_with(|| Helper::new(probing.limit));
+        }
+        let looks = self.helpers.iter_mut().filter_map(|(device, helper)| {
+            let path = target.mounts.get(device)?;
+            Some(async move { (path.clone(), look(helper, path).await) })
+        });
+        let (front, behind, mounts) =
+            tokio::join!(probe::round(&self.front, &probing), OptionFuture::from(behind), join_all(looks));
+        let sight = Sight {
+            front: &front,
+            behind: behind.as_ref(),
+            mounts: mounts.iter().map(|(path, seen)| (path.display().to_string(), seen)).collect(),
+        };
+        let verdict = judge(&sight);
+        Round { front, behind, mounts, verdict }
+    }
+}
+
+impl Round {
+    /// For how long the longest hang among the mounts has lasted, if one hangs that can't be killed.
+    pub fn stuck_for(&self) -> Option<Duration> {
+        let stuck = |seen: &MountSeen| match seen {
+            MountSeen::Stuck { after, .. } => Some(*after),
+            _ => None,
+        };
+        self.mounts.iter().filter_map(|(_, seen)| stuck(seen)).max()
+    }
+}

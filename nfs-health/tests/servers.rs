@@ -1,0 +1,160 @@
+//! `nfs-health` against a real NFS server: each version, and each way in which it fails.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+use testbed::daemon::Daemon;
+use testbed::ganesha::{Firewall, Ganesha, Setup};
+
+const LIMIT: Duration = Duration::from_secs(30);
+
+fn check(settings: &[(&str, &str)]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_nfs-health"));
+    command.arg("check").env("NFS_MOUNTS", "no").env("NFS_TIMEOUT", "2s").envs(settings.iter().copied());
+    command.output().unwrap()
+}
+
+/// The verdict of a check: kind, phase and sentence as printed.
+fn verdict(settings: &[(&str, &str)]) -> String {
+    let output = check(settings);
+    let text = String::from_utf8(output.stdout).unwrap();
+    let line = text.lines().last().unwrap_or_else(|| panic!("{}", String::from_utf8_lossy(&output.stderr)));
+    let words: Vec<&str> = line.split_whitespace().skip(2).collect();
+    let healthy = matches!(words[0], "ok" | "grace");
+    assert_eq!(output.status.code(), Some(if healthy { 0 } else { 1 }), "{text}");
+    words.join(" ")
+}
+
+fn assert_verdict(ganesha: &Ganesha, version: &str, expected: &str) {
+    let said = verdict(&[("NFS_SERVERS", &home(ganesha)), ("NFS_VERSION", version)]);
+    assert!(said.starts_with(expected), "version {version}: {said}");
+}
+
+fn home(ganesha: &Ganesha) -> String {
+    format!("{}/home", ganesha.address())
+}
+
+#[test]
+fn a_healthy_server_is_ok_in_every_version_over_ipv4_and_ipv6() {
+    let ganesha = Ganesha::start(Setup::default()).unwrap();
+    for version in ["3", "4.0", "4.1", "4.2", "auto"] {
+        assert_verdict(&ganesha, version, "ok");
+    }
+    let v6 = format!("[{}]/home", ganesha.address_v6());
+    let output = check(&[("NFS_SERVERS", &v6)]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    for seen in ["4.0, 4.1, 4.2", "lease 5 s", "epoch ", "MiB left", "nfs v4 session"] {
+        assert!(text.contains(seen), "{seen}: {text}");
+    }
+    let v3 = check(&[("NFS_SERVERS", &home(&ganesha)), ("NFS_VERSION", "3")]);
+    assert!(String::from_utf8(v3.stdout).unwrap().contains("mountd at port 2050"));
+    assert_eq!(ganesha.export().read_dir().unwrap().count(), 0, "a prober leaves nothing on the export");
+}
+
+#[test]
+fn what_the_server_refuses_is_told_apart() {
+    let mut ganesha = Ganesha::start(Setup::default()).unwrap();
+    let nowhere = format!("{}/nowhere", ganesha.address());
+    assert!(verdict(&[("NFS_SERVERS", &nowhere)]).starts_with("denied compound: there is no such export"));
+    let wrong_port = format!("{}:2052/home", ganesha.address());
+    assert!(verdict(&[("NFS_SERVERS", &wrong_port)]).starts_with("server_down connect: the connection is refused"));
+    let mountd = format!("{}:2050/home", ganesha.address());
+    assert!(verdict(&[("NFS_SERVERS", &mountd)]).starts_with("protocol_error null:"));
+    ganesha.restart(|setup| setup.writable = false).unwrap();
+    for version in ["3", "4.0", "4.1", "4.2"] {
+        assert_verdict(&ganesha, version, "readonly compound");
+    }
+    ganesha.restart(|setup| setup.minor_versions = "0").unwrap();
+    assert_verdict(&ganesha, "4.2", "protocol_error compound: version 4.2 is wanted, the server has 4.0");
+    ganesha.restart(|setup| setup.versions = "3").unwrap();
+    assert_verdict(&ganesha, "4.1", "protocol_error null: the server has versions 3 to 3");
+    ganesha.restart(|setup| setup.exported = false).unwrap();
+    assert_verdict(&ganesha, "3", "denied mountd");
+}
+
+#[test]
+fn a_full_export_is_full() {
+    let ganesha = Ganesha::start(Setup { size: Some("2m"), ..Setup::default() }).unwrap();
+    for version in ["3", "4.2"] {
+        assert_verdict(&ganesha, version, "ok");
+    }
+    let filler = ganesha.export().join("filler");
+    ganesha.inside(&["sh", "-c", &format!("! dd if=/dev/zero of={} bs=64k 2>/dev/null", filler.display())]).unwrap();
+    for version in ["3", "4.0", "4.2"] {
+        assert_verdict(&ganesha, version, "full compound");
+    }
+}
+
+#[test]
+fn a_firewall_that_drops_and_one_that_rejects_and_a_stopped_server() {
+    let mut ganesha = Ganesha::start(Setup::default()).unwrap();
+    ganesha.firewall(Firewall::Drop).unwrap();
+    assert_verdict(&ganesha, "auto", "unreachable connect: no connection: no answer in time");
+    ganesha.firewall(Firewall::Reject).unwrap();
+    let start = Instant::now();
+    assert_verdict(&ganesha, "auto", "server_down connect: the connection is refused");
+    assert!(start.elapsed() < Duration::from_secs(2), "a refusal needs no waiting");
+    ganesha.firewall(Firewall::Open).unwrap();
+    ganesha.pause();
+    assert_verdict(&ganesha, "auto", "server_down null: it takes the connection and does not answer");
+    ganesha.resume();
+    assert_verdict(&ganesha, "auto", "ok");
+}
+
+#[test]
+fn with_the_server_behind_an_address_a_dead_path_is_told_from_a_dead_server() {
+    let mut ganesha = Ganesha::start(Setup::default()).unwrap();
+    // The address in front is one that nothing listens on.
+    let (front, behind) = (format!("{}:2099", ganesha.address()), format!("{}", ganesha.address()));
+    let (servers, backends) = (format!("{front}/home"), format!("{front}={behind}"));
+    let settings = [("NFS_SERVERS", servers.as_str()), ("NFS_BACKENDS", backends.as_str())];
+    let said = verdict(&settings);
+    assert!(said.starts_with("service_path_broken connect: the server itself serves"), "{said}");
+    ganesha.kill();
+    assert!(verdict(&settings).starts_with("server_down connect"));
+}
+
+#[test]
+fn the_watch_sees_a_stop_a_restart_and_grace_and_recovers() {
+    let mut ganesha = Ganesha::start(Setup::default()).unwrap();
+    let servers = home(&ganesha);
+    let daemon = Daemon::start(
+        env!("CARGO_BIN_EXE_nfs-health"),
+        &["run"],
+        &[("NFS_SERVERS", &servers), ("NFS_INTERVAL", "1s"), ("NFS_TIMEOUT", "500ms"), ("NFS_MOUNTS", "no")],
+    )
+    .unwrap();
+    daemon.until_ready(LIMIT, |status, _| status == 200).unwrap();
+    ganesha.pause();
+    let said = daemon.until_ready(LIMIT, |status, _| status == 503).unwrap();
+    assert!(said.contains("server_down (null): it takes the connection"), "{said}");
+    assert_eq!(daemon.get("/livez").unwrap().0, 200);
+    let down = format!("labhands_nfs_health_verdict{{export=\"{servers}\",verdict=\"server_down\"}}");
+    assert_eq!(daemon.metric(&down), Some(1.0));
+    ganesha.resume();
+    daemon.until_ready(LIMIT, |status, _| status == 200).unwrap();
+    assert_eq!(daemon.metric(&down), Some(0.0));
+    ganesha.restart(|_| ()).unwrap();
+    let restarts = format!("labhands_nfs_health_server_restarts_total{{export=\"{servers}\"}}");
+    testbed::wait::until(LIMIT, || daemon.metric(&restarts).filter(|count| *count == 1.0)).unwrap();
+    daemon.until_ready(LIMIT, |status, _| status == 200).unwrap();
+    assert!(daemon.log().contains("the server was started again"));
+}
+
+#[test]
+fn a_restarted_server_that_waits_for_its_clients_is_in_grace() {
+    let mut ganesha = Ganesha::start(Setup { grace: 20, ..Setup::default() }).unwrap();
+    // A client that comes and goes without a word, and for which the next server waits.
+    std::fs::write(ganesha.export().join("hello"), "there").unwrap();
+    testbed::command::run_args("nfs-cat", &[&format!("nfs://{}/home/hello?version=4", ganesha.address())]).unwrap();
+    ganesha.restart(|_| ()).unwrap();
+    assert_verdict(&ganesha, "4.1", "grace session");
+}
+
+#[test]
+fn bad_usage_is_64() {
+    for settings in [[("NFS_SERVERS", "")], [("NFS_SERVERS", "/home")]] {
+        assert_eq!(check(&settings).status.code(), Some(64));
+    }
+}
