@@ -1,0 +1,191 @@
+//! What goes wrong with registries: what was tried, on what, what came, and what to do.
+
+use thiserror::Error;
+
+use crate::reference::{Digest, ReferenceError};
+
+/// A request that did not work out.
+#[derive(Debug, Error)]
+#[error("cannot {what}: {problem}")]
+pub struct RegistryError {
+    what: String,
+    /// What came instead.
+    #[source]
+    pub problem: Problem,
+}
+
+impl RegistryError {
+    /// Whether something may exist that was not seen. An image that is there and that this platform can't use is known.
+    pub fn leaves_unknown(&self) -> bool {
+        !matches!(self.problem, Problem::NoPlatform { .. } | Problem::MediaType(_) | Problem::NestedIndex)
+    }
+
+    pub(super) fn new(what: &str, problem: Problem) -> Self {
+        Self { what: what.to_owned(), problem }
+    }
+}
+
+/// What came instead of an answer.
+#[derive(Debug, Error)]
+pub enum Problem {
+    /// No connection, or one that broke.
+    #[error(
+        "{host} does not answer: {reason}; look at the network, the proxy, and whether {host} belongs into LAB_INSECURE_REGISTRIES"
+    )]
+    Unreachable {
+        /// The registry.
+        host: String,
+        /// What the connection said.
+        reason: String,
+    },
+    /// A status that is no answer.
+    #[error("{host} answered {status}{told}")]
+    Status {
+        /// The registry.
+        host: String,
+        /// The status.
+        status: u16,
+        /// What it said, from `: ` on, or nothing.
+        told: String,
+    },
+    /// 401 or 403 with what credentials there are.
+    #[error(
+        "{host} does not allow it ({status}){told}; put credentials for {host} that may pull into REGISTRY_AUTH_FILE"
+    )]
+    Denied {
+        /// The registry.
+        host: String,
+        /// The status.
+        status: u16,
+        /// What it said.
+        told: String,
+    },
+    /// 401 without a way to authorise.
+    #[error(
+        "{host} answered 401 without a challenge that can be met (WWW-Authenticate: {challenge:?}); is it a registry?"
+    )]
+    NoChallenge {
+        /// The registry.
+        host: String,
+        /// The header, shortened.
+        challenge: String,
+    },
+    /// The token server is somewhere else.
+    #[error("{host} asks for a token from {realm}, which is another host; credentials are not sent there")]
+    ForeignRealm {
+        /// The registry.
+        host: String,
+        /// The token server's host.
+        realm: String,
+    },
+    /// The token server has no TLS.
+    #[error("{host} asks for a token from {realm} over plain HTTP; credentials are not sent there")]
+    PlainRealm {
+        /// The registry.
+        host: String,
+        /// The token server's host.
+        realm: String,
+    },
+    /// The token server gave no token.
+    #[error("{realm} gave no token: {reason}")]
+    NoToken {
+        /// The token server's host.
+        realm: String,
+        /// Why.
+        reason: String,
+    },
+    /// Too many requests, for too long.
+    #[error("{host} answered {status} (too busy) {tries} times; wait, scan less often, or log in for a higher limit")]
+    TooBusy {
+        /// The registry.
+        host: String,
+        /// The status.
+        status: u16,
+        /// How often it was tried.
+        tries: u32,
+    },
+    /// A redirect that is not followed.
+    #[error("{host} redirects to {target}, which is not followed: {reason}")]
+    Redirect {
+        /// The registry.
+        host: String,
+        /// Where to, without its query.
+        target: String,
+        /// Why not.
+        reason: &'static str,
+    },
+    /// More bytes than any answer of this kind has.
+    #[error("{host} sent more than {most} bytes; that is no answer to this request")]
+    TooLarge {
+        /// The registry.
+        host: String,
+        /// The limit.
+        most: usize,
+    },
+    /// Not the JSON that belongs there.
+    #[error("what came is not the JSON that belongs there: {0}")]
+    Json(serde_json::Error),
+    /// A digest that is none.
+    #[error("the registry's digest can't be read: {0}")]
+    Digest(ReferenceError),
+    /// The content is not what its digest says.
+    #[error("the content has digest {actual} instead of {expected}; it was changed on its way or in the registry")]
+    DigestMismatch {
+        /// What was asked for.
+        expected: Digest,
+        /// What came.
+        actual: Digest,
+    },
+    /// A page again.
+    #[error("the pages go round in a circle, back to {url}")]
+    PageLoop {
+        /// The page.
+        url: String,
+    },
+    /// A next page somewhere else.
+    #[error("the next page would be on another host ({target}) and is not fetched")]
+    ForeignPage {
+        /// Where.
+        target: String,
+    },
+    /// A `Link` that can't be read.
+    #[error("the link to the next page can't be read: {0:?}")]
+    Link(String),
+    /// Too many tags.
+    #[error("there are more than {most} tags; remove old ones from the registry")]
+    TooManyTags {
+        /// The limit.
+        most: usize,
+    },
+    /// Too many pages.
+    #[error("there are more than {most} pages of tags")]
+    TooManyPages {
+        /// The limit.
+        most: usize,
+    },
+    /// A manifest of no known kind.
+    #[error(
+        "its media type {0:?} is not an image or index that a runtime can use; push it again as an OCI or Docker v2 image"
+    )]
+    MediaType(String),
+    /// Nothing for this platform.
+    #[error("it has nothing for {wanted}, only for {found}; build it for {wanted} or leave these nodes out")]
+    NoPlatform {
+        /// The platform.
+        wanted: String,
+        /// What there is.
+        found: String,
+    },
+    /// An index inside an index.
+    #[error("its index points at another index, which no runtime pulls")]
+    NestedIndex,
+    /// A file of credentials that can't be used.
+    #[error("{0}")]
+    Credentials(#[from] super::credentials::CredentialsError),
+    /// No root certificates.
+    #[error("{0}")]
+    Roots(#[from] sidecar::tls::RootsError),
+    /// A URL that can't be made.
+    #[error("{0:?} gives no URL")]
+    Url(String),
+}

@@ -1,0 +1,9 @@
+//! Settings that daemons around lab images share: where images are, which are wanted, and what runs them.
+
+mod policy;
+mod registry;
+mod runtime;
+
+pub use policy::PolicyArguments;
+pub use registry::{RegistryArguments, Source, SourceArguments};
+pub use runtime::{DiskArguments, RuntimeArguments};
