@@ -52,13 +52,7 @@ impl Daemon {
     /// Status and body of an admin page; `None` when there is no answer.
     #[must_use]
     pub fn get(&self, path: &str) -> Option<(u16, String)> {
-        let mut stream = TcpStream::connect_timeout(&self.admin, ANSWER_LIMIT).ok()?;
-        stream.set_read_timeout(Some(ANSWER_LIMIT)).ok()?;
-        stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").as_bytes()).ok()?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).ok()?;
-        let (head, body) = answer.split_once("\r\n\r\n")?;
-        Some((head.split(' ').nth(1)?.parse().ok()?, body.to_owned()))
+        get(self.admin, path)
     }
 
     /// Waits until `/readyz` is as `wanted`, and gives back the last answer either way.
@@ -105,4 +99,16 @@ fn listens_on(log: &Path) -> Option<SocketAddr> {
     let text = std::fs::read_to_string(log).ok()?;
     let line = text.lines().find(|line| line.contains("admin server listens"))?;
     line.split("\"address\":\"").nth(1)?.split('"').next()?.parse().ok()
+}
+
+/// Status and body of a page of any admin server; `None` when there is no answer.
+#[must_use]
+pub fn get(address: SocketAddr, path: &str) -> Option<(u16, String)> {
+    let mut stream = TcpStream::connect_timeout(&address, ANSWER_LIMIT).ok()?;
+    stream.set_read_timeout(Some(ANSWER_LIMIT)).ok()?;
+    stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").as_bytes()).ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    Some((head.split(' ').nth(1)?.parse().ok()?, body.to_owned()))
 }

@@ -7,12 +7,13 @@
 //! - [`process`] one child process, tied to the life of the test; [`enclosure`] namespaces that end with everything in them
 //! - [`packages`] which Debian packages each part needs; [`ports`] free ports; [`http`] the small blocking HTTP client
 //! - [`registry`] (with [`token_server`] and [`certificates`]) and [`images`], which builds test images without a base image
-//! - [`containerd`], [`docker`]; [`proxy`] a TCP proxy that is slow, stalls, cuts or refuses
-//! - [`daemon`] one of our own daemons; [`ganesha`] a real NFS server; [`silent_file_system`] a mount that never answers
+//! - [`containerd`], [`docker`]; [`cluster`] a real Kubernetes; [`proxy`] a TCP proxy that is slow, stalls, cuts or refuses
+//! - [`daemon`] one of our own daemons; [`ganesha`] a real NFS server; [`qemu`] a real NFS client; [`silent_file_system`] a mount that never answers
 //!
 //! A new part: a file with a guard that holds its [`process::Process`] before its [`folder::Folder`], and a line below.
 
 pub mod certificates;
+pub mod cluster;
 pub mod command;
 pub mod containerd;
 pub mod daemon;
@@ -27,9 +28,11 @@ pub mod packages;
 pub mod ports;
 pub mod process;
 pub mod proxy;
+pub mod qemu;
 pub mod registry;
 pub mod silent_file_system;
 pub mod token_server;
+pub mod up;
 pub mod wait;
 
 pub use error::{Error, Result};

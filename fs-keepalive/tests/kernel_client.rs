@@ -1,0 +1,72 @@
+//! The daemon on real NFS mounts of the kernel's client, versions 3 and 4.1, in a virtual machine; the server is outside.
+
+use std::path::Path;
+use std::time::Duration;
+
+use fs_keepalive::record::Record;
+use testbed::daemon;
+use testbed::ganesha::{Ganesha, Setup};
+use testbed::qemu::{BOOT_LIMIT, Qemu};
+use testbed::wait;
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+#[test]
+fn a_hung_server_is_told_while_it_hangs_and_the_daemon_recovers_by_itself() {
+    let mut ganesha = Ganesha::start(Setup::default()).unwrap();
+    for version in ["v3", "v4"] {
+        std::fs::create_dir(ganesha.export().join(version)).unwrap();
+    }
+    let address = ganesha.address();
+    let script = format!(
+        "mkdir /mnt/v3 /mnt/v4\n\
+         mount -t nfs4 -o vers=4.1,hard,proto=tcp,addr={address},clientaddr=10.0.2.15 {address}:/home/v4 /mnt/v4 || echo failed to mount\n\
+         mount -t nfs -o vers=3,nolock,hard,proto=tcp,addr={address},port=2049,mountport=2050,mountproto=tcp {address}:/home/v3 /mnt/v3 || echo failed to mount\n\
+         export KEEPALIVE_PATHS=/mnt/v3,/mnt/v4 KEEPALIVE_INTERVAL=1s KEEPALIVE_TIMEOUT=2s ADMIN_ADDR=0.0.0.0:8080\n\
+         export NODE_NAME=node-1 POD_NAME=pod-1\n\
+         (while sleep 2; do grep -E ' (READ|WRITE):' /proc/self/mountstats; done) &\n\
+         fs-keepalive run\n"
+    );
+    let qemu = Qemu::start(&[Path::new(env!("CARGO_BIN_EXE_fs-keepalive"))], &script).unwrap();
+    let ready = |limit, wanted: &dyn Fn(u16, &str) -> bool| {
+        let mut last = None;
+        let seen = wait::until(limit, || {
+            last = daemon::get(([127, 0, 0, 1], qemu.port()).into(), "/readyz");
+            last.as_ref().filter(|(status, body)| wanted(*status, body)).map(drop)
+        });
+        assert!(seen.is_some(), "{last:?}\n{}", qemu.console());
+    };
+    ready(BOOT_LIMIT, &|status, _| status == 200);
+    for version in ["v3", "v4"] {
+        let path = ganesha.export().join(version).join(".keepalive.d/node-1_pod-1");
+        assert_eq!(Record::decode(&std::fs::read(path).unwrap()).unwrap().node, "node-1");
+    }
+    // Each round reads over the wire: what comes from the page cache never shows here.
+    let reads_of_both = || {
+        let console = qemu.console();
+        let calls = |operation: &str| -> Vec<u64> {
+            let of = |line: &str| line.trim().strip_prefix(operation)?.split_whitespace().next()?.parse().ok();
+            console.lines().filter_map(of).filter(|calls| *calls >= 3).collect()
+        };
+        (calls("READ:").len() >= 2 && calls("WRITE:").len() >= 2).then_some(())
+    };
+    assert!(wait::until(LIMIT, reads_of_both).is_some(), "{}", qemu.console());
+
+    ganesha.pause();
+    ready(LIMIT, &|status, body| status == 503 && body.contains("/mnt/v3: ") && body.contains("/mnt/v4: "));
+    ready(LIMIT, &|_, body| body.matches("no answer for").count() == 2);
+    assert_eq!(daemon::get(([127, 0, 0, 1], qemu.port()).into(), "/livez").unwrap().0, 200);
+    ganesha.resume();
+    ready(LIMIT, &|status, _| status == 200);
+
+    ganesha.restart(|_| ()).unwrap();
+    ready(LIMIT, &|status, _| status == 200);
+
+    ganesha.restart(|setup| setup.writable = false).unwrap();
+    ready(LIMIT, &|status, body| status == 503 && body.matches("read-only").count() == 2);
+    ganesha.restart(|setup| setup.writable = true).unwrap();
+    ready(LIMIT, &|status, _| status == 200);
+
+    std::fs::remove_dir_all(ganesha.export().join("v4")).unwrap();
+    ready(LIMIT, &|status, body| status == 503 && body.contains("/mnt/v4: ") && body.contains("stale file handle"));
+}

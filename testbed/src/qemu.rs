@@ -1,0 +1,167 @@
+//! A virtual machine with Debian's kernel, for what this machine's kernel lacks: a real NFS client.
+//!
+//! It boots under software emulation (about ten seconds) from a file system in memory that holds busybox, the kernel's modules
+//! for network and NFS, and the programs to be tried, with their shared libraries. It reaches this machine's network, and one
+//! of its ports is reached from here.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use crate::folder::Folder;
+use crate::packages::{self, Part};
+use crate::process::Process;
+use crate::{Error, Result, command, ports};
+
+/// The package that depends on the newest kernel for virtual machines.
+const KERNEL: &str = "linux-image-cloud-amd64";
+/// What the machine needs, besides what these need.
+const MODULES: [&str; 4] = ["virtio_pci", "virtio_net", "nfsv3", "nfsv4"];
+/// The port inside that is reached from outside.
+const INNER_PORT: u16 = 8080;
+
+/// A running virtual machine.
+#[derive(Debug)]
+pub struct Qemu {
+    process: Process,
+    port: u16,
+    folder: Folder,
+}
+
+impl Qemu {
+    /// Boots a machine that runs `script` (of busybox's shell, as root) with `programs` in `/bin`, and then powers off. Its
+    /// console is the log; see [`Qemu::console`].
+    ///
+    /// # Errors
+    /// When a package is missing, or something can't be put together.
+    pub fn start(programs: &[&Path], script: &str) -> Result<Qemu> {
+        packages::require(Part::Qemu)?;
+        let kernel = kernel()?;
+        let folder = Folder::new("qemu")?;
+        let image = initial_file_system(&folder, &kernel, programs, script)?;
+        let [port] = ports::free()?;
+        let mut qemu = Command::new("qemu-system-x86_64");
+        qemu.args(["-accel", "tcg", "-cpu", "max", "-m", "512", "-display", "none", "-monitor", "none", "-no-reboot"]);
+        qemu.arg("-serial").arg(format!("file:{}", folder.join("console").display()));
+        qemu.arg("-kernel").arg(kernel.join("vmlinuz")).arg("-initrd").arg(image);
+        qemu.args(["-append", "console=ttyS0 quiet panic=-1"]);
+        qemu.arg("-netdev").arg(format!("user,id=n0,hostfwd=tcp:127.0.0.1:{port}-:{INNER_PORT}"));
+        qemu.args(["-device", "virtio-net-pci,netdev=n0,romfile="]);
+        let process = Process::start("qemu", &qemu, &folder.join("qemu.log"))?;
+        Ok(Qemu { process, port, folder })
+    }
+
+    /// The port of this machine that leads to port 8080 inside.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The machine's process, to see its end.
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
+    /// All that the machine has written to its console.
+    #[must_use]
+    pub fn console(&self) -> String {
+        let bytes = fs::read(self.folder.join("console")).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+}
+
+/// The folder of the unpacked kernel: `vmlinuz` and `modules`. Downloaded once for all tests of all times.
+fn kernel() -> Result<PathBuf> {
+    let depends = command::run_args("apt-cache", &["depends", KERNEL])?;
+    let package = depends.lines().find_map(|line| line.trim().strip_prefix("Depends: ")).ok_or_else(|| {
+        Error::Missing(format!("no kernel for virtual machines: run `apt-get update` as root ({KERNEL})"))
+    })?;
+    let home = PathBuf::from(std::env::var_os("HOME").unwrap_or_else(|| "/root".into()));
+    let cache = std::env::var_os("XDG_CACHE_HOME").map_or_else(|| home.join(".cache"), PathBuf::from).join("labhands");
+    let kernel = cache.join(package);
+    if kernel.join("vmlinuz").exists() {
+        return Ok(kernel);
+    }
+    let unpacking = Folder::new("kernel")?;
+    command::run(Command::new("apt-get").args(["download", "-qq", package]).current_dir(unpacking.path()))?;
+    let version = package.trim_start_matches("linux-image-");
+    let script = "dpkg -x ./*.deb root && depmod -b root \"$1\" && mkdir -p \"$2\" && \
+                  cp -r \"root/lib/modules/$1\" \"$2/modules\" && cp \"root/boot/vmlinuz-$1\" \"$2/vmlinuz.part\" && \
+                  mv \"$2/vmlinuz.part\" \"$2/vmlinuz\"";
+    let mut shell = Command::new("sh");
+    // Two tests may unpack at the same time: each file is the same, and the mark that all are there comes last.
+    shell.args(["-ec", script, "unpack", version]).arg(&kernel).current_dir(unpacking.path());
+    command::run(&mut shell)?;
+    Ok(kernel)
+}
+
+fn initial_file_system(folder: &Folder, kernel: &Path, programs: &[&Path], script: &str) -> Result<PathBuf> {
+    let root = folder.folder("root")?;
+    for name in ["bin", "dev", "etc", "mnt", "modules", "proc", "run", "sys", "tmp"] {
+        folder.folder(&format!("root/{name}"))?;
+    }
+    copy(Path::new("/bin/busybox"), &root.join("bin/busybox"))?;
+    for program in programs {
+        let name = program.file_name().ok_or_else(|| Error::Missing(format!("{} is no program", program.display())))?;
+        copy(program, &root.join("bin").join(name))?;
+        for library in libraries(program)? {
+            let inside = root.join(library.strip_prefix("/").unwrap_or(&library));
+            fs::create_dir_all(inside.parent().unwrap_or(&root)).map_err(Error::io("make a folder for libraries"))?;
+            copy(&library, &inside)?;
+        }
+    }
+    let mut init = String::from(
+        "#!/bin/busybox sh\n/bin/busybox --install -s /bin\nexport PATH=/bin\n\
+         mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t devtmpfs dev /dev 2>/dev/null; ip link set lo up\n",
+    );
+    for (number, module) in in_order(kernel)?.iter().enumerate() {
+        copy(&kernel.join("modules").join(module), &root.join(format!("modules/{number}.ko")))?;
+        let _ = writeln!(init, "insmod /modules/{number}.ko"); // a String takes everything
+    }
+    init += "ip link set eth0 up; ip address add 10.0.2.15/24 dev eth0; ip route add default via 10.0.2.2\n";
+    init += script;
+    init += "\npoweroff -f\n";
+    folder.write("root/init", init)?;
+    let image = folder.join("initrd");
+    let pack = "chmod 755 init && find . | cpio --quiet -o -H newc > \"$0\"";
+    command::run(Command::new("sh").args(["-ec", pack]).arg(&image).current_dir(&root))?;
+    Ok(image)
+}
+
+/// The modules' files, each behind those that it needs.
+fn in_order(kernel: &Path) -> Result<Vec<String>> {
+    let path = kernel.join("modules/modules.dep");
+    let text = fs::read_to_string(&path).map_err(Error::io(format!("read {}", path.display())))?;
+    let mut order = Vec::new();
+    for module in MODULES {
+        let line = text.lines().find_map(|line| line.split_once(':').filter(|(file, _)| is_module(file, module)));
+        let (file, needs) = line.ok_or_else(|| Error::Missing(format!("the kernel has no module {module}")))?;
+        // depmod names what is needed last first.
+        for file in needs.split_whitespace().rev().chain([file]) {
+            if !order.iter().any(|known| known == file) {
+                order.push(file.to_owned());
+            }
+        }
+    }
+    Ok(order)
+}
+
+fn is_module(file: &str, module: &str) -> bool {
+    Path::new(file).file_name().is_some_and(|name| name.to_string_lossy() == format!("{module}.ko"))
+}
+
+/// The shared libraries of a program, and the loader.
+fn libraries(program: &Path) -> Result<BTreeSet<PathBuf>> {
+    let listed = command::run(Command::new("ldd").arg(program))?;
+    Ok(listed.split_whitespace().filter(|word| word.starts_with('/')).map(PathBuf::from).collect())
+}
+
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    fs::copy(from, to).map(drop).map_err(Error::io(format!("copy {} to {}", from.display(), to.display())))
+}
+
+/// How long a machine may take to boot, on a busy machine without hardware virtualisation.
+pub const BOOT_LIMIT: Duration = Duration::from_secs(180);
