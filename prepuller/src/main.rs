@@ -1,0 +1,45 @@
+//! `prepuller`: parse, log, run, exit code.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use prepuller::settings::{Arguments, CommandArguments};
+use prepuller::{old_names, pull, scan, tags};
+use sidecar::settings::{Environment, Problems, arguments};
+
+fn main() -> ExitCode {
+    sidecar::tls::install_crypto_provider();
+    let mut environment = Environment::of_process();
+    let warnings = old_names::take_over(&mut environment);
+    let arguments: Arguments = match arguments(&environment, std::env::args_os()) {
+        Ok(arguments) => arguments,
+        Err(code) => return code,
+    };
+    match run(arguments, &warnings) {
+        Ok(Ok(code)) => code,
+        Ok(Err(problems)) => problems.report(),
+        Err(error) => {
+            // Without stderr there is nobody left to tell.
+            let _ = writeln!(std::io::stderr(), "prepuller: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn run(arguments: Arguments, warnings: &[String]) -> anyhow::Result<Result<ExitCode, Problems>> {
+    Ok(match arguments.command {
+        CommandArguments::Tags(arguments) => match arguments.settings() {
+            Ok(settings) => Ok(tags::run(&settings).map(|()| ExitCode::SUCCESS)?),
+            Err(problems) => Err(problems),
+        },
+        CommandArguments::Scan(arguments) => match arguments.settings() {
+            Ok(settings) => Ok(scan::run(settings, warnings).await?),
+            Err(problems) => Err(problems),
+        },
+        CommandArguments::Pull(arguments) => match arguments.settings() {
+            Ok(settings) => Ok(pull::run(settings, warnings).await?),
+            Err(problems) => Err(problems),
+        },
+    })
+}

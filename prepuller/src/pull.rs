@@ -1,0 +1,90 @@
+//! `prepuller pull`: have this machine hold what is wanted, once.
+
+mod show;
+
+use std::collections::HashMap;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use lab_images::catalogue::Catalogue;
+use lab_images::reference::Digest;
+use lab_images::registry::ImageManifest;
+use lab_images::runtime::{Runtime, RuntimeEndpoint, connect, discover};
+use sidecar::shutdown::Shutdown;
+use tokio::sync::watch;
+
+use crate::catalogue::{find, registry};
+use crate::node_images::{Order, OrderLayer};
+use crate::puller::{Puller, Report};
+use crate::settings::PullSettings;
+
+/// Pulls what is wanted; exit code 0 only if all of it is there in the end.
+///
+/// # Errors
+///
+/// When there is no catalogue or no runtime.
+pub async fn run(settings: PullSettings, warnings: &[String]) -> anyhow::Result<ExitCode> {
+    sidecar::log::init(settings.log);
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+    let shutdown = Shutdown::listen()?;
+    let runtime = open(settings.runtime.as_ref()).await?;
+    let registry = registry(&settings.catalogue)?;
+    let found = find(&registry, &settings.catalogue).await?;
+    eprint!("{}", crate::scan::table(&found.catalogue));
+
+    let (_orders, orders) = watch::channel(orders(&found.catalogue, &found.manifests));
+    let (puller, reports) = Puller::new(runtime, registry.credentials(), settings.puller);
+    let shown = tokio::spawn(show::show(reports.clone()));
+    puller.run(orders, shutdown.token()).await;
+    shown.await?;
+
+    let report = reports.borrow();
+    for line in missing(&report) {
+        eprintln!("{line}");
+    }
+    let complete = report.all_present() && found.problems.is_empty();
+    if !found.problems.is_empty() {
+        eprintln!("the scan missed something, so there may be more to pull: {}", found.problems[0]);
+    }
+    Ok(if complete { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The runtime that is named, or the first usual one that answers.
+async fn open(endpoint: Option<&RuntimeEndpoint>) -> anyhow::Result<Arc<dyn Runtime>> {
+    if let Some(endpoint) = endpoint {
+        return Ok(connect(endpoint).await?);
+    }
+    let (endpoint, runtime) = discover(&RuntimeEndpoint::usual()).await?;
+    tracing::info!(%endpoint, "found a container runtime");
+    Ok(runtime)
+}
+
+/// One order for each wanted image, in the order of the menu.
+fn orders(catalogue: &Catalogue, manifests: &HashMap<Digest, Arc<ImageManifest>>) -> Vec<Order> {
+    let order = |(priority, image): (usize, &lab_images::catalogue::CatalogueImage)| {
+        let manifest = image.digest.as_ref().and_then(|digest| manifests.get(digest));
+        let layers = manifest.map(|manifest| {
+            manifest.layers.iter().map(|layer| OrderLayer { digest: layer.digest.clone(), size: layer.size }).collect()
+        });
+        Order {
+            image: image.reference.clone(),
+            digest: image.digest.clone(),
+            size: image.size.unwrap_or(0),
+            layers: layers.unwrap_or_default(),
+            priority: u32::try_from(priority).unwrap_or(u32::MAX),
+            gate: false,
+        }
+    };
+    catalogue.wanted().enumerate().map(order).collect()
+}
+
+/// A line for each image that is not there.
+fn missing(report: &Report) -> Vec<String> {
+    use crate::puller::State;
+    let missing = report.jobs.iter().filter(|job| !matches!(job.state, State::Present { .. }));
+    missing
+        .map(|job| format!("not there: {}: {}", job.order.image, job.state.problem().unwrap_or("interrupted")))
+        .collect()
+}

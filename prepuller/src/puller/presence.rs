@@ -1,0 +1,79 @@
+//! Whether an ordered image is on the machine, judged from the runtime's list: pure.
+
+use std::collections::HashMap;
+
+use lab_images::reference::{Digest, Reference};
+use lab_images::runtime::Image;
+
+/// What the machine has under an ordered name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Presence {
+    /// The image as ordered.
+    Here,
+    /// The name stands for another image: the tag moved.
+    OtherDigest,
+    /// Nothing.
+    Absent,
+}
+
+/// Images on the machine by normalised name (Docker lists `owner/lab:tag` for `docker.io/owner/lab:tag`).
+pub(super) struct Held<'a>(HashMap<Reference, &'a Image>);
+
+impl<'a> Held<'a> {
+    /// From the runtime's list. Names that are no references (`<none>:<none>`) stand for nothing that could be ordered.
+    pub(super) fn new(images: &'a [Image]) -> Self {
+        let names = |image: &'a Image| {
+            let names = image.tags.iter().chain(&image.digests);
+            names.filter_map(|name| name.parse().ok()).map(move |reference| (reference, image))
+        };
+        Self(images.iter().flat_map(names).collect())
+    }
+
+    /// Whether `reference` is here, with `digest` where one is given (of the index or of the platform's manifest).
+    pub(super) fn holds(&self, reference: &Reference, digest: Option<&Digest>) -> Presence {
+        let Some(image) = self.0.get(reference) else { return Presence::Absent };
+        let Some(digest) = digest else { return Presence::Here };
+        let digest = digest.to_string();
+        let is_it = |name: &String| name.rsplit('@').next() == Some(digest.as_str());
+        if image.digests.iter().any(is_it) { Presence::Here } else { Presence::OtherDigest }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DIGEST: &str = "sha256:1111111111111111111111111111111111111111111111111111111111111111";
+    const OTHER: &str = "sha256:2222222222222222222222222222222222222222222222222222222222222222";
+
+    fn image(tags: &[&str], digests: &[String]) -> Image {
+        let tags = tags.iter().map(|tag| (*tag).to_owned()).collect();
+        Image { id: OTHER.to_owned(), tags, digests: digests.to_vec(), size: 1, pinned: false }
+    }
+
+    fn holds(image: Image, reference: &str, digest: Option<&str>) -> Presence {
+        let digest = digest.map(|digest| digest.parse().unwrap());
+        Held::new(&[image]).holds(&reference.parse().unwrap(), digest.as_ref())
+    }
+
+    #[test]
+    fn the_tag_and_the_digest_both_count() {
+        let lab = || image(&["r.example.org/lab:w_1"], &[format!("r.example.org/lab@{DIGEST}")]);
+        assert_eq!(holds(lab(), "r.example.org/lab:w_1", Some(DIGEST)), Presence::Here);
+        assert_eq!(holds(lab(), "r.example.org/lab:w_1", None), Presence::Here);
+        assert_eq!(holds(lab(), "r.example.org/lab:w_1", Some(OTHER)), Presence::OtherDigest);
+        assert_eq!(holds(lab(), "r.example.org/lab:w_2", Some(DIGEST)), Presence::Absent);
+    }
+
+    #[test]
+    fn a_reference_by_digest_is_found() {
+        let lab = image(&[], &[format!("r.example.org/lab@{DIGEST}")]);
+        assert_eq!(holds(lab, &format!("r.example.org/lab@{DIGEST}"), None), Presence::Here);
+    }
+
+    #[test]
+    fn docker_lists_short_names() {
+        let lab = image(&["lsstsqre/lab:w_1", "<none>:<none>"], &[format!("lsstsqre/lab@{DIGEST}")]);
+        assert_eq!(holds(lab, "docker.io/lsstsqre/lab:w_1", Some(DIGEST)), Presence::Here);
+    }
+}

@@ -1,0 +1,194 @@
+//! Which pull starts next, and when a failed one is tried again: pure.
+
+use std::time::{Duration, Instant};
+
+use lab_images::runtime::Phase;
+
+/// A download that has not moved for this long no longer keeps the next one waiting.
+const YIELD_AFTER: Duration = Duration::from_secs(10);
+
+/// How long a node agent waits before it looks again whether there is room.
+const ROOM_RETRY: Duration = Duration::from_secs(60);
+
+/// How far one order is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum State {
+    /// It waits for its turn.
+    Waiting,
+    /// It is pulled.
+    Pulling {
+        /// What the pull does.
+        phase: Phase,
+        /// Since when no byte came.
+        idle: Duration,
+    },
+    /// It is there.
+    Present {
+        /// What is odd about it: another digest than the catalogue's.
+        remark: Option<String>,
+    },
+    /// The last try failed.
+    Failed {
+        /// Why.
+        error: String,
+        /// When it is tried again; `None` for never.
+        retry: Option<Instant>,
+    },
+    /// The disk would become too full.
+    Refused {
+        /// The numbers.
+        error: String,
+        /// When it is tried again; `None` for never.
+        retry: Option<Instant>,
+    },
+}
+
+impl State {
+    /// What is wrong, if anything is.
+    pub fn problem(&self) -> Option<&str> {
+        match self {
+            Self::Failed { error, .. } | Self::Refused { error, .. } => Some(error),
+            Self::Present { remark } => remark.as_deref(),
+            Self::Waiting | Self::Pulling { .. } => None,
+        }
+    }
+
+    fn retry(&self) -> Option<Instant> {
+        match self {
+            Self::Failed { retry, .. } | Self::Refused { retry, .. } => *retry,
+            _ => None,
+        }
+    }
+}
+
+/// What to do now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// Start the pull of this order.
+    Start(usize),
+    /// Nothing before this moment, unless a pull ends or gets on.
+    WaitUntil(Instant),
+    /// Nothing until a pull ends or gets on.
+    WaitForPulls,
+    /// Nothing is left to do.
+    Settled,
+}
+
+/// Decides over the orders' states, given by priority. One image downloads at a time, so that the first is there as soon as
+/// it can be; the next one begins when the bytes of the one before are there, and not more than `parallel` are in flight.
+pub(super) fn next(states: &[State], parallel: usize, now: Instant) -> Next {
+    let pulls = || states.iter().filter(|state| matches!(state, State::Pulling { .. }));
+    let downloads = |state: &State| matches!(state, State::Pulling { phase, idle } if !matches!(phase, Phase::Unpacking | Phase::Done) && *idle < YIELD_AFTER);
+    if states.iter().any(downloads) || pulls().count() >= parallel {
+        return Next::WaitForPulls;
+    }
+    let waiting = states.iter().position(|state| *state == State::Waiting);
+    let due = || states.iter().position(|state| state.retry().is_some_and(|retry| retry <= now));
+    if let Some(order) = waiting.or_else(due) {
+        return Next::Start(order);
+    }
+    match states.iter().filter_map(State::retry).min() {
+        Some(retry) => Next::WaitUntil(retry),
+        None if pulls().next().is_some() => Next::WaitForPulls,
+        None => Next::Settled,
+    }
+}
+
+/// How often a failed pull is tried again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Retries {
+    /// Three more times: one machine, once.
+    Few,
+    /// For ever, ever more seldom.
+    Forever,
+}
+
+impl Retries {
+    /// The state after the `failures`th failure. `jitter` in [0, 1) spreads the retries of many nodes.
+    pub(super) fn failed(self, failures: u32, error: String, now: Instant, jitter: f64) -> State {
+        let (first, most) = match self {
+            Self::Few => (Duration::from_secs(1), Duration::from_secs(4)),
+            Self::Forever => (Duration::from_secs(5), Duration::from_secs(600)),
+        };
+        let delay = first.saturating_mul(2_u32.saturating_pow(failures.saturating_sub(1).min(20))).min(most);
+        let retry = (self == Self::Forever || failures <= 3).then(|| now + delay.mul_f64(1.0 + jitter / 2.0));
+        State::Failed { error, retry }
+    }
+
+    /// The state after the disk guard refused. A refusal that only stands while other pulls are in flight is looked at again.
+    pub(super) fn refused(self, error: String, room_may_come: bool, now: Instant) -> State {
+        let retry = match self {
+            Self::Few if !room_may_come => None,
+            Self::Few => Some(now + Duration::from_secs(1)),
+            Self::Forever => Some(now + ROOM_RETRY),
+        };
+        State::Refused { error, retry }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DOWNLOADS: State = State::Pulling { phase: Phase::Downloading, idle: Duration::ZERO };
+    const STUCK: State = State::Pulling { phase: Phase::Downloading, idle: Duration::from_secs(11) };
+    const UNPACKS: State = State::Pulling { phase: Phase::Unpacking, idle: Duration::from_secs(11) };
+    const PRESENT: State = State::Present { remark: None };
+    use State::Waiting;
+
+    fn failed(retry: Option<Instant>) -> State {
+        State::Failed { error: "no".to_owned(), retry }
+    }
+
+    #[test]
+    fn one_downloads_while_others_unpack() {
+        let now = Instant::now();
+        for (states, parallel, expected) in [
+            (vec![Waiting, Waiting], 2, Next::Start(0)),
+            (vec![DOWNLOADS, Waiting], 2, Next::WaitForPulls),
+            (vec![UNPACKS, Waiting], 2, Next::Start(1)),
+            (vec![UNPACKS, Waiting], 1, Next::WaitForPulls),
+            (vec![UNPACKS, UNPACKS, Waiting], 2, Next::WaitForPulls),
+            (vec![UNPACKS, DOWNLOADS, Waiting], 3, Next::WaitForPulls),
+            (vec![STUCK, Waiting], 2, Next::Start(1)),
+            (vec![STUCK, STUCK, Waiting], 2, Next::WaitForPulls),
+            (vec![PRESENT, PRESENT], 2, Next::Settled),
+            (vec![PRESENT, UNPACKS], 2, Next::WaitForPulls),
+            (vec![], 2, Next::Settled),
+        ] {
+            assert_eq!(next(&states, parallel, now), expected, "{states:?}");
+        }
+    }
+
+    #[test]
+    fn a_failed_one_comes_after_those_not_tried_yet() {
+        let now = Instant::now();
+        let later = now + Duration::from_secs(5);
+        assert_eq!(next(&[failed(Some(now)), Waiting], 2, now), Next::Start(1));
+        assert_eq!(next(&[failed(Some(now)), PRESENT], 2, now), Next::Start(0));
+        assert_eq!(next(&[failed(Some(later)), PRESENT], 2, now), Next::WaitUntil(later));
+        assert_eq!(next(&[failed(None), PRESENT], 2, now), Next::Settled);
+    }
+
+    #[test]
+    fn a_few_retries_end_and_endless_ones_slow_down() {
+        let now = Instant::now();
+        let delays = |retries: Retries, failures: u32| match retries.failed(failures, String::new(), now, 0.0) {
+            State::Failed { retry, .. } => retry.map(|retry| (retry - now).as_secs()),
+            _ => None,
+        };
+        assert_eq!([1, 2, 3, 4].map(|failures| delays(Retries::Few, failures)), [Some(1), Some(2), Some(4), None]);
+        assert_eq!(
+            [1, 2, 8, 4_000_000_000].map(|failures| delays(Retries::Forever, failures)),
+            [Some(5), Some(10), Some(600), Some(600)]
+        );
+    }
+
+    #[test]
+    fn a_full_disk_is_final_only_for_one_machine_once() {
+        let now = Instant::now();
+        let retry = |retries: Retries, room: bool| retries.refused(String::new(), room, now).retry();
+        assert_eq!(retry(Retries::Few, false), None);
+        assert!(retry(Retries::Few, true).is_some() && retry(Retries::Forever, false).is_some());
+    }
+}

@@ -1,0 +1,110 @@
+//! `prepuller scan`: scan once and print.
+
+use std::fmt::Write as _;
+use std::process::ExitCode;
+
+use indicatif::HumanBytes;
+use lab_images::catalogue::Catalogue;
+
+use crate::catalogue::{Found, find, registry};
+use crate::settings::{Output, ScanSettings};
+
+/// Scans and prints; exit code 1 when the scan missed something.
+///
+/// # Errors
+///
+/// When there is no way to scan at all, or nothing to print to.
+pub async fn run(settings: ScanSettings, warnings: &[String]) -> anyhow::Result<ExitCode> {
+    sidecar::log::init(settings.log);
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+    let registry = registry(&settings.catalogue)?;
+    let Found { catalogue, problems, .. } = find(&registry, &settings.catalogue).await?;
+    match settings.output {
+        Output::Table => print!("{}", table(&catalogue)),
+        Output::Json => println!("{}", serde_json::to_string_pretty(&catalogue)?),
+        Output::Env => print!("{}", assignments(&catalogue)),
+    }
+    Ok(if problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The wanted images with their reasons, then how many others there are.
+pub fn table(catalogue: &Catalogue) -> String {
+    let mut rows = vec![["IMAGE", "NAME", "SIZE", "WHY"].map(str::to_owned)];
+    rows.extend(catalogue.wanted().map(|image| {
+        let size = image.size.map_or("-".to_owned(), |size| HumanBytes(size).to_string());
+        [image.reference.to_string(), image.name.clone(), size, image.why.clone()]
+    }));
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths = [width(0), width(1), width(2)];
+    let mut text = String::new();
+    for [image, name, size, why] in &rows {
+        // Writing to a String does not fail.
+        let _ = writeln!(text, "{image:0$}  {name:1$}  {size:>2$}  {why}", widths[0], widths[1], widths[2]);
+    }
+    let others = catalogue.images.iter().filter(|image| !image.wanted).count();
+    let _ = writeln!(text, "\n{} wanted, {others} others", rows.len() - 1);
+    if !catalogue.complete {
+        text += "The scan is incomplete: the problems are in the log.\n";
+    }
+    text
+}
+
+/// Shell assignments, as the seed's `get_builds` printed them.
+fn assignments(catalogue: &Catalogue) -> String {
+    let names: Vec<String> = catalogue.wanted().map(|image| image.reference.to_string()).collect();
+    // A comma divides names; one inside a name would look like two.
+    let described: Vec<String> = catalogue.wanted().map(|image| image.name.replace(',', "")).collect();
+    format!("LAB_CONTAINER_NAMES={}\nLAB_CONTAINER_DESCS={}\n", quoted(&names.join(",")), quoted(&described.join(",")))
+}
+
+/// In single quotes for a POSIX shell.
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lab_images::catalogue::CatalogueImage;
+    use lab_images::tag::Class;
+
+    fn catalogue() -> Catalogue {
+        let image = |tag: &str, name: &str, wanted| CatalogueImage {
+            reference: format!("registry.example.org/lab:{tag}").parse().unwrap(),
+            repository: "registry.example.org/lab".parse().unwrap(),
+            tag: tag.to_owned(),
+            class: Class::Weekly,
+            name: name.to_owned(),
+            digest: None,
+            platforms: Vec::new(),
+            size: Some(8_000_000_000),
+            aliases: Vec::new(),
+            wanted,
+            why: "newest weekly".to_owned(),
+        };
+        let images = vec![
+            image("w_2026_47_c0020.001", "Weekly 2026_47 (SAL Cycle 0020, Build 001)", true),
+            image("w_2026_46", "Bob's", true),
+            image("w_2026_45", "old", false),
+        ];
+        Catalogue::new(jiff::Timestamp::UNIX_EPOCH, true, images)
+    }
+
+    #[test]
+    fn a_table_of_what_is_wanted() {
+        let text = table(&catalogue());
+        assert!(text.contains("registry.example.org/lab:w_2026_47_c0020.001  Weekly 2026_47 (SAL Cycle 0020, Build 001)  7.45 GiB  newest weekly"), "{text}");
+        assert!(text.ends_with("2 wanted, 1 others\n"), "{text}");
+    }
+
+    #[test]
+    fn assignments_for_a_shell() {
+        assert_eq!(
+            assignments(&catalogue()),
+            "LAB_CONTAINER_NAMES='registry.example.org/lab:w_2026_47_c0020.001,registry.example.org/lab:w_2026_46'\n\
+             LAB_CONTAINER_DESCS='Weekly 2026_47 (SAL Cycle 0020 Build 001),Bob'\\''s'\n"
+        );
+    }
+}

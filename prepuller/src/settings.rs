@@ -1,0 +1,259 @@
+//! What the environment and the flags say, parsed once into types.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use lab_images::policy::{Keep, Policy};
+use lab_images::runtime::{PullLimits, RuntimeEndpoint};
+use lab_images::settings::{
+    DiskArguments, PolicyArguments, RegistryArguments, RuntimeArguments, Source, SourceArguments,
+};
+use lab_images::tag::TagScheme;
+use sidecar::log::{LogArguments, LogSettings};
+use sidecar::settings::Problems;
+use sidecar::settings::values::{count, duration, list};
+
+use crate::puller::{PullerSettings, Until};
+
+/// Names, strings and help.
+#[derive(Debug, Parser)]
+#[command(
+    name = "prepuller",
+    version,
+    about = "Decides which lab images are wanted and has every node hold them before anyone asks",
+    after_help = "Every setting is an environment variable and a flag of the same name; the flag wins."
+)]
+pub struct Arguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: CommandArguments,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum CommandArguments {
+    /// Read tags from standard input, print one JSON object for each in menu order
+    Tags(TagsArguments),
+    /// Scan the registry once and print which images are wanted, and why
+    Scan(ScanArguments),
+    /// Have this machine hold what is wanted, once
+    Pull(PullArguments),
+}
+
+/// `prepuller tags`
+#[derive(Args, Debug)]
+pub struct TagsArguments {
+    /// How tags are read: rubin, semver, calendar, or regex:<pattern with named groups>
+    #[arg(long, env = "LAB_TAG_SCHEME", value_name = "SCHEME", default_value = "rubin")]
+    lab_tag_scheme: String,
+    /// Add to each line whether it is kept when so many of the newest of each class are
+    #[arg(long, value_name = "CLASS=NUMBER,…")]
+    keep: Option<String>,
+    /// A tag that stands for another one, instead of the usual ones; may be repeated
+    #[arg(long, value_name = "TAG")]
+    alias: Vec<String>,
+}
+
+/// `prepuller scan`
+#[derive(Args, Debug)]
+pub struct ScanArguments {
+    /// What to print
+    #[arg(long, value_name = "FORMAT", default_value = "table", value_parser = ["table", "json", "env"])]
+    output: String,
+    #[command(flatten)]
+    catalogue: CatalogueArguments,
+    #[command(flatten)]
+    log: LogArguments,
+}
+
+/// `prepuller pull`
+#[derive(Args, Debug)]
+pub struct PullArguments {
+    #[command(flatten)]
+    catalogue: CatalogueArguments,
+    #[command(flatten)]
+    pulls: PullsArguments,
+    #[command(flatten)]
+    log: LogArguments,
+}
+
+#[derive(Args, Debug)]
+struct CatalogueArguments {
+    #[command(flatten)]
+    source: SourceArguments,
+    #[command(flatten)]
+    policy: PolicyArguments,
+    #[command(flatten)]
+    registry: RegistryArguments,
+    /// Where the catalogue is kept as a file; read from there where no repository or image is named
+    #[arg(long, env = "CATALOGUE_FILE", value_name = "FILE", help_heading = "Catalogue")]
+    catalogue_file: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Pulls")]
+struct PullsArguments {
+    #[command(flatten)]
+    runtime: RuntimeArguments,
+    #[command(flatten)]
+    disk: DiskArguments,
+    /// How many pulls may be in flight: one downloads, the others unpack
+    #[arg(long, env = "PREPULLER_PARALLEL_IMAGES", value_name = "NUMBER", default_value = "2")]
+    prepuller_parallel_images: String,
+    /// A pull is given up when no byte came for this long while bytes are outstanding
+    #[arg(long, env = "PULL_STALL_TIMEOUT", value_name = "DURATION", default_value = "5m")]
+    pull_stall_timeout: String,
+    /// A pull is given up when nothing was unpacked for this long after the last byte
+    #[arg(long, env = "UNPACK_TIMEOUT", value_name = "DURATION", default_value = "30m")]
+    unpack_timeout: String,
+    /// Where this machine's experience with unpacking is kept
+    #[arg(long, env = "STATE_DIR", value_name = "FOLDER", default_value = "/var/lib/labhands/prepuller")]
+    state_dir: PathBuf,
+}
+
+/// What `prepuller tags` does.
+#[derive(Debug)]
+pub struct TagsSettings {
+    /// How tags are read.
+    pub scheme: TagScheme,
+    /// Tags that stand for others.
+    pub aliases: Vec<String>,
+    /// What to keep, if asked.
+    pub keep: Option<Keep>,
+}
+
+/// How `prepuller scan` prints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// For people.
+    Table,
+    /// The catalogue.
+    Json,
+    /// Shell assignments.
+    Env,
+}
+
+/// Where the catalogue comes from.
+#[derive(Debug)]
+pub struct CatalogueSettings {
+    /// Repositories and images.
+    pub source: Source,
+    /// What is wanted.
+    pub policy: Policy,
+    /// Registries over plain HTTP.
+    pub insecure_registries: Vec<String>,
+    /// The registries' credentials.
+    pub registry_auth_file: Option<PathBuf>,
+    /// Where the catalogue is kept as a file.
+    pub file: Option<PathBuf>,
+}
+
+/// What `prepuller scan` does.
+#[derive(Debug)]
+pub struct ScanSettings {
+    /// What to print.
+    pub output: Output,
+    /// Where the catalogue comes from.
+    pub catalogue: CatalogueSettings,
+    /// How to log.
+    pub log: LogSettings,
+}
+
+/// What `prepuller pull` does.
+#[derive(Debug)]
+pub struct PullSettings {
+    /// Where the catalogue comes from.
+    pub catalogue: CatalogueSettings,
+    /// The runtime, found by itself where unset.
+    pub runtime: Option<RuntimeEndpoint>,
+    /// How images are pulled.
+    pub puller: PullerSettings,
+    /// How to log.
+    pub log: LogSettings,
+}
+
+impl TagsArguments {
+    /// # Errors
+    ///
+    /// All problems at once.
+    pub fn settings(&self) -> Result<TagsSettings, Problems> {
+        let mut problems = Problems::default();
+        let scheme = problems.parse("LAB_TAG_SCHEME", &self.lab_tag_scheme, "rubin", str::parse);
+        let keep = problems.parse_optional("--keep", self.keep.as_deref(), "weekly=2", str::parse);
+        let aliases = match self.alias.as_slice() {
+            [] => list(lab_images::policy::DEFAULT_ALIASES).map(str::to_owned).collect(),
+            given => given.to_vec(),
+        };
+        problems.finish((|| Some(TagsSettings { scheme: scheme?, aliases, keep: keep? }))())
+    }
+}
+
+impl ScanArguments {
+    /// # Errors
+    ///
+    /// All problems at once.
+    pub fn settings(&self) -> Result<ScanSettings, Problems> {
+        let mut problems = Problems::default();
+        let output = match self.output.as_str() {
+            "json" => Output::Json,
+            "env" => Output::Env,
+            _ => Output::Table,
+        };
+        let catalogue = self.catalogue.settings(&mut problems);
+        if catalogue.as_ref().is_some_and(|catalogue| catalogue.source.is_empty()) {
+            problems.add("LAB_REPOSITORIES", "no repository is named", "registry.example.org/owner/lab");
+        }
+        let log = self.log.settings(&mut problems);
+        problems.finish((|| Some(ScanSettings { output, catalogue: catalogue?, log: log? }))())
+    }
+}
+
+impl PullArguments {
+    /// # Errors
+    ///
+    /// All problems at once.
+    pub fn settings(&self) -> Result<PullSettings, Problems> {
+        let mut problems = Problems::default();
+        let catalogue = self.catalogue.settings(&mut problems);
+        if catalogue.as_ref().is_some_and(|catalogue| catalogue.source.is_empty() && catalogue.file.is_none()) {
+            let reason = "neither a repository nor CATALOGUE_FILE is named";
+            problems.add("LAB_REPOSITORIES", reason, "registry.example.org/owner/lab");
+        }
+        let runtime = self.pulls.runtime.settings(&mut problems);
+        let puller = self.pulls.settings(&mut problems, Until::Settled);
+        let log = self.log.settings(&mut problems);
+        problems
+            .finish((|| Some(PullSettings { catalogue: catalogue?, runtime: runtime?, puller: puller?, log: log? }))())
+    }
+}
+
+impl CatalogueArguments {
+    fn settings(&self, problems: &mut Problems) -> Option<CatalogueSettings> {
+        let source = self.source.settings(problems);
+        let policy = self.policy.settings(problems);
+        Some(CatalogueSettings {
+            source: source?,
+            policy: policy?,
+            insecure_registries: self.registry.insecure_registries(),
+            registry_auth_file: self.registry.registry_auth_file.clone(),
+            file: self.catalogue_file.clone(),
+        })
+    }
+}
+
+impl PullsArguments {
+    fn settings(&self, problems: &mut Problems, until: Until) -> Option<PullerSettings> {
+        let disk_high = self.disk.settings(problems);
+        let parallel = problems
+            .parse("PREPULLER_PARALLEL_IMAGES", &self.prepuller_parallel_images, "2", |text| count(text, 1, 16));
+        let stall = problems.parse("PULL_STALL_TIMEOUT", &self.pull_stall_timeout, "5m", duration);
+        let unpack = problems.parse("UNPACK_TIMEOUT", &self.unpack_timeout, "30m", duration);
+        Some(PullerSettings {
+            limits: PullLimits { stall: stall?, unpack: unpack? },
+            parallel: parallel? as usize,
+            disk_high: disk_high?,
+            factor_file: Some(self.state_dir.join("unpack-factor")),
+            until,
+        })
+    }
+}
