@@ -8,6 +8,7 @@ use rcgen::{
 use crate::{Error, Result};
 
 /// A certificate authority that nobody else trusts.
+#[derive(Debug)]
 pub struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
 }

@@ -58,7 +58,7 @@ impl Containerd {
             mount_in_memory(&root, options.root_size)?;
         }
         for registry in &options.plain_registries {
-            folder.write(&format!("certs.d/{registry}/hosts.toml"), format!("server = \"http://{registry}\"\n"))?;
+            plain_registry(&folder, registry, registry)?;
         }
         let configuration = folder.write("containerd.toml", configuration(options, &folder))?;
         let (enclosure, socket) = (Enclosure::start(&folder)?, folder.join("containerd.sock"));
@@ -155,6 +155,13 @@ impl Containerd {
         self.process = Some(process);
         Ok(())
     }
+}
+
+/// Has images of the registry `name` come from `server` over plain HTTP (both `host:port`), for a containerd whose
+/// `config_path` is the folder's `certs.d`.
+pub(crate) fn plain_registry(folder: &Folder, name: &str, server: &str) -> Result<()> {
+    let text = format!("[host.\"http://{server}\"]\ncapabilities = [\"pull\", \"resolve\"]\n");
+    folder.write(&format!("certs.d/{name}/hosts.toml"), text).map(drop)
 }
 
 fn configuration(options: &Options, folder: &Folder) -> String {

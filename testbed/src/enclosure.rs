@@ -21,7 +21,7 @@ const JOIN: &str = r#"for procs in /sys/fs/cgroup/cgroup.procs /sys/fs/cgroup/in
 done 2>/dev/null
 exec "$@""#;
 
-/// Namespaces of their own: processes, mounts (with an empty `/run`), cgroups. The network is the machine's.
+/// Namespaces of their own: processes, mounts (with an empty `/run`), cgroups, and the network if asked for.
 #[derive(Debug)]
 pub struct Enclosure {
     keeper: Process,
@@ -34,9 +34,21 @@ impl Enclosure {
     /// # Errors
     /// When this is not root or the kernel refuses; the error has what was said.
     pub fn start(folder: &Folder) -> Result<Enclosure> {
+        Enclosure::make(folder, "")
+    }
+
+    /// As [`Enclosure::start`], with a network of its own as well, that has nothing but a loopback link at first.
+    ///
+    /// # Errors
+    /// As [`Enclosure::start`].
+    pub fn with_network(folder: &Folder) -> Result<Enclosure> {
+        Enclosure::make(folder, "--net")
+    }
+
+    fn make(folder: &Folder, network: &str) -> Result<Enclosure> {
         let ready = folder.join("enclosure.ready");
         let mut command = Command::new("sh");
-        command.args(["-c", KEEPER, "testbed-enclosure", &folder.name()]).arg(&ready);
+        command.args(["-c", KEEPER, "testbed-enclosure", &folder.name()]).arg(&ready).arg(network);
         let keeper = Process::start("enclosure", &command, &folder.join("enclosure.log"))?;
         let mut enclosure = Enclosure { keeper, cgroup: folder.name() }; // from here on dropping it removes the cgroups
         enclosure
@@ -56,7 +68,7 @@ impl Enclosure {
     #[must_use]
     pub fn command(&self, program: &str) -> Command {
         let mut command = Command::new("nsenter");
-        command.args(["-t", &self.id().to_string(), "-m", "-p", "-C", "--", "sh", "-c", JOIN, "sh", program]);
+        command.args(["-t", &self.id().to_string(), "-m", "-p", "-C", "-n", "--", "sh", "-c", JOIN, "sh", program]);
         command
     }
 

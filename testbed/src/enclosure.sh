@@ -1,4 +1,4 @@
-# $1: the name of the cgroup, $2: the file to make when all is ready. Becomes the first process of new namespaces.
+# $1: the name of the cgroup, $2: the file to make when all is ready, $3: `--net` or nothing. Becomes the first process of new namespaces.
 for cgroup in /sys/fs/cgroup /sys/fs/cgroup/*; do
 	[ -e "$cgroup/cgroup.procs" ] && [ ! -L "$cgroup" ] || continue
 	mkdir "$cgroup/$1" || exit
@@ -7,7 +7,7 @@ for cgroup in /sys/fs/cgroup /sys/fs/cgroup/*; do
 	done
 	echo $$ >"$cgroup/$1/cgroup.procs" || exit
 done
-exec unshare --pid --mount --cgroup --fork --kill-child=KILL --mount-proc sh -c '
+exec unshare ${3:+"$3"} --pid --mount --cgroup --fork --kill-child=KILL --mount-proc sh -c '
 	set -e
 	# cgroups seen from here start at the one just made
 	mounts=$(cat /proc/mounts)
@@ -38,6 +38,7 @@ exec unshare --pid --mount --cgroup --fork --kill-child=KILL --mount-proc sh -c 
 	umount -n -l "$1.run"
 	rmdir "$1.run"
 	mount --make-rshared /
+	ip link set lo up
 	touch "$1"
 	set +e
 	while :; do sleep 1000 & wait $!; done # reaps whatever is left to it

@@ -12,7 +12,7 @@ use crate::{Error, Result, command, wait};
 
 /// Where all folders are: on a real file system (overlay does not work on every tmpfs), with a short path (a unix socket's
 /// address holds 107 bytes).
-const BASE: &str = "/var/tmp/labhands-testbed";
+pub(crate) const BASE: &str = "/var/tmp/labhands-testbed";
 
 /// The folder of what is made once and found again: `${XDG_CACHE_HOME:-~/.cache}/labhands`.
 ///

@@ -117,6 +117,22 @@ impl Ganesha {
         Ipv6Addr::new(0xfd4c, 0x6162, self.subnet, 0, 0, 0, 0, 2)
     }
 
+    /// Gives the server more IPv6 addresses: as many servers, to who does not look closely.
+    ///
+    /// # Errors
+    /// When the network refuses.
+    pub fn more_addresses(&self, count: u16) -> Result<Vec<Ipv6Addr>> {
+        let mut segments = self.address_v6().segments();
+        (0..count)
+            .map(|number| {
+                segments[7] = 0x100 + number;
+                let address = Ipv6Addr::from(segments);
+                inside(&self.site, &["ip", "address", "add", &format!("{address}/64"), "dev", "eth0", "nodad"])?;
+                Ok(address)
+            })
+            .collect()
+    }
+
     /// The exported folder, as this machine sees it (not when it has a size of its own).
     #[must_use]
     pub fn export(&self) -> PathBuf {

@@ -8,10 +8,6 @@ for try in 1 2 3 4 5 6 7 8 9 10; do
 	for cgroup in /sys/fs/cgroup/*/"$2"* /sys/fs/cgroup/"$2"*; do
 		[ -d "$cgroup" ] && find "$cgroup" -depth -type d -exec rmdir {} +
 	done
-	for link in /sys/class/net/*/ifalias; do
-		read -r alias <"$link" || continue
-		case $alias in "$2"*) link=${link%/ifalias} && ip link del "${link##*/}" ;; esac
-	done
 	rm -rf --one-file-system "$1"*
 	left=$(ls -d "$1"* /sys/fs/cgroup/*/"$2"* /sys/fs/cgroup/"$2"* 2>/dev/null)
 	[ -n "$left" ] || exit 0

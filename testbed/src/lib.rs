@@ -8,7 +8,7 @@
 //! - [`packages`] which Debian packages each part needs; [`ports`] free ports; [`http`] the small blocking HTTP client
 //! - [`registry`] (with [`token_server`] and [`certificates`]) and [`images`], which builds test images without a base image
 //! - [`containerd`], [`docker`]; [`cluster`] a real Kubernetes; [`proxy`] a TCP proxy that is slow, stalls, cuts or refuses
-//! - [`daemon`] one of our own daemons; [`ganesha`] a real NFS server; [`qemu`] a real NFS client; [`silent_file_system`] a mount that never answers
+//! - [`daemon`] one of our own daemons; [`ganesha`] a real NFS server; [`rabbitmq`] a real broker; [`qemu`] a real NFS client; [`silent_file_system`] a mount that never answers
 //!
 //! A new part: a file with a guard that holds its [`process::Process`] before its [`folder::Folder`], and a line below.
 
@@ -29,6 +29,7 @@ pub mod ports;
 pub mod process;
 pub mod proxy;
 pub mod qemu;
+pub mod rabbitmq;
 pub mod registry;
 pub mod silent_file_system;
 pub mod token_server;

@@ -4,10 +4,19 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 /// How often a condition is looked at.
-pub const POLL: Duration = Duration::from_millis(20);
+const POLL: Duration = Duration::from_millis(20);
+
+/// As [`until`] for a question that starts a program: not as often.
+pub fn patiently<T>(limit: Duration, see: impl FnMut() -> Option<T>) -> Option<T> {
+    every(10 * POLL, limit, see)
+}
 
 /// Asks `see` until it answers, for at most `limit`. `None` when the time is over.
-pub fn until<T>(limit: Duration, mut see: impl FnMut() -> Option<T>) -> Option<T> {
+pub fn until<T>(limit: Duration, see: impl FnMut() -> Option<T>) -> Option<T> {
+    every(POLL, limit, see)
+}
+
+fn every<T>(pause: Duration, limit: Duration, mut see: impl FnMut() -> Option<T>) -> Option<T> {
     let deadline = Instant::now() + limit;
     loop {
         if let Some(seen) = see() {
@@ -16,6 +25,6 @@ pub fn until<T>(limit: Duration, mut see: impl FnMut() -> Option<T>) -> Option<T
         if Instant::now() >= deadline {
             return None;
         }
-        sleep(POLL);
+        sleep(pause);
     }
 }

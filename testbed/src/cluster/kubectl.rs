@@ -1,0 +1,81 @@
+//! `kubectl` for a cluster of the testbed, or for any.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use crate::{Error, Result, command, wait};
+
+/// `kubectl` for one cluster, wherever that is.
+#[derive(Clone, Debug)]
+pub struct Kubectl {
+    pub(super) program: PathBuf,
+    pub(super) kubeconfig: PathBuf,
+}
+
+/// `kubectl` for the cluster that `KUBECONFIG` names; `None` when that is unset. For tests that run on any cluster.
+#[must_use]
+pub fn attach() -> Option<Kubectl> {
+    let kubeconfig = std::env::var_os("KUBECONFIG").filter(|path| !path.is_empty())?;
+    Some(Kubectl { program: "kubectl".into(), kubeconfig: kubeconfig.into() })
+}
+
+impl Kubectl {
+    /// Runs `kubectl` and gives back what it wrote to standard output.
+    ///
+    /// # Errors
+    /// When it fails; the error has what it wrote.
+    pub fn run(&self, arguments: &[&str]) -> Result<String> {
+        command::run(self.command().args(arguments))
+    }
+
+    /// Applies YAML documents.
+    ///
+    /// # Errors
+    /// When the API server refuses; the error has what it said.
+    pub fn apply(&self, yaml: &str) -> Result<String> {
+        let failed = || Error::io("run kubectl apply");
+        let mut kubectl = self.command();
+        kubectl.args(["apply", "-f", "-"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = kubectl.spawn().map_err(failed())?;
+        if let Some(mut stdin) = child.stdin.take() {
+            stdin.write_all(yaml.as_bytes()).map_err(failed())?;
+        }
+        let output = child.wait_with_output().map_err(failed())?;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        if output.status.success() {
+            return Ok(text(&output.stdout));
+        }
+        let (command, status) = ("kubectl apply -f -".into(), output.status.to_string());
+        Err(Error::Command { command, status, output: text(&output.stdout) + &text(&output.stderr) })
+    }
+
+    /// Asks again until the answer is as wanted, and gives it back.
+    ///
+    /// # Errors
+    /// When it is not in time; the error has the last answer.
+    pub fn wait(&self, arguments: &[&str], limit: Duration, wanted: impl Fn(&str) -> bool) -> Result<String> {
+        let mut last = String::new();
+        let seen = wait::patiently(limit, || {
+            last = self.run(arguments).unwrap_or_else(|error| error.to_string());
+            wanted(&last).then(|| last.clone())
+        });
+        let command = format!("kubectl {}", arguments.join(" "));
+        seen.ok_or_else(|| Error::Command { command, status: format!("not as wanted within {limit:?}"), output: last })
+    }
+
+    /// The program's path.
+    #[must_use]
+    pub fn program(&self) -> &Path {
+        &self.program
+    }
+
+    /// A `kubectl` to be run, for instance with `get --watch`.
+    #[must_use]
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(&self.program);
+        command.arg("--kubeconfig").arg(&self.kubeconfig);
+        command
+    }
+}

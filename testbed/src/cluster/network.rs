@@ -1,0 +1,144 @@
+//! Addresses and links of a cluster. Each cluster has one /16 of its own, so that several run side by side:
+//!
+//! ```text
+//! 10.S.N.0/24     pods of node N            10.S.128.0/18   Services
+//! 10.S.254.N      node N                    10.S.254.254    the control plane, on a bridge with all nodes
+//! 10.S.255.1      this machine              10.S.255.2      the control plane, on a link with this machine
+//! ```
+//!
+//! The bridge and the nodes' ends are in network namespaces: they go with them. Only one link and one route are the machine's.
+
+use crate::command::run_args;
+use crate::enclosure::Enclosure;
+use crate::folder::Folder;
+use crate::{Error, Result, command};
+
+/// The /16 networks of clusters: 10.192.0.0/16 and the next.
+const FIRST: u8 = 192;
+const CLUSTERS: u8 = 32;
+/// How many nodes the routes are made for.
+pub(super) const MOST_NODES: u8 = 20;
+
+/// The network of one cluster; dropping it removes the link to this machine.
+#[derive(Debug)]
+pub(super) struct Network {
+    second: u8,
+    link: String,
+}
+
+impl Network {
+    /// Takes the first free network and joins it to the control plane's namespace.
+    pub(super) fn start(control_plane: &Enclosure) -> Result<Network> {
+        let id = control_plane.id().to_string();
+        for second in FIRST..FIRST + CLUSTERS {
+            // The link's name is the lock: making it fails when another cluster has this network.
+            let link = format!("labhands{second}");
+            let routes = run_args("ip", &["route", "show", "root", &format!("10.{second}.0.0/16")])?;
+            let made = ["link", "add", &link, "type", "veth", "peer", "name", "machine", "netns", &id];
+            if !routes.trim().is_empty() || run_args("ip", &made).is_err() {
+                continue;
+            }
+            let network = Network { second, link };
+            network.join(control_plane)?;
+            return Ok(network);
+        }
+        Err(Error::Missing(format!("no free network from 10.{FIRST}.0.0/16 on: end other clusters (`ip link`)")))
+    }
+
+    fn join(&self, control_plane: &Enclosure) -> Result<()> {
+        ip(None, &["addr", "add", &format!("{}/30", self.machine()), "dev", &self.link])?;
+        ip(None, &["link", "set", &self.link, "up"])?;
+        ip(None, &["route", "add", &self.all(), "via", &self.api_server()])?;
+        let inside = Some(control_plane);
+        ip(inside, &["link", "add", "nodes", "type", "bridge"])?;
+        ip(inside, &["addr", "add", &format!("{}/30", self.api_server()), "dev", "machine"])?;
+        ip(inside, &["addr", "add", &format!("{}/24", self.node(254)), "dev", "nodes"])?;
+        ip(inside, &["link", "set", "machine", "up"])?;
+        ip(inside, &["link", "set", "nodes", "up"])?;
+        self.forward(control_plane, 0)?;
+        // Services have no address of their own anywhere: the first node's kube-proxy answers for all that come from outside.
+        ip(inside, &["route", "add", &self.services(), "via", &self.node(1)]).map(drop)
+    }
+
+    /// Joins node `number` to the bridge.
+    pub(super) fn join_node(&self, control_plane: &Enclosure, node: &Enclosure, number: u8) -> Result<()> {
+        let (link, id) = (format!("node{number}"), node.id().to_string());
+        ip(Some(control_plane), &["link", "add", &link, "type", "veth", "peer", "name", "eth0"])?;
+        // Names of processes are those of the caller, so the move is made from outside.
+        let source = control_plane.id().to_string();
+        run_args("nsenter", &["-t", &source, "-n", "ip", "link", "set", "eth0", "netns", &id])?;
+        ip(Some(control_plane), &["link", "set", &link, "master", "nodes", "up"])?;
+        ip(Some(node), &["addr", "add", &format!("{}/24", self.node(number)), "dev", "eth0"])?;
+        ip(Some(node), &["link", "set", "eth0", "up"])?;
+        ip(Some(node), &["route", "add", "default", "via", &self.node(254)])?;
+        self.forward(node, number)
+    }
+
+    /// Gives a namespace the cluster's DNS: the machine's name servers cannot be reached from it, and every look-up would wait.
+    pub(super) fn name_server(&self, namespace: &Enclosure, folder: &Folder) -> Result<()> {
+        let file = folder.write("resolv.conf", format!("nameserver {}\n", self.dns()))?;
+        command::run(namespace.command("mount").arg("--bind").arg(file).arg("/etc/resolv.conf")).map(drop)
+    }
+
+    /// Lets a namespace forward, with the way to the pods of all nodes but its own.
+    fn forward(&self, namespace: &Enclosure, own: u8) -> Result<()> {
+        for number in (1..=MOST_NODES).filter(|&number| number != own) {
+            ip(Some(namespace), &["route", "add", &self.pods(number), "via", &self.node(number)])?;
+        }
+        let mut sysctl = namespace.command("sysctl");
+        command::run(sysctl.args(["-qw", "net.ipv4.ip_forward=1"])).map(drop)
+    }
+
+    pub(super) fn machine(&self) -> String {
+        format!("10.{}.255.1", self.second)
+    }
+
+    pub(super) fn api_server(&self) -> String {
+        format!("10.{}.255.2", self.second)
+    }
+
+    pub(super) fn node(&self, number: u8) -> String {
+        format!("10.{}.254.{number}", self.second)
+    }
+
+    pub(super) fn pods(&self, number: u8) -> String {
+        format!("10.{}.{number}.0/24", self.second)
+    }
+
+    /// Where CoreDNS answers: the control plane.
+    pub(super) fn dns(&self) -> String {
+        self.node(254)
+    }
+
+    /// All pods of all nodes.
+    pub(super) fn all_pods(&self) -> String {
+        format!("10.{}.0.0/17", self.second)
+    }
+
+    pub(super) fn services(&self) -> String {
+        format!("10.{}.128.0/18", self.second)
+    }
+
+    /// The first Service's address: the API server's.
+    pub(super) fn kubernetes_service(&self) -> String {
+        format!("10.{}.128.1", self.second)
+    }
+
+    fn all(&self) -> String {
+        format!("10.{}.0.0/16", self.second)
+    }
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        // It may have gone with the namespace at its other end.
+        let _ = run_args("ip", &["link", "del", &self.link]);
+    }
+}
+
+fn ip(namespace: Option<&Enclosure>, arguments: &[&str]) -> Result<String> {
+    match namespace {
+        Some(namespace) => command::run(namespace.command("ip").args(arguments)),
+        None => run_args("ip", arguments),
+    }
+}

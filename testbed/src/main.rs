@@ -1,0 +1,101 @@
+//! `testbed up NAME…` starts real parts and keeps them until Ctrl-C or `testbed down`. For people, and for `./demo`.
+
+use std::any::Any;
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use testbed::cluster::Cluster;
+use testbed::containerd::{self, Containerd};
+use testbed::docker::Docker;
+use testbed::images::{Image, RubinSet, publish_rubin};
+use testbed::registry::Registry;
+use testbed::{Error, Result, up};
+
+const USAGE: &str = "\
+usage: testbed up NAME…     start parts, print where they are, keep them until Ctrl-C or `testbed down`
+       testbed down         end what any `testbed up` on this machine started
+
+parts: registry      an open registry on plain HTTP
+       rubin         the same, with a repository like the Rubin Observatory's lab images
+       containerd    containerd with CRI, which pulls from the registry
+       docker        a Docker engine
+       kubernetes    a cluster of two nodes with a registry of its own
+";
+
+/// Bad arguments, as <sysexits.h> has it.
+const EX_USAGE: u8 = 64;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let result = match arguments.as_slice() {
+        ["up", names @ ..] if !names.is_empty() && names.iter().all(|name| PARTS.contains(name)) => bring_up(names),
+        ["down"] => up::down().map(|ended| println!("{ended} ended")),
+        ["--help" | "-h" | "help"] => {
+            print!("{USAGE}");
+            Ok(())
+        }
+        _ => {
+            eprint!("{USAGE}");
+            return ExitCode::from(EX_USAGE);
+        }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("testbed: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+const PARTS: [&str; 5] = ["registry", "rubin", "containerd", "docker", "kubernetes"];
+
+/// Prints a line `NAME=value` for each address, as a shell reads it, and `ready` when all is there.
+fn bring_up(names: &[&str]) -> Result<()> {
+    let over = up::Signals::listen()?;
+    let _record = up::Record::new()?;
+    let mut parts: Vec<Box<dyn Any>> = Vec::new();
+    // Nothing is left of what started before a part that does not: all are guards.
+    if names.iter().any(|name| ["registry", "rubin", "containerd"].contains(name)) {
+        let registry = Registry::start()?;
+        say(&format!("REGISTRY={}", registry.host()))?;
+        if names.contains(&"rubin") {
+            publish_rubin(&registry, RUBIN, &RubinSet::default())?;
+            say(&format!("LAB_REPOSITORIES={}/{RUBIN}", registry.host()))?;
+        }
+        if names.contains(&"containerd") {
+            Image::pause()?.push(&registry, "pause", "1")?;
+            let containerd = Containerd::with(&containerd::Options {
+                plain_registries: vec![registry.host()],
+                sandbox_image: Some(format!("{}/pause:1", registry.host())),
+                ..containerd::Options::default()
+            })?;
+            say(&format!("CONTAINERD={}", containerd.endpoint()))?;
+            parts.push(Box::new(containerd));
+        }
+        parts.push(Box::new(registry));
+    }
+    if names.contains(&"docker") {
+        let docker = Docker::start()?;
+        say(&format!("DOCKER={}", docker.endpoint()))?;
+        parts.push(Box::new(docker));
+    }
+    if names.contains(&"kubernetes") {
+        let cluster = Cluster::start(2)?;
+        say(&format!("KUBECONFIG={}", cluster.kubeconfig().display()))?;
+        say(&format!("KUBECTL={}", cluster.kubectl().program().display()))?;
+        say(&format!("CLUSTER_REGISTRY={}", cluster.registry_host()))?;
+        parts.push(Box::new(cluster));
+    }
+    say("ready")?;
+    over.wait();
+    Ok(())
+}
+
+const RUBIN: &str = "lsst/sciplat-lab";
+
+fn say(line: &str) -> Result<()> {
+    let mut stdout = std::io::stdout();
+    writeln!(stdout, "{line}").and_then(|()| stdout.flush()).map_err(Error::io("write to standard output"))
+}
