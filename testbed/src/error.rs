@@ -42,6 +42,9 @@ pub enum Error {
         /// Status and body, or the transport's error.
         reason: String,
     },
+    /// The arguments of `testbed` are wrong.
+    #[error("{0}")]
+    Usage(String),
     /// Something must be on this machine and is not.
     #[error("{0}")]
     Missing(String),

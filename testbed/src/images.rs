@@ -119,16 +119,28 @@ impl Image {
     /// # Errors
     /// When a layer cannot be made or the registry refuses.
     pub fn push(&self, registry: &Registry, repository: &str, tag: &str) -> Result<Pushed> {
-        let client = registry.client(repository)?;
-        let repository_url = format!("{}/v2/{repository}", registry.url());
+        self.push_with(&registry.client(repository)?, &registry.url(), repository, tag)
+    }
+
+    /// As [`Image::push`], to any open registry on plain HTTP: `host` is `127.0.0.1:PORT`.
+    ///
+    /// # Errors
+    /// As [`Image::push`].
+    pub fn push_plain(&self, host: &str, repository: &str, tag: &str) -> Result<Pushed> {
+        self.push_with(&Client::new(None, None)?, &format!("http://{host}"), repository, tag)
+    }
+
+    fn push_with(&self, client: &Client, registry_url: &str, repository: &str, tag: &str) -> Result<Pushed> {
+        let repository_url = format!("{registry_url}/v2/{repository}");
+        let host = registry_url.rsplit('/').next().unwrap_or_default();
         let blobs = self.layers.iter().map(Layer::blob).collect::<Result<Vec<Blob>>>()?;
         for blob in &blobs {
-            push_layer(&client, &repository_url, blob)?;
+            push_layer(client, &repository_url, blob)?;
         }
         let config = self.config(&blobs);
         let config_digest = digest(&config);
-        if !has_blob(&client, &repository_url, &config_digest)? {
-            let target = upload(&client, &repository_url, &config_digest)?;
+        if !has_blob(client, &repository_url, &config_digest)? {
+            let target = upload(client, &repository_url, &config_digest)?;
             client.send("PUT", &target, &[OCTETS], &config)?.expect(201, &target)?;
         }
         let types = if self.oci { &OCI } else { &DOCKER };
@@ -142,7 +154,7 @@ impl Image {
             "layers": layers,
         });
         let pushed = Pushed {
-            reference: format!("{}/{repository}:{tag}", registry.host()),
+            reference: format!("{host}/{repository}:{tag}"),
             repository: repository.into(),
             tag: tag.into(),
             media_type: types.manifest,
@@ -151,7 +163,7 @@ impl Image {
             layer_sizes: blobs.iter().map(|blob| blob.size).collect(),
             architecture: self.architecture.clone(),
         };
-        put_manifest(&client, &repository_url, &pushed, tag)?;
+        put_manifest(client, &repository_url, &pushed, tag)?;
         Ok(pushed)
     }
 

@@ -7,13 +7,15 @@ use std::process::ExitCode;
 use testbed::cluster::Cluster;
 use testbed::containerd::{self, Containerd};
 use testbed::docker::Docker;
-use testbed::images::{Image, RubinSet, publish_rubin};
+use testbed::images::{Image, Layer, RubinSet, publish_rubin};
 use testbed::registry::Registry;
 use testbed::{Error, Result, up};
 
 const USAGE: &str = "\
 usage: testbed up NAME…     start parts, print where they are, keep them until Ctrl-C or `testbed down`
        testbed down         end what any `testbed up` on this machine started
+       testbed push HOST:PORT/REPOSITORY:TAG [MIB]
+                            push an image of so many MiB (default 4), another one for each tag, to an open registry
 
 parts: registry      an open registry on plain HTTP
        rubin         the same, with a repository like the Rubin Observatory's lab images
@@ -30,6 +32,8 @@ fn main() -> ExitCode {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let result = match arguments.as_slice() {
         ["up", names @ ..] if !names.is_empty() && names.iter().all(|name| PARTS.contains(name)) => bring_up(names),
+        ["push", reference] => push(reference, "4"),
+        ["push", reference, size] => push(reference, size),
         ["down"] => up::down().map(|ended| println!("{ended} ended")),
         ["--help" | "-h" | "help"] => {
             print!("{USAGE}");
@@ -42,6 +46,10 @@ fn main() -> ExitCode {
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
+        Err(Error::Usage(problem)) => {
+            eprint!("testbed: {problem}\n\n{USAGE}");
+            ExitCode::from(EX_USAGE)
+        }
         Err(error) => {
             eprintln!("testbed: {error}");
             ExitCode::FAILURE
@@ -91,6 +99,17 @@ fn bring_up(names: &[&str]) -> Result<()> {
     say("ready")?;
     over.wait();
     Ok(())
+}
+
+fn push(reference: &str, size: &str) -> Result<()> {
+    let usage = |problem: &str| Error::Usage(format!("{reference} {size}: {problem}"));
+    let (host, rest) = reference.split_once('/').ok_or_else(|| usage("a reference is HOST:PORT/REPOSITORY:TAG"))?;
+    let (repository, tag) = rest.rsplit_once(':').ok_or_else(|| usage("a reference is HOST:PORT/REPOSITORY:TAG"))?;
+    let size: u64 = size.parse().ok().filter(|mib| (1..=8192).contains(mib)).ok_or_else(|| usage("1 to 8192 MiB"))?;
+    // Another tag is another content.
+    let seed = tag.bytes().fold(size, |seed, byte| seed.wrapping_mul(31).wrapping_add(byte.into()));
+    let pushed = Image::new([Layer::compressible(seed, size << 20)]).push_plain(host, repository, tag)?;
+    say(&format!("{} {}", pushed.reference, pushed.digest))
 }
 
 const RUBIN: &str = "lsst/sciplat-lab";
