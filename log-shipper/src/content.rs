@@ -213,7 +213,10 @@ mod tests {
     fn other_content_before_the_mark_is_a_truncation() {
         let mark = Mark::at(10, b"0123456789");
         let mut slab = Vec::new();
-        assert_eq!(read_plain(&plain(b"0123456789ab"), mark, 9, &mut slab).unwrap(), Chunk::Data { before: 10, end: true });
+        assert_eq!(
+            read_plain(&plain(b"0123456789ab"), mark, 9, &mut slab).unwrap(),
+            Chunk::Data { before: 10, end: true }
+        );
         assert_eq!(&slab[10..], b"ab");
         assert_eq!(read_plain(&plain(b"012345678Xab"), mark, 9, &mut slab).unwrap(), Chunk::Truncated);
         assert_eq!(read_plain(&plain(b"012"), mark, 9, &mut slab).unwrap(), Chunk::Truncated);

@@ -59,7 +59,9 @@ impl Ledger {
 
     /// The batch was confirmed. Its steps are taken once all batches before it were confirmed too.
     pub fn finish(&mut self, batch: u64) {
-        let Some(entry) = batch.checked_sub(self.first).and_then(|at| self.batches.get_mut(at as usize)) else { return };
+        let Some(entry) = batch.checked_sub(self.first).and_then(|at| self.batches.get_mut(at as usize)) else {
+            return;
+        };
         entry.0 = true;
         while let Some((_, steps)) = self.batches.pop_front_if(|(finished, _)| *finished) {
             self.first += 1;

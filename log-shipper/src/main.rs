@@ -1,1 +1,57 @@
-fn main(){}
+//! `log-shipper`: parse, log, run, exit code.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use log_shipper::arguments::{Arguments, CommandArguments};
+use log_shipper::{run, settings, status};
+use sidecar::settings::{Environment, Problems, arguments};
+
+fn main() -> ExitCode {
+    sidecar::tls::install_crypto_provider();
+    let mut environment = Environment::of_process();
+    let warnings = settings::take_over(&mut environment);
+    let arguments: Arguments = match arguments(&environment, std::env::args_os()) {
+        Ok(arguments) => arguments,
+        Err(code) => return code,
+    };
+    match act(arguments, &environment, &warnings) {
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(problems)) => problems.report(),
+        Err(error) => {
+            // Without stderr there is nobody left to tell.
+            let _ = writeln!(std::io::stderr(), "log-shipper: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn act(
+    arguments: Arguments,
+    environment: &Environment,
+    warnings: &[String],
+) -> anyhow::Result<Result<(), Problems>> {
+    let settings = match arguments.command {
+        CommandArguments::Run(arguments) => arguments.settings(environment.get("KUBERNETES_SERVICE_HOST").is_some()),
+        CommandArguments::Status(arguments) => {
+            let (logs, _) = match arguments.settings() {
+                Ok(settings) => settings,
+                Err(problems) => return Ok(Err(problems)),
+            };
+            std::io::stdout().write_all(status::table(&logs)?.as_bytes())?;
+            return Ok(Ok(()));
+        }
+    };
+    let mut settings = match settings {
+        Ok(settings) => settings,
+        Err(problems) => return Ok(Err(problems)),
+    };
+    if let Some(log) = settings.log.take() {
+        sidecar::log::init(log);
+    }
+    let uname = rustix::system::uname();
+    let hostname = uname.nodename().to_string_lossy().into_owned();
+    run::run(settings, hostname, warnings).await?;
+    Ok(Ok(()))
+}

@@ -108,9 +108,10 @@ impl Pool {
             }
             let wait = state.resting.first_key_value().map(|((until, _), _)| *until - now);
             state = match wait {
-                Some(wait) => {
-                    self.changed.wait_timeout(state, wait).map_or_else(|poison| poison.into_inner().0, |(state, _)| state)
-                }
+                Some(wait) => self
+                    .changed
+                    .wait_timeout(state, wait)
+                    .map_or_else(|poison| poison.into_inner().0, |(state, _)| state),
                 None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
             };
         }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use nfs_mounts::mountinfo::Mounts;
+use sidecar::settings::EXIT_USAGE;
 
 use crate::mount::MountSeen;
 use crate::probe::Step;
@@ -16,7 +17,8 @@ use crate::targets::targets;
 use crate::verdict::Verdict;
 use crate::volume::{Round, Volume};
 
-/// Looks once at everything and prints it. The exit code is 0 when all is well, else 1.
+/// Looks once at everything and prints it. The exit code is 0 when all is well, 1 when not, and 64 when there is nothing to look
+/// at: a probe that looks at nothing must not say that all is well.
 ///
 /// # Errors
 ///
@@ -24,6 +26,12 @@ use crate::volume::{Round, Volume};
 pub async fn check(look: &Look) -> std::io::Result<ExitCode> {
     let mounts = look.mountinfo.as_deref().map_or(Ok(Mounts::default()), read)?;
     let targets = targets(&look.servers, &mounts);
+    if targets.is_empty() {
+        eprintln!(
+            "NFS_SERVERS: no server is named, and there is no NFS mount here (example: NFS_SERVERS=10.0.0.9/home)"
+        );
+        return Ok(ExitCode::from(EXIT_USAGE));
+    }
     let rounds = targets.into_iter().map(|(server, target)| async move {
         let mut volume = Volume::new(server.clone(), look.behind(&server), look.probing.clone());
         (server.to_string(), volume.round(&target).await)
@@ -40,9 +48,6 @@ fn read(path: &Path) -> std::io::Result<Mounts> {
 
 /// A line for each step and mount, and one for the verdict of each export.
 fn table(rounds: &[(String, Round)]) -> String {
-    if rounds.is_empty() {
-        return "no server is named and no NFS mount is here\n".to_owned();
-    }
     let width = rounds.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
     let mut text = String::new();
     let mut line = |name: &str, what: &str, result: &str, time: Option<Duration>, detail: &str| {

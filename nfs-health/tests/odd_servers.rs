@@ -114,3 +114,13 @@ fn a_server_of_another_version_only_is_named_with_its_version() {
     let said = check(&server);
     assert!(said.starts_with("protocol_error null: the server has versions 2 to 2"), "{said}");
 }
+
+#[test]
+fn a_name_is_looked_up_and_one_that_does_not_exist_is_said() {
+    let address = server(drop);
+    let by_name = address.replace("127.0.0.1", "localhost");
+    let said = check(&by_name);
+    assert!(said.starts_with("server_down "), "{said}");
+    let said = check("no-such-host.invalid/home");
+    assert!(said.starts_with("unreachable resolve: the name can't be looked up"), "{said}");
+}

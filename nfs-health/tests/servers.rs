@@ -67,6 +67,7 @@ fn what_the_server_refuses_is_told_apart() {
     }
     ganesha.restart(|setup| setup.minor_versions = "0").unwrap();
     assert_verdict(&ganesha, "4.2", "protocol_error compound: version 4.2 is wanted, the server has 4.0");
+    assert_verdict(&ganesha, "auto", "readonly compound");
     ganesha.restart(|setup| setup.versions = "3").unwrap();
     assert_verdict(&ganesha, "4.1", "protocol_error null: the server has versions 3 to 3");
     ganesha.restart(|setup| setup.exported = false).unwrap();
@@ -154,7 +155,8 @@ fn a_restarted_server_that_waits_for_its_clients_is_in_grace() {
 
 #[test]
 fn bad_usage_is_64() {
-    for settings in [[("NFS_SERVERS", "")], [("NFS_SERVERS", "/home")]] {
-        assert_eq!(check(&settings).status.code(), Some(64));
-    }
+    assert_eq!(check(&[("NFS_SERVERS", "/home")]).status.code(), Some(64));
+    assert_eq!(check(&[]).status.code(), Some(64));
+    let nothing_here = check(&[("NFS_MOUNTS", "yes"), ("NFS_MOUNTINFO", "/dev/null")]);
+    assert_eq!(nothing_here.status.code(), Some(64), "a probe that looks at nothing must not say that all is well");
 }

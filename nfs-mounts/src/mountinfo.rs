@@ -1,5 +1,6 @@
 //! `/proc/PID/mountinfo` (proc_pid_mountinfo(5)).
 
+use std::collections::HashSet;
 use std::ffi::OsString;
 use std::io::{self, Read};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -81,18 +82,14 @@ impl Mounts {
     /// The mount on which `path` (absolute, without links and `..`) lies: walked from the root as the kernel does, so that
     /// mounts hidden by a later one are not found.
     pub fn holding(&self, path: &Path) -> Option<&Mount> {
-        let is_top = |mount: &Mount| mount.parent == mount.id || !self.mounts.iter().any(|m| m.id == mount.parent);
-        let first = |candidates: &mut dyn Iterator<Item = &'_ Mount>| -> Option<usize> {
-            let depth = |mount: &Mount| mount.mount_point.components().count();
-            candidates.filter(|mount| path.starts_with(&mount.mount_point)).map(depth).min()
-        };
+        let ids: HashSet<u32> = self.mounts.iter().map(|mount| mount.id).collect();
+        let is_top = |mount: &Mount| mount.parent == mount.id || !ids.contains(&mount.parent);
+        let depth = |mount: &Mount| mount.mount_point.components().count();
+        // The nearest to the root is met first; of several at one place the last covers the others.
         let pick = |wanted: &dyn Fn(&Mount) -> bool| -> Option<&Mount> {
-            let shortest = first(&mut self.mounts.iter().filter(|mount| wanted(mount)))?;
-            self.mounts.iter().rfind(|mount| {
-                wanted(mount)
-                    && path.starts_with(&mount.mount_point)
-                    && mount.mount_point.components().count() == shortest
-            })
+            let met = || self.mounts.iter().filter(|mount| wanted(mount) && path.starts_with(&mount.mount_point));
+            let nearest = met().map(depth).min()?;
+            met().rfind(|mount| depth(mount) == nearest)
         };
         let mut holder = pick(&is_top)?;
         // Each step goes to a child; a made-up file with a circle of parents ends the walk too.
@@ -120,10 +117,8 @@ impl Mount {
 
     /// Server and export of an NFS source: `server:/export`, with brackets around an IPv6 address taken away.
     pub fn nfs_source(&self) -> Option<(&str, &str)> {
-        let (server, export) = self.source.split_once(":/").map(|(server, _)| {
-            let export = &self.source[server.len() + 1..];
-            (server, export)
-        })?;
+        let (server, export) = self.source.split_at_checked(self.source.find(":/")?)?;
+        let export = &export[1..];
         Some((server.strip_prefix('[').and_then(|s| s.strip_suffix(']')).unwrap_or(server), export))
     }
 }

@@ -16,9 +16,11 @@ use crate::{Result, wait};
 const KEEPER: &str = include_str!("enclosure.sh");
 
 /// Joins the enclosure's cgroups, then becomes the part.
-const JOIN: &str = r#"for procs in /sys/fs/cgroup/cgroup.procs /sys/fs/cgroup/init/cgroup.procs /sys/fs/cgroup/*/cgroup.procs; do
-	[ -e "$procs" ] && echo 0 >"$procs"
-done 2>/dev/null
+const JOIN: &str = r#"if [ -e /sys/fs/cgroup/cgroup.controllers ]; then
+	echo 0 >/sys/fs/cgroup/init/cgroup.procs
+else
+	for procs in /sys/fs/cgroup/*/cgroup.procs; do echo 0 >"$procs"; done
+fi
 exec "$@""#;
 
 /// Namespaces of their own: processes, mounts (with an empty `/run`), cgroups, and the network if asked for.

@@ -43,7 +43,6 @@ impl Folder {
     /// When it cannot be made, or the helper process cannot start.
     pub fn new(part: &str) -> Result<Folder> {
         let mine = format!("{}-", std::process::id());
-        fs::create_dir_all(BASE).map_err(Error::io(format!("create {BASE}")))?;
         if let Err(reason) = JANITOR.get_or_init(|| janitor(&mine).map_err(|error| error.to_string())) {
             return Err(Error::Missing(format!("cannot start sh to clean up afterwards: {reason}")));
         }
@@ -52,6 +51,10 @@ impl Folder {
             match fs::create_dir(&path) {
                 Ok(()) => return Ok(Folder { path }),
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                // The last one of another process took the empty base with it.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    fs::create_dir_all(BASE).map_err(Error::io(format!("create {BASE}")))?;
+                }
                 Err(error) => return Err(Error::io(format!("create {}", path.display()))(error)),
             }
         }

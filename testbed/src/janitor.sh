@@ -10,6 +10,7 @@ for try in 1 2 3 4 5 6 7 8 9 10; do
 	done
 	rm -rf --one-file-system "$1"*
 	left=$(ls -d "$1"* /sys/fs/cgroup/*/"$2"* /sys/fs/cgroup/"$2"* 2>/dev/null)
-	[ -n "$left" ] || exit 0
+	[ -n "$left" ] || break
 	sleep 0.5
 done
+rmdir "${1%/*}" # if nobody else has a folder

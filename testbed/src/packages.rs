@@ -1,10 +1,9 @@
 //! The Debian packages that each part needs: one list, installed when something is missing.
 
 use std::fs::File;
-use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::{Error, Result, command};
+use crate::{Error, Result, command, folder};
 
 /// What can be started, and so what must be installed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,8 +64,8 @@ pub fn require(part: Part) -> Result<()> {
     if missing(part.packages())?.is_empty() {
         return Ok(());
     }
-    let path = Path::new("/var/tmp/labhands-testbed.packages.lock");
-    let lock = File::create(path).map_err(Error::io(format!("create {}", path.display())))?;
+    let path = folder::cache()?.join("packages.lock");
+    let lock = File::create(&path).map_err(Error::io(format!("create {}", path.display())))?;
     lock.lock().map_err(Error::io("wait for another installation of packages"))?;
     let missing = missing(part.packages())?; // perhaps the other one installed them
     if missing.is_empty() {

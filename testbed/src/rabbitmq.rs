@@ -176,9 +176,8 @@ fn definitions() -> String {
             "hashing_algorithm": "rabbit_password_hashing_sha256",
         })
     };
-    let permission = |name: &str| {
-        serde_json::json!({"user": name, "vhost": "/", "configure": ".*", "write": ".*", "read": ".*"})
-    };
+    let permission =
+        |name: &str| serde_json::json!({"user": name, "vhost": "/", "configure": ".*", "write": ".*", "read": ".*"});
     serde_json::json!({
         "vhosts": [{"name": "/"}],
         "users": [user(USER, &hashed), user(CERTIFIED_USER, "")],

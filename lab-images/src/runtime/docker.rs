@@ -189,11 +189,15 @@ impl Runtime for DockerEngine {
 
     fn remove<'a>(&'a self, image: &'a Image) -> BoxFuture<'a, Result<(), RuntimeError>> {
         Box::pin(async move {
-            // Digest names of a repository go with its last tag, so most of these are gone when it is their turn.
+            if image.tags.is_empty() && image.digests.is_empty() {
+                return self.untag(&image.id).await;
+            }
+            // Digest names of a repository go with its last tag, so most of these are gone when it is their turn. Never by the
+            // id: that would take a name that somebody gave the image meanwhile.
             for name in image.tags.iter().chain(&image.digests) {
                 self.untag(name).await?;
             }
-            self.untag(&image.id).await
+            Ok(())
         })
     }
 }

@@ -65,7 +65,8 @@ impl Url {
                 "amqps" => true,
                 other => return Err(AddressError::Scheme(other.to_owned())),
             };
-            let host = parsed.host_str().filter(|host| !host.is_empty()).ok_or_else(|| not_url("it has no host".into()))?;
+            let host =
+                parsed.host_str().filter(|host| !host.is_empty()).ok_or_else(|| not_url("it has no host".into()))?;
             let host = decode(host.trim_start_matches('[').trim_end_matches(']'));
             let address = Address { host, port: parsed.port().unwrap_or(if tls { 5671 } else { 5672 }) };
             let path = parsed.path().strip_prefix('/').unwrap_or_default();
@@ -74,12 +75,8 @@ impl Url {
             }
             let user = (!parsed.username().is_empty())
                 .then(|| (decode(parsed.username()), decode(parsed.password().unwrap_or_default())));
-            let url = found.get_or_insert_with(|| Self {
-                addresses: Vec::new(),
-                tls,
-                virtual_host: "/".into(),
-                user: None,
-            });
+            let url =
+                found.get_or_insert_with(|| Self { addresses: Vec::new(), tls, virtual_host: "/".into(), user: None });
             if url.tls != tls {
                 return Err(AddressError::Mixed);
             }

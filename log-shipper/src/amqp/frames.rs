@@ -39,11 +39,13 @@ pub(super) fn read(bytes: &[u8], frame_max: usize) -> Result<Option<(AMQPFrame, 
     };
     let whole = length as usize + FRAME_OVERHEAD;
     if whole > frame_max {
-        return Err(ConnectionError::Codec(format!("the broker sent a frame of {whole} bytes, {frame_max} were agreed")));
+        return Err(ConnectionError::Codec(format!(
+            "the broker sent a frame of {whole} bytes, {frame_max} were agreed"
+        )));
     }
     let Some(frame) = bytes.get(..whole) else { return Ok(None) };
     match parse_frame(frame) {
-        Ok((rest, frame)) if rest.is_empty() => Ok(Some((frame, whole))),
+        Ok(([], frame)) => Ok(Some((frame, whole))),
         _ => Err(ConnectionError::Codec("the broker sent a frame that can't be read".into())),
     }
 }
@@ -59,12 +61,8 @@ pub(super) struct Template {
 impl Template {
     /// For persistent and mandatory messages of JSON to this exchange.
     pub(super) fn new(exchange: &str, routing_key: &str) -> Result<Self, ConnectionError> {
-        let publish = Publish {
-            exchange: exchange.into(),
-            routing_key: routing_key.into(),
-            mandatory: true,
-            immediate: false,
-        };
+        let publish =
+            Publish { exchange: exchange.into(), routing_key: routing_key.into(), mandatory: true, immediate: false };
         let mut bytes = Vec::new();
         write(&AMQPFrame::Method(CHANNEL, AMQPClass::Basic(AMQPMethod::Publish(publish))), &mut bytes)?;
         // Header frame: type, channel, length, then class, weight and body size.

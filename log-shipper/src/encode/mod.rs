@@ -96,13 +96,9 @@ fn text(text: Text<'_>, out: &mut Vec<u8>) {
 
 /// The marks of an event, by the names that both schemas use.
 fn marks(event: &Event<'_>) -> impl Iterator<Item = &'static str> {
-    [
-        (event.truncated, "truncated"),
-        (event.unfinished, "unfinished"),
-        (event.unparsed.is_some(), "unparsed"),
-    ]
-    .into_iter()
-    .filter_map(|(holds, name)| holds.then_some(name))
+    [(event.truncated, "truncated"), (event.unfinished, "unfinished"), (event.unparsed.is_some(), "unparsed")]
+        .into_iter()
+        .filter_map(|(holds, name)| holds.then_some(name))
 }
 
 #[cfg(test)]

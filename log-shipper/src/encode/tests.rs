@@ -14,7 +14,8 @@ fn shipper() -> Shipper {
 }
 
 fn in_pod() -> Container {
-    let pod = Pod { namespace: "jhub".into(), name: "jupyter-a".into(), uid: "u-1".into(), container: "notebook".into() };
+    let pod =
+        Pod { namespace: "jhub".into(), name: "jupyter-a".into(), uid: "u-1".into(), container: "notebook".into() };
     Container { pod: Some(pod), docker: None, restart: "0".into() }
 }
 

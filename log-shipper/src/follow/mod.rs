@@ -115,7 +115,14 @@ impl Inner {
 
 impl ContainerLog {
     /// A log without files yet; `saved` is what the checkpoint says of it, `at_end` skips what is there already.
-    pub fn new(id: u64, key: LogKey, container: Container, saved: Vec<FileRecord>, at_end: bool, max_line: usize) -> Self {
+    pub fn new(
+        id: u64,
+        key: LogKey,
+        container: Container,
+        saved: Vec<FileRecord>,
+        at_end: bool,
+        max_line: usize,
+    ) -> Self {
         let mut ledger = Ledger::default();
         // Until the files are found again the checkpoint goes on saying what it said.
         for (number, record) in (0..).zip(&saved) {
@@ -208,7 +215,7 @@ impl ContainerLog {
     fn lose(&self, segment: &mut Segment, why: &str, reading: &Reading) {
         let (from, to) = (segment.read.offset, segment.size);
         segment.end();
-        self.lost(&segment.path().to_owned(), from, to, why, reading);
+        self.lost(segment.path(), from, to, why, reading);
     }
 
     fn lost(&self, path: &std::path::Path, from: u64, to: u64, why: &str, reading: &Reading) {

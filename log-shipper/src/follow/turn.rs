@@ -243,7 +243,16 @@ impl Work<'_> {
 
     /// Takes one line, from `start` to `end` in the file.
     #[expect(clippy::too_many_arguments, reason = "a line is these seven things, and there is one caller of each kind")]
-    fn line(&mut self, inner: &mut Inner, index: usize, line: &[u8], mark: impl Fn() -> Mark, start: u64, end: u64, cut: bool) {
+    fn line(
+        &mut self,
+        inner: &mut Inner,
+        index: usize,
+        line: &[u8],
+        mark: impl Fn() -> Mark,
+        start: u64,
+        end: u64,
+        cut: bool,
+    ) {
         let segment = &inner.segments[index];
         let file_id = segment.file_id.unwrap_or_default();
         let id = MessageId { file: file_id, offset: start };
@@ -259,7 +268,12 @@ impl Work<'_> {
         };
         if parsed.whole && !inner.joiner.is_open(parsed.stream) {
             let (text, shortened) = shorten(parsed.text, self.reading.max_line);
-            let event = Event { text, stream: Some(parsed.stream), truncated: cut || shortened, ..event(parsed.time, start, end) };
+            let event = Event {
+                text,
+                stream: Some(parsed.stream),
+                truncated: cut || shortened,
+                ..event(parsed.time, start, end)
+            };
             self.event(segment, id, event);
             return;
         }

@@ -46,7 +46,9 @@ mod tests {
 
     #[test]
     fn other_lines_are_not_cri() {
-        for other in ["", "text", "2026-11-22T10:00:00Z stdlog F x", "2026-11-22T10:00:00Z stdout Q x", "now stdout F x"] {
+        for other in
+            ["", "text", "2026-11-22T10:00:00Z stdlog F x", "2026-11-22T10:00:00Z stdout Q x", "now stdout F x"]
+        {
             assert_eq!(parse(other.as_bytes()), None, "{other}");
         }
     }

@@ -121,7 +121,7 @@ mod tests {
             prop_assert!(rest.is_empty());
             let mut plain = Vec::new();
             unescape(inside, &mut plain);
-            prop_assert_eq!(String::from_utf8(plain).unwrap(), text.clone());
+            prop_assert_eq!(&String::from_utf8(plain).unwrap(), &text);
             let cut: String = serde_json::from_str(&format!("\"{}\"", cut(inside, limit))).unwrap();
             prop_assert!(text.starts_with(&cut));
         }

@@ -111,7 +111,7 @@ mod tests {
 
         #[test]
         fn what_docker_writes_is_understood(text in ".{0,80}", newline: bool) {
-            let whole = if newline { format!("{text}\n") } else { text.clone() };
+            let whole = if newline { format!("{text}\n") } else { text };
             let written = serde_json::json!({"log": whole, "stream": "stderr", "time": "2026-11-22T10:00:00.5Z"}).to_string();
             let line = line(written.as_bytes()).unwrap();
             prop_assert_eq!(line.whole, whole.ends_with('\n'));

@@ -4,11 +4,11 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
+use testbed::Result;
 use testbed::containerd::Containerd;
 use testbed::docker::Docker;
 use testbed::images::{RubinSet, publish_rubin};
 use testbed::registry::Registry;
-use testbed::Result;
 
 const REPOSITORY: &str = "lsstsqre/sciplat-lab";
 

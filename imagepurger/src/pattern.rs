@@ -1,0 +1,137 @@
+//! Patterns over names of images, as `PURGE_ALLOW` and `PURGE_DENY` have them.
+
+use std::fmt;
+use std::str::FromStr;
+
+use lab_images::reference::{Reference, ReferenceError, Repository};
+use thiserror::Error;
+
+/// Either a whole name or repository (then all of it), or a name in full (`docker.io/library/busybox:1`) in which `*` stands
+/// for any text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Pattern {
+    /// All names of a repository.
+    Repository(Repository),
+    /// One name.
+    Reference(Reference),
+    /// A text with `*`.
+    Wildcard(String),
+}
+
+/// Why a text is no pattern.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum PatternError {
+    /// A name can't be read.
+    #[error(transparent)]
+    Name(#[from] ReferenceError),
+    /// It fits everything.
+    #[error("{0:?} fits every image")]
+    Everything(String),
+    /// No name has white space.
+    #[error("{0:?} holds white space")]
+    WhiteSpace(String),
+}
+
+impl FromStr for Pattern {
+    type Err = PatternError;
+
+    fn from_str(text: &str) -> Result<Self, PatternError> {
+        if text.chars().any(char::is_whitespace) {
+            return Err(PatternError::WhiteSpace(text.to_owned()));
+        }
+        if text.contains('*') {
+            let everything = text.chars().all(|c| c == '*');
+            return if everything {
+                Err(PatternError::Everything(text.into()))
+            } else {
+                Ok(Self::Wildcard(text.into()))
+            };
+        }
+        // A repository with a port has a colon too: only what is no repository is taken for a name with a tag.
+        match text.parse() {
+            Ok(repository) => Ok(Self::Repository(repository)),
+            Err(_) => Ok(Self::Reference(text.parse()?)),
+        }
+    }
+}
+
+impl fmt::Display for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Repository(repository) => repository.fmt(f),
+            Self::Reference(reference) => reference.fmt(f),
+            Self::Wildcard(text) => text.fmt(f),
+        }
+    }
+}
+
+impl Pattern {
+    /// Whether it fits a name as the runtime writes it.
+    pub fn fits(&self, name: &str) -> bool {
+        let reference = name.parse::<Reference>().ok();
+        match self {
+            Self::Repository(repository) => reference.is_some_and(|reference| reference.repository == *repository),
+            Self::Reference(wanted) => reference.is_some_and(|reference| reference == *wanted),
+            Self::Wildcard(text) => {
+                wildcard(text, name) || reference.is_some_and(|reference| wildcard(text, &reference.to_string()))
+            }
+        }
+    }
+}
+
+fn wildcard(pattern: &str, text: &str) -> bool {
+    let mut pieces = pattern.split('*');
+    let Some(mut rest) = pieces.next().and_then(|first| text.strip_prefix(first)) else { return false };
+    let mut pieces: Vec<&str> = pieces.collect();
+    let last = pieces.pop().unwrap_or_default();
+    for piece in pieces {
+        match rest.find(piece) {
+            Some(at) => rest = &rest[at + piece.len()..],
+            None => return false,
+        }
+    }
+    rest.ends_with(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn patterns() {
+        let by_digest = format!("a.org/x/lab@sha256:{}", "0".repeat(64));
+        let table = [
+            ("a.org/x/lab:w_1", "a.org/x/lab:w_1", true),
+            ("a.org/x/lab:w_1", "a.org/x/lab:w_10", false),
+            ("a.org/x/lab", "a.org/x/lab:w_1", true),
+            ("a.org/x/lab", &by_digest, true),
+            ("lab", "docker.io/library/lab:w_1", true),
+            ("lab:w_1", "docker.io/library/lab:w_1", true),
+            ("a.org:5000/lab", "a.org:5000/lab:w_1", true),
+            ("a.org/x/lab", "a.org/x/laboratory:w_1", false),
+            ("a.org/x/lab:w_*", "a.org/x/lab:w_1", true),
+            ("a.org/x/lab:w_*", "a.org/x/lab:d_1", false),
+            ("*:exp_*", "a.org/x/lab:exp_1", true),
+            ("*lab*1", "a.org/x/lab:w_1", true),
+            ("*lab*1", "a.org/x/lab:w_2", false),
+            ("a*a", "a", false),
+        ];
+        for (pattern, name, fits) in table {
+            assert_eq!(pattern.parse::<Pattern>().unwrap().fits(name), fits, "{pattern} {name}");
+        }
+        for text in ["a b", "*", "**", "", "UPPER"] {
+            assert!(text.parse::<Pattern>().is_err(), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_text_fits_itself_with_any_part_replaced(text in "[a-c:/]{0,12}", from in 0usize..12, to in 0usize..12) {
+            let (from, to) = (from.min(text.len()), to.min(text.len()));
+            let (from, to) = (from.min(to), from.max(to));
+            let pattern = format!("{}*{}", &text[..from], &text[to..]);
+            prop_assert!(wildcard(&pattern, &text));
+        }
+    }
+}

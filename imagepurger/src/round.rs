@@ -1,0 +1,232 @@
+//! One round: look, decide, remove one image, and look again, until nothing is left to go.
+//!
+//! Every removal rests on a look of its own, taken just before it: what began to use an image meanwhile, a tag that moved, a
+//! catalogue that changed or a disk that is free enough again is then known.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use lab_images::runtime::{FileSystem, Image, Runtime, RuntimeError};
+use tokio_util::sync::CancellationToken;
+
+use crate::catalogue::CatalogueSource;
+use crate::history::History;
+use crate::plan::{Plan, Pods, Rules, Seen, distrust, freeing, plan, uses};
+use crate::pods::NodePods;
+use crate::verdict::Hold;
+
+/// A look older than this is taken again before anything is removed: the process may have been stopped in between.
+const LOOK_MAX_AGE: Duration = Duration::from_secs(5);
+
+/// Where removal of more than the ordinary begins and ends, in percent of the file system of images.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Watermarks {
+    /// `DISK_HIGH`
+    pub high: u8,
+    /// `DISK_LOW`
+    pub low: u8,
+}
+
+/// What a round may do.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// `PURGE_MAX_PER_ROUND`
+    pub most: usize,
+    /// Say what would go, and remove nothing.
+    pub dry_run: bool,
+}
+
+/// Everything that a round sees with, decides by and acts on.
+pub struct Purger {
+    /// The container runtime.
+    pub runtime: Arc<dyn Runtime>,
+    /// Where the catalogue comes from.
+    pub catalogue: CatalogueSource,
+    /// The pods of this node; `None` outside of a cluster.
+    pub pods: Option<NodePods>,
+    /// What the settings say.
+    pub rules: Rules,
+    /// Where early removal begins and ends.
+    pub watermarks: Watermarks,
+    /// What a round may do.
+    pub limits: Limits,
+    /// Where the history is kept.
+    pub history_file: PathBuf,
+    history: History,
+    saved: Option<History>,
+    freeing: bool,
+}
+
+/// What one look saw, and when.
+pub struct Look {
+    /// What the plan rests on.
+    pub seen: Seen,
+    /// The file system of images, if it could be measured.
+    pub disk: Option<FileSystem>,
+    at: Instant,
+}
+
+/// What a round did.
+#[derive(Debug, Default)]
+pub struct Round {
+    /// Why nothing was removed, if so.
+    pub hold: Option<Hold>,
+    /// Images here at the end.
+    pub images: usize,
+    /// Images that are to go still, at the end.
+    pub to_go: usize,
+    /// How full the file system of images was at the end, in percent.
+    pub used_percent: Option<u8>,
+    /// Names of what was removed (or would be, in a dry run).
+    pub removed: Vec<String>,
+    /// Bytes that the file system gained by the removals.
+    pub freed: u64,
+    /// What could not be removed, and why.
+    pub failed: Vec<(String, RuntimeError)>,
+    /// Images that a container began to use in the instant of their removal.
+    pub lost: Vec<String>,
+    /// The history could not be saved.
+    pub unsaved: Option<std::io::Error>,
+}
+
+impl Purger {
+    /// A purger that remembers what the file tells. A damaged file is told in the log and begins anew.
+    pub fn new(
+        runtime: Arc<dyn Runtime>,
+        catalogue: CatalogueSource,
+        pods: Option<NodePods>,
+        rules: Rules,
+        (watermarks, limits): (Watermarks, Limits),
+        history_file: PathBuf,
+    ) -> Self {
+        let history = History::load(&history_file, Timestamp::now()).unwrap_or_else(|error| {
+            let file = history_file.display();
+            tracing::warn!(%file, "what was known of the images is lost, every image stays its whole grace again: {error}");
+            History::default()
+        });
+        let saved = None;
+        Self { runtime, catalogue, pods, rules, watermarks, limits, history_file, history, saved, freeing: false }
+    }
+
+    /// Whether a disk this full asks for a round now.
+    pub fn is_pressed_by(&self, used_percent: u8) -> bool {
+        freeing(self.freeing, used_percent, self.watermarks.low, self.watermarks.high)
+    }
+
+    /// Sees everything; what uses images comes last, to be the newest. The history takes note of it.
+    ///
+    /// # Errors
+    ///
+    /// When the runtime does not tell its images or containers.
+    pub async fn look(&mut self) -> Result<Look, RuntimeError> {
+        let catalogue = self.catalogue.read().await;
+        // A disk that can't be measured is not taken for full: the ordinary rules hold.
+        let disk = self.runtime.file_system().await;
+        let disk = disk.inspect_err(|error| tracing::warn!("{error}")).ok();
+        self.freeing = disk.as_ref().is_some_and(|disk| self.is_pressed_by(disk.used_percent()));
+        let images = self.runtime.images().await?;
+        let pods = async {
+            match &self.pods {
+                Some(pods) => pods.list().await,
+                None => Pods::NoCluster,
+            }
+        };
+        let at = Instant::now();
+        let (pods, containers) = futures_util::join!(pods, self.runtime.containers());
+        let (containers, now) = (containers?, Timestamp::now());
+
+        let uses = uses(&containers, &pods);
+        self.history.note(&images, |image| uses.of(image).is_some(), now);
+        if distrust(&catalogue, self.history.wanted, &self.rules, now).is_none() {
+            self.history.wanted = catalogue.as_ref().ok().map(|seen| seen.catalogue.wanted().count());
+        }
+        let seen = Seen { now, images, containers, pods, catalogue, freeing: self.freeing };
+        Ok(Look { seen, disk, at })
+    }
+
+    /// The verdicts on what a look saw.
+    pub fn plan<'a>(&self, look: &'a Look) -> Plan<'a> {
+        plan(&look.seen, &self.history, &self.rules)
+    }
+
+    /// Looks, decides and removes until nothing is left to go, the limit is reached or `shutdown` comes.
+    ///
+    /// # Errors
+    ///
+    /// When the runtime does not tell its images or containers. What was removed until then is logged.
+    pub async fn round(&mut self, shutdown: &CancellationToken) -> Result<Round, RuntimeError> {
+        let mut round = Round::default();
+        let mut tried = BTreeSet::new();
+        let mut gone: Vec<Image> = Vec::new();
+        loop {
+            let look = self.look().await?;
+            // Before anything is removed: a removal cut half way is finished by what is remembered here.
+            round.unsaved = self.save().err().or(round.unsaved);
+            round.lost = lost(&gone, &look.seen);
+            let plan = self.plan(&look);
+            let to_go: Vec<&Image> = plan.to_go().map(|(image, _)| image).collect();
+            round.hold.clone_from(&plan.hold);
+            (round.images, round.to_go) = (look.seen.images.len(), to_go.len());
+            round.used_percent = look.disk.as_ref().map(FileSystem::used_percent);
+            if self.limits.dry_run {
+                round.removed = to_go.iter().take(self.limits.most).map(|image| name_of(image)).collect();
+                return Ok(round);
+            }
+            let next = to_go.into_iter().find(|image| !tried.contains(&image.id));
+            let Some(image) = next.filter(|_| tried.len() < self.limits.most && !shutdown.is_cancelled()) else {
+                return Ok(round);
+            };
+            if look.at.elapsed() > LOOK_MAX_AGE {
+                continue;
+            }
+            tried.insert(image.id.clone());
+            let why = plan.to_go().find(|(other, _)| other.id == image.id).map(|(_, why)| why.to_string());
+            match self.runtime.remove(image).await {
+                Ok(()) => {
+                    let freed = self.freed_since(look.disk.as_ref()).await;
+                    tracing::info!(image = name_of(image), id = image.id, why, freed_bytes = freed, "image removed");
+                    round.freed += freed;
+                    round.removed.push(name_of(image));
+                    gone.push(image.clone());
+                }
+                Err(error) => {
+                    tracing::warn!(image = name_of(image), id = image.id, why, %error, "image not removed");
+                    round.failed.push((name_of(image), error));
+                }
+            }
+        }
+    }
+
+    /// What the file system gained; other writers count too, so it is never taken for less than nothing.
+    async fn freed_since(&self, before: Option<&FileSystem>) -> u64 {
+        match (before, self.runtime.file_system().await) {
+            (Some(before), Ok(after)) => before.used.saturating_sub(after.used),
+            _ => 0,
+        }
+    }
+
+    fn save(&mut self) -> std::io::Result<()> {
+        // A dry run writes too: what it learns of when images were used is true.
+        if self.saved.as_ref() != Some(&self.history) {
+            self.history.save(&self.history_file)?;
+            self.saved = Some(self.history.clone());
+        }
+        Ok(())
+    }
+}
+
+/// CRI has no removal that fails for an image in use, so a container may be created in the instant between the look and the
+/// removal. It runs on; that it did is told.
+fn lost(gone: &[Image], seen: &Seen) -> Vec<String> {
+    let uses = uses(&seen.containers, &Pods::NoCluster);
+    let here = |id: &str| seen.images.iter().any(|image| image.id == id);
+    gone.iter().filter(|image| !here(&image.id) && uses.of(image).is_some()).map(name_of).collect()
+}
+
+/// What an image is called for people: a tag, else a digest, else its id.
+pub fn name_of(image: &Image) -> String {
+    image.tags.first().or(image.digests.first()).unwrap_or(&image.id).clone()
+}

@@ -1,0 +1,169 @@
+//! Flags and variables: names, strings and help. What they mean: `settings.rs`.
+
+use clap::{Args, Parser, Subcommand};
+use sidecar::admin::AdminArguments;
+use sidecar::log::LogArguments;
+
+/// Ships every container's log to RabbitMQ, each line at least once.
+#[derive(Debug, Parser)]
+#[command(name = "log-shipper", version)]
+pub struct Arguments {
+    /// What to do
+    #[command(subcommand)]
+    pub command: CommandArguments,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum CommandArguments {
+    /// Read the logs of this node's containers and ship them
+    Run(Box<RunArguments>),
+    /// Say how far each log file was shipped
+    Status(Box<StatusArguments>),
+}
+
+/// `log-shipper run`.
+#[derive(Args, Clone, Debug)]
+pub struct RunArguments {
+    /// Ship what is there, and end with exit code 0 once all of it is confirmed
+    #[arg(long)]
+    pub until_idle: bool,
+    /// Which logs.
+    #[command(flatten)]
+    pub logs: LogsArguments,
+    /// What becomes of lines.
+    #[command(flatten)]
+    pub lines: LinesArguments,
+    /// What events look like.
+    #[command(flatten)]
+    pub events: EventArguments,
+    /// Where events go.
+    #[command(flatten)]
+    pub broker: BrokerArguments,
+    /// The admin server.
+    #[command(flatten)]
+    pub admin: AdminArguments,
+    /// The log.
+    #[command(flatten)]
+    pub log: LogArguments,
+}
+
+/// `log-shipper status`.
+#[derive(Args, Clone, Debug)]
+pub struct StatusArguments {
+    /// Which logs.
+    #[command(flatten)]
+    pub logs: LogsArguments,
+    /// The log.
+    #[command(flatten)]
+    pub log: LogArguments,
+}
+
+/// Which logs, and where it is remembered how far they were read.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Logs")]
+pub struct LogsArguments {
+    /// Folders with logs, comma-separated [default: /var/log/pods and, if it is there, /var/lib/docker/containers]
+    #[arg(long, env = "LOG_PATHS", value_name = "FOLDERS")]
+    pub log_paths: Option<String>,
+    /// Where the checkpoint is kept; must survive restarts
+    #[arg(long, env = "STATE_DIR", value_name = "FOLDER", default_value = "/var/lib/log-shipper")]
+    pub state_dir: String,
+    /// Where to begin when there is no checkpoint: beginning or end
+    #[arg(long, env = "READ_FROM", value_name = "PLACE", default_value = "beginning")]
+    pub read_from: String,
+    /// Follow only these Kubernetes namespaces, comma-separated
+    #[arg(long, env = "LOG_NAMESPACES", value_name = "NAMES")]
+    pub log_namespaces: Option<String>,
+    /// Never follow these Kubernetes namespaces, comma-separated
+    #[arg(long, env = "LOG_NAMESPACES_EXCLUDED", value_name = "NAMES")]
+    pub log_namespaces_excluded: Option<String>,
+    /// How much disk space deleted files may take until they are read
+    #[arg(long, env = "PINNED_BYTES_MAX", value_name = "SIZE", default_value = "2GiB")]
+    pub pinned_bytes_max: String,
+    /// How many threads read, parse and encode
+    #[arg(long, env = "READER_THREADS", value_name = "COUNT", default_value = "1")]
+    pub reader_threads: String,
+}
+
+/// What becomes of lines.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Lines")]
+pub struct LinesArguments {
+    /// Leave out lines that match one of these regular expressions; separated by newlines, or by commas outside brackets
+    #[arg(long, env = "EXCLUDE_LINES", value_name = "REGEXES")]
+    pub exclude_lines: Option<String>,
+    /// Cut longer lines, and mark them
+    #[arg(long, env = "MAX_LINE", value_name = "SIZE", default_value = "1MiB")]
+    pub max_line: String,
+    /// What lines may take of which only parts are there; beyond it they are read again from the file
+    #[arg(long, env = "PARTIAL_BYTES_MAX", value_name = "SIZE", default_value = "8MiB")]
+    pub partial_bytes_max: String,
+}
+
+/// What events look like.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Events")]
+pub struct EventArguments {
+    /// ecs (Elastic Common Schema) or legacy (Filebeat 5 through Logstash 5)
+    #[arg(long, env = "EVENT_SCHEMA", value_name = "SCHEMA", default_value = "ecs")]
+    pub event_schema: String,
+    /// This shipper's name in events [default: the host's name]
+    #[arg(long, env = "SHIPPER_NAME", value_name = "NAME")]
+    pub shipper_name: Option<String>,
+    /// The Kubernetes node's name in events
+    #[arg(long, env = "NODE_NAME", value_name = "NAME")]
+    pub node_name: Option<String>,
+    /// Put up to so many events into one message, as a JSON array; off is one event per message
+    #[arg(long, env = "BATCH", value_name = "COUNT", default_value = "off")]
+    pub batch: String,
+    /// amqp, stdout (JSON lines), or null, which confirms everything [default: amqp, and stdout outside a cluster without
+    /// AMQP_URL]
+    #[arg(long, env = "OUTPUT", value_name = "OUTPUT")]
+    pub output: Option<String>,
+}
+
+/// Where events go.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "RabbitMQ")]
+pub struct BrokerArguments {
+    /// Brokers: amqps://HOST[:PORT][,HOST[:PORT]…][/VHOST]; amqp:// without TLS
+    #[arg(long, env = "AMQP_URL", value_name = "URL", hide_env_values = true)]
+    pub amqp_url: Option<String>,
+    /// The user's name
+    #[arg(long, env = "AMQP_USERNAME", value_name = "NAME")]
+    pub amqp_username: Option<String>,
+    /// The user's password
+    #[arg(long, env = "AMQP_PASSWORD", value_name = "PASSWORD", hide_env_values = true)]
+    pub amqp_password: Option<String>,
+    /// A file with the user's password, read again for each connection
+    #[arg(long, env = "AMQP_PASSWORD_FILE", value_name = "FILE")]
+    pub amqp_password_file: Option<String>,
+    /// A client certificate (PEM); without AMQP_USERNAME it is who we are (SASL EXTERNAL)
+    #[arg(long, env = "AMQP_CERT_FILE", value_name = "FILE")]
+    pub amqp_cert_file: Option<String>,
+    /// The certificate's key (PEM)
+    #[arg(long, env = "AMQP_KEY_FILE", value_name = "FILE")]
+    pub amqp_key_file: Option<String>,
+    /// The exchange; it must exist
+    #[arg(long, env = "AMQP_EXCHANGE", value_name = "NAME", default_value = "logstash-exchange")]
+    pub amqp_exchange: String,
+    /// The routing key of every message
+    #[arg(long, env = "AMQP_ROUTING_KEY", value_name = "KEY", default_value = "logstash")]
+    pub amqp_routing_key: String,
+    /// Where messages go that were refused or returned five times; it must exist [default: they are tried for ever]
+    #[arg(long, env = "AMQP_DEAD_LETTER_EXCHANGE", value_name = "NAME")]
+    pub amqp_dead_letter_exchange: Option<String>,
+    /// How many messages may wait for their confirm
+    #[arg(long, env = "AMQP_WINDOW", value_name = "COUNT", default_value = "500")]
+    pub amqp_window: String,
+    /// How many bytes may be read and not confirmed
+    #[arg(long, env = "AMQP_WINDOW_BYTES", value_name = "SIZE", default_value = "2MiB")]
+    pub amqp_window_bytes: String,
+    /// Give a connection up when a confirm takes longer
+    #[arg(long, env = "AMQP_CONFIRM_TIMEOUT", value_name = "TIME", default_value = "60s")]
+    pub amqp_confirm_timeout: String,
+    /// Ask for a sign of life this often
+    #[arg(long, env = "AMQP_HEARTBEAT", value_name = "TIME", default_value = "30s")]
+    pub amqp_heartbeat: String,
+}

@@ -1,0 +1,452 @@
+//! What the settings mean: strings to types, every problem at once.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use regex::bytes::RegexSet;
+use sidecar::log::LogSettings;
+use sidecar::secret::{Secret, SecretSource};
+use sidecar::settings::{Environment, Now, OldName, Problems, values};
+
+use crate::amqp::{Address, Auth, Endpoint, Url};
+use crate::arguments::{BrokerArguments, EventArguments, LinesArguments, LogsArguments, RunArguments, StatusArguments};
+use crate::encode::Schema;
+use crate::outgoing::Batching;
+
+/// What `log-shipper run` does.
+#[derive(Debug)]
+pub struct RunSettings {
+    /// End when all is shipped.
+    pub until_idle: bool,
+    /// Which logs.
+    pub logs: LogsSettings,
+    /// Lines to leave out.
+    pub exclude: Option<RegexSet>,
+    /// In bytes.
+    pub max_line: usize,
+    /// In bytes.
+    pub partial_bytes_max: usize,
+    /// What events look like.
+    pub schema: Schema,
+    /// `SHIPPER_NAME`.
+    pub shipper_name: Option<String>,
+    /// `NODE_NAME`.
+    pub node_name: Option<String>,
+    /// `BATCH`.
+    pub batching: Option<Batching>,
+    /// Where events go.
+    pub output: Output,
+    /// Bytes that may be read and not confirmed.
+    pub window_bytes: usize,
+    /// Where the admin server listens.
+    pub admin: SocketAddr,
+    /// How to log; `main` takes it.
+    pub log: Option<LogSettings>,
+}
+
+/// Which logs, and where their checkpoint is.
+#[derive(Debug)]
+pub struct LogsSettings {
+    /// Folders to look below.
+    pub paths: Vec<PathBuf>,
+    /// Where the checkpoint is.
+    pub state_dir: PathBuf,
+    /// Without a checkpoint, start at the end of what is there.
+    pub at_end: bool,
+    /// Only these namespaces, if there are any.
+    pub namespaces: BTreeSet<String>,
+    /// Never these.
+    pub excluded_namespaces: BTreeSet<String>,
+    /// In bytes.
+    pub pinned_bytes_max: u64,
+    /// How many threads read.
+    pub reader_threads: u32,
+}
+
+/// Where events go.
+#[derive(Debug)]
+pub enum Output {
+    /// To a broker.
+    Amqp(Box<BrokerSettings>),
+    /// To standard output, a line each.
+    Stdout,
+    /// Nowhere.
+    Null,
+}
+
+/// Which broker, and how.
+#[derive(Debug)]
+pub struct BrokerSettings {
+    /// Any of these will do.
+    pub addresses: Vec<Address>,
+    /// What is the same for all.
+    pub endpoint: Endpoint,
+    /// How many messages may be unconfirmed.
+    pub window: usize,
+    /// How long a confirm may take.
+    pub confirm_timeout: Duration,
+}
+
+/// The variables of Filebeat and Logstash as this system's predecessor used them.
+const OLD_NAMES: &[OldName] = &[
+    OldName { name: "RABBITMQ_PAN_PASSWORD", now: Now::Setting("AMQP_PASSWORD") },
+    OldName { name: "LOGSTASH_HOST", now: Now::Gone("events go to RabbitMQ without Logstash: set AMQP_URL") },
+    OldName { name: "LOGSTASH_PORT", now: Now::Gone("events go to RabbitMQ without Logstash: set AMQP_URL") },
+];
+
+/// Takes over the names of this system's predecessor; gives what to warn about.
+pub fn take_over(environment: &mut Environment) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let old_password = environment.get("RABBITMQ_PAN_PASSWORD").is_some();
+    if let Some(host) = environment.get("RABBITMQ_TARGET_HOST").map(str::to_owned) {
+        let vhost = environment.get("RABBITMQ_TARGET_VHOST").unwrap_or("/").replace('%', "%25").replace('/', "%2f");
+        environment.default_to("AMQP_URL", &format!("amqp://{host}/{vhost}"));
+        warnings.push("RABBITMQ_TARGET_HOST and RABBITMQ_TARGET_VHOST are old names, taken as AMQP_URL".to_owned());
+    }
+    if old_password {
+        environment.default_to("AMQP_USERNAME", "pan");
+    }
+    warnings.extend(environment.take_over(OLD_NAMES));
+    warnings
+}
+
+impl RunArguments {
+    /// The settings; `in_cluster` is whether this runs in a Kubernetes pod.
+    ///
+    /// # Errors
+    ///
+    /// All problems.
+    pub fn settings(&self, in_cluster: bool) -> Result<RunSettings, Problems> {
+        let mut problems = Problems::default();
+        let logs = self.logs.settings(&mut problems);
+        let lines = self.lines.settings(&mut problems);
+        let events = self.events.settings(&mut problems);
+        let output = self.output(in_cluster, &mut problems);
+        let window_bytes = size(&mut problems, "AMQP_WINDOW_BYTES", &self.broker.amqp_window_bytes, 64 << 10, 1 << 30);
+        let (admin, log) = (self.admin.settings(&mut problems), self.log.settings(&mut problems));
+        let settings = (|| {
+            let (exclude, max_line, partial_bytes_max) = lines?;
+            let (schema, batching) = events?;
+            Some(RunSettings {
+                until_idle: self.until_idle,
+                logs: logs?,
+                exclude,
+                max_line,
+                partial_bytes_max,
+                schema,
+                shipper_name: self.events.shipper_name.clone(),
+                node_name: self.events.node_name.clone(),
+                batching,
+                output: output?,
+                window_bytes: window_bytes?,
+                admin: admin?,
+                log: Some(log?),
+            })
+        })();
+        problems.finish(settings)
+    }
+
+    fn output(&self, in_cluster: bool, problems: &mut Problems) -> Option<Output> {
+        match self.events.output.as_deref().map(str::trim) {
+            Some("stdout") => Some(Output::Stdout),
+            Some("null") => Some(Output::Null),
+            Some("amqp") => self.broker.required(problems),
+            Some(other) => {
+                problems.add("OUTPUT", format!("{other:?} is neither amqp, stdout nor null"), "amqp");
+                None
+            }
+            None if self.broker.amqp_url.is_some() || in_cluster => self.broker.required(problems),
+            None => Some(Output::Stdout),
+        }
+    }
+}
+
+impl StatusArguments {
+    /// The settings.
+    ///
+    /// # Errors
+    ///
+    /// All problems.
+    pub fn settings(&self) -> Result<(LogsSettings, LogSettings), Problems> {
+        let mut problems = Problems::default();
+        let (logs, log) = (self.logs.settings(&mut problems), self.log.settings(&mut problems));
+        problems.finish(logs.zip(log))
+    }
+}
+
+impl LogsArguments {
+    fn settings(&self, problems: &mut Problems) -> Option<LogsSettings> {
+        let paths = match &self.log_paths {
+            Some(paths) => {
+                let paths: Vec<PathBuf> = values::list(paths).map(PathBuf::from).collect();
+                if let Some(relative) = paths.iter().find(|path| !path.is_absolute()) {
+                    problems.add("LOG_PATHS", format!("{} is no absolute path", relative.display()), "/var/log/pods");
+                }
+                paths
+            }
+            None => {
+                let docker = Path::new("/var/lib/docker/containers");
+                let found = docker.is_dir().then(|| docker.to_owned());
+                [PathBuf::from("/var/log/pods")].into_iter().chain(found).collect()
+            }
+        };
+        let at_end = problems.parse("READ_FROM", &self.read_from, "beginning", |text| match text {
+            "beginning" => Ok(false),
+            "end" => Ok(true),
+            other => Err(format!("{other:?} is neither beginning nor end")),
+        });
+        let names = |text: &Option<String>| values::list(text.as_deref().unwrap_or("")).map(str::to_owned).collect();
+        let pinned = problems.parse("PINNED_BYTES_MAX", &self.pinned_bytes_max, "2GiB", values::bytes);
+        let threads = problems.parse("READER_THREADS", &self.reader_threads, "1", |text| values::count(text, 1, 16));
+        Some(LogsSettings {
+            paths,
+            state_dir: PathBuf::from(&self.state_dir),
+            at_end: at_end?,
+            namespaces: names(&self.log_namespaces),
+            excluded_namespaces: names(&self.log_namespaces_excluded),
+            pinned_bytes_max: pinned?,
+            reader_threads: threads?,
+        })
+    }
+}
+
+impl LinesArguments {
+    fn settings(&self, problems: &mut Problems) -> Option<(Option<RegexSet>, usize, usize)> {
+        let exclude = match &self.exclude_lines {
+            // Not through `parse`, which trims: a space may be part of an expression.
+            Some(text) => match RegexSet::new(expressions(text)) {
+                Ok(set) => Some(Some(set).filter(|set| !set.is_empty())),
+                Err(error) => {
+                    problems.add("EXCLUDE_LINES", error, "GET / ,nanny_lib\\.go");
+                    None
+                }
+            },
+            None => Some(None),
+        };
+        let max_line = size(problems, "MAX_LINE", &self.max_line, 1 << 10, 4 << 20);
+        let partial = size(problems, "PARTIAL_BYTES_MAX", &self.partial_bytes_max, 64 << 10, 1 << 30);
+        Some((exclude?, max_line?, partial?))
+    }
+}
+
+impl EventArguments {
+    fn settings(&self, problems: &mut Problems) -> Option<(Schema, Option<Batching>)> {
+        let schema = problems.parse("EVENT_SCHEMA", &self.event_schema, "ecs", |text| match text {
+            "ecs" => Ok(Schema::Ecs),
+            "legacy" => Ok(Schema::Legacy),
+            other => Err(format!("{other:?} is neither ecs nor legacy")),
+        });
+        let batching = problems.parse("BATCH", &self.batch, "500", |text| match text {
+            "off" | "false" | "no" | "0" | "1" => Ok(None),
+            "on" | "true" | "yes" => Ok(Some(BATCH_EVENTS)),
+            count => values::count(count, 2, 100_000).map(Some).map_err(|error| format!("{error}, or off")),
+        });
+        Some((schema?, batching?.map(|events| Batching { events, bytes: BATCH_BYTES })))
+    }
+}
+
+/// What `BATCH=on` means.
+const BATCH_EVENTS: u32 = 500;
+
+/// A message is closed at this size.
+const BATCH_BYTES: usize = 256 * 1024;
+
+/// After so many failures a message goes to the dead letter exchange.
+pub const DEAD_LETTER_AFTER: u32 = 5;
+
+impl BrokerArguments {
+    fn required(&self, problems: &mut Problems) -> Option<Output> {
+        let Some(url) = &self.amqp_url else {
+            problems.add(
+                "AMQP_URL",
+                "it is not set; name the broker, or set OUTPUT=stdout",
+                "amqps://rabbitmq.example.org/logs",
+            );
+            return None;
+        };
+        let url = problems.parse("AMQP_URL", url, "amqps://rabbitmq.example.org/logs", Url::parse);
+        let secret = SecretSource::from_settings(
+            problems,
+            "AMQP_PASSWORD",
+            self.amqp_password.as_deref(),
+            self.amqp_password_file.as_deref(),
+        );
+        let certificate = match (&self.amqp_cert_file, &self.amqp_key_file) {
+            (Some(chain), Some(key)) => Some((PathBuf::from(chain), PathBuf::from(key))),
+            (None, None) => None,
+            (Some(_), None) => {
+                problems.add("AMQP_KEY_FILE", "AMQP_CERT_FILE is set and the key is missing", "/tls/tls.key");
+                None
+            }
+            (None, Some(_)) => {
+                problems.add("AMQP_CERT_FILE", "AMQP_KEY_FILE is set and the certificate is missing", "/tls/tls.crt");
+                None
+            }
+        };
+        let example = "60s";
+        let confirm = problems.parse("AMQP_CONFIRM_TIMEOUT", &self.amqp_confirm_timeout, example, values::duration);
+        let heartbeat = problems.parse("AMQP_HEARTBEAT", &self.amqp_heartbeat, "30s", values::duration);
+        let window = problems.parse("AMQP_WINDOW", &self.amqp_window, "500", |text| values::count(text, 1, 65_535));
+        for (setting, name) in [("AMQP_EXCHANGE", &self.amqp_exchange), ("AMQP_ROUTING_KEY", &self.amqp_routing_key)] {
+            if name.len() > 255 {
+                problems.add(setting, "it has more than 255 bytes", "logstash");
+            }
+        }
+        let url = url?;
+        let (url_user, url_password) = url.user.clone().unzip();
+        let password = secret.or(url_password.map(|password| SecretSource::Value(Secret::new(password))));
+        let user = self.amqp_username.clone().or(url_user);
+        if certificate.is_some() && !url.tls {
+            problems.add("AMQP_CERT_FILE", "a certificate needs TLS: AMQP_URL must begin with amqps://", "");
+        }
+        let auth = match (user, password) {
+            (None, None) if certificate.is_some() => Auth::Certificate,
+            (None, None) => {
+                Auth::Password { user: "guest".into(), password: SecretSource::Value(Secret::new("guest")) }
+            }
+            (Some(user), Some(password)) => Auth::Password { user, password },
+            (Some(_), None) => {
+                problems.add("AMQP_PASSWORD", "AMQP_USERNAME is set and the password is missing", "***");
+                return None;
+            }
+            (None, Some(_)) => {
+                problems.add("AMQP_USERNAME", "AMQP_PASSWORD is set and the name is missing", "logs");
+                return None;
+            }
+        };
+        let endpoint = Endpoint {
+            tls: url.tls,
+            certificate,
+            auth,
+            virtual_host: url.virtual_host,
+            exchange: self.amqp_exchange.clone(),
+            routing_key: self.amqp_routing_key.clone(),
+            dead_letter_exchange: self.amqp_dead_letter_exchange.clone(),
+            heartbeat: heartbeat?,
+        };
+        let (window, confirm_timeout) = (window? as usize, confirm?);
+        Some(Output::Amqp(Box::new(BrokerSettings { addresses: url.addresses, endpoint, window, confirm_timeout })))
+    }
+}
+
+fn size(problems: &mut Problems, setting: &'static str, text: &str, least: u64, most: u64) -> Option<usize> {
+    problems.parse(setting, text, "1MiB", |text| {
+        let bytes = values::bytes(text).map_err(|error| error.to_string())?;
+        if (least..=most).contains(&bytes) {
+            Ok(bytes as usize)
+        } else {
+            Err(format!("{text:?} is not from {least} to {most} bytes"))
+        }
+    })
+}
+
+/// Splits at newlines if there are any, else at commas that are neither escaped nor within brackets.
+fn expressions(text: &str) -> Vec<&str> {
+    if text.contains('\n') {
+        return text.lines().filter(|line| !line.is_empty()).collect();
+    }
+    let (mut parts, mut start, mut depth, mut escaped) = (Vec::new(), 0, 0_u32, false);
+    for (at, character) in text.char_indices() {
+        match character {
+            _ if escaped => escaped = false,
+            '\\' => escaped = true,
+            '(' | '[' | '{' => depth += 1,
+            ')' | ']' | '}' => depth = depth.saturating_sub(1),
+            ',' if depth == 0 => {
+                parts.push(&text[start..at]);
+                start = at + 1;
+            }
+            _ => (),
+        }
+    }
+    parts.push(&text[start..]);
+    parts.retain(|part| !part.is_empty());
+    parts
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsString;
+
+    use super::*;
+    use crate::arguments::{Arguments, CommandArguments};
+
+    fn run(variables: &[(&str, &str)], in_cluster: bool) -> Result<RunSettings, String> {
+        let mut environment: Environment = variables.iter().copied().collect();
+        take_over(&mut environment);
+        let words = ["log-shipper", "run"].map(OsString::from);
+        let arguments: Arguments = sidecar::settings::parse(&environment, words).unwrap();
+        let CommandArguments::Run(run) = arguments.command else { panic!("another command") };
+        run.settings(in_cluster).map_err(|problems| problems.to_string())
+    }
+
+    fn broker(variables: &[(&str, &str)]) -> BrokerSettings {
+        match run(variables, true).unwrap().output {
+            Output::Amqp(broker) => *broker,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn without_a_broker_events_go_to_stdout_and_in_a_cluster_one_must_be_named() {
+        assert!(matches!(run(&[], false).unwrap().output, Output::Stdout));
+        assert!(run(&[], true).unwrap_err().starts_with("AMQP_URL: "));
+        assert!(matches!(run(&[("OUTPUT", "stdout")], true).unwrap().output, Output::Stdout));
+    }
+
+    #[test]
+    fn the_predecessors_names_are_taken() {
+        let broker = broker(&[
+            ("RABBITMQ_TARGET_HOST", "rabbit.example.org"),
+            ("RABBITMQ_TARGET_VHOST", "/logs"),
+            ("RABBITMQ_PAN_PASSWORD", "x"),
+        ]);
+        assert_eq!(broker.addresses[0].host, "rabbit.example.org");
+        assert_eq!(broker.endpoint.virtual_host, "/logs");
+        assert!(matches!(broker.endpoint.auth, Auth::Password { user, .. } if user == "pan"));
+    }
+
+    #[test]
+    fn a_certificate_alone_is_who_we_are() {
+        let certificate = [("AMQP_URL", "amqps://h"), ("AMQP_CERT_FILE", "/c"), ("AMQP_KEY_FILE", "/k")];
+        assert!(matches!(broker(&certificate).endpoint.auth, Auth::Certificate));
+        let said =
+            run(&[("AMQP_URL", "amqp://h"), ("AMQP_CERT_FILE", "/c"), ("AMQP_KEY_FILE", "/k")], true).unwrap_err();
+        assert!(said.contains("needs TLS"), "{said}");
+    }
+
+    #[test]
+    fn every_problem_is_named() {
+        let said = run(
+            &[
+                ("LOG_PATHS", "logs"),
+                ("EVENT_SCHEMA", "xml"),
+                ("EXCLUDE_LINES", "("),
+                ("MAX_LINE", "9GiB"),
+                ("BATCH", "some"),
+                ("AMQP_URL", "http://h"),
+                ("AMQP_WINDOW", "0"),
+            ],
+            false,
+        )
+        .unwrap_err();
+        for name in ["LOG_PATHS", "EVENT_SCHEMA", "EXCLUDE_LINES", "MAX_LINE", "BATCH", "AMQP_URL", "AMQP_WINDOW"] {
+            assert!(said.contains(&format!("{name}: ")), "{name} in {said}");
+        }
+    }
+
+    #[test]
+    fn expressions_are_split_at_commas_and_keep_their_spaces() {
+        assert_eq!(expressions("GET / ,nanny_lib\\.go"), ["GET / ", "nanny_lib\\.go"]);
+        assert_eq!(expressions("a{1,2},[,],b\\,c"), ["a{1,2}", "[,]", "b\\,c"]);
+        assert_eq!(expressions("a,b\nc"), ["a,b", "c"]);
+    }
+
+    #[test]
+    fn a_password_is_never_shown() {
+        let settings = run(&[("AMQP_URL", "amqp://u:hunter2@h")], true).unwrap();
+        assert!(!format!("{settings:?}").contains("hunter2"));
+    }
+}

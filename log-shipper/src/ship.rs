@@ -1,0 +1,207 @@
+//! From the readers to a broker: connects, publishes, and answers what the broker says, for ever.
+
+use std::time::{Duration, Instant};
+
+use sidecar::readiness::Latch;
+use sidecar::retry::{self, BackoffBuilder};
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio_util::sync::CancellationToken;
+
+use crate::amqp::{Connection, ConnectionError, Event};
+use crate::metrics::Metrics;
+use crate::outbox::{Outbox, Settled};
+use crate::outgoing::{Batch, Budget};
+use crate::settings::{BrokerSettings, DEAD_LETTER_AFTER};
+
+/// No more is prepared for the socket at once.
+const MOST_UNWRITTEN: usize = 256 * 1024;
+
+/// What the shipping works with.
+#[derive(Debug)]
+pub struct Shipping {
+    /// Where to.
+    pub broker: BrokerSettings,
+    /// Gets back what was confirmed.
+    pub budget: Budget,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// Ready while a broker is connected.
+    pub latch: Latch,
+}
+
+/// Why a session ended.
+enum End {
+    /// All was confirmed and nothing more will come.
+    Done,
+    /// The connection was lost.
+    Lost(ConnectionError),
+}
+
+/// Confirms a batch: its log may move on.
+pub fn confirm(batch: Batch, budget: &Budget, metrics: &Metrics) {
+    batch.log.ledger().finish(batch.number);
+    metrics.events_confirmed.inc_by(batch.events);
+    budget.give(batch.bytes.len());
+}
+
+/// Ships batches until the readers have ended and all is confirmed. After `stop` a lost or missing broker ends it, too: what
+/// is not confirmed is read again by the next run.
+pub async fn ship(shipping: &Shipping, batches: &mut UnboundedReceiver<Batch>, stop: &CancellationToken) {
+    let broker = &shipping.broker;
+    let dead_letter_after = broker.endpoint.dead_letter_exchange.as_ref().map(|_| DEAD_LETTER_AFTER);
+    let mut outbox = Outbox::new(broker.window, dead_letter_after);
+    // Not every node begins with the same broker.
+    let mut host = std::process::id() as usize;
+    let mut delays = retry::forever().build();
+    loop {
+        host += 1;
+        let address = &broker.addresses[host % broker.addresses.len()];
+        let name = format!("{}:{}", address.host, address.port);
+        let opened = tokio::select! {
+            opened = Connection::open(address, &broker.endpoint) => opened,
+            () = stop.cancelled() => return,
+        };
+        let error = match opened {
+            Ok(connection) => {
+                tracing::info!(broker = %name, exchange = %broker.endpoint.exchange, "connected");
+                shipping.metrics.connections.inc();
+                shipping.metrics.connected.set(1);
+                shipping.latch.ready();
+                let (end, confirmed) = session(shipping, connection, &mut outbox, batches).await;
+                shipping.metrics.connected.set(0);
+                shipping.metrics.blocked.set(0);
+                outbox.disconnected();
+                if confirmed {
+                    delays = retry::forever().build();
+                }
+                match end {
+                    End::Done => return,
+                    End::Lost(error) => error,
+                }
+            }
+            Err(error) => error,
+        };
+        shipping.latch.not_ready(format!("no broker: {error}"));
+        let delay = delays.next().unwrap_or(Duration::from_secs(60)).min(Duration::from_secs(60));
+        tracing::warn!(broker = %name, %error, again_in = ?delay, unconfirmed = outbox.pending(), "no connection to the broker");
+        tokio::select! {
+            () = tokio::time::sleep(delay) => (),
+            () = stop.cancelled() => return,
+        }
+    }
+}
+
+/// Publishes on one connection. Also gives whether anything was confirmed on it.
+async fn session(
+    shipping: &Shipping,
+    mut connection: Connection,
+    outbox: &mut Outbox,
+    batches: &mut UnboundedReceiver<Batch>,
+) -> (End, bool) {
+    let (mut blocked, mut filling, mut readers_run, mut confirmed) = (false, true, true, false);
+    let mut tick = tokio::time::interval(Duration::from_secs(1));
+    let mut complaint: Option<Instant> = None;
+    loop {
+        while let Ok(batch) = batches.try_recv() {
+            outbox.push(batch);
+        }
+        // Filled up only when a good part is free: few large writes cost less than many small ones.
+        filling |= outbox.pending() <= shipping.broker.window * 3 / 4;
+        let now = Instant::now();
+        while !blocked && filling && connection.unwritten() < MOST_UNWRITTEN {
+            let Some(sending) = outbox.take(now) else { break };
+            connection.publish(sending.id, sending.body, sending.dead_letter);
+            shipping.metrics.messages_published.inc();
+            if sending.dead_letter {
+                shipping.metrics.messages_dead_lettered.inc();
+            }
+        }
+        filling &= outbox.has_room();
+        shipping.metrics.unconfirmed.set(outbox.pending() as i64);
+        if outbox.is_empty() && !readers_run {
+            connection.close().await;
+            return (End::Done, confirmed);
+        }
+        let retry = outbox.next_retry().filter(|_| !blocked);
+        tokio::select! {
+            progress = connection.progress() => if let Err(error) = progress {
+                return (End::Lost(error), confirmed);
+            },
+            batch = batches.recv(), if readers_run => match batch {
+                Some(batch) => outbox.push(batch),
+                None => readers_run = false,
+            },
+            () = wait_until(retry) => (),
+            _ = tick.tick() => if let Err(error) = check(shipping, &mut connection, outbox, blocked) {
+                return (End::Lost(error), confirmed);
+            },
+        }
+        while let Some(event) = connection.event() {
+            let now = Instant::now();
+            match event {
+                Event::Ack(tag, multiple) => {
+                    let settled = outbox.settle(tag, multiple, true, now);
+                    confirmed |= settled.confirmed > 0;
+                    take_in(shipping, settled);
+                }
+                Event::Nack(tag, multiple) => {
+                    let settled = outbox.settle(tag, multiple, false, now);
+                    shipping.metrics.messages_refused.inc_by(settled.failed);
+                    complain(&mut complaint, "the broker refuses messages (is a queue full?); they are tried again");
+                    take_in(shipping, settled);
+                }
+                Event::Returned(id) => {
+                    if outbox.returned(&id) {
+                        shipping.metrics.messages_returned.inc();
+                        complain(&mut complaint, "no queue is bound for our routing key; messages are tried again");
+                    }
+                }
+                Event::Blocked(reason) => {
+                    tracing::warn!(reason, "the broker asks to stop publishing");
+                    blocked = true;
+                }
+                Event::Unblocked => {
+                    tracing::info!("the broker takes messages again");
+                    blocked = false;
+                }
+            }
+            shipping.metrics.blocked.set(blocked.into());
+        }
+    }
+}
+
+fn take_in(shipping: &Shipping, settled: Settled) {
+    shipping.metrics.messages_confirmed.inc_by(settled.confirmed);
+    for batch in settled.batches {
+        confirm(batch, &shipping.budget, &shipping.metrics);
+    }
+}
+
+/// Says something that holds for many messages once a minute.
+fn complain(last: &mut Option<Instant>, what: &str) {
+    if last.is_none_or(|last| last.elapsed() > Duration::from_secs(60)) {
+        tracing::warn!("{what}");
+        *last = Some(Instant::now());
+    }
+}
+
+fn check(
+    shipping: &Shipping,
+    connection: &mut Connection,
+    outbox: &Outbox,
+    blocked: bool,
+) -> Result<(), ConnectionError> {
+    let waiting = outbox.oldest_sent().map(|sent| sent.elapsed()).unwrap_or_default();
+    // A broker that asks to stop confirms nothing either.
+    if !blocked && waiting > shipping.broker.confirm_timeout {
+        return Err(ConnectionError::Timeout(format!("no confirm for {} s", waiting.as_secs())));
+    }
+    connection.keep_alive()
+}
+
+async fn wait_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
+}
