@@ -261,8 +261,7 @@ fn nothing_goes_while_the_catalogue_is_not_to_be_trusted() {
         let (mut seen, history) = world(vec![image('a', &["w_1"]), image('b', &[])]);
         change(&mut seen);
         seen.freeing = true;
-        let everything =
-            Rules { scope: Scope::All, deny: vec![LAB.parse().unwrap()], force_shrink: true, ..rules() };
+        let everything = Rules { scope: Scope::All, deny: vec![LAB.parse().unwrap()], force_shrink: true, ..rules() };
         let plan = plan(&seen, &history, &everything);
         assert_eq!(plan.to_go().count(), 0);
         assert!(plan.hold.unwrap().to_string().starts_with(words), "{words}");
