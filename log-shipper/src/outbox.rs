@@ -1,14 +1,14 @@
 //! Which message is published next, and what a confirm, refusal, return or lost connection means. No I/O, no clock.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use crate::outgoing::{Batch, MessageId};
 
-/// A message that was not taken is tried again after this, then after twice as long …
-const FIRST_RETRY: Duration = Duration::from_millis(100);
+/// After a refusal nothing is published for this long, then, while nothing is confirmed, for twice as long …
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// … up to this.
-const LAST_RETRY: Duration = Duration::from_secs(5);
+const LAST_PAUSE: Duration = Duration::from_secs(5);
 
 /// A message of a batch that is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,11 +66,15 @@ pub struct Outbox {
     /// Batches not published yet, and how far the first of them is.
     fresh: VecDeque<usize>,
     next_index: usize,
-    /// To be published again at once: their connection was lost.
+    /// To be published again: they were refused, or their connection was lost.
     again: VecDeque<Entry>,
-    /// To be published again at that time.
-    later: BTreeMap<(Instant, u64), Entry>,
-    retries: u64,
+    /// How many messages may be unconfirmed now. All go the same way, so a refusal says that the way is full: half as many
+    /// then, and one more with each confirm, as TCP does.
+    limit: usize,
+    /// Nothing is published before this.
+    paused_until: Option<Instant>,
+    /// How long the next pause is.
+    pause: Duration,
     /// By delivery tag, from `first_tag` on; `None` once settled.
     in_flight: VecDeque<Option<InFlight>>,
     first_tag: u64,
@@ -88,8 +92,9 @@ impl Outbox {
             fresh: VecDeque::new(),
             next_index: 0,
             again: VecDeque::new(),
-            later: BTreeMap::new(),
-            retries: 0,
+            limit: window,
+            paused_until: None,
+            pause: FIRST_PAUSE,
             in_flight: VecDeque::new(),
             first_tag: 1,
             unconfirmed: 0,
@@ -108,24 +113,14 @@ impl Outbox {
         self.fresh.push_back(slot);
     }
 
-    /// The message to publish next: those of a lost connection first, then those whose time has come, then new ones as far
-    /// as the window lets them.
+    /// The message to publish next, if one may be: those to be published again first, then new ones.
     pub fn take(&mut self, now: Instant) -> Option<Sending<'_>> {
-        let entry = if let Some(entry) = self.again.pop_front() {
-            entry
-        } else if let Some(due) = self.later.first_entry().filter(|first| first.key().0 <= now) {
-            due.remove()
-        } else if self.has_room() {
-            let slot = *self.fresh.front()?;
-            let entry = Entry { slot, index: self.next_index, failures: 0 };
-            self.next_index += 1;
-            if self.held[slot].as_ref().is_none_or(|held| self.next_index >= held.batch.messages.len()) {
-                self.fresh.pop_front();
-                self.next_index = 0;
-            }
-            entry
-        } else {
+        if !self.has_room() || self.paused_until.is_some_and(|until| now < until) {
             return None;
+        }
+        let entry = match self.again.pop_front() {
+            Some(entry) => entry,
+            None => self.next_fresh()?,
         };
         self.in_flight.push_back(Some(InFlight { entry, sent: now, returned: false }));
         self.unconfirmed += 1;
@@ -134,14 +129,30 @@ impl Outbox {
         Some(Sending { id: &batch.messages[entry.index].id, body: batch.body(entry.index), dead_letter })
     }
 
-    /// Whether new messages may be published.
-    pub fn has_room(&self) -> bool {
-        self.pending() < self.window
+    fn next_fresh(&mut self) -> Option<Entry> {
+        let slot = *self.fresh.front()?;
+        let entry = Entry { slot, index: self.next_index, failures: 0 };
+        self.next_index += 1;
+        if self.held[slot].as_ref().is_none_or(|held| self.next_index >= held.batch.messages.len()) {
+            self.fresh.pop_front();
+            self.next_index = 0;
+        }
+        Some(entry)
     }
 
-    /// How many messages were published and are not confirmed, those that wait to be tried again included.
+    /// Whether another message may be on its way.
+    pub fn has_room(&self) -> bool {
+        self.unconfirmed < self.limit
+    }
+
+    /// Whether there is so much room that filling it up is worth a write.
+    pub fn has_much_room(&self) -> bool {
+        self.unconfirmed <= self.limit * 3 / 4
+    }
+
+    /// How many messages were published and are not confirmed, those to be published again included.
     pub fn pending(&self) -> usize {
-        self.unconfirmed + self.again.len() + self.later.len()
+        self.unconfirmed + self.again.len()
     }
 
     /// No queue wants the message with this id. Its ack, which follows, does not count. `true` if it was on its way.
@@ -170,10 +181,12 @@ impl Outbox {
             self.unconfirmed -= 1;
             if taken && !in_flight.returned {
                 settled.confirmed += 1;
+                self.limit = (self.limit + 1).min(self.window);
+                self.pause = FIRST_PAUSE;
                 settled.batches.extend(self.confirm(in_flight.entry.slot));
             } else {
                 settled.failed += 1;
-                self.try_later(in_flight.entry, now);
+                self.refused(in_flight.entry, now);
             }
         }
         while self.in_flight.pop_front_if(|in_flight| in_flight.is_none()).is_some() {
@@ -192,11 +205,17 @@ impl Outbox {
         self.held[slot].take().map(|held| held.batch)
     }
 
-    fn try_later(&mut self, entry: Entry, now: Instant) {
-        let delay = FIRST_RETRY.saturating_mul(1 << entry.failures.min(10)).min(LAST_RETRY);
-        self.retries += 1;
-        let entry = Entry { failures: entry.failures.saturating_add(1), ..entry };
-        self.later.insert((now + delay, self.retries), entry);
+    fn refused(&mut self, entry: Entry, now: Instant) {
+        self.again.push_back(Entry { failures: entry.failures.saturating_add(1), ..entry });
+        if self.paused_until.is_some_and(|until| now < until) {
+            // One of those that were on their way when the pause began.
+            return;
+        }
+        self.paused_until = Some(now + self.pause);
+        self.pause = (2 * self.pause).min(LAST_PAUSE);
+        if self.dead_letter_after.is_none() {
+            self.limit = (self.limit / 2).max(1);
+        }
     }
 
     /// The connection is lost: what it did not confirm is published again, in its order, with tags from 1.
@@ -204,13 +223,13 @@ impl Outbox {
         let unconfirmed = std::mem::take(&mut self.in_flight);
         let entries = unconfirmed.into_iter().flatten().map(|in_flight| in_flight.entry);
         self.again = entries.chain(std::mem::take(&mut self.again)).collect();
-        self.first_tag = 1;
-        self.unconfirmed = 0;
+        (self.first_tag, self.unconfirmed) = (1, 0);
+        (self.limit, self.paused_until) = (self.window, None);
     }
 
-    /// When the next message is to be tried again.
-    pub fn next_retry(&self) -> Option<Instant> {
-        self.later.first_key_value().map(|((at, _), _)| *at)
+    /// Until when nothing is published.
+    pub fn paused_until(&self, now: Instant) -> Option<Instant> {
+        self.paused_until.filter(|until| now < *until)
     }
 
     /// When the message was published that waits longest for its confirm.

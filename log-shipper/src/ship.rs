@@ -106,7 +106,7 @@ async fn session(
             outbox.push(batch);
         }
         // Filled up only when a good part is free: few large writes cost less than many small ones.
-        filling |= outbox.pending() <= shipping.broker.window * 3 / 4;
+        filling |= outbox.has_much_room();
         let now = Instant::now();
         while !blocked && filling && connection.unwritten() < MOST_UNWRITTEN {
             let Some(sending) = outbox.take(now) else { break };
@@ -122,7 +122,7 @@ async fn session(
             connection.close().await;
             return (End::Done, confirmed);
         }
-        let retry = outbox.next_retry().filter(|_| !blocked);
+        let pause = outbox.paused_until(now).filter(|_| !blocked);
         tokio::select! {
             progress = connection.progress() => if let Err(error) = progress {
                 return (End::Lost(error), confirmed);
@@ -131,7 +131,7 @@ async fn session(
                 Some(batch) => outbox.push(batch),
                 None => readers_run = false,
             },
-            () = wait_until(retry) => (),
+            () = wait_until(pause) => (),
             _ = tick.tick() => if let Err(error) = check(shipping, &mut connection, outbox, blocked) {
                 return (End::Lost(error), confirmed);
             },

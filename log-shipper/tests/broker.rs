@@ -53,7 +53,7 @@ fn ships_every_line_once_with_a_password_and_again_nothing() {
     let node = Node::new(&[]);
     let mut numbers = BTreeSet::new();
     let mut containers: Vec<_> =
-        (0..20).map(|index| Container::new(&node.folder.join("pods"), index, 20_000)).collect();
+        (0..20).map(|index| Container::new(&node.folder.join("pods"), index, 40_000)).collect();
     for number in 0..20_000 {
         // Four rotated files and the live one hold them all.
         containers[number as usize % 20].write(number);

@@ -106,6 +106,16 @@ impl ContainerLog {
         self.ledger().know(segment.number, record);
     }
 
+    /// Tells the ledger that a file has grown: the next run knows it by its beginning and, should it be gone by then, can
+    /// say what was lost.
+    pub(super) fn tell_growth(&self, segment: &mut Segment) {
+        let growth = (segment.size, segment.head);
+        if growth != segment.told_growth {
+            segment.told_growth = growth;
+            self.tell(segment);
+        }
+    }
+
     /// The file holds other content than before. What was there goes on in a copy, if there is one (`true`); the new
     /// content is a file of its own.
     pub(super) fn truncated(&self, inner: &mut Inner, index: usize) -> bool {

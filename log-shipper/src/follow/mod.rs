@@ -29,7 +29,7 @@ use segment::Segment;
 pub use turn::{Next, Slab, Turn};
 
 /// How long a file that is not listed any more may come back under another name.
-const GONE_GRACE: Duration = Duration::from_secs(30);
+const GONE_GRACE: Duration = Duration::from_secs(10);
 
 /// What all readers share.
 #[derive(Debug)]
@@ -155,7 +155,10 @@ impl ContainerLog {
     pub fn maintain(&self, reading: &Reading) -> u64 {
         let mut inner = lock(&self.inner);
         self.take_in(&mut inner, reading);
-        inner.segments.iter_mut().for_each(Segment::note_size);
+        for segment in &mut inner.segments {
+            segment.note_size();
+            self.tell_growth(segment);
+        }
         self.give_up_gone(&mut inner, reading);
         inner.segments.iter().map(Segment::pinned).sum()
     }

@@ -56,7 +56,7 @@ pub(super) struct Segment {
     gzip: Option<GzipReader>,
     /// What was last said to the ledger.
     pub(super) told: Mark,
-    pub(super) told_size: u64,
+    pub(super) told_growth: (u64, Head),
     /// Since when no copy is listed; the segment is kept for a while, in case it comes back under another name.
     pub(super) gone_since: Option<Instant>,
 }
@@ -80,7 +80,7 @@ impl Segment {
             ended: false,
             gzip: None,
             told: Mark::default(),
-            told_size: 0,
+            told_growth: Default::default(),
             gone_since: None,
         }
     }

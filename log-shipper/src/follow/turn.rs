@@ -105,10 +105,7 @@ impl ContainerLog {
                 segment.told = mark;
                 steps.push(Step::Done(segment.number, mark));
             }
-            if segment.size != segment.told_size || !steps.is_empty() {
-                segment.told_size = segment.size;
-                self.tell(segment);
-            }
+            self.tell_growth(segment);
         }
         steps
     }

@@ -42,11 +42,26 @@ fn the_window_bounds_what_is_unconfirmed() {
     let (mut outbox, now) = (Outbox::new(2, None), Instant::now());
     outbox.push(batch(1, 5));
     assert!(outbox.take(now).is_some() && outbox.take(now).is_some() && outbox.take(now).is_none());
-    // A refused message keeps its place.
-    outbox.settle(1, false, false, now);
-    assert!(outbox.take(now).is_none());
-    outbox.settle(2, false, true, now);
-    assert!(outbox.take(now).is_some());
+    outbox.settle(1, true, true, now);
+    assert!(outbox.take(now).is_some() && outbox.take(now).is_none());
+}
+
+#[test]
+fn a_refusal_narrows_the_window_and_confirms_widen_it() {
+    let (mut outbox, now) = (Outbox::new(8, None), Instant::now());
+    outbox.push(batch(1, 100));
+    let fill = |outbox: &mut Outbox, now| std::iter::from_fn(|| outbox.take(now).map(drop)).count();
+    assert_eq!(fill(&mut outbox, now), 8);
+    // Refusals of one window are one sign.
+    outbox.settle(8, true, false, now);
+    assert_eq!(fill(&mut outbox, now), 0);
+    let later = outbox.paused_until(now).unwrap();
+    assert_eq!(fill(&mut outbox, later), 4);
+    outbox.settle(12, true, false, later);
+    let last = outbox.paused_until(later).unwrap();
+    assert_eq!((last - later, fill(&mut outbox, last)), (2 * (later - now), 2));
+    outbox.settle(14, true, true, last);
+    assert_eq!(fill(&mut outbox, last), 4);
 }
 
 #[test]
@@ -57,8 +72,8 @@ fn a_returned_message_is_not_delivered_by_its_ack() {
     assert!(outbox.returned(&id) && !outbox.returned("other"));
     let settled = outbox.settle(1, false, true, now);
     assert_eq!((settled.confirmed, settled.failed, settled.batches.len()), (0, 1, 0));
-    let retry = outbox.next_retry().unwrap();
-    assert!(retry > now && outbox.take(now).is_none());
+    let retry = outbox.paused_until(now).unwrap();
+    assert!(outbox.take(now).is_none());
     assert!(outbox.take(retry).unwrap().dead_letter);
     assert_eq!(numbers(&outbox.settle(2, false, true, retry)), [1]);
 }
@@ -124,7 +139,7 @@ proptest! {
                     if let Some(sending) = outbox.take(now) {
                         published.push(Some(((sending.id.file as u64, sending.id.offset), false)));
                     }
-                    prop_assert!(outbox.pending() <= 7);
+                    prop_assert!(outbox.unconfirmed <= 7);
                 }
                 Step::Settle { ahead, multiple, taken } => {
                     let last = first_open + ahead as usize;
@@ -154,7 +169,7 @@ proptest! {
                     first_open = 0;
                     outbox.disconnected();
                 }
-                Step::Wait => now += LAST_RETRY,
+                Step::Wait => now += LAST_PAUSE,
             }
         }
         prop_assert!(outbox.is_empty(), "{} are left", outbox.pending());
