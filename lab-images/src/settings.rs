@@ -5,5 +5,5 @@ mod registry;
 mod runtime;
 
 pub use policy::PolicyArguments;
-pub use registry::{RegistryArguments, Source, SourceArguments};
+pub use registry::{CredentialsArguments, RegistryArguments, Source, SourceArguments};
 pub use runtime::{DiskArguments, RuntimeArguments};

@@ -1,13 +1,14 @@
 //! `prepuller` scans a registry, decides which lab images are wanted, and has machines hold them before anyone asks.
 //!
 //! - [`settings`] what the environment and flags say; [`old_names`] what the seed called it
-//! - [`tags`], [`scan`], [`pull`]: one command each; [`catalogue`] where they get the catalogue from
+//! - [`tags`], [`scan`], [`pull`], [`node`]: one command each; [`catalogue`] where they get the catalogue from
 //! - [`puller`] has one machine hold what was ordered: which pull starts next, what is there already, one pull in flight
 //! - [`node_images`] an order and its report, as the custom resource `NodeImages` has them
 //!
 //! See, decide, act: `puller/schedule.rs` and `puller/presence.rs` decide and are pure; the rest sees and acts.
 
 pub mod catalogue;
+pub mod node;
 pub mod node_images;
 pub mod old_names;
 pub mod pull;

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use prepuller::settings::{Arguments, CommandArguments};
-use prepuller::{old_names, pull, scan, tags};
+use prepuller::{node, old_names, pull, scan, tags};
 use sidecar::settings::{Environment, Problems, arguments};
 
 fn main() -> ExitCode {
@@ -39,6 +39,10 @@ async fn run(arguments: Arguments, warnings: &[String]) -> anyhow::Result<Result
         },
         CommandArguments::Pull(arguments) => match arguments.settings() {
             Ok(settings) => Ok(pull::run(settings, warnings).await?),
+            Err(problems) => Err(problems),
+        },
+        CommandArguments::Node(arguments) => match arguments.settings() {
+            Ok(settings) => Ok(node::run(settings, warnings).await?),
             Err(problems) => Err(problems),
         },
     })

@@ -117,7 +117,7 @@ pub struct NodeImagesStatus {
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Disk {
-    /// Its size in bytes.
+    /// What it can hold in bytes, without what is reserved for root.
     pub total: u64,
     /// Bytes in use.
     pub used: u64,
@@ -156,7 +156,7 @@ pub struct ImageReport {
     /// Why the last try failed or was refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
-    /// Since when it has been in this state.
+    /// Since when the agent, which may have been restarted, has seen it in this state.
     pub since: Timestamp,
 }
 

@@ -9,13 +9,13 @@ use std::sync::Arc;
 use lab_images::catalogue::Catalogue;
 use lab_images::reference::Digest;
 use lab_images::registry::ImageManifest;
-use lab_images::runtime::{Runtime, RuntimeEndpoint, connect, discover};
+use lab_images::runtime::{Runtime, RuntimeEndpoint, RuntimeError, connect, discover};
 use sidecar::shutdown::Shutdown;
 use tokio::sync::watch;
 
 use crate::catalogue::{find, registry};
 use crate::node_images::{Order, OrderLayer};
-use crate::puller::{Puller, Report};
+use crate::puller::{Orders, Puller, Report};
 use crate::settings::PullSettings;
 
 /// Pulls what is wanted; exit code 0 only if all of it is there in the end.
@@ -34,8 +34,10 @@ pub async fn run(settings: PullSettings, warnings: &[String]) -> anyhow::Result<
     let found = find(&registry, &settings.catalogue).await?;
     eprint!("{}", crate::scan::table(&found.catalogue));
 
-    let (_orders, orders) = watch::channel(orders(&found.catalogue, &found.manifests));
-    let (puller, reports) = Puller::new(runtime, registry.credentials(), settings.puller);
+    let orders = Orders { generation: 0, orders: orders(&found.catalogue, &found.manifests) };
+    let (_orders, orders) = watch::channel(orders);
+    let (report, reports) = watch::channel(Report::default());
+    let puller = Puller::new(runtime, registry.credentials(), settings.puller, report);
     let shown = tokio::spawn(show::show(reports.clone()));
     puller.run(orders, shutdown.token()).await;
     shown.await?;
@@ -52,9 +54,9 @@ pub async fn run(settings: PullSettings, warnings: &[String]) -> anyhow::Result<
 }
 
 /// The runtime that is named, or the first usual one that answers.
-async fn open(endpoint: Option<&RuntimeEndpoint>) -> anyhow::Result<Arc<dyn Runtime>> {
+pub(crate) async fn open(endpoint: Option<&RuntimeEndpoint>) -> Result<Arc<dyn Runtime>, RuntimeError> {
     if let Some(endpoint) = endpoint {
-        return Ok(connect(endpoint).await?);
+        return connect(endpoint).await;
     }
     let (endpoint, runtime) = discover(&RuntimeEndpoint::usual()).await?;
     tracing::info!(%endpoint, "found a container runtime");

@@ -15,7 +15,8 @@ use std::time::{Duration, Instant};
 
 use lab_images::registry::Credentials;
 use lab_images::runtime::disk::DiskGuard;
-use lab_images::runtime::{FileSystem, Phase, Progress, PullLimits, Runtime, RuntimeError};
+use lab_images::runtime::{FileSystem, Phase, Progress, PullLimits, Runtime, RuntimeError, RuntimeVersion};
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::task::{Id, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -34,6 +35,9 @@ const REFRESH_INTERVAL: Duration = Duration::from_secs(300);
 
 /// After how long a runtime that did not answer is asked again.
 const RUNTIME_RETRY: Duration = Duration::from_secs(5);
+
+/// How often the disk is measured while pulls run.
+const DISK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// How the puller works.
 #[derive(Debug)]
@@ -59,6 +63,15 @@ pub enum Until {
     Shutdown,
 }
 
+/// What a machine should hold.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub struct Orders {
+    /// Which version of the orders this is, for the report; 0 where there is only one.
+    pub generation: i64,
+    /// The images.
+    pub orders: Vec<Order>,
+}
+
 /// How far one order is.
 #[derive(Clone, Debug)]
 pub struct Job {
@@ -79,13 +92,43 @@ pub struct Job {
 pub struct Report {
     /// One job for each order, by priority.
     pub jobs: Vec<Job>,
+    /// The version of the orders that the runtime was last asked about; `None` before the first time.
+    pub looked: Option<i64>,
+    /// The runtime's name and version, once known.
+    pub runtime: Option<RuntimeVersion>,
     /// The file system of images, as last measured.
     pub disk: Option<FileSystem>,
+    /// What was done so far.
+    pub done: Done,
     /// Why the runtime can't be used, while it can't.
     pub runtime_problem: Option<String>,
 }
 
+/// What a puller has done since it began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Done {
+    /// Pulls that ended well.
+    pub pulled: u64,
+    /// Pulls that failed.
+    pub failed: u64,
+    /// Pulls that the disk guard refused or stopped.
+    pub refused: u64,
+    /// Compressed bytes that the ended pulls fetched.
+    pub bytes: u64,
+}
+
 impl Report {
+    /// Takes over changed orders: those that stay keep their state.
+    pub(crate) fn take(&mut self, orders: Vec<Order>) {
+        let known = std::mem::take(&mut self.jobs);
+        let job = |order: Order| match known.iter().find(|job| job.is_for(&order)) {
+            Some(job) => Job { order, ..job.clone() },
+            None => Job::new(order),
+        };
+        self.jobs = orders.into_iter().map(job).collect();
+        self.jobs.sort_by_key(|job| job.order.priority);
+    }
+
     /// Whether every order is there.
     pub fn all_present(&self) -> bool {
         self.jobs.iter().all(|job| matches!(job.state, State::Present { .. }))
@@ -100,20 +143,22 @@ pub struct Puller {
     guard: DiskGuard,
     retries: Retries,
     report: watch::Sender<Report>,
+    generation: i64,
     pulls: JoinSet<Ended>,
     running: Vec<Pulling>,
+    measured: Instant,
 }
 
 impl Puller {
-    /// A puller for this runtime, and its reports.
+    /// A puller for this runtime, which tells its reports there.
     pub fn new(
         runtime: Arc<dyn Runtime>,
         credentials: Arc<Credentials>,
         settings: PullerSettings,
-    ) -> (Self, watch::Receiver<Report>) {
-        let (report, reports) = watch::channel(Report::default());
+        report: watch::Sender<Report>,
+    ) -> Self {
         let factor = factor::read(settings.factor_file.as_deref());
-        let puller = Self {
+        Self {
             guard: DiskGuard::new(settings.disk_high, factor),
             retries: match settings.until {
                 Until::Settled => Retries::Few,
@@ -123,73 +168,82 @@ impl Puller {
             credentials,
             settings,
             report,
+            generation: 0,
             pulls: JoinSet::new(),
             running: Vec::new(),
-        };
-        (puller, reports)
+            measured: Instant::now(),
+        }
     }
 
     /// Works until everything is settled or `shutdown` is cancelled; pulls in flight are then cancelled, and what arrived is
     /// kept by the runtime.
-    pub async fn run(mut self, mut orders: watch::Receiver<Vec<Order>>, shutdown: CancellationToken) {
+    pub async fn run(mut self, mut orders: watch::Receiver<Orders>, shutdown: CancellationToken) {
         orders.mark_changed();
-        let mut refreshed = None;
+        let (mut next_look, mut usable) = (Instant::now(), false);
         loop {
             if orders.has_changed().unwrap_or(false) {
                 self.take(orders.borrow_and_update().clone());
-                refreshed = None;
+                next_look = Instant::now();
             }
-            if refreshed.is_none_or(|at: Instant| at.elapsed() >= REFRESH_INTERVAL) {
-                refreshed = self.look().await.then(Instant::now);
+            if Instant::now() >= next_look {
+                usable = self.look().await;
+                next_look = Instant::now() + if usable { REFRESH_INTERVAL } else { RUNTIME_RETRY };
             }
-            let wake = if refreshed.is_some() { self.start_next().await } else { Some(Instant::now() + RUNTIME_RETRY) };
-            if wake.is_none() && self.pulls.is_empty() && self.settings.until == Until::Settled && refreshed.is_some() {
+            let wake = if usable { self.start_next().await } else { Some(next_look) };
+            if wake.is_none() && self.pulls.is_empty() && self.settings.until == Until::Settled {
                 return;
             }
-            let wake = wake.unwrap_or_else(|| Instant::now() + REFRESH_INTERVAL);
+            let wake = wake.map_or(next_look, |wake| wake.min(next_look));
             tokio::select! {
                 () = shutdown.cancelled() => return,
                 Ok(()) = orders.changed() => orders.mark_changed(),
-                Some(ended) = self.pulls.join_next_with_id(), if !self.pulls.is_empty() => match ended {
-                    Ok((id, ended)) => self.end(id, ended).await,
-                    Err(error) => self.end(error.id(), Err(format!("the pull ended without a word: {error}"))).await,
-                },
-                () = tokio::time::sleep(LOOK_INTERVAL), if !self.running.is_empty() => self.tell_progress(),
+                Some(ended) = self.pulls.join_next_with_id(), if !self.pulls.is_empty() => {
+                    let (id, ended) = match ended {
+                        Ok(ended) => ended,
+                        Err(error) => (error.id(), Err(format!("the pull ended without a word: {error}"))),
+                    };
+                    if ended.is_err() {
+                        // Perhaps it is the runtime that went away: that is no reason to try the next image.
+                        next_look = Instant::now();
+                    }
+                    self.end(id, ended).await;
+                }
+                () = tokio::time::sleep(LOOK_INTERVAL), if !self.running.is_empty() => {
+                    self.tell_progress();
+                    self.keep_room().await;
+                }
                 () = tokio::time::sleep_until(wake.into()) => {}
             }
         }
     }
 
     /// Takes over changed orders: those that stay keep their state, pulls of others are cancelled.
-    fn take(&mut self, orders: Vec<Order>) {
+    fn take(&mut self, Orders { generation, orders }: Orders) {
+        self.generation = generation;
         let stays = |pulling: &Pulling| orders.iter().any(|order| pulling.is_for(order));
         for pulling in self.running.extract_if(.., |pulling| !stays(pulling)) {
             pulling.cancel(&mut self.guard);
         }
-        self.report.send_modify(|report| {
-            let known = std::mem::take(&mut report.jobs);
-            let job = |order: Order| {
-                let same = |job: &&Job| job.order.image == order.image && job.order.digest == order.digest;
-                match known.iter().find(same) {
-                    Some(job) => Job { order, ..job.clone() },
-                    None => Job::new(order),
-                }
-            };
-            report.jobs = orders.into_iter().map(job).collect();
-            report.jobs.sort_by_key(|job| job.order.priority);
-        });
+        self.report.send_modify(|report| report.take(orders));
     }
 
     /// Asks the runtime what is there. Whether it answered.
     async fn look(&mut self) -> bool {
-        let looked: Result<_, RuntimeError> =
-            async { Ok((self.runtime.images().await?, self.runtime.file_system().await?)) }.await;
+        let looked: Result<_, RuntimeError> = async {
+            Ok((self.runtime.version().await?, self.runtime.images().await?, self.runtime.file_system().await?))
+        }
+        .await;
         match looked {
-            Ok((images, disk)) => {
+            Ok((version, images, disk)) => {
                 let held = presence::Held::new(&images);
                 self.report.send_modify(|report| {
-                    (report.disk, report.runtime_problem) = (Some(disk), None);
+                    let is_back = report.runtime_problem.take().is_some();
+                    (report.looked, report.runtime, report.disk) = (Some(self.generation), Some(version), Some(disk));
                     for job in &mut report.jobs {
+                        // What failed while the runtime was away failed because of that.
+                        if is_back && matches!(job.state, State::Failed { .. }) {
+                            job.enter(State::Waiting);
+                        }
                         match (&job.state, held.holds(&job.order.image, job.order.digest.as_ref())) {
                             (State::Pulling { .. }, _) | (State::Present { .. }, presence::Presence::Here) => {}
                             // What arrived was not what the catalogue named; a new catalogue will say so.
@@ -228,7 +282,13 @@ impl Puller {
         let missing = pulling::missing_bytes(&*self.runtime, &order).await;
         let disk = self.runtime.file_system().await;
         let now = Instant::now();
+        let was_refused = matches!(self.report.borrow().jobs[job].state, State::Refused { .. });
         let state = match (missing, disk) {
+            (Ok(_), Ok(disk)) if was_refused && self.guard.overrun(&disk).is_some() => {
+                // It may have fetched everything before it was stopped; unpacking would fill the disk still.
+                let error = self.guard.overrun(&disk).map(|overrun| overrun.to_string()).unwrap_or_default();
+                self.retries.refused(error, false, now)
+            }
             (Ok(missing), Ok(disk)) => match self.guard.admit(&disk, missing) {
                 Ok(reservation) => {
                     tracing::info!(image = %order.image, bytes = missing, "pull begins");
@@ -248,6 +308,7 @@ impl Puller {
                     tracing::warn!(image = %order.image, %refusal, "pull does not begin");
                     // Pulls in flight reserve more than they take in the end: worth another look.
                     let room_may_come = refusal.fits_alone() && !self.running.is_empty();
+                    self.report.send_modify(|report| report.done.refused += 1);
                     self.retries.refused(refusal.to_string(), room_may_come, now)
                 }
             },
@@ -270,8 +331,9 @@ impl Puller {
         let retries = self.retries;
         self.report.send_modify(|report| {
             report.disk = disk.or(report.disk.take());
-            let same = |job: &&mut Job| job.order.image == order.image && job.order.digest == order.digest;
-            let Some(job) = report.jobs.iter_mut().find(same) else { return };
+            report.done.bytes = report.done.bytes.saturating_add(progress.done);
+            *(if ended.is_ok() { &mut report.done.pulled } else { &mut report.done.failed }) += 1;
+            let Some(job) = report.jobs.iter_mut().find(|job| job.is_for(&order)) else { return };
             let (image, seconds) = (&order.image, progress.elapsed.as_secs_f64());
             job.progress = progress;
             match ended {
@@ -295,15 +357,47 @@ impl Puller {
             for pulling in running {
                 let Some(job) = report.jobs.iter_mut().find(|job| pulling.is_for(&job.order)) else { continue };
                 job.progress = pulling.progress();
-                job.state = State::Pulling { phase: job.progress.phase, idle: pulling.idle(&job.progress) };
+                let state = State::Pulling { phase: job.progress.phase, idle: pulling.idle(&job.progress) };
+                match &job.state {
+                    State::Pulling { phase, .. } if *phase == job.progress.phase => job.state = state,
+                    _ => job.enter(state),
+                }
             }
         });
+    }
+
+    /// Measures the disk now and then; when it is fuller than the limit, the pull that began last is stopped. What arrived is
+    /// kept by the runtime for a while.
+    async fn keep_room(&mut self) {
+        if self.measured.elapsed() < DISK_INTERVAL {
+            return;
+        }
+        self.measured = Instant::now();
+        let Ok(disk) = self.runtime.file_system().await else { return };
+        if let Some(overrun) = self.guard.overrun(&disk)
+            && let Some(pulling) = self.running.pop()
+        {
+            let order = pulling.cancel(&mut self.guard);
+            tracing::warn!(image = %order.image, %overrun, "pull stopped");
+            let state = self.retries.refused(overrun.to_string(), !self.running.is_empty(), Instant::now());
+            self.report.send_modify(|report| {
+                report.done.refused += 1;
+                if let Some(job) = report.jobs.iter_mut().find(|job| job.is_for(&order)) {
+                    job.enter(state);
+                }
+            });
+        }
+        self.report.send_modify(|report| report.disk = Some(disk));
     }
 }
 
 impl Job {
     fn new(order: Order) -> Self {
         Self { order, state: State::Waiting, failures: 0, progress: Progress::default(), since: jiff::Timestamp::now() }
+    }
+
+    fn is_for(&self, order: &Order) -> bool {
+        self.order.image == order.image && self.order.digest == order.digest
     }
 
     fn enter(&mut self, state: State) {
@@ -313,7 +407,7 @@ impl Job {
 }
 
 /// A number in [0, 1) that differs from node to node and from time to time.
-fn jitter() -> f64 {
+pub(crate) fn jitter() -> f64 {
     let nanoseconds =
         std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |now| now.subsec_nanos());
     f64::from(nanoseconds.wrapping_mul(2_654_435_761) >> 8) / f64::from(1_u32 << 24)

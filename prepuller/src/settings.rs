@@ -1,14 +1,16 @@
 //! What the environment and the flags say, parsed once into types.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use lab_images::policy::{Keep, Policy};
 use lab_images::runtime::{PullLimits, RuntimeEndpoint};
 use lab_images::settings::{
-    DiskArguments, PolicyArguments, RegistryArguments, RuntimeArguments, Source, SourceArguments,
+    CredentialsArguments, DiskArguments, PolicyArguments, RegistryArguments, RuntimeArguments, Source, SourceArguments,
 };
 use lab_images::tag::TagScheme;
+use sidecar::admin::AdminArguments;
 use sidecar::log::{LogArguments, LogSettings};
 use sidecar::settings::Problems;
 use sidecar::settings::values::{count, duration, list};
@@ -38,6 +40,8 @@ pub enum CommandArguments {
     Scan(ScanArguments),
     /// Have this machine hold what is wanted, once
     Pull(PullArguments),
+    /// Have this node hold what the planner orders, for ever (the DaemonSet)
+    Node(NodeArguments),
 }
 
 /// `prepuller tags`
@@ -77,6 +81,22 @@ pub struct PullArguments {
     log: LogArguments,
 }
 
+/// `prepuller node`
+#[derive(Args, Debug)]
+pub struct NodeArguments {
+    /// This node's name in Kubernetes, which is the name of its orders
+    #[arg(long, env = "NODE_NAME", value_name = "NAME")]
+    node_name: Option<String>,
+    #[command(flatten)]
+    pulls: PullsArguments,
+    #[command(flatten)]
+    credentials: CredentialsArguments,
+    #[command(flatten)]
+    admin: AdminArguments,
+    #[command(flatten)]
+    log: LogArguments,
+}
+
 #[derive(Args, Debug)]
 struct CatalogueArguments {
     #[command(flatten)]
@@ -106,7 +126,7 @@ struct PullsArguments {
     /// A pull is given up when nothing was unpacked for this long after the last byte
     #[arg(long, env = "UNPACK_TIMEOUT", value_name = "DURATION", default_value = "30m")]
     unpack_timeout: String,
-    /// Where this machine's experience with unpacking is kept
+    /// Where this machine's experience with unpacking, and a node's last orders, are kept
     #[arg(long, env = "STATE_DIR", value_name = "FOLDER", default_value = "/var/lib/labhands/prepuller")]
     state_dir: PathBuf,
 }
@@ -172,6 +192,25 @@ pub struct PullSettings {
     pub log: LogSettings,
 }
 
+/// What `prepuller node` does.
+#[derive(Debug)]
+pub struct NodeSettings {
+    /// The node's name.
+    pub node: String,
+    /// The runtime, found by itself where unset.
+    pub runtime: Option<RuntimeEndpoint>,
+    /// How images are pulled.
+    pub puller: PullerSettings,
+    /// The registries' credentials.
+    pub registry_auth_file: Option<PathBuf>,
+    /// Where the last orders are kept.
+    pub orders_file: PathBuf,
+    /// Where the admin server listens.
+    pub admin: SocketAddr,
+    /// How to log.
+    pub log: LogSettings,
+}
+
 impl TagsArguments {
     /// # Errors
     ///
@@ -227,6 +266,34 @@ impl PullArguments {
     }
 }
 
+impl NodeArguments {
+    /// # Errors
+    ///
+    /// All problems at once.
+    pub fn settings(&self) -> Result<NodeSettings, Problems> {
+        let mut problems = Problems::default();
+        if self.node_name.is_none() {
+            problems.add("NODE_NAME", "must be set: in a pod, from the field spec.nodeName", "node1");
+        }
+        let runtime = self.pulls.runtime.settings(&mut problems);
+        let puller = self.pulls.settings(&mut problems, Until::Shutdown);
+        let admin = self.admin.settings(&mut problems);
+        let log = self.log.settings(&mut problems);
+        let settings = || {
+            Some(NodeSettings {
+                node: self.node_name.clone()?,
+                runtime: runtime?,
+                puller: puller?,
+                registry_auth_file: self.credentials.registry_auth_file.clone(),
+                orders_file: self.pulls.state_dir.join("orders.json"),
+                admin: admin?,
+                log: log?,
+            })
+        };
+        problems.finish(settings())
+    }
+}
+
 impl CatalogueArguments {
     fn settings(&self, problems: &mut Problems) -> Option<CatalogueSettings> {
         let source = self.source.settings(problems);
@@ -235,7 +302,7 @@ impl CatalogueArguments {
             source: source?,
             policy: policy?,
             insecure_registries: self.registry.insecure_registries(),
-            registry_auth_file: self.registry.registry_auth_file.clone(),
+            registry_auth_file: self.registry.credentials.registry_auth_file.clone(),
             file: self.catalogue_file.clone(),
         })
     }

@@ -109,6 +109,21 @@ impl fmt::Display for Refusal {
     }
 }
 
+/// A disk that is fuller than the limit, with the numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error(
+    "the disk is {} % full, above DISK_HIGH {high} %: {} of {} used; remove images, raise DISK_HIGH or want fewer",
+    percent(*used, *capacity), gigabytes(*used), gigabytes(*capacity)
+)]
+pub struct Overrun {
+    /// Used now, in bytes.
+    pub used: u64,
+    /// What can hold data at all, in bytes.
+    pub capacity: u64,
+    /// `DISK_HIGH`, in percent.
+    pub high: u8,
+}
+
 fn gigabytes(bytes: u64) -> String {
     format!("{:.2} GB", bytes as f64 / 1e9)
 }
@@ -162,6 +177,12 @@ impl DiskGuard {
         self.next += 1;
         self.in_flight.insert(number, need);
         Ok(Reservation(number))
+    }
+
+    /// Whether the file system is above the limit now: a pull took more than expected, or others write to it.
+    pub fn overrun(&self, disk: &FileSystem) -> Option<Overrun> {
+        let (used, capacity) = (disk.used, disk.capacity());
+        (!fits(used, 0, capacity, self.high)).then_some(Overrun { used, capacity, high: self.high })
     }
 
     /// Ends a pull, well or not, that fetched `downloaded` bytes. When it was the last in flight, the guard learns from what
@@ -226,6 +247,14 @@ mod tests {
         }
         assert!(refusal.fits_alone());
         assert!(!guard.admit(&disk(50 * GB, 100 * GB), 8 * GB).unwrap_err().fits_alone());
+    }
+
+    #[test]
+    fn a_disk_above_the_limit_is_an_overrun_with_its_numbers() {
+        let guard = DiskGuard::new(75, UnpackFactor::default());
+        assert_eq!(guard.overrun(&disk(75 * GB, 100 * GB)), None);
+        let text = guard.overrun(&disk(81 * GB, 100 * GB)).unwrap().to_string();
+        assert!(text.starts_with("the disk is 81 % full, above DISK_HIGH 75 %: 81.00 GB of 100.00 GB used"), "{text}");
     }
 
     #[test]

@@ -95,6 +95,15 @@ pub struct RegistryArguments {
     /// Registries that are spoken to over plain HTTP
     #[arg(long, env = "LAB_INSECURE_REGISTRIES", value_name = "HOST:PORT,…")]
     pub lab_insecure_registries: Option<String>,
+    /// The registries' credentials.
+    #[command(flatten)]
+    pub credentials: CredentialsArguments,
+}
+
+/// Flags and variables of the registries' credentials.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Registries")]
+pub struct CredentialsArguments {
     /// A dockerconfigjson with the registries' credentials, read again when it changes
     #[arg(long, env = "REGISTRY_AUTH_FILE", value_name = "FILE")]
     pub registry_auth_file: Option<PathBuf>,

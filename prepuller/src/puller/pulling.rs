@@ -76,10 +76,11 @@ impl Pulling {
         self.moved.1.elapsed()
     }
 
-    /// Cancels it: the runtime keeps what arrived.
-    pub(super) fn cancel(self, guard: &mut DiskGuard) {
+    /// Cancels it, and gives back its order: the runtime keeps what arrived.
+    pub(super) fn cancel(self, guard: &mut DiskGuard) -> Order {
         self.task.abort();
         guard.finish(self.reservation, 0, None);
+        self.order
     }
 
     /// It ended; the guard learns from it where it ended well. `disk` is what was measured afterwards.

@@ -1,0 +1,110 @@
+//! `prepuller node`: have this node hold what the planner orders, for ever.
+//!
+//! Orders come from the node's own `NodeImages` object and are kept on disk, the puller carries them out, and the object's
+//! status tells how far it is. None of the three waits for another: without the API server the last orders are carried out,
+//! without the runtime its absence is reported.
+//!
+//! `status.rs` (what is told) and `pace.rs` (when) are pure; `orders.rs` and `tell.rs` speak with the API server, `page.rs` and
+//! `metrics.rs` show the same to people and to Prometheus.
+
+mod metrics;
+mod orders;
+mod pace;
+mod page;
+mod status;
+mod tell;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube::Api;
+use lab_images::registry::Credentials;
+use lab_images::runtime::{Runtime, RuntimeEndpoint};
+use sidecar::admin::AdminServer;
+use sidecar::metrics::Metrics;
+use sidecar::readiness::Health;
+use sidecar::retry::{BackoffBuilder, forever};
+use sidecar::shutdown::Shutdown;
+use tokio::sync::watch;
+
+use self::orders::Following;
+use self::tell::Telling;
+use crate::node_images::NodeImages;
+use crate::pull::open;
+use crate::puller::{Orders, Puller, Report};
+use crate::settings::NodeSettings;
+
+/// How long a runtime that is not there is left alone, at the most.
+const LONGEST_RUNTIME_RETRY: Duration = Duration::from_secs(10);
+
+/// Runs until a signal.
+///
+/// # Errors
+///
+/// When there is no way to the cluster at all, the credentials can't be read, or the admin address can't be had.
+pub async fn run(settings: NodeSettings, warnings: &[String]) -> anyhow::Result<ExitCode> {
+    sidecar::log::init(settings.log);
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+    let shutdown = Shutdown::listen()?;
+    let namespace = sidecar::kubernetes::own_namespace().await?;
+    let (version, disk_high) = (env!("CARGO_PKG_VERSION"), settings.puller.disk_high);
+    tracing::info!(version, node = settings.node, namespace, disk_high, runtime = ?settings.runtime, "prepuller node starts");
+
+    let api: Api<NodeImages> = Api::namespaced(sidecar::kubernetes::client().await?, &namespace);
+    let credentials = Arc::new(Credentials::new(settings.registry_auth_file)?);
+    let kept = orders::kept(&settings.orders_file);
+    let (health, metrics) = (Health::default(), Metrics::new("prepuller", version));
+    let (report, reports) = watch::channel(Report::default());
+    let counters = metrics::register(&metrics, reports.clone());
+    let following = Following::new(&health, counters.clone(), settings.orders_file, kept.is_some());
+    let telling = Telling::new(&health, counters, disk_high);
+    let (orders, ordered) = watch::channel(kept.unwrap_or_default());
+    let (object, objects) = watch::channel(None);
+    let routes = page::routes(&settings.node, disk_high, reports.clone());
+    let server = AdminServer::bind(settings.admin, health, metrics, routes).await?;
+    let serving = tokio::spawn(server.serve(shutdown.token()));
+
+    let (token, endpoint, puller) = (shutdown.token(), settings.runtime, settings.puller);
+    let pulling = async {
+        let runtime = until_open(endpoint.as_ref(), &report, &ordered).await;
+        if let Some(runtime) = runtime {
+            Puller::new(runtime, credentials, puller, report).run(ordered, shutdown.token()).await;
+        }
+    };
+    let work = async {
+        tokio::select! {
+            () = pulling => {}
+            () = following.follow(api.clone(), &settings.node, &orders, &object) => {}
+            () = telling.tell(api.clone(), &settings.node, reports, objects) => {}
+            () = token.cancelled() => {}
+        }
+    };
+    shutdown.drain(work).await;
+    serving.abort();
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Tries until the runtime answers, and reports meanwhile why it doesn't.
+async fn until_open(
+    endpoint: Option<&RuntimeEndpoint>,
+    report: &watch::Sender<Report>,
+    ordered: &watch::Receiver<Orders>,
+) -> Option<Arc<dyn Runtime>> {
+    for delay in forever().with_max_delay(LONGEST_RUNTIME_RETRY).build() {
+        match open(endpoint).await {
+            Ok(runtime) => return Some(runtime),
+            Err(error) => {
+                tracing::warn!(%error, "no container runtime yet");
+                report.send_modify(|report| {
+                    report.take(ordered.borrow().orders.clone());
+                    report.runtime_problem = Some(error.to_string());
+                });
+            }
+        }
+        tokio::time::sleep(delay).await;
+    }
+    None
+}

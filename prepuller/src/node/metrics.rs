@@ -1,0 +1,157 @@
+//! Metrics of a node agent. What the puller reports is encoded at the scrape, byte by byte; the rest is counted.
+
+use std::fmt;
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
+use sidecar::metrics::Metrics;
+use tokio::sync::watch;
+
+use super::status;
+use crate::node_images::PullState;
+use crate::puller::Report;
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Call {
+    call: &'static str,
+}
+
+/// What is counted outside of the puller; clones share it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Counters {
+    api_failures: Family<Call, Counter>,
+    orders_not_kept: Counter,
+}
+
+impl Counters {
+    /// A call to the API server failed: `watch` or `status`.
+    pub(super) fn api_failed(&self, call: &'static str) {
+        self.api_failures.get_or_create(&Call { call }).inc();
+    }
+
+    /// The orders could not be written to `STATE_DIR`.
+    pub(super) fn orders_not_kept(&self) {
+        self.orders_not_kept.inc();
+    }
+}
+
+/// Registers all metrics of the agent.
+pub(super) fn register(metrics: &Metrics, reports: watch::Receiver<Report>) -> Counters {
+    let counters = Counters::default();
+    metrics.register(|registry| {
+        let help = "Calls to the API server that failed: the watch of the orders, or a status";
+        registry.register("node_api_failures", help, counters.api_failures.clone());
+        let help = "Times the orders could not be written to STATE_DIR";
+        registry.register("node_orders_not_kept", help, counters.orders_not_kept.clone());
+        registry.register_collector(Box::new(Reported(reports)));
+    });
+    counters
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct InState {
+    state: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfImage {
+    image: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Ended {
+    result: &'static str,
+}
+
+const STATES: [(PullState, &str); 6] = [
+    (PullState::Waiting, "waiting"),
+    (PullState::Downloading, "downloading"),
+    (PullState::Unpacking, "unpacking"),
+    (PullState::Present, "present"),
+    (PullState::Failed, "failed"),
+    (PullState::Refused, "refused"),
+];
+
+/// The latest report, as metrics.
+#[derive(Debug)]
+struct Reported(watch::Receiver<Report>);
+
+impl Collector for Reported {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
+        let mut put = |name: &str, help: &str, metric: &dyn Encode| metric.encode_as(&mut encoder, name, help);
+        let report = self.0.borrow();
+
+        let images = Family::<InState, Gauge>::default();
+        for (wanted, state) in STATES {
+            let count = report.jobs.iter().filter(|job| status::state(&job.state) == wanted).count();
+            images.get_or_create(&InState { state }).set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+        put("node_images", "Ordered images by how far they are", &images)?;
+
+        let (done, total) = (Family::<OfImage, Gauge>::default(), Family::<OfImage, Gauge>::default());
+        let bytes = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+        for job in report.jobs.iter().filter(|job| job.progress.total.is_some()) {
+            let image = OfImage { image: job.order.image.to_string() };
+            done.get_or_create(&image).set(bytes(job.progress.done));
+            total.get_or_create(&image).set(bytes(job.progress.total.unwrap_or(0)));
+        }
+        put("node_image_done_bytes", "Compressed bytes of the image's missing layers that arrived", &done)?;
+        put("node_image_bytes", "Compressed bytes of the image's layers that were missing", &total)?;
+
+        let pulls = Family::<Ended, Counter>::default();
+        let ended = report.done;
+        for (result, count) in [("pulled", ended.pulled), ("failed", ended.failed), ("refused", ended.refused)] {
+            pulls.get_or_create(&Ended { result }).inc_by(count);
+        }
+        put("node_pulls", "Pulls by how they ended; refused ones by the disk guard", &pulls)?;
+        put("node_pulled_bytes", "Compressed bytes that ended pulls fetched", &ConstCounter::new(ended.bytes))?;
+
+        let up = i64::from(report.looked.is_some() && report.runtime_problem.is_none());
+        put("node_runtime_up", "Whether the container runtime answers", &ConstGauge::new(up))?;
+        if let Some(disk) = &report.disk {
+            let used = Gauge::<f64, AtomicU64>::default();
+            used.set(disk.used as f64 / disk.capacity().max(1) as f64);
+            put("node_disk_used_ratio", "How full the file system of images is", &used)?;
+        }
+        Ok(())
+    }
+}
+
+/// [`EncodeMetric`], as an object.
+trait Encode {
+    fn encode_as(&self, encoder: &mut DescriptorEncoder, name: &str, help: &str) -> fmt::Result;
+}
+
+impl<T: EncodeMetric> Encode for T {
+    fn encode_as(&self, encoder: &mut DescriptorEncoder, name: &str, help: &str) -> fmt::Result {
+        self.encode(encoder.encode_descriptor(name, help, None, self.metric_type())?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_is_told_in_metrics() {
+        let metrics = Metrics::new("prepuller", "1");
+        let (report, reports) = watch::channel(Report::default());
+        let counters = register(&metrics, reports);
+        counters.api_failed("watch");
+        report.send_modify(|report| (report.looked, report.done.bytes) = (Some(1), 7));
+        let text = metrics.encode();
+        for line in [
+            "labhands_prepuller_node_runtime_up 1",
+            "labhands_prepuller_node_pulled_bytes_total 7",
+            "labhands_prepuller_node_images{state=\"present\"} 0",
+            "labhands_prepuller_node_pulls_total{result=\"refused\"} 0",
+            "labhands_prepuller_node_api_failures_total{call=\"watch\"} 1",
+        ] {
+            assert!(text.contains(line), "{line} in {text}");
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! Where orders come from: the node's own object, and the file that keeps the last ones for when the API server is away.
+
+use std::path::{Path, PathBuf};
+use std::pin::pin;
+
+use futures_util::StreamExt;
+use kube::Api;
+use kube::runtime::WatchStreamExt;
+use kube::runtime::watcher::watch_object;
+use sidecar::readiness::{Health, Latch};
+use tokio::sync::watch;
+
+use super::metrics::Counters;
+use crate::node_images::NodeImages;
+use crate::puller::Orders;
+
+/// The object as far as reports are concerned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Object {
+    /// Another uid is another object of the same name.
+    pub(super) uid: String,
+    /// The version of its orders.
+    pub(super) generation: i64,
+}
+
+/// The orders as last kept, if any are.
+pub(super) fn kept(file: &Path) -> Option<Orders> {
+    let text = match std::fs::read(file) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return None,
+        Err(error) => {
+            tracing::warn!(file = %file.display(), %error, "the last orders can't be read");
+            return None;
+        }
+    };
+    let orders = serde_json::from_slice(&text);
+    orders.inspect_err(|error| tracing::warn!(file = %file.display(), %error, "the last orders are damaged")).ok()
+}
+
+/// Takes orders over from the API server.
+pub(super) struct Following {
+    latch: Latch,
+    counters: Counters,
+    file: PathBuf,
+}
+
+impl Following {
+    /// Ready at once when orders are kept: the API server is not needed to carry them out.
+    pub(super) fn new(health: &Health, counters: Counters, file: PathBuf, has_orders: bool) -> Self {
+        let latch = health.latch("orders");
+        if has_orders {
+            latch.ready();
+        } else {
+            latch.not_ready("no word from the API server yet, and no orders are kept from before");
+        }
+        Self { latch, counters, file }
+    }
+
+    /// Follows the object named like the node, for ever.
+    pub(super) async fn follow(
+        self,
+        api: Api<NodeImages>,
+        node: &str,
+        orders: &watch::Sender<Orders>,
+        object: &watch::Sender<Option<Object>>,
+    ) {
+        let mut seen = pin!(watch_object(api, node).default_backoff());
+        while let Some(seen) = seen.next().await {
+            match seen {
+                Ok(found) => {
+                    self.latch.ready();
+                    self.take(found, orders, object);
+                }
+                Err(error) => {
+                    self.counters.api_failed("watch");
+                    tracing::warn!(%error, "the API server tells no orders; the last ones stand");
+                }
+            }
+        }
+    }
+
+    fn take(&self, found: Option<NodeImages>, orders: &watch::Sender<Orders>, object: &watch::Sender<Option<Object>>) {
+        let (now, ordered) = found.map_or((None, Orders::default()), |found| {
+            let generation = found.metadata.generation.unwrap_or(0);
+            let uid = found.metadata.uid.unwrap_or_default();
+            (Some(Object { uid, generation }), Orders { generation, orders: found.spec.orders })
+        });
+        // The status that this agent writes comes back here too.
+        let changed = orders.send_if_modified(|orders| {
+            let changed = *orders != ordered;
+            orders.clone_from(&ordered);
+            changed
+        });
+        if changed {
+            tracing::info!(generation = ordered.generation, images = ordered.orders.len(), "orders taken over");
+            self.keep(&ordered);
+        }
+        object.send_if_modified(|object| std::mem::replace(object, now.clone()) != now);
+    }
+
+    fn keep(&self, orders: &Orders) {
+        let written = serde_json::to_vec(orders).map_err(std::io::Error::from).and_then(|text| {
+            std::fs::create_dir_all(self.file.parent().unwrap_or(Path::new(".")))?;
+            sidecar::files::replace(&self.file, &text)
+        });
+        if let Err(error) = written {
+            self.counters.orders_not_kept();
+            tracing::warn!(file = %self.file.display(), %error, "the orders can't be kept; set STATE_DIR to a folder that can be written");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::core::ObjectMeta;
+
+    use super::*;
+    use crate::node_images::{NodeImagesSpec, Order};
+
+    fn object(uid: &str, generation: i64, images: &[&str]) -> NodeImages {
+        let orders = images.iter().zip(0..).map(|(image, priority)| Order {
+            image: image.parse().unwrap(),
+            digest: None,
+            size: 0,
+            layers: Vec::new(),
+            priority,
+            gate: false,
+        });
+        let metadata = ObjectMeta { uid: Some(uid.into()), generation: Some(generation), ..ObjectMeta::default() };
+        NodeImages { metadata, spec: NodeImagesSpec { orders: orders.collect() }, status: None }
+    }
+
+    #[test]
+    fn orders_are_taken_over_once_and_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("deep/orders.json");
+        assert_eq!(kept(&file), None);
+        let following = Following::new(&Health::default(), Counters::default(), file.clone(), false);
+        let (orders, mut ordered) = watch::channel(Orders::default());
+        let (known, mut objects) = watch::channel(None);
+        let mut take = |found: Option<NodeImages>| {
+            following.take(found, &orders, &known);
+            let changed = (ordered.has_changed().unwrap(), objects.has_changed().unwrap());
+            ordered.mark_unchanged();
+            objects.mark_unchanged();
+            changed
+        };
+        assert_eq!(take(Some(object("a", 1, &["r.example.org/lab:w_1"]))), (true, true));
+        // The agent's own status comes back.
+        assert_eq!(take(Some(object("a", 1, &["r.example.org/lab:w_1"]))), (false, false));
+        assert_eq!(take(Some(object("a", 2, &["r.example.org/lab:w_2"]))), (true, true));
+        // Deleted and made again: the same generation, other orders.
+        assert_eq!(take(Some(object("b", 2, &["r.example.org/lab:w_3"]))), (true, true));
+        assert_eq!(kept(&file).map(|kept| kept.orders), Some(orders.borrow().orders.clone()));
+        assert_eq!(take(None), (true, true));
+        assert_eq!(kept(&file), Some(Orders::default()));
+    }
+
+    #[test]
+    fn damaged_orders_are_left_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("orders.json");
+        std::fs::write(&file, "{\"generation\": 1").unwrap();
+        assert_eq!(kept(&file), None);
+    }
+}

@@ -1,0 +1,135 @@
+//! When a status is told: on change, not more often than every ten seconds, and after a failure ever more seldom. Pure.
+
+use std::time::{Duration, Instant};
+
+use crate::node_images::NodeImagesStatus;
+
+/// Between two statuses of one node.
+const INTERVAL: Duration = Duration::from_secs(10);
+
+/// Between two tries, when they fail.
+const LONGEST_RETRY: Duration = Duration::from_secs(60);
+
+/// What to do with a status now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// Tell it.
+    Tell,
+    /// Not before this moment.
+    WaitUntil(Instant),
+    /// Nothing changed.
+    Nothing,
+}
+
+/// What was told last, and from when on the next may be.
+#[derive(Debug, Default)]
+pub(super) struct Pace {
+    told: Option<(String, NodeImagesStatus)>,
+    not_before: Option<Instant>,
+    failures: u32,
+}
+
+impl Pace {
+    /// Decides over the status of the object with this uid: an object made anew was never told anything.
+    pub(super) fn next(&self, uid: &str, status: &NodeImagesStatus, now: Instant) -> Next {
+        if self.told.as_ref().is_some_and(|(object, told)| object == uid && same(told, status)) {
+            return Next::Nothing;
+        }
+        match self.not_before {
+            Some(moment) if moment > now => Next::WaitUntil(moment),
+            _ => Next::Tell,
+        }
+    }
+
+    /// It was told.
+    pub(super) fn told(&mut self, uid: String, status: NodeImagesStatus, now: Instant) {
+        *self = Self { told: Some((uid, status)), not_before: Some(now + INTERVAL), failures: 0 };
+    }
+
+    /// It could not be told. `jitter` in [0, 1) spreads the tries of many nodes.
+    pub(super) fn failed(&mut self, now: Instant, jitter: f64) {
+        let delay = INTERVAL.saturating_mul(2_u32.saturating_pow(self.failures.min(10))).min(LONGEST_RETRY);
+        self.failures = self.failures.saturating_add(1);
+        self.not_before = Some(now + delay.mul_f64(1.0 + jitter / 2.0));
+    }
+}
+
+/// Whether two statuses say the same to a person: a disk that moves by less than a percent of itself is no news.
+fn same(told: &NodeImagesStatus, status: &NodeImagesStatus) -> bool {
+    let as_told = |status: &NodeImagesStatus| NodeImagesStatus { disk: told.disk, ..status.clone() };
+    let used = |status: &NodeImagesStatus| {
+        status.disk.map(|disk| (disk.total, disk.high, u128::from(disk.used) * 100 / u128::from(disk.total.max(1))))
+    };
+    used(told) == used(status) && *told == as_told(status)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::node_images::Disk;
+
+    fn status(present: u32, used: u64) -> NodeImagesStatus {
+        let disk = Some(Disk { total: 1000, used, high: 75 });
+        NodeImagesStatus { present, disk, ..NodeImagesStatus::default() }
+    }
+
+    #[test]
+    fn the_first_is_told_at_once_and_the_same_never_again() {
+        let (mut pace, now) = (Pace::default(), Instant::now());
+        assert_eq!(pace.next("a", &status(1, 0), now), Next::Tell);
+        pace.told("a".into(), status(1, 0), now);
+        let later = now + Duration::from_secs(3600);
+        assert_eq!(pace.next("a", &status(1, 9), later), Next::Nothing);
+        assert_eq!(pace.next("a", &status(1, 10), later), Next::Tell);
+        assert_eq!(pace.next("a", &status(2, 0), later), Next::Tell);
+    }
+
+    #[test]
+    fn an_object_made_anew_is_told_again() {
+        let (mut pace, now) = (Pace::default(), Instant::now());
+        pace.told("a".into(), status(1, 0), now);
+        assert_eq!(pace.next("b", &status(1, 0), now + INTERVAL), Next::Tell);
+    }
+
+    #[test]
+    fn failures_are_tried_again_ever_more_seldom() {
+        let (mut pace, mut now) = (Pace::default(), Instant::now());
+        for seconds in [10, 20, 40, 60, 60] {
+            pace.failed(now, 0.0);
+            let then = now + Duration::from_secs(seconds);
+            assert_eq!(pace.next("a", &status(1, 0), now), Next::WaitUntil(then));
+            now = then;
+            assert_eq!(pace.next("a", &status(1, 0), now), Next::Tell);
+        }
+    }
+
+    proptest! {
+        /// Whatever comes when, two statuses are ten seconds apart, and the last one is told in the end.
+        #[test]
+        fn never_more_often_than_every_ten_seconds(steps in proptest::collection::vec((0_u64..5_000, 0_u32..3), 1..60)) {
+            let (mut pace, mut now) = (Pace::default(), Instant::now());
+            let mut told: Option<Instant> = None;
+            let mut tell = |pace: &mut Pace, status: NodeImagesStatus, now: Instant| {
+                if let Some(before) = told.replace(now) {
+                    assert!(now - before >= INTERVAL);
+                }
+                pace.told("a".into(), status, now);
+            };
+            let mut last = 0;
+            for (milliseconds, present) in steps {
+                now += Duration::from_millis(milliseconds);
+                last = present;
+                if pace.next("a", &status(last, 0), now) == Next::Tell {
+                    tell(&mut pace, status(last, 0), now);
+                }
+            }
+            if let Next::WaitUntil(then) = pace.next("a", &status(last, 0), now) {
+                prop_assert_eq!(pace.next("a", &status(last, 0), then), Next::Tell);
+                tell(&mut pace, status(last, 0), then);
+            }
+            prop_assert_eq!(pace.next("a", &status(last, 0), now), Next::Nothing);
+        }
+    }
+}

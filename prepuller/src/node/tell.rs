@@ -1,0 +1,128 @@
+//! Tells the API server how far this node is, and the probes whether this agent is fit.
+
+use std::time::{Duration, Instant};
+
+use kube::Api;
+use kube::api::{Patch, PatchParams};
+use sidecar::readiness::{Health, Latch, Pulse};
+use tokio::sync::watch;
+use tokio::time::{sleep_until, timeout};
+
+use super::metrics::Counters;
+use super::orders::Object;
+use super::pace::{Next, Pace};
+use super::status;
+use crate::node_images::{AGENT, NodeImages, NodeImagesStatus};
+use crate::puller::{Report, jitter};
+
+/// The puller reports at least as often as it looks at the runtime: every five minutes, after calls of two minutes each.
+const LONGEST_SILENCE: Duration = Duration::from_secs(20 * 60);
+
+/// How long one status may take to be written.
+const WRITE_LIMIT: Duration = Duration::from_secs(30);
+
+/// Tells what the reports say.
+pub(super) struct Telling {
+    latch: Latch,
+    pulse: Pulse,
+    counters: Counters,
+    disk_high: u8,
+}
+
+impl Telling {
+    pub(super) fn new(health: &Health, counters: Counters, disk_high: u8) -> Self {
+        let (latch, pulse) = (health.latch("runtime"), health.pulse("puller", LONGEST_SILENCE));
+        Self { latch, pulse, counters, disk_high }
+    }
+
+    /// Tells every change of the reports, until there are no more.
+    pub(super) async fn tell(
+        self,
+        api: Api<NodeImages>,
+        node: &str,
+        mut reports: watch::Receiver<Report>,
+        mut objects: watch::Receiver<Option<Object>>,
+    ) {
+        let mut pace = Pace::default();
+        loop {
+            let object = objects.borrow_and_update().clone();
+            let told = object.and_then(|object| {
+                let report = reports.borrow();
+                is_about(&report, &object).then(|| (object.uid, status::of(&report, self.disk_high)))
+            });
+            let mut wake = None;
+            if let Some((uid, status)) = told {
+                match pace.next(&uid, &status, Instant::now()) {
+                    Next::Nothing => {}
+                    Next::WaitUntil(moment) => wake = Some(moment),
+                    Next::Tell => match write(&api, node, &status).await {
+                        Ok(()) => pace.told(uid, status, Instant::now()),
+                        Err(error) => {
+                            self.counters.api_failed("status");
+                            tracing::warn!(error, "the status can't be told");
+                            pace.failed(Instant::now(), jitter());
+                            continue;
+                        }
+                    },
+                }
+            }
+            let wait = async {
+                match wake {
+                    Some(moment) => sleep_until(moment.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                changed = reports.changed() => match changed {
+                    Ok(()) => self.look(&reports.borrow_and_update()),
+                    Err(_) => return,
+                },
+                Ok(()) = objects.changed() => {}
+                () = wait => {}
+            }
+        }
+    }
+
+    /// A report came: the puller lives, and knows whether the runtime does.
+    fn look(&self, report: &Report) {
+        self.pulse.beat();
+        match &report.runtime_problem {
+            Some(problem) => self.latch.not_ready(problem.clone()),
+            None if report.looked.is_some() => self.latch.ready(),
+            None => {}
+        }
+    }
+}
+
+/// Whether a report answers the object's orders. Before the runtime was asked, every image would seem to be absent.
+fn is_about(report: &Report, object: &Object) -> bool {
+    report.looked == Some(object.generation) || report.runtime_problem.is_some()
+}
+
+/// By server-side apply: what is no longer said is removed. An object that is gone meanwhile is no failure.
+async fn write(api: &Api<NodeImages>, node: &str, status: &NodeImagesStatus) -> Result<(), String> {
+    let object = serde_json::json!({"apiVersion": "labhands.dev/v1alpha1", "kind": "NodeImages", "status": status});
+    let parameters = PatchParams::apply(AGENT).force();
+    match timeout(WRITE_LIMIT, api.patch_status(node, &parameters, &Patch::Apply(object))).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(kube::Error::Api(answer))) if answer.code == 404 => Ok(()),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err(format!("no answer from the API server within {} s", WRITE_LIMIT.as_secs())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_is_told_once_the_runtime_was_asked_about_these_orders() {
+        let object = Object { uid: "a".into(), generation: 2 };
+        let about = |looked, problem: Option<&str>| {
+            let runtime_problem = problem.map(str::to_owned);
+            is_about(&Report { looked, runtime_problem, ..Report::default() }, &object)
+        };
+        assert!(!about(None, None) && !about(Some(1), None));
+        assert!(about(Some(2), None) && about(None, Some("nobody listens")) && about(Some(1), Some("nobody listens")));
+    }
+}
