@@ -6,6 +6,7 @@
 
 mod binaries;
 mod control_plane;
+mod install;
 mod kubectl;
 mod network;
 mod node;
@@ -14,6 +15,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use install::Install;
 pub use kubectl::{Kubectl, attach};
 pub use node::Node;
 

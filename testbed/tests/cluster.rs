@@ -1,7 +1,9 @@
 //! A real Kubernetes: pods, Services, DNS, a node added and removed, parts stopped and started, and nothing left.
+#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+
 use std::time::Duration;
 
-use testbed::cluster::Cluster;
+use testbed::cluster::{Cluster, Install};
 use testbed::images::Image;
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -28,6 +30,48 @@ metadata: {name: web}
 spec: {selector: {app: web}, ports: [{port: 80, targetPort: 8080}]}
 ";
 
+/// A pod with a host folder, in the namespace of the agents.
+const AGENT: &str = "
+apiVersion: v1
+kind: Pod
+metadata: {name: agent, namespace: labhands-node}
+spec:
+  volumes: [{name: folder, hostPath: {path: FOLDER}}]
+  containers:
+  - name: agent
+    image: agent
+    securityContext: {allowPrivilegeEscalation: false, readOnlyRootFilesystem: true, capabilities: {drop: [ALL]}MORE}
+";
+
+/// What `manifests/base` promises.
+fn node_agents_are_held_to_their_folders(cluster: &Cluster) {
+    cluster.install(&Install { overlay: "base", ..Install::default() }).unwrap();
+    let kubectl = cluster.kubectl();
+    let create = |folder: &str, more: &str| {
+        let pod = AGENT.replace("FOLDER", folder).replace("MORE", more);
+        let created = kubectl.apply(&pod);
+        if created.is_ok() {
+            kubectl.run(&["-n", "labhands-node", "delete", "pod", "agent", "--now"]).unwrap();
+        }
+        created.map_err(|error| error.to_string())
+    };
+    // A new policy takes a moment to hold.
+    let refused = || create("/etc", "").err().filter(|error| error.contains("may not mount /etc"));
+    testbed::wait::patiently(LIMIT, refused).unwrap();
+    create("/run/containerd", "").unwrap();
+    create("/var/lib/labhands/state", "").unwrap();
+    assert!(create("/var/lib/labhands/../kubelet", "").is_err());
+    assert!(create("/run/containerd", ", privileged: true").is_err());
+    let writable =
+        AGENT.replace("FOLDER", "/run/containerd").replace("MORE", "").replace("Filesystem: true", "Filesystem: false");
+    assert!(kubectl.apply(&writable).unwrap_err().to_string().contains("a read-only root"));
+    let pod = kubectl
+        .apply(&AGENT.replace("FOLDER", "/run").replace("MORE", "").replace("labhands-node", "labhands"))
+        .unwrap_err()
+        .to_string();
+    assert!(pod.contains("PodSecurity \"restricted"), "{pod}");
+}
+
 #[test]
 fn a_cluster_runs_pods_on_every_node_and_leaves_nothing() {
     let mut cluster = Cluster::start(2).unwrap();
@@ -48,6 +92,8 @@ fn a_cluster_runs_pods_on_every_node_and_leaves_nothing() {
         let found = kubectl.run(&["exec", pod, "--", "nslookup", "web.default.svc.cluster.local"]).unwrap();
         assert!(found.contains(&service), "{found}");
     }
+
+    node_agents_are_held_to_their_folders(&cluster);
 
     assert_eq!(cluster.add_node().unwrap().name(), "node3");
     cluster.wait_ready(LIMIT).unwrap();

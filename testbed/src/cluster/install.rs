@@ -1,0 +1,84 @@
+//! Has a cluster run what the repository ships: images by `bld`, manifests by `kubectl apply -k`.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::Cluster;
+use crate::folder::Folder;
+use crate::{Result, command, packages};
+
+/// What to install.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Install<'a> {
+    /// The overlay's folder below `manifests/overlays`.
+    pub overlay: &'a str,
+    /// The components whose images it runs.
+    pub images: &'a [&'a str],
+    /// Settings for the ConfigMap `labhands`, besides that images come from the cluster's registry over plain HTTP.
+    pub settings: &'a [(&'a str, &'a str)],
+    /// More lines for the overlay's `kustomization.yaml`, such as `patches:`.
+    pub more: &'a str,
+}
+
+impl Cluster {
+    /// Builds the images, pushes them to the cluster's registry, and applies the overlay.
+    ///
+    /// # Errors
+    /// When an image does not build, or the API server refuses a manifest; the error has what was said.
+    pub fn install(&self, install: &Install) -> Result<()> {
+        self.build(install.images)?;
+        let site = self.site(install)?;
+        self.kubectl().run(&["apply", "-k", &site.path().to_string_lossy()]).map(drop)
+    }
+
+    /// Builds images and pushes them to the cluster's registry as `labhands/NAME`.
+    ///
+    /// # Errors
+    /// When one does not build; the error has what `bld` said.
+    pub fn build(&self, images: &[&str]) -> Result<()> {
+        if images.is_empty() {
+            return Ok(());
+        }
+        packages::require(packages::Part::Buildah)?;
+        // Storage of its own, so that nothing is left.
+        let folder = Folder::new("images")?;
+        let path = folder.path().display();
+        let storage = format!("[storage]\ndriver = \"vfs\"\ngraphroot = \"{path}/graph\"\nrunroot = \"{path}/run\"\n");
+        let storage = folder.write("storage.conf", storage)?;
+        let push = format!("--push={}", self.registry().host());
+        let mut bld = Command::new(repository().join("images/bld"));
+        bld.args(images).arg(push).env("CONTAINERS_STORAGE_CONF", storage).env("BUILDER", "buildah");
+        command::run(bld.env_remove("IMAGE_PREFIX")).map(drop)
+    }
+
+    /// The folder of an overlay over an overlay, as a site has it.
+    fn site(&self, install: &Install) -> Result<Folder> {
+        let folder = Folder::new("site")?;
+        let registry = self.registry_host();
+        let up = "../".repeat(folder.path().components().count() - 1);
+        let overlay = repository().join("manifests/overlays").join(install.overlay);
+        let mut text = format!("resources: [{up}{}]\n", overlay.display().to_string().trim_start_matches('/'));
+        let _ = writeln!(text, "images:");
+        for name in install.images {
+            let _ = writeln!(text, "- {{name: labhands/{name}, newName: {registry}/labhands/{name}}}");
+        }
+        let _ = writeln!(text, "configMapGenerator:");
+        for namespace in ["labhands", "labhands-node"] {
+            let _ = writeln!(text, "- {{name: labhands, namespace: {namespace}, behavior: merge, envs: [site.env]}}");
+        }
+        text.push_str(install.more);
+        folder.write("kustomization.yaml", text)?;
+        let mut settings = format!("LAB_INSECURE_REGISTRIES={registry}\n");
+        for (name, value) in install.settings {
+            let _ = writeln!(settings, "{name}={value}");
+        }
+        folder.write("site.env", settings)?;
+        Ok(folder)
+    }
+}
+
+/// The repository's folder.
+fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().map_or_else(PathBuf::new, Path::to_owned)
+}
