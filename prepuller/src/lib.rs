@@ -2,6 +2,7 @@
 //!
 //! - [`settings`] what the environment and flags say; [`old_names`] what the seed called it
 //! - [`tags`], [`scan`], [`pull`], [`node`]: one command each; [`catalogue`] where they get the catalogue from
+//! - [`plan`] decides for a whole cluster which node pulls what now
 //! - [`puller`] has one machine hold what was ordered: which pull starts next, what is there already, one pull in flight
 //! - [`node_images`] an order and its report, as the custom resource `NodeImages` has them
 //!
@@ -11,6 +12,7 @@ pub mod catalogue;
 pub mod node;
 pub mod node_images;
 pub mod old_names;
+pub mod plan;
 pub mod pull;
 pub mod puller;
 pub mod scan;

@@ -4,8 +4,9 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use prepuller::settings::{Arguments, CommandArguments};
-use prepuller::{node, old_names, pull, scan, tags};
+use prepuller::{node, old_names, plan, pull, scan, tags};
 use sidecar::settings::{Environment, Problems, arguments};
+use sidecar::shutdown::Shutdown;
 
 fn main() -> ExitCode {
     sidecar::tls::install_crypto_provider();
@@ -43,6 +44,10 @@ async fn run(arguments: Arguments, warnings: &[String]) -> anyhow::Result<Result
         },
         CommandArguments::Node(arguments) => match arguments.settings() {
             Ok(settings) => Ok(node::run(settings, warnings).await?),
+            Err(problems) => Err(problems),
+        },
+        CommandArguments::Plan(arguments) => match arguments.settings() {
+            Ok(settings) => Ok(plan::run(settings, warnings, Shutdown::listen()?).await.map(|()| ExitCode::SUCCESS)?),
             Err(problems) => Err(problems),
         },
     })

@@ -15,6 +15,7 @@ use sidecar::log::{LogArguments, LogSettings};
 use sidecar::settings::Problems;
 use sidecar::settings::values::{count, duration, list};
 
+use crate::plan::settings::PlanArguments;
 use crate::puller::{PullerSettings, Until};
 
 /// Names, strings and help.
@@ -42,6 +43,8 @@ pub enum CommandArguments {
     Pull(PullArguments),
     /// Have this node hold what the planner orders, for ever (the DaemonSet)
     Node(NodeArguments),
+    /// Decide, for a whole cluster, what is wanted and which node pulls what now
+    Plan(Box<PlanArguments>),
 }
 
 /// `prepuller tags`
@@ -98,7 +101,7 @@ pub struct NodeArguments {
 }
 
 #[derive(Args, Debug)]
-struct CatalogueArguments {
+pub(crate) struct CatalogueArguments {
     #[command(flatten)]
     source: SourceArguments,
     #[command(flatten)]
@@ -295,7 +298,7 @@ impl NodeArguments {
 }
 
 impl CatalogueArguments {
-    fn settings(&self, problems: &mut Problems) -> Option<CatalogueSettings> {
+    pub(crate) fn settings(&self, problems: &mut Problems) -> Option<CatalogueSettings> {
         let source = self.source.settings(problems);
         let policy = self.policy.settings(problems);
         Some(CatalogueSettings {

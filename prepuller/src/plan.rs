@@ -1,0 +1,239 @@
+//! `prepuller plan`: which images are wanted, and which node should pull what now.
+//!
+//! See, decide, act: `scanning.rs` and `watch.rs` see, `decide.rs`, `eligible.rs` and `gate.rs` decide (pure), `act.rs` and
+//! `publish.rs` act, `world.rs` keeps what is known, `overview.rs` shows it, `tell.rs` raises Events and counts.
+//!
+//! Every write may be repeated without harm, and all that decisions go by is in the cluster's objects: a planner that starts
+//! anew goes on where the last one was.
+
+mod act;
+pub mod decide;
+pub mod eligible;
+pub mod gate;
+pub mod overview;
+mod publish;
+mod scanning;
+mod seen;
+mod serve;
+pub mod settings;
+mod shared;
+mod tell;
+mod watch;
+mod world;
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::stream::{BoxStream, StreamExt};
+use jiff::Timestamp;
+use sidecar::admin::AdminServer;
+use sidecar::metrics::Metrics;
+use sidecar::readiness::{Health, Latch, Pulse};
+use sidecar::shutdown::Shutdown;
+use tokio::sync::Notify;
+use tokio::time::sleep_until;
+use tokio_util::sync::CancellationToken;
+
+use act::{Writer, Written};
+use publish::Publisher;
+use scanning::Scanner;
+use settings::PlanSettings;
+use shared::Shared;
+use tell::{Teller, Told};
+use watch::{Kind, Seen};
+use world::World;
+
+const NAME: &str = env!("CARGO_PKG_NAME");
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// From a change to the decision: what comes at once is decided over at once.
+const SETTLE: Duration = Duration::from_millis(100);
+
+/// Between two decisions: thousands of reports a second are no thousand decisions.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// How often it is decided anew while only time changes something: stalled nodes, gates.
+const TICK: Duration = Duration::from_secs(5);
+
+/// After how long a write that failed is tried again.
+const WRITE_RETRY: Duration = Duration::from_secs(5);
+
+/// The planner decides at least so often, or it is stuck.
+const LONGEST_STEP: Duration = Duration::from_secs(300);
+
+/// Runs until `shutdown`.
+///
+/// # Errors
+///
+/// When there is no way to the cluster or to the registries, or the admin address can't be had.
+pub async fn run(settings: PlanSettings, warnings: &[String], shutdown: Shutdown) -> anyhow::Result<()> {
+    sidecar::log::init(settings.log);
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+    tracing::info!(
+        version = VERSION,
+        repositories = ?settings.catalogue.source.repositories.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        scan_interval_seconds = settings.scan_interval.as_secs(),
+        parallel_nodes = settings.rules.parallel,
+        labs = settings.lab_namespace.as_deref().unwrap_or("nowhere: LAB_NAMESPACE is unset, so nobody is seen waiting"),
+        "{NAME} plan starts"
+    );
+    let client = sidecar::kubernetes::client().await?;
+    let registry = crate::catalogue::registry(&settings.catalogue)?;
+    let (health, metrics) = (Health::default(), Metrics::new(NAME, VERSION));
+    let (catalogue, cluster) = (health.latch("catalogue"), health.latch("cluster"));
+    let pulse = health.pulse("planner", LONGEST_STEP);
+    let mut teller = Teller::new(&client, &metrics, &settings.catalogue_namespace, &settings.pod_name);
+    let (shared, asked) = (Shared::new(World::new(settings.rules)), Arc::new(Notify::new()));
+    let routes = serve::routes(shared.clone(), asked.clone());
+    let server = AdminServer::bind(settings.admin, health, metrics, routes).await?;
+    let serving = tokio::spawn(server.serve(shutdown.token()));
+    teller.find_deployment(&client, &settings.catalogue_namespace).await;
+    let teller = Arc::new(teller);
+    let scanner = Scanner {
+        registry,
+        settings: settings.catalogue,
+        interval: settings.scan_interval,
+        publisher: Publisher::new(&client, &settings.catalogue_namespace, &settings.pod_name, settings.scan_interval),
+        shared: shared.clone(),
+        asked,
+        teller: teller.clone(),
+        latch: catalogue,
+    };
+    let planner = Planner {
+        seen: watch::all(&client, &settings.node_images_namespace, settings.lab_namespace.as_deref()),
+        unlisted: [Kind::Nodes, Kind::NodeImages]
+            .into_iter()
+            .chain(settings.lab_namespace.is_some().then_some(Kind::Pods))
+            .collect(),
+        writer: Writer::new(&client, &settings.node_images_namespace),
+        shared,
+        teller,
+        latch: cluster,
+        pulse,
+        due: None,
+        decided: Instant::now(),
+    };
+    let token = shutdown.token();
+    shutdown.drain(async { tokio::join!(scanner.run(token.clone()), planner.run(token.clone())) }).await;
+    serving.abort();
+    Ok(())
+}
+
+/// Sees, decides and acts, one after the other.
+struct Planner {
+    seen: BoxStream<'static, Seen>,
+    /// What was not seen whole yet. Nothing is decided over half of a cluster.
+    unlisted: HashSet<Kind>,
+    writer: Writer,
+    shared: Shared,
+    teller: Arc<Teller>,
+    latch: Latch,
+    pulse: Pulse,
+    /// When to decide next.
+    due: Option<Instant>,
+    decided: Instant,
+}
+
+impl Planner {
+    async fn run(mut self, shutdown: CancellationToken) {
+        loop {
+            self.pulse.beat();
+            let due = self.due.unwrap_or(self.decided + TICK);
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                Some(seen) = self.seen.next() => self.see(seen).await,
+                () = self.shared.changed() => self.soon(),
+                () = sleep_until(due.into()) => {
+                    let waits = self.due.is_some() || !self.shared.look(World::is_settled);
+                    self.decided = Instant::now();
+                    if waits && self.unlisted.is_empty() {
+                        self.decide().await;
+                    }
+                }
+            }
+        }
+    }
+
+    fn soon(&mut self) {
+        let now = Instant::now();
+        self.due.get_or_insert((now + SETTLE).max(self.decided + PAUSE));
+    }
+
+    async fn see(&mut self, seen: Seen) {
+        let now = Instant::now();
+        let mut news = Vec::new();
+        let changed = self.shared.update(|world| match seen {
+            Seen::Node(name, Some(node)) => world.see_node(&name, node),
+            Seen::Node(name, None) => {
+                world.lose_node(&name);
+                true
+            }
+            Seen::Orders(name, Some(orders)) => {
+                news = world.see_orders(&name, *orders, now);
+                true
+            }
+            Seen::Orders(name, None) => {
+                world.lose_orders(&name);
+                true
+            }
+            Seen::Pod(name, pod) => world.see_pod(&name, pod),
+            Seen::Listed(kind, names) => {
+                match kind {
+                    Kind::Nodes => world.keep_nodes(&names),
+                    Kind::NodeImages => world.keep_orders(&names),
+                    Kind::Pods => world.keep_pods(&names),
+                }
+                self.unlisted.remove(&kind);
+                true
+            }
+            Seen::Broken(kind, error) => {
+                tracing::warn!(error, "the watch of {kind:?} is interrupted");
+                if self.unlisted.contains(&kind) {
+                    self.latch.not_ready(error);
+                }
+                false
+            }
+        });
+        self.teller.news(news).await;
+        if changed {
+            self.soon();
+        }
+    }
+
+    async fn decide(&mut self) {
+        self.due = None;
+        let writes = self.shared.update(|world| world.decide(Timestamp::now(), Instant::now()));
+        let done = |Written { write, generation, uid }| {
+            self.teller.written(true);
+            self.shared.update(|world| world.written(write, generation, uid, Instant::now()));
+        };
+        match self.writer.write(writes, done).await {
+            Ok(()) => self.latch.ready(),
+            Err(error) => {
+                tracing::warn!(error, "orders are written again in {} s", WRITE_RETRY.as_secs());
+                self.teller.written(false);
+                self.due = Some(Instant::now() + WRITE_RETRY);
+            }
+        }
+        self.open_gates().await;
+        let told = self.shared.look(Told::of);
+        self.teller.waves(told).await;
+        self.decided = Instant::now();
+        self.shared.decided();
+    }
+
+    async fn open_gates(&self) {
+        let (gates, key) =
+            self.shared.look(|world| (world.gates_to_open(Timestamp::now()), world.rules.nodes.gate_taint.clone()));
+        for (node, lacks) in gates {
+            match self.writer.remove_taint(&node, &key).await {
+                Ok(true) => self.teller.opened(&node, &lacks).await,
+                Ok(false) => {}
+                Err(error) => tracing::warn!(%node, %error, "the gate cannot be opened yet"),
+            }
+        }
+    }
+}

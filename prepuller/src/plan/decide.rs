@@ -1,0 +1,305 @@
+//! Which node should pull what now: pure. All that it goes by is in the cluster's objects, so a planner that starts anew in the
+//! middle of a wave goes on where the last one was.
+//!
+//! - An image that no node holds yet goes to one node, the canary. Only when that holds it may others have it.
+//! - Then it goes to nodes as slots are free: not more than `parallel` nodes pull at a time.
+//! - A node where somebody waits for the image, and a node that is new in the cluster, need no slot.
+//! - A node that fails, stands still or is away takes no slot: the next one has it.
+//! - What a node was told to hold it goes on holding, as long as it is wanted.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::eligible::Standing;
+use super::overview::{Reported, Wave};
+use super::seen::{Given, Key, SeenOrders};
+use crate::node_images::PullState;
+
+/// After how long another node may try what the canary could not pull. Each further try waits twice as long.
+const SECOND_OPINION: Duration = Duration::from_secs(600);
+
+/// The longest of these waits.
+const LONGEST_OPINION: Duration = Duration::from_secs(3600);
+
+/// A wanted image, as far as decisions go.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// The image with its digest.
+    pub key: Key,
+    /// The image's name alone, as pods have it.
+    pub name: Key,
+    /// The architectures that it is for; empty where that is not known.
+    pub architectures: Vec<Box<str>>,
+    /// Whether a new node's gate waits for it.
+    pub gate: bool,
+}
+
+impl Wanted {
+    /// Whether nodes of this architecture can run it, as far as is known.
+    pub fn is_for(&self, architecture: Option<&str>) -> bool {
+        self.architectures.is_empty() || architecture.is_none_or(|is| self.architectures.iter().any(|one| **one == *is))
+    }
+}
+
+/// A node, as far as decisions go.
+#[derive(Clone, Debug)]
+pub struct Node<'a> {
+    /// Its name.
+    pub name: &'a Arc<str>,
+    /// Whether it is to hold lab images.
+    pub standing: &'a Standing,
+    /// Its architecture.
+    pub architecture: Option<&'a str>,
+    /// It is new in the cluster.
+    pub new: bool,
+    /// The names of the images that pods on it wait for.
+    pub waits_for: &'a [Key],
+    /// Its orders and its reports.
+    pub object: &'a SeenOrders,
+    /// It has reported nothing new for so long that its slot is given on.
+    pub stalled: bool,
+    /// How long ago it was last told to pull something.
+    pub told: Duration,
+}
+
+/// What is to be.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Decision {
+    /// The orders of each node, in the order of the nodes given.
+    pub orders: Vec<Vec<NodeOrder>>,
+    /// How far each wanted image is, in the order given.
+    pub images: Vec<Spread>,
+}
+
+/// One order of one node.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct NodeOrder {
+    /// Index of the wanted image.
+    pub image: usize,
+    /// Somebody waits for it.
+    pub urgent: bool,
+    /// The node has it already.
+    pub present: bool,
+}
+
+/// How far a wanted image is.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Spread {
+    /// Eligible nodes that hold it.
+    pub present: usize,
+    /// Eligible nodes that should.
+    pub eligible: usize,
+    /// Its wave.
+    pub wave: Wave,
+}
+
+/// How far an image is on a node.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum State {
+    /// It is not for this node.
+    NotFor,
+    /// The node was not told.
+    Lacks,
+    /// The node pulls it, or is about to.
+    Active,
+    /// The node does not get on with it: stalled, away, or no room.
+    Stuck,
+    /// The node failed at it, and tries again.
+    Failing,
+    /// The node holds it.
+    Present,
+}
+
+/// Decides.
+pub fn decide(wanted: &[Wanted], nodes: &[Node<'_>], parallel: usize) -> Decision {
+    let mut desk = Desk::new(wanted, nodes);
+    let passed: Vec<bool> =
+        (0..wanted.len()).map(|image| desk.having(image, State::Present).next().is_some()).collect();
+    for image in (0..wanted.len()).filter(|image| !passed[*image]) {
+        desk.canary(image);
+    }
+    desk.roll(&passed, parallel);
+    desk.decision(&passed)
+}
+
+struct Desk<'a, 'n> {
+    wanted: &'a [Wanted],
+    nodes: &'a [Node<'n>],
+    /// For each node the state of each image.
+    states: Vec<State>,
+    /// What is given now, as [`Self::states`].
+    given: Vec<bool>,
+}
+
+impl<'a, 'n> Desk<'a, 'n> {
+    fn new(wanted: &'a [Wanted], nodes: &'a [Node<'n>]) -> Self {
+        let states =
+            nodes.iter().flat_map(|node| wanted.iter().map(move |wanted| state(wanted, node))).collect::<Vec<_>>();
+        Self { wanted, nodes, given: vec![false; states.len()], states }
+    }
+
+    fn at(&self, node: usize, image: usize) -> usize {
+        node * self.wanted.len() + image
+    }
+
+    fn state(&self, node: usize, image: usize) -> State {
+        self.states[self.at(node, image)]
+    }
+
+    fn having(&self, image: usize, state: State) -> impl Iterator<Item = usize> {
+        (0..self.nodes.len()).filter(move |node| self.state(*node, image) == state)
+    }
+
+    fn row(&self, node: usize) -> &[State] {
+        &self.states[self.at(node, 0)..self.at(node, self.wanted.len())]
+    }
+
+    /// Whether the node fails or stands still with anything.
+    fn is_troubled(&self, node: usize) -> bool {
+        self.row(node).iter().any(|state| matches!(state, State::Failing | State::Stuck))
+    }
+
+    /// Gives an image that no node holds to one node, unless one has it or had it in vain a short time ago.
+    fn canary(&mut self, image: usize) {
+        if self.having(image, State::Active).next().is_some() {
+            return;
+        }
+        let failing = self.having(image, State::Failing).count();
+        let in_vain = self.having(image, State::Failing).chain(self.having(image, State::Stuck));
+        let (tries, last) =
+            in_vain.fold((0_u32, Duration::MAX), |(tries, last), node| (tries + 1, last.min(self.nodes[node].told)));
+        // A node that is away or full says nothing of the image: the first such try is not waited for.
+        let patience = match tries - u32::from(tries > 0 && failing == 0) {
+            0 => Duration::ZERO,
+            tries => SECOND_OPINION.saturating_mul(2_u32.saturating_pow(tries - 1)).min(LONGEST_OPINION),
+        };
+        if last < patience {
+            return;
+        }
+        let key = |node: &usize| {
+            let row = self.row(*node);
+            let proven = row.contains(&State::Present);
+            let leads =
+                row.contains(&State::Active) || (0..self.wanted.len()).any(|image| self.given[self.at(*node, image)]);
+            let waits = self.nodes[*node].waits_for.contains(&self.wanted[image].name);
+            (self.is_troubled(*node), !waits, !proven, !leads, self.nodes[*node].name)
+        };
+        let may = |node: &usize| self.may_have(*node, image);
+        if let Some(node) = (0..self.nodes.len()).filter(may).min_by_key(key) {
+            let at = self.at(node, image);
+            self.given[at] = true;
+        }
+    }
+
+    fn may_have(&self, node: usize, image: usize) -> bool {
+        *self.nodes[node].standing == Standing::Eligible && self.state(node, image) == State::Lacks
+    }
+
+    /// Gives images that some node holds to the others, as slots are free.
+    fn roll(&mut self, passed: &[bool], parallel: usize) {
+        let pulls =
+            |node: usize| (0..passed.len()).any(|image| passed[image] && self.state(node, image) == State::Active);
+        let mut free = parallel;
+        let mut candidates = Vec::new();
+        for node in 0..self.nodes.len() {
+            let (pulls, exempt) = (pulls(node), self.nodes[node].new);
+            let waits = !self.nodes[node].waits_for.is_empty();
+            if pulls && !exempt && !waits {
+                free = free.saturating_sub(1);
+            }
+            let lacks = (0..passed.len()).any(|image| passed[image] && self.may_have(node, image));
+            if lacks {
+                // A node that pulls anyway takes no further slot.
+                candidates.push((!(exempt || pulls), !waits, self.is_troubled(node), node));
+            }
+        }
+        candidates.sort_unstable_by_key(|(needs_slot, calm, troubled, node)| {
+            (*needs_slot, *calm, *troubled, self.nodes[*node].name)
+        });
+        for (needs_slot, _, _, node) in candidates {
+            let has_slot = !needs_slot || free > 0;
+            let mut took = false;
+            for image in (0..passed.len()).filter(|image| passed[*image]) {
+                let waited_for = self.nodes[node].waits_for.contains(&self.wanted[image].name);
+                if (has_slot || waited_for) && self.may_have(node, image) {
+                    took |= !waited_for;
+                    let at = self.at(node, image);
+                    self.given[at] = true;
+                }
+            }
+            free -= usize::from(needs_slot && took);
+        }
+    }
+
+    fn decision(&self, passed: &[bool]) -> Decision {
+        let orders = |node: usize| {
+            let keeps = !matches!(self.nodes[node].standing, Standing::Excluded(_));
+            let order = |image: usize| {
+                let state = self.state(node, image);
+                let has = keeps
+                    && match state {
+                        State::NotFor | State::Lacks => self.given[self.at(node, image)],
+                        State::Active | State::Stuck | State::Failing => true,
+                        State::Present => true,
+                    };
+                let urgent = state != State::Present && self.nodes[node].waits_for.contains(&self.wanted[image].name);
+                has.then_some(NodeOrder { image, urgent, present: state == State::Present })
+            };
+            (0..self.wanted.len()).filter_map(order).collect()
+        };
+        Decision {
+            orders: (0..self.nodes.len()).map(orders).collect(),
+            images: (0..self.wanted.len()).map(|image| self.spread(image, passed[image])).collect(),
+        }
+    }
+
+    fn spread(&self, image: usize, passed: bool) -> Spread {
+        let is_eligible = |node: &usize| {
+            *self.nodes[*node].standing == Standing::Eligible && self.state(*node, image) != State::NotFor
+        };
+        let eligible = (0..self.nodes.len()).filter(is_eligible).count();
+        let holds = |node: &usize| is_eligible(node) && self.state(*node, image) == State::Present;
+        let present = (0..self.nodes.len()).filter(holds).count();
+        let name = |node: usize| self.nodes[node].name.clone();
+        let first = |state: State| self.having(image, state).next();
+        let wave = if present == eligible {
+            Wave::Done
+        } else if passed {
+            Wave::Rolling
+        } else if let Some(node) = first(State::Failing) {
+            let report = self.nodes[node].object.report(self.wanted[image].key);
+            let error = report.and_then(|report| report.error.as_deref()).unwrap_or("it failed and is tried again");
+            Wave::Stopped { node: name(node), error: error.to_owned() }
+        } else if let Some(node) = first(State::Active)
+            .or_else(|| (0..self.nodes.len()).find(|node| self.given[self.at(*node, image)]))
+            .or_else(|| first(State::Stuck))
+        {
+            Wave::Canary { node: name(node) }
+        } else {
+            Wave::Waiting
+        };
+        Spread { present, eligible, wave }
+    }
+}
+
+/// How far an image is on a node.
+fn state(wanted: &Wanted, node: &Node<'_>) -> State {
+    if !wanted.is_for(node.architecture) {
+        return State::NotFor;
+    }
+    let report = node.object.report(wanted.key);
+    if matches!(report, Some(Reported { state: PullState::Present, .. })) {
+        return State::Present;
+    }
+    if !node.object.orders.iter().any(|given: &Given| given.key == wanted.key) {
+        return State::Lacks;
+    }
+    match (node.standing, report) {
+        // Its orders are about to be withdrawn.
+        (Standing::Excluded(_), _) => State::Lacks,
+        (_, Some(report)) if report.failures > 0 || report.state == PullState::Failed => State::Failing,
+        (_, Some(Reported { state: PullState::Refused, .. })) | (Standing::Paused(_), _) => State::Stuck,
+        _ if node.stalled => State::Stuck,
+        _ => State::Active,
+    }
+}

@@ -1,0 +1,190 @@
+//! What the planner knows at one moment, for those who show it: the page, the JSON documents, `prepuller status` and
+//! `prepuller wait`.
+//!
+//! An [`Overview`] is made when somebody asks ([`OverviewSource::now`]), never on every change: with thousands of nodes the
+//! planner would do little else. [`OverviewSource::changed`] waits for the next change.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use jiff::Timestamp;
+use lab_images::catalogue::Catalogue;
+use lab_images::reference::{Digest, Reference};
+use tokio::sync::watch;
+
+use super::world::World;
+use crate::node_images::{Disk, PullState};
+
+/// What the planner knows at one moment.
+#[derive(Clone, Debug)]
+pub struct Overview {
+    /// When that was.
+    pub now: Timestamp,
+    /// Who pulls.
+    pub mode: Mode,
+    /// The last good catalogue, if there was ever one.
+    pub catalogue: Option<Arc<Catalogue>>,
+    /// How the scans go.
+    pub scan: ScanState,
+    /// The wanted images, the most urgent first.
+    pub images: Vec<ImageOverview>,
+    /// All nodes that are seen, by name.
+    pub nodes: Vec<NodeOverview>,
+}
+
+/// Who pulls (`PREPULLER_MODE`).
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Mode {
+    /// An agent on each node: with progress, stall limit and disk guard.
+    #[default]
+    Agents,
+    /// A short-lived pod for each image and node: no progress, no stall limit, no disk guard.
+    Pods,
+}
+
+/// How the scans go.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct ScanState {
+    /// When the last scan ended, good or not.
+    pub last: Option<Timestamp>,
+    /// When the last good scan ended.
+    pub last_good: Option<Timestamp>,
+    /// What was wrong with the last one; unset when it was good.
+    pub problem: Option<String>,
+}
+
+/// One wanted image.
+#[derive(Clone, Debug)]
+pub struct ImageOverview {
+    /// Its whole name.
+    pub reference: Reference,
+    /// The digest that nodes should hold, where it is known.
+    pub digest: Option<Digest>,
+    /// What a menu calls it.
+    pub name: String,
+    /// Compressed size in bytes, where it is known.
+    pub size: Option<u64>,
+    /// Why it is wanted.
+    pub why: String,
+    /// Eligible nodes that hold it.
+    pub present: usize,
+    /// Eligible nodes that should hold it.
+    pub eligible: usize,
+    /// How far its wave is.
+    pub wave: Wave,
+}
+
+/// How far a new image's way over the nodes is.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Wave {
+    /// Every eligible node holds it; so it is, too, where no node is eligible.
+    Done,
+    /// No node holds it and none was told to pull it yet.
+    Waiting,
+    /// The first node pulls it; no other does before it is there.
+    Canary {
+        /// The node.
+        node: Arc<str>,
+    },
+    /// It goes to the other nodes.
+    Rolling,
+    /// The first node could not pull it: no other one starts.
+    Stopped {
+        /// The node.
+        node: Arc<str>,
+        /// What it said.
+        error: String,
+    },
+}
+
+/// One node.
+#[derive(Clone, Debug)]
+pub struct NodeOverview {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Why it is not to hold lab images now; unset for an eligible node.
+    pub not_eligible: Option<String>,
+    /// It carries the gate's taint still.
+    pub gated: bool,
+    /// It is new in the cluster.
+    pub new: bool,
+    /// How many user pods wait on it.
+    pub waiting_pods: usize,
+    /// Whether its agent ever reported.
+    pub reported: bool,
+    /// The file system of its images, as its agent reported.
+    pub disk: Option<Disk>,
+    /// One entry for each of [`Overview::images`], in the same order.
+    pub images: Vec<ImageOnNode>,
+}
+
+/// How far an image is on a node.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ImageOnNode {
+    /// The node should not hold it: it is not eligible, or the image is not for its platform.
+    NotWanted,
+    /// The node should hold it and was not told to pull it yet.
+    NotOrdered,
+    /// The node was told to pull it, and has not reported on it yet.
+    Ordered,
+    /// What the node reports.
+    Reported(Reported),
+}
+
+/// What a node reports of an image.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reported {
+    /// How far it is.
+    pub state: PullState,
+    /// Bytes that arrived.
+    pub done: u64,
+    /// Bytes to arrive.
+    pub total: u64,
+    /// Bytes a second.
+    pub rate: Option<u64>,
+    /// Seconds until the last byte should be there.
+    pub eta_seconds: Option<u64>,
+    /// Tries that failed.
+    pub failures: u32,
+    /// Why the last try failed or was refused.
+    pub error: Option<Box<str>>,
+    /// Since when it has been in this state.
+    pub since: Timestamp,
+}
+
+impl Overview {
+    /// Whether the planner knows what is wanted, and every eligible node holds all of it.
+    pub fn is_complete(&self) -> bool {
+        self.catalogue.is_some() && self.images.iter().all(|image| image.present == image.eligible)
+    }
+}
+
+impl ImageOnNode {
+    /// Whether the node holds it.
+    pub fn is_present(&self) -> bool {
+        matches!(self, Self::Reported(Reported { state: PullState::Present, .. }))
+    }
+}
+
+/// Where overviews come from; clones share it.
+#[derive(Clone, Debug)]
+pub struct OverviewSource {
+    world: Arc<Mutex<World>>,
+    changes: watch::Receiver<u64>,
+}
+
+impl OverviewSource {
+    pub(super) fn new(world: Arc<Mutex<World>>, changes: watch::Receiver<u64>) -> Self {
+        Self { world, changes }
+    }
+
+    /// What the planner knows now.
+    pub fn now(&self) -> Overview {
+        self.world.lock().unwrap_or_else(PoisonError::into_inner).overview(Timestamp::now())
+    }
+
+    /// Waits until something has changed since this was last called; at most a few times a second. `false` once the planner
+    /// has ended.
+    pub async fn changed(&mut self) -> bool {
+        self.changes.changed().await.is_ok()
+    }
+}

@@ -1,0 +1,177 @@
+//! Publishes the catalogue for purgers and Hubs beside it: the ConfigMap `lab-images`, rewritten only on change, and its
+//! freshness in the Lease of the same name.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
+use kube::api::{Patch, PatchParams};
+use kube::{Api, Client};
+use lab_images::catalogue::{Catalogue, CatalogueImage};
+use tokio::time::timeout;
+
+use crate::node_images::PLANNER;
+
+/// The name of the ConfigMap and of the Lease beside it.
+const NAME: &str = "lab-images";
+
+/// The ConfigMap's key.
+const KEY: &str = "catalogue.json";
+
+/// A ConfigMap may have a megabyte; every reader reads it each time.
+const MOST_BYTES: usize = 128 * 1024;
+
+/// The API server answers within this, or the write counts as failed.
+const ANSWER_LIMIT: Duration = Duration::from_secs(10);
+
+/// Publishes the catalogue.
+pub(super) struct Publisher {
+    maps: Api<ConfigMap>,
+    leases: Api<Lease>,
+    holder: String,
+    interval: Duration,
+    /// The images as the ConfigMap has them, as far as is known.
+    published: Option<Vec<CatalogueImage>>,
+}
+
+impl Publisher {
+    /// Publishes in `namespace`, in the name of `holder`, every `interval`.
+    pub(super) fn new(client: &Client, namespace: &str, holder: &str, interval: Duration) -> Self {
+        Self {
+            maps: Api::namespaced(client.clone(), namespace),
+            leases: Api::namespaced(client.clone(), namespace),
+            holder: holder.to_owned(),
+            interval,
+            published: None,
+        }
+    }
+
+    /// The catalogue that was published last, by an earlier process as well; `None` where there is none that can be read.
+    ///
+    /// # Errors
+    ///
+    /// When the API server does not answer.
+    pub(super) async fn read_back(&mut self) -> Result<Option<Catalogue>, String> {
+        let map = within(self.maps.get_opt(NAME)).await?;
+        let Some(json) = map.and_then(|map| map.data?.remove(KEY)) else { return Ok(None) };
+        match Catalogue::from_json(json.as_bytes(), "the ConfigMap lab-images") {
+            Ok(catalogue) => {
+                self.published = Some(catalogue.images.clone());
+                Ok(Some(catalogue))
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the published catalogue is of no use and will be replaced");
+                Ok(None)
+            }
+        }
+    }
+
+    /// Publishes a good catalogue of now: the ConfigMap where it changed, then the Lease that vouches for it.
+    ///
+    /// # Errors
+    ///
+    /// What the API server said.
+    pub(super) async fn publish(&mut self, catalogue: &Catalogue) -> Result<(), String> {
+        let (images, json) = cut(catalogue, MOST_BYTES).map_err(|error| error.to_string())?;
+        let parameters = PatchParams::apply(PLANNER).force();
+        if self.published.as_ref() != Some(&images) {
+            let map = ConfigMap {
+                metadata: named(),
+                data: Some(BTreeMap::from([(KEY.to_owned(), json)])),
+                ..ConfigMap::default()
+            };
+            within(self.maps.patch_metadata(NAME, &parameters, &Patch::Apply(&map))).await?;
+            tracing::info!(images = images.len(), "the catalogue in ConfigMap {NAME} is new");
+            self.published = Some(images);
+        }
+        let spec = LeaseSpec {
+            holder_identity: Some(self.holder.clone()),
+            lease_duration_seconds: i32::try_from(self.interval.as_secs().saturating_mul(2)).ok(),
+            renew_time: Some(MicroTime(jiff::Timestamp::now())),
+            ..LeaseSpec::default()
+        };
+        let lease = Lease { metadata: named(), spec: Some(spec) };
+        within(self.leases.patch_metadata(NAME, &parameters, &Patch::Apply(&lease))).await.map(drop)
+    }
+}
+
+fn named() -> ObjectMeta {
+    ObjectMeta { name: Some(NAME.to_owned()), ..ObjectMeta::default() }
+}
+
+async fn within<T>(call: impl Future<Output = Result<T, kube::Error>>) -> Result<T, String> {
+    match timeout(ANSWER_LIMIT, call).await {
+        Ok(answer) => answer.map_err(|error| error.to_string()),
+        Err(_) => Err(format!("the API server gave no answer within {} s", ANSWER_LIMIT.as_secs())),
+    }
+}
+
+/// All wanted images, and as many others, in the order of the menu, as there is room for.
+fn cut(catalogue: &Catalogue, most: usize) -> Result<(Vec<CatalogueImage>, String), serde_json::Error> {
+    let empty = Catalogue { images: Vec::new(), ..catalogue.clone() };
+    let mut room = most.saturating_sub(serde_json::to_string(&empty)?.len());
+    let mut fits = |image: &CatalogueImage| -> Result<bool, serde_json::Error> {
+        let size = serde_json::to_string(image)?.len() + 1;
+        let fits = size <= room;
+        room = room.saturating_sub(size);
+        Ok(fits)
+    };
+    let mut chosen = Vec::new();
+    for wanted in [true, false] {
+        for (index, image) in catalogue.images.iter().enumerate().filter(|(_, image)| image.wanted == wanted) {
+            // What is wanted is never left out: a purger would take it for unwanted.
+            if !fits(image)? && !wanted {
+                break;
+            }
+            chosen.push(index);
+        }
+    }
+    chosen.sort_unstable();
+    let images: Vec<CatalogueImage> = chosen.into_iter().map(|index| catalogue.images[index].clone()).collect();
+    let json = serde_json::to_string(&Catalogue { images: images.clone(), ..empty })?;
+    Ok((images, json))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lab_images::tag::Class;
+
+    fn catalogue(count: usize) -> Catalogue {
+        let image = |number: usize| CatalogueImage {
+            reference: format!("registry.example.org/owner/lab:w_{number:05}").parse().unwrap(),
+            repository: "registry.example.org/owner/lab".parse().unwrap(),
+            tag: format!("w_{number:05}"),
+            class: Class::Weekly,
+            name: format!("Weekly {number}"),
+            digest: None,
+            platforms: Vec::new(),
+            size: None,
+            aliases: Vec::new(),
+            wanted: number.is_multiple_of(100),
+            why: "newest weekly".to_owned(),
+        };
+        Catalogue::new(jiff::Timestamp::UNIX_EPOCH, true, (0..count).map(image).collect())
+    }
+
+    #[test]
+    fn a_small_catalogue_is_published_whole() {
+        let (images, json) = cut(&catalogue(300), MOST_BYTES).unwrap();
+        assert_eq!(images, catalogue(300).images);
+        assert_eq!(Catalogue::from_json(json.as_bytes(), "x").unwrap(), catalogue(300));
+    }
+
+    #[test]
+    fn of_a_large_one_all_that_is_wanted_and_the_first_others() {
+        let all = catalogue(10_000);
+        let (images, json) = cut(&all, MOST_BYTES).unwrap();
+        assert!(json.len() <= MOST_BYTES && json.len() > MOST_BYTES * 9 / 10, "{}", json.len());
+        assert_eq!(images.iter().filter(|image| image.wanted).count(), 100);
+        let others: Vec<_> = images.iter().filter(|image| !image.wanted).collect();
+        let first: Vec<_> = all.images.iter().filter(|image| !image.wanted).take(others.len()).collect();
+        assert_eq!(others, first);
+        assert_eq!(cut(&all, 10).unwrap().0.len(), 100);
+    }
+}

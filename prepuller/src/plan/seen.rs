@@ -1,0 +1,313 @@
+//! What the API server sends of nodes, their `NodeImages` and waiting pods, cut down as it arrives: of thousands of nodes only
+//! what the planner uses is parsed and kept.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use jiff::Timestamp;
+use kube::core::{ApiResource, Object};
+use lab_images::reference::Reference;
+use serde::Deserialize;
+
+use super::overview::Reported;
+use crate::node_images::{Disk, PullState};
+
+/// A node as it is watched.
+pub(super) type NodeObject = Object<NodeSpec, NodeStatus>;
+/// A `NodeImages` as it is watched.
+pub(super) type OrdersObject = Object<OrdersSpec, OrdersStatus>;
+/// A pod as it is watched.
+pub(super) type PodObject = Object<PodSpec, PodStatus>;
+
+pub(super) fn nodes() -> ApiResource {
+    ApiResource::erase::<k8s_openapi::api::core::v1::Node>(&())
+}
+
+pub(super) fn node_images() -> ApiResource {
+    ApiResource::erase::<crate::node_images::NodeImages>(&())
+}
+
+pub(super) fn pods() -> ApiResource {
+    ApiResource::erase::<k8s_openapi::api::core::v1::Pod>(&())
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+pub(super) struct NodeSpec {
+    #[serde(default)]
+    taints: Vec<Taint>,
+    #[serde(default)]
+    unschedulable: bool,
+}
+
+/// A node's taint.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
+pub struct Taint {
+    /// Its key.
+    pub key: String,
+    /// Its value.
+    #[serde(default)]
+    pub value: Option<String>,
+    /// `NoSchedule`, `PreferNoSchedule` or `NoExecute`.
+    pub effect: String,
+}
+
+impl fmt::Display for Taint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.key)?;
+        if let Some(value) = self.value.as_ref().filter(|value| !value.is_empty()) {
+            write!(f, "={value}")?;
+        }
+        write!(f, ":{}", self.effect)
+    }
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct NodeStatus {
+    #[serde(default)]
+    conditions: Vec<Condition>,
+    #[serde(default)]
+    node_info: NodeInfo,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct Condition {
+    #[serde(rename = "type")]
+    kind: String,
+    status: String,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct NodeInfo {
+    #[serde(default)]
+    architecture: Option<Box<str>>,
+    #[serde(default)]
+    operating_system: Option<Box<str>>,
+}
+
+/// What the planner keeps of a node.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct SeenNode {
+    /// The object's uid.
+    pub uid: String,
+    /// When it was made.
+    pub created: Option<Timestamp>,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Its taints.
+    pub taints: Vec<Taint>,
+    /// Whether kubelet says that it is ready.
+    pub ready: bool,
+    /// Whether it is cordoned.
+    pub unschedulable: bool,
+    /// `amd64`, `arm64`, …
+    pub architecture: Option<Box<str>>,
+    /// `linux`
+    pub os: Option<Box<str>>,
+}
+
+impl SeenNode {
+    pub(super) fn new(object: NodeObject) -> Self {
+        let status = object.status.unwrap_or_default();
+        let is_ready = |condition: &Condition| condition.kind == "Ready" && condition.status == "True";
+        Self {
+            uid: object.metadata.uid.unwrap_or_default(),
+            created: object.metadata.creation_timestamp.map(|time| time.0),
+            labels: object.metadata.labels.unwrap_or_default(),
+            taints: object.spec.taints,
+            ready: status.conditions.iter().any(is_ready),
+            unschedulable: object.spec.unschedulable,
+            architecture: status.node_info.architecture,
+            os: status.node_info.operating_system,
+        }
+    }
+}
+
+/// An image with its digest, as one number: all that is kept of it for each node. Two images meet in one number once in
+/// billions of catalogues.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Key(u64);
+
+impl Key {
+    /// Of an image that should have this digest.
+    pub fn new(image: &str, digest: Option<&str>) -> Self {
+        let mut hasher = DefaultHasher::new();
+        (image, digest).hash(&mut hasher);
+        Self(hasher.finish())
+    }
+
+    /// Of an image's name alone, as pods have it.
+    pub fn of_name(image: &Reference) -> Self {
+        Self::new(&image.to_string(), Some(""))
+    }
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+pub(super) struct OrdersSpec {
+    #[serde(default)]
+    orders: Vec<SlimOrder>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct SlimOrder {
+    image: String,
+    #[serde(default)]
+    digest: Option<String>,
+    priority: u32,
+    #[serde(default)]
+    gate: bool,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+pub(super) struct OrdersStatus {
+    #[serde(default)]
+    disk: Option<Disk>,
+    #[serde(default)]
+    images: Vec<SlimReport>,
+}
+
+/// An [`ImageReport`](crate::node_images::ImageReport), names unparsed.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct SlimReport {
+    image: String,
+    #[serde(default)]
+    digest: Option<String>,
+    state: PullState,
+    #[serde(default)]
+    done: u64,
+    #[serde(default)]
+    total: u64,
+    #[serde(default)]
+    rate: Option<u64>,
+    #[serde(default)]
+    eta_seconds: Option<u64>,
+    #[serde(default)]
+    failures: u32,
+    #[serde(default)]
+    error: Option<Box<str>>,
+    since: Timestamp,
+}
+
+/// What the planner keeps of a `NodeImages`.
+#[derive(Clone, Debug, Default)]
+pub struct SeenOrders {
+    /// Its generation: of the spec.
+    pub generation: i64,
+    /// The uid, for pods that it owns.
+    pub uid: String,
+    /// Its orders.
+    pub orders: Vec<Given>,
+    /// Whether there is a report at all.
+    pub reported: bool,
+    /// The reports.
+    pub reports: Vec<Report>,
+    /// The file system of images.
+    pub disk: Option<Disk>,
+}
+
+/// An order that a node has.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Given {
+    /// The image.
+    pub key: Key,
+    /// Somebody waits for it on this node.
+    pub urgent: bool,
+    /// The gate waits for it.
+    pub gate: bool,
+}
+
+/// What a node reports of an image.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Report {
+    /// The image.
+    pub key: Key,
+    /// How far it is.
+    pub told: Reported,
+}
+
+/// The priority of an order that somebody waits for; all others are above.
+pub(super) const URGENT: u32 = 0;
+
+impl SeenOrders {
+    pub(super) fn new(object: OrdersObject) -> Self {
+        let given = |order: SlimOrder| Given {
+            key: Key::new(&order.image, order.digest.as_deref()),
+            urgent: order.priority == URGENT,
+            gate: order.gate,
+        };
+        let report = |report: SlimReport| Report {
+            key: Key::new(&report.image, report.digest.as_deref()),
+            told: Reported {
+                state: report.state,
+                done: report.done,
+                total: report.total,
+                rate: report.rate,
+                eta_seconds: report.eta_seconds,
+                failures: report.failures,
+                error: report.error,
+                since: report.since,
+            },
+        };
+        let reported = object.status.is_some();
+        let status = object.status.unwrap_or_default();
+        Self {
+            generation: object.metadata.generation.unwrap_or_default(),
+            uid: object.metadata.uid.unwrap_or_default(),
+            orders: object.spec.orders.into_iter().map(given).collect(),
+            reported,
+            reports: status.images.into_iter().map(report).collect(),
+            disk: status.disk,
+        }
+    }
+
+    /// The report on an image.
+    pub fn report(&self, key: Key) -> Option<&Reported> {
+        self.reports.iter().find(|report| report.key == key).map(|report| &report.told)
+    }
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct PodSpec {
+    #[serde(default)]
+    node_name: Option<Box<str>>,
+    #[serde(default)]
+    containers: Vec<Container>,
+    #[serde(default)]
+    init_containers: Vec<Container>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct Container {
+    #[serde(default)]
+    image: String,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+pub(super) struct PodStatus {
+    #[serde(default)]
+    phase: Option<Box<str>>,
+}
+
+/// A pod that waits on a node.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct SeenPod {
+    /// The node.
+    pub node: Box<str>,
+    /// The images that it names, by name alone.
+    pub images: Vec<Key>,
+}
+
+impl SeenPod {
+    /// `None` for a pod that does not wait, or not on a node.
+    pub(super) fn new(object: PodObject) -> Option<Self> {
+        let waits = object.status.and_then(|status| status.phase).is_none_or(|phase| &*phase == "Pending");
+        let node = object.spec.node_name.filter(|node| waits && !node.is_empty())?;
+        let containers = object.spec.containers.into_iter().chain(object.spec.init_containers);
+        let images = containers.filter_map(|container| Some(Key::of_name(&container.image.parse().ok()?)));
+        Some(Self { node, images: images.collect() })
+    }
+}

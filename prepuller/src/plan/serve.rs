@@ -1,0 +1,113 @@
+//! What the planner serves beside the usual: `/catalogue.json`, and `/scan` to ask for a scan now.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use jiff::Timestamp;
+use lab_images::catalogue::{Catalogue, CatalogueImage};
+use serde::Serialize;
+use tokio::sync::Notify;
+
+use super::shared::Shared;
+use super::world::World;
+
+#[derive(Clone)]
+struct Served {
+    shared: Shared,
+    asked: Arc<Notify>,
+}
+
+pub(super) fn routes(shared: Shared, asked: Arc<Notify>) -> Router {
+    Router::new()
+        .route("/catalogue.json", get(catalogue))
+        .route("/scan", post(scan))
+        .with_state(Served { shared, asked })
+}
+
+/// Asks for a scan; several at once are one.
+async fn scan(State(served): State<Served>) -> Response {
+    served.asked.notify_one();
+    (StatusCode::ACCEPTED, "a scan begins\n").into_response()
+}
+
+async fn catalogue(State(served): State<Served>, headers: HeaderMap) -> Response {
+    served.shared.look(|world| {
+        let Some(catalogue) = world.catalogue() else {
+            let why = world.scan.problem.as_deref().unwrap_or("the first scan has not ended");
+            return (StatusCode::SERVICE_UNAVAILABLE, format!("there is no catalogue yet: {why}\n")).into_response();
+        };
+        let tag = tag(world, catalogue);
+        let known = headers.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok());
+        if known.is_some_and(|known| known.split(',').any(|one| one.trim().trim_start_matches("W/") == tag)) {
+            return (StatusCode::NOT_MODIFIED, [(header::ETAG, tag)]).into_response();
+        }
+        let headers = [(header::CONTENT_TYPE, "application/json".to_owned()), (header::ETAG, tag)];
+        match serde_json::to_vec(&document(world, catalogue)) {
+            Ok(json) => (headers, json).into_response(),
+            Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
+        }
+    })
+}
+
+/// Changes with everything in the document.
+fn tag(world: &World, catalogue: &Catalogue) -> String {
+    let mut hasher = DefaultHasher::new();
+    catalogue.generated.hash(&mut hasher);
+    world.scan.problem.hash(&mut hasher);
+    world.standings()[0].hash(&mut hasher);
+    for (image, spread) in world.waves() {
+        (image.reference.to_string(), spread.present, spread.eligible).hash(&mut hasher);
+    }
+    format!("\"{:016x}\"", hasher.finish())
+}
+
+/// The catalogue as it is served.
+#[derive(Serialize)]
+struct Document<'a> {
+    version: u32,
+    generated: Timestamp,
+    complete: bool,
+    /// What was wrong with the last scan, while the catalogue is of an earlier one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    problem: Option<&'a str>,
+    images: Vec<Image<'a>>,
+}
+
+#[derive(Serialize)]
+struct Image<'a> {
+    #[serde(flatten)]
+    image: &'a CatalogueImage,
+    nodes: Nodes,
+}
+
+/// Eligible nodes that are known to hold an image, and all of them.
+#[derive(Serialize)]
+struct Nodes {
+    present: usize,
+    eligible: usize,
+}
+
+fn document<'a>(world: &'a World, catalogue: &'a Catalogue) -> Document<'a> {
+    let mut waves = world.waves();
+    let all = world.standings()[0];
+    let image = |image: &'a CatalogueImage| {
+        let spread = if image.wanted { waves.next() } else { None };
+        let nodes = spread.map_or(Nodes { present: 0, eligible: all }, |(_, spread)| Nodes {
+            present: spread.present,
+            eligible: spread.eligible,
+        });
+        Image { image, nodes }
+    };
+    Document {
+        version: catalogue.version,
+        generated: catalogue.generated,
+        complete: catalogue.complete,
+        problem: world.scan.problem.as_deref(),
+        images: catalogue.images.iter().map(image).collect(),
+    }
+}

@@ -1,0 +1,175 @@
+//! What the environment and the flags say to `prepuller plan`.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use clap::Args;
+use sidecar::admin::AdminArguments;
+use sidecar::log::{LogArguments, LogSettings};
+use sidecar::settings::Problems;
+use sidecar::settings::values::{count, duration, list};
+
+use super::eligible::NodeRules;
+use super::gate::GateRules;
+use super::overview::Mode;
+use super::world::Rules;
+use crate::settings::{CatalogueArguments, CatalogueSettings};
+
+/// `prepuller plan`
+#[derive(Args, Debug)]
+pub struct PlanArguments {
+    #[command(flatten)]
+    catalogue: CatalogueArguments,
+    #[command(flatten)]
+    nodes: NodesArguments,
+    #[command(flatten)]
+    gate: GateArguments,
+    #[command(flatten)]
+    cluster: ClusterArguments,
+    #[command(flatten)]
+    admin: AdminArguments,
+    #[command(flatten)]
+    log: LogArguments,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Nodes and waves")]
+struct NodesArguments {
+    /// Time between two scans, a tenth more or less
+    #[arg(long, env = "SCAN_INTERVAL", value_name = "DURATION", default_value = "5m")]
+    scan_interval: String,
+    /// Nodes that hold lab images; unset: those labelled hub.jupyter.org/node-purpose=user if there are any, else all
+    #[arg(long, env = "LAB_NODE_SELECTOR", value_name = "LABEL=VALUE,…")]
+    lab_node_selector: Option<String>,
+    /// Taints that labs tolerate, besides those of Zero to JupyterHub's user nodes
+    #[arg(long, env = "LAB_TOLERATIONS", value_name = "KEY[=VALUE][:EFFECT],…")]
+    lab_tolerations: Option<String>,
+    /// How many nodes pull at a time, once the first one holds a new image
+    #[arg(long, env = "PREPULLER_PARALLEL_NODES", value_name = "NUMBER", default_value = "10")]
+    prepuller_parallel_nodes: String,
+    /// A node younger than this gets all its images at once, beside the others
+    #[arg(long, env = "PREPULLER_NEW_NODE_AGE", value_name = "DURATION", default_value = "1h")]
+    prepuller_new_node_age: String,
+    /// A node whose report says nothing new for this long gives its place to the next one
+    #[arg(long, env = "PREPULLER_STALLED_AFTER", value_name = "DURATION", default_value = "2m")]
+    prepuller_stalled_after: String,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Gate of new nodes")]
+struct GateArguments {
+    /// The key of the startup taint that new nodes lose once they hold their images
+    #[arg(long, env = "GATE_TAINT", value_name = "KEY", default_value = "labhands.dev/images")]
+    gate_taint: String,
+    /// How long it may stay
+    #[arg(long, env = "GATE_TIMEOUT", value_name = "DURATION", default_value = "30m")]
+    gate_timeout: String,
+    /// The tags or images that it waits for; unset: all that is wanted
+    #[arg(long, env = "GATE_IMAGES", value_name = "TAG,…")]
+    gate_images: Option<String>,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Cluster")]
+struct ClusterArguments {
+    /// Where labs run, to see who waits; unset: nobody is seen
+    #[arg(long, env = "LAB_NAMESPACE", value_name = "NAMESPACE")]
+    lab_namespace: Option<String>,
+    /// Where the ConfigMap and the Lease lab-images are, and the planner's Deployment
+    #[arg(long, env = "CATALOGUE_NAMESPACE", value_name = "NAMESPACE", default_value = "labhands")]
+    catalogue_namespace: String,
+    /// Where the NodeImages and the node agents are
+    #[arg(long, env = "NODE_IMAGES_NAMESPACE", value_name = "NAMESPACE", default_value = "labhands-node")]
+    node_images_namespace: String,
+    /// This pod's name
+    #[arg(long, env = "POD_NAME", value_name = "NAME", default_value = "prepuller-plan")]
+    pod_name: String,
+}
+
+/// What `prepuller plan` does.
+#[derive(Debug)]
+pub struct PlanSettings {
+    /// Where the catalogue comes from.
+    pub catalogue: CatalogueSettings,
+    /// `SCAN_INTERVAL`
+    pub scan_interval: Duration,
+    /// What decisions go by.
+    pub rules: Rules,
+    /// `LAB_NAMESPACE`
+    pub lab_namespace: Option<String>,
+    /// `CATALOGUE_NAMESPACE`
+    pub catalogue_namespace: String,
+    /// `NODE_IMAGES_NAMESPACE`
+    pub node_images_namespace: String,
+    /// `POD_NAME`
+    pub pod_name: String,
+    /// Where the admin server listens.
+    pub admin: SocketAddr,
+    /// How to log.
+    pub log: LogSettings,
+}
+
+impl PlanArguments {
+    /// # Errors
+    ///
+    /// All problems at once.
+    pub fn settings(&self) -> Result<PlanSettings, Problems> {
+        let mut problems = Problems::default();
+        let catalogue = self.catalogue.settings(&mut problems);
+        if catalogue.as_ref().is_some_and(|catalogue| catalogue.source.is_empty() && catalogue.file.is_none()) {
+            let reason = "neither a repository nor an image is named";
+            problems.add("LAB_REPOSITORIES", reason, "registry.example.org/owner/lab");
+        }
+        let interval = problems.parse("SCAN_INTERVAL", &self.nodes.scan_interval, "5m", duration);
+        let rules = self.rules(&mut problems);
+        for (setting, name, example) in [
+            ("LAB_NAMESPACE", self.cluster.lab_namespace.as_deref().unwrap_or_default(), "jupyterhub"),
+            ("CATALOGUE_NAMESPACE", &self.cluster.catalogue_namespace, "labhands"),
+            ("NODE_IMAGES_NAMESPACE", &self.cluster.node_images_namespace, "labhands-node"),
+        ] {
+            // They go into the API server's paths.
+            if !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-') {
+                problems.add(setting, format!("{name:?} is not a namespace"), example);
+            }
+        }
+        let (admin, log) = (self.admin.settings(&mut problems), self.log.settings(&mut problems));
+        problems.finish((|| {
+            Some(PlanSettings {
+                catalogue: catalogue?,
+                scan_interval: interval?,
+                rules: rules?,
+                lab_namespace: self.cluster.lab_namespace.clone(),
+                catalogue_namespace: self.cluster.catalogue_namespace.clone(),
+                node_images_namespace: self.cluster.node_images_namespace.clone(),
+                pod_name: self.cluster.pod_name.clone(),
+                admin: admin?,
+                log: log?,
+            })
+        })())
+    }
+
+    fn rules(&self, problems: &mut Problems) -> Option<Rules> {
+        let NodesArguments { lab_node_selector, lab_tolerations, .. } = &self.nodes;
+        let example = "hub.jupyter.org/node-purpose=user";
+        let selector = problems.parse_optional("LAB_NODE_SELECTOR", lab_node_selector.as_deref(), example, str::parse);
+        let tolerations = lab_tolerations.as_deref().unwrap_or_default();
+        let tolerated = problems.parse("LAB_TOLERATIONS", tolerations, "nvidia.com/gpu:NoSchedule", |text| {
+            list(text).map(str::parse).collect::<Result<Vec<_>, _>>()
+        });
+        let parallel = &self.nodes.prepuller_parallel_nodes;
+        let parallel = problems.parse("PREPULLER_PARALLEL_NODES", parallel, "10", |text| count(text, 1, 100_000));
+        let new_for = problems.parse("PREPULLER_NEW_NODE_AGE", &self.nodes.prepuller_new_node_age, "1h", duration);
+        let stalled = &self.nodes.prepuller_stalled_after;
+        let stalled_after = problems.parse("PREPULLER_STALLED_AFTER", stalled, "2m", duration);
+        let timeout = problems.parse("GATE_TIMEOUT", &self.gate.gate_timeout, "30m", duration);
+        let images = list(self.gate.gate_images.as_deref().unwrap_or_default()).map(str::to_owned).collect();
+        Some(Rules {
+            nodes: NodeRules { selector: selector?, tolerated: tolerated?, gate_taint: self.gate.gate_taint.clone() },
+            parallel: parallel? as usize,
+            new_for: new_for?,
+            stalled_after: stalled_after?,
+            gate: GateRules { timeout: timeout?, images },
+            mode: Mode::Agents,
+        })
+    }
+}

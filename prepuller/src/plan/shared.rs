@@ -1,0 +1,56 @@
+//! The one world, shared by those who see, decide and show.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::{Notify, watch};
+
+use super::overview::OverviewSource;
+use super::world::World;
+
+/// The world, and who is to hear when it changes; clones share it.
+#[derive(Clone, Debug)]
+pub(super) struct Shared {
+    world: Arc<Mutex<World>>,
+    /// Wakes the planner.
+    changed: Arc<Notify>,
+    /// Tells those who show it, after the planner has decided.
+    decided: watch::Sender<u64>,
+}
+
+impl Shared {
+    pub(super) fn new(world: World) -> Self {
+        Self { world: Arc::new(Mutex::new(world)), changed: Arc::new(Notify::new()), decided: watch::Sender::new(0) }
+    }
+
+    /// Where overviews come from.
+    #[expect(dead_code, reason = "the page and the status documents begin here")]
+    pub(super) fn overviews(&self) -> OverviewSource {
+        OverviewSource::new(self.world.clone(), self.decided.subscribe())
+    }
+
+    /// Looks at it. Never held over an await.
+    pub(super) fn look<T>(&self, look: impl FnOnce(&World) -> T) -> T {
+        look(&self.world.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Changes it, and has the planner decide anew.
+    pub(super) fn change(&self, change: impl FnOnce(&mut World)) {
+        self.update(change);
+        self.changed.notify_one();
+    }
+
+    /// Changes it by the planner itself.
+    pub(super) fn update<T>(&self, change: impl FnOnce(&mut World) -> T) -> T {
+        change(&mut self.world.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Waits for a [`Shared::change`].
+    pub(super) async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    /// The planner has decided.
+    pub(super) fn decided(&self) {
+        self.decided.send_modify(|count| *count = count.wrapping_add(1));
+    }
+}

@@ -1,0 +1,227 @@
+//! Tells people: Events on nodes and on the planner's Deployment, and metrics.
+
+use std::collections::HashMap;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::{Api, Client};
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use sidecar::kubernetes::{Events, Gravity, node_reference};
+use sidecar::metrics::Metrics;
+
+use super::overview::Wave;
+use super::world::{News, World};
+
+/// The planner's Deployment, which its Events are about.
+pub(super) const DEPLOYMENT: &str = "prepuller-plan";
+
+#[derive(Clone, Debug, Eq, Hash, PartialEq, EncodeLabelSet)]
+struct Result_ {
+    result: &'static str,
+}
+
+#[derive(Clone, Debug, Eq, Hash, PartialEq, EncodeLabelSet)]
+struct StandingLabel {
+    standing: &'static str,
+}
+
+#[derive(Clone, Debug, Eq, Hash, PartialEq, EncodeLabelSet)]
+struct ImageLabel {
+    image: String,
+}
+
+/// Tells people; shared by the parts of the planner.
+pub(super) struct Teller {
+    events: Events,
+    planner: ObjectReference,
+    scans: Family<Result_, Counter>,
+    last_good_scan: Gauge<f64, AtomicU64>,
+    nodes: Family<StandingLabel, Gauge>,
+    present: Family<ImageLabel, Gauge>,
+    eligible: Family<ImageLabel, Gauge>,
+    stopped: Gauge,
+    writes: Family<Result_, Counter>,
+    gates: Family<Result_, Counter>,
+    failures: Counter,
+    /// What stopped each image's wave, as far as it was told.
+    told: Mutex<HashMap<String, String>>,
+}
+
+impl Teller {
+    pub(super) fn new(client: &Client, metrics: &Metrics, namespace: &str, instance: &str) -> Self {
+        let this = Self {
+            events: Events::new(client.clone(), DEPLOYMENT, instance),
+            planner: ObjectReference {
+                api_version: Some("apps/v1".to_owned()),
+                kind: Some("Deployment".to_owned()),
+                namespace: Some(namespace.to_owned()),
+                name: Some(DEPLOYMENT.to_owned()),
+                ..ObjectReference::default()
+            },
+            scans: Family::default(),
+            last_good_scan: Gauge::default(),
+            nodes: Family::default(),
+            present: Family::default(),
+            eligible: Family::default(),
+            stopped: Gauge::default(),
+            writes: Family::default(),
+            gates: Family::default(),
+            failures: Counter::default(),
+            told: Mutex::default(),
+        };
+        metrics.register(|registry| {
+            registry.register("scans", "Scans by how they ended", this.scans.clone());
+            let help = "When a scan last saw everything";
+            registry.register("last_good_scan_timestamp_seconds", help, this.last_good_scan.clone());
+            registry.register("nodes", "Nodes by standing", this.nodes.clone());
+            let help = "Eligible nodes that hold a wanted image";
+            registry.register("image_nodes_present", help, this.present.clone());
+            let help = "Eligible nodes that should hold a wanted image";
+            registry.register("image_nodes_eligible", help, this.eligible.clone());
+            let help = "Wanted images that go to no further node because the first one could not pull them";
+            registry.register("stopped_waves", help, this.stopped.clone());
+            registry.register("order_writes", "Writes of nodes' orders by how they ended", this.writes.clone());
+            let help = "New nodes whose gate was opened, with all their images (complete) or without (timeout)";
+            registry.register("gates_opened", help, this.gates.clone());
+            registry.register("failed_pulls", "Tries that nodes reported as failed", this.failures.clone());
+        });
+        this
+    }
+
+    /// Finds the Deployment's uid, without which `kubectl describe` shows no Events.
+    pub(super) async fn find_deployment(&mut self, client: &Client, namespace: &str) {
+        let deployments: Api<Deployment> = Api::namespaced(client.clone(), namespace);
+        match deployments.get_metadata_opt(DEPLOYMENT).await {
+            Ok(found) => self.planner.uid = found.and_then(|found| found.metadata.uid),
+            Err(error) => tracing::warn!(%error, "the planner's Deployment is not found, so its Events have no uid"),
+        }
+    }
+
+    /// A scan ended, with so many wanted images or with a problem.
+    pub(super) async fn scanned(&self, found: Result<usize, &str>, now: Timestamp) {
+        let result = if found.is_ok() { "ok" } else { "failed" };
+        self.scans.get_or_create(&Result_ { result }).inc();
+        match found {
+            Ok(_) => {
+                self.last_good_scan.set(now.as_second() as f64);
+            }
+            Err(problem) => {
+                let note = format!("The last good catalogue stays: {problem}");
+                self.events.raise(&self.planner, Gravity::Warning, "ScanFailed", "Scan", &note).await;
+            }
+        }
+    }
+
+    /// What nodes reported.
+    pub(super) async fn news(&self, news: Vec<News>) {
+        for news in news {
+            match news {
+                News::Failed { node, image, error } => {
+                    self.failures.inc();
+                    tracing::warn!(%node, image, error, "a node could not pull an image");
+                    let note = format!("{image}: {error}");
+                    self.on_node(&node, Gravity::Warning, "ImagePullFailed", "Pull", &note).await;
+                }
+                News::NoRoom { node, image, error } => {
+                    tracing::warn!(%node, image, error, "a node has no room for an image");
+                    let note = format!("{image}: {error}");
+                    self.on_node(&node, Gravity::Warning, "ImagesDoNotFit", "Pull", &note).await;
+                }
+            }
+        }
+    }
+
+    /// A node's orders were written, or could not be.
+    pub(super) fn written(&self, fine: bool) {
+        self.writes.get_or_create(&Result_ { result: if fine { "ok" } else { "failed" } }).inc();
+    }
+
+    /// A new node's gate was opened; `lacks` names what it does not hold.
+    pub(super) async fn opened(&self, node: &str, lacks: &[String]) {
+        let result = if lacks.is_empty() { "complete" } else { "timeout" };
+        self.gates.get_or_create(&Result_ { result }).inc();
+        tracing::info!(node, ?lacks, "the gate of a new node is open");
+        if lacks.is_empty() {
+            let note = "The node holds its images and takes labs now";
+            self.on_node(node, Gravity::Normal, "GateOpened", "OpenGate", note).await;
+        } else {
+            let note = format!("GATE_TIMEOUT is over; the node takes labs without {}", lacks.join(", "));
+            self.on_node(node, Gravity::Warning, "GateTimedOut", "OpenGate", &note).await;
+        }
+    }
+
+    /// How the waves are after a decision.
+    pub(super) async fn waves(&self, told: Told) {
+        for ([eligible, paused, excluded], waves) in [(told.standings, &told.waves)] {
+            for (standing, count) in [("eligible", eligible), ("paused", paused), ("excluded", excluded)] {
+                self.nodes.get_or_create(&StandingLabel { standing }).set(signed(count));
+            }
+            // Images that are no longer wanted go.
+            self.present.clear();
+            self.eligible.clear();
+            for wave in waves {
+                let label = ImageLabel { image: wave.image.clone() };
+                self.present.get_or_create(&label).set(signed(wave.present));
+                self.eligible.get_or_create(&label).set(signed(wave.eligible));
+            }
+            self.stopped.set(signed(waves.iter().filter(|wave| wave.stopped.is_some()).count()));
+        }
+        for (image, node, error) in self.newly_stopped(&told) {
+            tracing::warn!(image, %node, error, "the wave of an image is stopped: the first node cannot pull it");
+            let note =
+                format!("{image} goes to no further node, because the first one, {node}, cannot pull it: {error}");
+            self.events.raise(&self.planner, Gravity::Warning, "WaveStopped", "Plan", &note).await;
+        }
+    }
+
+    fn newly_stopped(&self, told: &Told) -> Vec<(String, Arc<str>, String)> {
+        let mut known = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let stopped = told.waves.iter().filter_map(|wave| Some((&wave.image, wave.stopped.as_ref()?)));
+        let new = stopped.clone().filter(|(image, (node, _))| known.get(*image).map(String::as_str) != Some(&**node));
+        let new = new.map(|(image, (node, error))| (image.clone(), node.clone(), error.clone())).collect();
+        *known = stopped.map(|(image, (node, _))| (image.clone(), node.to_string())).collect();
+        new
+    }
+
+    async fn on_node(&self, node: &str, gravity: Gravity, reason: &str, action: &str, note: &str) {
+        self.events.raise(&node_reference(node), gravity, reason, action, note).await;
+    }
+}
+
+fn signed(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+/// What is told of a decision.
+pub(super) struct Told {
+    standings: [usize; 3],
+    waves: Vec<ToldWave>,
+}
+
+struct ToldWave {
+    image: String,
+    present: usize,
+    eligible: usize,
+    stopped: Option<(Arc<str>, String)>,
+}
+
+impl Told {
+    pub(super) fn of(world: &World) -> Self {
+        let waves = world.waves().map(|(image, spread)| ToldWave {
+            image: image.reference.to_string(),
+            present: spread.present,
+            eligible: spread.eligible,
+            stopped: match &spread.wave {
+                Wave::Stopped { node, error } => Some((node.clone(), error.clone())),
+                _ => None,
+            },
+        });
+        Self { standings: world.standings(), waves: waves.collect() }
+    }
+}

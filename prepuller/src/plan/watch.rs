@@ -1,0 +1,91 @@
+//! Watches nodes, `NodeImages` and waiting pods: one stream of what was seen, whole lists taken page by page.
+
+use std::collections::HashSet;
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use futures_util::stream::{BoxStream, StreamExt, select_all};
+use kube::core::{ApiResource, Object};
+use kube::runtime::WatchStreamExt;
+use kube::runtime::watcher::{self, Event, watcher};
+use kube::{Api, Client, ResourceExt};
+use serde::Deserialize;
+
+use super::seen::{self, NodeObject, OrdersObject, PodObject, SeenNode, SeenOrders, SeenPod};
+
+/// Objects in one answer of a list: what is parsed at once.
+const PAGE: u32 = 200;
+
+/// Something seen.
+#[derive(Debug)]
+pub(super) enum Seen {
+    /// A node, or its end.
+    Node(Arc<str>, Option<SeenNode>),
+    /// A `NodeImages`, or its end.
+    Orders(Arc<str>, Option<Box<SeenOrders>>),
+    /// A pod that waits on a node, or one that no longer does.
+    Pod(Arc<str>, Option<SeenPod>),
+    /// A whole list was taken: what is not in it is gone.
+    Listed(Kind, HashSet<Arc<str>>),
+    /// A watch is interrupted; it begins anew.
+    Broken(Kind, String),
+}
+
+/// What is watched.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub(super) enum Kind {
+    Nodes,
+    NodeImages,
+    Pods,
+}
+
+/// All that is watched; pods only where `LAB_NAMESPACE` says where labs run.
+pub(super) fn all(client: &Client, agents: &str, labs: Option<&str>) -> BoxStream<'static, Seen> {
+    let nodes: Api<NodeObject> = Api::all_with(client.clone(), &seen::nodes());
+    let orders: Api<OrdersObject> = Api::namespaced_with(client.clone(), agents, &seen::node_images());
+    let mut streams = vec![
+        watch(nodes, watcher::Config::default(), Kind::Nodes, |name, node| Seen::Node(name, node.map(SeenNode::new))),
+        watch(orders, watcher::Config::default(), Kind::NodeImages, |name, orders| {
+            Seen::Orders(name, orders.map(|orders| Box::new(SeenOrders::new(orders))))
+        }),
+    ];
+    if let Some(namespace) = labs {
+        let pods: Api<PodObject> = Api::namespaced_with(client.clone(), namespace, &seen::pods());
+        let waiting = watcher::Config::default().fields("status.phase=Pending");
+        let pod = |name, pod: Option<PodObject>| Seen::Pod(name, pod.and_then(SeenPod::new));
+        streams.push(watch(pods, waiting, Kind::Pods, pod));
+    }
+    select_all(streams).boxed()
+}
+
+fn watch<P, U>(
+    api: Api<Object<P, U>>,
+    config: watcher::Config,
+    kind: Kind,
+    seen: fn(Arc<str>, Option<Object<P, U>>) -> Seen,
+) -> BoxStream<'static, Seen>
+where
+    P: Clone + Debug + Default + for<'de> Deserialize<'de> + Send + 'static,
+    U: Clone + Debug + Default + for<'de> Deserialize<'de> + Send + 'static,
+    Object<P, U>: kube::Resource<DynamicType = ApiResource>,
+{
+    let mut listed = HashSet::new();
+    let name = |object: &Object<P, U>| Arc::<str>::from(object.name_any());
+    let take = move |event: Result<Event<Object<P, U>>, watcher::Error>| match event {
+        Ok(Event::Init) => {
+            listed.clear();
+            None
+        }
+        Ok(Event::InitApply(object)) => {
+            let name = name(&object);
+            listed.insert(name.clone());
+            Some(seen(name, Some(object)))
+        }
+        Ok(Event::InitDone) => Some(Seen::Listed(kind, std::mem::take(&mut listed))),
+        Ok(Event::Apply(object)) => Some(seen(name(&object), Some(object))),
+        Ok(Event::Delete(object)) => Some(seen(name(&object), None)),
+        Err(error) => Some(Seen::Broken(kind, error.to_string())),
+    };
+    let config = config.page_size(PAGE);
+    watcher(api, config).default_backoff().map(take).filter_map(|seen| async { seen }).boxed()
+}
