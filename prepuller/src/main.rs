@@ -4,7 +4,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use prepuller::settings::{Arguments, CommandArguments};
-use prepuller::{node, old_names, plan, pull, scan, tags};
+use prepuller::{node, old_names, plan, pull, scan, status, tags, wait};
 use sidecar::settings::{Environment, Problems, arguments};
 use sidecar::shutdown::Shutdown;
 
@@ -48,6 +48,14 @@ async fn run(arguments: Arguments, warnings: &[String]) -> anyhow::Result<Result
         },
         CommandArguments::Plan(arguments) => match arguments.settings() {
             Ok(settings) => Ok(plan::run(settings, warnings, Shutdown::listen()?).await.map(|()| ExitCode::SUCCESS)?),
+            Err(problems) => Err(problems),
+        },
+        CommandArguments::Status(arguments) => match arguments.settings() {
+            Ok(settings) => Ok(status::run(settings).await.map(|()| ExitCode::SUCCESS)?),
+            Err(problems) => Err(problems),
+        },
+        CommandArguments::Wait(arguments) => match arguments.settings() {
+            Ok(settings) => Ok(wait::run(settings).await?),
             Err(problems) => Err(problems),
         },
     })

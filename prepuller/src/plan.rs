@@ -44,6 +44,8 @@ use tell::{Teller, Told};
 use watch::{Kind, Seen};
 use world::World;
 
+use crate::page;
+
 const NAME: &str = env!("CARGO_PKG_NAME");
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -87,7 +89,9 @@ pub async fn run(settings: PlanSettings, warnings: &[String], shutdown: Shutdown
     let pulse = health.pulse("planner", LONGEST_STEP);
     let mut teller = Teller::new(&client, &metrics, &settings.catalogue_namespace, &settings.pod_name);
     let (shared, asked) = (Shared::new(World::new(settings.rules)), Arc::new(Notify::new()));
+    let config = page::nublado::Config::new(&settings.catalogue.source, &settings.catalogue.policy);
     let routes = serve::routes(shared.clone(), asked.clone());
+    let routes = routes.merge(page::routes(shared.overviews(), config, shutdown.token()));
     let server = AdminServer::bind(settings.admin, health, metrics, routes).await?;
     let serving = tokio::spawn(server.serve(shutdown.token()));
     teller.find_deployment(&client, &settings.catalogue_namespace).await;

@@ -1,6 +1,8 @@
 //! What the environment and the flags say, parsed once into types.
 
 use std::net::SocketAddr;
+mod ask;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
@@ -15,6 +17,7 @@ use sidecar::log::{LogArguments, LogSettings};
 use sidecar::settings::Problems;
 use sidecar::settings::values::{count, duration, list};
 
+pub use self::ask::{StatusArguments, StatusOutput, StatusSettings, WaitArguments, WaitSettings};
 use crate::plan::settings::PlanArguments;
 use crate::puller::{PullerSettings, Until};
 
@@ -45,6 +48,10 @@ pub enum CommandArguments {
     Node(NodeArguments),
     /// Decide, for a whole cluster, what is wanted and which node pulls what now
     Plan(Box<PlanArguments>),
+    /// Show how far the nodes are, as the planner's page does
+    Status(StatusArguments),
+    /// Wait until every eligible node holds what is wanted, for a deploy hook
+    Wait(WaitArguments),
 }
 
 /// `prepuller tags`

@@ -4,14 +4,13 @@
 //! An [`Overview`] is made when somebody asks ([`OverviewSource::now`]), never on every change: with thousands of nodes the
 //! planner would do little else. [`OverviewSource::changed`] waits for the next change.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use lab_images::catalogue::Catalogue;
 use lab_images::reference::{Digest, Reference};
 use tokio::sync::watch;
 
-use super::world::World;
 use crate::node_images::{Disk, PullState};
 
 /// What the planner knows at one moment.
@@ -152,9 +151,10 @@ pub struct Reported {
 }
 
 impl Overview {
-    /// Whether the planner knows what is wanted, and every eligible node holds all of it.
+    /// Whether the planner knows what is wanted, and every eligible node holds all of it. Where nothing is wanted, something is
+    /// wrong.
     pub fn is_complete(&self) -> bool {
-        self.catalogue.is_some() && self.images.iter().all(|image| image.present == image.eligible)
+        !self.images.is_empty() && self.images.iter().all(|image| image.present == image.eligible)
     }
 }
 
@@ -163,23 +163,29 @@ impl ImageOnNode {
     pub fn is_present(&self) -> bool {
         matches!(self, Self::Reported(Reported { state: PullState::Present, .. }))
     }
+
+    /// Whether an eligible node should hold it and does not.
+    pub fn is_missing(&self) -> bool {
+        !self.is_present() && !matches!(self, Self::NotWanted)
+    }
 }
 
 /// Where overviews come from; clones share it.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct OverviewSource {
-    world: Arc<Mutex<World>>,
+    look: Arc<dyn Fn() -> Overview + Send + Sync>,
     changes: watch::Receiver<u64>,
 }
 
 impl OverviewSource {
-    pub(super) fn new(world: Arc<Mutex<World>>, changes: watch::Receiver<u64>) -> Self {
-        Self { world, changes }
+    /// A source that looks with `look`; `changes` tells when that is worth while.
+    pub fn new(look: impl Fn() -> Overview + Send + Sync + 'static, changes: watch::Receiver<u64>) -> Self {
+        Self { look: Arc::new(look), changes }
     }
 
     /// What the planner knows now.
     pub fn now(&self) -> Overview {
-        self.world.lock().unwrap_or_else(PoisonError::into_inner).overview(Timestamp::now())
+        (self.look)()
     }
 
     /// Waits until something has changed since this was last called; at most a few times a second. `false` once the planner

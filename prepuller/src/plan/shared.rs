@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use jiff::Timestamp;
 use tokio::sync::{Notify, watch};
 
 use super::overview::OverviewSource;
@@ -23,9 +24,9 @@ impl Shared {
     }
 
     /// Where overviews come from.
-    #[expect(dead_code, reason = "the page and the status documents begin here")]
     pub(super) fn overviews(&self) -> OverviewSource {
-        OverviewSource::new(self.world.clone(), self.decided.subscribe())
+        let shared = self.clone();
+        OverviewSource::new(move || shared.look(|world| world.overview(Timestamp::now())), self.decided.subscribe())
     }
 
     /// Looks at it. Never held over an await.

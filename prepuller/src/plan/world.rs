@@ -119,7 +119,12 @@ impl World {
             architectures: image.platforms.iter().map(|platform| platform.architecture.as_str().into()).collect(),
             gate: gate.waits_for(image),
         };
-        self.wanted = catalogue.wanted().map(wanted).collect();
+        let wanted: Vec<Wanted> = catalogue.wanted().map(wanted).collect();
+        // How far other images are says nothing of these: until it is decided anew, nothing is.
+        if !wanted.iter().map(|wanted| wanted.key).eq(self.wanted.iter().map(|wanted| wanted.key)) {
+            self.decision.images.clear();
+        }
+        self.wanted = wanted;
         self.manifests = manifests;
         self.catalogue = Some(Arc::new(catalogue));
     }

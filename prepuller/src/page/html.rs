@@ -1,0 +1,287 @@
+//! The page as HTML: whole, readable without script, nothing from elsewhere.
+
+use maud::{DOCTYPE, Markup, html};
+
+use super::query::{Query, Show};
+use super::view::{Cell, CellState, ImageRow, NodeRow, Standing, View};
+use super::words;
+
+/// The whole page.
+pub(super) fn page(view: &View) -> Markup {
+    html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                meta name="color-scheme" content="light dark";
+                meta name="referrer" content="no-referrer";
+                title { (title(view)) }
+                link rel="stylesheet" href="page.css";
+                script src="page.js" defer {}
+            }
+            body {
+                header {
+                    h1 { "Lab images" }
+                    p.live {
+                        span #state { noscript { a href=(address(&view.query)) { "Reload" } } }
+                        button #pause type="button" hidden aria-pressed="false" { "Pause" }
+                    }
+                }
+                (live(view))
+                footer {
+                    p {
+                        "Also as data: "
+                        a href="catalogue.json" { "catalogue" } ", "
+                        a href=(format!("status.json{}", view.query)) { "status" } ", "
+                        a href="spawner/v1/images" { "spawner images" } ", "
+                        a href="spawner/v1/prepulls" { "prepulls" } "."
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The part of the page that changes.
+pub(super) fn live(view: &View) -> Markup {
+    html! {
+        main data-title=(title(view)) {
+            (summary(view))
+            @if !view.problems.is_empty() {
+                section.problems aria-labelledby="problems" {
+                    h2 #problems { "Problems" }
+                    ul { @for problem in &view.problems { li { (problem) } } }
+                }
+            }
+            (images(view))
+            (nodes(view))
+        }
+    }
+}
+
+fn title(view: &View) -> String {
+    match view.totals.wanted {
+        0 => "Lab images".to_owned(),
+        wanted => format!("{} % – Lab images", words::percent(view.totals.present as u64, wanted as u64)),
+    }
+}
+
+/// Where a choice is shown; `?` alone would keep the present one.
+fn address(query: &Query) -> String {
+    let text = query.to_string();
+    if text.is_empty() { "./".to_owned() } else { text }
+}
+
+fn class(standing: Standing) -> &'static str {
+    match standing {
+        Standing::Problem => "bad",
+        Standing::Pulling => "busy",
+        Standing::Waiting => "wait",
+        Standing::Complete => "good",
+        Standing::NotEligible => "off",
+    }
+}
+
+fn summary(view: &View) -> Markup {
+    let (standing, headline) = words::headline(view);
+    html! {
+        section.summary.(class(standing)) aria-label="Summary" {
+            p.headline role="status" { (headline) }
+            @if view.totals.wanted > 0 {
+                progress.(if view.complete { "good" } else { "busy" }) max=(view.totals.wanted)
+                    value=(view.totals.present) aria-label="Copies that are there" {}
+                p { (words::progress(view)) "." }
+            }
+            p.quiet {
+                "Last good scan: "
+                @if let Some(good) = view.scan.last_good {
+                    time datetime=(good) { (words::scan(view)) }
+                } @else { (words::scan(view)) }
+                "."
+                @if view.by_pods { " Pulls are made by pods: there is no progress within an image." }
+            }
+        }
+    }
+}
+
+fn images(view: &View) -> Markup {
+    html! {
+        section aria-labelledby="images" {
+            h2 #images { "Wanted images" }
+            @if view.images.is_empty() { p.quiet { "None." } } @else {
+                table.images role="table" aria-labelledby="images" {
+                    thead role="rowgroup" {
+                        tr role="row" {
+                            th.number role="columnheader" scope="col" { "No." }
+                            th role="columnheader" scope="col" { "Image" }
+                            th role="columnheader" scope="col" { "Why" }
+                            th.size role="columnheader" scope="col" { "Size" }
+                            th role="columnheader" scope="col" { "On nodes" }
+                        }
+                    }
+                    tbody role="rowgroup" {
+                        @for (index, image) in view.images.iter().enumerate() { (image_row(index, image)) }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn image_row(index: usize, image: &ImageRow) -> Markup {
+    let lacking = image.eligible - image.present.min(image.eligible);
+    let lacks = Query { missing: image.reference.clone(), page: 1, ..Query::default() };
+    html! {
+        tr role="row" {
+            td.number role="cell" { (index + 1) }
+            th role="rowheader" scope="row" {
+                (image.name) " "
+                code title=(image.reference) { (words::tag(&image.reference)) }
+            }
+            td.why role="cell" { (image.why) }
+            td.size role="cell" { @if let Some(size) = image.size { (words::bytes(size)) } }
+            td.spread role="cell" {
+                @if image.eligible > 0 {
+                    progress.(class(image.standing)) max=(image.eligible) value=(image.present)
+                        aria-label=(format!("Nodes that hold {}", image.name)) {}
+                    " " (words::count(image.present)) " of " (words::count(image.eligible))
+                }
+                div.note.(class(image.standing)) {
+                    (image.wave)
+                    @if image.pulling > 0 { ", " (words::count(image.pulling)) " pulling" }
+                    @if image.failed > 0 { ", " (words::count(image.failed)) " failed" }
+                    @if lacking > 0 { ", " a href=(address(&lacks)) { "missing on " (words::count(lacking)) } }
+                }
+            }
+        }
+    }
+}
+
+fn nodes(view: &View) -> Markup {
+    let query = &view.query;
+    html! {
+        section #nodes aria-labelledby="nodes-title" {
+            h2 #nodes-title { "Nodes" }
+            nav.choices aria-label="Which nodes" {
+                @for show in Show::ALL {
+                    a href=(address(&query.showing(show))) aria-current=[(show == query.show).then_some("true")] {
+                        (show.label()) " " span.count { (words::count(view.counts.of(show))) }
+                    }
+                }
+            }
+            form method="get" action="./" role="search" {
+                label { "Name " input type="search" name="node" value=(query.node) autocomplete="off"; }
+                @if query.show != Show::All { input type="hidden" name="show" value=(query.show.as_str()); }
+                @if !query.missing.is_empty() { input type="hidden" name="missing" value=(query.missing); }
+                button { "Find" }
+            }
+            @if !query.missing.is_empty() {
+                p.quiet {
+                    "Only nodes that lack " code { (query.missing) } ". "
+                    a href=(address(&Query { missing: String::new(), ..query.on_page(1) })) { "Show the others too" }
+                }
+            }
+            @if view.nodes.is_empty() { p.quiet { "No such node." } } @else {
+                (legend(view))
+                table.nodes role="table" aria-labelledby="nodes-title" {
+                    thead role="rowgroup" {
+                        tr role="row" {
+                            th role="columnheader" scope="col" { "Node" }
+                            @for (index, image) in view.images.iter().enumerate() {
+                                th.cell role="columnheader" scope="col" title=(image.reference) {
+                                    (index + 1) span.unseen { " " (words::tag(&image.reference)) }
+                                }
+                            }
+                            th.notes role="columnheader" scope="col" { "How it stands" }
+                        }
+                    }
+                    tbody role="rowgroup" { @for node in &view.nodes { (node_row(view, node)) } }
+                }
+                (pager(view))
+            }
+        }
+    }
+}
+
+/// What the signs of the nodes on this page mean.
+fn legend(view: &View) -> Markup {
+    let shown = CellState::ALL.into_iter().filter(|state| view.nodes.iter().any(|node| node.has(*state)));
+    html! {
+        ul.legend aria-label="Signs" {
+            @for state in shown {
+                li { span.cell.(cell_class(state)) aria-hidden="true" { (words::sign(state)) } " " (words::state(state)) }
+            }
+        }
+    }
+}
+
+fn node_row(view: &View, node: &NodeRow) -> Markup {
+    let notes =
+        node.images.iter().zip(&view.images).filter_map(|(cell, image)| Some((cell, image, words::details(cell)?)));
+    html! {
+        tr role="row" {
+            th role="rowheader" scope="row" {
+                (node.name)
+                @if let Some(disk) = node.disk {
+                    span.quiet {
+                        "disk " (words::percent(disk.used, disk.total)) " % of " (words::bytes(disk.total))
+                    }
+                }
+            }
+            @for cell in &node.images {
+                td.cell.(cell_class(cell.state)) role="cell" aria-label=(words::state(cell.state)) {
+                    (words::sign(cell.state))
+                }
+            }
+            td.notes role="cell" {
+                span.standing.(class(node.standing)) { (words::standing(node.standing)) }
+                @if node.standing != Standing::NotEligible {
+                    " " span.quiet { (node.present) " of " (node.wanted) }
+                }
+                @for remark in &node.remarks { p { (remark) } }
+                @for (cell, image, details) in notes { (note(cell, image, &details)) }
+            }
+        }
+    }
+}
+
+/// A pull that runs, or the error of one that failed.
+fn note(cell: &Cell, image: &ImageRow, details: &str) -> Markup {
+    let failed = matches!(cell.state, CellState::Failed | CellState::Refused);
+    html! {
+        p.(if failed { "bad" } else { "busy" }) {
+            code { (words::tag(&image.reference)) } " "
+            @if cell.state == CellState::Downloading && cell.total > 0 {
+                progress.busy max=(cell.total) value=(cell.done.min(cell.total))
+                    aria-label=(format!("Download of {}", image.name)) {}
+                " "
+            }
+            (details)
+        }
+    }
+}
+
+fn cell_class(state: CellState) -> &'static str {
+    match state {
+        CellState::NotWanted => "off",
+        CellState::NotOrdered | CellState::Waiting => "wait",
+        CellState::Downloading | CellState::Unpacking => "busy",
+        CellState::Present => "good",
+        CellState::Failed | CellState::Refused => "bad",
+    }
+}
+
+fn pager(view: &View) -> Markup {
+    let page = view.query.page;
+    html! {
+        nav.pager aria-label="Pages of nodes" {
+            @if page > 1 { a rel="prev" href=(address(&view.query.on_page(page - 1))) { "← Previous" } }
+            span { "Page " (words::count(page)) " of " (words::count(view.pages)) ", " (words::nodes(view.matching)) }
+            @if page < view.pages { a rel="next" href=(address(&view.query.on_page(page + 1))) { "Next →" } }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,62 @@
+use super::*;
+use crate::page::sample::{self, failed, fleet, node, of_nodes};
+use crate::plan::overview::{Overview, Wave};
+
+fn shown(overview: &Overview, query: &str) -> String {
+    page(&View::new(overview, &Query::parse(query))).into_string()
+}
+
+#[test]
+fn nothing_that_comes_from_outside_becomes_html() {
+    let evil = "<script>alert('x')</script>\"><img src=x onerror=alert(1)>&amp;";
+    let mut troubled = node(evil, 6);
+    troubled.images[0] = failed(2, evil);
+    let mut off = node("off", 6);
+    off.not_eligible = Some(evil.to_owned());
+    let mut overview = of_nodes(vec![troubled, off]);
+    overview.scan.problem = Some(evil.to_owned());
+    for image in &mut overview.images {
+        image.name = evil.to_owned();
+        image.why = evil.to_owned();
+        image.wave = Wave::Stopped { node: evil.into(), error: evil.to_owned() };
+    }
+    let query: String = url::form_urlencoded::byte_serialize(evil.as_bytes()).collect();
+    for query in [String::new(), format!("missing={query}"), format!("node={query}")] {
+        let html = shown(&overview, &query);
+        assert!(!html.contains("<img") && !html.contains("alert('x')</script>"), "{html}");
+        assert_eq!(html.matches("<script").count(), 1, "only the page's own script");
+        assert!(html.contains("&lt;script&gt;"), "{html}");
+    }
+}
+
+#[test]
+fn nothing_comes_from_elsewhere_and_no_style_is_inline() {
+    let html = shown(&fleet(100), "");
+    assert!(!html.contains("http://") && !html.contains("https://") && !html.contains("src=\"//"), "{html}");
+    assert!(!html.contains("style=") && !html.contains("<style"), "{html}");
+}
+
+#[test]
+fn before_the_first_scan_the_page_says_so() {
+    let html = shown(&sample::nothing(), "");
+    assert!(html.contains("The registry has not been scanned yet"), "{html}");
+    assert!(html.contains("Last good scan: none yet."), "{html}");
+    assert!(html.contains("No such node."), "{html}");
+}
+
+#[test]
+fn thousands_of_nodes_make_no_large_page() {
+    let html = shown(&fleet(5000), "");
+    assert!(html.len() < 128 * 1024, "{} bytes", html.len());
+    assert!(html.contains("Page 1 of 100, 5,000 nodes"), "{html}");
+    assert!(html.contains("href=\"?show=problems\"") && html.contains("href=\"?page=2\""), "{html}");
+}
+
+#[test]
+fn a_pull_shows_how_far_it_is_and_a_failure_why() {
+    let html = shown(&fleet(20), "");
+    assert!(html.contains("downloading 43 %, 3.44 GiB of 8.00 GiB, 120.00 MiB/s, 38 seconds left"), "{html}");
+    assert!(html.contains("failed 3 times: registry.example.org answered 503 Service Unavailable"), "{html}");
+    assert!(html.contains("2 users wait here"), "{html}");
+    assert!(html.contains("refused: the disk would be 81 % full") && html.contains("cordoned"), "{html}");
+}

@@ -1,0 +1,173 @@
+//! The same words for the page and for a terminal.
+
+use std::time::Duration;
+
+use indicatif::{HumanBytes, HumanCount, HumanDuration};
+use jiff::Timestamp;
+
+use super::view::{Cell, CellState, Standing, View};
+
+/// `5,000`
+pub fn count(number: usize) -> String {
+    HumanCount(number as u64).to_string()
+}
+
+/// `7.45 GiB`
+pub fn bytes(bytes: u64) -> String {
+    HumanBytes(bytes).to_string()
+}
+
+/// `12 minutes`
+pub fn duration(seconds: u64) -> String {
+    HumanDuration(Duration::from_secs(seconds)).to_string()
+}
+
+/// `1 node`, `2 nodes`
+pub fn nodes(number: usize) -> String {
+    format!("{} node{}", count(number), plural(number))
+}
+
+/// `1 image`, `2 images`
+pub fn images(number: usize) -> String {
+    format!("{} image{}", count(number), plural(number))
+}
+
+fn plural(number: usize) -> &'static str {
+    if number == 1 { "" } else { "s" }
+}
+
+/// `2026-11-25 02:25 UTC`
+pub fn time(at: Timestamp) -> String {
+    at.strftime("%Y-%m-%d %H:%M UTC").to_string()
+}
+
+/// `3 minutes ago`
+pub fn ago(now: Timestamp, then: Timestamp) -> String {
+    match u64::try_from(now.duration_since(then).as_secs()) {
+        Ok(0) | Err(_) => "just now".to_owned(),
+        Ok(seconds) => format!("{} ago", duration(seconds)),
+    }
+}
+
+/// Whole percent, 100 only when nothing is missing.
+pub fn percent(part: u64, whole: u64) -> u64 {
+    if whole == 0 { 100 } else { (u128::from(part.min(whole)) * 100 / u128::from(whole)) as u64 }
+}
+
+/// How it stands as a whole: for colour, and as a sentence.
+pub fn headline(view: &View) -> (Standing, String) {
+    let eligible = view.counts.all - view.counts.not_eligible;
+    let stopped = view.images.iter().filter(|image| image.standing == Standing::Problem).count();
+    if view.scan.last_good.is_none() {
+        (Standing::Waiting, "The registry has not been scanned yet".to_owned())
+    } else if view.images.is_empty() {
+        (Standing::Problem, "No image is wanted".to_owned())
+    } else if eligible == 0 {
+        (Standing::Waiting, "No node is eligible".to_owned())
+    } else if view.complete {
+        let nodes = if eligible == 1 { "the node".to_owned() } else { format!("all {}", nodes(eligible)) };
+        (Standing::Complete, format!("{} on {nodes}", images(view.images.len())))
+    } else {
+        let missing =
+            format!("Images are missing on {} of {}", count(eligible - view.counts.complete), nodes(eligible));
+        match (stopped, view.counts.problems) {
+            (0, 0) => (Standing::Pulling, missing),
+            (0, troubled) => (Standing::Problem, format!("{missing}, {} with problems", count(troubled))),
+            (stopped, _) => (Standing::Problem, format!("{missing}, {} stopped", images(stopped))),
+        }
+    }
+}
+
+/// `412 of 600 copies there, at most 1.2 TiB to come, 340 MiB/s, about 12 minutes left`
+pub fn progress(view: &View) -> String {
+    let totals = &view.totals;
+    let mut text = format!("{} of {} copies are there", count(totals.present), count(totals.wanted));
+    if totals.bytes_left > 0 {
+        text += &format!(", at most {} to come", bytes(totals.bytes_left));
+    }
+    if totals.rate > 0 {
+        text += &format!(", {}/s", bytes(totals.rate));
+    }
+    if let Some(left) = totals.eta_seconds {
+        text += &format!(", about {} left", duration(left));
+    }
+    text
+}
+
+/// `2026-11-25 02:25 UTC (3 minutes ago)`
+pub fn scan(view: &View) -> String {
+    match view.scan.last_good {
+        Some(good) => format!("{} ({})", time(good), ago(view.now, good)),
+        None => "none yet".to_owned(),
+    }
+}
+
+/// A standing in one word.
+pub fn standing(standing: Standing) -> &'static str {
+    match standing {
+        Standing::Problem => "problem",
+        Standing::Pulling => "pulling",
+        Standing::Waiting => "waiting",
+        Standing::Complete => "complete",
+        Standing::NotEligible => "not eligible",
+    }
+}
+
+/// A cell's state in one or two words.
+pub fn state(state: CellState) -> &'static str {
+    match state {
+        CellState::NotWanted => "not for this node",
+        CellState::NotOrdered => "not its turn yet",
+        CellState::Waiting => "waiting",
+        CellState::Downloading => "downloading",
+        CellState::Unpacking => "unpacking",
+        CellState::Present => "present",
+        CellState::Failed => "failed",
+        CellState::Refused => "refused",
+    }
+}
+
+/// A cell's state in one sign.
+pub fn sign(state: CellState) -> &'static str {
+    match state {
+        CellState::NotWanted => "–",
+        CellState::NotOrdered => "○",
+        CellState::Waiting => "·",
+        CellState::Downloading => "↓",
+        CellState::Unpacking => "≡",
+        CellState::Present => "✓",
+        CellState::Failed => "×",
+        CellState::Refused => "!",
+    }
+}
+
+/// What there is to say of a cell beyond its state: `downloading 43 %, 512 MiB of 1 GiB, 50 MiB/s, 10 seconds left`, or why it
+/// failed. `None` where the state says it all.
+pub fn details(cell: &Cell) -> Option<String> {
+    match cell.state {
+        CellState::Downloading => {
+            let mut parts = Vec::new();
+            if cell.total > 0 {
+                parts.push(format!("{} %", percent(cell.done, cell.total)));
+                parts.push(format!("{} of {}", bytes(cell.done), bytes(cell.total)));
+            } else if cell.done > 0 {
+                parts.push(bytes(cell.done));
+            }
+            parts.extend(cell.rate.map(|rate| format!("{}/s", bytes(rate))));
+            parts.extend(cell.eta_seconds.map(|left| format!("{} left", duration(left))));
+            Some(format!("downloading {}", parts.join(", ")).trim_end().to_owned())
+        }
+        CellState::Unpacking => Some("unpacking".to_owned()),
+        CellState::Failed | CellState::Refused => {
+            let times = if cell.failures > 1 { format!(" {} times", cell.failures) } else { String::new() };
+            let error = cell.error.as_deref().unwrap_or("no reason was given");
+            Some(format!("{}{times}: {error}", state(cell.state)))
+        }
+        CellState::Waiting | CellState::Present | CellState::NotWanted | CellState::NotOrdered => None,
+    }
+}
+
+/// The tag of a whole name, or the name itself.
+pub fn tag(reference: &str) -> &str {
+    reference.rsplit_once(':').map(|(_, tag)| tag).filter(|tag| !tag.contains('/')).unwrap_or(reference)
+}

@@ -1,0 +1,161 @@
+//! `prepuller status` and `prepuller wait`: where the planner is, and what to ask of it.
+
+use std::time::Duration;
+
+use clap::Args;
+use sidecar::settings::Problems;
+use sidecar::settings::values::{count, duration};
+use url::Url;
+
+use crate::page::query::{Query, Show};
+
+/// `prepuller status`
+#[derive(Args, Debug)]
+pub struct StatusArguments {
+    #[command(flatten)]
+    planner: PlannerArguments,
+    /// What to print
+    #[arg(long, value_name = "FORMAT", default_value = "table", value_parser = ["table", "json"])]
+    output: String,
+    /// Which nodes: all, problems, pulling, waiting, complete, or not-eligible
+    #[arg(long, value_name = "WHICH", default_value = "all")]
+    show: String,
+    /// Only nodes whose name has this in it
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    node: String,
+    /// Only nodes that lack this image
+    #[arg(long, value_name = "IMAGE", default_value = "")]
+    missing: String,
+    /// Which page of nodes
+    #[arg(long, value_name = "NUMBER", default_value = "1")]
+    page: String,
+}
+
+/// `prepuller wait`
+#[derive(Args, Debug)]
+pub struct WaitArguments {
+    #[command(flatten)]
+    planner: PlannerArguments,
+    /// How long to wait before giving up with exit code 1
+    #[arg(long, env = "WAIT_TIMEOUT", value_name = "DURATION", default_value = "30m")]
+    wait_timeout: String,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Planner")]
+struct PlannerArguments {
+    /// Where the planner serves its page
+    #[arg(long, env = "PREPULLER_URL", value_name = "URL", default_value = "http://127.0.0.1:8080")]
+    prepuller_url: String,
+}
+
+/// How `prepuller status` prints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StatusOutput {
+    /// For people.
+    Table,
+    /// As the planner said it.
+    Json,
+}
+
+/// What `prepuller status` does.
+#[derive(Debug)]
+pub struct StatusSettings {
+    /// Where the planner is.
+    pub planner: Url,
+    /// How to print.
+    pub output: StatusOutput,
+    /// Which nodes.
+    pub query: Query,
+}
+
+/// What `prepuller wait` does.
+#[derive(Debug)]
+pub struct WaitSettings {
+    /// Where the planner is.
+    pub planner: Url,
+    /// When to give up.
+    pub timeout: Duration,
+}
+
+impl StatusArguments {
+    /// # Errors
+    ///
+    /// All problems at once.
+    pub fn settings(&self) -> Result<StatusSettings, Problems> {
+        let mut problems = Problems::default();
+        let planner = self.planner.settings(&mut problems);
+        let output = if self.output == "json" { StatusOutput::Json } else { StatusOutput::Table };
+        let show = problems.parse("--show", &self.show, "problems", |text| {
+            let choices = Show::ALL.map(Show::as_str).join(", ");
+            let known = Show::ALL.into_iter().find(|show| show.as_str() == text);
+            known.ok_or_else(|| format!("{text:?} is none of {choices}"))
+        });
+        let page = problems.parse("--page", &self.page, "2", |text| count(text, 1, u32::MAX));
+        let (node, missing) = (self.node.clone(), self.missing.clone());
+        let query = (|| Some(Query { show: show?, node, missing, page: page? as usize }))();
+        problems.finish((|| Some(StatusSettings { planner: planner?, output, query: query? }))())
+    }
+}
+
+impl WaitArguments {
+    /// # Errors
+    ///
+    /// All problems at once.
+    pub fn settings(&self) -> Result<WaitSettings, Problems> {
+        let mut problems = Problems::default();
+        let planner = self.planner.settings(&mut problems);
+        let timeout = problems.parse("WAIT_TIMEOUT", &self.wait_timeout, "30m", duration);
+        problems.finish((|| Some(WaitSettings { planner: planner?, timeout: timeout? }))())
+    }
+}
+
+impl PlannerArguments {
+    fn settings(&self, problems: &mut Problems) -> Option<Url> {
+        problems.parse("PREPULLER_URL", &self.prepuller_url, "http://prepuller-plan.labhands:8080", |text| {
+            match text.parse::<Url>() {
+                Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Ok(url),
+                _ => Err(format!("{text:?} is no address that starts with http:// or https://")),
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::settings::{Arguments, CommandArguments};
+
+    fn parse(arguments: &[&str], environment: &[(&str, &str)]) -> CommandArguments {
+        let environment = environment.iter().copied().collect();
+        let arguments = std::iter::once("prepuller").chain(arguments.iter().copied()).map(Into::into);
+        sidecar::settings::parse::<Arguments>(&environment, arguments).unwrap().command
+    }
+
+    #[test]
+    fn status_asks_for_what_it_is_told() {
+        let given = ["status", "--show=not-eligible", "--node=gpu", "--page=2"];
+        let CommandArguments::Status(arguments) = parse(&given, &[("PREPULLER_URL", "https://x/labs")]) else {
+            panic!("another command")
+        };
+        let settings = arguments.settings().unwrap();
+        assert_eq!(settings.planner.as_str(), "https://x/labs");
+        assert_eq!(settings.query.to_string(), "?show=not-eligible&node=gpu&page=2");
+    }
+
+    #[test]
+    fn all_that_is_wrong_is_named() {
+        let CommandArguments::Status(arguments) =
+            parse(&["status", "--show=some", "--page=0"], &[("PREPULLER_URL", "planner:8080")])
+        else {
+            panic!("another command")
+        };
+        let problems = arguments.settings().unwrap_err().to_string();
+        for name in ["PREPULLER_URL: ", "--show: ", "--page: "] {
+            assert!(problems.contains(name), "{problems}");
+        }
+        let CommandArguments::Wait(arguments) = parse(&["wait"], &[("WAIT_TIMEOUT", "soon")]) else {
+            panic!("another command")
+        };
+        assert!(arguments.settings().unwrap_err().to_string().starts_with("WAIT_TIMEOUT: "));
+    }
+}

@@ -1,0 +1,163 @@
+//! `prepuller wait`: for a deploy hook that goes on only once every eligible node holds what is wanted.
+//!
+//! What is wanted is what a scan finds that began after this command: an image that was pushed just before counts.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use sidecar::shutdown::Shutdown;
+use tokio::time::{Instant, sleep, timeout_at};
+
+use crate::ask::{AskError, Planner};
+use crate::page::query::Query;
+use crate::page::view::{NodeRow, Standing, View};
+use crate::page::words;
+use crate::settings::WaitSettings;
+use crate::status::notes;
+
+/// How often the planner is asked.
+const PAUSE: Duration = Duration::from_secs(2);
+
+/// So many nodes are named of those that are waited for.
+const MOST_NAMED: usize = 5;
+
+/// Whether there is something to wait for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Verdict {
+    Done(String),
+    Waiting(String),
+}
+
+/// Waits; exit code 0 once all is there, 1 when the time is over.
+///
+/// # Errors
+///
+/// When there is no way to ask at all.
+pub async fn run(settings: WaitSettings) -> anyhow::Result<ExitCode> {
+    let shutdown = Shutdown::listen()?;
+    let planner = Planner::at(settings.planner)?;
+    let mut said = String::new();
+    let waited = timeout_at(Instant::now() + settings.timeout, all_is_there(&planner, &mut said));
+    match shutdown.token().run_until_cancelled(waited).await {
+        Some(Ok(done)) => {
+            println!("{done}");
+            Ok(ExitCode::SUCCESS)
+        }
+        Some(Err(_)) => {
+            eprintln!("gave up after WAIT_TIMEOUT ({}): {said}", humantime::format_duration(settings.timeout));
+            Ok(ExitCode::FAILURE)
+        }
+        None => {
+            eprintln!("interrupted: {said}");
+            Ok(ExitCode::FAILURE)
+        }
+    }
+}
+
+/// Ends once all is there; until then `said` holds what is waited for, which is told each time it changes.
+async fn all_is_there(planner: &Planner, said: &mut String) -> String {
+    let mut say = |words: String| {
+        let words: String = words.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        if *said != words {
+            eprintln!("waiting: {words}");
+            *said = words;
+        }
+    };
+    let mut since = None;
+    loop {
+        match look(planner, &mut since).await {
+            Ok(Verdict::Done(words)) => return words,
+            Ok(Verdict::Waiting(words)) => say(words),
+            Err(error) => say(error.to_string()),
+        }
+        sleep(PAUSE).await;
+    }
+}
+
+/// One look; the first one that succeeds asks for a scan and notes the time, by the planner's clock.
+async fn look(planner: &Planner, since: &mut Option<Timestamp>) -> Result<Verdict, AskError> {
+    let view = planner.view(&Query::default()).await?;
+    let since = match *since {
+        Some(since) => since,
+        None => {
+            planner.scan().await?;
+            *since.insert(view.now)
+        }
+    };
+    Ok(verdict(&view, since))
+}
+
+fn verdict(view: &View, since: Timestamp) -> Verdict {
+    if view.scan.generated.is_none_or(|generated| generated < since) {
+        let problem = view.scan.problem.as_ref().map(|problem| format!("; the last one failed: {problem}"));
+        return Verdict::Waiting(format!("the registry is scanned{}", problem.unwrap_or_default()));
+    }
+    let (_, headline) = words::headline(view);
+    if view.complete {
+        return Verdict::Done(headline);
+    }
+    let behind = view.nodes.iter().filter(|node| node.standing < Standing::Complete);
+    let named: Vec<String> = behind.take(MOST_NAMED).map(|node| name(view, node)).collect();
+    let mut words = headline;
+    for part in [view.problems.join("; "), named.join(", ")] {
+        if !part.is_empty() {
+            words = format!("{words}; {part}");
+        }
+    }
+    Verdict::Waiting(words)
+}
+
+/// A node by name, with the error if there is one.
+fn name(view: &View, node: &NodeRow) -> String {
+    match notes(view, node).last().filter(|_| node.standing == Standing::Problem) {
+        Some(note) => format!("{} ({note})", node.name),
+        None => node.name.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::page::sample::{self, fleet, node, nothing, of_nodes};
+    use crate::plan::overview::Overview;
+    use jiff::SignedDuration;
+
+    fn look(overview: &Overview, scan_began: SignedDuration) -> Verdict {
+        verdict(&View::new(overview, &Query::default()), sample::catalogue().generated - scan_began)
+    }
+
+    const BEFORE: SignedDuration = SignedDuration::from_secs(1);
+    const AFTER: SignedDuration = SignedDuration::from_secs(-1);
+
+    #[test]
+    fn only_a_scan_that_began_afterwards_counts() {
+        let complete = of_nodes(vec![node("a", 6)]);
+        assert_eq!(look(&complete, BEFORE), Verdict::Done("6 images on the node".to_owned()));
+        assert_eq!(look(&complete, AFTER), Verdict::Waiting("the registry is scanned".to_owned()));
+        let mut failing = nothing();
+        failing.scan.problem = Some("registry.example.org does not answer".to_owned());
+        let Verdict::Waiting(words) = look(&failing, BEFORE) else { panic!("there is no catalogue") };
+        assert!(words.contains("registry.example.org does not answer"), "{words}");
+    }
+
+    #[test]
+    fn it_says_what_it_waits_for() {
+        let Verdict::Waiting(words) = look(&fleet(20), BEFORE) else { panic!("images are missing") };
+        assert!(
+            words.starts_with(
+                "Images are missing on 9 of 19 nodes, 2 with problems; pool-users-0006 (d_2026_11_24: failed 3 times: "
+            ),
+            "{words}"
+        );
+        assert!(words.ends_with("pool-users-0004, pool-users-0005, pool-users-0009"), "{words}");
+    }
+
+    #[test]
+    fn no_node_is_nothing_to_wait_for_and_no_image_is() {
+        assert_eq!(look(&of_nodes(Vec::new()), BEFORE), Verdict::Done("No node is eligible".to_owned()));
+        let mut unwanted = of_nodes(vec![node("a", 6)]);
+        unwanted.images.clear();
+        assert_eq!(look(&unwanted, BEFORE), Verdict::Waiting("No image is wanted".to_owned()));
+    }
+}
