@@ -4,10 +4,12 @@
 //! a [`Pushed`], which [`tag`] gives further names and [`push_index`] puts into an image index of several platforms.
 
 mod layer;
+mod program;
 mod rubin;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::path::Path;
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -24,6 +26,7 @@ use crate::{Error, Result};
 pub struct Image {
     layers: Vec<Layer>,
     architecture: String,
+    entrypoint: Option<String>,
     command: Vec<String>,
     labels: BTreeMap<String, String>,
     oci: bool,
@@ -56,6 +59,7 @@ impl Image {
         Image {
             layers: layers.into_iter().collect(),
             architecture: machine_architecture().into(),
+            entrypoint: None,
             command: vec!["/bin/sh".into()],
             labels: BTreeMap::new(),
             oci: false,
@@ -68,6 +72,18 @@ impl Image {
     /// When busybox cannot be installed.
     pub fn busybox() -> Result<Image> {
         Ok(Image::new([Layer::busybox()?]))
+    }
+
+    /// An image of a program that was built here, as `cargo test` builds it, with the libraries that it is linked to. It
+    /// is the image's entry point.
+    ///
+    /// # Errors
+    /// When the program or one of its libraries cannot be read.
+    pub fn program(path: &Path) -> Result<Image> {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let target = format!("/bin/{name}");
+        let image = Image::new([Layer::libraries(path)?, Layer::program(path, &target)?]).command(&[]);
+        Ok(Image { entrypoint: Some(target), ..image })
     }
 
     /// What Kubernetes calls a pause image: waits for ever, reaps, ends at SIGTERM.
@@ -172,7 +188,7 @@ impl Image {
         let diff_ids: Vec<&str> = blobs.iter().map(|blob| blob.diff_id.as_str()).collect();
         json!({
             "created": CREATED, "architecture": self.architecture, "os": "linux",
-            "config": {"Cmd": self.command, "Env": ["PATH=/bin:/usr/bin:/sbin:/usr/sbin"], "Labels": self.labels},
+            "config": {"Entrypoint": self.entrypoint.as_slice(), "Cmd": self.command, "Env": ["PATH=/bin:/usr/bin:/sbin:/usr/sbin"], "Labels": self.labels},
             "rootfs": {"type": "layers", "diff_ids": diff_ids}, "history": history,
         })
         .to_string()

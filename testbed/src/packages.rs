@@ -26,8 +26,6 @@ pub enum Part {
     Cluster,
     /// What `./bld` builds images with, where nothing else is there.
     Buildah,
-    /// A browser without a window, and fonts.
-    Chromium,
 }
 
 impl Part {
@@ -54,7 +52,6 @@ impl Part {
                 "python3-venv",
             ],
             Part::Buildah => &["buildah", "skopeo"],
-            Part::Chromium => &["chromium-headless-shell", "fonts-dejavu-core"],
         }
     }
 }

@@ -6,6 +6,7 @@ use std::process::Command;
 
 use super::Cluster;
 use crate::folder::Folder;
+use crate::images::Image;
 use crate::{Result, command, packages};
 
 /// What to install.
@@ -15,6 +16,8 @@ pub struct Install<'a> {
     pub overlay: &'a str,
     /// The components whose images it runs.
     pub images: &'a [&'a str],
+    /// Paths of daemons' programs that `cargo test` has built, to run instead of such images: `env!("CARGO_BIN_EXE_NAME")`.
+    pub programs: &'a [&'a str],
     /// Settings for the ConfigMap `labhands`, besides that images come from the cluster's registry over plain HTTP.
     pub settings: &'a [(&'a str, &'a str)],
     /// More lines for the overlay's `kustomization.yaml`, such as `patches:`.
@@ -28,6 +31,10 @@ impl Cluster {
     /// When an image does not build, or the API server refuses a manifest; the error has what was said.
     pub fn install(&self, install: &Install) -> Result<()> {
         self.build(install.images)?;
+        for program in install.programs {
+            let repository = format!("labhands/{}", name_of(program));
+            Image::program(Path::new(program))?.push(self.registry(), &repository, env!("CARGO_PKG_VERSION"))?;
+        }
         let site = self.site(install)?;
         self.kubectl().run(&["apply", "-k", &site.path().to_string_lossy()]).map(drop)
     }
@@ -48,10 +55,6 @@ impl Cluster {
         let storage = folder.write("storage.conf", storage)?;
         let push = format!("--push={}", self.registry().host());
         let mut bld = Command::new(repository().join("images/bld"));
-        // What is tried by hand should be quick to build; `./test` says release.
-        if std::env::var_os("PROFILE").is_none() {
-            bld.env("PROFILE", "dev");
-        }
         bld.args(images).arg(push).env("CONTAINERS_STORAGE_CONF", storage).env("BUILDER", "buildah");
         command::run(bld.env_remove("IMAGE_PREFIX")).map(drop)
     }
@@ -64,7 +67,8 @@ impl Cluster {
         let overlay = repository().join("manifests/overlays").join(install.overlay);
         let mut text = format!("resources: [{up}{}]\n", overlay.display().to_string().trim_start_matches('/'));
         let _ = writeln!(text, "images:");
-        for name in install.images {
+        let programs = install.programs.iter().map(|program| name_of(program));
+        for name in install.images.iter().copied().chain(programs) {
             let _ = writeln!(text, "- {{name: labhands/{name}, newName: {registry}/labhands/{name}}}");
         }
         let _ = writeln!(text, "configMapGenerator:");
@@ -80,6 +84,11 @@ impl Cluster {
         folder.write("site.env", settings)?;
         Ok(folder)
     }
+}
+
+/// The file's name alone.
+fn name_of(program: &str) -> &str {
+    program.rsplit('/').next().unwrap_or(program)
 }
 
 /// The repository's folder.
