@@ -55,11 +55,13 @@ pub async fn run(settings: NodeSettings, warnings: &[String]) -> anyhow::Result<
 
     let api: Api<NodeImages> = Api::namespaced(sidecar::kubernetes::client().await?, &namespace);
     let credentials = Arc::new(Credentials::new(settings.registry_auth_file)?);
-    let kept = orders::kept(&settings.orders_file);
+    // One machine may serve two clusters' or namespaces' prepullers.
+    let orders_file = settings.state_dir.join(format!("orders.{namespace}.json"));
+    let kept = orders::kept(&orders_file);
     let (health, metrics) = (Health::default(), Metrics::new("prepuller", version));
     let (report, reports) = watch::channel(Report::default());
     let counters = metrics::register(&metrics, reports.clone());
-    let following = Following::new(&health, counters.clone(), settings.orders_file, kept.is_some());
+    let following = Following::new(&health, counters.clone(), orders_file, kept.is_some());
     let telling = Telling::new(&health, counters, disk_high);
     let (orders, ordered) = watch::channel(kept.unwrap_or_default());
     let (object, objects) = watch::channel(None);

@@ -214,7 +214,7 @@ pub struct NodeSettings {
     /// The registries' credentials.
     pub registry_auth_file: Option<PathBuf>,
     /// Where the last orders are kept.
-    pub orders_file: PathBuf,
+    pub state_dir: PathBuf,
     /// Where the admin server listens.
     pub admin: SocketAddr,
     /// How to log.
@@ -295,7 +295,7 @@ impl NodeArguments {
                 runtime: runtime?,
                 puller: puller?,
                 registry_auth_file: self.credentials.registry_auth_file.clone(),
-                orders_file: self.pulls.state_dir.join("orders.json"),
+                state_dir: self.pulls.state_dir.clone(),
                 admin: admin?,
                 log: log?,
             })

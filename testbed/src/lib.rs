@@ -8,11 +8,12 @@
 //! - [`packages`] which Debian packages each part needs; [`ports`] free ports; [`http`] the small blocking HTTP client
 //! - [`registry`] (with [`token_server`] and [`certificates`]) and [`images`], which builds test images without a base image
 //! - [`containerd`], [`docker`]; [`cluster`] a real Kubernetes; [`proxy`] a TCP proxy that is slow, stalls, cuts or refuses
-//! - [`daemon`] one of our own daemons; [`ganesha`] a real NFS server; [`rabbitmq`] a real broker; [`qemu`] a real NFS client; [`silent_file_system`] a mount that never answers
+//! - [`chromium`] a browser without a window; [`daemon`] one of our own daemons; [`ganesha`] a real NFS server; [`rabbitmq`] a real broker; [`qemu`] a real NFS client; [`silent_file_system`] a mount that never answers
 //!
 //! A new part: a file with a guard that holds its [`process::Process`] before its [`folder::Folder`], and a line below.
 
 pub mod certificates;
+pub mod chromium;
 pub mod cluster;
 pub mod command;
 pub mod containerd;

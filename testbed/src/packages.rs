@@ -26,6 +26,8 @@ pub enum Part {
     Cluster,
     /// What `./bld` builds images with, where nothing else is there.
     Buildah,
+    /// A browser without a window, and fonts.
+    Chromium,
 }
 
 impl Part {
@@ -52,6 +54,7 @@ impl Part {
                 "python3-venv",
             ],
             Part::Buildah => &["buildah", "skopeo"],
+            Part::Chromium => &["chromium-headless-shell", "fonts-dejavu-core"],
         }
     }
 }

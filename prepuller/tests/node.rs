@@ -1,0 +1,314 @@
+//! The node agent as the DaemonSet of the manifests, on a real cluster with two nodes. One cluster for all of it: it takes a while
+//! to start.
+
+#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use testbed::cluster::{Cluster, Install, Kubectl, Node};
+use testbed::http::Client;
+use testbed::images::{Image, Layer, Pushed};
+use testbed::wait::patiently;
+
+/// The end of a test that hangs; nothing here takes nearly as long.
+const LIMIT: Duration = Duration::from_secs(120);
+
+const MB: u64 = 1_000_000;
+const NAMESPACE: &str = "labhands-node";
+
+struct Bed {
+    cluster: Cluster,
+    kubectl: Kubectl,
+}
+
+#[test]
+fn agents_carry_out_orders_whatever_is_restarted() {
+    let mut bed = Bed::start();
+    bed.agents_are_ready(NAMESPACE);
+
+    orders_are_carried_out_with_progress(&bed);
+    a_moved_tag_is_pulled_again(&bed);
+    a_full_disk_is_said_and_keeps_nothing_else_back(&bed);
+    a_runtime_that_goes_and_comes_back_gets_the_same_pull_again(&mut bed);
+    without_the_api_server_the_last_orders_are_carried_out_even_by_a_new_agent(&mut bed);
+    an_agent_writes_its_own_nodes_report_and_nothing_else(&bed);
+}
+
+fn orders_are_carried_out_with_progress(bed: &Bed) {
+    let images = [bed.push("w_1", &[1, 2]), bed.push("w_2", &[1, 3])];
+    // Twenty seconds each: the second report, after ten, has some bytes.
+    bed.cluster.registry_proxy().limit_rate(Some(400_000));
+    bed.order("node1", &images, |_, _| {});
+    let moving = |status: &Value| {
+        let image = &status["images"][0];
+        let (done, total) = (image["done"].as_u64(), image["total"].as_u64());
+        image["state"] == "Downloading" && done > Some(0) && done < total && total == Some(images[0].size())
+    };
+    let status = bed.wait("node1", moving);
+    assert_eq!(status["pulling"], "w_1");
+    assert!(status["progress"].as_str().unwrap().contains("% of 7.63 MiB"), "{status}");
+    let metrics = bed.ask_agent("node1", "metrics");
+    assert!(metrics.contains("labhands_prepuller_node_images{state=\"downloading\"} 1"), "{metrics}");
+    let page = bed.ask_agent("node1", "");
+    assert!(page.contains("<h1>Images of node1</h1>") && page.contains("<progress"), "{page}");
+
+    bed.cluster.registry_proxy().limit_rate(None);
+    let status = bed.wait_present("node1", 2);
+    assert!(status["runtime"].as_str().unwrap().starts_with("containerd "), "{status}");
+    assert!(status["disk"]["total"].as_u64() > status["disk"]["used"].as_u64(), "{status}");
+    assert!(bed.has("node1", &images[1]) && !bed.has("node2", &images[1]));
+    let columns = bed.kubectl.run(&["-n", NAMESPACE, "get", "nodeimages"]).unwrap();
+    let words = |line: usize| columns.lines().nth(line).unwrap().split_whitespace().take(3).collect::<Vec<_>>();
+    assert_eq!(words(0), ["NAME", "WANTED", "PRESENT"]);
+    assert_eq!(words(1), ["node1", "2", "2"]);
+    for column in ["PULLING", "PROGRESS", "ETA", "AGE"] {
+        assert!(columns.contains(column), "{columns}");
+    }
+}
+
+fn a_moved_tag_is_pulled_again(bed: &Bed) {
+    let moved = bed.push("w_2", &[1, 4]);
+    bed.order("node1", std::slice::from_ref(&moved), |_, _| {});
+    bed.wait_present("node1", 1);
+    let listed = bed.node("node1").ctr(&["images", "ls"]).unwrap();
+    assert!(listed.lines().any(|line| line.contains(":w_2 ") && line.contains(&moved.digest)), "{listed}");
+}
+
+fn a_full_disk_is_said_and_keeps_nothing_else_back(bed: &Bed) {
+    let images = [bed.push("w_3", &[1, 5]), bed.push("w_4", &[1, 5])];
+    bed.order("node2", &images, |priority, order| {
+        if priority == 0 {
+            order["layers"] = json!([]);
+            order["size"] = json!(1_000_000_000_000_000_u64);
+        }
+    });
+    let status = bed.wait("node2", |status| status["images"][1]["state"] == "Present");
+    assert_eq!(status["images"][0]["state"], "Refused");
+    let problem = status["problem"].as_str().unwrap();
+    assert!(problem.starts_with("w_3: the disk would be ") && problem.contains("above DISK_HIGH 98 %"), "{problem}");
+}
+
+fn a_runtime_that_goes_and_comes_back_gets_the_same_pull_again(bed: &mut Bed) {
+    let image = bed.push("w_5", &[6, 7]);
+    bed.cluster.registry_proxy().limit_rate(Some(MB));
+    let before = bed.cluster.registry_proxy().delivered();
+    bed.order("node1", std::slice::from_ref(&image), |_, _| {});
+    bed.delivered(before + MB);
+    bed.cluster.node("node1").unwrap().stop_containerd();
+    let status = bed.wait("node1", |status| status["problem"].is_string());
+    let problem = status["problem"].as_str().unwrap();
+    assert!(problem.contains("/run/containerd/containerd.sock"), "{problem}");
+    bed.cluster.node("node1").unwrap().start_containerd().unwrap();
+    bed.cluster.registry_proxy().limit_rate(None);
+    let status = bed.wait_present("node1", 1);
+    assert!(status["problem"].is_null(), "{status}");
+    bed.cluster.wait_ready(LIMIT).unwrap();
+}
+
+fn without_the_api_server_the_last_orders_are_carried_out_even_by_a_new_agent(bed: &mut Bed) {
+    let images = [bed.push("w_6", &[8, 9, 10]), bed.push("w_7", &[11, 12, 13])];
+    let container = bed.agent("node1", "{.items[0].status.containerStatuses[0].containerID}");
+    // Thirty seconds for both.
+    bed.cluster.registry_proxy().limit_rate(Some(800_000));
+    let before = bed.cluster.registry_proxy().delivered();
+    bed.order("node1", &images, |_, _| {});
+    bed.delivered(before + MB);
+    bed.cluster.stop_api_server();
+    let container = container.rsplit('/').next().unwrap();
+    bed.node("node1").ctr(&["tasks", "kill", "--signal", "SIGKILL", container]).unwrap();
+    for image in &images {
+        patiently(LIMIT, || bed.has("node1", image).then_some(())).expect("the pull goes on without the API server");
+    }
+    // What had arrived was not fetched again.
+    let delivered = bed.cluster.registry_proxy().delivered() - before;
+    let sizes = images.iter().map(Pushed::size).sum::<u64>();
+    assert!(delivered < sizes + sizes / 2, "{delivered} bytes for {sizes}");
+    bed.cluster.registry_proxy().limit_rate(None);
+    bed.cluster.start_api_server().unwrap();
+    bed.wait_present("node1", 2);
+    bed.cluster.wait_ready(LIMIT).unwrap();
+    bed.agents_are_ready(NAMESPACE);
+}
+
+fn an_agent_writes_its_own_nodes_report_and_nothing_else(bed: &Bed) {
+    only_its_own(bed, NAMESPACE);
+    // The same manifests, rendered into another namespace.
+    bed.render("elsewhere");
+    bed.agents_are_ready("elsewhere");
+    only_its_own(bed, "elsewhere");
+}
+
+fn only_its_own(bed: &Bed, namespace: &str) {
+    for node in ["node1", "node2"] {
+        bed.kubectl.apply(&node_images(namespace, node, &[]).to_string()).unwrap();
+    }
+    let token = bed.token_on("node1", namespace);
+    let api = bed.as_holder_of(&token);
+    let call = |method: &str, path: &str| {
+        let group = format!("apis/labhands.dev/v1alpha1/namespaces/{namespace}/nodeimages");
+        let url = format!("{}/{}", bed.api_server(), path.replace("NODEIMAGES", &group));
+        let headers = [("content-type", "application/merge-patch+json")];
+        let body: &[u8] = if method == "PATCH" { br#"{"status": {"runtime": "from a test"}}"# } else { b"" };
+        let answer = api.send(method, &url, &headers, body).unwrap();
+        (answer.status, String::from_utf8_lossy(&answer.body).into_owned())
+    };
+    // A new policy takes a moment to hold.
+    let refused = || Some(call("PATCH", "NODEIMAGES/node2/status")).filter(|(status, _)| *status == 403);
+    let (_, said) = patiently(LIMIT, refused).expect("another node's report is refused");
+    assert!(said.contains("the report of node2 comes from a pod on that node, and this token is from node1"), "{said}");
+    assert_eq!(call("PATCH", "NODEIMAGES/node1/status").0, 200);
+    assert_eq!(call("GET", "NODEIMAGES/node1").0, 200);
+    for (method, path) in [
+        ("PATCH", "NODEIMAGES/node1"),
+        ("DELETE", "NODEIMAGES/node1"),
+        ("GET", "api/v1/nodes/node1"),
+        ("GET", "api/v1/pods"),
+        ("GET", &format!("api/v1/namespaces/{namespace}/secrets")),
+    ] {
+        assert_eq!(call(method, path).0, 403, "{method} {path}");
+    }
+}
+
+fn node_images(namespace: &str, node: &str, orders: &[Value]) -> Value {
+    json!({"apiVersion": "labhands.dev/v1alpha1", "kind": "NodeImages",
+        "metadata": {"name": node, "namespace": namespace}, "spec": {"orders": orders}})
+}
+
+impl Bed {
+    fn start() -> Self {
+        let cluster = Cluster::start(2).unwrap();
+        let programs = [env!("CARGO_BIN_EXE_prepuller")];
+        // A test machine's disk may be rather full.
+        let settings = [("DISK_HIGH", "98%")];
+        let install = Install { overlay: "prepuller", programs: &programs, settings: &settings, ..Install::default() };
+        cluster.install(&install).unwrap();
+        Self { kubectl: cluster.kubectl(), cluster }
+    }
+
+    /// Applies the component once more, as a site would have it in a namespace of another name.
+    fn render(&self, namespace: &str) {
+        let folder = tempfile::tempdir().unwrap();
+        let up = "../".repeat(folder.path().components().count() - 1);
+        let repository = concat!(env!("CARGO_MANIFEST_DIR"), "/..").trim_start_matches('/');
+        let registry = self.cluster.registry_host();
+        let text = format!(
+            "namespace: {namespace}\ncomponents: [{up}{repository}/manifests/components/prepuller]\n\
+             configMapGenerator: [{{name: labhands, literals: ['ADMIN_ADDR=0.0.0.0:8080']}}]\n\
+             images: [{{name: labhands/prepuller, newName: {registry}/labhands/prepuller}}]\n"
+        );
+        fs::write(folder.path().join("kustomization.yaml"), text).unwrap();
+        self.kubectl.run(&["create", "namespace", namespace]).unwrap();
+        self.kubectl.run(&["apply", "-k", folder.path().to_str().unwrap()]).unwrap();
+    }
+
+    fn agents_are_ready(&self, namespace: &str) {
+        let status = ["-n", namespace, "get", "daemonset", "prepuller-node", "-o", "jsonpath={.status.numberReady}"];
+        if let Err(error) = self.kubectl.wait(&status, LIMIT, |ready| ready == "2") {
+            panic!("{error}\n{}", self.kubectl.run(&["-n", namespace, "describe", "pods"]).unwrap());
+        }
+    }
+
+    /// An image of layers of 4 MB by seed.
+    fn push(&self, tag: &str, seeds: &[u64]) -> Pushed {
+        let layers = seeds.iter().map(|&seed| Layer::random(seed, 4 * MB));
+        Image::new(layers).push(self.cluster.registry(), "lab", tag).unwrap()
+    }
+
+    /// Orders these images and no others, as the planner does.
+    fn order(&self, node: &str, images: &[Pushed], change: impl Fn(usize, &mut Value)) {
+        let orders = images.iter().enumerate().map(|(priority, image)| {
+            let manifest: Value = serde_json::from_slice(&image.manifest).unwrap();
+            let layers = manifest["layers"].as_array().unwrap().iter();
+            let layers: Vec<Value> =
+                layers.map(|layer| json!({"digest": layer["digest"], "size": layer["size"]})).collect();
+            let mut order = json!({"image": self.reference(image), "digest": image.digest, "size": image.size(),
+                "layers": layers, "priority": priority});
+            change(priority, &mut order);
+            order
+        });
+        let object = node_images(NAMESPACE, node, &orders.collect::<Vec<_>>());
+        self.kubectl.apply(&object.to_string()).unwrap();
+    }
+
+    fn reference(&self, image: &Pushed) -> String {
+        format!("{}/lab:{}", self.cluster.registry_host(), image.tag)
+    }
+
+    /// Waits for a report that is about the orders of now.
+    fn wait(&self, node: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        let object = |text: &str| serde_json::from_str::<Value>(text).unwrap_or_default();
+        let is_wanted = |text: &str| {
+            let object = object(text);
+            let status = &object["status"];
+            let runtime_is_away = status["problem"].as_str().is_some_and(|problem| problem.contains("socket"));
+            (runtime_is_away || status["observedGeneration"] == object["metadata"]["generation"]) && wanted(status)
+        };
+        let get = ["-n", NAMESPACE, "get", "nodeimages", node, "-o", "json"];
+        let text = self.kubectl.wait(&get, LIMIT, is_wanted).unwrap_or_else(|error| {
+            let logs = ["-n", NAMESPACE, "logs", "--tail=30", "-l", "app.kubernetes.io/component=node", "--prefix"];
+            panic!("{error}\n{}", self.kubectl.run(&logs).unwrap_or_default());
+        });
+        object(&text)["status"].clone()
+    }
+
+    fn wait_present(&self, node: &str, count: u64) -> Value {
+        self.wait(node, |status| status["wanted"] == count && status["present"] == count)
+    }
+
+    /// Waits until nodes have fetched so many bytes from the registry.
+    fn delivered(&self, bytes: u64) {
+        let proxy = self.cluster.registry_proxy();
+        patiently(LIMIT, || (proxy.delivered() >= bytes).then_some(())).expect("bytes move");
+    }
+
+    fn node(&self, name: &str) -> &Node {
+        self.cluster.nodes().iter().find(|node| node.name() == name).unwrap()
+    }
+
+    /// Whether the node's containerd has the image under its tag.
+    fn has(&self, node: &str, image: &Pushed) -> bool {
+        self.node(node).ctr(&["images", "ls", "-q"]).unwrap().lines().any(|name| name == self.reference(image))
+    }
+
+    /// Something of the agent's pod on a node, by JSON path.
+    fn agent(&self, node: &str, path: &str) -> String {
+        self.agent_in(NAMESPACE, node, path)
+    }
+
+    fn agent_in(&self, namespace: &str, node: &str, path: &str) -> String {
+        let on_node = format!("--field-selector=spec.nodeName={node}");
+        let label = "app.kubernetes.io/component=node";
+        self.kubectl
+            .run(&["-n", namespace, "get", "pods", "-l", label, &on_node, "-o", &format!("jsonpath={path}")])
+            .unwrap()
+    }
+
+    fn ask_agent(&self, node: &str, path: &str) -> String {
+        let pod = self.agent(node, "{.items[0].metadata.name}");
+        self.kubectl
+            .run(&["get", "--raw", &format!("/api/v1/namespaces/{NAMESPACE}/pods/{pod}:8080/proxy/{path}")])
+            .unwrap()
+    }
+
+    /// The token that kubelet gave the agent's pod.
+    fn token_on(&self, node: &str, namespace: &str) -> String {
+        let uid = self.agent_in(namespace, node, "{.items[0].metadata.uid}");
+        let volumes = format!("var/lib/kubelet/pods/{uid}/volumes/kubernetes.io~projected");
+        let volumes: PathBuf = self.node(node).root().join(volumes);
+        let volume = fs::read_dir(&volumes).unwrap().next().unwrap().unwrap();
+        fs::read_to_string(volume.path().join("token")).unwrap()
+    }
+
+    fn api_server(&self) -> String {
+        self.kubectl.run(&["config", "view", "-o", "jsonpath={.clusters[0].cluster.server}"]).unwrap()
+    }
+
+    /// A client with nothing but this token.
+    fn as_holder_of(&self, token: &str) -> Client {
+        let authority = fs::read_to_string(self.cluster.folder().join("ca.crt")).unwrap();
+        Client::new(Some(&authority), Some(format!("Bearer {token}"))).unwrap()
+    }
+}

@@ -1,0 +1,67 @@
+//! A browser without a window, to see pages as people do.
+
+use std::path::Path;
+use std::process::Command;
+
+use crate::folder::Folder;
+use crate::packages::{self, Part};
+use crate::{Result, command};
+
+/// A page is loaded and drawn within this many seconds.
+const LIMIT_SECONDS: &str = "60";
+
+/// Chromium, started anew for each look, each time with an empty profile.
+#[derive(Debug)]
+pub struct Browser;
+
+/// How a page is looked at.
+#[derive(Clone, Copy, Debug)]
+pub struct Look {
+    /// The window's width in CSS pixels.
+    pub width: u32,
+    /// Its height.
+    pub height: u32,
+    /// The reader prefers dark colours.
+    pub dark: bool,
+}
+
+impl Browser {
+    /// Makes sure that there is one.
+    ///
+    /// # Errors
+    /// When it cannot be installed.
+    pub fn find() -> Result<Browser> {
+        packages::require(Part::Chromium)?;
+        Ok(Browser)
+    }
+
+    /// The page's elements once it has loaded, as HTML.
+    ///
+    /// # Errors
+    /// When the browser fails.
+    pub fn dom(&self, address: &str, look: Look) -> Result<String> {
+        run(look, "--dump-dom", address)
+    }
+
+    /// Writes a picture of the page as a PNG file.
+    ///
+    /// # Errors
+    /// When the browser fails.
+    pub fn picture(&self, address: &str, look: Look, file: &Path) -> Result<()> {
+        run(look, &format!("--screenshot={}", file.display()), address).map(drop)
+    }
+}
+
+fn run(look: Look, action: &str, address: &str) -> Result<String> {
+    let profile = Folder::new("chromium")?;
+    let mut browser = Command::new("setpriv");
+    // `timeout` hands the signal on to the browser, and the browser to its own processes.
+    browser.args(["--pdeathsig", "TERM", "--", "timeout", "--kill-after=5", LIMIT_SECONDS, "chromium-headless-shell"]);
+    browser.args(["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars"]);
+    browser.args(["--disable-background-networking", "--disable-component-update", "--disable-sync"]);
+    browser.arg(format!("--user-data-dir={}", profile.path().display()));
+    browser.arg(format!("--window-size={},{}", look.width, look.height));
+    let scheme = i32::from(!look.dark); // as Chromium counts them
+    browser.arg(format!("--blink-settings=preferredColorScheme={scheme}"));
+    command::run(browser.arg(action).arg(address))
+}
