@@ -7,6 +7,7 @@
 //! - [`verdict`] the pure judgement on what was seen; [`steady`] hysteresis, and restarts of the server
 //! - [`targets`] what there is to look at; [`volume`] one round of one export from every place
 //! - [`check`] one round for people and probes; [`watch`] rounds without end, with [`metrics`]; [`settings`] for both
+//! - [`volumes`] from a Service to a bound volume and claim
 
 pub mod check;
 pub mod fault;
@@ -23,4 +24,5 @@ pub mod steady;
 pub mod targets;
 pub mod verdict;
 pub mod volume;
+pub mod volumes;
 pub mod watch;

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use nfs_health::settings::{Arguments, Settings};
-use nfs_health::{check, mount, watch};
+use nfs_health::{check, mount, volumes, watch};
 use sidecar::settings::{Environment, arguments};
 use sidecar::shutdown::Shutdown;
 
@@ -32,6 +32,7 @@ fn main() -> anyhow::Result<ExitCode> {
                 watch::run(*run, Shutdown::listen()?).await?;
                 Ok(ExitCode::SUCCESS)
             }
+            Settings::Volumes(settings) => Ok(volumes::run::run(*settings, Shutdown::listen()?).await?),
         }
     });
     // A lookup that still hangs is not waited for.

@@ -11,6 +11,7 @@ use sidecar::settings::{Problems, values};
 
 use crate::probe::{Probing, Version};
 use crate::server::Server;
+use crate::volumes::settings::{VolumesArguments, VolumesSettings};
 
 /// Watches NFS servers over the wire and NFS mounts from their nodes, and says what is wrong.
 #[derive(Parser, Clone, Debug)]
@@ -26,6 +27,8 @@ enum Command {
     Check(CheckArguments),
     /// Look again and again, with metrics and readiness
     Run(Box<RunArguments>),
+    /// Make a volume and a claim for each namespace that uses the server, from its Service; again and again without harm
+    Volumes(Box<VolumesArguments>),
 }
 
 #[derive(Args, Clone, Debug)]
@@ -93,6 +96,8 @@ pub enum Settings {
     Check(Look),
     /// Look again and again.
     Run(Box<Run>),
+    /// Make volumes and claims.
+    Volumes(Box<VolumesSettings>),
 }
 
 /// What to look at, and how.
@@ -137,6 +142,7 @@ impl Settings {
                 check.look.settings(&mut problems, &owner).map(Self::Check)
             }
             Command::Run(run) => run.settings(&mut problems).map(Box::new).map(Self::Run),
+            Command::Volumes(volumes) => volumes.settings(&mut problems).map(Box::new).map(Self::Volumes),
         };
         problems.finish(settings)
     }
@@ -256,6 +262,7 @@ mod tests {
         match settings("check", environment)? {
             Settings::Check(look) => Ok(look),
             Settings::Run(run) => Ok(run.look),
+            Settings::Volumes(_) => panic!("check looks"),
         }
     }
 

@@ -56,7 +56,7 @@ impl Events {
     /// Raises an Event about `regarding`. An Event that can't be raised is logged: it never stops the work that it tells of.
     pub async fn raise(&self, regarding: &ObjectReference, gravity: Gravity, reason: &str, action: &str, note: &str) {
         // The API takes 1,024 bytes of note.
-        let note: String = note.chars().take(250).collect();
+        let note = note[..note.floor_char_boundary(1024)].to_owned();
         let event = Event {
             type_: match gravity {
                 Gravity::Normal => EventType::Normal,

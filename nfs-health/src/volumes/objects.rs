@@ -1,0 +1,205 @@
+//! The objects that are made: volume, claim, second Service; with the labels by which they are known again.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use k8s_openapi::api::core::v1::{
+    CSIPersistentVolumeSource, NFSVolumeSource, ObjectReference, PersistentVolume, PersistentVolumeClaim,
+    PersistentVolumeClaimSpec, PersistentVolumeSpec, Service, ServicePort, ServiceSpec, VolumeResourceRequirements,
+};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use kube::api::ObjectMeta;
+
+use super::names::Named;
+use super::plan::{Source, Wanted};
+
+/// Who made an object.
+pub const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "nfs-health");
+
+/// The Service that a volume leads to, or whose old address a second Service keeps.
+const SERVICE_NAMESPACE: &str = "labhands.dev/service-namespace";
+const SERVICE: &str = "labhands.dev/service";
+
+/// csi-driver-nfs.
+pub const CSI_DRIVER: &str = "nfs.csi.k8s.io";
+
+fn labels(service: &Named) -> BTreeMap<String, String> {
+    [MANAGED_BY, (SERVICE_NAMESPACE, &service.namespace), (SERVICE, &service.name)]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .into()
+}
+
+/// Whether we made it.
+pub fn is_ours(meta: &ObjectMeta) -> bool {
+    let (name, value) = MANAGED_BY;
+    meta.labels.as_ref().and_then(|labels| labels.get(name)).is_some_and(|found| found == value)
+}
+
+/// Whether we made it for this Service.
+pub fn is_ours_for(meta: &ObjectMeta, service: &Named) -> bool {
+    let found = meta.labels.clone().unwrap_or_default();
+    labels(service).iter().all(|(name, value)| found.get(name) == Some(value))
+}
+
+/// The volume.
+pub fn volume(wanted: &Wanted, name: &str, source: &Source) -> PersistentVolume {
+    let (nfs, csi) = match source.csi {
+        false => {
+            (Some(NFSVolumeSource { path: source.path.clone(), server: source.server.clone(), read_only: None }), None)
+        }
+        true => {
+            let attributes = [("server", &source.server), ("share", &source.path)];
+            let csi = CSIPersistentVolumeSource {
+                driver: CSI_DRIVER.to_owned(),
+                volume_handle: name.to_owned(),
+                volume_attributes: Some(attributes.map(|(name, value)| (name.to_owned(), value.clone())).into()),
+                ..CSIPersistentVolumeSource::default()
+            };
+            (None, Some(csi))
+        }
+    };
+    let metadata =
+        ObjectMeta { name: Some(name.to_owned()), labels: Some(labels(&wanted.service)), ..ObjectMeta::default() };
+    let spec = PersistentVolumeSpec {
+        nfs,
+        csi,
+        access_modes: Some(access_modes()),
+        capacity: Some(storage(wanted)),
+        claim_ref: Some(ObjectReference {
+            api_version: Some("v1".to_owned()),
+            kind: Some("PersistentVolumeClaim".to_owned()),
+            namespace: Some(wanted.claim.namespace.clone()),
+            name: Some(wanted.claim.name.clone()),
+            ..ObjectReference::default()
+        }),
+        mount_options: (!wanted.mount_options.is_empty()).then(|| wanted.mount_options.clone()),
+        // Whatever happens to the claim, no file is touched.
+        persistent_volume_reclaim_policy: Some("Retain".to_owned()),
+        storage_class_name: Some(String::new()),
+        volume_mode: Some("Filesystem".to_owned()),
+        ..PersistentVolumeSpec::default()
+    };
+    PersistentVolume { metadata, spec: Some(spec), status: None }
+}
+
+/// The claim.
+pub fn claim(wanted: &Wanted, volume: &str) -> PersistentVolumeClaim {
+    let metadata = ObjectMeta {
+        name: Some(wanted.claim.name.clone()),
+        namespace: Some(wanted.claim.namespace.clone()),
+        labels: Some(labels(&wanted.service)),
+        ..ObjectMeta::default()
+    };
+    let spec = PersistentVolumeClaimSpec {
+        access_modes: Some(access_modes()),
+        resources: Some(VolumeResourceRequirements { requests: Some(storage(wanted)), limits: None }),
+        // Not the default class, which would make a volume of its own.
+        storage_class_name: Some(String::new()),
+        volume_name: Some(volume.to_owned()),
+        ..PersistentVolumeClaimSpec::default()
+    };
+    PersistentVolumeClaim { metadata, spec: Some(spec), status: None }
+}
+
+/// The second Service: the first one's pods and ports at the old address.
+pub fn kept(wanted: &Wanted, name: &str, address: IpAddr, first: &ServiceSpec) -> Service {
+    let metadata = ObjectMeta {
+        name: Some(name.to_owned()),
+        namespace: Some(wanted.service.namespace.clone()),
+        labels: Some(labels(&wanted.service)),
+        annotations: Some(BTreeMap::from([(
+            "labhands.dev/why".to_owned(),
+            format!("mounts still lead to {address}, which Service {} no longer has", wanted.service.name),
+        )])),
+        ..ObjectMeta::default()
+    };
+    let spec = ServiceSpec {
+        cluster_ip: Some(address.to_string()),
+        session_affinity: first.session_affinity.clone(),
+        ip_families: Some(vec![if address.is_ipv4() { "IPv4" } else { "IPv6" }.to_owned()]),
+        ip_family_policy: Some("SingleStack".to_owned()),
+        ..followed(first)
+    };
+    Service { metadata, spec: Some(spec), status: None }
+}
+
+/// What a second Service takes from the first: selector and ports.
+pub fn followed(first: &ServiceSpec) -> ServiceSpec {
+    let ports = first.ports.iter().flatten().map(|port| ServicePort { node_port: None, ..port.clone() });
+    ServiceSpec { selector: first.selector.clone(), ports: Some(ports.collect()), ..ServiceSpec::default() }
+}
+
+/// Whether `other` leads to the same pods and ports as `first`.
+pub fn serves(other: &ServiceSpec, first: &ServiceSpec) -> bool {
+    let targets = |spec: &ServiceSpec| {
+        let target = |port: &ServicePort| (port.protocol.clone(), port.port, port.target_port.clone());
+        spec.ports.iter().flatten().map(target).collect::<Vec<_>>()
+    };
+    let others = targets(other);
+    other.selector == first.selector && targets(first).iter().all(|target| others.contains(target))
+}
+
+fn access_modes() -> Vec<String> {
+    vec!["ReadWriteMany".to_owned()]
+}
+
+fn storage(wanted: &Wanted) -> BTreeMap<String, Quantity> {
+    [("storage".to_owned(), Quantity(wanted.size.clone()))].into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::volumes::plan::Driver;
+    use serde_json::json;
+
+    fn wanted() -> Wanted {
+        Wanted {
+            service: "storage/files".parse().unwrap(),
+            export: "/home".into(),
+            claim: "labs/homes".parse().unwrap(),
+            driver: Driver::Nfs,
+            mount_options: vec!["nfsvers=4.2".into(), "hard".into()],
+            size: "10Gi".into(),
+        }
+    }
+
+    #[test]
+    fn a_volume_keeps_the_files_and_waits_for_one_claim() {
+        let source = Source { csi: false, server: "10.0.0.9".into(), path: "/home".into() };
+        let spec = serde_json::to_value(volume(&wanted(), "v", &source).spec).unwrap();
+        assert_eq!(
+            spec,
+            json!({
+                "accessModes": ["ReadWriteMany"], "capacity": {"storage": "10Gi"},
+                "claimRef": {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "namespace": "labs", "name": "homes"},
+                "mountOptions": ["nfsvers=4.2", "hard"], "nfs": {"server": "10.0.0.9", "path": "/home"},
+                "persistentVolumeReclaimPolicy": "Retain", "storageClassName": "", "volumeMode": "Filesystem",
+            })
+        );
+        let source = Source { csi: true, server: "files.storage.svc.cluster.local".into(), path: "/home".into() };
+        let spec = serde_json::to_value(volume(&wanted(), "v", &source).spec).unwrap();
+        let attributes = json!({"server": "files.storage.svc.cluster.local", "share": "/home"});
+        let csi = json!({"driver": "nfs.csi.k8s.io", "volumeHandle": "v", "volumeAttributes": attributes});
+        assert_eq!((&spec["csi"], &spec["nfs"]), (&csi, &serde_json::Value::Null));
+    }
+
+    #[test]
+    fn a_second_service_has_the_address_and_leads_to_the_same() {
+        let first: ServiceSpec = serde_json::from_value(json!({
+            "clusterIP": "10.0.0.7", "selector": {"app": "nfs"}, "type": "NodePort",
+            "ports": [{"name": "nfs", "protocol": "TCP", "port": 2049, "targetPort": "nfs", "nodePort": 32049}],
+        }))
+        .unwrap();
+        let kept = kept(&wanted(), "files-kept", [10, 0, 0, 9].into(), &first);
+        assert!(is_ours_for(&kept.metadata, &wanted().service) && is_ours(&kept.metadata));
+        assert!(!is_ours_for(&kept.metadata, &"storage/other".parse().unwrap()));
+        let spec = kept.spec.unwrap();
+        assert_eq!(spec.cluster_ip.as_deref(), Some("10.0.0.9"));
+        assert_eq!(spec.ports.as_ref().unwrap()[0].node_port, None);
+        assert!(serves(&spec, &first) && serves(&first, &spec));
+        let other = ServiceSpec { selector: Some([("app".to_owned(), "web".to_owned())].into()), ..spec.clone() };
+        assert!(!serves(&other, &first));
+        assert!(!serves(&ServiceSpec { ports: None, ..spec }, &first));
+    }
+}

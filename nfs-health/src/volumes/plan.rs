@@ -1,0 +1,395 @@
+//! The decision: from what is wanted and what the cluster has to the one next step. No I/O, no clock.
+//!
+//! A volume's source and a Service's address can't be changed once they are there. So a volume whose Service was made anew with
+//! another address keeps working through a second Service that has the old address and the same selector.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::net::IpAddr;
+
+use super::names::{self, Named};
+
+/// What there is to be: one claim that leads to one export of one Service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// The server's Service.
+    pub service: Named,
+    /// The export's path.
+    pub export: String,
+    /// The claim.
+    pub claim: Named,
+    /// What mounts it.
+    pub driver: Driver,
+    /// Options of mount(8).
+    pub mount_options: Vec<String>,
+    /// The size that volume and claim name; NFS does not hold anybody to it.
+    pub size: String,
+}
+
+/// Who mounts the volume.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Driver {
+    /// kubelet itself, by the Service's address: nodes do not ask the cluster's DNS.
+    Nfs,
+    /// csi-driver-nfs, by the Service's name in this cluster domain.
+    Csi(String),
+}
+
+/// Where a volume's files are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// Whether csi-driver-nfs mounts it.
+    pub csi: bool,
+    /// Address or name.
+    pub server: String,
+    /// The export's path.
+    pub path: String,
+}
+
+/// What the cluster has.
+#[derive(Clone, Debug, Default)]
+pub struct Seen {
+    /// The wanted Service.
+    pub service: Option<Service>,
+    /// The names of all Services in its namespace.
+    pub service_names: BTreeSet<String>,
+    /// Who has the address that the volume names, when the wanted Service does not.
+    pub holder: Option<Holder>,
+    /// The wanted claim.
+    pub claim: Option<Claim>,
+    /// The volumes that we made, those whose names we would take, and the one that the claim names.
+    pub volumes: Vec<Volume>,
+}
+
+/// The wanted Service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// Its cluster addresses; none yet, or never for a headless one.
+    pub addresses: Vec<IpAddr>,
+    /// Whether it will never have an address: headless, or a name elsewhere.
+    pub without_address: bool,
+    /// Whether it chooses its pods by labels, so that a second Service can choose the same.
+    pub has_selector: bool,
+}
+
+/// The Service that has an address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// Its name.
+    pub service: Named,
+    /// Whether it leads to the same pods and ports as the wanted one.
+    pub serves: bool,
+    /// Whether we made it.
+    pub ours: bool,
+}
+
+/// A claim.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// Its unique id.
+    pub uid: String,
+    /// The volume that it asks for, or is bound to.
+    pub volume: Option<String>,
+    /// Its storage class; `None` means the cluster's default.
+    pub class: Option<String>,
+    /// Whether it is being deleted.
+    pub deleting: bool,
+    /// Whether it is bound.
+    pub bound: bool,
+}
+
+/// A volume.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Volume {
+    /// Its name.
+    pub name: String,
+    /// Its version, so that nothing is done to another state than the one that was seen.
+    pub version: String,
+    /// Whether we made it.
+    pub ours: bool,
+    /// Where its files are; `None` when it is no NFS at all.
+    pub source: Option<Source>,
+    /// The claim that it is for, with the claim's id once it was bound.
+    pub claim: Option<(Named, Option<String>)>,
+    /// Whether it is bound.
+    pub bound: bool,
+    /// Whether it is being deleted.
+    pub deleting: bool,
+    /// Options of mount(8).
+    pub mount_options: Vec<String>,
+}
+
+/// What comes next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Plan {
+    /// Do this, then look again.
+    Do(Step),
+    /// Nothing to do until something changes: this is waited for.
+    Wait(String),
+    /// Somebody has to do something.
+    Stop(Trouble),
+    /// All is there: the claim is bound to this volume.
+    Done(String),
+}
+
+/// A change of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Make a volume for the claim.
+    CreateVolume {
+        /// Its name.
+        name: String,
+        /// Where its files are.
+        source: Source,
+    },
+    /// Remove a volume of ours that is not bound, to make it anew with another source. No file is touched.
+    DeleteVolume {
+        /// Its name.
+        name: String,
+        /// The version that was seen not to be bound.
+        version: String,
+    },
+    /// Make a volume of ours whose claim was deleted free for the next claim of the same name.
+    ReleaseVolume {
+        /// Its name.
+        name: String,
+        /// The version that was seen.
+        version: String,
+    },
+    /// Give a volume of ours the wanted mount options; mounts that are there keep theirs.
+    SetMountOptions {
+        /// Its name.
+        name: String,
+    },
+    /// Make the claim.
+    CreateClaim {
+        /// The volume that it asks for.
+        volume: String,
+    },
+    /// Make a second Service with the address that the volume names.
+    KeepAddress {
+        /// The Service's name.
+        name: String,
+        /// The address.
+        address: IpAddr,
+    },
+    /// Give the second Service the selector and ports of the wanted one.
+    FollowService {
+        /// The second Service's name.
+        name: String,
+    },
+}
+
+impl Step {
+    /// What it does, for logs and metrics.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::CreateVolume { .. } => "create_volume",
+            Self::DeleteVolume { .. } => "delete_volume",
+            Self::ReleaseVolume { .. } => "release_volume",
+            Self::SetMountOptions { .. } => "set_mount_options",
+            Self::CreateClaim { .. } => "create_claim",
+            Self::KeepAddress { .. } => "keep_address",
+            Self::FollowService { .. } => "follow_service",
+        }
+    }
+}
+
+/// What only people can solve.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// The Service has no address.
+    WithoutAddress,
+    /// The volume's address can't be kept.
+    AddressLost {
+        /// The volume.
+        volume: String,
+        /// The address.
+        address: IpAddr,
+        /// Why not.
+        why: String,
+    },
+    /// The bound volume leads elsewhere than is wanted now.
+    OtherSource {
+        /// The volume.
+        volume: String,
+        /// Whether we made it.
+        ours: bool,
+        /// Where it leads.
+        leads_to: String,
+    },
+    /// The claim has a storage class: it gets a volume from there, or none.
+    OtherClass(String),
+    /// The claim asks for a volume that is not there and is not ours to make.
+    NoVolume(String),
+    /// All names that the volume could have are taken.
+    NoName(Vec<String>),
+}
+
+/// Decides.
+pub fn plan(wanted: &Wanted, seen: &Seen) -> Plan {
+    let claim = seen.claim.as_ref();
+    if claim.is_some_and(|claim| claim.deleting) {
+        return Plan::Wait("the claim is being deleted, which ends when no pod uses it".to_owned());
+    }
+    let target = target(wanted, seen);
+    let volume = match find(wanted, seen) {
+        Ok(volume) => volume,
+        Err(name) => {
+            return match target {
+                Ok(source) => Plan::Do(Step::CreateVolume { name, source }),
+                Err(plan) => plan,
+            };
+        }
+    };
+    let Some(volume) = volume else {
+        return match (target, claim) {
+            // A volume for it would never be used.
+            (_, Some(claim)) if claim.volume.is_some() || claim.class.as_deref() != Some("") => foreign(claim),
+            (Err(plan), _) => plan,
+            (Ok(source), _) => match free_name(wanted, seen) {
+                Ok(name) => Plan::Do(Step::CreateVolume { name, source }),
+                Err(names) => Plan::Stop(Trouble::NoName(names)),
+            },
+        };
+    };
+    if volume.deleting {
+        return Plan::Wait(format!("volume {} is being deleted, which ends when its claim is gone", volume.name));
+    }
+    let is_bound = is_bound(volume, claim);
+    match target {
+        Err(plan) if !is_bound => return plan,
+        // What is bound goes on; the address is looked at when the Service is there again.
+        Err(_) => (),
+        Ok(source) if volume.source.as_ref() == Some(&source) || same_place(volume, &source, seen) => (),
+        Ok(_) if !is_bound && volume.ours => {
+            let (name, version) = (volume.name.clone(), volume.version.clone());
+            return Plan::Do(Step::DeleteVolume { name, version });
+        }
+        Ok(source) => {
+            if let Some(plan) = elsewhere(wanted, seen, volume, &source) {
+                return plan;
+            }
+        }
+    }
+    let released = matches!(&volume.claim, Some((_, Some(uid))) if claim.is_none_or(|claim| &claim.uid != uid));
+    if released && volume.ours && !is_bound {
+        return Plan::Do(Step::ReleaseVolume { name: volume.name.clone(), version: volume.version.clone() });
+    }
+    if volume.ours && volume.mount_options != wanted.mount_options {
+        return Plan::Do(Step::SetMountOptions { name: volume.name.clone() });
+    }
+    match claim {
+        None => Plan::Do(Step::CreateClaim { volume: volume.name.clone() }),
+        Some(claim) if claim.class.as_deref() != Some("") => foreign(claim),
+        Some(claim) if !claim.bound => Plan::Wait(format!("the claim is not bound to volume {} yet", volume.name)),
+        Some(_) => match &seen.service {
+            None => Plan::Wait(no_service(wanted)),
+            Some(_) => Plan::Done(volume.name.clone()),
+        },
+    }
+}
+
+/// Where the volume is to lead, or why that is not known.
+fn target(wanted: &Wanted, seen: &Seen) -> Result<Source, Plan> {
+    let path = wanted.export.clone();
+    let service = seen.service.as_ref().ok_or_else(|| Plan::Wait(no_service(wanted)))?;
+    match &wanted.driver {
+        Driver::Csi(domain) => {
+            let Named { namespace, name } = &wanted.service;
+            Ok(Source { csi: true, server: format!("{name}.{namespace}.svc.{domain}"), path })
+        }
+        Driver::Nfs if service.without_address => Err(Plan::Stop(Trouble::WithoutAddress)),
+        Driver::Nfs => match service.addresses.first() {
+            Some(address) => Ok(Source { csi: false, server: address.to_string(), path }),
+            None => Err(Plan::Wait(format!("Service {} has no address yet", wanted.service))),
+        },
+    }
+}
+
+fn no_service(wanted: &Wanted) -> String {
+    format!("there is no Service {}", wanted.service)
+}
+
+/// The claim's volume: the one that it names, else the one that is there for it. `Err` names one that the claim asks for, that
+/// is not there, and that has a name of ours: it is made again, and the claim is whole again.
+fn find<'a>(wanted: &Wanted, seen: &'a Seen) -> Result<Option<&'a Volume>, String> {
+    match seen.claim.as_ref().and_then(|claim| claim.volume.as_ref()) {
+        Some(name) => match seen.volumes.iter().find(|volume| &volume.name == name) {
+            None if names::of_volume(wanted).contains(name) => Err(name.clone()),
+            found => Ok(found),
+        },
+        None => {
+            let is_for = |volume: &&Volume| volume.claim.as_ref().is_some_and(|(claim, _)| claim == &wanted.claim);
+            Ok(seen.volumes.iter().filter(is_for).max_by_key(|volume| volume.ours))
+        }
+    }
+}
+
+fn free_name(wanted: &Wanted, seen: &Seen) -> Result<String, Vec<String>> {
+    let names = names::of_volume(wanted);
+    let free = names.iter().find(|name| seen.volumes.iter().all(|volume| &volume.name != *name));
+    free.cloned().ok_or(names)
+}
+
+fn is_bound(volume: &Volume, claim: Option<&Claim>) -> bool {
+    let by_claim = claim.is_some_and(|claim| {
+        let bound_to = volume.claim.as_ref().is_some_and(|(_, uid)| uid.as_ref() == Some(&claim.uid));
+        bound_to || claim.bound && claim.volume.as_ref() == Some(&volume.name)
+    });
+    volume.bound || by_claim
+}
+
+/// Whether the volume names another one of the Service's own addresses.
+fn same_place(volume: &Volume, wanted: &Source, seen: &Seen) -> bool {
+    let Some(source) = volume.source.as_ref().filter(|source| (source.csi, &source.path) == (false, &wanted.path))
+    else {
+        return false;
+    };
+    let address: Option<IpAddr> = source.server.parse().ok();
+    let addresses = seen.service.iter().flat_map(|service| &service.addresses);
+    !wanted.csi && address.is_some_and(|address| addresses.into_iter().any(|own| *own == address))
+}
+
+/// What to do about a bound volume that leads elsewhere; `None` when a second Service leads there already.
+fn elsewhere(wanted: &Wanted, seen: &Seen, volume: &Volume, target: &Source) -> Option<Plan> {
+    let source = volume.source.as_ref();
+    let address = source
+        .filter(|source| !source.csi && !target.csi && source.path == target.path)
+        .and_then(|source| source.server.parse::<IpAddr>().ok());
+    let Some(address) = address else {
+        let leads_to = source.map_or_else(|| "no NFS".to_owned(), ToString::to_string);
+        let trouble = Trouble::OtherSource { volume: volume.name.clone(), ours: volume.ours, leads_to };
+        return Some(Plan::Stop(trouble));
+    };
+    let lost = |why: String| Some(Plan::Stop(Trouble::AddressLost { volume: volume.name.clone(), address, why }));
+    match &seen.holder {
+        Some(holder) if holder.serves => None,
+        Some(holder) if holder.ours => Some(Plan::Do(Step::FollowService { name: holder.service.name.clone() })),
+        Some(holder) => lost(format!("Service {} has it now", holder.service)),
+        None if seen.service.as_ref().is_some_and(|service| !service.has_selector) => {
+            lost(format!("Service {} has no selector that a second one could have", wanted.service))
+        }
+        None => {
+            let name = names::of_kept(&wanted.service.name, &seen.service_names);
+            Some(Plan::Do(Step::KeepAddress { name, address }))
+        }
+    }
+}
+
+/// The claim is not ours to fill.
+fn foreign(claim: &Claim) -> Plan {
+    match (&claim.volume, claim.class.as_deref()) {
+        (Some(volume), _) => Plan::Stop(Trouble::NoVolume(volume.clone())),
+        (None, class) => Plan::Stop(Trouble::OtherClass(class.unwrap_or("the cluster's default").to_owned())),
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.server, self.path)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,239 @@
+//! Puts it together: look, decide, act, until nothing is left to do; then wait for a change, or end.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use axum::Router;
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::Client;
+use sidecar::admin::{AdminServer, BindError};
+use sidecar::kubernetes::{ClientError, Events, Gravity};
+use sidecar::metrics::Metrics;
+use sidecar::readiness::{Health, Latch, Pulse};
+use sidecar::retry::{BackoffBuilder, few, forever};
+use sidecar::shutdown::Shutdown;
+use thiserror::Error;
+
+use super::act::{Acted, act};
+use super::changes::Changes;
+use super::metrics::VolumesMetrics;
+use super::plan::{Plan, Step, Trouble, Wanted, plan};
+use super::see::see;
+use super::settings::VolumesSettings;
+
+const NAME: &str = env!("CARGO_PKG_NAME");
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// More steps in a row than any state needs: a race that goes on is left for the next look.
+const MOST_STEPS: usize = 12;
+
+/// The longest that one look and its steps may take before the process counts as hung.
+const PULSE_LIMIT: Duration = Duration::from_secs(300);
+
+/// Why the command could not do its work.
+#[derive(Debug, Error)]
+pub enum VolumesError {
+    /// No way to the cluster.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// The admin address can't be had.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The API server refuses, or does not answer.
+    #[error("the Kubernetes API did not let the volumes be made: {0}")]
+    Api(#[from] kube::Error),
+}
+
+/// Makes volumes and claims; goes on until `shutdown` when it is to watch. The exit code is 0 when all claims are bound and 1 when
+/// somebody has to do something first.
+///
+/// # Errors
+///
+/// [`VolumesError`].
+pub async fn run(settings: VolumesSettings, shutdown: Shutdown) -> Result<ExitCode, VolumesError> {
+    let VolumesSettings { wanted, watch, admin, log } = settings;
+    sidecar::log::init(log);
+    for wanted in &wanted {
+        let (service, export, claim) = (wanted.service.to_string(), &wanted.export, wanted.claim.to_string());
+        tracing::info!(version = VERSION, service, export, claim, driver = ?wanted.driver, watch, "{NAME} volumes starts");
+    }
+    let client = sidecar::kubernetes::client().await?;
+    let (health, metrics) = (Health::default(), Metrics::new(NAME, VERSION));
+    let volumes = Volumes {
+        events: Events::new(client.clone(), "nfs-health-volumes", &host()),
+        metrics: VolumesMetrics::new(&metrics),
+        latch: health.latch("volumes"),
+        changes: Changes::watch(&client, &wanted),
+        client,
+        wanted,
+    };
+    if !watch {
+        let once = volumes.once();
+        let stopped = shutdown.token();
+        return tokio::select! {
+            done = once => done,
+            () = stopped.cancelled() => Ok(ExitCode::FAILURE),
+        };
+    }
+    let pulse = health.pulse("volumes", PULSE_LIMIT);
+    let server = AdminServer::bind(admin, health, metrics, Router::new()).await?;
+    let serving = tokio::spawn(server.serve(shutdown.token()));
+    let stopped = shutdown.token();
+    tokio::select! {
+        () = volumes.watch(&pulse) => (),
+        () = stopped.cancelled() => (),
+    }
+    serving.abort();
+    Ok(ExitCode::SUCCESS)
+}
+
+fn host() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+struct Volumes {
+    client: Client,
+    wanted: Vec<Wanted>,
+    events: Events,
+    metrics: VolumesMetrics,
+    latch: Latch,
+    changes: Changes,
+}
+
+/// How a claim stands when nothing is left to do.
+enum Stand {
+    Bound,
+    Waits(String),
+    Trouble(String),
+}
+
+impl Volumes {
+    async fn once(&self) -> Result<ExitCode, VolumesError> {
+        let mut delays = few().build();
+        loop {
+            match self.look().await {
+                Ok(stands) if stands.iter().all(|stand| matches!(stand, Stand::Bound)) => return Ok(ExitCode::SUCCESS),
+                // What waits may still come; what is in trouble would be waited for in vain.
+                Ok(stands) if stands.iter().all(|stand| !matches!(stand, Stand::Waits(_))) => {
+                    return Ok(ExitCode::FAILURE);
+                }
+                Ok(_) => {
+                    delays = few().build();
+                    self.changes.next().await;
+                }
+                Err(error) => match delays.next() {
+                    Some(delay) => {
+                        tracing::warn!(%error, "the Kubernetes API is asked again");
+                        tokio::time::sleep(delay).await;
+                    }
+                    None => return Err(error.into()),
+                },
+            }
+        }
+    }
+
+    async fn watch(&self, pulse: &Pulse) {
+        let mut delays = forever().build();
+        loop {
+            pulse.beat();
+            match self.look().await {
+                Ok(_) => {
+                    delays = forever().build();
+                    self.changes.next().await;
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "the Kubernetes API is asked again");
+                    self.latch.not_ready(format!("the Kubernetes API: {error}"));
+                    tokio::time::sleep(delays.next().unwrap_or(Duration::from_secs(60))).await;
+                }
+            }
+        }
+    }
+
+    /// Looks after all claims.
+    async fn look(&self) -> kube::Result<Vec<Stand>> {
+        let mut stands = Vec::new();
+        for wanted in &self.wanted {
+            let stand = self.settle(wanted).await?;
+            let (bound, trouble) = (matches!(stand, Stand::Bound), matches!(stand, Stand::Trouble(_)));
+            self.metrics.stands(&wanted.claim, bound, trouble);
+            stands.push(stand);
+        }
+        let open: Vec<String> = (self.wanted.iter().zip(&stands))
+            .filter_map(|(wanted, stand)| match stand {
+                Stand::Bound => None,
+                Stand::Waits(why) | Stand::Trouble(why) => Some(format!("claim {}: {why}", wanted.claim)),
+            })
+            .collect();
+        match open.is_empty() {
+            true => self.latch.ready(),
+            false => self.latch.not_ready(open.join("; ")),
+        }
+        Ok(stands)
+    }
+
+    /// Takes steps for one claim until nothing is left to do.
+    async fn settle(&self, wanted: &Wanted) -> kube::Result<Stand> {
+        let claim = wanted.claim.to_string();
+        for _ in 0..MOST_STEPS {
+            let (seen, first) = see(&self.client, wanted).await?;
+            let step = match plan(wanted, &seen) {
+                Plan::Do(step) => step,
+                Plan::Done(volume) => {
+                    tracing::info!(claim, volume, "the claim is bound");
+                    return Ok(Stand::Bound);
+                }
+                Plan::Wait(why) => {
+                    tracing::info!(claim, "waits: {why}");
+                    return Ok(Stand::Waits(why));
+                }
+                Plan::Stop(trouble) => return Ok(self.trouble(wanted, &trouble).await),
+            };
+            match act(&self.client, wanted, &step, &first).await? {
+                Acted::Done => self.done(wanted, &step).await,
+                Acted::AddressRefused(why) => {
+                    let Step::KeepAddress { address, .. } = step else { continue };
+                    let volume = seen.claim.and_then(|claim| claim.volume).unwrap_or_default();
+                    return Ok(self.trouble(wanted, &Trouble::AddressLost { volume, address, why }).await);
+                }
+            }
+        }
+        Ok(Stand::Waits("others change the same objects at the same time".to_owned()))
+    }
+
+    async fn done(&self, wanted: &Wanted, step: &Step) {
+        let claim = wanted.claim.to_string();
+        tracing::info!(claim, ?step, "{}", step.name());
+        self.metrics.step(&wanted.claim, step.name());
+        if let Step::KeepAddress { name, address } = step {
+            let note = format!(
+                "Service {} was made anew with another address; {name} keeps {address} for volumes that lead there",
+                wanted.service
+            );
+            let service = reference("Service", Some(&wanted.service.namespace), &wanted.service.name);
+            self.events.raise(&service, Gravity::Normal, "AddressKept", "KeepAddress", &note).await;
+        }
+    }
+
+    async fn trouble(&self, wanted: &Wanted, trouble: &Trouble) -> Stand {
+        let sentence = trouble.sentence(wanted);
+        tracing::warn!(claim = wanted.claim.to_string(), reason = trouble.reason(), "{sentence}");
+        let claim = reference("PersistentVolumeClaim", Some(&wanted.claim.namespace), &wanted.claim.name);
+        self.events.raise(&claim, Gravity::Warning, trouble.reason(), "MakeVolume", &sentence).await;
+        if let Trouble::AddressLost { volume, .. } | Trouble::OtherSource { volume, .. } = trouble {
+            let volume = reference("PersistentVolume", None, volume);
+            self.events.raise(&volume, Gravity::Warning, trouble.reason(), "MakeVolume", &sentence).await;
+        }
+        Stand::Trouble(sentence)
+    }
+}
+
+fn reference(kind: &str, namespace: Option<&String>, name: &str) -> ObjectReference {
+    ObjectReference {
+        api_version: Some("v1".to_owned()),
+        kind: Some(kind.to_owned()),
+        namespace: namespace.cloned(),
+        name: Some(name.to_owned()),
+        ..ObjectReference::default()
+    }
+}

@@ -1,0 +1,131 @@
+//! What the cluster has, read anew for each decision.
+
+use std::net::IpAddr;
+
+use k8s_openapi::api::core::v1 as core;
+use kube::api::ListParams;
+use kube::{Api, Client, ResourceExt};
+
+use super::names::{self, Named};
+use super::objects::{self, CSI_DRIVER};
+use super::plan::{Claim, Holder, Seen, Service, Source, Volume, Wanted};
+
+/// Everything that the decision needs, and the Service as it is, for a second one like it.
+pub async fn see(client: &Client, wanted: &Wanted) -> kube::Result<(Seen, core::ServiceSpec)> {
+    let services: Api<core::Service> = Api::namespaced(client.clone(), &wanted.service.namespace);
+    let claims: Api<core::PersistentVolumeClaim> = Api::namespaced(client.clone(), &wanted.claim.namespace);
+    let beside = services.list(&ListParams::default()).await?.items;
+    let spec = beside.iter().find(|service| service.name_any() == wanted.service.name).map(spec_of);
+    let claim = claims.get_opt(&wanted.claim.name).await?.map(claim_of);
+    let volumes = volumes(client, wanted, claim.as_ref()).await?;
+    let service = spec.as_ref().map(service_of);
+    let lost = lost_addresses(wanted, &volumes, service.as_ref());
+    let holder = if lost.is_empty() { None } else { holder(client, wanted, spec.as_ref(), &lost).await? };
+    let service_names = beside.iter().map(ResourceExt::name_any).collect();
+    Ok((Seen { service, service_names, holder, claim, volumes }, spec.unwrap_or_default()))
+}
+
+async fn volumes(client: &Client, wanted: &Wanted, claim: Option<&Claim>) -> kube::Result<Vec<Volume>> {
+    let all: Api<core::PersistentVolume> = Api::all(client.clone());
+    let (label, value) = objects::MANAGED_BY;
+    // Only ours: a cluster may have thousands.
+    let ours = all.list(&ListParams::default().labels(&format!("{label}={value}"))).await?.items;
+    let mut volumes: Vec<Volume> = ours.into_iter().map(volume_of).collect();
+    for name in names::of_volume(wanted).into_iter().chain(claim.and_then(|claim| claim.volume.clone())) {
+        if volumes.iter().all(|volume| volume.name != name) {
+            volumes.extend(all.get_opt(&name).await?.map(volume_of));
+        }
+    }
+    Ok(volumes)
+}
+
+/// The addresses in volumes for this claim that the Service does not have.
+fn lost_addresses(wanted: &Wanted, volumes: &[Volume], service: Option<&Service>) -> Vec<IpAddr> {
+    let Some(service) = service else { return Vec::new() };
+    let for_claim =
+        volumes.iter().filter(|volume| volume.claim.as_ref().is_some_and(|(claim, _)| claim == &wanted.claim));
+    for_claim
+        .filter_map(|volume| volume.source.as_ref()?.server.parse().ok())
+        .filter(|address| !service.addresses.contains(address))
+        .collect()
+}
+
+async fn holder(
+    client: &Client,
+    wanted: &Wanted,
+    first: Option<&core::ServiceSpec>,
+    lost: &[IpAddr],
+) -> kube::Result<Option<Holder>> {
+    let services: Api<core::Service> = Api::all(client.clone());
+    let all = match services.list(&ListParams::default()).await {
+        Ok(list) => list.items,
+        // Then the API server says so when the address is asked for, without a name.
+        Err(kube::Error::Api(status)) if status.is_forbidden() => Vec::new(),
+        Err(error) => return Err(error),
+    };
+    let holds = |service: &&core::Service| addresses(&spec_of(service)).iter().any(|address| lost.contains(address));
+    Ok(all.iter().find(holds).map(|service| {
+        let named = Named { namespace: service.namespace().unwrap_or_default(), name: service.name_any() };
+        let beside = named.namespace == wanted.service.namespace;
+        Holder {
+            serves: beside && first.is_some_and(|first| objects::serves(&spec_of(service), first)),
+            ours: beside && objects::is_ours_for(&service.metadata, &wanted.service),
+            service: named,
+        }
+    }))
+}
+
+fn spec_of(service: &core::Service) -> core::ServiceSpec {
+    service.spec.clone().unwrap_or_default()
+}
+
+fn service_of(spec: &core::ServiceSpec) -> Service {
+    let headless = spec.cluster_ip.as_deref() == Some("None");
+    Service {
+        addresses: addresses(spec),
+        without_address: headless || spec.type_.as_deref() == Some("ExternalName"),
+        has_selector: spec.selector.as_ref().is_some_and(|selector| !selector.is_empty()),
+    }
+}
+
+fn addresses(spec: &core::ServiceSpec) -> Vec<IpAddr> {
+    let all = spec.cluster_ip.iter().chain(spec.cluster_ips.iter().flatten());
+    let mut addresses: Vec<IpAddr> = all.filter_map(|text| text.parse().ok()).collect();
+    addresses.dedup();
+    addresses
+}
+
+fn claim_of(claim: core::PersistentVolumeClaim) -> Claim {
+    let (spec, status) = (claim.spec.unwrap_or_default(), claim.status.unwrap_or_default());
+    Claim {
+        uid: claim.metadata.uid.unwrap_or_default(),
+        volume: spec.volume_name.filter(|name| !name.is_empty()),
+        class: spec.storage_class_name,
+        deleting: claim.metadata.deletion_timestamp.is_some(),
+        bound: status.phase.as_deref() == Some("Bound"),
+    }
+}
+
+fn volume_of(volume: core::PersistentVolume) -> Volume {
+    let (spec, status) = (volume.spec.unwrap_or_default(), volume.status.unwrap_or_default());
+    let nfs = spec.nfs.map(|nfs| Source { csi: false, server: nfs.server, path: nfs.path });
+    let csi = spec.csi.filter(|csi| csi.driver == CSI_DRIVER).map(|csi| {
+        let mut attributes = csi.volume_attributes.unwrap_or_default();
+        let mut take = |name| attributes.remove(name).unwrap_or_default();
+        Source { csi: true, server: take("server"), path: take("share") }
+    });
+    let claim = spec.claim_ref.and_then(|claim| {
+        let named = Named { namespace: claim.namespace?, name: claim.name? };
+        Some((named, claim.uid.filter(|uid| !uid.is_empty())))
+    });
+    Volume {
+        ours: objects::is_ours(&volume.metadata),
+        name: volume.metadata.name.unwrap_or_default(),
+        version: volume.metadata.resource_version.unwrap_or_default(),
+        source: nfs.or(csi),
+        claim,
+        bound: status.phase.as_deref() == Some("Bound"),
+        deleting: volume.metadata.deletion_timestamp.is_some(),
+        mount_options: spec.mount_options.unwrap_or_default(),
+    }
+}

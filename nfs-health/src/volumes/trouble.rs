@@ -1,0 +1,56 @@
+//! What people read when they have to do something: what is wrong, and the exact steps.
+
+use super::plan::{Trouble, Wanted};
+
+impl Trouble {
+    /// One word, for Events and metrics.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::WithoutAddress => "ServiceWithoutAddress",
+            Self::AddressLost { .. } => "VolumeAddressLost",
+            Self::OtherSource { .. } => "VolumeLeadsElsewhere",
+            Self::OtherClass(_) => "ClaimHasStorageClass",
+            Self::NoVolume(_) => "ClaimAsksForOtherVolume",
+            Self::NoName(_) => "VolumeNamesTaken",
+        }
+    }
+
+    /// What is wrong, and what to do.
+    pub fn sentence(&self, wanted: &Wanted) -> String {
+        let Wanted { service, claim, .. } = wanted;
+        let delete_claim = format!("kubectl -n {} delete pvc {}", claim.namespace, claim.name);
+        let anew = "both are made anew then, and the files stay on the server";
+        match self {
+            Self::WithoutAddress => format!(
+                "Service {service} has no cluster address (it is headless, or a name elsewhere). Give it one, or set \
+                 VOLUME_DRIVER=csi, which mounts by its name"
+            ),
+            Self::AddressLost { volume, address, why } => format!(
+                "Volume {volume} leads to {address}, which Service {service} no longer has, and it can't be kept: {why}. Free \
+                 the address; or end all pods that use claim {claim}, then run: {delete_claim} ({anew})"
+            ),
+            Self::OtherSource { volume, ours: true, leads_to } => format!(
+                "Volume {volume} is bound and leads to {leads_to}. End all pods that use claim {claim}, then run: \
+                 {delete_claim} ({anew})"
+            ),
+            Self::OtherSource { volume, ours: false, leads_to } => format!(
+                "Volume {volume} was not made here and leads to {leads_to}. Name another claim in VOLUME_CLAIM; or end all \
+                 pods that use claim {claim}, then run: {delete_claim}; kubectl delete pv {volume} (look at its reclaim \
+                 policy first: Delete takes the files away)"
+            ),
+            Self::OtherClass(class) => format!(
+                "Claim {claim} has storage class {class}, so it never gets this volume. Name another claim in VOLUME_CLAIM, \
+                 or run: {delete_claim} (it is made anew then, with an empty class)"
+            ),
+            Self::NoVolume(volume) => format!(
+                "Claim {claim} asks for volume {volume}, which is not there. Name another claim in VOLUME_CLAIM, or run: \
+                 {delete_claim} (it is made anew then)"
+            ),
+            Self::NoName(names) => format!(
+                "No volume can be made for claim {claim}: there are others of the names {}. Name the claim otherwise in \
+                 VOLUME_CLAIM, or delete the volume that nobody needs",
+                names.join(", ")
+            ),
+        }
+    }
+}
