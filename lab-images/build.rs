@@ -1,7 +1,7 @@
 //! Compiles the protocol files to clients, without a `protoc` on the machine.
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let files = ["proto/cri.proto", "proto/content.proto", "proto/leases.proto"];
+    let files = ["proto/cri.proto", "proto/content.proto", "proto/leases.proto", "proto/images.proto"];
     for file in files {
         println!("cargo::rerun-if-changed={file}");
     }

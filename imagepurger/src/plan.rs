@@ -182,7 +182,8 @@ pub fn distrust(
     }
 }
 
-fn pods_unsure(pods: &Pods, now: Timestamp) -> Option<Hold> {
+/// Why the pods of this node are not known well enough to remove anything, if so.
+pub fn pods_unsure(pods: &Pods, now: Timestamp) -> Option<Hold> {
     match pods {
         Pods::NoCluster => None,
         Pods::Unknown(why) => Some(Hold::PodsUnknown(why.clone())),

@@ -1,7 +1,9 @@
 //! One round: look, decide, remove one image, and look again, until nothing is left to go.
 //!
 //! Every removal rests on a look of its own, taken just before it: what began to use an image meanwhile, a tag that moved, a
-//! catalogue that changed or a disk that is free enough again is then known.
+//! catalogue that changed or a disk that is free enough again is then known. On containerd, which removes even what is in use, a
+//! last look follows the removal while it can still be undone: what a container or a pod began to use in that instant is put
+//! back.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -9,12 +11,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use lab_images::runtime::{FileSystem, Image, Runtime, RuntimeError};
+use lab_images::runtime::{ContainerImages, FileSystem, Image, Runtime, RuntimeError};
 use tokio_util::sync::CancellationToken;
 
 use crate::catalogue::CatalogueSource;
 use crate::history::History;
-use crate::plan::{Plan, Pods, Rules, Seen, distrust, freeing, plan, uses};
+use crate::plan::{Plan, Pods, Rules, Seen, distrust, freeing, plan, pods_unsure, uses};
 use crate::pods::NodePods;
 use crate::verdict::Hold;
 
@@ -86,7 +88,9 @@ pub struct Round {
     pub freed: u64,
     /// What could not be removed, and why.
     pub failed: Vec<(String, RuntimeError)>,
-    /// Images that a container began to use in the instant of their removal.
+    /// Images that were put back, because something began to use them in the instant of their removal.
+    pub put_back: Vec<String>,
+    /// Images that a container began to use in the instant of their removal, and that could not be put back.
     pub lost: Vec<String>,
     /// The history could not be saved.
     pub unsaved: Option<std::io::Error>,
@@ -128,15 +132,9 @@ impl Purger {
         let disk = disk.inspect_err(|error| tracing::warn!("{error}")).ok();
         self.freeing = disk.as_ref().is_some_and(|disk| self.is_pressed_by(disk.used_percent()));
         let images = self.runtime.images().await?;
-        let pods = async {
-            match &self.pods {
-                Some(pods) => pods.list().await,
-                None => Pods::NoCluster,
-            }
-        };
         let at = Instant::now();
-        let (pods, containers) = futures_util::join!(pods, self.runtime.containers());
-        let (containers, now) = (containers?, Timestamp::now());
+        let (pods, containers) = self.users().await?;
+        let now = Timestamp::now();
 
         let uses = uses(&containers, &pods);
         self.history.note(&images, |image| uses.of(image).is_some(), now);
@@ -145,6 +143,18 @@ impl Purger {
         }
         let seen = Seen { now, images, containers, pods, catalogue, freeing: self.freeing };
         Ok(Look { seen, disk, at })
+    }
+
+    /// The pods and the containers of this node, as they are now.
+    async fn users(&self) -> Result<(Pods, Vec<ContainerImages>), RuntimeError> {
+        let pods = async {
+            match &self.pods {
+                Some(pods) => pods.list().await,
+                None => Pods::NoCluster,
+            }
+        };
+        let (pods, containers) = futures_util::join!(pods, self.runtime.containers());
+        Ok((pods, containers?))
     }
 
     /// The verdicts on what a look saw.
@@ -184,19 +194,50 @@ impl Purger {
             }
             tried.insert(image.id.clone());
             let why = plan.to_go().find(|(other, _)| other.id == image.id).map(|(_, why)| why.to_string());
-            match self.runtime.remove(image).await {
-                Ok(()) => {
+            gone.push(image.clone());
+            match self.remove(image).await {
+                Ok(None) => {
                     let freed = self.freed_since(look.disk.as_ref()).await;
                     tracing::info!(image = name_of(image), id = image.id, why, freed_bytes = freed, "image removed");
                     round.freed += freed;
                     round.removed.push(name_of(image));
-                    gone.push(image.clone());
+                }
+                Ok(Some(by)) => {
+                    tracing::info!(image = name_of(image), id = image.id, by, "image put back: needed again meanwhile");
+                    round.put_back.push(name_of(image));
                 }
                 Err(error) => {
                     tracing::warn!(image = name_of(image), id = image.id, why, %error, "image not removed");
                     round.failed.push((name_of(image), error));
                 }
             }
+        }
+    }
+
+    /// Removes an image; gives back why it was put back, if so.
+    async fn remove(&self, image: &Image) -> Result<Option<String>, RuntimeError> {
+        let removed = self.runtime.remove(image).await?;
+        if removed.can_be_undone()
+            && let Some(by) = self.needed_again(image).await
+        {
+            self.runtime.put_back(image, &removed).await?;
+            return Ok(Some(by));
+        }
+        // The names are gone, so it is removed; what cannot be let go now goes by itself later.
+        if let Err(error) = self.runtime.let_go(&removed).await {
+            tracing::warn!(image = name_of(image), %error, "the space of this image is given back later");
+        }
+        Ok(None)
+    }
+
+    /// What began to use an image since the plan was made. What cannot be seen counts as a use.
+    async fn needed_again(&self, image: &Image) -> Option<String> {
+        match self.users().await {
+            Err(error) => Some(error.to_string()),
+            Ok((pods, containers)) => match pods_unsure(&pods, Timestamp::now()) {
+                Some(hold) => Some(hold.to_string()),
+                None => uses(&containers, &pods).of(image).map(ToString::to_string),
+            },
         }
     }
 
@@ -218,8 +259,8 @@ impl Purger {
     }
 }
 
-/// CRI has no removal that fails for an image in use, so a container may be created in the instant between the look and the
-/// removal. It runs on; that it did is told.
+/// A container that was being created through the whole of a removal is seen only afterwards. It runs on, and it is told; a
+/// container of a pod cannot be overlooked so, since its pod is bound to the node before.
 fn lost(gone: &[Image], seen: &Seen) -> Vec<String> {
     let uses = uses(&seen.containers, &Pods::NoCluster);
     let here = |id: &str| seen.images.iter().any(|image| image.id == id);

@@ -212,7 +212,7 @@ impl Daemon {
         );
         if let Some(hold) = &round.hold {
             tracing::warn!(reason = hold.word(), "nothing is removed: {hold}");
-            self.raise(Gravity::Warning, "NothingRemoved", &format!("Nothing is removed: {hold}")).await;
+            self.raise(Gravity::Warning, hold.reason(), &format!("Nothing is removed: {hold}")).await;
         }
         if let Some(error) = &round.unsaved {
             tracing::error!(%error, file = %self.purger.history_file.display(), "the history of images cannot be saved");
@@ -226,6 +226,9 @@ impl Daemon {
         }
         if let Some((image, error)) = round.failed.first() {
             note.push(format!("{} removals failed, such as {image}: {error}", round.failed.len()));
+        }
+        if !round.put_back.is_empty() {
+            note.push(format!("put back, since needed again meanwhile: {}", names(&round.put_back)));
         }
         if !round.lost.is_empty() {
             note.push(format!("removed in the instant in which a container began to use it: {}", names(&round.lost)));
@@ -253,6 +256,7 @@ impl Teller {
             kind: Some("Pod".into()),
             namespace: Some(namespace),
             name: Some(name),
+            uid: cluster.pod_uid.clone(),
             ..ObjectReference::default()
         };
         Some(Self { events: Events::new(client.clone(), NAME, &cluster.node), pod })

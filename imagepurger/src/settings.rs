@@ -144,6 +144,9 @@ struct PlaceArguments {
     /// This pod's namespace, for Events
     #[arg(long, env = "POD_NAMESPACE", value_name = "NAMESPACE")]
     pod_namespace: Option<String>,
+    /// This pod's uid, by which kubectl describe finds its Events
+    #[arg(long, env = "POD_UID", value_name = "UID")]
+    pod_uid: Option<String>,
     /// Kubernetes sets it in every pod
     #[arg(long, env = "KUBERNETES_SERVICE_HOST", hide = true)]
     kubernetes_service_host: Option<String>,
@@ -247,6 +250,8 @@ pub struct Cluster {
     pub catalogue_namespace: String,
     /// Namespace and name of this pod, if it is one.
     pub pod: Option<(String, String)>,
+    /// The pod's uid, if it is told.
+    pub pod_uid: Option<String>,
 }
 
 impl RunArguments {
@@ -381,6 +386,7 @@ impl PlaceArguments {
             node,
             catalogue_namespace: self.catalogue_namespace.clone(),
             pod: self.pod_namespace.clone().zip(self.pod_name.clone()),
+            pod_uid: self.pod_uid.clone(),
         };
         Some(Place::Node { cluster, catalogue_file: self.catalogue_file.clone() })
     }
@@ -449,8 +455,12 @@ mod tests {
         assert!(run(&[], &[]).unwrap_err().starts_with("CATALOGUE_FILE: must be set"));
         assert!(run(&[("NODE_NAME", "a,b")], &[]).unwrap_err().starts_with("NODE_NAME: "));
         let pod = [("NODE_NAME", "n1"), cluster, ("POD_NAME", "p"), ("POD_NAMESPACE", "ns")];
-        let cluster =
-            Cluster { node: "n1".into(), catalogue_namespace: "labhands".into(), pod: Some(("ns".into(), "p".into())) };
+        let cluster = Cluster {
+            node: "n1".into(),
+            catalogue_namespace: "labhands".into(),
+            pod: Some(("ns".into(), "p".into())),
+            pod_uid: None,
+        };
         assert_eq!(run(&pod, &[]).unwrap().node.place, Place::Node { cluster, catalogue_file: None });
     }
 

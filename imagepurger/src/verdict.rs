@@ -168,16 +168,25 @@ impl fmt::Display for Use {
 }
 
 impl Hold {
-    /// A word for metrics and Events.
+    /// A word for metrics.
     pub fn word(&self) -> &'static str {
+        self.words().0
+    }
+
+    /// The reason of an Event: each its own, since Events of the same reason are counted together under the first one's note.
+    pub fn reason(&self) -> &'static str {
+        self.words().1
+    }
+
+    fn words(&self) -> (&'static str, &'static str) {
         match self {
-            Self::CatalogueUnreadable(_) => "catalogue_unreadable",
-            Self::CatalogueStale { .. } => "catalogue_stale",
-            Self::CataloguePartial => "catalogue_partial",
-            Self::CatalogueEmpty => "catalogue_empty",
-            Self::CatalogueShrank { .. } => "catalogue_shrank",
-            Self::PodsUnknown(_) => "pods_unknown",
-            Self::PodsStale(_) => "pods_stale",
+            Self::CatalogueUnreadable(_) => ("catalogue_unreadable", "CatalogueUnreadable"),
+            Self::CatalogueStale { .. } => ("catalogue_stale", "CatalogueStale"),
+            Self::CataloguePartial => ("catalogue_partial", "CataloguePartial"),
+            Self::CatalogueEmpty => ("catalogue_empty", "CatalogueEmpty"),
+            Self::CatalogueShrank { .. } => ("catalogue_shrank", "CatalogueShrank"),
+            Self::PodsUnknown(_) => ("pods_unknown", "PodsUnknown"),
+            Self::PodsStale(_) => ("pods_stale", "PodsStale"),
         }
     }
 }

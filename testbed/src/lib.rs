@@ -7,7 +7,7 @@
 //! - [`process`] one child process, tied to the life of the test; [`enclosure`] namespaces that end with everything in them
 //! - [`packages`] which Debian packages each part needs; [`ports`] free ports; [`http`] the small blocking HTTP client
 //! - [`registry`] (with [`token_server`] and [`certificates`]) and [`images`], which builds test images without a base image
-//! - [`containerd`], [`docker`]; [`cluster`] a real Kubernetes; [`proxy`] a TCP proxy that is slow, stalls, cuts or refuses
+//! - [`containerd`], [`docker`], [`cri`] (pods without a kubelet), [`grpc`] (a proxy to hook into); [`cluster`] a real Kubernetes; [`proxy`] a TCP proxy that is slow, stalls, cuts or refuses
 //! - [`chromium`] a browser without a window; [`daemon`] one of our own daemons; [`ganesha`] a real NFS server; [`rabbitmq`] a real broker; [`qemu`] a real NFS client; [`silent_file_system`] a mount that never answers
 //!
 //! A new part: a file with a guard that holds its [`process::Process`] before its [`folder::Folder`], and a line below.
@@ -17,12 +17,14 @@ pub mod chromium;
 pub mod cluster;
 pub mod command;
 pub mod containerd;
+pub mod cri;
 pub mod daemon;
 pub mod docker;
 pub mod enclosure;
 pub mod error;
 pub mod folder;
 pub mod ganesha;
+pub mod grpc;
 pub mod http;
 pub mod images;
 pub mod packages;

@@ -423,7 +423,7 @@ impl World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(20_000))]
+    #![proptest_config(ProptestConfig::with_cases(4_000))]
 
     #[test]
     fn the_plan_and_the_oracle_agree_on_every_image(world in world_strategy()) {

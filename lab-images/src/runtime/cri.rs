@@ -10,7 +10,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Response, Status};
 
@@ -18,9 +18,10 @@ use super::content::{Content, in_namespace};
 use super::endpoint::check_socket;
 use super::error::innermost;
 use super::leases::Leases;
+use super::removal::Records;
 use super::{
     CALL_LIMIT, ContainerImages, FIRST_ANSWER, FileSystem, Image, LOOK_INTERVAL, Layer, PullCredentials, PullRequest,
-    Runtime, RuntimeError, RuntimeVersion, Transfer,
+    Removed, Runtime, RuntimeError, RuntimeVersion, Transfer,
 };
 use crate::reference::Digest;
 
@@ -46,6 +47,7 @@ pub(super) struct Cri {
     images: ImageServiceClient<Channel>,
     content: Content,
     leases: Leases,
+    records: Records,
 }
 
 impl Cri {
@@ -57,12 +59,14 @@ impl Cri {
             RuntimeError::Call { path: path.to_owned(), operation: "connect", message: innermost(&error) }
         })?;
         let channel = endpoint.connect_lazy();
+        let leases = Leases::new(channel.clone());
         let cri = Self {
             path: path.to_owned(),
             runtime: RuntimeServiceClient::new(channel.clone()).max_decoding_message_size(MOST_MESSAGE_BYTES),
             images: ImageServiceClient::new(channel.clone()).max_decoding_message_size(MOST_MESSAGE_BYTES),
             content: Content::new(channel.clone()),
-            leases: Leases::new(channel),
+            records: Records::new(channel, leases.clone()),
+            leases,
         };
         cri.ask_version(FIRST_ANSWER).await?;
         Ok(cri)
@@ -131,6 +135,45 @@ impl Cri {
         let mut client = self.runtime.clone();
         let answer = self.call("Status", CALL_LIMIT, client.status(api::StatusRequest { verbose: true })).await?;
         Ok(answer.info.get("config").and_then(|config| sandbox_image_in(config)))
+    }
+
+    /// A call to containerd's own services on the same socket.
+    async fn containerd<T>(
+        &self,
+        operation: &'static str,
+        call: impl Future<Output = Result<T, Status>>,
+    ) -> Result<T, RuntimeError> {
+        self.call(operation, CALL_LIMIT, async { call.await.map(Response::new) }).await
+    }
+
+    async fn remove_image(&self, image: &Image) -> Result<(), RuntimeError> {
+        let mut client = self.images.clone();
+        let request = api::RemoveImageRequest { image: Some(spec(&image.id)) };
+        let answer = self.call("RemoveImage", CALL_LIMIT, async {
+            match client.remove_image(request).await {
+                Err(status) if status.code() == Code::NotFound => Ok(Response::new(Default::default())),
+                other => other,
+            }
+        });
+        match answer.await {
+            // CRI-O has no code of its own for this.
+            Err(RuntimeError::Call { message, .. }) if message.contains("in use") => {
+                Err(RuntimeError::InUse { image: image.id.clone(), message })
+            }
+            other => other.map(drop),
+        }
+    }
+
+    /// Waits until CRI has taken note of an image that was written back to containerd's records.
+    async fn until_seen(&self, image: &Image) -> Result<(), RuntimeError> {
+        let seen = async {
+            while self.image(&image.id).await?.is_none() {
+                sleep(LOOK_INTERVAL / 5).await;
+            }
+            Ok(())
+        };
+        let (path, operation, limit) = (self.path.clone(), "Images.Create", FIRST_ANSWER);
+        timeout(limit, seen).await.map_err(|_| RuntimeError::NoAnswer { path, operation, limit })?
     }
 
     async fn pull_image(&self, request: &PullRequest) -> Result<(), RuntimeError> {
@@ -256,22 +299,37 @@ impl Runtime for Cri {
         })
     }
 
-    fn remove<'a>(&'a self, image: &'a Image) -> BoxFuture<'a, Result<(), RuntimeError>> {
+    fn remove<'a>(&'a self, image: &'a Image) -> BoxFuture<'a, Result<Removed, RuntimeError>> {
         Box::pin(async move {
-            let mut client = self.images.clone();
-            let request = api::RemoveImageRequest { image: Some(spec(&image.id)) };
-            let answer = self.call("RemoveImage", CALL_LIMIT, async {
-                match client.remove_image(request).await {
-                    Err(status) if status.code() == Code::NotFound => Ok(Response::new(Default::default())),
-                    other => other,
+            let held = self.containerd("Images.List", self.records.hold(image)).await?;
+            match (self.remove_image(image).await, held) {
+                (Ok(()), held) => Ok(Removed { held }),
+                (Err(error), Some(held)) => {
+                    // What the call took until then is found again by the bare record that it leaves. A lease that stays ends
+                    // by itself.
+                    let _ = self.containerd("Leases.Delete", self.records.let_go(&held)).await;
+                    Err(error)
                 }
-            });
-            match answer.await {
-                // CRI-O has no code of its own for this.
-                Err(RuntimeError::Call { message, .. }) if message.contains("in use") => {
-                    Err(RuntimeError::InUse { image: image.id.clone(), message })
-                }
-                other => other.map(|_| ()),
+                (Err(error), None) => Err(error),
+            }
+        })
+    }
+
+    fn put_back<'a>(&'a self, image: &'a Image, removed: &'a Removed) -> BoxFuture<'a, Result<bool, RuntimeError>> {
+        Box::pin(async move {
+            let Some(held) = &removed.held else { return Ok(false) };
+            self.containerd("Images.Create", self.records.put_back(held)).await?;
+            self.until_seen(image).await?;
+            self.containerd("Leases.Delete", self.records.let_go(held)).await?;
+            Ok(true)
+        })
+    }
+
+    fn let_go<'a>(&'a self, removed: &'a Removed) -> BoxFuture<'a, Result<(), RuntimeError>> {
+        Box::pin(async move {
+            match &removed.held {
+                Some(held) => self.containerd("Leases.Delete", self.records.let_go(held)).await,
+                None => Ok(()),
             }
         })
     }

@@ -10,6 +10,7 @@ use bollard::errors::Error;
 use bollard::models::{ContainerSummary, ImageInspect, ImageSummary};
 use bollard::query_parameters::{
     CreateImageOptionsBuilder, ListContainersOptionsBuilder, ListImagesOptionsBuilder, RemoveImageOptionsBuilder,
+    TagImageOptionsBuilder,
 };
 use bollard::{API_DEFAULT_VERSION, Docker};
 use futures_util::future::BoxFuture;
@@ -22,7 +23,7 @@ use super::endpoint::check_socket;
 use super::error::innermost;
 use super::{
     CALL_LIMIT, ContainerImages, FIRST_ANSWER, FileSystem, Image, LOOK_INTERVAL, Layer, PullCredentials, PullRequest,
-    Runtime, RuntimeError, RuntimeVersion, Transfer,
+    Removed, Runtime, RuntimeError, RuntimeVersion, Transfer,
 };
 use crate::reference::Digest;
 
@@ -94,6 +95,14 @@ impl DockerEngine {
             Some(message) => Err(RuntimeError::InUse { image: name.to_owned(), message }),
             None => Ok(()),
         }
+    }
+
+    async fn tag_again(&self, id: &str, tags: impl Iterator<Item = &String>) -> Result<(), RuntimeError> {
+        for (repository, tag) in tags.filter_map(|name| name.rsplit_once(':')) {
+            let options = TagImageOptionsBuilder::default().repo(repository).tag(tag).build();
+            self.call("image tag", self.client.tag_image(id, Some(options))).await?;
+        }
+        Ok(())
     }
 }
 
@@ -187,17 +196,24 @@ impl Runtime for DockerEngine {
         })
     }
 
-    fn remove<'a>(&'a self, image: &'a Image) -> BoxFuture<'a, Result<(), RuntimeError>> {
+    fn remove<'a>(&'a self, image: &'a Image) -> BoxFuture<'a, Result<Removed, RuntimeError>> {
         Box::pin(async move {
             if image.tags.is_empty() && image.digests.is_empty() {
-                return self.untag(&image.id).await;
+                self.untag(&image.id).await?;
+                return Ok(Removed::default());
             }
             // Digest names of a repository go with its last tag, so most of these are gone when it is their turn. Never by the
             // id: that would take a name that somebody gave the image meanwhile.
-            for name in image.tags.iter().chain(&image.digests) {
-                self.untag(name).await?;
+            for (taken, name) in image.tags.iter().chain(&image.digests).enumerate() {
+                if let Err(error) = self.untag(name).await {
+                    // The engine looks at containers only before it takes the last name.
+                    if let RuntimeError::InUse { .. } = error {
+                        self.tag_again(&image.id, image.tags.iter().take(taken)).await?;
+                    }
+                    return Err(error);
+                }
             }
-            Ok(())
+            Ok(Removed::default())
         })
     }
 }

@@ -1,4 +1,4 @@
-//! Leases that keep what an unfinished pull has fetched.
+//! Leases that keep what an unfinished pull has fetched, and what a removal took until it is for good.
 //!
 //! containerd ends the lease of a CRI pull together with the call, and its garbage collection then takes every layer of an image
 //! that did not get whole. A pull that runs under a lease of ours (header `containerd-lease`) leaves them for the next try, until
@@ -28,6 +28,9 @@ const EXPIRES: &str = "containerd.io/gc.expire";
 /// What is left of a pull that nobody tries again goes after this.
 const LIFE: SignedDuration = SignedDuration::from_hours(72);
 
+/// What a removal took stays as long as this when nobody says that it is for good, because the one who removed was killed.
+const REMOVAL: SignedDuration = SignedDuration::from_mins(10);
+
 /// A pull does not begin under a lease that ends sooner: it would break off with it.
 const LEAST_LEFT: SignedDuration = SignedDuration::from_hours(36);
 
@@ -56,9 +59,30 @@ impl Leases {
     /// Ends all leases for this reference: its image holds the layers now.
     pub(super) async fn end(&self, reference: &str) -> Result<(), Status> {
         for lease in self.of(reference).await? {
-            self.0.clone().delete(in_namespace(api::DeleteRequest { id: lease.id })).await?;
+            self.0.clone().delete(in_namespace(api::DeleteRequest { id: lease.id, sync: false })).await?;
         }
         Ok(())
+    }
+
+    /// Holds these blobs, with all that they refer to, for a removal that may be undone; gives back the lease's id.
+    pub(super) async fn hold(&self, digests: impl IntoIterator<Item = String>) -> Result<String, Status> {
+        let now = Timestamp::now();
+        let id = format!("labhands-removal-{}", now.as_nanosecond());
+        let expires = now.saturating_add(REMOVAL).unwrap_or(now).to_string();
+        let labels = HashMap::from([(EXPIRES.to_owned(), expires)]);
+        let mut client = self.0.clone();
+        client.create(in_namespace(api::CreateRequest { id: id.clone(), labels })).await?;
+        for digest in digests {
+            let resource = Some(api::Resource { id: digest, r#type: "content".into() });
+            client.add_resource(in_namespace(api::AddResourceRequest { id: id.clone(), resource })).await?;
+        }
+        Ok(id)
+    }
+
+    /// Lets go of what [`Leases::hold`] held, and answers once it is gone unless something else holds it.
+    pub(super) async fn let_go(&self, id: &str) -> Result<(), Status> {
+        let request = in_namespace(api::DeleteRequest { id: id.to_owned(), sync: true });
+        self.0.clone().delete(request).await.map(drop)
     }
 
     async fn of(&self, reference: &str) -> Result<Vec<api::Lease>, Status> {

@@ -16,6 +16,7 @@ mod leases;
 pub mod liveness;
 mod pull;
 pub mod rate;
+mod removal;
 
 use std::collections::{BTreeSet, HashSet};
 use std::fmt::Debug;
@@ -83,6 +84,19 @@ pub struct Layer {
     pub digest: Digest,
     /// In compressed bytes.
     pub size: u64,
+}
+
+/// What a removal took, as far as the runtime can put it back.
+#[derive(Clone, Debug, Default)]
+pub struct Removed {
+    held: Option<removal::Held>,
+}
+
+impl Removed {
+    /// Whether it can be undone.
+    pub fn can_be_undone(&self) -> bool {
+        self.held.is_some()
+    }
 }
 
 /// What a runtime shows to the registry. Never printed.
@@ -189,12 +203,22 @@ pub trait Runtime: Debug + Send + Sync {
     ) -> BoxFuture<'a, Result<(), RuntimeError>>;
 
     /// Removes an image with all its names: CRI in one call, Docker name by name and never by force. An image that is not
-    /// here (any more) is fine.
+    /// here (any more) is fine. On containerd its bytes are held until [`Runtime::let_go`].
     ///
     /// # Errors
     /// [`RuntimeError::InUse`] where the runtime knows (Docker, CRI-O). **containerd removes an image that a container uses**:
-    /// look at [`Runtime::containers`] first.
-    fn remove<'a>(&'a self, image: &'a Image) -> BoxFuture<'a, Result<(), RuntimeError>>;
+    /// look at [`Runtime::containers`] first, and once more before letting go.
+    fn remove<'a>(&'a self, image: &'a Image) -> BoxFuture<'a, Result<Removed, RuntimeError>>;
+
+    /// Undoes a removal, for an image that something began to use in its instant; `false` where the runtime cannot.
+    fn put_back<'a>(&'a self, _image: &'a Image, _removed: &'a Removed) -> BoxFuture<'a, Result<bool, RuntimeError>> {
+        Box::pin(async { Ok(false) })
+    }
+
+    /// Makes a removal final; answers when the bytes are gone. One that is never made final becomes so after ten minutes.
+    fn let_go<'a>(&'a self, _removed: &'a Removed) -> BoxFuture<'a, Result<(), RuntimeError>> {
+        Box::pin(async { Ok(()) })
+    }
 }
 
 /// Opens a runtime and asks for its version, within ten seconds.

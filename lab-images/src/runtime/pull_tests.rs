@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use futures_util::future::BoxFuture;
 
 use super::*;
-use crate::runtime::{ContainerImages, Layer, LayerProgress, RuntimeVersion};
+use crate::runtime::{ContainerImages, Layer, LayerProgress, Removed, RuntimeVersion};
 
 const DIGEST: &str = "sha256:bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
 const OTHER: &str = "sha256:cccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc";
@@ -96,8 +96,8 @@ impl Runtime for Scripted {
         })
     }
 
-    fn remove<'a>(&'a self, _image: &'a Image) -> BoxFuture<'a, Result<(), RuntimeError>> {
-        Box::pin(async { Ok(()) })
+    fn remove<'a>(&'a self, _image: &'a Image) -> BoxFuture<'a, Result<Removed, RuntimeError>> {
+        Box::pin(async { Ok(Removed::default()) })
     }
 }
 

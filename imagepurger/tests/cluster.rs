@@ -1,0 +1,166 @@
+//! imagepurger as a site installs it, on a real Kubernetes with two nodes: what a pod waits for stays, nothing goes by a catalogue
+//! that is not to be trusted, and old labs leave every node once a new one is published.
+
+#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+
+mod support;
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use lab_images::catalogue::Catalogue;
+use support::catalogue;
+use testbed::cluster::{Cluster, Install, Kubectl};
+use testbed::images::Image;
+use testbed::wait;
+
+const LIMIT: Duration = Duration::from_secs(90);
+
+/// Writes the catalogue as the planner does: first the ConfigMap, then the Lease that vouches for it.
+fn publish(kubectl: &Kubectl, json: &str, renewed: Timestamp) {
+    let indented = json.replace('\n', "\n    ");
+    let map = format!(
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: lab-images, namespace: labhands}}\ndata:\n  catalogue.json: |\n    {indented}\n"
+    );
+    let lease = format!(
+        "---\napiVersion: coordination.k8s.io/v1\nkind: Lease\nmetadata: {{name: lab-images, namespace: labhands}}\n\
+         spec: {{holderIdentity: planner, renewTime: \"{renewed:.6}\"}}\n"
+    );
+    kubectl.apply(&(map + &lease)).unwrap();
+}
+
+fn json(catalogue: &Catalogue) -> String {
+    serde_json::to_string(catalogue).unwrap()
+}
+
+/// A volume that kubelet cannot mount until its folder is there, and a pod that waits for it with an image that is never pulled.
+const WAITING: &str = "
+apiVersion: v1
+kind: PersistentVolume
+metadata: {name: home}
+spec:
+  capacity: {storage: 1Gi}
+  accessModes: [ReadWriteMany]
+  storageClassName: ''
+  hostPath: {path: /var/lib/labhands/home, type: Directory}
+---
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {name: home, namespace: default}
+spec:
+  accessModes: [ReadWriteMany]
+  storageClassName: ''
+  volumeName: home
+  resources: {requests: {storage: 1Gi}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: jupyter-someone, namespace: default}
+spec:
+  nodeSelector: {kubernetes.io/hostname: node1}
+  terminationGracePeriodSeconds: 1
+  volumes: [{name: home, persistentVolumeClaim: {claimName: home}}]
+  containers:
+  - name: lab
+    image: IMAGE
+    imagePullPolicy: Never
+    command: [sleep, '1000']
+    volumeMounts: [{name: home, mountPath: /home}]
+";
+
+fn held(cluster: &Cluster, node: &str, reference: &str) -> bool {
+    let node = cluster.nodes().iter().find(|one| one.name() == node).unwrap();
+    node.ctr(&["images", "list", "--quiet"]).unwrap().lines().any(|name| name == reference)
+}
+
+fn may(kubectl: &Kubectl, question: &[&str]) -> bool {
+    let account = "--as=system:serviceaccount:labhands-node:imagepurger";
+    kubectl.run(&[&["auth", "can-i", account][..], question].concat()).is_ok()
+}
+
+#[test]
+fn nodes_lose_what_is_old_and_nothing_else() {
+    let mut cluster = Cluster::start(2).unwrap();
+    let kubectl = cluster.kubectl();
+    let host = cluster.registry_host();
+    let [old, waited_for, new] = ["w_2026_01", "w_2026_02", "w_2026_40"].map(|tag| {
+        Image::busybox().unwrap().label("content", tag).push(cluster.registry(), "lab", tag).unwrap();
+        let reference = format!("{host}/lab:{tag}");
+        for node in cluster.nodes() {
+            node.ctr(&["images", "pull", "--plain-http", &reference]).unwrap();
+        }
+        reference
+    });
+    let everything = |cluster: &Cluster| {
+        let mut pairs = [&old, &waited_for, &new].into_iter().flat_map(|image| [("node1", image), ("node2", image)]);
+        pairs.all(|(node, image)| held(cluster, node, image))
+    };
+    kubectl.apply(&WAITING.replace("IMAGE", &waited_for)).unwrap();
+    let phase = ["get", "pod", "jupyter-someone", "-o", "jsonpath={.status.phase} {.spec.nodeName}"];
+    kubectl.wait(&phase, LIMIT, |answer| answer == "Pending node1").unwrap();
+
+    // ---- no catalogue at all, then one that is not to be trusted: nothing goes, and an Event says why ----
+    let settings = [("PURGE_GRACE", "1s"), ("PURGE_INTERVAL", "2s")];
+    let install = Install { overlay: "imagepurger", images: &["imagepurger"], settings: &settings, more: "" };
+    cluster.install(&install).unwrap();
+    let told = |reason: &str, words: &str| {
+        let field = format!("--field-selector=reason={reason}");
+        let events = ["-n", "labhands-node", "get", "events", &field, "-o"];
+        let arguments = [
+            &events[..],
+            &["jsonpath={range .items[*]}{.regarding.name}{.involvedObject.name} {.message}{.note}{'\\n'}{end}"],
+        ]
+        .concat();
+        let pods = |text: &str| text.lines().filter(|line| line.contains(words)).count();
+        kubectl.wait(&arguments, LIMIT, |text| pods(text) >= 2).unwrap();
+    };
+    told("CatalogueUnreadable", "there is no Lease lab-images");
+    let wanted = [old.as_str(), &waited_for];
+    let trusted = catalogue(&wanted, &[&new]);
+    publish(&kubectl, &json(&trusted), Timestamp::now() - SignedDuration::from_hours(7));
+    told("CatalogueStale", "the catalogue is stale");
+    let newest = |complete| Catalogue { complete, ..catalogue(&[&new], &[&old, &waited_for]) };
+    publish(&kubectl, &json(&newest(false)), Timestamp::now());
+    told("CataloguePartial", "the catalogue is partial");
+    publish(&kubectl, &json(&catalogue(&[], &[&old, &waited_for, &new])), Timestamp::now());
+    told("CatalogueEmpty", "the catalogue is empty");
+    kubectl.run(&["-n", "labhands", "delete", "configmap", "lab-images"]).unwrap();
+    assert!(everything(&cluster));
+
+    // ---- it may look, tell and nothing more ----
+    let allowed: [&[&str]; 4] = [
+        &["list", "pods", "--all-namespaces"],
+        &["get", "configmaps/lab-images", "-n", "labhands"],
+        &["get", "leases.coordination.k8s.io/lab-images", "-n", "labhands"],
+        &["create", "events.events.k8s.io", "-n", "labhands-node"],
+    ];
+    let refused: [&[&str]; 6] = [
+        &["delete", "pods", "-n", "labhands-node"],
+        &["get", "configmaps/labhands", "-n", "labhands"],
+        &["update", "configmaps/lab-images", "-n", "labhands"],
+        &["get", "secrets", "-n", "labhands"],
+        &["patch", "nodes"],
+        &["create", "events.events.k8s.io", "-n", "default"],
+    ];
+    assert!(allowed.iter().all(|question| may(&kubectl, question)));
+    assert!(!refused.iter().any(|question| may(&kubectl, question)));
+
+    // ---- a new one is published: the old ones leave both nodes, but for the one that a pod waits for ----
+    publish(&kubectl, &json(&newest(true)), Timestamp::now());
+    let gone = || {
+        let left = [("node1", &old), ("node2", &old), ("node2", &waited_for)];
+        left.iter().all(|(node, image)| !held(&cluster, node, image)).then_some(())
+    };
+    wait::patiently(LIMIT, gone).unwrap();
+    told("ImagesRemoved", "freed");
+    for (node, image) in [("node1", &new), ("node2", &new), ("node1", &waited_for)] {
+        assert!(held(&cluster, node, image), "{image} on {node}");
+    }
+
+    // ---- the volume comes, and the pod starts with the image that was kept ----
+    kubectl.wait(&phase, LIMIT, |answer| answer == "Pending node1").unwrap();
+    let node = cluster.node("node1").unwrap();
+    std::fs::create_dir_all(node.root().join("var/lib/labhands/home")).unwrap();
+    let running = ["get", "pod", "jupyter-someone", "-o", "jsonpath={.status.phase}"];
+    kubectl.wait(&running, Duration::from_secs(180), |answer| answer == "Running").unwrap();
+}

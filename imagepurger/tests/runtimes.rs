@@ -1,0 +1,356 @@
+//! Rounds on the real containerd and the real Docker engine: what is used survives, whatever it is named by and whenever its use
+//! began; what is not wanted goes.
+
+#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+
+use imagepurger::round::Limits;
+use jiff::SignedDuration;
+use lab_images::runtime::connect;
+use support::{Machine, WATERMARKS, catalogue, containerd_with_pods, history, no_grace, pull, round, unix_proxy};
+use testbed::cri::{FakeCri, FakeImage, Pod};
+use testbed::docker::Docker;
+use testbed::folder::Folder;
+use testbed::grpc::{GrpcServer, Moment};
+use testbed::images::{Image, Layer, Pushed, tag};
+use testbed::registry::Registry;
+
+/// How often a container is created in the instant of a removal.
+const RACES: usize = 200;
+
+fn lab(registry: &Registry, name: &str, content: &str) -> Pushed {
+    Image::busybox().unwrap().label("content", content).push(registry, "lab", name).unwrap()
+}
+
+fn by_digest(image: &Pushed) -> String {
+    format!("{}@{}", image.reference.rsplit_once(':').unwrap().0, image.digest)
+}
+
+/// The images of both tests: by how a container uses them, and those that nothing uses.
+struct Labs {
+    running: Pushed,
+    paused: Pushed,
+    exited: Pushed,
+    created: Pushed,
+    /// Used by its digest alone, and never pulled by a tag.
+    digest_only: Pushed,
+    unused_digest: Pushed,
+    old: Pushed,
+    wanted: Pushed,
+}
+
+impl Labs {
+    fn publish(registry: &Registry) -> Self {
+        let labs = Self {
+            running: lab(registry, "w_2026_01", "running"),
+            paused: lab(registry, "w_2026_02", "paused"),
+            exited: lab(registry, "w_2026_03", "exited"),
+            created: lab(registry, "w_2026_04", "created"),
+            digest_only: lab(registry, "w_2026_05", "digest"),
+            unused_digest: lab(registry, "w_2026_06", "unused"),
+            old: lab(registry, "w_2026_07", "old"),
+            wanted: lab(registry, "w_2026_40", "wanted"),
+        };
+        tag(registry, &labs.old, &["old_alias"]).unwrap();
+        tag(registry, &labs.wanted, &["w_2026_08"]).unwrap();
+        labs
+    }
+
+    /// All lie in one repository of the catalogue, which wants one of them.
+    fn catalogue(&self) -> lab_images::catalogue::Catalogue {
+        let listed =
+            [&self.running, &self.paused, &self.exited, &self.created, &self.old].map(|lab| lab.reference.as_str());
+        catalogue(&[&self.wanted.reference], &listed)
+    }
+
+    fn used(&self) -> [String; 5] {
+        let [running, paused, exited, created] =
+            [&self.running, &self.paused, &self.exited, &self.created].map(|lab| lab.reference.clone());
+        [running, paused, exited, created, by_digest(&self.digest_only)]
+    }
+
+    fn with_tag(lab: &Pushed, tag: &str) -> String {
+        format!("{}:{tag}", lab.reference.rsplit_once(':').unwrap().0)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_containerd_what_is_used_or_wanted_stays_and_the_rest_goes() {
+    let registry = Registry::start().unwrap();
+    let containerd = containerd_with_pods(&registry, None);
+    let machine = Machine::new(&containerd.endpoint()).await;
+    let labs = Labs::publish(&registry);
+    machine.write(&labs.catalogue());
+    let mut pod = Pod::start(containerd.socket(), "labs").unwrap();
+    for (number, name) in labs.used().iter().enumerate() {
+        machine.pull(name).await;
+        let id = pod.create(&format!("c{number}"), name, &["sleep", "1000"]).unwrap();
+        if *name == labs.created.reference {
+            continue;
+        }
+        pod.start_container(&id).unwrap();
+        if *name == labs.paused.reference {
+            containerd.ctr(&["tasks", "pause", &id]).unwrap();
+        }
+        if *name == labs.exited.reference {
+            pod.stop_container(&id).unwrap();
+        }
+    }
+    // A tag that moved: a container uses what it stood for before.
+    let before = lab(&registry, "recommended", "before");
+    machine.pull(&before.reference).await;
+    pod.create("moved", &before.reference, &["sleep", "1000"]).unwrap();
+    let after = lab(&registry, "recommended", "after");
+    machine.pull(&after.reference).await;
+    // Two tags of one digest: unwanted both, and one of them wanted.
+    for name in [&labs.old.reference, &Labs::with_tag(&labs.old, "old_alias"), &by_digest(&labs.unused_digest)] {
+        machine.pull(name).await;
+    }
+    machine.pull(&labs.wanted.reference).await;
+    machine.pull(&Labs::with_tag(&labs.wanted, "w_2026_08")).await;
+
+    let mut purger = machine.purger(no_grace());
+    let done = round(&mut purger).await;
+    assert!(done.failed.is_empty() && done.hold.is_none(), "{done:?}");
+    let mut left: BTreeSet<String> = labs.used().into();
+    // What is pulled by its tag is known by its digest as well.
+    left.extend([&labs.running, &labs.paused, &labs.exited, &labs.created, &labs.wanted].map(by_digest));
+    left.extend([labs.wanted.reference.clone(), Labs::with_tag(&labs.wanted, "w_2026_08")]);
+    // The container was made by the tag's name: what the tag stands for now counts as used as well.
+    left.extend([by_digest(&before), after.reference.clone(), by_digest(&after)]);
+    assert_eq!(machine.names().await, left);
+    assert_eq!((done.removed.len(), done.to_go), (2, 0), "{done:?}");
+
+    // A removal that was cut half way: the names are gone, the bare record is left.
+    let cut = machine.pull(&labs.old.reference).await;
+    purger.limits.dry_run = true;
+    assert_eq!(round(&mut purger).await.removed.len(), 1);
+    containerd.ctr(&[&["images", "remove"][..], &names_of(&cut)].concat()).unwrap();
+    let bare = machine.runtime.image(&cut.id).await.unwrap().unwrap();
+    assert!(bare.tags.is_empty() && bare.digests.is_empty(), "{bare:?}");
+    purger.limits.dry_run = false;
+    assert_eq!(round(&mut purger).await.removed, [cut.id.as_str()]);
+    assert_eq!(machine.runtime.image(&cut.id).await.unwrap(), None);
+    assert!(!containerd.ctr(&["images", "list"]).unwrap().contains(&cut.id));
+    assert!(!containerd.ctr(&["leases", "list"]).unwrap().contains("labhands"));
+    pod.remove().unwrap();
+}
+
+fn names_of(image: &lab_images::runtime::Image) -> Vec<&str> {
+    image.tags.iter().chain(&image.digests).map(String::as_str).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_docker_what_is_used_or_wanted_stays_and_the_rest_goes() {
+    let registry = Registry::start().unwrap();
+    let docker = Docker::start().unwrap();
+    let machine = Machine::new(&docker.endpoint()).await;
+    let labs = Labs::publish(&registry);
+    machine.write(&labs.catalogue());
+    let run = |name: &str| {
+        docker.docker(&["run", "--detach", "--network", "none", name, "sleep", "1000"]).unwrap().trim().to_owned()
+    };
+    run(&labs.running.reference);
+    docker.docker(&["pause", &run(&labs.paused.reference)]).unwrap();
+    docker.docker(&["run", "--network", "none", &labs.exited.reference, "true"]).unwrap();
+    docker.docker(&["create", "--network", "none", &labs.created.reference]).unwrap();
+    run(&by_digest(&labs.digest_only));
+    let before = lab(&registry, "recommended", "before");
+    let used_before = run(&before.reference);
+    let after = lab(&registry, "recommended", "after");
+    for name in [
+        &after.reference,
+        &labs.old.reference,
+        &Labs::with_tag(&labs.old, "old_alias"),
+        &by_digest(&labs.unused_digest),
+        &labs.wanted.reference,
+        &Labs::with_tag(&labs.wanted, "w_2026_08"),
+    ] {
+        docker.docker(&["pull", "--quiet", name]).unwrap();
+    }
+
+    let done = round(&mut machine.purger(no_grace())).await;
+    assert!(done.failed.is_empty() && done.hold.is_none(), "{done:?}");
+    let mut left: BTreeSet<String> = labs.used().into();
+    left.extend([&labs.running, &labs.paused, &labs.exited, &labs.created, &labs.wanted].map(by_digest));
+    left.extend([labs.wanted.reference.clone(), Labs::with_tag(&labs.wanted, "w_2026_08"), by_digest(&before)]);
+    assert_eq!(machine.names().await, left);
+    assert_eq!((done.removed.len(), done.to_go), (3, 0), "{done:?}");
+    assert!(machine.runtime.containers().await.unwrap().iter().any(|uses| uses.container == used_before));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_containerd_a_container_created_in_the_instant_of_a_removal_keeps_its_image() {
+    let registry = Registry::start().unwrap();
+    let containerd = containerd_with_pods(&registry, None);
+    let machine = Machine::new(&containerd.endpoint()).await;
+    let (old, wanted) = (lab(&registry, "w_2026_01", "old"), lab(&registry, "w_2026_40", "wanted"));
+    tag(&registry, &old, &["old_alias"]).unwrap();
+    machine.write(&catalogue(&[&wanted.reference], &[]));
+    machine.pull(&Labs::with_tag(&old, "old_alias")).await;
+    let image = machine.pull(&old.reference).await;
+    let before = machine.names().await;
+    assert_eq!(before.len(), 3);
+
+    let pod = Arc::new(Mutex::new(Pod::start(containerd.socket(), "race").unwrap()));
+    let created = Arc::new(Mutex::new(Vec::new()));
+    let folder = Folder::new("cri-proxy").unwrap();
+    let (racer, born, name) = (Arc::clone(&pod), Arc::clone(&created), old.reference.clone());
+    let proxy = GrpcServer::proxy(&folder.join("cri.sock"), containerd.socket(), move |method, moment| {
+        if (method, moment) == ("RemoveImage", Moment::Before) {
+            let mut born = born.lock().unwrap();
+            let container = format!("c{}", born.len());
+            born.push(racer.lock().unwrap().create(&container, &name, &["sleep", "1000"]).unwrap());
+        }
+    });
+    let proxy = proxy.unwrap();
+    let hooked = connect(&proxy.endpoint().parse().unwrap()).await.unwrap();
+    let mut purger = machine.purger_on(hooked, no_grace());
+    for race in 0..RACES {
+        let done = round(&mut purger).await;
+        assert_eq!(done.put_back.len(), 1, "{race}: {done:?}");
+        assert!(done.removed.is_empty() && done.lost.is_empty() && done.failed.is_empty(), "{race}: {done:?}");
+        assert_eq!(machine.names().await, before, "{race}");
+        let container = created.lock().unwrap()[race].clone();
+        let mut pod = pod.lock().unwrap();
+        if race % 20 == 0 {
+            // It starts, and another one can be made of the image.
+            pod.start_container(&container).unwrap();
+            let another = pod.create(&format!("another{race}"), &old.reference, &["sleep", "1000"]).unwrap();
+            pod.remove_container(&another).unwrap();
+        }
+        pod.remove_container(&container).unwrap();
+    }
+    assert_eq!(created.lock().unwrap().len(), RACES);
+    assert!(!containerd.ctr(&["leases", "list"]).unwrap().contains("labhands"));
+
+    // Without a race the same image goes.
+    drop(proxy);
+    assert_eq!(round(&mut machine.purger(no_grace())).await.removed.len(), 1);
+    assert_eq!(machine.runtime.image(&image.id).await.unwrap(), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_docker_a_container_created_in_the_instant_of_a_removal_keeps_its_image() {
+    let registry = Registry::start().unwrap();
+    let docker = Arc::new(Docker::start().unwrap());
+    let machine = Machine::new(&docker.endpoint()).await;
+    let (old, wanted) = (lab(&registry, "w_2026_01", "old"), lab(&registry, "w_2026_40", "wanted"));
+    tag(&registry, &old, &["old_alias"]).unwrap();
+    machine.write(&catalogue(&[&wanted.reference], &[]));
+    let alias = Labs::with_tag(&old, "old_alias");
+    docker.docker(&["pull", "--quiet", &old.reference]).unwrap();
+    docker.docker(&["pull", "--quiet", &alias]).unwrap();
+    let before = machine.names().await;
+    assert_eq!(before.len(), 3);
+
+    let created = Arc::new(Mutex::new(Vec::<String>::new()));
+    let folder = Folder::new("docker-proxy").unwrap();
+    let (engine, born, name) = (Arc::clone(&docker), Arc::clone(&created), old.reference.clone());
+    let socket = folder.join("docker.sock");
+    unix_proxy(&socket, docker.socket(), move |request| {
+        // Each name is taken by a call of its own; the container comes with the first.
+        let mut born = born.lock().unwrap();
+        if request.starts_with(b"DELETE ") && born.is_empty() {
+            born.push(engine.docker(&["create", "--network", "none", &name]).unwrap().trim().to_owned());
+        }
+    });
+    let hooked = connect(&format!("docker://{}", socket.display()).parse().unwrap()).await.unwrap();
+    let mut purger = machine.purger_on(hooked, no_grace());
+    for race in 0..RACES {
+        let done = round(&mut purger).await;
+        assert!(done.removed.is_empty() && done.lost.is_empty(), "{race}: {done:?}");
+        assert_eq!(done.failed.len(), 1, "{race}: {done:?}");
+        assert_eq!(machine.names().await, before, "{race}");
+        let container = created.lock().unwrap().pop().unwrap();
+        docker.docker(&["rm", &container]).unwrap();
+    }
+    assert_eq!(round(&mut machine.purger(no_grace())).await.removed.len(), 1);
+    assert!(machine.names().await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_runtime_pins_stays() {
+    let image = |digit: &str, pinned| FakeImage {
+        id: format!("sha256:{}", digit.repeat(64)),
+        tags: vec![format!("registry.example.org/lab:w_{digit}")],
+        digests: Vec::new(),
+        pinned,
+    };
+    let fake = FakeCri::start(vec![image("1", true), image("2", false), image("3", false)]).unwrap();
+    let machine = Machine::new(&fake.endpoint()).await;
+    machine.write(&catalogue(&["registry.example.org/lab:w_3"], &[]));
+    let done = round(&mut machine.purger(no_grace())).await;
+    assert_eq!(done.removed, ["registry.example.org/lab:w_2"]);
+    assert_eq!(fake.images(), [image("1", true), image("3", false)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_file_system_is_freed_from_above_high_to_below_low_and_no_further() {
+    const IMAGES: u64 = 18;
+    let registry = Registry::start().unwrap();
+    let containerd = containerd_with_pods(&registry, Some(200_000_000));
+    let machine = Machine::new(&containerd.endpoint()).await;
+    // Each takes its size twice: as it came, and unpacked.
+    let push = |seed: u64| {
+        let image = Image::new([Layer::random(seed, 5_000_000)]);
+        image.push(&registry, "lab", &format!("w_2026_{seed:02}")).unwrap().reference
+    };
+    let names: Vec<String> = (1..=IMAGES).map(push).collect();
+    machine.write(&catalogue(&[&names[0]], &[]));
+    let mut pulled = Vec::new();
+    for name in &names {
+        pulled.push(pull(&machine.runtime, name).await);
+    }
+    let used = || async { machine.runtime.file_system().await.unwrap().used_percent() };
+    assert!(used().await > WATERMARKS.high, "{} %", used().await);
+
+    // Older than the hour that is never skipped, younger than the grace: only a full disk lets them go.
+    machine.age_images(SignedDuration::from_hours(2)).await;
+    let rules = || imagepurger::plan::Rules { grace: SignedDuration::from_hours(24), ..no_grace() };
+    let before = machine.runtime.file_system().await.unwrap().used;
+    let done = round(&mut machine.purger(rules())).await;
+    let after = machine.runtime.file_system().await.unwrap();
+    assert!(after.used_percent() <= WATERMARKS.low, "{done:?}");
+    // One image more would have been one too many: each is about 5 %.
+    assert!(after.used_percent() > WATERMARKS.low - 10, "{done:?}");
+    assert!((2..IMAGES as usize - 5).contains(&done.removed.len()) && done.failed.is_empty(), "{done:?}");
+    let freed = before - after.used;
+    assert!(done.freed.abs_diff(freed) < 2_000_000, "{} said, {freed} measured", done.freed);
+    assert!(machine.names().await.contains(&names[0]));
+
+    // With room enough nothing goes early.
+    let more = round(&mut machine.purger(rules())).await;
+    assert_eq!((more.removed.len(), more.to_go), (0, 0), "{more:?}");
+    // What was used within the hour stays though the disk is full.
+    for name in &names[..16] {
+        pull(&machine.runtime, name).await;
+    }
+    assert!(used().await > WATERMARKS.high);
+    machine.age_images(SignedDuration::from_mins(59)).await;
+    assert!(round(&mut machine.purger(rules())).await.removed.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dry_run_removes_nothing_and_a_round_has_its_limit() {
+    let image = |number: usize| FakeImage {
+        id: format!("sha256:{number:064x}"),
+        tags: vec![format!("registry.example.org/lab:w_{number}")],
+        ..FakeImage::default()
+    };
+    let fake = FakeCri::start((0..10).map(image).collect()).unwrap();
+    let machine = Machine::new(&fake.endpoint()).await;
+    machine.write(&catalogue(&["registry.example.org/lab:w_0"], &[]));
+    let mut purger = machine.purger(no_grace());
+    purger.limits = Limits { most: 4, dry_run: true };
+    let done = round(&mut purger).await;
+    assert_eq!((done.removed.len(), done.to_go, fake.images().len()), (4, 9, 10));
+    purger.limits.dry_run = false;
+    let done = round(&mut purger).await;
+    assert_eq!((done.removed.len(), done.to_go, fake.images().len()), (4, 5, 6));
+    assert_eq!(history(&machine.history_file()).images.len(), 6);
+}

@@ -1,0 +1,174 @@
+//! Catalogues, rules and purgers that the tests share.
+
+#![allow(dead_code, reason = "each test file uses a part of it")]
+
+use std::collections::BTreeSet;
+use std::io::{Read, Write};
+use std::net::Shutdown;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
+
+use imagepurger::catalogue::CatalogueSource;
+use imagepurger::history::History;
+use imagepurger::plan::{Rules, Scope};
+use imagepurger::round::{Limits, Purger, Round, Watermarks};
+use jiff::{SignedDuration, Timestamp};
+use lab_images::catalogue::{Catalogue, CatalogueImage};
+use lab_images::reference::Reference;
+use lab_images::runtime::{Image, PullRequest, Runtime, connect};
+use lab_images::tag::Class;
+use testbed::containerd::{self, Containerd};
+use testbed::registry::Registry;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+/// A catalogue, generated now, that wants the first references and lists the others.
+pub(crate) fn catalogue(wanted: &[&str], listed: &[&str]) -> Catalogue {
+    let wanted = wanted.iter().map(|reference| (reference, true));
+    let listed = wanted.chain(listed.iter().map(|reference| (reference, false)));
+    let images = listed.map(|(reference, wanted)| {
+        let reference: Reference = reference.parse().unwrap();
+        CatalogueImage {
+            repository: reference.repository.clone(),
+            tag: reference.tag.as_ref().unwrap().to_string(),
+            name: reference.to_string(),
+            reference,
+            class: Class::Weekly,
+            digest: None,
+            platforms: Vec::new(),
+            size: None,
+            aliases: Vec::new(),
+            wanted,
+            why: "test".into(),
+        }
+    });
+    Catalogue::new(Timestamp::now(), true, images.collect())
+}
+
+/// The rules of the defaults, without a grace.
+pub(crate) fn no_grace() -> Rules {
+    Rules {
+        scope: Scope::Catalogue,
+        grace: SignedDuration::ZERO,
+        catalogue_max_age: SignedDuration::from_hours(6),
+        force_shrink: false,
+        pinned_tags: BTreeSet::new(),
+        pinned_images: Vec::new(),
+        allow: Vec::new(),
+        deny: Vec::new(),
+    }
+}
+
+/// The default watermarks.
+pub(crate) const WATERMARKS: Watermarks = Watermarks { high: 75, low: 65 };
+
+/// A machine by itself: a runtime, and a folder with the catalogue and the history.
+pub(crate) struct Machine {
+    pub(crate) runtime: Arc<dyn Runtime>,
+    folder: tempfile::TempDir,
+}
+
+impl Machine {
+    pub(crate) async fn new(endpoint: &str) -> Self {
+        Self { runtime: connect(&endpoint.parse().unwrap()).await.unwrap(), folder: tempfile::tempdir().unwrap() }
+    }
+
+    pub(crate) fn catalogue_file(&self) -> PathBuf {
+        self.folder.path().join("catalogue.json")
+    }
+
+    pub(crate) fn history_file(&self) -> PathBuf {
+        self.folder.path().join("history.json")
+    }
+
+    pub(crate) fn write(&self, catalogue: &Catalogue) {
+        catalogue.write(&self.catalogue_file()).unwrap();
+    }
+
+    /// Has every image that is here now count as first seen long ago.
+    pub(crate) async fn age_images(&self, age: SignedDuration) {
+        let mut history = History::default();
+        history.note(&self.runtime.images().await.unwrap(), |_| false, Timestamp::now() - age);
+        history.save(&self.history_file()).unwrap();
+    }
+
+    pub(crate) fn purger(&self, rules: Rules) -> Purger {
+        self.purger_on(Arc::clone(&self.runtime), rules)
+    }
+
+    /// A purger whose calls take another way to the runtime.
+    pub(crate) fn purger_on(&self, runtime: Arc<dyn Runtime>, rules: Rules) -> Purger {
+        let catalogue = CatalogueSource::File(self.catalogue_file());
+        let limits = (WATERMARKS, Limits { most: 100, dry_run: false });
+        Purger::new(runtime, catalogue, None, rules, limits, self.history_file())
+    }
+
+    pub(crate) async fn pull(&self, reference: &str) -> Image {
+        pull(&self.runtime, reference).await
+    }
+
+    /// Every name that the runtime has, without the image that pods are started with.
+    pub(crate) async fn names(&self) -> BTreeSet<String> {
+        let images = self.runtime.images().await.unwrap();
+        let names = images.into_iter().flat_map(|image| image.tags.into_iter().chain(image.digests));
+        names.filter(|name| !name.contains("/pause")).collect()
+    }
+}
+
+/// Pulls as kubelet does.
+pub(crate) async fn pull(runtime: &Arc<dyn Runtime>, reference: &str) -> Image {
+    let request =
+        PullRequest { reference: reference.parse().unwrap(), expected: None, layers: Vec::new(), credentials: None };
+    runtime.pull(&request, &watch::Sender::default()).await.unwrap();
+    runtime.image(reference).await.unwrap().unwrap()
+}
+
+pub(crate) async fn round(purger: &mut Purger) -> Round {
+    purger.round(&CancellationToken::new()).await.unwrap()
+}
+
+/// A history that cannot be read fails the test.
+pub(crate) fn history(path: &Path) -> History {
+    History::load(path, Timestamp::now()).unwrap()
+}
+
+/// A containerd that starts pods.
+pub(crate) fn containerd_with_pods(registry: &Registry, root_size: Option<u64>) -> Containerd {
+    let pause = testbed::images::Image::pause().unwrap().push(registry, "pause", "1").unwrap().reference;
+    let options = containerd::Options {
+        plain_registries: vec![registry.host()],
+        sandbox_image: Some(pause),
+        root_size,
+        ..Default::default()
+    };
+    Containerd::with(&options).unwrap()
+}
+
+/// Passes the bytes of every connection on, and shows the hook what a client sends before the target has it.
+pub(crate) fn unix_proxy(socket: &Path, target: &Path, hook: impl Fn(&[u8]) + Send + Sync + 'static) {
+    let (listener, target, hook) = (UnixListener::bind(socket).unwrap(), target.to_owned(), Arc::new(hook));
+    // It ends with the test's process.
+    thread::spawn(move || {
+        for client in listener.incoming() {
+            let (mut client, mut server) = (client.unwrap(), UnixStream::connect(&target).unwrap());
+            let (mut answers, mut to_client) = (server.try_clone().unwrap(), client.try_clone().unwrap());
+            let hook = Arc::clone(&hook);
+            thread::spawn(move || {
+                let mut buffer = [0; 64 * 1024];
+                while let Ok(read @ 1..) = client.read(&mut buffer) {
+                    hook(&buffer[..read]);
+                    if server.write_all(&buffer[..read]).is_err() {
+                        break;
+                    }
+                }
+                let _ = server.shutdown(Shutdown::Both);
+            });
+            thread::spawn(move || {
+                let _ = std::io::copy(&mut answers, &mut to_client);
+                let _ = to_client.shutdown(Shutdown::Both);
+            });
+        }
+    });
+}

@@ -1,0 +1,72 @@
+//! A removal on containerd that can be undone.
+//!
+//! CRI removes an image although a container uses it, so a container that is created in the instant of the removal would keep
+//! running without its image. Before the names go, a lease takes hold of what the image is made of and its records are noted;
+//! after a look at who uses it now, the records are written back or the lease ends.
+
+use tonic::transport::Channel;
+use tonic::{Code, Status};
+
+use super::Image;
+use super::content::in_namespace;
+use super::leases::Leases;
+
+#[allow(missing_docs, unreachable_pub, unused_qualifications, clippy::all)]
+mod api {
+    tonic::include_proto!("containerd.services.images.v1");
+}
+
+use api::images_client::ImagesClient;
+
+/// containerd's records of images, in the namespace that CRI uses.
+#[derive(Clone, Debug)]
+pub(super) struct Records {
+    images: ImagesClient<Channel>,
+    leases: Leases,
+}
+
+/// What a removal took, held until it is for good.
+#[derive(Clone, Debug)]
+pub(super) struct Held {
+    lease: String,
+    records: Vec<api::Image>,
+}
+
+impl Records {
+    pub(super) fn new(channel: Channel, leases: Leases) -> Self {
+        Self { images: ImagesClient::new(channel), leases }
+    }
+
+    /// Takes hold of an image with all its names; `None` where the runtime is not containerd.
+    pub(super) async fn hold(&self, image: &Image) -> Result<Option<Held>, Status> {
+        let names = image.tags.iter().chain(&image.digests).chain([&image.id]);
+        // No name of an image has a character that would need quoting.
+        let filters = names.map(|name| format!("name==\"{name}\"")).collect();
+        let listed = self.images.clone().list(in_namespace(api::ListImagesRequest { filters })).await;
+        let records = match listed {
+            Ok(answer) => answer.into_inner().images,
+            Err(status) if status.code() == Code::Unimplemented => return Ok(None),
+            Err(status) => return Err(status),
+        };
+        let digests: std::collections::BTreeSet<String> =
+            records.iter().filter_map(|record| Some(record.target.as_ref()?.digest.clone())).collect();
+        Ok(Some(Held { lease: self.leases.hold(digests).await?, records }))
+    }
+
+    /// Writes the records back. One that somebody wrote meanwhile stays as it is.
+    pub(super) async fn put_back(&self, held: &Held) -> Result<(), Status> {
+        for record in &held.records {
+            let request = in_namespace(api::CreateImageRequest { image: Some(record.clone()) });
+            match self.images.clone().create(request).await {
+                Err(status) if status.code() == Code::AlreadyExists => {}
+                other => drop(other?),
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets what nothing holds any more be removed; answers when that is done.
+    pub(super) async fn let_go(&self, held: &Held) -> Result<(), Status> {
+        self.leases.let_go(&held.lease).await
+    }
+}

@@ -1,0 +1,331 @@
+//! CRI v1 as kubelet speaks it, with pods that a test makes by itself; and a CRI whose images a test makes up, for what no
+//! runtime here does. Names and field numbers are those of k8s.io/cri-api, pkg/apis/runtime/v1/api.proto.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+
+use bytes::Bytes;
+use prost::Message;
+use tonic::Status;
+
+use crate::folder::Folder;
+use crate::grpc::{Answer, Call, GrpcClient, GrpcServer};
+use crate::{Error, Result};
+
+/// A pod on a CRI runtime, in the machine's own network. It stays when it is dropped: it ends with its runtime.
+#[derive(Debug)]
+pub struct Pod {
+    client: GrpcClient,
+    config: wire::SandboxConfig,
+    sandbox: String,
+}
+
+impl Pod {
+    /// Starts an empty pod.
+    ///
+    /// # Errors
+    /// What the runtime said.
+    pub fn start(socket: &Path, name: &str) -> Result<Pod> {
+        let metadata = wire::Metadata { name: name.into(), uid: name.into(), namespace: "default".into() };
+        let linux = wire::Linux {
+            security_context: Some(wire::SecurityContext { namespaces: Some(wire::Namespaces { network: NODE }) }),
+        };
+        let config = wire::SandboxConfig { metadata: Some(metadata), linux: Some(linux) };
+        let client = GrpcClient::new(socket).map_err(refused("connect"))?;
+        let mut pod = Pod { client, config: config.clone(), sandbox: String::new() };
+        pod.sandbox = pod.call("RunPodSandbox", wire::RunPodSandboxRequest { config: Some(config) })?;
+        Ok(pod)
+    }
+
+    /// Creates a container and gives back its id.
+    ///
+    /// # Errors
+    /// What the runtime said, for instance that it has no such image.
+    pub fn create(&mut self, name: &str, image: &str, command: &[&str]) -> Result<String> {
+        let config = wire::ContainerConfig {
+            metadata: Some(wire::Metadata { name: name.into(), ..Default::default() }),
+            image: Some(wire::ImageSpec { image: image.into() }),
+            command: command.iter().map(ToString::to_string).collect(),
+        };
+        let (sandbox, sandbox_config) = (self.sandbox.clone(), Some(self.config.clone()));
+        self.call("CreateContainer", wire::CreateContainerRequest { sandbox, config: Some(config), sandbox_config })
+    }
+
+    /// Starts a container.
+    ///
+    /// # Errors
+    /// What the runtime said.
+    pub fn start_container(&mut self, id: &str) -> Result<()> {
+        self.call("StartContainer", wire::Id { id: id.into() }).map(drop)
+    }
+
+    /// Ends a container; it stays, exited.
+    ///
+    /// # Errors
+    /// What the runtime said.
+    pub fn stop_container(&mut self, id: &str) -> Result<()> {
+        self.call("StopContainer", wire::Id { id: id.into() }).map(drop)
+    }
+
+    /// Ends and removes a container.
+    ///
+    /// # Errors
+    /// What the runtime said.
+    pub fn remove_container(&mut self, id: &str) -> Result<()> {
+        self.call("RemoveContainer", wire::Id { id: id.into() }).map(drop)
+    }
+
+    /// Ends and removes the pod with all its containers.
+    ///
+    /// # Errors
+    /// What the runtime said.
+    pub fn remove(mut self) -> Result<()> {
+        let id = wire::Id { id: self.sandbox.clone() };
+        self.call("StopPodSandbox", id.clone())?;
+        self.call("RemovePodSandbox", id).map(drop)
+    }
+
+    /// In a thread with a runtime of its own: to be called from anywhere.
+    fn call<Q: Message + 'static>(&mut self, method: &'static str, request: Q) -> Result<String> {
+        let client = self.client.clone();
+        blocking(client, method, request)
+    }
+}
+
+/// The network namespace of the machine (`NamespaceMode.NODE`).
+const NODE: i32 = 2;
+
+fn blocking<Q: Message + 'static>(mut client: GrpcClient, method: &'static str, request: Q) -> Result<String> {
+    let asked = thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| Status::internal(error.to_string()))?;
+        let path = format!("/runtime.v1.RuntimeService/{method}");
+        let answer: wire::Id = runtime.block_on(client.call(&path, request))?;
+        Ok(answer.id)
+    });
+    asked.join().unwrap_or_else(|_| Err(Status::internal("the call panicked"))).map_err(refused(method))
+}
+
+fn refused(method: &str) -> impl Fn(Status) -> Error {
+    move |status| Error::Missing(format!("{method}: {}", status.message()))
+}
+
+/// An image of a [`FakeCri`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FakeImage {
+    /// `sha256:…`
+    pub id: String,
+    /// Names with a tag.
+    pub tags: Vec<String>,
+    /// Names with a digest.
+    pub digests: Vec<String>,
+    /// The runtime asks never to remove it.
+    pub pinned: bool,
+}
+
+/// A CRI with made-up images and no containers. It removes whatever it is asked to, as containerd does.
+#[derive(Debug)]
+pub struct FakeCri {
+    images: Arc<Mutex<Vec<FakeImage>>>,
+    server: GrpcServer,
+    _folder: Folder,
+}
+
+impl FakeCri {
+    /// Starts one with these images.
+    ///
+    /// # Errors
+    /// When it cannot listen.
+    pub fn start(images: Vec<FakeImage>) -> Result<FakeCri> {
+        let folder = Folder::new("fake-cri")?;
+        let images = Arc::new(Mutex::new(images));
+        let (shared, mountpoint) = (Arc::clone(&images), folder.path().display().to_string());
+        let server = GrpcServer::start(&folder.join("cri.sock"), move |call| -> Answer {
+            let answer = answer(&call, &mut lock(&shared), &mountpoint);
+            Box::pin(async { answer })
+        })?;
+        Ok(FakeCri { images, server, _folder: folder })
+    }
+
+    /// `unix:///…`, as `RUNTIME_ENDPOINT` has it.
+    #[must_use]
+    pub fn endpoint(&self) -> String {
+        self.server.endpoint()
+    }
+
+    /// The images that are left.
+    #[must_use]
+    pub fn images(&self) -> Vec<FakeImage> {
+        lock(&self.images).clone()
+    }
+}
+
+fn lock<T>(images: &Mutex<T>) -> MutexGuard<'_, T> {
+    images.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn answer(call: &Call, images: &mut Vec<FakeImage>, mountpoint: &str) -> std::result::Result<Bytes, Status> {
+    let empty = || Bytes::new();
+    match call.path.strip_prefix("/runtime.v1.").unwrap_or_default() {
+        "RuntimeService/Version" => {
+            let version = wire::Version { name: "fake".into(), version: "1".into() };
+            Ok(version.encode_to_vec().into())
+        }
+        "RuntimeService/Status" | "RuntimeService/ListContainers" => Ok(empty()),
+        "ImageService/ListImages" => {
+            let images = images.iter().map(wire::Image::from).collect();
+            Ok(wire::Images { images }.encode_to_vec().into())
+        }
+        "ImageService/RemoveImage" => {
+            let asked = wire::RemoveImageRequest::decode(call.message.clone());
+            let asked = asked.map_err(|error| Status::invalid_argument(error.to_string()))?;
+            let id = asked.image.map(|image| image.image).unwrap_or_default();
+            images.retain(|image| image.id != id && !image.tags.contains(&id));
+            Ok(empty())
+        }
+        "ImageService/ImageFsInfo" => {
+            let fs_id = Some(wire::FilesystemIdentifier { mountpoint: mountpoint.into() });
+            let info = wire::ImageFsInfo { image_filesystems: vec![wire::FilesystemUsage { fs_id }] };
+            Ok(info.encode_to_vec().into())
+        }
+        _ => Err(Status::unimplemented(call.path.clone())),
+    }
+}
+
+impl From<&FakeImage> for wire::Image {
+    fn from(image: &FakeImage) -> Self {
+        let FakeImage { id, tags, digests, pinned } = image.clone();
+        Self { id, repo_tags: tags, repo_digests: digests, size: 1, pinned }
+    }
+}
+
+/// The messages, as far as they are used here.
+mod wire {
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub(super) struct Metadata {
+        #[prost(string, tag = "1")]
+        pub(super) name: String,
+        #[prost(string, tag = "2")]
+        pub(super) uid: String,
+        #[prost(string, tag = "3")]
+        pub(super) namespace: String,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub(super) struct Namespaces {
+        #[prost(int32, tag = "1")]
+        pub(super) network: i32,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub(super) struct SecurityContext {
+        #[prost(message, optional, tag = "1")]
+        pub(super) namespaces: Option<Namespaces>,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub(super) struct Linux {
+        #[prost(message, optional, tag = "2")]
+        pub(super) security_context: Option<SecurityContext>,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub(super) struct SandboxConfig {
+        #[prost(message, optional, tag = "1")]
+        pub(super) metadata: Option<Metadata>,
+        #[prost(message, optional, tag = "8")]
+        pub(super) linux: Option<Linux>,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub(super) struct RunPodSandboxRequest {
+        #[prost(message, optional, tag = "1")]
+        pub(super) config: Option<SandboxConfig>,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub(super) struct ImageSpec {
+        #[prost(string, tag = "1")]
+        pub(super) image: String,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub(super) struct ContainerConfig {
+        #[prost(message, optional, tag = "1")]
+        pub(super) metadata: Option<Metadata>,
+        #[prost(message, optional, tag = "2")]
+        pub(super) image: Option<ImageSpec>,
+        #[prost(string, repeated, tag = "3")]
+        pub(super) command: Vec<String>,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub(super) struct CreateContainerRequest {
+        #[prost(string, tag = "1")]
+        pub(super) sandbox: String,
+        #[prost(message, optional, tag = "2")]
+        pub(super) config: Option<ContainerConfig>,
+        #[prost(message, optional, tag = "3")]
+        pub(super) sandbox_config: Option<SandboxConfig>,
+    }
+
+    /// A request or an answer that is an id: of a sandbox or of a container. Answers without one are empty.
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub(super) struct Id {
+        #[prost(string, tag = "1")]
+        pub(super) id: String,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub(super) struct Version {
+        #[prost(string, tag = "2")]
+        pub(super) name: String,
+        #[prost(string, tag = "3")]
+        pub(super) version: String,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub(super) struct Image {
+        #[prost(string, tag = "1")]
+        pub(super) id: String,
+        #[prost(string, repeated, tag = "2")]
+        pub(super) repo_tags: Vec<String>,
+        #[prost(string, repeated, tag = "3")]
+        pub(super) repo_digests: Vec<String>,
+        #[prost(uint64, tag = "4")]
+        pub(super) size: u64,
+        #[prost(bool, tag = "8")]
+        pub(super) pinned: bool,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub(super) struct Images {
+        #[prost(message, repeated, tag = "1")]
+        pub(super) images: Vec<Image>,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub(super) struct RemoveImageRequest {
+        #[prost(message, optional, tag = "1")]
+        pub(super) image: Option<ImageSpec>,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub(super) struct ImageFsInfo {
+        #[prost(message, repeated, tag = "1")]
+        pub(super) image_filesystems: Vec<FilesystemUsage>,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub(super) struct FilesystemUsage {
+        #[prost(message, optional, tag = "2")]
+        pub(super) fs_id: Option<FilesystemIdentifier>,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub(super) struct FilesystemIdentifier {
+        #[prost(string, tag = "1")]
+        pub(super) mountpoint: String,
+    }
+}

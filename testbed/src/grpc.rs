@@ -1,0 +1,221 @@
+//! gRPC on unix sockets, as container runtimes speak it: a server whose answers a test gives, and a proxy that can be hooked
+//! into. Unary calls only; messages are bytes.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+use bytes::{Buf, BufMut, Bytes};
+use futures_util::stream;
+use tokio::net::UnixListener;
+use tokio::sync::oneshot;
+use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
+use tonic::codegen::http;
+use tonic::metadata::MetadataMap;
+use tonic::transport::{Channel, Endpoint, Server};
+use tonic::{Request, Response, Status};
+
+use crate::{Error, Result};
+
+/// One call that a server was asked.
+#[derive(Debug)]
+pub struct Call {
+    /// `/package.Service/Method`.
+    pub path: String,
+    /// Its headers.
+    pub metadata: MetadataMap,
+    /// The request.
+    pub message: Bytes,
+}
+
+/// What a server answers.
+pub type Answer = Pin<Box<dyn Future<Output = std::result::Result<Bytes, Status>> + Send>>;
+
+/// A server on a unix socket, in a thread of its own; dropping it ends it.
+#[derive(Debug)]
+pub struct GrpcServer {
+    socket: PathBuf,
+    end: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl GrpcServer {
+    /// Listens on a socket that is not there yet.
+    ///
+    /// # Errors
+    /// When it cannot listen.
+    pub fn start(socket: &Path, answer: impl Fn(Call) -> Answer + Send + Sync + 'static) -> Result<GrpcServer> {
+        let failed = || Error::io(format!("listen on {}", socket.display()));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed())?;
+        let listener = {
+            let _inside = runtime.enter();
+            UnixListener::bind(socket).map_err(failed())?
+        };
+        let (end, ended) = oneshot::channel();
+        let answer: Arc<dyn Fn(Call) -> Answer + Send + Sync> = Arc::new(answer);
+        let thread = thread::spawn(move || {
+            runtime.block_on(async {
+                tokio::select! { () = serve(listener, answer) => {} _ = ended => {} }
+            });
+        });
+        Ok(GrpcServer { socket: socket.to_owned(), end: Some(end), thread: Some(thread) })
+    }
+
+    /// A server that passes every call on to `target`. The hook is told each call's method just before and just after, and may
+    /// block: the call waits.
+    ///
+    /// # Errors
+    /// When it cannot listen.
+    pub fn proxy(
+        socket: &Path,
+        target: &Path,
+        hook: impl Fn(&str, Moment) + Send + Sync + 'static,
+    ) -> Result<GrpcServer> {
+        let address = format!("unix://{}", target.display());
+        let hook = Arc::new(hook);
+        GrpcServer::start(socket, move |call| {
+            let (address, hook) = (address.clone(), Arc::clone(&hook));
+            Box::pin(async move {
+                let method = call.path.rsplit('/').next().unwrap_or_default().to_owned();
+                tell(&hook, &method, Moment::Before).await;
+                let answer = pass_on(address, call).await;
+                tell(&hook, &method, Moment::After).await;
+                answer
+            })
+        })
+    }
+
+    /// Its socket.
+    #[must_use]
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// `unix:///…`, as `RUNTIME_ENDPOINT` has it.
+    #[must_use]
+    pub fn endpoint(&self) -> String {
+        format!("unix://{}", self.socket.display())
+    }
+}
+
+impl Drop for GrpcServer {
+    fn drop(&mut self) {
+        drop(self.end.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+        let _ = std::fs::remove_file(&self.socket);
+    }
+}
+
+/// When a hook of a proxy is told of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moment {
+    /// It has not reached the target.
+    Before,
+    /// The target has answered, and the caller does not know yet.
+    After,
+}
+
+async fn tell<H: Fn(&str, Moment) + Send + Sync + 'static>(hook: &Arc<H>, method: &str, moment: Moment) {
+    let (hook, method) = (Arc::clone(hook), method.to_owned());
+    // A hook that panics is the test's failure, told by what it did not do.
+    let _ = tokio::task::spawn_blocking(move || hook(&method, moment)).await;
+}
+
+async fn serve(listener: UnixListener, answer: Arc<dyn Fn(Call) -> Answer + Send + Sync>) {
+    let incoming = stream::unfold(listener, |listener| async {
+        let accepted: io::Result<_> = listener.accept().await.map(|(stream, _)| stream);
+        Some((accepted, listener))
+    });
+    let service = tower::service_fn(move |request: http::Request<tonic::body::Body>| {
+        let answer = Arc::clone(&answer);
+        async move {
+            let path = request.uri().path().to_owned();
+            let method = tower::service_fn(move |request: Request<Bytes>| {
+                let (metadata, _, message) = request.into_parts();
+                let answer = answer(Call { path: path.clone(), metadata, message });
+                async move { answer.await.map(Response::new) }
+            });
+            Ok::<_, Infallible>(tonic::server::Grpc::new(Raw).unary(method, request).await)
+        }
+    });
+    let _ = Server::builder().serve_with_incoming(service, incoming).await;
+}
+
+/// Asks another server the same.
+async fn pass_on(address: String, call: Call) -> std::result::Result<Bytes, Status> {
+    let endpoint = Endpoint::from_shared(address).map_err(|error| Status::internal(error.to_string()))?;
+    let mut client = tonic::client::Grpc::new(endpoint.connect_lazy());
+    client.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
+    let path = call.path.parse().map_err(|_| Status::internal("no path"))?;
+    let mut request = Request::new(call.message);
+    *request.metadata_mut() = call.metadata;
+    client.unary(request, path, Raw).await.map(Response::into_inner)
+}
+
+/// A client of one server, for unary calls with messages of `prost`.
+#[derive(Clone, Debug)]
+pub(crate) struct GrpcClient(tonic::client::Grpc<Channel>);
+
+impl GrpcClient {
+    /// Connects with the first call.
+    pub(crate) fn new(socket: &Path) -> std::result::Result<GrpcClient, Status> {
+        let endpoint = Endpoint::from_shared(format!("unix://{}", socket.display()));
+        let endpoint = endpoint.map_err(|error| Status::internal(error.to_string()))?;
+        Ok(GrpcClient(tonic::client::Grpc::new(endpoint.connect_lazy())))
+    }
+
+    pub(crate) async fn call<Q, A>(&mut self, path: &str, request: Q) -> std::result::Result<A, Status>
+    where
+        Q: prost::Message + 'static,
+        A: prost::Message + Default + 'static,
+    {
+        self.0.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
+        let path = path.parse().map_err(|_| Status::internal("no path"))?;
+        let codec = tonic_prost::ProstCodec::<Q, A>::default();
+        self.0.unary(Request::new(request), path, codec).await.map(Response::into_inner)
+    }
+}
+
+/// Messages as the bytes that they are.
+#[derive(Clone, Copy, Debug)]
+struct Raw;
+
+impl Codec for Raw {
+    type Encode = Bytes;
+    type Decode = Bytes;
+    type Encoder = Raw;
+    type Decoder = Raw;
+
+    fn encoder(&mut self) -> Raw {
+        Raw
+    }
+
+    fn decoder(&mut self) -> Raw {
+        Raw
+    }
+}
+
+impl Encoder for Raw {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn encode(&mut self, item: Bytes, target: &mut EncodeBuf<'_>) -> std::result::Result<(), Status> {
+        target.put(item);
+        Ok(())
+    }
+}
+
+impl Decoder for Raw {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn decode(&mut self, source: &mut DecodeBuf<'_>) -> std::result::Result<Option<Bytes>, Status> {
+        Ok(Some(source.copy_to_bytes(source.remaining())))
+    }
+}
