@@ -10,6 +10,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::Duration;
 
+use jiff::SignedDuration;
 use rustix::process::{Pid, Signal, kill_process};
 use support::{Machine, catalogue, containerd_with_pods, history};
 use testbed::cri::Pod;
@@ -91,7 +92,7 @@ async fn killed_at_any_step_the_daemon_reads_its_state_and_removes_nothing_wante
         command.env("RUNTIME_ENDPOINT", proxy.endpoint());
         command.env("CATALOGUE_FILE", machine.catalogue_file());
         command.env("STATE_DIR", machine.history_file().parent().unwrap());
-        command.env("PURGE_GRACE", "1ms").env("LOG", "debug");
+        command.env("PURGE_GRACE", "1ms");
         let daemon = Process::start("imagepurger", &command, &folder.join(log)).unwrap();
         killer.name(daemon.id());
         daemon
@@ -111,6 +112,8 @@ async fn killed_at_any_step_the_daemon_reads_its_state_and_removes_nothing_wante
             1 => (Moment::After, None),
             _ => (Moment::After, Some(Duration::from_micros(kills as u64 * 97 % 3000))),
         };
+        // Its grace is over, or it would wait for the next round.
+        machine.age_images(SignedDuration::from_hours(1)).await;
         killer.sentence((calls > 0).then_some((step, moment)), after_answer);
         let mut daemon = start(&format!("daemon-{kills}"));
         if calls == 0 {
@@ -129,6 +132,7 @@ async fn killed_at_any_step_the_daemon_reads_its_state_and_removes_nothing_wante
     }
 
     // The next one finishes what the killed ones left.
+    machine.age_images(SignedDuration::from_hours(1)).await;
     killer.sentence(None, None);
     let daemon = start("last");
     let done = || std::fs::read_to_string(daemon.log()).ok().filter(|log| log.contains("round done"));
