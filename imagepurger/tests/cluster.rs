@@ -101,7 +101,8 @@ fn nodes_lose_what_is_old_and_nothing_else() {
 
     // ---- no catalogue at all, then one that is not to be trusted: nothing goes, and an Event says why ----
     let settings = [("PURGE_GRACE", "1s"), ("PURGE_INTERVAL", "2s")];
-    let install = Install { overlay: "imagepurger", images: &["imagepurger"], settings: &settings, more: "" };
+    let programs = [env!("CARGO_BIN_EXE_imagepurger")];
+    let install = Install { overlay: "imagepurger", programs: &programs, settings: &settings, ..Install::default() };
     cluster.install(&install).unwrap();
     let told = |reason: &str, words: &str| {
         let field = format!("--field-selector=reason={reason}");
