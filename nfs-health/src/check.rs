@@ -25,7 +25,7 @@ use crate::volume::{Round, Volume};
 /// What the system said when the mounts can't be listed, or stdout is gone.
 pub async fn check(look: &Look) -> std::io::Result<ExitCode> {
     let mounts = look.mountinfo.as_deref().map_or(Ok(Mounts::default()), read)?;
-    let targets = targets(&look.servers, &mounts);
+    let targets = targets(look, &mounts);
     if targets.is_empty() {
         eprintln!(
             "NFS_SERVERS: no server is named, and there is no NFS mount here (example: NFS_SERVERS=10.0.0.9/home)"
@@ -33,7 +33,7 @@ pub async fn check(look: &Look) -> std::io::Result<ExitCode> {
         return Ok(ExitCode::from(EXIT_USAGE));
     }
     let rounds = targets.into_iter().map(|(server, target)| async move {
-        let mut volume = Volume::new(server.clone(), look.behind(&server), look.probing.clone());
+        let mut volume = Volume::new(server.clone(), look.probing.clone());
         (server.to_string(), volume.round(&target).await)
     });
     let rounds = join_all(rounds).await;
@@ -70,9 +70,9 @@ fn table(rounds: &[(String, Round)]) -> String {
         for (path, seen) in &round.mounts {
             let path = path.display();
             match seen {
-                MountSeen::Answers(look) => {
+                MountSeen::Answers { look, time } => {
                     let room = format!("{path}: {} of {} MiB left", look.space.available >> 20, look.space.total >> 20);
-                    line(name, "mount", "ok", None, &room);
+                    line(name, "mount", "ok", Some(*time), &room);
                 }
                 MountSeen::Failed(failure) => line(name, "mount", "failed", None, &format!("{path}: {failure}")),
                 MountSeen::Hung { after } => line(name, "mount", "hangs", Some(*after), &path.to_string()),

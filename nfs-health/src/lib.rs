@@ -6,17 +6,25 @@
 //! - [`mount`] one look at one mount, in a child process (see `nfs_mounts`); [`space`] the room on either
 //! - [`verdict`] the pure judgement on what was seen; [`steady`] hysteresis, and restarts of the server
 //! - [`targets`] what there is to look at; [`volume`] one round of one export from every place
-//! - [`check`] one round for people and probes; [`watch`] rounds without end, with [`metrics`]; [`settings`] for both
+//! - [`check`] one round for people and probes; [`run`] rounds without end ([`watch`], at their [`pace`], onto the [`board`])
+//! - [`report`] what a node writes down, by its [`reporter`], and [`judge`] reads
 //! - [`volumes`] from a Service to a bound volume and claim
+//! - [`metrics`] and [`settings`] of all
 
+pub mod board;
 pub mod check;
 pub mod fault;
+pub mod judge;
 pub mod metrics;
 pub mod mount;
 pub mod nfs3;
 pub mod nfs4;
+pub mod pace;
 pub mod probe;
+pub mod report;
+pub mod reporter;
 pub mod rpc;
+pub mod run;
 pub mod server;
 pub mod settings;
 pub mod space;

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use nfs_health::settings::{Arguments, Settings};
-use nfs_health::{check, mount, volumes, watch};
+use nfs_health::{check, judge, mount, run, volumes};
 use sidecar::settings::{Environment, arguments};
 use sidecar::shutdown::Shutdown;
 
@@ -14,6 +14,7 @@ fn main() -> anyhow::Result<ExitCode> {
     if std::env::args_os().nth(1).is_some_and(|argument| argument == nfs_mounts::child::SUBCOMMAND) {
         return Ok(nfs_mounts::child::run(mount::touch));
     }
+    sidecar::tls::install_crypto_provider();
     let environment = Environment::of_process();
     let arguments: Arguments = match arguments(&environment, std::env::args_os()) {
         Ok(arguments) => arguments,
@@ -28,10 +29,8 @@ fn main() -> anyhow::Result<ExitCode> {
     let done = runtime.block_on(async {
         match settings {
             Settings::Check(look) => Ok(check::check(&look).await?),
-            Settings::Run(run) => {
-                watch::run(*run, Shutdown::listen()?).await?;
-                Ok(ExitCode::SUCCESS)
-            }
+            Settings::Run(settings) => run::run(*settings, Shutdown::listen()?).await.map(|()| ExitCode::SUCCESS),
+            Settings::Judge(settings) => judge::run(*settings, Shutdown::listen()?).await.map(|()| ExitCode::SUCCESS),
             Settings::Volumes(settings) => Ok(volumes::run::run(*settings, Shutdown::listen()?).await?),
         }
     });

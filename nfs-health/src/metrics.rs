@@ -11,6 +11,10 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use sidecar::metrics::Metrics;
 
+use crate::judge::rule::Ruling;
+use crate::judge::state::{CONDITIONS, NodeState};
+use crate::mount::MountSeen;
+use crate::server::Server;
 use crate::steady::Change;
 use crate::verdict::{KINDS, Kind};
 use crate::volume::Round;
@@ -116,6 +120,12 @@ impl HealthMetrics {
             let labels = ExportPhase { export: name.to_owned(), phase: step.phase.name() };
             self.phases.get_or_create(&labels).observe(step.time.as_secs_f64());
         }
+        for (_, seen) in &round.mounts {
+            if let MountSeen::Answers { time, .. } = seen {
+                let labels = ExportPhase { export: name.to_owned(), phase: nfs_mounts::Phase::Stat.name() };
+                self.phases.get_or_create(&labels).observe(time.as_secs_f64());
+            }
+        }
         let seen = ExportVerdict { export: name.to_owned(), verdict: round.verdict.kind.name() };
         self.rounds.get_or_create(&seen).inc();
         for kind in KINDS {
@@ -151,8 +161,9 @@ impl HealthMetrics {
             self.verdict.remove(&labels);
             self.rounds.remove(&labels);
         }
-        for phase in crate::probe::PHASES {
-            self.phases.remove(&ExportPhase { export: name.to_owned(), phase: phase.name() });
+        let phases = crate::probe::PHASES.map(crate::probe::Phase::name);
+        for phase in phases.into_iter().chain([nfs_mounts::Phase::Stat.name()]) {
+            self.phases.remove(&ExportPhase { export: name.to_owned(), phase });
         }
         self.healthy.remove(&export);
         self.lease.remove(&export);
@@ -180,5 +191,67 @@ impl HealthMetrics {
             self.operations.get_or_create(&labels).set(number(mount.operations));
             self.connects.get_or_create(&labels).set(number(mount.connects));
         }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Judged {
+    export: String,
+    verdict: &'static str,
+    blame: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct NodesLabel {
+    state: &'static str,
+}
+
+/// The metrics of the judge; clones share them.
+#[derive(Clone, Debug)]
+pub struct JudgeMetrics {
+    troubles: Family<Judged, Gauge>,
+    nodes: Family<NodesLabel, Gauge>,
+    /// Nodes whose conditions could not be written.
+    pub write_failures: Counter,
+}
+
+impl JudgeMetrics {
+    /// Registers the metrics.
+    pub fn new(metrics: &Metrics) -> Self {
+        let (troubles, nodes, write_failures) = (Family::default(), Family::default(), Counter::default());
+        let this = Self { troubles, nodes, write_failures };
+        metrics.register(|registry| {
+            registry.register("trouble", "1 for what is wrong with an export, by whose fault it is", this.troubles.clone());
+            registry.register("nodes", "Nodes that have reports, by what their conditions say", this.nodes.clone());
+            let help = "Times that a node's conditions could not be written";
+            registry.register("node_write_failures", help, this.write_failures.clone());
+        });
+        this
+    }
+
+    /// Takes over a judgement.
+    pub fn show<'a>(
+        &self,
+        rulings: impl Iterator<Item = (&'a Server, &'a Ruling)>,
+        states: impl Iterator<Item = &'a NodeState>,
+    ) {
+        self.troubles.clear();
+        for (server, trouble) in rulings.filter_map(|(server, ruling)| Some((server, ruling.trouble.as_ref()?))) {
+            let (verdict, blame) = (trouble.kind.name(), trouble.blame.name());
+            self.troubles.get_or_create(&Judged { export: server.to_string(), verdict, blame }).set(1);
+        }
+        let counts = CONDITIONS.map(|condition| (Some(condition), condition.name()));
+        let counts = counts.into_iter().chain([(None, "NoReport")]);
+        let states: Vec<&NodeState> = states.collect();
+        for (condition, state) in counts {
+            let holds = |known: &&&NodeState| match (known, condition) {
+                (NodeState::Silent, condition) => condition.is_none(),
+                (NodeState::Known(said), Some(condition)) => said.contains_key(&condition),
+                (NodeState::Known(_), None) => false,
+            };
+            let count = states.iter().filter(holds).count();
+            self.nodes.get_or_create(&NodesLabel { state }).set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+        self.nodes.get_or_create(&NodesLabel { state: "all" }).set(i64::try_from(states.len()).unwrap_or(i64::MAX));
     }
 }

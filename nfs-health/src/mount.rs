@@ -25,7 +25,12 @@ pub struct Look {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MountSeen {
     /// It answers.
-    Answers(Look),
+    Answers {
+        /// What it says.
+        look: Look,
+        /// How long that took.
+        time: Duration,
+    },
     /// It answers with an error.
     Failed(Failure),
     /// It does not answer; the child was killed.
@@ -67,7 +72,9 @@ pub fn touch(path: PathBuf, heartbeat: &mut Heartbeat) -> Result<Look, Failure> 
 /// Has a child look at a mount.
 pub async fn look(helper: &mut Helper, path: &PathBuf) -> MountSeen {
     match helper.run::<_, Result<Look, Failure>>(path).await {
-        Ok(Outcome::Answered { answer: Ok(look), .. }) => MountSeen::Answers(look),
+        Ok(Outcome::Answered { answer: Ok(look), phases }) => {
+            MountSeen::Answers { look, time: phases.iter().map(|(_, time)| *time).sum() }
+        }
         Ok(Outcome::Answered { answer: Err(Failure::NotFound), .. }) => {
             MountSeen::Unknown("the path can't be reached from here".to_owned())
         }

@@ -62,7 +62,7 @@ impl FromStr for Server {
                 if port.contains(':') {
                     return Err(wrong("an IPv6 address needs brackets"));
                 }
-                (named(host).ok_or_else(|| wrong("no host"))?, port)
+                (Host::named(host).ok_or_else(|| wrong("no host"))?, port)
             }
         };
         let port = match port {
@@ -75,12 +75,15 @@ impl FromStr for Server {
     }
 }
 
-fn named(host: &str) -> Option<Host> {
-    if let Ok(address) = host.parse() {
-        return Some(Host::Address(address));
+impl Host {
+    /// The host of this name or address, if it can be one.
+    pub fn named(host: &str) -> Option<Self> {
+        if let Ok(address) = host.parse() {
+            return Some(Self::Address(address));
+        }
+        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
+        (!host.is_empty() && host.len() <= 253 && host.chars().all(allowed)).then(|| Self::Name(host.to_owned()))
     }
-    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
-    (!host.is_empty() && host.len() <= 253 && host.chars().all(allowed)).then(|| Host::Name(host.to_owned()))
 }
 
 impl fmt::Display for Server {
@@ -98,6 +101,14 @@ impl fmt::Display for Server {
 }
 
 impl Server {
+    /// Whether `other`, which may also go by the name `alias`, is this server's export or a folder in it.
+    pub fn holds(&self, other: &Self, alias: Option<&str>) -> bool {
+        let same_host = self.host == other.host || matches!(&self.host, Host::Name(name) if alias == Some(name));
+        let (Some(whole), Some(export)) = (&self.export, &other.export) else { return false };
+        let rest = export.strip_prefix(whole.trim_end_matches('/'));
+        same_host && self.port == other.port && rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
+
     /// The address to connect to, on another port if need be. Looking up a name may block for as long as the resolver likes.
     ///
     /// # Errors

@@ -25,8 +25,10 @@ pub struct Arguments {
 enum Command {
     /// Look once and print a line per step and a verdict; exit code 0 when all is well, 1 when not
     Check(CheckArguments),
-    /// Look again and again, with metrics and readiness
+    /// Look again and again, with metrics and readiness; on a node of a cluster, write down what is seen for `judge`
     Run(Box<RunArguments>),
+    /// Judge across the nodes of a cluster by what each wrote down, and set node conditions and Events
+    Judge(Box<JudgeArguments>),
     /// Make a volume and a claim for each namespace that uses the server, from its Service; again and again without harm
     Volumes(Box<VolumesArguments>),
 }
@@ -34,15 +36,38 @@ enum Command {
 #[derive(Args, Clone, Debug)]
 struct CheckArguments {
     #[command(flatten)]
-    look: LookArguments,
+    servers: ServerArguments,
+    #[command(flatten)]
+    mounts: MountArguments,
 }
 
 #[derive(Args, Clone, Debug)]
 struct RunArguments {
     #[command(flatten)]
-    look: LookArguments,
+    servers: ServerArguments,
+    #[command(flatten)]
+    mounts: MountArguments,
     #[command(flatten)]
     watch: WatchArguments,
+    #[command(flatten)]
+    reports: ReportArguments,
+    #[command(flatten)]
+    admin: AdminArguments,
+    #[command(flatten)]
+    log: LogArguments,
+}
+
+#[derive(Args, Clone, Debug)]
+struct JudgeArguments {
+    #[command(flatten)]
+    servers: ServerArguments,
+    #[command(flatten)]
+    watch: WatchArguments,
+    #[command(flatten)]
+    reports: ReportArguments,
+    /// Whether to taint nodes that are at fault themselves (labhands.dev/nfs:NoSchedule), until they are well again
+    #[arg(long, env = "NFS_TAINT", value_name = "BOOL", default_value = "false", help_heading = "Watch")]
+    nfs_taint: String,
     #[command(flatten)]
     admin: AdminArguments,
     #[command(flatten)]
@@ -51,19 +76,13 @@ struct RunArguments {
 
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "What to look at")]
-struct LookArguments {
+struct ServerArguments {
     /// Servers with their exports; without an export only the server itself is looked at
     #[arg(long, env = "NFS_SERVERS", value_name = "HOST[:PORT]/EXPORT,…")]
     nfs_servers: Option<String>,
     /// The server itself behind an address of NFS_SERVERS (a Service or a load balancer), to tell a dead server from a dead path
     #[arg(long, env = "NFS_BACKENDS", value_name = "HOST[:PORT]=HOST[:PORT],…")]
     nfs_backends: Option<String>,
-    /// Whether to look at the NFS mounts of this node as well
-    #[arg(long, env = "NFS_MOUNTS", value_name = "BOOL", default_value = "true")]
-    nfs_mounts: String,
-    /// Where the mounts are listed: the node's own are in /proc/1/mountinfo when its processes are visible
-    #[arg(long, env = "NFS_MOUNTINFO", value_name = "FILE", default_value = "/proc/self/mountinfo")]
-    nfs_mountinfo: String,
     /// The version to go through: 3, 4.0, 4.1, 4.2, or auto for the highest that the server has
     #[arg(long, env = "NFS_VERSION", value_name = "VERSION", default_value = "auto")]
     nfs_version: String,
@@ -79,6 +98,17 @@ struct LookArguments {
 }
 
 #[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "What to look at")]
+struct MountArguments {
+    /// Whether to look at the NFS mounts of this node as well
+    #[arg(long, env = "NFS_MOUNTS", value_name = "BOOL", default_value = "true")]
+    nfs_mounts: String,
+    /// Where the mounts are listed: the node's own are in /proc/1/mountinfo when its processes are visible
+    #[arg(long, env = "NFS_MOUNTINFO", value_name = "FILE", default_value = "/proc/self/mountinfo")]
+    nfs_mountinfo: String,
+}
+
+#[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Watch")]
 struct WatchArguments {
     /// Time between two rounds of a server
@@ -89,6 +119,14 @@ struct WatchArguments {
     nfs_rounds: String,
 }
 
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Watch")]
+struct ReportArguments {
+    /// Where the nodes' NfsReports are; where unset, `run` writes none, and `judge` reads those of its own namespace
+    #[arg(long, env = "NFS_REPORT_NAMESPACE", value_name = "NAMESPACE")]
+    nfs_report_namespace: Option<String>,
+}
+
 /// The settings of one command.
 #[derive(Debug)]
 pub enum Settings {
@@ -96,6 +134,8 @@ pub enum Settings {
     Check(Look),
     /// Look again and again.
     Run(Box<Run>),
+    /// Judge across nodes.
+    Judge(Box<Judge>),
     /// Make volumes and claims.
     Volumes(Box<VolumesSettings>),
 }
@@ -122,6 +162,36 @@ pub struct Run {
     pub interval: Duration,
     /// Rounds that must agree.
     pub rounds: u32,
+    /// Where this node's report goes.
+    pub report: Option<ReportPlace>,
+    /// Where the admin server listens.
+    pub admin: SocketAddr,
+    /// How to log.
+    pub log: LogSettings,
+}
+
+/// Where a node's report goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReportPlace {
+    /// The namespace.
+    pub namespace: String,
+    /// The node, and so the report's name.
+    pub node: String,
+}
+
+/// Settings of the judge.
+#[derive(Debug)]
+pub struct Judge {
+    /// Servers that are looked at besides those of PersistentVolumes.
+    pub look: Look,
+    /// Time between two rounds of a server.
+    pub interval: Duration,
+    /// Rounds, and judgements, that must agree.
+    pub rounds: u32,
+    /// Where the reports are; the own namespace where unset.
+    pub namespace: Option<String>,
+    /// Whether to taint nodes.
+    pub taint: bool,
     /// Where the admin server listens.
     pub admin: SocketAddr,
     /// How to log.
@@ -139,9 +209,10 @@ impl Settings {
         let settings = match &arguments.command {
             Command::Check(check) => {
                 let owner = format!("labhands-nfs-health-check-{}", std::process::id());
-                check.look.settings(&mut problems, &owner).map(Self::Check)
+                look(&check.servers, &check.mounts, &mut problems, &owner).map(Self::Check)
             }
             Command::Run(run) => run.settings(&mut problems).map(Box::new).map(Self::Run),
+            Command::Judge(judge) => judge.settings(&mut problems).map(Box::new).map(Self::Judge),
             Command::Volumes(volumes) => volumes.settings(&mut problems).map(Box::new).map(Self::Volumes),
         };
         problems.finish(settings)
@@ -150,21 +221,60 @@ impl Settings {
 
 impl RunArguments {
     fn settings(&self, problems: &mut Problems) -> Option<Run> {
-        let look = self.look.settings(problems, "labhands-nfs-health");
-        let interval = problems.parse("NFS_INTERVAL", &self.watch.nfs_interval, "30s", |text| {
+        let look = look(&self.servers, &self.mounts, problems, "labhands-nfs-health");
+        let watch = self.watch.settings(problems);
+        let report = match (&self.reports.nfs_report_namespace, &self.servers.node_name) {
+            (None, _) => None,
+            (Some(namespace), Some(node)) => Some(ReportPlace { namespace: namespace.clone(), node: node.clone() }),
+            (Some(_), None) => {
+                problems.add("NODE_NAME", "must be set for a report to be written (NFS_REPORT_NAMESPACE)", "node-1");
+                None
+            }
+        };
+        let (admin, log) = (self.admin.settings(problems), self.log.settings(problems));
+        let (interval, rounds) = watch?;
+        Some(Run { look: look?, interval, rounds, report, admin: admin?, log: log? })
+    }
+}
+
+impl JudgeArguments {
+    fn settings(&self, problems: &mut Problems) -> Option<Judge> {
+        let look = self.servers.settings(problems, "labhands-nfs-health-judge");
+        let watch = self.watch.settings(problems);
+        let taint = problems.parse("NFS_TAINT", &self.nfs_taint, "true", values::switch);
+        let namespace = self.reports.nfs_report_namespace.clone();
+        let (admin, log) = (self.admin.settings(problems), self.log.settings(problems));
+        let (interval, rounds) = watch?;
+        Some(Judge { look: look?, interval, rounds, namespace, taint: taint?, admin: admin?, log: log? })
+    }
+}
+
+impl WatchArguments {
+    /// The interval and the rounds.
+    fn settings(&self, problems: &mut Problems) -> Option<(Duration, u32)> {
+        let interval = problems.parse("NFS_INTERVAL", &self.nfs_interval, "30s", |text| {
             let interval = values::duration(text).map_err(|error| error.to_string())?;
             let enough = interval >= Duration::from_secs(1);
             enough
                 .then_some(interval)
                 .ok_or_else(|| format!("{text:?} is shorter than 1s: that is no watch but a load"))
         });
-        let rounds = problems.parse("NFS_ROUNDS", &self.watch.nfs_rounds, "2", |text| values::count(text, 1, 100));
-        let (admin, log) = (self.admin.settings(problems), self.log.settings(problems));
-        Some(Run { look: look?, interval: interval?, rounds: rounds?, admin: admin?, log: log? })
+        let rounds = problems.parse("NFS_ROUNDS", &self.nfs_rounds, "2", |text| values::count(text, 1, 100));
+        Some((interval?, rounds?))
     }
 }
 
-impl LookArguments {
+fn look(servers: &ServerArguments, mounts: &MountArguments, problems: &mut Problems, owner: &str) -> Option<Look> {
+    let look = servers.settings(problems, owner);
+    let wanted = problems.parse("NFS_MOUNTS", &mounts.nfs_mounts, "true", values::switch)?;
+    let look = look?;
+    if look.servers.is_empty() && !wanted {
+        problems.add("NFS_SERVERS", "no server is named, and mounts are not looked at", "10.0.0.9/home");
+    }
+    Some(Look { mountinfo: wanted.then(|| PathBuf::from(&mounts.nfs_mountinfo)), ..look })
+}
+
+impl ServerArguments {
     fn settings(&self, problems: &mut Problems, owner: &str) -> Option<Look> {
         let servers = self.nfs_servers.as_deref().unwrap_or_default();
         let servers = problems.parse("NFS_SERVERS", servers, "10.0.0.9/home", servers_of);
@@ -172,7 +282,6 @@ impl LookArguments {
         let backends = self.nfs_backends.as_deref().unwrap_or_default();
         let backends =
             problems.parse("NFS_BACKENDS", backends, "10.96.0.9=10.244.1.7", |text| backends_of(text, &known));
-        let mounts = problems.parse("NFS_MOUNTS", &self.nfs_mounts, "true", values::switch);
         let version = problems.parse("NFS_VERSION", &self.nfs_version, "4.1", version);
         let mount_port = problems.parse_optional("NFS_MOUNT_PORT", self.nfs_mount_port.as_deref(), "20048", |text| {
             match text.parse() {
@@ -185,12 +294,8 @@ impl LookArguments {
         let node = self.node_name.clone().unwrap_or_else(|| host.nodename().to_string_lossy().into_owned());
         // A server's client list should show whose rounds these are; the length is what servers take for sure.
         let owner = format!("{owner}/{}", node.chars().take(200).collect::<String>());
-        if known.is_empty() && mounts == Some(false) {
-            problems.add("NFS_SERVERS", "no server is named, and mounts are not looked at", "10.0.0.9/home");
-        }
         let probing = Probing { version: version?, limit: limit?, mount_port: mount_port?, owner };
-        let mountinfo = mounts?.then(|| PathBuf::from(&self.nfs_mountinfo));
-        Some(Look { servers: servers?, backends: backends?, mountinfo, probing })
+        Some(Look { servers: servers?, backends: backends?, mountinfo: None, probing })
     }
 }
 
@@ -247,71 +352,4 @@ impl Look {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use sidecar::settings::{Environment, parse};
-    use std::ffi::OsString;
-
-    fn settings(command: &str, environment: &[(&str, &str)]) -> Result<Settings, String> {
-        let environment: Environment = environment.iter().copied().collect();
-        let arguments = parse(&environment, ["nfs-health", command].map(OsString::from)).unwrap();
-        Settings::parse(&arguments).map_err(|problems| problems.to_string())
-    }
-
-    fn look(environment: &[(&str, &str)]) -> Result<Look, String> {
-        match settings("check", environment)? {
-            Settings::Check(look) => Ok(look),
-            Settings::Run(run) => Ok(run.look),
-            Settings::Volumes(_) => panic!("check looks"),
-        }
-    }
-
-    #[test]
-    fn servers_each_once_with_what_is_behind() {
-        let look = look(&[
-            ("NFS_SERVERS", "10.96.0.9/home, 10.96.0.9:2049/home,[fd00::1]/x"),
-            ("NFS_BACKENDS", "10.96.0.9=10.244.1.7:12049"),
-        ])
-        .unwrap();
-        assert_eq!(look.servers.len(), 2);
-        assert_eq!(look.behind(&look.servers[0]).unwrap().to_string(), "10.244.1.7:12049/home");
-        assert_eq!(look.behind(&look.servers[1]), None);
-        assert_eq!(look.mountinfo, Some("/proc/self/mountinfo".into()));
-    }
-
-    #[test]
-    fn every_problem_is_named() {
-        let said = settings(
-            "run",
-            &[
-                ("NFS_SERVERS", "/home"),
-                ("NFS_BACKENDS", "a=b"),
-                ("NFS_MOUNTS", "perhaps"),
-                ("NFS_VERSION", "5"),
-                ("NFS_MOUNT_PORT", "0"),
-                ("NFS_TIMEOUT", "soon"),
-                ("NFS_INTERVAL", "10ms"),
-                ("NFS_ROUNDS", "0"),
-                ("ADMIN_ADDR", "here"),
-            ],
-        )
-        .unwrap_err();
-        for name in ["SERVERS", "BACKENDS", "MOUNTS", "VERSION", "MOUNT_PORT", "TIMEOUT", "INTERVAL", "ROUNDS"] {
-            assert!(said.contains(&format!("NFS_{name}: ")), "{said}");
-        }
-        assert!(said.contains("ADMIN_ADDR: "), "{said}");
-    }
-
-    #[test]
-    fn something_must_be_looked_at() {
-        assert!(look(&[("NFS_MOUNTS", "no")]).unwrap_err().contains("NFS_SERVERS: "));
-        assert!(look(&[]).unwrap().servers.is_empty());
-    }
-
-    #[test]
-    fn two_processes_are_two_clients() {
-        let Settings::Run(run) = settings("run", &[("NODE_NAME", "n1")]).unwrap() else { panic!() };
-        assert_eq!(run.look.probing.owner, "labhands-nfs-health/n1");
-        assert_ne!(look(&[("NODE_NAME", "n1")]).unwrap().probing.owner, run.look.probing.owner);
-    }
-}
+mod tests;

@@ -1,44 +1,55 @@
 //! Hysteresis: one odd round changes nothing; and what a change of the server's identity means.
 
 use crate::nfs4::session::Identity;
-use crate::verdict::{Kind, Verdict};
+use crate::verdict::Verdict;
 
-/// The verdict that is shown, and how long another has been seen instead.
-#[derive(Clone, Debug)]
-pub struct Steady {
-    after: u32,
-    shown: Option<Verdict>,
-    other: Option<(Kind, u32)>,
+/// What may change its words and still say the same.
+pub trait Says {
+    /// Whether `other` says the same.
+    fn says_as(&self, other: &Self) -> bool;
 }
 
-impl Steady {
-    /// A verdict is shown once it was seen `after` times in a row; the very first at once.
+impl Says for Verdict {
+    fn says_as(&self, other: &Self) -> bool {
+        self.kind == other.kind
+    }
+}
+
+/// What is shown, and how often in a row another has been seen instead.
+#[derive(Clone, Debug)]
+pub struct Steady<T> {
+    after: u32,
+    shown: Option<T>,
+    other: Option<(T, u32)>,
+}
+
+impl<T: Says> Steady<T> {
+    /// What is seen `after` times in a row is shown; the very first at once.
     pub fn new(after: u32) -> Self {
         Self { after, shown: None, other: None }
     }
 
-    /// Takes a round's verdict; the kind that was shown before when that changes.
-    pub fn take(&mut self, verdict: Verdict) -> Option<Option<Kind>> {
-        let shown = self.shown.as_ref().map(|shown| shown.kind);
-        if shown == Some(verdict.kind) {
+    /// Takes what a round says; gives what was shown before when that changes.
+    pub fn take(&mut self, seen: T) -> Option<Option<T>> {
+        if self.shown.as_ref().is_some_and(|shown| shown.says_as(&seen)) {
             // The same, perhaps in newer words.
-            (self.shown, self.other) = (Some(verdict), None);
+            (self.shown, self.other) = (Some(seen), None);
             return None;
         }
-        let times = match self.other {
-            Some((kind, times)) if kind == verdict.kind => times + 1,
+        let times = match &self.other {
+            Some((other, times)) if other.says_as(&seen) => times + 1,
             _ => 1,
         };
-        if shown.is_some() && times < self.after {
-            self.other = Some((verdict.kind, times));
+        if self.shown.is_some() && times < self.after {
+            self.other = Some((seen, times));
             return None;
         }
-        (self.shown, self.other) = (Some(verdict), None);
-        Some(shown)
+        self.other = None;
+        Some(self.shown.replace(seen))
     }
 
-    /// The verdict that is shown.
-    pub fn shown(&self) -> Option<&Verdict> {
+    /// What is shown.
+    pub fn shown(&self) -> Option<&T> {
         self.shown.as_ref()
     }
 }
@@ -79,23 +90,28 @@ impl Known {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::verdict::Kind;
     use proptest::prelude::*;
 
     fn verdict(kind: Kind) -> Verdict {
         Verdict { kind, phase: "null", sentence: String::new() }
     }
 
+    fn change(steady: &mut Steady<Verdict>, kind: Kind) -> Option<Option<Kind>> {
+        Some(steady.take(verdict(kind))?.map(|before| before.kind))
+    }
+
     #[test]
     fn the_first_verdict_counts_at_once_and_a_change_only_when_it_lasts() {
         let mut steady = Steady::new(2);
-        assert_eq!(steady.take(verdict(Kind::Ok)), Some(None));
-        assert_eq!(steady.take(verdict(Kind::ServerDown)), None);
+        assert_eq!(change(&mut steady, Kind::Ok), Some(None));
+        assert_eq!(change(&mut steady, Kind::ServerDown), None);
         assert_eq!(steady.shown().map(|shown| shown.kind), Some(Kind::Ok));
-        assert_eq!(steady.take(verdict(Kind::Unreachable)), None);
-        assert_eq!(steady.take(verdict(Kind::ServerDown)), None);
-        assert_eq!(steady.take(verdict(Kind::ServerDown)), Some(Some(Kind::Ok)));
-        assert_eq!(steady.take(verdict(Kind::Ok)), None);
-        assert_eq!(steady.take(verdict(Kind::Ok)), Some(Some(Kind::ServerDown)));
+        assert_eq!(change(&mut steady, Kind::Unreachable), None);
+        assert_eq!(change(&mut steady, Kind::ServerDown), None);
+        assert_eq!(change(&mut steady, Kind::ServerDown), Some(Some(Kind::Ok)));
+        assert_eq!(change(&mut steady, Kind::Ok), None);
+        assert_eq!(change(&mut steady, Kind::Ok), Some(Some(Kind::ServerDown)));
     }
 
     proptest! {

@@ -7,6 +7,7 @@ use nfs_mounts::mountinfo::{Device, Mount, Mounts};
 
 use crate::probe::Version;
 use crate::server::{Host, NFS_PORT, Server};
+use crate::settings::Look;
 
 /// No more exports are looked at than this, whatever is mounted.
 pub const MOST_TARGETS: usize = 512;
@@ -20,31 +21,39 @@ pub struct Target {
     pub version: Option<Version>,
     /// The port of mountd that the mounts use.
     pub mount_port: Option<u16>,
+    /// The name by which it is mounted, where that is another than the server's.
+    pub alias: Option<String>,
+    /// The server itself, where the address that clients use is another's (a Service's).
+    pub behind: Option<Server>,
 }
 
-/// All targets: each server of `named`, whether mounted here or not, and each server that is mounted here.
-pub fn targets(named: &[Server], mounts: &Mounts) -> BTreeMap<Server, Target> {
+/// All targets: each named server, whether mounted here or not, and each server that is mounted here.
+pub fn targets(look: &Look, mounts: &Mounts) -> BTreeMap<Server, Target> {
     let mut targets: BTreeMap<Server, Target> =
-        named.iter().map(|server| (server.clone(), Target::default())).collect();
+        look.servers.iter().map(|server| (server.clone(), Target::default())).collect();
     for mount in mounts.nfs() {
-        let Some(found) = server_of(mount) else { continue };
-        let known = named.iter().find(|server| is_on(&found, mount, server));
+        let Some((found, alias)) = server_of(mount) else { continue };
+        let known = look.servers.iter().find(|server| server.holds(&found, alias.as_deref()));
         let server = known.cloned().unwrap_or(found);
         if targets.len() >= MOST_TARGETS && !targets.contains_key(&server) {
             continue;
         }
         let target = targets.entry(server).or_default();
         target.mounts.entry(mount.device).or_insert_with(|| mount.mount_point.clone());
+        target.alias = alias.or(target.alias.take());
         if mount.option("vers") == Some("3") {
             target.version = Some(Version::V3);
             target.mount_port = mount.option("mountport").and_then(|port| port.parse().ok()).filter(|port| *port > 0);
         }
     }
+    for (server, target) in &mut targets {
+        target.behind = look.behind(server);
+    }
     targets
 }
 
-/// The server that a mount uses, by the address that the kernel talks to.
-fn server_of(mount: &Mount) -> Option<Server> {
+/// The server that a mount uses, by the address that the kernel talks to; and its name, where it was mounted by one.
+fn server_of(mount: &Mount) -> Option<(Server, Option<String>)> {
     let (name, export) = mount.nfs_source()?;
     let address = mount.option("addr").and_then(|address| address.parse().ok());
     let host = match address {
@@ -52,22 +61,15 @@ fn server_of(mount: &Mount) -> Option<Server> {
         None => name.parse().map_or_else(|_| Host::Name(name.to_owned()), Host::Address),
     };
     let port = mount.option("port").and_then(|port| port.parse().ok()).unwrap_or(NFS_PORT);
-    Some(Server { host, port, export: Some(export.to_owned()) })
-}
-
-/// Whether a mount is one of a named server's export, or of a folder in it.
-fn is_on(found: &Server, mount: &Mount, named: &Server) -> bool {
-    let same_host = found.host == named.host
-        || matches!(&named.host, Host::Name(name) if mount.nfs_source().is_some_and(|(source, _)| source == name));
-    let (Some(export), Some(whole)) = (&found.export, &named.export) else { return false };
-    let whole = whole.trim_end_matches('/');
-    let inside = export.strip_prefix(whole).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-    same_host && found.port == named.port && inside
+    let alias = matches!(host, Host::Address(address) if name.parse() != Ok(address)).then(|| name.to_owned());
+    Some((Server { host, port, export: Some(export.to_owned()) }, alias))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::probe::Probing;
+    use std::time::Duration;
 
     const NODE: &str = "\
 1 0 8:1 / / rw - ext4 /dev/vda rw
@@ -78,12 +80,15 @@ mod tests {
 6 1 0:43 / /six rw - nfs4 [fd00::1]:/ rw,vers=4.2,addr=fd00::1,port=12049
 ";
 
-    fn servers(texts: &[&str]) -> Vec<Server> {
-        texts.iter().map(|text| text.parse().unwrap()).collect()
+    fn look(named: &[&str]) -> Look {
+        let probing = Probing { version: None, limit: Duration::from_secs(1), mount_port: None, owner: String::new() };
+        let servers = named.iter().map(|text| text.parse().unwrap()).collect();
+        let backends = vec![("10.0.0.9".parse().unwrap(), "10.1.0.7".parse().unwrap())];
+        Look { servers, backends, mountinfo: None, probing }
     }
 
     fn seen(named: &[&str]) -> Vec<(String, usize)> {
-        let targets = targets(&servers(named), &Mounts::parse(NODE.as_bytes()));
+        let targets = targets(&look(named), &Mounts::parse(NODE.as_bytes()));
         targets.into_iter().map(|(server, target)| (server.to_string(), target.mounts.len())).collect()
     }
 
@@ -106,9 +111,11 @@ mod tests {
 
     #[test]
     fn mounts_of_version_3_are_probed_as_such() {
-        let targets = targets(&[], &Mounts::parse(NODE.as_bytes()));
+        let targets = targets(&look(&[]), &Mounts::parse(NODE.as_bytes()));
         let data = &targets[&"10.0.0.8/data".parse().unwrap()];
         assert_eq!((data.version, data.mount_port), (Some(Version::V3), Some(20048)));
-        assert_eq!(targets[&"10.0.0.9/home".parse().unwrap()].version, None);
+        let home = &targets[&"10.0.0.9/home".parse().unwrap()];
+        assert_eq!((home.version, home.alias.as_deref()), (None, Some("fileserver")));
+        assert_eq!(home.behind, Some("10.1.0.7/home".parse().unwrap()));
     }
 }

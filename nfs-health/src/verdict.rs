@@ -3,13 +3,16 @@
 use std::fmt;
 
 use nfs_mounts::failure::Failure;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use crate::fault::Fault;
 use crate::mount::MountSeen;
 use crate::probe::{Phase, Seen};
 
 /// What is wrong, in one word.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// Nothing.
     Ok,
@@ -120,7 +123,7 @@ fn ok(phase: &'static str, sentence: &str) -> Verdict {
 }
 
 fn answers(seen: &MountSeen) -> bool {
-    matches!(seen, MountSeen::Answers(_))
+    matches!(seen, MountSeen::Answers { .. })
 }
 
 fn kind_of(phase: Phase, fault: &Fault) -> Kind {
@@ -154,9 +157,9 @@ fn mounts(mounts: &[(String, &MountSeen)]) -> Option<Verdict> {
             Some((1, said(Kind::ClientStuck, path, &format!("the mount does not answer for {} s", after.as_secs()))))
         }
         MountSeen::Failed(failure) => Some((2, said(kind_of_failure(failure), path, failure))),
-        MountSeen::Answers(look) if look.space.is_full() => Some((3, said(Kind::Full, path, &Failure::Full))),
+        MountSeen::Answers { look, .. } if look.space.is_full() => Some((3, said(Kind::Full, path, &Failure::Full))),
         // A mount may be read-only because it was meant so; the server's own word decides.
-        MountSeen::Answers(_) | MountSeen::Unknown(_) => None,
+        MountSeen::Answers { .. } | MountSeen::Unknown(_) => None,
     });
     verdicts.min_by_key(|(order, _)| *order).map(|(_, verdict)| verdict)
 }
@@ -189,13 +192,30 @@ impl Kind {
         }
     }
 
+    /// The reason of Events about it.
+    pub fn event(self) -> &'static str {
+        match self {
+            Self::Ok => "NFSOk",
+            Self::Grace => "NFSGrace",
+            Self::ServerDown => "NFSServerDown",
+            Self::ServicePathBroken => "NFSServicePathBroken",
+            Self::ClientStuck => "NFSClientStuck",
+            Self::Stale => "NFSStale",
+            Self::Readonly => "NFSReadonly",
+            Self::Full => "NFSFull",
+            Self::Denied => "NFSDenied",
+            Self::ProtocolError => "NFSProtocolError",
+            Self::Unreachable => "NFSUnreachable",
+        }
+    }
+
     /// Whether nobody needs to do anything. A server in its grace period works as it should, and its clients must reach it then.
     pub fn is_healthy(self) -> bool {
         matches!(self, Self::Ok | Self::Grace)
     }
 
     /// Whether the server answered as NFS servers do, if not as one would like.
-    fn server_serves(self) -> bool {
+    pub fn server_serves(self) -> bool {
         match self {
             Self::Ok | Self::Grace | Self::Stale | Self::Readonly | Self::Full | Self::Denied => true,
             Self::ServerDown

@@ -20,7 +20,6 @@ use crate::verdict::{Sight, Verdict, judge};
 pub struct Volume {
     /// The server at the address that clients use.
     pub front: Server,
-    behind: Option<Server>,
     probing: Probing,
     helpers: BTreeMap<Device, Helper>,
 }
@@ -40,10 +39,10 @@ pub struct Round {
 
 impl Volume {
     /// An export whose first round is to come. `probing.owner` must be unlike that of other processes.
-    pub fn new(front: Server, behind: Option<Server>, mut probing: Probing) -> Self {
+    pub fn new(front: Server, mut probing: Probing) -> Self {
         // Two rounds at once must be two clients to the server, or one would end the other's session.
         probing.owner = format!("{}/{front}", probing.owner);
-        Self { front, behind, probing, helpers: BTreeMap::new() }
+        Self { front, probing, helpers: BTreeMap::new() }
     }
 
     /// Looks once. Ends within the time limit and 2 s, whatever servers and mounts do.
@@ -52,7 +51,7 @@ impl Volume {
         probing.version = probing.version.or(target.version);
         probing.mount_port = probing.mount_port.or(target.mount_port);
         let behind_probing = Probing { owner: format!("{}/behind", probing.owner), ..probing.clone() };
-        let behind = self.behind.as_ref().map(|server| probe::round(server, &behind_probing));
+        let behind = target.behind.as_ref().map(|server| probe::round(server, &behind_probing));
         // A child that is stuck stays with us until it ends, even when its mount is gone.
         self.helpers.retain(|device, helper| target.mounts.contains_key(device) || helper.is_stuck());
         for device in target.mounts.keys() {

@@ -22,6 +22,10 @@ fn bad(phase: Phase, fault: Fault) -> Seen {
     Seen { steps: vec![step(phase, Err(fault))], ..Seen::default() }
 }
 
+fn mount_with(look: Look) -> MountSeen {
+    MountSeen::Answers { look, time: Duration::ZERO }
+}
+
 fn verdict(front: &Seen, behind: Option<&Seen>, mount: Option<&MountSeen>) -> Verdict {
     let mounts = mount.map(|mount| ("/mnt".to_owned(), mount)).into_iter().collect();
     judge(&Sight { front, behind, mounts })
@@ -87,8 +91,8 @@ fn a_mount_tells_what_the_wire_does_not_see() {
         (MountSeen::Failed(Failure::Stale), Kind::Stale),
         (MountSeen::Failed(Failure::Denied), Kind::Denied),
         (MountSeen::Failed(Failure::NoAnswer("timed out".into())), Kind::ClientStuck),
-        (MountSeen::Answers(Look { space: NO_ROOM, read_only: false }), Kind::Full),
-        (MountSeen::Answers(look), Kind::Ok),
+        (mount_with(Look { space: NO_ROOM, read_only: false }), Kind::Full),
+        (mount_with(look), Kind::Ok),
         (MountSeen::Unknown("not here".into()), Kind::Ok),
     ];
     for (mount, expected) in table {
@@ -98,9 +102,9 @@ fn a_mount_tells_what_the_wire_does_not_see() {
 
 #[test]
 fn a_prober_that_is_denied_believes_the_mounts() {
-    let (denied, answers) =
-        (bad(Phase::Compound, Fault::Denied("no".into())), MountSeen::Answers(Look { space: ROOM, read_only: false }));
-    assert_eq!(kind(&denied, None, Some(&answers)), Kind::Ok);
+    let (denied, mount) =
+        (bad(Phase::Compound, Fault::Denied("no".into())), mount_with(Look { space: ROOM, read_only: false }));
+    assert_eq!(kind(&denied, None, Some(&mount)), Kind::Ok);
     assert_eq!(kind(&denied, None, Some(&MountSeen::Unknown("not here".into()))), Kind::Denied);
 }
 

@@ -1,0 +1,100 @@
+//! From what is seen in many places to one case for each export. Nothing here waits or looks.
+
+use std::collections::BTreeMap;
+
+use crate::judge::rule::{Sight, gravity};
+use crate::report::{ExportReport, NfsReportSpec};
+use crate::server::Server;
+use crate::verdict::Verdict;
+
+/// All that is known of one export.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Case {
+    /// What the judge's own probe thinks of it.
+    pub probe: Option<Verdict>,
+    /// What the nodes see.
+    pub sights: Vec<Sight>,
+}
+
+/// The cases of all exports: those that are probed, and those that only nodes know. What a node sees of a folder counts for the
+/// export that holds it; of several folders, the worst.
+pub fn cases(
+    probes: &BTreeMap<Server, Option<Verdict>>,
+    reports: &BTreeMap<String, Option<NfsReportSpec>>,
+) -> BTreeMap<Server, Case> {
+    let case = |(server, verdict): (&Server, &Option<Verdict>)| {
+        (server.clone(), Case { probe: verdict.clone(), sights: Vec::new() })
+    };
+    let mut cases: BTreeMap<Server, Case> = probes.iter().map(case).collect();
+    for (node, report) in reports {
+        let mut seen: BTreeMap<Server, &ExportReport> = BTreeMap::new();
+        for export in report.iter().flat_map(|report| &report.exports) {
+            let Ok(server) = export.export.parse::<Server>() else { continue };
+            let holder = probes.keys().find(|known| **known == server || known.holds(&server, export.alias.as_deref()));
+            let worst = seen.entry(holder.cloned().unwrap_or(server)).or_insert(export);
+            if gravity(export.verdict) > gravity(worst.verdict) {
+                *worst = export;
+            }
+        }
+        for (server, export) in seen {
+            cases.entry(server).or_default().sights.push(Sight {
+                node: node.clone(),
+                kind: export.verdict,
+                phase: export.phase.clone(),
+                sentence: export.sentence.clone(),
+            });
+        }
+    }
+    cases
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::verdict::Kind;
+
+    fn export(export: &str, alias: Option<&str>, verdict: Kind) -> ExportReport {
+        let (export, alias) = (export.to_owned(), alias.map(str::to_owned));
+        ExportReport { export, alias, mounts: 1, verdict, phase: "stat".into(), sentence: "so".into() }
+    }
+
+    fn report(exports: Vec<ExportReport>) -> Option<NfsReportSpec> {
+        Some(NfsReportSpec { exports, ..NfsReportSpec::default() })
+    }
+
+    #[test]
+    fn nodes_speak_of_the_same_export_by_folder_name_and_address() {
+        let probes = ["nfs.labs.svc/home", "10.0.0.9/data"].map(|text| (text.parse().unwrap(), None));
+        let by_name = Some("nfs.labs.svc");
+        let reports = BTreeMap::from([
+            ("a".to_owned(), report(vec![export("10.96.0.9/home", by_name, Kind::Ok)])),
+            (
+                "b".to_owned(),
+                report(vec![
+                    export("10.96.0.9/home/ann", by_name, Kind::Ok),
+                    export("10.96.0.9/home/bob", by_name, Kind::Stale),
+                    export("10.96.0.9/home/eve", by_name, Kind::Full),
+                    export("10.0.0.7/other", None, Kind::Ok),
+                    export("]]not a server[[", None, Kind::Ok),
+                ]),
+            ),
+            ("c".to_owned(), None),
+        ]);
+        let cases = cases(&probes.into(), &reports);
+        let seen: Vec<_> = cases
+            .iter()
+            .map(|(server, case)| {
+                let sights: Vec<_> = case.sights.iter().map(|sight| (sight.node.as_str(), sight.kind)).collect();
+                (server.to_string(), sights)
+            })
+            .collect();
+        assert_eq!(
+            seen,
+            [
+                ("10.0.0.7/other".to_owned(), vec![("b", Kind::Ok)]),
+                ("10.0.0.9/data".to_owned(), vec![]),
+                ("nfs.labs.svc/home".to_owned(), vec![("a", Kind::Ok), ("b", Kind::Stale)]),
+            ]
+        );
+    }
+}

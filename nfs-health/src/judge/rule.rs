@@ -1,0 +1,231 @@
+//! Whose fault it is: from what the nodes see of an export, and what is seen from elsewhere, to one ruling. Nothing here waits or
+//! looks.
+//!
+//! Many nodes that fail point to the server, one points to itself, and an address that fails while the server behind it serves
+//! points to the way between them.
+
+use std::collections::BTreeMap;
+
+use crate::steady::Says;
+use crate::verdict::{Kind, Verdict};
+
+/// Who is at fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Blame {
+    /// The server.
+    Server,
+    /// What leads from clients to the server: a Service, or the network.
+    ServicePath,
+    /// The nodes that have the trouble.
+    Node,
+    /// The server or the way to it: one place alone can't tell.
+    Unclear,
+}
+
+/// What a node sees of an export.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sight {
+    /// The node.
+    pub node: String,
+    /// Its verdict.
+    pub kind: Kind,
+    /// The phase that showed it.
+    pub phase: String,
+    /// What was seen.
+    pub sentence: String,
+}
+
+/// What is wrong with an export.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trouble {
+    /// In one word.
+    pub kind: Kind,
+    /// Whose fault it is.
+    pub blame: Blame,
+    /// For people.
+    pub sentence: String,
+}
+
+/// A node's condition that a ruling is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Condition {
+    /// `NFSMountStuck`: a mount hangs or is stale, while the server serves.
+    MountStuck,
+    /// `NFSServerUnreachable`: the server does not serve this node.
+    ServerUnreachable,
+}
+
+/// What is wrong with an export on one node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeTrouble {
+    /// The condition that is true because of it.
+    pub condition: Condition,
+    /// What the node sees.
+    pub kind: Kind,
+    /// Whose fault it is.
+    pub blame: Blame,
+    /// What the node says of it.
+    pub sentence: String,
+}
+
+/// What to think of one export.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ruling {
+    /// What is wrong, if anything is.
+    pub trouble: Option<Trouble>,
+    /// The nodes that can't use it.
+    pub nodes: BTreeMap<String, NodeTrouble>,
+}
+
+impl Says for Ruling {
+    fn says_as(&self, other: &Self) -> bool {
+        let gist = |ruling: &Self| ruling.trouble.as_ref().map(|trouble| (trouble.kind, trouble.blame));
+        gist(self) == gist(other)
+    }
+}
+
+/// Judges one export. `probe` is what was seen from the judge's own place, at the address and behind it.
+pub fn rule(probe: Option<&Verdict>, sights: &[Sight]) -> Ruling {
+    let with = |wanted: fn(Kind) -> bool| -> Vec<&Sight> { sights.iter().filter(|sight| wanted(sight.kind)).collect() };
+    let (unreached, stuck, refused) = (with(does_not_reach), with(is_stuck), with(is_refusal));
+    let reach = reach(probe, &unreached, sights.len());
+    let mounts = mounts(&stuck, sights.len());
+    let mut nodes = BTreeMap::new();
+    for (condition, trouble, bad) in
+        [(Condition::ServerUnreachable, &reach, &unreached), (Condition::MountStuck, &mounts, &stuck)]
+    {
+        let Some(Trouble { blame, .. }) = *trouble else { continue };
+        nodes.extend(bad.iter().map(|sight| {
+            let (kind, sentence) = (sight.kind, sight.sentence.clone());
+            (sight.node.clone(), NodeTrouble { condition, kind, blame, sentence })
+        }));
+    }
+    Ruling { trouble: reach.or(mounts).or_else(|| refusal(probe, &refused, sights.len())), nodes }
+}
+
+fn does_not_reach(kind: Kind) -> bool {
+    !kind.server_serves() && kind != Kind::ClientStuck
+}
+
+fn is_stuck(kind: Kind) -> bool {
+    matches!(kind, Kind::ClientStuck | Kind::Stale)
+}
+
+fn is_refusal(kind: Kind) -> bool {
+    matches!(kind, Kind::Readonly | Kind::Full | Kind::Denied)
+}
+
+/// How much worse than others a kind is.
+pub fn gravity(kind: Kind) -> u8 {
+    match kind {
+        _ if does_not_reach(kind) => 3,
+        _ if is_stuck(kind) => 2,
+        _ if is_refusal(kind) => 1,
+        _ => 0,
+    }
+}
+
+/// Whether so many of `all` are bad that it can't be they: two at least, and half.
+fn many(bad: usize, all: usize) -> bool {
+    bad >= 2 && bad * 2 >= all
+}
+
+/// The trouble of those that do not reach a server that serves.
+fn reach(probe: Option<&Verdict>, unreached: &[&Sight], nodes: usize) -> Option<Trouble> {
+    let failed = probe.filter(|probe| does_not_reach(probe.kind));
+    if unreached.is_empty() && (failed.is_none() || nodes > 0) {
+        // Where nodes use the server, the judge's own way to it matters to nobody.
+        return None;
+    }
+    let (bad, all) = (unreached.len() + usize::from(failed.is_some()), nodes + usize::from(probe.is_some()));
+    let seen = unreached.iter().map(|sight| (sight.kind, sight.sentence.as_str()));
+    let seen = seen.chain(failed.map(|probe| (probe.kind, probe.sentence.as_str())));
+    let (kind, said) = most_common(seen)?;
+    let serves_behind = kind == Kind::ServicePathBroken || failed.is_some_and(|probe| probe.kind == Kind::ServicePathBroken);
+    let serves_here = probe.is_some() && failed.is_none();
+    let blame = match (many(bad, all), all) {
+        (true, _) | (false, 1) if serves_behind => Blame::ServicePath,
+        (true, _) if serves_here => Blame::ServicePath,
+        (true, _) => Blame::Server,
+        (false, 1) if kind == Kind::Unreachable || nodes == 1 => Blame::Unclear,
+        (false, 1) => Blame::Server,
+        (false, _) => Blame::Node,
+    };
+    let kind = match (blame, kind) {
+        (Blame::ServicePath, _) => Kind::ServicePathBroken,
+        // Nobody reaches it: that is more than one place could tell.
+        (Blame::Server, Kind::Unreachable) => Kind::ServerDown,
+        (_, kind) => kind,
+    };
+    let places = format!("{}{}", of_nodes(unreached, nodes), if failed.is_some() { " and from elsewhere" } else { "" });
+    let sentence = match blame {
+        Blame::Server => format!("the server does not serve{places}: {said}"),
+        Blame::ServicePath if serves_here => {
+            format!("the server serves, and the way to it is broken{places}: {said}")
+        }
+        Blame::ServicePath => format!("the address that clients use is broken{places}: {said}"),
+        Blame::Node => format!("the server serves others, and is not reached{places}: {said}"),
+        Blame::Unclear => format!("the server or the way to it fails{places}: {said}"),
+    };
+    Some(Trouble { kind, blame, sentence })
+}
+
+/// The trouble of mounts that hang or are stale while the server serves.
+fn mounts(stuck: &[&Sight], nodes: usize) -> Option<Trouble> {
+    let (kind, said) = most_common(stuck.iter().map(|sight| (sight.kind, sight.sentence.as_str())))?;
+    let blame = if many(stuck.len(), nodes) { Blame::Server } else { Blame::Node };
+    let places = of_nodes(stuck, nodes);
+    let sentence = match blame {
+        Blame::Server => format!("the server answers, and does not serve its clients{places}: {said}"),
+        _ => format!("the server serves others, and a mount fails{places}: {said}"),
+    };
+    Some(Trouble { kind, blame, sentence })
+}
+
+/// The trouble with a server that answers, and not as one would like.
+fn refusal(probe: Option<&Verdict>, refused: &[&Sight], nodes: usize) -> Option<Trouble> {
+    // A prober may be denied what nodes are not.
+    let own = probe.filter(|probe| is_refusal(probe.kind) && (probe.kind != Kind::Denied || nodes == 0));
+    let seen = refused.iter().map(|sight| (sight.kind, sight.sentence.as_str()));
+    let (kind, said) = most_common(seen.chain(own.map(|probe| (probe.kind, probe.sentence.as_str()))))?;
+    // Who is full or read-only is so for all.
+    let some = kind == Kind::Denied && nodes > 1 && !many(refused.len(), nodes);
+    let blame = if some { Blame::Node } else { Blame::Server };
+    Some(Trouble { kind, blame, sentence: format!("{said}{}", of_nodes(refused, nodes)) })
+}
+
+/// ` (seen from 2 of 5 nodes: a, b)`, or nothing where no node says it.
+fn of_nodes(sights: &[&Sight], nodes: usize) -> String {
+    const NAMED: usize = 3;
+    if sights.is_empty() {
+        return String::new();
+    }
+    let named: Vec<&str> = sights.iter().take(NAMED).map(|sight| sight.node.as_str()).collect();
+    let more = if sights.len() > NAMED { ", …" } else { "" };
+    format!(" (seen from {} of {nodes} nodes: {}{more})", sights.len(), named.join(", "))
+}
+
+/// The kind that most say, with what the first of them says; of equals the first in the order of kinds.
+fn most_common<'a>(seen: impl Iterator<Item = (Kind, &'a str)>) -> Option<(Kind, &'a str)> {
+    let mut counts: BTreeMap<Kind, (usize, &str)> = BTreeMap::new();
+    for (kind, sentence) in seen {
+        counts.entry(kind).or_insert((0, sentence)).0 += 1;
+    }
+    let most = counts.iter().rev().max_by_key(|(_, (count, _))| *count)?;
+    Some((*most.0, most.1.1))
+}
+
+impl Blame {
+    /// The blame in one word, as metrics have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Server => "server",
+            Self::ServicePath => "service_path",
+            Self::Node => "node",
+            Self::Unclear => "unclear",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

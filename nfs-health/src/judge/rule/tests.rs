@@ -1,0 +1,126 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::verdict::KINDS;
+
+fn probe(kind: Kind) -> Verdict {
+    Verdict { kind, phase: "null", sentence: "seen from elsewhere".into() }
+}
+
+fn sights(kinds: &[Kind]) -> Vec<Sight> {
+    let sight = |(number, kind): (usize, &Kind)| Sight {
+        node: format!("node{number}"),
+        kind: *kind,
+        phase: "null".into(),
+        sentence: format!("seen from node{number}"),
+    };
+    kinds.iter().enumerate().map(sight).collect()
+}
+
+fn ruled(own: Option<Kind>, nodes: &[Kind]) -> Option<(Kind, Blame)> {
+    rule(own.map(probe).as_ref(), &sights(nodes)).trouble.map(|trouble| (trouble.kind, trouble.blame))
+}
+
+#[test]
+fn who_is_at_fault() {
+    use Blame::{Node, Server, ServicePath, Unclear};
+    use Kind::*;
+    let table: &[(Option<Kind>, &[Kind], Option<(Kind, Blame)>)] = &[
+        (None, &[], None),
+        (Some(Ok), &[Ok, Ok, Grace], None),
+        // Many nodes: the server.
+        (None, &[ServerDown, ServerDown], Some((ServerDown, Server))),
+        (None, &[ServerDown, ServerDown, Ok, Ok], Some((ServerDown, Server))),
+        (None, &[Unreachable, Unreachable, Unreachable], Some((ServerDown, Server))),
+        (Some(ServerDown), &[ServerDown], Some((ServerDown, Server))),
+        (Some(ProtocolError), &[ProtocolError, ProtocolError], Some((ProtocolError, Server))),
+        (Some(ServerDown), &[], Some((ServerDown, Server))),
+        // One: the node.
+        (None, &[Unreachable, Ok, Ok], Some((Unreachable, Node))),
+        (Some(Ok), &[Unreachable, Ok], Some((Unreachable, Node))),
+        (Some(Ok), &[Unreachable], Some((Unreachable, Node))),
+        (None, &[Ok, Ok, Ok, Ok, ServerDown, ServerDown], Some((ServerDown, Node))),
+        // One place alone can't tell.
+        (None, &[Unreachable], Some((Unreachable, Unclear))),
+        (None, &[ServerDown], Some((ServerDown, Unclear))),
+        (Some(Unreachable), &[], Some((Unreachable, Unclear))),
+        // The address fails, and the server behind it serves; or it serves here, and nowhere else.
+        (Some(ServicePathBroken), &[ServerDown, Unreachable], Some((ServicePathBroken, ServicePath))),
+        (Some(ServicePathBroken), &[], Some((ServicePathBroken, ServicePath))),
+        (None, &[ServicePathBroken, ServicePathBroken, Ok], Some((ServicePathBroken, ServicePath))),
+        (Some(Ok), &[Unreachable, Unreachable, Unreachable], Some((ServicePathBroken, ServicePath))),
+        // What only the judge does not reach is no trouble.
+        (Some(Unreachable), &[Ok], None),
+        (Some(ServicePathBroken), &[Ok, Ok], None),
+        (Some(Denied), &[Ok], None),
+        // Mounts.
+        (Some(Ok), &[ClientStuck, Ok, Ok], Some((ClientStuck, Node))),
+        (Some(Ok), &[ClientStuck], Some((ClientStuck, Node))),
+        (Some(Ok), &[Stale, Stale, Ok], Some((Stale, Server))),
+        (None, &[ServerDown, ServerDown, ClientStuck], Some((ServerDown, Server))),
+        // Servers that answer, and refuse.
+        (Some(Full), &[Ok], Some((Full, Server))),
+        (None, &[Ok, Ok, Full], Some((Full, Server))),
+        (Some(Readonly), &[], Some((Readonly, Server))),
+        (Some(Ok), &[Denied, Ok, Ok], Some((Denied, Node))),
+        (Some(Denied), &[Denied, Denied], Some((Denied, Server))),
+    ];
+    for (own, nodes, expected) in table {
+        assert_eq!(ruled(*own, nodes), *expected, "{own:?} {nodes:?}");
+    }
+}
+
+#[test]
+fn each_node_has_its_own_condition_and_words() {
+    let ruling = rule(
+        Some(&probe(Kind::Ok)),
+        &sights(&[Kind::Ok, Kind::ClientStuck, Kind::Unreachable, Kind::Full, Kind::Stale, Kind::Ok, Kind::Ok]),
+    );
+    let seen: Vec<_> = ruling.nodes.iter().map(|(node, trouble)| (node.as_str(), trouble.condition)).collect();
+    let stuck = Condition::MountStuck;
+    assert_eq!(seen, [("node1", stuck), ("node2", Condition::ServerUnreachable), ("node4", stuck)]);
+    assert_eq!(ruling.nodes["node1"].sentence, "seen from node1");
+    let said = ruling.trouble.unwrap().sentence;
+    assert_eq!(said, "the server serves others, and is not reached (seen from 1 of 7 nodes: node2): seen from node2");
+}
+
+fn any_kind() -> impl Strategy<Value = Kind> {
+    (0..KINDS.len()).prop_map(|index| KINDS[index])
+}
+
+proptest! {
+    #[test]
+    fn rulings_keep_to_what_was_seen(own in proptest::option::of(any_kind()), nodes in proptest::collection::vec(any_kind(), 0..8)) {
+        let own = own.map(probe);
+        let sights = sights(&nodes);
+        let ruling = rule(own.as_ref(), &sights);
+        // Exactly the nodes that can't use the export are named.
+        let bad = sights.iter().filter(|sight| does_not_reach(sight.kind) || is_stuck(sight.kind));
+        prop_assert_eq!(ruling.nodes.keys().collect::<Vec<_>>(), bad.map(|sight| &sight.node).collect::<Vec<_>>());
+        if nodes.iter().all(|kind| kind.is_healthy()) && !nodes.is_empty() {
+            let own_is_refusal = own.as_ref().is_some_and(|own| is_refusal(own.kind));
+            prop_assert!(ruling.trouble.is_none() || own_is_refusal);
+        }
+        // The order of nodes does not matter.
+        let mut turned = sights;
+        turned.reverse();
+        let again = rule(own.as_ref(), &turned);
+        prop_assert!(ruling.says_as(&again));
+        prop_assert_eq!(ruling.nodes, again.nodes);
+    }
+
+    #[test]
+    fn a_node_is_never_blamed_for_what_all_see(kind in any_kind(), nodes in 2_usize..9) {
+        let ruling = rule(None, &sights(&vec![kind; nodes]));
+        prop_assert!(ruling.trouble.is_none_or(|trouble| trouble.blame != Blame::Node));
+        prop_assert!(ruling.nodes.values().all(|trouble| trouble.blame != Blame::Node));
+    }
+
+    #[test]
+    fn one_node_among_many_is_blamed_itself(kind in any_kind(), others in 2_usize..9) {
+        let mut kinds = vec![Kind::Ok; others];
+        kinds.push(kind);
+        let ruling = rule(Some(&probe(Kind::Ok)), &sights(&kinds));
+        prop_assert!(ruling.nodes.values().all(|trouble| trouble.blame == Blame::Node));
+    }
+}

@@ -1,0 +1,231 @@
+//! What a node's conditions and taint should say. Nothing here waits or looks.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{Node, NodeCondition, Taint};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use crate::judge::rule::{Blame, Condition, NodeTrouble, Ruling};
+use crate::steady::Says;
+use crate::verdict::Kind;
+
+/// The taint of a node that is at fault itself.
+pub const TAINT: &str = "labhands.dev/nfs";
+
+/// Characters of a condition's message.
+const MOST_CHARACTERS: usize = 900;
+
+/// What holds for a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NodeState {
+    /// Its report is overdue: nothing is known.
+    Silent,
+    /// What its report and the rulings say.
+    Known(BTreeMap<Condition, Said>),
+}
+
+/// What is wrong with a node, for one condition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Said {
+    /// Why, in one word.
+    pub reason: &'static str,
+    /// For people.
+    pub message: String,
+    /// Whether the node itself is at fault.
+    pub own_fault: bool,
+}
+
+impl Says for NodeState {
+    fn says_as(&self, other: &Self) -> bool {
+        let gist = |state: &Self| match state {
+            Self::Silent => None,
+            Self::Known(said) => {
+                let said = said.iter().map(|(condition, said)| (*condition, said.reason, said.own_fault));
+                Some(said.collect::<Vec<_>>())
+            }
+        };
+        gist(self) == gist(other)
+    }
+}
+
+impl NodeState {
+    /// The state of a node by the rulings on all exports, each by its name.
+    pub fn new(node: &str, rulings: &BTreeMap<String, Ruling>) -> Self {
+        let mut known: BTreeMap<Condition, Said> = BTreeMap::new();
+        for (export, ruling) in rulings {
+            let Some(trouble) = ruling.nodes.get(node) else { continue };
+            let message = format!("{export}: {}: {}", trouble.kind.name(), trouble.sentence);
+            let own_fault = trouble.blame == Blame::Node;
+            known
+                .entry(trouble.condition)
+                .and_modify(|said| {
+                    said.message = format!("{}; {message}", said.message);
+                    if own_fault && !said.own_fault {
+                        (said.reason, said.own_fault) = (reason(trouble), true);
+                    }
+                })
+                .or_insert_with(|| Said { reason: reason(trouble), message, own_fault });
+        }
+        for said in known.values_mut() {
+            said.message = said.message.chars().take(MOST_CHARACTERS).collect();
+        }
+        Self::Known(known)
+    }
+
+    /// The conditions that the node should have, where they are not what it has.
+    pub fn conditions(&self, node: &Node, now: Time) -> Vec<NodeCondition> {
+        let has = node.status.as_ref().and_then(|status| status.conditions.as_ref());
+        let wanted = CONDITIONS.into_iter().filter_map(|condition| {
+            let name = condition.name();
+            let has = has.and_then(|all| all.iter().find(|has| has.type_ == name));
+            let (status, reason, message) = match self {
+                // A node without a report never had anything to say.
+                Self::Silent if has.is_none() => return None,
+                Self::Silent => ("Unknown", "NoReport", "the report of nfs-health on this node is overdue"),
+                Self::Known(known) => match known.get(&condition) {
+                    Some(said) => ("True", said.reason, said.message.as_str()),
+                    None => ("False", condition.well(), condition.well_said()),
+                },
+            };
+            let same = has.is_some_and(|has| {
+                (has.status.as_str(), has.reason.as_deref(), has.message.as_deref())
+                    == (status, Some(reason), Some(message))
+            });
+            let since = has.filter(|has| has.status == status).and_then(|has| has.last_transition_time.clone());
+            (!same).then(|| NodeCondition {
+                type_: name.to_owned(),
+                status: status.to_owned(),
+                reason: Some(reason.to_owned()),
+                message: Some(message.to_owned()),
+                last_heartbeat_time: Some(now.clone()),
+                last_transition_time: Some(since.unwrap_or_else(|| now.clone())),
+            })
+        });
+        wanted.collect()
+    }
+
+    /// The node's taints as they should be, where they are not so. A silent node keeps what it has.
+    pub fn taints(&self, node: &Node) -> Option<Vec<Taint>> {
+        let Self::Known(known) = self else { return None };
+        let wanted = known.values().any(|said| said.own_fault);
+        let has = node.spec.as_ref().and_then(|spec| spec.taints.clone()).unwrap_or_default();
+        if has.iter().any(|taint| taint.key == TAINT) == wanted {
+            return None;
+        }
+        let mut taints: Vec<Taint> = has.into_iter().filter(|taint| taint.key != TAINT).collect();
+        if wanted {
+            let effect = "NoSchedule".to_owned();
+            taints.push(Taint { key: TAINT.to_owned(), effect, value: Some("trouble".to_owned()), time_added: None });
+        }
+        Some(taints)
+    }
+}
+
+/// All conditions.
+pub const CONDITIONS: [Condition; 2] = [Condition::MountStuck, Condition::ServerUnreachable];
+
+fn reason(trouble: &NodeTrouble) -> &'static str {
+    match (trouble.condition, trouble.blame, trouble.kind) {
+        (Condition::MountStuck, _, Kind::Stale) => "StaleHandle",
+        (Condition::MountStuck, ..) => "MountHangs",
+        (Condition::ServerUnreachable, Blame::Server, Kind::ProtocolError) => "ProtocolError",
+        (Condition::ServerUnreachable, Blame::Server, _) => "ServerDown",
+        (Condition::ServerUnreachable, Blame::ServicePath, _) => "ServicePathBroken",
+        (Condition::ServerUnreachable, Blame::Node, _) => "NotReachedFromHere",
+        (Condition::ServerUnreachable, Blame::Unclear, _) => "ServerOrPathDown",
+    }
+}
+
+impl Condition {
+    /// The condition's type.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::MountStuck => "NFSMountStuck",
+            Self::ServerUnreachable => "NFSServerUnreachable",
+        }
+    }
+
+    /// The reason when it is false.
+    pub fn well(self) -> &'static str {
+        match self {
+            Self::MountStuck => "NFSMountsAnswer",
+            Self::ServerUnreachable => "NFSServersServe",
+        }
+    }
+
+    fn well_said(self) -> &'static str {
+        match self {
+            Self::MountStuck => "no NFS mount of this node hangs while its server serves",
+            Self::ServerUnreachable => "the NFS servers that this node looks at serve it",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{from_value, json};
+
+    fn ruling(node: &str, condition: Condition, kind: Kind, blame: Blame) -> Ruling {
+        let trouble = NodeTrouble { condition, kind, blame, sentence: "what was seen".into() };
+        Ruling { trouble: None, nodes: BTreeMap::from([(node.to_owned(), trouble)]) }
+    }
+
+    fn state(rulings: &[(&str, Condition, Kind, Blame)]) -> NodeState {
+        let rulings = rulings.iter().map(|(export, condition, kind, blame)| {
+            ((*export).to_owned(), ruling("n1", *condition, *kind, *blame))
+        });
+        NodeState::new("n1", &rulings.collect())
+    }
+
+    fn node(value: serde_json::Value) -> Node {
+        from_value(value).unwrap()
+    }
+
+    fn at(text: &str) -> Time {
+        Time(text.parse().unwrap())
+    }
+
+    #[test]
+    fn conditions_are_written_where_they_differ_and_keep_their_age() {
+        let (early, late) = (at("2026-01-01T00:00:00Z"), at("2026-01-02T00:00:00Z"));
+        let bad = state(&[
+            ("a/home", Condition::MountStuck, Kind::Stale, Blame::Server),
+            ("b/home", Condition::MountStuck, Kind::ClientStuck, Blame::Node),
+        ]);
+        let written = bad.conditions(&node(json!({})), early.clone());
+        let seen: Vec<_> = written.iter().map(|w| (w.type_.as_str(), w.status.as_str(), w.reason.as_deref())).collect();
+        assert_eq!(
+            seen,
+            [("NFSMountStuck", "True", Some("MountHangs")), ("NFSServerUnreachable", "False", Some("NFSServersServe"))]
+        );
+        assert_eq!(
+            written[0].message.as_deref(),
+            Some("a/home: stale: what was seen; b/home: client_stuck: what was seen")
+        );
+        let has = node(json!({"status": {"conditions": written}}));
+        assert!(bad.conditions(&has, late.clone()).is_empty());
+        let other = state(&[("a/home", Condition::MountStuck, Kind::Stale, Blame::Server)]);
+        let again = other.conditions(&has, late.clone());
+        assert_eq!((again.len(), &again[0].last_transition_time), (1, &Some(early)));
+        let well = state(&[]).conditions(&has, late.clone());
+        assert_eq!((well.len(), well[0].status.as_str()), (1, "False"));
+        assert_eq!(well[0].last_transition_time, Some(late.clone()));
+        let silent = NodeState::Silent.conditions(&has, late.clone());
+        assert!(silent.len() == 2 && silent.iter().all(|condition| condition.status == "Unknown"));
+        assert!(NodeState::Silent.conditions(&node(json!({})), late).is_empty());
+    }
+
+    #[test]
+    fn only_a_node_that_is_at_fault_is_tainted_and_other_taints_stay() {
+        let own = state(&[("a/home", Condition::MountStuck, Kind::ClientStuck, Blame::Node)]);
+        let server = state(&[("a/home", Condition::ServerUnreachable, Kind::ServerDown, Blame::Server)]);
+        let plain = node(json!({"spec": {"taints": [{"key": "other", "effect": "NoExecute"}]}}));
+        let taints = own.taints(&plain).unwrap();
+        assert_eq!(taints.iter().map(|taint| taint.key.as_str()).collect::<Vec<_>>(), ["other", TAINT]);
+        assert_eq!((server.taints(&plain), NodeState::Silent.taints(&plain)), (None, None));
+        let tainted = node(json!({"spec": {"taints": taints}}));
+        assert_eq!(own.taints(&tainted), None);
+        assert_eq!(server.taints(&tainted).unwrap().len(), 1);
+    }
+}

@@ -1,0 +1,46 @@
+//! A limit to what one server is asked from here, however many of its exports are looked at.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::server::{Host, Server};
+
+/// Time between the beginnings of two rounds of one server.
+const GAP: Duration = Duration::from_millis(100);
+
+/// When each server may be asked next.
+#[derive(Debug, Default)]
+pub struct Pace(Mutex<HashMap<(Host, u16), Instant>>);
+
+impl Pace {
+    /// When a round of `server` that would begin `now` may begin.
+    pub fn turn(&self, server: &Server, now: Instant) -> Instant {
+        let mut next = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        next.retain(|_, at| *at > now);
+        let free = next.entry((server.host.clone(), server.port)).or_insert(now);
+        let turn = *free;
+        *free += GAP;
+        turn
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rounds_of_one_server_follow_each_other_and_no_other_waits() {
+        let (pace, now) = (Pace::default(), Instant::now());
+        let [home, data, other] = ["a/home", "a/data", "a:2050/home"].map(|text| text.parse::<Server>().unwrap());
+        assert_eq!(pace.turn(&home, now), now);
+        assert_eq!(pace.turn(&data, now), now + GAP);
+        assert_eq!(pace.turn(&other, now), now);
+        assert_eq!(pace.turn(&home, now + GAP), now + 2 * GAP);
+        let later = now + 9 * GAP;
+        assert_eq!(pace.turn(&home, later), later, "time that was not used is not saved up");
+        assert_eq!(pace.0.lock().unwrap().len(), 1);
+    }
+}

@@ -1,0 +1,168 @@
+//! The custom resource `NfsReport` (`nfsreports.labhands.dev`), one object per node, named like the node: what the node's agent
+//! sees of NFS. It is written by that agent only, and read by the judge.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use kube::CustomResource;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::board::Entry;
+use crate::server::Server;
+use crate::verdict::Kind;
+
+/// The field manager of a node's agent.
+pub const AGENT: &str = "nfs-health";
+
+/// A report has no more exports than this; those with trouble come first.
+const MOST_EXPORTS: usize = 128;
+
+/// Characters of a text in a report.
+const MOST_CHARACTERS: usize = 400;
+
+/// What a node's agent sees of NFS.
+#[derive(CustomResource, Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[kube(
+    group = "labhands.dev",
+    version = "v1alpha1",
+    kind = "NfsReport",
+    plural = "nfsreports",
+    singular = "nfsreport",
+    namespaced,
+    doc = "What the node of the same name sees of NFS servers and its mounts",
+    printcolumn = r#"{"name":"Exports","type":"integer","jsonPath":".spec.seen"}"#,
+    printcolumn = r#"{"name":"Troubled","type":"integer","jsonPath":".spec.troubled"}"#,
+    printcolumn = r#"{"name":"Problem","type":"string","jsonPath":".spec.problem"}"#,
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
+)]
+#[serde(rename_all = "camelCase")]
+pub struct NfsReportSpec {
+    /// Goes up with each report, so that a silent agent can be told from a calm one.
+    pub number: u64,
+    /// After how many seconds the next report comes at the latest.
+    pub next_seconds: u32,
+    /// How many exports the node looks at.
+    pub seen: u32,
+    /// How many of them are not well.
+    pub troubled: u32,
+    /// The first of those, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 800))]
+    pub problem: Option<String>,
+    /// The exports; where there are too many, those that are well are left out first.
+    #[serde(default)]
+    #[schemars(length(max = 128))]
+    pub exports: Vec<ExportReport>,
+}
+
+/// What a node sees of one export.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ExportReport {
+    /// Server and export, as in `10.96.0.9/home`.
+    #[schemars(length(max = 400))]
+    pub export: String,
+    /// The server's name, where it was mounted by one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 400))]
+    pub alias: Option<String>,
+    /// How many mounts of it are on the node.
+    pub mounts: u32,
+    /// The verdict, in one word.
+    pub verdict: Kind,
+    /// The phase that showed it.
+    #[schemars(length(max = 400))]
+    pub phase: String,
+    /// What was seen, for people.
+    #[schemars(length(max = 400))]
+    pub sentence: String,
+}
+
+impl NfsReportSpec {
+    /// The report on what a node thinks of its exports. Those without a verdict are not in it.
+    pub fn new(number: u64, next: Duration, board: &BTreeMap<Server, Entry>) -> Self {
+        let judged = board.iter().filter_map(|(server, entry)| {
+            let verdict = entry.verdict.as_ref()?;
+            Some(ExportReport {
+                export: cut(&server.to_string()),
+                alias: entry.target.alias.as_deref().map(cut),
+                mounts: u32::try_from(entry.target.mounts.len()).unwrap_or(u32::MAX),
+                verdict: verdict.kind,
+                phase: verdict.phase.to_owned(),
+                sentence: cut(&verdict.sentence),
+            })
+        });
+        let mut exports: Vec<ExportReport> = judged.collect();
+        exports.sort_by_key(|export| export.verdict.is_healthy());
+        let troubled = exports.iter().filter(|export| !export.verdict.is_healthy()).count();
+        let problem = exports.first().filter(|_| troubled > 0).map(ExportReport::to_string);
+        let seen = exports.len();
+        exports.truncate(MOST_EXPORTS);
+        Self {
+            number,
+            next_seconds: u32::try_from(next.as_secs()).unwrap_or(u32::MAX),
+            seen: u32::try_from(seen).unwrap_or(u32::MAX),
+            troubled: u32::try_from(troubled).unwrap_or(u32::MAX),
+            problem,
+            exports,
+        }
+    }
+
+    /// Whether `other` says the same, perhaps in other words: how long a mount has been hanging is no news.
+    pub fn says_as(&self, other: &Self) -> bool {
+        let gist = |report: &Self| -> Vec<_> {
+            let exports = report.exports.iter();
+            exports.map(|export| (export.export.clone(), export.verdict, export.phase.clone(), export.mounts)).collect()
+        };
+        (self.seen, self.troubled) == (other.seen, other.troubled) && gist(self) == gist(other)
+    }
+}
+
+impl std::fmt::Display for ExportReport {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {} ({}): {}", self.export, self.verdict.name(), self.phase, self.sentence)
+    }
+}
+
+fn cut(text: &str) -> String {
+    text.chars().take(MOST_CHARACTERS).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::targets::Target;
+    use crate::verdict::Verdict;
+
+    fn board(kinds: impl IntoIterator<Item = Option<Kind>>) -> BTreeMap<Server, Entry> {
+        let entry = |(number, kind): (usize, Option<Kind>)| {
+            let server = format!("10.0.0.9/{number:03}").parse().unwrap();
+            let verdict = kind.map(|kind| Verdict { kind, phase: "stat", sentence: "é".repeat(900) });
+            (server, Entry { target: Target::default(), verdict })
+        };
+        kinds.into_iter().enumerate().map(entry).collect()
+    }
+
+    #[test]
+    fn trouble_comes_first_and_is_never_left_out_for_what_is_well() {
+        let mut kinds = vec![Some(Kind::Ok); 200];
+        (kinds[0], kinds[199]) = (None, Some(Kind::ClientStuck));
+        let report = NfsReportSpec::new(7, Duration::from_secs(120), &board(kinds));
+        assert_eq!((report.number, report.next_seconds, report.seen, report.troubled), (7, 120, 199, 1));
+        assert_eq!((report.exports.len(), report.exports[0].export.as_str()), (MOST_EXPORTS, "10.0.0.9/199"));
+        assert!(report.problem.as_deref().unwrap().starts_with("10.0.0.9/199: client_stuck (stat): é"));
+        assert_eq!(report.exports[0].sentence.chars().count(), MOST_CHARACTERS);
+        assert!(serde_json::to_string(&report).unwrap().len() < 200_000);
+    }
+
+    #[test]
+    fn other_words_are_no_news_and_another_verdict_is() {
+        let report = |kind| NfsReportSpec::new(1, Duration::from_secs(1), &board([Some(kind)]));
+        let mut later = NfsReportSpec { number: 2, ..report(Kind::ClientStuck) };
+        later.exports[0].sentence = "the mount does not answer for 20 s".into();
+        assert!(later.says_as(&report(Kind::ClientStuck)));
+        assert!(!later.says_as(&report(Kind::Ok)));
+        assert_eq!(report(Kind::Grace).problem, None);
+    }
+}

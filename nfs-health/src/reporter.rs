@@ -1,0 +1,89 @@
+//! A node's agent writes its report: soon after something changes, and now and then all the same, as a sign of life.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube::api::{Patch, PatchParams};
+use kube::{Api, Client};
+use prometheus_client::metrics::counter::Counter;
+use sidecar::kubernetes::{ClientError, client};
+use sidecar::metrics::Metrics;
+use sidecar::retry::{BackoffBuilder, forever};
+use tokio::time::Instant;
+
+use crate::board::Board;
+use crate::report::{AGENT, NfsReport, NfsReportSpec};
+use crate::settings::ReportPlace;
+
+/// A report comes at least this often.
+const REFRESH: Duration = Duration::from_secs(120);
+
+/// Changes that come close together make one report.
+const GATHER: Duration = Duration::from_secs(5);
+
+/// Writes the reports of one node.
+pub struct Reporter {
+    api: Api<NfsReport>,
+    node: String,
+    gather: Duration,
+    written: Counter,
+    failed: Counter,
+}
+
+impl Reporter {
+    /// A reporter that writes to `place`.
+    ///
+    /// # Errors
+    ///
+    /// When there is no way to the Kubernetes API.
+    pub async fn new(place: ReportPlace, interval: Duration, metrics: &Metrics) -> Result<Self, ClientError> {
+        let client: Client = client().await?;
+        let (written, failed) = (Counter::default(), Counter::default());
+        metrics.register(|registry| {
+            registry.register("reports", "Reports of this node that were written", written.clone());
+            registry.register("report_failures", "Reports of this node that could not be written", failed.clone());
+        });
+        let api = Api::namespaced(client, &place.namespace);
+        Ok(Self { api, node: place.node, gather: GATHER.min(interval), written, failed })
+    }
+
+    /// Writes reports until it is dropped.
+    pub async fn report(self, board: Arc<Board>) {
+        let (mut written, mut due) = (None::<NfsReportSpec>, Instant::now());
+        // A number that goes up over restarts of the agent too.
+        let mut number = u64::try_from(jiff::Timestamp::now().as_second()).unwrap_or(0);
+        let mut pauses = forever().build();
+        loop {
+            tokio::select! { () = board.changed() => (), () = tokio::time::sleep_until(due) => () }
+            tokio::time::sleep(self.gather).await;
+            if board.is_pending() && written.is_none() && Instant::now() < due + REFRESH {
+                continue;
+            }
+            number += 1;
+            let report = NfsReportSpec::new(number, REFRESH, &board.exports());
+            if Instant::now() < due && written.as_ref().is_some_and(|written| written.says_as(&report)) {
+                continue;
+            }
+            match self.write(&report).await {
+                Ok(()) => {
+                    self.written.inc();
+                    (written, due) = (Some(report), Instant::now() + REFRESH);
+                    pauses = forever().build();
+                }
+                Err(error) => {
+                    self.failed.inc();
+                    tracing::warn!(%error, node = self.node, "the node's report could not be written");
+                    written = None;
+                    tokio::time::sleep(pauses.next().unwrap_or(REFRESH)).await;
+                    due = Instant::now();
+                }
+            }
+        }
+    }
+
+    async fn write(&self, report: &NfsReportSpec) -> Result<(), kube::Error> {
+        let report = NfsReport::new(&self.node, report.clone());
+        let params = PatchParams::apply(AGENT).force();
+        self.api.patch(&self.node, &params, &Patch::Apply(&report)).await.map(drop)
+    }
+}

@@ -1,0 +1,73 @@
+//! `nfs-health run`: watches servers and the mounts of this node; in a cluster it writes its node's report.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use axum::Router;
+use nfs_mounts::mountinfo::Mounts;
+use sidecar::admin::AdminServer;
+use sidecar::metrics::Metrics;
+use sidecar::readiness::Health;
+use sidecar::shutdown::Shutdown;
+
+use crate::board::Board;
+use crate::metrics::HealthMetrics;
+use crate::reporter::Reporter;
+use crate::settings::{Look, Run};
+use crate::targets::{Target, targets};
+use crate::server::Server;
+use crate::watch::Watch;
+
+const NAME: &str = env!("CARGO_PKG_NAME");
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Runs until `shutdown`.
+///
+/// # Errors
+///
+/// When the admin address can't be had, or a report is wanted and there is no way to the Kubernetes API.
+pub async fn run(settings: Run, shutdown: Shutdown) -> anyhow::Result<()> {
+    let Run { look, interval, rounds, report, admin, log } = settings;
+    sidecar::log::init(log);
+    let servers: Vec<String> = look.servers.iter().map(ToString::to_string).collect();
+    tracing::info!(
+        version = VERSION,
+        ?servers,
+        mountinfo = ?look.mountinfo,
+        report = report.as_ref().map(|report| format!("{}/{}", report.namespace, report.node)),
+        interval_seconds = interval.as_secs_f64(),
+        timeout_seconds = look.probing.limit.as_secs_f64(),
+        rounds,
+        "{NAME} run starts"
+    );
+    let (health, metrics, board) = (Health::default(), Metrics::new(NAME, VERSION), Arc::new(Board::default()));
+    let (pulse, latch) = (health.pulse("watch", Watch::pulse_limit(interval)), Some(health.latch("exports")));
+    let health_metrics = HealthMetrics::new(&metrics);
+    let reporter = match report {
+        Some(place) => Some(Reporter::new(place, interval, &metrics).await?),
+        None => None,
+    };
+    let (probing, seen_metrics) = (look.probing.clone(), health_metrics.clone());
+    let see = Box::new(move || see(&look, &seen_metrics));
+    let watch = Watch { see, probing, interval, rounds, metrics: health_metrics, board: board.clone(), latch };
+    let server = AdminServer::bind(admin, health, metrics, Router::new()).await?;
+    let serving = tokio::spawn(server.serve(shutdown.token()));
+    let reporting = reporter.map(|reporter| tokio::spawn(reporter.report(board)));
+    shutdown.drain(watch.watch(pulse, shutdown.token())).await;
+    reporting.inspect(tokio::task::JoinHandle::abort);
+    serving.abort();
+    Ok(())
+}
+
+/// What there is to look at, now.
+fn see(look: &Look, metrics: &HealthMetrics) -> BTreeMap<Server, Target> {
+    let read = |path: &Path| {
+        metrics.mounts(&path.with_file_name("mountstats"));
+        Mounts::read(path).unwrap_or_else(|error| {
+            tracing::warn!(path = %path.display(), %error, "cannot list the mounts");
+            Mounts::default()
+        })
+    };
+    targets(look, &look.mountinfo.as_deref().map(read).unwrap_or_default())
+}

@@ -1,0 +1,82 @@
+use super::*;
+use sidecar::settings::{Environment, parse};
+use std::ffi::OsString;
+
+fn settings(command: &str, environment: &[(&str, &str)]) -> Result<Settings, String> {
+    let environment: Environment = environment.iter().copied().collect();
+    let arguments = parse(&environment, ["nfs-health", command].map(OsString::from)).unwrap();
+    Settings::parse(&arguments).map_err(|problems| problems.to_string())
+}
+
+fn look(environment: &[(&str, &str)]) -> Result<Look, String> {
+    match settings("check", environment)? {
+        Settings::Check(look) => Ok(look),
+        Settings::Run(run) => Ok(run.look),
+        Settings::Judge(judge) => Ok(judge.look),
+        Settings::Volumes(_) => panic!("check looks"),
+    }
+}
+
+#[test]
+fn servers_each_once_with_what_is_behind() {
+    let look = look(&[
+        ("NFS_SERVERS", "10.96.0.9/home, 10.96.0.9:2049/home,[fd00::1]/x"),
+        ("NFS_BACKENDS", "10.96.0.9=10.244.1.7:12049"),
+    ])
+    .unwrap();
+    assert_eq!(look.servers.len(), 2);
+    assert_eq!(look.behind(&look.servers[0]).unwrap().to_string(), "10.244.1.7:12049/home");
+    assert_eq!(look.behind(&look.servers[1]), None);
+    assert_eq!(look.mountinfo, Some("/proc/self/mountinfo".into()));
+}
+
+#[test]
+fn every_problem_is_named() {
+    let said = settings(
+        "run",
+        &[
+            ("NFS_SERVERS", "/home"),
+            ("NFS_BACKENDS", "a=b"),
+            ("NFS_MOUNTS", "perhaps"),
+            ("NFS_VERSION", "5"),
+            ("NFS_MOUNT_PORT", "0"),
+            ("NFS_TIMEOUT", "soon"),
+            ("NFS_INTERVAL", "10ms"),
+            ("NFS_ROUNDS", "0"),
+            ("ADMIN_ADDR", "here"),
+        ],
+    )
+    .unwrap_err();
+    for name in ["SERVERS", "BACKENDS", "MOUNTS", "VERSION", "MOUNT_PORT", "TIMEOUT", "INTERVAL", "ROUNDS"] {
+        assert!(said.contains(&format!("NFS_{name}: ")), "{said}");
+    }
+    assert!(said.contains("ADMIN_ADDR: "), "{said}");
+}
+
+#[test]
+fn a_report_needs_the_nodes_name() {
+    let place = [("NFS_REPORT_NAMESPACE", "labhands")];
+    assert!(settings("run", &place).unwrap_err().contains("NODE_NAME: "));
+    let Settings::Run(run) = settings("run", &[place[0], ("NODE_NAME", "n1")]).unwrap() else { panic!() };
+    assert_eq!(run.report, Some(ReportPlace { namespace: "labhands".into(), node: "n1".into() }));
+}
+
+#[test]
+fn the_judge_needs_nothing_and_has_no_mounts() {
+    let Settings::Judge(judge) = settings("judge", &[]).unwrap() else { panic!() };
+    assert_eq!((judge.namespace, judge.taint, judge.look.mountinfo), (None, false, None));
+    assert!(settings("judge", &[("NFS_TAINT", "maybe")]).unwrap_err().contains("NFS_TAINT: "));
+}
+
+#[test]
+fn something_must_be_looked_at() {
+    assert!(look(&[("NFS_MOUNTS", "no")]).unwrap_err().contains("NFS_SERVERS: "));
+    assert!(look(&[]).unwrap().servers.is_empty());
+}
+
+#[test]
+fn two_processes_are_two_clients() {
+    let Settings::Run(run) = settings("run", &[("NODE_NAME", "n1")]).unwrap() else { panic!() };
+    assert_eq!(run.look.probing.owner, "labhands-nfs-health/n1");
+    assert_ne!(look(&[("NODE_NAME", "n1")]).unwrap().probing.owner, run.look.probing.owner);
+}
