@@ -108,7 +108,9 @@ pub async fn run(settings: Judge, shutdown: Shutdown) -> anyhow::Result<()> {
     let following = tokio::spawn(follow(Api::namespaced(client, &namespace), reports, following));
     let watching = watch.watch(watching, shutdown.token());
     let token = shutdown.token();
-    let judging = async { tokio::select! { () = court.judge(judging) => (), () = token.cancelled() => () } };
+    let judging = async {
+        tokio::select! { () = court.judge(judging) => (), () = token.cancelled() => () }
+    };
     shutdown.drain(async { tokio::join!(watching, judging) }).await;
     following.abort();
     serving.abort();
@@ -196,7 +198,8 @@ impl Court {
     /// One judgement.
     async fn sit(&mut self) {
         let Some(reports) = locked(&self.reports).known(Instant::now()) else { return };
-        let probes = self.board.exports().iter().map(|(server, entry)| (server.clone(), entry.verdict.clone())).collect();
+        let probes =
+            self.board.exports().iter().map(|(server, entry)| (server.clone(), entry.verdict.clone())).collect();
         let cases = cases(&probes, &reports);
         let rulings: BTreeMap<Server, Ruling> =
             cases.into_iter().map(|(server, case)| (server, rule(case.probe.as_ref(), &case.sights))).collect();
@@ -237,7 +240,13 @@ impl Court {
         let export = server.to_string();
         let (gravity, reason, note) = match &ruling.trouble {
             Some(trouble) => {
-                tracing::warn!(export, verdict = trouble.kind.name(), blame = trouble.blame.name(), "{}", trouble.sentence);
+                tracing::warn!(
+                    export,
+                    verdict = trouble.kind.name(),
+                    blame = trouble.blame.name(),
+                    "{}",
+                    trouble.sentence
+                );
                 (Gravity::Warning, trouble.kind.event(), format!("{export}: {}", trouble.sentence))
             }
             None if was_troubled => {
@@ -249,7 +258,11 @@ impl Court {
         let of_server = |volume: &&NfsVolume| volume.server == *server || server.holds(&volume.server, None);
         let volumes: Vec<&NfsVolume> = self.volumes.iter().filter(of_server).collect();
         if volumes.len() > MOST_VOLUMES {
-            tracing::warn!(export, volumes = volumes.len(), "Events are raised on the first {MOST_VOLUMES} volumes only");
+            tracing::warn!(
+                export,
+                volumes = volumes.len(),
+                "Events are raised on the first {MOST_VOLUMES} volumes only"
+            );
         }
         for volume in volumes.into_iter().take(MOST_VOLUMES) {
             for about in [Some(&volume.reference), volume.claim.as_ref()].into_iter().flatten() {

@@ -221,7 +221,11 @@ impl JudgeMetrics {
         let (troubles, nodes, write_failures) = (Family::default(), Family::default(), Counter::default());
         let this = Self { troubles, nodes, write_failures };
         metrics.register(|registry| {
-            registry.register("trouble", "1 for what is wrong with an export, by whose fault it is", this.troubles.clone());
+            registry.register(
+                "trouble",
+                "1 for what is wrong with an export, by whose fault it is",
+                this.troubles.clone(),
+            );
             registry.register("nodes", "Nodes that have reports, by what their conditions say", this.nodes.clone());
             let help = "Times that a node's conditions could not be written";
             registry.register("node_write_failures", help, this.write_failures.clone());

@@ -48,7 +48,7 @@ pub struct NfsReportSpec {
     pub troubled: u32,
     /// The first of those, in words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 800))]
+    #[schemars(length(max = 400))]
     pub problem: Option<String>,
     /// The exports; where there are too many, those that are well are left out first.
     #[serde(default)]
@@ -96,7 +96,7 @@ impl NfsReportSpec {
         let mut exports: Vec<ExportReport> = judged.collect();
         exports.sort_by_key(|export| export.verdict.is_healthy());
         let troubled = exports.iter().filter(|export| !export.verdict.is_healthy()).count();
-        let problem = exports.first().filter(|_| troubled > 0).map(ExportReport::to_string);
+        let problem = exports.first().filter(|_| troubled > 0).map(|export| cut(&export.to_string()));
         let seen = exports.len();
         exports.truncate(MOST_EXPORTS);
         Self {

@@ -14,9 +14,9 @@ use sidecar::shutdown::Shutdown;
 use crate::board::Board;
 use crate::metrics::HealthMetrics;
 use crate::reporter::Reporter;
+use crate::server::Server;
 use crate::settings::{Look, Run};
 use crate::targets::{Target, targets};
-use crate::server::Server;
 use crate::watch::Watch;
 
 const NAME: &str = env!("CARGO_PKG_NAME");

@@ -19,6 +19,7 @@ pub mod command;
 pub mod containerd;
 pub mod cri;
 pub mod daemon;
+pub mod definition;
 pub mod docker;
 pub mod enclosure;
 pub mod error;

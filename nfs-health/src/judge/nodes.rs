@@ -65,7 +65,9 @@ impl Nodes {
                 self.tell(name, &node, condition).await;
             }
         }
-        if self.taint && let Some(taints) = state.taints(&node) {
+        if self.taint
+            && let Some(taints) = state.taints(&node)
+        {
             // The version makes the API server refuse what would undo another's change.
             let version = &node.metadata.resource_version;
             let fresh = if conditions.is_empty() { version.clone() } else { None };

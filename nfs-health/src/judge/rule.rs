@@ -141,7 +141,8 @@ fn reach(probe: Option<&Verdict>, unreached: &[&Sight], nodes: usize) -> Option<
     let seen = unreached.iter().map(|sight| (sight.kind, sight.sentence.as_str()));
     let seen = seen.chain(failed.map(|probe| (probe.kind, probe.sentence.as_str())));
     let (kind, said) = most_common(seen)?;
-    let serves_behind = kind == Kind::ServicePathBroken || failed.is_some_and(|probe| probe.kind == Kind::ServicePathBroken);
+    let serves_behind =
+        kind == Kind::ServicePathBroken || failed.is_some_and(|probe| probe.kind == Kind::ServicePathBroken);
     let serves_here = probe.is_some() && failed.is_none();
     let blame = match (many(bad, all), all) {
         (true, _) | (false, 1) if serves_behind => Blame::ServicePath,

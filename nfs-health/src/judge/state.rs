@@ -172,9 +172,9 @@ mod tests {
     }
 
     fn state(rulings: &[(&str, Condition, Kind, Blame)]) -> NodeState {
-        let rulings = rulings.iter().map(|(export, condition, kind, blame)| {
-            ((*export).to_owned(), ruling("n1", *condition, *kind, *blame))
-        });
+        let rulings = rulings
+            .iter()
+            .map(|(export, condition, kind, blame)| ((*export).to_owned(), ruling("n1", *condition, *kind, *blame)));
         NodeState::new("n1", &rulings.collect())
     }
 

@@ -94,11 +94,7 @@ fn nfs_volume(volume: &PersistentVolume) -> Option<NfsVolume> {
 }
 
 /// What to probe: the named servers, and those of the volumes. `behind` is what is behind addresses, as the cluster knows.
-pub fn targets(
-    look: &Look,
-    volumes: &[NfsVolume],
-    behind: &BTreeMap<(Host, u16), Server>,
-) -> BTreeMap<Server, Target> {
+pub fn targets(look: &Look, volumes: &[NfsVolume], behind: &BTreeMap<(Host, u16), Server>) -> BTreeMap<Server, Target> {
     let mut targets: BTreeMap<Server, Target> =
         look.servers.iter().map(|server| (server.clone(), Target::default())).collect();
     // The shortest first: an export holds the folders in it.
@@ -212,7 +208,8 @@ mod tests {
 
     #[test]
     fn volumes_name_their_server() {
-        let home = volume(json!({"nfs": {"server": "10.96.0.9", "path": "/home"}}), &["nfsvers=3,port=2050", "mountport=9"]);
+        let home =
+            volume(json!({"nfs": {"server": "10.96.0.9", "path": "/home"}}), &["nfsvers=3,port=2050", "mountport=9"]);
         let home = home.unwrap();
         assert_eq!((home.server.to_string(), home.version), ("10.96.0.9:2050/home".into(), Some(Version::V3)));
         assert_eq!(home.mount_port, Some(9));
