@@ -1,5 +1,4 @@
 //! The CustomResourceDefinition in `manifests/` is the one that the code declares.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use kube::CustomResourceExt as _;
 use nfs_health::report::NfsReport;

@@ -17,15 +17,17 @@ fn sights(kinds: &[Kind]) -> Vec<Sight> {
     kinds.iter().enumerate().map(sight).collect()
 }
 
-fn ruled(own: Option<Kind>, nodes: &[Kind]) -> Option<(Kind, Blame)> {
+fn ruled(own: Option<Kind>, nodes: &[Kind]) -> Expected {
     rule(own.map(probe).as_ref(), &sights(nodes)).trouble.map(|trouble| (trouble.kind, trouble.blame))
 }
+
+type Expected = Option<(Kind, Blame)>;
 
 #[test]
 fn who_is_at_fault() {
     use Blame::{Node, Server, ServicePath, Unclear};
     use Kind::*;
-    let table: &[(Option<Kind>, &[Kind], Option<(Kind, Blame)>)] = &[
+    let table: &[(Option<Kind>, &[Kind], Expected)] = &[
         (None, &[], None),
         (Some(Ok), &[Ok, Ok, Grace], None),
         // Many nodes: the server.
