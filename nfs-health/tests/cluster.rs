@@ -180,7 +180,7 @@ fn trouble_is_laid_at_the_right_door_and_goes_away_again() {
     // A mount fails on one node while the server serves.
     let mount = node(2).root().join("var/lib/labhands/nfs/home");
     std::fs::remove_dir(&mount).unwrap();
-    std::fs::write(&mount, "no folder").unwrap();
+    std::os::unix::fs::symlink("home", &mount).unwrap(); // leads to itself: an error that no healthy mount has
     site.until("node2", "NFSMountStuck", "True MountHangs");
     site.until_tainted("node2", true);
     site.until("node1", "NFSMountStuck", "False");
@@ -205,40 +205,37 @@ fn trouble_is_laid_at_the_right_door_and_goes_away_again() {
 
 /// An agent's token writes its own node's report, and the judge nothing of nodes but its conditions and taint.
 fn each_writes_its_own_only(cluster: &Cluster, kubectl: &Kubectl) {
-    let agents = [
-        "-n",
-        "labhands-node",
-        "get",
-        "pods",
-        "--field-selector=spec.nodeName=node1",
-        "-o",
-        "jsonpath={.items[0].metadata.name}",
-    ];
-    let pod = kubectl.run(&agents).unwrap();
+    let authority = std::fs::read_to_string(cluster.folder().join("ca.crt")).unwrap();
+    let view = ["config", "view", "--minify", "-o", "jsonpath={.clusters[0].cluster.server}"];
+    let server = kubectl.run(&view).unwrap();
+    let patch = |token: &str, path: &str, patch: &str, body: &str| {
+        let client = Client::new(Some(&authority), Some(format!("Bearer {}", token.trim()))).unwrap();
+        let kind = ("Content-Type", &*format!("application/{patch}-patch+json"));
+        let answer = client.send("PATCH", &format!("{server}{path}"), &[kind], body.as_bytes()).unwrap();
+        (answer.status, String::from_utf8(answer.body).unwrap())
+    };
+
+    let agents = ["-n", "labhands-node", "get", "pods", "--field-selector=spec.nodeName=node1", "-o"];
+    let pod = kubectl.run(&[&agents[..], &["jsonpath={.items[0].metadata.name}"]].concat()).unwrap();
     let bound = ["--bound-object-kind=Pod", &format!("--bound-object-name={pod}")];
     let token = kubectl.run(&[&["-n", "labhands-node", "create", "token", "nfs-health"][..], &bound].concat()).unwrap();
-    let authority = std::fs::read_to_string(cluster.folder().join("ca.crt")).unwrap();
-    let client = Client::new(Some(&authority), Some(format!("Bearer {}", token.trim()))).unwrap();
-    let view = ["config", "view", "--minify", "-o", "jsonpath={.clusters[0].cluster.server}"];
-    let reports = kubectl.run(&view).unwrap() + "/apis/labhands.dev/v1alpha1/namespaces/labhands-node/nfsreports";
     let write = |node: &str| {
-        let merge = ("Content-Type", "application/merge-patch+json");
-        let answer = client.send("PATCH", &format!("{reports}/{node}"), &[merge], br#"{"spec":{"seen":7}}"#).unwrap();
-        (answer.status, String::from_utf8(answer.body).unwrap())
+        let path = format!("/apis/labhands.dev/v1alpha1/namespaces/labhands-node/nfsreports/{node}");
+        patch(&token, &path, "merge", r#"{"spec":{"seen":7}}"#)
     };
     assert_eq!(write("node1").0, 200);
     let refused = write("node2");
     assert!(refused.1.contains("writes the report of its own node only"), "{refused:?}");
-    let judge = "--as=system:serviceaccount:labhands:nfs-health-judge";
-    for (patch, subresource) in [
-        (r#"{"metadata":{"labels":{"a":"b"}}}"#, None),
-        (r#"{"spec":{"unschedulable":true}}"#, None),
-        (r#"{"spec":{"taints":[{"key":"other","effect":"NoExecute"}]}}"#, None),
-        (r#"{"metadata":{"annotations":{"a":"b"}}}"#, Some("--subresource=status")),
-        (r#"{"status":{"conditions":[{"type":"Ready","status":"False"}]}}"#, Some("--subresource=status")),
+
+    let token = kubectl.run(&["-n", "labhands", "create", "token", "nfs-health-judge"]).unwrap();
+    for (subresource, body) in [
+        ("", r#"{"metadata":{"labels":{"a":"b"}}}"#),
+        ("", r#"{"spec":{"unschedulable":true}}"#),
+        ("", r#"{"spec":{"taints":[{"key":"other","effect":"NoExecute"}]}}"#),
+        ("/status", r#"{"metadata":{"annotations":{"a":"b"}}}"#),
+        ("/status", r#"{"status":{"conditions":[{"type":"Ready","status":"False"}]}}"#),
     ] {
-        let arguments = [&["patch", "node", "node1", "-p", patch, judge][..], subresource.as_slice()].concat();
-        let refused = kubectl.run(&arguments).unwrap_err().to_string();
-        assert!(refused.contains("nfs-health changes") || refused.contains("nfs-health does not change"), "{refused}");
+        let refused = patch(&token, &format!("/api/v1/nodes/node1{subresource}"), "strategic-merge", body);
+        assert!(refused.1.contains("ValidatingAdmissionPolicy 'nfs-health-nodes'"), "{body}: {refused:?}");
     }
 }
