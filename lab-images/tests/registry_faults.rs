@@ -1,0 +1,276 @@
+//! What a registry may answer and should not: each is an error that names it and says what to do.
+
+#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+
+use std::convert::Infallible;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::Request;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use futures_util::stream;
+use lab_images::policy::{Keep, Policy};
+use lab_images::reference::{Digest, Platform, Repository};
+use lab_images::registry::{Registry, RegistryConfig};
+use lab_images::scan::{Scanned, scan};
+use lab_images::settings::Source;
+use lab_images::tag::TagScheme;
+
+const DIGEST: &str = "sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+
+/// A server that answers as the test says, and what it was asked.
+struct Fake {
+    host: String,
+    asked: Arc<Mutex<Vec<(String, HeaderMap)>>>,
+}
+
+impl Fake {
+    async fn start<A, R>(answer: A) -> Self
+    where
+        A: Fn(&str, &HeaderMap) -> R + Clone + Send + Sync + 'static,
+        R: IntoResponse,
+    {
+        let asked = Arc::<Mutex<Vec<(String, HeaderMap)>>>::default();
+        let note = asked.clone();
+        let routes = Router::new().fallback(move |request: Request| {
+            let path = request.uri().path_and_query().map(ToString::to_string).unwrap_or_default();
+            note.lock().unwrap().push((path.clone(), request.headers().clone()));
+            let response = answer(&path, request.headers()).into_response();
+            async move { response }
+        });
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let host = listener.local_addr().unwrap().to_string();
+        tokio::spawn(async move { axum::serve(listener, routes).await });
+        Self { host, asked }
+    }
+
+    fn repository(&self) -> Repository {
+        format!("{}/owner/lab", self.host).parse().unwrap()
+    }
+
+    /// A client that is allowed plain HTTP here, and is not patient.
+    fn registry(&self) -> Registry {
+        Registry::new(self.config()).unwrap()
+    }
+
+    fn config(&self) -> RegistryConfig {
+        RegistryConfig {
+            insecure: vec![self.host.clone()],
+            patience: Duration::from_millis(300),
+            first_pause: Duration::from_millis(1),
+            ..RegistryConfig::default()
+        }
+    }
+
+    fn asked(&self) -> Vec<(String, HeaderMap)> {
+        self.asked.lock().unwrap().clone()
+    }
+
+    /// What listing the tags fails with.
+    async fn tags_fail(&self) -> String {
+        self.registry().tags(&self.repository()).await.unwrap_err().to_string()
+    }
+
+    async fn manifest_fails(&self, digest: &str) -> String {
+        let digest: Digest = digest.parse().unwrap();
+        let read = self.registry().manifest(&self.repository(), &digest, &Platform::of_this_machine()).await;
+        read.unwrap_err().to_string()
+    }
+
+    async fn scan(&self) -> Scanned {
+        let source = Source { repositories: vec![self.repository()], fixed: Vec::new(), infrastructure: Vec::new() };
+        let policy = Policy {
+            scheme: TagScheme::Rubin,
+            keep: "weekly=2".parse::<Keep>().unwrap(),
+            pinned: Vec::new(),
+            aliases: Vec::new(),
+        };
+        scan(&self.registry(), &source, &policy, &Platform::of_this_machine(), jiff::Timestamp::now()).await
+    }
+}
+
+fn says(error: &str, all: &[&str]) {
+    for words in all {
+        assert!(error.contains(words), "{words:?} is not in: {error}");
+    }
+}
+
+fn unauthorised(challenge: Option<String>) -> Response {
+    let challenge = challenge.map(|challenge| [(header::WWW_AUTHENTICATE, challenge)]);
+    match challenge {
+        Some(challenge) => (StatusCode::UNAUTHORIZED, challenge).into_response(),
+        None => StatusCode::UNAUTHORIZED.into_response(),
+    }
+}
+
+fn digest_of(content: &str) -> String {
+    use sha2::Digest as _;
+    let bytes = sha2::Sha256::digest(content);
+    format!("sha256:{}", bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>())
+}
+
+#[tokio::test]
+async fn a_401_without_a_challenge_is_said() {
+    let fake = Fake::start(|_, _| unauthorised(None)).await;
+    says(&fake.tags_fail().await, &["list the tags of", &fake.host, "401 without a challenge", "is it a registry?"]);
+    let fake = Fake::start(|_, _| unauthorised(Some("Negotiate".into()))).await;
+    says(&fake.tags_fail().await, &["without a challenge that can be met", "Negotiate"]);
+}
+
+#[tokio::test]
+async fn a_realm_on_another_host_gets_no_credential() {
+    let elsewhere = "Bearer realm=\"https://tokens.example.org/token\",service=\"x\"".to_owned();
+    let fake = Fake::start(move |_, _| unauthorised(Some(elsewhere.clone()))).await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("config.json");
+    std::fs::write(&file, format!("{{\"auths\":{{\"{}\":{{\"username\":\"u\",\"password\":\"p\"}}}}}}", fake.host))
+        .unwrap();
+    let registry = Registry::new(RegistryConfig { auth_file: Some(file), ..fake.config() }).unwrap();
+    let error = registry.tags(&fake.repository()).await.unwrap_err().to_string();
+    says(&error, &["tokens.example.org", "another host", "not sent"]);
+    assert!(fake.asked().iter().all(|(_, headers)| !headers.contains_key(header::AUTHORIZATION)));
+}
+
+#[tokio::test]
+async fn a_redirect_to_plain_http_or_without_end_is_not_followed() {
+    let fake = Fake::start(|_, _| (StatusCode::FOUND, [(header::LOCATION, "http://mirror.example.org/v2/")])).await;
+    says(&fake.tags_fail().await, &["redirects to http://mirror.example.org", "plain HTTP"]);
+    let fake = Fake::start(|_, _| (StatusCode::FOUND, [(header::LOCATION, "/again")])).await;
+    says(&fake.tags_fail().await, &["too many redirects"]);
+    assert!(fake.asked().len() < 10);
+}
+
+#[tokio::test]
+async fn a_redirect_to_another_host_takes_no_credential_along() {
+    let other = Fake::start(|_, _| r#"{"tags":["w_2026_47"]}"#).await;
+    let target = format!("http://{}/v2/tags", other.host);
+    let fake = Fake::start(move |_, headers: &HeaderMap| match headers.contains_key(header::AUTHORIZATION) {
+        true => (StatusCode::FOUND, [(header::LOCATION, target.clone())]).into_response(),
+        false => unauthorised(Some("Basic realm=\"x\"".into())),
+    })
+    .await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("config.json");
+    std::fs::write(&file, format!("{{\"auths\":{{\"{}\":{{\"username\":\"u\",\"password\":\"p\"}}}}}}", fake.host))
+        .unwrap();
+    let insecure = vec![fake.host.clone(), other.host.clone()];
+    let registry = Registry::new(RegistryConfig { insecure, auth_file: Some(file), ..fake.config() }).unwrap();
+    assert_eq!(registry.tags(&fake.repository()).await.unwrap().tags, ["w_2026_47"]);
+    assert!(other.asked().iter().all(|(_, headers)| !headers.contains_key(header::AUTHORIZATION)));
+}
+
+#[tokio::test]
+async fn pages_are_followed_and_a_circle_ends_with_what_came() {
+    let fake = Fake::start(|path: &str, _: &HeaderMap| {
+        let (page, next) =
+            if path.contains("last=b") { (r#"{"tags":["c"]}"#, "a") } else { (r#"{"tags":["a","b"]}"#, "b") };
+        ([(header::LINK, format!("</v2/owner/lab/tags/list?last={next}&n=1000>; rel=\"next\""))], page)
+    })
+    .await;
+    let list = fake.registry().tags(&fake.repository()).await.unwrap();
+    assert_eq!(list.tags[..3], ["a", "b", "c"]);
+    says(&list.partial.unwrap().to_string(), &["page", "round in a circle"]);
+    let foreign = [(header::LINK, "<https://evil.example.org/v2/x>; rel=\"next\"")];
+    let fake = Fake::start(move |_, _| (foreign.clone(), r#"{"tags":["a"]}"#)).await;
+    says(&fake.tags_fail().await, &["evil.example.org"]);
+}
+
+#[tokio::test]
+async fn a_scan_that_misses_a_page_or_a_digest_is_partial_and_names_it() {
+    let fake = Fake::start(|path: &str, _: &HeaderMap| {
+        if path.contains("last=") {
+            return (StatusCode::INTERNAL_SERVER_ERROR, "").into_response();
+        }
+        if path.contains("manifests/w_2026_46") {
+            return StatusCode::NOT_FOUND.into_response();
+        }
+        let link = [(header::LINK, "</v2/owner/lab/tags/list?last=x>; rel=\"next\"")];
+        (link, r#"{"tags":["w_2026_46"]}"#).into_response()
+    })
+    .await;
+    let scanned = fake.scan().await;
+    assert!(!scanned.catalogue.complete);
+    let said: Vec<String> = scanned.problems.iter().map(ToString::to_string).collect();
+    says(&said.join("\n"), &["(page 2)", "answered 500", "w_2026_46", "answered 404"]);
+}
+
+#[tokio::test]
+async fn too_many_requests_are_waited_out_and_given_up_in_the_end() {
+    let fake = Fake::start(|_, _| StatusCode::TOO_MANY_REQUESTS).await;
+    says(&fake.tags_fail().await, &["429 (too busy)", "log in for a higher limit"]);
+    let times = Arc::new(AtomicUsize::new(0));
+    let fake = Fake::start(move |_, _| match times.fetch_add(1, Ordering::Relaxed) {
+        0 => (StatusCode::TOO_MANY_REQUESTS, [(header::RETRY_AFTER, "0")]).into_response(),
+        _ => r#"{"tags":null}"#.into_response(),
+    })
+    .await;
+    assert!(fake.registry().tags(&fake.repository()).await.unwrap().tags.is_empty());
+    assert_eq!(fake.asked().len(), 2);
+}
+
+#[tokio::test]
+async fn truncated_json_is_said() {
+    let fake = Fake::start(|_, _| r#"{"tags":["w_2026_47","#).await;
+    says(&fake.tags_fail().await, &["list the tags of", "not the JSON that belongs there"]);
+}
+
+#[tokio::test]
+async fn a_tag_list_of_a_gigabyte_is_cut_off() {
+    let sent = Arc::new(AtomicUsize::new(0));
+    let counted = sent.clone();
+    let fake = Fake::start(move |_, _| {
+        let sent = counted.clone();
+        let chunk = Bytes::from(r#""w_2026_47","#.repeat(64 * 1024));
+        let chunks = stream::iter((0..1400).map(move |_| {
+            sent.fetch_add(chunk.len(), Ordering::Relaxed);
+            Ok::<_, Infallible>(chunk.clone())
+        }));
+        Body::from_stream(chunks)
+    })
+    .await;
+    says(&fake.tags_fail().await, &["sent more than", "no answer to this request"]);
+    assert!(sent.load(Ordering::Relaxed) < 100 << 20, "{} bytes were taken", sent.load(Ordering::Relaxed));
+}
+
+#[tokio::test]
+async fn manifests_that_no_runtime_could_use_are_told_apart() {
+    let strange = r#"{"schemaVersion":2,"mediaType":"application/x-odd"}"#;
+    let fake = Fake::start(move |_, _| strange).await;
+    says(&fake.manifest_fails(&digest_of(strange)).await, &["media type", "application/x-odd", "push it again"]);
+
+    says(&fake.manifest_fails(DIGEST).await, &["the content has digest", DIGEST, "changed on its way"]);
+
+    let other = format!(
+        r#"{{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[{{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"{DIGEST}","size":2,"platform":{{"os":"linux","architecture":"s390x"}}}}]}}"#
+    );
+    let digest = digest_of(&other);
+    let fake = Fake::start(move |_, _| other.clone()).await;
+    says(&fake.manifest_fails(&digest).await, &["nothing for linux/", "only for linux/s390x", "build it for"]);
+}
+
+#[tokio::test]
+async fn a_tag_with_control_characters_is_left_out_and_the_others_stay() {
+    let fake = Fake::start(|path: &str, _: &HeaderMap| {
+        if path.contains("tags/list") {
+            return r#"{"tags":["w_2026_47\u0007\n","w_2026_46",""]}"#.into_response();
+        }
+        ([("docker-content-digest", DIGEST)], "").into_response()
+    })
+    .await;
+    let scanned = fake.scan().await;
+    let tags: Vec<&str> = scanned.catalogue.images.iter().map(|image| image.tag.as_str()).collect();
+    assert_eq!(tags, ["w_2026_46"]);
+}
+
+#[tokio::test]
+async fn plain_http_is_refused_unless_allowed() {
+    let fake = Fake::start(|_, _| r#"{"tags":[]}"#).await;
+    let registry = Registry::new(RegistryConfig { insecure: Vec::new(), ..fake.config() }).unwrap();
+    let error = registry.tags(&fake.repository()).await.unwrap_err().to_string();
+    says(&error, &[&fake.host, "does not answer", "LAB_INSECURE_REGISTRIES"]);
+    assert!(fake.asked().is_empty());
+}
