@@ -311,6 +311,19 @@ fn the_bound_on_open_lines_holds_and_they_are_read_again() {
 }
 
 #[test]
+fn a_turn_takes_from_the_budget_what_its_batch_gives_back() {
+    let writer = Writer::new();
+    writer.line("1");
+    writer.line("2");
+    for batching in [None, Some(Batching { events: 500, bytes: 1 << 18 })] {
+        let settings = Reading { batching, ..reading(2000, 1 << 20) };
+        let mut reader = Reader::with(writer.folder.path(), Vec::new(), settings);
+        let batch = reader.log.turn(&mut reader.slab, &reader.reading).batch.unwrap();
+        assert_eq!(reader.reading.budget.used(), batch.bytes.len());
+    }
+}
+
+#[test]
 fn what_the_checkpoint_names_and_nobody_finds_is_lost() {
     let mut writer = Writer::new();
     writer.line("1");

@@ -86,9 +86,10 @@ impl ContainerLog {
             }
             None
         } else {
-            reading.budget.take(out.len());
             let number = self.ledger().begin(steps);
-            Some(out.finish(self.clone(), number))
+            let batch = out.finish(self.clone(), number);
+            reading.budget.take(batch.bytes.len());
+            Some(batch)
         };
         slab.bytes.truncate(CHUNK_BYTES);
         slab.bytes.shrink_to(2 * CHUNK_BYTES);
