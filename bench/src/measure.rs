@@ -1,0 +1,153 @@
+//! What a program took: time, CPU time of all its threads, and its peak of resident memory.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
+use testbed::process::Process;
+
+/// How often a running program is looked at.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// What a program took so far.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Taken {
+    /// Since its start.
+    pub(crate) time: Duration,
+    /// User and system time, that of children it waited for included.
+    pub(crate) cpu: Duration,
+    /// The most resident memory it had, in bytes.
+    pub(crate) peak: u64,
+}
+
+/// A program that is measured. Dropping it ends it.
+#[derive(Debug)]
+pub(crate) struct Subject {
+    process: Process,
+    started: Instant,
+    taken: Taken,
+}
+
+/// A command with nothing in its environment but these settings.
+pub(crate) fn command(binary: impl AsRef<Path>, arguments: &[&str], settings: &[(&str, &str)]) -> Command {
+    let mut command = Command::new("env");
+    command.arg("-i").args(settings.iter().map(|(name, value)| format!("{name}={value}")));
+    command.arg(binary.as_ref()).args(arguments);
+    command
+}
+
+/// A binary of the same build.
+pub(crate) fn beside_this(name: &str) -> Result<std::path::PathBuf> {
+    let path = std::env::current_exe()?.with_file_name(name);
+    if path.exists() { Ok(path) } else { bail!("{} is missing: start this through bench/run", path.display()) }
+}
+
+impl Subject {
+    /// Starts a program with its output in a file.
+    pub(crate) fn start(name: &str, command: &Command, log: &Path) -> Result<Self> {
+        let started = Instant::now();
+        Ok(Self { process: Process::start(name, command, log)?, started, taken: Taken::default() })
+    }
+
+    /// The process, to signal it.
+    pub(crate) fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
+    /// What it took so far; the last known once it has ended.
+    pub(crate) fn taken(&mut self) -> Taken {
+        let proc = format!("/proc/{}", self.process.id());
+        self.taken.time = self.started.elapsed();
+        if let Some(cpu) = fs::read_to_string(format!("{proc}/stat")).ok().as_deref().and_then(cpu) {
+            self.taken.cpu = cpu;
+        }
+        if let Some(peak) = fs::read_to_string(format!("{proc}/status")).ok().as_deref().and_then(peak) {
+            self.taken.peak = peak;
+        }
+        self.taken
+    }
+
+    /// Waits until it ends by itself, and must end well.
+    pub(crate) fn until_end(mut self, limit: Duration) -> Result<Taken> {
+        let pid = Pid::from_raw(self.process.id()).context("a process has an id")?;
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        let deadline = Instant::now() + limit;
+        // Left a zombie until its last figures are read.
+        while waitid(WaitId::Pid(pid), options)?.is_none() {
+            self.taken();
+            if Instant::now() > deadline {
+                bail!("it still runs after {limit:?}; the end of its log:\n{}", self.log_end());
+            }
+            std::thread::sleep(LOOK);
+        }
+        let taken = self.taken();
+        let status = self.process.wait(Duration::from_secs(5))?;
+        if status.success() {
+            Ok(taken)
+        } else {
+            bail!("it ended with {status}; the end of its log:\n{}", self.log_end())
+        }
+    }
+
+    /// The last lines that it wrote.
+    pub(crate) fn log_end(&self) -> String {
+        let text = fs::read_to_string(self.process.log()).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(10)..].join("\n")
+    }
+}
+
+/// User and system time from `/proc/PID/stat`: fields 14 to 17, counted behind the name in parentheses.
+fn cpu(stat: &str) -> Option<Duration> {
+    let fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11).take(4);
+    let ticks = fields.map(|field| field.parse::<u64>().ok()).sum::<Option<u64>>()?;
+    Some(Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64))
+}
+
+fn peak(status: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? * 1024)
+}
+
+/// The machine and the day, for the README.
+pub(crate) fn machine() -> String {
+    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    let info = read("/proc/cpuinfo");
+    let model =
+        info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": ")).map_or("", |(_, model)| model);
+    let load = read("/proc/loadavg");
+    let load = load.split(' ').next().unwrap_or_default();
+    let kernel = read("/proc/sys/kernel/osrelease");
+    format!(
+        "{}, {cores} cores ({}), Linux {}, load {load} at the start",
+        jiff::Zoned::now().date(),
+        model.trim(),
+        kernel.trim()
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_programs_cpu_and_memory_are_seen_after_its_end() {
+        let folder = testbed::folder::Folder::new("measure").unwrap();
+        let mut command = Command::new("sh");
+        command.args(["-c", "i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done"]);
+        let taken =
+            Subject::start("sh", &command, &folder.join("log")).unwrap().until_end(Duration::from_secs(60)).unwrap();
+        assert!(taken.cpu > Duration::ZERO && taken.cpu <= 2 * taken.time, "{taken:?}");
+        assert!(taken.peak > 100_000, "{taken:?}");
+    }
+
+    #[test]
+    fn a_name_with_blanks_and_parentheses_is_passed_over() {
+        let stat = "1 (a b) c) S 1 1 1 0 -1 4194560 1 2 3 4 150 50 30 20 20 0 1";
+        assert_eq!(cpu(stat), Some(Duration::from_millis(2500)));
+    }
+}

@@ -1,0 +1,12 @@
+//! log-shipper: what an event costs, next to what it costs its peers; what it costs alone; what faults lose.
+
+mod alone;
+mod broker;
+mod faults;
+mod logs;
+mod peers;
+mod side_by_side;
+
+pub(crate) use alone::run as alone;
+pub(crate) use faults::run as faults;
+pub(crate) use side_by_side::run as side_by_side;
