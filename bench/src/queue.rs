@@ -34,7 +34,7 @@ pub(crate) fn run(size: Size) -> Result<()> {
     for _ in 0..runs {
         node.forget_all()?;
         let each = wanted.iter().map(|image| node.ctr_pull(image)).collect::<Result<Vec<_>>>()?;
-        theirs.push(each.iter().sum());
+        theirs.push(each.iter().sum::<Duration>());
         node.forget_all()?;
         let (taken, said) = node.prepuller_pull(&wanted, 2)?;
         ours.push(taken.time);
@@ -42,8 +42,7 @@ pub(crate) fn run(size: Size) -> Result<()> {
         node.forget_all()?;
         alone.push(first_pulled(&node.prepuller_pull(&wanted[..1], 2)?.1, images[0].tag.as_str())?);
     }
-    let (own, ctr): (f64, f64) =
-        (median_seconds(ours), median_seconds(theirs.iter().copied().collect::<Vec<Duration>>()));
+    let (own, ctr) = (median_seconds(ours), median_seconds(theirs));
     let (first, alone) = (median(first), median(alone));
     let mut table = Table::new(&["five images", "s", "ratio"]);
     table.row(["ctr images pull, one after the other".into(), format!("{ctr:.2}"), "1.00".into()]);

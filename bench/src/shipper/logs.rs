@@ -37,12 +37,11 @@ pub(super) fn write(root: &Path, format: Format, lines: u64, length: usize) -> R
             while text.len() < length {
                 text.push_str(" the quick brown fox jumps over the lazy dog"[..44.min(length - text.len())].as_ref());
             }
-            match format {
-                Format::Cri => writeln!(file, "{time} stdout F {}", text.replace('\\', ""))?,
-                Format::Docker => {
-                    writeln!(file, "{{\"log\":\"{text}\\n\",\"stream\":\"stdout\",\"time\":\"{time}\"}}")?
-                }
-            }
+            let line = match format {
+                Format::Cri => format!("{time} stdout F {}", text.replace('\\', "")),
+                Format::Docker => format!("{{\"log\":\"{text}\\n\",\"stream\":\"stdout\",\"time\":\"{time}\"}}"),
+            };
+            writeln!(file, "{line}")?;
         }
         file.flush()?;
         bytes += file.into_inner()?.metadata()?.len();
