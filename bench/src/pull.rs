@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail};
 use testbed::containerd::{self, Containerd};
 use testbed::folder::Folder;
 use testbed::images::{Image, Layer, Pushed};
+use testbed::proxy::TcpProxy;
 use testbed::registry::Registry;
 
 use crate::Size;
@@ -47,26 +48,24 @@ pub(crate) fn run(size: Size) -> Result<()> {
     shared_layers(&registry, &image, &sibling)
 }
 
-/// A containerd on a file system that could not take the second image as a whole.
+/// On a file system that could not take the second image as a whole; slowly, so that its progress is seen.
 fn shared_layers(registry: &Registry, image: &Pushed, sibling: &Pushed) -> Result<()> {
-    let options = containerd::Options {
-        plain_registries: vec![registry.host()],
-        // The first image twice (compressed and unpacked), and half of that again: room for a layer, not for an image.
-        root_size: Some(image.size() * 3),
-        ..containerd::Options::default()
-    };
-    let node =
-        Node { containerd: Containerd::with(&options)?, registry: registry.host(), folder: Folder::new("pull")? };
+    let proxy = TcpProxy::start(([127, 0, 0, 1], registry.port()).into())?;
+    // The first image twice (compressed and unpacked), and half of that again: room for a layer, not for an image.
+    let room = image.size() * 3;
+    let node = Node::with(&proxy.host(), Some(room))?;
     node.ctr_pull(image)?;
+    proxy.limit_rate(Some(sibling.layer_sizes[7] / 2));
     let (_, log) = node.prepuller_pull(&[sibling], 1)?;
-    let total = log.lines().rev().find_map(|line| line.split(": downloading ").nth(1)).unwrap_or("not seen");
+    let shown = log.lines().rev().find_map(|line| line.split(": downloading ").nth(1));
     println!(
-        "A second image with 7 of the 8 layers, on a file system of {} MB of which {} MB are used (the whole image would need {} MB): \
-              admitted; its own layer is {} MB; shown: {total}",
-        image.size() * 3 / MB,
+        "A second image with 7 of the 8 layers, where {} of {} MB are used and the whole image would need {} MB: admitted. \
+         Its own layer is {} MB; shown: {}",
         2 * image.size() / MB,
+        room / MB,
         image.size() * 7 / 2 / MB,
-        sibling.layer_sizes[7] / MB
+        sibling.layer_sizes[7] / MB,
+        shown.context("no progress was shown")?
     );
     Ok(())
 }
@@ -80,13 +79,15 @@ pub(crate) struct Node {
 
 impl Node {
     pub(crate) fn start(registry: &str) -> Result<Self> {
-        let options =
-            containerd::Options { plain_registries: vec![registry.to_owned()], ..containerd::Options::default() };
-        Ok(Self {
-            containerd: Containerd::with(&options)?,
-            registry: registry.to_owned(),
-            folder: Folder::new("pull")?,
-        })
+        Self::with(registry, None)
+    }
+
+    /// With its images on a file system of this many bytes, in memory.
+    fn with(registry: &str, root_size: Option<u64>) -> Result<Self> {
+        let plain_registries = vec![registry.to_owned()];
+        let options = containerd::Options { plain_registries, root_size, ..containerd::Options::default() };
+        let (containerd, folder) = (Containerd::with(&options)?, Folder::new("pull")?);
+        Ok(Self { containerd, registry: registry.to_owned(), folder })
     }
 
     fn named(&self, image: &Pushed) -> String {
