@@ -2,13 +2,15 @@
 //!
 //! Control plane and nodes are [`Enclosure`](crate::enclosure::Enclosure)s with networks of their own: each has the usual ports
 //! and paths, several clusters run side by side, and a dropped cluster takes its processes, mounts, links, rules and cgroups with
-//! it. `binaries` finds or builds the programs, `network` has the addresses, `control_plane` and `node` start the parts.
+//! it. `binaries` finds or builds the programs, `network` has the addresses, `control_plane` and `node` start the parts,
+//! `nfs_client` lets kubelet mount NFS volumes.
 
 mod binaries;
 mod control_plane;
 mod install;
 mod kubectl;
 mod network;
+mod nfs_client;
 mod node;
 
 use std::net::SocketAddr;

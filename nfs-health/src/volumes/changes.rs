@@ -1,4 +1,4 @@
-//! When to look again: something happened to the Service, its neighbours, a volume or a claim, or a minute is over.
+//! When to look again: something happened to the Service, its neighbours, a volume or a claim, or half a minute is over.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use super::objects::MANAGED_BY;
 use super::plan::Wanted;
 
 /// Without any news, the longest time between two looks.
-const LONGEST: Duration = Duration::from_secs(60);
+const LONGEST: Duration = Duration::from_secs(30);
 
 /// Watches until it is dropped. Many changes at once are one.
 #[derive(Debug)]

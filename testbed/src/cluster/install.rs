@@ -16,6 +16,8 @@ pub struct Install<'a> {
     pub overlay: &'a str,
     /// The components whose images it runs.
     pub images: &'a [&'a str],
+    /// A folder of programs that `cargo test` has built, for what goes into these images.
+    pub binaries: Option<&'a Path>,
     /// Paths of daemons' programs that `cargo test` has built, to run instead of such images: `env!("CARGO_BIN_EXE_NAME")`.
     pub programs: &'a [&'a str],
     /// Settings for the ConfigMap `labhands`, besides that images come from the cluster's registry over plain HTTP.
@@ -30,7 +32,7 @@ impl Cluster {
     /// # Errors
     /// When an image does not build, or the API server refuses a manifest; the error has what was said.
     pub fn install(&self, install: &Install) -> Result<()> {
-        self.build(install.images)?;
+        self.build(install.images, install.binaries)?;
         for program in install.programs {
             let repository = format!("labhands/{}", name_of(program));
             Image::program(Path::new(program))?.push(self.registry(), &repository, env!("CARGO_PKG_VERSION"))?;
@@ -39,11 +41,12 @@ impl Cluster {
         self.kubectl().run(&["apply", "-k", &site.path().to_string_lossy()]).map(drop)
     }
 
-    /// Builds images and pushes them to the cluster's registry as `labhands/NAME`.
+    /// Builds images and pushes them to the cluster's registry as `labhands/NAME`; their programs are built for release, unless
+    /// there is a folder that has them.
     ///
     /// # Errors
     /// When one does not build; the error has what `bld` said.
-    pub fn build(&self, images: &[&str]) -> Result<()> {
+    pub fn build(&self, images: &[&str], binaries: Option<&Path>) -> Result<()> {
         if images.is_empty() {
             return Ok(());
         }
@@ -60,6 +63,9 @@ impl Cluster {
             bld.env("PROFILE", "dev");
         }
         bld.args(images).arg(push).env("CONTAINERS_STORAGE_CONF", storage).env("BUILDER", "buildah");
+        if let Some(binaries) = binaries {
+            bld.env("BINARIES", binaries);
+        }
         command::run(bld.env_remove("IMAGE_PREFIX")).map(drop)
     }
 
