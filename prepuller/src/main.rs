@@ -46,6 +46,7 @@ async fn run(arguments: Arguments, warnings: &[String]) -> anyhow::Result<Result
             Ok(settings) => Ok(node::run(settings, warnings).await?),
             Err(problems) => Err(problems),
         },
+        CommandArguments::Bring { to } => Ok(plan::pull_pods::bring(&to).map(|()| ExitCode::SUCCESS)?),
         CommandArguments::Plan(arguments) => match arguments.settings() {
             Ok(settings) => Ok(plan::run(settings, warnings, Shutdown::listen()?).await.map(|()| ExitCode::SUCCESS)?),
             Err(problems) => Err(problems),

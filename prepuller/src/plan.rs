@@ -1,7 +1,7 @@
 //! `prepuller plan`: which images are wanted, and which node should pull what now.
 //!
-//! See, decide, act: `scanning.rs` and `watch.rs` see, `decide.rs`, `eligible.rs` and `gate.rs` decide (pure), `act.rs` and
-//! `publish.rs` act, `world.rs` keeps what is known, `overview.rs` shows it, `tell.rs` raises Events and counts.
+//! See, decide, act: `scanning.rs` and `watch.rs` see, `decide.rs`, `eligible.rs` and `gate.rs` decide (pure), `act.rs`,
+//! `pull_pods.rs` and `publish.rs` act, `world.rs` keeps what is known, `overview.rs` shows it, `tell.rs` raises Events and counts.
 //!
 //! Every write may be repeated without harm, and all that decisions go by is in the cluster's objects: a planner that starts
 //! anew goes on where the last one was.
@@ -12,6 +12,7 @@ pub mod eligible;
 pub mod gate;
 pub mod overview;
 mod publish;
+pub mod pull_pods;
 mod scanning;
 mod seen;
 mod serve;
@@ -25,8 +26,10 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use anyhow::Context;
 use futures_util::stream::{BoxStream, StreamExt};
 use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::Deployment;
 use sidecar::admin::AdminServer;
 use sidecar::metrics::Metrics;
 use sidecar::readiness::{Health, Latch, Pulse};
@@ -37,6 +40,7 @@ use tokio_util::sync::CancellationToken;
 
 use act::{Writer, Written};
 use publish::Publisher;
+use pull_pods::{PullPodSettings, PullPods};
 use scanning::Scanner;
 use settings::PlanSettings;
 use shared::Shared;
@@ -79,6 +83,7 @@ pub async fn run(settings: PlanSettings, warnings: &[String], shutdown: Shutdown
         repositories = ?settings.catalogue.source.repositories.iter().map(ToString::to_string).collect::<Vec<_>>(),
         scan_interval_seconds = settings.scan_interval.as_secs(),
         parallel_nodes = settings.rules.parallel,
+        mode = ?settings.rules.mode,
         labs = settings.lab_namespace.as_deref().unwrap_or("nowhere: LAB_NAMESPACE is unset, so nobody is seen waiting"),
         "{NAME} plan starts"
     );
@@ -87,6 +92,7 @@ pub async fn run(settings: PlanSettings, warnings: &[String], shutdown: Shutdown
     let (health, metrics) = (Health::default(), Metrics::new(NAME, VERSION));
     let (catalogue, cluster) = (health.latch("catalogue"), health.latch("cluster"));
     let pulse = health.pulse("planner", LONGEST_STEP);
+    let mode = settings.rules.mode;
     let mut teller = Teller::new(&client, &metrics, &settings.catalogue_namespace, &settings.pod_name);
     let (shared, asked) = (Shared::new(World::new(settings.rules)), Arc::new(Notify::new()));
     let config = page::nublado::Config::new(&settings.catalogue.source, &settings.catalogue.policy);
@@ -94,7 +100,21 @@ pub async fn run(settings: PlanSettings, warnings: &[String], shutdown: Shutdown
     let routes = routes.merge(page::routes(shared.overviews(), config, shutdown.token()));
     let server = AdminServer::bind(settings.admin, health, metrics, routes).await?;
     let serving = tokio::spawn(server.serve(shutdown.token()));
-    teller.find_deployment(&client, &settings.catalogue_namespace).await;
+    let deployment = own_deployment(&client, &settings.catalogue_namespace).await;
+    match &deployment {
+        Ok(deployment) => teller.know(deployment),
+        Err(error) => {
+            tracing::warn!(%error, "the Deployment {} is not found: its Events will lack a uid", tell::DEPLOYMENT)
+        }
+    }
+    let pull_pods = match settings.pull_pods {
+        Some(PullPodSettings { image, deadline }) => {
+            let image = image.map_or_else(|| deployment.map_err(Into::into).and_then(image_of), Ok);
+            let image = image.context("PULL_POD_IMAGE must be set where the planner is not a Deployment")?;
+            Some(PullPods::new(&client, &settings.node_images_namespace, image, deadline))
+        }
+        None => None,
+    };
     let teller = Arc::new(teller);
     let scanner = Scanner {
         registry,
@@ -106,13 +126,13 @@ pub async fn run(settings: PlanSettings, warnings: &[String], shutdown: Shutdown
         teller: teller.clone(),
         latch: catalogue,
     };
+    let (agents, labs) = (&settings.node_images_namespace, settings.lab_namespace.as_deref());
+    let (seen, unlisted) = watch::all(&client, agents, labs, mode);
     let planner = Planner {
-        seen: watch::all(&client, &settings.node_images_namespace, settings.lab_namespace.as_deref()),
-        unlisted: [Kind::Nodes, Kind::NodeImages]
-            .into_iter()
-            .chain(settings.lab_namespace.is_some().then_some(Kind::Pods))
-            .collect(),
-        writer: Writer::new(&client, &settings.node_images_namespace),
+        seen,
+        unlisted,
+        writer: Writer::new(&client, agents),
+        pull_pods,
         shared,
         teller,
         latch: cluster,
@@ -126,12 +146,23 @@ pub async fn run(settings: PlanSettings, warnings: &[String], shutdown: Shutdown
     Ok(())
 }
 
+async fn own_deployment(client: &kube::Client, namespace: &str) -> kube::Result<Deployment> {
+    kube::Api::namespaced(client.clone(), namespace).get(tell::DEPLOYMENT).await
+}
+
+fn image_of(deployment: Deployment) -> anyhow::Result<String> {
+    let containers = deployment.spec.and_then(|spec| spec.template.spec).map(|spec| spec.containers);
+    let image = containers.and_then(|containers| containers.into_iter().next()?.image);
+    image.with_context(|| format!("the Deployment {} names no image", tell::DEPLOYMENT))
+}
+
 /// Sees, decides and acts, one after the other.
 struct Planner {
     seen: BoxStream<'static, Seen>,
     /// What was not seen whole yet. Nothing is decided over half of a cluster.
     unlisted: HashSet<Kind>,
     writer: Writer,
+    pull_pods: Option<PullPods>,
     shared: Shared,
     teller: Arc<Teller>,
     latch: Latch,
@@ -184,11 +215,16 @@ impl Planner {
                 true
             }
             Seen::Pod(name, pod) => world.see_pod(&name, pod),
+            Seen::Pull(name, pull) => {
+                world.see_pull(&name, pull);
+                true
+            }
             Seen::Listed(kind, names) => {
                 match kind {
                     Kind::Nodes => world.keep_nodes(&names),
                     Kind::NodeImages => world.keep_orders(&names),
                     Kind::Pods => world.keep_pods(&names),
+                    Kind::PullPods => world.keep_pulls(&names),
                 }
                 self.unlisted.remove(&kind);
                 true
@@ -222,11 +258,23 @@ impl Planner {
                 self.due = Some(Instant::now() + WRITE_RETRY);
             }
         }
+        self.turn_pull_pods().await;
         self.open_gates().await;
         let told = self.shared.look(Told::of);
         self.teller.waves(told).await;
         self.decided = Instant::now();
         self.shared.decided();
+    }
+
+    async fn turn_pull_pods(&mut self) {
+        let Some(pull_pods) = &self.pull_pods else { return };
+        for (node, turn) in self.shared.look(|world| world.pull_turns(Timestamp::now())) {
+            if let Err(error) = pull_pods.carry_out(&node, turn).await {
+                tracing::warn!(error, "pull pods are looked at again in {} s", WRITE_RETRY.as_secs());
+                self.due = Some(Instant::now() + WRITE_RETRY);
+                return;
+            }
+        }
     }
 
     async fn open_gates(&self) {

@@ -52,6 +52,12 @@ pub enum CommandArguments {
     Status(StatusArguments),
     /// Wait until every eligible node holds what is wanted, for a deploy hook
     Wait(WaitArguments),
+    /// Copy this program to where another image's container can run it (for pull pods)
+    #[command(hide = true)]
+    Bring {
+        /// The copy
+        to: PathBuf,
+    },
 }
 
 /// `prepuller tags`

@@ -303,3 +303,6 @@ fn state(wanted: &Wanted, node: &Node<'_>) -> State {
         _ => State::Active,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,6 +12,7 @@ use sidecar::settings::values::{count, duration, list};
 use super::eligible::NodeRules;
 use super::gate::GateRules;
 use super::overview::Mode;
+use super::pull_pods::PullPodSettings;
 use super::world::Rules;
 use crate::settings::{CatalogueArguments, CatalogueSettings};
 
@@ -22,6 +23,8 @@ pub struct PlanArguments {
     catalogue: CatalogueArguments,
     #[command(flatten)]
     nodes: NodesArguments,
+    #[command(flatten)]
+    mode: ModeArguments,
     #[command(flatten)]
     gate: GateArguments,
     #[command(flatten)]
@@ -53,6 +56,20 @@ struct NodesArguments {
     /// A node whose report says nothing new for this long gives its place to the next one
     #[arg(long, env = "PREPULLER_STALLED_AFTER", value_name = "DURATION", default_value = "2m")]
     prepuller_stalled_after: String,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Who pulls")]
+struct ModeArguments {
+    /// agents: an agent on each node; pods: a short-lived pod per image and node, without progress, stall limit or disk guard
+    #[arg(long, env = "PREPULLER_MODE", value_name = "MODE", default_value = "agents")]
+    prepuller_mode: String,
+    /// prepuller's own image, which pull pods begin with; unset: the one that the planner's Deployment has
+    #[arg(long, env = "PULL_POD_IMAGE", value_name = "IMAGE")]
+    pull_pod_image: Option<String>,
+    /// How long a pull pod may take
+    #[arg(long, env = "PULL_POD_TIMEOUT", value_name = "DURATION", default_value = "4h")]
+    pull_pod_timeout: String,
 }
 
 #[derive(Args, Debug)]
@@ -95,6 +112,8 @@ pub struct PlanSettings {
     pub scan_interval: Duration,
     /// What decisions go by.
     pub rules: Rules,
+    /// How pull pods are made, where they pull.
+    pub pull_pods: Option<PullPodSettings>,
     /// `LAB_NAMESPACE`
     pub lab_namespace: Option<String>,
     /// `CATALOGUE_NAMESPACE`
@@ -121,6 +140,7 @@ impl PlanArguments {
             problems.add("LAB_REPOSITORIES", reason, "registry.example.org/owner/lab");
         }
         let interval = problems.parse("SCAN_INTERVAL", &self.nodes.scan_interval, "5m", duration);
+        let pull_pods = self.mode.settings(&mut problems);
         let rules = self.rules(&mut problems);
         for (setting, name, example) in [
             ("LAB_NAMESPACE", self.cluster.lab_namespace.as_deref().unwrap_or_default(), "jupyterhub"),
@@ -137,7 +157,8 @@ impl PlanArguments {
             Some(PlanSettings {
                 catalogue: catalogue?,
                 scan_interval: interval?,
-                rules: rules?,
+                rules: Rules { mode: if pull_pods.as_ref()?.is_some() { Mode::Pods } else { Mode::Agents }, ..rules? },
+                pull_pods: pull_pods?,
                 lab_namespace: self.cluster.lab_namespace.clone(),
                 catalogue_namespace: self.cluster.catalogue_namespace.clone(),
                 node_images_namespace: self.cluster.node_images_namespace.clone(),
@@ -148,6 +169,7 @@ impl PlanArguments {
         })())
     }
 
+    /// The rules, with the mode still to be filled in.
     fn rules(&self, problems: &mut Problems) -> Option<Rules> {
         let NodesArguments { lab_node_selector, lab_tolerations, .. } = &self.nodes;
         let example = "hub.jupyter.org/node-purpose=user";
@@ -171,5 +193,20 @@ impl PlanArguments {
             gate: GateRules { timeout: timeout?, images },
             mode: Mode::Agents,
         })
+    }
+}
+
+impl ModeArguments {
+    /// How pull pods are made; `Some(None)` where agents pull.
+    fn settings(&self, problems: &mut Problems) -> Option<Option<PullPodSettings>> {
+        let deadline = problems.parse("PULL_POD_TIMEOUT", &self.pull_pod_timeout, "4h", duration);
+        match self.prepuller_mode.as_str() {
+            "agents" => deadline.map(|_| None),
+            "pods" => Some(Some(PullPodSettings { image: self.pull_pod_image.clone(), deadline: deadline? })),
+            other => {
+                problems.add("PREPULLER_MODE", format!("{other:?} is neither agents nor pods"), "agents");
+                None
+            }
+        }
     }
 }

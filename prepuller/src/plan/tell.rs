@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::ObjectReference;
-use kube::{Api, Client};
+use kube::Client;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -94,13 +94,9 @@ impl Teller {
         this
     }
 
-    /// Finds the Deployment's uid, without which `kubectl describe` shows no Events.
-    pub(super) async fn find_deployment(&mut self, client: &Client, namespace: &str) {
-        let deployments: Api<Deployment> = Api::namespaced(client.clone(), namespace);
-        match deployments.get_metadata_opt(DEPLOYMENT).await {
-            Ok(found) => self.planner.uid = found.and_then(|found| found.metadata.uid),
-            Err(error) => tracing::warn!(%error, "the planner's Deployment is not found, so its Events have no uid"),
-        }
+    /// Takes over the Deployment's uid, without which `kubectl describe` shows no Events.
+    pub(super) fn know(&mut self, deployment: &Deployment) {
+        self.planner.uid.clone_from(&deployment.metadata.uid);
     }
 
     /// A scan ended, with so many wanted images or with a problem.

@@ -11,6 +11,8 @@ use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, ResourceExt};
 use serde::Deserialize;
 
+use super::overview::Mode;
+use super::pull_pods::{LABEL, PullPodObject, SeenPull};
 use super::seen::{self, NodeObject, OrdersObject, PodObject, SeenNode, SeenOrders, SeenPod};
 
 /// Objects in one answer of a list: what is parsed at once.
@@ -25,6 +27,8 @@ pub(super) enum Seen {
     Orders(Arc<str>, Option<Box<SeenOrders>>),
     /// A pod that waits on a node, or one that no longer does.
     Pod(Arc<str>, Option<SeenPod>),
+    /// A pull pod, or its end.
+    Pull(Arc<str>, Option<SeenPull>),
     /// A whole list was taken: what is not in it is gone.
     Listed(Kind, HashSet<Arc<str>>),
     /// A watch is interrupted; it begins anew.
@@ -37,12 +41,19 @@ pub(super) enum Kind {
     Nodes,
     NodeImages,
     Pods,
+    PullPods,
 }
 
-/// All that is watched; pods only where `LAB_NAMESPACE` says where labs run.
-pub(super) fn all(client: &Client, agents: &str, labs: Option<&str>) -> BoxStream<'static, Seen> {
+/// All that is watched, and the kinds of it: pods only where `LAB_NAMESPACE` says where labs run, pull pods only where they pull.
+pub(super) fn all(
+    client: &Client,
+    agents: &str,
+    labs: Option<&str>,
+    mode: Mode,
+) -> (BoxStream<'static, Seen>, HashSet<Kind>) {
     let nodes: Api<NodeObject> = Api::all_with(client.clone(), &seen::nodes());
     let orders: Api<OrdersObject> = Api::namespaced_with(client.clone(), agents, &seen::node_images());
+    let mut kinds = HashSet::from([Kind::Nodes, Kind::NodeImages]);
     let mut streams = vec![
         watch(nodes, watcher::Config::default(), Kind::Nodes, |name, node| Seen::Node(name, node.map(SeenNode::new))),
         watch(orders, watcher::Config::default(), Kind::NodeImages, |name, orders| {
@@ -54,8 +65,16 @@ pub(super) fn all(client: &Client, agents: &str, labs: Option<&str>) -> BoxStrea
         let waiting = watcher::Config::default().fields("status.phase=Pending");
         let pod = |name, pod: Option<PodObject>| Seen::Pod(name, pod.and_then(SeenPod::new));
         streams.push(watch(pods, waiting, Kind::Pods, pod));
+        kinds.insert(Kind::Pods);
     }
-    select_all(streams).boxed()
+    if mode == Mode::Pods {
+        let pulls: Api<PullPodObject> = Api::namespaced_with(client.clone(), agents, &seen::pods());
+        let labelled = watcher::Config::default().labels(LABEL);
+        let pull = |name, pull: Option<PullPodObject>| Seen::Pull(name, pull.and_then(SeenPull::new));
+        streams.push(watch(pulls, labelled, Kind::PullPods, pull));
+        kinds.insert(Kind::PullPods);
+    }
+    (select_all(streams).boxed(), kinds)
 }
 
 fn watch<P, U>(

@@ -14,6 +14,7 @@ use super::decide::{Decision, Node, NodeOrder, Spread, Wanted, decide};
 use super::eligible::{NodeRules, Standing};
 use super::gate::GateRules;
 use super::overview::{ImageOnNode, ImageOverview, Mode, NodeOverview, Overview, Reported, ScanState, Wave};
+use super::pull_pods::{Ordered, SeenPull, Turn, turn};
 use super::seen::{Given, Key, Report, SeenNode, SeenOrders, SeenPod, URGENT};
 use crate::node_images::{Order, OrderLayer, PullState};
 
@@ -45,6 +46,7 @@ pub(super) struct World {
     platform: Platform,
     nodes: BTreeMap<Arc<str>, Record>,
     pods: HashMap<Arc<str>, SeenPod>,
+    pulls: HashMap<Arc<str>, SeenPull>,
     decision: Decision,
 }
 
@@ -101,6 +103,7 @@ impl World {
             platform: Platform::of_this_machine(),
             nodes: BTreeMap::new(),
             pods: HashMap::new(),
+            pulls: HashMap::new(),
             decision: Decision::default(),
         }
     }
@@ -209,6 +212,44 @@ impl World {
         true
     }
 
+    /// A pull pod as it is now, or its end.
+    pub(super) fn see_pull(&mut self, name: &Arc<str>, pull: Option<SeenPull>) {
+        match pull {
+            Some(pull) => self.pulls.insert(name.clone(), pull),
+            None => self.pulls.remove(name),
+        };
+    }
+
+    /// What pull pods are to be made, told of and removed, node by node.
+    pub(super) fn pull_turns(&self, now: Timestamp) -> Vec<(Arc<str>, Turn)> {
+        let mut pulls: HashMap<&str, Vec<(&Arc<str>, &SeenPull)>> = HashMap::new();
+        for (name, pull) in &self.pulls {
+            pulls.entry(pull.node()).or_default().push((name, pull));
+        }
+        let Some(catalogue) = &self.catalogue else { return Vec::new() };
+        let images: Vec<&CatalogueImage> = catalogue.wanted().collect();
+        let turn = |(name, record): (&Arc<str>, &Record)| {
+            let object = record.object.as_ref()?;
+            let ordered = |(index, wanted): (usize, &Wanted)| {
+                let given = object.orders.iter().find(|given| given.key == wanted.key)?;
+                Some((!given.urgent, (images[index], wanted.key, object.report(wanted.key))))
+            };
+            let mut ordered: Vec<_> = self.wanted.iter().enumerate().filter_map(ordered).collect();
+            ordered.sort_by_key(|(calm, _)| *calm);
+            let ordered = Ordered {
+                node: name,
+                generation: object.generation,
+                uid: &object.uid,
+                eligible: record.standing == Some(Standing::Eligible),
+                images: ordered.into_iter().map(|(_, image)| image).collect(),
+            };
+            let turn = turn(&ordered, pulls.get(&**name).map_or(&[], Vec::as_slice), now);
+            let idle = turn.make.is_none() && turn.tell.is_none() && turn.remove.is_empty();
+            (!idle).then(|| (name.clone(), turn))
+        };
+        self.nodes.iter().filter_map(turn).collect()
+    }
+
     /// The names that a whole list has left out are gone.
     pub(super) fn keep_nodes(&mut self, listed: &HashSet<Arc<str>>) {
         let gone: Vec<Arc<str>> = self.missing(listed, |record| record.node.is_some());
@@ -227,6 +268,11 @@ impl World {
         for id in gone {
             self.see_pod(&id, None);
         }
+    }
+
+    /// As [`World::keep_nodes`], for pull pods.
+    pub(super) fn keep_pulls(&mut self, listed: &HashSet<Arc<str>>) {
+        self.pulls.retain(|name, _| listed.contains(name));
     }
 
     fn missing(&self, listed: &HashSet<Arc<str>>, has: impl Fn(&Record) -> bool) -> Vec<Arc<str>> {

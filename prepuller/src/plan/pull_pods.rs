@@ -1,0 +1,513 @@
+//! `PREPULLER_MODE=pods`: where no socket of the host may be mounted, a short-lived pod for each image and node has kubelet pull.
+//!
+//! The planner then does the agents' part as well: it writes the reports, and takes an image for present once its pod has run.
+//! There is no byte progress, no stall limit and no disk guard. What is made, told and taken away is decided by [`turn`], which
+//! is pure.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::core::Object;
+use kube::{Api, Client};
+use lab_images::catalogue::CatalogueImage;
+use lab_images::reference::Digest;
+use serde::Deserialize;
+use serde_json::json;
+
+use super::overview::Reported;
+use super::seen::Key;
+use crate::node_images::{AGENT, ImageReport, NodeImagesStatus, PullState};
+
+/// The label of pull pods.
+pub(super) const LABEL: &str = "labhands.dev/pull";
+
+const IMAGE: &str = "labhands.dev/image";
+const DIGEST: &str = "labhands.dev/digest";
+
+/// kubelet says so of an image that it cannot pull.
+const CANNOT_PULL: [&str; 5] =
+    ["ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable"];
+
+/// The first pause after a failure; each further one is twice as long.
+const FIRST_RETRY: Duration = Duration::from_secs(30);
+
+/// The longest pause.
+const LONGEST_RETRY: Duration = Duration::from_secs(1800);
+
+/// How pull pods are made.
+#[derive(Clone, Debug)]
+pub struct PullPodSettings {
+    /// Our own image, which brings the program that they run; unset for that of the planner's Deployment.
+    pub image: Option<String>,
+    /// How long one may take.
+    pub deadline: Duration,
+}
+
+/// A pull pod as it is watched.
+pub(super) type PullPodObject = Object<PullPodSpec, PullPodStatus>;
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct PullPodSpec {
+    #[serde(default)]
+    node_name: Option<Box<str>>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct PullPodStatus {
+    #[serde(default)]
+    phase: String,
+    #[serde(default)]
+    reason: Option<String>,
+    #[serde(default)]
+    message: Option<String>,
+    #[serde(default)]
+    container_statuses: Vec<ContainerStatus>,
+    #[serde(default)]
+    init_container_statuses: Vec<ContainerStatus>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+struct ContainerStatus {
+    #[serde(default)]
+    state: ContainerState,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+struct ContainerState {
+    #[serde(default)]
+    waiting: Option<Stopped>,
+    #[serde(default)]
+    terminated: Option<Stopped>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+struct Stopped {
+    #[serde(default)]
+    reason: Option<String>,
+    #[serde(default)]
+    message: Option<String>,
+}
+
+/// What is kept of a pull pod.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct SeenPull {
+    /// Its node.
+    node: Box<str>,
+    /// What it pulls.
+    key: Key,
+    /// When it was made.
+    made: Option<Timestamp>,
+    /// How it ended, if it did or never will well.
+    ended: Option<Result<(), String>>,
+}
+
+impl SeenPull {
+    /// Its node.
+    pub(super) fn node(&self) -> &str {
+        &self.node
+    }
+
+    pub(super) fn new(object: PullPodObject) -> Option<Self> {
+        let annotations = object.metadata.annotations.unwrap_or_default();
+        let key = Key::new(annotations.get(IMAGE)?, annotations.get(DIGEST).map(String::as_str));
+        let status = object.status.unwrap_or_default();
+        let containers = || status.init_container_statuses.iter().chain(&status.container_statuses);
+        let said = |stopped: &Stopped| stopped.message.clone().or(stopped.reason.clone()).unwrap_or_default();
+        let waiting = containers()
+            .filter_map(|container| container.state.waiting.as_ref())
+            .find(|waiting| waiting.reason.as_deref().is_some_and(|reason| CANNOT_PULL.contains(&reason)));
+        let ended = match (status.phase.as_str(), waiting) {
+            ("Succeeded", _) => Some(Ok(())),
+            ("Failed", _) => {
+                let of_pod = status.message.clone().or(status.reason.clone());
+                let of_container =
+                    || containers().filter_map(|container| container.state.terminated.as_ref()).map(said).next_back();
+                Some(Err(of_pod.or_else(of_container).unwrap_or_else(|| "its pull pod failed".to_owned())))
+            }
+            (_, Some(waiting)) => Some(Err(said(waiting))),
+            _ => None,
+        };
+        let made = object.metadata.creation_timestamp.map(|time| time.0);
+        Some(Self { node: object.spec.node_name?, key, made, ended })
+    }
+}
+
+/// One node with its orders.
+pub(super) struct Ordered<'a> {
+    /// Its name.
+    pub(super) node: &'a Arc<str>,
+    /// The generation of its orders.
+    pub(super) generation: i64,
+    /// The uid of its `NodeImages`.
+    pub(super) uid: &'a str,
+    /// Whether pods may be made there now.
+    pub(super) eligible: bool,
+    /// The ordered images, the most urgent first, with what was told of them.
+    pub(super) images: Vec<(&'a CatalogueImage, Key, Option<&'a Reported>)>,
+}
+
+/// What to do for one node.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Turn {
+    /// The pod to make.
+    pub(super) make: Option<PullPod>,
+    /// The report to write.
+    pub(super) tell: Option<NodeImagesStatus>,
+    /// The pods to take away, once the report is written.
+    pub(super) remove: Vec<Arc<str>>,
+}
+
+/// A pod to be made.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct PullPod {
+    name: String,
+    node: Arc<str>,
+    owner_uid: String,
+    image: String,
+    digest: Option<Digest>,
+}
+
+/// Decides over one node and its pull pods: one at a time, and what failed again after a while.
+pub(super) fn turn(ordered: &Ordered<'_>, pulls: &[(&Arc<str>, &SeenPull)], now: Timestamp) -> Turn {
+    let mut turn = Turn::default();
+    let mut reports = Vec::new();
+    let mut changed = false;
+    let mut next = None;
+    let is_ordered = |key: Key| ordered.images.iter().any(|(_, ordered, _)| *ordered == key);
+    let runs = pulls.iter().any(|(_, pull)| pull.ended.is_none() && is_ordered(pull.key));
+    turn.remove.extend(pulls.iter().filter(|(_, pull)| !is_ordered(pull.key)).map(|(name, _)| (*name).clone()));
+    for (image, key, told) in &ordered.images {
+        let pull = pulls.iter().find(|(_, pull)| pull.key == *key);
+        let before = told.map(|told| (told.state, told.failures));
+        let (state, failures) = before.unwrap_or((PullState::Waiting, 0));
+        let report = |state, failures, error: Option<String>, since: Option<Timestamp>| ImageReport {
+            image: image.reference.clone(),
+            digest: image.digest.clone(),
+            state,
+            done: 0,
+            total: 0,
+            rate: None,
+            eta_seconds: None,
+            failures,
+            error,
+            since: since.unwrap_or(now),
+        };
+        let since = told.map(|told| told.since);
+        let report = match pull.map(|(_, pull)| pull) {
+            // A report that was written and whose pod is not gone yet counts once.
+            Some(pull)
+                if pull.ended.is_some()
+                    && since > pull.made
+                    && matches!(state, PullState::Present | PullState::Failed) =>
+            {
+                report(state, failures, told.and_then(|told| told.error.as_deref().map(str::to_owned)), since)
+            }
+            Some(SeenPull { ended: Some(Ok(())), .. }) => report(PullState::Present, failures, None, None),
+            Some(SeenPull { ended: Some(Err(error)), .. }) => {
+                report(PullState::Failed, failures.saturating_add(1), Some(error.clone()), None)
+            }
+            Some(SeenPull { ended: None, made, .. }) => report(PullState::Downloading, failures, None, *made),
+            None => {
+                let retry = FIRST_RETRY.saturating_mul(2_u32.saturating_pow(failures.saturating_sub(1).min(16)));
+                let rest = since
+                    .map_or(Duration::MAX, |since| Duration::try_from(now.duration_since(since)).unwrap_or_default());
+                let due = match state {
+                    PullState::Present => false,
+                    PullState::Failed | PullState::Refused => rest >= retry.min(LONGEST_RETRY),
+                    _ => true,
+                };
+                if due && next.is_none() {
+                    next = Some((*image, *key));
+                }
+                // Of a pod that somebody took away nothing is known.
+                let state = if state == PullState::Downloading { PullState::Waiting } else { state };
+                report(state, failures, told.and_then(|told| told.error.as_deref().map(str::to_owned)), since)
+            }
+        };
+        turn.remove.extend(pull.filter(|(_, pull)| pull.ended.is_some()).map(|(name, _)| (*name).clone()));
+        changed |= before != Some((report.state, report.failures));
+        reports.push(report);
+    }
+    turn.make = next.filter(|_| ordered.eligible && !runs).map(|(image, key)| PullPod {
+        name: pod_name(ordered.node, key),
+        node: ordered.node.clone(),
+        owner_uid: ordered.uid.to_owned(),
+        image: image.reference.to_string(),
+        digest: image.digest.clone(),
+    });
+    turn.tell = changed.then(|| status(ordered.generation, reports));
+    turn
+}
+
+fn status(generation: i64, images: Vec<ImageReport>) -> NodeImagesStatus {
+    let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+    let pulling = images.iter().find(|image| image.state == PullState::Downloading).map(tag);
+    let problem = images.iter().find_map(|image| Some(format!("{}: {}", tag(image), image.error.as_ref()?)));
+    NodeImagesStatus {
+        observed_generation: generation,
+        wanted: count(images.len()),
+        present: count(images.iter().filter(|image| image.state == PullState::Present).count()),
+        pulling,
+        problem,
+        runtime: "pull pods: no progress, no disk guard".to_owned(),
+        images,
+        ..NodeImagesStatus::default()
+    }
+}
+
+/// What people call it.
+fn tag(report: &ImageReport) -> String {
+    report.image.tag.as_ref().map_or_else(|| report.image.to_string(), ToString::to_string)
+}
+
+/// The same for the same image on the same node: a pod is never made twice.
+fn pod_name(node: &str, key: Key) -> String {
+    let mut hasher = DefaultHasher::new();
+    (node, key).hash(&mut hasher);
+    format!("pull-{:016x}", hasher.finish())
+}
+
+/// Makes and removes pull pods, and writes the reports.
+pub(super) struct PullPods {
+    pods: Api<Pod>,
+    reports: Api<crate::node_images::NodeImages>,
+    image: String,
+    deadline: Duration,
+}
+
+impl PullPods {
+    /// Makes them in `namespace`, beginning with `image`, our own.
+    pub(super) fn new(client: &Client, namespace: &str, image: String, deadline: Duration) -> Self {
+        let (pods, reports) = (Api::namespaced(client.clone(), namespace), Api::namespaced(client.clone(), namespace));
+        Self { pods, reports, image, deadline }
+    }
+
+    /// Carries out one node's turn.
+    ///
+    /// # Errors
+    ///
+    /// A sentence that names the node. Nothing is lost: the next turn is the same.
+    pub(super) async fn carry_out(&self, node: &str, turn: Turn) -> Result<(), String> {
+        let failed = |what: &str, error: kube::Error| format!("cannot {what} of {node}: {error}");
+        if let Some(status) = turn.tell {
+            let report = json!({
+                "apiVersion": "labhands.dev/v1alpha1", "kind": "NodeImages", "metadata": {"name": node}, "status": status,
+            });
+            let parameters = PatchParams::apply(AGENT).force();
+            let patched = self.reports.patch_status(node, &parameters, &Patch::Apply(&report)).await;
+            patched.map_err(|error| failed("write the report", error))?;
+        }
+        for name in turn.remove {
+            match self.pods.delete(&name, &DeleteParams::default()).await {
+                Err(kube::Error::Api(status)) if status.code == 404 => {}
+                deleted => drop(deleted.map_err(|error| failed("remove a pull pod", error))?),
+            }
+        }
+        if let Some(pod) = turn.make {
+            let pod = self.pod(&pod).map_err(|error| failed("make a pull pod", kube::Error::SerdeError(error)))?;
+            match self.pods.create(&PostParams::default(), &pod).await {
+                // The one before is not gone yet.
+                Err(kube::Error::Api(status)) if status.code == 409 => {}
+                made => drop(made.map_err(|error| failed("make a pull pod", error))?),
+            }
+        }
+        Ok(())
+    }
+
+    /// Our own image brings a static program into a folder that the lab image's container sees: that image needs nothing of
+    /// its own, not even a shell.
+    fn pod(&self, pod: &PullPod) -> serde_json::Result<Pod> {
+        let restricted = json!({
+            "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "capabilities": {"drop": ["ALL"]},
+        });
+        let resources = json!({"requests": {"cpu": "1m", "memory": "16Mi"}, "limits": {"memory": "64Mi"}});
+        let folder = json!([{"name": "labhands", "mountPath": "/labhands"}]);
+        let mut annotations = json!({IMAGE: pod.image});
+        if let Some(digest) = &pod.digest {
+            annotations[DIGEST] = json!(digest);
+        }
+        serde_json::from_value(json!({
+            "metadata": {
+                "name": pod.name,
+                "labels": {"app.kubernetes.io/name": "prepuller", "app.kubernetes.io/part-of": "labhands",
+                    "app.kubernetes.io/component": "pull", LABEL: "true"},
+                "annotations": annotations,
+                "ownerReferences": [{"apiVersion": "labhands.dev/v1alpha1", "kind": "NodeImages", "name": &*pod.node, "uid": pod.owner_uid}],
+            },
+            "spec": {
+                // Not by the scheduler: a new node's gate is closed to it.
+                "nodeName": &*pod.node,
+                "tolerations": [{"operator": "Exists"}],
+                "restartPolicy": "Never",
+                "activeDeadlineSeconds": self.deadline.as_secs(),
+                "terminationGracePeriodSeconds": 1,
+                "automountServiceAccountToken": false,
+                "enableServiceLinks": false,
+                "imagePullSecrets": [{"name": "registry"}],
+                "securityContext": {"runAsNonRoot": true, "runAsUser": 65532, "runAsGroup": 65532,
+                    "seccompProfile": {"type": "RuntimeDefault"}},
+                "initContainers": [{
+                    "name": "bring", "image": self.image, "args": ["bring", "/labhands/prepuller"],
+                    "securityContext": restricted, "resources": resources, "volumeMounts": folder,
+                }],
+                "containers": [{
+                    "name": "image", "image": pod.image, "imagePullPolicy": "Always",
+                    "command": ["/labhands/prepuller", "--version"],
+                    "securityContext": restricted, "resources": resources, "volumeMounts": folder,
+                }],
+                "volumes": [{"name": "labhands", "emptyDir": {"sizeLimit": "64Mi"}}],
+            },
+        }))
+    }
+}
+
+/// `prepuller bring`: copies this program to where a lab image's container can run it.
+///
+/// # Errors
+///
+/// What the system said.
+pub fn bring(to: &std::path::Path) -> std::io::Result<()> {
+    std::fs::copy("/proc/self/exe", to).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lab_images::tag::Class;
+
+    fn image(tag: &str) -> CatalogueImage {
+        CatalogueImage {
+            reference: format!("registry.example.org/lab:{tag}").parse().unwrap(),
+            repository: "registry.example.org/lab".parse().unwrap(),
+            tag: tag.to_owned(),
+            class: Class::Weekly,
+            name: tag.to_owned(),
+            digest: None,
+            platforms: Vec::new(),
+            size: None,
+            aliases: Vec::new(),
+            wanted: true,
+            why: String::new(),
+        }
+    }
+
+    fn key(image: &CatalogueImage) -> Key {
+        Key::new(&image.reference.to_string(), None)
+    }
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    /// A node, played by what happens to its pods.
+    struct Played {
+        images: Vec<CatalogueImage>,
+        told: Vec<(Key, Reported)>,
+        pods: Vec<(Arc<str>, SeenPull)>,
+    }
+
+    impl Played {
+        fn step(&mut self, now: i64) -> Turn {
+            let node = Arc::from("node1");
+            let told = |key: Key| self.told.iter().find(|(told, _)| *told == key).map(|(_, told)| told);
+            let images = self.images.iter().map(|image| (image, key(image), told(key(image)))).collect();
+            let ordered = Ordered { node: &node, generation: 1, uid: "u", eligible: true, images };
+            let pods: Vec<_> = self.pods.iter().map(|(name, pull)| (name, pull)).collect();
+            let turn = turn(&ordered, &pods, at(now));
+            if let Some(status) = &turn.tell {
+                let told = |report: &ImageReport| {
+                    let told = Reported {
+                        state: report.state,
+                        done: 0,
+                        total: 0,
+                        rate: None,
+                        eta_seconds: None,
+                        failures: report.failures,
+                        error: report.error.clone().map(String::into_boxed_str),
+                        since: report.since,
+                    };
+                    (Key::new(&report.image.to_string(), None), told)
+                };
+                self.told = status.images.iter().map(told).collect();
+            }
+            self.pods.retain(|(name, _)| !turn.remove.contains(name));
+            if let Some(pod) = &turn.make {
+                let pull = SeenPull {
+                    node: "node1".into(),
+                    key: Key::new(&pod.image, None),
+                    made: Some(at(now)),
+                    ended: None,
+                };
+                self.pods.push((pod.name.as_str().into(), pull));
+            }
+            turn
+        }
+
+        fn end(&mut self, ended: Result<(), String>) {
+            self.pods[0].1.ended = Some(ended);
+        }
+
+        fn states(&self) -> Vec<PullState> {
+            self.told.iter().map(|(_, told)| told.state).collect()
+        }
+    }
+
+    #[test]
+    fn one_image_after_the_other_and_failures_again_after_a_while() {
+        use PullState::{Downloading, Failed, Present, Waiting};
+        let mut played = Played { images: vec![image("a"), image("b")], told: Vec::new(), pods: Vec::new() };
+        assert_eq!(played.step(0).make.unwrap().image, "registry.example.org/lab:a");
+        assert!(played.step(1).make.is_none());
+        assert_eq!(played.states(), [Downloading, Waiting]);
+        assert!(played.step(2).tell.is_none());
+        played.end(Err("manifest unknown".to_owned()));
+        assert_eq!(played.step(3).make.unwrap().image, "registry.example.org/lab:b");
+        assert_eq!(played.states(), [Failed, Waiting]);
+        played.step(4);
+        played.end(Ok(()));
+        let turn = played.step(5);
+        assert_eq!(turn.tell.unwrap().problem.as_deref(), Some("a: manifest unknown"));
+        assert!(turn.make.is_none() && turn.remove.len() == 1);
+        assert_eq!(played.states(), [Failed, Present]);
+        assert!(played.step(20).make.is_none());
+        assert!(played.step(33).make.is_some());
+        played.end(Ok(()));
+        played.step(40);
+        assert_eq!(played.states(), [Present, Present]);
+        assert_eq!(played.told[0].1.failures, 1);
+        let turn = played.step(50);
+        assert!(turn.make.is_none() && turn.tell.is_none());
+    }
+
+    #[test]
+    fn a_pod_for_what_is_not_ordered_goes() {
+        let mut played = Played { images: vec![image("a")], told: Vec::new(), pods: Vec::new() };
+        played.step(0);
+        played.images = vec![image("b")];
+        let turn = played.step(1);
+        assert_eq!(turn.remove.len(), 1);
+        assert_eq!(turn.make.unwrap().image, "registry.example.org/lab:b");
+    }
+
+    #[test]
+    fn what_kubelet_says_of_an_image_is_read() {
+        let pull = |status: serde_json::Value| {
+            let object = json!({
+                "metadata": {"name": "p", "annotations": {IMAGE: "lab:1"}}, "spec": {"nodeName": "node1"}, "status": status,
+            });
+            SeenPull::new(serde_json::from_value(object).unwrap()).unwrap().ended
+        };
+        assert_eq!(pull(json!({"phase": "Pending"})), None);
+        assert_eq!(pull(json!({"phase": "Succeeded"})), Some(Ok(())));
+        let waiting = json!({"phase": "Pending", "containerStatuses": [{"name": "image", "state": {"waiting": {"reason": "ErrImagePull", "message": "not found"}}}]});
+        assert_eq!(pull(waiting), Some(Err("not found".to_owned())));
+        let late = json!({"phase": "Failed", "reason": "DeadlineExceeded", "message": "Pod was active on the node longer than the specified deadline"});
+        assert!(pull(late).is_some_and(|ended| ended.is_err_and(|error| error.contains("deadline"))));
+    }
+}
