@@ -104,7 +104,7 @@ pub async fn run(settings: PlanSettings, warnings: &[String], shutdown: Shutdown
     match &deployment {
         Ok(deployment) => teller.know(deployment),
         Err(error) => {
-            tracing::warn!(%error, "the Deployment {} is not found: its Events will lack a uid", tell::DEPLOYMENT)
+            tracing::warn!(%error, "the Deployment {} is not found: its Events will lack a uid", tell::DEPLOYMENT);
         }
     }
     let pull_pods = match settings.pull_pods {

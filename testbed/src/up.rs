@@ -1,4 +1,4 @@
-//! What `testbed up` and `testbed down` know of each other: a folder that has the number of the process to end in its name.
+//! What `testbed up`, `./demo kubernetes` and `testbed down` know of each other: a folder that has the number of the process to end in its name.
 
 use std::fs;
 use std::time::Duration;
@@ -65,7 +65,7 @@ impl Signals {
     }
 }
 
-/// Ends every `testbed up` on this machine and waits until its parts are gone; gives back how many there were.
+/// Ends every `testbed up` and `./demo kubernetes` on this machine and waits until its parts are gone; gives back how many there were.
 ///
 /// # Errors
 /// When one does not end in time.
@@ -94,5 +94,5 @@ fn keepers() -> Vec<Pid> {
 /// The number may be another process's by now.
 fn is_testbed(process: Pid) -> bool {
     let name = fs::read_to_string(format!("/proc/{}/comm", process.as_raw_nonzero())).unwrap_or_default();
-    name.trim_end() == "testbed"
+    ["testbed", "demo"].contains(&name.trim_end())
 }

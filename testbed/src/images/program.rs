@@ -17,10 +17,11 @@ impl Layer {
         Ok(Layer::files(&[(target, 0o755, &read(&stripped)?)]))
     }
 
-    /// The libraries that the program is linked to, where it looks for them.
+    /// The libraries that the program is linked to, where it looks for them, and the certificates that this machine trusts.
     pub(super) fn libraries(path: &Path) -> Result<Layer> {
         let listed = command::run(Command::new("ldd").arg(path))?;
-        let paths = listed.lines().flat_map(str::split_whitespace).filter(|word| word.starts_with('/'));
+        let roots = Some("/etc/ssl/certs/ca-certificates.crt").filter(|roots| Path::new(roots).exists());
+        let paths = listed.lines().flat_map(str::split_whitespace).filter(|word| word.starts_with('/')).chain(roots);
         let files = paths.map(|path| Ok((path, read(Path::new(path))?))).collect::<Result<Vec<_>>>()?;
         let files: Vec<(&str, u32, &[u8])> =
             files.iter().map(|(path, content)| (*path, 0o755, content.as_slice())).collect();

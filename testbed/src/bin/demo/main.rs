@@ -1,5 +1,7 @@
 //! `./demo`: a real registry with a Rubin-like repository, a real containerd and a real Docker engine; `prepuller` scans the
-//! one and fills the others. Everything ends with it.
+//! one and fills the others. Everything ends with it. `./demo kubernetes` is in `kubernetes.rs`.
+
+mod kubernetes;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -16,7 +18,17 @@ const REPOSITORY: &str = "lsstsqre/sciplat-lab";
 const SET: ([u64; 3], u64) = ([96 << 20, 48 << 20, 16 << 20], 24 << 20);
 
 fn main() -> ExitCode {
-    match demo() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let shown = match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        ["kubernetes"] => kubernetes::in_the_background(),
+        [kubernetes::KEEP] => kubernetes::show_and_keep().map(|()| true),
+        ["down"] => testbed::up::down().map(|ended| {
+            println!("{ended} ended");
+            true
+        }),
+        _ => demo(),
+    };
+    match shown {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {

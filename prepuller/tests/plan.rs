@@ -1,0 +1,388 @@
+//! The planner with its agents, as the manifests install them, on a real cluster. One cluster for all of it: it takes a while to
+//! start, and a planner lives long.
+
+#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+use testbed::cluster::{Cluster, Install, Kubectl};
+use testbed::http::{Answer, Client};
+use testbed::images::{Image, Layer, Pushed};
+use testbed::wait::patiently;
+
+/// The end of a test that hangs; nothing here takes nearly as long.
+const LIMIT: Duration = Duration::from_secs(120);
+
+const MB: u64 = 1_000_000;
+const PROGRAM: &str = env!("CARGO_BIN_EXE_prepuller");
+
+#[test]
+fn a_planner_brings_images_to_nodes_whatever_happens() {
+    let mut bed = Bed::start();
+    let record = Record::start(&bed.kubectl);
+
+    a_catalogue_is_published_and_every_node_holds_what_is_wanted(&bed);
+    a_planner_that_starts_anew_goes_on_with_the_wave(&bed);
+    a_moved_tag_is_pulled_again(&bed);
+    a_failing_canary_stops_the_wave(&bed);
+    without_a_registry_the_last_good_catalogue_stays(&mut bed);
+    taints_of_user_nodes_are_tolerated_and_others_are_not(&bed);
+    a_new_node_is_closed_until_it_holds_its_images(&mut bed);
+    the_orders_of_a_node_go_with_it(&mut bed);
+    record.one_canary_at_a_time();
+    pods_pull_where_agents_may_not(&bed);
+}
+
+fn a_catalogue_is_published_and_every_node_holds_what_is_wanted(bed: &Bed) {
+    for node in ["node1", "node2"] {
+        bed.wait_present(node, &["w_2026_02", "w_2026_01"]);
+    }
+    bed.wait_answer("/readyz", |answer| answer.status == 200);
+    let answer = bed.wait_answer("/catalogue.json", |answer| {
+        let catalogue: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+        catalogue["images"][0]["nodes"]["present"] == 2
+    });
+    let catalogue: Value = serde_json::from_slice(&answer.body).unwrap();
+    assert_eq!(catalogue["images"][0]["tag"], "w_2026_02");
+    assert_eq!(catalogue["images"][0]["nodes"]["eligible"], 2);
+    let url = format!("http://{}:8080/catalogue.json", bed.planner());
+    let known = Client::new(None, None).unwrap().send("GET", &url, &[("if-none-match", answer.header("etag"))], b"");
+    assert_eq!(known.unwrap().status, 304);
+
+    let map = ["-n", "labhands", "get", "configmap", "lab-images", "-o", r"jsonpath={.data.catalogue\.json}"];
+    let published: Value = serde_json::from_str(&bed.kubectl.run(&map).unwrap()).unwrap();
+    assert_eq!(published["images"].as_array().map(Vec::len), Some(2));
+    let lease = ["-n", "labhands", "get", "lease", "lab-images", "-o", "jsonpath={.spec.renewTime}"];
+    let (map_version, renewed) = (bed.version_of_catalogue(), bed.kubectl.run(&lease).unwrap());
+    // Another scan of the same is vouched for and not written again.
+    bed.scan();
+    bed.kubectl.wait(&lease, LIMIT, |again| again != renewed).unwrap();
+    assert_eq!(bed.version_of_catalogue(), map_version);
+}
+
+fn a_planner_that_starts_anew_goes_on_with_the_wave(bed: &Bed) {
+    let proxy = bed.cluster.registry_proxy();
+    proxy.limit_rate(Some(400_000));
+    let before = proxy.delivered();
+    let image = bed.push("w_2026_03", &[30, 31]);
+    bed.scan();
+    let canary = bed.wait_for_canary("w_2026_03");
+    bed.restart_planner();
+    assert_eq!(bed.ordered("w_2026_03"), [canary.as_str()]);
+    proxy.limit_rate(None);
+    for node in ["node1", "node2"] {
+        bed.wait_present(node, &["w_2026_03", "w_2026_02"]);
+    }
+    let (delivered, size) = (proxy.delivered() - before, image.size());
+    assert!(delivered < 2 * size + size / 2, "{delivered} bytes for twice {size}");
+}
+
+fn a_moved_tag_is_pulled_again(bed: &Bed) {
+    let moved = bed.push("w_2026_03", &[30, 32]);
+    bed.scan();
+    for node in bed.cluster.nodes() {
+        let has = || {
+            let listed = node.ctr(&["images", "ls"]).ok()?;
+            let is_it = |line: &str| line.contains(":w_2026_03 ") && line.contains(&moved.digest);
+            listed.lines().any(is_it).then_some(())
+        };
+        patiently(LIMIT, has).unwrap_or_else(|| panic!("{} has the tag as it was", node.name()));
+    }
+}
+
+fn a_failing_canary_stops_the_wave(bed: &Bed) {
+    let image = bed.push("w_2026_04", &[40, 41]);
+    let manifest: Value = serde_json::from_slice(&image.manifest).unwrap();
+    let digest = manifest["layers"][1]["digest"].as_str().unwrap().trim_start_matches("sha256:");
+    let blobs = bed.cluster.registry().storage().join("docker/registry/v2/blobs/sha256");
+    fs::remove_dir_all(blobs.join(&digest[..2]).join(digest)).unwrap();
+    bed.scan();
+    let stopped = bed.wait_event("labhands", "WaveStopped");
+    let canary = bed.ordered("w_2026_04");
+    assert_eq!(canary.len(), 1, "{canary:?}");
+    assert!(stopped.contains("w_2026_04 goes to no further node") && stopped.contains(&canary[0]), "{stopped}");
+    bed.wait_event("default", "ImagePullFailed");
+    let metrics = bed.ask("/metrics").unwrap().text();
+    assert!(metrics.contains("labhands_prepuller_stopped_waves 1"), "{metrics}");
+    // Whole again: the canary's next try goes well, and the wave goes on by itself.
+    bed.push("w_2026_04", &[40, 41]);
+    for node in ["node1", "node2"] {
+        bed.wait_present(node, &["w_2026_04", "w_2026_03"]);
+    }
+    bed.wait_answer("/metrics", |answer| answer.text().contains("labhands_prepuller_stopped_waves 0"));
+}
+
+fn without_a_registry_the_last_good_catalogue_stays(bed: &mut Bed) {
+    bed.cluster.registry_mut().stop();
+    bed.scan();
+    let event = bed.wait_event("labhands", "ScanFailed");
+    assert!(event.contains("The last good catalogue stays"), "{event}");
+    bed.wait_answer("/metrics", |answer| answer.text().contains("labhands_prepuller_scans_total{result=\"failed\"} 1"));
+    bed.restart_planner();
+    let answer = bed.wait_answer("/catalogue.json", |answer| answer.text().contains("\"problem\":"));
+    let catalogue: Value = serde_json::from_slice(&answer.body).unwrap();
+    assert_eq!((&catalogue["images"][0]["tag"], &catalogue["complete"]), (&"w_2026_04".into(), &true.into()));
+    assert_eq!(catalogue["images"][0]["nodes"]["present"], 2);
+    bed.cluster.registry_mut().start_again().unwrap();
+    bed.scan();
+    bed.wait_answer("/catalogue.json", |answer| answer.status == 200 && !answer.text().contains("\"problem\":"));
+}
+
+fn taints_of_user_nodes_are_tolerated_and_others_are_not(bed: &Bed) {
+    bed.kubectl
+        .run(&["taint", "node", "node2", "hub.jupyter.org/dedicated=user:NoSchedule", "gpu=yes:NoSchedule"])
+        .unwrap();
+    bed.wait_orders("node2", &[]);
+    let why = bed.wait_answer("/spawner/v1/prepulls", |answer| answer.text().contains("gpu"));
+    assert!(why.text().contains("taint gpu=yes:NoSchedule"), "{}", why.text());
+    bed.kubectl.run(&["taint", "node", "node2", "gpu-"]).unwrap();
+    bed.wait_present("node2", &["w_2026_04", "w_2026_03"]);
+}
+
+fn a_new_node_is_closed_until_it_holds_its_images(bed: &mut Bed) {
+    bed.cluster.registry_proxy().limit_rate(Some(2 * MB));
+    assert_eq!(bed.cluster.add_node().unwrap().name(), "node3");
+    let kubectl = bed.kubectl.clone();
+    kubectl.run(&["wait", "node/node3", "--for=create", "--timeout=60s"]).unwrap();
+    kubectl.run(&["taint", "node", "node3", "labhands.dev/images=:NoSchedule"]).unwrap();
+    bed.wait_orders("node3", &["w_2026_04", "w_2026_03"]);
+    let taints = ["get", "node", "node3", "-o", "jsonpath={.spec.taints[*].key}"];
+    assert!(kubectl.run(&taints).unwrap().contains("labhands.dev/images"));
+    bed.cluster.registry_proxy().limit_rate(None);
+    kubectl.wait(&taints, LIMIT, |keys| !keys.contains("labhands.dev/images")).unwrap();
+    assert_eq!(bed.present("node3"), ["w_2026_04", "w_2026_03"]);
+    let opened = bed.wait_event("default", "GateOpened");
+    assert!(opened.contains("node3"), "{opened}");
+}
+
+fn the_orders_of_a_node_go_with_it(bed: &mut Bed) {
+    bed.cluster.remove_node("node3").unwrap();
+    let names = ["-n", "labhands-node", "get", "nodeimages", "-o", "name"];
+    bed.kubectl.wait(&names, LIMIT, |names| !names.contains("node3")).unwrap();
+}
+
+fn pods_pull_where_agents_may_not(bed: &Bed) {
+    let agents = ["daemonset/prepuller-node", "role/prepuller-node", "rolebinding/prepuller-node"];
+    bed.kubectl.run(&[&["-n", "labhands-node", "delete"], &agents[..]].concat()).unwrap();
+    let policy =
+        ["validatingadmissionpolicybinding/labhands-node-images", "validatingadmissionpolicy/labhands-node-images"];
+    bed.kubectl.run(&[&["delete"], &policy[..]].concat()).unwrap();
+    bed.install("prepuller-pods");
+    // No shell in it; the program of this test needs its libraries, the released one nothing.
+    let image = Image::program(Path::new(PROGRAM)).unwrap().layer(Layer::random(50, MB));
+    image.push(bed.cluster.registry(), "lab", "w_2026_05").unwrap();
+    bed.kubectl.run(&["-n", "labhands", "rollout", "status", "deployment/prepuller-plan", "--timeout=120s"]).unwrap();
+    bed.scan();
+    for node in bed.cluster.nodes() {
+        bed.wait_present(node.name(), &["w_2026_05", "w_2026_04"]);
+        assert!(node.ctr(&["images", "ls"]).unwrap().contains("/lab:w_2026_05 "));
+    }
+    let pods = ["-n", "labhands-node", "get", "pods", "-l", "labhands.dev/pull", "-o", "name"];
+    bed.kubectl.wait(&pods, LIMIT, |names| names.trim().is_empty()).unwrap();
+}
+
+struct Bed {
+    cluster: Cluster,
+    kubectl: Kubectl,
+}
+
+impl Bed {
+    fn start() -> Self {
+        let cluster = Cluster::start(2).unwrap();
+        let bed = Self { kubectl: cluster.kubectl(), cluster };
+        bed.push("w_2026_01", &[10, 11]);
+        bed.push("w_2026_02", &[20, 21]);
+        bed.install("prepuller");
+        bed
+    }
+
+    fn install(&self, overlay: &str) {
+        let repositories = format!("{}/lab", self.cluster.registry_host());
+        let settings = [
+            ("LAB_REPOSITORIES", repositories.as_str()),
+            ("LAB_KEEP", "weekly=2"),
+            ("LAB_NAMESPACE", "default"),
+            // When the test says so.
+            ("SCAN_INTERVAL", "1h"),
+            ("PREPULLER_PARALLEL_NODES", "1"),
+            // The nodes of this cluster are seconds old.
+            ("PREPULLER_NEW_NODE_AGE", "1ms"),
+            // A test machine's disk may be rather full.
+            ("DISK_HIGH", "98%"),
+        ];
+        let install = Install { overlay, programs: &[PROGRAM], settings: &settings, ..Install::default() };
+        self.cluster.install(&install).unwrap();
+    }
+
+    /// An image of layers of 2 MB by seed.
+    fn push(&self, tag: &str, seeds: &[u64]) -> Pushed {
+        let layers = seeds.iter().map(|&seed| Layer::random(seed, 2 * MB));
+        Image::new(layers).push(self.cluster.registry(), "lab", tag).unwrap()
+    }
+
+    /// The planner's address.
+    fn planner(&self) -> String {
+        let pod = ["-n", "labhands", "get", "pods", "-l", "app.kubernetes.io/component=plan", "-o"];
+        let address = "jsonpath={.items[?(@.status.phase==\"Running\")].status.podIP}";
+        let is_one = |address: &str| !address.is_empty() && !address.contains(' ');
+        self.kubectl.wait(&[&pod[..], &[address]].concat(), LIMIT, is_one).unwrap_or_else(|error| {
+            panic!("{error}\n{}", self.kubectl.run(&["-n", "labhands", "describe", "pods"]).unwrap());
+        })
+    }
+
+    fn ask(&self, path: &str) -> Option<Answer> {
+        let client = Client::new(None, None).unwrap();
+        client.send("GET", &format!("http://{}:8080{path}", self.planner()), &[], b"").ok()
+    }
+
+    fn wait_answer(&self, path: &str, wanted: impl Fn(&Answer) -> bool) -> Answer {
+        let mut last = String::new();
+        let answer = patiently(LIMIT, || {
+            let answer = self.ask(path)?;
+            last = answer.text();
+            wanted(&answer).then_some(answer)
+        });
+        answer.unwrap_or_else(|| panic!("{path} is not as wanted: {last}\n{}", self.log()))
+    }
+
+    fn log(&self) -> String {
+        let said = |arguments: &[&str]| self.kubectl.run(arguments).unwrap_or_else(|error| error.to_string());
+        said(&["-n", "labhands", "logs", "deployment/prepuller-plan", "--tail=40"])
+            + &said(&["-n", "labhands", "get", "pods", "-o", "wide"])
+            + &said(&["get", "events", "--all-namespaces", "--sort-by=.lastTimestamp"])
+    }
+
+    fn scan(&self) {
+        let client = Client::new(None, None).unwrap();
+        let asked = || {
+            let answer = client.send("POST", &format!("http://{}:8080/scan", self.planner()), &[], b"").ok()?;
+            (answer.status == 202).then_some(())
+        };
+        patiently(LIMIT, asked).expect("a scan is taken on");
+    }
+
+    fn restart_planner(&self) {
+        let pods = ["-n", "labhands", "delete", "pods", "-l", "app.kubernetes.io/component=plan", "--wait"];
+        self.kubectl.run(&pods).unwrap();
+        self.wait_answer("/readyz", |_| true);
+    }
+
+    fn version_of_catalogue(&self) -> String {
+        let map = ["-n", "labhands", "get", "configmap", "lab-images", "-o", "jsonpath={.metadata.resourceVersion}"];
+        self.kubectl.run(&map).unwrap()
+    }
+
+    /// The nodes that have an order for a tag.
+    fn ordered(&self, tag: &str) -> Vec<String> {
+        let text = self.kubectl.run(&["-n", "labhands-node", "get", "nodeimages", "-o", "json"]).unwrap();
+        let list: Value = serde_json::from_str(&text).unwrap();
+        let has = |object: &&Value| tags(&object["spec"]["orders"]).iter().any(|ordered| ordered == tag);
+        let nodes = list["items"].as_array().unwrap().iter().filter(has);
+        nodes.map(|object| object["metadata"]["name"].as_str().unwrap().to_owned()).collect()
+    }
+
+    fn wait_for_canary(&self, tag: &str) -> String {
+        let mut canary = patiently(LIMIT, || Some(self.ordered(tag)).filter(|nodes| !nodes.is_empty())).unwrap();
+        assert_eq!(canary.len(), 1, "{canary:?}");
+        canary.remove(0)
+    }
+
+    fn object(&self, node: &str) -> Value {
+        let text = self.kubectl.run(&["-n", "labhands-node", "get", "nodeimages", node, "-o", "json"]);
+        serde_json::from_str(&text.unwrap_or_default()).unwrap_or_default()
+    }
+
+    /// The tags that a node reports as present, as they were ordered.
+    fn present(&self, node: &str) -> Vec<String> {
+        let object = self.object(node);
+        let images = object["status"]["images"].as_array().cloned().unwrap_or_default();
+        let present: Vec<Value> = images.into_iter().filter(|image| image["state"] == "Present").collect();
+        let present = tags(&present.into());
+        let ordered = tags(&object["spec"]["orders"]);
+        ordered.into_iter().filter(|tag| present.contains(tag)).collect()
+    }
+
+    fn wait_present(&self, node: &str, wanted: &[&str]) {
+        let are =
+            || (self.present(node) == wanted && tags(&self.object(node)["spec"]["orders"]) == wanted).then_some(());
+        patiently(LIMIT, are)
+            .unwrap_or_else(|| panic!("{node} does not hold {wanted:?}: {:#}\n{}", self.object(node), self.log()));
+    }
+
+    fn wait_orders(&self, node: &str, wanted: &[&str]) {
+        let are = || {
+            let object = self.object(node);
+            (object.is_object() && tags(&object["spec"]["orders"]) == wanted).then_some(())
+        };
+        patiently(LIMIT, are)
+            .unwrap_or_else(|| panic!("{node} has no such orders: {:#}\n{}", self.object(node), self.log()));
+    }
+
+    /// The note of an Event, with what it is about.
+    fn wait_event(&self, namespace: &str, reason: &str) -> String {
+        let selector = format!("reason={reason}");
+        let text = "jsonpath={range .items[*]}{.regarding.name}: {.note}{\"\\n\"}{end}";
+        let events = ["-n", namespace, "get", "events.events.k8s.io", "--field-selector", &selector, "-o", text];
+        self.kubectl
+            .wait(&events, LIMIT, |events| !events.trim().is_empty())
+            .unwrap_or_else(|error| panic!("{error}\n{}", self.log()))
+    }
+}
+
+/// The tags of orders or reports, in their order.
+fn tags(images: &Value) -> Vec<String> {
+    let tag =
+        |image: &Value| image["image"].as_str().unwrap_or_default().rsplit(':').next().unwrap_or_default().to_owned();
+    images.as_array().into_iter().flatten().map(tag).collect()
+}
+
+/// Every version of every `NodeImages`, as `kubectl get --watch` sees them.
+struct Record {
+    child: Child,
+    file: PathBuf,
+    _folder: tempfile::TempDir,
+}
+
+impl Record {
+    fn start(kubectl: &Kubectl) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("versions");
+        let mut command = kubectl.command();
+        command.args(["-n", "labhands-node", "get", "nodeimages", "--watch", "-o", "json"]);
+        let child = command.stdout(File::create(&file).unwrap()).stderr(Stdio::null()).spawn().unwrap();
+        Self { child, file, _folder: folder }
+    }
+
+    /// While an image was on no node, not more than one pulled it without having failed.
+    fn one_canary_at_a_time(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        let text = fs::read_to_string(&self.file).unwrap();
+        let mut latest: BTreeMap<String, Value> = BTreeMap::new();
+        let mut versions = 0;
+        for object in serde_json::Deserializer::from_str(&text).into_iter::<Value>().map_while(Result::ok) {
+            versions += 1;
+            latest.insert(object["metadata"]["name"].as_str().unwrap().to_owned(), object.clone());
+            for order in object["spec"]["orders"].as_array().unwrap() {
+                let same = |one: &Value| one["image"] == order["image"] && one["digest"] == order["digest"];
+                let report = |object: &Value| {
+                    object["status"]["images"].as_array().into_iter().flatten().find(|one| same(one)).cloned()
+                };
+                let ordered = |object: &&Value| object["spec"]["orders"].as_array().unwrap().iter().any(same);
+                let holds = latest.values().filter_map(report).any(|report| report["state"] == "Present");
+                let pulls = latest
+                    .values()
+                    .filter(ordered)
+                    .filter(|object| report(object).is_none_or(|report| report["failures"] == 0));
+                let pulls = pulls.count();
+                assert!(holds || pulls <= 1, "{} pulled by {pulls} nodes at once: {latest:#?}", order["image"]);
+            }
+        }
+        assert!(versions > 20, "only {versions} versions were seen");
+    }
+}
