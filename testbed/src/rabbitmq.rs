@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use rustix::process::Signal;
 use sha2::{Digest, Sha256};
 
 use crate::certificates::Authority;
@@ -18,6 +19,9 @@ use crate::{Error, Result, command, ports};
 
 /// How long it may take to listen.
 const START_LIMIT: Duration = Duration::from_secs(60);
+
+/// How long it may take to end in order.
+const STOP_LIMIT: Duration = Duration::from_secs(60);
 
 /// The programs as root runs them; those in `/usr/sbin` would change to another user.
 const PROGRAMS: &str = "/usr/lib/rabbitmq/bin";
@@ -117,7 +121,8 @@ impl RabbitMq {
     /// Ends it in order.
     pub fn stop(&mut self) {
         if let Some(mut server) = self.server.take() {
-            server.stop();
+            server.signal(Signal::TERM);
+            let _ = server.wait(STOP_LIMIT); // what does not end is killed
         }
         self.enclosure = None;
     }
