@@ -78,6 +78,9 @@ pub struct LogsArguments {
     /// Never follow these Kubernetes namespaces, comma-separated
     #[arg(long, env = "LOG_NAMESPACES_EXCLUDED", value_name = "NAMES")]
     pub log_namespaces_excluded: Option<String>,
+    /// Leave out pods with the annotation labhands.dev/logs: "off"; a new pod's log then waits up to 10 s for its annotations
+    #[arg(long, env = "LOG_OPT_OUT", value_name = "SWITCH", default_value = "false")]
+    pub log_opt_out: String,
     /// How much disk space deleted files may take until they are read
     #[arg(long, env = "PINNED_BYTES_MAX", value_name = "SIZE", default_value = "2GiB")]
     pub pinned_bytes_max: String,
@@ -111,7 +114,7 @@ pub struct EventArguments {
     /// This shipper's name in events [default: the host's name]
     #[arg(long, env = "SHIPPER_NAME", value_name = "NAME")]
     pub shipper_name: Option<String>,
-    /// The Kubernetes node's name in events
+    /// The Kubernetes node's name in events; in a cluster its pods are watched for their labels
     #[arg(long, env = "NODE_NAME", value_name = "NAME")]
     pub node_name: Option<String>,
     /// Put up to so many events into one message, as a JSON array; off is one event per message

@@ -3,7 +3,7 @@
 //! Data flows one way. [`discover`] finds files and opens them at once; [`follow`] keeps the files of each container in order
 //! and knows them again by content; readers ([`pool`]) take turns and make events of lines ([`parse`], [`join`], [`encode`]);
 //! batches ([`outgoing`]) go through the [`outbox`], the window of unconfirmed messages, to a broker ([`ship`], [`amqp`]).
-//! Only a confirm moves a log's [`ledger`], which the [`checkpoint`] saves. When the broker is away the budget of read and
+//! [`pods`] tells what Kubernetes knows of a container. Only a confirm moves a log's [`ledger`], which the [`checkpoint`] saves. When the broker is away the budget of read and
 //! unconfirmed bytes is used up and reading stops: the log files are the spool.
 //!
 //! Decisions without I/O: [`plan`] (what a folder's listing means), [`join`], [`ledger`], [`outbox`], [`names`].
@@ -26,6 +26,7 @@ pub mod outgoing;
 pub mod output;
 pub mod parse;
 pub mod plan;
+pub mod pods;
 pub mod pool;
 pub mod registry;
 pub mod run;

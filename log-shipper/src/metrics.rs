@@ -44,6 +44,8 @@ pub struct Metrics {
     pub containers: Gauge,
     /// Log files that are open.
     pub open_files: Gauge,
+    /// Times that the watch of this node's pods broke.
+    pub pod_watch_errors: Counter,
     /// Checkpoints written.
     pub checkpoints: Counter,
     /// Checkpoints that could not be written.
@@ -66,6 +68,7 @@ impl Metrics {
             ("lines_truncated", "Lines cut at MAX_LINE", &self.truncated),
             ("lines_unparsed", "Lines shipped as they are because they were not understood", &self.unparsed),
             ("connections", "Connections to a broker", &self.connections),
+            ("pod_watch_errors", "Times that the watch of this node's pods broke", &self.pod_watch_errors),
             ("checkpoints", "Checkpoints written", &self.checkpoints),
             ("checkpoint_errors", "Checkpoints that could not be written", &self.checkpoint_errors),
         ];

@@ -21,6 +21,7 @@ use crate::follow::Reading;
 use crate::metrics::Metrics;
 use crate::outgoing::{Batch, Budget};
 use crate::output;
+use crate::pods::{self, Pods};
 use crate::pool::{self, Pool};
 use crate::registry::Registry;
 use crate::settings::{Output, RunSettings};
@@ -54,9 +55,14 @@ pub async fn run(settings: RunSettings, hostname: String, warnings: &[String]) -
 
     let (saved, fresh) = load(&settings.logs.state_dir)?;
     let budget = Budget::new(settings.window_bytes);
+    let pods = Arc::new(Pods::default());
+    let node = settings.node_name.clone().filter(|_| settings.watch_pods);
+    let watching_pods = node.map(|node| tokio::spawn(watch_pods(node, pods.clone(), metrics.clone())));
     let reading = Arc::new(Reading {
         schema: settings.schema,
         shipper: shipper(&settings, &hostname),
+        pods,
+        opt_out: settings.logs.opt_out,
         exclude: settings.exclude,
         max_line: settings.max_line,
         partial_bytes_max: settings.partial_bytes_max,
@@ -127,9 +133,19 @@ pub async fn run(settings: RunSettings, hostname: String, warnings: &[String]) -
     for thread in readers.into_iter().chain([discovery]) {
         let _ = tokio::task::spawn_blocking(|| thread.join()).await;
     }
+    if let Some(watching) = watching_pods {
+        watching.abort();
+    }
     admin_token.cancel();
     serving.await.context("the admin server broke")??;
     worked.unwrap_or(Ok(()))
+}
+
+async fn watch_pods(node: String, pods: Arc<Pods>, metrics: Metrics) {
+    match sidecar::kubernetes::client().await {
+        Ok(client) => pods::watch(client, &node, &pods, &metrics).await,
+        Err(error) => tracing::error!(%error, "the pods of this node can't be watched; events go without their labels"),
+    }
 }
 
 struct Ship {

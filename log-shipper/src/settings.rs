@@ -34,6 +34,8 @@ pub struct RunSettings {
     pub shipper_name: Option<String>,
     /// `NODE_NAME`.
     pub node_name: Option<String>,
+    /// Whether Kubernetes is asked about this node's pods.
+    pub watch_pods: bool,
     /// `BATCH`.
     pub batching: Option<Batching>,
     /// Where events go.
@@ -59,6 +61,8 @@ pub struct LogsSettings {
     pub namespaces: BTreeSet<String>,
     /// Never these.
     pub excluded_namespaces: BTreeSet<String>,
+    /// Whether pods may keep their logs.
+    pub opt_out: bool,
     /// In bytes.
     pub pinned_bytes_max: u64,
     /// How many threads read.
@@ -126,6 +130,10 @@ impl RunArguments {
         let output = self.output(in_cluster, &mut problems);
         let window_bytes = size(&mut problems, "AMQP_WINDOW_BYTES", &self.broker.amqp_window_bytes, 64 << 10, 1 << 30);
         let (admin, log) = (self.admin.settings(&mut problems), self.log.settings(&mut problems));
+        let watch_pods = in_cluster && self.events.node_name.is_some();
+        if logs.as_ref().is_some_and(|logs| logs.opt_out) && !watch_pods {
+            problems.add("LOG_OPT_OUT", "annotations are known in a cluster only, and with NODE_NAME", "false");
+        }
         let settings = (|| {
             let (exclude, max_line, partial_bytes_max) = lines?;
             let (schema, batching) = events?;
@@ -138,6 +146,7 @@ impl RunArguments {
                 schema,
                 shipper_name: self.events.shipper_name.clone(),
                 node_name: self.events.node_name.clone(),
+                watch_pods,
                 batching,
                 output: output?,
                 window_bytes: window_bytes?,
@@ -199,6 +208,7 @@ impl LogsArguments {
         });
         let names = |text: &Option<String>| values::list(text.as_deref().unwrap_or("")).map(str::to_owned).collect();
         let pinned = problems.parse("PINNED_BYTES_MAX", &self.pinned_bytes_max, "2GiB", values::bytes);
+        let opt_out = problems.parse("LOG_OPT_OUT", &self.log_opt_out, "true", values::switch);
         let threads = problems.parse("READER_THREADS", &self.reader_threads, "1", |text| values::count(text, 1, 16));
         Some(LogsSettings {
             paths,
@@ -206,6 +216,7 @@ impl LogsArguments {
             at_end: at_end?,
             namespaces: names(&self.log_namespaces),
             excluded_namespaces: names(&self.log_namespaces_excluded),
+            opt_out: opt_out?,
             pinned_bytes_max: pinned?,
             reader_threads: threads?,
         })

@@ -16,6 +16,9 @@ use crate::settings::{BrokerSettings, DEAD_LETTER_AFTER};
 /// No more is prepared for the socket at once.
 const MOST_UNWRITTEN: usize = 256 * 1024;
 
+/// A broker that is away is tried again at least this often: meanwhile deleted files fill the disk.
+const LONGEST_WAIT: Duration = Duration::from_secs(15);
+
 /// What the shipping works with.
 #[derive(Debug)]
 pub struct Shipping {
@@ -82,7 +85,7 @@ pub async fn ship(shipping: &Shipping, batches: &mut UnboundedReceiver<Batch>, s
             Err(error) => error,
         };
         shipping.latch.not_ready(format!("no broker: {error}"));
-        let delay = delays.next().unwrap_or(Duration::from_secs(60)).min(Duration::from_secs(60));
+        let delay = delays.next().unwrap_or(LONGEST_WAIT).min(LONGEST_WAIT);
         tracing::warn!(broker = %name, %error, again_in = ?delay, unconfirmed = outbox.pending(), "no connection to the broker");
         tokio::select! {
             () = tokio::time::sleep(delay) => (),

@@ -1,7 +1,8 @@
 //! The `ecs` schema: fields of the Elastic Common Schema 8 and of Filebeat's container input, nested.
 
 use super::{Event, Frame, Shipper, json, marks, text};
-use crate::container::Container;
+use crate::container::{Container, Pod};
+use crate::pods::PodInfo;
 
 /// The version of the Elastic Common Schema whose field names are used.
 const ECS_VERSION: &str = "8.11.0";
@@ -39,7 +40,7 @@ pub(super) fn encode(frame: &Frame, event: &Event<'_>, out: &mut Vec<u8>) {
     out.extend_from_slice(&frame.tail);
 }
 
-pub(super) fn tail(shipper: &Shipper, container: &Container) -> Vec<u8> {
+pub(super) fn tail(shipper: &Shipper, container: &Container, info: Option<&PodInfo>) -> Vec<u8> {
     let agent = serde_json::json!({
         "id": shipper.id,
         "name": shipper.name,
@@ -70,10 +71,43 @@ pub(super) fn tail(shipper: &Shipper, container: &Container) -> Vec<u8> {
         if let Some(node) = &shipper.node {
             fields["node"] = serde_json::json!({"name": node});
         }
+        if let Some(info) = info {
+            add(info, &mut fields);
+            if let Some(container) = of_container(info, pod, &container.restart) {
+                members.insert("container".into(), container);
+            }
+        }
         members.insert("kubernetes".into(), fields);
     }
     // The object's opening brace becomes the comma after the line's own members.
     let mut tail = serde_json::Value::Object(members).to_string().into_bytes();
     tail[0] = b',';
     tail
+}
+
+/// Adds what Kubernetes says of a pod.
+fn add(info: &PodInfo, fields: &mut serde_json::Value) {
+    for (name, map) in [("labels", &info.labels), ("annotations", &info.annotations)] {
+        if !map.is_empty() {
+            fields[name] = serde_json::json!(map);
+        }
+    }
+    if let Some(ip) = &info.ip {
+        fields["pod"]["ip"] = serde_json::json!(ip);
+    }
+    for (kind, name) in &info.owners {
+        fields[*kind] = serde_json::json!({"name": name});
+    }
+}
+
+fn of_container(info: &PodInfo, pod: &Pod, restart: &str) -> Option<serde_json::Value> {
+    let container = info.containers.get(&pod.container)?;
+    let mut fields = serde_json::json!({"image": {"name": container.image}});
+    if !container.runtime.is_empty() {
+        fields["runtime"] = serde_json::json!(container.runtime);
+    }
+    if let Some(id) = container.ids.get(restart) {
+        fields["id"] = serde_json::json!(id);
+    }
+    Some(fields)
 }

@@ -8,6 +8,7 @@ mod legacy;
 
 use crate::container::Container;
 use crate::parse::{Stream, Text, Unparsed};
+use crate::pods::PodInfo;
 
 /// Which JSON readers get.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,12 +68,12 @@ pub struct Event<'a> {
 }
 
 impl Frame {
-    /// Renders what the events of `container` in the file at `path` share.
-    pub fn new(schema: Schema, shipper: &Shipper, container: &Container, path: &str) -> Self {
+    /// Renders what the events of `container` in the file at `path` share; `pod` is what Kubernetes says, where known.
+    pub fn new(schema: Schema, shipper: &Shipper, container: &Container, pod: Option<&PodInfo>, path: &str) -> Self {
         let mut escaped = Vec::new();
         json::string(path, &mut escaped);
         let tail = match schema {
-            Schema::Ecs => ecs::tail(shipper, container),
+            Schema::Ecs => ecs::tail(shipper, container, pod),
             Schema::Legacy => legacy::tail(shipper),
         };
         Self { schema, path: escaped, tail }

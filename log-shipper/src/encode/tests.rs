@@ -53,9 +53,9 @@ fn encoded(frame: &Frame, event: &Event<'_>) -> String {
 fn events_are_as_in_the_golden_files() {
     let pods = "/var/log/pods/jhub_jupyter-a_u-1/notebook/0.log";
     let docker = "/containerlogs/abc/abc-json.log";
-    let ecs = Frame::new(Schema::Ecs, &shipper(), &in_pod(), pods);
-    let ecs_docker = Frame::new(Schema::Ecs, &shipper(), &in_docker(), docker);
-    let legacy = Frame::new(Schema::Legacy, &shipper(), &in_docker(), docker);
+    let ecs = Frame::new(Schema::Ecs, &shipper(), &in_pod(), None, pods);
+    let ecs_docker = Frame::new(Schema::Ecs, &shipper(), &in_docker(), None, docker);
+    let legacy = Frame::new(Schema::Legacy, &shipper(), &in_docker(), None, docker);
     let cut = Event { truncated: true, unfinished: true, ..event(Text::Raw(b"cut")) };
     let lines = [
         encoded(&ecs, &event(Text::Raw(b"say \"hi\"\t\\ \x1b"))),
@@ -76,7 +76,7 @@ fn events_are_as_in_the_golden_files() {
 
 #[test]
 fn legacy_has_the_members_that_its_readers_know() {
-    let frame = Frame::new(Schema::Legacy, &shipper(), &in_docker(), "/containerlogs/abc/abc-json.log");
+    let frame = Frame::new(Schema::Legacy, &shipper(), &in_docker(), None, "/containerlogs/abc/abc-json.log");
     let expected = json!({
         "@timestamp": "2017-06-07T20:15:03.123Z", "@version": "1",
         "beat": {"hostname": "shipper-x", "name": "site-a", "version": "5.4.0"},

@@ -1,6 +1,7 @@
 //! Taking files in: is it new, one of the checkpoint, or another copy of what is being read?
 
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 
 use super::segment::{Copy, Segment};
 use super::{ContainerLog, Inner, News, Opened, Reading, lock};
@@ -9,6 +10,7 @@ use crate::encode::Frame;
 use crate::identity::{Head, Mark, TAIL_BYTES};
 use crate::ledger::{FileRecord, Step};
 use crate::names::{Age, LogName};
+use crate::pods::PodInfo;
 
 impl ContainerLog {
     /// Takes in what the discovery saw. After the first look every file is known, and what the checkpoint names beyond
@@ -53,7 +55,7 @@ impl ContainerLog {
                 copy.listed = true;
                 segment.gone_since = None;
                 segment.sort_copies();
-                return self.renamed(segment, reading);
+                return self.renamed(segment, inner.pod.as_deref(), reading);
             }
         }
         let beginning = content::beginning(&file, parsed.gzip).unwrap_or_else(|error| {
@@ -68,10 +70,10 @@ impl ContainerLog {
                 copy.file = None;
             }
             segment.add(copy);
-            return self.renamed(segment, reading);
+            return self.renamed(segment, inner.pod.as_deref(), reading);
         }
         let saved = take_saved(&mut inner.saved, &copy, &beginning);
-        let frame = Frame::new(reading.schema, &reading.shipper, &self.container, &path.to_string_lossy());
+        let frame = self.frame(inner.pod.as_deref(), &path, reading);
         let number = inner.next_number();
         let mut segment = Segment::new(number, parsed.age, copy, frame);
         segment.note_size();
@@ -92,10 +94,29 @@ impl ContainerLog {
         inner.segments.push(segment);
     }
 
-    fn renamed(&self, segment: &mut Segment, reading: &Reading) {
-        let path = segment.path().to_string_lossy();
-        segment.frame = Frame::new(reading.schema, &reading.shipper, &self.container, &path);
+    fn renamed(&self, segment: &mut Segment, pod: Option<&PodInfo>, reading: &Reading) {
+        segment.frame = self.frame(pod, segment.path(), reading);
         self.tell(segment);
+    }
+
+    fn frame(&self, pod: Option<&PodInfo>, path: &Path, reading: &Reading) -> Frame {
+        Frame::new(reading.schema, &reading.shipper, &self.container, pod, &path.to_string_lossy())
+    }
+
+    /// Renders frames again if what Kubernetes says of the pod has changed.
+    pub(super) fn refresh(&self, inner: &mut Inner, reading: &Reading) {
+        let generation = reading.pods.generation();
+        let Some(pod) = self.container.pod.as_ref().filter(|_| generation != inner.pods_seen) else { return };
+        inner.pods_seen = generation;
+        let now = reading.pods.get(&pod.uid);
+        // What is known no more was true until now.
+        if now.is_none() || now == inner.pod {
+            return;
+        }
+        inner.pod = now;
+        for segment in &mut inner.segments {
+            segment.frame = self.frame(inner.pod.as_deref(), segment.path(), reading);
+        }
     }
 
     /// Tells the ledger how a file is to be known again.
@@ -171,7 +192,7 @@ fn was_complete(record: &FileRecord) -> bool {
     rotated && record.size > 0 && record.done.offset == record.size
 }
 
-fn start_at_end(segment: &mut Segment) {
+pub(super) fn start_at_end(segment: &mut Segment) {
     let size = segment.size;
     let Some(Copy { gzip: false, file: Some(file), .. }) = segment.copies.first() else { return segment.end() };
     let mut tail = [0; TAIL_BYTES];

@@ -4,13 +4,14 @@
 //! ([`ContainerLog::turn`]); a confirm moves the ledger. Files are known again by content: see [`crate::identity`].
 
 mod adopt;
+mod consent;
 mod segment;
 mod turn;
 
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicUsize;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use regex::bytes::RegexSet;
@@ -24,6 +25,7 @@ use crate::join::{FileNumber, Joiner};
 use crate::ledger::{FileRecord, Ledger, Step};
 use crate::metrics::Metrics;
 use crate::outgoing::{Batching, Budget};
+use crate::pods::{PodInfo, Pods};
 
 use segment::Segment;
 pub use turn::{Next, Slab, Turn};
@@ -38,6 +40,10 @@ pub struct Reading {
     pub schema: Schema,
     /// Who ships.
     pub shipper: Shipper,
+    /// What Kubernetes says of pods.
+    pub pods: Arc<Pods>,
+    /// `LOG_OPT_OUT`.
+    pub opt_out: bool,
     /// Lines that match are left out.
     pub exclude: Option<RegexSet>,
     /// `MAX_LINE`, in bytes.
@@ -102,6 +108,11 @@ struct Inner {
     next_number: FileNumber,
     /// How long the log rests when nothing is new.
     rest: Duration,
+    /// What Kubernetes says of the pod, and as of when.
+    pod: Option<Arc<PodInfo>>,
+    pods_seen: u64,
+    /// Since when the log is known.
+    since: Instant,
     /// This log's share in [`Reading::partial_bytes`].
     partial_bytes: usize,
 }
@@ -135,6 +146,9 @@ impl ContainerLog {
             saved,
             at_end,
             rest: turn::SHORTEST_REST,
+            pod: None,
+            pods_seen: 0,
+            since: Instant::now(),
             partial_bytes: 0,
         };
         Self { id, key, container, inbox: Mutex::default(), ledger: Mutex::new(ledger), inner: Mutex::new(inner) }
@@ -157,6 +171,8 @@ impl ContainerLog {
         self.take_in(&mut inner, reading);
         for segment in &mut inner.segments {
             segment.note_size();
+            // What can't be read now is tried again with the next turn.
+            let _ = segment.learn_beginning(&self.container);
             self.tell_growth(segment);
         }
         self.give_up_gone(&mut inner, reading);

@@ -85,6 +85,8 @@ fn reading(max_line: usize, partial_bytes_max: usize) -> Reading {
     Reading {
         schema: Schema::Ecs,
         shipper: Shipper { name: name(), hostname: name(), node: None, id: name(), ephemeral_id: name() },
+        pods: Arc::default(),
+        opt_out: false,
         exclude: Some(RegexSet::new(["^GET / "]).unwrap()),
         max_line,
         partial_bytes_max,

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use memchr::memchr;
 
+use super::consent::Consent;
 use super::segment::Segment;
 use super::{ContainerLog, Inner, Reading, lock};
 use crate::content::Chunk;
@@ -62,6 +63,15 @@ impl ContainerLog {
         let mut inner = lock(&self.inner);
         let inner = &mut *inner;
         self.take_in(inner, reading);
+        self.refresh(inner, reading);
+        match self.consent(inner, reading) {
+            Consent::Ship => (),
+            Consent::Wait => return Turn { batch: None, next: Next::Later(SHORTEST_REST) },
+            Consent::Off => {
+                self.pass_over(inner);
+                return Turn { batch: None, next: Next::Idle(LONGEST_REST) };
+            }
+        }
         if self.ledger().open_batches() >= MOST_OPEN_BATCHES {
             return Turn { batch: None, next: Next::Later(SHORTEST_REST) };
         }
@@ -97,7 +107,7 @@ impl ContainerLog {
     }
 
     /// Where each file may be taken for done once this turn's events are confirmed.
-    fn steps(&self, inner: &mut Inner) -> Vec<Step> {
+    pub(super) fn steps(&self, inner: &mut Inner) -> Vec<Step> {
         let mut steps = Vec::new();
         for segment in &mut inner.segments {
             let held = inner.joiner.holds(segment.number).into_iter().chain(segment.cut_from);
@@ -207,7 +217,7 @@ impl Work<'_> {
         let path = segment.path().display();
         if segment.is_compressed() {
             tracing::error!(file = %path, %error, read = segment.read.offset, "a compressed log file is broken; the rest is lost");
-            segment.end();
+            self.log.lose(segment, "the compressed file is broken", self.reading);
             return Read::Some;
         }
         tracing::warn!(file = %path, %error, "a log file can't be read");

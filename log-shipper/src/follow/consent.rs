@@ -1,0 +1,44 @@
+//! `LOG_OPT_OUT`: pods whose logs are not wanted.
+
+use std::time::Duration;
+
+use super::adopt::start_at_end;
+use super::{ContainerLog, Inner, Reading};
+
+/// How long a new log waits for Kubernetes' word on its pod.
+const WAIT: Duration = Duration::from_secs(10);
+
+/// Whether a log is to be shipped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Consent {
+    Ship,
+    /// Not known yet.
+    Wait,
+    /// What is there, and what comes until it changes, is passed over.
+    Off,
+}
+
+impl ContainerLog {
+    pub(super) fn consent(&self, inner: &Inner, reading: &Reading) -> Consent {
+        match &inner.pod {
+            _ if !reading.opt_out || self.container.pod.is_none() => Consent::Ship,
+            Some(pod) if pod.opted_out => Consent::Off,
+            None if inner.since.elapsed() < WAIT => Consent::Wait,
+            _ => Consent::Ship,
+        }
+    }
+
+    /// Takes all that is there for done.
+    pub(super) fn pass_over(&self, inner: &mut Inner) {
+        inner.joiner.close();
+        for segment in inner.segments.iter_mut().filter(|segment| !segment.ended) {
+            segment.note_size();
+            segment.cut_from = None;
+            start_at_end(segment);
+        }
+        let steps = self.steps(inner);
+        if !steps.is_empty() {
+            self.take_steps(steps);
+        }
+    }
+}
