@@ -5,11 +5,14 @@
 mod support;
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::time::Duration;
 
 use lapin::options::QueueDeclareOptions;
 use lapin::types::{AMQPValue, FieldTable};
-use support::{Consumer, Container, EXCHANGE, QUEUE, ROUTING_KEY};
+use support::consumer::Consumer;
+use support::exchange::{self, EXCHANGE, QUEUE, ROUTING_KEY};
+use support::kubelet::Container;
 use testbed::folder::Folder;
 use testbed::rabbitmq::RabbitMq;
 use testbed::wait;
@@ -24,7 +27,7 @@ struct Node {
 impl Node {
     fn new(queue_arguments: &[(&str, AMQPValue)]) -> Self {
         let node = Self { broker: RabbitMq::start().unwrap(), folder: Folder::new("node").unwrap() };
-        support::declare(node.broker.address(), queue_arguments);
+        exchange::declare(node.broker.address(), queue_arguments);
         node
     }
 
@@ -33,10 +36,11 @@ impl Node {
     }
 
     /// Writes lines `numbers` to one container.
-    fn write(&self, numbers: std::ops::Range<u64>) -> BTreeSet<u64> {
-        let mut container = Container::new(&self.folder.join("pods"), 1, usize::MAX);
-        numbers.clone().for_each(|number| container.write(number));
-        numbers.collect()
+    fn write(&self, numbers: Range<u64>) -> Range<u64> {
+        let mut container = Container::new(&self.folder.join("pods"), 1, u64::MAX);
+        numbers.clone().for_each(|number| container.write(number, 50));
+        container.finish();
+        numbers
     }
 }
 
@@ -51,24 +55,23 @@ fn with(mut settings: Vec<(String, String)>, more: &[(&str, &str)]) -> Vec<(Stri
 #[test]
 fn ships_every_line_once_with_a_password_and_again_nothing() {
     let node = Node::new(&[]);
-    let mut numbers = BTreeSet::new();
     let mut containers: Vec<_> =
         (0..20).map(|index| Container::new(&node.folder.join("pods"), index, 40_000)).collect();
     for number in 0..20_000 {
         // Four rotated files and the live one hold them all.
-        containers[number as usize % 20].write(number);
-        numbers.insert(number);
+        containers[number as usize % 20].write(number, (number % 90) as usize);
     }
+    containers.iter_mut().for_each(Container::finish);
     let consumer = Consumer::start(node.broker.address());
-    let (code, _, said) = support::until_idle(&node.settings());
+    let (code, said) = support::until_idle(&node.settings());
     assert_eq!(code, Some(0), "{said}");
-    assert_eq!(consumer.wait_for(&numbers, LIMIT), BTreeSet::new());
-    let (code, _, said) = support::until_idle(&node.settings());
+    assert_eq!(consumer.wait_for(0..20_000, LIMIT), Vec::<u64>::new());
+    let (code, said) = support::until_idle(&node.settings());
     assert_eq!(code, Some(0), "{said}");
     let seen = consumer.seen();
-    assert!(seen.times.values().all(|times| *times == 1));
-    let ids: BTreeSet<_> = seen.ids.values().flatten().collect();
-    assert_eq!(ids.len(), numbers.len());
+    assert!(seen.all().all(|(_, arrivals)| arrivals.times == 1));
+    let ids: BTreeSet<_> = seen.all().map(|(_, arrivals)| &arrivals.id).collect();
+    assert_eq!(ids.len(), 20_000);
 }
 
 #[test]
@@ -88,41 +91,41 @@ fn ships_over_tls_with_a_client_certificate() {
         .filter(|(name, _)| !name.contains("USER") && !name.contains("PASS"))
         .collect();
     let consumer = Consumer::start(node.broker.address());
-    let (code, _, said) = support::until_idle(&settings);
+    let (code, said) = support::until_idle(&settings);
     assert_eq!(code, Some(0), "{said}");
-    assert_eq!(consumer.wait_for(&numbers, LIMIT), BTreeSet::new());
+    assert_eq!(consumer.wait_for(numbers, LIMIT), Vec::<u64>::new());
 }
 
 #[test]
 fn a_returned_message_is_tried_until_a_queue_is_bound() {
     let node = Node::new(&[]);
     let numbers = node.write(0..10);
-    support::with_channel(node.broker.address(), async |channel| {
+    exchange::with_channel(node.broker.address(), async |channel| {
         channel.queue_unbind(QUEUE.into(), EXCHANGE.into(), ROUTING_KEY.into(), FieldTable::default()).await
     });
     let shipper = support::start(&node.settings());
     let returned = "labhands_log_shipper_messages_returned_total";
     wait::until(LIMIT, || shipper.metric(returned).filter(|count| *count >= 20.0)).unwrap();
     assert_eq!(shipper.metric("labhands_log_shipper_events_confirmed_total"), Some(0.0));
-    support::with_channel(node.broker.address(), async |channel| support::bind(&channel, QUEUE, EXCHANGE).await);
+    exchange::with_channel(node.broker.address(), async |channel| exchange::bind(&channel, QUEUE, EXCHANGE).await);
     let consumer = Consumer::start(node.broker.address());
-    assert_eq!(consumer.wait_for(&numbers, LIMIT), BTreeSet::new());
-    assert!(consumer.seen().times.values().all(|times| *times == 1));
+    assert_eq!(consumer.wait_for(numbers, LIMIT), Vec::<u64>::new());
+    assert!(consumer.seen().all().all(|(_, arrivals)| arrivals.times == 1));
 }
 
 #[test]
 fn what_is_returned_goes_to_the_dead_letter_exchange_if_there_is_one() {
     let node = Node::new(&[]);
     let numbers = node.write(0..10);
-    support::with_channel(node.broker.address(), async |channel| {
+    exchange::with_channel(node.broker.address(), async |channel| {
         channel.queue_unbind(QUEUE.into(), EXCHANGE.into(), ROUTING_KEY.into(), FieldTable::default()).await?;
-        support::declare_exchange(&channel, "dead").await?;
-        support::bind(&channel, QUEUE, "dead").await
+        exchange::declare_exchange(&channel, "dead").await?;
+        exchange::bind(&channel, QUEUE, "dead").await
     });
     let consumer = Consumer::start(node.broker.address());
-    let (code, _, said) = support::until_idle(&with(node.settings(), &[("AMQP_DEAD_LETTER_EXCHANGE", "dead")]));
+    let (code, said) = support::until_idle(&with(node.settings(), &[("AMQP_DEAD_LETTER_EXCHANGE", "dead")]));
     assert_eq!(code, Some(0), "{said}");
-    assert_eq!(consumer.wait_for(&numbers, LIMIT), BTreeSet::new());
+    assert_eq!(consumer.wait_for(numbers, LIMIT), Vec::<u64>::new());
 }
 
 #[test]
@@ -135,26 +138,26 @@ fn a_full_queue_refuses_and_nothing_is_lost() {
     let refused = "labhands_log_shipper_messages_refused_total";
     wait::until(LIMIT, || shipper.metric(refused).filter(|count| *count > 100.0)).unwrap();
     let consumer = Consumer::start(node.broker.address());
-    assert_eq!(consumer.wait_for(&numbers, LIMIT), BTreeSet::new());
-    assert!(consumer.seen().times.values().all(|times| *times == 1));
+    assert_eq!(consumer.wait_for(numbers, LIMIT), Vec::<u64>::new());
+    assert!(consumer.seen().all().all(|(_, arrivals)| arrivals.times == 1));
 }
 
 #[test]
 fn a_missing_exchange_is_named_and_waited_for() {
     let node = Node::new(&[]);
     let numbers = node.write(0..10);
-    support::delete_exchange(node.broker.address());
+    exchange::delete_exchange(node.broker.address());
     let shipper = support::start(&node.settings());
     let said = shipper.until_ready(LIMIT, |status, body| status == 503 && body.contains("NOT_FOUND")).unwrap();
     assert!(said.contains("logstash-exchange"), "{said}");
-    support::with_channel(node.broker.address(), async |channel| {
-        support::declare_exchange(&channel, EXCHANGE).await?;
+    exchange::with_channel(node.broker.address(), async |channel| {
+        exchange::declare_exchange(&channel, EXCHANGE).await?;
         let durable = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
         channel.queue_declare(QUEUE.into(), durable, FieldTable::default()).await?;
-        support::bind(&channel, QUEUE, EXCHANGE).await
+        exchange::bind(&channel, QUEUE, EXCHANGE).await
     });
     let consumer = Consumer::start(node.broker.address());
-    assert_eq!(consumer.wait_for(&numbers, LIMIT), BTreeSet::new());
+    assert_eq!(consumer.wait_for(numbers, LIMIT), Vec::<u64>::new());
 }
 
 #[test]

@@ -1,0 +1,138 @@
+//! The writing side of a node: 200 containers, some with tiny limits, written to at a steady rate by a thread.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crate::support::kubelet::Container;
+
+const CONTAINERS: usize = 200;
+
+/// After so long without a write every line was seen: two looks of the shipper and a checkpoint. What is written and truncated
+/// between two looks can be known by nobody.
+const QUIET: Duration = Duration::from_secs(12);
+
+/// How many containers are not written to, so that one can be truncated at any time.
+const MOST_QUIET: usize = 12;
+
+/// Random numbers that a seed repeats.
+pub struct Random(pub u64);
+
+impl Random {
+    pub fn next(&mut self) -> u64 {
+        // splitmix64
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    pub fn below(&mut self, limit: usize) -> usize {
+        (self.next() % limit as u64) as usize
+    }
+}
+
+pub struct Logs {
+    pub containers: Vec<Container>,
+    pub written: u64,
+    quiet: Vec<(usize, Instant)>,
+}
+
+/// Writes until it is dropped.
+pub struct Writer {
+    logs: Arc<Mutex<Logs>>,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Writer {
+    pub fn start(root: &Path, seed: u64) -> Self {
+        let limit = |index: usize| match index {
+            0 => 10 << 20,
+            _ if index % 2 == 1 => 1 << 10,
+            _ => 32 << 10,
+        };
+        let containers = (0..CONTAINERS).map(|index| Container::new(root, index, limit(index))).collect();
+        let logs = Arc::new(Mutex::new(Logs { containers, written: 0, quiet: Vec::new() }));
+        let stop = Arc::<AtomicBool>::default();
+        let thread = std::thread::spawn({
+            let (logs, stop, mut random) = (logs.clone(), stop.clone(), Random(seed));
+            move || {
+                while !stop.load(Ordering::Relaxed) {
+                    logs.lock().unwrap().write(&mut random);
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+                logs.lock().unwrap().containers.iter_mut().for_each(Container::finish);
+            }
+        });
+        Self { logs, stop, thread: Some(thread) }
+    }
+
+    pub fn logs(&self) -> MutexGuard<'_, Logs> {
+        self.logs.lock().unwrap()
+    }
+
+    /// Ends all lines and writes no more.
+    pub fn stop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            // What went wrong in it has been said.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl Logs {
+    fn write(&mut self, random: &mut Random) {
+        // Large lines, so that ten megabytes are full within the run.
+        self.line(0, 8000);
+        for _ in 0..8 {
+            let index = 1 + random.below(CONTAINERS - 1);
+            if self.quiet.iter().all(|(quiet, _)| *quiet != index) {
+                self.line(index, random.below(120));
+            }
+        }
+        let index = 1 + random.below(CONTAINERS - 1);
+        let written = self.containers[index].generations().last().map_or(0, |live| live.size);
+        let quiet = self.quiet.iter().any(|(quiet, _)| *quiet == index);
+        if self.quiet.len() < MOST_QUIET && !quiet && written > 500 {
+            self.containers[index].finish();
+            self.quiet.push((index, Instant::now()));
+        }
+    }
+
+    fn line(&mut self, index: usize, length: usize) {
+        self.containers[index].write(self.written, length);
+        self.written += 1;
+    }
+
+    /// Truncates a file that was quiet for long enough, if there is one.
+    pub fn truncate(&mut self) -> bool {
+        let ripe = self.quiet.iter().position(|(_, since)| since.elapsed() >= QUIET);
+        if let Some(at) = ripe {
+            let (index, _) = self.quiet.remove(at);
+            self.containers[index].truncate();
+        }
+        ripe.is_some()
+    }
+
+    /// The numbers of which every part is still on disk.
+    pub fn on_disk(&self) -> BTreeSet<u64> {
+        let generations = || self.containers.iter().flat_map(Container::generations);
+        let numbers = |on_disk: bool| {
+            let chosen = generations().filter(move |generation| generation.on_disk == on_disk);
+            chosen.flat_map(|generation| &generation.written).map(|written| written.number)
+        };
+        let gone: BTreeSet<u64> = numbers(false).collect();
+        numbers(true).filter(|number| !gone.contains(number)).collect()
+    }
+}

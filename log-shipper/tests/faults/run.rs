@@ -1,0 +1,267 @@
+//! One run: writers, a shipper, a broker behind a proxy, a consumer, and faults in between.
+
+use std::time::{Duration, Instant};
+
+use lapin::types::AMQPValue;
+use testbed::daemon::Daemon;
+use testbed::folder::Folder;
+use testbed::proxy::TcpProxy;
+use testbed::rabbitmq::RabbitMq;
+use testbed::wait;
+
+use crate::judge::Said;
+use crate::node::{Random, Writer};
+use crate::support::consumer::Consumer;
+use crate::support::{self, exchange};
+
+/// All that was written must have come this long after the last fault.
+const SETTLE_LIMIT: Duration = Duration::from_secs(120);
+
+/// In bytes; a build without optimisation has a larger program than the one that is to stay below 32 MiB.
+const MOST_RESIDENT: u64 = if cfg!(debug_assertions) { 48 << 20 } else { 32 << 20 };
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Fault {
+    Kill,
+    Cut,
+    CutSoon,
+    Stall,
+    FillQueue,
+    DeleteExchange,
+    Truncate,
+    StopBroker,
+    KillBroker,
+}
+
+use Fault::{Cut, CutSoon, DeleteExchange, FillQueue, Kill, KillBroker, Stall, StopBroker, Truncate};
+
+/// Each once first, then by chance, as often as they stand here.
+const ALL: [Fault; 9] = [Kill, Cut, CutSoon, Stall, FillQueue, DeleteExchange, Truncate, StopBroker, KillBroker];
+const CHANCES: [Fault; 64] = [
+    Kill,
+    Kill,
+    Kill,
+    Kill,
+    Kill,
+    Kill,
+    Kill,
+    Kill,
+    Cut,
+    Cut,
+    Cut,
+    Cut,
+    Cut,
+    CutSoon,
+    CutSoon,
+    CutSoon,
+    CutSoon,
+    Stall,
+    Stall,
+    Stall,
+    FillQueue,
+    FillQueue,
+    DeleteExchange,
+    DeleteExchange,
+    Truncate,
+    Truncate,
+    Truncate,
+    Truncate,
+    Truncate,
+    Truncate,
+    Kill,
+    Kill,
+    Kill,
+    Kill,
+    Kill,
+    Kill,
+    Kill,
+    Kill,
+    Kill,
+    Kill,
+    Cut,
+    Cut,
+    Cut,
+    Cut,
+    Cut,
+    CutSoon,
+    CutSoon,
+    CutSoon,
+    CutSoon,
+    Stall,
+    Stall,
+    Stall,
+    FillQueue,
+    FillQueue,
+    DeleteExchange,
+    DeleteExchange,
+    Truncate,
+    Truncate,
+    Truncate,
+    Truncate,
+    Truncate,
+    Truncate,
+    StopBroker,
+    KillBroker,
+];
+
+struct Run {
+    broker: RabbitMq,
+    proxy: TcpProxy,
+    folder: Folder,
+    writer: Writer,
+    consumer: Consumer,
+    shipper: Daemon,
+    shippers: usize,
+    said: Said,
+    random: Random,
+    long_outages: bool,
+}
+
+/// Does so many faults and accounts for every line.
+pub fn run(faults: usize, seed: u64, long_outages: bool) {
+    println!("{faults} faults with FAULTS_SEED={seed}");
+    let mut run = Run::start(seed, long_outages);
+    let mut done: Vec<Fault> = Vec::new();
+    let started = Instant::now();
+    while done.len() < faults {
+        let mut fault = match ALL.get(done.len()) {
+            Some(fault) => *fault,
+            None => CHANCES[run.random.below(CHANCES.len())],
+        };
+        if fault == Truncate && !run.writer.logs().truncate() {
+            fault = Cut;
+        }
+        run.strike(fault);
+        done.push(fault);
+        if done.len().is_multiple_of(50) {
+            println!("{} faults, {} lines, {:?}", done.len(), run.writer.logs().written, started.elapsed());
+        }
+        std::thread::sleep(Duration::from_millis(run.random.below(600) as u64));
+    }
+    for fault in ALL {
+        println!("{:>5} times {fault:?}", done.iter().filter(|done| **done == fault).count());
+    }
+    run.account();
+}
+
+impl Run {
+    fn start(seed: u64, long_outages: bool) -> Self {
+        let broker = RabbitMq::start().unwrap();
+        let full =
+            [("x-max-length", AMQPValue::LongInt(400)), ("x-overflow", AMQPValue::LongString("reject-publish".into()))];
+        exchange::declare(broker.address(), &full);
+        let proxy = TcpProxy::start(broker.address()).unwrap();
+        let folder = Folder::new("faults").unwrap();
+        let writer = Writer::start(&folder.join("pods"), seed);
+        let consumer = Consumer::start(broker.address());
+        let shipper = start(&folder, &proxy, 0);
+        let (said, random) = (Said::default(), Random(seed));
+        Self { broker, proxy, folder, writer, consumer, shipper, shippers: 1, said, random, long_outages }
+    }
+
+    fn strike(&mut self, fault: Fault) {
+        match fault {
+            Kill => {
+                self.shipper.process().kill();
+                self.said.hear(&name(self.shippers - 1), &self.shipper.log());
+                self.shipper = start(&self.folder, &self.proxy, self.shippers);
+                self.shippers += 1;
+            }
+            Cut => self.proxy.cut(),
+            CutSoon => self.proxy.cut_after(self.random.below(20_000) as u64),
+            Stall => {
+                self.proxy.stall();
+                // Longer and shorter than the limit for confirms.
+                std::thread::sleep(Duration::from_millis(500 + self.random.below(2500) as u64));
+                self.proxy.resume();
+            }
+            FillQueue => {
+                let refused = || self.shipper.metric("labhands_log_shipper_messages_refused_total").unwrap_or(0.0);
+                let before = refused();
+                self.consumer.pause(true);
+                wait::until(Duration::from_secs(60), || (refused() > before).then_some(())).unwrap();
+                self.consumer.pause(false);
+            }
+            DeleteExchange => {
+                exchange::delete_exchange(self.broker.address());
+                std::thread::sleep(Duration::from_millis(300));
+                exchange::with_channel(self.broker.address(), async |channel| {
+                    exchange::declare_exchange(&channel, exchange::EXCHANGE).await?;
+                    exchange::bind(&channel, exchange::QUEUE, exchange::EXCHANGE).await
+                });
+            }
+            // Done where it was chosen.
+            Truncate => (),
+            StopBroker | KillBroker => {
+                if fault == KillBroker {
+                    self.broker.kill();
+                } else {
+                    self.broker.stop();
+                }
+                if self.long_outages && self.random.below(3) == 0 {
+                    std::thread::sleep(Duration::from_secs(10 + self.random.below(25) as u64));
+                }
+                self.broker.resume().unwrap();
+            }
+        }
+    }
+
+    fn account(mut self) {
+        self.writer.stop();
+        let on_disk = self.writer.logs().on_disk();
+        let missing = self.consumer.wait_for(on_disk.iter().copied(), SETTLE_LIMIT);
+        assert_eq!(missing, Vec::<u64>::new(), "lines that are still on disk are missing");
+        // What was truncated or deleted is given up after a while.
+        let own = |run: &mut Self| {
+            let log = run.shipper.log();
+            run.said.hear(&name(run.shippers - 1), &log)
+        };
+        let mut open = Vec::new();
+        wait::patiently(Duration::from_secs(60), || {
+            own(&mut self);
+            open = self.said.unaccounted(&self.writer.logs(), &self.consumer.seen());
+            open.is_empty().then_some(())
+        });
+        let (said, seen) = (&self.said, self.consumer.seen());
+        assert!(open.is_empty(), "{} lines are missing and nobody said so:\n{}", open.len(), open.join("\n"));
+        let wrong = said.unexplained(&seen);
+        assert!(wrong.is_empty(), "{} lines came again without reason:\n{}", wrong.len(), wrong.join("\n"));
+        assert_eq!(seen.unparsed, Vec::<String>::new());
+        assert_eq!(said.trouble, Vec::<String>::new());
+        let written = self.writer.logs().written;
+        let (mut arrived, mut again) = (0, 0);
+        for (_, arrivals) in seen.all() {
+            arrived += 1;
+            again += u64::from(arrivals.times - 1);
+        }
+        let resident = self.shipper.resident().unwrap();
+        println!(
+            "{written} lines written, {arrived} arrived, {} on disk and all of them arrived, {} missing within {} ranges that were \
+             named, {again} came again, {} shippers, {} MiB resident at the end",
+            on_disk.len(),
+            written - arrived,
+            said.lost_ranges(),
+            self.shippers,
+            resident >> 20,
+        );
+        assert!(resident < MOST_RESIDENT, "{resident} bytes are resident");
+    }
+}
+
+fn name(shipper: usize) -> String {
+    format!("shipper-{shipper}")
+}
+
+fn start(folder: &Folder, proxy: &TcpProxy, shipper: usize) -> Daemon {
+    let mut settings = support::settings(&folder.join("pods"), &folder.join("state"), proxy.address());
+    settings.retain(|(setting, _)| setting != "SHIPPER_NAME");
+    for (setting, value) in [
+        ("SHIPPER_NAME", name(shipper).as_str()),
+        ("AMQP_CONFIRM_TIMEOUT", "2s"),
+        ("AMQP_HEARTBEAT", "5s"),
+        ("PINNED_BYTES_MAX", "500kB"),
+    ] {
+        settings.push((setting.to_owned(), value.to_owned()));
+    }
+    support::start(&settings)
+}
