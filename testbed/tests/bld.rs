@@ -1,0 +1,62 @@
+//! `images/bld`: every daemon's image, small, labelled, not root, the same each time.
+
+#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+
+use std::collections::BTreeMap;
+use std::process::Command;
+
+use testbed::command;
+use testbed::folder::Folder;
+use testbed::packages::{self, Part};
+use testbed::registry::Registry;
+
+const DAEMONS: [&str; 5] = ["fs-keepalive", "imagepurger", "log-shipper", "nfs-health", "prepuller"];
+
+/// What a node has to pull, at most.
+const MOST_BYTES: u64 = 10_000_000;
+
+#[test]
+fn every_image_is_small_labelled_and_the_same_each_time() {
+    packages::require(Part::Buildah).unwrap();
+    let (registry, folder) = (Registry::start().unwrap(), Folder::new("bld").unwrap());
+    let path = folder.path().display();
+    let storage = format!("[storage]\ndriver = \"vfs\"\ngraphroot = \"{path}/graph\"\nrunroot = \"{path}/run\"\n");
+    let storage = folder.write("storage.conf", storage).unwrap();
+    let build = || -> BTreeMap<String, String> {
+        let mut bld = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../images/bld"));
+        bld.args(DAEMONS).arg(format!("--push={}", registry.host()));
+        bld.env("CONTAINERS_STORAGE_CONF", &storage)
+            .env("BUILDER", "buildah")
+            .env_remove("IMAGE_PREFIX")
+            .env_remove("PROFILE");
+        let said = command::run(&mut bld).unwrap();
+        said.lines().map(|line| line.split_once(", ").unwrap()).map(|(name, rest)| (name.into(), rest.into())).collect()
+    };
+    let first = build();
+    assert_eq!(first.len(), DAEMONS.len(), "{first:?}");
+    assert_eq!(first, build());
+
+    for name in DAEMONS {
+        let repository = format!("labhands/{name}");
+        let client = registry.client(&repository).unwrap();
+        let get = |what: &str| -> serde_json::Value {
+            let accept = [("accept", "application/vnd.oci.image.manifest.v1+json")];
+            let answer =
+                client.send("GET", &format!("{}/v2/{repository}/{what}", registry.url()), &accept, &[]).unwrap();
+            serde_json::from_str(&answer.text()).unwrap()
+        };
+        let manifest = get("manifests/latest");
+        let size: u64 =
+            manifest["layers"].as_array().unwrap().iter().map(|layer| layer["size"].as_u64().unwrap()).sum();
+        assert!(size <= MOST_BYTES, "{name}: {size} bytes");
+        let configuration = get(&format!("blobs/{}", manifest["config"]["digest"].as_str().unwrap()));
+        let configuration = &configuration["config"];
+        assert_eq!(configuration["User"], "65532:65532");
+        assert_eq!(configuration["Entrypoint"][0], format!("/{name}"));
+        let label = |label: &str| {
+            configuration["Labels"][format!("org.opencontainers.image.{label}")].as_str().unwrap_or("").to_owned()
+        };
+        assert_eq!((label("title"), label("version")), (name.to_owned(), env!("CARGO_PKG_VERSION").to_owned()));
+        assert!(label("description").len() > 20 && label("revision").len() == 40);
+    }
+}
