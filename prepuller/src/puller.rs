@@ -257,8 +257,11 @@ impl Puller {
                 true
             }
             Err(error) => {
-                tracing::warn!(%error, "the container runtime does not answer");
-                self.report.send_modify(|report| report.runtime_problem = Some(error.to_string()));
+                let problem = error.to_string();
+                if self.report.borrow().runtime_problem.as_ref() != Some(&problem) {
+                    tracing::warn!(%error, "the container runtime can't be used");
+                }
+                self.report.send_modify(|report| report.runtime_problem = Some(problem));
                 false
             }
         }

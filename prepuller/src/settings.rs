@@ -1,8 +1,8 @@
 //! What the environment and the flags say, parsed once into types.
 
-use std::net::SocketAddr;
 mod ask;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};

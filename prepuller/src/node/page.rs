@@ -1,91 +1,70 @@
 //! The agent's page: every order with its progress, fresher than the cluster's status. Plain HTML that loads itself again.
 
-use std::fmt::Write as _;
-
 use axum::Router;
 use axum::response::Html;
 use axum::routing::get;
-use indicatif::HumanBytes;
+use maud::{DOCTYPE, Markup, PreEscaped, html};
 use tokio::sync::watch;
 
 use super::status::{self, state};
+use crate::page::words;
 use crate::puller::{Job, Report};
 
 const STYLE: &str = "body{font:16px/1.4 system-ui,sans-serif;margin:1rem}table{border-collapse:collapse}\
     th,td{text-align:left;padding:.2rem .8rem .2rem 0;border-bottom:1px solid #8884;overflow-wrap:anywhere}\
-    .problem{color:#b00020}progress{width:8rem}:root{color-scheme:light dark}";
+    .problem{color:light-dark(#b00020,#ff8a95)}:root{color-scheme:light dark}";
 
 /// `/`, for this node.
 pub(super) fn routes(node: &str, disk_high: u8, reports: watch::Receiver<Report>) -> Router {
     let node = node.to_owned();
-    Router::new().route("/", get(async move || Html(page(&node, disk_high, &reports.borrow()))))
+    Router::new().route("/", get(async move || Html(page(&node, disk_high, &reports.borrow()).into_string())))
 }
 
-fn page(node: &str, disk_high: u8, report: &Report) -> String {
+fn page(node: &str, disk_high: u8, report: &Report) -> Markup {
     let status = status::of(report, disk_high);
-    let node = escaped(node);
-    let mut html = format!(
-        "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><meta http-equiv=\"refresh\" content=\"2\">\
-         <meta name=\"viewport\" content=\"width=device-width\"><title>Images of {node}</title><style>{STYLE}</style></head>\
-         <body><h1>Images of {node}</h1><p>{} of {} present. {}</p>",
-        status.present,
-        status.wanted,
-        escaped(&status.runtime)
-    );
-    if let Some(disk) = status.disk {
-        html += &format!(
-            "<p>Disk: {} of {} used, pulls stop at {} %.</p>",
-            HumanBytes(disk.used),
-            HumanBytes(disk.total),
-            disk.high
-        );
-    }
-    if let Some(problem) = &status.problem {
-        html += &format!("<p class=\"problem\">{}</p>", escaped(problem));
-    }
-    html += "<table><thead><tr><th>Image<th>State<th>Progress<th>Problem</tr></thead><tbody>";
-    for job in &report.jobs {
-        row(&mut html, job);
-    }
-    html + "</tbody></table></body></html>"
-}
-
-fn row(html: &mut String, job: &Job) {
-    let (image, problem) = (escaped(&job.order.image.to_string()), escaped(job.state.problem().unwrap_or_default()));
-    let mut progress = String::new();
-    if let Some(total) = job.progress.total.filter(|total| *total > 0) {
-        let done = job.progress.done;
-        progress = format!(
-            "<progress max=\"{total}\" value=\"{done}\"></progress> {} of {}",
-            HumanBytes(done),
-            HumanBytes(total)
-        );
-    }
-    if let Some(rate) = job.progress.rate {
-        progress += &format!(", {}/s", HumanBytes(rate));
-    }
-    if let Some(left) = job.progress.time_left {
-        progress += &format!(", {} s left", left.as_secs());
-    }
-    // Writing to a String does not fail.
-    let _ =
-        write!(html, "<tr><td>{image}<td>{:?}<td>{progress}<td class=\"problem\">{problem}</tr>", state(&job.state));
-}
-
-/// Text that means nothing to a browser, in an element or a quoted attribute.
-fn escaped(text: &str) -> String {
-    let mut safe = String::with_capacity(text.len());
-    for character in text.chars() {
-        match character {
-            '&' => safe += "&amp;",
-            '<' => safe += "&lt;",
-            '>' => safe += "&gt;",
-            '"' => safe += "&quot;",
-            '\'' => safe += "&#39;",
-            other => safe.push(other),
+    html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta http-equiv="refresh" content="2";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                title { "Images of " (node) }
+                style { (PreEscaped(STYLE)) }
+            }
+            body {
+                h1 { "Images of " (node) }
+                p { (status.present) " of " (status.wanted) " present. " (status.runtime) }
+                @if let Some(disk) = &status.disk {
+                    p { "Disk: " (words::bytes(disk.used)) " of " (words::bytes(disk.total)) " used, pulls stop at " (disk.high) " %." }
+                }
+                @if let Some(problem) = &status.problem { p.problem { (problem) } }
+                table {
+                    thead { tr { th { "Image" } th { "State" } th { "Progress" } th { "Problem" } } }
+                    tbody { @for job in &report.jobs { (row(job)) } }
+                }
+            }
         }
     }
-    safe
+}
+
+fn row(job: &Job) -> Markup {
+    let progress = &job.progress;
+    html! {
+        tr {
+            td { (job.order.image.to_string()) }
+            td { (format!("{:?}", state(&job.state))) }
+            td {
+                @if let Some(total) = progress.total.filter(|total| *total > 0) {
+                    progress max=(total) value=(progress.done) {} " "
+                    (words::bytes(progress.done)) " of " (words::bytes(total))
+                }
+                @if let Some(rate) = progress.rate { ", " (words::bytes(rate)) "/s" }
+                @if let Some(left) = progress.time_left { ", " (words::duration(left.as_secs())) " left" }
+            }
+            td.problem { (job.state.problem().unwrap_or_default()) }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -94,9 +73,8 @@ mod tests {
 
     #[test]
     fn what_others_wrote_is_text() {
-        let report = Report { runtime_problem: Some("<script>alert(1)</script> & \"x\"".into()), ..Report::default() };
-        let html = page("node1", 75, &report);
-        assert!(html.contains("&lt;script&gt;alert(1)&lt;/script&gt; &amp; &quot;x&quot;"), "{html}");
-        assert!(!html.contains("<script"), "{html}");
+        let report = Report { runtime_problem: Some("<script>alert(1)</script> & x".into()), ..Report::default() };
+        let html = page("node1", 75, &report).into_string();
+        assert!(html.contains("&lt;script&gt;alert(1)&lt;/script&gt; &amp; x") && !html.contains("<script"), "{html}");
     }
 }

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use indicatif::HumanBytes;
 use jiff::Unit;
 use lab_images::reference::TagName;
 use lab_images::runtime::Phase;
 
 use crate::node_images::{Disk, ImageReport, NodeImagesStatus, PullState};
+use crate::page::words;
 use crate::puller::{Job, Report, State};
 
 /// The status that says what the report says.
@@ -74,11 +74,8 @@ fn progress(pulls: &[&Job]) -> Option<String> {
     match total.filter(|total| *total > 0) {
         _ if pulls.is_empty() => None,
         _ if !any => Some("unpacking".to_owned()),
-        Some(total) => {
-            let percent = u128::from(done) * 100 / u128::from(total);
-            Some(format!("{percent}% of {}", HumanBytes(total)))
-        }
-        None if done > 0 => Some(HumanBytes(done).to_string()),
+        Some(total) => Some(format!("{}% of {}", words::percent(done, total), words::bytes(total))),
+        None if done > 0 => Some(words::bytes(done)),
         None => None,
     }
 }

@@ -1,0 +1,75 @@
+//! The puller on a real containerd whose disk is small: what fills it is stopped, and goes on when there is room.
+
+#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use lab_images::registry::Credentials;
+use lab_images::runtime::{PullLimits, connect};
+use prepuller::node_images::Order;
+use prepuller::puller::{Orders, Puller, PullerSettings, Report, State, Until};
+use testbed::containerd::{Containerd, Options};
+use testbed::images::{Image, Layer};
+use testbed::proxy::TcpProxy;
+use testbed::registry::Registry;
+use tokio::sync::watch;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+const MB: u64 = 1_000_000;
+const LIMIT: Duration = Duration::from_secs(120);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pull_that_fills_the_disk_is_stopped_and_goes_on_when_there_is_room() {
+    let registry = Registry::start().unwrap();
+    let proxy = TcpProxy::start(([127, 0, 0, 1], registry.port()).into()).unwrap();
+    let plain_registries = vec![proxy.host()];
+    let containerd =
+        Containerd::with(&Options { plain_registries, root_size: Some(400 * MB), ..Options::default() }).unwrap();
+    let runtime = connect(&containerd.endpoint().parse().unwrap()).await.unwrap();
+    Image::new([Layer::random(1, 60 * MB), Layer::random(2, 60 * MB)]).push(&registry, "lab", "w_1").unwrap();
+    // What somebody else put there.
+    let other = containerd.root().join("other");
+    std::fs::write(&other, vec![1; 180 * MB as usize]).unwrap();
+
+    // Nobody knows how large it is, so it is let in: 120 MB and as much again unpacked, above 75 % of 400 MB.
+    let order = Order {
+        image: format!("{}/lab:w_1", proxy.host()).parse().unwrap(),
+        digest: None,
+        size: 0,
+        layers: Vec::new(),
+        priority: 0,
+        gate: false,
+    };
+    let run = async || {
+        let (_orders, orders) = watch::channel(Orders { generation: 1, orders: vec![order.clone()] });
+        let (report, reports) = watch::channel(Report::default());
+        let puller = Puller::new(Arc::clone(&runtime), Arc::new(Credentials::default()), settings(), report);
+        timeout(LIMIT, puller.run(orders, CancellationToken::new())).await.expect("it ends");
+        reports.borrow().clone()
+    };
+    proxy.limit_rate(Some(10 * MB));
+    let stopped = run().await;
+    let problem = stopped.jobs[0].state.problem().unwrap();
+    assert!(problem.starts_with("the disk is ") && problem.contains("above DISK_HIGH 75 %"), "{problem}");
+    assert!(matches!(stopped.jobs[0].state, State::Refused { .. }), "{stopped:?}");
+    assert_eq!((stopped.done.refused, stopped.done.pulled), (1, 0));
+
+    std::fs::remove_file(&other).unwrap();
+    proxy.limit_rate(None);
+    let pulled = run().await;
+    assert!(pulled.all_present(), "{pulled:?}");
+    // What had arrived was not fetched again.
+    assert!(proxy.delivered() < 150 * MB, "{}", proxy.delivered());
+}
+
+fn settings() -> PullerSettings {
+    PullerSettings {
+        limits: PullLimits::default(),
+        parallel: 2,
+        disk_high: 75,
+        factor_file: None,
+        until: Until::Settled,
+    }
+}
