@@ -70,10 +70,35 @@ fn volumes_come_from_the_service_and_stay_when_it_is_made_anew() {
     site.claims_are_bound_and_lead_to_the_server();
     site.a_home_is_on_the_server();
     site.a_second_run_changes_nothing();
+    site.the_server_ends_in_order_and_is_the_same_after_it();
     let old = site.address("fileserver").unwrap();
     let new = site.service_made_anew_and_its_old_address_kept(&old);
     site.address_taken_by_a_stranger(&old, &new);
     site.volumes_by_name_for_the_csi_driver();
+}
+
+#[test]
+fn bad_settings_of_the_server_are_each_named_before_it_starts() {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../images/fileserver/fileserver");
+    let bad = [
+        ("FILESERVER_EXPORT", "home"),
+        ("FILESERVER_PATH", "/a; }"),
+        ("FILESERVER_STATE", "/.."),
+        ("FILESERVER_VERSIONS", "3,5"),
+        ("FILESERVER_SQUASH", "some"),
+        ("FILESERVER_READ_ONLY", "perhaps"),
+        ("FILESERVER_CLIENTS", "*; }"),
+        ("FILESERVER_GRACE", "soon"),
+        ("FILESERVER_LEASE", "0"),
+        ("FILESERVER_NAME", "a b"),
+        ("FILESERVER_LOG", "LOUD"),
+    ];
+    let output = Command::new("sh").arg(script).envs(bad).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(64), "{said}");
+    for (name, _) in bad {
+        assert!(said.contains(&format!("{name}: ")), "{name}: {said}");
+    }
 }
 
 struct Site {
@@ -178,6 +203,14 @@ impl Site {
         assert!(asked.lines().any(has), "{asked}");
     }
 
+    fn the_server_ends_in_order_and_is_the_same_after_it(&self) {
+        self.kubectl.run(&["-n", SERVER, "exec", "fileserver-0", "--", "sh", "-c", "kill -TERM 1"]).unwrap();
+        let ended = "{.status.containerStatuses[0].lastState.terminated.exitCode}";
+        assert_eq!(self.until(SERVER, "pod/fileserver-0", ended, |code| !code.is_empty()), "0");
+        self.until(SERVER, "statefulset/fileserver", "{.status.readyReplicas}", |ready| ready == "1");
+        self.until_read(&self.address("fileserver").unwrap(), "ann/notes", "from the lab");
+    }
+
     /// By hand, as a Job does: it ends, and every object is as it was.
     fn a_second_run_changes_nothing(&self) {
         let versions = || {
@@ -209,6 +242,9 @@ impl Site {
         self.make_service(SERVER, "fileserver", &new, "fileserver");
         let kept = self.until(SERVER, "service/fileserver-kept", "{.spec.clusterIP}", |address| address == old);
         assert_eq!(self.address("fileserver").unwrap(), new, "the operator's Service has changed");
+        let port = r#"[{"op": "add", "path": "/spec/ports/-", "value": {"name": "portmapper", "port": 111}}]"#;
+        self.kubectl.run(&["-n", SERVER, "patch", "service", "fileserver", "--type=json", "-p", port]).unwrap();
+        self.until(SERVER, "service/fileserver-kept", "{.spec.ports[*].port}", |ports| ports == "2049 20048 111");
         for address in [&kept, &new] {
             self.until_read(address, "ann/notes", "from the lab");
         }

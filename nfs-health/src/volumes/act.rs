@@ -13,6 +13,8 @@ use super::plan::{Step, Wanted};
 pub enum Acted {
     /// It is done, or somebody else was faster: look again.
     Done,
+    /// The claim's namespace is not there.
+    NoNamespace,
     /// The API server does not give the address, and says why.
     AddressRefused(String),
 }
@@ -47,7 +49,10 @@ pub async fn act(client: &Client, wanted: &Wanted, step: &Step, first: &ServiceS
         }
         Step::CreateClaim { volume } => {
             let claims: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), &wanted.claim.namespace);
-            claims.create(&post, &objects::claim(wanted, volume)).await.map(drop)
+            match claims.create(&post, &objects::claim(wanted, volume)).await {
+                Err(kube::Error::Api(status)) if status.is_not_found() => return Ok(Acted::NoNamespace),
+                created => created.map(drop),
+            }
         }
         Step::KeepAddress { name, address } => {
             match services.create(&post, &objects::kept(wanted, name, *address, first)).await {
@@ -57,20 +62,23 @@ pub async fn act(client: &Client, wanted: &Wanted, step: &Step, first: &ServiceS
                 created => created.map(drop),
             }
         }
-        Step::FollowService { name } => {
-            let followed = objects::followed(first);
-            let change = json!({"spec": {"selector": followed.selector, "ports": followed.ports}});
-            services.patch(name, &patch, &Patch::Merge(change)).await.map(drop)
-        }
+        Step::FollowService { name } => follow(&services, name, first).await,
     };
     match done {
-        Err(kube::Error::Api(status)) if is_race(&status) => Ok(Acted::Done),
+        // Only the state changed between the look and the step.
+        Err(kube::Error::Api(status))
+            if status.is_already_exists() || status.is_conflict() || status.is_not_found() =>
+        {
+            Ok(Acted::Done)
+        }
         done => done.map(|()| Acted::Done),
     }
 }
 
-/// Whether only the state changed between the look and the step.
-fn is_race(status: &kube::core::Status) -> bool {
-    let gone = status.is_not_found() && status.details.as_ref().is_some_and(|details| details.kind != "namespaces");
-    status.is_already_exists() || status.is_conflict() || gone
+/// As a whole, not as a patch: labels that the selector no longer has must go.
+async fn follow(services: &Api<Service>, name: &str, first: &ServiceSpec) -> kube::Result<()> {
+    let mut kept = services.get(name).await?;
+    let (followed, spec) = (objects::followed(first), kept.spec.get_or_insert_default());
+    (spec.selector, spec.ports) = (followed.selector, followed.ports);
+    services.replace(name, &PostParams::default(), &kept).await.map(drop)
 }

@@ -313,7 +313,7 @@ fn no_service(wanted: &Wanted) -> String {
 
 /// The claim's volume: the one that it names, else the one that is there for it. `Err` names one that the claim asks for, that
 /// is not there, and that has a name of ours: it is made again, and the claim is whole again.
-fn find<'a>(wanted: &Wanted, seen: &'a Seen) -> Result<Option<&'a Volume>, String> {
+pub(super) fn find<'a>(wanted: &Wanted, seen: &'a Seen) -> Result<Option<&'a Volume>, String> {
     match seen.claim.as_ref().and_then(|claim| claim.volume.as_ref()) {
         Some(name) => match seen.volumes.iter().find(|volume| &volume.name == name) {
             None if names::of_volume(wanted).contains(name) => Err(name.clone()),

@@ -28,7 +28,7 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 const MOST_STEPS: usize = 12;
 
 /// The longest that one look and its steps may take before the process counts as hung.
-const PULSE_LIMIT: Duration = Duration::from_secs(300);
+const PULSE_LIMIT: Duration = Duration::from_secs(600);
 
 /// Why the command could not do its work.
 #[derive(Debug, Error)]
@@ -59,11 +59,12 @@ pub async fn run(settings: VolumesSettings, shutdown: Shutdown) -> Result<ExitCo
     }
     let client = sidecar::kubernetes::client().await?;
     let (health, metrics) = (Health::default(), Metrics::new(NAME, VERSION));
-    let volumes = Volumes {
+    let mut volumes = Volumes {
         events: Events::new(client.clone(), "nfs-health-volumes", &host()),
         metrics: VolumesMetrics::new(&metrics),
         latch: health.latch("volumes"),
         changes: Changes::watch(&client, &wanted),
+        stood: Vec::new(),
         client,
         wanted,
     };
@@ -98,21 +99,27 @@ struct Volumes {
     metrics: VolumesMetrics,
     latch: Latch,
     changes: Changes,
+    /// How the claims stood before, so that only changes are logged.
+    stood: Vec<Stand>,
 }
 
 /// How a claim stands when nothing is left to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Stand {
-    Bound,
+    /// To this volume.
+    Bound(String),
     Waits(String),
     Trouble(String),
 }
 
 impl Volumes {
-    async fn once(&self) -> Result<ExitCode, VolumesError> {
+    async fn once(&mut self) -> Result<ExitCode, VolumesError> {
         let mut delays = few().build();
         loop {
             match self.look().await {
-                Ok(stands) if stands.iter().all(|stand| matches!(stand, Stand::Bound)) => return Ok(ExitCode::SUCCESS),
+                Ok(stands) if stands.iter().all(|stand| matches!(stand, Stand::Bound(_))) => {
+                    return Ok(ExitCode::SUCCESS);
+                }
                 // What waits may still come; what is in trouble would be waited for in vain.
                 Ok(stands) if stands.iter().all(|stand| !matches!(stand, Stand::Waits(_))) => {
                     return Ok(ExitCode::FAILURE);
@@ -132,7 +139,7 @@ impl Volumes {
         }
     }
 
-    async fn watch(&self, pulse: &Pulse) {
+    async fn watch(&mut self, pulse: &Pulse) {
         let mut delays = forever().build();
         loop {
             pulse.beat();
@@ -143,7 +150,6 @@ impl Volumes {
                 }
                 Err(error) => {
                     tracing::warn!(%error, "the Kubernetes API is asked again");
-                    self.latch.not_ready(format!("the Kubernetes API: {error}"));
                     tokio::time::sleep(delays.next().unwrap_or(Duration::from_secs(60))).await;
                 }
             }
@@ -151,17 +157,30 @@ impl Volumes {
     }
 
     /// Looks after all claims.
-    async fn look(&self) -> kube::Result<Vec<Stand>> {
-        let mut stands = Vec::new();
+    async fn look(&mut self) -> kube::Result<&[Stand]> {
+        let (mut stands, mut failed) = (Vec::new(), None);
         for wanted in &self.wanted {
-            let stand = self.settle(wanted).await?;
-            let (bound, trouble) = (matches!(stand, Stand::Bound), matches!(stand, Stand::Trouble(_)));
+            // One claim's trouble with the API does not keep the others from being made.
+            let stand = self.settle(wanted).await.unwrap_or_else(|error| {
+                let why = format!("the Kubernetes API: {error}");
+                failed = Some(error);
+                Stand::Waits(why)
+            });
+            let (bound, trouble) = (matches!(stand, Stand::Bound(_)), matches!(stand, Stand::Trouble(_)));
             self.metrics.stands(&wanted.claim, bound, trouble);
+            if self.stood.get(stands.len()) != Some(&stand) {
+                let claim = wanted.claim.to_string();
+                match &stand {
+                    Stand::Bound(volume) => tracing::info!(claim, volume, "the claim is bound"),
+                    Stand::Waits(why) => tracing::info!(claim, "waits: {why}"),
+                    Stand::Trouble(sentence) => tracing::warn!(claim, "{sentence}"),
+                }
+            }
             stands.push(stand);
         }
         let open: Vec<String> = (self.wanted.iter().zip(&stands))
             .filter_map(|(wanted, stand)| match stand {
-                Stand::Bound => None,
+                Stand::Bound(_) => None,
                 Stand::Waits(why) | Stand::Trouble(why) => Some(format!("claim {}: {why}", wanted.claim)),
             })
             .collect();
@@ -169,28 +188,28 @@ impl Volumes {
             true => self.latch.ready(),
             false => self.latch.not_ready(open.join("; ")),
         }
-        Ok(stands)
+        self.stood = stands;
+        match failed {
+            Some(error) => Err(error),
+            None => Ok(&self.stood),
+        }
     }
 
     /// Takes steps for one claim until nothing is left to do.
     async fn settle(&self, wanted: &Wanted) -> kube::Result<Stand> {
-        let claim = wanted.claim.to_string();
         for _ in 0..MOST_STEPS {
             let (seen, first) = see(&self.client, wanted).await?;
             let step = match plan(wanted, &seen) {
                 Plan::Do(step) => step,
-                Plan::Done(volume) => {
-                    tracing::info!(claim, volume, "the claim is bound");
-                    return Ok(Stand::Bound);
-                }
-                Plan::Wait(why) => {
-                    tracing::info!(claim, "waits: {why}");
-                    return Ok(Stand::Waits(why));
-                }
+                Plan::Done(volume) => return Ok(Stand::Bound(volume)),
+                Plan::Wait(why) => return Ok(Stand::Waits(why)),
                 Plan::Stop(trouble) => return Ok(self.trouble(wanted, &trouble).await),
             };
             match act(&self.client, wanted, &step, &first).await? {
                 Acted::Done => self.done(wanted, &step).await,
+                Acted::NoNamespace => {
+                    return Ok(Stand::Waits(format!("there is no namespace {}", wanted.claim.namespace)));
+                }
                 Acted::AddressRefused(why) => {
                     let Step::KeepAddress { address, .. } = step else { continue };
                     let volume = seen.claim.and_then(|claim| claim.volume).unwrap_or_default();
@@ -217,7 +236,6 @@ impl Volumes {
 
     async fn trouble(&self, wanted: &Wanted, trouble: &Trouble) -> Stand {
         let sentence = trouble.sentence(wanted);
-        tracing::warn!(claim = wanted.claim.to_string(), reason = trouble.reason(), "{sentence}");
         let claim = reference("PersistentVolumeClaim", Some(&wanted.claim.namespace), &wanted.claim.name);
         self.events.raise(&claim, Gravity::Warning, trouble.reason(), "MakeVolume", &sentence).await;
         if let Trouble::AddressLost { volume, .. } | Trouble::OtherSource { volume, .. } = trouble {

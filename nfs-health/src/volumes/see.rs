@@ -8,7 +8,7 @@ use kube::{Api, Client, ResourceExt};
 
 use super::names::{self, Named};
 use super::objects::{self, CSI_DRIVER};
-use super::plan::{Claim, Holder, Seen, Service, Source, Volume, Wanted};
+use super::plan::{Claim, Holder, Seen, Service, Source, Volume, Wanted, find};
 
 /// Everything that the decision needs, and the Service as it is, for a second one like it.
 pub async fn see(client: &Client, wanted: &Wanted) -> kube::Result<(Seen, core::ServiceSpec)> {
@@ -19,10 +19,12 @@ pub async fn see(client: &Client, wanted: &Wanted) -> kube::Result<(Seen, core::
     let claim = claims.get_opt(&wanted.claim.name).await?.map(claim_of);
     let volumes = volumes(client, wanted, claim.as_ref()).await?;
     let service = spec.as_ref().map(service_of);
-    let lost = lost_addresses(wanted, &volumes, service.as_ref());
-    let holder = if lost.is_empty() { None } else { holder(client, wanted, spec.as_ref(), &lost).await? };
     let service_names = beside.iter().map(ResourceExt::name_any).collect();
-    Ok((Seen { service, service_names, holder, claim, volumes }, spec.unwrap_or_default()))
+    let mut seen = Seen { service, service_names, holder: None, claim, volumes };
+    if let Some(lost) = lost_address(wanted, &seen) {
+        seen.holder = holder(client, wanted, spec.as_ref(), lost).await?;
+    }
+    Ok((seen, spec.unwrap_or_default()))
 }
 
 async fn volumes(client: &Client, wanted: &Wanted, claim: Option<&Claim>) -> kube::Result<Vec<Volume>> {
@@ -39,22 +41,18 @@ async fn volumes(client: &Client, wanted: &Wanted, claim: Option<&Claim>) -> kub
     Ok(volumes)
 }
 
-/// The addresses in volumes for this claim that the Service does not have.
-fn lost_addresses(wanted: &Wanted, volumes: &[Volume], service: Option<&Service>) -> Vec<IpAddr> {
-    let Some(service) = service else { return Vec::new() };
-    let for_claim =
-        volumes.iter().filter(|volume| volume.claim.as_ref().is_some_and(|(claim, _)| claim == &wanted.claim));
-    for_claim
-        .filter_map(|volume| volume.source.as_ref()?.server.parse().ok())
-        .filter(|address| !service.addresses.contains(address))
-        .collect()
+/// The address in the claim's volume, when the Service is there and does not have it.
+fn lost_address(wanted: &Wanted, seen: &Seen) -> Option<IpAddr> {
+    let volume = find(wanted, seen).ok().flatten()?;
+    let address = volume.source.as_ref()?.server.parse().ok()?;
+    (!seen.service.as_ref()?.addresses.contains(&address)).then_some(address)
 }
 
 async fn holder(
     client: &Client,
     wanted: &Wanted,
     first: Option<&core::ServiceSpec>,
-    lost: &[IpAddr],
+    lost: IpAddr,
 ) -> kube::Result<Option<Holder>> {
     let services: Api<core::Service> = Api::all(client.clone());
     let all = match services.list(&ListParams::default()).await {
@@ -63,7 +61,7 @@ async fn holder(
         Err(kube::Error::Api(status)) if status.is_forbidden() => Vec::new(),
         Err(error) => return Err(error),
     };
-    let holds = |service: &&core::Service| addresses(&spec_of(service)).iter().any(|address| lost.contains(address));
+    let holds = |service: &&core::Service| addresses(&spec_of(service)).contains(&lost);
     Ok(all.iter().find(holds).map(|service| {
         let named = Named { namespace: service.namespace().unwrap_or_default(), name: service.name_any() };
         let beside = named.namespace == wanted.service.namespace;
