@@ -35,6 +35,12 @@ const OWN_DISK: &str = "patches:
   patch: '[{\"op\": \"add\", \"path\": \"/spec/storageClassName\", \"value\": \"\"}]'
 ";
 
+/// The namespace of the server's Service.
+const SERVER_IS_HERE: &str = "patches:
+- target: {labelSelector: app.kubernetes.io/component=volumes-service}
+  patch: '[{\"op\": \"replace\", \"path\": \"/metadata/namespace\", \"value\": \"labhands-fileserver\"}]'
+";
+
 /// A lab with its home on the claim, beside what else uses the server, on another node than that.
 const LAB: &str = "
 apiVersion: v1
@@ -75,6 +81,7 @@ fn volumes_come_from_the_service_and_stay_when_it_is_made_anew() {
     let new = site.service_made_anew_and_its_old_address_kept(&old);
     site.address_taken_by_a_stranger(&old, &new);
     site.volumes_by_name_for_the_csi_driver();
+    site.once_as_a_job();
 }
 
 #[test]
@@ -284,6 +291,15 @@ impl Site {
         self.kubectl.run(&["-n", "default", "delete", "service", "stranger"]).unwrap();
         self.until(SERVER, "service/fileserver-kept", "{.spec.clusterIP}", |address| address == old);
         self.until("labhands", "deployment/nfs-volumes", "{.status.readyReplicas}", |ready| ready == "1");
+    }
+
+    fn once_as_a_job(&self) {
+        let settings = [("NFS_SERVICE", "labhands-fileserver/fileserver"), ("VOLUME_CLAIM", "jupyter/once")];
+        let job =
+            Install { overlay: "nfs-volumes-once", programs: &[PROGRAM], settings: &settings, ..Install::default() };
+        self.cluster.install(&Install { more: SERVER_IS_HERE, ..job }).unwrap();
+        self.until("labhands", "job/nfs-volumes", "{.status.succeeded}", |succeeded| succeeded == "1");
+        assert_eq!(self.get("jupyter", "pvc/once", "{.status.phase}"), "Bound");
     }
 
     fn volumes_by_name_for_the_csi_driver(&self) {
