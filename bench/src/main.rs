@@ -5,6 +5,7 @@
 
 mod measure;
 mod pull;
+mod purger;
 mod queue;
 mod scan;
 mod shipper;
@@ -39,6 +40,7 @@ const BENCHES: &[Bench] = &[
     ("scan", "prepuller scan of 10,000 tags, and the same HTTP requests without it", scan::run),
     ("pull", "prepuller pull of a 1 GB image, and ctr images pull", pull::run),
     ("queue", "prepuller pull of five images over a slow network, and ctr one after the other", queue::run),
+    ("purger", "a round of imagepurger on a full node, and docuum's", purger::run),
     (
         "shipper",
         "what an event costs log-shipper, rsyslog, syslog-ng, Telegraf and amqp-publish",

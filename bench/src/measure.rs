@@ -61,7 +61,7 @@ impl Subject {
     pub(crate) fn taken(&mut self) -> Taken {
         let proc = format!("/proc/{}", self.process.id());
         self.taken.time = self.started.elapsed();
-        if let Some(cpu) = fs::read_to_string(format!("{proc}/stat")).ok().as_deref().and_then(cpu) {
+        if let Some(cpu) = cpu_of(self.process.id()) {
             self.taken.cpu = cpu;
         }
         if let Some(peak) = fs::read_to_string(format!("{proc}/status")).ok().as_deref().and_then(peak) {
@@ -98,6 +98,11 @@ impl Subject {
         let lines: Vec<&str> = text.lines().collect();
         lines[lines.len().saturating_sub(10)..].join("\n")
     }
+}
+
+/// What another program, such as a runtime's engine, took so far.
+pub(crate) fn cpu_of(id: i32) -> Option<Duration> {
+    fs::read_to_string(format!("/proc/{id}/stat")).ok().as_deref().and_then(cpu)
 }
 
 /// User and system time from `/proc/PID/stat`: fields 14 to 17, counted behind the name in parentheses.

@@ -77,7 +77,7 @@ async fn killed_at_any_step_the_daemon_reads_its_state_and_removes_nothing_wante
     machine.write(&catalogue(&[&wanted.reference], &[]));
     machine.pull(&wanted.reference).await;
     machine.pull(&used.reference).await;
-    let mut pod = Pod::start(containerd.socket(), "lab").unwrap();
+    let pod = Pod::start(containerd.socket(), "lab").unwrap();
     pod.create("lab", &used.reference, &["sleep", "1000"]).unwrap();
     let kept = machine.names().await;
 

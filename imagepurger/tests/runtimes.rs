@@ -6,6 +6,7 @@
 mod support;
 
 use std::collections::BTreeSet;
+use std::process::Command;
 use std::sync::{Arc, Mutex};
 
 use imagepurger::round::Limits;
@@ -85,7 +86,7 @@ async fn on_containerd_what_is_used_or_wanted_stays_and_the_rest_goes() {
     let machine = Machine::new(&containerd.endpoint()).await;
     let labs = Labs::publish(&registry);
     machine.write(&labs.catalogue());
-    let mut pod = Pod::start(containerd.socket(), "labs").unwrap();
+    let pod = Pod::start(containerd.socket(), "labs").unwrap();
     for (number, name) in labs.used().iter().enumerate() {
         machine.pull(name).await;
         let id = pod.create(&format!("c{number}"), name, &["sleep", "1000"]).unwrap();
@@ -196,7 +197,7 @@ async fn on_containerd_a_container_created_in_the_instant_of_a_removal_keeps_its
     let before = machine.names().await;
     assert_eq!(before.len(), 3);
 
-    let pod = Arc::new(Mutex::new(Pod::start(containerd.socket(), "race").unwrap()));
+    let pod = Arc::new(Pod::start(containerd.socket(), "race").unwrap());
     let created = Arc::new(Mutex::new(Vec::new()));
     let folder = Folder::new("cri-proxy").unwrap();
     let (racer, born, name) = (Arc::clone(&pod), Arc::clone(&created), old.reference.clone());
@@ -204,7 +205,7 @@ async fn on_containerd_a_container_created_in_the_instant_of_a_removal_keeps_its
         if (method, moment) == ("RemoveImage", Moment::Before) {
             let mut born = born.lock().unwrap();
             let container = format!("c{}", born.len());
-            born.push(racer.lock().unwrap().create(&container, &name, &["sleep", "1000"]).unwrap());
+            born.push(racer.create(&container, &name, &["sleep", "1000"]).unwrap());
         }
     });
     let proxy = proxy.unwrap();
@@ -216,7 +217,6 @@ async fn on_containerd_a_container_created_in_the_instant_of_a_removal_keeps_its
         assert!(done.removed.is_empty() && done.lost.is_empty() && done.failed.is_empty(), "{race}: {done:?}");
         assert_eq!(machine.names().await, before, "{race}");
         let container = created.lock().unwrap()[race].clone();
-        let mut pod = pod.lock().unwrap();
         if race % 20 == 0 {
             // It starts, and another one can be made of the image.
             pod.start_container(&container).unwrap();
@@ -353,4 +353,45 @@ async fn a_dry_run_removes_nothing_and_a_round_has_its_limit() {
     let done = round(&mut purger).await;
     assert_eq!((done.removed.len(), done.to_go, fake.images().len()), (4, 5, 6));
     assert_eq!(history(&machine.history_file()).images.len(), 6);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn plan_prints_each_verdict_with_its_reason_and_leaves_everything_as_it_is() {
+    let image = |number: usize, pinned| FakeImage {
+        id: format!("sha256:{number:064x}"),
+        tags: vec![format!("registry.example.org/lab:w_{number}")],
+        digests: vec![format!("registry.example.org/lab@sha256:{:064x}", number + 100)],
+        pinned,
+    };
+    let fake = FakeCri::start(vec![image(1, false), image(2, true), image(3, false)]).unwrap();
+    let machine = Machine::new(&fake.endpoint()).await;
+    machine.write(&catalogue(&["registry.example.org/lab:w_3"], &[]));
+    machine.age_images(SignedDuration::from_hours(30)).await;
+    let remembered = std::fs::read(machine.history_file()).unwrap();
+    let print = |output: &str| {
+        let mut plan = Command::new(env!("CARGO_BIN_EXE_imagepurger"));
+        plan.args(["plan", "--output", output]).env_clear().env("RUNTIME_ENDPOINT", fake.endpoint());
+        plan.env("CATALOGUE_FILE", machine.catalogue_file());
+        plan.env("STATE_DIR", machine.history_file().parent().unwrap());
+        let output = plan.output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let json: serde_json::Value = serde_json::from_str(&print("json")).unwrap();
+    let said = |number: usize, key: &str| json["images"][number][key].as_str().unwrap();
+    assert_eq!(said(0, "verdict"), "to go");
+    assert_eq!(said(0, "reason"), "no longer wanted by the catalogue");
+    assert_eq!(said(1, "reason"), "pinned in the runtime");
+    assert_eq!(said(2, "reason"), "wanted by the catalogue (registry.example.org/lab:w_3)");
+    assert_eq!((json["would_free_about"].as_u64(), json["disk"]["high_percent"].as_u64()), (Some(1), Some(75)));
+    let table = print("table");
+    let first = table.lines().nth(1).unwrap();
+    assert!(first.starts_with("to go") && first.contains("registry.example.org/lab:w_1 (+1)"), "{table}");
+    assert!(table.contains("\n1 to go (about 0.0 kB), 2 kept\n"), "{table}");
+
+    machine.write(&catalogue(&[], &["registry.example.org/lab:w_3"]));
+    let held = print("table");
+    assert!(held.contains("Nothing is removed: the catalogue is empty") && held.contains("\n0 to go"), "{held}");
+    assert_eq!(fake.images().len(), 3);
+    assert_eq!(std::fs::read(machine.history_file()).unwrap(), remembered);
 }

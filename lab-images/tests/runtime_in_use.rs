@@ -28,7 +28,7 @@ async fn containers_in_every_state_and_the_sandbox_name_their_images() {
     let runtime = connect(&containerd.endpoint().parse().unwrap()).await.unwrap();
     let image = runtime.image(&lab.reference).await.unwrap().unwrap();
 
-    let mut pod = Pod::start(containerd.socket(), "pod").unwrap();
+    let pod = Pod::start(containerd.socket(), "pod").unwrap();
     let created = pod.create("created", &lab.reference, &["sleep", "1000"]).unwrap();
     let running = pod.create("running", &image.id, &["sleep", "1000"]).unwrap();
     pod.start_container(&running).unwrap();

@@ -1,7 +1,7 @@
 //! CRI v1 as kubelet speaks it, with pods that a test makes by itself; and a CRI whose images a test makes up, for what no
 //! runtime here does. Names and field numbers are those of k8s.io/cri-api, pkg/apis/runtime/v1/api.proto.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
@@ -10,13 +10,13 @@ use prost::Message;
 use tonic::Status;
 
 use crate::folder::Folder;
-use crate::grpc::{Answer, Call, GrpcClient, GrpcServer};
-use crate::{Error, Result};
+use crate::grpc::{Answer, Call, GrpcServer};
+use crate::{Error, Result, grpc};
 
 /// A pod on a CRI runtime, in the machine's own network. It stays when it is dropped: it ends with its runtime.
 #[derive(Debug)]
 pub struct Pod {
-    client: GrpcClient,
+    socket: PathBuf,
     config: wire::SandboxConfig,
     sandbox: String,
 }
@@ -32,8 +32,7 @@ impl Pod {
             security_context: Some(wire::SecurityContext { namespaces: Some(wire::Namespaces { network: NODE }) }),
         };
         let config = wire::SandboxConfig { metadata: Some(metadata), linux: Some(linux) };
-        let client = GrpcClient::new(socket).map_err(refused("connect"))?;
-        let mut pod = Pod { client, config: config.clone(), sandbox: String::new() };
+        let mut pod = Pod { socket: socket.to_owned(), config: config.clone(), sandbox: String::new() };
         pod.sandbox = pod.call("RunPodSandbox", wire::RunPodSandboxRequest { config: Some(config) })?;
         Ok(pod)
     }
@@ -42,7 +41,7 @@ impl Pod {
     ///
     /// # Errors
     /// What the runtime said, for instance that it has no such image.
-    pub fn create(&mut self, name: &str, image: &str, command: &[&str]) -> Result<String> {
+    pub fn create(&self, name: &str, image: &str, command: &[&str]) -> Result<String> {
         let config = wire::ContainerConfig {
             metadata: Some(wire::Metadata { name: name.into(), ..Default::default() }),
             image: Some(wire::ImageSpec { image: image.into() }),
@@ -56,7 +55,7 @@ impl Pod {
     ///
     /// # Errors
     /// What the runtime said.
-    pub fn start_container(&mut self, id: &str) -> Result<()> {
+    pub fn start_container(&self, id: &str) -> Result<()> {
         self.call("StartContainer", wire::Id { id: id.into() }).map(drop)
     }
 
@@ -64,7 +63,7 @@ impl Pod {
     ///
     /// # Errors
     /// What the runtime said.
-    pub fn stop_container(&mut self, id: &str) -> Result<()> {
+    pub fn stop_container(&self, id: &str) -> Result<()> {
         self.call("StopContainer", wire::Id { id: id.into() }).map(drop)
     }
 
@@ -72,7 +71,7 @@ impl Pod {
     ///
     /// # Errors
     /// What the runtime said.
-    pub fn remove_container(&mut self, id: &str) -> Result<()> {
+    pub fn remove_container(&self, id: &str) -> Result<()> {
         self.call("RemoveContainer", wire::Id { id: id.into() }).map(drop)
     }
 
@@ -80,36 +79,27 @@ impl Pod {
     ///
     /// # Errors
     /// What the runtime said.
-    pub fn remove(mut self) -> Result<()> {
+    pub fn remove(self) -> Result<()> {
         let id = wire::Id { id: self.sandbox.clone() };
         self.call("StopPodSandbox", id.clone())?;
         self.call("RemovePodSandbox", id).map(drop)
     }
 
     /// In a thread with a runtime of its own: to be called from anywhere.
-    fn call<Q: Message + 'static>(&mut self, method: &'static str, request: Q) -> Result<String> {
-        let client = self.client.clone();
-        blocking(client, method, request)
+    fn call<Q: Message + 'static>(&self, method: &'static str, request: Q) -> Result<String> {
+        let (socket, path) = (self.socket.clone(), format!("/runtime.v1.RuntimeService/{method}"));
+        let asked = thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let runtime = runtime.map_err(|error| Status::internal(error.to_string()))?;
+            runtime.block_on(grpc::call::<Q, wire::Id>(&socket, &path, request)).map(|answer| answer.id)
+        });
+        let answer = asked.join().unwrap_or_else(|_| Err(Status::internal("the call panicked")));
+        answer.map_err(|status| Error::Missing(format!("{method}: {}", status.message())))
     }
 }
 
 /// The network namespace of the machine (`NamespaceMode.NODE`).
 const NODE: i32 = 2;
-
-fn blocking<Q: Message + 'static>(mut client: GrpcClient, method: &'static str, request: Q) -> Result<String> {
-    let asked = thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(|error| Status::internal(error.to_string()))?;
-        let path = format!("/runtime.v1.RuntimeService/{method}");
-        let answer: wire::Id = runtime.block_on(client.call(&path, request))?;
-        Ok(answer.id)
-    });
-    asked.join().unwrap_or_else(|_| Err(Status::internal("the call panicked"))).map_err(refused(method))
-}
-
-fn refused(method: &str) -> impl Fn(Status) -> Error {
-    move |status| Error::Missing(format!("{method}: {}", status.message()))
-}
 
 /// An image of a [`FakeCri`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -149,37 +149,30 @@ async fn serve(listener: UnixListener, answer: Arc<dyn Fn(Call) -> Answer + Send
 
 /// Asks another server the same.
 async fn pass_on(address: String, call: Call) -> std::result::Result<Bytes, Status> {
-    let endpoint = Endpoint::from_shared(address).map_err(|error| Status::internal(error.to_string()))?;
-    let mut client = tonic::client::Grpc::new(endpoint.connect_lazy());
-    client.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
+    let mut client = client(address).await?;
     let path = call.path.parse().map_err(|_| Status::internal("no path"))?;
     let mut request = Request::new(call.message);
     *request.metadata_mut() = call.metadata;
     client.unary(request, path, Raw).await.map(Response::into_inner)
 }
 
-/// A client of one server, for unary calls with messages of `prost`.
-#[derive(Clone, Debug)]
-pub(crate) struct GrpcClient(tonic::client::Grpc<Channel>);
+/// One unary call with messages of `prost`.
+pub(crate) async fn call<Q, A>(socket: &Path, path: &str, request: Q) -> std::result::Result<A, Status>
+where
+    Q: prost::Message + 'static,
+    A: prost::Message + Default + 'static,
+{
+    let mut client = client(format!("unix://{}", socket.display())).await?;
+    let path = path.parse().map_err(|_| Status::internal("no path"))?;
+    let codec = tonic_prost::ProstCodec::<Q, A>::default();
+    client.unary(Request::new(request), path, codec).await.map(Response::into_inner)
+}
 
-impl GrpcClient {
-    /// Connects with the first call.
-    pub(crate) fn new(socket: &Path) -> std::result::Result<GrpcClient, Status> {
-        let endpoint = Endpoint::from_shared(format!("unix://{}", socket.display()));
-        let endpoint = endpoint.map_err(|error| Status::internal(error.to_string()))?;
-        Ok(GrpcClient(tonic::client::Grpc::new(endpoint.connect_lazy())))
-    }
-
-    pub(crate) async fn call<Q, A>(&mut self, path: &str, request: Q) -> std::result::Result<A, Status>
-    where
-        Q: prost::Message + 'static,
-        A: prost::Message + Default + 'static,
-    {
-        self.0.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
-        let path = path.parse().map_err(|_| Status::internal("no path"))?;
-        let codec = tonic_prost::ProstCodec::<Q, A>::default();
-        self.0.unary(Request::new(request), path, codec).await.map(Response::into_inner)
-    }
+async fn client(address: String) -> std::result::Result<tonic::client::Grpc<Channel>, Status> {
+    let endpoint = Endpoint::from_shared(address).map_err(|error| Status::internal(error.to_string()))?;
+    let mut client = tonic::client::Grpc::new(endpoint.connect_lazy());
+    client.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
+    Ok(client)
 }
 
 /// Messages as the bytes that they are.
