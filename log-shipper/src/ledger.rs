@@ -1,6 +1,6 @@
 //! How far each file of one container is done: moved only by confirms, in the order in which lines were read.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 use crate::identity::{FileKey, Head, Mark};
 use crate::join::FileNumber;
@@ -32,7 +32,8 @@ pub enum Step {
 /// The batches of one container that are on their way, and what was confirmed.
 #[derive(Debug, Default)]
 pub struct Ledger {
-    files: BTreeMap<FileNumber, FileRecord>,
+    /// A few at most.
+    files: Vec<(FileNumber, FileRecord)>,
     /// In the order of reading; `true` once confirmed.
     batches: VecDeque<(bool, Vec<Step>)>,
     /// The number of the first in `batches`.
@@ -43,12 +44,17 @@ pub struct Ledger {
 impl Ledger {
     /// Sets what is known of a file, but for how far it is done: only a new file starts at `record.done`.
     pub fn know(&mut self, file: FileNumber, record: FileRecord) {
-        let done = self.files.get(&file).map_or(record.done, |known| known.done);
-        let record = FileRecord { done, ..record };
-        if self.files.get(&file) != Some(&record) {
-            self.files.insert(file, record);
-            self.changed = true;
+        match self.record(file) {
+            Some(known) => {
+                let record = FileRecord { done: known.done, ..record };
+                if *known == record {
+                    return;
+                }
+                *known = record;
+            }
+            None => self.files.push((file, record)),
         }
+        self.changed = true;
     }
 
     /// A batch begins, whose confirm takes these steps; gives the number to [`Ledger::finish`] it by.
@@ -68,15 +74,19 @@ impl Ledger {
             for step in steps {
                 match step {
                     Step::Done(file, mark) => {
-                        if let Some(record) = self.files.get_mut(&file) {
+                        if let Some(record) = self.record(file) {
                             record.done = mark;
                         }
                     }
-                    Step::Forget(file) => drop(self.files.remove(&file)),
+                    Step::Forget(file) => self.files.retain(|(known, _)| *known != file),
                 }
                 self.changed = true;
             }
         }
+    }
+
+    fn record(&mut self, file: FileNumber) -> Option<&mut FileRecord> {
+        self.files.iter_mut().find(|(known, _)| *known == file).map(|(_, record)| record)
     }
 
     /// How many batches are on their way.
@@ -86,12 +96,12 @@ impl Ledger {
 
     /// What the checkpoint should say of each file.
     pub fn records(&self) -> impl Iterator<Item = &FileRecord> {
-        self.files.values()
+        self.files.iter().map(|(_, record)| record)
     }
 
     /// The files it knows.
     pub fn numbers(&self) -> impl Iterator<Item = FileNumber> {
-        self.files.keys().copied()
+        self.files.iter().map(|(file, _)| *file)
     }
 
     /// Whether anything changed since the last call.

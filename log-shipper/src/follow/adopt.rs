@@ -91,6 +91,7 @@ impl ContainerLog {
             None => (),
         }
         self.tell(&segment);
+        inner.segments.reserve_exact(1); // mostly there is one, and a node has many containers
         inner.segments.push(segment);
     }
 

@@ -20,9 +20,10 @@ use crate::parse::{self, Text, json_text};
 /// How much of a log one turn reads.
 const CHUNK_BYTES: usize = 64 * 1024;
 
-/// The shortest and longest time that a log without new lines rests.
+/// The shortest and longest time that a log without new lines rests; each rest is an eighth longer than the one before, so
+/// that a line waits for about an eighth of its container's silence at most.
 pub(super) const SHORTEST_REST: Duration = Duration::from_millis(100);
-const LONGEST_REST: Duration = Duration::from_secs(1);
+const LONGEST_REST: Duration = Duration::from_secs(5);
 
 /// A log with more batches than this on their way is not read further.
 const MOST_OPEN_BATCHES: usize = 64;
@@ -360,7 +361,7 @@ impl Work<'_> {
             self.close_open_lines(inner, count - 1);
         }
         let rest = inner.rest;
-        inner.rest = (2 * rest).min(LONGEST_REST);
+        inner.rest = (rest + rest / 8).min(LONGEST_REST);
         Next::Idle(rest)
     }
 
