@@ -19,6 +19,12 @@ const LIMIT: Duration = Duration::from_secs(120);
 const MB: u64 = 1_000_000;
 const NAMESPACE: &str = "labhands-node";
 
+/// The test gives the orders itself.
+const NO_PLANNER: &str = "patches:
+- target: {kind: Deployment}
+  patch: '- {op: replace, path: /spec/replicas, value: 0}'
+";
+
 struct Bed {
     cluster: Cluster,
     kubectl: Kubectl,
@@ -135,10 +141,10 @@ fn without_the_api_server_the_last_orders_are_carried_out_even_by_a_new_agent(be
 
 fn an_agent_writes_its_own_nodes_report_and_nothing_else(bed: &Bed) {
     only_its_own(bed, NAMESPACE);
-    // The same manifests, rendered into another namespace.
+    // The same manifests, rendered into other namespaces.
     bed.render("elsewhere");
-    bed.agents_are_ready("elsewhere");
-    only_its_own(bed, "elsewhere");
+    bed.agents_are_ready("elsewhere-node");
+    only_its_own(bed, "elsewhere-node");
 }
 
 fn only_its_own(bed: &Bed, namespace: &str) {
@@ -183,25 +189,36 @@ impl Bed {
         let programs = [env!("CARGO_BIN_EXE_prepuller")];
         // A test machine's disk may be rather full.
         let settings = [("DISK_HIGH", "98%")];
-        let install = Install { overlay: "prepuller", programs: &programs, settings: &settings, ..Install::default() };
+        let install = Install {
+            overlay: "prepuller",
+            programs: &programs,
+            settings: &settings,
+            more: NO_PLANNER,
+            ..Install::default()
+        };
         cluster.install(&install).unwrap();
         Self { kubectl: cluster.kubectl(), cluster }
     }
 
-    /// Applies the component once more, as a site would have it in a namespace of another name.
-    fn render(&self, namespace: &str) {
+    /// Applies the overlay once more, in namespaces of other names: `NAME` and `NAME-node`.
+    fn render(&self, name: &str) {
         let folder = tempfile::tempdir().unwrap();
         let up = "../".repeat(folder.path().components().count() - 1);
         let repository = concat!(env!("CARGO_MANIFEST_DIR"), "/..").trim_start_matches('/');
         let registry = self.cluster.registry_host();
         let text = format!(
-            "namespace: {namespace}\ncomponents: [{up}{repository}/manifests/components/prepuller]\n\
-             configMapGenerator: [{{name: labhands, literals: ['ADMIN_ADDR=0.0.0.0:8080']}}]\n\
-             images: [{{name: labhands/prepuller, newName: {registry}/labhands/prepuller}}]\n"
+            "resources: [{up}{repository}/manifests/overlays/prepuller]\n\
+             images: [{{name: labhands/prepuller, newName: {registry}/labhands/prepuller}}]\n{NO_PLANNER}"
         );
         fs::write(folder.path().join("kustomization.yaml"), text).unwrap();
-        self.kubectl.run(&["create", "namespace", namespace]).unwrap();
-        self.kubectl.run(&["apply", "-k", folder.path().to_str().unwrap()]).unwrap();
+        let rendered = self.kubectl.run(&["kustomize", folder.path().to_str().unwrap()]).unwrap();
+        let renamed = rendered.lines().map(|line| match line.trim_start().trim_start_matches("- ") {
+            "name: labhands" | "name: labhands-node" | "namespace: labhands" | "namespace: labhands-node" => {
+                line.replace("labhands", name)
+            }
+            _ => line.to_owned(),
+        });
+        self.kubectl.apply(&renamed.collect::<Vec<_>>().join("\n")).unwrap();
     }
 
     fn agents_are_ready(&self, namespace: &str) {
