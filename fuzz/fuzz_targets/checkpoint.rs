@@ -1,0 +1,11 @@
+//! The checkpoint reader: what it takes, it writes back as the same.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use log_shipper::checkpoint;
+
+fuzz_target!(|input: &[u8]| {
+    if let Ok(saved) = checkpoint::parse(input) {
+        assert_eq!(checkpoint::parse(&checkpoint::render(&saved)).unwrap(), saved);
+    }
+});
