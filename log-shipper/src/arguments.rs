@@ -96,6 +96,9 @@ pub struct LinesArguments {
     /// Leave out lines that match one of these regular expressions; separated by newlines, or by commas outside brackets
     #[arg(long, env = "EXCLUDE_LINES", value_name = "REGEXES")]
     pub exclude_lines: Option<String>,
+    /// Make one event of a stack trace in these languages: java, python, go, comma-separated; or off
+    #[arg(long, env = "MULTILINE", value_name = "LANGUAGES", default_value = "off")]
+    pub multiline: String,
     /// Cut longer lines, and mark them
     #[arg(long, env = "MAX_LINE", value_name = "SIZE", default_value = "1MiB")]
     pub max_line: String,

@@ -302,7 +302,15 @@ impl Discovery {
         let Some(container) = container.filter(|container| self.choice.takes(container)) else { return false };
         let key = LogKey { folder: path.to_owned(), base: base.to_owned() };
         let saved = self.registry.claim(&key);
-        let log = ContainerLog::new(self.next_id, key, container, saved, self.at_end, self.reading.max_line);
+        let log = ContainerLog::new(
+            self.next_id,
+            key,
+            container,
+            saved,
+            self.at_end,
+            self.reading.max_line,
+            self.reading.traces,
+        );
         self.next_id += 1;
         let log = Arc::new(log);
         self.registry.insert(log.clone());

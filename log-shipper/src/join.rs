@@ -1,7 +1,11 @@
-//! Long lines come in parts, which belong together per stream; a line stays open until its last part is there.
+//! Long lines come in parts, which belong together per stream; a line stays open until its last part is there. So does a stack
+//! trace, if those are joined, until a line comes that is none of it, or nothing for a while.
+
+use std::time::Instant;
 
 use crate::identity::Mark;
 use crate::parse::{Line, Stream, Text, json_text};
+use crate::traces::{Languages, Trace};
 
 /// Tells the files of one container from each other while the process runs.
 pub type FileNumber = u32;
@@ -28,6 +32,13 @@ pub struct OpenLine {
     pub stream: Stream,
     /// Where its first part begins.
     pub start: Place,
+    /// What names its event: where its first part begins, or the last line of a trace, because a trace may be joined otherwise
+    /// when it is read again.
+    pub named_by: Place,
+    /// Where its last part ends.
+    pub end: u64,
+    /// A trace of whole lines, and when it last grew; parts of one line otherwise.
+    trace: Option<(Trace, Instant)>,
     /// Where a restart must read each file again: its first part there, or that of a line it overlaps.
     first_in: Vec<(FileNumber, Mark)>,
     /// Which of two open lines began first.
@@ -56,6 +67,11 @@ impl OpenLine {
         }
     }
 
+    fn append_line(&mut self, text: Text<'_>, max_line: usize) {
+        self.append(if self.json { Text::Json("\\n") } else { Text::Raw(b"\n") }, max_line);
+        self.append(text, max_line);
+    }
+
     fn append(&mut self, text: Text<'_>, max_line: usize) {
         let room = max_line.saturating_sub(self.text.len());
         let (part, whole) = match text {
@@ -70,6 +86,15 @@ impl OpenLine {
     }
 }
 
+/// What became of a line of the file.
+#[derive(Debug)]
+pub struct Added {
+    /// A trace that it ended.
+    pub before: Option<OpenLine>,
+    /// What became of itself.
+    pub joined: Joined,
+}
+
 /// What became of a part.
 #[derive(Debug)]
 pub enum Joined {
@@ -78,7 +103,7 @@ pub enum Joined {
     /// The line is still open.
     Open,
     /// It was the last part of this line.
-    Done(OpenLine),
+    Done(Box<OpenLine>),
 }
 
 /// The open lines of one container, at most one per stream.
@@ -86,21 +111,92 @@ pub enum Joined {
 pub struct Joiner {
     open: [Option<OpenLine>; 2],
     max_line: usize,
+    traces: Languages,
     began: u64,
+    /// For looking into the text of JSON strings.
+    plain: Vec<u8>,
 }
 
 impl Joiner {
-    /// Cuts lines that are longer than `max_line` bytes.
-    pub fn new(max_line: usize) -> Self {
-        Self { open: [None, None], max_line, began: 0 }
+    /// Cuts lines that are longer than `max_line` bytes, and joins the traces of these languages.
+    pub fn new(max_line: usize, traces: Languages) -> Self {
+        Self { open: [None, None], max_line, traces, began: 0, plain: Vec::new() }
+    }
+
+    /// Takes the next line of a file, which ends at `end`.
+    pub fn add(&mut self, line: &Line<'_>, place: Place, end: u64, now: Instant) -> Added {
+        if self.traces.is_empty() {
+            return Added { before: None, joined: self.add_part(line, place, end) };
+        }
+        let trace = self.open[slot(line.stream)].as_ref().and_then(|open| open.trace);
+        if line.whole && (trace.is_some() || !self.is_open(line.stream)) {
+            let text = match line.text {
+                Text::Raw(bytes) => bytes,
+                Text::Json(inside) => {
+                    self.plain.clear();
+                    json_text::unescape(inside, &mut self.plain);
+                    &self.plain
+                }
+            };
+            let goes_on = trace.and_then(|(trace, _)| trace.goes_on(text));
+            if let (Some(next), Some(open)) = (goes_on, &mut self.open[slot(line.stream)]) {
+                open.append_line(line.text, self.max_line);
+                open.hold_at(&[(place.file, place.mark)]);
+                (open.named_by, open.end, open.trace) = (place, end, Some((next, now)));
+                return Added { before: None, joined: Joined::Open };
+            }
+            let begins = self.traces.begins(text);
+            let before = trace.and_then(|_| self.finish(line.stream));
+            let Some(begins) = begins else { return Added { before, joined: Joined::Alone } };
+            // As a part that more may follow.
+            self.add_part(&Line { whole: false, ..*line }, place, end);
+            if let Some(open) = &mut self.open[slot(line.stream)] {
+                open.trace = Some((begins, now));
+            }
+            return Added { before, joined: Joined::Open };
+        }
+        // A line in parts is too long for one of a trace.
+        let before = trace.and_then(|_| self.finish(line.stream));
+        Added { before, joined: self.add_part(line, place, end) }
+    }
+
+    fn finish(&mut self, stream: Stream) -> Option<OpenLine> {
+        let [stdout, stderr] = &mut self.open;
+        let (this, other) = match stream {
+            Stream::Stdout => (stdout, stderr),
+            Stream::Stderr => (stderr, stdout),
+        };
+        let done = this.take()?;
+        if let Some(other) = other {
+            // Whoever reads the other's parts again must meet all parts of this line, too, or none.
+            other.hold_at(&done.first_in);
+        }
+        Some(done)
+    }
+
+    /// Whether a trace is open.
+    pub fn has_trace(&self) -> bool {
+        self.open.iter().flatten().any(|open| open.trace.is_some())
+    }
+
+    /// Whether this line, which is whole, may be shipped as it is.
+    pub fn stands_alone(&self, stream: Stream) -> bool {
+        self.traces.is_empty() && !self.is_open(stream)
+    }
+
+    /// Traces that have not grown since `then`.
+    pub fn finish_traces(&mut self, then: Instant) -> Vec<OpenLine> {
+        let over = |open: &OpenLine| open.trace.is_some_and(|(_, grew)| grew <= then);
+        let streams: Vec<_> = self.open.iter().flatten().filter(|open| over(open)).map(|open| open.stream).collect();
+        streams.into_iter().filter_map(|stream| self.finish(stream)).collect()
     }
 
     /// Takes the next part in its order.
-    pub fn add(&mut self, line: &Line<'_>, place: Place) -> Joined {
-        let Self { open: [stdout, stderr], began, max_line } = self;
-        let (slot, other) = match line.stream {
-            Stream::Stdout => (stdout, stderr),
-            Stream::Stderr => (stderr, stdout),
+    fn add_part(&mut self, line: &Line<'_>, place: Place, end: u64) -> Joined {
+        let Self { open: [stdout, stderr], began, max_line, .. } = self;
+        let slot = match line.stream {
+            Stream::Stdout => stdout,
+            Stream::Stderr => stderr,
         };
         if slot.is_none() && line.whole {
             return Joined::Alone;
@@ -112,23 +208,22 @@ impl Joiner {
             time: line.time.to_owned(),
             stream: line.stream,
             start: place,
+            named_by: place,
+            end,
+            trace: None,
             first_in: Vec::new(),
             order: *began,
             truncated: false,
         });
         *began += 1;
         open.json &= json;
+        open.end = end;
         open.hold_at(&[(place.file, place.mark)]);
         open.append(line.text, *max_line);
         if !line.whole {
             return Joined::Open;
         }
-        let Some(done) = slot.take() else { return Joined::Alone };
-        if let Some(other) = other {
-            // Whoever reads the other's parts again must meet all parts of this line, too, or none.
-            other.hold_at(&done.first_in);
-        }
-        Joined::Done(done)
+        self.finish(line.stream).map_or(Joined::Alone, |done| Joined::Done(Box::new(done)))
     }
 
     /// Whether a line of this stream is open.
@@ -182,34 +277,53 @@ mod tests {
 
     #[test]
     fn streams_do_not_mix_and_files_do() {
-        let mut joiner = Joiner::new(100);
-        assert!(matches!(joiner.add(&part(Stream::Stdout, "a", false), place(1, 10)), Joined::Open));
-        assert!(matches!(joiner.add(&part(Stream::Stderr, "x", true), place(1, 20)), Joined::Alone));
-        assert!(matches!(joiner.add(&part(Stream::Stderr, "y", false), place(1, 30)), Joined::Open));
+        let mut joiner = Joiner::new(100, Languages::default());
+        assert!(matches!(joiner.add_part(&part(Stream::Stdout, "a", false), place(1, 10), 0), Joined::Open));
+        assert!(matches!(joiner.add_part(&part(Stream::Stderr, "x", true), place(1, 20), 0), Joined::Alone));
+        assert!(matches!(joiner.add_part(&part(Stream::Stderr, "y", false), place(1, 30), 0), Joined::Open));
         assert_eq!(joiner.holds(1).unwrap().offset, 10);
         assert_eq!(joiner.holds(2), None);
-        assert_eq!(text(joiner.add(&part(Stream::Stdout, "b", true), place(2, 0))), ("ab".into(), false));
+        assert_eq!(text(joiner.add_part(&part(Stream::Stdout, "b", true), place(2, 0), 0)), ("ab".into(), false));
         // Read again from 30 on, the line of the other stream would be without its beginning.
         assert_eq!(joiner.holds(1).unwrap().offset, 10);
-        assert_eq!(text(joiner.add(&part(Stream::Stderr, "z", true), place(2, 40))), ("yz".into(), false));
+        assert_eq!(text(joiner.add_part(&part(Stream::Stderr, "z", true), place(2, 40), 0)), ("yz".into(), false));
         assert_eq!((joiner.holds(1), joiner.bytes()), (None, 0));
     }
 
     #[test]
     fn a_long_line_is_cut_once_and_marked() {
-        let mut joiner = Joiner::new(5);
-        joiner.add(&part(Stream::Stdout, "abc", false), place(1, 0));
-        joiner.add(&part(Stream::Stdout, "def", false), place(1, 3));
-        assert_eq!(text(joiner.add(&part(Stream::Stdout, "g", true), place(1, 6))), ("abcde".into(), true));
+        let mut joiner = Joiner::new(5, Languages::default());
+        joiner.add_part(&part(Stream::Stdout, "abc", false), place(1, 0), 0);
+        joiner.add_part(&part(Stream::Stdout, "def", false), place(1, 3), 0);
+        assert_eq!(text(joiner.add_part(&part(Stream::Stdout, "g", true), place(1, 6), 0)), ("abcde".into(), true));
     }
 
     #[test]
     fn what_never_ends_is_given_up_in_order() {
-        let mut joiner = Joiner::new(100);
-        joiner.add(&part(Stream::Stderr, "first", false), place(1, 0));
-        joiner.add(&part(Stream::Stdout, "second", false), place(1, 5));
+        let mut joiner = Joiner::new(100, Languages::default());
+        joiner.add_part(&part(Stream::Stderr, "first", false), place(1, 0), 0);
+        joiner.add_part(&part(Stream::Stdout, "second", false), place(1, 5), 0);
         let starts: Vec<_> = joiner.close().iter().map(|line| line.start.mark.offset).collect();
         assert_eq!(starts, [0, 5]);
+        assert_eq!(joiner.holds(1), None);
+    }
+
+    #[test]
+    fn a_trace_is_one_line_until_another_comes_or_nothing() {
+        let mut joiner = Joiner::new(100, Languages { java: true, ..Languages::default() });
+        let now = Instant::now();
+        let mut add =
+            |text: &str, offset: u64| joiner.add(&part(Stream::Stdout, text, true), place(1, offset), offset + 9, now);
+        assert!(matches!(add("hello", 0), Added { before: None, joined: Joined::Alone }));
+        assert!(matches!(add("an Exception", 10), Added { before: None, joined: Joined::Open }));
+        assert!(matches!(add("\tat x", 20), Added { before: None, joined: Joined::Open }));
+        let Added { before: Some(trace), joined: Joined::Alone } = add("next", 30) else { panic!("the trace goes on") };
+        assert_eq!(trace.text(), Text::Raw(b"an Exception\n\tat x"));
+        assert_eq!((trace.start.mark.offset, trace.named_by.mark.offset, trace.end), (10, 20, 29));
+        add("an Error", 40);
+        assert_eq!(joiner.holds(1).unwrap().offset, 40);
+        assert!(joiner.finish_traces(now - std::time::Duration::from_secs(1)).is_empty());
+        assert_eq!(joiner.finish_traces(now).len(), 1);
         assert_eq!(joiner.holds(1), None);
     }
 }

@@ -33,3 +33,4 @@ pub mod run;
 pub mod settings;
 pub mod ship;
 pub mod status;
+pub mod traces;

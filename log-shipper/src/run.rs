@@ -64,6 +64,7 @@ pub async fn run(settings: RunSettings, hostname: String, warnings: &[String]) -
         pods,
         opt_out: settings.logs.opt_out,
         exclude: settings.exclude,
+        traces: settings.traces,
         max_line: settings.max_line,
         partial_bytes_max: settings.partial_bytes_max,
         batching: settings.batching,

@@ -14,6 +14,7 @@ use crate::amqp::{Address, Auth, Endpoint, Url};
 use crate::arguments::{BrokerArguments, EventArguments, LinesArguments, LogsArguments, RunArguments, StatusArguments};
 use crate::encode::Schema;
 use crate::outgoing::Batching;
+use crate::traces::Languages;
 
 /// What `log-shipper run` does.
 #[derive(Debug)]
@@ -24,6 +25,8 @@ pub struct RunSettings {
     pub logs: LogsSettings,
     /// Lines to leave out.
     pub exclude: Option<RegexSet>,
+    /// Whose stack traces become one event.
+    pub traces: Languages,
     /// In bytes.
     pub max_line: usize,
     /// In bytes.
@@ -135,12 +138,13 @@ impl RunArguments {
             problems.add("LOG_OPT_OUT", "annotations are known in a cluster only, and with NODE_NAME", "false");
         }
         let settings = (|| {
-            let (exclude, max_line, partial_bytes_max) = lines?;
+            let (exclude, traces, max_line, partial_bytes_max) = lines?;
             let (schema, batching) = events?;
             Some(RunSettings {
                 until_idle: self.until_idle,
                 logs: logs?,
                 exclude,
+                traces,
                 max_line,
                 partial_bytes_max,
                 schema,
@@ -224,7 +228,7 @@ impl LogsArguments {
 }
 
 impl LinesArguments {
-    fn settings(&self, problems: &mut Problems) -> Option<(Option<RegexSet>, usize, usize)> {
+    fn settings(&self, problems: &mut Problems) -> Option<(Option<RegexSet>, Languages, usize, usize)> {
         let exclude = match &self.exclude_lines {
             // Not through `parse`, which trims: a space may be part of an expression.
             Some(text) => match RegexSet::new(expressions(text)) {
@@ -238,7 +242,8 @@ impl LinesArguments {
         };
         let max_line = size(problems, "MAX_LINE", &self.max_line, 1 << 10, 4 << 20);
         let partial = size(problems, "PARTIAL_BYTES_MAX", &self.partial_bytes_max, 64 << 10, 1 << 30);
-        Some((exclude?, max_line?, partial?))
+        let traces = problems.parse("MULTILINE", &self.multiline, "java,python", languages);
+        Some((exclude?, traces?, max_line?, partial?))
     }
 }
 
@@ -353,6 +358,19 @@ fn size(problems: &mut Problems, setting: &'static str, text: &str, least: u64, 
     })
 }
 
+fn languages(text: &str) -> Result<Languages, String> {
+    let mut languages = Languages::default();
+    for name in values::list(text).filter(|name| *name != "off") {
+        match name {
+            "java" => languages.java = true,
+            "python" => languages.python = true,
+            "go" => languages.go = true,
+            other => return Err(format!("{other:?} is neither java, python, go nor off")),
+        }
+    }
+    Ok(languages)
+}
+
 /// Splits at newlines if there are any, else at commas that are neither escaped nor within brackets.
 fn expressions(text: &str) -> Vec<&str> {
     if text.contains('\n') {
@@ -435,6 +453,7 @@ mod tests {
                 ("LOG_PATHS", "logs"),
                 ("EVENT_SCHEMA", "xml"),
                 ("EXCLUDE_LINES", "("),
+                ("MULTILINE", "cobol"),
                 ("MAX_LINE", "9GiB"),
                 ("BATCH", "some"),
                 ("AMQP_URL", "http://h"),
@@ -443,7 +462,9 @@ mod tests {
             false,
         )
         .unwrap_err();
-        for name in ["LOG_PATHS", "EVENT_SCHEMA", "EXCLUDE_LINES", "MAX_LINE", "BATCH", "AMQP_URL", "AMQP_WINDOW"] {
+        for name in
+            ["LOG_PATHS", "EVENT_SCHEMA", "EXCLUDE_LINES", "MULTILINE", "MAX_LINE", "BATCH", "AMQP_URL", "AMQP_WINDOW"]
+        {
             assert!(said.contains(&format!("{name}: ")), "{name} in {said}");
         }
     }

@@ -26,6 +26,7 @@ use crate::ledger::{FileRecord, Ledger, Step};
 use crate::metrics::Metrics;
 use crate::outgoing::{Batching, Budget};
 use crate::pods::{PodInfo, Pods};
+use crate::traces::Languages;
 
 use segment::Segment;
 pub use turn::{Next, Slab, Turn};
@@ -48,6 +49,8 @@ pub struct Reading {
     pub exclude: Option<RegexSet>,
     /// `MAX_LINE`, in bytes.
     pub max_line: usize,
+    /// `MULTILINE`.
+    pub traces: Languages,
     /// `PARTIAL_BYTES_MAX`: what open lines of all containers may take.
     pub partial_bytes_max: usize,
     /// `BATCH`.
@@ -133,6 +136,7 @@ impl ContainerLog {
         saved: Vec<FileRecord>,
         at_end: bool,
         max_line: usize,
+        traces: Languages,
     ) -> Self {
         let mut ledger = Ledger::default();
         // Until the files are found again the checkpoint goes on saying what it said.
@@ -141,7 +145,7 @@ impl ContainerLog {
         }
         let inner = Inner {
             segments: Vec::new(),
-            joiner: Joiner::new(max_line),
+            joiner: Joiner::new(max_line, traces),
             next_number: saved.len() as FileNumber,
             saved,
             at_end,

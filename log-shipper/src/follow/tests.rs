@@ -89,6 +89,7 @@ fn reading(max_line: usize, partial_bytes_max: usize) -> Reading {
         opt_out: false,
         exclude: Some(RegexSet::new(["^GET / "]).unwrap()),
         max_line,
+        traces: Languages { python: true, ..Languages::default() },
         partial_bytes_max,
         batching: None,
         budget: Budget::new(1 << 30),
@@ -106,7 +107,7 @@ impl Reader {
     fn with(folder: &Path, saved: Vec<FileRecord>, reading: Reading) -> Self {
         let container = Container::of_pod_folder(Path::new("/p/n_pod_uid/c"), "0").unwrap();
         let key = LogKey { folder: folder.to_owned(), base: "0".into() };
-        let log = Arc::new(ContainerLog::new(1, key, container, saved, false, reading.max_line));
+        let log = Arc::new(ContainerLog::new(1, key, container, saved, false, reading.max_line, reading.traces));
         let (known, slab) = (BTreeMap::new(), Slab::default());
         let mut reader = Self { log, reading, known, slab, got: Vec::new(), unconfirmed: Vec::new() };
         reader.look();
@@ -247,6 +248,28 @@ fn long_lines_are_cut_and_marked_and_the_next_is_whole() {
     let lengths: Vec<_> = reader.messages().iter().map(|message| message.len()).collect();
     assert_eq!(lengths, [2000, 2000, 2000, 4]);
     assert_eq!(*reader.flags()[2], serde_json::json!(["truncated", "unparsed"]));
+}
+
+#[test]
+fn a_stack_trace_is_one_event_and_holds_the_checkpoint_until_it_is_over() {
+    let writer = Writer::new();
+    writer.line("before");
+    writer.line("Traceback (most recent call last):");
+    writer.line("  File \"a.py\", line 1");
+    let mut reader = Reader::start(writer.folder.path(), Vec::new());
+    reader.turn();
+    reader.confirm(9);
+    let saved = reader.saved();
+    writer.line("KeyError: 'a'");
+    writer.line("after");
+    let mut again = Reader::start(writer.folder.path(), saved);
+    for reader in [&mut reader, &mut again] {
+        reader.read_all();
+    }
+    let trace = "Traceback (most recent call last):\n  File \"a.py\", line 1\nKeyError: 'a'";
+    assert_eq!(reader.messages(), ["before", trace, "after"]);
+    assert_eq!(again.messages(), [trace, "after"]);
+    assert_eq!(reader.got[1].0, again.got[0].0);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use memchr::memchr;
 
@@ -12,10 +12,10 @@ use super::{ContainerLog, Inner, Reading, lock};
 use crate::content::Chunk;
 use crate::encode::Event;
 use crate::identity::Mark;
-use crate::join::{Joined, OpenLine, Place};
+use crate::join::{Added, Joined, OpenLine, Place};
 use crate::ledger::Step;
 use crate::outgoing::{Batch, Builder, MessageId};
-use crate::parse::{self, Text, json_text};
+use crate::parse::{self, Line, Text, json_text};
 
 /// How much of a log one turn reads.
 const CHUNK_BYTES: usize = 64 * 1024;
@@ -24,6 +24,9 @@ const CHUNK_BYTES: usize = 64 * 1024;
 /// that a line waits for about an eighth of its container's silence at most.
 pub(super) const SHORTEST_REST: Duration = Duration::from_millis(100);
 const LONGEST_REST: Duration = Duration::from_secs(5);
+
+/// A stack trace that has not grown for this long is over.
+const TRACE_WAIT: Duration = Duration::from_secs(1);
 
 /// A log with more batches than this on their way is not read further.
 const MOST_OPEN_BATCHES: usize = 64;
@@ -88,6 +91,7 @@ impl ContainerLog {
                 Read::Broken => break Next::Later(LONGEST_REST),
             }
         };
+        work.finish_traces(inner, TRACE_WAIT);
         let out = work.out;
         self.count_open_lines(inner, reading);
         let steps = self.steps(inner);
@@ -275,40 +279,47 @@ impl Work<'_> {
                 return;
             }
         };
-        if parsed.whole && !inner.joiner.is_open(parsed.stream) {
-            let (text, shortened) = shorten(parsed.text, self.reading.max_line);
-            let event = Event {
-                text,
-                stream: Some(parsed.stream),
-                truncated: cut || shortened,
-                ..event(parsed.time, start, end)
-            };
-            self.event(segment, id, event);
-            return;
+        let replayed = end <= segment.replay_until && !inner.joiner.is_open(parsed.stream);
+        if parsed.whole && (replayed || inner.joiner.stands_alone(parsed.stream)) {
+            return self.whole_line(segment, id, &parsed, (start, end), cut);
         }
         let place = Place { file: segment.number, file_id, mark: mark() };
-        if let Joined::Done(joined) = inner.joiner.add(&parsed, place) {
-            self.joined(&inner.segments[index], &joined, end, false);
+        let Added { before, joined } = inner.joiner.add(&parsed, place, end, Instant::now());
+        let segment = &inner.segments[index];
+        if let Some(trace) = before {
+            self.trace(segment, &trace);
         }
+        match joined {
+            Joined::Alone => self.whole_line(segment, id, &parsed, (start, end), cut),
+            Joined::Done(line) => self.joined(segment, &line, end, false),
+            Joined::Open => (),
+        }
+    }
+
+    fn whole_line(&mut self, segment: &Segment, id: MessageId, line: &Line<'_>, (start, end): (u64, u64), cut: bool) {
+        let (text, shortened) = shorten(line.text, self.reading.max_line);
+        let truncated = cut || shortened;
+        self.event(segment, id, Event { text, stream: Some(line.stream), truncated, ..event(line.time, start, end) });
     }
 
     fn joined(&mut self, segment: &Segment, line: &OpenLine, end: u64, unfinished: bool) {
-        let start = line.start.mark.offset;
-        let id = MessageId { file: line.start.file_id, offset: start };
-        let event = Event {
-            text: line.text(),
-            stream: Some(line.stream),
-            truncated: line.truncated,
-            unfinished,
-            ..event(&line.time, start, end)
-        };
-        self.event(segment, id, event);
+        let (id, event) = of_open(line, end);
+        self.event(segment, id, Event { unfinished, ..event });
+    }
+
+    /// Lines of a trace are never read again for the sake of another line.
+    fn trace(&mut self, segment: &Segment, trace: &OpenLine) {
+        let (id, event) = of_open(trace, trace.end);
+        self.add(segment, id, event);
     }
 
     fn event(&mut self, segment: &Segment, id: MessageId, event: Event<'_>) {
-        if event.end <= segment.replay_until {
-            return;
+        if event.end > segment.replay_until {
+            self.add(segment, id, event);
         }
+    }
+
+    fn add(&mut self, segment: &Segment, id: MessageId, event: Event<'_>) {
         let metrics = &self.reading.metrics;
         if let Some(exclude) = &self.reading.exclude {
             let text = match event.text {
@@ -357,8 +368,14 @@ impl Work<'_> {
                 self.close_open_lines(inner, index);
             }
         }
-        if inner.joiner.bytes() > 0 && self.over_partial_budget(inner) && !inner.rewind() {
-            self.close_open_lines(inner, count - 1);
+        if inner.joiner.bytes() > 0 && self.over_partial_budget(inner) {
+            self.finish_traces(inner, Duration::ZERO);
+            if !inner.rewind() {
+                self.close_open_lines(inner, count - 1);
+            }
+        }
+        if inner.joiner.has_trace() {
+            return Next::Later(SHORTEST_REST);
         }
         let rest = inner.rest;
         inner.rest = (rest + rest / 8).min(LONGEST_REST);
@@ -391,8 +408,21 @@ impl Work<'_> {
         inner.segments[index].advance(Mark::at(end, slab), end);
     }
 
+    /// Ships traces that have not grown for this long.
+    fn finish_traces(&mut self, inner: &mut Inner, quiet: Duration) {
+        if !inner.joiner.has_trace() {
+            return;
+        }
+        let now = Instant::now();
+        let Some(segment) = inner.segments.last() else { return };
+        for trace in inner.joiner.finish_traces(now.checked_sub(quiet).unwrap_or(now)) {
+            self.trace(segment, &trace);
+        }
+    }
+
     /// Ships lines whose end will never come, as far as they are there.
     fn close_open_lines(&mut self, inner: &mut Inner, index: usize) {
+        self.finish_traces(inner, Duration::ZERO);
         for line in inner.joiner.close() {
             let segment = &inner.segments[index];
             self.joined(segment, &line, segment.read.offset, true);
@@ -408,6 +438,12 @@ impl Work<'_> {
         let counted = self.reading.partial_bytes.load(Ordering::Relaxed);
         (counted + inner.joiner.bytes()).saturating_sub(inner.partial_bytes) > self.reading.partial_bytes_max
     }
+}
+
+fn of_open(line: &OpenLine, end: u64) -> (MessageId, Event<'_>) {
+    let id = MessageId { file: line.named_by.file_id, offset: line.named_by.mark.offset };
+    let event = event(&line.time, line.start.mark.offset, end);
+    (id, Event { text: line.text(), stream: Some(line.stream), truncated: line.truncated, ..event })
 }
 
 fn event(time: &str, start: u64, end: u64) -> Event<'_> {

@@ -12,7 +12,7 @@ use crate::outgoing::Message;
 fn batch(number: u64, messages: usize) -> Batch {
     let key = LogKey { folder: "/x".into(), base: "0".into() };
     let container = Container { pod: None, docker: None, restart: "0".into() };
-    let log = Arc::new(ContainerLog::new(1, key, container, Vec::new(), false, 1024));
+    let log = Arc::new(ContainerLog::new(1, key, container, Vec::new(), false, 1024, Default::default()));
     let message =
         |index: usize| Message { id: MessageId { file: number.into(), offset: index as u64 }, end: index + 1 };
     let bytes = vec![b'x'; messages];
