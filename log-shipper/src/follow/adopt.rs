@@ -3,7 +3,7 @@
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use super::segment::{Copy, Segment};
+use super::segment::{self, Copy, Segment};
 use super::{ContainerLog, Inner, News, Opened, Reading, lock};
 use crate::content::{self, Chunk, read_plain};
 use crate::encode::Frame;
@@ -147,7 +147,8 @@ impl ContainerLog {
         let first = &mut segment.copies[0];
         let closed = Copy { key: first.key, path: first.path.clone(), gzip: first.gzip, listed: false, file: None };
         let copy = std::mem::replace(first, closed);
-        let (age, frame) = (segment.age.clone(), segment.frame.clone());
+        let age = segment::age(&copy.path).unwrap_or_else(|| segment.age.clone());
+        let frame = segment.frame.clone();
         segment.unlist(copy.key);
         segment.sort_copies();
         let goes_on = segment.copies[0].file.is_some();

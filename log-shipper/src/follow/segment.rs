@@ -16,6 +16,11 @@ use crate::names::{Age, LogName};
 /// Size, and time of change in seconds and nanoseconds.
 type Stat = (u64, i64, i64);
 
+/// How old a file is by its name.
+pub(super) fn age(path: &Path) -> Option<Age> {
+    Some(LogName::parse(path.file_name()?.to_str()?)?.age)
+}
+
 /// One file on disk that holds the content.
 #[derive(Debug)]
 pub(super) struct Copy {
@@ -151,8 +156,10 @@ impl Segment {
     /// An open copy is read before a closed one, a plain one before a compressed one.
     pub(super) fn sort_copies(&mut self) {
         self.copies.sort_by_key(|copy| (copy.file.is_none(), copy.gzip));
-        if let Some(parsed) = LogName::parse(&self.name()) {
-            self.age = parsed.age;
+        // A copy that is not listed any more says how old the file was, not how old it is.
+        let listed = self.copies.iter().filter(|copy| copy.listed);
+        if let Some(age) = listed.filter_map(|copy| age(&copy.path)).min() {
+            self.age = age;
         }
     }
 

@@ -225,6 +225,22 @@ fn a_line_in_parts_is_joined_across_a_rotation_and_holds_the_checkpoint() {
 }
 
 #[test]
+fn a_file_that_is_rotated_and_compressed_between_two_looks_keeps_its_place() {
+    let mut writer = Writer::new();
+    writer.part("stdout", "P", "a");
+    let mut reader = Reader::start(writer.folder.path(), Vec::new());
+    reader.turn();
+    writer.part("stdout", "F", "b");
+    let first = writer.rotate();
+    writer.line("2");
+    writer.rotate();
+    writer.compress(&first);
+    reader.look();
+    reader.read_all();
+    assert_eq!(reader.messages(), ["ab", "2"]);
+}
+
+#[test]
 fn lines_that_are_not_understood_are_shipped_and_marked() {
     let writer = Writer::new();
     writer.append("what is this\n\n");
