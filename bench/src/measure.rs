@@ -105,6 +105,11 @@ pub(crate) fn cpu_of(id: i32) -> Option<Duration> {
     fs::read_to_string(format!("/proc/{id}/stat")).ok().as_deref().and_then(cpu)
 }
 
+/// The most resident memory that another program had so far, in bytes.
+pub(crate) fn peak_of(id: i32) -> Option<u64> {
+    fs::read_to_string(format!("/proc/{id}/status")).ok().as_deref().and_then(peak)
+}
+
 /// User and system time from `/proc/PID/stat`: fields 14 to 17, counted behind the name in parentheses.
 fn cpu(stat: &str) -> Option<Duration> {
     let fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11).take(4);

@@ -119,9 +119,17 @@ fn name(view: &View, node: &NodeRow) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::page::sample::{self, fleet, node, nothing, of_nodes};
-    use crate::plan::overview::Overview;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use axum::http::StatusCode;
+    use axum::routing::post;
     use jiff::SignedDuration;
+    use tokio_util::sync::CancellationToken;
+
+    use crate::page;
+    use crate::page::sample::{self, fleet, node, nothing, of_nodes};
+    use crate::plan::overview::{Overview, OverviewSource};
 
     fn look(overview: &Overview, scan_began: SignedDuration) -> Verdict {
         verdict(&View::new(overview, &Query::default()), sample::catalogue().generated - scan_began)
@@ -139,6 +147,37 @@ mod tests {
         failing.scan.problem = Some("registry.example.org does not answer".to_owned());
         let Verdict::Waiting(words) = look(&failing, BEFORE) else { panic!("there is no catalogue") };
         assert!(words.contains("registry.example.org does not answer"), "{words}");
+    }
+
+    #[tokio::test]
+    async fn it_asks_for_a_scan_and_ends_once_all_is_there() {
+        sidecar::tls::install_crypto_provider();
+        let scanned = Arc::new(AtomicBool::new(false));
+        let (seen, asked) = (scanned.clone(), scanned);
+        let look = move || {
+            let mut overview = of_nodes(vec![node("a", 6)]);
+            let mut catalogue = sample::catalogue();
+            if seen.load(Ordering::SeqCst) {
+                catalogue.generated = overview.now;
+            }
+            overview.catalogue = Some(Arc::new(catalogue));
+            overview
+        };
+        let (_changes, changes) = tokio::sync::watch::channel(0);
+        let routes = page::routes(OverviewSource::new(look, changes), sample::config(), CancellationToken::new());
+        let scan = post(async move || {
+            asked.store(true, Ordering::SeqCst);
+            StatusCode::ACCEPTED
+        });
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        let server = tokio::spawn(async move { axum::serve(listener, routes.route("/scan", scan)).await.unwrap() });
+
+        let planner = Planner::at(address.parse().unwrap()).unwrap();
+        let mut said = String::new();
+        assert_eq!(all_is_there(&planner, &mut said).await, "6 images on the node");
+        assert_eq!(said, "the registry is scanned");
+        server.abort();
     }
 
     #[test]

@@ -184,6 +184,11 @@ impl Cluster {
         self.plane.stop_api_server();
     }
 
+    /// Ends controller manager, scheduler and cluster DNS: objects then stay as they are written.
+    pub fn stop_controllers(&mut self) {
+        self.plane.stop_parts();
+    }
+
     /// Starts the API server again, and waits until it is ready.
     ///
     /// # Errors

@@ -4,8 +4,11 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use lab_images::catalogue::{Catalogue, CatalogueImage};
+use lab_images::policy::Policy;
+use lab_images::settings::Source;
 use lab_images::tag::Class;
 
+use super::nublado::Config;
 use crate::node_images::{Disk, PullState};
 use crate::plan::overview::{ImageOnNode, ImageOverview, Mode, NodeOverview, Overview, Reported, ScanState, Wave};
 
@@ -57,6 +60,22 @@ pub(crate) fn catalogue() -> Catalogue {
         catalogue_image(Class::Weekly, "w_2026_40", "Weekly 2026_40", None, &[]),
     ];
     Catalogue::new(now() - SignedDuration::from_mins(3), true, images)
+}
+
+/// Settings as for [`catalogue`].
+pub(crate) fn config() -> Config {
+    let source = Source {
+        repositories: vec!["registry.example.org/rubin/lab".parse().unwrap()],
+        fixed: Vec::new(),
+        infrastructure: Vec::new(),
+    };
+    let policy = Policy {
+        scheme: "rubin".parse().unwrap(),
+        keep: "release=1,weekly=2,daily=3".parse().unwrap(),
+        pinned: Vec::new(),
+        aliases: vec!["recommended".to_owned(), "latest_weekly".to_owned()],
+    };
+    Config::new(&source, &policy)
 }
 
 /// What a node reports.

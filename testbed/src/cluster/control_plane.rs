@@ -110,6 +110,10 @@ impl ControlPlane {
         Ok(())
     }
 
+    pub(super) fn stop_parts(&mut self) {
+        self.parts.clear();
+    }
+
     fn start_parts(&mut self) -> Result<()> {
         let path = self.folder.path().display();
         let kubeconfig = format!("--kubeconfig={}", self.admin().display());

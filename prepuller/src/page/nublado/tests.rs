@@ -1,22 +1,7 @@
 use super::*;
-use crate::page::sample::{catalogue, fleet, node, nothing, of_nodes};
+use crate::page::sample::{catalogue, config, fleet, node, nothing, of_nodes};
 use crate::plan::overview::ImageOnNode;
 use serde_json::{Value, json};
-
-fn config() -> Config {
-    let source = Source {
-        repositories: vec!["registry.example.org/rubin/lab".parse().unwrap()],
-        fixed: Vec::new(),
-        infrastructure: Vec::new(),
-    };
-    let policy = Policy {
-        scheme: "rubin".parse().unwrap(),
-        keep: "release=1,weekly=2,daily=3".parse().unwrap(),
-        pinned: Vec::new(),
-        aliases: vec!["recommended".to_owned(), "latest_weekly".to_owned()],
-    };
-    Config::new(&source, &policy)
-}
 
 /// Three nodes: one complete, one without `w_2026_46`, one that is not eligible.
 fn three_nodes() -> Overview {

@@ -10,7 +10,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
 
 use super::*;
-use crate::page::sample::{self, fleet};
+use crate::page::sample::{self, config, fleet};
 
 /// Notes how much wider than the window the page is, and tells the server once live updates have arrived. Before it does, the
 /// page has not finished loading, so that the browser waits.
@@ -25,18 +25,6 @@ seen.observe(document, { subtree: true, childList: true, characterData: true });
 
 const PHONE: Look = Look { width: 360, height: 2400, dark: false };
 const DESK: Look = Look { width: 1280, height: 1600, dark: false };
-
-fn config() -> Config {
-    let source =
-        lab_images::settings::Source { repositories: Vec::new(), fixed: Vec::new(), infrastructure: Vec::new() };
-    let policy = lab_images::policy::Policy {
-        scheme: "rubin".parse().unwrap(),
-        keep: "weekly=2".parse().unwrap(),
-        pinned: Vec::new(),
-        aliases: Vec::new(),
-    };
-    Config::new(&source, &policy)
-}
 
 struct Served {
     address: SocketAddr,
