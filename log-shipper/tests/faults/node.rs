@@ -11,9 +11,9 @@ use crate::support::kubelet::Container;
 
 const CONTAINERS: usize = 200;
 
-/// After so long without a write every line was seen: two looks of the shipper and a checkpoint. What is written and truncated
+/// After so long without a write every line was seen: two looks of the shipper. What is written and truncated
 /// between two looks can be known by nobody.
-const QUIET: Duration = Duration::from_secs(12);
+const QUIET: Duration = Duration::from_secs(22);
 
 /// How many containers are not written to, so that one can be truncated at any time.
 const MOST_QUIET: usize = 12;
