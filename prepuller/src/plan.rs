@@ -237,7 +237,7 @@ impl Planner {
                 false
             }
         });
-        self.teller.news(news).await;
+        self.teller.news(news);
         if changed {
             self.soon();
         }
@@ -261,7 +261,7 @@ impl Planner {
         self.turn_pull_pods().await;
         self.open_gates().await;
         let told = self.shared.look(Told::of);
-        self.teller.waves(told).await;
+        self.teller.waves(told);
         self.decided = Instant::now();
         self.shared.decided();
     }
@@ -282,7 +282,7 @@ impl Planner {
             self.shared.look(|world| (world.gates_to_open(Timestamp::now()), world.rules.nodes.gate_taint.clone()));
         for (node, lacks) in gates {
             match self.writer.remove_taint(&node, &key).await {
-                Ok(true) => self.teller.opened(&node, &lacks).await,
+                Ok(true) => self.teller.opened(&node, &lacks),
                 Ok(false) => {}
                 Err(error) => tracing::warn!(%node, %error, "the gate cannot be opened yet"),
             }

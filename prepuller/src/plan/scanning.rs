@@ -76,9 +76,7 @@ impl Scanner {
         let found = found.and_then(|found| judge(found, had));
         let seconds = begun.elapsed().as_secs_f64();
         let now = Timestamp::now();
-        self.teller
-            .scanned(found.as_ref().map(|found| found.catalogue.wanted().count()).map_err(String::as_str), now)
-            .await;
+        self.teller.scanned(found.as_ref().map(|found| found.catalogue.wanted().count()).map_err(String::as_str), now);
         match found {
             Ok(Found { catalogue, manifests, .. }) => {
                 tracing::info!(

@@ -14,6 +14,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use sidecar::kubernetes::{Events, Gravity, node_reference};
 use sidecar::metrics::Metrics;
+use tokio::sync::mpsc;
 
 use super::overview::Wave;
 use super::world::{News, World};
@@ -22,7 +23,7 @@ use super::world::{News, World};
 pub(super) const DEPLOYMENT: &str = "prepuller-plan";
 
 #[derive(Clone, Debug, Eq, Hash, PartialEq, EncodeLabelSet)]
-struct Result_ {
+struct ResultLabel {
     result: &'static str,
 }
 
@@ -36,18 +37,30 @@ struct ImageLabel {
     image: String,
 }
 
+/// Events that wait to be raised; more at once are lost, which the log says. Nothing waits for the API server to take one.
+const MOST_WAITING: usize = 256;
+
+/// An Event to be raised.
+struct Raised {
+    regarding: ObjectReference,
+    gravity: Gravity,
+    reason: &'static str,
+    action: &'static str,
+    note: String,
+}
+
 /// Tells people; shared by the parts of the planner.
 pub(super) struct Teller {
-    events: Events,
+    events: mpsc::Sender<Raised>,
     planner: ObjectReference,
-    scans: Family<Result_, Counter>,
+    scans: Family<ResultLabel, Counter>,
     last_good_scan: Gauge<f64, AtomicU64>,
     nodes: Family<StandingLabel, Gauge>,
     present: Family<ImageLabel, Gauge>,
     eligible: Family<ImageLabel, Gauge>,
     stopped: Gauge,
-    writes: Family<Result_, Counter>,
-    gates: Family<Result_, Counter>,
+    writes: Family<ResultLabel, Counter>,
+    gates: Family<ResultLabel, Counter>,
     failures: Counter,
     /// What stopped each image's wave, as far as it was told.
     told: Mutex<HashMap<String, String>>,
@@ -55,8 +68,15 @@ pub(super) struct Teller {
 
 impl Teller {
     pub(super) fn new(client: &Client, metrics: &Metrics, namespace: &str, instance: &str) -> Self {
+        let events = Events::new(client.clone(), DEPLOYMENT, instance);
+        let (sender, mut raised) = mpsc::channel::<Raised>(MOST_WAITING);
+        tokio::spawn(async move {
+            while let Some(Raised { regarding, gravity, reason, action, note }) = raised.recv().await {
+                events.raise(&regarding, gravity, reason, action, &note).await;
+            }
+        });
         let this = Self {
-            events: Events::new(client.clone(), DEPLOYMENT, instance),
+            events: sender,
             planner: ObjectReference {
                 api_version: Some("apps/v1".to_owned()),
                 kind: Some("Deployment".to_owned()),
@@ -100,34 +120,34 @@ impl Teller {
     }
 
     /// A scan ended, with so many wanted images or with a problem.
-    pub(super) async fn scanned(&self, found: Result<usize, &str>, now: Timestamp) {
+    pub(super) fn scanned(&self, found: Result<usize, &str>, now: Timestamp) {
         let result = if found.is_ok() { "ok" } else { "failed" };
-        self.scans.get_or_create(&Result_ { result }).inc();
+        self.scans.get_or_create(&ResultLabel { result }).inc();
         match found {
             Ok(_) => {
                 self.last_good_scan.set(now.as_second() as f64);
             }
             Err(problem) => {
                 let note = format!("The last good catalogue stays: {problem}");
-                self.events.raise(&self.planner, Gravity::Warning, "ScanFailed", "Scan", &note).await;
+                self.raise(self.planner.clone(), Gravity::Warning, "ScanFailed", "Scan", note);
             }
         }
     }
 
     /// What nodes reported.
-    pub(super) async fn news(&self, news: Vec<News>) {
+    pub(super) fn news(&self, news: Vec<News>) {
         for news in news {
             match news {
                 News::Failed { node, image, error } => {
                     self.failures.inc();
                     tracing::warn!(%node, image, error, "a node could not pull an image");
                     let note = format!("{image}: {error}");
-                    self.on_node(&node, Gravity::Warning, "ImagePullFailed", "Pull", &note).await;
+                    self.raise(node_reference(&node), Gravity::Warning, "ImagePullFailed", "Pull", note);
                 }
                 News::NoRoom { node, image, error } => {
                     tracing::warn!(%node, image, error, "a node has no room for an image");
                     let note = format!("{image}: {error}");
-                    self.on_node(&node, Gravity::Warning, "ImagesDoNotFit", "Pull", &note).await;
+                    self.raise(node_reference(&node), Gravity::Warning, "ImagesDoNotFit", "Pull", note);
                 }
             }
         }
@@ -135,44 +155,43 @@ impl Teller {
 
     /// A node's orders were written, or could not be.
     pub(super) fn written(&self, fine: bool) {
-        self.writes.get_or_create(&Result_ { result: if fine { "ok" } else { "failed" } }).inc();
+        self.writes.get_or_create(&ResultLabel { result: if fine { "ok" } else { "failed" } }).inc();
     }
 
     /// A new node's gate was opened; `lacks` names what it does not hold.
-    pub(super) async fn opened(&self, node: &str, lacks: &[String]) {
+    pub(super) fn opened(&self, node: &str, lacks: &[String]) {
         let result = if lacks.is_empty() { "complete" } else { "timeout" };
-        self.gates.get_or_create(&Result_ { result }).inc();
+        self.gates.get_or_create(&ResultLabel { result }).inc();
         tracing::info!(node, ?lacks, "the gate of a new node is open");
         if lacks.is_empty() {
-            let note = "The node holds its images and takes labs now";
-            self.on_node(node, Gravity::Normal, "GateOpened", "OpenGate", note).await;
+            let note = "The node holds its images and takes labs now".to_owned();
+            self.raise(node_reference(node), Gravity::Normal, "GateOpened", "OpenGate", note);
         } else {
             let note = format!("GATE_TIMEOUT is over; the node takes labs without {}", lacks.join(", "));
-            self.on_node(node, Gravity::Warning, "GateTimedOut", "OpenGate", &note).await;
+            self.raise(node_reference(node), Gravity::Warning, "GateTimedOut", "OpenGate", note);
         }
     }
 
     /// How the waves are after a decision.
-    pub(super) async fn waves(&self, told: Told) {
-        for ([eligible, paused, excluded], waves) in [(told.standings, &told.waves)] {
-            for (standing, count) in [("eligible", eligible), ("paused", paused), ("excluded", excluded)] {
-                self.nodes.get_or_create(&StandingLabel { standing }).set(signed(count));
-            }
-            // Images that are no longer wanted go.
-            self.present.clear();
-            self.eligible.clear();
-            for wave in waves {
-                let label = ImageLabel { image: wave.image.clone() };
-                self.present.get_or_create(&label).set(signed(wave.present));
-                self.eligible.get_or_create(&label).set(signed(wave.eligible));
-            }
-            self.stopped.set(signed(waves.iter().filter(|wave| wave.stopped.is_some()).count()));
+    pub(super) fn waves(&self, told: Told) {
+        let ([eligible, paused, excluded], waves) = (told.standings, &told.waves);
+        for (standing, count) in [("eligible", eligible), ("paused", paused), ("excluded", excluded)] {
+            self.nodes.get_or_create(&StandingLabel { standing }).set(signed(count));
         }
+        // Images that are no longer wanted go.
+        self.present.clear();
+        self.eligible.clear();
+        for wave in waves {
+            let label = ImageLabel { image: wave.image.clone() };
+            self.present.get_or_create(&label).set(signed(wave.present));
+            self.eligible.get_or_create(&label).set(signed(wave.eligible));
+        }
+        self.stopped.set(signed(waves.iter().filter(|wave| wave.stopped.is_some()).count()));
         for (image, node, error) in self.newly_stopped(&told) {
             tracing::warn!(image, %node, error, "the wave of an image is stopped: the first node cannot pull it");
             let note =
                 format!("{image} goes to no further node, because the first one, {node}, cannot pull it: {error}");
-            self.events.raise(&self.planner, Gravity::Warning, "WaveStopped", "Plan", &note).await;
+            self.raise(self.planner.clone(), Gravity::Warning, "WaveStopped", "Plan", note);
         }
     }
 
@@ -185,8 +204,17 @@ impl Teller {
         new
     }
 
-    async fn on_node(&self, node: &str, gravity: Gravity, reason: &str, action: &str, note: &str) {
-        self.events.raise(&node_reference(node), gravity, reason, action, note).await;
+    fn raise(
+        &self,
+        regarding: ObjectReference,
+        gravity: Gravity,
+        reason: &'static str,
+        action: &'static str,
+        note: String,
+    ) {
+        if self.events.try_send(Raised { regarding, gravity, reason, action, note }).is_err() {
+            tracing::warn!(reason, "too many Events at once: one is not raised");
+        }
     }
 }
 

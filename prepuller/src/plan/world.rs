@@ -130,6 +130,8 @@ impl World {
         self.wanted = wanted;
         self.manifests = manifests;
         self.catalogue = Some(Arc::new(catalogue));
+        // It was about other images.
+        self.decision = Decision::default();
     }
 
     /// A node as it is now; whether anything changed that decisions go by.
@@ -387,7 +389,9 @@ impl World {
 
     /// Whether anything may change by time alone.
     pub(super) fn is_settled(&self) -> bool {
-        self.decision.images.iter().all(|spread| spread.wave == Wave::Done) && !self.any_gated()
+        self.decision.images.len() == self.wanted.len()
+            && self.decision.images.iter().all(|spread| spread.wave == Wave::Done)
+            && !self.any_gated()
     }
 
     fn any_gated(&self) -> bool {
@@ -396,6 +400,9 @@ impl World {
 
     /// Nodes whose gate is to be opened, each with the images that it still lacks: none, or time is over.
     pub(super) fn gates_to_open(&self, now: Timestamp) -> Vec<(Arc<str>, Vec<String>)> {
+        if self.decision.images.len() != self.wanted.len() {
+            return Vec::new();
+        }
         let gated = self.nodes.iter().filter_map(|(name, record)| {
             let node = record.node.as_ref().filter(|node| self.rules.nodes.is_gated(node))?;
             let standing = record.standing.as_ref()?;
@@ -487,7 +494,8 @@ impl World {
             waiting_pods: record.waiting_pods,
             reported: object.is_some_and(|object| object.reported),
             disk: object.and_then(|object| object.disk),
-            images: self.wanted.iter().map(image).collect(),
+            // As many as the overview has images: none before the first decision over a catalogue.
+            images: self.wanted.iter().take(self.decision.images.len()).map(image).collect(),
         })
     }
 }
