@@ -61,7 +61,7 @@ impl Shipper {
             Self::Rsyslog => "rsyslog 8.2302 built with omrabbitmq",
             Self::SyslogNg => "syslog-ng 3.38",
             Self::Telegraf => "Telegraf 1.37",
-            Self::AmqpPublish => "cat | amqp-publish -l",
+            Self::AmqpPublish => "amqp-publish -l, fed by cat",
         }
     }
 
