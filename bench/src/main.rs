@@ -4,6 +4,7 @@
 //! the same run, because the machine's mood differs more from hour to hour than the programs do.
 
 mod measure;
+mod nfs;
 mod planner;
 mod pull;
 mod purger;
@@ -42,6 +43,7 @@ const BENCHES: &[Bench] = &[
     ("pull", "prepuller pull of a 1 GB image, and ctr images pull", pull::run),
     ("queue", "prepuller pull of five images over a slow network, and ctr one after the other", queue::run),
     ("purger", "a round of imagepurger on a full node, and docuum's", purger::run),
+    ("nfs", "nfs-health's rounds of 100 servers, one of them stopped, and idling", nfs::run),
     (
         "planner",
         "prepuller plan over 5,000 nodes: memory, and CPU at rest and when the catalogue changes",

@@ -11,7 +11,7 @@ use super::broker::{Broker, PASSWORD, USER};
 use super::logs::{self, Format};
 use super::peers::{Shipper, Task};
 use crate::Size;
-use crate::measure::{Subject, beside_this, command};
+use crate::measure::{Subject, beside_this, command, on_cpu};
 use crate::table::{Table, median};
 
 const LIMIT: Duration = Duration::from_secs(120);
@@ -120,14 +120,4 @@ fn idle(folder: &Folder, seconds: u64) -> Result<()> {
         used * 100.0
     );
     Ok(())
-}
-
-/// How long all threads of a process were on a core, to the nanosecond.
-fn on_cpu(process: i32) -> Result<Duration> {
-    let mut nanoseconds = 0;
-    for task in std::fs::read_dir(format!("/proc/{process}/task"))? {
-        let text = std::fs::read_to_string(task?.path().join("schedstat"))?;
-        nanoseconds += text.split(' ').next().unwrap_or_default().parse::<u64>()?;
-    }
-    Ok(Duration::from_nanos(nanoseconds))
 }
