@@ -27,7 +27,7 @@ use crate::pool::Pool;
 use crate::registry::Registry;
 
 /// How often all folders are looked at.
-const RECONCILE: Duration = Duration::from_secs(10);
+const RECONCILE: Duration = Duration::from_secs(5);
 
 /// How often the thread sees whether it should end.
 const STOP_CHECK: Duration = Duration::from_millis(500);
