@@ -60,6 +60,8 @@ impl Cluster {
             cluster.new_node()?;
         }
         cluster.wait_ready(Duration::from_secs(120))?;
+        // Without it no pod is let in; a controller makes it a moment after the API server's start.
+        cluster.kubectl().run(&["wait", "serviceaccount/default", "--for=create", "--timeout=60s"])?;
         Ok(cluster)
     }
 
