@@ -309,9 +309,9 @@ impl Connection {
         let close = connection::Close { reply_code: 200, reply_text: "".into(), class_id: 0, method_id: 0 };
         let closing = async {
             self.send(0, AMQPClass::Connection(connection::AMQPMethod::Close(close)))?;
-            loop {
-                self.progress().await?;
-            }
+            // The broker answers and waits for us to close the socket.
+            while !matches!(self.method().await?, AMQPClass::Connection(connection::AMQPMethod::CloseOk(_))) {}
+            Ok(())
         };
         // Either way it is over.
         let _: Result<Result<(), ConnectionError>, _> = tokio::time::timeout(Duration::from_secs(2), closing).await;
