@@ -31,9 +31,9 @@ async fn a_pull_that_fills_the_disk_is_stopped_and_goes_on_when_there_is_room() 
     Image::new([Layer::random(1, 60 * MB), Layer::random(2, 60 * MB)]).push(&registry, "lab", "w_1").unwrap();
     // What somebody else put there.
     let other = containerd.root().join("other");
-    std::fs::write(&other, vec![1; 180 * MB as usize]).unwrap();
+    std::fs::write(&other, vec![1; 240 * MB as usize]).unwrap();
 
-    // Nobody knows how large it is, so it is let in: 120 MB and as much again unpacked, above 75 % of 400 MB.
+    // Nobody knows how large it is, so it is let in; its 120 MB pass 75 % of 400 MB while they arrive, slowly.
     let order = Order {
         image: format!("{}/lab:w_1", proxy.host()).parse().unwrap(),
         digest: None,

@@ -114,10 +114,6 @@ impl ContainerLog {
         if now.is_none() || now == inner.pod {
             return;
         }
-        // What was written while it was not wanted stays unwanted.
-        if reading.opt_out && inner.pod.as_ref().is_some_and(|pod| pod.opted_out) {
-            self.pass_over(inner);
-        }
         inner.pod = now;
         for segment in &mut inner.segments {
             segment.frame = self.frame(inner.pod.as_deref(), segment.path(), reading);
