@@ -70,8 +70,39 @@ fn what_the_server_refuses_is_told_apart() {
     assert_verdict(&ganesha, "auto", "readonly compound");
     ganesha.restart(|setup| setup.versions = "3").unwrap();
     assert_verdict(&ganesha, "4.1", "protocol_error null: the server has versions 3 to 3");
+}
+
+#[test]
+fn an_export_that_is_removed_is_denied_in_every_version() {
+    let mut ganesha = Ganesha::start(Setup::default()).unwrap();
+    let servers = home(&ganesha);
+    let versions = ["3", "4.0", "4.1", "4.2"];
+    let watches = versions.map(|version| {
+        let settings =
+            [("NFS_SERVERS", servers.as_str()), ("NFS_VERSION", version), ("NFS_INTERVAL", "1s"), ("NFS_MOUNTS", "no")];
+        let daemon = Daemon::start(env!("CARGO_BIN_EXE_nfs-health"), &["run"], &settings).unwrap();
+        daemon.until_ready(LIMIT, |status, _| status == 200).unwrap();
+        daemon
+    });
+    // Of a server that runs on,
+    ganesha.reload(|setup| setup.exported = false).unwrap();
+    for (watch, version) in watches.iter().zip(versions) {
+        let said = watch.until_ready(LIMIT, |status, _| status == 503).unwrap();
+        // Version 3 asks for a path, and this server says of one that is there no more than that it may not be mounted.
+        let words =
+            if version == "3" { "denied (mountd): ACCES" } else { "denied (compound): there is no such export" };
+        assert!(said.contains(words), "version {version}: {said}");
+    }
+    ganesha.reload(|setup| setup.exported = true).unwrap();
+    for watch in &watches {
+        watch.until_ready(LIMIT, |status, _| status == 200).unwrap();
+    }
+    // and of one that is started without it.
     ganesha.restart(|setup| setup.exported = false).unwrap();
-    assert_verdict(&ganesha, "3", "denied mountd");
+    for version in versions {
+        let phase = if version == "3" { "mountd" } else { "compound" };
+        assert_verdict(&ganesha, version, &format!("denied {phase}"));
+    }
 }
 
 #[test]
