@@ -1,0 +1,81 @@
+//! What goes and what stays.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use clap::Args;
+use jiff::SignedDuration;
+use sidecar::settings::Problems;
+use sidecar::settings::values::{duration, list, switch};
+
+use crate::plan::{Rules, Scope};
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "What is removed")]
+pub(super) struct PurgeArguments {
+    /// catalogue: what the catalogue's repositories no longer want; all: while the disk is full, any unused image besides
+    #[arg(long, env = "PURGE_SCOPE", value_name = "SCOPE", default_value = "catalogue")]
+    purge_scope: String,
+    /// How long an image stays after it was last used or first seen; while the disk is full, an hour at most
+    #[arg(long, env = "PURGE_GRACE", value_name = "DURATION", default_value = "24h")]
+    purge_grace: String,
+    /// Names that are never removed: whole, a repository, or with * for any text
+    #[arg(long, env = "PURGE_ALLOW", value_name = "PATTERN,…")]
+    purge_allow: Option<String>,
+    /// Names that go though no catalogue lists them; never what is in use, wanted or pinned
+    #[arg(long, env = "PURGE_DENY", value_name = "PATTERN,…")]
+    purge_deny: Option<String>,
+    /// Believe a catalogue that wants less than half of what it wanted before
+    #[arg(long, env = "PURGE_FORCE_SHRINK", value_name = "SWITCH", default_value = "false")]
+    purge_force_shrink: String,
+    /// Tags that are always kept
+    #[arg(long, env = "LAB_PINNED", value_name = "TAG,…")]
+    lab_pinned: Option<String>,
+    /// Images that are always kept
+    #[arg(long, env = "LAB_INFRASTRUCTURE_IMAGES", value_name = "IMAGE,…")]
+    lab_infrastructure_images: Option<String>,
+}
+
+impl PurgeArguments {
+    /// The rules, with the age of the catalogue still to be filled in.
+    pub(super) fn settings(&self, problems: &mut Problems) -> Option<Rules> {
+        let scope = problems.parse("PURGE_SCOPE", &self.purge_scope, "catalogue", |text| match text {
+            "catalogue" => Ok(Scope::Catalogue),
+            "all" => Ok(Scope::All),
+            _ => Err(format!("{text:?} is neither catalogue nor all")),
+        });
+        let grace = problems.parse("PURGE_GRACE", &self.purge_grace, "24h", signed_duration);
+        let allow = all(problems, "PURGE_ALLOW", self.purge_allow.as_deref(), "registry.example.org/owner/*");
+        let deny = all(problems, "PURGE_DENY", self.purge_deny.as_deref(), "*:exp_*");
+        let force_shrink = problems.parse("PURGE_FORCE_SHRINK", &self.purge_force_shrink, "true", switch);
+        let images = self.lab_infrastructure_images.as_deref();
+        let pinned_images = all(problems, "LAB_INFRASTRUCTURE_IMAGES", images, "registry.example.org/owner/hub:1.0");
+        let pinned_tags: BTreeSet<String> =
+            list(self.lab_pinned.as_deref().unwrap_or_default()).map(str::to_owned).collect();
+        Some(Rules {
+            scope: scope?,
+            grace: grace?,
+            catalogue_max_age: SignedDuration::ZERO,
+            force_shrink: force_shrink?,
+            pinned_tags,
+            pinned_images: pinned_images?,
+            allow: allow?,
+            deny: deny?,
+        })
+    }
+}
+
+fn all<T: std::str::FromStr<Err: fmt::Display>>(
+    problems: &mut Problems,
+    setting: &'static str,
+    text: Option<&str>,
+    example: &'static str,
+) -> Option<Vec<T>> {
+    problems
+        .parse(setting, text.unwrap_or_default(), example, |text| list(text).map(str::parse).collect::<Result<_, _>>())
+}
+
+pub(super) fn signed_duration(text: &str) -> Result<SignedDuration, String> {
+    let duration = duration(text).map_err(|error| error.to_string())?;
+    SignedDuration::try_from(duration).map_err(|_| format!("{text:?} is too long"))
+}

@@ -1,0 +1,102 @@
+//! What is taken, what is refused, and in which words.
+
+use super::*;
+use jiff::SignedDuration;
+use sidecar::settings::{Environment, parse};
+use std::ffi::OsString;
+
+fn run(environment: &[(&str, &str)], flags: &[&str]) -> Result<RunSettings, String> {
+    let folder = [("KUBELET_CONFIG_FILE", "/not/there")];
+    let environment: Environment = folder.iter().chain(environment).copied().collect();
+    let arguments = ["imagepurger", "run"].iter().chain(flags).map(OsString::from);
+    let arguments: Arguments = parse(&environment, arguments).unwrap();
+    let CommandArguments::Run(run) = arguments.command else { panic!("not run") };
+    run.settings().map_err(|problems| problems.to_string())
+}
+
+const FILE: (&str, &str) = ("CATALOGUE_FILE", "/c.json");
+
+#[test]
+fn a_catalogue_file_is_enough_on_a_machine_by_itself() {
+    let settings = run(&[FILE], &[]).unwrap();
+    assert_eq!(settings.node.place, Place::Host { catalogue_file: "/c.json".into() });
+    assert_eq!(settings.node.watermarks, Watermarks { high: 75, low: 65 });
+    assert_eq!(settings.node.rules.grace, SignedDuration::from_hours(24));
+    assert_eq!(settings.node.rules.catalogue_max_age, SignedDuration::from_hours(6));
+    assert_eq!((settings.limits.most, settings.limits.dry_run), (20, false));
+    assert_eq!(settings.node.history_file, history_in(Path::new("/var/lib/labhands/imagepurger")));
+}
+
+#[test]
+fn dry_run_is_a_bare_flag_and_a_variable() {
+    assert!(run(&[FILE], &["--dry-run"]).unwrap().limits.dry_run);
+    assert!(run(&[FILE], &["--purge-dry-run=yes"]).unwrap().limits.dry_run);
+    assert!(run(&[FILE, ("PURGE_DRY_RUN", "true")], &[]).unwrap().limits.dry_run);
+}
+
+#[test]
+fn a_node_needs_its_name() {
+    let cluster = ("KUBERNETES_SERVICE_HOST", "10.0.0.1");
+    let said = run(&[FILE, cluster], &[]).unwrap_err();
+    assert!(said.starts_with("NODE_NAME: must be set in a cluster"), "{said}");
+    assert!(run(&[], &[]).unwrap_err().starts_with("CATALOGUE_FILE: must be set"));
+    assert!(run(&[("NODE_NAME", "a,b")], &[]).unwrap_err().starts_with("NODE_NAME: "));
+    let pod = [("NODE_NAME", "n1"), cluster, ("POD_NAME", "p"), ("POD_NAMESPACE", "ns")];
+    let cluster = Cluster {
+        node: "n1".into(),
+        catalogue_namespace: "labhands".into(),
+        pod: Some(("ns".into(), "p".into())),
+        pod_uid: None,
+    };
+    assert_eq!(run(&pod, &[]).unwrap().node.place, Place::Node { cluster, catalogue_file: None });
+}
+
+#[test]
+fn both_watermarks_stay_below_both_of_kubelets() {
+    let table = [
+        ("75", "65", ""),
+        ("79", "78", ""),
+        ("80", "65", "DISK_HIGH"),
+        ("95", "85", "DISK_HIGH"),
+        ("85", "80", "DISK_LOW"),
+    ];
+    for (high, low, named) in table {
+        let said = run(&[FILE, ("DISK_HIGH", high), ("DISK_LOW", low)], &[]).map(drop).err().unwrap_or_default();
+        assert_eq!(said.is_empty(), named.is_empty(), "{high} {low}: {said}");
+        assert!(
+            named.is_empty() || said.contains(&format!("{named}: {}", if named == "DISK_LOW" { low } else { high })),
+            "{said}"
+        );
+    }
+    let said = run(&[FILE, ("DISK_LOW", "75")], &[]).unwrap_err();
+    assert!(said.contains("75 % is not below DISK_HIGH (75 %)"), "{said}");
+
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("config.yaml");
+    std::fs::write(&path, "imageGCHighThresholdPercent: 70\nimageGCLowThresholdPercent: 60\n").unwrap();
+    let said = run(&[FILE, ("KUBELET_CONFIG_FILE", path.to_str().unwrap())], &[]).unwrap_err();
+    assert!(said.contains("DISK_HIGH: 75 %") && said.contains("(70 % and 60 %)"), "{said}");
+}
+
+#[test]
+fn every_problem_is_named() {
+    let bad = [
+        ("PURGE_SCOPE", "some"),
+        ("PURGE_GRACE", "0s"),
+        ("PURGE_ALLOW", "*"),
+        ("PURGE_DENY", "UPPER"),
+        ("PURGE_FORCE_SHRINK", "perhaps"),
+        ("LAB_INFRASTRUCTURE_IMAGES", "a b"),
+        ("CATALOGUE_MAX_AGE", "x"),
+        ("PURGE_INTERVAL", "x"),
+        ("PURGE_MAX_PER_ROUND", "0"),
+        ("PURGE_DRY_RUN", "perhaps"),
+        ("DISK_LOW", "0"),
+        ("RUNTIME_ENDPOINT", "tcp://x"),
+        ("ADMIN_ADDR", "x"),
+    ];
+    let said = run(&bad, &[]).unwrap_err();
+    for (name, _) in bad {
+        assert!(said.contains(&format!("{name}: ")), "{name} in {said}");
+    }
+}
