@@ -12,6 +12,7 @@ use crate::probe::Version;
 use crate::server::{Host, NFS_PORT, Server};
 use crate::settings::Look;
 use crate::targets::{MOST_TARGETS, Target};
+use crate::volumes::objects::source_of;
 
 /// Objects that are asked for at a time.
 const PAGE: u32 = 500;
@@ -52,22 +53,15 @@ pub async fn volumes(client: &Client) -> Result<Vec<NfsVolume>, kube::Error> {
 
 fn nfs_volume(volume: &PersistentVolume) -> Option<NfsVolume> {
     let spec = volume.spec.as_ref()?;
-    let (host, export) = match (&spec.nfs, &spec.csi) {
-        (Some(nfs), _) => (nfs.server.as_str(), nfs.path.as_str()),
-        (None, Some(csi)) if csi.driver == "nfs.csi.k8s.io" => {
-            let attribute = |name: &str| csi.volume_attributes.as_ref()?.get(name).map(String::as_str);
-            (attribute("server")?, attribute("share")?)
-        }
-        _ => return None,
-    };
+    let source = source_of(spec).filter(|source| !source.path.is_empty())?;
     let options = spec.mount_options.iter().flatten().flat_map(|options| options.split(','));
     let options: BTreeMap<&str, &str> = options.filter_map(|option| option.split_once('=')).collect();
     let option = |name: &str| options.get(name).copied();
     let port = |name| option(name).and_then(|port| port.parse().ok()).filter(|port| *port > 0);
     let server = Server {
-        host: Host::named(host.trim_start_matches('[').trim_end_matches(']'))?,
+        host: Host::named(source.server.trim_start_matches('[').trim_end_matches(']'))?,
         port: port("port").unwrap_or(NFS_PORT),
-        export: Some(export.to_owned()),
+        export: Some(source.path),
     };
     let is_v3 = option("nfsvers").or(option("vers")) == Some("3");
     let reference = |kind: &str| ObjectReference {

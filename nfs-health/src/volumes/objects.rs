@@ -21,7 +21,7 @@ const SERVICE_NAMESPACE: &str = "labhands.dev/service-namespace";
 const SERVICE: &str = "labhands.dev/service";
 
 /// csi-driver-nfs.
-pub const CSI_DRIVER: &str = "nfs.csi.k8s.io";
+const CSI_DRIVER: &str = "nfs.csi.k8s.io";
 
 fn labels(service: &Named) -> BTreeMap<String, String> {
     [MANAGED_BY, (SERVICE_NAMESPACE, &service.namespace), (SERVICE, &service.name)]
@@ -39,6 +39,17 @@ pub fn is_ours(meta: &ObjectMeta) -> bool {
 pub fn is_ours_for(meta: &ObjectMeta, service: &Named) -> bool {
     let found = meta.labels.clone().unwrap_or_default();
     labels(service).iter().all(|(name, value)| found.get(name) == Some(value))
+}
+
+/// Where a volume's files are, if it is on an NFS server.
+pub fn source_of(volume: &PersistentVolumeSpec) -> Option<Source> {
+    if let Some(nfs) = &volume.nfs {
+        return Some(Source { csi: false, server: nfs.server.clone(), path: nfs.path.clone() });
+    }
+    let csi = volume.csi.as_ref().filter(|csi| csi.driver == CSI_DRIVER)?;
+    let attribute = |name| csi.volume_attributes.as_ref().and_then(|attributes| attributes.get(name)).cloned();
+    let [server, path] = ["server", "share"].map(|name| attribute(name).unwrap_or_default());
+    Some(Source { csi: true, server, path })
 }
 
 /// The volume.

@@ -7,8 +7,8 @@ use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt};
 
 use super::names::{self, Named};
-use super::objects::{self, CSI_DRIVER};
-use super::plan::{Claim, Holder, Seen, Service, Source, Volume, Wanted, find};
+use super::objects;
+use super::plan::{Claim, Holder, Seen, Service, Volume, Wanted, find};
 
 /// Everything that the decision needs, and the Service as it is, for a second one like it.
 pub async fn see(client: &Client, wanted: &Wanted) -> kube::Result<(Seen, core::ServiceSpec)> {
@@ -106,12 +106,7 @@ fn claim_of(claim: core::PersistentVolumeClaim) -> Claim {
 
 fn volume_of(volume: core::PersistentVolume) -> Volume {
     let (spec, status) = (volume.spec.unwrap_or_default(), volume.status.unwrap_or_default());
-    let nfs = spec.nfs.map(|nfs| Source { csi: false, server: nfs.server, path: nfs.path });
-    let csi = spec.csi.filter(|csi| csi.driver == CSI_DRIVER).map(|csi| {
-        let mut attributes = csi.volume_attributes.unwrap_or_default();
-        let mut take = |name| attributes.remove(name).unwrap_or_default();
-        Source { csi: true, server: take("server"), path: take("share") }
-    });
+    let source = objects::source_of(&spec);
     let claim = spec.claim_ref.and_then(|claim| {
         let named = Named { namespace: claim.namespace?, name: claim.name? };
         Some((named, claim.uid.filter(|uid| !uid.is_empty())))
@@ -120,7 +115,7 @@ fn volume_of(volume: core::PersistentVolume) -> Volume {
         ours: objects::is_ours(&volume.metadata),
         name: volume.metadata.name.unwrap_or_default(),
         version: volume.metadata.resource_version.unwrap_or_default(),
-        source: nfs.or(csi),
+        source,
         claim,
         bound: status.phase.as_deref() == Some("Bound"),
         deleting: volume.metadata.deletion_timestamp.is_some(),
