@@ -3,20 +3,19 @@
 //! Only names are watched, not writes: a busy log would cost more to be told about than to be read. This is why inotify is
 //! used directly; the notify crate always asks for writes, too.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::fs::{self, File};
+mod choice;
+mod listing;
+mod watches;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::mem::MaybeUninit;
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
-
+pub use self::choice::Choice;
+use self::watches::Watches;
 use crate::checkpoint::LogKey;
 use crate::container::Container;
 use crate::follow::{ContainerLog, News, Opened, Reading};
@@ -35,34 +34,6 @@ const STOP_CHECK: Duration = Duration::from_millis(500);
 /// A folder that changed within this time before a look may change again without another time of change.
 const TIME_GRAIN: Duration = Duration::from_secs(2);
 
-/// Docker's configuration of a container is smaller.
-const MOST_CONFIG_BYTES: u64 = 4 * 1024 * 1024;
-
-/// Which containers are followed.
-#[derive(Clone, Debug, Default)]
-pub struct Choice {
-    /// If there are any, only these namespaces.
-    pub namespaces: BTreeSet<String>,
-    /// Never these.
-    pub excluded_namespaces: BTreeSet<String>,
-    /// The host name of this process: in a container, its pod's name or the beginning of its Docker id. Its own log is not
-    /// shipped, or each line about shipping would make another.
-    pub own_name: String,
-}
-
-impl Choice {
-    fn takes(&self, container: &Container) -> bool {
-        let own = !self.own_name.is_empty();
-        if container.docker.as_ref().is_some_and(|docker| own && docker.id.starts_with(&self.own_name)) {
-            return false;
-        }
-        container.pod.as_ref().is_none_or(|pod| {
-            let wanted = self.namespaces.is_empty() || self.namespaces.contains(&pod.namespace);
-            wanted && !self.excluded_namespaces.contains(&pod.namespace) && pod.name != self.own_name
-        })
-    }
-}
-
 /// Finds files and hands them to their logs.
 #[derive(Debug)]
 pub struct Discovery {
@@ -74,9 +45,18 @@ pub struct Discovery {
     reading: Arc<Reading>,
     pool: Arc<Pool>,
     registry: Arc<Registry>,
+    /// The folders of pods.
+    pods: BTreeMap<PathBuf, Pod>,
     folders: BTreeMap<PathBuf, Folder>,
     watches: Option<Watches>,
     next_id: u64,
+}
+
+#[derive(Debug)]
+struct Pod {
+    containers: Vec<PathBuf>,
+    /// As [`Folder::changed`].
+    changed: Option<SystemTime>,
 }
 
 #[derive(Debug, Default)]
@@ -85,13 +65,6 @@ struct Folder {
     logs: BTreeMap<String, Arc<ContainerLog>>,
     /// The folder's time of change when it was last looked at; `None` if it must be looked at again.
     changed: Option<SystemTime>,
-}
-
-#[derive(Debug)]
-struct Watches {
-    inotify: OwnedFd,
-    paths: HashMap<i32, PathBuf>,
-    watched: BTreeSet<PathBuf>,
 }
 
 impl Discovery {
@@ -105,15 +78,8 @@ impl Discovery {
         pool: Arc<Pool>,
         registry: Arc<Registry>,
     ) -> Self {
-        let watches = match inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK) {
-            Ok(inotify) => Some(Watches { inotify, paths: HashMap::new(), watched: BTreeSet::new() }),
-            Err(error) => {
-                tracing::warn!(%error, "inotify is not available; new files are found every second only");
-                None
-            }
-        };
-        let folders = BTreeMap::new();
-        Self { roots, choice, pinned_bytes_max, at_end, reading, pool, registry, folders, watches, next_id: 1 }
+        let (pods, folders, watches) = (BTreeMap::new(), BTreeMap::new(), Watches::new());
+        Self { roots, choice, pinned_bytes_max, at_end, reading, pool, registry, pods, folders, watches, next_id: 1 }
     }
 
     /// The first look: afterwards every file that is there is open. What the checkpoint names beyond them is given up.
@@ -155,47 +121,27 @@ impl Discovery {
 
     /// Folders whose names changed, after waiting for at most `wait`.
     fn changed_folders(&mut self, wait: Duration) -> BTreeSet<PathBuf> {
-        let mut changed = BTreeSet::new();
         let Some(watches) = &mut self.watches else {
             std::thread::sleep(wait);
-            return changed;
+            return BTreeSet::new();
         };
-        let timeout = Timespec { tv_sec: wait.as_secs() as i64, tv_nsec: i64::from(wait.subsec_nanos()) };
-        match poll(&mut [PollFd::new(&watches.inotify, PollFlags::IN)], Some(&timeout)) {
-            Ok(0) | Err(_) => return changed,
-            Ok(_) => (),
+        let seen = watches.wait(wait);
+        if seen.overflow {
+            // Some names changed, nobody knows which.
+            self.pods.clear();
+            self.folders.values_mut().for_each(|folder| folder.changed = None);
         }
-        let mut buffer = [MaybeUninit::uninit(); 8192];
-        let mut reader = inotify::Reader::new(&watches.inotify, &mut buffer);
-        let mut gone = Vec::new();
-        while let Ok(event) = reader.next() {
-            if event.events().contains(ReadFlags::QUEUE_OVERFLOW) {
-                // Some names changed, nobody knows which.
-                self.folders.values_mut().for_each(|folder| folder.changed = None);
-                changed.extend(self.roots.first().cloned());
-            } else if event.events().contains(ReadFlags::IGNORED) {
-                gone.push(event.wd());
-            } else if let Some(path) = watches.paths.get(&event.wd()) {
-                changed.insert(path.clone());
-            }
-        }
-        for watch in gone {
-            if let Some(path) = watches.paths.remove(&watch) {
-                watches.watched.remove(&path);
-                changed.insert(path);
-            }
-        }
-        changed
+        seen.folders.into_iter().chain(self.roots.first().cloned().filter(|_| seen.overflow)).collect()
     }
 
     /// Looks at all folders below the roots; gives the roots that could be seen and are not empty.
     fn look_at_all(&mut self, first: bool) -> Vec<PathBuf> {
         let mut seen = Vec::new();
-        let mut present = BTreeSet::new();
+        let (mut present, mut pods) = (BTreeSet::new(), BTreeMap::new());
         for root in self.roots.clone() {
             self.watch(&root);
-            let entries = match list(&root) {
-                Ok(entries) => entries,
+            let entries = match listing::folders(&root) {
+                Ok((entries, _)) => entries,
                 Err(error) => {
                     if first {
                         tracing::warn!(path = %root.display(), %error, "a folder of LOG_PATHS can't be read yet");
@@ -208,13 +154,15 @@ impl Discovery {
                     present.insert(entry.clone());
                     continue;
                 }
-                self.watch(entry);
-                present.extend(list(entry).unwrap_or_default());
+                let pod = self.look_at_pod(entry);
+                present.extend(pod.containers.iter().cloned());
+                pods.insert(entry.clone(), pod);
             }
             if !entries.is_empty() {
                 seen.push(root);
             }
         }
+        self.pods = pods;
         let gone: Vec<_> = self.folders.keys().filter(|folder| !present.contains(*folder)).cloned().collect();
         for folder in present.iter().chain(&gone) {
             self.look(folder);
@@ -222,23 +170,35 @@ impl Discovery {
         seen
     }
 
+    /// The folders of a pod's containers.
+    fn look_at_pod(&mut self, path: &Path) -> Pod {
+        self.watch(path);
+        let changed = listing::changed(path);
+        match self.pods.remove(path) {
+            Some(pod) if changed.is_some() && pod.changed == changed => pod,
+            _ => {
+                let (containers, links) = listing::folders(path).unwrap_or_default();
+                Pod { containers, changed: changed.filter(|time| !links && is_settled(*time)) }
+            }
+        }
+    }
+
     /// Looks at the files of one container's folder.
     fn look(&mut self, path: &Path) {
-        let changed = fs::metadata(path).and_then(|metadata| metadata.modified()).ok();
+        let changed = listing::changed(path);
         if let (Some(now), Some(folder)) = (changed, self.folders.get(path))
             && folder.changed == Some(now)
         {
             return;
         }
         self.watch(path);
-        let (listed, links) = files(path).unwrap_or_default();
+        let (listed, links) = listing::files(path).unwrap_or_default();
         let known = self.folders.get(path).map(|folder| &folder.known);
         let changes = plan::changes(known.unwrap_or(&BTreeMap::new()), &listed);
         let all_open = changes.is_empty() || self.take(path, changes);
         if let Some(folder) = self.folders.get_mut(path) {
-            let settled = changed.filter(|time| time.elapsed().is_ok_and(|since| since > TIME_GRAIN));
             // A link's target changes without its folder.
-            folder.changed = settled.filter(|_| !links && all_open);
+            folder.changed = changed.filter(|time| !links && all_open && is_settled(*time));
             if folder.known.is_empty() && folder.logs.is_empty() {
                 self.folders.remove(path);
             }
@@ -262,7 +222,7 @@ impl Discovery {
                     if !self.follows(path, &base) {
                         continue;
                     }
-                    match open(&path.join(&name), key) {
+                    match listing::open(&path.join(&name), key) {
                         Ok(file) => {
                             let folder = self.folders.entry(path.to_owned()).or_default();
                             folder.known.insert(key, name.clone());
@@ -274,7 +234,7 @@ impl Discovery {
                             all_open = false;
                             tracing::error!(
                                 file = %path.join(&name).display(), %error,
-                                "a log file can't be opened; it is tried again{}", too_many(&error)
+                                "a log file can't be opened; it is tried again{}", listing::too_many(&error)
                             );
                         }
                     }
@@ -296,7 +256,7 @@ impl Discovery {
             return true;
         }
         let container = Container::of_pod_folder(path, base).or_else(|| {
-            let config = read_config(&path.join("config.v2.json"));
+            let config = listing::read_config(&path.join("config.v2.json"));
             Container::of_docker_folder(path, config.as_deref())
         });
         let Some(container) = container.filter(|container| self.choice.takes(container)) else { return false };
@@ -359,106 +319,13 @@ impl Discovery {
     }
 
     fn watch(&mut self, path: &Path) {
-        let Some(watches) = &mut self.watches else { return };
-        if watches.watched.contains(path) {
-            return;
-        }
-        let names = WatchFlags::CREATE | WatchFlags::MOVED_FROM | WatchFlags::MOVED_TO | WatchFlags::DELETE;
-        match inotify::add_watch(&watches.inotify, path, names | WatchFlags::ONLYDIR) {
-            Ok(watch) => {
-                watches.paths.insert(watch, path.to_owned());
-                watches.watched.insert(path.to_owned());
-            }
-            Err(rustix::io::Errno::NOSPC) => {
-                tracing::warn!(
-                    path = %path.display(),
-                    "no inotify watch is left (fs.inotify.max_user_watches); this folder is looked at every few seconds only"
-                );
-                // Said once: it is not tried again.
-                watches.watched.insert(path.to_owned());
-            }
-            Err(_) => (),
+        if let Some(watches) = &mut self.watches {
+            watches.add(path);
         }
     }
 }
 
-/// The folders in a folder.
-fn list(path: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut folders = Vec::new();
-    for entry in fs::read_dir(path)? {
-        let entry = entry?;
-        let kind = entry.file_type()?;
-        if kind.is_dir() || (kind.is_symlink() && entry.path().is_dir()) {
-            folders.push(entry.path());
-        }
-    }
-    Ok(folders)
-}
-
-/// The regular files in a folder, links followed, and whether there are links.
-fn files(path: &Path) -> io::Result<(Vec<(FileKey, String)>, bool)> {
-    let (mut files, mut links) = (Vec::new(), false);
-    for entry in fs::read_dir(path)? {
-        let entry = entry?;
-        let Ok(name) = entry.file_name().into_string() else { continue };
-        if LogName::parse(&name).is_none() {
-            continue;
-        }
-        links |= entry.file_type()?.is_symlink();
-        let Ok(metadata) = fs::metadata(entry.path()) else { continue };
-        if metadata.is_file() {
-            files.push((FileKey { device: metadata.dev(), inode: metadata.ino() }, name));
-        }
-    }
-    Ok((files, links))
-}
-
-/// Opens the file if it is still the one that was listed.
-fn open(path: &Path, key: FileKey) -> io::Result<File> {
-    let file = File::open(path)?;
-    let metadata = file.metadata()?;
-    if (FileKey { device: metadata.dev(), inode: metadata.ino() }) == key {
-        Ok(file)
-    } else {
-        Err(io::ErrorKind::NotFound.into())
-    }
-}
-
-fn too_many(error: &io::Error) -> &'static str {
-    let limit = rustix::io::Errno::from_io_error(error) == Some(rustix::io::Errno::MFILE);
-    if limit { "; raise the limit of open files (ulimit -n)" } else { "" }
-}
-
-fn read_config(path: &Path) -> Option<Vec<u8>> {
-    let size = fs::metadata(path).ok()?.len();
-    if size > MOST_CONFIG_BYTES { None } else { fs::read(path).ok() }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn container(namespace: &str, pod: &str) -> Container {
-        Container::of_pod_folder(Path::new(&format!("/p/{namespace}_{pod}_u/c")), "0").unwrap()
-    }
-
-    #[test]
-    fn namespaces_are_chosen() {
-        let set = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
-        let choice = Choice { namespaces: set(&["a", "b"]), excluded_namespaces: set(&["b"]), own_name: "me".into() };
-        assert!(choice.takes(&container("a", "x")));
-        assert!(!choice.takes(&container("b", "x")));
-        assert!(!choice.takes(&container("c", "x")));
-        assert!(Choice::default().takes(&container("c", "x")));
-    }
-
-    #[test]
-    fn our_own_log_is_left_out_and_our_namespace_is_not() {
-        let choice = Choice { own_name: "0123456789ab".into(), ..Choice::default() };
-        assert!(!choice.takes(&container("a", "0123456789ab")));
-        assert!(choice.takes(&container("a", "other")));
-        let docker = |id: &str| Container::of_docker_folder(Path::new(id), None).unwrap();
-        assert!(!choice.takes(&docker("0123456789abcdef")));
-        assert!(choice.takes(&docker("123456789abcdef0")));
-    }
+/// Whether a folder that changed then would show another change by another time.
+fn is_settled(changed: SystemTime) -> bool {
+    changed.elapsed().is_ok_and(|since| since > TIME_GRAIN)
 }
