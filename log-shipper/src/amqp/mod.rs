@@ -5,7 +5,9 @@
 
 mod address;
 mod connection;
+mod endpoint;
 mod frames;
 
 pub use address::{Address, AddressError, Url};
-pub use connection::{Auth, Connection, ConnectionError, Endpoint, Event};
+pub use connection::{Connection, ConnectionError, Event};
+pub use endpoint::{Auth, Endpoint};

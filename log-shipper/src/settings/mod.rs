@@ -1,17 +1,18 @@
 //! What the settings mean: strings to types, every problem at once.
 
+mod broker;
+mod lines;
+
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use regex::bytes::RegexSet;
 use sidecar::log::LogSettings;
-use sidecar::secret::{Secret, SecretSource};
 use sidecar::settings::{Environment, Now, OldName, Problems, values};
 
-use crate::amqp::{Address, Auth, Endpoint, Url};
-use crate::arguments::{BrokerArguments, EventArguments, LinesArguments, LogsArguments, RunArguments, StatusArguments};
+pub use self::broker::{BrokerSettings, DEAD_LETTER_AFTER};
+use crate::arguments::{EventArguments, LogsArguments, RunArguments, StatusArguments};
 use crate::encode::Schema;
 use crate::outgoing::Batching;
 use crate::traces::Languages;
@@ -81,19 +82,6 @@ pub enum Output {
     Stdout,
     /// Nowhere.
     Null,
-}
-
-/// Which broker, and how.
-#[derive(Debug)]
-pub struct BrokerSettings {
-    /// Any of these will do.
-    pub addresses: Vec<Address>,
-    /// What is the same for all.
-    pub endpoint: Endpoint,
-    /// How many messages may be unconfirmed.
-    pub window: usize,
-    /// How long a confirm may take.
-    pub confirm_timeout: Duration,
 }
 
 /// The variables of Filebeat and Logstash as this system's predecessor used them.
@@ -227,26 +215,6 @@ impl LogsArguments {
     }
 }
 
-impl LinesArguments {
-    fn settings(&self, problems: &mut Problems) -> Option<(Option<RegexSet>, Languages, usize, usize)> {
-        let exclude = match &self.exclude_lines {
-            // Not through `parse`, which trims: a space may be part of an expression.
-            Some(text) => match RegexSet::new(expressions(text)) {
-                Ok(set) => Some(Some(set).filter(|set| !set.is_empty())),
-                Err(error) => {
-                    problems.add("EXCLUDE_LINES", error, "GET / ,nanny_lib\\.go");
-                    None
-                }
-            },
-            None => Some(None),
-        };
-        let max_line = size(problems, "MAX_LINE", &self.max_line, 1 << 10, 4 << 20);
-        let partial = size(problems, "PARTIAL_BYTES_MAX", &self.partial_bytes_max, 64 << 10, 1 << 30);
-        let traces = problems.parse("MULTILINE", &self.multiline, "java,python", languages);
-        Some((exclude?, traces?, max_line?, partial?))
-    }
-}
-
 impl EventArguments {
     fn settings(&self, problems: &mut Problems) -> Option<(Schema, Option<Batching>)> {
         let schema = problems.parse("EVENT_SCHEMA", &self.event_schema, "ecs", |text| match text {
@@ -269,84 +237,6 @@ const BATCH_EVENTS: u32 = 500;
 /// A message is closed at this size.
 const BATCH_BYTES: usize = 256 * 1024;
 
-/// After so many failures a message goes to the dead letter exchange.
-pub const DEAD_LETTER_AFTER: u32 = 5;
-
-impl BrokerArguments {
-    fn required(&self, problems: &mut Problems) -> Option<Output> {
-        let Some(url) = &self.amqp_url else {
-            problems.add(
-                "AMQP_URL",
-                "it is not set; name the broker, or set OUTPUT=stdout",
-                "amqps://rabbitmq.example.org/logs",
-            );
-            return None;
-        };
-        let url = problems.parse("AMQP_URL", url, "amqps://rabbitmq.example.org/logs", Url::parse);
-        let secret = SecretSource::from_settings(
-            problems,
-            "AMQP_PASSWORD",
-            self.amqp_password.as_deref(),
-            self.amqp_password_file.as_deref(),
-        );
-        let certificate = match (&self.amqp_cert_file, &self.amqp_key_file) {
-            (Some(chain), Some(key)) => Some((PathBuf::from(chain), PathBuf::from(key))),
-            (None, None) => None,
-            (Some(_), None) => {
-                problems.add("AMQP_KEY_FILE", "AMQP_CERT_FILE is set and the key is missing", "/tls/tls.key");
-                None
-            }
-            (None, Some(_)) => {
-                problems.add("AMQP_CERT_FILE", "AMQP_KEY_FILE is set and the certificate is missing", "/tls/tls.crt");
-                None
-            }
-        };
-        let example = "60s";
-        let confirm = problems.parse("AMQP_CONFIRM_TIMEOUT", &self.amqp_confirm_timeout, example, values::duration);
-        let heartbeat = problems.parse("AMQP_HEARTBEAT", &self.amqp_heartbeat, "30s", values::duration);
-        let window = problems.parse("AMQP_WINDOW", &self.amqp_window, "500", |text| values::count(text, 1, 65_535));
-        for (setting, name) in [("AMQP_EXCHANGE", &self.amqp_exchange), ("AMQP_ROUTING_KEY", &self.amqp_routing_key)] {
-            if name.len() > 255 {
-                problems.add(setting, "it has more than 255 bytes", "logstash");
-            }
-        }
-        let url = url?;
-        let (url_user, url_password) = url.user.clone().unzip();
-        let password = secret.or(url_password.map(|password| SecretSource::Value(Secret::new(password))));
-        let user = self.amqp_username.clone().or(url_user);
-        if certificate.is_some() && !url.tls {
-            problems.add("AMQP_CERT_FILE", "a certificate needs TLS: AMQP_URL must begin with amqps://", "");
-        }
-        let auth = match (user, password) {
-            (None, None) if certificate.is_some() => Auth::Certificate,
-            (None, None) => {
-                Auth::Password { user: "guest".into(), password: SecretSource::Value(Secret::new("guest")) }
-            }
-            (Some(user), Some(password)) => Auth::Password { user, password },
-            (Some(_), None) => {
-                problems.add("AMQP_PASSWORD", "AMQP_USERNAME is set and the password is missing", "***");
-                return None;
-            }
-            (None, Some(_)) => {
-                problems.add("AMQP_USERNAME", "AMQP_PASSWORD is set and the name is missing", "logs");
-                return None;
-            }
-        };
-        let endpoint = Endpoint {
-            tls: url.tls,
-            certificate,
-            auth,
-            virtual_host: url.virtual_host,
-            exchange: self.amqp_exchange.clone(),
-            routing_key: self.amqp_routing_key.clone(),
-            dead_letter_exchange: self.amqp_dead_letter_exchange.clone(),
-            heartbeat: heartbeat?,
-        };
-        let (window, confirm_timeout) = (window? as usize, confirm?);
-        Some(Output::Amqp(Box::new(BrokerSettings { addresses: url.addresses, endpoint, window, confirm_timeout })))
-    }
-}
-
 fn size(problems: &mut Problems, setting: &'static str, text: &str, least: u64, most: u64) -> Option<usize> {
     problems.parse(setting, text, "1MiB", |text| {
         let bytes = values::bytes(text).map_err(|error| error.to_string())?;
@@ -358,48 +248,12 @@ fn size(problems: &mut Problems, setting: &'static str, text: &str, least: u64, 
     })
 }
 
-fn languages(text: &str) -> Result<Languages, String> {
-    let mut languages = Languages::default();
-    for name in values::list(text).filter(|name| *name != "off") {
-        match name {
-            "java" => languages.java = true,
-            "python" => languages.python = true,
-            "go" => languages.go = true,
-            other => return Err(format!("{other:?} is neither java, python, go nor off")),
-        }
-    }
-    Ok(languages)
-}
-
-/// Splits at newlines if there are any, else at commas that are neither escaped nor within brackets.
-fn expressions(text: &str) -> Vec<&str> {
-    if text.contains('\n') {
-        return text.lines().filter(|line| !line.is_empty()).collect();
-    }
-    let (mut parts, mut start, mut depth, mut escaped) = (Vec::new(), 0, 0_u32, false);
-    for (at, character) in text.char_indices() {
-        match character {
-            _ if escaped => escaped = false,
-            '\\' => escaped = true,
-            '(' | '[' | '{' => depth += 1,
-            ')' | ']' | '}' => depth = depth.saturating_sub(1),
-            ',' if depth == 0 => {
-                parts.push(&text[start..at]);
-                start = at + 1;
-            }
-            _ => (),
-        }
-    }
-    parts.push(&text[start..]);
-    parts.retain(|part| !part.is_empty());
-    parts
-}
-
 #[cfg(test)]
 mod tests {
     use std::ffi::OsString;
 
     use super::*;
+    use crate::amqp::Auth;
     use crate::arguments::{Arguments, CommandArguments};
 
     fn run(variables: &[(&str, &str)], in_cluster: bool) -> Result<RunSettings, String> {
@@ -467,13 +321,6 @@ mod tests {
         {
             assert!(said.contains(&format!("{name}: ")), "{name} in {said}");
         }
-    }
-
-    #[test]
-    fn expressions_are_split_at_commas_and_keep_their_spaces() {
-        assert_eq!(expressions("GET / ,nanny_lib\\.go"), ["GET / ", "nanny_lib\\.go"]);
-        assert_eq!(expressions("a{1,2},[,],b\\,c"), ["a{1,2}", "[,]", "b\\,c"]);
-        assert_eq!(expressions("a,b\nc"), ["a,b", "c"]);
     }
 
     #[test]

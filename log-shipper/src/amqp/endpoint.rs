@@ -1,0 +1,73 @@
+//! Where to publish, as whom, and what proves it.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, RootCertStore};
+use sidecar::secret::SecretSource;
+
+use super::ConnectionError;
+
+/// How we prove who we are.
+#[derive(Clone, Debug)]
+pub enum Auth {
+    /// SASL PLAIN; the password is read again for each connection.
+    Password {
+        /// `AMQP_USERNAME`.
+        user: String,
+        /// `AMQP_PASSWORD`.
+        password: SecretSource,
+    },
+    /// SASL EXTERNAL: the client certificate says it.
+    Certificate,
+}
+
+/// Where to publish, and as whom.
+#[derive(Clone, Debug)]
+pub struct Endpoint {
+    /// Whether to use TLS.
+    pub tls: bool,
+    /// Certificate chain and key, as PEM files, shown to the broker; read again for each connection.
+    pub certificate: Option<(PathBuf, PathBuf)>,
+    /// How we prove who we are.
+    pub auth: Auth,
+    /// The virtual host.
+    pub virtual_host: String,
+    /// Must exist; it belongs to the receiver.
+    pub exchange: String,
+    /// Goes with every message.
+    pub routing_key: String,
+    /// Where messages go that can't be delivered. Must exist, too.
+    pub dead_letter_exchange: Option<String>,
+    /// The longest time without a sign of life that we ask for.
+    pub heartbeat: Duration,
+}
+
+/// The SASL mechanism, and its response.
+pub(super) fn credentials(auth: &Auth) -> Result<(&'static str, String), ConnectionError> {
+    match auth {
+        Auth::Password { user, password } => {
+            let password = password.read().map_err(|error| ConnectionError::Credentials(error.to_string()))?;
+            Ok(("PLAIN", format!("\0{user}\0{}", password.expose())))
+        }
+        Auth::Certificate => Ok(("EXTERNAL", String::new())),
+    }
+}
+
+/// Trusts the roots of this machine and our own, and shows this certificate if there is one.
+pub(super) fn tls(certificate: Option<&(PathBuf, PathBuf)>) -> Result<ClientConfig, ConnectionError> {
+    let failed = |what: String| ConnectionError::Credentials(what);
+    let roots = sidecar::tls::roots().map_err(|error| failed(error.to_string()))?;
+    let mut store = RootCertStore::empty();
+    store.add_parsable_certificates(roots);
+    let builder = ClientConfig::builder().with_root_certificates(store);
+    let Some((chain, key)) = certificate else { return Ok(builder.with_no_client_auth()) };
+    let in_file = |path: &PathBuf, error: &dyn std::fmt::Display| failed(format!("{}: {error}", path.display()));
+    let certificates = CertificateDer::pem_file_iter(chain)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|error| in_file(chain, &error))?;
+    let private = PrivateKeyDer::from_pem_file(key).map_err(|error| in_file(key, &error))?;
+    builder.with_client_auth_cert(certificates, private).map_err(|error| in_file(chain, &error))
+}

@@ -1,0 +1,103 @@
+//! Which broker, and who we are to it.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use sidecar::secret::{Secret, SecretSource};
+use sidecar::settings::{Problems, values};
+
+use super::Output;
+use crate::amqp::{Address, Auth, Endpoint, Url};
+use crate::arguments::BrokerArguments;
+
+/// Which broker, and how.
+#[derive(Debug)]
+pub struct BrokerSettings {
+    /// Any of these will do.
+    pub addresses: Vec<Address>,
+    /// What is the same for all.
+    pub endpoint: Endpoint,
+    /// How many messages may be unconfirmed.
+    pub window: usize,
+    /// How long a confirm may take.
+    pub confirm_timeout: Duration,
+}
+
+/// After so many failures a message goes to the dead letter exchange.
+pub const DEAD_LETTER_AFTER: u32 = 5;
+
+impl BrokerArguments {
+    /// The broker, which must be named.
+    pub(super) fn required(&self, problems: &mut Problems) -> Option<Output> {
+        let Some(url) = &self.amqp_url else {
+            problems.add(
+                "AMQP_URL",
+                "it is not set; name the broker, or set OUTPUT=stdout",
+                "amqps://rabbitmq.example.org/logs",
+            );
+            return None;
+        };
+        let url = problems.parse("AMQP_URL", url, "amqps://rabbitmq.example.org/logs", Url::parse);
+        let secret = SecretSource::from_settings(
+            problems,
+            "AMQP_PASSWORD",
+            self.amqp_password.as_deref(),
+            self.amqp_password_file.as_deref(),
+        );
+        let certificate = match (&self.amqp_cert_file, &self.amqp_key_file) {
+            (Some(chain), Some(key)) => Some((PathBuf::from(chain), PathBuf::from(key))),
+            (None, None) => None,
+            (Some(_), None) => {
+                problems.add("AMQP_KEY_FILE", "AMQP_CERT_FILE is set and the key is missing", "/tls/tls.key");
+                None
+            }
+            (None, Some(_)) => {
+                problems.add("AMQP_CERT_FILE", "AMQP_KEY_FILE is set and the certificate is missing", "/tls/tls.crt");
+                None
+            }
+        };
+        let example = "60s";
+        let confirm = problems.parse("AMQP_CONFIRM_TIMEOUT", &self.amqp_confirm_timeout, example, values::duration);
+        let heartbeat = problems.parse("AMQP_HEARTBEAT", &self.amqp_heartbeat, "30s", values::duration);
+        let window = problems.parse("AMQP_WINDOW", &self.amqp_window, "500", |text| values::count(text, 1, 65_535));
+        for (setting, name) in [("AMQP_EXCHANGE", &self.amqp_exchange), ("AMQP_ROUTING_KEY", &self.amqp_routing_key)] {
+            if name.len() > 255 {
+                problems.add(setting, "it has more than 255 bytes", "logstash");
+            }
+        }
+        let url = url?;
+        let (url_user, url_password) = url.user.clone().unzip();
+        let password = secret.or(url_password.map(|password| SecretSource::Value(Secret::new(password))));
+        let user = self.amqp_username.clone().or(url_user);
+        if certificate.is_some() && !url.tls {
+            problems.add("AMQP_CERT_FILE", "a certificate needs TLS: AMQP_URL must begin with amqps://", "");
+        }
+        let auth = match (user, password) {
+            (None, None) if certificate.is_some() => Auth::Certificate,
+            (None, None) => {
+                Auth::Password { user: "guest".into(), password: SecretSource::Value(Secret::new("guest")) }
+            }
+            (Some(user), Some(password)) => Auth::Password { user, password },
+            (Some(_), None) => {
+                problems.add("AMQP_PASSWORD", "AMQP_USERNAME is set and the password is missing", "***");
+                return None;
+            }
+            (None, Some(_)) => {
+                problems.add("AMQP_USERNAME", "AMQP_PASSWORD is set and the name is missing", "logs");
+                return None;
+            }
+        };
+        let endpoint = Endpoint {
+            tls: url.tls,
+            certificate,
+            auth,
+            virtual_host: url.virtual_host,
+            exchange: self.amqp_exchange.clone(),
+            routing_key: self.amqp_routing_key.clone(),
+            dead_letter_exchange: self.amqp_dead_letter_exchange.clone(),
+            heartbeat: heartbeat?,
+        };
+        let (window, confirm_timeout) = (window? as usize, confirm?);
+        Some(Output::Amqp(Box::new(BrokerSettings { addresses: url.addresses, endpoint, window, confirm_timeout })))
+    }
+}

@@ -1,0 +1,78 @@
+//! Which lines are left out, joined or cut.
+
+use regex::bytes::RegexSet;
+use sidecar::settings::{Problems, values};
+
+use super::size;
+use crate::arguments::LinesArguments;
+use crate::traces::Languages;
+
+impl LinesArguments {
+    /// What becomes of lines.
+    pub(super) fn settings(&self, problems: &mut Problems) -> Option<(Option<RegexSet>, Languages, usize, usize)> {
+        let exclude = match &self.exclude_lines {
+            // Not through `parse`, which trims: a space may be part of an expression.
+            Some(text) => match RegexSet::new(expressions(text)) {
+                Ok(set) => Some(Some(set).filter(|set| !set.is_empty())),
+                Err(error) => {
+                    problems.add("EXCLUDE_LINES", error, "GET / ,nanny_lib\\.go");
+                    None
+                }
+            },
+            None => Some(None),
+        };
+        let max_line = size(problems, "MAX_LINE", &self.max_line, 1 << 10, 4 << 20);
+        let partial = size(problems, "PARTIAL_BYTES_MAX", &self.partial_bytes_max, 64 << 10, 1 << 30);
+        let traces = problems.parse("MULTILINE", &self.multiline, "java,python", languages);
+        Some((exclude?, traces?, max_line?, partial?))
+    }
+}
+
+fn languages(text: &str) -> Result<Languages, String> {
+    let mut languages = Languages::default();
+    for name in values::list(text).filter(|name| *name != "off") {
+        match name {
+            "java" => languages.java = true,
+            "python" => languages.python = true,
+            "go" => languages.go = true,
+            other => return Err(format!("{other:?} is neither java, python, go nor off")),
+        }
+    }
+    Ok(languages)
+}
+
+/// Splits at newlines if there are any, else at commas that are neither escaped nor within brackets.
+fn expressions(text: &str) -> Vec<&str> {
+    if text.contains('\n') {
+        return text.lines().filter(|line| !line.is_empty()).collect();
+    }
+    let (mut parts, mut start, mut depth, mut escaped) = (Vec::new(), 0, 0_u32, false);
+    for (at, character) in text.char_indices() {
+        match character {
+            _ if escaped => escaped = false,
+            '\\' => escaped = true,
+            '(' | '[' | '{' => depth += 1,
+            ')' | ']' | '}' => depth = depth.saturating_sub(1),
+            ',' if depth == 0 => {
+                parts.push(&text[start..at]);
+                start = at + 1;
+            }
+            _ => (),
+        }
+    }
+    parts.push(&text[start..]);
+    parts.retain(|part| !part.is_empty());
+    parts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn expressions_are_split_at_commas_and_keep_their_spaces() {
+        assert_eq!(expressions("GET / ,nanny_lib\\.go"), ["GET / ", "nanny_lib\\.go"]);
+        assert_eq!(expressions("a{1,2},[,],b\\,c"), ["a{1,2}", "[,]", "b\\,c"]);
+        assert_eq!(expressions("a,b\nc"), ["a,b", "c"]);
+    }
+}
