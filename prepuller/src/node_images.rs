@@ -108,6 +108,9 @@ pub struct NodeImagesStatus {
     /// The file system that holds the images.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disk: Option<Disk>,
+    /// What is wrong with the node, for as long as it is.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<Condition>,
     /// One entry for each order.
     #[serde(default)]
     pub images: Vec<ImageReport>,
@@ -124,6 +127,26 @@ pub struct Disk {
     /// The limit for pulls, in percent.
     pub high: u8,
 }
+
+/// Something that is wrong with the node, as Kubernetes words it.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Condition {
+    /// What: `DiskTooSmall`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// `True`: what is not so is left out.
+    pub status: String,
+    /// Why, in one word.
+    pub reason: String,
+    /// The same for people.
+    pub message: String,
+    /// Since when.
+    pub last_transition_time: Timestamp,
+}
+
+/// The condition of a node whose disk has no room for what is ordered.
+pub const DISK_TOO_SMALL: &str = "DiskTooSmall";
 
 /// What became of one order.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]

@@ -93,6 +93,7 @@ fn a_full_disk_is_said_and_keeps_nothing_else_back(bed: &Bed) {
     });
     let status = bed.wait("node2", |status| status["images"][1]["state"] == "Present");
     assert_eq!(status["images"][0]["state"], "Refused");
+    assert_eq!(status["conditions"][0]["type"], "DiskTooSmall");
     let problem = status["problem"].as_str().unwrap();
     assert!(problem.starts_with("w_3: the disk would be ") && problem.contains("above DISK_HIGH 98 %"), "{problem}");
 }

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use jiff::Unit;
+use jiff::{Timestamp, Unit};
 use lab_images::reference::TagName;
 use lab_images::runtime::Phase;
 
-use crate::node_images::{Disk, ImageReport, NodeImagesStatus, PullState};
+use crate::node_images::{Condition, DISK_TOO_SMALL, Disk, ImageReport, NodeImagesStatus, PullState};
 use crate::page::words;
 use crate::puller::{Job, Report, State};
 
@@ -29,8 +29,22 @@ pub(super) fn of(report: &Report, disk_high: u8) -> NodeImagesStatus {
             .as_ref()
             .map_or(String::new(), |runtime| format!("{} {}", runtime.name, runtime.version)),
         disk: report.disk.as_ref().map(|disk| Disk { total: disk.capacity(), used: disk.used, high: disk_high }),
+        conditions: disk_too_small(&report.jobs).into_iter().collect(),
         images: report.jobs.iter().map(image).collect(),
     }
+}
+
+/// What the disk has no room for, if that is so.
+fn disk_too_small(jobs: &[Job]) -> Option<Condition> {
+    let refused = || jobs.iter().filter(|job| matches!(job.state, State::Refused { .. }));
+    let said = refused().filter_map(|job| Some(format!("{}: {}", name(job), job.state.problem()?)));
+    Some(Condition {
+        kind: DISK_TOO_SMALL.to_owned(),
+        status: "True".to_owned(),
+        reason: "ImagesDoNotFit".to_owned(),
+        last_transition_time: refused().map(since).min()?,
+        message: said.collect::<Vec<_>>().join("; "),
+    })
 }
 
 /// How far an order is, in the words of the resource.
@@ -56,9 +70,13 @@ fn image(job: &Job) -> ImageReport {
         eta_seconds: job.progress.time_left.map(|left| left.as_secs()),
         failures: job.failures,
         error: job.state.problem().map(str::to_owned),
-        // Whole seconds are what people read.
-        since: job.since.round(Unit::Second).unwrap_or(job.since),
+        since: since(job),
     }
+}
+
+/// Whole seconds are what people read.
+fn since(job: &Job) -> Timestamp {
+    job.since.round(Unit::Second).unwrap_or(job.since)
 }
 
 /// `42% of 7.45 GiB`, or what can be said without the total.
@@ -99,7 +117,6 @@ fn number(count: usize) -> u32 {
 mod tests {
     use std::time::Instant;
 
-    use jiff::Timestamp;
     use lab_images::runtime::{FileSystem, Progress, RuntimeVersion};
 
     use super::*;
@@ -171,6 +188,19 @@ mod tests {
         ] {
             assert_eq!(of(&report(jobs.clone()), 75).progress.as_deref(), expected, "{jobs:?}");
         }
+    }
+
+    #[test]
+    fn a_disk_without_room_is_a_condition_for_as_long_as_it_is() {
+        let refused = |tag, second| {
+            let state = State::Refused { error: "needs 9 GB, 5 GB are left".into(), retry: None };
+            Job { since: Timestamp::from_second(second).unwrap(), ..job(tag, state, Progress::default()) }
+        };
+        assert_eq!(of(&report(vec![present("a")]), 75).conditions, []);
+        let status = of(&report(vec![present("a"), refused("b", 20), refused("c", 10)]), 75);
+        let [condition] = &status.conditions[..] else { panic!("{:?}", status.conditions) };
+        assert_eq!((condition.kind.as_str(), condition.last_transition_time.as_second()), ("DiskTooSmall", 10));
+        assert_eq!(condition.message, "b: needs 9 GB, 5 GB are left; c: needs 9 GB, 5 GB are left");
     }
 
     #[test]
