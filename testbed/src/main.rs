@@ -31,7 +31,9 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let result = match arguments.as_slice() {
-        ["up", names @ ..] if !names.is_empty() && names.iter().all(|name| PARTS.contains(name)) => bring_up(names),
+        ["up", names @ ..] if !names.is_empty() && names.iter().all(|name| PARTS.contains(name)) => {
+            up::keep(|| bring_up(names))
+        }
         ["push", reference] => push(reference, "4"),
         ["push", reference, size] => push(reference, size),
         ["down"] => up::down().map(|ended| println!("{ended} ended")),
@@ -60,9 +62,7 @@ fn main() -> ExitCode {
 const PARTS: [&str; 5] = ["registry", "rubin", "containerd", "docker", "kubernetes"];
 
 /// Prints a line `NAME=value` for each address, as a shell reads it, and `ready` when all is there.
-fn bring_up(names: &[&str]) -> Result<()> {
-    let over = up::Signals::listen()?;
-    let _record = up::Record::new()?;
+fn bring_up(names: &[&str]) -> Result<Vec<Box<dyn Any>>> {
     let mut parts: Vec<Box<dyn Any>> = Vec::new();
     // Nothing is left of what started before a part that does not: all are guards.
     if names.iter().any(|name| ["registry", "rubin", "containerd"].contains(name)) {
@@ -97,8 +97,7 @@ fn bring_up(names: &[&str]) -> Result<()> {
         parts.push(Box::new(cluster));
     }
     say("ready")?;
-    over.wait();
-    Ok(())
+    Ok(parts)
 }
 
 fn push(reference: &str, size: &str) -> Result<()> {

@@ -1,9 +1,14 @@
-//! What `testbed up`, `./demo kubernetes` and `testbed down` know of each other: a folder that has the number of the process to end in its name.
+//! Keeps real parts for people: `testbed up` and `./demo kubernetes` start and keep them, `testbed down` and `./demo down` end them.
+//! What these know of each other: a folder that has the number of the process to end in its name.
 
 use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::channel;
+use std::thread;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, getpgrp, getpid, kill_process, kill_process_group};
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{self, SignalKind};
 
@@ -15,36 +20,55 @@ const NAME: &str = "up";
 /// How long parts may take to end.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// Says that this process keeps parts; gone with it.
-#[derive(Debug)]
-pub struct Record {
-    _folder: Folder,
+/// Starts parts and keeps them until Ctrl-C or SIGTERM, then drops them. Where that comes before all have started, this process
+/// ends at once: what it started ends with it, and the janitor of its folders removes the rest.
+///
+/// # Errors
+/// When a part does not start.
+pub fn keep<T>(start: impl FnOnce() -> Result<T>) -> Result<()> {
+    let signals = Signals::listen()?;
+    let _record = Folder::new(NAME)?;
+    let started = Arc::new(AtomicBool::new(false));
+    let (ends, over) = channel::<()>();
+    thread::spawn({
+        let started = started.clone();
+        move || {
+            signals.wait();
+            if !started.load(Ordering::SeqCst) {
+                give_up();
+            }
+            drop(ends);
+        }
+    });
+    let parts = start()?;
+    started.store(true, Ordering::SeqCst);
+    let _ = over.recv(); // ends when the other end is dropped
+    drop(parts);
+    Ok(())
 }
 
-impl Record {
-    /// Writes it.
-    ///
-    /// # Errors
-    /// When the folder cannot be made.
-    pub fn new() -> Result<Record> {
-        Ok(Record { _folder: Folder::new(NAME)? })
+/// Ends this process, and what it waits for: builds, `kubectl`.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the main thread may be minutes from its destructors; the janitor does their work"
+)]
+fn give_up() -> ! {
+    // Whoever called it may be in its group where it does not lead one.
+    if getpgrp() == getpid() {
+        let _ = kill_process_group(getpid(), Signal::TERM); // of this process too, which listens to it
     }
+    std::process::exit(1)
 }
 
 /// Ctrl-C and SIGTERM, which from now on do not end the process.
-#[derive(Debug)]
-pub struct Signals {
+struct Signals {
     runtime: Runtime,
     interrupt: unix::Signal,
     terminate: unix::Signal,
 }
 
 impl Signals {
-    /// Listens from now on.
-    ///
-    /// # Errors
-    /// When the system refuses.
-    pub fn listen() -> Result<Signals> {
+    fn listen() -> Result<Signals> {
         let failed = || Error::io("listen for signals");
         let runtime = Builder::new_current_thread().enable_io().build().map_err(failed())?;
         let entered = runtime.enter();
@@ -54,8 +78,7 @@ impl Signals {
         Ok(Signals { runtime, interrupt, terminate })
     }
 
-    /// Waits for one of them.
-    pub fn wait(mut self) {
+    fn wait(mut self) {
         self.runtime.block_on(async {
             tokio::select! {
                 _ = self.interrupt.recv() => {}
@@ -75,7 +98,7 @@ pub fn down() -> Result<usize> {
         let _ = kill_process(keeper, Signal::TERM); // it may end this moment
     }
     let all = keepers.len();
-    wait::until(LIMIT, || keepers.iter().all(|&keeper| !is_testbed(keeper)).then_some(all))
+    wait::until(LIMIT, || keepers.iter().all(|&keeper| !is_testbed(keeper) && folders_of(keeper) == 0).then_some(all))
         .ok_or_else(|| Error::Missing(format!("a `testbed up` does not end within {LIMIT:?}: look into {BASE}")))
 }
 
@@ -89,6 +112,13 @@ fn keepers() -> Vec<Pid> {
             (rest.split('-').next() == Some(NAME) && is_testbed(keeper)).then_some(keeper)
         })
         .collect()
+}
+
+/// What the janitor has still to remove.
+fn folders_of(keeper: Pid) -> usize {
+    let mine = format!("{}-", keeper.as_raw_nonzero());
+    let entries = fs::read_dir(BASE).into_iter().flatten().flatten();
+    entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(&mine)).count()
 }
 
 /// The number may be another process's by now.

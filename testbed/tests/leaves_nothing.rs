@@ -68,6 +68,16 @@ fn nothing_is_left_after_ctrl_c() {
 }
 
 #[test]
+fn nothing_is_left_when_it_is_ended_before_all_has_started() {
+    let mut child = Command::new(TESTBED).args(["up", "registry", "docker"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert!(lines.next().unwrap().unwrap().starts_with("REGISTRY="));
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    assert!(!child.wait().unwrap().success());
+    assert_gone(&child);
+}
+
+#[test]
 fn a_panic_ends_running_containers_too() {
     let mut folder = None;
     let panicked = panic::catch_unwind(panic::AssertUnwindSafe(|| {

@@ -1,15 +1,18 @@
 //! `./demo kubernetes`: a real cluster of two nodes, the prepuller installed as a site does, a Rubin-like repository; then a new
 //! weekly comes. The cluster stays for people to look around until `./demo down`.
 
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use rustix::process::{Signal, set_parent_process_death_signal};
 use testbed::cluster::{Cluster, Install, Kubectl};
 use testbed::http::Client;
 use testbed::images::{Image, Layer, RubinSet, publish_rubin};
-use testbed::{Error, Result, up, wait};
+use testbed::{Error, Result, wait};
+
+use crate::{print, say};
 
 /// How this program calls itself to keep the cluster.
 pub(crate) const KEEP: &str = "keep-kubernetes";
@@ -42,36 +45,37 @@ pub(crate) fn in_the_background() -> Result<bool> {
         if line == SHOWN {
             return Ok(true);
         }
-        println!("{line}");
+        print(&format!("{line}\n"))?;
     }
     keeper.wait().map_err(failed())?;
     Ok(false)
 }
 
-/// Shows it, and keeps the cluster until a signal.
-pub(crate) fn show_and_keep() -> Result<()> {
-    let over = up::Signals::listen()?;
-    let _record = up::Record::new()?;
+/// Shows it, and gives back the cluster to be kept.
+pub(crate) fn show() -> Result<Cluster> {
+    let tie =
+        |signal| set_parent_process_death_signal(signal).map_err(|error| Error::io("be told of its end")(error.into()));
+    // Until all is shown, the end of who shows it is the end of it: Ctrl-C there leaves nothing.
+    tie(Some(Signal::TERM))?;
     let cluster = Cluster::start(2)?;
-    show(&cluster)?;
-    println!("{SHOWN}");
-    std::io::stdout().flush().map_err(Error::io("write to standard output"))?;
-    over.wait();
-    Ok(())
+    show_on(&cluster)?;
+    tie(None)?;
+    print(&format!("{SHOWN}\n"))?;
+    Ok(cluster)
 }
 
-fn show(cluster: &Cluster) -> Result<()> {
+fn show_on(cluster: &Cluster) -> Result<()> {
     let kubectl = cluster.kubectl();
-    crate::say("a cluster of two nodes");
-    print!("{}", kubectl.run(&["get", "nodes", "-o", "wide"])?);
+    say("a cluster of two nodes")?;
+    print(&kubectl.run(&["get", "nodes", "-o", "wide"])?)?;
 
-    crate::say("a registry with a Rubin-like repository");
+    say("a registry with a Rubin-like repository")?;
     let set = RubinSet { shared: SET.0.to_vec(), own: SET.1 };
     publish_rubin(cluster.registry(), REPOSITORY, &set)?;
     let repository = format!("{}/{REPOSITORY}", cluster.registry_host());
-    println!("{repository}");
+    print(&format!("{repository}\n"))?;
 
-    crate::say("the image by prepuller/bld (the first release build takes minutes), the manifests by kubectl apply -k");
+    say("the image by prepuller/bld (the first release build takes minutes), the manifests by kubectl apply -k")?;
     cluster.install(&Install {
         overlay: "prepuller",
         images: &["prepuller"],
@@ -80,19 +84,19 @@ fn show(cluster: &Cluster) -> Result<()> {
     })?;
     for part in ["-n=labhands deployment/prepuller-plan", "-n=labhands-node daemonset/prepuller-node"] {
         let (namespace, name) = part.split_once(' ').unwrap_or_default();
-        print!("{}", kubectl.run(&[namespace, "rollout", "status", name, "--timeout=300s"])?);
+        print(&kubectl.run(&[namespace, "rollout", "status", name, "--timeout=300s"])?)?;
     }
 
-    crate::say("every node gets every wanted image");
+    say("every node gets every wanted image")?;
     let planner = planner(&kubectl)?;
     until_complete(&kubectl, &planner, None)?;
-    print!("{}", kubectl.run(&["-n", AGENTS, "get", "nodeimages"])?);
+    print(&kubectl.run(&["-n", AGENTS, "get", "nodeimages"])?)?;
 
-    crate::say(&format!("a new weekly, {NEW_WEEKLY}, is pushed: one node gets it first, then the other"));
+    say(&format!("a new weekly, {NEW_WEEKLY}, is pushed: one node gets it first, then the other"))?;
     cluster.registry_proxy().limit_rate(Some(RATE));
     let image = Image::new([Layer::random(48, NEW_SIZE), Layer::random(49, NEW_SIZE / 4)]);
     image.push(cluster.registry(), REPOSITORY, NEW_WEEKLY)?;
-    println!("$ kubectl -n {AGENTS} get nodeimages --watch");
+    print(&format!("$ kubectl -n {AGENTS} get nodeimages --watch\n"))?;
     let mut watch = kubectl.command();
     watch.args(["-n", AGENTS, "get", "nodeimages", "--watch"]);
     let mut watch = watch.spawn().map_err(Error::io("run kubectl"))?;
@@ -101,21 +105,22 @@ fn show(cluster: &Cluster) -> Result<()> {
     let _ = watch.wait();
     cluster.registry_proxy().limit_rate(None);
     complete?;
-    println!();
-    print!("{}", kubectl.run(&["-n", AGENTS, "get", "nodeimages"])?);
+    print("\n")?;
+    print(&kubectl.run(&["-n", AGENTS, "get", "nodeimages"])?)?;
 
-    crate::say("look around");
+    say("look around")?;
     let kubectl = format!("{} --kubeconfig {}", kubectl.program().display(), cluster.kubeconfig().display());
-    println!(
+    let testbed = crate::beside_this("testbed");
+    print(&format!(
         "the page            http://{planner}/\n\
          the catalogue       curl http://{planner}/catalogue.json\n\
          the waves, Events   {kubectl} get events --all-namespaces\n\
          nodes and images    {kubectl} -n {AGENTS} get nodeimages --watch\n\
-         another new image   target/debug/testbed push {}/{REPOSITORY}:w_2026_49 64\n\
-         the end of it all   ./demo down",
+         another new image   {} push {}/{REPOSITORY}:w_2026_49 64\n\
+         the end of it all   ./demo down\n",
+        testbed.display(),
         cluster.registry().host()
-    );
-    Ok(())
+    ))
 }
 
 /// The planner's address, as this machine reaches it.

@@ -3,14 +3,15 @@
 
 mod kubernetes;
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-use testbed::Result;
 use testbed::containerd::Containerd;
 use testbed::docker::Docker;
 use testbed::images::{RubinSet, publish_rubin};
 use testbed::registry::Registry;
+use testbed::{Error, Result, up};
 
 const REPOSITORY: &str = "lsstsqre/sciplat-lab";
 
@@ -21,8 +22,8 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let shown = match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["kubernetes"] => kubernetes::in_the_background(),
-        [kubernetes::KEEP] => kubernetes::show_and_keep().map(|()| true),
-        ["down"] => testbed::up::down().map(|ended| {
+        [kubernetes::KEEP] => up::keep(kubernetes::show).map(|()| true),
+        ["down"] => up::down().map(|ended| {
             println!("{ended} ended");
             true
         }),
@@ -39,37 +40,43 @@ fn main() -> ExitCode {
 }
 
 fn demo() -> Result<bool> {
-    say("a registry with a Rubin-like repository; the first run makes the images, later ones find them");
+    say("a registry with a Rubin-like repository; the first run makes the images, later ones find them")?;
     let registry = Registry::start()?;
     let (shared, own) = SET;
     publish_rubin(&registry, REPOSITORY, &RubinSet { shared: shared.to_vec(), own })?;
     let repository = format!("{}/{REPOSITORY}", registry.host());
-    println!("{repository}");
+    print(&format!("{repository}\n"))?;
 
-    say("prepuller scan: what is wanted, and why");
+    say("prepuller scan: what is wanted, and why")?;
     let mut fine = prepuller(&["scan"], &registry, &repository, None);
 
-    say("prepuller pull, into containerd");
+    say("prepuller pull, into containerd")?;
     let containerd = Containerd::start(&registry)?;
     fine &= prepuller(&["pull"], &registry, &repository, Some((&containerd.endpoint(), containerd.root())));
-    say("what containerd holds now");
-    print!("{}", containerd.ctr(&["images", "list"])?);
+    say("what containerd holds now")?;
+    print(&containerd.ctr(&["images", "list"])?)?;
 
-    say("prepuller pull again: everything is there");
+    say("prepuller pull again: everything is there")?;
     fine &= prepuller(&["pull"], &registry, &repository, Some((&containerd.endpoint(), containerd.root())));
 
-    say("prepuller pull, into Docker");
+    say("prepuller pull, into Docker")?;
     let docker = Docker::start()?;
     fine &= prepuller(&["pull"], &registry, &repository, Some((&docker.endpoint(), docker.root())));
-    say("what Docker holds now");
-    print!("{}", docker.docker(&["image", "ls"])?);
+    say("what Docker holds now")?;
+    print(&docker.docker(&["image", "ls"])?)?;
 
-    say("registry, containerd and Docker end now");
+    say("registry, containerd and Docker end now")?;
     Ok(fine)
 }
 
-fn say(what: &str) {
-    println!("\n== {what}");
+/// The terminal may be gone, which ends it in order.
+fn print(text: &str) -> Result<()> {
+    let mut stdout = std::io::stdout();
+    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(Error::io("write to standard output"))
+}
+
+fn say(what: &str) -> Result<()> {
+    print(&format!("\n== {what}\n"))
 }
 
 /// Runs `prepuller` as an operator does, in this terminal.
