@@ -11,6 +11,7 @@ use testbed::cluster::{Cluster, Install, Kubectl};
 use testbed::command;
 use testbed::folder::Folder;
 use testbed::images::Image;
+use testbed::qemu::{BOOT_LIMIT, Qemu};
 
 const LIMIT: Duration = Duration::from_secs(120);
 const PROGRAM: &str = env!("CARGO_BIN_EXE_nfs-health");
@@ -75,6 +76,7 @@ fn volumes_come_from_the_service_and_stay_when_it_is_made_anew() {
     let site = Site::start();
     site.claims_are_bound_and_lead_to_the_server();
     site.a_home_is_on_the_server();
+    site.a_kernel_writes_and_reads_in_both_versions();
     site.a_second_run_changes_nothing();
     site.the_server_ends_in_order_and_is_the_same_after_it();
     let old = site.address("fileserver").unwrap();
@@ -208,6 +210,26 @@ impl Site {
             line.starts_with(&format!("{address}:/home ")) && all
         };
         assert!(asked.lines().any(has), "{asked}");
+    }
+
+    /// The kernel's own client, in a virtual machine: this machine's kernel may have none. Each version reads what the other wrote.
+    fn a_kernel_writes_and_reads_in_both_versions(&self) {
+        let address = self.address("fileserver").unwrap();
+        let script = format!(
+            "mkdir /mnt/v3 /mnt/v4 && common=hard,proto=tcp,addr={address},port=2049\n\
+             mount -t nfs -o vers=3,nolock,$common,mountport=20048,mountproto=tcp {address}:/home /mnt/v3 &&\n\
+             mount -t nfs4 -o vers=4.1,$common,clientaddr=10.0.2.15 {address}:/home /mnt/v4 &&\n\
+             echo written by v3 >/mnt/v3/of-v3 && echo written by v4 >/mnt/v4/of-v4 && sync &&\n\
+             cat /mnt/v4/of-v3 /mnt/v3/of-v4 && flock /mnt/v4/of-v4 echo held a lock &&\n\
+             umount /mnt/v3 && umount /mnt/v4 && echo all is well\n"
+        );
+        let mut machine = Qemu::start(&[Path::new("/usr/bin/flock")], &script).unwrap();
+        let ended = machine.process().wait(BOOT_LIMIT);
+        let console = machine.console();
+        for said in ["written by v3", "written by v4", "held a lock", "all is well"] {
+            assert!(console.contains(said), "no {said:?}: {ended:?}\n{console}");
+        }
+        self.until_read(&address, "of-v4", "written by v4");
     }
 
     fn the_server_ends_in_order_and_is_the_same_after_it(&self) {
