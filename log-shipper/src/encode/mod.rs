@@ -39,9 +39,9 @@ pub struct Shipper {
 pub struct Frame {
     schema: Schema,
     /// The file's path as a JSON string.
-    path: Vec<u8>,
+    path: Box<[u8]>,
     /// The members of every event that come after those of the line.
-    tail: Vec<u8>,
+    tail: Box<[u8]>,
 }
 
 /// One event to be.
@@ -76,7 +76,8 @@ impl Frame {
             Schema::Ecs => ecs::tail(shipper, container, pod),
             Schema::Legacy => legacy::tail(shipper),
         };
-        Self { schema, path: escaped, tail }
+        // Kept for each file of the node.
+        Self { schema, path: escaped.into(), tail: tail.into() }
     }
 
     /// Appends the event as one JSON object.
