@@ -5,6 +5,7 @@
 
 mod adopt;
 mod consent;
+mod lines;
 mod segment;
 mod turn;
 
