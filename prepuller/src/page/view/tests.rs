@@ -1,5 +1,6 @@
 use super::*;
 use crate::page::sample::{self, downloading, failed, fleet, node, of_nodes};
+use crate::plan::overview::{ImageOnNode, Overview, Wave};
 
 fn view(overview: &Overview, query: &str) -> View {
     View::new(overview, &Query::parse(query))

@@ -1,0 +1,128 @@
+use super::*;
+use lab_images::tag::Class;
+
+fn image(tag: &str) -> CatalogueImage {
+    CatalogueImage {
+        reference: format!("registry.example.org/lab:{tag}").parse().unwrap(),
+        repository: "registry.example.org/lab".parse().unwrap(),
+        tag: tag.to_owned(),
+        class: Class::Weekly,
+        name: tag.to_owned(),
+        digest: None,
+        platforms: Vec::new(),
+        size: None,
+        aliases: Vec::new(),
+        wanted: true,
+        why: String::new(),
+    }
+}
+
+fn key(image: &CatalogueImage) -> Key {
+    Key::new(&image.reference.to_string(), None)
+}
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(second).unwrap()
+}
+
+/// A node, played by what happens to its pods.
+struct Played {
+    images: Vec<CatalogueImage>,
+    told: Vec<(Key, Reported)>,
+    pods: Vec<(Arc<str>, SeenPull)>,
+}
+
+impl Played {
+    fn step(&mut self, now: i64) -> Turn {
+        let node = Arc::from("node1");
+        let told = |key: Key| self.told.iter().find(|(told, _)| *told == key).map(|(_, told)| told);
+        let images = self.images.iter().map(|image| (image, key(image), told(key(image)))).collect();
+        let ordered = Ordered { node: &node, generation: 1, uid: "u", eligible: true, images };
+        let pods: Vec<_> = self.pods.iter().map(|(name, pull)| (name, pull)).collect();
+        let turn = turn(&ordered, &pods, at(now));
+        if let Some(status) = &turn.tell {
+            let told = |report: &ImageReport| {
+                let told = Reported {
+                    state: report.state,
+                    done: 0,
+                    total: 0,
+                    rate: None,
+                    eta_seconds: None,
+                    failures: report.failures,
+                    error: report.error.clone().map(String::into_boxed_str),
+                    since: report.since,
+                };
+                (Key::new(&report.image.to_string(), None), told)
+            };
+            self.told = status.images.iter().map(told).collect();
+        }
+        self.pods.retain(|(name, _)| !turn.remove.contains(name));
+        if let Some(pod) = &turn.make {
+            let pull =
+                SeenPull { node: "node1".into(), key: Key::new(&pod.image, None), made: Some(at(now)), ended: None };
+            self.pods.push((pod.name.as_str().into(), pull));
+        }
+        turn
+    }
+
+    fn end(&mut self, ended: Result<(), String>) {
+        self.pods[0].1.ended = Some(ended);
+    }
+
+    fn states(&self) -> Vec<PullState> {
+        self.told.iter().map(|(_, told)| told.state).collect()
+    }
+}
+
+#[test]
+fn one_image_after_the_other_and_failures_again_after_a_while() {
+    use PullState::{Downloading, Failed, Present, Waiting};
+    let mut played = Played { images: vec![image("a"), image("b")], told: Vec::new(), pods: Vec::new() };
+    assert_eq!(played.step(0).make.unwrap().image, "registry.example.org/lab:a");
+    assert!(played.step(1).make.is_none());
+    assert_eq!(played.states(), [Downloading, Waiting]);
+    assert!(played.step(2).tell.is_none());
+    played.end(Err("manifest unknown".to_owned()));
+    assert_eq!(played.step(3).make.unwrap().image, "registry.example.org/lab:b");
+    assert_eq!(played.states(), [Failed, Waiting]);
+    played.step(4);
+    played.end(Ok(()));
+    let turn = played.step(5);
+    assert_eq!(turn.tell.unwrap().problem.as_deref(), Some("a: manifest unknown"));
+    assert!(turn.make.is_none() && turn.remove.len() == 1);
+    assert_eq!(played.states(), [Failed, Present]);
+    assert!(played.step(20).make.is_none());
+    assert!(played.step(33).make.is_some());
+    played.end(Ok(()));
+    played.step(40);
+    assert_eq!(played.states(), [Present, Present]);
+    assert_eq!(played.told[0].1.failures, 1);
+    let turn = played.step(50);
+    assert!(turn.make.is_none() && turn.tell.is_none());
+}
+
+#[test]
+fn a_pod_for_what_is_not_ordered_goes() {
+    let mut played = Played { images: vec![image("a")], told: Vec::new(), pods: Vec::new() };
+    played.step(0);
+    played.images = vec![image("b")];
+    let turn = played.step(1);
+    assert_eq!(turn.remove.len(), 1);
+    assert_eq!(turn.make.unwrap().image, "registry.example.org/lab:b");
+}
+
+#[test]
+fn what_kubelet_says_of_an_image_is_read() {
+    let pull = |status: serde_json::Value| {
+        let object = json!({
+            "metadata": {"name": "p", "annotations": {IMAGE: "lab:1"}}, "spec": {"nodeName": "node1"}, "status": status,
+        });
+        SeenPull::new(serde_json::from_value(object).unwrap()).unwrap().ended
+    };
+    assert_eq!(pull(json!({"phase": "Pending"})), None);
+    assert_eq!(pull(json!({"phase": "Succeeded"})), Some(Ok(())));
+    let waiting = json!({"phase": "Pending", "containerStatuses": [{"name": "image", "state": {"waiting": {"reason": "ErrImagePull", "message": "not found"}}}]});
+    assert_eq!(pull(waiting), Some(Err("not found".to_owned())));
+    let late = json!({"phase": "Failed", "reason": "DeadlineExceeded", "message": "Pod was active on the node longer than the specified deadline"});
+    assert!(pull(late).is_some_and(|ended| ended.is_err_and(|error| error.contains("deadline"))));
+}
