@@ -1,4 +1,4 @@
-# Removes what a test process leaves when it is killed: its folders, the mounts beneath them and their cgroups.
+# Removes what a test process leaves when it is killed: its folders, the mounts beneath them, their cgroups and network links.
 # $1: the start of its folders' paths, $2: the start of their names. Standard input ends when the test process does.
 cat >/dev/null
 for try in 1 2 3 4 5 6 7 8 9 10; do
@@ -7,6 +7,13 @@ for try in 1 2 3 4 5 6 7 8 9 10; do
 	done </proc/mounts
 	for cgroup in /sys/fs/cgroup/*/"$2"* /sys/fs/cgroup/"$2"*; do
 		[ -d "$cgroup" ] && find "$cgroup" -depth -type d -exec rmdir {} +
+	done
+	for alias in /sys/class/net/*/ifalias; do
+		case $(cat "$alias") in "$2"*)
+			link=${alias%/ifalias}
+			ip link del "${link##*/}"
+			;;
+		esac
 	done
 	rm -rf --one-file-system "$1"*
 	left=$(ls -d "$1"* /sys/fs/cgroup/*/"$2"* /sys/fs/cgroup/"$2"* 2>/dev/null)

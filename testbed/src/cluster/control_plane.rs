@@ -32,7 +32,7 @@ impl ControlPlane {
     pub(super) fn start(binaries: &Path) -> Result<ControlPlane> {
         let folder = Folder::new("cluster")?;
         let enclosure = Enclosure::with_network(&folder)?;
-        let network = Network::start(&enclosure)?;
+        let network = Network::start(&enclosure, &folder.name())?;
         network.name_server(&enclosure, &folder)?;
         let authority = Authority::new("testbed cluster")?;
         keys(&folder, &authority, &network)?;

@@ -27,8 +27,9 @@ pub(super) struct Network {
 }
 
 impl Network {
-    /// Takes the first free network and joins it to the control plane's namespace.
-    pub(super) fn start(control_plane: &Enclosure) -> Result<Network> {
+    /// Takes the first free network and joins it to the control plane's namespace. `name`, the folder's, lets the janitor find
+    /// the link: a killed namespace can live on for minutes, until the last connection in it is given up.
+    pub(super) fn start(control_plane: &Enclosure, name: &str) -> Result<Network> {
         let id = control_plane.id().to_string();
         for second in FIRST..FIRST + CLUSTERS {
             // The link's name is the lock: making it fails when another cluster has this network.
@@ -39,6 +40,7 @@ impl Network {
                 continue;
             }
             let network = Network { second, link };
+            ip(None, &["link", "set", "dev", &network.link, "alias", name])?;
             network.join(control_plane)?;
             return Ok(network);
         }

@@ -114,7 +114,7 @@ fn show_on(cluster: &Cluster) -> Result<()> {
     print(&format!(
         "the page            http://{planner}/\n\
          the catalogue       curl http://{planner}/catalogue.json\n\
-         the waves, Events   {kubectl} get events --all-namespaces\n\
+         Events              {kubectl} get events --all-namespaces\n\
          nodes and images    {kubectl} -n {AGENTS} get nodeimages --watch\n\
          another new image   {} push {}/{REPOSITORY}:w_2026_49 64\n\
          the end of it all   ./demo down\n",
