@@ -59,6 +59,10 @@ const SETTLE: Duration = Duration::from_millis(100);
 /// Between two decisions: thousands of reports a second are no thousand decisions.
 const PAUSE: Duration = Duration::from_millis(500);
 
+/// So many times what a decision took passes before the next one, where that is longer: with thousands of nodes deciding twice a
+/// second would take most of the planner's time.
+const REST: u32 = 300;
+
 /// How often it is decided anew while only time changes something: stalled nodes, gates.
 const TICK: Duration = Duration::from_secs(5);
 
@@ -139,6 +143,7 @@ pub async fn run(settings: PlanSettings, warnings: &[String], shutdown: Shutdown
         pulse,
         due: None,
         decided: Instant::now(),
+        pause: PAUSE,
     };
     let token = shutdown.token();
     shutdown.drain(async { tokio::join!(scanner.run(token.clone()), planner.run(token.clone())) }).await;
@@ -170,6 +175,8 @@ struct Planner {
     /// When to decide next.
     due: Option<Instant>,
     decided: Instant,
+    /// From one decision to the next.
+    pause: Duration,
 }
 
 impl Planner {
@@ -194,7 +201,7 @@ impl Planner {
 
     fn soon(&mut self) {
         let now = Instant::now();
-        self.due.get_or_insert((now + SETTLE).max(self.decided + PAUSE));
+        self.due.get_or_insert((now + SETTLE).max(self.decided + self.pause));
     }
 
     async fn see(&mut self, seen: Seen) {
@@ -245,8 +252,11 @@ impl Planner {
 
     async fn decide(&mut self) {
         self.due = None;
-        let writes = self.shared.update(|world| world.decide(Timestamp::now(), Instant::now()));
+        let begun = Instant::now();
+        let writes = self.shared.update(|world| world.decide(Timestamp::now(), begun));
+        self.pause = (begun.elapsed() * REST).clamp(PAUSE, TICK);
         let done = |Written { write, generation, uid }| {
+            self.pulse.beat(); // thousands of writes may take minutes
             self.teller.written(true);
             self.shared.update(|world| world.written(write, generation, uid, Instant::now()));
         };

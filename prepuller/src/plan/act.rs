@@ -52,8 +52,8 @@ impl Writer {
         Ok(())
     }
 
-    async fn write_one(&self, mut write: Write) -> Result<Written, String> {
-        let mut object = NodeImages::new(&write.node, NodeImagesSpec { orders: std::mem::take(&mut write.orders) });
+    async fn write_one(&self, write: Write) -> Result<Written, String> {
+        let mut object = NodeImages::new(&write.node, NodeImagesSpec { orders: write.orders() });
         // The object goes with its node.
         object.metadata.owner_references = Some(vec![OwnerReference {
             api_version: "v1".to_owned(),

@@ -54,6 +54,11 @@ impl NodeRules {
         node.labels.get(PURPOSE.0).is_some_and(|value| value == PURPOSE.1)
     }
 
+    /// Whether a label of this key matters.
+    pub fn looks_at(&self, key: &str) -> bool {
+        key == PURPOSE.0 || self.selector.as_ref().is_some_and(|selector| selector.looks_at(key))
+    }
+
     /// Judges a node; `user_nodes` says whether any node carries z2jh's label.
     pub fn standing(&self, node: &SeenNode, user_nodes: bool) -> Standing {
         match &self.selector {
@@ -118,6 +123,12 @@ pub enum RuleError {
 }
 
 impl Selector {
+    fn looks_at(&self, key: &str) -> bool {
+        self.0.iter().any(|term| match term {
+            Term::Is(of, _) | Term::IsNot(of, _) | Term::Has(of) | Term::HasNot(of) => of == key,
+        })
+    }
+
     fn matches<'a>(&self, label: impl Fn(&str) -> Option<&'a str>) -> bool {
         self.0.iter().all(|term| match term {
             Term::Is(key, value) => label(key) == Some(value),

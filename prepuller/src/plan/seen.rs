@@ -1,24 +1,80 @@
 //! What the API server sends of nodes, their `NodeImages` and waiting pods, cut down as it arrives: of thousands of nodes only
 //! what the planner uses is parsed and kept.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use jiff::Timestamp;
-use kube::core::{ApiResource, Object};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use kube::Resource;
+use kube::core::{ApiResource, DynamicResourceScope};
 use lab_images::reference::Reference;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use super::overview::Reported;
 use crate::node_images::{Disk, PullState};
 
 /// A node as it is watched.
-pub(super) type NodeObject = Object<NodeSpec, NodeStatus>;
+pub(super) type NodeObject = Slim<NodeSpec, NodeStatus>;
 /// A `NodeImages` as it is watched.
-pub(super) type OrdersObject = Object<OrdersSpec, OrdersStatus>;
+pub(super) type OrdersObject = Slim<OrdersSpec, OrdersStatus>;
 /// A pod as it is watched.
-pub(super) type PodObject = Object<PodSpec, PodStatus>;
+pub(super) type PodObject = Slim<PodSpec, PodStatus>;
+
+/// An object as it is watched. Its metadata is cut down too: there is more of `managedFields` than of all that is used.
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct Slim<P, U> {
+    #[serde(deserialize_with = "slim_metadata")]
+    metadata: ObjectMeta,
+    spec: P,
+    status: Option<U>,
+}
+
+fn slim_metadata<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Slim {
+        name: Option<String>,
+        uid: Option<String>,
+        generation: Option<i64>,
+        resource_version: Option<String>,
+        creation_timestamp: Option<Time>,
+        labels: Option<BTreeMap<String, String>>,
+    }
+    let Slim { name, uid, generation, resource_version, creation_timestamp, labels } = Slim::deserialize(deserializer)?;
+    Ok(ObjectMeta { name, uid, generation, resource_version, creation_timestamp, labels, ..ObjectMeta::default() })
+}
+
+impl<P, U> Resource for Slim<P, U> {
+    type DynamicType = ApiResource;
+    type Scope = DynamicResourceScope;
+
+    fn group(kind: &ApiResource) -> Cow<'_, str> {
+        kind.group.as_str().into()
+    }
+
+    fn version(kind: &ApiResource) -> Cow<'_, str> {
+        kind.version.as_str().into()
+    }
+
+    fn kind(kind: &ApiResource) -> Cow<'_, str> {
+        kind.kind.as_str().into()
+    }
+
+    fn plural(kind: &ApiResource) -> Cow<'_, str> {
+        kind.plural.as_str().into()
+    }
+
+    fn meta(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.metadata
+    }
+}
 
 pub(super) fn nodes() -> ApiResource {
     ApiResource::erase::<k8s_openapi::api::core::v1::Node>(&())
@@ -94,7 +150,7 @@ pub struct SeenNode {
     pub uid: String,
     /// When it was made.
     pub created: Option<Timestamp>,
-    /// Its labels.
+    /// Its labels; the world keeps those that matter.
     pub labels: BTreeMap<String, String>,
     /// Its taints.
     pub taints: Vec<Taint>,

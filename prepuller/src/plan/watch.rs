@@ -5,10 +5,10 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use futures_util::stream::{BoxStream, StreamExt, select_all};
-use kube::core::{ApiResource, Object};
+use kube::core::ApiResource;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event, watcher};
-use kube::{Api, Client, ResourceExt};
+use kube::{Api, Client, Resource, ResourceExt};
 use serde::Deserialize;
 
 use super::overview::Mode;
@@ -77,20 +77,18 @@ pub(super) fn all(
     (select_all(streams).boxed(), kinds)
 }
 
-fn watch<P, U>(
-    api: Api<Object<P, U>>,
+fn watch<K>(
+    api: Api<K>,
     config: watcher::Config,
     kind: Kind,
-    seen: fn(Arc<str>, Option<Object<P, U>>) -> Seen,
+    seen: fn(Arc<str>, Option<K>) -> Seen,
 ) -> BoxStream<'static, Seen>
 where
-    P: Clone + Debug + Default + for<'de> Deserialize<'de> + Send + 'static,
-    U: Clone + Debug + Default + for<'de> Deserialize<'de> + Send + 'static,
-    Object<P, U>: kube::Resource<DynamicType = ApiResource>,
+    K: Resource<DynamicType = ApiResource> + Clone + Debug + for<'de> Deserialize<'de> + Send + 'static,
 {
     let mut listed = HashSet::new();
-    let name = |object: &Object<P, U>| Arc::<str>::from(object.name_any());
-    let take = move |event: Result<Event<Object<P, U>>, watcher::Error>| match event {
+    let name = |object: &K| Arc::<str>::from(object.name_any());
+    let take = move |event: Result<Event<K>, watcher::Error>| match event {
         Ok(Event::Init) => {
             listed.clear();
             None

@@ -78,8 +78,27 @@ pub(super) enum News {
 pub(super) struct Write {
     pub(super) node: Arc<str>,
     pub(super) node_uid: String,
-    pub(super) orders: Vec<Order>,
+    /// One order for each wanted image, shared by all nodes: with their layers, those of thousands would fill the memory.
+    wanted: Arc<[Order]>,
+    /// Whether the layers are those that this node would pull.
+    has_layers: bool,
+    told: Vec<NodeOrder>,
     given: Vec<Given>,
+}
+
+impl Write {
+    /// The orders, as they are written.
+    pub(super) fn orders(&self) -> Vec<Order> {
+        let order = |told: &NodeOrder| {
+            let wanted = &self.wanted[told.image];
+            // Layers tell how much is missing: a node that holds the image has no use for them.
+            let layers = if self.has_layers && !told.present { wanted.layers.clone() } else { Vec::new() };
+            let priority = if told.urgent { URGENT } else { wanted.priority };
+            let (image, digest, size, gate) = (wanted.image.clone(), wanted.digest.clone(), wanted.size, wanted.gate);
+            Order { image, digest, size, layers, priority, gate }
+        };
+        self.told.iter().map(order).collect()
+    }
 }
 
 static NOTHING: SeenOrders = SeenOrders {
@@ -135,7 +154,8 @@ impl World {
     }
 
     /// A node as it is now; whether anything changed that decisions go by.
-    pub(super) fn see_node(&mut self, name: &str, node: SeenNode) -> bool {
+    pub(super) fn see_node(&mut self, name: &str, mut node: SeenNode) -> bool {
+        node.labels.retain(|key, _| self.rules.nodes.looks_at(key)); // nodes in clouds have dozens
         let record = self.record(name);
         if record.node.as_ref() == Some(&node) {
             return false;
@@ -338,37 +358,35 @@ impl World {
     }
 
     fn writes(&self, catalogue: &Catalogue, seen: &[(&Record, Node<'_>)], decision: &Decision) -> Vec<Write> {
-        let images: Vec<&CatalogueImage> = catalogue.wanted().collect();
-        let write = |((record, node), orders): (&(&Record, Node<'_>), &Vec<NodeOrder>)| {
+        let order = |(index, (image, wanted)): (usize, (&CatalogueImage, &Wanted))| {
+            let manifest = image.digest.as_ref().and_then(|digest| self.manifests.get(digest));
+            let layers = manifest.iter().flat_map(|manifest| &manifest.layers);
+            let layers = layers.map(|layer| OrderLayer { digest: layer.digest.clone(), size: layer.size });
+            Order {
+                image: image.reference.clone(),
+                digest: image.digest.clone(),
+                size: image.size.unwrap_or(0),
+                layers: layers.collect(),
+                priority: u32::try_from(index + 1).unwrap_or(u32::MAX),
+                gate: wanted.gate,
+            }
+        };
+        let wanted: Arc<[Order]> = catalogue.wanted().zip(&self.wanted).enumerate().map(order).collect();
+        let write = |((record, node), told): (&(&Record, Node<'_>), &Vec<NodeOrder>)| {
             let given = |order: &NodeOrder| Given {
                 key: self.wanted[order.image].key,
                 urgent: order.urgent,
                 gate: self.wanted[order.image].gate,
             };
-            let given: Vec<Given> = orders.iter().map(given).collect();
-            if is_as_given(&node.object.orders, &given) {
-                return None;
-            }
-            // Layers tell how much is missing: a node that holds the image has no use for them.
-            let is_this_platform = node.architecture == Some(self.platform.architecture.as_str());
-            let order = |order: &NodeOrder| {
-                let image = images[order.image];
-                let manifest = image.digest.as_ref().and_then(|digest| self.manifests.get(digest));
-                let manifest = manifest.filter(|_| !order.present && is_this_platform);
-                let layers = manifest.iter().flat_map(|manifest| &manifest.layers);
-                let layers = layers.map(|layer| OrderLayer { digest: layer.digest.clone(), size: layer.size });
-                Order {
-                    image: image.reference.clone(),
-                    digest: image.digest.clone(),
-                    size: image.size.unwrap_or(0),
-                    layers: layers.collect(),
-                    priority: if order.urgent { URGENT } else { u32::try_from(order.image + 1).unwrap_or(u32::MAX) },
-                    gate: self.wanted[order.image].gate,
-                }
-            };
-            let orders = orders.iter().map(order).collect();
-            let node_uid = record.node.as_ref().map(|node| node.uid.clone()).unwrap_or_default();
-            Some(Write { node: node.name.clone(), node_uid, orders, given })
+            let given: Vec<Given> = told.iter().map(given).collect();
+            (!is_as_given(&node.object.orders, &given)).then(|| Write {
+                node: node.name.clone(),
+                node_uid: record.node.as_ref().map(|node| node.uid.clone()).unwrap_or_default(),
+                wanted: wanted.clone(),
+                has_layers: node.architecture == Some(self.platform.architecture.as_str()),
+                told: told.clone(),
+                given,
+            })
         };
         seen.iter().zip(&decision.orders).filter_map(write).collect()
     }
