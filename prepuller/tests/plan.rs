@@ -34,6 +34,7 @@ fn a_planner_brings_images_to_nodes_whatever_happens() {
     taints_of_user_nodes_are_tolerated_and_others_are_not(&bed);
     a_new_node_is_closed_until_it_holds_its_images(&mut bed);
     the_orders_of_a_node_go_with_it(&mut bed);
+    who_waits_is_first_and_no_gate_waits_for_ever(&bed);
     record.one_canary_at_a_time();
     pods_pull_where_agents_may_not(&bed);
 }
@@ -166,6 +167,33 @@ fn the_orders_of_a_node_go_with_it(bed: &mut Bed) {
     bed.kubectl.wait(&names, LIMIT, |names| !names.contains("node3")).unwrap();
 }
 
+fn who_waits_is_first_and_no_gate_waits_for_ever(bed: &Bed) {
+    bed.kubectl.run(&["-n", "labhands", "set", "env", "deployment/prepuller-plan", "GATE_TIMEOUT=1s"]).unwrap();
+    bed.kubectl.run(&["-n", "labhands", "rollout", "status", "deployment/prepuller-plan", "--timeout=120s"]).unwrap();
+    // A lab of an image that is not there yet: its pod waits on the node that would not be first otherwise.
+    let image = format!("{}/lab:w_2026_05", bed.cluster.registry_host());
+    let pod = format!(
+        "{{apiVersion: v1, kind: Pod, metadata: {{name: jupyter-waits, namespace: default}}, \
+          spec: {{nodeName: node2, containers: [{{name: notebook, image: '{image}'}}]}}}}"
+    );
+    bed.kubectl.apply(&pod).unwrap();
+    bed.wait_answer("/status.json", |answer| answer.text().contains("one user waits here"));
+    bed.cluster.registry_proxy().limit_rate(Some(400_000));
+    bed.push("w_2026_05", &[50, 51]);
+    bed.scan();
+    assert_eq!(bed.wait_for_canary("w_2026_05"), "node2");
+    bed.kubectl.run(&["taint", "node", "node1", "labhands.dev/images=:NoSchedule"]).unwrap();
+    let opened = bed.wait_event("default", "GateTimedOut");
+    assert!(opened.starts_with("node1: ") && opened.contains("without") && opened.contains("w_2026_05"), "{opened}");
+    let taints = ["get", "node", "node1", "-o", "jsonpath={.spec.taints[*].key}"];
+    bed.kubectl.wait(&taints, LIMIT, |keys| !keys.contains("labhands.dev/images")).unwrap();
+    bed.cluster.registry_proxy().limit_rate(None);
+    for node in ["node1", "node2"] {
+        bed.wait_present(node, &["w_2026_05", "w_2026_04"]);
+    }
+    bed.kubectl.run(&["delete", "pod", "jupyter-waits", "--grace-period=0", "--force"]).unwrap();
+}
+
 fn pods_pull_where_agents_may_not(bed: &Bed) {
     let agents = ["daemonset/prepuller-node", "role/prepuller-node", "rolebinding/prepuller-node"];
     bed.kubectl.run(&[&["-n", "labhands-node", "delete"], &agents[..]].concat()).unwrap();
@@ -175,12 +203,12 @@ fn pods_pull_where_agents_may_not(bed: &Bed) {
     bed.install("prepuller-pods");
     // No shell in it; the program of this test needs its libraries, the released one nothing.
     let image = Image::program(Path::new(PROGRAM)).unwrap().layer(Layer::random(50, MB));
-    image.push(bed.cluster.registry(), "lab", "w_2026_05").unwrap();
+    image.push(bed.cluster.registry(), "lab", "w_2026_06").unwrap();
     bed.kubectl.run(&["-n", "labhands", "rollout", "status", "deployment/prepuller-plan", "--timeout=120s"]).unwrap();
     bed.scan();
     for node in bed.cluster.nodes() {
-        bed.wait_present(node.name(), &["w_2026_05", "w_2026_04"]);
-        assert!(node.ctr(&["images", "ls"]).unwrap().contains("/lab:w_2026_05 "));
+        bed.wait_present(node.name(), &["w_2026_06", "w_2026_05"]);
+        assert!(node.ctr(&["images", "ls"]).unwrap().contains("/lab:w_2026_06 "));
     }
     let pods = ["-n", "labhands-node", "get", "pods", "-l", "labhands.dev/pull", "-o", "name"];
     bed.kubectl.wait(&pods, LIMIT, |names| names.trim().is_empty()).unwrap();
