@@ -103,6 +103,7 @@ async fn measure(cluster: &Cluster, nodes: usize, quiet: Duration) -> Result<()>
 
     let mut wanted: Vec<String> = TAGS[..11].iter().map(|tag| image(tag)).chain([image("recommended")]).collect();
     fleet.until_all_hold(&wanted, Duration::from_secs(900)).await?;
+    until_known(&planner, wanted.len(), nodes)?;
     settle(&fleet).await?;
     row(format!("start: first scan, {nodes} nodes seen and told, {} images each reported", wanted.len()))?;
 
@@ -113,6 +114,7 @@ async fn measure(cluster: &Cluster, nodes: usize, quiet: Duration) -> Result<()>
     wanted[10] = image(NEW);
     scan(planner.admin())?;
     fleet.until_all_hold(&wanted, Duration::from_secs(900)).await?;
+    until_known(&planner, wanted.len(), nodes)?;
     settle(&fleet).await?;
     row(format!("a changed catalogue: {nodes} nodes told, 3 reports from each"))?;
 
@@ -140,6 +142,17 @@ async fn measure(cluster: &Cluster, nodes: usize, quiet: Duration) -> Result<()>
         wanted.len()
     );
     Ok(())
+}
+
+/// Waits until the planner has read all reports: the API server sends them later than agents write them.
+fn until_known(planner: &Daemon, images: usize, nodes: usize) -> Result<()> {
+    let (name, all) = ("labhands_prepuller_image_nodes_present{", format!(" {nodes}"));
+    let known = || {
+        let (_, metrics) = planner.get("/metrics")?;
+        (metrics.lines().filter(|line| line.starts_with(name) && line.ends_with(&all)).count() == images).then_some(())
+    };
+    let limit = Duration::from_secs(300);
+    testbed::wait::patiently(limit, known).with_context(|| format!("the planner does not know of all after {limit:?}"))
 }
 
 /// What comes right after belongs to the phase: the planner's last events and decision.
