@@ -3,7 +3,10 @@
 use std::io::IsTerminal;
 
 use clap::Args;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{fmt, registry};
 
 use crate::settings::Problems;
 
@@ -22,7 +25,7 @@ pub struct LogArguments {
 /// How to log.
 #[derive(Debug)]
 pub struct LogSettings {
-    filter: EnvFilter,
+    filter: Targets,
     format: LogFormat,
 }
 
@@ -36,7 +39,7 @@ impl LogArguments {
     /// The settings, or `None` with the problems noted.
     pub fn settings(&self, problems: &mut Problems) -> Option<LogSettings> {
         let filter = problems.parse("LOG", &self.log, "info", |text| {
-            EnvFilter::builder().parse(text).map_err(|error| format!("{text:?} is not a log filter: {error}"))
+            text.parse::<Targets>().map_err(|error| format!("{text:?} is not a log filter: {error}"))
         });
         let format = problems.parse_optional("LOG_FORMAT", self.log_format.as_deref(), "json", |text| match text {
             "text" => Ok(LogFormat::Text),
@@ -50,10 +53,10 @@ impl LogArguments {
 
 /// Starts logging for the whole process; a second call changes nothing.
 pub fn init(settings: LogSettings) {
-    let builder = tracing_subscriber::fmt().with_env_filter(settings.filter).with_writer(std::io::stderr);
+    let (filtered, lines) = (registry().with(settings.filter), fmt::layer().with_writer(std::io::stderr));
     let started = match settings.format {
-        LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).try_init(),
-        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+        LogFormat::Text => filtered.with(lines.with_ansi(std::io::stderr().is_terminal())).try_init(),
+        LogFormat::Json => filtered.with(lines.json().flatten_event(true)).try_init(),
     };
     drop(started);
 }
