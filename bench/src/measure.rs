@@ -39,10 +39,11 @@ pub(crate) fn command(binary: impl AsRef<Path>, arguments: &[&str], settings: &[
     command
 }
 
-/// A binary of the same build.
-pub(crate) fn beside_this(name: &str) -> Result<std::path::PathBuf> {
-    let path = std::env::current_exe()?.with_file_name(name);
-    if path.exists() { Ok(path) } else { bail!("{} is missing: start this through bench/run", path.display()) }
+/// A daemon's program: `bench/run` says where they are.
+pub(crate) fn program(name: &str) -> Result<std::path::PathBuf> {
+    let folder = std::env::var_os("BINARIES").context("BINARIES is not set: start this through bench/run")?;
+    let path = Path::new(&folder).join(name);
+    if path.exists() { Ok(path) } else { bail!("{} is missing", path.display()) }
 }
 
 impl Subject {

@@ -10,7 +10,7 @@ use testbed::ganesha::{Ganesha, Setup};
 use testbed::{command, wait};
 
 use crate::Size;
-use crate::measure::{beside_this, on_cpu};
+use crate::measure::{on_cpu, program};
 use crate::table::{Table, median, range};
 
 const LIMIT: Duration = Duration::from_secs(120);
@@ -59,7 +59,7 @@ pub(crate) fn run(size: Size) -> Result<()> {
 fn watch(servers: &[String], rounds: usize) -> Result<Seen> {
     let servers = servers.join(",");
     let settings = [("NFS_SERVERS", servers.as_str()), ("NFS_INTERVAL", "1s"), ("NFS_MOUNTS", "no")];
-    let mut daemon = Daemon::start(&beside_this("nfs-health")?.display().to_string(), &["run"], &settings)?;
+    let mut daemon = Daemon::start(&program("nfs-health")?.display().to_string(), &["run"], &settings)?;
     let least = rounds as f64;
     let seen = wait::patiently(LIMIT, || {
         let (_, text) = daemon.get("/metrics")?;
@@ -110,7 +110,7 @@ fn idle(ganesha: &Ganesha, time: Duration) -> Result<()> {
 }
 
 fn idle_row(name: &str, settings: &[(&str, &str)], time: Duration) -> Result<[String; 3]> {
-    let mut daemon = Daemon::start(&beside_this(name)?.display().to_string(), &["run"], settings)?;
+    let mut daemon = Daemon::start(&program(name)?.display().to_string(), &["run"], settings)?;
     daemon.until_ready(LIMIT, |status, _| status == 200).map_err(anyhow::Error::msg)?;
     let before = on_cpu(daemon.process().id())?;
     std::thread::sleep(time);

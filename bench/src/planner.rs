@@ -13,7 +13,7 @@ use testbed::registry::Registry;
 
 use self::fleet::{Fleet, NAMESPACE};
 use crate::Size;
-use crate::measure::{beside_this, cpu_of, peak_of};
+use crate::measure::{cpu_of, peak_of, program};
 use crate::table::Table;
 
 const REPOSITORY: &str = "rubin/lab";
@@ -74,7 +74,7 @@ async fn measure(cluster: &Cluster, nodes: usize, quiet: Duration) -> Result<()>
     let image = |tag: &str| format!("{repository}:{tag}");
     let mut fleet = Fleet::start(&cluster.kubeconfig(), nodes).await?;
     let (kubeconfig, parallel) = (cluster.kubeconfig().display().to_string(), nodes.to_string());
-    let binary = beside_this("prepuller")?.display().to_string();
+    let binary = program("prepuller")?.display().to_string();
     let mut planner = Daemon::start(
         &binary,
         &["plan"],

@@ -11,7 +11,7 @@ use testbed::proxy::TcpProxy;
 use testbed::registry::Registry;
 
 use crate::Size;
-use crate::measure::{Subject, Taken, beside_this, command};
+use crate::measure::{Subject, Taken, command, program};
 use crate::table::{Table, median_seconds};
 
 const MB: u64 = 1_000_000;
@@ -133,7 +133,7 @@ impl Node {
             ("DISK_HIGH", "95%".to_owned()),
         ];
         let settings: Vec<_> = settings.iter().map(|(name, value)| (*name, value.as_str())).collect();
-        let pull = command(beside_this("prepuller")?, &["pull"], &settings);
+        let pull = command(program("prepuller")?, &["pull"], &settings);
         let taken = Subject::start("prepuller", &pull, &log)?.until_end(LIMIT)?;
         let said = std::fs::read_to_string(&log)?;
         for image in images {

@@ -16,7 +16,7 @@ use testbed::images::{Image, Layer};
 use testbed::registry::Registry;
 
 use crate::Size;
-use crate::measure::{Subject, Taken, beside_this, command, cpu_of};
+use crate::measure::{Subject, Taken, command, cpu_of, program};
 use crate::table::{Table, median, median_seconds};
 
 /// How many images are to be removed where any are.
@@ -148,7 +148,7 @@ fn imagepurger(endpoint: &str, folder: &Folder, arguments: &[&str]) -> Result<Co
         ("PURGE_GRACE", "1ms"),
         ("LOG_FORMAT", "json"),
     ];
-    Ok(command(beside_this("imagepurger")?, &[&["run"], arguments].concat(), &settings))
+    Ok(command(program("imagepurger")?, &[&["run"], arguments].concat(), &settings))
 }
 
 /// Runs a program until its log says that the round is over.

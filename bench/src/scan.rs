@@ -9,7 +9,7 @@ use testbed::images::{Image, Layer, tag};
 use testbed::registry::Registry;
 
 use crate::Size;
-use crate::measure::{Subject, beside_this, command};
+use crate::measure::{Subject, command, program};
 use crate::table::{Table, median, median_seconds};
 
 const REPOSITORY: &str = "lsstsqre/sciplat-lab";
@@ -30,7 +30,7 @@ pub(crate) fn run(size: Size) -> Result<()> {
         let before = registry.log().lines().count();
         let repository = format!("{}/{REPOSITORY}", registry.host());
         let settings = [("LAB_REPOSITORIES", repository.as_str()), ("LAB_INSECURE_REGISTRIES", &registry.host())];
-        let scan = command(beside_this("prepuller")?, &["scan", "--output", "json"], &settings);
+        let scan = command(program("prepuller")?, &["scan", "--output", "json"], &settings);
         ours.push(Subject::start("prepuller", &scan, &folder.join("log"))?.until_end(Duration::from_secs(120))?);
         requests = registry.log().lines().skip(before).filter_map(request).collect();
         bare.push(send_again(&registry, &requests)?);

@@ -11,7 +11,7 @@ use super::broker::{Broker, PASSWORD, USER};
 use super::logs::{self, Format};
 use super::peers::{Shipper, Task};
 use crate::Size;
-use crate::measure::{Subject, beside_this, command, on_cpu};
+use crate::measure::{Subject, command, on_cpu, program};
 use crate::table::{Table, median};
 
 const LIMIT: Duration = Duration::from_secs(120);
@@ -52,7 +52,7 @@ fn null(folder: &Folder, logs: &Path, schema: &str) -> Result<crate::measure::Ta
     let (logs, state_text) = (logs.display().to_string(), state.display().to_string());
     let settings =
         [("LOG_PATHS", logs.as_str()), ("STATE_DIR", &state_text), ("EVENT_SCHEMA", schema), ("OUTPUT", "null")];
-    let command = command(beside_this("log-shipper")?, &["run", "--until-idle"], &settings);
+    let command = command(program("log-shipper")?, &["run", "--until-idle"], &settings);
     let taken = Subject::start("log-shipper", &command, &folder.join("log"))?.until_end(LIMIT)?;
     std::fs::remove_dir_all(state)?;
     Ok(taken)
@@ -97,7 +97,7 @@ fn idle(folder: &Folder, seconds: u64) -> Result<()> {
         ("AMQP_USERNAME", USER),
         ("AMQP_PASSWORD", PASSWORD),
     ];
-    let binary = beside_this("log-shipper")?.display().to_string();
+    let binary = program("log-shipper")?.display().to_string();
     let mut shipper = Daemon::start(&binary, &["run"], &settings)?;
     let confirmed = "labhands_log_shipper_events_confirmed_total";
     testbed::wait::until(Duration::from_secs(30), || shipper.metric(confirmed).filter(|count| *count >= 10_000.0))

@@ -10,7 +10,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 use super::broker::{EXCHANGE, PASSWORD, ROUTING_KEY, USER};
-use crate::measure::{beside_this, command};
+use crate::measure::{command, program};
 
 /// A program that ships lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,7 +95,7 @@ impl Shipper {
                 ];
                 let settings: Vec<_> = settings.iter().map(|(name, value)| (*name, value.as_str())).collect();
                 let words: &[&str] = if ends { &["run", "--until-idle"] } else { &["run"] };
-                command(beside_this("log-shipper")?, words, &settings)
+                command(program("log-shipper")?, words, &settings)
             }
             Self::Rsyslog => {
                 fs::create_dir_all(state.join("work"))?;
