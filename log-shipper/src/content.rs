@@ -180,6 +180,7 @@ pub fn beginning(file: &File, gzip: bool) -> io::Result<Vec<u8>> {
 
 /// The first whole line of a file that starts with this beginning; a line that is too long counts as far as it was read.
 pub fn first_line(beginning: &[u8]) -> Option<&[u8]> {
+    let beginning = &beginning[..beginning.len().min(FIRST_LINE_BYTES)];
     match memchr::memchr(b'\n', beginning) {
         Some(end) => Some(&beginning[..end]),
         None if beginning.len() >= FIRST_LINE_BYTES => Some(beginning),

@@ -6,6 +6,7 @@ use memchr::memchr;
 
 use super::segment::Segment;
 use super::{ContainerLog, Inner, Reading};
+use crate::content::first_line;
 use crate::encode::Event;
 use crate::identity::Mark;
 use crate::join::{Added, Joined, OpenLine, Place};
@@ -25,8 +26,12 @@ pub(super) struct Work<'a> {
 impl Work<'_> {
     /// Takes the whole lines of what was read; with `too_long` there is none, only the beginning of one.
     pub(super) fn lines(&mut self, inner: &mut Inner, index: usize, slab: &[u8], before: usize, too_long: bool) {
-        let segment = &inner.segments[index];
+        let segment = &mut inner.segments[index];
         let base = segment.read.offset;
+        if segment.file_id.is_none() && base == 0 {
+            // Written since the beginning was looked at.
+            segment.file_id = first_line(&slab[before..]).map(|line| self.log.container.file_id(line));
+        }
         let mark = |at: usize| Mark::at(base + at as u64, &slab[..before + at]);
         let data = &slab[before..];
         let mut at = 0;
