@@ -9,7 +9,7 @@ use std::time::Duration;
 use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
 use lapin::types::FieldTable;
 
-use super::exchange::{QUEUE, channel, runtime};
+use super::exchange::{QUEUE, channel, in_time, runtime};
 
 /// How often one number came, and as what.
 #[derive(Clone, Debug, Default)]
@@ -143,11 +143,16 @@ impl Drop for Consumer {
 
 async fn consume(broker: SocketAddr, seen: &Mutex<Seen>, stop: &AtomicBool, paused: &AtomicBool) -> lapin::Result<()> {
     use futures_util::StreamExt;
-    let channel = channel(broker).await?;
-    channel.basic_qos(200, BasicQosOptions::default()).await?;
-    let none = FieldTable::default();
-    let mut consumer = channel.basic_consume(QUEUE.into(), "test".into(), BasicConsumeOptions::default(), none).await?;
-    while !stop.load(Ordering::Relaxed) {
+    let opening = async {
+        let channel = channel(broker).await?;
+        channel.basic_qos(200, BasicQosOptions::default()).await?;
+        let (options, none) = (BasicConsumeOptions::default(), FieldTable::default());
+        let consumer = channel.basic_consume(QUEUE.into(), "test".into(), options, none).await?;
+        Ok((channel, consumer))
+    };
+    let (channel, mut consumer) = in_time(opening).await?;
+    // A consumer is not always told that its broker was killed.
+    while !stop.load(Ordering::Relaxed) && channel.status().connected() {
         if paused.load(Ordering::Relaxed) {
             tokio::time::sleep(Duration::from_millis(20)).await;
             continue;
@@ -157,7 +162,7 @@ async fn consume(broker: SocketAddr, seen: &Mutex<Seen>, stop: &AtomicBool, paus
         let id = delivery.properties.message_id().as_ref().map(|id| id.as_str().to_owned()).unwrap();
         assert_eq!(*delivery.properties.delivery_mode(), Some(2));
         seen.lock().unwrap().take(&delivery.data, &id, delivery.redelivered);
-        delivery.acker.ack(BasicAckOptions::default()).await?;
+        in_time(async { delivery.acker.ack(BasicAckOptions::default()).await.map(|_| ()) }).await?;
     }
     Ok(())
 }

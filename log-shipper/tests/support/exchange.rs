@@ -17,25 +17,31 @@ pub fn runtime() -> tokio::runtime::Runtime {
 }
 
 /// A broker that is just starting takes connections and may never answer on them.
-const OPEN_LIMIT: Duration = Duration::from_secs(10);
+const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 
-pub async fn channel(broker: SocketAddr) -> lapin::Result<Channel> {
-    match tokio::time::timeout(OPEN_LIMIT, open(broker)).await {
-        Ok(opened) => opened,
+/// What a broker should answer soon.
+pub async fn in_time<T>(asked: impl Future<Output = lapin::Result<T>>) -> lapin::Result<T> {
+    match tokio::time::timeout(ANSWER_LIMIT, asked).await {
+        Ok(answer) => answer,
         Err(_) => Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()),
     }
 }
 
-async fn open(broker: SocketAddr) -> lapin::Result<Channel> {
+/// A channel on a connection of its own.
+pub async fn channel(broker: SocketAddr) -> lapin::Result<Channel> {
     let password = PASSWORD.replace('\'', "%27").replace(' ', "%20");
     let uri = format!("amqp://{USER}:{password}@{broker}/%2f");
     let connection = lapin::Connection::connect(&uri, ConnectionProperties::default()).await?;
     connection.create_channel().await
 }
 
-/// Does something to the broker on a channel of its own.
-pub fn with_channel<F: AsyncFnOnce(Channel) -> lapin::Result<()>>(broker: SocketAddr, act: F) {
-    runtime().block_on(async { act(channel(broker).await?).await }).unwrap();
+/// Does something to the broker on a channel of its own, again as long as a broker that has just started hangs up.
+pub fn with_channel<F: AsyncFn(Channel) -> lapin::Result<()>>(broker: SocketAddr, act: F) {
+    let done = testbed::wait::patiently(Duration::from_secs(60), || {
+        let result = runtime().block_on(in_time(async { act(channel(broker).await?).await }));
+        result.map_err(|error| println!("{broker}: {error}")).ok()
+    });
+    assert!(done.is_some(), "the broker at {broker} does not do what it is asked");
 }
 
 /// Declares the exchange, and the queue with these arguments, bound to it.
@@ -47,7 +53,7 @@ pub fn declare(broker: SocketAddr, queue_arguments: &[(&str, AMQPValue)]) {
     with_channel(broker, async |channel| {
         declare_exchange(&channel, EXCHANGE).await?;
         let durable = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
-        channel.queue_declare(QUEUE.into(), durable, arguments).await?;
+        channel.queue_declare(QUEUE.into(), durable, arguments.clone()).await?;
         bind(&channel, QUEUE, EXCHANGE).await
     });
 }
@@ -67,4 +73,15 @@ pub fn delete_exchange(broker: SocketAddr) {
     with_channel(broker, async |channel| {
         channel.exchange_delete(EXCHANGE.into(), ExchangeDeleteOptions::default()).await
     });
+}
+
+/// How many messages wait in the queue.
+pub fn queued(broker: SocketAddr) -> u32 {
+    let count = std::cell::Cell::new(0);
+    with_channel(broker, async |channel| {
+        let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+        count.set(channel.queue_declare(QUEUE.into(), passive, FieldTable::default()).await?.message_count());
+        Ok(())
+    });
+    count.get()
 }
