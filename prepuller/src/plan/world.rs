@@ -1,6 +1,9 @@
 //! All that the planner knows: the catalogue, the nodes with their orders and reports, who waits. Changed by what is seen, one
 //! event at a time; decided over as a whole.
 
+mod show;
+mod write;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,13 +13,14 @@ use lab_images::catalogue::{Catalogue, CatalogueImage};
 use lab_images::reference::{Digest, Platform};
 use lab_images::registry::ImageManifest;
 
-use super::decide::{Decision, Node, NodeOrder, Spread, Wanted, decide};
+pub(super) use self::write::Write;
+use super::decide::{Decision, Node, Spread, Wanted, decide};
 use super::eligible::{NodeRules, Standing};
 use super::gate::GateRules;
-use super::overview::{ImageOnNode, ImageOverview, Mode, NodeOverview, Overview, Reported, ScanState, Wave};
+use super::overview::{Mode, ScanState, Wave};
 use super::pull_pods::{Ordered, SeenPull, Turn, turn};
-use super::seen::{Given, Key, Report, SeenNode, SeenOrders, SeenPod, URGENT};
-use crate::node_images::{Order, OrderLayer, PullState};
+use super::seen::{Key, Report, SeenNode, SeenOrders, SeenPod};
+use crate::node_images::PullState;
 
 /// What decisions go by, from the settings.
 #[derive(Clone, Debug)]
@@ -71,34 +75,6 @@ pub(super) enum News {
     Failed { node: Arc<str>, image: String, error: String },
     /// A node has no room for an image.
     NoRoom { node: Arc<str>, image: String, error: String },
-}
-
-/// Orders that a node should have and has not.
-#[derive(Clone, Debug)]
-pub(super) struct Write {
-    pub(super) node: Arc<str>,
-    pub(super) node_uid: String,
-    /// One order for each wanted image, shared by all nodes: with their layers, those of thousands would fill the memory.
-    wanted: Arc<[Order]>,
-    /// Whether the layers are those that this node would pull.
-    has_layers: bool,
-    told: Vec<NodeOrder>,
-    given: Vec<Given>,
-}
-
-impl Write {
-    /// The orders, as they are written.
-    pub(super) fn orders(&self) -> Vec<Order> {
-        let order = |told: &NodeOrder| {
-            let wanted = &self.wanted[told.image];
-            // Layers tell how much is missing: a node that holds the image has no use for them.
-            let layers = if self.has_layers && !told.present { wanted.layers.clone() } else { Vec::new() };
-            let priority = if told.urgent { URGENT } else { wanted.priority };
-            let (image, digest, size, gate) = (wanted.image.clone(), wanted.digest.clone(), wanted.size, wanted.gate);
-            Order { image, digest, size, layers, priority, gate }
-        };
-        self.told.iter().map(order).collect()
-    }
 }
 
 static NOTHING: SeenOrders = SeenOrders {
@@ -357,54 +333,6 @@ impl World {
         writes
     }
 
-    fn writes(&self, catalogue: &Catalogue, seen: &[(&Record, Node<'_>)], decision: &Decision) -> Vec<Write> {
-        let order = |(index, (image, wanted)): (usize, (&CatalogueImage, &Wanted))| {
-            let manifest = image.digest.as_ref().and_then(|digest| self.manifests.get(digest));
-            let layers = manifest.iter().flat_map(|manifest| &manifest.layers);
-            let layers = layers.map(|layer| OrderLayer { digest: layer.digest.clone(), size: layer.size });
-            Order {
-                image: image.reference.clone(),
-                digest: image.digest.clone(),
-                size: image.size.unwrap_or(0),
-                layers: layers.collect(),
-                priority: u32::try_from(index + 1).unwrap_or(u32::MAX),
-                gate: wanted.gate,
-            }
-        };
-        let wanted: Arc<[Order]> = catalogue.wanted().zip(&self.wanted).enumerate().map(order).collect();
-        let write = |((record, node), told): (&(&Record, Node<'_>), &Vec<NodeOrder>)| {
-            let given = |order: &NodeOrder| Given {
-                key: self.wanted[order.image].key,
-                urgent: order.urgent,
-                gate: self.wanted[order.image].gate,
-            };
-            let given: Vec<Given> = told.iter().map(given).collect();
-            (!is_as_given(&node.object.orders, &given)).then(|| Write {
-                node: node.name.clone(),
-                node_uid: record.node.as_ref().map(|node| node.uid.clone()).unwrap_or_default(),
-                wanted: wanted.clone(),
-                has_layers: node.architecture == Some(self.platform.architecture.as_str()),
-                told: told.clone(),
-                given,
-            })
-        };
-        seen.iter().zip(&decision.orders).filter_map(write).collect()
-    }
-
-    /// A node's orders were written, and have this generation and uid now.
-    pub(super) fn written(&mut self, write: Write, generation: i64, uid: String, now: Instant) {
-        let record = self.record(&write.node);
-        let object = record.object.get_or_insert_with(SeenOrders::default);
-        let is_more = write.given.iter().any(|given| object.orders.iter().all(|before| before.key != given.key));
-        if is_more {
-            record.told = Some(now);
-        }
-        // The watch may have been faster.
-        if object.generation <= generation {
-            (object.generation, object.orders, object.uid) = (generation, write.given, uid);
-        }
-    }
-
     /// Whether anything may change by time alone.
     pub(super) fn is_settled(&self) -> bool {
         self.decision.images.len() == self.wanted.len()
@@ -448,74 +376,6 @@ impl World {
     pub(super) fn waves(&self) -> impl Iterator<Item = (&CatalogueImage, &Spread)> {
         self.catalogue.iter().flat_map(|catalogue| catalogue.wanted()).zip(&self.decision.images)
     }
-
-    /// Nodes by standing: eligible, paused, excluded.
-    pub(super) fn standings(&self) -> [usize; 3] {
-        let count = |wanted: fn(&Standing) -> bool| {
-            self.nodes
-                .values()
-                .filter_map(|record| record.standing.as_ref())
-                .filter(|standing| wanted(standing))
-                .count()
-        };
-        [
-            count(|standing| *standing == Standing::Eligible),
-            count(|standing| matches!(standing, Standing::Paused(_))),
-            count(|standing| matches!(standing, Standing::Excluded(_))),
-        ]
-    }
-
-    /// All of it, to be shown.
-    pub(super) fn overview(&self, now: Timestamp) -> Overview {
-        let image = |(image, spread): (&CatalogueImage, &Spread)| ImageOverview {
-            reference: image.reference.clone(),
-            digest: image.digest.clone(),
-            name: image.name.clone(),
-            size: image.size,
-            why: image.why.clone(),
-            present: spread.present,
-            eligible: spread.eligible,
-            wave: spread.wave.clone(),
-        };
-        let nodes = self.nodes.iter().filter_map(|(name, record)| self.node_overview(name, record, now));
-        Overview {
-            now,
-            mode: self.rules.mode,
-            catalogue: self.catalogue.clone(),
-            scan: self.scan.clone(),
-            images: self.waves().map(image).collect(),
-            nodes: nodes.collect(),
-        }
-    }
-
-    fn node_overview(&self, name: &Arc<str>, record: &Record, now: Timestamp) -> Option<NodeOverview> {
-        let node = record.node.as_ref()?;
-        let standing = record.standing.as_ref()?;
-        let object = record.object.as_ref();
-        let image = |wanted: &Wanted| {
-            let told: Option<&Reported> = object.and_then(|object| object.report(wanted.key));
-            let ordered = object.is_some_and(|object| object.orders.iter().any(|given| given.key == wanted.key));
-            match told {
-                Some(told) if ordered || told.state == PullState::Present => ImageOnNode::Reported(told.clone()),
-                _ if ordered => ImageOnNode::Ordered,
-                _ if *standing == Standing::Eligible && wanted.is_for(node.architecture.as_deref()) => {
-                    ImageOnNode::NotOrdered
-                }
-                _ => ImageOnNode::NotWanted,
-            }
-        };
-        Some(NodeOverview {
-            name: name.clone(),
-            not_eligible: standing.reason().map(str::to_owned),
-            gated: self.rules.nodes.is_gated(node),
-            new: is_new(node, now, self.rules.new_for),
-            waiting_pods: record.waiting_pods,
-            reported: object.is_some_and(|object| object.reported),
-            disk: object.and_then(|object| object.disk),
-            // As many as the overview has images: none before the first decision over a catalogue.
-            images: self.wanted.iter().take(self.decision.images.len()).map(image).collect(),
-        })
-    }
 }
 
 fn key(image: &CatalogueImage) -> Key {
@@ -525,13 +385,4 @@ fn key(image: &CatalogueImage) -> Key {
 fn is_new(node: &SeenNode, now: Timestamp, new_for: Duration) -> bool {
     let age = node.created.map(|created| now.duration_since(created));
     age.is_some_and(|age| Duration::try_from(age).unwrap_or_default() < new_for)
-}
-
-/// Whether a node has its orders as they should be. One that was urgent and no longer is does not have to be written.
-fn is_as_given(has: &[Given], should: &[Given]) -> bool {
-    has.len() == should.len()
-        && should.iter().all(|should| {
-            let same = has.iter().find(|has| has.key == should.key);
-            same.is_some_and(|has| has.gate == should.gate && (has.urgent || !should.urgent))
-        })
 }

@@ -1,0 +1,82 @@
+//! What the planner knows, as it is shown.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use lab_images::catalogue::CatalogueImage;
+
+use super::{Record, World, is_new};
+use crate::node_images::PullState;
+use crate::plan::decide::{Spread, Wanted};
+use crate::plan::eligible::Standing;
+use crate::plan::overview::{ImageOnNode, ImageOverview, NodeOverview, Overview, Reported};
+
+impl World {
+    /// Nodes by standing: eligible, paused, excluded.
+    pub(in crate::plan) fn standings(&self) -> [usize; 3] {
+        let count = |wanted: fn(&Standing) -> bool| {
+            self.nodes
+                .values()
+                .filter_map(|record| record.standing.as_ref())
+                .filter(|standing| wanted(standing))
+                .count()
+        };
+        [
+            count(|standing| *standing == Standing::Eligible),
+            count(|standing| matches!(standing, Standing::Paused(_))),
+            count(|standing| matches!(standing, Standing::Excluded(_))),
+        ]
+    }
+
+    /// All of it, to be shown.
+    pub(in crate::plan) fn overview(&self, now: Timestamp) -> Overview {
+        let image = |(image, spread): (&CatalogueImage, &Spread)| ImageOverview {
+            reference: image.reference.clone(),
+            digest: image.digest.clone(),
+            name: image.name.clone(),
+            size: image.size,
+            why: image.why.clone(),
+            present: spread.present,
+            eligible: spread.eligible,
+            wave: spread.wave.clone(),
+        };
+        let nodes = self.nodes.iter().filter_map(|(name, record)| self.node_overview(name, record, now));
+        Overview {
+            now,
+            mode: self.rules.mode,
+            catalogue: self.catalogue.clone(),
+            scan: self.scan.clone(),
+            images: self.waves().map(image).collect(),
+            nodes: nodes.collect(),
+        }
+    }
+
+    fn node_overview(&self, name: &Arc<str>, record: &Record, now: Timestamp) -> Option<NodeOverview> {
+        let node = record.node.as_ref()?;
+        let standing = record.standing.as_ref()?;
+        let object = record.object.as_ref();
+        let image = |wanted: &Wanted| {
+            let told: Option<&Reported> = object.and_then(|object| object.report(wanted.key));
+            let ordered = object.is_some_and(|object| object.orders.iter().any(|given| given.key == wanted.key));
+            match told {
+                Some(told) if ordered || told.state == PullState::Present => ImageOnNode::Reported(told.clone()),
+                _ if ordered => ImageOnNode::Ordered,
+                _ if *standing == Standing::Eligible && wanted.is_for(node.architecture.as_deref()) => {
+                    ImageOnNode::NotOrdered
+                }
+                _ => ImageOnNode::NotWanted,
+            }
+        };
+        Some(NodeOverview {
+            name: name.clone(),
+            not_eligible: standing.reason().map(str::to_owned),
+            gated: self.rules.nodes.is_gated(node),
+            new: is_new(node, now, self.rules.new_for),
+            waiting_pods: record.waiting_pods,
+            reported: object.is_some_and(|object| object.reported),
+            disk: object.and_then(|object| object.disk),
+            // As many as the overview has images: none before the first decision over a catalogue.
+            images: self.wanted.iter().take(self.decision.images.len()).map(image).collect(),
+        })
+    }
+}

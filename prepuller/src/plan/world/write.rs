@@ -1,0 +1,103 @@
+//! Orders that are to be written, because a node has others.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use lab_images::catalogue::{Catalogue, CatalogueImage};
+
+use super::{Record, World};
+use crate::node_images::{Order, OrderLayer};
+use crate::plan::decide::{Decision, Node, NodeOrder, Wanted};
+use crate::plan::seen::{Given, SeenOrders, URGENT};
+
+/// Orders that a node should have and has not.
+#[derive(Clone, Debug)]
+pub(in crate::plan) struct Write {
+    pub(in crate::plan) node: Arc<str>,
+    pub(in crate::plan) node_uid: String,
+    /// One order for each wanted image, shared by all nodes: with their layers, those of thousands would fill the memory.
+    wanted: Arc<[Order]>,
+    /// Whether the layers are those that this node would pull.
+    has_layers: bool,
+    told: Vec<NodeOrder>,
+    given: Vec<Given>,
+}
+
+impl Write {
+    /// The orders, as they are written.
+    pub(in crate::plan) fn orders(&self) -> Vec<Order> {
+        let order = |told: &NodeOrder| {
+            let wanted = &self.wanted[told.image];
+            // Layers tell how much is missing: a node that holds the image has no use for them.
+            let layers = if self.has_layers && !told.present { wanted.layers.clone() } else { Vec::new() };
+            let priority = if told.urgent { URGENT } else { wanted.priority };
+            let (image, digest, size, gate) = (wanted.image.clone(), wanted.digest.clone(), wanted.size, wanted.gate);
+            Order { image, digest, size, layers, priority, gate }
+        };
+        self.told.iter().map(order).collect()
+    }
+}
+
+impl World {
+    pub(super) fn writes(
+        &self,
+        catalogue: &Catalogue,
+        seen: &[(&Record, Node<'_>)],
+        decision: &Decision,
+    ) -> Vec<Write> {
+        let order = |(index, (image, wanted)): (usize, (&CatalogueImage, &Wanted))| {
+            let manifest = image.digest.as_ref().and_then(|digest| self.manifests.get(digest));
+            let layers = manifest.iter().flat_map(|manifest| &manifest.layers);
+            let layers = layers.map(|layer| OrderLayer { digest: layer.digest.clone(), size: layer.size });
+            Order {
+                image: image.reference.clone(),
+                digest: image.digest.clone(),
+                size: image.size.unwrap_or(0),
+                layers: layers.collect(),
+                priority: u32::try_from(index + 1).unwrap_or(u32::MAX),
+                gate: wanted.gate,
+            }
+        };
+        let wanted: Arc<[Order]> = catalogue.wanted().zip(&self.wanted).enumerate().map(order).collect();
+        let write = |((record, node), told): (&(&Record, Node<'_>), &Vec<NodeOrder>)| {
+            let given = |order: &NodeOrder| Given {
+                key: self.wanted[order.image].key,
+                urgent: order.urgent,
+                gate: self.wanted[order.image].gate,
+            };
+            let given: Vec<Given> = told.iter().map(given).collect();
+            (!is_as_given(&node.object.orders, &given)).then(|| Write {
+                node: node.name.clone(),
+                node_uid: record.node.as_ref().map(|node| node.uid.clone()).unwrap_or_default(),
+                wanted: wanted.clone(),
+                has_layers: node.architecture == Some(self.platform.architecture.as_str()),
+                told: told.clone(),
+                given,
+            })
+        };
+        seen.iter().zip(&decision.orders).filter_map(write).collect()
+    }
+
+    /// A node's orders were written, and have this generation and uid now.
+    pub(in crate::plan) fn written(&mut self, write: Write, generation: i64, uid: String, now: Instant) {
+        let record = self.record(&write.node);
+        let object = record.object.get_or_insert_with(SeenOrders::default);
+        let is_more = write.given.iter().any(|given| object.orders.iter().all(|before| before.key != given.key));
+        if is_more {
+            record.told = Some(now);
+        }
+        // The watch may have been faster.
+        if object.generation <= generation {
+            (object.generation, object.orders, object.uid) = (generation, write.given, uid);
+        }
+    }
+}
+
+/// Whether a node has its orders as they should be. One that was urgent and no longer is does not have to be written.
+fn is_as_given(has: &[Given], should: &[Given]) -> bool {
+    has.len() == should.len()
+        && should.iter().all(|should| {
+            let same = has.iter().find(|has| has.key == should.key);
+            same.is_some_and(|has| has.gate == should.gate && (has.urgent || !should.urgent))
+        })
+}
