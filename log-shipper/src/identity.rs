@@ -39,8 +39,12 @@ impl Head {
 
     /// Whether a file that begins with `bytes` is this one, perhaps grown.
     pub fn matches(&self, bytes: &[u8]) -> bool {
-        let length = usize::from(self.length);
-        self.length >= LEAST_HEAD_BYTES && bytes.len() >= length && Self::of(&bytes[..length]) == *self
+        self.length >= LEAST_HEAD_BYTES && self.begins(bytes)
+    }
+
+    /// Whether `bytes` may be the beginning of the file that this was learnt from, however little was learnt.
+    pub fn begins(&self, bytes: &[u8]) -> bool {
+        bytes.get(..usize::from(self.length)).is_some_and(|bytes| Self::of(bytes).hash == self.hash || bytes.is_empty())
     }
 
     /// Whether more bytes would make it surer.

@@ -88,7 +88,12 @@ impl ContainerLog {
                 }
             }
             None if inner.at_end => start_at_end(&mut segment),
-            None => (),
+            // The checkpoint has other content in this place: it was truncated while nothing ran here.
+            None => {
+                let other =
+                    |record: &FileRecord| record.key == key && record.name == name && !record.head.begins(&beginning);
+                segment.begins_anew = inner.saved.iter().any(other);
+            }
         }
         self.tell(&segment);
         inner.segments.reserve_exact(1); // mostly there is one, and a node has many containers

@@ -90,7 +90,7 @@ impl Work<'_> {
         }
         match joined {
             Joined::Alone => self.whole_line(segment, id, &parsed, (start, end), cut),
-            Joined::Done(line) => self.joined(segment, &line, end, false),
+            Joined::Done(line) => self.joined(segment, &line, end),
             Joined::Open => (),
         }
     }
@@ -101,9 +101,15 @@ impl Work<'_> {
         self.event(segment, id, Event { text, stream: Some(line.stream), truncated, ..event(line.time, start, end) });
     }
 
-    pub(super) fn joined(&mut self, segment: &Segment, line: &OpenLine, end: u64, unfinished: bool) {
+    fn joined(&mut self, segment: &Segment, line: &OpenLine, end: u64) {
         let (id, event) = of_open(line, end);
-        self.event(segment, id, Event { unfinished, ..event });
+        self.event(segment, id, event);
+    }
+
+    /// A line that is still open was never handed on, whatever was.
+    pub(super) fn unfinished(&mut self, segment: &Segment, line: &OpenLine) {
+        let (id, event) = of_open(line, line.end);
+        self.add(segment, id, Event { unfinished: true, ..event });
     }
 
     /// Lines of a trace are never read again for the sake of another line.

@@ -56,6 +56,8 @@ pub(super) struct Segment {
     pub(super) cut_from: Option<Mark>,
     /// Lines that end here or before were handed on already; they are read again for the sake of an open line.
     pub(super) replay_until: u64,
+    /// The file held other content before: no line that is open goes on in it.
+    pub(super) begins_anew: bool,
     /// Nothing comes after what was read, ever.
     pub(super) ended: bool,
     gzip: Option<GzipReader>,
@@ -82,6 +84,7 @@ impl Segment {
             seen: Stat::default(),
             cut_from: None,
             replay_until: 0,
+            begins_anew: false,
             ended: false,
             gzip: None,
             told: Mark::default(),
@@ -183,6 +186,10 @@ impl Segment {
             Some(Copy { gzip, file: Some(file), .. }) => content::beginning(file, *gzip)?,
             _ => return Ok(()),
         };
+        if !self.head.begins(&beginning) {
+            // It was truncated, as reading will tell.
+            return Ok(());
+        }
         self.head = Head::of(&beginning);
         if self.file_id.is_none() {
             self.file_id = content::first_line(&beginning).map(|line| container.file_id(line));
@@ -207,6 +214,10 @@ impl Segment {
             return Err(io::Error::other("the file is closed"));
         };
         if !gzip {
+            // Before the first line no mark tells a truncation.
+            if self.read.offset == 0 && !self.head.begins(&content::beginning(file, false)?) {
+                return Ok(Chunk::Truncated);
+            }
             return content::read_plain(file, self.read, want, slab);
         }
         if self.gzip.as_ref().is_some_and(|reader| !reader.can_reach(self.read)) {

@@ -323,6 +323,27 @@ fn new_content_in_a_truncated_file_is_read_and_what_was_lost_is_counted() {
 }
 
 #[test]
+fn a_line_does_not_go_on_in_a_file_that_was_truncated_before_it_was_read() {
+    for restarted in [false, true] {
+        let mut writer = Writer::new();
+        writer.line("1");
+        writer.part("stdout", "P", "a");
+        writer.rotate();
+        writer.part("stdout", "F", "b");
+        let mut reader = Reader::start(writer.folder.path(), Vec::new());
+        reader.log.maintain(&reader.reading);
+        writer.truncate();
+        if restarted {
+            reader = Reader::start(writer.folder.path(), reader.saved());
+        }
+        writer.line("2 and longer than what was there before, by far and away");
+        reader.read_all();
+        assert_eq!(reader.messages(), ["1", "a", "2 and longer than what was there before, by far and away"]);
+        assert_eq!(reader.flags()[1], &serde_json::json!(["unfinished"]));
+    }
+}
+
+#[test]
 fn a_copy_made_before_a_truncation_loses_nothing() {
     let writer = Writer::new();
     writer.line("1");

@@ -174,6 +174,9 @@ impl Work<'_> {
     /// Reads a chunk of a segment and takes its lines.
     fn read(&mut self, inner: &mut Inner, index: usize, slab: &mut Vec<u8>) -> Read {
         self.now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string();
+        if std::mem::take(&mut inner.segments[index].begins_anew) {
+            self.close_open_lines(inner, index);
+        }
         let segment = &mut inner.segments[index];
         let most = self.reading.max_line + CHUNK_BYTES;
         let mut want = CHUNK_BYTES;
@@ -297,8 +300,8 @@ impl Work<'_> {
     fn close_open_lines(&mut self, inner: &mut Inner, index: usize) {
         self.finish_traces(inner, Duration::ZERO);
         for line in inner.joiner.close() {
-            let segment = &inner.segments[index];
-            self.joined(segment, &line, segment.read.offset, true);
+            let began = inner.segments.iter().find(|segment| segment.number == line.start.file);
+            self.unfinished(began.unwrap_or(&inner.segments[index]), &line);
         }
     }
 
