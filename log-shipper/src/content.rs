@@ -16,6 +16,9 @@ const FIRST_LINE_BYTES: usize = 64 * 1024;
 /// How many files may be decompressed at once: each takes about 80 KiB.
 const MOST_DECODERS: usize = 8;
 
+/// Deflate makes nothing smaller than by this.
+const MOST_RATIO: u64 = 1032;
+
 /// Counts the decoders of the process.
 #[derive(Clone, Debug, Default)]
 pub struct Decoders(Arc<AtomicUsize>);
@@ -176,6 +179,18 @@ pub fn beginning(file: &File, gzip: bool) -> io::Result<Vec<u8>> {
         }
     }
     Ok(bytes)
+}
+
+/// The uncompressed size of a gzip file, as its last four bytes say (RFC 1952, section 2.3.1): of one member, below 4 GiB. 0 if
+/// they can't be true.
+pub fn uncompressed_size(file: &File) -> u64 {
+    let mut bytes = [0; 4];
+    let length = file.metadata().map_or(0, |metadata| metadata.len());
+    let Some(at) = length.checked_sub(bytes.len() as u64) else { return 0 };
+    match file.read_exact_at(&mut bytes, at) {
+        Ok(()) => Some(u64::from(u32::from_le_bytes(bytes))).filter(|size| *size / MOST_RATIO <= length).unwrap_or(0),
+        Err(_) => 0,
+    }
 }
 
 /// The first whole line of a file that starts with this beginning; a line that is too long counts as far as it was read.

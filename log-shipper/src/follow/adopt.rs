@@ -77,6 +77,10 @@ impl ContainerLog {
         let number = inner.next_number();
         let mut segment = Segment::new(number, parsed.age, copy, frame);
         segment.note_size();
+        if let Some(Copy { gzip: true, file: Some(file), .. }) = segment.copies.first() {
+            // What is lost with it, should it be gone before it was read.
+            segment.size = content::uncompressed_size(file);
+        }
         segment.head = Head::of(&beginning);
         segment.file_id = content::first_line(&beginning).map(|line| self.container.file_id(line));
         match saved {

@@ -205,7 +205,13 @@ impl Segment {
 
     /// How many bytes a deleted file keeps on disk for us.
     pub(super) fn pinned(&self) -> u64 {
-        if self.gone_since.is_some() && self.is_deleted() { self.size.saturating_sub(self.read.offset) } else { 0 }
+        if self.gone_since.is_none() || !self.is_deleted() {
+            return 0;
+        }
+        match self.copies.first() {
+            Some(Copy { gzip: true, file: Some(file), .. }) => file.metadata().map_or(0, |metadata| metadata.len()),
+            _ => self.size.saturating_sub(self.read.offset),
+        }
     }
 
     /// Reads what comes after `read` into `slab`.

@@ -409,6 +409,26 @@ fn what_the_checkpoint_names_and_nobody_finds_is_lost() {
     assert_eq!(again.saved().len(), 1);
 }
 
+#[test]
+fn a_compressed_file_that_is_gone_before_it_was_read_is_lost_by_its_uncompressed_size() {
+    let mut writer = Writer::new();
+    writer.line(&"never read".repeat(100));
+    let rotated = writer.rotate();
+    let lost = fs::metadata(writer.path(&rotated)).unwrap().len();
+    writer.compress(&rotated);
+    writer.line("2");
+    let mut reader = Reader::start(writer.folder.path(), Vec::new());
+    reader.log.maintain(&reader.reading);
+    fs::remove_file(writer.path(&format!("{rotated}.gz"))).unwrap();
+    let mut again = Reader::start(writer.folder.path(), reader.saved());
+    again.read_all();
+    assert_eq!((again.messages(), again.reading.metrics.bytes_lost.get()), (vec!["2"], lost));
+    // Held open it is read all the same.
+    reader.look();
+    reader.read_all();
+    assert_eq!((reader.got.len(), reader.reading.metrics.bytes_lost.get()), (2, 0));
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Line(usize),
