@@ -7,7 +7,7 @@ mod choice;
 mod listing;
 mod watches;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -46,8 +46,8 @@ pub struct Discovery {
     pool: Arc<Pool>,
     registry: Arc<Registry>,
     /// The folders of pods.
-    pods: BTreeMap<PathBuf, Pod>,
-    folders: BTreeMap<PathBuf, Folder>,
+    pods: HashMap<PathBuf, Pod>,
+    folders: HashMap<PathBuf, Folder>,
     watches: Option<Watches>,
     next_id: u64,
 }
@@ -78,7 +78,7 @@ impl Discovery {
         pool: Arc<Pool>,
         registry: Arc<Registry>,
     ) -> Self {
-        let (pods, folders, watches) = (BTreeMap::new(), BTreeMap::new(), Watches::new());
+        let (pods, folders, watches) = (HashMap::new(), HashMap::new(), Watches::new());
         Self { roots, choice, pinned_bytes_max, at_end, reading, pool, registry, pods, folders, watches, next_id: 1 }
     }
 
@@ -137,7 +137,8 @@ impl Discovery {
     /// Looks at all folders below the roots; gives the roots that could be seen and are not empty.
     fn look_at_all(&mut self, first: bool) -> Vec<PathBuf> {
         let mut seen = Vec::new();
-        let (mut present, mut pods) = (BTreeSet::new(), BTreeMap::new());
+        // Paths are compared part by part: an ordered map of them costs ten such comparisons each time.
+        let (mut present, mut pods) = (HashSet::new(), HashMap::new());
         for root in self.roots.clone() {
             self.watch(&root);
             let entries = match listing::folders(&root) {

@@ -1,6 +1,6 @@
 //! Inotify watches on folders.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
 pub(super) struct Watches {
     inotify: OwnedFd,
     paths: HashMap<i32, PathBuf>,
-    watched: BTreeSet<PathBuf>,
+    watched: HashSet<PathBuf>,
 }
 
 /// What changed.
@@ -30,7 +30,7 @@ impl Watches {
     /// None yet; `None` where there is no inotify.
     pub(super) fn new() -> Option<Self> {
         match inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK) {
-            Ok(inotify) => Some(Self { inotify, paths: HashMap::new(), watched: BTreeSet::new() }),
+            Ok(inotify) => Some(Self { inotify, paths: HashMap::new(), watched: HashSet::new() }),
             Err(error) => {
                 tracing::warn!(%error, "inotify is not available; new files are found every second only");
                 None

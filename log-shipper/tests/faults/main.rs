@@ -15,7 +15,7 @@ fn thirty_faults_lose_nothing_unseen() {
 }
 
 #[test]
-#[ignore = "takes about an hour: cargo test -p log-shipper --release --test faults -- --ignored --nocapture"]
+#[ignore = "takes twenty minutes: cargo test -p log-shipper --test faults -- --ignored --nocapture"]
 fn a_thousand_faults_lose_nothing_unseen() {
     run::run(1000, seed(std::process::id().into()), true);
 }
