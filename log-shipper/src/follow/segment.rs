@@ -220,11 +220,12 @@ impl Segment {
             return Err(io::Error::other("the file is closed"));
         };
         if !gzip {
-            // Before the first line no mark tells a truncation.
-            if self.read.offset == 0 && !self.head.begins(&content::beginning(file, false)?) {
-                return Ok(Chunk::Truncated);
-            }
-            return content::read_plain(file, self.read, want, slab);
+            let chunk = content::read_plain(file, self.read, want, slab)?;
+            // Before the first line no mark tells a truncation. What was read may be less than is known of the beginning.
+            let whole_head =
+                slab.len() >= usize::from(self.head.length) || matches!(chunk, Chunk::Data { end: true, .. });
+            let other = self.read.offset == 0 && whole_head && !self.head.begins(slab);
+            return Ok(if other { Chunk::Truncated } else { chunk });
         }
         if self.gzip.as_ref().is_some_and(|reader| !reader.can_reach(self.read)) {
             self.gzip = None;

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::node::Logs;
 use crate::support::consumer::Seen;
-use crate::support::kubelet::Written;
 
 /// One statement of a shipper that bytes of a file were lost.
 #[derive(Clone, Debug)]
@@ -52,23 +51,6 @@ impl Said {
 
     pub fn lost_ranges(&self) -> usize {
         self.lost.len()
-    }
-
-    /// Where these numbers were written.
-    pub fn places(&self, logs: &Logs, numbers: &[u64]) -> Vec<String> {
-        let generations = logs.containers.iter().flat_map(|container| {
-            container.generations().iter().map(move |generation| (container.folder(), generation))
-        });
-        let places = generations.flat_map(|(folder, generation)| {
-            generation.written.iter().map(move |written| (folder, generation, written))
-        });
-        let wanted = places.filter(|(.., written)| numbers.contains(&written.number));
-        wanted
-            .map(|(folder, generation, written)| {
-                let (names, Written { number, start, end }) = (&generation.names, written);
-                format!("{number}: {} {names:?} {start}-{end} of {}", folder.display(), generation.size)
-            })
-            .collect()
     }
 
     /// Numbers that are missing and that no statement covers.

@@ -125,6 +125,23 @@ impl Logs {
         ripe.is_some()
     }
 
+    /// Where these numbers were written.
+    pub fn places(&self, numbers: &[u64]) -> Vec<String> {
+        let mut places = Vec::new();
+        for container in &self.containers {
+            for generation in container.generations() {
+                for written in generation.written.iter().filter(|written| numbers.contains(&written.number)) {
+                    let (folder, names, size) = (container.folder().display(), &generation.names, generation.size);
+                    places.push(format!(
+                        "{}: {folder} {names:?} {}-{} of {size}",
+                        written.number, written.start, written.end
+                    ));
+                }
+            }
+        }
+        places
+    }
+
     /// The numbers of which every part is still on disk.
     pub fn on_disk(&self) -> BTreeSet<u64> {
         let generations = || self.containers.iter().flat_map(Container::generations);

@@ -176,7 +176,7 @@ impl Run {
 
     /// Where missing lines are, and what the shipper and the broker think of them.
     fn whereabouts(&self, missing: &[u64]) -> String {
-        let places = self.said.places(&self.writer.logs(), missing);
+        let places = self.writer.logs().places(missing);
         let status = std::fs::read_to_string(self.folder.join("state/checkpoint.json")).unwrap_or_default();
         let queued = exchange::queued(self.broker.address());
         format!(

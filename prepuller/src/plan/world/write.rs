@@ -1,5 +1,6 @@
 //! Orders that are to be written, because a node has others.
 
+use std::cell::LazyCell;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -58,7 +59,9 @@ impl World {
                 gate: wanted.gate,
             }
         };
-        let wanted: Arc<[Order]> = catalogue.wanted().zip(&self.wanted).enumerate().map(order).collect();
+        // Mostly nothing is to be written.
+        let wanted: LazyCell<Arc<[Order]>, _> =
+            LazyCell::new(|| catalogue.wanted().zip(&self.wanted).enumerate().map(order).collect());
         let write = |((record, node), told): (&(&Record, Node<'_>), &Vec<NodeOrder>)| {
             let given = |order: &NodeOrder| Given {
                 key: self.wanted[order.image].key,
@@ -69,7 +72,7 @@ impl World {
             (!is_as_given(&node.object.orders, &given)).then(|| Write {
                 node: node.name.clone(),
                 node_uid: record.node.as_ref().map(|node| node.uid.clone()).unwrap_or_default(),
-                wanted: wanted.clone(),
+                wanted: Arc::clone(&wanted),
                 has_layers: node.architecture == Some(self.platform.architecture.as_str()),
                 told: told.clone(),
                 given,
