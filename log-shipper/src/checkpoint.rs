@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -22,7 +23,7 @@ const MOST_BYTES: u64 = 64 * 1024 * 1024;
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LogKey {
     /// The folder that holds the files.
-    pub folder: PathBuf,
+    pub folder: Arc<Path>,
     /// The part of their names before `.log`.
     pub base: String,
 }
@@ -115,7 +116,7 @@ pub fn parse(bytes: &[u8]) -> Result<Saved, String> {
         done: Mark { offset: file.done, tail: file.tail },
     };
     let entry = |log: LogEntry| {
-        let key = LogKey { folder: log.folder.into(), base: log.base };
+        let key = LogKey { folder: Path::new(&log.folder).into(), base: log.base };
         (key, log.files.into_iter().map(record).collect())
     };
     Ok(document.logs.into_iter().map(entry).collect())
@@ -168,7 +169,9 @@ mod tests {
             size: 5,
             done: Mark { offset: 4, tail: 6 },
         };
-        [(LogKey { folder: "/var/log/pods/n_p_u/c".into(), base: "0".into() }, vec![record])].into_iter().collect()
+        [(LogKey { folder: Path::new("/var/log/pods/n_p_u/c").into(), base: "0".into() }, vec![record])]
+            .into_iter()
+            .collect()
     }
 
     #[test]

@@ -90,7 +90,7 @@ impl OpenLine {
 #[derive(Debug)]
 pub struct Added {
     /// A trace that it ended.
-    pub before: Option<OpenLine>,
+    pub before: Option<Box<OpenLine>>,
     /// What became of itself.
     pub joined: Joined,
 }
@@ -109,7 +109,8 @@ pub enum Joined {
 /// The open lines of one container, at most one per stream.
 #[derive(Debug)]
 pub struct Joiner {
-    open: [Option<OpenLine>; 2],
+    /// Mostly there is none, and a node has many containers.
+    open: [Option<Box<OpenLine>>; 2],
     max_line: usize,
     traces: Languages,
     began: u64,
@@ -160,7 +161,7 @@ impl Joiner {
         Added { before, joined: self.add_part(line, place, end) }
     }
 
-    fn finish(&mut self, stream: Stream) -> Option<OpenLine> {
+    fn finish(&mut self, stream: Stream) -> Option<Box<OpenLine>> {
         let [stdout, stderr] = &mut self.open;
         let (this, other) = match stream {
             Stream::Stdout => (stdout, stderr),
@@ -188,7 +189,7 @@ impl Joiner {
     pub fn finish_traces(&mut self, then: Instant) -> Vec<OpenLine> {
         let over = |open: &OpenLine| open.trace.is_some_and(|(_, grew)| grew <= then);
         let streams: Vec<_> = self.open.iter().flatten().filter(|open| over(open)).map(|open| open.stream).collect();
-        streams.into_iter().filter_map(|stream| self.finish(stream)).collect()
+        streams.into_iter().filter_map(|stream| self.finish(stream)).map(|line| *line).collect()
     }
 
     /// Takes the next part in its order.
@@ -202,7 +203,7 @@ impl Joiner {
             return Joined::Alone;
         }
         let json = matches!(line.text, Text::Json(_));
-        let open = slot.get_or_insert_with(|| OpenLine {
+        let begin = || OpenLine {
             text: Vec::new(),
             json,
             time: line.time.to_owned(),
@@ -214,7 +215,8 @@ impl Joiner {
             first_in: Vec::new(),
             order: *began,
             truncated: false,
-        });
+        };
+        let open = slot.get_or_insert_with(|| Box::new(begin()));
         *began += 1;
         open.json &= json;
         open.end = end;
@@ -223,7 +225,7 @@ impl Joiner {
         if !line.whole {
             return Joined::Open;
         }
-        self.finish(line.stream).map_or(Joined::Alone, |done| Joined::Done(Box::new(done)))
+        self.finish(line.stream).map_or(Joined::Alone, Joined::Done)
     }
 
     /// Whether a line of this stream is open.
@@ -233,8 +235,8 @@ impl Joiner {
 
     /// Where a checkpoint of `file` must stop, if an open line has a part in it.
     pub fn holds(&self, file: FileNumber) -> Option<Mark> {
-        let first = |open: &OpenLine| open.first_in.iter().find(|(in_file, _)| *in_file == file).map(|(_, mark)| *mark);
-        self.open.iter().flatten().filter_map(first).min_by_key(|mark| mark.offset)
+        let held = self.open.iter().flatten().flat_map(|open| &open.first_in);
+        held.filter(|(in_file, _)| *in_file == file).map(|(_, mark)| *mark).min_by_key(|mark| mark.offset)
     }
 
     /// How many bytes open lines take.
@@ -244,7 +246,7 @@ impl Joiner {
 
     /// Gives up waiting for the rest of what is open, in the order in which it began.
     pub fn close(&mut self) -> Vec<OpenLine> {
-        let mut open: Vec<_> = self.open.iter_mut().filter_map(Option::take).collect();
+        let mut open: Vec<OpenLine> = self.open.iter_mut().filter_map(Option::take).map(|line| *line).collect();
         open.sort_by_key(|line| line.order);
         open
     }

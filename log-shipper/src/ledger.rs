@@ -52,7 +52,10 @@ impl Ledger {
                 }
                 *known = record;
             }
-            None => self.files.push((file, record)),
+            None => {
+                self.files.reserve_exact(1); // mostly there is one, and a node has many containers
+                self.files.push((file, record));
+            }
         }
         self.changed = true;
     }

@@ -17,16 +17,17 @@ pub enum Change {
 }
 
 /// Compares. A compressed file waits as long as its original is there, since it may not be whole yet.
-pub fn changes(known: &BTreeMap<FileKey, String>, listed: &[(FileKey, String)]) -> Vec<Change> {
+pub fn changes(known: &[(FileKey, String)], listed: &[(FileKey, String)]) -> Vec<Change> {
     let names: BTreeSet<&str> = listed.iter().map(|(_, name)| name.as_str()).collect();
     let keys: BTreeSet<FileKey> = listed.iter().map(|(key, _)| *key).collect();
-    let gone = known.keys().filter(|key| !keys.contains(*key)).map(|key| Change::Gone(*key));
+    let gone = known.iter().filter(|(key, _)| !keys.contains(key)).map(|(key, _)| Change::Gone(*key));
+    let known: BTreeMap<FileKey, &str> = known.iter().map(|(key, name)| (*key, name.as_str())).collect();
     let mut seen: Vec<(Age, Change)> = Vec::new();
     for (key, name) in listed {
         let Some(parsed) = LogName::parse(name) else { continue };
         let waits = name.strip_suffix(".gz").is_some_and(|original| names.contains(original));
         match known.get(key) {
-            Some(before) if before == name => (),
+            Some(before) if *before == name => (),
             Some(_) => seen.push((parsed.age, Change::Rename(*key, name.clone()))),
             None if waits => (),
             None => seen.push((parsed.age, Change::Open(*key, name.clone()))),
@@ -50,7 +51,7 @@ mod tests {
     }
 
     fn plan(known: &[(u64, &str)], listed: &[(u64, &str)]) -> Vec<Change> {
-        changes(&files(known).into_iter().collect(), &files(listed))
+        changes(&files(known), &files(listed))
     }
 
     #[test]

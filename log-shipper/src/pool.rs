@@ -175,7 +175,7 @@ mod tests {
     use crate::container::Container;
 
     fn log(id: u64) -> Arc<ContainerLog> {
-        let key = LogKey { folder: "/x".into(), base: "0".into() };
+        let key = LogKey { folder: std::path::Path::new("/x").into(), base: "0".into() };
         let container = Container { pod: None, docker: None, restart: "0".into() };
         Arc::new(ContainerLog::new(id, key, container, Vec::new(), false, 1024, Default::default()))
     }

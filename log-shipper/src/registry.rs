@@ -1,7 +1,7 @@
 //! All logs that are followed, and what the checkpoint says of them.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::checkpoint::{LogKey, Saved};
@@ -32,7 +32,7 @@ impl Registry {
     }
 
     /// Takes what is still unclaimed below these roots, to be given up.
-    pub fn take_unclaimed(&self, roots: &[PathBuf]) -> Saved {
+    pub fn take_unclaimed(&self, roots: &[Arc<Path>]) -> Saved {
         let mut state = self.state();
         let below = |key: &LogKey| roots.iter().any(|root| key.folder.starts_with(root));
         let (gone, kept) = std::mem::take(&mut state.unclaimed).into_iter().partition(|(key, _)| below(key));

@@ -66,7 +66,7 @@ mod tests {
             FileRecord { name: name.into(), key, head: Head::default(), size: 0, done: Mark { offset: done, tail: 0 } }
         };
         let records = vec![record("0.log.1", 10, 10), record("0.log", 100, 40)];
-        let key = LogKey { folder: folder.path().to_owned(), base: "0".into() };
+        let key = LogKey { folder: folder.path().into(), base: "0".into() };
         let table = render(&[(key, records)].into_iter().collect());
         let lines: Vec<_> = table.lines().collect();
         assert!(lines[1].contains(" 60 ") && lines[1].ends_with("0.log"), "{table}");

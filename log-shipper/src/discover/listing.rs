@@ -3,7 +3,8 @@
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::identity::FileKey;
@@ -18,16 +19,16 @@ pub(super) fn changed(path: &Path) -> Option<SystemTime> {
 }
 
 /// The folders in a folder, and whether some are links.
-pub(super) fn folders(path: &Path) -> io::Result<(Vec<PathBuf>, bool)> {
+pub(super) fn folders(path: &Path) -> io::Result<(Vec<Arc<Path>>, bool)> {
     let (mut folders, mut links) = (Vec::new(), false);
     for entry in fs::read_dir(path)? {
         let entry = entry?;
         let kind = entry.file_type()?;
         if kind.is_dir() {
-            folders.push(entry.path());
+            folders.push(entry.path().into());
         } else if kind.is_symlink() {
             links = true;
-            folders.extend(Some(entry.path()).filter(|path| path.is_dir()));
+            folders.extend(Some(entry.path()).filter(|path| path.is_dir()).map(Arc::from));
         }
     }
     Ok((folders, links))

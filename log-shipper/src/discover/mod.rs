@@ -26,7 +26,7 @@ use crate::pool::Pool;
 use crate::registry::Registry;
 
 /// How often all folders are looked at.
-const RECONCILE: Duration = Duration::from_secs(5);
+const RECONCILE: Duration = Duration::from_secs(10);
 
 /// How often the thread sees whether it should end.
 const STOP_CHECK: Duration = Duration::from_millis(500);
@@ -37,7 +37,7 @@ const TIME_GRAIN: Duration = Duration::from_secs(2);
 /// Finds files and hands them to their logs.
 #[derive(Debug)]
 pub struct Discovery {
-    roots: Vec<PathBuf>,
+    roots: Vec<Arc<Path>>,
     choice: Choice,
     pinned_bytes_max: u64,
     /// Whether files that are there at the start are read from their end.
@@ -46,23 +46,24 @@ pub struct Discovery {
     pool: Arc<Pool>,
     registry: Arc<Registry>,
     /// The folders of pods.
-    pods: HashMap<PathBuf, Pod>,
-    folders: HashMap<PathBuf, Folder>,
+    pods: HashMap<Arc<Path>, Pod>,
+    folders: HashMap<Arc<Path>, Folder>,
     watches: Option<Watches>,
     next_id: u64,
 }
 
 #[derive(Debug)]
 struct Pod {
-    containers: Vec<PathBuf>,
+    containers: Vec<Arc<Path>>,
     /// As [`Folder::changed`].
     changed: Option<SystemTime>,
 }
 
+/// Mostly one log of one file.
 #[derive(Debug, Default)]
 struct Folder {
-    known: BTreeMap<FileKey, String>,
-    logs: BTreeMap<String, Arc<ContainerLog>>,
+    known: Vec<(FileKey, String)>,
+    logs: Vec<Arc<ContainerLog>>,
     /// The folder's time of change when it was last looked at; `None` if it must be looked at again.
     changed: Option<SystemTime>,
 }
@@ -79,13 +80,17 @@ impl Discovery {
         registry: Arc<Registry>,
     ) -> Self {
         let (pods, folders, watches) = (HashMap::new(), HashMap::new(), Watches::new());
+        let roots = roots.into_iter().map(Arc::from).collect();
         Self { roots, choice, pinned_bytes_max, at_end, reading, pool, registry, pods, folders, watches, next_id: 1 }
     }
 
-    /// The first look: afterwards every file that is there is open. What the checkpoint names beyond them is given up.
+    /// The first look: afterwards every file that is there is open, and its size known. What the checkpoint names beyond them
+    /// is given up.
     pub fn first_look(&mut self) {
         let seen = self.look_at_all(true);
         self.at_end = false;
+        // Readers may wait for the broker, and this process may end before they come to all files.
+        self.maintain();
         for (key, records) in self.registry.take_unclaimed(&seen) {
             for record in records.iter().filter(|record| record.size > record.done.offset) {
                 let (from, to) = (record.done.offset, record.size);
@@ -120,7 +125,7 @@ impl Discovery {
     }
 
     /// Folders whose names changed, after waiting for at most `wait`.
-    fn changed_folders(&mut self, wait: Duration) -> BTreeSet<PathBuf> {
+    fn changed_folders(&mut self, wait: Duration) -> BTreeSet<Arc<Path>> {
         let Some(watches) = &mut self.watches else {
             std::thread::sleep(wait);
             return BTreeSet::new();
@@ -135,7 +140,7 @@ impl Discovery {
     }
 
     /// Looks at all folders below the roots; gives the roots that could be seen and are not empty.
-    fn look_at_all(&mut self, first: bool) -> Vec<PathBuf> {
+    fn look_at_all(&mut self, first: bool) -> Vec<Arc<Path>> {
         let mut seen = Vec::new();
         // Paths are compared part by part: an ordered map of them costs ten such comparisons each time.
         let (mut present, mut pods) = (HashSet::new(), HashMap::new());
@@ -172,7 +177,7 @@ impl Discovery {
     }
 
     /// The folders of a pod's containers.
-    fn look_at_pod(&mut self, path: &Path) -> Pod {
+    fn look_at_pod(&mut self, path: &Arc<Path>) -> Pod {
         self.watch(path);
         let changed = listing::changed(path);
         match self.pods.remove(path) {
@@ -185,7 +190,7 @@ impl Discovery {
     }
 
     /// Looks at the files of one container's folder.
-    fn look(&mut self, path: &Path) {
+    fn look(&mut self, path: &Arc<Path>) {
         let changed = listing::changed(path);
         if let (Some(now), Some(folder)) = (changed, self.folders.get(path))
             && folder.changed == Some(now)
@@ -194,8 +199,8 @@ impl Discovery {
         }
         self.watch(path);
         let (listed, links) = listing::files(path).unwrap_or_default();
-        let known = self.folders.get(path).map(|folder| &folder.known);
-        let changes = plan::changes(known.unwrap_or(&BTreeMap::new()), &listed);
+        let known = self.folders.get(path).map_or(&[][..], |folder| &folder.known);
+        let changes = plan::changes(known, &listed);
         let all_open = changes.is_empty() || self.take(path, changes);
         if let Some(folder) = self.folders.get_mut(path) {
             // A link's target changes without its folder.
@@ -207,14 +212,14 @@ impl Discovery {
     }
 
     /// Opens what is new and hands it over; `false` if something could not be opened.
-    fn take(&mut self, path: &Path, changes: Vec<Change>) -> bool {
+    fn take(&mut self, path: &Arc<Path>, changes: Vec<Change>) -> bool {
         let mut all_open = true;
         let mut news: BTreeMap<String, Vec<News>> = BTreeMap::new();
         for change in changes {
             match change {
                 Change::Gone(key) => {
                     let Some(folder) = self.folders.get_mut(path) else { continue };
-                    let name = folder.known.remove(&key).unwrap_or_default();
+                    let Some(name) = folder.forget(key) else { continue };
                     let base = LogName::parse(&name).map_or_else(String::new, |name| name.base.to_owned());
                     news.entry(base).or_default().push(News::Gone(key));
                 }
@@ -225,8 +230,7 @@ impl Discovery {
                     }
                     match listing::open(&path.join(&name), key) {
                         Ok(file) => {
-                            let folder = self.folders.entry(path.to_owned()).or_default();
-                            folder.known.insert(key, name.clone());
+                            self.folders.entry(path.clone()).or_default().know(key, &name);
                             news.entry(base).or_default().push(News::Opened(Opened { key, name, file }));
                         }
                         // It was renamed or deleted since: the next look sees it.
@@ -243,7 +247,7 @@ impl Discovery {
             }
         }
         for (base, news) in news {
-            if let Some(log) = self.folders.get(path).and_then(|folder| folder.logs.get(&base)) {
+            if let Some(log) = self.folders.get(path).and_then(|folder| folder.log(&base)) {
                 log.hand(news);
                 self.pool.wake(log);
             }
@@ -252,8 +256,8 @@ impl Discovery {
     }
 
     /// Whether the log with this base in this folder is followed; begins to if it should be.
-    fn follows(&mut self, path: &Path, base: &str) -> bool {
-        if self.folders.get(path).is_some_and(|folder| folder.logs.contains_key(base)) {
+    fn follows(&mut self, path: &Arc<Path>, base: &str) -> bool {
+        if self.folders.get(path).is_some_and(|folder| folder.log(base).is_some()) {
             return true;
         }
         let container = Container::of_pod_folder(path, base).or_else(|| {
@@ -261,7 +265,7 @@ impl Discovery {
             Container::of_docker_folder(path, config.as_deref())
         });
         let Some(container) = container.filter(|container| self.choice.takes(container)) else { return false };
-        let key = LogKey { folder: path.to_owned(), base: base.to_owned() };
+        let key = LogKey { folder: path.clone(), base: base.to_owned() };
         let saved = self.registry.claim(&key);
         let log = ContainerLog::new(
             self.next_id,
@@ -275,7 +279,9 @@ impl Discovery {
         self.next_id += 1;
         let log = Arc::new(log);
         self.registry.insert(log.clone());
-        self.folders.entry(path.to_owned()).or_default().logs.insert(base.to_owned(), log);
+        let folder = self.folders.entry(path.clone()).or_default();
+        folder.logs.reserve_exact(1);
+        folder.logs.push(log);
         true
     }
 
@@ -284,7 +290,7 @@ impl Discovery {
         let mut pinned: Vec<(u64, Arc<ContainerLog>)> = Vec::new();
         let mut open_files = 0;
         for (path, folder) in &mut self.folders {
-            folder.logs.retain(|_, log| {
+            folder.logs.retain(|log| {
                 pinned.push((log.maintain(&self.reading), log.clone()));
                 open_files += log.open_files();
                 let over = log.is_over();
@@ -319,10 +325,32 @@ impl Discovery {
         metrics.pending_bytes.set(self.reading.budget.used() as i64);
     }
 
-    fn watch(&mut self, path: &Path) {
+    fn watch(&mut self, path: &Arc<Path>) {
         if let Some(watches) = &mut self.watches {
             watches.add(path);
         }
+    }
+}
+
+impl Folder {
+    fn log(&self, base: &str) -> Option<&Arc<ContainerLog>> {
+        self.logs.iter().find(|log| log.key.base == base)
+    }
+
+    fn know(&mut self, key: FileKey, name: &str) {
+        match self.known.iter_mut().find(|(known, _)| *known == key) {
+            Some((_, before)) => name.clone_into(before),
+            None => {
+                self.known.reserve_exact(1);
+                self.known.push((key, name.to_owned()));
+            }
+        }
+    }
+
+    /// The name that the file had.
+    fn forget(&mut self, key: FileKey) -> Option<String> {
+        let index = self.known.iter().position(|(known, _)| *known == key)?;
+        Some(self.known.swap_remove(index).1)
     }
 }
 

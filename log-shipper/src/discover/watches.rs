@@ -3,7 +3,8 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -13,15 +14,15 @@ use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
 #[derive(Debug)]
 pub(super) struct Watches {
     inotify: OwnedFd,
-    paths: HashMap<i32, PathBuf>,
-    watched: HashSet<PathBuf>,
+    paths: HashMap<i32, Arc<Path>>,
+    watched: HashSet<Arc<Path>>,
 }
 
 /// What changed.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
     /// In these folders.
-    pub(super) folders: BTreeSet<PathBuf>,
+    pub(super) folders: BTreeSet<Arc<Path>>,
     /// And in others that nobody knows.
     pub(super) overflow: bool,
 }
@@ -68,15 +69,15 @@ impl Watches {
     }
 
     /// Watches a folder, if it is not watched yet.
-    pub(super) fn add(&mut self, path: &Path) {
+    pub(super) fn add(&mut self, path: &Arc<Path>) {
         if self.watched.contains(path) {
             return;
         }
         let names = WatchFlags::CREATE | WatchFlags::MOVED_FROM | WatchFlags::MOVED_TO | WatchFlags::DELETE;
-        match inotify::add_watch(&self.inotify, path, names | WatchFlags::ONLYDIR) {
+        match inotify::add_watch(&self.inotify, &**path, names | WatchFlags::ONLYDIR) {
             Ok(watch) => {
-                self.paths.insert(watch, path.to_owned());
-                self.watched.insert(path.to_owned());
+                self.paths.insert(watch, path.clone());
+                self.watched.insert(path.clone());
             }
             Err(rustix::io::Errno::NOSPC) => {
                 tracing::warn!(
@@ -84,7 +85,7 @@ impl Watches {
                     "no inotify watch is left (fs.inotify.max_user_watches); this folder is looked at every few seconds only"
                 );
                 // Said once: it is not tried again.
-                self.watched.insert(path.to_owned());
+                self.watched.insert(path.clone());
             }
             Err(_) => (),
         }

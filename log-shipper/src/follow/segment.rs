@@ -60,7 +60,8 @@ pub(super) struct Segment {
     pub(super) begins_anew: bool,
     /// Nothing comes after what was read, ever.
     pub(super) ended: bool,
-    gzip: Option<GzipReader>,
+    /// Few files are compressed.
+    gzip: Option<Box<GzipReader>>,
     /// What was last said to the ledger.
     pub(super) told: Mark,
     pub(super) told_growth: (u64, Head),
@@ -231,7 +232,7 @@ impl Segment {
             self.gzip = None;
         }
         if self.gzip.is_none() {
-            self.gzip = GzipReader::open(file, decoders)?;
+            self.gzip = GzipReader::open(file, decoders)?.map(Box::new);
         }
         match &mut self.gzip {
             Some(reader) => reader.read(self.read, want, slab),

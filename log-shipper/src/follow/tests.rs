@@ -106,7 +106,7 @@ impl Reader {
 
     fn with(folder: &Path, saved: Vec<FileRecord>, reading: Reading) -> Self {
         let container = Container::of_pod_folder(Path::new("/p/n_pod_uid/c"), "0").unwrap();
-        let key = LogKey { folder: folder.to_owned(), base: "0".into() };
+        let key = LogKey { folder: folder.into(), base: "0".into() };
         let log = Arc::new(ContainerLog::new(1, key, container, saved, false, reading.max_line, reading.traces));
         let (known, slab) = (BTreeMap::new(), Slab::default());
         let mut reader = Self { log, reading, known, slab, got: Vec::new(), unconfirmed: Vec::new() };
@@ -122,7 +122,8 @@ impl Reader {
             listed.push((FileKey { device: metadata.dev(), inode: metadata.ino() }, name));
         }
         let mut news = Vec::new();
-        for change in plan::changes(&self.known, &listed) {
+        let known: Vec<_> = self.known.clone().into_iter().collect();
+        for change in plan::changes(&known, &listed) {
             match change {
                 Change::Gone(key) => {
                     self.known.remove(&key);

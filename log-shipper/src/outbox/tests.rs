@@ -10,7 +10,7 @@ use crate::follow::ContainerLog;
 use crate::outgoing::Message;
 
 fn batch(number: u64, messages: usize) -> Batch {
-    let key = LogKey { folder: "/x".into(), base: "0".into() };
+    let key = LogKey { folder: std::path::Path::new("/x").into(), base: "0".into() };
     let container = Container { pod: None, docker: None, restart: "0".into() };
     let log = Arc::new(ContainerLog::new(1, key, container, Vec::new(), false, 1024, Default::default()));
     let message =
