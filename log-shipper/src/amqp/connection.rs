@@ -16,7 +16,7 @@ use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-use super::endpoint::{credentials, tls};
+use super::endpoint::{credentials, silently_refused, tls};
 use super::frames::{self, CHANNEL, FIRST_FRAME_MAX, Template};
 use super::{Address, Endpoint};
 use crate::outgoing::MessageId;
@@ -150,7 +150,7 @@ impl Connection {
     async fn shake_hands(&mut self, endpoint: &Endpoint) -> Result<(), ConnectionError> {
         use connection::AMQPMethod as Method;
         frames::write(&frames::protocol_header(), &mut self.output)?;
-        let start = match self.method().await? {
+        let start = match self.method().await.map_err(|error| silently_refused(error, endpoint))? {
             AMQPClass::Connection(Method::Start(start)) => start,
             other => return Err(unexpected("connection.start", &other)),
         };

@@ -71,3 +71,15 @@ pub(super) fn tls(certificate: Option<&(PathBuf, PathBuf)>) -> Result<ClientConf
     let private = PrivateKeyDer::from_pem_file(key).map_err(|error| in_file(key, &error))?;
     builder.with_client_auth_cert(certificates, private).map_err(|error| in_file(chain, &error))
 }
+
+/// With TLS 1.3 a client may already write when the broker looks at its certificate: of a refusal often nothing comes back
+/// but the socket's end.
+pub(super) fn silently_refused(error: ConnectionError, endpoint: &Endpoint) -> ConnectionError {
+    match error {
+        ConnectionError::Io(error) if endpoint.certificate.is_some() => {
+            let said = format!("{error} before the broker said anything; does it take our certificate?");
+            ConnectionError::Credentials(said)
+        }
+        error => error,
+    }
+}
