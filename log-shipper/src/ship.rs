@@ -101,7 +101,9 @@ async fn session(
     outbox: &mut Outbox,
     batches: &mut UnboundedReceiver<Batch>,
 ) -> (End, bool) {
-    let (mut blocked, mut filling, mut readers_run, mut confirmed) = (false, true, true, false);
+    let (mut filling, mut readers_run, mut confirmed) = (true, true, false);
+    // `None` while the broker asks to stop.
+    let mut taking_since = Some(Instant::now());
     let mut tick = tokio::time::interval(Duration::from_secs(1));
     let mut complaint: Option<Instant> = None;
     loop {
@@ -111,7 +113,7 @@ async fn session(
         // Filled up only when a good part is free: few large writes cost less than many small ones.
         filling |= outbox.has_much_room();
         let now = Instant::now();
-        while !blocked && filling && connection.unwritten() < MOST_UNWRITTEN {
+        while taking_since.is_some() && filling && connection.unwritten() < MOST_UNWRITTEN {
             let Some(sending) = outbox.take(now) else { break };
             connection.publish(sending.id, sending.body, sending.dead_letter);
             shipping.metrics.messages_published.inc();
@@ -125,7 +127,7 @@ async fn session(
             connection.close().await;
             return (End::Done, confirmed);
         }
-        let pause = outbox.paused_until(now).filter(|_| !blocked);
+        let pause = outbox.paused_until(now).filter(|_| taking_since.is_some());
         tokio::select! {
             progress = connection.progress() => if let Err(error) = progress {
                 return (End::Lost(error), confirmed);
@@ -135,7 +137,7 @@ async fn session(
                 None => readers_run = false,
             },
             () = wait_until(pause) => (),
-            _ = tick.tick() => if let Err(error) = check(shipping, &mut connection, outbox, blocked) {
+            _ = tick.tick() => if let Err(error) = check(shipping, &mut connection, outbox, taking_since) {
                 return (End::Lost(error), confirmed);
             },
         }
@@ -161,14 +163,14 @@ async fn session(
                 }
                 Event::Blocked(reason) => {
                     tracing::warn!(reason, "the broker asks to stop publishing");
-                    blocked = true;
+                    taking_since = None;
                 }
                 Event::Unblocked => {
                     tracing::info!("the broker takes messages again");
-                    blocked = false;
+                    taking_since = Some(now);
                 }
             }
-            shipping.metrics.blocked.set(blocked.into());
+            shipping.metrics.blocked.set(taking_since.is_none().into());
         }
     }
 }
@@ -192,19 +194,39 @@ fn check(
     shipping: &Shipping,
     connection: &mut Connection,
     outbox: &Outbox,
-    blocked: bool,
+    taking_since: Option<Instant>,
 ) -> Result<(), ConnectionError> {
-    let waiting = outbox.oldest_sent().map(|sent| sent.elapsed()).unwrap_or_default();
-    // A broker that asks to stop confirms nothing either.
-    if !blocked && waiting > shipping.broker.confirm_timeout {
+    let waiting = waiting(outbox.oldest_sent(), taking_since, Instant::now());
+    if waiting > shipping.broker.confirm_timeout {
         return Err(ConnectionError::Timeout(format!("no confirm for {} s", waiting.as_secs())));
     }
     connection.keep_alive()
+}
+
+/// How long the broker could have confirmed what was sent first and did not. One that asks to stop confirms nothing either.
+fn waiting(sent: Option<Instant>, taking_since: Option<Instant>, now: Instant) -> Duration {
+    let since = sent.zip(taking_since).map(|(sent, taking_since)| sent.max(taking_since));
+    since.map(|since| now.saturating_duration_since(since)).unwrap_or_default()
 }
 
 async fn wait_until(at: Option<Instant>) {
     match at {
         Some(at) => tokio::time::sleep_until(at.into()).await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_broker_that_asked_to_stop_has_its_time_again_afterwards() {
+        let sent = Instant::now();
+        let after = |seconds| sent + Duration::from_secs(seconds);
+        assert_eq!(waiting(Some(sent), Some(sent), after(100)), Duration::from_secs(100));
+        assert_eq!(waiting(Some(sent), None, after(100)), Duration::ZERO);
+        assert_eq!(waiting(Some(sent), Some(after(99)), after(100)), Duration::from_secs(1));
+        assert_eq!(waiting(None, Some(sent), after(100)), Duration::ZERO);
     }
 }
