@@ -2,16 +2,23 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
+
+use rustix::io::Errno;
+use rustix::process::{Resource, getrlimit};
 
 use crate::identity::FileKey;
 use crate::names::LogName;
 
 /// Docker's configuration of a container is smaller.
 const MOST_CONFIG_BYTES: u64 = 4 * 1024 * 1024;
+
+/// So many open files are left to the broker, the checkpoint, the admin server and to looking into folders.
+const RESERVED_FILES: u64 = 32;
 
 /// When a name in this folder changed last; `None` if it can't be seen.
 pub(super) fn changed(path: &Path) -> Option<SystemTime> {
@@ -55,6 +62,11 @@ pub(super) fn files(path: &Path) -> io::Result<(Vec<(FileKey, String)>, bool)> {
 /// Opens the file if it is still the one that was listed.
 pub(super) fn open(path: &Path, key: FileKey) -> io::Result<File> {
     let file = File::open(path)?;
+    // The lowest free number is given: the highest ones are never a log's.
+    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    if file.as_raw_fd() as u64 >= limit.saturating_sub(RESERVED_FILES) {
+        return Err(Errno::MFILE.into());
+    }
     let metadata = file.metadata()?;
     if (FileKey { device: metadata.dev(), inode: metadata.ino() }) == key {
         Ok(file)
@@ -65,7 +77,7 @@ pub(super) fn open(path: &Path, key: FileKey) -> io::Result<File> {
 
 /// What to do about this error, if it is about open files.
 pub(super) fn too_many(error: &io::Error) -> &'static str {
-    let limit = rustix::io::Errno::from_io_error(error) == Some(rustix::io::Errno::MFILE);
+    let limit = Errno::from_io_error(error) == Some(Errno::MFILE);
     if limit { "; raise the limit of open files (ulimit -n)" } else { "" }
 }
 

@@ -28,6 +28,9 @@ use crate::registry::Registry;
 /// How often all folders are looked at.
 const RECONCILE: Duration = Duration::from_secs(10);
 
+/// How often the same is said.
+const COMPLAIN: Duration = Duration::from_secs(60);
+
 /// How often the thread sees whether it should end.
 const STOP_CHECK: Duration = Duration::from_millis(500);
 
@@ -50,6 +53,7 @@ pub struct Discovery {
     folders: HashMap<Arc<Path>, Folder>,
     watches: Option<Watches>,
     next_id: u64,
+    complained: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -81,7 +85,20 @@ impl Discovery {
     ) -> Self {
         let (pods, folders, watches) = (HashMap::new(), HashMap::new(), Watches::new());
         let roots = roots.into_iter().map(Arc::from).collect();
-        Self { roots, choice, pinned_bytes_max, at_end, reading, pool, registry, pods, folders, watches, next_id: 1 }
+        Self {
+            roots,
+            choice,
+            pinned_bytes_max,
+            at_end,
+            reading,
+            pool,
+            registry,
+            pods,
+            folders,
+            watches,
+            next_id: 1,
+            complained: None,
+        }
     }
 
     /// The first look: afterwards every file that is there is open, and its size known. What the checkpoint names beyond them
@@ -237,10 +254,7 @@ impl Discovery {
                         Err(error) if error.kind() == io::ErrorKind::NotFound => all_open = false,
                         Err(error) => {
                             all_open = false;
-                            tracing::error!(
-                                file = %path.join(&name).display(), %error,
-                                "a log file can't be opened; it is tried again{}", listing::too_many(&error)
-                            );
+                            self.complain(&path.join(&name), &error);
                         }
                     }
                 }
@@ -253,6 +267,18 @@ impl Discovery {
             }
         }
         all_open
+    }
+
+    /// Says once a minute that a log file can't be opened: there may be thousands of them, and each look tries all.
+    fn complain(&mut self, file: &Path, error: &io::Error) {
+        if self.complained.is_some_and(|last| last.elapsed() < COMPLAIN) {
+            return;
+        }
+        self.complained = Some(Instant::now());
+        tracing::error!(
+            file = %file.display(), %error,
+            "a log file can't be opened, and perhaps others; they are tried again{}", listing::too_many(error)
+        );
     }
 
     /// Whether the log with this base in this folder is followed; begins to if it should be.
