@@ -5,7 +5,9 @@
 mod support;
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::ops::Range;
+use std::path::Path;
 use std::time::Duration;
 
 use lapin::options::QueueDeclareOptions;
@@ -13,8 +15,11 @@ use lapin::types::{AMQPValue, FieldTable};
 use support::consumer::Consumer;
 use support::exchange::{self, EXCHANGE, QUEUE, ROUTING_KEY};
 use support::kubelet::Container;
+use testbed::certificates::Authority;
+use testbed::daemon::Daemon;
 use testbed::folder::Folder;
-use testbed::rabbitmq::RabbitMq;
+use testbed::proxy::TcpProxy;
+use testbed::rabbitmq::{CERTIFIED_USER, RabbitMq};
 use testbed::wait;
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -35,6 +40,22 @@ impl Node {
         support::settings(&self.folder.join("pods"), &self.folder.join("state"), self.broker.address())
     }
 
+    /// The settings for TLS and a client certificate, without a password.
+    fn certified(&self, certificate: &Path, key: &Path) -> Vec<(String, String)> {
+        let [authority, ..] = self.broker.client_files();
+        let url = format!("amqps://localhost:{}/%2f", self.broker.tls_address().port());
+        let [authority, certificate, key] = [&authority, certificate, key].map(|path| path.display().to_string());
+        let certified = [
+            ("AMQP_URL", url.as_str()),
+            ("AMQP_CERT_FILE", &certificate),
+            ("AMQP_KEY_FILE", &key),
+            ("SSL_CERT_FILE", &authority),
+        ];
+        let mut settings = with(self.settings(), &certified);
+        settings.retain(|(name, _)| !name.contains("USER") && !name.contains("PASS"));
+        settings
+    }
+
     /// Writes lines `numbers` to one container.
     fn write(&self, numbers: Range<u64>) -> Range<u64> {
         let mut container = Container::new(&self.folder.join("pods"), 1, u64::MAX);
@@ -42,6 +63,10 @@ impl Node {
         container.finish();
         numbers
     }
+}
+
+fn metric(shipper: &Daemon, name: &str) -> Option<f64> {
+    shipper.metric(&format!("labhands_log_shipper_{name}"))
 }
 
 fn with(mut settings: Vec<(String, String)>, more: &[(&str, &str)]) -> Vec<(String, String)> {
@@ -78,22 +103,77 @@ fn ships_every_line_once_with_a_password_and_again_nothing() {
 fn ships_over_tls_with_a_client_certificate() {
     let node = Node::new(&[]);
     let numbers = node.write(0..100);
-    let [authority, certificate, key] = node.broker.client_files().map(|path| path.display().to_string());
-    let url = format!("amqps://localhost:{}/%2f", node.broker.tls_address().port());
-    let certified = [
-        ("AMQP_URL", url.as_str()),
-        ("AMQP_CERT_FILE", &certificate),
-        ("AMQP_KEY_FILE", &key),
-        ("SSL_CERT_FILE", &authority),
-    ];
-    let settings: Vec<_> = with(node.settings(), &certified)
-        .into_iter()
-        .filter(|(name, _)| !name.contains("USER") && !name.contains("PASS"))
-        .collect();
+    let [_, certificate, key] = node.broker.client_files();
     let consumer = Consumer::start(node.broker.address());
-    let (code, said) = support::until_idle(&settings);
+    let (code, said) = support::until_idle(&node.certified(&certificate, &key));
     assert_eq!(code, Some(0), "{said}");
     assert_eq!(consumer.wait_for(numbers, LIMIT), Vec::<u64>::new());
+}
+
+#[test]
+fn a_replaced_client_certificate_is_taken_without_a_restart() {
+    let node = Node::new(&[]);
+    let numbers = node.write(0..10);
+    let unknown = Authority::new("nobody trusts this one").unwrap().issue(CERTIFIED_USER, None, &[]).unwrap();
+    let certificate = node.folder.write("tls.crt", unknown.certificate).unwrap();
+    let key = node.folder.write("tls.key", unknown.key).unwrap();
+    let shipper = support::start(&node.certified(&certificate, &key));
+    let said = shipper.until_ready(LIMIT, |status, body| status == 503 && body.contains("no broker: ")).unwrap();
+    assert!(said.contains("does it take our certificate?"), "{said}");
+    let [_, its_certificate, its_key] = node.broker.client_files();
+    fs::copy(its_certificate, certificate).unwrap();
+    fs::copy(its_key, key).unwrap();
+    let consumer = Consumer::start(node.broker.address());
+    assert_eq!(consumer.wait_for(numbers, LIMIT), Vec::<u64>::new());
+}
+
+#[test]
+fn while_one_host_is_away_another_takes_the_lines() {
+    let node = Node::new(&[]);
+    let hosts = [(); 2].map(|()| TcpProxy::start(node.broker.address()).unwrap());
+    // Nobody listens on port 1.
+    let url = format!("amqp://127.0.0.1:1,{},{}/%2f", hosts[0].host(), hosts[1].host());
+    hosts[0].refuse();
+    let shipper = support::start(&with(node.settings(), &[("AMQP_URL", &url)]));
+    let consumer = Consumer::start(node.broker.address());
+    for (round, [away, there]) in (0..).zip([[0, 1], [1, 0], [0, 1]]) {
+        hosts[there].resume();
+        hosts[away].refuse();
+        let before = hosts[there].delivered();
+        let numbers = node.write(10 * round..10 * round + 10);
+        assert_eq!(consumer.wait_for(numbers, LIMIT), Vec::<u64>::new());
+        assert!(hosts[there].delivered() > before);
+        // What is not confirmed yet would come again through the other.
+        let all = (10 * round + 10) as f64;
+        wait::until(LIMIT, || metric(&shipper, "events_confirmed_total").filter(|count| *count == all)).unwrap();
+    }
+    assert!(consumer.seen().all().all(|(_, arrivals)| arrivals.times == 1));
+    assert!(shipper.log().contains("\"broker\":\"127.0.0.1:1\",\"error\":\"Connection refused"), "{}", shipper.log());
+}
+
+#[test]
+fn while_the_broker_asks_to_stop_nothing_is_published_and_later_all() {
+    let node = Node::new(&[]);
+    let shipper = support::start(&with(node.settings(), &[("AMQP_WINDOW", "10000")]));
+    shipper.until_ready(LIMIT, |status, _| status == 200).unwrap();
+    node.broker.control(&["set_vm_memory_high_watermark", "0.00001"]).unwrap();
+    node.write(0..1000);
+    wait::until(LIMIT, || metric(&shipper, "blocked").filter(|blocked| *blocked == 1.0)).unwrap();
+    assert!(shipper.log().contains("the broker asks to stop publishing"), "{}", shipper.log());
+    let [read, published] =
+        ["read_bytes_total", "messages_published_total"].map(|name| metric(&shipper, name).unwrap());
+    node.write(1000..2000);
+    wait::until(LIMIT, || metric(&shipper, "read_bytes_total").filter(|now| *now > read)).unwrap();
+    let states = node.broker.control(&["list_connections", "state"]).unwrap();
+    assert!(states.contains("blocked"), "{states}");
+    assert_eq!(metric(&shipper, "messages_published_total"), Some(published));
+    node.broker.control(&["set_vm_memory_high_watermark", "0.4"]).unwrap();
+    let consumer = Consumer::start(node.broker.address());
+    assert_eq!(consumer.wait_for(0..2000, LIMIT), Vec::<u64>::new());
+    assert!(consumer.seen().all().all(|(_, arrivals)| arrivals.times == 1));
+    assert_eq!(metric(&shipper, "blocked"), Some(0.0));
+    assert_eq!(metric(&shipper, "connections_total"), Some(1.0));
+    assert!(shipper.log().contains("the broker takes messages again"), "{}", shipper.log());
 }
 
 #[test]
@@ -104,9 +184,8 @@ fn a_returned_message_is_tried_until_a_queue_is_bound() {
         channel.queue_unbind(QUEUE.into(), EXCHANGE.into(), ROUTING_KEY.into(), FieldTable::default()).await
     });
     let shipper = support::start(&node.settings());
-    let returned = "labhands_log_shipper_messages_returned_total";
-    wait::until(LIMIT, || shipper.metric(returned).filter(|count| *count >= 20.0)).unwrap();
-    assert_eq!(shipper.metric("labhands_log_shipper_events_confirmed_total"), Some(0.0));
+    wait::until(LIMIT, || metric(&shipper, "messages_returned_total").filter(|count| *count >= 20.0)).unwrap();
+    assert_eq!(metric(&shipper, "events_confirmed_total"), Some(0.0));
     exchange::with_channel(node.broker.address(), async |channel| exchange::bind(&channel, QUEUE, EXCHANGE).await);
     let consumer = Consumer::start(node.broker.address());
     assert_eq!(consumer.wait_for(numbers, LIMIT), Vec::<u64>::new());
@@ -135,8 +214,7 @@ fn a_full_queue_refuses_and_nothing_is_lost() {
     let node = Node::new(&full);
     let numbers = node.write(0..2000);
     let shipper = support::start(&node.settings());
-    let refused = "labhands_log_shipper_messages_refused_total";
-    wait::until(LIMIT, || shipper.metric(refused).filter(|count| *count > 100.0)).unwrap();
+    wait::until(LIMIT, || metric(&shipper, "messages_refused_total").filter(|count| *count > 100.0)).unwrap();
     let consumer = Consumer::start(node.broker.address());
     assert_eq!(consumer.wait_for(numbers, LIMIT), Vec::<u64>::new());
     assert!(consumer.seen().all().all(|(_, arrivals)| arrivals.times == 1));
