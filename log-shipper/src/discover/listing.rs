@@ -59,6 +59,11 @@ pub(super) fn files(path: &Path) -> io::Result<(Vec<(FileKey, String)>, bool)> {
     Ok((files, links))
 }
 
+/// Whether a folder could not be listed because it is no more.
+pub(super) fn is_gone(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
 /// Opens the file if it is still the one that was listed.
 pub(super) fn open(path: &Path, key: FileKey) -> io::Result<File> {
     let file = File::open(path)?;

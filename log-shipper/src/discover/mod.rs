@@ -200,7 +200,7 @@ impl Discovery {
         match self.pods.remove(path) {
             Some(pod) if changed.is_some() && pod.changed == changed => pod,
             _ => {
-                let (containers, links) = listing::folders(path).unwrap_or_default();
+                let (containers, links) = listing::folders(path).unwrap_or((Vec::new(), true));
                 Pod { containers, changed: changed.filter(|time| !links && is_settled(*time)) }
             }
         }
@@ -215,7 +215,12 @@ impl Discovery {
             return;
         }
         self.watch(path);
-        let (listed, links) = listing::files(path).unwrap_or_default();
+        let (listed, links) = match listing::files(path) {
+            Ok(listed) => listed,
+            Err(error) if listing::is_gone(&error) => (Vec::new(), false),
+            // What can't be looked into is as it was.
+            Err(_) => return,
+        };
         let known = self.folders.get(path).map_or(&[][..], |folder| &folder.known);
         let changes = plan::changes(known, &listed);
         let all_open = changes.is_empty() || self.take(path, changes);
