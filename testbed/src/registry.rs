@@ -9,7 +9,7 @@ use std::time::Duration;
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 
 use crate::certificates::Authority;
-use crate::folder::{Folder, mount_in_memory};
+use crate::folder::Folder;
 use crate::http::Client;
 use crate::packages::{self, Part};
 use crate::process::Process;
@@ -74,7 +74,7 @@ impl Registry {
         packages::require(Part::Registry)?;
         let folder = Folder::new("registry")?;
         // In memory, because the registry waits for the disk at every tag: 30 ms each.
-        mount_in_memory(&folder.folder("storage")?, None)?;
+        folder.in_memory("storage")?;
         let token_server = options.token.clone().map(TokenServer::start).transpose()?;
         let authority = options.tls.then(|| tls_files(&folder)).transpose()?;
         let basic = options.password.as_ref();
