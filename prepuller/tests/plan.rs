@@ -170,18 +170,21 @@ fn the_orders_of_a_node_go_with_it(bed: &mut Bed) {
 fn who_waits_is_first_and_no_gate_waits_for_ever(bed: &Bed) {
     bed.kubectl.run(&["-n", "labhands", "set", "env", "deployment/prepuller-plan", "GATE_TIMEOUT=1s"]).unwrap();
     bed.kubectl.run(&["-n", "labhands", "rollout", "status", "deployment/prepuller-plan", "--timeout=120s"]).unwrap();
-    // A lab of an image that is not there yet: its pod waits on the node that would not be first otherwise.
+    // A lab of an image that is not there yet: its pod waits on the node that would not be first otherwise. kubelet does not pull
+    // it, or the node might have it before the scan has found it.
     let image = format!("{}/lab:w_2026_05", bed.cluster.registry_host());
     let pod = format!(
         "{{apiVersion: v1, kind: Pod, metadata: {{name: jupyter-waits, namespace: default}}, \
-          spec: {{nodeName: node2, containers: [{{name: notebook, image: '{image}'}}]}}}}"
+          spec: {{nodeName: node2, \
+          containers: [{{name: notebook, image: '{image}', imagePullPolicy: Never}}]}}}}"
     );
     bed.kubectl.apply(&pod).unwrap();
     bed.wait_answer("/status.json", |answer| answer.text().contains("one user waits here"));
     bed.cluster.registry_proxy().limit_rate(Some(400_000));
     bed.push("w_2026_05", &[50, 51]);
     bed.scan();
-    assert_eq!(bed.wait_for_canary("w_2026_05"), "node2");
+    let canary = bed.wait_for_canary("w_2026_05");
+    assert_eq!(canary, "node2", "{}\n{}", bed.ask("/status.json").unwrap().text(), bed.log());
     bed.kubectl.run(&["taint", "node", "node1", "labhands.dev/images=:NoSchedule"]).unwrap();
     let opened = bed.wait_event("default", "GateTimedOut");
     assert!(opened.starts_with("node1: ") && opened.contains("without") && opened.contains("w_2026_05"), "{opened}");
