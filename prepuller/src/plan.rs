@@ -186,10 +186,11 @@ impl Planner {
             let due = self.due.unwrap_or(self.decided + TICK);
             tokio::select! {
                 () = shutdown.cancelled() => return,
-                Some(seen) = self.seen.next() => self.see(seen).await,
+                Some(seen) = self.seen.next() => self.see(seen),
                 () = self.shared.changed() => self.soon(),
                 () = sleep_until(due.into()) => {
-                    let waits = self.due.is_some() || !self.shared.look(World::is_settled);
+                    // Where lists are still missing, the last of them asks for a decision.
+                    let waits = self.due.take().is_some() || !self.shared.look(World::is_settled);
                     self.decided = Instant::now();
                     if waits && self.unlisted.is_empty() {
                         self.decide().await;
@@ -204,7 +205,7 @@ impl Planner {
         self.due.get_or_insert((now + SETTLE).max(self.decided + self.pause));
     }
 
-    async fn see(&mut self, seen: Seen) {
+    fn see(&mut self, seen: Seen) {
         let now = Instant::now();
         let mut news = Vec::new();
         let changed = self.shared.update(|world| match seen {
@@ -251,7 +252,6 @@ impl Planner {
     }
 
     async fn decide(&mut self) {
-        self.due = None;
         let begun = Instant::now();
         let writes = self.shared.update(|world| world.decide(Timestamp::now(), begun));
         self.pause = (begun.elapsed() * REST).clamp(PAUSE, TICK);
