@@ -132,6 +132,9 @@ impl Builder {
     /// The batch; `number` is its number in the log's ledger.
     pub fn finish(mut self, log: Arc<ContainerLog>, number: u64) -> Batch {
         self.close();
+        // It grew in steps twice as large as the one before, and may wait long.
+        self.bytes.shrink_to_fit();
+        self.messages.shrink_to_fit();
         Batch { log, number, bytes: self.bytes, messages: self.messages, events: self.events }
     }
 }

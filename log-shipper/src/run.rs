@@ -1,8 +1,8 @@
 //! `log-shipper run`: starts the parts, and ends them in order: readers, then shipping, then the checkpoint.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -75,15 +75,20 @@ pub async fn run(settings: RunSettings, hostname: String, warnings: &[String]) -
     });
     let (pool, registry) = (Arc::new(Pool::default()), Arc::new(Registry::new(saved)));
     let (sender, mut batches) = unbounded_channel();
+    let first_look_done = Arc::new(OnceLock::new());
     let readers: Vec<_> = (0..settings.logs.reader_threads)
         .map(|_| {
             let (pool, reading, sender) = (pool.clone(), reading.clone(), sender.clone());
-            thread("reader", move || pool::read(&pool, &reading, &sender))
+            let first_look_done = first_look_done.clone();
+            thread("reader", move || {
+                // What is kept of each log is then not among the events, whose memory is given back only from its end.
+                first_look_done.wait();
+                pool::read(&pool, &reading, &sender);
+            })
         })
         .collect::<Result<_, _>>()?;
     drop(sender);
     let stop_looking = Arc::new(AtomicBool::new(false));
-    let first_look_done = Arc::new(AtomicBool::new(false));
     let discovery = {
         let choice = Choice {
             namespaces: settings.logs.namespaces.clone(),
@@ -98,7 +103,7 @@ pub async fn run(settings: RunSettings, hostname: String, warnings: &[String]) -
             let mut discovery = Discovery::new(roots, choice, pinned, at_end, reading, pool, registry);
             discovery.first_look();
             found.ready();
-            done.store(true, Ordering::Release);
+            done.get_or_init(|| ());
             discovery.run(&stop);
         })?
     };
@@ -106,7 +111,7 @@ pub async fn run(settings: RunSettings, hostname: String, warnings: &[String]) -
     let keeper =
         Keeper { path: settings.logs.state_dir.join(checkpoint::FILE_NAME), registry, metrics: metrics.clone() };
     let stop = shutdown.token();
-    let is_idle = || first_look_done.load(Ordering::Acquire) && pool.is_idle() && budget.used() == 0;
+    let is_idle = || first_look_done.get().is_some() && pool.is_idle() && budget.used() == 0;
     let watching = async {
         loop {
             tokio::select! {

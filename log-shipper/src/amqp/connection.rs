@@ -21,6 +21,9 @@ use super::frames::{self, CHANNEL, FIRST_FRAME_MAX, Template};
 use super::{Address, Endpoint};
 use crate::outgoing::MessageId;
 
+/// Room for output that is kept while nothing is to be written.
+const IDLE_BYTES: usize = 16 * 1024;
+
 /// How long opening a connection may take, all steps together.
 const OPEN_LIMIT: Duration = Duration::from_secs(15);
 
@@ -259,6 +262,10 @@ impl Connection {
         let silent = self.received.elapsed();
         if silent > 2 * self.heartbeat {
             return Err(ConnectionError::Timeout(format!("no sign of life for {} s", silent.as_secs())));
+        }
+        if self.unwritten() == 0 {
+            // What the last burst took.
+            self.output.shrink_to(IDLE_BYTES);
         }
         if self.sent.elapsed() > self.heartbeat / 2 && self.unwritten() == 0 {
             frames::write(&AMQPFrame::Heartbeat, &mut self.output)?;

@@ -322,7 +322,11 @@ impl Discovery {
         let mut open_files = 0;
         for (path, folder) in &mut self.folders {
             folder.logs.retain(|log| {
-                pinned.push((log.maintain(&self.reading), log.clone()));
+                let upkeep = log.maintain(&self.reading);
+                if upkeep.unread {
+                    self.pool.wake(log);
+                }
+                pinned.push((upkeep.pinned, log.clone()));
                 open_files += log.open_files();
                 let over = log.is_over();
                 if over {

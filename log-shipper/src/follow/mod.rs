@@ -86,6 +86,15 @@ pub enum News {
     Gone(FileKey),
 }
 
+/// What [`ContainerLog::maintain`] found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Upkeep {
+    /// How many bytes deleted files keep on disk for this log.
+    pub pinned: u64,
+    /// Whether a file has changed since it was read.
+    pub unread: bool,
+}
+
 /// The log of one container. Shared by the discovery, the readers and the batches on their way.
 #[derive(Debug)]
 pub struct ContainerLog {
@@ -169,19 +178,20 @@ impl ContainerLog {
         lock(&self.ledger)
     }
 
-    /// Looks after the files without reading lines: takes in news, notices truncation, gives up what is gone. Gives how
-    /// many bytes deleted files keep on disk for this log.
-    pub fn maintain(&self, reading: &Reading) -> u64 {
+    /// Looks after the files without reading lines: takes in news, notices truncation, gives up what is gone.
+    pub fn maintain(&self, reading: &Reading) -> Upkeep {
         let mut inner = lock(&self.inner);
+        let mut unread = false;
         self.take_in(&mut inner, reading);
         for segment in &mut inner.segments {
             segment.note_size();
             // What can't be read now is tried again with the next turn.
             let _ = segment.learn_beginning(&self.container);
             self.tell_growth(segment);
+            unread |= segment.has_grown();
         }
         self.give_up_gone(&mut inner, reading);
-        inner.segments.iter().map(Segment::pinned).sum()
+        Upkeep { pinned: inner.segments.iter().map(Segment::pinned).sum(), unread }
     }
 
     /// Gives up the oldest deleted file that is still open, to let its disk space go; gives the bytes that this frees.

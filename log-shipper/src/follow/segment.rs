@@ -133,6 +133,12 @@ impl Segment {
         }
     }
 
+    /// Whether the file was not as it was read when it was last looked at.
+    pub(super) fn has_grown(&self) -> bool {
+        let is_read = matches!(self.copies.first(), Some(Copy { gzip: false, file: Some(_), .. }));
+        is_read && !self.ended && self.asked != self.seen
+    }
+
     /// The path of what is read.
     pub(super) fn path(&self) -> &Path {
         self.copies.first().map_or(Path::new("?"), |copy| &copy.path)

@@ -301,6 +301,23 @@ fn excluded_lines_are_left_out_and_pass_the_checkpoint() {
 }
 
 #[test]
+fn upkeep_tells_what_a_resting_log_has_unread() {
+    let writer = Writer::new();
+    writer.line("1");
+    let mut reader = Reader::start(writer.folder.path(), Vec::new());
+    assert!(reader.log.maintain(&reader.reading).unread);
+    reader.read_all();
+    assert!(!reader.log.maintain(&reader.reading).unread);
+    writer.line("2");
+    assert!(reader.log.maintain(&reader.reading).unread);
+    reader.read_all();
+    writer.truncate();
+    assert!(reader.log.maintain(&reader.reading).unread);
+    reader.read_all();
+    assert!(!reader.log.maintain(&reader.reading).unread);
+}
+
+#[test]
 fn new_content_in_a_truncated_file_is_read_and_what_was_lost_is_counted() {
     let writer = Writer::new();
     writer.line("1");

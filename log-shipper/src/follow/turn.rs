@@ -19,9 +19,13 @@ use crate::outgoing::{Batch, Builder};
 const CHUNK_BYTES: usize = 64 * 1024;
 
 /// The shortest and longest time that a log without new lines rests; each rest is an eighth longer than the one before, so
-/// that a line waits for about an eighth of its container's silence at most.
+/// that a line waits for about an eighth of its container's silence at most. The discovery looks at the file meanwhile and wakes
+/// a log that has grown.
 pub(super) const SHORTEST_REST: Duration = Duration::from_millis(100);
-const LONGEST_REST: Duration = Duration::from_secs(5);
+const LONGEST_REST: Duration = Duration::from_secs(40);
+
+/// When a log is looked at again that can't be read or is not to be shipped.
+const AGAIN: Duration = Duration::from_secs(5);
 
 /// A stack trace that has not grown for this long is over.
 const TRACE_WAIT: Duration = Duration::from_secs(1);
@@ -71,7 +75,7 @@ impl ContainerLog {
             Consent::Wait => return Turn { batch: None, next: Next::Later(SHORTEST_REST) },
             Consent::Off => {
                 self.pass_over(inner);
-                return Turn { batch: None, next: Next::Idle(LONGEST_REST) };
+                return Turn { batch: None, next: Next::Idle(AGAIN) };
             }
         }
         if self.ledger().open_batches() >= MOST_OPEN_BATCHES {
@@ -86,7 +90,7 @@ impl ContainerLog {
                 Read::Some if work.must_go_on(inner) => (),
                 Read::Some => break Next::Ready,
                 Read::Busy => break Next::Later(SHORTEST_REST),
-                Read::Broken => break Next::Later(LONGEST_REST),
+                Read::Broken => break Next::Later(AGAIN),
             }
         };
         work.finish_traces(inner, TRACE_WAIT);
