@@ -27,10 +27,12 @@ mod tests {
 
     #[test]
     fn free_ports_differ_and_can_be_bound() {
-        let ports: [u16; 8] = super::free().unwrap();
-        assert_eq!(ports.iter().collect::<BTreeSet<_>>().len(), 8);
-        for port in ports {
-            std::net::TcpListener::bind(("127.0.0.1", port)).unwrap();
-        }
+        // Other tests of this process take ports, too: rarely one of these, and hardly each time.
+        let can_be_bound = (0..20).any(|_| {
+            let ports: [u16; 8] = super::free().unwrap();
+            assert_eq!(ports.iter().collect::<BTreeSet<_>>().len(), 8);
+            ports.iter().all(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        });
+        assert!(can_be_bound);
     }
 }
