@@ -78,6 +78,9 @@ pub struct Batching {
     pub bytes: usize,
 }
 
+/// Batches that take no more than this are shrunk to what they hold, in bytes.
+const MOST_SHRUNK: usize = 64 * 1024;
+
 /// Collects the messages of one turn.
 #[derive(Debug)]
 pub struct Builder {
@@ -132,9 +135,12 @@ impl Builder {
     /// The batch; `number` is its number in the log's ledger.
     pub fn finish(mut self, log: Arc<ContainerLog>, number: u64) -> Batch {
         self.close();
-        // It grew in steps twice as large as the one before, and may wait long.
-        self.bytes.shrink_to_fit();
-        self.messages.shrink_to_fit();
+        // It grew in steps twice as large as the one before, and may wait long. Large ones come and go at full speed, and the
+        // allocator would fetch each anew from the kernel.
+        if self.bytes.capacity() <= MOST_SHRUNK {
+            self.bytes.shrink_to_fit();
+            self.messages.shrink_to_fit();
+        }
         Batch { log, number, bytes: self.bytes, messages: self.messages, events: self.events }
     }
 }
