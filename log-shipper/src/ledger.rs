@@ -30,7 +30,7 @@ pub enum Step {
 }
 
 /// The batches of one container that are on their way, and what was confirmed.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Ledger {
     /// A few at most.
     files: Vec<(FileNumber, FileRecord)>,
@@ -39,13 +39,6 @@ pub struct Ledger {
     /// The number of the first in `batches`.
     first: u64,
     changed: bool,
-}
-
-impl Default for Ledger {
-    fn default() -> Self {
-        // Made early, the queue does not lie among the events, whose memory is given back only from its end.
-        Self { files: Vec::new(), batches: VecDeque::with_capacity(2), first: 0, changed: false }
-    }
 }
 
 impl Ledger {

@@ -266,9 +266,9 @@ impl Connection {
         if self.unwritten() == 0 {
             // What the last burst took.
             self.output.shrink_to(IDLE_BYTES);
-        }
-        if self.sent.elapsed() > self.heartbeat / 2 && self.unwritten() == 0 {
-            frames::write(&AMQPFrame::Heartbeat, &mut self.output)?;
+            if self.sent.elapsed() > self.heartbeat / 2 {
+                frames::write(&AMQPFrame::Heartbeat, &mut self.output)?;
+            }
         }
         Ok(())
     }
