@@ -1,8 +1,4 @@
-//! A real NFS server (nfs-ganesha) with its own portmapper, on a network of its own: it has the usual ports, and its firewall
-//! is nobody else's.
-//!
-//! The network namespace is joined to this machine's by a veth pair, with one IPv4 and one IPv6 address, and goes away with
-//! the process that holds it.
+//! A real NFS server (nfs-ganesha) with its own portmapper, on a network of its own (see [`Site`]).
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
@@ -14,7 +10,9 @@ use rustix::process::Signal;
 use crate::folder::Folder;
 use crate::packages::{self, Part};
 use crate::process::Process;
-use crate::{Error, Result, command};
+pub use crate::site::Firewall;
+use crate::site::Site;
+use crate::{Error, Result};
 
 /// How long a part may take to answer.
 const START_LIMIT: Duration = Duration::from_secs(20);
@@ -45,25 +43,13 @@ impl Default for Setup {
     }
 }
 
-/// What a firewall does with what comes to the server's port.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Firewall {
-    /// Nothing.
-    Open,
-    /// Drops it without a word.
-    Drop,
-    /// Answers with a reset.
-    Reject,
-}
-
 /// The running server. It exports `/home`.
 #[derive(Debug)]
 pub struct Ganesha {
     server: Option<Process>,
     _portmapper: Process,
-    site: Process,
+    site: Site,
     setup: Setup,
-    subnet: u16,
     folder: Folder,
 }
 
@@ -77,30 +63,15 @@ impl Ganesha {
         let folder = Folder::new("ganesha")?;
         let export = folder.folder("home")?;
         folder.folder("recovery")?;
-        let mut site = Command::new("unshare");
-        site.args([
-            "--net",
-            "--mount",
-            "sh",
-            "-c",
-            "mount -t tmpfs tmpfs /run && ip link set lo up && exec sleep infinity",
-        ]);
-        let mut site = Process::start("network", &site, &folder.join("network.log"))?;
-        let own_run = format!("/proc/{}/mounts", site.id());
-        site.ready(START_LIMIT, "have its own /run", || {
-            let mounts = std::fs::read_to_string(&own_run).ok()?;
-            mounts.lines().any(|line| line.starts_with("tmpfs /run tmpfs")).then_some(())
-        })?;
-        let subnet = u16::try_from(site.id().unsigned_abs() % 16384).unwrap_or(0);
+        let site = Site::start(&folder)?;
         if let Some(size) = setup.size {
             let options = format!("size={size}");
-            inside(&site, &["mount", "-t", "tmpfs", "-o", &options, "tmpfs", &export.to_string_lossy()])?;
+            site.inside(&["mount", "-t", "tmpfs", "-o", &options, "tmpfs", &export.to_string_lossy()])?;
         }
         let mut portmapper = Command::new("nsenter");
-        portmapper.args(enter(&site)).args(["rpcbind", "-f", "-w"]);
+        portmapper.args(site.enter()).args(["rpcbind", "-f", "-w"]);
         let portmapper = Process::start("rpcbind", &portmapper, &folder.join("rpcbind.log"))?;
-        let mut this = Self { server: None, _portmapper: portmapper, site, setup, subnet, folder };
-        this.join_networks()?;
+        let mut this = Self { server: None, _portmapper: portmapper, site, setup, folder };
         this.start_server()?;
         Ok(this)
     }
@@ -108,13 +79,13 @@ impl Ganesha {
     /// The server's IPv4 address.
     #[must_use]
     pub fn address(&self) -> Ipv4Addr {
-        self.ipv4(2)
+        self.site.address()
     }
 
     /// The server's IPv6 address.
     #[must_use]
     pub fn address_v6(&self) -> Ipv6Addr {
-        Ipv6Addr::new(0xfd4c, 0x6162, self.subnet, 0, 0, 0, 0, 2)
+        self.site.address_v6()
     }
 
     /// Gives the server more IPv6 addresses: as many servers, to who does not look closely.
@@ -122,15 +93,7 @@ impl Ganesha {
     /// # Errors
     /// When the network refuses.
     pub fn more_addresses(&self, count: u16) -> Result<Vec<Ipv6Addr>> {
-        let mut segments = self.address_v6().segments();
-        (0..count)
-            .map(|number| {
-                segments[7] = 0x100 + number;
-                let address = Ipv6Addr::from(segments);
-                inside(&self.site, &["ip", "address", "add", &format!("{address}/64"), "dev", "eth0", "nodad"])?;
-                Ok(address)
-            })
-            .collect()
+        self.site.more_addresses(count)
     }
 
     /// The exported folder, as this machine sees it (not when it has a size of its own).
@@ -188,15 +151,7 @@ impl Ganesha {
     /// # Errors
     /// When iptables refuses.
     pub fn firewall(&self, firewall: Firewall) -> Result<()> {
-        inside(&self.site, &["iptables", "-F", "INPUT"])?;
-        let port = self.setup.port.to_string();
-        let target: &[&str] = match firewall {
-            Firewall::Open => return Ok(()),
-            Firewall::Drop => &["DROP"],
-            Firewall::Reject => &["REJECT", "--reject-with", "tcp-reset"],
-        };
-        let rule = [&["iptables", "-A", "INPUT", "-p", "tcp", "--dport", &port, "-j"][..], target].concat();
-        inside(&self.site, &rule).map(drop)
+        self.site.firewall("INPUT", self.setup.port, firewall)
     }
 
     /// Runs a command where the server is.
@@ -204,36 +159,13 @@ impl Ganesha {
     /// # Errors
     /// When it fails; the error has what it wrote.
     pub fn inside(&self, arguments: &[&str]) -> Result<String> {
-        inside(&self.site, arguments)
+        self.site.inside(arguments)
     }
 
     /// The server's own log.
     #[must_use]
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.folder.join("ganesha.log")).unwrap_or_default()
-    }
-
-    fn ipv4(&self, host: u16) -> Ipv4Addr {
-        let [high, low] = (self.subnet * 4 + host).to_be_bytes();
-        // 198.18.0.0/15 is set aside for tests (RFC 2544).
-        Ipv4Addr::new(198, 18, high, low)
-    }
-
-    fn join_networks(&self) -> Result<()> {
-        let (name, id) = (format!("nfs{}", self.subnet), self.site.id().to_string());
-        let [here, there] = [self.ipv4(1), self.ipv4(2)].map(|address| format!("{address}/30"));
-        let there_v6 = format!("{}/64", self.address_v6());
-        let mut here_v6 = self.address_v6().segments();
-        here_v6[7] = 1;
-        let here_v6 = format!("{}/64", Ipv6Addr::from(here_v6));
-        let ip = |arguments: &[&str]| command::run_args("ip", arguments);
-        ip(&["link", "add", &name, "type", "veth", "peer", "name", "eth0", "netns", &id])?;
-        ip(&["address", "add", &here, "dev", &name])?;
-        ip(&["address", "add", &here_v6, "dev", &name, "nodad"])?;
-        ip(&["link", "set", &name, "up"])?;
-        inside(&self.site, &["ip", "address", "add", &there, "dev", "eth0"])?;
-        inside(&self.site, &["ip", "address", "add", &there_v6, "dev", "eth0", "nodad"])?;
-        inside(&self.site, &["ip", "link", "set", "eth0", "up"]).map(drop)
     }
 
     fn configure(&self) -> Result<PathBuf> {
@@ -262,7 +194,7 @@ impl Ganesha {
     fn start_server(&mut self) -> Result<()> {
         let configuration = self.configure()?;
         let mut server = Command::new("nsenter");
-        server.args(enter(&self.site)).args(["ganesha.nfsd", "-F", "-f"]).arg(configuration);
+        server.args(self.site.enter()).args(["ganesha.nfsd", "-F", "-f"]).arg(configuration);
         server.arg("-L").arg(self.folder.join("ganesha.log")).arg("-p").arg(self.folder.join("ganesha.pid"));
         let mut server = Process::start("ganesha", &server, &self.folder.join("ganesha.out"))?;
         let address = SocketAddr::from((self.address(), self.setup.port));
@@ -275,14 +207,6 @@ impl Ganesha {
     }
 }
 
-fn enter(site: &Process) -> [String; 5] {
-    ["-t".into(), site.id().to_string(), "--net".into(), "--mount".into(), "--".into()]
-}
-
-fn inside(site: &Process, arguments: &[&str]) -> Result<String> {
-    command::run(Command::new("nsenter").args(enter(site)).args(arguments))
-}
-
 fn last_lines(log: &Path) -> String {
     let text = std::fs::read_to_string(log).unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();
@@ -292,6 +216,7 @@ fn last_lines(log: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::command;
 
     #[test]
     fn files_come_through_version_3_and_4_and_the_network_goes_with_the_server() {
@@ -302,7 +227,7 @@ mod tests {
             let listed = command::run_args("nfs-ls", &[&url]).unwrap();
             assert!(listed.contains("hello"), "version {version}: {listed}");
         }
-        let link = PathBuf::from(format!("/sys/class/net/nfs{}", ganesha.subnet));
+        let link = PathBuf::from(format!("/sys/class/net/{}", ganesha.site.interface()));
         assert!(link.exists());
         drop(ganesha);
         assert!(crate::wait::until(START_LIMIT, || (!link.exists()).then_some(())).is_some());

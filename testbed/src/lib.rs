@@ -8,7 +8,7 @@
 //! - [`packages`] which Debian packages each part needs; [`ports`] free ports; [`http`] the small blocking HTTP client
 //! - [`registry`] (with [`token_server`] and [`certificates`]) and [`images`], which builds test images without a base image
 //! - [`containerd`], [`docker`], [`cri`] (pods without a kubelet), [`grpc`] (a proxy to hook into); [`cluster`] a real Kubernetes; [`proxy`] a TCP proxy that is slow, stalls, cuts or refuses
-//! - [`chromium`] a browser without a window; [`daemon`] one of our own daemons; [`ganesha`] a real NFS server; [`rabbitmq`] a real broker; [`qemu`] a real NFS client; [`silent_file_system`] a mount that never answers
+//! - [`chromium`] a browser without a window; [`daemon`] one of our own daemons; [`ganesha`] a real NFS server, [`knfsd`] that of the Linux kernel, each at its own [`site`]; [`rabbitmq`] a real broker; [`qemu`] a real NFS client; [`silent_file_system`] a mount that never answers
 //!
 //! A new part: a file with a guard that holds its [`process::Process`] before its [`folder::Folder`], and a line below.
 
@@ -28,6 +28,7 @@ pub mod ganesha;
 pub mod grpc;
 pub mod http;
 pub mod images;
+pub mod knfsd;
 pub mod packages;
 pub mod ports;
 pub mod process;
@@ -36,6 +37,7 @@ pub mod qemu;
 pub mod rabbitmq;
 pub mod registry;
 pub mod silent_file_system;
+pub mod site;
 pub mod token_server;
 pub mod up;
 pub mod wait;

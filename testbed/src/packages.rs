@@ -22,6 +22,8 @@ pub enum Part {
     Ganesha,
     /// A virtual machine with a kernel NFS client.
     Qemu,
+    /// What the kernel's own NFS server needs in user space, quotas, and automounts.
+    Knfsd,
     /// What Kubernetes needs besides its own programs.
     Cluster,
     /// What `./bld` builds images with, where nothing else is there.
@@ -42,6 +44,7 @@ impl Part {
             Part::RabbitMq => &["rabbitmq-server", "amqp-tools"],
             Part::Ganesha => &["nfs-ganesha", "nfs-ganesha-vfs", "rpcbind", "libnfs-utils", "iproute2", "iptables"],
             Part::Qemu => &["qemu-system-x86", "busybox-static", "kmod", "cpio"],
+            Part::Knfsd => &["nfs-kernel-server", "rpcbind", "xfsprogs", "autofs", "iproute2", "iptables"],
             Part::Cluster => &[
                 "containerd",
                 "runc",

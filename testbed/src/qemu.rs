@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -23,6 +24,30 @@ const MODULES: [&str; 4] = ["virtio_pci", "virtio_net", "nfsv3", "nfsv4"];
 /// The port inside that is reached from outside.
 const INNER_PORT: u16 = 8080;
 
+/// What a machine has besides what each has.
+#[derive(Clone, Debug, Default)]
+pub struct Extra<'a> {
+    /// Modules of the kernel.
+    pub modules: &'a [&'a str],
+    /// The content of its disk, `/dev/vda`.
+    pub disk: Option<&'a Path>,
+    /// A network of its own instead of this machine's.
+    pub network: Option<Network>,
+}
+
+/// A network with an interface for the machine.
+#[derive(Clone, Debug)]
+pub struct Network {
+    /// What nsenter(1) takes to run a command there.
+    pub enter: Vec<String>,
+    /// The interface.
+    pub interface: String,
+    /// The machine's address, in a network of 30 bits.
+    pub address: Ipv4Addr,
+    /// Where the machine sends everything.
+    pub gateway: Ipv4Addr,
+}
+
 /// A running virtual machine.
 #[derive(Debug)]
 pub struct Qemu {
@@ -38,24 +63,54 @@ impl Qemu {
     /// # Errors
     /// When a package is missing, or something can't be put together.
     pub fn start(programs: &[&Path], script: &str) -> Result<Qemu> {
+        Self::boot(programs, script, &Extra::default())
+    }
+
+    /// As [`Qemu::start`], with something besides.
+    ///
+    /// # Errors
+    /// As [`Qemu::start`].
+    pub fn boot(programs: &[&Path], script: &str, extra: &Extra<'_>) -> Result<Qemu> {
         packages::require(Part::Qemu)?;
         let kernel = kernel()?;
         let folder = Folder::new("qemu")?;
-        let image = initial_file_system(&folder, &kernel, programs, script)?;
+        let (address, gateway) =
+            extra.network.as_ref().map_or((Ipv4Addr::new(10, 0, 2, 15), Ipv4Addr::new(10, 0, 2, 2)), |network| {
+                (network.address, network.gateway)
+            });
+        let bits = if extra.network.is_some() { 30 } else { 24 };
+        let network = format!(
+            "ip link set eth0 up; ip address add {address}/{bits} dev eth0; ip route add default via {gateway}\n"
+        );
+        let modules: Vec<&str> = MODULES.iter().chain(extra.modules).copied().collect();
+        let image = initial_file_system(&folder, &kernel, &modules, programs, &(network + script))?;
         let [port] = ports::free()?;
-        let mut qemu = Command::new("qemu-system-x86_64");
+        let mut qemu = match &extra.network {
+            Some(Network { enter, .. }) => {
+                let mut nsenter = Command::new("nsenter");
+                nsenter.args(enter).arg("qemu-system-x86_64");
+                nsenter
+            }
+            None => Command::new("qemu-system-x86_64"),
+        };
         qemu.args(["-accel", "tcg", "-cpu", "max", "-m", "512", "-display", "none", "-monitor", "none", "-no-reboot"]);
         qemu.arg("-serial").arg(format!("file:{}", folder.join("console").display()));
         qemu.arg("-kernel").arg(kernel.join("vmlinuz")).arg("-initrd").arg(image);
         // On a busy machine the emulated timer may miss the kernel's check of it, which would be a panic.
         qemu.args(["-append", "console=ttyS0 quiet panic=-1 no_timer_check"]);
-        qemu.arg("-netdev").arg(format!("user,id=n0,hostfwd=tcp:127.0.0.1:{port}-:{INNER_PORT}"));
+        qemu.arg("-netdev").arg(match &extra.network {
+            Some(Network { interface, .. }) => format!("tap,id=n0,ifname={interface},script=no,downscript=no"),
+            None => format!("user,id=n0,hostfwd=tcp:127.0.0.1:{port}-:{INNER_PORT}"),
+        });
+        if let Some(disk) = extra.disk {
+            qemu.arg("-drive").arg(format!("file={},if=virtio,format=raw", disk.display()));
+        }
         qemu.args(["-device", "virtio-net-pci,netdev=n0,romfile="]);
         let process = Process::start("qemu", &qemu, &folder.join("qemu.log"))?;
         Ok(Qemu { process, port, folder })
     }
 
-    /// The port of this machine that leads to port 8080 inside.
+    /// The port of this machine that leads to port 8080 inside, of a machine without a network of its own.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
@@ -99,7 +154,13 @@ fn kernel() -> Result<PathBuf> {
     Ok(kernel)
 }
 
-fn initial_file_system(folder: &Folder, kernel: &Path, programs: &[&Path], script: &str) -> Result<PathBuf> {
+fn initial_file_system(
+    folder: &Folder,
+    kernel: &Path,
+    modules: &[&str],
+    programs: &[&Path],
+    script: &str,
+) -> Result<PathBuf> {
     let root = folder.folder("root")?;
     for name in ["bin", "dev", "etc", "mnt", "modules", "proc", "run", "sys", "tmp"] {
         folder.folder(&format!("root/{name}"))?;
@@ -118,11 +179,10 @@ fn initial_file_system(folder: &Folder, kernel: &Path, programs: &[&Path], scrip
         "#!/bin/busybox sh\n/bin/busybox --install -s /bin\nexport PATH=/bin\n\
          mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t devtmpfs dev /dev 2>/dev/null; ip link set lo up\n",
     );
-    for (number, module) in in_order(kernel)?.iter().enumerate() {
+    for (number, module) in in_order(kernel, modules)?.iter().enumerate() {
         copy(&kernel.join("modules").join(module), &root.join(format!("modules/{number}.ko")))?;
         let _ = writeln!(init, "insmod /modules/{number}.ko"); // a String takes everything
     }
-    init += "ip link set eth0 up; ip address add 10.0.2.15/24 dev eth0; ip route add default via 10.0.2.2\n";
     init += script;
     init += "\npoweroff -f\n";
     folder.write("root/init", init)?;
@@ -133,11 +193,11 @@ fn initial_file_system(folder: &Folder, kernel: &Path, programs: &[&Path], scrip
 }
 
 /// The modules' files, each behind those that it needs.
-fn in_order(kernel: &Path) -> Result<Vec<String>> {
+fn in_order(kernel: &Path, modules: &[&str]) -> Result<Vec<String>> {
     let path = kernel.join("modules/modules.dep");
     let text = fs::read_to_string(&path).map_err(Error::io(format!("read {}", path.display())))?;
     let mut order = Vec::new();
-    for module in MODULES {
+    for module in modules {
         let line = text.lines().find_map(|line| line.split_once(':').filter(|(file, _)| is_module(file, module)));
         let (file, needs) = line.ok_or_else(|| Error::Missing(format!("the kernel has no module {module}")))?;
         // depmod names what is needed last first.
