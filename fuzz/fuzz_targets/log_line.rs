@@ -5,14 +5,14 @@ use std::path::Path;
 
 use libfuzzer_sys::fuzz_target;
 use log_shipper::container::Container;
-use log_shipper::encode::{Event, Frame, Schema, Shipper};
+use log_shipper::encode::{Event, Frame, ReadTime, Schema, Shipper};
 use log_shipper::parse::{self, Text, json_text};
 
 fuzz_target!(|input: &[u8]| {
     let line = parse::line(input);
     let (text, time) = match &line {
-        Ok(line) => (line.text, line.time),
-        Err(_) => (Text::Raw(input), ""),
+        Ok(line) => (line.text, Some(line.time)),
+        Err(_) => (Text::Raw(input), None),
     };
     if let Text::Json(inside) = text {
         let mut plain = Vec::new();
@@ -27,7 +27,6 @@ fuzz_target!(|input: &[u8]| {
     let container = Container::of_pod_folder(Path::new("/pods/space_pod_uid/main"), "0").unwrap();
     let event = Event {
         time,
-        read: "2026-11-22T10:00:00.000Z",
         stream: line.as_ref().ok().map(|line| line.stream),
         text,
         start: 0,
@@ -36,9 +35,10 @@ fuzz_target!(|input: &[u8]| {
         unfinished: false,
         unparsed: line.as_ref().err().copied(),
     };
+    let read = ReadTime::now();
     for schema in [Schema::Ecs, Schema::Legacy] {
         let mut out = Vec::new();
-        Frame::new(schema, &shipper, &container, None, "/path").encode(&event, &mut out);
+        Frame::new(schema, &shipper, &container, None, "/path").encode(&event, &read, &mut out);
         serde_json::from_slice::<serde_json::Value>(&out).unwrap();
     }
 });

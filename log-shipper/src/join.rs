@@ -175,6 +175,11 @@ impl Joiner {
         Some(done)
     }
 
+    /// Whether any line is open.
+    pub fn is_any_open(&self) -> bool {
+        self.open.iter().any(Option::is_some)
+    }
+
     /// Whether a trace is open.
     pub fn has_trace(&self) -> bool {
         self.open.iter().flatten().any(|open| open.trace.is_some())

@@ -1,7 +1,7 @@
 //! `log-shipper run`: starts the parts, and ends them in order: readers, then shipping, then the checkpoint.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -70,7 +70,7 @@ pub async fn run(settings: RunSettings, hostname: String, warnings: &[String]) -
         batching: settings.batching,
         budget: budget.clone(),
         decoders: Decoders::default(),
-        partial_bytes: AtomicUsize::new(0),
+        partial_bytes: Arc::default(),
         metrics: metrics.clone(),
     });
     let (pool, registry) = (Arc::new(Pool::default()), Arc::new(Registry::new(saved)));

@@ -186,6 +186,10 @@ impl Discovery {
             }
         }
         self.pods = pods;
+        if let Some(watches) = &mut self.watches {
+            let (roots, pods) = (&self.roots, &self.pods);
+            watches.keep_only(|path| present.contains(path) || pods.contains_key(path) || roots.contains(path));
+        }
         let gone: Vec<_> = self.folders.keys().filter(|folder| !present.contains(*folder)).cloned().collect();
         for folder in present.iter().chain(&gone) {
             self.look(folder);

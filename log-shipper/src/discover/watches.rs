@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
+use rustix::io::Errno;
 
 /// Tells when names in folders change.
 #[derive(Debug)]
@@ -16,6 +17,10 @@ pub(super) struct Watches {
     inotify: OwnedFd,
     paths: HashMap<i32, Arc<Path>>,
     watched: HashSet<Arc<Path>>,
+    /// For which no watch was left: not tried again until one is freed.
+    unwatched: HashSet<Arc<Path>>,
+    /// Whether it was said that no watch is left.
+    said: bool,
 }
 
 /// What changed.
@@ -31,7 +36,13 @@ impl Watches {
     /// None yet; `None` where there is no inotify.
     pub(super) fn new() -> Option<Self> {
         match inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK) {
-            Ok(inotify) => Some(Self { inotify, paths: HashMap::new(), watched: HashSet::new() }),
+            Ok(inotify) => Some(Self {
+                inotify,
+                paths: HashMap::new(),
+                watched: HashSet::new(),
+                unwatched: HashSet::new(),
+                said: false,
+            }),
             Err(error) => {
                 tracing::warn!(%error, "inotify is not available; new files are found every second only");
                 None
@@ -62,32 +73,73 @@ impl Watches {
         for watch in gone {
             if let Some(path) = self.paths.remove(&watch) {
                 self.watched.remove(&path);
+                self.unwatched.clear();
                 seen.folders.insert(path);
             }
+        }
+        if seen.overflow {
+            // The end of a watch may be among what was missed. Adding one again gives the same number.
+            self.paths.clear();
+            self.watched.clear();
         }
         seen
     }
 
     /// Watches a folder, if it is not watched yet.
     pub(super) fn add(&mut self, path: &Arc<Path>) {
-        if self.watched.contains(path) {
+        if self.watched.contains(path) || self.unwatched.contains(path) {
             return;
         }
         let names = WatchFlags::CREATE | WatchFlags::MOVED_FROM | WatchFlags::MOVED_TO | WatchFlags::DELETE;
-        match inotify::add_watch(&self.inotify, &**path, names | WatchFlags::ONLYDIR) {
+        let watch = inotify::add_watch(&self.inotify, &**path, names | WatchFlags::ONLYDIR);
+        self.added(path, watch);
+    }
+
+    fn added(&mut self, path: &Arc<Path>, watch: Result<i32, Errno>) {
+        match watch {
             Ok(watch) => {
                 self.paths.insert(watch, path.clone());
                 self.watched.insert(path.clone());
             }
-            Err(rustix::io::Errno::NOSPC) => {
-                tracing::warn!(
-                    path = %path.display(),
-                    "no inotify watch is left (fs.inotify.max_user_watches); this folder is looked at every few seconds only"
-                );
-                // Said once: it is not tried again.
-                self.watched.insert(path.clone());
+            Err(Errno::NOSPC) => {
+                self.unwatched.insert(path.clone());
+                if !std::mem::replace(&mut self.said, true) {
+                    tracing::warn!(
+                        path = %path.display(),
+                        "no inotify watch is left (fs.inotify.max_user_watches); this folder, and perhaps others, are looked at \
+                         every few seconds only"
+                    );
+                }
             }
             Err(_) => (),
         }
+    }
+
+    /// Forgets the folders without a watch that are no more: nothing tells their end.
+    pub(super) fn keep_only(&mut self, present: impl Fn(&Arc<Path>) -> bool) {
+        self.unwatched.retain(present);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folders_without_a_watch_are_forgotten_with_their_end_and_tried_again_when_one_is_free() {
+        let mut watches = Watches::new().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let watched: Arc<Path> = folder.path().join("watched").into();
+        std::fs::create_dir(&watched).unwrap();
+        watches.add(&watched);
+        for round in 0..100 {
+            let path: Arc<Path> = folder.path().join(round.to_string()).into();
+            watches.added(&path, Err(Errno::NOSPC));
+            watches.keep_only(|kept| *kept == path);
+        }
+        assert_eq!((watches.unwatched.len(), watches.watched.len()), (1, 1));
+        std::fs::remove_dir(&watched).unwrap();
+        assert!(watches.wait(Duration::from_secs(60)).folders.contains(&watched));
+        assert_eq!((watches.unwatched.len(), watches.watched.len()), (0, 0));
     }
 }

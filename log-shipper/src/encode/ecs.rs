@@ -1,15 +1,15 @@
 //! The `ecs` schema: fields of the Elastic Common Schema 8 and of Filebeat's container input, nested.
 
-use super::{Event, Frame, Shipper, json, marks, text};
+use super::{Event, Frame, ReadTime, Shipper, json, marks, text};
 use crate::container::{Container, Pod};
 use crate::pods::PodInfo;
 
 /// The version of the Elastic Common Schema whose field names are used.
 const ECS_VERSION: &str = "8.11.0";
 
-pub(super) fn encode(frame: &Frame, event: &Event<'_>, out: &mut Vec<u8>) {
+pub(super) fn encode(frame: &Frame, event: &Event<'_>, read: &ReadTime, out: &mut Vec<u8>) {
     out.extend_from_slice(b"{\"@timestamp\":\"");
-    out.extend_from_slice(if event.time.is_empty() { event.read } else { event.time }.as_bytes());
+    out.extend_from_slice(event.time.unwrap_or(read.text()).as_bytes());
     out.extend_from_slice(b"\",\"message\":\"");
     text(event.text, out);
     if let Some(stream) = event.stream {

@@ -1,13 +1,13 @@
 //! The `legacy` schema: what Filebeat 5.4 sent to Logstash 5, as Logstash's json codec published it.
 
-use super::{Event, Frame, Shipper, json, marks, text};
+use super::{Event, Frame, ReadTime, Shipper, json, marks, text};
 
 /// The Filebeat whose events these are.
 const BEAT_VERSION: &str = "5.4.0";
 
-pub(super) fn encode(frame: &Frame, event: &Event<'_>, out: &mut Vec<u8>) {
+pub(super) fn encode(frame: &Frame, event: &Event<'_>, read: &ReadTime, out: &mut Vec<u8>) {
     out.extend_from_slice(b"{\"@timestamp\":\"");
-    out.extend_from_slice(event.read.as_bytes());
+    out.extend_from_slice(read.text().as_bytes());
     out.extend_from_slice(b"\",\"json\":{");
     if let Some(reason) = event.unparsed {
         out.extend_from_slice(b"\"json_error\":");
@@ -22,9 +22,9 @@ pub(super) fn encode(frame: &Frame, event: &Event<'_>, out: &mut Vec<u8>) {
         out.extend_from_slice(stream.name().as_bytes());
         out.push(b'"');
     }
-    if !event.time.is_empty() {
+    if let Some(time) = event.time {
         out.extend_from_slice(b",\"time\":\"");
-        out.extend_from_slice(event.time.as_bytes());
+        out.extend_from_slice(time.as_bytes());
         out.push(b'"');
     }
     out.extend_from_slice(b"},\"offset\":");

@@ -44,13 +44,27 @@ pub struct Frame {
     tail: Box<[u8]>,
 }
 
+/// When a line was read: RFC 3339 in UTC with milliseconds. It can't be empty: an event without a time is refused by its readers.
+#[derive(Clone, Debug)]
+pub struct ReadTime(String);
+
+impl ReadTime {
+    /// This moment.
+    pub fn now() -> Self {
+        Self(jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string())
+    }
+
+    /// Its text.
+    pub fn text(&self) -> &str {
+        &self.0
+    }
+}
+
 /// One event to be.
 #[derive(Clone, Copy, Debug)]
 pub struct Event<'a> {
-    /// When the container wrote it; empty for a line that was not understood.
-    pub time: &'a str,
-    /// When it was read: RFC 3339 in UTC with milliseconds.
-    pub read: &'a str,
+    /// When the container wrote it; `None` for a line that was not understood.
+    pub time: Option<&'a str>,
     /// Which stream it came from, where known.
     pub stream: Option<Stream>,
     /// The message.
@@ -80,11 +94,11 @@ impl Frame {
         Self { schema, path: escaped.into(), tail: tail.into() }
     }
 
-    /// Appends the event as one JSON object.
-    pub fn encode(&self, event: &Event<'_>, out: &mut Vec<u8>) {
+    /// Appends the event, which was read at `read`, as one JSON object.
+    pub fn encode(&self, event: &Event<'_>, read: &ReadTime, out: &mut Vec<u8>) {
         match self.schema {
-            Schema::Ecs => ecs::encode(self, event, out),
-            Schema::Legacy => legacy::encode(self, event, out),
+            Schema::Ecs => ecs::encode(self, event, read, out),
+            Schema::Legacy => legacy::encode(self, event, read, out),
         }
     }
 }

@@ -26,8 +26,7 @@ fn in_docker() -> Container {
 
 fn event(text: Text<'_>) -> Event<'_> {
     Event {
-        time: "2017-06-07T20:15:02.98Z",
-        read: "2017-06-07T20:15:03.123Z",
+        time: Some("2017-06-07T20:15:02.98Z"),
         stream: Some(Stream::Stdout),
         text,
         start: 12300,
@@ -39,12 +38,12 @@ fn event(text: Text<'_>) -> Event<'_> {
 }
 
 fn unparsed() -> Event<'static> {
-    Event { time: "", stream: None, unparsed: Some(Unparsed::Docker), ..event(Text::Raw(b"{\"log\":\xff")) }
+    Event { time: None, stream: None, unparsed: Some(Unparsed::Docker), ..event(Text::Raw(b"{\"log\":\xff")) }
 }
 
 fn encoded(frame: &Frame, event: &Event<'_>) -> String {
     let mut out = Vec::new();
-    frame.encode(event, &mut out);
+    frame.encode(event, &ReadTime("2017-06-07T20:15:03.123Z".into()), &mut out);
     String::from_utf8(out).unwrap()
 }
 

@@ -53,7 +53,7 @@ impl ContainerLog {
             if let Some(copy) = segment.open_copy(key) {
                 copy.path.clone_from(&path);
                 copy.listed = true;
-                segment.gone_since = None;
+                segment.come_back();
                 segment.sort_copies();
                 return self.renamed(segment, inner.pod.as_deref(), reading);
             }
@@ -65,7 +65,7 @@ impl ContainerLog {
         let mut copy = Copy { key, path: path.clone(), gzip: parsed.gzip, listed: true, file: Some(file) };
         if let Some(segment) = inner.segments.iter_mut().find(|segment| is_copy(segment, &copy, &beginning)) {
             let being_read = segment.copies.first().is_some_and(|first| first.file.is_some());
-            if segment.ended || (being_read && copy.gzip) {
+            if segment.is_ended() || (being_read && copy.gzip) {
                 // The open original is read to its end; of the compressed file the name is enough.
                 copy.file = None;
             }
@@ -96,7 +96,9 @@ impl ContainerLog {
             None => {
                 let other =
                     |record: &FileRecord| record.key == key && record.name == name && !record.head.begins(&beginning);
-                segment.begins_anew = inner.saved.iter().any(other);
+                if inner.saved.iter().any(other) {
+                    segment.begin_anew();
+                }
             }
         }
         self.tell(&segment);

@@ -29,12 +29,16 @@ impl ContainerLog {
     }
 
     /// Takes all that is there for done.
-    pub(super) fn pass_over(&self, inner: &mut Inner) {
+    pub(super) fn pass_over(&self, inner: &mut Inner, reading: &Reading) {
         inner.joiner.close();
-        for segment in inner.segments.iter_mut().filter(|segment| !segment.ended) {
+        inner.count_open_lines(reading);
+        for segment in inner.segments.iter_mut().filter(|segment| !segment.is_ended()) {
             segment.note_size();
-            segment.cut_from = None;
+            segment.end_line();
             start_at_end(segment);
+            if segment.is_gone() && segment.is_deleted() {
+                segment.end();
+            }
         }
         let steps = self.steps(inner);
         if !steps.is_empty() {

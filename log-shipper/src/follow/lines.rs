@@ -7,7 +7,7 @@ use memchr::memchr;
 use super::segment::Segment;
 use super::{ContainerLog, Inner, Reading};
 use crate::content::first_line;
-use crate::encode::Event;
+use crate::encode::{Event, ReadTime};
 use crate::identity::Mark;
 use crate::join::{Added, Joined, OpenLine, Place};
 use crate::outgoing::{Builder, MessageId};
@@ -18,8 +18,8 @@ pub(super) struct Work<'a> {
     pub(super) log: &'a ContainerLog,
     pub(super) reading: &'a Reading,
     pub(super) plain: &'a mut Vec<u8>,
-    /// The time of reading, as events bear it.
-    pub(super) now: String,
+    /// When this turn reads.
+    pub(super) now: ReadTime,
     pub(super) out: Builder,
 }
 
@@ -37,15 +37,15 @@ impl Work<'_> {
         let mut at = 0;
         while let Some(length) = memchr(b'\n', &data[at..]) {
             let end = at + length + 1;
-            if inner.segments[index].cut_from.take().is_none() {
+            if !inner.segments[index].end_line() {
                 self.line(inner, index, &data[at..end - 1], || mark(at), base + at as u64, base + end as u64, false);
             }
             at = end;
         }
-        if inner.segments[index].cut_from.is_some() {
+        if inner.segments[index].cut_from().is_some() {
             at = data.len();
         } else if too_long {
-            inner.segments[index].cut_from = Some(mark(0));
+            inner.segments[index].cut(mark(0));
             let end = base + data.len() as u64;
             self.line(inner, index, &data[..self.reading.max_line.min(data.len())], || mark(0), base, end, true);
             at = data.len();
@@ -74,7 +74,7 @@ impl Work<'_> {
                 let limit = line.len().min(self.reading.max_line);
                 let text = Text::Raw(&line[..limit]);
                 let truncated = cut || limit < line.len();
-                self.event(segment, id, Event { text, truncated, unparsed: Some(reason), ..event("", start, end) });
+                self.event(segment, id, Event { text, truncated, unparsed: Some(reason), ..event(None, start, end) });
                 return;
             }
         };
@@ -98,7 +98,11 @@ impl Work<'_> {
     fn whole_line(&mut self, segment: &Segment, id: MessageId, line: &Line<'_>, (start, end): (u64, u64), cut: bool) {
         let (text, shortened) = shorten(line.text, self.reading.max_line);
         let truncated = cut || shortened;
-        self.event(segment, id, Event { text, stream: Some(line.stream), truncated, ..event(line.time, start, end) });
+        self.event(
+            segment,
+            id,
+            Event { text, stream: Some(line.stream), truncated, ..event(Some(line.time), start, end) },
+        );
     }
 
     fn joined(&mut self, segment: &Segment, line: &OpenLine, end: u64) {
@@ -147,19 +151,19 @@ impl Work<'_> {
             metrics.unparsed.inc();
         }
         let now = &self.now;
-        self.out.event(id, |out| segment.frame.encode(&Event { read: now, ..event }, out));
+        self.out.event(id, |out| segment.frame.encode(&event, now, out));
     }
 }
 
 fn of_open(line: &OpenLine, end: u64) -> (MessageId, Event<'_>) {
     let id = MessageId { file: line.named_by.file_id, offset: line.named_by.mark.offset };
-    let event = event(&line.time, line.start.mark.offset, end);
+    let event = event(Some(&line.time), line.start.mark.offset, end);
     (id, Event { text: line.text(), stream: Some(line.stream), truncated: line.truncated, ..event })
 }
 
-fn event(time: &str, start: u64, end: u64) -> Event<'_> {
+fn event(time: Option<&str>, start: u64, end: u64) -> Event<'_> {
     let text = Text::Raw(b"");
-    Event { time, read: "", stream: None, text, start, end, truncated: false, unfinished: false, unparsed: None }
+    Event { time, stream: None, text, start, end, truncated: false, unfinished: false, unparsed: None }
 }
 
 fn shorten(text: Text<'_>, limit: usize) -> (Text<'_>, bool) {

@@ -7,6 +7,7 @@ mod adopt;
 mod consent;
 mod lines;
 mod segment;
+mod share;
 mod turn;
 
 use std::fs::File;
@@ -30,6 +31,7 @@ use crate::pods::{PodInfo, Pods};
 use crate::traces::Languages;
 
 use segment::Segment;
+use share::Share;
 pub use turn::{Next, Slab, Turn};
 
 /// How long a file that is not listed any more may come back under another name.
@@ -61,7 +63,7 @@ pub struct Reading {
     /// Bounds decompression.
     pub decoders: Decoders,
     /// What open lines take now.
-    pub partial_bytes: AtomicUsize,
+    pub partial_bytes: Arc<AtomicUsize>,
     /// What is counted.
     pub metrics: Metrics,
 }
@@ -127,7 +129,7 @@ struct Inner {
     /// Since when the log is known.
     since: Instant,
     /// This log's share in [`Reading::partial_bytes`].
-    partial_bytes: usize,
+    partial_bytes: Share,
 }
 
 impl Inner {
@@ -163,7 +165,7 @@ impl ContainerLog {
             pod: None,
             pods_seen: 0,
             since: Instant::now(),
-            partial_bytes: 0,
+            partial_bytes: Share::default(),
         };
         Self { id, key, container, inbox: Mutex::default(), ledger: Mutex::new(ledger), inner: Mutex::new(inner) }
     }
@@ -215,7 +217,7 @@ impl ContainerLog {
     /// Whether no file is left and nothing is on its way.
     pub fn is_over(&self) -> bool {
         let inner = lock(&self.inner);
-        let without_files = inner.segments.is_empty() && inner.saved.is_empty();
+        let without_files = inner.segments.is_empty() && inner.saved.is_empty() && !inner.joiner.is_any_open();
         without_files && lock(&self.inbox).is_empty() && self.ledger().open_batches() == 0
     }
 
@@ -225,21 +227,28 @@ impl ContainerLog {
         inner.segments.iter().flat_map(|segment| &segment.copies).filter(|copy| copy.file.is_some()).count()
     }
 
-    /// Drops segments that no folder lists and that have nothing left to read.
+    /// Drops segments that no folder has listed for a while and of which nothing can come any more. One that is open is
+    /// a reader's to end: its last line may still be open, and readers may wait for the broker.
     fn give_up_gone(&self, inner: &mut Inner, reading: &Reading) {
         let now = Instant::now();
+        let has_open_lines = inner.joiner.is_any_open();
+        let count = inner.segments.len();
         let mut steps = Vec::new();
-        inner.segments.retain_mut(|segment| {
-            let drained = segment.copies.iter().all(|copy| copy.file.is_none()) || !segment.has_unread();
-            let over = drained && segment.gone_since.is_some_and(|since| now - since >= GONE_GRACE);
-            if over {
-                if !segment.ended {
-                    self.lose(segment, "the file is gone", reading);
-                }
-                steps.push(Step::Forget(segment.number));
+        for index in (0..count).rev() {
+            let segment = &mut inner.segments[index];
+            let open = segment.copies.iter().any(|copy| copy.file.is_some());
+            if open || !segment.is_gone_for(GONE_GRACE, now) {
+                continue;
             }
-            !over
-        });
+            if !segment.is_ended() {
+                self.lose(segment, "the file is gone", reading);
+            }
+            // The events of open lines need one file that they came from.
+            if has_open_lines && inner.segments.len() == 1 {
+                continue;
+            }
+            steps.push(Step::Forget(inner.segments.remove(index).number));
+        }
         if !steps.is_empty() {
             self.take_steps(steps);
         }

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::container::Container;
 use crate::content::{self, Chunk, Decoders, GzipReader};
@@ -12,6 +12,9 @@ use crate::encode::Frame;
 use crate::identity::{FileKey, Head, Mark};
 use crate::join::FileNumber;
 use crate::names::{Age, LogName};
+
+/// The unit of a file's blocks (stat(2)).
+const BLOCK_BYTES: u64 = 512;
 
 /// Size, and time of change in seconds and nanoseconds.
 type Stat = (u64, i64, i64);
@@ -33,6 +36,27 @@ pub(super) struct Copy {
     pub(super) file: Option<File>,
 }
 
+/// What comes next of a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Progress {
+    /// All of it; the file held other content before, and no line that is open goes on in this one.
+    Anew,
+    /// A line.
+    Line,
+    /// The rest of a line that began here and was cut.
+    RestOf(Mark),
+    /// Nothing, ever.
+    Ended,
+}
+
+/// Whether a folder lists a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Listed,
+    /// Not since then; it is kept for a while, in case it comes back under another name.
+    Gone(Instant),
+}
+
 /// One file's content, and how far it was read.
 #[derive(Debug)]
 pub(super) struct Segment {
@@ -52,21 +76,15 @@ pub(super) struct Segment {
     /// Size and time of change when it was last asked for, not checked to belong to the same content; and when it was read.
     asked: Stat,
     seen: Stat,
-    /// Where a line began that was cut and whose end is still looked for.
-    pub(super) cut_from: Option<Mark>,
+    progress: Progress,
     /// Lines that end here or before were handed on already; they are read again for the sake of an open line.
     pub(super) replay_until: u64,
-    /// The file held other content before: no line that is open goes on in it.
-    pub(super) begins_anew: bool,
-    /// Nothing comes after what was read, ever.
-    pub(super) ended: bool,
     /// Few files are compressed.
     gzip: Option<Box<GzipReader>>,
     /// What was last said to the ledger.
     pub(super) told: Mark,
     pub(super) told_growth: (u64, Head),
-    /// Since when no copy is listed; the segment is kept for a while, in case it comes back under another name.
-    pub(super) gone_since: Option<Instant>,
+    place: Place,
 }
 
 impl Segment {
@@ -83,14 +101,82 @@ impl Segment {
             size: 0,
             asked: Stat::default(),
             seen: Stat::default(),
-            cut_from: None,
+            progress: Progress::Line,
             replay_until: 0,
-            begins_anew: false,
-            ended: false,
             gzip: None,
             told: Mark::default(),
             told_growth: Default::default(),
-            gone_since: None,
+            place: Place::Listed,
+        }
+    }
+
+    /// Whether nothing more will be read.
+    pub(super) fn is_ended(&self) -> bool {
+        self.progress == Progress::Ended
+    }
+
+    /// Where a line began that was cut and whose end is still looked for.
+    pub(super) fn cut_from(&self) -> Option<Mark> {
+        match self.progress {
+            Progress::RestOf(mark) => Some(mark),
+            _ => None,
+        }
+    }
+
+    /// The line that begins here is cut: its rest is passed over.
+    pub(super) fn cut(&mut self, from: Mark) {
+        if !self.is_ended() {
+            self.progress = Progress::RestOf(from);
+        }
+    }
+
+    /// The end of a line was met: gives whether the line was cut.
+    pub(super) fn end_line(&mut self) -> bool {
+        let cut = self.cut_from().is_some();
+        if cut {
+            self.progress = Progress::Line;
+        }
+        cut
+    }
+
+    /// The file held other content before.
+    pub(super) fn begin_anew(&mut self) {
+        if self.progress == Progress::Line {
+            self.progress = Progress::Anew;
+        }
+    }
+
+    /// Whether lines that were open before can't go on in this file; asked once, before it is read.
+    pub(super) fn take_anew(&mut self) -> bool {
+        let anew = self.progress == Progress::Anew;
+        if anew {
+            self.progress = Progress::Line;
+        }
+        anew
+    }
+
+    /// Whether no folder lists it.
+    pub(super) fn is_gone(&self) -> bool {
+        matches!(self.place, Place::Gone(_))
+    }
+
+    /// Whether no folder has listed it for so long.
+    pub(super) fn is_gone_for(&self, grace: Duration, now: Instant) -> bool {
+        matches!(self.place, Place::Gone(since) if now.saturating_duration_since(since) >= grace)
+    }
+
+    /// A folder lists it again.
+    pub(super) fn come_back(&mut self) {
+        self.place = Place::Listed;
+    }
+
+    /// As if it had been gone for longer.
+    #[cfg(test)]
+    pub(super) fn age_absence(&mut self, by: Duration) {
+        if let Place::Gone(since) = &mut self.place
+            && let Some(earlier) = since.checked_sub(by)
+        {
+            *since = earlier;
         }
     }
 
@@ -104,7 +190,7 @@ impl Segment {
 
     /// Whether there are bytes that were not seen yet. A file that shrank has some, too: all of them.
     pub(super) fn has_unread(&mut self) -> bool {
-        if self.ended {
+        if self.is_ended() {
             return false;
         }
         match self.copies.first() {
@@ -136,7 +222,7 @@ impl Segment {
     /// Whether the file was not as it was read when it was last looked at.
     pub(super) fn has_grown(&self) -> bool {
         let is_read = matches!(self.copies.first(), Some(Copy { gzip: false, file: Some(_), .. }));
-        is_read && !self.ended && self.asked != self.seen
+        is_read && !self.is_ended() && self.asked != self.seen
     }
 
     /// The path of what is read.
@@ -155,11 +241,14 @@ impl Segment {
     }
 
     /// Adds a copy.
-    pub(super) fn add(&mut self, copy: Copy) {
+    pub(super) fn add(&mut self, mut copy: Copy) {
+        if self.is_ended() {
+            copy.file = None;
+        }
         self.copies.retain(|other| other.listed || other.file.is_some());
         self.copies.push(copy);
         self.gzip = None;
-        self.gone_since = None;
+        self.place = Place::Listed;
         self.sort_copies();
     }
 
@@ -178,8 +267,8 @@ impl Segment {
         for copy in self.copies.iter_mut().filter(|copy| copy.key == key) {
             copy.listed = false;
         }
-        if self.gone_since.is_none() && self.copies.iter().all(|copy| !copy.listed) {
-            self.gone_since = Some(Instant::now());
+        if !self.is_gone() && self.copies.iter().all(|copy| !copy.listed) {
+            self.place = Place::Gone(Instant::now());
         }
     }
 
@@ -210,15 +299,11 @@ impl Segment {
         file.is_some_and(|file| file.metadata().is_ok_and(|metadata| metadata.nlink() == 0))
     }
 
-    /// How many bytes a deleted file keeps on disk for us.
+    /// How many bytes deleted files keep on disk because they are open here: all of them, however much was read.
     pub(super) fn pinned(&self) -> u64 {
-        if self.gone_since.is_none() || !self.is_deleted() {
-            return 0;
-        }
-        match self.copies.first() {
-            Some(Copy { gzip: true, file: Some(file), .. }) => file.metadata().map_or(0, |metadata| metadata.len()),
-            _ => self.size.saturating_sub(self.read.offset),
-        }
+        let unlisted = self.copies.iter().filter(|copy| !copy.listed).filter_map(|copy| copy.file.as_ref());
+        let deleted = unlisted.filter_map(|file| file.metadata().ok()).filter(|metadata| metadata.nlink() == 0);
+        deleted.map(|metadata| metadata.len().min(metadata.blocks() * BLOCK_BYTES)).sum()
     }
 
     /// Reads what comes after `read` into `slab`.
@@ -259,7 +344,7 @@ impl Segment {
 
     /// Nothing more will be read.
     pub(super) fn end(&mut self) {
-        self.ended = true;
+        self.progress = Progress::Ended;
         self.close();
     }
 

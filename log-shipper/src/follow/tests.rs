@@ -94,7 +94,7 @@ fn reading(max_line: usize, partial_bytes_max: usize) -> Reading {
         batching: None,
         budget: Budget::new(1 << 30),
         decoders: Decoders::default(),
-        partial_bytes: AtomicUsize::new(0),
+        partial_bytes: Arc::default(),
         metrics: Metrics::default(),
     }
 }
@@ -329,12 +329,7 @@ fn new_content_in_a_truncated_file_is_read_and_what_was_lost_is_counted() {
     writer.line("2 and longer than what was there before, by far and away");
     reader.read_all();
     assert_eq!(reader.messages(), ["1", "2 and longer than what was there before, by far and away"]);
-    let mut inner = lock(&reader.log.inner);
-    for segment in &mut inner.segments {
-        segment.gone_since = segment.gone_since.and_then(|since| since.checked_sub(GONE_GRACE));
-    }
-    drop(inner);
-    reader.log.maintain(&reader.reading);
+    age_absence(&reader);
     assert_eq!(reader.reading.metrics.bytes_lost.get(), format!("{TIME} stdout F never read\n").len() as u64);
     reader.confirm(9);
     assert_eq!(reader.saved().len(), 1);
@@ -374,6 +369,119 @@ fn a_copy_made_before_a_truncation_loses_nothing() {
     reader.look();
     reader.read_all();
     assert_eq!(reader.messages(), ["1", "2", "3"]);
+}
+
+/// Ages what no folder lists, as the discovery's looks would.
+fn age_absence(reader: &Reader) {
+    for segment in &mut lock(&reader.log.inner).segments {
+        segment.age_absence(GONE_GRACE);
+    }
+    reader.log.maintain(&reader.reading);
+}
+
+#[test]
+fn the_open_line_of_a_deleted_log_waits_for_a_reader() {
+    type Write = fn(&Writer);
+    let part: Write = |writer| writer.part("stderr", "P", "panic: out of luck");
+    let trace: Write = |writer| writer.line("Traceback (most recent call last):");
+    let torn: Write = |writer| writer.append(&format!("{TIME} stdout F torn"));
+    let said = ["panic: out of luck", "Traceback (most recent call last):", "torn"];
+    for (write, said) in [part, trace, torn].into_iter().zip(said) {
+        for rotated in [false, true] {
+            let mut writer = Writer::new();
+            writer.line("1");
+            write(&writer);
+            let mut reader = Reader::start(writer.folder.path(), Vec::new());
+            reader.turn();
+            if rotated {
+                let rotated = writer.rotate();
+                reader.look();
+                reader.turn();
+                fs::remove_file(writer.path(&rotated)).unwrap();
+            }
+            fs::remove_file(writer.path("0.log")).unwrap();
+            reader.look();
+            reader.log.maintain(&reader.reading);
+            // Readers wait for the broker meanwhile.
+            age_absence(&reader);
+            assert!(!reader.log.is_over());
+            reader.read_all();
+            assert_eq!(reader.messages(), ["1", said], "rotated: {rotated}");
+            reader.confirm(9);
+            age_absence(&reader);
+            assert!(reader.log.is_over(), "{said}");
+            assert_eq!(reader.reading.metrics.bytes_lost.get(), 0);
+        }
+    }
+}
+
+#[test]
+fn what_open_lines_take_is_given_back_however_they_end() {
+    let writer = Writer::new();
+    writer.part("stdout", "P", "open");
+    let mut reader = Reader::start(writer.folder.path(), Vec::new());
+    reader.turn();
+    let taken = reader.reading.partial_bytes.clone();
+    let now = || taken.load(std::sync::atomic::Ordering::Relaxed);
+    assert!(now() > 0);
+    reader.log.pass_over(&mut lock(&reader.log.inner), &reader.reading);
+    assert_eq!(now(), 0);
+    writer.part("stdout", "P", "again");
+    reader.turn();
+    assert!(now() > 0);
+    drop(reader);
+    assert_eq!(now(), 0);
+}
+
+#[test]
+fn a_deleted_file_pins_all_of_itself_however_much_was_read() {
+    let writer = Writer::new();
+    writer.line(&"x".repeat(100_000));
+    writer.line(&"x".repeat(100_000));
+    let mut reader = Reader::with(writer.folder.path(), Vec::new(), reading(200_000, 1 << 20));
+    reader.turn();
+    let size = fs::metadata(writer.path("0.log")).unwrap().len();
+    fs::remove_file(writer.path("0.log")).unwrap();
+    reader.look();
+    let pinned = reader.log.maintain(&reader.reading).pinned;
+    assert_eq!(pinned, size);
+    assert_eq!(reader.log.unpin_oldest(&reader.reading), size);
+    assert_eq!(reader.log.maintain(&reader.reading).pinned, 0);
+}
+
+#[test]
+fn every_event_has_a_time_however_it_was_made() {
+    let valid = |value: &Value| value.as_str().is_some_and(|time| time.parse::<jiff::Timestamp>().is_ok());
+    for schema in [Schema::Ecs, Schema::Legacy] {
+        let mut writer = Writer::new();
+        writer.line("a whole line");
+        writer.append("2026-13-22T10:00:00Z stdout F a time that there is not\nno line of a log\n");
+        writer.line("Traceback (most recent call last):");
+        let mut reader = Reader::with(writer.folder.path(), Vec::new(), Reading { schema, ..reading(2000, 1 << 20) });
+        reader.turn();
+        // Silence ends the trace, a rotation the torn line, a deletion the parts.
+        wait_for_trace(&mut reader);
+        writer.append("torn");
+        reader.turn();
+        writer.rotate();
+        writer.part("stderr", "P", "part");
+        reader.look();
+        reader.read_all();
+        fs::remove_file(writer.path("0.log")).unwrap();
+        reader.look();
+        reader.read_all();
+        assert_eq!(reader.got.len(), 6, "{:#?}", reader.got);
+        for (_, event) in &reader.got {
+            assert!(valid(&event["@timestamp"]), "{event}");
+        }
+    }
+}
+
+fn wait_for_trace(reader: &mut Reader) {
+    while lock(&reader.log.inner).joiner.has_trace() {
+        reader.turn();
+        std::thread::yield_now();
+    }
 }
 
 #[test]

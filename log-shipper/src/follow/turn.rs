@@ -11,6 +11,7 @@ use super::lines::Work;
 use super::segment::Segment;
 use super::{ContainerLog, Inner, Reading, lock};
 use crate::content::Chunk;
+use crate::encode::ReadTime;
 use crate::identity::Mark;
 use crate::ledger::Step;
 use crate::outgoing::{Batch, Builder};
@@ -74,7 +75,7 @@ impl ContainerLog {
             Consent::Ship => (),
             Consent::Wait => return Turn { batch: None, next: Next::Later(SHORTEST_REST) },
             Consent::Off => {
-                self.pass_over(inner);
+                self.pass_over(inner, reading);
                 return Turn { batch: None, next: Next::Idle(AGAIN) };
             }
         }
@@ -82,7 +83,7 @@ impl ContainerLog {
             return Turn { batch: None, next: Next::Later(SHORTEST_REST) };
         }
         let out = Builder::new(reading.batching);
-        let mut work = Work { log: self, reading, plain: &mut slab.plain, now: String::new(), out };
+        let mut work = Work { log: self, reading, plain: &mut slab.plain, now: ReadTime::now(), out };
         let next = loop {
             let Some(index) = inner.pick() else { break work.nothing_unread(inner) };
             inner.rest = SHORTEST_REST;
@@ -95,7 +96,7 @@ impl ContainerLog {
         };
         work.finish_traces(inner, TRACE_WAIT);
         let out = work.out;
-        self.count_open_lines(inner, reading);
+        inner.count_open_lines(reading);
         let steps = self.steps(inner);
         let batch = if out.is_empty() {
             if !steps.is_empty() {
@@ -117,7 +118,7 @@ impl ContainerLog {
     pub(super) fn steps(&self, inner: &mut Inner) -> Vec<Step> {
         let mut steps = Vec::new();
         for segment in &mut inner.segments {
-            let held = inner.joiner.holds(segment.number).into_iter().chain(segment.cut_from);
+            let held = inner.joiner.holds(segment.number).into_iter().chain(segment.cut_from());
             let mark = held.chain([segment.read]).min_by_key(|mark| mark.offset).unwrap_or(segment.read);
             if mark != segment.told {
                 segment.told = mark;
@@ -127,16 +128,14 @@ impl ContainerLog {
         }
         steps
     }
-
-    fn count_open_lines(&self, inner: &mut Inner, reading: &Reading) {
-        let bytes = inner.joiner.bytes();
-        reading.partial_bytes.fetch_add(bytes, Ordering::Relaxed);
-        reading.partial_bytes.fetch_sub(inner.partial_bytes, Ordering::Relaxed);
-        inner.partial_bytes = bytes;
-    }
 }
 
 impl Inner {
+    /// Corrects this log's share in what open lines take.
+    pub(super) fn count_open_lines(&mut self, reading: &Reading) {
+        self.partial_bytes.set(&reading.partial_bytes, self.joiner.bytes());
+    }
+
     /// The oldest segment with unread bytes. The newest is looked at first: when it has some, the older ones have all that
     /// they will ever have, so that nothing is read out of order.
     fn pick(&mut self) -> Option<usize> {
@@ -153,14 +152,14 @@ impl Inner {
     /// more.
     fn rewind(&mut self) -> bool {
         let holds = |segment: &Segment| self.joiner.holds(segment.number);
-        if self.segments.iter().any(|segment| segment.ended && holds(segment).is_some()) {
+        if self.segments.iter().any(|segment| segment.is_ended() && holds(segment).is_some()) {
             return false;
         }
         for segment in &mut self.segments {
             if let Some(mark) = self.joiner.holds(segment.number) {
                 segment.replay_until = segment.replay_until.max(segment.read.offset);
                 segment.read = mark;
-                segment.cut_from = None;
+                segment.end_line();
             }
         }
         self.joiner.close();
@@ -177,8 +176,8 @@ enum Read {
 impl Work<'_> {
     /// Reads a chunk of a segment and takes its lines.
     fn read(&mut self, inner: &mut Inner, index: usize, slab: &mut Vec<u8>) -> Read {
-        self.now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string();
-        if std::mem::take(&mut inner.segments[index].begins_anew) {
+        self.now = ReadTime::now();
+        if inner.segments[index].take_anew() {
             self.close_open_lines(inner, index);
         }
         let segment = &mut inner.segments[index];
@@ -200,7 +199,7 @@ impl Work<'_> {
                 Err(error) => return self.broken(segment, &error),
             };
             let has_line = memchr(b'\n', &slab[before..]).is_some();
-            if !end && !has_line && want < most && segment.cut_from.is_none() {
+            if !end && !has_line && want < most && segment.cut_from().is_none() {
                 want = (4 * want).min(most);
                 continue;
             }
@@ -229,14 +228,13 @@ impl Work<'_> {
     fn nothing_unread(&mut self, inner: &mut Inner) -> Next {
         let count = inner.segments.len();
         for index in 0..count {
-            let is_last = index + 1 == count;
             let newer_has_lines = inner.segments[index + 1..].iter().any(|segment| segment.looked > 0);
             let segment = &mut inner.segments[index];
-            let deleted = segment.gone_since.is_some() && segment.is_deleted();
-            if segment.ended || !(deleted || newer_has_lines) {
+            let deleted = segment.is_gone() && segment.is_deleted();
+            if segment.is_ended() || !(deleted || newer_has_lines) {
                 continue;
             }
-            if segment.looked > segment.read.offset && segment.cut_from.is_none() {
+            if segment.looked > segment.read.offset && segment.cut_from().is_none() {
                 self.read_tail(inner, index);
             }
             let segment = &mut inner.segments[index];
@@ -244,9 +242,10 @@ impl Work<'_> {
             if deleted || index + 2 < count {
                 segment.end();
             }
-            if is_last && deleted {
-                self.close_open_lines(inner, index);
-            }
+        }
+        // What was closed or given up meanwhile can't go on either.
+        if inner.segments.last().is_some_and(|last| last.is_ended() && last.is_gone()) {
+            self.close_open_lines(inner, count - 1);
         }
         if inner.joiner.bytes() > 0 && self.over_partial_budget(inner) {
             self.finish_traces(inner, Duration::ZERO);
@@ -275,7 +274,7 @@ impl Work<'_> {
     fn tail(&mut self, inner: &mut Inner, index: usize, slab: &[u8], before: usize) {
         let data = &slab[before..];
         let rest = &data[memchr::memrchr(b'\n', data).map_or(0, |newline| newline + 1)..];
-        if rest.is_empty() || inner.segments[index].cut_from.is_some() {
+        if rest.is_empty() || inner.segments[index].cut_from().is_some() {
             return;
         }
         let segment = &mut inner.segments[index];
@@ -316,6 +315,6 @@ impl Work<'_> {
 
     fn over_partial_budget(&self, inner: &Inner) -> bool {
         let counted = self.reading.partial_bytes.load(Ordering::Relaxed);
-        (counted + inner.joiner.bytes()).saturating_sub(inner.partial_bytes) > self.reading.partial_bytes_max
+        (counted + inner.joiner.bytes()).saturating_sub(inner.partial_bytes.bytes()) > self.reading.partial_bytes_max
     }
 }

@@ -78,14 +78,42 @@ pub fn line(line: &[u8]) -> Result<Line<'_>, Unparsed> {
     }
 }
 
-/// Whether this looks like RFC 3339 and can stand in a JSON string as it is.
+/// The time, if it is one of RFC 3339 (section 5.6) that every reader takes: a day that there is, no leap second. It can then be
+/// put into a JSON string as it is.
 fn time(text: &[u8]) -> Option<&str> {
-    let digit = |at: usize| text[at].is_ascii_digit();
-    let shape = (20..=40).contains(&text.len())
-        && text.iter().all(|byte| byte.is_ascii_digit() || b"-+:.TZ".contains(byte))
-        && [0, 1, 2, 3, 5, 6, 8, 9, 11, 12, 14, 15, 17, 18].into_iter().all(digit)
-        && [(4, b'-'), (7, b'-'), (10, b'T'), (13, b':'), (16, b':')].into_iter().all(|(at, byte)| text[at] == byte);
-    if shape { std::str::from_utf8(text).ok() } else { None }
+    let number = |at: usize, length: usize| {
+        text.get(at..at + length)?
+            .iter()
+            .try_fold(0_u32, |value, byte| byte.is_ascii_digit().then(|| value * 10 + u32::from(byte - b'0')))
+    };
+    let is = |at: usize, byte: u8| text.get(at) == Some(&byte);
+    let (year, month, day) = (number(0, 4)?, number(5, 2)?, number(8, 2)?);
+    let days = match month {
+        2 if year % 4 == 0 && (year % 100 != 0 || year % 400 == 0) => 29,
+        2 => 28,
+        4 | 6 | 9 | 11 => 30,
+        1..=12 => 31,
+        _ => return None,
+    };
+    let clock = number(11, 2)? < 24 && number(14, 2)? < 60 && number(17, 2)? < 60;
+    let marks = is(4, b'-') && is(7, b'-') && is(10, b'T') && is(13, b':') && is(16, b':');
+    if !(1..=days).contains(&day) || !clock || !marks {
+        return None;
+    }
+    let mut at = 19;
+    if is(at, b'.') {
+        let digits = text[at + 1..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+        if !(1..=9).contains(&digits) {
+            return None;
+        }
+        at += 1 + digits;
+    }
+    let zone = match text.get(at)? {
+        b'Z' => text.len() == at + 1,
+        b'+' | b'-' => text.len() == at + 6 && number(at + 1, 2)? < 24 && is(at + 3, b':') && number(at + 4, 2)? < 60,
+        _ => false,
+    };
+    if zone { std::str::from_utf8(text).ok() } else { None }
 }
 
 #[cfg(test)]
@@ -98,7 +126,13 @@ mod tests {
         for good in ["2026-11-22T10:00:00Z", "2026-11-22T10:00:00.123456789Z", "2026-11-22T10:00:00.1+01:00"] {
             assert_eq!(time(good.as_bytes()), Some(good));
         }
-        for bad in ["", "2026-11-22", "2026-11-22 10:00:00Z", "2026-11-22T10:00:00\"Z", "x026-11-22T10:00:00Z"] {
+        let bad = ["", "2026-11-22", "2026-11-22 10:00:00Z", "2026-11-22T10:00:00\"Z", "x026-11-22T10:00:00Z"];
+        let no_such_time =
+            ["2026-13-22T10:00:00Z", "2026-02-29T10:00:00Z", "2026-11-22T24:00:00Z", "2026-11-22T10:00:60Z"];
+        let torn =
+            ["2026-11-22T10:00:00", "2026-11-22T10:00:00.", "2026-11-22T10:00:00.1+01", "2026-11-22T10:00:00---"];
+        assert!(time(b"2024-02-29T10:00:00-05:30").is_some());
+        for bad in [&bad[..], &no_such_time, &torn].concat() {
             assert_eq!(time(bad.as_bytes()), None, "{bad}");
         }
     }
