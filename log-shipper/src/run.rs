@@ -143,7 +143,7 @@ pub async fn run(settings: RunSettings, hostname: String, warnings: &[String]) -
         watching.abort();
     }
     admin_token.cancel();
-    serving.await.context("the admin server broke")??;
+    serving.await.context("the admin server broke")?;
     worked.unwrap_or(Ok(()))
 }
 

@@ -1,20 +1,37 @@
 //! The admin server: `/livez`, `/readyz`, `/metrics`, and what the daemon adds.
 
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use axum::Router;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use clap::Args;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
 use thiserror::Error;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
-use crate::metrics::{self, Metrics};
+use crate::metrics::{Format, Metrics};
 use crate::readiness::Health;
 use crate::settings::Problems;
+
+/// Connections at a time: probes, scrapers, and some hundred people who look at a page. More wait until one of them ends.
+const MOST_CONNECTIONS: usize = 512;
+
+/// How long a client may take to send a request, and to send the next one.
+const HEADER_LIMIT: Duration = Duration::from_secs(10);
+
+/// How long the system is left alone when it gives no connection: too many open files, mostly.
+const ACCEPT_RETRY: Duration = Duration::from_secs(1);
 
 /// Flags and variables of the admin server.
 #[derive(Args, Clone, Debug)]
@@ -71,11 +88,57 @@ impl AdminServer {
 
     /// Answers until `shutdown` is cancelled, then lets open requests end.
     ///
-    /// # Errors
-    ///
-    /// What the system said when the listener broke.
-    pub async fn serve(self, shutdown: CancellationToken) -> std::io::Result<()> {
-        axum::serve(self.listener, self.routes).with_graceful_shutdown(shutdown.cancelled_owned()).await
+    /// It goes on whatever happens to single connections: one that is not taken or broken is logged, a client that does not send its request
+    /// is hung up on, and of too many at once the latest wait.
+    pub async fn serve(self, shutdown: CancellationToken) {
+        let Self { listener, routes, .. } = self;
+        let open = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+        let serving = TaskTracker::new();
+        loop {
+            let next = async {
+                // Closed by nobody.
+                let permit = open.clone().acquire_owned().await.ok();
+                (permit, listener.accept().await)
+            };
+            let (permit, accepted) = tokio::select! { next = next => next, () = shutdown.cancelled() => break };
+            match accepted {
+                Ok((stream, _)) => {
+                    let connection = connection(stream, routes.clone(), shutdown.clone());
+                    serving.spawn(async move {
+                        connection.await;
+                        drop(permit);
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "the admin server cannot take a connection");
+                    tokio::select! { () = sleep(ACCEPT_RETRY) => (), () = shutdown.cancelled() => break }
+                }
+            }
+        }
+        drop(listener);
+        serving.close();
+        serving.wait().await;
+    }
+}
+
+/// Answers the requests of one client.
+async fn connection(stream: TcpStream, routes: Router, shutdown: CancellationToken) {
+    let service = TowerToHyperService::new(routes);
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_LIMIT)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = pin!(connection);
+    let served = tokio::select! {
+        served = connection.as_mut() => served,
+        () = shutdown.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = served {
+        // Clients go away as they like.
+        tracing::debug!(%error, "a connection to the admin server ended early");
     }
 }
 
@@ -84,7 +147,15 @@ fn routes(health: Health, metrics: Metrics) -> Router {
     Router::new()
         .route("/livez", get(async move || verdict(&alive.not_alive(Instant::now()))))
         .route("/readyz", get(async move || verdict(&health.not_ready())))
-        .route("/metrics", get(async move || ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], metrics.encode())))
+        .route("/metrics", get(async move |headers| scrape(&metrics, &headers)))
+}
+
+fn scrape(metrics: &Metrics, headers: &HeaderMap) -> Response {
+    // Several lines are one list (RFC 9110, section 5.3).
+    let accept: Vec<&str> = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok()).collect();
+    let format = Format::accepted(Some(&accept.join(",")));
+    let headers = [(header::CONTENT_TYPE, format.content_type()), (header::VARY, "accept")];
+    (headers, metrics.encode(format)).into_response()
 }
 
 fn verdict(problems: &[String]) -> Response {
@@ -100,7 +171,7 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     async fn ask(address: SocketAddr, path: &str) -> String {
-        let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        let mut stream = TcpStream::connect(address).await.unwrap();
         let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut answer = String::new();
@@ -125,7 +196,50 @@ mod tests {
         assert!(ask(address, "/metrics").await.contains("labhands_thing_build_info"));
 
         shutdown.cancel();
-        serving.await.unwrap().unwrap();
+        serving.await.unwrap();
+    }
+
+    async fn started() -> (SocketAddr, CancellationToken) {
+        let address = "127.0.0.1:0".parse().unwrap();
+        let metrics = Metrics::new("thing", "1");
+        let server = AdminServer::bind(address, Health::default(), metrics, Router::new()).await.unwrap();
+        let (address, shutdown) = (server.address(), CancellationToken::new());
+        tokio::spawn(server.serve(shutdown.clone()));
+        (address, shutdown)
+    }
+
+    #[tokio::test]
+    async fn metrics_are_in_the_format_that_is_asked_for() {
+        let (address, _shutdown) = started().await;
+        let classic = ask(address, "/metrics").await;
+        assert!(classic.contains("content-type: text/plain; version=0.0.4") && !classic.contains("# EOF"), "{classic}");
+        assert!(classic.contains("# TYPE labhands_thing_build_info gauge"), "{classic}");
+        let open = "/metrics HTTP/1.1\r\naccept: text/html\r\naccept: application/openmetrics-text\r\nx:";
+        let open = ask(address, open).await;
+        assert!(open.contains("content-type: application/openmetrics-text") && open.ends_with("# EOF\n"), "{open}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_sends_no_request_is_hung_up_on() {
+        let (address, _shutdown) = started().await;
+        for begun in ["", "GET /livez HTTP/1.1\r\nhost:", "GET /livez HTTP/1.1\r\nhost: x\r\n\r\n"] {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(begun.as_bytes()).await.unwrap();
+            // Ends only when the server closes the connection.
+            stream.read_to_end(&mut Vec::new()).await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn of_too_many_connections_the_latest_are_served_later() {
+        let (address, _shutdown) = started().await;
+        let mut idle = Vec::new();
+        for _ in 0..MOST_CONNECTIONS {
+            idle.push(TcpStream::connect(address).await.unwrap());
+        }
+        let asking = tokio::spawn(ask(address, "/livez"));
+        drop(idle);
+        assert!(asking.await.unwrap().starts_with("HTTP/1.1 200"));
     }
 
     #[tokio::test]

@@ -1,4 +1,6 @@
-//! Metrics in the OpenMetrics text format, named `labhands_<daemon>_…` in base units.
+//! Metrics named `labhands_<daemon>_…` in base units, in the text format that the scraper asks for.
+
+mod classic;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -6,8 +8,51 @@ use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
-/// The content type of [`Metrics::encode`] (OpenMetrics 1.0).
-pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// A format of the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// Prometheus' text format 0.0.4, which every scraper and linter reads.
+    Classic,
+    /// OpenMetrics 1.0.
+    OpenMetrics,
+}
+
+impl Format {
+    /// The format that an `Accept` header asks for: OpenMetrics only where it is named and nothing of the classic format is preferred
+    /// (RFC 9110, section 12.5.1).
+    pub fn accepted(accept: Option<&str>) -> Self {
+        let (mut open, mut classic) = (0.0_f32, 0.0_f32);
+        for range in accept.unwrap_or_default().split(',') {
+            let mut parts = range.split(';').map(str::trim);
+            let kind = parts.next().unwrap_or_default().to_ascii_lowercase();
+            let parameters = parts.filter_map(|part| part.split_once('='));
+            let (mut quality, mut known) = (1.0_f32, true);
+            for (name, value) in parameters {
+                match (name.trim().to_ascii_lowercase().as_str(), value.trim().trim_matches('"')) {
+                    ("q", value) => quality = value.parse().unwrap_or(0.0),
+                    ("version", value) if kind == "application/openmetrics-text" => {
+                        known = matches!(value, "1.0.0" | "0.0.1");
+                    }
+                    _ => {}
+                }
+            }
+            match kind.as_str() {
+                "application/openmetrics-text" if known => open = open.max(quality),
+                "text/plain" | "text/*" => classic = classic.max(quality),
+                _ => {}
+            }
+        }
+        if open > 0.0 && open >= classic { Self::OpenMetrics } else { Self::Classic }
+    }
+
+    /// The answer's content type.
+    pub fn content_type(self) -> &'static str {
+        match self {
+            Self::Classic => "text/plain; version=0.0.4; charset=utf-8",
+            Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        }
+    }
+}
 
 /// The metrics of one daemon; clones share them.
 #[derive(Clone, Debug)]
@@ -27,15 +72,17 @@ impl Metrics {
     }
 
     /// All metrics as text.
-    pub fn encode(&self) -> String {
+    pub fn encode(&self, format: Format) -> String {
         let mut text = String::new();
-        let registry = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // Writing to a String fails only if an encoder does: then what was written is served, and the scraper notices the
+        // Writing to a String fails only if an encoder does: then what was written is served, and a scraper of OpenMetrics notices the
         // missing end mark.
-        if let Err(error) = encode(&mut text, &registry) {
+        if let Err(error) = encode(&mut text, &self.0.lock().unwrap_or_else(PoisonError::into_inner)) {
             tracing::error!(%error, "cannot encode the metrics");
         }
-        text
+        match format {
+            Format::Classic => classic::of_open_metrics(&text),
+            Format::OpenMetrics => text,
+        }
     }
 }
 
@@ -50,9 +97,35 @@ mod tests {
         let rounds = Counter::<u64>::default();
         metrics.register(|registry| registry.register("rounds", "Rounds done", rounds.clone()));
         rounds.inc();
-        let text = metrics.encode();
+        let text = metrics.encode(Format::OpenMetrics);
         assert!(text.contains("labhands_fs_keepalive_rounds_total 1"), "{text}");
         assert!(text.contains("labhands_fs_keepalive_build_info{version=\"1.2.3\"} 1"), "{text}");
         assert!(text.ends_with("# EOF\n"), "{text}");
+    }
+
+    #[test]
+    fn open_metrics_is_for_those_who_ask_for_it() {
+        let prometheus_2 = "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,\
+            text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
+        let prometheus_3 = "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.5,\
+            text/plain;version=1.0.0;escaping=allow-utf-8;q=0.3,text/plain;version=0.0.4;q=0.2,*/*;q=0.1";
+        for (accept, open) in [
+            (None, false),
+            (Some(""), false),
+            (Some("*/*"), false),
+            (Some("text/plain"), false),
+            (Some("text/html,application/xhtml+xml,*/*;q=0.8"), false),
+            (Some("application/openmetrics-text"), true),
+            (Some("Application/OpenMetrics-Text; Version=1.0.0"), true),
+            (Some("application/openmetrics-text;version=2.0.0, text/plain;q=0.1"), false),
+            (Some("application/openmetrics-text;q=0"), false),
+            (Some("application/openmetrics-text;q=0.3,text/plain;q=0.9"), false),
+            (Some("text/plain;q=0.3,application/openmetrics-text;q=0.9"), true),
+            (Some("application/openmetrics-text;q=nonsense"), false),
+            (Some(prometheus_2), true),
+            (Some(prometheus_3), true),
+        ] {
+            assert_eq!(Format::accepted(accept) == Format::OpenMetrics, open, "{accept:?}");
+        }
     }
 }

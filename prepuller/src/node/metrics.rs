@@ -143,7 +143,7 @@ mod tests {
         let counters = register(&metrics, reports);
         counters.api_failed("watch");
         report.send_modify(|report| (report.looked, report.done.bytes) = (Some(1), 7));
-        let text = metrics.encode();
+        let text = metrics.encode(sidecar::metrics::Format::Classic);
         for line in [
             "labhands_prepuller_node_runtime_up 1",
             "labhands_prepuller_node_pulled_bytes_total 7",
