@@ -1,14 +1,12 @@
 //! Where the catalogue comes from, read anew for each look: a file, or the cluster's ConfigMap with its Lease.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{Api, Client};
 use lab_images::catalogue::Catalogue;
-use tokio::time::timeout;
 
 use crate::plan::SeenCatalogue;
 
@@ -17,9 +15,6 @@ const NAME: &str = "lab-images";
 
 /// The ConfigMap's key.
 const KEY: &str = "catalogue.json";
-
-/// The API server answers within this, or the catalogue counts as not to be had.
-const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 
 /// Where the catalogue comes from.
 #[derive(Clone)]
@@ -49,10 +44,7 @@ impl CatalogueSource {
     pub async fn read(&self) -> Result<SeenCatalogue, String> {
         match self {
             Self::File(path) => of_file(path),
-            Self::ConfigMap { client, namespace } => match timeout(ANSWER_LIMIT, of_cluster(client, namespace)).await {
-                Ok(read) => read,
-                Err(_) => Err(format!("the API server gave no answer within {} s", ANSWER_LIMIT.as_secs())),
-            },
+            Self::ConfigMap { client, namespace } => of_cluster(client, namespace).await,
         }
     }
 }

@@ -31,6 +31,9 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// How often the disk is looked at between rounds.
 const DISK_INTERVAL: Duration = Duration::from_secs(60);
 
+/// How long the last Events may take to be raised.
+const FLUSH_LIMIT: Duration = Duration::from_secs(3);
+
 /// One step of a round: a call to the runtime may take two minutes, on Docker for each name of an image.
 const LONGEST_STEP: Duration = Duration::from_secs(60 * 60);
 
@@ -63,6 +66,8 @@ pub async fn run(settings: RunSettings, shutdown: Shutdown) -> anyhow::Result<()
     let (latch, pulse) = (health.latch("rounds"), health.pulse("rounds", LONGEST_STEP + DISK_INTERVAL));
     let round_metrics = RoundMetrics::new(&metrics);
     let Surroundings { catalogue, pods, teller } = Surroundings::of(&node.place).await?;
+    let events = teller.as_ref().map(|teller| teller.events.clone());
+    events.iter().for_each(|events| events.register(&metrics));
     let server = AdminServer::bind(admin, health, metrics, Router::new()).await?;
     let serving = tokio::spawn(server.serve(shutdown.token()));
     let token = shutdown.token();
@@ -70,6 +75,9 @@ pub async fn run(settings: RunSettings, shutdown: Shutdown) -> anyhow::Result<()
         let Some(runtime) = until_connected(node.endpoint.as_ref(), &latch, &token).await else { return };
         let purger = Purger::new(runtime, catalogue, pods, node.rules, (node.watermarks, limits), node.history_file);
         Daemon { purger, interval, metrics: round_metrics, teller, latch, pulse }.run(&token).await;
+        if let Some(events) = events {
+            events.flush(FLUSH_LIMIT).await;
+        }
     };
     // A removal that takes longer is left to the runtime, which ends it.
     shutdown.drain(work).await;
@@ -163,7 +171,7 @@ impl Daemon {
             match self.purger.round(shutdown).await {
                 Ok(round) => {
                     self.latch.ready();
-                    self.tell(&round).await;
+                    self.tell(&round);
                 }
                 Err(error) => {
                     tracing::warn!("no round: {error}");
@@ -197,7 +205,7 @@ impl Daemon {
         }
     }
 
-    async fn tell(&self, round: &Round) {
+    fn tell(&self, round: &Round) {
         let dry_run = self.purger.limits.dry_run;
         self.metrics.round(round, dry_run, Timestamp::now());
         let (freed, removed) = (gigabytes(round.freed), names(&round.removed));
@@ -212,7 +220,7 @@ impl Daemon {
         );
         if let Some(hold) = &round.hold {
             tracing::warn!(reason = hold.word(), "nothing is removed: {hold}");
-            self.raise(Gravity::Warning, hold.reason(), &format!("Nothing is removed: {hold}")).await;
+            self.raise(Gravity::Warning, hold.reason(), &format!("Nothing is removed: {hold}"));
         }
         if let Some(error) = &round.unsaved {
             tracing::error!(%error, file = %self.purger.history_file.display(), "the history of images cannot be saved");
@@ -237,13 +245,13 @@ impl Daemon {
         let (gravity, reason) =
             if bad { (Gravity::Warning, "ImagesNotRemoved") } else { (Gravity::Normal, "ImagesRemoved") };
         if !note.is_empty() {
-            self.raise(gravity, reason, &note.join("; ")).await;
+            self.raise(gravity, reason, &note.join("; "));
         }
     }
 
-    async fn raise(&self, gravity: Gravity, reason: &str, note: &str) {
+    fn raise(&self, gravity: Gravity, reason: &str, note: &str) {
         if let Some(Teller { events, pod }) = &self.teller {
-            events.raise(pod, gravity, reason, "Purge", note).await;
+            events.raise(pod, gravity, reason, "Purge", note);
         }
     }
 }

@@ -74,6 +74,7 @@ pub async fn run(settings: Judge, shutdown: Shutdown) -> anyhow::Result<()> {
     let (health, metrics, board) = (Health::default(), Metrics::new(NAME, VERSION), Arc::new(Board::default()));
     let (reports, targets) = (Arc::<Mutex<Reports>>::default(), Arc::<Mutex<BTreeMap<Server, Target>>>::default());
     let events = Events::new(client.clone(), "nfs-health-judge", &look.probing.owner);
+    events.register(&metrics);
     let see = targets.clone();
     let watch = Watch {
         see: Box::new(move || locked(&see).clone()),
@@ -210,7 +211,7 @@ impl Court {
             let changed = steady.take(ruling);
             let shown = steady.shown().cloned().unwrap_or_default();
             if let Some(before) = changed {
-                self.tell(&server, &shown, before.is_some_and(|before| before.trouble.is_some())).await;
+                self.tell(&server, &shown, before.is_some_and(|before| before.trouble.is_some()));
             }
         }
         self.states.retain(|node, _| reports.contains_key(node));
@@ -236,7 +237,7 @@ impl Court {
     }
 
     /// Says what is new about an export: in the log, and in Events on its volumes and their claims.
-    async fn tell(&self, server: &Server, ruling: &Ruling, was_troubled: bool) {
+    fn tell(&self, server: &Server, ruling: &Ruling, was_troubled: bool) {
         let export = server.to_string();
         let (gravity, reason, note) = match &ruling.trouble {
             Some(trouble) => {
@@ -266,7 +267,7 @@ impl Court {
         }
         for volume in volumes.into_iter().take(MOST_VOLUMES) {
             for about in [Some(&volume.reference), volume.claim.as_ref()].into_iter().flatten() {
-                self.events.raise(about, gravity, reason, "Judge", &note).await;
+                self.events.raise(about, gravity, reason, "Judge", &note);
             }
         }
     }

@@ -62,7 +62,7 @@ impl Nodes {
             let patch = Patch::Strategic(json!({"status": {"conditions": &conditions}}));
             self.nodes.patch_status(name, &PatchParams::default(), &patch).await?;
             for condition in &conditions {
-                self.tell(name, &node, condition).await;
+                self.tell(name, &node, condition);
             }
         }
         if self.taint
@@ -84,7 +84,7 @@ impl Nodes {
     }
 
     /// Logs a condition and raises an Event, where it is news.
-    async fn tell(&self, name: &str, before: &Node, condition: &NodeCondition) {
+    fn tell(&self, name: &str, before: &Node, condition: &NodeCondition) {
         let known = before.status.as_ref().and_then(|status| status.conditions.as_ref());
         let before = known.and_then(|all| all.iter().find(|before| before.type_ == condition.type_));
         let was = |status: &str| before.is_some_and(|before| before.status == status);
@@ -106,6 +106,6 @@ impl Nodes {
             reason = condition.reason,
             "{message}"
         );
-        self.events.raise(&node_reference(name), gravity, reason, "Judge", message).await;
+        self.events.raise(&node_reference(name), gravity, reason, "Judge", message);
     }
 }

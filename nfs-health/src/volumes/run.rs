@@ -27,6 +27,9 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// More steps in a row than any state needs: a race that goes on is left for the next look.
 const MOST_STEPS: usize = 12;
 
+/// How long the last Events may take to be raised.
+const FLUSH_LIMIT: Duration = Duration::from_secs(5);
+
 /// The longest that one look and its steps may take before the process counts as hung.
 const PULSE_LIMIT: Duration = Duration::from_secs(600);
 
@@ -59,8 +62,10 @@ pub async fn run(settings: VolumesSettings, shutdown: Shutdown) -> Result<ExitCo
     }
     let client = sidecar::kubernetes::client().await?;
     let (health, metrics) = (Health::default(), Metrics::new(NAME, VERSION));
+    let events = Events::new(client.clone(), "nfs-health-volumes", &host());
+    events.register(&metrics);
     let mut volumes = Volumes {
-        events: Events::new(client.clone(), "nfs-health-volumes", &host()),
+        events: events.clone(),
         metrics: VolumesMetrics::new(&metrics),
         latch: health.latch("volumes"),
         changes: Changes::watch(&client, &wanted),
@@ -71,10 +76,12 @@ pub async fn run(settings: VolumesSettings, shutdown: Shutdown) -> Result<ExitCo
     if !watch {
         let once = volumes.once();
         let stopped = shutdown.token();
-        return tokio::select! {
+        let done = tokio::select! {
             done = once => done,
             () = stopped.cancelled() => Ok(ExitCode::FAILURE),
         };
+        events.flush(FLUSH_LIMIT).await;
+        return done;
     }
     let pulse = health.pulse("volumes", PULSE_LIMIT);
     let server = AdminServer::bind(admin, health, metrics, Router::new()).await?;
@@ -203,24 +210,24 @@ impl Volumes {
                 Plan::Do(step) => step,
                 Plan::Done(volume) => return Ok(Stand::Bound(volume)),
                 Plan::Wait(why) => return Ok(Stand::Waits(why)),
-                Plan::Stop(trouble) => return Ok(self.trouble(wanted, &trouble).await),
+                Plan::Stop(trouble) => return Ok(self.trouble(wanted, &trouble)),
             };
             match act(&self.client, wanted, &step, &first).await? {
-                Acted::Done => self.done(wanted, &step).await,
+                Acted::Done => self.done(wanted, &step),
                 Acted::NoNamespace => {
                     return Ok(Stand::Waits(format!("there is no namespace {}", wanted.claim.namespace)));
                 }
                 Acted::AddressRefused(why) => {
                     let Step::KeepAddress { address, .. } = step else { continue };
                     let volume = seen.claim.and_then(|claim| claim.volume).unwrap_or_default();
-                    return Ok(self.trouble(wanted, &Trouble::AddressLost { volume, address, why }).await);
+                    return Ok(self.trouble(wanted, &Trouble::AddressLost { volume, address, why }));
                 }
             }
         }
         Ok(Stand::Waits("others change the same objects at the same time".to_owned()))
     }
 
-    async fn done(&self, wanted: &Wanted, step: &Step) {
+    fn done(&self, wanted: &Wanted, step: &Step) {
         let claim = wanted.claim.to_string();
         tracing::info!(claim, ?step, "{}", step.name());
         self.metrics.step(&wanted.claim, step.name());
@@ -230,17 +237,17 @@ impl Volumes {
                 wanted.service
             );
             let service = reference("Service", Some(&wanted.service.namespace), &wanted.service.name);
-            self.events.raise(&service, Gravity::Normal, "AddressKept", "KeepAddress", &note).await;
+            self.events.raise(&service, Gravity::Normal, "AddressKept", "KeepAddress", &note);
         }
     }
 
-    async fn trouble(&self, wanted: &Wanted, trouble: &Trouble) -> Stand {
+    fn trouble(&self, wanted: &Wanted, trouble: &Trouble) -> Stand {
         let sentence = trouble.sentence(wanted);
         let claim = reference("PersistentVolumeClaim", Some(&wanted.claim.namespace), &wanted.claim.name);
-        self.events.raise(&claim, Gravity::Warning, trouble.reason(), "MakeVolume", &sentence).await;
+        self.events.raise(&claim, Gravity::Warning, trouble.reason(), "MakeVolume", &sentence);
         if let Trouble::AddressLost { volume, .. } | Trouble::OtherSource { volume, .. } = trouble {
             let volume = reference("PersistentVolume", None, volume);
-            self.events.raise(&volume, Gravity::Warning, trouble.reason(), "MakeVolume", &sentence).await;
+            self.events.raise(&volume, Gravity::Warning, trouble.reason(), "MakeVolume", &sentence);
         }
         Stand::Trouble(sentence)
     }

@@ -6,7 +6,7 @@ use kube::Api;
 use kube::api::{Patch, PatchParams};
 use sidecar::readiness::{Health, Latch, Pulse};
 use tokio::sync::watch;
-use tokio::time::{sleep_until, timeout};
+use tokio::time::sleep_until;
 
 use super::metrics::Counters;
 use super::orders::Object;
@@ -17,9 +17,6 @@ use crate::puller::{Report, jitter};
 
 /// The puller reports at least as often as it looks at the runtime: every five minutes, after calls of two minutes each.
 const LONGEST_SILENCE: Duration = Duration::from_secs(20 * 60);
-
-/// How long one status may take to be written.
-const WRITE_LIMIT: Duration = Duration::from_secs(30);
 
 /// Tells what the reports say.
 pub(super) struct Telling {
@@ -103,11 +100,9 @@ fn is_about(report: &Report, object: &Object) -> bool {
 async fn write(api: &Api<NodeImages>, node: &str, status: &NodeImagesStatus) -> Result<(), String> {
     let object = serde_json::json!({"apiVersion": "labhands.dev/v1alpha1", "kind": "NodeImages", "status": status});
     let parameters = PatchParams::apply(AGENT).force();
-    match timeout(WRITE_LIMIT, api.patch_status(node, &parameters, &Patch::Apply(object))).await {
-        Ok(Ok(_)) => Ok(()),
-        Ok(Err(kube::Error::Api(answer))) if answer.code == 404 => Ok(()),
-        Ok(Err(error)) => Err(error.to_string()),
-        Err(_) => Err(format!("no answer from the API server within {} s", WRITE_LIMIT.as_secs())),
+    match api.patch_status(node, &parameters, &Patch::Apply(object)).await {
+        Err(kube::Error::Api(answer)) if answer.code == 404 => Ok(()),
+        written => written.map(drop).map_err(|error| error.to_string()),
     }
 }
 

@@ -1,23 +1,17 @@
 //! Writes what was decided: orders by server-side apply, and taints away. Each write may be repeated without harm.
 
-use std::time::Duration;
-
 use futures_util::stream::{self, StreamExt};
 use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
 use serde_json::json;
-use tokio::time::timeout;
 
 use super::world::Write;
 use crate::node_images::{NodeImages, NodeImagesSpec, PLANNER};
 
 /// Writes under way at a time.
 const PARALLEL: usize = 16;
-
-/// The API server answers within this, or the write counts as failed.
-const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 
 /// Writes to the cluster.
 #[derive(Clone)]
@@ -64,13 +58,8 @@ impl Writer {
         }]);
         let parameters = PatchParams::apply(PLANNER).force();
         let name = &write.node;
-        let failed = |why: String| format!("cannot write the orders of {name}: {why}");
-        let patch = Patch::Apply(&object);
-        let patched = timeout(ANSWER_LIMIT, self.orders.patch_metadata(name, &parameters, &patch)).await;
-        let metadata = patched
-            .map_err(|_| failed(format!("no answer within {} s", ANSWER_LIMIT.as_secs())))?
-            .map_err(|error| failed(error.to_string()))?
-            .metadata;
+        let patched = self.orders.patch_metadata(name, &parameters, &Patch::Apply(&object)).await;
+        let metadata = patched.map_err(|error| format!("cannot write the orders of {name}: {error}"))?.metadata;
         let (generation, uid) = (metadata.generation.unwrap_or_default(), metadata.uid.unwrap_or_default());
         Ok(Written { write, generation, uid })
     }

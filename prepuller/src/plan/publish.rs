@@ -10,7 +10,6 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
 use lab_images::catalogue::{Catalogue, CatalogueImage};
-use tokio::time::timeout;
 
 use crate::node_images::PLANNER;
 
@@ -22,9 +21,6 @@ const KEY: &str = "catalogue.json";
 
 /// A ConfigMap may have a megabyte; every reader reads it each time.
 const MOST_BYTES: usize = 128 * 1024;
-
-/// The API server answers within this, or the write counts as failed.
-const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 
 /// Publishes the catalogue.
 pub(super) struct Publisher {
@@ -54,7 +50,7 @@ impl Publisher {
     ///
     /// When the API server does not answer.
     pub(super) async fn read_back(&mut self) -> Result<Option<Catalogue>, String> {
-        let map = within(self.maps.get_opt(NAME)).await?;
+        let map = self.maps.get_opt(NAME).await.map_err(|error| error.to_string())?;
         let Some(json) = map.and_then(|map| map.data?.remove(KEY)) else { return Ok(None) };
         match Catalogue::from_json(json.as_bytes(), "the ConfigMap lab-images") {
             Ok(catalogue) => {
@@ -82,7 +78,8 @@ impl Publisher {
                 data: Some(BTreeMap::from([(KEY.to_owned(), json)])),
                 ..ConfigMap::default()
             };
-            within(self.maps.patch_metadata(NAME, &parameters, &Patch::Apply(&map))).await?;
+            let applied = self.maps.patch_metadata(NAME, &parameters, &Patch::Apply(&map)).await;
+            applied.map_err(|error| format!("ConfigMap {NAME}: {error}"))?;
             tracing::info!(images = images.len(), "the catalogue in ConfigMap {NAME} is new");
             self.published = Some(images);
         }
@@ -93,19 +90,13 @@ impl Publisher {
             ..LeaseSpec::default()
         };
         let lease = Lease { metadata: named(), spec: Some(spec) };
-        within(self.leases.patch_metadata(NAME, &parameters, &Patch::Apply(&lease))).await.map(drop)
+        let applied = self.leases.patch_metadata(NAME, &parameters, &Patch::Apply(&lease)).await;
+        applied.map(drop).map_err(|error| format!("Lease {NAME}: {error}"))
     }
 }
 
 fn named() -> ObjectMeta {
     ObjectMeta { name: Some(NAME.to_owned()), ..ObjectMeta::default() }
-}
-
-async fn within<T>(call: impl Future<Output = Result<T, kube::Error>>) -> Result<T, String> {
-    match timeout(ANSWER_LIMIT, call).await {
-        Ok(answer) => answer.map_err(|error| error.to_string()),
-        Err(_) => Err(format!("the API server gave no answer within {} s", ANSWER_LIMIT.as_secs())),
-    }
 }
 
 /// All wanted images, and as many others, in the order of the menu, as there is room for.

@@ -14,7 +14,6 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use sidecar::kubernetes::{Events, Gravity, node_reference};
 use sidecar::metrics::Metrics;
-use tokio::sync::mpsc;
 
 use super::overview::Wave;
 use super::world::{News, World};
@@ -37,21 +36,9 @@ struct ImageLabel {
     image: String,
 }
 
-/// Events that wait to be raised; more at once are lost, which the log says. Nothing waits for the API server to take one.
-const MOST_WAITING: usize = 256;
-
-/// An Event to be raised.
-struct Raised {
-    regarding: ObjectReference,
-    gravity: Gravity,
-    reason: &'static str,
-    action: &'static str,
-    note: String,
-}
-
 /// Tells people; shared by the parts of the planner.
 pub(super) struct Teller {
-    events: mpsc::Sender<Raised>,
+    events: Events,
     planner: ObjectReference,
     scans: Family<ResultLabel, Counter>,
     last_good_scan: Gauge<f64, AtomicU64>,
@@ -69,14 +56,9 @@ pub(super) struct Teller {
 impl Teller {
     pub(super) fn new(client: &Client, metrics: &Metrics, namespace: &str, instance: &str) -> Self {
         let events = Events::new(client.clone(), DEPLOYMENT, instance);
-        let (sender, mut raised) = mpsc::channel::<Raised>(MOST_WAITING);
-        tokio::spawn(async move {
-            while let Some(Raised { regarding, gravity, reason, action, note }) = raised.recv().await {
-                events.raise(&regarding, gravity, reason, action, &note).await;
-            }
-        });
+        events.register(metrics);
         let this = Self {
-            events: sender,
+            events,
             planner: ObjectReference {
                 api_version: Some("apps/v1".to_owned()),
                 kind: Some("Deployment".to_owned()),
@@ -129,7 +111,7 @@ impl Teller {
             }
             Err(problem) => {
                 let note = format!("The last good catalogue stays: {problem}");
-                self.raise(self.planner.clone(), Gravity::Warning, "ScanFailed", "Scan", note);
+                self.events.raise(&self.planner, Gravity::Warning, "ScanFailed", "Scan", &note);
             }
         }
     }
@@ -142,12 +124,12 @@ impl Teller {
                     self.failures.inc();
                     tracing::warn!(%node, image, error, "a node could not pull an image");
                     let note = format!("{image}: {error}");
-                    self.raise(node_reference(&node), Gravity::Warning, "ImagePullFailed", "Pull", note);
+                    self.events.raise(&node_reference(&node), Gravity::Warning, "ImagePullFailed", "Pull", &note);
                 }
                 News::NoRoom { node, image, error } => {
                     tracing::warn!(%node, image, error, "a node has no room for an image");
                     let note = format!("{image}: {error}");
-                    self.raise(node_reference(&node), Gravity::Warning, "ImagesDoNotFit", "Pull", note);
+                    self.events.raise(&node_reference(&node), Gravity::Warning, "ImagesDoNotFit", "Pull", &note);
                 }
             }
         }
@@ -165,10 +147,10 @@ impl Teller {
         tracing::info!(node, ?lacks, "the gate of a new node is open");
         if lacks.is_empty() {
             let note = "The node holds its images and takes labs now".to_owned();
-            self.raise(node_reference(node), Gravity::Normal, "GateOpened", "OpenGate", note);
+            self.events.raise(&node_reference(node), Gravity::Normal, "GateOpened", "OpenGate", &note);
         } else {
             let note = format!("GATE_TIMEOUT is over; the node takes labs without {}", lacks.join(", "));
-            self.raise(node_reference(node), Gravity::Warning, "GateTimedOut", "OpenGate", note);
+            self.events.raise(&node_reference(node), Gravity::Warning, "GateTimedOut", "OpenGate", &note);
         }
     }
 
@@ -191,7 +173,7 @@ impl Teller {
             tracing::warn!(image, %node, error, "the wave of an image is stopped: the first node cannot pull it");
             let note =
                 format!("{image} goes to no further node, because the first one, {node}, cannot pull it: {error}");
-            self.raise(self.planner.clone(), Gravity::Warning, "WaveStopped", "Plan", note);
+            self.events.raise(&self.planner, Gravity::Warning, "WaveStopped", "Plan", &note);
         }
     }
 
@@ -202,19 +184,6 @@ impl Teller {
         let new = new.map(|(image, (node, error))| (image.clone(), node.clone(), error.clone())).collect();
         *known = stopped.map(|(image, (node, _))| (image.clone(), node.to_string())).collect();
         new
-    }
-
-    fn raise(
-        &self,
-        regarding: ObjectReference,
-        gravity: Gravity,
-        reason: &'static str,
-        action: &'static str,
-        note: String,
-    ) {
-        if self.events.try_send(Raised { regarding, gravity, reason, action, note }).is_err() {
-            tracing::warn!(reason, "too many Events at once: one is not raised");
-        }
     }
 }
 

@@ -1,0 +1,280 @@
+//! Events, raised by a task of their own: who raises one never waits for the API server.
+//!
+//! An Event says one thing about one object. The same thing said again within minutes is counted in the same Event; another cause or
+//! another image is an Event of its own. What may be raised about one object for one reason is limited, and then the newest is
+//! kept. [`ledger`] decides this, and is pure.
+
+mod ledger;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::api::events::v1::Event;
+use kube::api::{Patch, PatchParams, PostParams};
+use kube::{Api, Client};
+use prometheus_client::metrics::counter::Counter;
+use serde_json::json;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{sleep, sleep_until, timeout};
+
+use self::ledger::{Ledger, Step};
+use super::explain;
+use crate::metrics::Metrics;
+use crate::retry::{BackoffBuilder, forever};
+
+/// Events that wait to be raised: one for each node of a large cluster. More at once are lost, which the log and a metric say.
+const MOST_WAITING: usize = 8192;
+
+/// How long an Event is tried again while the API server does not take it.
+const KEEP_TRYING: Duration = Duration::from_secs(600);
+
+/// The most bytes that the API takes as a note.
+const NOTE_BYTES: usize = 1024;
+
+/// How grave an Event is.
+#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq)]
+pub enum Gravity {
+    /// Good to know.
+    Normal,
+    /// Somebody should look.
+    Warning,
+}
+
+/// Raises Events through `events.k8s.io`; clones share the queue.
+#[derive(Clone, Debug)]
+pub struct Events {
+    sender: mpsc::Sender<Message>,
+    lost: Counter,
+}
+
+/// An Event that is to be raised.
+#[derive(Clone, Debug, PartialEq)]
+struct Raised {
+    regarding: ObjectReference,
+    gravity: Gravity,
+    reason: String,
+    action: String,
+    note: String,
+    at: jiff::Timestamp,
+}
+
+#[derive(Debug)]
+enum Message {
+    Raise(Box<Raised>),
+    Flush(oneshot::Sender<()>),
+}
+
+impl Events {
+    /// Events reported by `controller` (the Deployment's or DaemonSet's name) on `instance` (the pod or node). Begins the task that
+    /// raises them, which ends with the last clone.
+    pub fn new(client: Client, controller: &str, instance: &str) -> Self {
+        let (sender, messages) = mpsc::channel(MOST_WAITING);
+        let lost = Counter::default();
+        let (controller, instance) = (controller.to_owned(), instance.to_owned());
+        let recorder = Recorder { client, controller, instance, ledger: Ledger::default(), lost: lost.clone() };
+        tokio::spawn(recorder.run(messages));
+        Self { sender, lost }
+    }
+
+    /// Counts the Events that could not be raised.
+    pub fn register(&self, metrics: &Metrics) {
+        let help = "Events that could not be raised";
+        metrics.register(|registry| registry.register("events_lost", help, self.lost.clone()));
+    }
+
+    /// Raises an Event about `regarding`, and waits for nothing. An Event that can't be raised is logged and counted: it never stops the
+    /// work that it tells of.
+    pub fn raise(&self, regarding: &ObjectReference, gravity: Gravity, reason: &str, action: &str, note: &str) {
+        let raised = Raised {
+            regarding: regarding.clone(),
+            gravity,
+            reason: reason.to_owned(),
+            action: action.to_owned(),
+            note: note[..note.floor_char_boundary(NOTE_BYTES)].to_owned(),
+            at: jiff::Timestamp::now(),
+        };
+        if self.sender.try_send(Message::Raise(Box::new(raised))).is_err() {
+            self.lost.inc();
+            tracing::warn!(reason, note, "too many Events wait for the API server: one is not raised");
+        }
+    }
+
+    /// Waits until all that was raised so far is with the API server, or `limit` is over: before a program ends.
+    pub async fn flush(&self, limit: Duration) {
+        let (sender, flushed) = oneshot::channel();
+        let flush = async {
+            if self.sender.send(Message::Flush(sender)).await.is_ok() {
+                let _ = flushed.await; // the task ended: nothing is left to wait for
+            }
+        };
+        if timeout(limit, flush).await.is_err() {
+            tracing::warn!("not all Events could be raised within {} s", limit.as_secs());
+        }
+    }
+}
+
+/// Something that is well or in trouble: an Event with the cause each time it is found in trouble, and one when it is well again.
+#[derive(Debug)]
+pub struct Trouble {
+    events: Events,
+    regarding: ObjectReference,
+    action: &'static str,
+    reason: &'static str,
+    recovered: &'static str,
+    is_in: AtomicBool,
+}
+
+impl Trouble {
+    /// Nothing is wrong yet. `reason` is the reason of a Warning, `recovered` that of the Normal Event after it.
+    pub fn new(
+        events: &Events,
+        regarding: &ObjectReference,
+        action: &'static str,
+        (reason, recovered): (&'static str, &'static str),
+    ) -> Self {
+        let (events, regarding) = (events.clone(), regarding.clone());
+        Self { events, regarding, action, reason, recovered, is_in: AtomicBool::new(false) }
+    }
+
+    /// It is in trouble, for the cause that `note` tells; whether it was well before.
+    pub fn begins(&self, note: &str) -> bool {
+        self.events.raise(&self.regarding, Gravity::Warning, self.reason, self.action, note);
+        !self.is_in.swap(true, Ordering::Relaxed)
+    }
+
+    /// It is well; whether it was in trouble before, which alone raises an Event.
+    pub fn ends(&self, note: &str) -> bool {
+        let was = self.is_in.swap(false, Ordering::Relaxed);
+        if was {
+            self.events.raise(&self.regarding, Gravity::Normal, self.recovered, self.action, note);
+        }
+        was
+    }
+}
+
+/// What Events about a node refer to. Its uid is its name, as kubelet has it, so that `kubectl describe node` finds them.
+pub fn node_reference(name: &str) -> ObjectReference {
+    ObjectReference {
+        kind: Some("Node".to_owned()),
+        name: Some(name.to_owned()),
+        uid: Some(name.to_owned()),
+        ..ObjectReference::default()
+    }
+}
+
+struct Recorder {
+    client: Client,
+    controller: String,
+    instance: String,
+    ledger: Ledger,
+    lost: Counter,
+}
+
+impl Recorder {
+    async fn run(mut self, mut messages: mpsc::Receiver<Message>) {
+        loop {
+            let held = self.ledger.next_due();
+            let due = async {
+                match held {
+                    Some(due) => sleep_until(due.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                message = messages.recv() => match message {
+                    Some(Message::Raise(raised)) => {
+                        if let Some(step) = self.ledger.take(*raised, Instant::now()) {
+                            self.carry_out(step).await;
+                        }
+                    }
+                    Some(Message::Flush(done)) => {
+                        for step in self.ledger.release_all(Instant::now()) {
+                            self.carry_out(step).await;
+                        }
+                        let _ = done.send(()); // who asked may have given up
+                    }
+                    None => return,
+                },
+                () = due => if let Some(step) = self.ledger.release(Instant::now()) {
+                    self.carry_out(step).await;
+                }
+            }
+        }
+    }
+
+    /// Tries until the API server takes the Event, refuses it, or the Event is too old to be news.
+    async fn carry_out(&mut self, step: Step) {
+        let begun = Instant::now();
+        let mut pauses = forever().build();
+        loop {
+            let Err(error) = self.write(&step).await else { return };
+            let why = explain(&error);
+            let refused =
+                matches!(&error, kube::Error::Api(status) if (400..500).contains(&status.code) && status.code != 429);
+            if refused || begun.elapsed() >= KEEP_TRYING {
+                self.lost.inc();
+                tracing::warn!(
+                    error = why,
+                    reason = step.raised().reason,
+                    note = step.raised().note,
+                    "an Event could not be raised"
+                );
+                return;
+            }
+            tracing::debug!(error = why, reason = step.raised().reason, "an Event is raised again");
+            sleep(pauses.next().unwrap_or(KEEP_TRYING)).await;
+        }
+    }
+
+    async fn write(&mut self, step: &Step) -> kube::Result<()> {
+        let regarding = &step.raised().regarding;
+        // Events about objects of no namespace are in this one.
+        let namespace = regarding.namespace.as_deref().unwrap_or("default");
+        let events: Api<Event> = Api::namespaced(self.client.clone(), namespace);
+        if let Step::Count { name, count, raised } = step {
+            let time = k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime(raised.at);
+            let series = json!({"series": {"count": count, "lastObservedTime": time}});
+            match events.patch_metadata(name, &PatchParams::default(), &Patch::Merge(series)).await {
+                // It expired, or somebody deleted it.
+                Err(kube::Error::Api(status)) if status.code == 404 => {}
+                patched => return patched.map(drop),
+            }
+        }
+        let event = step.raised().event(step.name(), namespace, &self.controller, &self.instance);
+        match events.create(&PostParams::default(), &event).await {
+            // An answer that was lost: the try before had made it.
+            Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
+            created => created.map(drop),
+        }
+    }
+}
+
+impl Raised {
+    fn event(&self, name: &str, namespace: &str, controller: &str, instance: &str) -> Event {
+        use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
+        let gravity = match self.gravity {
+            Gravity::Normal => "Normal",
+            Gravity::Warning => "Warning",
+        };
+        Event {
+            metadata: ObjectMeta {
+                name: Some(name.to_owned()),
+                namespace: Some(namespace.to_owned()),
+                ..ObjectMeta::default()
+            },
+            event_time: Some(MicroTime(self.at)),
+            regarding: Some(self.regarding.clone()),
+            type_: Some(gravity.to_owned()),
+            reason: Some(self.reason.clone()),
+            action: Some(self.action.clone()),
+            note: Some(self.note.clone()),
+            reporting_controller: Some(controller.to_owned()),
+            reporting_instance: Some(instance.to_owned()),
+            ..Event::default()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
