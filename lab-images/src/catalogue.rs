@@ -27,8 +27,43 @@ pub struct Catalogue {
     pub generated: Timestamp,
     /// Whether the scan saw everything. Nothing is ever removed on an incomplete one.
     pub complete: bool,
+    /// How far each repository was scanned. Empty in a catalogue of an older prepuller: `complete` is then true of all of it.
+    #[serde(default)]
+    pub repositories: Vec<RepositoryState>,
     /// The images.
     pub images: Vec<CatalogueImage>,
+}
+
+/// How far a repository was scanned.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct RepositoryState {
+    /// The repository.
+    pub name: Repository,
+    /// Whether the last scan saw everything. Where it did not, the images are those of the last good scan, if there was one.
+    pub complete: bool,
+    /// When the images here were scanned; unset where no scan was good so far.
+    #[serde(default)]
+    pub scanned: Option<Timestamp>,
+    /// What was wrong with the last scan, or what to look at although it saw everything.
+    #[serde(default)]
+    pub problem: Option<String>,
+    /// How many tags the registry listed, where it was asked for a list and gave all of it.
+    #[serde(default)]
+    pub tags: Option<u64>,
+    /// How many of these tags the scheme (`LAB_TAG_SCHEME`) could not read.
+    #[serde(default)]
+    pub unread: Option<u64>,
+}
+
+/// What an image is for.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, Hash, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// Users start it.
+    #[default]
+    Lab,
+    /// Nodes need it (`LAB_INFRASTRUCTURE_IMAGES`).
+    Infrastructure,
 }
 
 /// One tag of the catalogue.
@@ -42,6 +77,9 @@ pub struct CatalogueImage {
     pub tag: String,
     /// Its class.
     pub class: Class,
+    /// What it is for. A catalogue of an older prepuller does not say it.
+    #[serde(default)]
+    pub kind: Kind,
     /// What a menu calls it.
     pub name: String,
     /// The digest that the tag stands for: of the index where there is one. Known for wanted and alias tags only.
@@ -98,7 +136,7 @@ pub enum CatalogueError {
 impl Catalogue {
     /// A catalogue of now.
     pub fn new(generated: Timestamp, complete: bool, images: Vec<CatalogueImage>) -> Self {
-        Self { version: VERSION, generated, complete, images }
+        Self { version: VERSION, generated, complete, repositories: Vec::new(), images }
     }
 
     /// The images that nodes should hold, in the order of a menu.
@@ -167,6 +205,7 @@ mod tests {
             reference,
             tag: "w_2026_47".to_owned(),
             class: Class::Weekly,
+            kind: Kind::Lab,
             name: "Weekly 2026_47".to_owned(),
             digest: None,
             platforms: vec!["linux/amd64".parse().unwrap()],
@@ -184,9 +223,9 @@ mod tests {
         assert_eq!(
             json,
             concat!(
-                r#"{"version":1,"generated":"2026-11-22T10:00:00Z","complete":true,"images":[{"#,
+                r#"{"version":1,"generated":"2026-11-22T10:00:00Z","complete":true,"repositories":[],"images":[{"#,
                 r#""reference":"registry.example.org/owner/lab:w_2026_47","repository":"registry.example.org/owner/lab","#,
-                r#""tag":"w_2026_47","class":"weekly","name":"Weekly 2026_47","digest":null,"platforms":["linux/amd64"],"#,
+                r#""tag":"w_2026_47","class":"weekly","kind":"lab","name":"Weekly 2026_47","digest":null,"platforms":["linux/amd64"],"#,
                 r#""size":8000000000,"aliases":["recommended"],"wanted":true,"why":"newest weekly"}]}"#
             )
         );

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use futures_util::stream::{self, StreamExt};
 use jiff::Timestamp;
 
-use crate::catalogue::{Catalogue, CatalogueImage};
+use crate::catalogue::{Catalogue, CatalogueImage, Kind};
 use crate::policy::{KnownDigest, Policy, decide};
 use crate::reference::{Digest, Platform, Reference, Repository, TagName};
 use crate::registry::{ImageManifest, Registry, RegistryError};
@@ -43,8 +43,8 @@ pub async fn scan(
     for repository in &source.repositories {
         images.extend(scan.repository(repository).await);
     }
-    images.extend(scan.listed(&source.fixed, "named in LAB_CONTAINER_NAMES").await);
-    images.extend(scan.listed(&source.infrastructure, "infrastructure image").await);
+    images.extend(scan.listed(&source.fixed, "named in LAB_CONTAINER_NAMES", Kind::Lab).await);
+    images.extend(scan.listed(&source.infrastructure, "infrastructure image", Kind::Infrastructure).await);
     let mut seen = BTreeSet::new();
     images.retain(|image| seen.insert(image.reference.to_string()));
     let complete = !scan.problems.iter().any(RegistryError::leaves_unknown);
@@ -116,7 +116,7 @@ impl Scan<'_> {
     }
 
     /// Images that are named one by one: all wanted.
-    async fn listed(&mut self, references: &[Reference], why: &str) -> Vec<CatalogueImage> {
+    async fn listed(&mut self, references: &[Reference], why: &str, kind: Kind) -> Vec<CatalogueImage> {
         let mut digests: HashMap<&Reference, Digest> = HashMap::new();
         for reference in references {
             let known = match (&reference.digest, &reference.tag) {
@@ -142,7 +142,7 @@ impl Scan<'_> {
         references
             .iter()
             .map(image)
-            .map(|image| CatalogueImage { wanted: true, why: why.to_owned(), ..image })
+            .map(|image| CatalogueImage { wanted: true, why: why.to_owned(), kind, ..image })
             .collect()
     }
 
@@ -159,6 +159,7 @@ impl Scan<'_> {
             tag: reference.tag.as_ref().map(ToString::to_string).unwrap_or_default(),
             reference,
             class,
+            kind: Kind::Lab,
             name: tag.name.clone(),
             platforms: manifest.map(|manifest| manifest.platforms.clone()).unwrap_or_default(),
             size: manifest.map(|manifest| manifest.size),

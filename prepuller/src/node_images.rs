@@ -54,9 +54,9 @@ pub struct Order {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub digest: Option<Digest>,
-    /// Compressed size in bytes; 0 where it is not known.
-    #[serde(default)]
-    pub size: u64,
+    /// Compressed size in bytes; unset where it is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "zero_is_unknown")]
+    pub size: Option<u64>,
     /// Its layers, for the disk guard; empty where they are not known.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub layers: Vec<OrderLayer>,
@@ -65,6 +65,11 @@ pub struct Order {
     /// Whether a new node's gate waits for it.
     #[serde(default)]
     pub gate: bool,
+}
+
+/// Planners up to 0.1 wrote 0 for a size that they did not know.
+fn zero_is_unknown<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    Ok(Option::<u64>::deserialize(deserializer)?.filter(|size| *size > 0))
 }
 
 /// One layer of an ordered image.

@@ -73,7 +73,7 @@ fn orders(catalogue: &Catalogue, manifests: &HashMap<Digest, Arc<ImageManifest>>
         Order {
             image: image.reference.clone(),
             digest: image.digest.clone(),
-            size: image.size.unwrap_or(0),
+            size: image.size,
             layers: layers.unwrap_or_default(),
             priority: u32::try_from(priority).unwrap_or(u32::MAX),
             gate: false,

@@ -67,7 +67,7 @@ fn quoted(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lab_images::catalogue::CatalogueImage;
+    use lab_images::catalogue::{CatalogueImage, Kind};
     use lab_images::tag::Class;
 
     fn catalogue() -> Catalogue {
@@ -76,6 +76,7 @@ mod tests {
             repository: "registry.example.org/lab".parse().unwrap(),
             tag: tag.to_owned(),
             class: Class::Weekly,
+            kind: Kind::Lab,
             name: name.to_owned(),
             digest: None,
             platforms: Vec::new(),

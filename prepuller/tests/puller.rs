@@ -37,7 +37,7 @@ async fn a_pull_that_fills_the_disk_is_stopped_and_goes_on_when_there_is_room() 
     let order = Order {
         image: format!("{}/lab:w_1", proxy.host()).parse().unwrap(),
         digest: None,
-        size: 0,
+        size: None,
         layers: Vec::new(),
         priority: 0,
         gate: false,

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
-use lab_images::catalogue::{Catalogue, CatalogueImage};
+use lab_images::catalogue::{Catalogue, CatalogueImage, Kind};
 use lab_images::runtime::{ContainerImages, Image};
 use lab_images::tag::Class;
 use proptest::prelude::*;
@@ -259,6 +259,7 @@ impl World {
             repository: REPOSITORIES[listed.repository].parse().unwrap(),
             tag: TAGS[listed.tag].into(),
             class: Class::Weekly,
+            kind: Kind::Lab,
             name: "x".into(),
             digest: listed.digest.map(|digest| format!("sha256:{}", hex(1, digest)).parse().unwrap()),
             platforms: Vec::new(),

@@ -1,7 +1,7 @@
 //! Each rule by itself, with the words that people read.
 
 use super::*;
-use lab_images::catalogue::CatalogueImage;
+use lab_images::catalogue::{CatalogueImage, Kind};
 use lab_images::tag::Class;
 
 const LAB: &str = "registry.example.org/owner/lab";
@@ -26,6 +26,7 @@ fn listed(tag: &str, wanted: bool) -> CatalogueImage {
         reference,
         tag: tag.into(),
         class: Class::Weekly,
+        kind: Kind::Lab,
         name: tag.into(),
         digest: None,
         platforms: Vec::new(),

@@ -15,7 +15,7 @@ use imagepurger::history::History;
 use imagepurger::plan::{Rules, Scope};
 use imagepurger::round::{Limits, Purger, Round, Watermarks};
 use jiff::{SignedDuration, Timestamp};
-use lab_images::catalogue::{Catalogue, CatalogueImage};
+use lab_images::catalogue::{Catalogue, CatalogueImage, Kind};
 use lab_images::reference::Reference;
 use lab_images::runtime::{Image, PullRequest, Runtime, connect};
 use lab_images::tag::Class;
@@ -36,6 +36,7 @@ pub(crate) fn catalogue(wanted: &[&str], listed: &[&str]) -> Catalogue {
             name: reference.to_string(),
             reference,
             class: Class::Weekly,
+            kind: Kind::Lab,
             digest: None,
             platforms: Vec::new(),
             size: None,

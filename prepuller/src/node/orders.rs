@@ -121,7 +121,7 @@ mod tests {
         let orders = images.iter().zip(0..).map(|(image, priority)| Order {
             image: image.parse().unwrap(),
             digest: None,
-            size: 0,
+            size: None,
             layers: Vec::new(),
             priority,
             gate: false,

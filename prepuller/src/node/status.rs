@@ -128,7 +128,7 @@ mod tests {
         let order = Order {
             image: format!("r.example.org/lab:{tag}").parse().unwrap(),
             digest: None,
-            size: 8 * GB,
+            size: Some(8 * GB),
             layers: Vec::new(),
             priority: 0,
             gate: false,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
-use lab_images::catalogue::{Catalogue, CatalogueImage};
+use lab_images::catalogue::{Catalogue, CatalogueImage, Kind};
 use lab_images::policy::Policy;
 use lab_images::settings::Source;
 use lab_images::tag::Class;
@@ -38,6 +38,7 @@ fn catalogue_image(class: Class, tag: &str, name: &str, digest: Option<u8>, alia
         repository: "registry.example.org/rubin/lab".parse().unwrap(),
         tag: tag.to_owned(),
         class,
+        kind: Kind::Lab,
         name: name.to_owned(),
         wanted: digest.is_some(),
         why: if digest.is_some() { format!("newest {name}") } else { "not among the newest".to_owned() },

@@ -128,6 +128,7 @@ fn cut(catalogue: &Catalogue, most: usize) -> Result<(Vec<CatalogueImage>, Strin
 #[cfg(test)]
 mod tests {
     use super::*;
+    use lab_images::catalogue::Kind;
     use lab_images::tag::Class;
 
     fn catalogue(count: usize) -> Catalogue {
@@ -136,6 +137,7 @@ mod tests {
             repository: "registry.example.org/owner/lab".parse().unwrap(),
             tag: format!("w_{number:05}"),
             class: Class::Weekly,
+            kind: Kind::Lab,
             name: format!("Weekly {number}"),
             digest: None,
             platforms: Vec::new(),

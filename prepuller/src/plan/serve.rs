@@ -9,7 +9,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use jiff::Timestamp;
-use lab_images::catalogue::{Catalogue, CatalogueImage};
+use lab_images::catalogue::{Catalogue, CatalogueImage, RepositoryState};
 use serde::Serialize;
 use tokio::sync::Notify;
 
@@ -75,6 +75,7 @@ struct Document<'a> {
     /// What was wrong with the last scan, while the catalogue is of an earlier one.
     #[serde(skip_serializing_if = "Option::is_none")]
     problem: Option<&'a str>,
+    repositories: &'a [RepositoryState],
     images: Vec<Image<'a>>,
 }
 
@@ -108,6 +109,7 @@ fn document<'a>(world: &'a World, catalogue: &'a Catalogue) -> Document<'a> {
         generated: catalogue.generated,
         complete: catalogue.complete,
         problem: world.scan.problem.as_deref(),
+        repositories: &catalogue.repositories,
         images: catalogue.images.iter().map(image).collect(),
     }
 }

@@ -99,7 +99,7 @@ fn layers(order: &Order) -> Vec<Layer> {
 /// can't be told.
 pub(super) async fn missing_bytes(runtime: &dyn Runtime, order: &Order) -> Result<u64, RuntimeError> {
     if order.layers.is_empty() {
-        return Ok(order.size);
+        return Ok(order.size.unwrap_or(0));
     }
     let layers = layers(order);
     let present = runtime.present_layers(&layers).await?.unwrap_or_default();

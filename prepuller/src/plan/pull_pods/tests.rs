@@ -1,4 +1,5 @@
 use super::*;
+use lab_images::catalogue::Kind;
 use lab_images::tag::Class;
 
 fn image(tag: &str) -> CatalogueImage {
@@ -7,6 +8,7 @@ fn image(tag: &str) -> CatalogueImage {
         repository: "registry.example.org/lab".parse().unwrap(),
         tag: tag.to_owned(),
         class: Class::Weekly,
+        kind: Kind::Lab,
         name: tag.to_owned(),
         digest: None,
         platforms: Vec::new(),

@@ -53,7 +53,7 @@ impl World {
             Order {
                 image: image.reference.clone(),
                 digest: image.digest.clone(),
-                size: image.size.unwrap_or(0),
+                size: image.size,
                 layers: layers.collect(),
                 priority: u32::try_from(index + 1).unwrap_or(u32::MAX),
                 gate: wanted.gate,
