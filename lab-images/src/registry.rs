@@ -175,11 +175,15 @@ impl Registry {
         let what = format!("ask for the digest of {repository}:{tag}");
         let url = self.exchange.url(repository, &format!("manifests/{tag}"))?;
         let ask = Ask::get(repository, url, &what, 0).method(Method::HEAD).accept(manifest::ACCEPTED);
-        let answer = self.exchange.send(ask).await?;
-        match answer.header(DIGEST_HEADER) {
-            Some(digest) => digest.parse().map_err(|error| RegistryError::new(&what, Problem::Digest(error))),
-            // The header is only recommended: the content has the same digest.
-            None => Ok(self.fetch(repository, tag.as_str(), None).await?.1),
+        match self.exchange.send(ask).await {
+            Ok(answer) => match answer.header(DIGEST_HEADER) {
+                Some(digest) => digest.parse().map_err(|error| RegistryError::new(&what, Problem::Digest(error))),
+                // The header is only recommended: the content has the same digest.
+                None => Ok(self.fetch(repository, tag.as_str(), None).await?.1),
+            },
+            // Some registries know no HEAD, and its answer has no body that says what is wrong.
+            Err(error) if error.is_refusal() => Ok(self.fetch(repository, tag.as_str(), None).await?.1),
+            Err(error) => Err(error),
         }
     }
 

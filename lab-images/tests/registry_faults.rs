@@ -10,7 +10,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::Request;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use lab_images::policy::{Keep, Policy};
@@ -34,12 +34,20 @@ impl Fake {
         A: Fn(&str, &HeaderMap) -> R + Clone + Send + Sync + 'static,
         R: IntoResponse,
     {
+        Self::start_with_method(move |_, path, headers| answer(path, headers)).await
+    }
+
+    async fn start_with_method<A, R>(answer: A) -> Self
+    where
+        A: Fn(&Method, &str, &HeaderMap) -> R + Clone + Send + Sync + 'static,
+        R: IntoResponse,
+    {
         let asked = Arc::<Mutex<Vec<(String, HeaderMap)>>>::default();
         let note = asked.clone();
         let routes = Router::new().fallback(move |request: Request| {
             let path = request.uri().path_and_query().map(ToString::to_string).unwrap_or_default();
             note.lock().unwrap().push((path.clone(), request.headers().clone()));
-            let response = answer(&path, request.headers()).into_response();
+            let response = answer(request.method(), &path, request.headers()).into_response();
             async move { response }
         });
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -196,6 +204,49 @@ async fn a_scan_that_misses_a_page_or_a_digest_is_partial_and_names_it() {
     assert!(!scanned.catalogue.complete);
     let said: Vec<String> = scanned.problems.iter().map(ToString::to_string).collect();
     says(&said.join("\n"), &["(page 2)", "answered 500", "w_2026_46", "answered 404"]);
+}
+
+#[tokio::test]
+async fn a_manifest_is_gone_only_if_the_registry_itself_says_so() {
+    let tag = "w_2026_47".parse().unwrap();
+    for (status, code, gone) in [
+        (404, "MANIFEST_UNKNOWN", true),
+        (404, "NAME_UNKNOWN", true),
+        (404, "NOT_FOUND", true),
+        (410, "MANIFEST_UNKNOWN", true),
+        (404, "PAGE_NOT_FOUND", false),
+        (404, "", false),
+        (400, "MANIFEST_UNKNOWN", false),
+        (403, "DENIED", false),
+        (405, "UNSUPPORTED", false),
+        (500, "MANIFEST_UNKNOWN", false),
+    ] {
+        let fake = Fake::start(move |_, _| {
+            let body = match code {
+                "" => "<html>not found</html>".to_owned(),
+                code => format!(r#"{{"errors":[{{"code":"{code}","message":"no such thing"}}]}}"#),
+            };
+            (StatusCode::from_u16(status).unwrap(), body)
+        })
+        .await;
+        let error = fake.registry().digest(&fake.repository(), &tag).await.unwrap_err();
+        assert_eq!(error.is_gone(), gone, "{status} {code}: {error}");
+        says(&error.to_string(), &[&fake.host, &status.to_string()]);
+    }
+}
+
+#[tokio::test]
+async fn a_registry_that_refuses_head_is_asked_with_get() {
+    let manifest = r#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","layers":[]}"#;
+    for status in [400, 403, 404, 405, 501] {
+        let fake = Fake::start_with_method(move |method, _, _| match method {
+            &Method::HEAD => StatusCode::from_u16(status).unwrap().into_response(),
+            _ => manifest.into_response(),
+        })
+        .await;
+        let digest = fake.registry().digest(&fake.repository(), &"w_2026_47".parse().unwrap()).await;
+        assert_eq!(digest.unwrap().to_string(), digest_of(manifest), "{status}");
+    }
 }
 
 #[tokio::test]

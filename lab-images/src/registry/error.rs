@@ -20,6 +20,18 @@ impl RegistryError {
         !matches!(self.problem, Problem::NoPlatform { .. } | Problem::MediaType(_) | Problem::NestedIndex)
     }
 
+    /// Whether the registry itself says that there is no such manifest (any more): a known answer, unlike a request that failed.
+    ///
+    /// Only a GET can tell, because only its body has the error code (distribution specification, "Error Codes").
+    pub fn is_gone(&self) -> bool {
+        matches!(self.problem, Problem::Gone { .. })
+    }
+
+    /// Whether the server answered, and refused: another request for the same thing may be answered otherwise.
+    pub(super) fn is_refusal(&self) -> bool {
+        matches!(self.problem, Problem::Status { .. } | Problem::Denied { status: 403, .. } | Problem::Gone { .. })
+    }
+
     pub(super) fn new(what: &str, problem: Problem) -> Self {
         Self { what: what.to_owned(), problem }
     }
@@ -46,6 +58,16 @@ pub enum Problem {
         /// The status.
         status: u16,
         /// What it said, from `: ` on, or nothing.
+        told: String,
+    },
+    /// The registry knows no such manifest or repository.
+    #[error("{host} answered {status}{told}: it is not in the registry")]
+    Gone {
+        /// The registry.
+        host: String,
+        /// The status: 404 or 410.
+        status: u16,
+        /// What it said.
         told: String,
     },
     /// 401 or 403 with what credentials there are.

@@ -374,6 +374,7 @@ impl Exchange {
                 let problem = Problem::Status { host, status: status.as_u16(), told: told(&body) };
                 Ok(Tried::Again { problem, pause: None })
             }
+            status if is_gone(status, &body) => Err(Problem::Gone { host, status: status.as_u16(), told: told(&body) }),
             status => Err(Problem::Status { host, status: status.as_u16(), told: told(&body) }),
         }
     }
@@ -451,6 +452,19 @@ fn told(body: &[u8]) -> String {
     message.map_or(String::new(), |message| {
         format!(": {}", message.chars().map(|c| if c.is_control() { ' ' } else { c }).take(200).collect::<String>())
     })
+}
+
+/// Whether the registry itself says that there is no such thing. A 404 without one of its codes may come from a proxy, or from
+/// a registry that hides what one may not see.
+fn is_gone(status: StatusCode, body: &[u8]) -> bool {
+    // Harbor says NOT_FOUND for all of them.
+    const CODES: [&str; 3] = ["MANIFEST_UNKNOWN", "NAME_UNKNOWN", "NOT_FOUND"];
+    let errors = || serde_json::from_slice::<serde_json::Value>(body).ok()?.get("errors")?.as_array().cloned();
+    let is_code = |error: &serde_json::Value| {
+        error.get("code").and_then(serde_json::Value::as_str).is_some_and(|code| CODES.contains(&code))
+    };
+    matches!(status, StatusCode::NOT_FOUND | StatusCode::GONE)
+        && errors().is_some_and(|errors| errors.iter().any(is_code))
 }
 
 /// `Retry-After` in seconds or as a date (RFC 9110, section 10.2.3).
