@@ -114,12 +114,15 @@ pub struct EventArguments {
     /// ecs (Elastic Common Schema) or legacy (Filebeat 5 through Logstash 5)
     #[arg(long, env = "EVENT_SCHEMA", value_name = "SCHEMA", default_value = "ecs")]
     pub event_schema: String,
-    /// This shipper's name in events [default: the host's name]
+    /// This shipper's name in events [default: NODE_NAME, else the host's name]
     #[arg(long, env = "SHIPPER_NAME", value_name = "NAME")]
     pub shipper_name: Option<String>,
     /// The Kubernetes node's name in events; in a cluster its pods are watched for their labels
     #[arg(long, env = "NODE_NAME", value_name = "NAME")]
     pub node_name: Option<String>,
+    /// The uid of the pod that this runs in; its own log is not shipped [default: as its mounts and its cgroup say]
+    #[arg(long, env = "POD_UID", value_name = "UID")]
+    pub pod_uid: Option<String>,
     /// Put up to so many events into one message, as a JSON array; off is one event per message
     #[arg(long, env = "BATCH", value_name = "COUNT", default_value = "off")]
     pub batch: String,

@@ -30,6 +30,13 @@ pub struct Pod {
     pub container: String,
 }
 
+impl Pod {
+    /// How kubelet names the pod's folder of logs.
+    pub fn folder_name(&self) -> String {
+        format!("{}_{}_{}", self.namespace, self.name, self.uid)
+    }
+}
+
 /// A container of Docker's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Docker {
@@ -53,6 +60,16 @@ impl Container {
         }
         let pod = Pod { namespace: namespace.into(), name: name.into(), uid: uid.into(), container: container.into() };
         Some(Self { pod: Some(pod), docker: None, restart: restart.into() })
+    }
+
+    /// Whether this is the folder of a pod below `/var/log/pods`, by its name.
+    pub fn is_pod_folder(path: &Path) -> bool {
+        Self::of_pod_folder(&path.join("container"), "0").is_some()
+    }
+
+    /// Whether a log with this base is the container's: Docker names it after the id.
+    pub fn has_log(&self, base: &str) -> bool {
+        self.docker.as_ref().is_none_or(|docker| base.strip_suffix("-json") == Some(&docker.id))
     }
 
     /// The container of Docker's folder `<id>`; `config` is the content of its `config.v2.json`, if it could be read.

@@ -16,6 +16,9 @@ const FIRST_LINE_BYTES: usize = 64 * 1024;
 /// How many files may be decompressed at once: each takes about 80 KiB.
 const MOST_DECODERS: usize = 8;
 
+/// How often a first line is looked for behind NULs that are no hole.
+const MOST_NUL_READS: usize = 64;
+
 /// Deflate makes nothing smaller than by this.
 const MOST_RATIO: u64 = 1032;
 
@@ -92,6 +95,8 @@ pub struct GzipReader {
     position: u64,
     /// The last of them: what a next read still needs.
     carry: Vec<u8>,
+    /// Why nothing comes after them, although the content is not over.
+    damage: Option<io::Error>,
     _slot: DecoderSlot,
 }
 
@@ -106,7 +111,7 @@ impl GzipReader {
         let mut file = file.try_clone()?;
         file.rewind()?;
         let decoder = MultiGzDecoder::new(BufReader::with_capacity(16 * 1024, file));
-        Ok(Some(Self { decoder, position: 0, carry: Vec::new(), _slot: slot }))
+        Ok(Some(Self { decoder, position: 0, carry: Vec::new(), damage: None, _slot: slot }))
     }
 
     /// Whether a read at this mark need not start again at the beginning.
@@ -114,11 +119,17 @@ impl GzipReader {
         mark.offset - Mark::tail_length(mark.offset) as u64 >= self.position - self.carry.len() as u64
     }
 
-    /// Like [`read_plain`]; what comes before the mark is decompressed and passed over.
+    /// Why the content ends before the file's own end, once a read came to that place.
+    pub fn damage(&self) -> Option<&io::Error> {
+        self.damage.as_ref()
+    }
+
+    /// Like [`read_plain`]; what comes before the mark is decompressed and passed over. A file that is damaged further on ends
+    /// there ([`GzipReader::damage`]).
     ///
     /// # Errors
     ///
-    /// When the file is not gzip, ends too early, or can't be read.
+    /// When the file is not gzip, is damaged before the mark, or can't be read.
     pub fn read(&mut self, mark: Mark, want: usize, slab: &mut Vec<u8>) -> io::Result<Chunk> {
         let before = Mark::tail_length(mark.offset);
         let from = mark.offset - before as u64;
@@ -138,9 +149,19 @@ impl GzipReader {
             }
         }
         let wanted = (before + want).saturating_sub(slab.len());
-        let came = (&mut self.decoder).take(wanted as u64).read_to_end(slab)?;
+        let had = slab.len();
+        if self.damage.is_none() {
+            // What was decompressed before an error is in the slab all the same.
+            self.damage = (&mut self.decoder).take(wanted as u64).read_to_end(slab).err();
+        }
+        let came = slab.len() - had;
         self.position += came as u64;
         self.carry.clone_from(slab);
+        if slab.len() < before
+            && let Some(error) = &self.damage
+        {
+            return Err(io::Error::new(error.kind(), error.to_string()));
+        }
         if slab.len() < before || Mark::at(mark.offset, &slab[..before]) != mark {
             return Ok(Chunk::Truncated);
         }
@@ -168,7 +189,11 @@ pub fn beginning(file: &File, gzip: bool) -> io::Result<Vec<u8>> {
             let mut file = file.try_clone()?;
             file.rewind()?;
             bytes.clear();
-            MultiGzDecoder::new(file).take(limit as u64).read_to_end(&mut bytes)?;
+            let read = MultiGzDecoder::new(file).take(limit as u64).read_to_end(&mut bytes);
+            // A damaged file has the beginning that can be decompressed.
+            if let Some(error) = read.err().filter(|_| bytes.is_empty()) {
+                return Err(error);
+            }
         } else {
             bytes.resize(limit, 0);
             let filled = read_at(file, &mut bytes, 0)?;
@@ -193,13 +218,47 @@ pub fn uncompressed_size(file: &File) -> u64 {
     }
 }
 
-/// The first whole line of a file that starts with this beginning; a line that is too long counts as far as it was read.
+/// The first whole line of a file that starts with this beginning, NULs before it left out; a line that is too long counts as far
+/// as it was read.
 pub fn first_line(beginning: &[u8]) -> Option<&[u8]> {
+    let beginning = &beginning[leading_nuls(beginning)..];
     let beginning = &beginning[..beginning.len().min(FIRST_LINE_BYTES)];
     match memchr::memchr(b'\n', beginning) {
         Some(end) => Some(&beginning[..end]),
         None if beginning.len() >= FIRST_LINE_BYTES => Some(beginning),
         None => None,
+    }
+}
+
+/// The first whole line of a plain file that begins with nothing but NULs, as [`first_line`] gives that of others.
+pub fn first_line_after_nuls(file: &File) -> Option<Vec<u8>> {
+    let (mut at, mut bytes) = (0, Vec::new());
+    for _ in 0..MOST_NUL_READS {
+        at = next_data(file, at)?;
+        bytes.resize(2 * FIRST_LINE_BYTES, 0);
+        let filled = read_at(file, &mut bytes, at).ok()?;
+        bytes.truncate(filled);
+        let nuls = leading_nuls(&bytes);
+        if nuls <= FIRST_LINE_BYTES || filled < bytes.len() {
+            return first_line(&bytes).map(<[u8]>::to_owned);
+        }
+        at += nuls as u64;
+    }
+    None
+}
+
+/// How many NULs these bytes begin with.
+pub fn leading_nuls(bytes: &[u8]) -> usize {
+    bytes.iter().position(|byte| *byte != 0).unwrap_or(bytes.len())
+}
+
+/// Where the file has data at or after this offset: behind the hole there, if there is one; `None` if nothing comes.
+pub fn next_data(file: &File, offset: u64) -> Option<u64> {
+    match rustix::fs::seek(file, rustix::fs::SeekFrom::Data(offset)) {
+        Ok(data) => Some(data),
+        Err(rustix::io::Errno::NXIO) => None,
+        // This file system does not tell holes.
+        Err(_) => Some(offset),
     }
 }
 
@@ -239,14 +298,55 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_not_gzip_or_torn_is_an_error() {
+    fn a_file_that_is_not_gzip_has_nothing() {
         let mut slab = Vec::new();
         let mut reader = GzipReader::open(&plain(b"not gzip"), &Decoders::default()).unwrap().unwrap();
-        assert!(reader.read(Mark::default(), 10, &mut slab).is_err());
-        let whole = gzip(&[7; 5000]);
-        whole.set_len(whole.metadata().unwrap().len() - 9).unwrap();
-        let mut reader = GzipReader::open(&whole, &Decoders::default()).unwrap().unwrap();
-        assert!(reader.read(Mark::default(), 10_000, &mut slab).is_err());
+        assert_eq!(reader.read(Mark::default(), 10, &mut slab).unwrap(), Chunk::Data { before: 0, end: true });
+        assert!(reader.damage().is_some() && slab.is_empty());
+        assert!(beginning(&plain(b"not gzip"), true).is_err());
+    }
+
+    #[test]
+    fn all_that_a_damaged_file_has_is_read() {
+        let content: Vec<u8> = (0..20_000_u32).flat_map(|number| format!("{number}\n").into_bytes()).collect();
+        let whole = gzip(&content);
+        let length = whole.metadata().unwrap().len();
+        // The trailer has eight bytes.
+        for (missing, all) in [(1, true), (8, true), (length / 3, false), (length * 9 / 10, false)] {
+            let damaged = gzip(&content);
+            damaged.set_len(length - missing).unwrap();
+            let mut reader = GzipReader::open(&damaged, &Decoders::default()).unwrap().unwrap();
+            let (mut slab, mut read) = (Vec::new(), Vec::new());
+            loop {
+                let mark = Mark::at(read.len() as u64, &read);
+                let Chunk::Data { before, end } = reader.read(mark, 4096, &mut slab).unwrap() else {
+                    panic!("no data")
+                };
+                read.extend_from_slice(&slab[before..]);
+                if end {
+                    break;
+                }
+            }
+            assert!(reader.damage().is_some(), "{missing} bytes are missing");
+            assert!(content.starts_with(&read) && (read.len() == content.len()) == all, "{missing} {}", read.len());
+            assert!(content.starts_with(&beginning(&damaged, true).unwrap()));
+        }
+    }
+
+    #[test]
+    fn the_first_line_comes_after_nuls_and_holes() {
+        use std::os::unix::fs::FileExt;
+        assert_eq!(first_line(b"\0\0one\ntwo"), Some(&b"one"[..]));
+        assert_eq!(first_line(&[0; 100_000]), None);
+        for nuls in [3, 70_000, 1 << 30] {
+            let file = plain(b"");
+            file.write_all_at(b"one\ntwo\n", nuls).unwrap();
+            assert_eq!(first_line_after_nuls(&file).as_deref(), Some(&b"one"[..]), "{nuls}");
+        }
+        let dense = plain(&vec![0; 1 << 20]);
+        assert_eq!(first_line_after_nuls(&dense), None);
+        dense.write_all_at(b"one\n", 1 << 20).unwrap();
+        assert_eq!(first_line_after_nuls(&dense).as_deref(), Some(&b"one"[..]));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use std::time::Instant;
 
 use crate::identity::Mark;
-use crate::parse::{Line, Stream, Text, json_text};
+use crate::parse::{Line, Stream, Text, cut, json_text};
 use crate::traces::{Languages, Trace};
 
 /// Tells the files of one container from each other while the process runs.
@@ -37,8 +37,12 @@ pub struct OpenLine {
     pub named_by: Place,
     /// Where its last part ends.
     pub end: u64,
-    /// A trace of whole lines, and when it last grew; parts of one line otherwise.
-    trace: Option<(Trace, Instant)>,
+    /// What names the file of its last part.
+    pub last_file_id: u128,
+    /// When its last part was read.
+    grew: Instant,
+    /// A trace of whole lines; parts of one line otherwise.
+    trace: Option<Trace>,
     /// Where a restart must read each file again: its first part there, or that of a line it overlaps.
     first_in: Vec<(FileNumber, Mark)>,
     /// Which of two open lines began first.
@@ -73,15 +77,23 @@ impl OpenLine {
     }
 
     fn append(&mut self, text: Text<'_>, max_line: usize) {
-        let room = max_line.saturating_sub(self.text.len());
-        let (part, whole) = match text {
-            Text::Raw(bytes) => (&bytes[..bytes.len().min(room)], bytes.len()),
-            Text::Json(inside) => (json_text::cut(inside, room).as_bytes(), inside.len()),
-        };
         // After a cut nothing may follow, or a later and shorter part would close up to it.
-        if !self.truncated {
-            self.text.extend_from_slice(part);
-            self.truncated = part.len() < whole;
+        if self.truncated {
+            return;
+        }
+        let room = max_line.saturating_sub(self.text.len());
+        match text {
+            Text::Raw(bytes) => {
+                // A part may end within a character: where it is cut, the whole text tells.
+                self.text.extend_from_slice(&bytes[..bytes.len().min(room + 1)]);
+                self.truncated = self.text.len() > max_line;
+                self.text.truncate(cut(&self.text, max_line).len());
+            }
+            Text::Json(inside) => {
+                let part = json_text::cut(inside, room);
+                self.text.extend_from_slice(part.as_bytes());
+                self.truncated = part.len() < inside.len();
+            }
         }
     }
 }
@@ -127,7 +139,7 @@ impl Joiner {
     /// Takes the next line of a file, which ends at `end`.
     pub fn add(&mut self, line: &Line<'_>, place: Place, end: u64, now: Instant) -> Added {
         if self.traces.is_empty() {
-            return Added { before: None, joined: self.add_part(line, place, end) };
+            return Added { before: None, joined: self.add_part(line, place, end, now) };
         }
         let trace = self.open[slot(line.stream)].as_ref().and_then(|open| open.trace);
         if line.whole && (trace.is_some() || !self.is_open(line.stream)) {
@@ -139,26 +151,27 @@ impl Joiner {
                     &self.plain
                 }
             };
-            let goes_on = trace.and_then(|(trace, _)| trace.goes_on(text));
+            let goes_on = trace.and_then(|trace| trace.goes_on(text));
             if let (Some(next), Some(open)) = (goes_on, &mut self.open[slot(line.stream)]) {
                 open.append_line(line.text, self.max_line);
                 open.hold_at(&[(place.file, place.mark)]);
-                (open.named_by, open.end, open.trace) = (place, end, Some((next, now)));
+                (open.named_by, open.end, open.trace) = (place, end, Some(next));
+                (open.last_file_id, open.grew) = (place.file_id, now);
                 return Added { before: None, joined: Joined::Open };
             }
             let begins = self.traces.begins(text);
             let before = trace.and_then(|_| self.finish(line.stream));
             let Some(begins) = begins else { return Added { before, joined: Joined::Alone } };
             // As a part that more may follow.
-            self.add_part(&Line { whole: false, ..*line }, place, end);
+            self.add_part(&Line { whole: false, ..*line }, place, end, now);
             if let Some(open) = &mut self.open[slot(line.stream)] {
-                open.trace = Some((begins, now));
+                open.trace = Some(begins);
             }
             return Added { before, joined: Joined::Open };
         }
         // A line in parts is too long for one of a trace.
         let before = trace.and_then(|_| self.finish(line.stream));
-        Added { before, joined: self.add_part(line, place, end) }
+        Added { before, joined: self.add_part(line, place, end, now) }
     }
 
     fn finish(&mut self, stream: Stream) -> Option<Box<OpenLine>> {
@@ -192,13 +205,21 @@ impl Joiner {
 
     /// Traces that have not grown since `then`.
     pub fn finish_traces(&mut self, then: Instant) -> Vec<OpenLine> {
-        let over = |open: &OpenLine| open.trace.is_some_and(|(_, grew)| grew <= then);
+        self.finish_where(|open| open.trace.is_some() && open.grew <= then)
+    }
+
+    /// Lines in parts that have not grown since `then`: their end may never come.
+    pub fn finish_quiet(&mut self, then: Instant) -> Vec<OpenLine> {
+        self.finish_where(|open| open.trace.is_none() && open.grew <= then)
+    }
+
+    fn finish_where(&mut self, over: impl Fn(&OpenLine) -> bool) -> Vec<OpenLine> {
         let streams: Vec<_> = self.open.iter().flatten().filter(|open| over(open)).map(|open| open.stream).collect();
         streams.into_iter().filter_map(|stream| self.finish(stream)).map(|line| *line).collect()
     }
 
     /// Takes the next part in its order.
-    fn add_part(&mut self, line: &Line<'_>, place: Place, end: u64) -> Joined {
+    fn add_part(&mut self, line: &Line<'_>, place: Place, end: u64, now: Instant) -> Joined {
         let Self { open: [stdout, stderr], began, max_line, .. } = self;
         let slot = match line.stream {
             Stream::Stdout => stdout,
@@ -216,6 +237,8 @@ impl Joiner {
             start: place,
             named_by: place,
             end,
+            last_file_id: place.file_id,
+            grew: now,
             trace: None,
             first_in: Vec::new(),
             order: *began,
@@ -224,7 +247,7 @@ impl Joiner {
         let open = slot.get_or_insert_with(|| Box::new(begin()));
         *began += 1;
         open.json &= json;
-        open.end = end;
+        (open.end, open.last_file_id, open.grew) = (end, place.file_id, now);
         open.hold_at(&[(place.file, place.mark)]);
         open.append(line.text, *max_line);
         if !line.whole {
@@ -285,31 +308,78 @@ mod tests {
     #[test]
     fn streams_do_not_mix_and_files_do() {
         let mut joiner = Joiner::new(100, Languages::default());
-        assert!(matches!(joiner.add_part(&part(Stream::Stdout, "a", false), place(1, 10), 0), Joined::Open));
-        assert!(matches!(joiner.add_part(&part(Stream::Stderr, "x", true), place(1, 20), 0), Joined::Alone));
-        assert!(matches!(joiner.add_part(&part(Stream::Stderr, "y", false), place(1, 30), 0), Joined::Open));
+        assert!(matches!(
+            joiner.add_part(&part(Stream::Stdout, "a", false), place(1, 10), 0, Instant::now()),
+            Joined::Open
+        ));
+        assert!(matches!(
+            joiner.add_part(&part(Stream::Stderr, "x", true), place(1, 20), 0, Instant::now()),
+            Joined::Alone
+        ));
+        assert!(matches!(
+            joiner.add_part(&part(Stream::Stderr, "y", false), place(1, 30), 0, Instant::now()),
+            Joined::Open
+        ));
         assert_eq!(joiner.holds(1).unwrap().offset, 10);
         assert_eq!(joiner.holds(2), None);
-        assert_eq!(text(joiner.add_part(&part(Stream::Stdout, "b", true), place(2, 0), 0)), ("ab".into(), false));
+        assert_eq!(
+            text(joiner.add_part(&part(Stream::Stdout, "b", true), place(2, 0), 0, Instant::now())),
+            ("ab".into(), false)
+        );
         // Read again from 30 on, the line of the other stream would be without its beginning.
         assert_eq!(joiner.holds(1).unwrap().offset, 10);
-        assert_eq!(text(joiner.add_part(&part(Stream::Stderr, "z", true), place(2, 40), 0)), ("yz".into(), false));
+        assert_eq!(
+            text(joiner.add_part(&part(Stream::Stderr, "z", true), place(2, 40), 0, Instant::now())),
+            ("yz".into(), false)
+        );
         assert_eq!((joiner.holds(1), joiner.bytes()), (None, 0));
     }
 
     #[test]
     fn a_long_line_is_cut_once_and_marked() {
         let mut joiner = Joiner::new(5, Languages::default());
-        joiner.add_part(&part(Stream::Stdout, "abc", false), place(1, 0), 0);
-        joiner.add_part(&part(Stream::Stdout, "def", false), place(1, 3), 0);
-        assert_eq!(text(joiner.add_part(&part(Stream::Stdout, "g", true), place(1, 6), 0)), ("abcde".into(), true));
+        joiner.add_part(&part(Stream::Stdout, "abc", false), place(1, 0), 0, Instant::now());
+        joiner.add_part(&part(Stream::Stdout, "def", false), place(1, 3), 0, Instant::now());
+        assert_eq!(
+            text(joiner.add_part(&part(Stream::Stdout, "g", true), place(1, 6), 0, Instant::now())),
+            ("abcde".into(), true)
+        );
+    }
+
+    #[test]
+    fn a_line_in_parts_is_cut_before_a_character_wherever_the_parts_end() {
+        let text = "é".repeat(10);
+        for split in 1..9 {
+            let mut joiner = Joiner::new(9, Languages::default());
+            let (first, second) = text.as_bytes().split_at(split);
+            let line = |text, whole| Line { time: "t", stream: Stream::Stdout, whole, text: Text::Raw(text) };
+            joiner.add_part(&line(first, false), place(1, 0), 0, Instant::now());
+            let joined = joiner.add_part(&line(second, true), place(1, 9), 0, Instant::now());
+            let Joined::Done(line) = joined else { panic!("{joined:?}") };
+            assert_eq!((line.text(), line.truncated), (Text::Raw("éééé".as_bytes()), true), "{split}");
+        }
+    }
+
+    #[test]
+    fn what_does_not_grow_is_finished_alone() {
+        let mut joiner = Joiner::new(100, Languages::default());
+        let now = Instant::now();
+        let later = now + std::time::Duration::from_secs(5);
+        joiner.add_part(&part(Stream::Stderr, "quiet", false), place(1, 10), 20, now);
+        joiner.add_part(&part(Stream::Stdout, "busy", false), place(1, 20), 30, later);
+        assert_eq!(joiner.finish_quiet(now).len(), 1);
+        // Whoever reads what is open again must not meet half of what is finished.
+        assert_eq!(joiner.holds(1).unwrap().offset, 10);
+        assert!(joiner.finish_quiet(now).is_empty());
+        assert_eq!(joiner.finish_quiet(later).len(), 1);
+        assert_eq!(joiner.holds(1), None);
     }
 
     #[test]
     fn what_never_ends_is_given_up_in_order() {
         let mut joiner = Joiner::new(100, Languages::default());
-        joiner.add_part(&part(Stream::Stderr, "first", false), place(1, 0), 0);
-        joiner.add_part(&part(Stream::Stdout, "second", false), place(1, 5), 0);
+        joiner.add_part(&part(Stream::Stderr, "first", false), place(1, 0), 0, Instant::now());
+        joiner.add_part(&part(Stream::Stdout, "second", false), place(1, 5), 0, Instant::now());
         let starts: Vec<_> = joiner.close().iter().map(|line| line.start.mark.offset).collect();
         assert_eq!(starts, [0, 5]);
         assert_eq!(joiner.holds(1), None);

@@ -10,6 +10,12 @@ pub struct Metrics {
     pub bytes_read: Counter,
     /// Bytes that were deleted before they could be read.
     pub bytes_lost: Counter,
+    /// Times that lines were lost of which nobody knows how many bytes they had.
+    pub losses_unknown: Counter,
+    /// NULs that were passed over because no container wrote them.
+    pub nul_bytes: Counter,
+    /// Lines that were shipped without their end.
+    pub unfinished: Counter,
     /// Events that the broker confirmed.
     pub events_confirmed: Counter,
     /// Messages that were published, again or for the first time.
@@ -44,6 +50,10 @@ pub struct Metrics {
     pub containers: Gauge,
     /// Log files that are open.
     pub open_files: Gauge,
+    /// Files, folders and links that can't be read.
+    pub unreadable: Gauge,
+    /// Files beside logs that can't be told to be a log's.
+    pub unplaced_files: Gauge,
     /// Times that the watch of this node's pods broke.
     pub pod_watch_errors: Counter,
     /// Checkpoints written.
@@ -58,6 +68,13 @@ impl Metrics {
         let counters = [
             ("read_bytes", "Uncompressed bytes read from log files", &self.bytes_read),
             ("bytes_lost", "Bytes of log files that were deleted before they could be read", &self.bytes_lost),
+            (
+                "losses_unknown",
+                "Losses whose size is not known, such as the end of a damaged gzip file",
+                &self.losses_unknown,
+            ),
+            ("nul_bytes_skipped", "NUL bytes in log files that no container wrote", &self.nul_bytes),
+            ("lines_unfinished", "Lines shipped without their end, which did not come", &self.unfinished),
             ("events_confirmed", "Events that the broker confirmed", &self.events_confirmed),
             ("messages_published", "Messages published, repetitions included", &self.messages_published),
             ("messages_confirmed", "Messages that the broker confirmed", &self.messages_confirmed),
@@ -80,6 +97,8 @@ impl Metrics {
             ("pinned_bytes", "Bytes of deleted files kept on disk until they are read", &self.pinned_bytes),
             ("containers", "Containers whose logs are followed", &self.containers),
             ("open_files", "Log files that are open", &self.open_files),
+            ("unreadable", "Folders, files and links of logs that can't be read", &self.unreadable),
+            ("unplaced_files", "Files beside logs that are not read because of their names", &self.unplaced_files),
         ];
         metrics.register(|registry| {
             for (name, help, counter) in counters {

@@ -1,16 +1,23 @@
-//! What a log file's name says: which restart it belongs to, how old it is among its siblings, whether it is compressed.
+//! What a log file's name says: which log it belongs to, how old it is among its siblings, whether it is compressed.
 //!
 //! kubelet: `0.log`, `0.log.20261122-100000`, `….gz`, and `….tmp` while it compresses. Docker: `<id>-json.log`, `.1`, `.2.gz`.
+//! logrotate: `.1`, or with `dateext` `-20261122`, `-2026112210` (hourly), `-1795348800` (`dateformat -%s`) and what else its
+//! `dateformat` can write, with `extension .log` before the `.log`; each also `.gz`.
 
 use std::cmp::Reverse;
+
+/// Longer digits are a date or a time; logrotate and Docker count their files with fewer.
+const MOST_COUNT_DIGITS: usize = 7;
 
 /// A file's age among the files of one container; older ones come first.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Age {
     /// Rotated, with a number that grows with age.
     Numbered(Reverse<u32>),
-    /// Rotated, with the time of rotation.
-    Stamped(String),
+    /// Rotated at this time (the digits of year to second), and what tells files of the same time apart.
+    Stamped(u64, Box<str>),
+    /// Put aside under a name that says nothing. It is a log's only if its content was.
+    Aside,
     /// The one that is written to.
     Live,
 }
@@ -18,7 +25,7 @@ pub enum Age {
 /// A log file's name, taken apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogName<'a> {
-    /// The name up to `.log`.
+    /// The part that all files of a log have in common.
     pub base: &'a str,
     /// Its age.
     pub age: Age,
@@ -27,29 +34,84 @@ pub struct LogName<'a> {
 }
 
 impl<'a> LogName<'a> {
-    /// Takes a name apart; `None` for files that are no logs or not ready to be read.
-    pub fn parse(name: &'a str) -> Option<Self> {
+    /// Takes a name, or the last part of a path, apart; `None` for files that are no logs or not ready to be read.
+    pub fn parse(path: &'a str) -> Option<Self> {
+        let name = path.rsplit('/').next().unwrap_or(path);
         let (plain, gzip) = name.strip_suffix(".gz").map_or((name, false), |plain| (plain, true));
         let at = plain.find(".log")?;
         let (base, rest) = (&plain[..at], &plain[at + ".log".len()..]);
-        let age = match rest.strip_prefix('.') {
-            None if rest.is_empty() && !gzip => Age::Live,
-            None => return None,
-            Some(digits) if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-') => {
-                return None;
-            }
-            Some(digits) => match digits.parse() {
-                Ok(number) if digits.len() <= 4 => Age::Numbered(Reverse(number)),
-                _ => Age::Stamped(digits.to_owned()),
-            },
-        };
-        if base.is_empty() { None } else { Some(Self { base, age, gzip }) }
+        if base.is_empty() {
+            return None;
+        }
+        if rest.is_empty() {
+            let dated = base.match_indices(['-', '.', '_']).find_map(|(at, _)| match age(&base[at + 1..])? {
+                Age::Numbered(_) => None,
+                age => Some(Self { base: &base[..at], age, gzip }),
+            });
+            let age = if gzip { Age::Aside } else { Age::Live };
+            return Some(dated.unwrap_or(Self { base, age, gzip }));
+        }
+        let stamp = rest.strip_prefix(['.', '-', '_', '~'])?;
+        if (stamp.is_empty() && !rest.starts_with('~')) || stamp.ends_with("tmp") || stamp.ends_with("swp") {
+            return None;
+        }
+        Some(Self { base, age: age(stamp).unwrap_or(Age::Aside), gzip })
     }
+
+    /// The age of any file that is taken for a log's, and whether it is compressed.
+    pub fn age_of(path: &str) -> (Age, bool) {
+        LogName::parse(path).map_or((Age::Aside, path.ends_with(".gz")), |name| (name.age, name.gzip))
+    }
+}
+
+/// The age that a rotated file's ending tells; `None` if it tells none.
+fn age(stamp: &str) -> Option<Age> {
+    if !stamp.bytes().all(|byte| byte.is_ascii_digit() || b"-_.:T".contains(&byte)) {
+        return None;
+    }
+    if stamp.len() <= MOST_COUNT_DIGITS
+        && let Ok(number) = stamp.parse()
+    {
+        return Some(Age::Numbered(Reverse(number)));
+    }
+    let groups: Vec<&str> = stamp.split(['-', '_', '.', ':', 'T']).filter(|group| !group.is_empty()).collect();
+    let digits = groups.concat();
+    let time = match *groups {
+        [seconds] if seconds.len() == 10 && !is_day_and_hour(seconds) => of_epoch(seconds.parse().ok()?)?,
+        [milliseconds] if milliseconds.len() == 13 => of_epoch(milliseconds.parse::<i64>().ok()? / 1000)?,
+        [day, seconds] if day.len() == 8 && seconds.len() == 10 => of_epoch(seconds.parse().ok()?)?,
+        _ if is_day(&digits) => {
+            let known = digits.len().min(14);
+            digits[..known].parse::<u64>().ok()? * 10_u64.pow(14 - known as u32)
+        }
+        _ => return None,
+    };
+    Some(Age::Stamped(time, stamp.into()))
+}
+
+/// Whether the digits begin with year, month and day.
+fn is_day(digits: &str) -> bool {
+    let part = |from: usize, to: usize| digits.get(from..to).and_then(|part| part.parse::<u32>().ok());
+    let (year, month, day) = (part(0, 4), part(4, 6), part(6, 8));
+    year.is_some_and(|year| (1970..2200).contains(&year))
+        && month.is_some_and(|month| (1..=12).contains(&month))
+        && day.is_some_and(|day| (1..=31).contains(&day))
+}
+
+/// Whether ten digits are an hour; seconds since 1970 look like one only after 2033.
+fn is_day_and_hour(digits: &str) -> bool {
+    is_day(digits) && digits[8..].parse::<u32>().is_ok_and(|hour| hour < 24)
+}
+
+/// The digits of this time, as those of other stamps.
+fn of_epoch(seconds: i64) -> Option<u64> {
+    jiff::Timestamp::from_second(seconds).ok()?.strftime("%Y%m%d%H%M%S").to_string().parse().ok()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn sorted(mut names: Vec<&str>) -> Vec<&str> {
         names.sort_by_key(|name| LogName::parse(name).unwrap().age);
@@ -58,22 +120,58 @@ mod tests {
 
     #[test]
     fn older_files_come_first() {
-        let kubelet = sorted(vec!["0.log", "0.log.20261122-100001", "0.log.20261122-100000.gz"]);
-        assert_eq!(kubelet, ["0.log.20261122-100000.gz", "0.log.20261122-100001", "0.log"]);
-        let docker = sorted(vec!["a-json.log", "a-json.log.1", "a-json.log.10.gz", "a-json.log.2.gz"]);
-        assert_eq!(docker, ["a-json.log.10.gz", "a-json.log.2.gz", "a-json.log.1", "a-json.log"]);
+        let orders: [&[&str]; 8] = [
+            &["0.log.20261122-100000.gz", "0.log.20261122-100001", "0.log"],
+            &["a-json.log.10.gz", "a-json.log.2.gz", "a-json.log.1", "a-json.log"],
+            &["a-json.log-20261031.gz", "a-json.log-20261101", "a-json.log"],
+            &["a-json.log-2026112309.gz", "a-json.log-2026112310.gz", "a-json.log-20261124", "a-json.log"],
+            &["a-json.log-1795348800.gz", "a-json.log-1795435200", "a-json.log"],
+            &["a-json.log-20261122-1795348800", "a-json.log-20261123-1795435200", "a-json.log.old", "a-json.log"],
+            &["a-json.log-2026-11-22", "a-json.log-2026-11-23.gz", "a-json.log_2026-11-23T10:00:00", "a-json.log"],
+            &["a-json-20261122.log.gz", "a-json-20261123.log", "a-json.log"],
+        ];
+        for order in orders {
+            let shuffled: Vec<_> = order.iter().rev().copied().collect();
+            assert_eq!(sorted(shuffled), order);
+            let bases: Vec<_> = order.iter().map(|name| LogName::parse(name).unwrap().base).collect();
+            assert!(bases.iter().all(|base| *base == bases[0]), "{bases:?}");
+        }
+    }
+
+    #[test]
+    fn a_stamp_of_seconds_and_one_of_digits_can_be_compared() {
+        let age = |name| LogName::parse(name).unwrap().age;
+        // 1795348800 is 2026-11-22T12:00:00Z.
+        assert!(age("0.log-1795348800") < age("0.log.20261122-120001"));
+        assert!(age("0.log-1795348800") > age("0.log.20261122-115959"));
+        assert!(age("0.log-1795348800000") > age("0.log-2026112211"));
     }
 
     #[test]
     fn the_base_tells_the_restart() {
-        let name = LogName::parse("12.log.20261122-100000.gz").unwrap();
+        let name = LogName::parse("/pods/a_b_c/main/12.log.20261122-100000.gz").unwrap();
         assert_eq!((name.base, name.gzip), ("12", true));
     }
 
     #[test]
+    fn a_name_that_says_nothing_is_aside() {
+        for name in ["0.log.old", "0.log~", "0.log-99999999", "0.log.1.bz2", "0.log.20261122.zst", "0.log.gz"] {
+            assert_eq!(LogName::parse(name).unwrap().age, Age::Aside, "{name}");
+        }
+        assert_eq!(LogName::age_of("/x/other"), (Age::Aside, false));
+    }
+
+    #[test]
     fn other_files_are_no_logs() {
-        for other in ["0.log.20261122-100000.tmp", "config.v2.json", "0.log.gz", ".log", "0.log.", "0.logs", ""] {
+        for other in ["0.log.20261122-100000.tmp", "0.log.1.gz.tmp", "config.v2.json", ".log", "0.log.", "0.logs", ""] {
             assert_eq!(LogName::parse(other), None, "{other}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_name_makes_the_parser_panic(name in "[0-9a-zé./_~-]{0,12}(\\.log)?[0-9TZé:._~-]{0,20}(\\.gz)?") {
+            let _ = LogName::parse(&name);
         }
     }
 }

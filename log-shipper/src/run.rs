@@ -15,12 +15,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::checkpoint::{self, CheckpointError, Saved};
 use crate::content::Decoders;
-use crate::discover::{Choice, Discovery};
+use crate::discover::{Choice, Discovery, Findings};
 use crate::encode::Shipper;
-use crate::follow::Reading;
+use crate::follow::{QUIET, QUIET_UNTIL_IDLE, Reading};
 use crate::metrics::Metrics;
 use crate::outgoing::{Batch, Budget};
 use crate::output;
+use crate::own::Own;
 use crate::pods::{self, Pods};
 use crate::pool::{self, Pool};
 use crate::registry::Registry;
@@ -49,6 +50,8 @@ pub async fn run(settings: RunSettings, hostname: String, warnings: &[String]) -
     let exported = sidecar::metrics::Metrics::new(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"));
     metrics.register(&exported);
     let (found, connected) = (health.latch("logs"), health.latch("output"));
+    let findings = Findings::default();
+    let found = (found, findings.clone());
     let admin = AdminServer::bind(settings.admin, health.clone(), exported, axum::Router::new()).await?;
     let admin_token = CancellationToken::new();
     let serving = tokio::spawn(admin.serve(admin_token.clone()));
@@ -67,6 +70,8 @@ pub async fn run(settings: RunSettings, hostname: String, warnings: &[String]) -
         traces: settings.traces,
         max_line: settings.max_line,
         partial_bytes_max: settings.partial_bytes_max,
+        quiet: if settings.until_idle { QUIET_UNTIL_IDLE } else { QUIET },
+        until_idle: settings.until_idle,
         batching: settings.batching,
         budget: budget.clone(),
         decoders: Decoders::default(),
@@ -93,16 +98,15 @@ pub async fn run(settings: RunSettings, hostname: String, warnings: &[String]) -
         let choice = Choice {
             namespaces: settings.logs.namespaces.clone(),
             excluded_namespaces: settings.logs.excluded_namespaces.clone(),
-            own_name: hostname,
+            own: Own::of_process(settings.pod_uid.as_deref()),
         };
         let (pool, registry, reading) = (pool.clone(), registry.clone(), reading.clone());
         let at_end = fresh && settings.logs.at_end;
         let (roots, pinned) = (settings.logs.paths.clone(), settings.logs.pinned_bytes_max);
         let (stop, done) = (stop_looking.clone(), first_look_done.clone());
         thread("discovery", move || {
-            let mut discovery = Discovery::new(roots, choice, pinned, at_end, reading, pool, registry);
+            let mut discovery = Discovery::new(roots, choice, pinned, at_end, reading, pool, registry, found);
             discovery.first_look();
-            found.ready();
             done.get_or_init(|| ());
             discovery.run(&stop);
         })?
@@ -144,7 +148,11 @@ pub async fn run(settings: RunSettings, hostname: String, warnings: &[String]) -
     }
     admin_token.cancel();
     serving.await.context("the admin server broke")?;
-    worked.unwrap_or(Ok(()))
+    worked.unwrap_or(Ok(()))?;
+    match findings.failure().filter(|_| settings.until_idle) {
+        Some(failure) => anyhow::bail!("not all logs could be read: {failure}"),
+        None => Ok(()),
+    }
 }
 
 async fn watch_pods(node: String, pods: Arc<Pods>, metrics: Metrics) {
@@ -260,7 +268,7 @@ fn shipper(settings: &RunSettings, hostname: &str) -> Shipper {
     let digits = |key: &str| format!("{:032x}", xxhash_rust::xxh3::xxh3_128(key.as_bytes()));
     let started = jiff::Timestamp::now().as_nanosecond();
     Shipper {
-        name: settings.shipper_name.clone().unwrap_or_else(|| hostname.to_owned()),
+        name: settings.shipper_name.as_deref().or(settings.node_name.as_deref()).unwrap_or(hostname).to_owned(),
         hostname: hostname.to_owned(),
         node: settings.node_name.clone(),
         id: digits(settings.node_name.as_deref().unwrap_or(hostname)),

@@ -1,18 +1,20 @@
 //! What folders hold, and opening it.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::os::unix::fs::{DirEntryExt, MetadataExt};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 
+use super::survey::Problem;
 use crate::identity::FileKey;
-use crate::names::LogName;
+use crate::names::{Age, LogName};
 
 /// Docker's configuration of a container is smaller.
 const MOST_CONFIG_BYTES: u64 = 4 * 1024 * 1024;
@@ -25,38 +27,120 @@ pub(super) fn changed(path: &Path) -> Option<SystemTime> {
     fs::metadata(path).and_then(|metadata| metadata.modified()).ok()
 }
 
-/// The folders in a folder, and whether some are links.
-pub(super) fn folders(path: &Path) -> io::Result<(Vec<Arc<Path>>, bool)> {
-    let (mut folders, mut links) = (Vec::new(), false);
+/// What a folder holds that is looked into.
+#[derive(Debug, Default)]
+pub(super) struct Folders {
+    pub(super) paths: Vec<Arc<Path>>,
+    /// Whether some of them are links.
+    pub(super) links: bool,
+    /// How many other names there are.
+    pub(super) others: usize,
+}
+
+/// The folders in a folder.
+pub(super) fn folders(path: &Path) -> io::Result<Folders> {
+    let mut folders = Folders::default();
     for entry in fs::read_dir(path)? {
         let entry = entry?;
         let kind = entry.file_type()?;
-        if kind.is_dir() {
-            folders.push(entry.path().into());
-        } else if kind.is_symlink() {
-            links = true;
-            folders.extend(Some(entry.path()).filter(|path| path.is_dir()).map(Arc::from));
+        let link = kind.is_symlink();
+        if kind.is_dir() || (link && entry.path().is_dir()) {
+            folders.links |= link;
+            folders.paths.push(entry.path().into());
+        } else {
+            folders.links |= link;
+            folders.others += 1;
         }
     }
-    Ok((folders, links))
+    Ok(folders)
 }
 
-/// The regular files in a folder, links followed, and whether there are links.
-pub(super) fn files(path: &Path) -> io::Result<(Vec<(FileKey, String)>, bool)> {
-    let (mut files, mut links) = (Vec::new(), false);
+/// A file of a container's log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Listed {
+    pub(super) key: FileKey,
+    /// Its name within the folder, or the whole path of one that lies beside a link's target.
+    pub(super) name: String,
+    /// Which of the folder's logs it belongs to.
+    pub(super) base: Box<str>,
+}
+
+/// The files of a container's folder.
+#[derive(Debug, Default)]
+pub(super) struct Files {
+    pub(super) files: Vec<Listed>,
+    /// Whether there are links: their targets change without the folder.
+    pub(super) links: bool,
+    /// The folders that links lead to.
+    pub(super) targets: BTreeSet<PathBuf>,
+    /// Links that lead nowhere or can't be followed.
+    pub(super) problems: Vec<Problem>,
+}
+
+/// The regular files in a folder that are a log's by their name, or because they were before (`base_of`). Where a log is a link,
+/// its rotated files are looked for beside the link's target, too.
+pub(super) fn files(path: &Path, base_of: impl Fn(u64) -> Option<Box<str>>) -> io::Result<Files> {
+    let mut found = Files::default();
     for entry in fs::read_dir(path)? {
         let entry = entry?;
         let Ok(name) = entry.file_name().into_string() else { continue };
-        if LogName::parse(&name).is_none() {
-            continue;
-        }
-        links |= entry.file_type()?.is_symlink();
-        let Ok(metadata) = fs::metadata(entry.path()) else { continue };
-        if metadata.is_file() {
-            files.push((FileKey { device: metadata.dev(), inode: metadata.ino() }, name));
+        let parsed = LogName::parse(&name);
+        let known = || base_of(entry.ino());
+        let Some(base) = parsed.as_ref().map(|parsed| parsed.base.into()).or_else(known) else { continue };
+        let link = entry.file_type()?.is_symlink();
+        found.links |= link;
+        match fs::metadata(entry.path()) {
+            Ok(metadata) if metadata.is_file() => {
+                let key = FileKey { device: metadata.dev(), inode: metadata.ino() };
+                if link && parsed.is_some_and(|parsed| parsed.age == Age::Live) {
+                    beside(&entry.path(), &base, &mut found);
+                }
+                found.add(Listed { key, name, base }, link);
+            }
+            Ok(_) => (),
+            Err(_) if !link => (), // it was renamed or deleted since
+            Err(error) => {
+                let target = fs::read_link(entry.path()).unwrap_or_default();
+                found.problems.push(Problem::link(&entry.path(), &target, &error));
+            }
         }
     }
-    Ok((files, links))
+    Ok(found)
+}
+
+impl Files {
+    /// Adds a file once, however many names lead to it: under that of the file itself rather than a link's.
+    fn add(&mut self, listed: Listed, link: bool) {
+        match self.files.iter_mut().find(|known| known.key == listed.key) {
+            Some(known) if !link => *known = listed,
+            Some(_) => (),
+            None => self.files.push(listed),
+        }
+    }
+}
+
+/// Adds the rotated files beside the target of a link.
+fn beside(link: &Path, base: &str, found: &mut Files) {
+    let Ok(target) = fs::canonicalize(link) else { return };
+    let (Some(folder), Some(name)) = (target.parent(), target.file_name().and_then(|name| name.to_str())) else {
+        return;
+    };
+    let Some(target_base) = LogName::parse(name).map(|name| name.base) else { return };
+    found.targets.insert(folder.to_owned());
+    // Without the folder there is the link's target alone, as before a rotation.
+    let Ok(entries) = fs::read_dir(folder) else { return };
+    for entry in entries.flatten() {
+        let path = entry.path();
+        let Some(path) = path.to_str() else { continue };
+        let rotated = LogName::parse(path).is_some_and(|name| name.base == target_base && name.age != Age::Live);
+        if let Ok(metadata) = fs::metadata(path)
+            && rotated
+            && metadata.is_file()
+        {
+            let key = FileKey { device: metadata.dev(), inode: metadata.ino() };
+            found.add(Listed { key, name: path.to_owned(), base: base.into() }, true);
+        }
+    }
 }
 
 /// Whether a folder could not be listed because it is no more.

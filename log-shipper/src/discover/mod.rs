@@ -5,21 +5,29 @@
 
 mod choice;
 mod listing;
+mod survey;
+mod upkeep;
 mod watches;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
+use sidecar::readiness::Latch;
+
 pub use self::choice::Choice;
+use self::listing::{Folders, Listed};
+pub use self::survey::Findings;
+use self::survey::{Kind, Problem, Survey};
 use self::watches::Watches;
 use crate::checkpoint::LogKey;
 use crate::container::Container;
 use crate::follow::{ContainerLog, News, Opened, Reading};
 use crate::identity::FileKey;
+use crate::ledger::FileRecord;
 use crate::names::LogName;
 use crate::plan::{self, Change};
 use crate::pool::Pool;
@@ -28,8 +36,8 @@ use crate::registry::Registry;
 /// How often all folders are looked at.
 const RECONCILE: Duration = Duration::from_secs(10);
 
-/// How often the same is said.
-const COMPLAIN: Duration = Duration::from_secs(60);
+/// How long a container of Kubernetes in Docker's folder waits for the link to it in its pod's folder.
+const LINK_WAIT: Duration = Duration::from_secs(60);
 
 /// How often the thread sees whether it should end.
 const STOP_CHECK: Duration = Duration::from_millis(500);
@@ -51,9 +59,15 @@ pub struct Discovery {
     /// The folders of pods.
     pods: HashMap<Arc<Path>, Pod>,
     folders: HashMap<Arc<Path>, Folder>,
+    /// Which folder a file is followed in: several paths may lead to it.
+    owners: HashMap<FileKey, Arc<Path>>,
+    /// Docker's folders that wait for a link in their pod's folder, and since when.
+    waiting: HashMap<Arc<Path>, Instant>,
     watches: Option<Watches>,
     next_id: u64,
-    complained: Option<Instant>,
+    survey: Survey,
+    /// What the last look at all folders could not read.
+    problems: Vec<Problem>,
 }
 
 #[derive(Debug)]
@@ -73,7 +87,8 @@ struct Folder {
 }
 
 impl Discovery {
-    /// Looks below `roots`; with `at_end` what is there already is not read.
+    /// Looks below `roots`; with `at_end` what is there already is not read. What can't be read is said through `found`.
+    #[expect(clippy::too_many_arguments, reason = "each is a part of the process, and there is one caller")]
     pub fn new(
         roots: Vec<PathBuf>,
         choice: Choice,
@@ -82,6 +97,7 @@ impl Discovery {
         reading: Arc<Reading>,
         pool: Arc<Pool>,
         registry: Arc<Registry>,
+        found: (Latch, Findings),
     ) -> Self {
         let (pods, folders, watches) = (HashMap::new(), HashMap::new(), Watches::new());
         let roots = roots.into_iter().map(Arc::from).collect();
@@ -95,9 +111,12 @@ impl Discovery {
             registry,
             pods,
             folders,
+            owners: HashMap::new(),
+            waiting: HashMap::new(),
             watches,
             next_id: 1,
-            complained: None,
+            survey: Survey::new(found.0, found.1),
+            problems: Vec::new(),
         }
     }
 
@@ -109,7 +128,8 @@ impl Discovery {
         // Readers may wait for the broker, and this process may end before they come to all files.
         self.maintain();
         for (key, records) in self.registry.take_unclaimed(&seen) {
-            for record in records.iter().filter(|record| record.size > record.done.offset) {
+            let elsewhere = |record: &&FileRecord| !self.owners.contains_key(&record.key);
+            for record in records.iter().filter(|record| record.size > record.done.offset).filter(elsewhere) {
                 let (from, to) = (record.done.offset, record.size);
                 self.reading.metrics.bytes_lost.inc_by(to - from);
                 tracing::error!(
@@ -118,6 +138,7 @@ impl Discovery {
                 );
             }
         }
+        self.report();
     }
 
     /// Goes on looking until `stop` is set.
@@ -136,6 +157,7 @@ impl Discovery {
             if reconciled.elapsed() >= every {
                 self.look_at_all(false);
                 self.maintain();
+                self.report();
                 reconciled = Instant::now();
             }
         }
@@ -149,7 +171,7 @@ impl Discovery {
         };
         let seen = watches.wait(wait);
         if seen.overflow {
-            // Some names changed, nobody knows which.
+            // The queue overflowed: any folder may have changed.
             self.pods.clear();
             self.folders.values_mut().for_each(|folder| folder.changed = None);
         }
@@ -158,41 +180,62 @@ impl Discovery {
 
     /// Looks at all folders below the roots; gives the roots that could be seen and are not empty.
     fn look_at_all(&mut self, first: bool) -> Vec<Arc<Path>> {
+        self.problems.clear();
         let mut seen = Vec::new();
         // Paths are compared part by part: an ordered map of them costs ten such comparisons each time.
-        let (mut present, mut pods) = (HashSet::new(), HashMap::new());
+        let (mut in_pods, mut in_docker, mut pods) = (Vec::new(), Vec::new(), HashMap::new());
         for root in self.roots.clone() {
             self.watch(&root);
             let entries = match listing::folders(&root) {
-                Ok((entries, _)) => entries,
+                Ok(entries) => entries,
                 Err(error) => {
-                    if first {
-                        tracing::warn!(path = %root.display(), %error, "a folder of LOG_PATHS can't be read yet");
-                    }
+                    self.problems.push(Problem::of_error(Kind::Root, &root, &error));
                     continue;
                 }
             };
-            for entry in &entries {
-                if Container::of_docker_folder(entry, None).is_some() {
-                    present.insert(entry.clone());
-                    continue;
+            let Folders { paths, others, .. } = entries;
+            let is_empty = paths.is_empty() && others == 0;
+            let mut holds_others_only = true;
+            for entry in paths {
+                let (docker, pod) =
+                    (Container::of_docker_folder(&entry, None).is_some(), Container::is_pod_folder(&entry));
+                holds_others_only &= !docker && !pod;
+                if docker {
+                    in_docker.push(entry);
+                } else if pod {
+                    let pod = self.look_at_pod(&entry);
+                    in_pods.extend(pod.containers.iter().cloned());
+                    pods.insert(entry, pod);
                 }
-                let pod = self.look_at_pod(entry);
-                present.extend(pod.containers.iter().cloned());
-                pods.insert(entry.clone(), pod);
             }
-            if !entries.is_empty() {
+            if !is_empty && holds_others_only {
+                self.problems.push(Problem::no_containers(&root));
+            }
+            if !is_empty {
                 seen.push(root);
             }
         }
         self.pods = pods;
+        if first {
+            // Of several paths to one file, each run takes the same.
+            in_pods.sort();
+            in_docker.sort();
+        }
+        // A pod's folder says more of a container than Docker's: it comes first.
+        let present: HashMap<Arc<Path>, ()> = in_pods.iter().chain(&in_docker).map(|path| (path.clone(), ())).collect();
         if let Some(watches) = &mut self.watches {
             let (roots, pods) = (&self.roots, &self.pods);
-            watches.keep_only(|path| present.contains(path) || pods.contains_key(path) || roots.contains(path));
+            watches.keep_only(|path| present.contains_key(path) || pods.contains_key(path) || roots.contains(path));
         }
-        let gone: Vec<_> = self.folders.keys().filter(|folder| !present.contains(*folder)).cloned().collect();
-        for folder in present.iter().chain(&gone) {
+        self.waiting.retain(|path, _| present.contains_key(path));
+        let gone: Vec<_> = self.folders.keys().filter(|folder| !present.contains_key(*folder)).cloned().collect();
+        for folder in gone.iter().chain(&in_pods) {
             self.look(folder);
+        }
+        for folder in &in_docker {
+            if !self.waits_for_link(folder, first) {
+                self.look(folder);
+            }
         }
         seen
     }
@@ -204,10 +247,31 @@ impl Discovery {
         match self.pods.remove(path) {
             Some(pod) if changed.is_some() && pod.changed == changed => pod,
             _ => {
-                let (containers, links) = listing::folders(path).unwrap_or((Vec::new(), true));
-                Pod { containers, changed: changed.filter(|time| !links && is_settled(*time)) }
+                let found = listing::folders(path).unwrap_or_else(|error| {
+                    if !listing::is_gone(&error) {
+                        self.problems.push(Problem::of_error(Kind::Folder, path, &error));
+                    }
+                    Folders { links: true, ..Folders::default() }
+                });
+                Pod { containers: found.paths, changed: changed.filter(|time| !found.links && is_settled(*time)) }
             }
         }
+    }
+
+    /// Whether a container of Kubernetes in Docker's folder is left to its pod's folder: kubelet makes that first, the link to
+    /// Docker's file in it last.
+    fn waits_for_link(&mut self, path: &Arc<Path>, first: bool) -> bool {
+        if first || self.folders.contains_key(path) || self.pods.is_empty() {
+            return false;
+        }
+        let config = listing::read_config(&path.join("config.v2.json"));
+        let Some(pod) = Container::of_docker_folder(path, config.as_deref()).and_then(|container| container.pod) else {
+            return false;
+        };
+        let is_there = |folder: &Pod| folder.containers.iter().any(|container| container.ends_with(&pod.container));
+        let name = pod.folder_name();
+        let awaited = self.pods.iter().any(|(folder, containers)| folder.ends_with(&name) && is_there(containers));
+        awaited && self.waiting.entry(path.clone()).or_insert_with(Instant::now).elapsed() < LINK_WAIT
     }
 
     /// Looks at the files of one container's folder.
@@ -219,18 +283,38 @@ impl Discovery {
             return;
         }
         self.watch(path);
-        let (listed, links) = match listing::files(path) {
-            Ok(listed) => listed,
-            Err(error) if listing::is_gone(&error) => (Vec::new(), false),
-            // What can't be looked into is as it was.
-            Err(_) => return,
+        let folder = self.folders.get(path);
+        let base_of = |inode| {
+            let known = folder.and_then(|folder| folder.base_of(inode));
+            known.or_else(|| self.registry.base_of(path, inode)).map(Box::from)
         };
-        let known = self.folders.get(path).map_or(&[][..], |folder| &folder.known);
+        let mut found = match listing::files(path, base_of) {
+            Ok(found) => found,
+            Err(error) if listing::is_gone(&error) => listing::Files::default(),
+            // What can't be looked into is as it was.
+            Err(error) => return self.problems.push(Problem::of_error(Kind::Folder, path, &error)),
+        };
+        let mut settled = !found.links && found.problems.is_empty();
+        self.problems.append(&mut found.problems);
+        if found.files.is_empty() && Container::of_docker_folder(path, None).is_some() {
+            self.problems.extend(Problem::of_format(path));
+        }
+        found.files.retain(|file| {
+            let elsewhere = self.owners.get(&file.key).is_some_and(|owner| owner != path);
+            // It is looked for again, should it be gone from there.
+            settled &= !elsewhere;
+            !elsewhere
+        });
+        let listed: Vec<_> = found.files.iter().map(|file| (file.key, file.name.clone())).collect();
+        let known = folder.map_or(&[][..], |folder| &folder.known);
         let changes = plan::changes(known, &listed);
-        let all_open = changes.is_empty() || self.take(path, changes);
+        for target in &found.targets {
+            self.watch(&Arc::from(target.as_path()));
+        }
+        settled &= changes.is_empty() || self.take(path, changes, &found.files);
         if let Some(folder) = self.folders.get_mut(path) {
             // A link's target changes without its folder.
-            folder.changed = changed.filter(|time| !links && all_open && is_settled(*time));
+            folder.changed = changed.filter(|time| settled && is_settled(*time));
             if folder.known.is_empty() && folder.logs.is_empty() {
                 self.folders.remove(path);
             }
@@ -238,32 +322,38 @@ impl Discovery {
     }
 
     /// Opens what is new and hands it over; `false` if something could not be opened.
-    fn take(&mut self, path: &Arc<Path>, changes: Vec<Change>) -> bool {
+    fn take(&mut self, path: &Arc<Path>, changes: Vec<Change>, listed: &[Listed]) -> bool {
         let mut all_open = true;
-        let mut news: BTreeMap<String, Vec<News>> = BTreeMap::new();
+        let mut news: BTreeMap<Box<str>, Vec<News>> = BTreeMap::new();
         for change in changes {
             match change {
                 Change::Gone(key) => {
                     let Some(folder) = self.folders.get_mut(path) else { continue };
-                    let Some(name) = folder.forget(key) else { continue };
-                    let base = LogName::parse(&name).map_or_else(String::new, |name| name.base.to_owned());
-                    news.entry(base).or_default().push(News::Gone(key));
+                    folder.known.retain(|(known, _)| *known != key);
+                    self.owners.remove(&key);
+                    // Whose it was, its log knows.
+                    for log in &folder.logs {
+                        news.entry(log.key.base.as_str().into()).or_default().push(News::Gone(key));
+                    }
                 }
                 Change::Open(key, name) | Change::Rename(key, name) => {
-                    let Some(base) = LogName::parse(&name).map(|name| name.base.to_owned()) else { continue };
+                    let Some(base) = listed.iter().find(|file| file.key == key).map(|file| file.base.clone()) else {
+                        continue;
+                    };
                     if !self.follows(path, &base) {
                         continue;
                     }
                     match listing::open(&path.join(&name), key) {
                         Ok(file) => {
                             self.folders.entry(path.clone()).or_default().know(key, &name);
+                            self.owners.insert(key, path.clone());
                             news.entry(base).or_default().push(News::Opened(Opened { key, name, file }));
                         }
                         // It was renamed or deleted since: the next look sees it.
                         Err(error) if error.kind() == io::ErrorKind::NotFound => all_open = false,
                         Err(error) => {
                             all_open = false;
-                            self.complain(&path.join(&name), &error);
+                            self.problems.push(Problem::of_error(Kind::File, &path.join(&name), &error));
                         }
                     }
                 }
@@ -278,18 +368,6 @@ impl Discovery {
         all_open
     }
 
-    /// Says once a minute that a log file can't be opened: there may be thousands of them, and each look tries all.
-    fn complain(&mut self, file: &Path, error: &io::Error) {
-        if self.complained.is_some_and(|last| last.elapsed() < COMPLAIN) {
-            return;
-        }
-        self.complained = Some(Instant::now());
-        tracing::error!(
-            file = %file.display(), %error,
-            "a log file can't be opened, and perhaps others; they are tried again{}", listing::too_many(error)
-        );
-    }
-
     /// Whether the log with this base in this folder is followed; begins to if it should be.
     fn follows(&mut self, path: &Arc<Path>, base: &str) -> bool {
         if self.folders.get(path).is_some_and(|folder| folder.log(base).is_some()) {
@@ -297,7 +375,8 @@ impl Discovery {
         }
         let container = Container::of_pod_folder(path, base).or_else(|| {
             let config = listing::read_config(&path.join("config.v2.json"));
-            Container::of_docker_folder(path, config.as_deref())
+            // Docker keeps other files here, too, such as container-cached.log.
+            Container::of_docker_folder(path, config.as_deref()).filter(|container| container.has_log(base))
         });
         let Some(container) = container.filter(|container| self.choice.takes(container)) else { return false };
         let key = LogKey { folder: path.clone(), base: base.to_owned() };
@@ -320,48 +399,16 @@ impl Discovery {
         true
     }
 
-    /// Keeps what deleted files pin within its limit, and lets go of logs that are over.
-    fn maintain(&mut self) {
-        let mut pinned: Vec<(u64, Arc<ContainerLog>)> = Vec::new();
-        let mut open_files = 0;
-        for (path, folder) in &mut self.folders {
-            folder.logs.retain(|log| {
-                let upkeep = log.maintain(&self.reading);
-                if upkeep.unread {
-                    self.pool.wake(log);
-                }
-                pinned.push((upkeep.pinned, log.clone()));
-                open_files += log.open_files();
-                let over = log.is_over();
-                if over {
-                    tracing::debug!(folder = %path.display(), "the log is over");
-                    self.pool.remove(log.id);
-                    self.registry.remove(&log.key);
-                }
-                !over
-            });
-        }
-        self.folders.retain(|_, folder| !folder.known.is_empty() || !folder.logs.is_empty());
-        let mut total: u64 = pinned.iter().map(|(bytes, _)| bytes).sum();
-        while total > self.pinned_bytes_max {
-            pinned.sort_by_key(|(bytes, _)| *bytes);
-            let Some((bytes, log)) = pinned.last_mut() else { break };
-            let freed = log.unpin_oldest(&self.reading);
-            if freed == 0 {
-                *bytes = 0;
-                if pinned.iter().all(|(bytes, _)| *bytes == 0) {
-                    break;
-                }
-                continue;
-            }
-            *bytes = bytes.saturating_sub(freed);
-            total = total.saturating_sub(freed);
-        }
+    /// Says what the last look found.
+    fn report(&mut self) {
+        let folders = self.folders.values();
+        let (containers, files) =
+            folders.fold((0, 0), |(logs, files), folder| (logs + folder.logs.len(), files + folder.known.len()));
         let metrics = &self.reading.metrics;
-        metrics.pinned_bytes.set(total as i64);
-        metrics.open_files.set(open_files as i64);
-        metrics.containers.set(self.folders.values().map(|folder| folder.logs.len() as i64).sum());
-        metrics.pending_bytes.set(self.reading.budget.used() as i64);
+        let unplaced = self.problems.iter().filter(|problem| problem.kind == Kind::Unplaced).count();
+        metrics.unplaced_files.set(unplaced as i64);
+        metrics.unreadable.set((self.problems.len() - unplaced) as i64);
+        self.survey.report(&self.roots, containers, files, &self.problems);
     }
 
     fn watch(&mut self, path: &Arc<Path>) {
@@ -376,6 +423,14 @@ impl Folder {
         self.logs.iter().find(|log| log.key.base == base)
     }
 
+    /// The base of the log that the file with this inode belongs to.
+    fn base_of(&self, inode: u64) -> Option<String> {
+        let (_, name) = self.known.iter().find(|(key, _)| key.inode == inode)?;
+        let named = LogName::parse(name).and_then(|name| self.log(name.base));
+        let log = named.or_else(|| self.logs.first().filter(|_| self.logs.len() == 1));
+        log.map(|log| log.key.base.clone())
+    }
+
     fn know(&mut self, key: FileKey, name: &str) {
         match self.known.iter_mut().find(|(known, _)| *known == key) {
             Some((_, before)) => name.clone_into(before),
@@ -384,12 +439,6 @@ impl Folder {
                 self.known.push((key, name.to_owned()));
             }
         }
-    }
-
-    /// The name that the file had.
-    fn forget(&mut self, key: FileKey) -> Option<String> {
-        let index = self.known.iter().position(|(known, _)| *known == key)?;
-        Some(self.known.swap_remove(index).1)
     }
 }
 

@@ -28,7 +28,10 @@ impl ContainerLog {
         for item in news {
             match item {
                 News::Opened(opened) => self.adopt(inner, opened, reading),
-                News::Gone(key) => inner.segments.iter_mut().for_each(|segment| segment.unlist(key)),
+                News::Gone(key) => {
+                    inner.segments.iter_mut().for_each(|segment| segment.unlist(key));
+                    inner.unplaced.retain(|(unplaced, _)| *unplaced != key);
+                }
             }
         }
         inner.segments.sort_by(|a, b| a.age.cmp(&b.age));
@@ -47,7 +50,8 @@ impl ContainerLog {
 
     fn adopt(&self, inner: &mut Inner, opened: Opened, reading: &Reading) {
         let Opened { key, name, file } = opened;
-        let Some(parsed) = LogName::parse(&name) else { return };
+        let (age, gzip) = LogName::age_of(&name);
+        inner.unplaced.retain(|(unplaced, _)| *unplaced != key);
         let path = self.path(&name);
         for segment in &mut inner.segments {
             if let Some(copy) = segment.open_copy(key) {
@@ -58,11 +62,11 @@ impl ContainerLog {
                 return self.renamed(segment, inner.pod.as_deref(), reading);
             }
         }
-        let beginning = content::beginning(&file, parsed.gzip).unwrap_or_else(|error| {
+        let beginning = content::beginning(&file, gzip).unwrap_or_else(|error| {
             tracing::warn!(file = %path.display(), %error, "the beginning of a log file can't be read");
             Vec::new()
         });
-        let mut copy = Copy { key, path: path.clone(), gzip: parsed.gzip, listed: true, file: Some(file) };
+        let mut copy = Copy { key, path: path.clone(), gzip, listed: true, file: Some(file) };
         if let Some(segment) = inner.segments.iter_mut().find(|segment| is_copy(segment, &copy, &beginning)) {
             let being_read = segment.copies.first().is_some_and(|first| first.file.is_some());
             if segment.is_ended() || (being_read && copy.gzip) {
@@ -73,23 +77,26 @@ impl ContainerLog {
             return self.renamed(segment, inner.pod.as_deref(), reading);
         }
         let saved = take_saved(&mut inner.saved, &copy, &beginning);
+        if age == Age::Aside && saved.is_none() {
+            return inner.unplaced.push((key, name));
+        }
         let frame = self.frame(inner.pod.as_deref(), &path, reading);
         let number = inner.next_number();
-        let mut segment = Segment::new(number, parsed.age, copy, frame);
+        let mut segment = Segment::new(number, age, copy, frame);
         segment.note_size();
         if let Some(Copy { gzip: true, file: Some(file), .. }) = segment.copies.first() {
             // What is lost with it, should it be gone before it was read.
             segment.size = content::uncompressed_size(file);
         }
         segment.head = Head::of(&beginning);
-        segment.file_id = content::first_line(&beginning).map(|line| self.container.file_id(line));
+        segment.name_by(&beginning, &self.container);
         match saved {
             Some(record) => {
                 segment.start_at(record.done);
-                segment.size = segment.size.max(record.size);
                 if segment.is_compressed() && was_complete(&record) {
-                    segment.end();
+                    segment.end_here();
                 }
+                segment.size = segment.size.max(record.size);
             }
             None if inner.at_end => start_at_end(&mut segment),
             // The checkpoint has other content in this place: it was truncated while nothing ran here.
@@ -134,7 +141,8 @@ impl ContainerLog {
     /// Tells the ledger how a file is to be known again.
     pub(super) fn tell(&self, segment: &Segment) {
         let Some(copy) = segment.copies.first() else { return };
-        let (name, key) = (segment.name(), copy.key);
+        let relative = copy.path.strip_prefix(&self.key.folder).unwrap_or(&copy.path);
+        let (name, key) = (relative.to_string_lossy().into_owned(), copy.key);
         let record = FileRecord { name, key, head: segment.head, size: segment.size, done: segment.told };
         self.ledger().know(segment.number, record);
     }
@@ -190,19 +198,27 @@ fn reaches(copy: &Copy, mark: Mark) -> bool {
 
 /// The checkpoint's word on this file: by content, the same inode first.
 fn take_saved(saved: &mut Vec<FileRecord>, copy: &Copy, beginning: &[u8]) -> Option<FileRecord> {
+    // Of the same inode a beginning that is too short to join two files is enough.
+    let is_short_head = |record: &FileRecord| {
+        let same = record.head.length > 0 || beginning.is_empty();
+        record.key == copy.key && same && record.head.begins(beginning)
+    };
     let fitting = saved
         .iter()
         .enumerate()
-        .filter(|(_, record)| record.head.matches(beginning) && reaches(copy, record.done))
-        .min_by_key(|(_, record)| record.key != copy.key);
+        .filter(|(_, record)| record.head.matches(beginning) || is_short_head(record))
+        .filter(|(_, record)| reaches(copy, record.done))
+        .min_by_key(|(_, record)| (!record.head.matches(beginning), record.key != copy.key));
     let (index, _) = fitting?;
     Some(saved.remove(index))
 }
 
-/// Whether all of a file was done when it was no longer written to.
+/// Whether all of a file was done when it was no longer written to. Of a compressed file that holds nothing, or nothing that
+/// can be read, all is done as well.
 fn was_complete(record: &FileRecord) -> bool {
-    let rotated = LogName::parse(&record.name).is_some_and(|name| name.age != Age::Live);
-    rotated && record.size > 0 && record.done.offset == record.size
+    let (age, gzip) = LogName::age_of(&record.name);
+    let has_nothing = gzip && record.head.length == 0;
+    age != Age::Live && (record.size > 0 || has_nothing) && record.done.offset == record.size
 }
 
 pub(super) fn start_at_end(segment: &mut Segment) {

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use memchr::memchr;
 
+use super::nuls;
 use super::segment::Segment;
 use super::{ContainerLog, Inner, Reading};
 use crate::content::first_line;
@@ -11,7 +12,18 @@ use crate::encode::{Event, ReadTime};
 use crate::identity::Mark;
 use crate::join::{Added, Joined, OpenLine, Place};
 use crate::outgoing::{Builder, MessageId};
-use crate::parse::{self, Line, Text, json_text};
+use crate::parse::{self, Line, Text, Unparsed, json_text};
+
+/// How the end of a line was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// By its newline.
+    Newline,
+    /// It was cut at `MAX_LINE`.
+    Cut,
+    /// Nothing follows, and no newline is there.
+    Missing,
+}
 
 /// One turn's work on one log.
 pub(super) struct Work<'a> {
@@ -28,17 +40,36 @@ impl Work<'_> {
     pub(super) fn lines(&mut self, inner: &mut Inner, index: usize, slab: &[u8], before: usize, too_long: bool) {
         let segment = &mut inner.segments[index];
         let base = segment.read.offset;
-        if segment.file_id.is_none() && base == 0 {
-            // Written since the beginning was looked at.
-            segment.file_id = first_line(&slab[before..]).map(|line| self.log.container.file_id(line));
-        }
-        let mark = |at: usize| Mark::at(base + at as u64, &slab[..before + at]);
         let data = &slab[before..];
+        if segment.file_id.is_none() && segment.has_only_nuls_before(base) {
+            // Written since the beginning was looked at.
+            segment.file_id = first_line(data).map(|line| self.log.container.file_id(line));
+        }
+        let has_nuls = memchr(0, data).is_some();
+        let mark = |at: usize| Mark::at(base + at as u64, &slab[..before + at]);
         let mut at = 0;
         while let Some(length) = memchr(b'\n', &data[at..]) {
             let end = at + length + 1;
-            if !inner.segments[index].end_line() {
-                self.line(inner, index, &data[at..end - 1], || mark(at), base + at as u64, base + end as u64, false);
+            if inner.segments[index].end_line() {
+                at = end;
+                continue;
+            }
+            let mut from = at;
+            if has_nuls {
+                for piece in nuls::pieces(&data[at..end - 1]) {
+                    let (start, end) = (at + piece.torn.start, at + piece.torn.end);
+                    if start < end {
+                        let places = (base + start as u64, base + end as u64);
+                        self.line(inner, index, &data[start..end], || mark(start), places, End::Missing);
+                    }
+                    inner.segments[index].skip_nuls((piece.next - piece.torn.end) as u64);
+                    from = at + piece.next;
+                }
+            }
+            // Behind nothing but NULs there is no line.
+            if from < end - 1 || from == at {
+                let places = (base + from as u64, base + end as u64);
+                self.line(inner, index, &data[from..end - 1], || mark(from), places, End::Newline);
             }
             at = end;
         }
@@ -46,41 +77,44 @@ impl Work<'_> {
             at = data.len();
         } else if too_long {
             inner.segments[index].cut(mark(0));
-            let end = base + data.len() as u64;
-            self.line(inner, index, &data[..self.reading.max_line.min(data.len())], || mark(0), base, end, true);
+            let places = (base, base + data.len() as u64);
+            self.line(inner, index, parse::cut(data, self.reading.max_line), || mark(0), places, End::Cut);
             at = data.len();
         }
         inner.segments[index].advance(mark(at), base + data.len() as u64);
     }
 
     /// Takes one line, from `start` to `end` in the file.
-    #[expect(clippy::too_many_arguments, reason = "a line is these seven things, and there is one caller of each kind")]
     pub(super) fn line(
         &mut self,
         inner: &mut Inner,
         index: usize,
         line: &[u8],
         mark: impl Fn() -> Mark,
-        start: u64,
-        end: u64,
-        cut: bool,
+        (start, end): (u64, u64),
+        ending: End,
     ) {
         let segment = &inner.segments[index];
         let file_id = segment.file_id.unwrap_or_default();
-        let id = MessageId { file: file_id, offset: start };
+        let offset = if ending == End::Missing { unfinished_offset(end) } else { start };
+        let id = MessageId { file: file_id, offset };
         let parsed = match parse::line(line) {
             Ok(parsed) => parsed,
             Err(reason) => {
-                let limit = line.len().min(self.reading.max_line);
-                let text = Text::Raw(&line[..limit]);
-                let truncated = cut || limit < line.len();
-                self.event(segment, id, Event { text, truncated, unparsed: Some(reason), ..event(None, start, end) });
-                return;
+                let text = parse::cut(line, self.reading.max_line);
+                let event = Event {
+                    text: Text::Raw(text),
+                    truncated: ending == End::Cut || text.len() < line.len(),
+                    unfinished: ending == End::Missing,
+                    unparsed: Some(if self.log.container.docker.is_some() { Unparsed::Docker } else { reason }),
+                    ..event(None, start, end)
+                };
+                return self.event(segment, id, event);
             }
         };
         let replayed = end <= segment.replay_until && !inner.joiner.is_open(parsed.stream);
         if parsed.whole && (replayed || inner.joiner.stands_alone(parsed.stream)) {
-            return self.whole_line(segment, id, &parsed, (start, end), cut);
+            return self.whole_line(segment, id, &parsed, (start, end), ending);
         }
         let place = Place { file: segment.number, file_id, mark: mark() };
         let Added { before, joined } = inner.joiner.add(&parsed, place, end, Instant::now());
@@ -89,30 +123,34 @@ impl Work<'_> {
             self.trace(segment, &trace);
         }
         match joined {
-            Joined::Alone => self.whole_line(segment, id, &parsed, (start, end), cut),
-            Joined::Done(line) => self.joined(segment, &line, end),
+            Joined::Alone => self.whole_line(segment, id, &parsed, (start, end), ending),
+            Joined::Done(line) => self.joined(segment, &line, end, ending),
             Joined::Open => (),
         }
     }
 
-    fn whole_line(&mut self, segment: &Segment, id: MessageId, line: &Line<'_>, (start, end): (u64, u64), cut: bool) {
+    fn whole_line(&mut self, segment: &Segment, id: MessageId, line: &Line<'_>, (start, end): (u64, u64), ending: End) {
         let (text, shortened) = shorten(line.text, self.reading.max_line);
-        let truncated = cut || shortened;
-        self.event(
-            segment,
-            id,
-            Event { text, stream: Some(line.stream), truncated, ..event(Some(line.time), start, end) },
-        );
-    }
-
-    fn joined(&mut self, segment: &Segment, line: &OpenLine, end: u64) {
-        let (id, event) = of_open(line, end);
+        let event = Event {
+            text,
+            stream: Some(line.stream),
+            truncated: ending == End::Cut || shortened,
+            unfinished: ending == End::Missing,
+            ..event(Some(line.time), start, end)
+        };
         self.event(segment, id, event);
     }
 
-    /// A line that is still open was never handed on, whatever was.
+    fn joined(&mut self, segment: &Segment, line: &OpenLine, end: u64, ending: End) {
+        let (id, event) = of_open(line, end);
+        self.event(segment, id, Event { unfinished: ending == End::Missing, ..event });
+    }
+
+    /// A line that is still open was never handed on, whatever was. Its rest may come after all, as an event of its own, and both
+    /// may be read again as one: the offset in its id is none that a line begins at.
     pub(super) fn unfinished(&mut self, segment: &Segment, line: &OpenLine) {
-        let (id, event) = of_open(line, line.end);
+        let (_, event) = of_open(line, line.end);
+        let id = MessageId { file: line.last_file_id, offset: unfinished_offset(line.end) };
         self.add(segment, id, Event { unfinished: true, ..event });
     }
 
@@ -147,12 +185,20 @@ impl Work<'_> {
         if event.truncated {
             metrics.truncated.inc();
         }
+        if event.unfinished {
+            metrics.unfinished.inc();
+        }
         if event.unparsed.is_some() {
             metrics.unparsed.inc();
         }
         let now = &self.now;
         self.out.event(id, |out| segment.frame.encode(&event, now, out));
     }
+}
+
+/// Where an unfinished line ends: its last byte.
+fn unfinished_offset(end: u64) -> u64 {
+    end.saturating_sub(1)
 }
 
 fn of_open(line: &OpenLine, end: u64) -> (MessageId, Event<'_>) {
@@ -168,7 +214,7 @@ fn event(time: Option<&str>, start: u64, end: u64) -> Event<'_> {
 
 fn shorten(text: Text<'_>, limit: usize) -> (Text<'_>, bool) {
     match text {
-        Text::Raw(bytes) if bytes.len() > limit => (Text::Raw(&bytes[..limit]), true),
+        Text::Raw(bytes) if bytes.len() > limit => (Text::Raw(parse::cut(bytes, limit)), true),
         Text::Json(inside) if inside.len() > limit => (Text::Json(json_text::cut(inside, limit)), true),
         other => (other, false),
     }

@@ -5,7 +5,9 @@
 
 mod adopt;
 mod consent;
+mod last_words;
 mod lines;
+mod nuls;
 mod segment;
 mod share;
 mod turn;
@@ -30,9 +32,16 @@ use crate::outgoing::{Batching, Budget};
 use crate::pods::{PodInfo, Pods};
 use crate::traces::Languages;
 
+use last_words::Rewound;
 use segment::Segment;
 use share::Share;
 pub use turn::{Next, Slab, Turn};
+
+/// [`Reading::quiet`], as long as a runtime may take for the rest of a line.
+pub const QUIET: Duration = Duration::from_secs(5);
+
+/// [`Reading::quiet`] where all waits for it.
+pub const QUIET_UNTIL_IDLE: Duration = Duration::from_secs(1);
 
 /// How long a file that is not listed any more may come back under another name.
 const GONE_GRACE: Duration = Duration::from_secs(10);
@@ -56,6 +65,10 @@ pub struct Reading {
     pub traces: Languages,
     /// `PARTIAL_BYTES_MAX`: what open lines of all containers may take.
     pub partial_bytes_max: usize,
+    /// A line whose end has not come for so long is shipped as it is.
+    pub quiet: Duration,
+    /// Whether the process ends when all was read, so that such a line is waited for.
+    pub until_idle: bool,
     /// `BATCH`.
     pub batching: Option<Batching>,
     /// Bounds what was read and is not confirmed.
@@ -89,12 +102,14 @@ pub enum News {
 }
 
 /// What [`ContainerLog::maintain`] found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Upkeep {
     /// How many bytes deleted files keep on disk for this log.
     pub pinned: u64,
     /// Whether a file has changed since it was read.
     pub unread: bool,
+    /// Files that have the log's name and are not read: nothing tells that they are its files.
+    pub unplaced: Vec<PathBuf>,
 }
 
 /// The log of one container. Shared by the discovery, the readers and the batches on their way.
@@ -118,6 +133,8 @@ struct Inner {
     joiner: Joiner,
     /// Files of the checkpoint that were not found yet.
     saved: Vec<FileRecord>,
+    /// Files whose names say nothing and that hold nothing of this log's.
+    unplaced: Vec<(FileKey, String)>,
     /// Whether files that are found now start at their end.
     at_end: bool,
     next_number: FileNumber,
@@ -128,6 +145,9 @@ struct Inner {
     pods_seen: u64,
     /// Since when the log is known.
     since: Instant,
+    /// When something new was read last.
+    grew: Instant,
+    rewound: Rewound,
     /// This log's share in [`Reading::partial_bytes`].
     partial_bytes: Share,
 }
@@ -160,11 +180,14 @@ impl ContainerLog {
             joiner: Joiner::new(max_line, traces),
             next_number: saved.len() as FileNumber,
             saved,
+            unplaced: Vec::new(),
             at_end,
             rest: turn::SHORTEST_REST,
             pod: None,
             pods_seen: 0,
             since: Instant::now(),
+            grew: Instant::now(),
+            rewound: Rewound::No,
             partial_bytes: Share::default(),
         };
         Self { id, key, container, inbox: Mutex::default(), ledger: Mutex::new(ledger), inner: Mutex::new(inner) }
@@ -193,7 +216,8 @@ impl ContainerLog {
             unread |= segment.has_grown();
         }
         self.give_up_gone(&mut inner, reading);
-        Upkeep { pinned: inner.segments.iter().map(Segment::pinned).sum(), unread }
+        let unplaced = inner.unplaced.iter().map(|(_, name)| self.path(name)).collect();
+        Upkeep { pinned: inner.segments.iter().map(Segment::pinned).sum(), unread, unplaced }
     }
 
     /// Gives up the oldest deleted file that is still open, to let its disk space go; gives the bytes that this frees.
@@ -217,7 +241,10 @@ impl ContainerLog {
     /// Whether no file is left and nothing is on its way.
     pub fn is_over(&self) -> bool {
         let inner = lock(&self.inner);
-        let without_files = inner.segments.is_empty() && inner.saved.is_empty() && !inner.joiner.is_any_open();
+        let without_files = inner.segments.is_empty()
+            && inner.unplaced.is_empty()
+            && inner.saved.is_empty()
+            && !inner.joiner.is_any_open();
         without_files && lock(&self.inbox).is_empty() && self.ledger().open_batches() == 0
     }
 

@@ -21,7 +21,7 @@ type Stat = (u64, i64, i64);
 
 /// How old a file is by its name.
 pub(super) fn age(path: &Path) -> Option<Age> {
-    Some(LogName::parse(path.file_name()?.to_str()?)?.age)
+    Some(LogName::age_of(path.file_name()?.to_str()?).0)
 }
 
 /// One file on disk that holds the content.
@@ -79,6 +79,8 @@ pub(super) struct Segment {
     progress: Progress,
     /// Lines that end here or before were handed on already; they are read again for the sake of an open line.
     pub(super) replay_until: u64,
+    /// NULs that were passed over: all of them, and those that were not said yet.
+    nuls: (u64, u64),
     /// Few files are compressed.
     gzip: Option<Box<GzipReader>>,
     /// What was last said to the ledger.
@@ -103,6 +105,7 @@ impl Segment {
             seen: Stat::default(),
             progress: Progress::Line,
             replay_until: 0,
+            nuls: (0, 0),
             gzip: None,
             told: Mark::default(),
             told_growth: Default::default(),
@@ -230,11 +233,6 @@ impl Segment {
         self.copies.first().map_or(Path::new("?"), |copy| &copy.path)
     }
 
-    /// The name of what is read.
-    pub(super) fn name(&self) -> String {
-        self.path().file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
-    }
-
     /// The open copy with this key: held open, its inode can't be another file's.
     pub(super) fn open_copy(&mut self, key: FileKey) -> Option<&mut Copy> {
         self.copies.iter_mut().find(|copy| copy.key == key && copy.file.is_some())
@@ -287,10 +285,20 @@ impl Segment {
             return Ok(());
         }
         self.head = Head::of(&beginning);
-        if self.file_id.is_none() {
-            self.file_id = content::first_line(&beginning).map(|line| container.file_id(line));
-        }
+        self.name_by(&beginning, container);
         Ok(())
+    }
+
+    /// Names the file by its first line, if that is there and the file has no name yet.
+    pub(super) fn name_by(&mut self, beginning: &[u8], container: &Container) {
+        if self.file_id.is_some() {
+            return;
+        }
+        let only_nuls = !beginning.is_empty() && content::leading_nuls(beginning) == beginning.len();
+        self.file_id = match self.plain_file().filter(|_| only_nuls) {
+            Some(file) => content::first_line_after_nuls(file).map(|line| container.file_id(&line)),
+            None => content::first_line(beginning).map(|line| container.file_id(line)),
+        };
     }
 
     /// Whether the file that is read was deleted.
@@ -346,6 +354,42 @@ impl Segment {
     pub(super) fn end(&mut self) {
         self.progress = Progress::Ended;
         self.close();
+    }
+
+    /// Why a compressed file ends before its content does.
+    pub(super) fn damage(&self) -> Option<&io::Error> {
+        self.gzip.as_ref().and_then(|reader| reader.damage())
+    }
+
+    /// So many NULs are no part of a line.
+    pub(super) fn skip_nuls(&mut self, count: u64) {
+        self.nuls = (self.nuls.0 + count, self.nuls.1 + count);
+    }
+
+    /// The NULs that were passed over and not said.
+    pub(super) fn take_nuls(&mut self) -> u64 {
+        std::mem::take(&mut self.nuls.1)
+    }
+
+    /// Whether nothing but NULs comes before this offset.
+    pub(super) fn has_only_nuls_before(&self, offset: u64) -> bool {
+        self.nuls.0 == offset
+    }
+
+    /// What is read, if it is not compressed.
+    pub(super) fn plain_file(&self) -> Option<&File> {
+        self.copies.first().filter(|copy| !copy.gzip)?.file.as_ref()
+    }
+
+    /// The size that the file had when it was last asked for.
+    pub(super) fn asked_size(&self) -> u64 {
+        if self.is_compressed() { self.size } else { self.asked.0 }
+    }
+
+    /// All of a compressed file was read, or all that can be: this is its size.
+    pub(super) fn end_here(&mut self) {
+        self.size = self.read.offset;
+        self.end();
     }
 
     /// Closes all copies.

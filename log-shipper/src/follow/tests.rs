@@ -14,6 +14,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::*;
+use crate::names::LogName;
 use crate::plan::{self, Change};
 
 const TIME: &str = "2026-11-22T10:00:00.5Z";
@@ -91,6 +92,8 @@ fn reading(max_line: usize, partial_bytes_max: usize) -> Reading {
         max_line,
         traces: Languages { python: true, ..Languages::default() },
         partial_bytes_max,
+        quiet: Duration::from_secs(3600),
+        until_idle: false,
         batching: None,
         budget: Budget::new(1 << 30),
         decoders: Decoders::default(),
@@ -119,6 +122,9 @@ impl Reader {
         for entry in fs::read_dir(&self.log.key.folder).unwrap() {
             let metadata = entry.as_ref().unwrap().metadata().unwrap();
             let name = entry.unwrap().file_name().into_string().unwrap();
+            if LogName::parse(&name).is_none() {
+                continue;
+            }
             listed.push((FileKey { device: metadata.dev(), inode: metadata.ino() }, name));
         }
         let mut news = Vec::new();
@@ -496,6 +502,227 @@ fn the_bound_on_open_lines_holds_and_they_are_read_again() {
     reader.read_all();
     let expected = format!("{}b", "a".repeat(5000));
     assert_eq!(reader.messages(), ["between", &expected]);
+}
+
+/// A shipper that takes every line for over whose end is not there at once.
+fn impatient(partial_bytes_max: usize) -> Reading {
+    Reading { quiet: Duration::ZERO, ..reading(100_000, partial_bytes_max) }
+}
+
+#[test]
+fn last_words_are_shipped_when_nothing_comes_and_what_comes_after_all_is_an_event_of_its_own() {
+    type Write = fn(&Writer);
+    let part: Write = |writer| writer.part("stderr", "P", "words");
+    let torn: Write = |writer| writer.append(&format!("{TIME} stdout F words"));
+    let both: Write = |writer| writer.append(&format!("{TIME} stdout P words"));
+    for (name, write) in [("part", part), ("torn", torn), ("torn part", both)] {
+        // Also when the text of open lines may not be kept.
+        for most in [1 << 20, 0] {
+            let writer = Writer::new();
+            writer.line("working");
+            write(&writer);
+            let mut reader = Reader::with(writer.folder.path(), Vec::new(), impatient(most));
+            reader.read_all();
+            reader.read_all();
+            assert_eq!(reader.messages(), ["working", "words"], "{name}, {most}");
+            assert_eq!(*reader.flags()[1], serde_json::json!(["unfinished"]), "{name}");
+            reader.confirm(9);
+            let size = fs::metadata(writer.path("0.log")).unwrap().len();
+            assert_eq!(reader.saved()[0].done.offset, size, "{name}");
+            writer.append(if name == "part" { "2026-11-22T10:00:01Z stderr F more\n" } else { "more\n" });
+            reader.read_all();
+            assert_eq!(reader.messages()[2..], ["more"], "{name}");
+            let ids: std::collections::BTreeSet<_> = reader.got.iter().map(|(id, _)| id).collect();
+            assert_eq!(ids.len(), 3);
+            // Another run that finds the whole line gives it another id than its half had.
+            let mut whole = Reader::with(writer.folder.path(), Vec::new(), reading(100_000, 1 << 20));
+            whole.read_all();
+            whole.reading.quiet = Duration::ZERO;
+            whole.read_all();
+            assert!(!ids.contains(&whole.got[1].0), "{name}");
+        }
+    }
+}
+
+#[test]
+fn a_quiet_line_is_shipped_while_the_other_stream_goes_on() {
+    let writer = Writer::new();
+    writer.part("stderr", "P", "Password: ");
+    let mut reader =
+        Reader::with(writer.folder.path(), Vec::new(), Reading { quiet: Duration::from_millis(1), ..impatient(0) });
+    reader.reading.partial_bytes_max = 1 << 20;
+    let mut lines = 0;
+    while !reader.messages().contains(&"Password: ") {
+        writer.line("busy");
+        lines += 1;
+        assert!(lines < 10_000);
+        reader.turn();
+    }
+}
+
+#[test]
+fn open_lines_that_were_let_go_are_read_again_across_files_and_before_their_end() {
+    let long = "a".repeat(5000);
+    let open = |writer: &mut Writer| {
+        writer.part("stdout", "P", &"a".repeat(5000));
+        let mut reader = Reader::with(writer.folder.path(), Vec::new(), reading(100_000, 1000));
+        reader.read_all();
+        assert_eq!(lock(&reader.log.inner).joiner.bytes(), 0);
+        reader
+    };
+    let mut writer = Writer::new();
+    let mut reader = open(&mut writer);
+    writer.rotate();
+    writer.part("stdout", "F", "b");
+    reader.look();
+    reader.read_all();
+    assert_eq!(reader.messages(), [format!("{long}b")]);
+    let mut writer = Writer::new();
+    let mut reader = open(&mut writer);
+    fs::remove_file(writer.path("0.log")).unwrap();
+    reader.look();
+    reader.read_all();
+    assert_eq!((reader.messages(), reader.reading.metrics.bytes_lost.get()), (vec![long.as_str()], 0));
+}
+
+#[test]
+fn nuls_that_no_container_wrote_cost_nothing_wherever_they_are() {
+    let nuls = |count: usize| "\0".repeat(count);
+    let line = |text: &str| format!("{TIME} stdout F {text}\n");
+    let torn = format!("{TIME} stdout F torn");
+    let cases: [(&str, Vec<String>, &[&str]); 6] = [
+        ("before a line", vec![line("1"), nuls(77), line("2"), line("3")], &["1", "2", "3"]),
+        ("at the beginning", vec![nuls(200_000), line("1"), line("2")], &["1", "2"]),
+        ("behind a torn line", vec![line("1"), torn.clone(), nuls(900), line("2")], &["1", "torn", "2"]),
+        ("many behind a torn line", vec![line("1"), torn.clone(), nuls(3_000_000), line("2")], &["1", "torn", "2"]),
+        ("at the end", vec![line("1"), nuls(500_000)], &["1"]),
+        ("behind torn last words", vec![line("1"), torn, nuls(500)], &["1", "torn"]),
+    ];
+    for (name, content, expected) in cases {
+        let writer = Writer::new();
+        let content = content.concat();
+        writer.append(&content);
+        let mut reader = Reader::with(writer.folder.path(), Vec::new(), impatient(1 << 20));
+        reader.read_all();
+        reader.read_all();
+        assert_eq!(reader.messages(), expected, "{name}");
+        let count = content.bytes().filter(|byte| *byte == 0).count() as u64;
+        assert_eq!(reader.reading.metrics.nul_bytes.get(), count, "{name}");
+        reader.confirm(99);
+        let saved = reader.saved();
+        assert_eq!(saved[0].done.offset, content.len() as u64, "{name}");
+        let mut again = Reader::with(writer.folder.path(), saved, impatient(1 << 20));
+        writer.line("later");
+        again.read_all();
+        assert_eq!(again.messages(), ["later"], "{name}");
+    }
+}
+
+#[test]
+fn a_hole_is_passed_over_and_lines_before_and_behind_it_keep_their_ids() {
+    use std::os::unix::fs::FileExt;
+    let writer = Writer::new();
+    let file = File::options().write(true).open(writer.path("0.log")).unwrap();
+    let text = |number: u32| format!("{TIME} stdout F {number}\n");
+    file.write_all_at(text(1).as_bytes(), 300 << 20).unwrap();
+    let mut reader = Reader::start(writer.folder.path(), Vec::new());
+    reader.read_all();
+    assert_eq!(reader.messages(), ["1"]);
+    assert_eq!(reader.reading.metrics.nul_bytes.get(), 300 << 20);
+    assert!(reader.reading.metrics.bytes_read.get() < 1 << 20);
+    file.write_all_at(text(2).as_bytes(), 600 << 20).unwrap();
+    reader.read_all();
+    let mut again = Reader::start(writer.folder.path(), Vec::new());
+    again.read_all();
+    assert_eq!(again.messages(), ["1", "2"]);
+    assert_eq!(again.got, reader.got);
+}
+
+#[test]
+fn all_that_can_be_decompressed_is_shipped_and_the_rest_is_said_once() {
+    let lines: Vec<String> = (0..3000).map(|number| format!("number {number} {}", number * 7919)).collect();
+    let content: String = lines.iter().map(|text| format!("{TIME} stdout F {text}\n")).collect();
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(content.as_bytes()).unwrap();
+    let whole = encoder.finish().unwrap();
+    let third = whole.len() * 2 / 3;
+    let cases: [(&str, Vec<u8>, bool); 5] = [
+        ("sound", whole.clone(), false),
+        ("without its last byte", whole[..whole.len() - 1].to_vec(), true),
+        ("without its last third", whole[..third].to_vec(), true),
+        ("with a size that is wrong", [&whole[..whole.len() - 4], &[0xff, 0xff, 0xff, 0x12]].concat(), true),
+        ("no gzip at all", b"no gzip at all, but a name that says so".to_vec(), true),
+    ];
+    for (name, bytes, damaged) in cases {
+        let writer = Writer::new();
+        fs::write(writer.path("0.log.20261122-000001.gz"), &bytes).unwrap();
+        writer.line("live");
+        let mut reader = Reader::start(writer.folder.path(), Vec::new());
+        reader.read_all();
+        let mut zcat = Vec::new();
+        let _ = std::io::Read::read_to_end(&mut flate2::read::MultiGzDecoder::new(&bytes[..]), &mut zcat);
+        let expected = String::from_utf8(zcat).unwrap().matches('\n').count();
+        let got = reader.messages();
+        let (last, read) = got.split_last().unwrap();
+        assert_eq!(*last, "live", "{name}");
+        assert!(read.len() >= expected && read.len() <= expected + 1, "{name}: {} of {expected}", read.len());
+        assert!(read[..expected].iter().zip(&lines).all(|(read, line)| *read == line.as_str()), "{name}");
+        let metrics = &reader.reading.metrics;
+        assert_eq!((metrics.losses_unknown.get(), metrics.bytes_lost.get()), (u64::from(damaged), 0), "{name}");
+        reader.confirm(usize::MAX);
+        let mut again = Reader::start(writer.folder.path(), reader.saved());
+        again.read_all();
+        assert!(again.got.is_empty(), "{name}");
+        let metrics = &again.reading.metrics;
+        assert_eq!((metrics.losses_unknown.get(), metrics.bytes_lost.get()), (0, 0), "{name}");
+    }
+}
+
+#[test]
+fn a_file_put_aside_is_the_logs_if_its_content_was() {
+    for copied in [false, true] {
+        for name in ["0.log.old", "0.log~", "0.log.before-the-move"] {
+            let writer = Writer::new();
+            writer.line("1");
+            let mut reader = Reader::start(writer.folder.path(), Vec::new());
+            reader.read_all();
+            reader.confirm(9);
+            writer.line("2");
+            // While nothing runs here.
+            let saved = reader.saved();
+            if copied {
+                fs::copy(writer.path("0.log"), writer.path(name)).unwrap();
+                writer.truncate();
+            } else {
+                fs::rename(writer.path("0.log"), writer.path(name)).unwrap();
+            }
+            writer.append(&format!("{TIME} stdout F 3\n"));
+            fs::write(writer.path("0.log.unrelated"), "another thing, and longer than what is enough to know it\n")
+                .unwrap();
+            let mut again = Reader::start(writer.folder.path(), saved);
+            again.read_all();
+            assert_eq!(again.messages(), ["2", "3"], "{name}");
+            let upkeep = again.log.maintain(&again.reading);
+            assert_eq!(upkeep.unplaced, [writer.path("0.log.unrelated")]);
+        }
+    }
+}
+
+#[test]
+fn an_open_file_that_goes_to_a_name_nobody_lists_is_read_to_its_end() {
+    let writer = Writer::new();
+    let elsewhere = tempfile::tempdir_in(writer.folder.path().parent().unwrap()).unwrap();
+    writer.line("1");
+    let mut reader = Reader::start(writer.folder.path(), Vec::new());
+    reader.read_all();
+    let file = File::options().append(true).open(writer.path("0.log")).unwrap();
+    fs::rename(writer.path("0.log"), elsewhere.path().join("kept")).unwrap();
+    reader.look();
+    reader.log.maintain(&reader.reading);
+    age_absence(&reader);
+    (&file).write_all(format!("{TIME} stdout F 2\n").as_bytes()).unwrap();
+    reader.read_all();
+    assert_eq!(reader.messages(), ["1", "2"]);
 }
 
 #[test]

@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 use memchr::memchr;
 
 use super::consent::Consent;
-use super::lines::Work;
+use super::last_words::Rewound;
+use super::lines::{End, Work};
+use super::nuls;
 use super::segment::Segment;
 use super::{ContainerLog, Inner, Reading, lock};
 use crate::content::Chunk;
@@ -15,9 +17,10 @@ use crate::encode::ReadTime;
 use crate::identity::Mark;
 use crate::ledger::Step;
 use crate::outgoing::{Batch, Builder};
+use crate::parse;
 
 /// How much of a log one turn reads.
-const CHUNK_BYTES: usize = 64 * 1024;
+pub(super) const CHUNK_BYTES: usize = 64 * 1024;
 
 /// The shortest and longest time that a log without new lines rests; each rest is an eighth longer than the one before, so
 /// that a line waits for about an eighth of its container's silence at most. The discovery looks at the file meanwhile and wakes
@@ -84,6 +87,7 @@ impl ContainerLog {
         }
         let out = Builder::new(reading.batching);
         let mut work = Work { log: self, reading, plain: &mut slab.plain, now: ReadTime::now(), out };
+        inner.wind(reading.quiet);
         let next = loop {
             let Some(index) = inner.pick() else { break work.nothing_unread(inner) };
             inner.rest = SHORTEST_REST;
@@ -95,6 +99,7 @@ impl ContainerLog {
             }
         };
         work.finish_traces(inner, TRACE_WAIT);
+        work.quiet_lines(inner);
         let out = work.out;
         inner.count_open_lines(reading);
         let steps = self.steps(inner);
@@ -138,7 +143,7 @@ impl Inner {
 
     /// The oldest segment with unread bytes. The newest is looked at first: when it has some, the older ones have all that
     /// they will ever have, so that nothing is read out of order.
-    fn pick(&mut self) -> Option<usize> {
+    pub(super) fn pick(&mut self) -> Option<usize> {
         let mut oldest = None;
         for (index, segment) in self.segments.iter_mut().enumerate().rev() {
             if segment.has_unread() {
@@ -146,24 +151,6 @@ impl Inner {
             }
         }
         oldest
-    }
-
-    /// Lets the text of open lines go; it is read again from the files when they grow. `false` if a file is not open any
-    /// more.
-    fn rewind(&mut self) -> bool {
-        let holds = |segment: &Segment| self.joiner.holds(segment.number);
-        if self.segments.iter().any(|segment| segment.is_ended() && holds(segment).is_some()) {
-            return false;
-        }
-        for segment in &mut self.segments {
-            if let Some(mark) = self.joiner.holds(segment.number) {
-                segment.replay_until = segment.replay_until.max(segment.read.offset);
-                segment.read = mark;
-                segment.end_line();
-            }
-        }
-        self.joiner.close();
-        true
     }
 }
 
@@ -187,7 +174,7 @@ impl Work<'_> {
             let chunk = segment
                 .learn_beginning(&self.log.container)
                 .and_then(|()| segment.fill(want, slab, &self.reading.decoders));
-            let (before, end) = match chunk {
+            let (mut before, end) = match chunk {
                 Ok(Chunk::Data { before, end }) => (before, end),
                 Ok(Chunk::Busy) => return Read::Busy,
                 Ok(Chunk::Truncated) => {
@@ -198,35 +185,83 @@ impl Work<'_> {
                 }
                 Err(error) => return self.broken(segment, &error),
             };
-            let has_line = memchr(b'\n', &slab[before..]).is_some();
+            if segment.read.offset + (slab.len() - before) as u64 > segment.looked {
+                inner.grew = Instant::now();
+            }
+            let passed = segment.pass_nuls(slab, before, false);
+            let last = end && segment.is_compressed();
+            if passed > 0 && passed == slab.len() - before && !last {
+                return Read::Some;
+            }
+            before += passed;
+            let data = &slab[before..];
+            let has_line = memchr(b'\n', data).is_some();
+            let grown = want > CHUNK_BYTES || want >= most;
+            if !has_line
+                && grown
+                && segment.cut_from().is_none()
+                && let Some(torn) = nuls::torn_before_hole(data)
+            {
+                let (read, end) = (segment.read, segment.read.offset + torn as u64);
+                self.line(
+                    inner,
+                    index,
+                    parse::cut(&data[..torn], self.reading.max_line),
+                    || read,
+                    (read.offset, end),
+                    End::Missing,
+                );
+                inner.segments[index].advance(Mark::at(end, &slab[..before + torn]), end);
+                return Read::Some;
+            }
             if !end && !has_line && want < most && segment.cut_from().is_none() {
                 want = (4 * want).min(most);
                 continue;
             }
             self.reading.metrics.bytes_read.inc_by((slab.len() - before) as u64);
             self.lines(inner, index, slab, before, !has_line && want >= most);
-            if end && inner.segments[index].is_compressed() {
+            self.say_nuls(&mut inner.segments[index]);
+            if last {
                 self.tail(inner, index, slab, before);
-                inner.segments[index].end();
+                self.end_compressed(&mut inner.segments[index]);
             }
             return Read::Some;
         }
     }
 
+    /// A compressed file was read as far as it can be.
+    fn end_compressed(&self, segment: &mut Segment) {
+        if let Some(error) = segment.damage() {
+            self.damaged(segment, error);
+        }
+        segment.end_here();
+    }
+
+    /// Says once that the end of a compressed file is lost; how much that is, nobody knows.
+    fn damaged(&self, segment: &Segment, error: &std::io::Error) {
+        self.reading.metrics.losses_unknown.inc();
+        tracing::error!(
+            file = %segment.path().display(), container = %self.log.container, %error, read = segment.read.offset,
+            "a compressed log file is damaged: what can be decompressed is shipped, what comes after it is lost"
+        );
+    }
+
     fn broken(&mut self, segment: &mut Segment, error: &std::io::Error) -> Read {
-        let path = segment.path().display();
         if segment.is_compressed() {
-            tracing::error!(file = %path, %error, read = segment.read.offset, "a compressed log file is broken; the rest is lost");
-            self.log.lose(segment, "the compressed file is broken", self.reading);
+            self.damaged(segment, error);
+            segment.end_here();
             return Read::Some;
         }
-        tracing::warn!(file = %path, %error, "a log file can't be read");
+        tracing::warn!(file = %segment.path().display(), %error, "a log file can't be read");
         Read::Broken
     }
 
     /// All was read. Files that will not grow end here, even within a line.
     fn nothing_unread(&mut self, inner: &mut Inner) -> Next {
         let count = inner.segments.len();
+        if matches!(inner.rewound, Rewound::Since(_)) {
+            return self.rest(inner, LONGEST_REST);
+        }
         for index in 0..count {
             let newer_has_lines = inner.segments[index + 1..].iter().any(|segment| segment.looked > 0);
             let segment = &mut inner.segments[index];
@@ -247,44 +282,20 @@ impl Work<'_> {
         if inner.segments.last().is_some_and(|last| last.is_ended() && last.is_gone()) {
             self.close_open_lines(inner, count - 1);
         }
+        self.last_words(inner);
         if inner.joiner.bytes() > 0 && self.over_partial_budget(inner) {
             self.finish_traces(inner, Duration::ZERO);
-            if !inner.rewind() {
+            if inner.rewound == Rewound::Closing || !inner.rewind() {
                 self.close_open_lines(inner, count - 1);
             }
         }
-        if inner.joiner.has_trace() {
-            return Next::Later(SHORTEST_REST);
+        if inner.rewound == Rewound::Closing {
+            inner.rewound = Rewound::No;
+            if count > 0 {
+                self.close_open_lines(inner, count - 1);
+            }
         }
-        let rest = inner.rest;
-        inner.rest = (rest + rest / 8).min(LONGEST_REST);
-        Next::Idle(rest)
-    }
-
-    /// Ships what a file ends with after its last newline.
-    fn read_tail(&mut self, inner: &mut Inner, index: usize) {
-        let segment = &mut inner.segments[index];
-        let mut slab = Vec::new();
-        let want = (segment.looked - segment.read.offset) as usize;
-        if let Ok(Chunk::Data { before, .. }) = segment.fill(want, &mut slab, &self.reading.decoders) {
-            self.tail(inner, index, &slab, before);
-        }
-    }
-
-    fn tail(&mut self, inner: &mut Inner, index: usize, slab: &[u8], before: usize) {
-        let data = &slab[before..];
-        let rest = &data[memchr::memrchr(b'\n', data).map_or(0, |newline| newline + 1)..];
-        if rest.is_empty() || inner.segments[index].cut_from().is_some() {
-            return;
-        }
-        let segment = &mut inner.segments[index];
-        let (read, end) = (segment.read, segment.read.offset + rest.len() as u64);
-        if segment.file_id.is_none() {
-            // The file has not one whole line.
-            segment.file_id = Some(self.log.container.file_id(rest));
-        }
-        self.line(inner, index, rest, || read, read.offset, end, false);
-        inner.segments[index].advance(Mark::at(end, slab), end);
+        self.rest(inner, LONGEST_REST)
     }
 
     /// Ships traces that have not grown for this long.
@@ -300,7 +311,7 @@ impl Work<'_> {
     }
 
     /// Ships lines whose end will never come, as far as they are there.
-    fn close_open_lines(&mut self, inner: &mut Inner, index: usize) {
+    pub(super) fn close_open_lines(&mut self, inner: &mut Inner, index: usize) {
         self.finish_traces(inner, Duration::ZERO);
         for line in inner.joiner.close() {
             let began = inner.segments.iter().find(|segment| segment.number == line.start.file);

@@ -78,6 +78,25 @@ pub fn line(line: &[u8]) -> Result<Line<'_>, Unparsed> {
     }
 }
 
+/// At most `limit` bytes of what a container wrote, cut before a character rather than within it.
+pub fn cut(bytes: &[u8], limit: usize) -> &[u8] {
+    let Some(beginning) = bytes.get(..limit) else { return bytes };
+    // A character has up to four bytes, and all but its first begin with the bits 10 (RFC 3629, section 3).
+    let length = |first: u8| match first {
+        0xC2..=0xDF => 2,
+        0xE0..=0xEF => 3,
+        0xF0..=0xF4 => 4,
+        _ => 1,
+    };
+    for back in 1..=beginning.len().min(3) {
+        let byte = beginning[limit - back];
+        if byte & 0b1100_0000 != 0b1000_0000 {
+            return &beginning[..if length(byte) > back { limit - back } else { limit }];
+        }
+    }
+    beginning
+}
+
 /// The time, if it is one of RFC 3339 (section 5.6) that every reader takes: a day that there is, no leap second. It can then be
 /// put into a JSON string as it is.
 fn time(text: &[u8]) -> Option<&str> {
@@ -138,6 +157,19 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_cut_of_text_is_text_and_as_long_as_can_be(text in ".{0,40}", limit in 0_usize..60) {
+            let cut = cut(text.as_bytes(), limit);
+            prop_assert_eq!(cut, &text.as_bytes()[..text.floor_char_boundary(limit)]);
+        }
+
+        #[test]
+        fn a_cut_of_any_bytes_drops_less_than_a_character(bytes in proptest::collection::vec(any::<u8>(), 0..40), limit in 0_usize..50) {
+            let cut = cut(&bytes, limit);
+            prop_assert!(cut.len() <= limit && bytes.starts_with(cut));
+            prop_assert!(cut.len() + 3 >= limit.min(bytes.len()));
+        }
+
         #[test]
         fn no_line_makes_a_parser_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = line(&bytes);

@@ -38,6 +38,8 @@ pub struct RunSettings {
     pub shipper_name: Option<String>,
     /// `NODE_NAME`.
     pub node_name: Option<String>,
+    /// `POD_UID`.
+    pub pod_uid: Option<String>,
     /// Whether Kubernetes is asked about this node's pods.
     pub watch_pods: bool,
     /// `BATCH`.
@@ -138,6 +140,7 @@ impl RunArguments {
                 schema,
                 shipper_name: self.events.shipper_name.clone(),
                 node_name: self.events.node_name.clone(),
+                pod_uid: self.events.pod_uid.clone().filter(|uid| !uid.is_empty()),
                 watch_pods,
                 batching,
                 output: output?,
@@ -188,9 +191,10 @@ impl LogsArguments {
                 paths
             }
             None => {
-                let docker = Path::new("/var/lib/docker/containers");
-                let found = docker.is_dir().then(|| docker.to_owned());
-                [PathBuf::from("/var/log/pods")].into_iter().chain(found).collect()
+                let (pods, docker) = (Path::new("/var/log/pods"), Path::new("/var/lib/docker/containers"));
+                let found: Vec<_> =
+                    [pods, docker].into_iter().filter(|path| path.is_dir()).map(Path::to_owned).collect();
+                if found.is_empty() { vec![pods.to_owned()] } else { found }
             }
         };
         let at_end = problems.parse("READ_FROM", &self.read_from, "beginning", |text| match text {

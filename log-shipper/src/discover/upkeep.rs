@@ -1,0 +1,56 @@
+//! What is done for all logs between two looks.
+
+use std::sync::Arc;
+
+use super::Discovery;
+use super::survey::{Kind, Problem};
+use crate::follow::ContainerLog;
+
+impl Discovery {
+    /// Keeps what deleted files pin within its limit, and lets go of logs that are over.
+    pub(super) fn maintain(&mut self) {
+        let mut pinned: Vec<(u64, Arc<ContainerLog>)> = Vec::new();
+        let mut open_files = 0;
+        let mut unplaced = Vec::new();
+        for (path, folder) in &mut self.folders {
+            folder.logs.retain(|log| {
+                let upkeep = log.maintain(&self.reading);
+                if upkeep.unread {
+                    self.pool.wake(log);
+                }
+                unplaced.extend(upkeep.unplaced);
+                pinned.push((upkeep.pinned, log.clone()));
+                open_files += log.open_files();
+                let over = log.is_over();
+                if over {
+                    tracing::debug!(folder = %path.display(), "the log is over");
+                    self.pool.remove(log.id);
+                    self.registry.remove(&log.key);
+                }
+                !over
+            });
+        }
+        self.problems.extend(unplaced.into_iter().map(|path| Problem::new(Kind::Unplaced, &path, "not read")));
+        self.folders.retain(|_, folder| !folder.known.is_empty() || !folder.logs.is_empty());
+        let mut total: u64 = pinned.iter().map(|(bytes, _)| bytes).sum();
+        while total > self.pinned_bytes_max {
+            pinned.sort_by_key(|(bytes, _)| *bytes);
+            let Some((bytes, log)) = pinned.last_mut() else { break };
+            let freed = log.unpin_oldest(&self.reading);
+            if freed == 0 {
+                *bytes = 0;
+                if pinned.iter().all(|(bytes, _)| *bytes == 0) {
+                    break;
+                }
+                continue;
+            }
+            *bytes = bytes.saturating_sub(freed);
+            total = total.saturating_sub(freed);
+        }
+        let metrics = &self.reading.metrics;
+        metrics.pinned_bytes.set(total as i64);
+        metrics.open_files.set(open_files as i64);
+        metrics.containers.set(self.folders.values().map(|folder| folder.logs.len() as i64).sum());
+        metrics.pending_bytes.set(self.reading.budget.used() as i64);
+    }
+}

@@ -1,0 +1,165 @@
+//! Lines whose end does not come. A runtime writes the last words of a container without a newline, too; they are shipped when
+//! nothing came for a while, and marked.
+
+use std::time::{Duration, Instant};
+
+use super::Inner;
+use super::lines::{End, Work};
+use super::segment::Segment;
+use super::turn::{CHUNK_BYTES, Next, SHORTEST_REST};
+use crate::content::Chunk;
+use crate::identity::Mark;
+
+/// Whether the text of open lines was let go, because those of all logs took too much. Their files are read again from where
+/// they begin when there is more of them, or nothing for too long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rewound {
+    No,
+    Since(Instant),
+    /// They are read again to be shipped as far as they are there.
+    Closing,
+}
+
+impl Inner {
+    /// Lets the text of open lines go. `false` if a file is not open any more.
+    pub(super) fn rewind(&mut self) -> bool {
+        let holds = |segment: &Segment| self.joiner.holds(segment.number);
+        if self.segments.iter().any(|segment| segment.is_ended() && holds(segment).is_some()) {
+            return false;
+        }
+        for segment in &mut self.segments {
+            if let Some(mark) = self.joiner.holds(segment.number) {
+                segment.replay_until = segment.replay_until.max(segment.read.offset);
+                segment.read = mark;
+                segment.end_line();
+            }
+        }
+        self.joiner.close();
+        self.rewound = Rewound::Since(Instant::now());
+        true
+    }
+
+    /// Lets the files of lines that were let go be read again, if it is time.
+    pub(super) fn wind(&mut self, quiet: Duration) {
+        let Rewound::Since(since) = self.rewound else { return };
+        let ended = self.segments.last().is_some_and(|last| last.is_gone() && last.is_deleted());
+        let over = ended || since.elapsed() >= quiet;
+        if over || self.pick().is_some() {
+            for segment in self.segments.iter_mut().filter(|segment| !segment.is_ended()) {
+                segment.looked = segment.read.offset;
+            }
+            self.rewound = if over { Rewound::Closing } else { Rewound::No };
+        }
+    }
+
+    /// Whether a line is there whose end is not.
+    fn has_open_line(&self) -> bool {
+        let open = |segment: &Segment| segment.looked > segment.read.offset || segment.cut_from().is_some();
+        let in_file = self.segments.iter().any(|segment| !segment.is_ended() && open(segment));
+        self.joiner.is_any_open() || in_file || self.rewound != Rewound::No
+    }
+}
+
+impl Work<'_> {
+    /// Ships all that has no end, when nothing came for too long.
+    pub(super) fn last_words(&mut self, inner: &mut Inner) {
+        if inner.grew.elapsed() < self.reading.quiet {
+            return;
+        }
+        for index in 0..inner.segments.len() {
+            let segment = &mut inner.segments[index];
+            // The rest of a line that was cut need not come either.
+            if !segment.is_ended() && !segment.end_line() && segment.looked > segment.read.offset {
+                self.read_tail(inner, index);
+            }
+        }
+        if !inner.segments.is_empty() && inner.joiner.is_any_open() {
+            self.close_open_lines(inner, inner.segments.len() - 1);
+        }
+    }
+
+    /// Ships lines in parts that have not grown for too long, whatever comes on the other stream.
+    pub(super) fn quiet_lines(&mut self, inner: &mut Inner) {
+        let Some(then) = Instant::now().checked_sub(self.reading.quiet) else { return };
+        for line in inner.joiner.finish_quiet(then) {
+            let began = inner.segments.iter().find(|segment| segment.number == line.start.file);
+            if let Some(segment) = began.or(inner.segments.last()) {
+                self.unfinished(segment, &line);
+            }
+        }
+    }
+
+    /// When the log is looked at again, now that all was read.
+    pub(super) fn rest(&self, inner: &mut Inner, longest: Duration) -> Next {
+        if inner.joiner.has_trace() {
+            return Next::Later(SHORTEST_REST);
+        }
+        let rest = inner.rest;
+        inner.rest = (rest + rest / 8).min(longest);
+        if !inner.has_open_line() {
+            return Next::Idle(rest);
+        }
+        let since = match inner.rewound {
+            Rewound::Since(since) => since,
+            _ => inner.grew,
+        };
+        let wait = self.reading.quiet.saturating_sub(since.elapsed()).max(SHORTEST_REST);
+        if self.reading.until_idle { Next::Later(wait) } else { Next::Idle(rest.min(wait)) }
+    }
+
+    /// Ships what a file ends with after its last newline.
+    pub(super) fn read_tail(&mut self, inner: &mut Inner, index: usize) {
+        let mut slab = Vec::new();
+        loop {
+            let segment = &mut inner.segments[index];
+            let want = (segment.looked - segment.read.offset).min(self.reading.max_line as u64 + CHUNK_BYTES as u64);
+            let Ok(Chunk::Data { before, .. }) = segment.fill(want as usize, &mut slab, &self.reading.decoders) else {
+                return;
+            };
+            let passed = segment.pass_nuls(&slab, before, true);
+            if passed == 0 {
+                return self.tail(inner, index, &slab, before);
+            }
+            if segment.looked <= segment.read.offset {
+                return self.say_nuls(segment);
+            }
+        }
+    }
+
+    pub(super) fn tail(&mut self, inner: &mut Inner, index: usize, slab: &[u8], before: usize) {
+        let data = &slab[before..];
+        let begin = memchr::memrchr(b'\n', data).map_or(0, |newline| newline + 1);
+        let segment = &mut inner.segments[index];
+        if begin == data.len() || segment.cut_from().is_some() {
+            return;
+        }
+        let rest = &data[begin..];
+        let (read, end) = (segment.read, segment.read.offset + rest.len() as u64);
+        let line = &rest[..rest.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1)];
+        segment.skip_nuls((rest.len() - line.len()) as u64);
+        if !line.is_empty() {
+            if segment.file_id.is_none() {
+                // The file has not one whole line.
+                segment.file_id = Some(self.log.container.file_id(line));
+            }
+            let places = (read.offset, read.offset + line.len() as u64);
+            self.line(inner, index, line, || read, places, End::Missing);
+        }
+        let segment = &mut inner.segments[index];
+        segment.advance(Mark::at(end, slab), end);
+        self.say_nuls(segment);
+    }
+
+    /// Says and counts the NULs that were passed over.
+    pub(super) fn say_nuls(&self, segment: &mut Segment) {
+        let bytes = segment.take_nuls();
+        if bytes > 0 {
+            self.reading.metrics.nul_bytes.inc_by(bytes);
+            let to = segment.read.offset;
+            tracing::warn!(
+                file = %segment.path().display(), bytes, to,
+                "skipped NUL bytes in a log file that no container wrote: a hole, or what a crash of the machine left"
+            );
+        }
+    }
+}

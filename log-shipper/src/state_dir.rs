@@ -1,0 +1,123 @@
+//! `STATE_DIR`: the folder of the checkpoint belongs to one process.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+use thiserror::Error;
+
+/// The file's name within `STATE_DIR`.
+const LOCK_NAME: &str = "lock";
+
+/// How often the same is said.
+const COMPLAIN: Duration = Duration::from_secs(60);
+
+/// Why `STATE_DIR` can't be used.
+#[derive(Debug, Error)]
+pub enum StateDirError {
+    /// It can't be made, or nothing can be written there.
+    #[error(
+        "cannot write to STATE_DIR {path}: {source}; name a folder that survives restarts and that this user may write to"
+    )]
+    Write {
+        /// The folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Another process has it.
+    #[error(
+        "STATE_DIR {path} is in use by {holder}: two shippers would undo each other's checkpoint; give each its own STATE_DIR"
+    )]
+    Taken {
+        /// The folder.
+        path: PathBuf,
+        /// Who has it.
+        holder: String,
+    },
+}
+
+/// The folder, held as long as this lives.
+#[derive(Debug)]
+pub struct StateDir {
+    _lock: File,
+}
+
+impl StateDir {
+    /// Makes the folder if it is not there, and takes it for this process.
+    ///
+    /// # Errors
+    ///
+    /// [`StateDirError`] when it can't be written to or another process has it.
+    pub fn take(path: &Path) -> Result<Self, StateDirError> {
+        let failed = |source| StateDirError::Write { path: path.to_owned(), source };
+        fs::create_dir_all(path).map_err(failed)?;
+        let file = File::options().create(true).truncate(false).read(true).write(true).open(path.join(LOCK_NAME));
+        let mut file = file.map_err(failed)?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => (),
+            Err(Errno::WOULDBLOCK) => {
+                let mut holder = String::new();
+                let read = file.take(200).read_to_string(&mut holder);
+                let known = read.is_ok() && !holder.trim().is_empty();
+                let holder = if known { holder.trim().to_owned() } else { "another process".to_owned() };
+                return Err(StateDirError::Taken { path: path.to_owned(), holder });
+            }
+            // A file system without locks, such as some of the network, is used all the same.
+            Err(Errno::NOSYS | Errno::OPNOTSUPP | Errno::NOLCK) => (),
+            Err(error) => return Err(failed(error.into())),
+        }
+        // On a full disk the lock holds without a name.
+        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        let _ = file.set_len(0).and_then(|()| writeln!(file, "process {} on {host}", std::process::id()));
+        Ok(Self { _lock: file })
+    }
+}
+
+/// Says the same once a minute.
+#[derive(Debug, Default)]
+pub struct Complaint(Option<Instant>);
+
+impl Complaint {
+    /// Whether it is time to say it.
+    pub fn is_due(&mut self) -> bool {
+        let due = self.0.is_none_or(|last| last.elapsed() >= COMPLAIN);
+        if due {
+            self.0 = Some(Instant::now());
+        }
+        due
+    }
+
+    /// What was complained of is over: gives whether that was said.
+    pub fn is_over(&mut self) -> bool {
+        self.0.take().is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_one_is_refused_and_told_who_has_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("made/on/the/way");
+        let first = StateDir::take(&path).unwrap();
+        let refused = StateDir::take(&path).unwrap_err().to_string();
+        assert!(refused.contains(&format!("process {}", std::process::id())), "{refused}");
+        drop(first);
+        StateDir::take(&path).unwrap();
+    }
+
+    #[test]
+    fn the_same_is_said_once_until_it_is_over() {
+        let mut complaint = Complaint::default();
+        assert!(!complaint.is_over());
+        assert_eq!([complaint.is_due(), complaint.is_due()], [true, false]);
+        assert!(complaint.is_over());
+        assert!(complaint.is_due());
+    }
+}
