@@ -81,6 +81,12 @@ pub struct LogsArguments {
     /// Leave out pods with the annotation labhands.dev/logs: "off"; a new pod's log then waits up to 10 s for its annotations
     #[arg(long, env = "LOG_OPT_OUT", value_name = "SWITCH", default_value = "false")]
     pub log_opt_out: String,
+    /// Follow only pods and Docker containers with these labels, such as app=web,tier in (a,b),!debug
+    #[arg(long, env = "LOG_LABELS", value_name = "SELECTOR")]
+    pub log_labels: Option<String>,
+    /// Never follow pods and Docker containers with these labels
+    #[arg(long, env = "LOG_LABELS_EXCLUDED", value_name = "SELECTOR")]
+    pub log_labels_excluded: Option<String>,
     /// How much disk space deleted files may take until they are read
     #[arg(long, env = "PINNED_BYTES_MAX", value_name = "SIZE", default_value = "2GiB")]
     pub pinned_bytes_max: String,
@@ -96,6 +102,12 @@ pub struct LinesArguments {
     /// Leave out lines that match one of these regular expressions; separated by newlines, or by commas outside brackets
     #[arg(long, env = "EXCLUDE_LINES", value_name = "REGEXES")]
     pub exclude_lines: Option<String>,
+    /// Make fields of a line that is a JSON object, below the key json (in the legacy schema json.fields): on or off
+    #[arg(long, env = "JSON_LINES", value_name = "SWITCH", default_value = "off")]
+    pub json_lines: String,
+    /// Leave out what one container writes beyond so many lines a second, and count it; or off
+    #[arg(long, env = "LINES_PER_SECOND", value_name = "COUNT", default_value = "off")]
+    pub lines_per_second: String,
     /// Make one event of a stack trace in these languages: java, python, go, comma-separated; or off
     #[arg(long, env = "MULTILINE", value_name = "LANGUAGES", default_value = "off")]
     pub multiline: String,

@@ -1,5 +1,6 @@
 //! Which container a log file belongs to, from its path alone.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 
@@ -93,6 +94,11 @@ impl Container {
         Some(Self { pod: pod(), docker: Some(Docker { id: id.into(), name, image }), restart: String::new() })
     }
 
+    /// The labels that Docker's `config.v2.json` names.
+    pub fn docker_labels(config: &[u8]) -> BTreeMap<String, String> {
+        serde_json::from_slice::<DockerConfig>(config).map(|config| config.config.labels).unwrap_or_default()
+    }
+
     /// What tells the files of this container from all others, whatever their names and inodes: the hash of its uid (or
     /// Docker id), name, restart and the file's first whole line.
     pub fn file_id(&self, first_line: &[u8]) -> u128 {
@@ -133,7 +139,7 @@ struct DockerConfig {
 #[serde(default, rename_all = "PascalCase")]
 struct DockerContainerConfig {
     image: String,
-    labels: std::collections::BTreeMap<String, String>,
+    labels: BTreeMap<String, String>,
 }
 
 #[cfg(test)]

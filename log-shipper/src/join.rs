@@ -28,6 +28,8 @@ pub struct OpenLine {
     json: bool,
     /// When its first part was written.
     pub time: String,
+    /// Docker's `attrs` of its first part.
+    pub attrs: Option<Box<[u8]>>,
     /// The stream it belongs to.
     pub stream: Stream,
     /// Where its first part begins.
@@ -233,6 +235,7 @@ impl Joiner {
             text: Vec::new(),
             json,
             time: line.time.to_owned(),
+            attrs: line.attrs.map(Box::from),
             stream: line.stream,
             start: place,
             named_by: place,
@@ -292,7 +295,7 @@ mod tests {
     use super::*;
 
     fn part(stream: Stream, text: &str, whole: bool) -> Line<'_> {
-        Line { time: "t", stream, whole, text: Text::Raw(text.as_bytes()) }
+        Line { time: "t", stream, whole, text: Text::Raw(text.as_bytes()), attrs: None }
     }
 
     fn place(file: FileNumber, offset: u64) -> Place {
@@ -352,7 +355,8 @@ mod tests {
         for split in 1..9 {
             let mut joiner = Joiner::new(9, Languages::default());
             let (first, second) = text.as_bytes().split_at(split);
-            let line = |text, whole| Line { time: "t", stream: Stream::Stdout, whole, text: Text::Raw(text) };
+            let line =
+                |text, whole| Line { time: "t", stream: Stream::Stdout, whole, text: Text::Raw(text), attrs: None };
             joiner.add_part(&line(first, false), place(1, 0), 0, Instant::now());
             let joined = joiner.add_part(&line(second, true), place(1, 9), 0, Instant::now());
             let Joined::Done(line) = joined else { panic!("{joined:?}") };

@@ -18,6 +18,7 @@ pub mod encode;
 pub mod follow;
 pub mod identity;
 pub mod join;
+pub mod labels;
 pub mod ledger;
 pub mod metrics;
 pub mod names;

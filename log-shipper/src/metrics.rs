@@ -30,6 +30,10 @@ pub struct Metrics {
     pub messages_dead_lettered: Counter,
     /// Lines that `EXCLUDE_LINES` left out.
     pub excluded: Counter,
+    /// Lines that `LINES_PER_SECOND` left out.
+    pub limited: Counter,
+    /// Lines of our own standard output that were left out.
+    pub own_lines: Counter,
     /// Lines that were cut at `MAX_LINE`.
     pub truncated: Counter,
     /// Lines that were not understood.
@@ -82,6 +86,8 @@ impl Metrics {
             ("messages_refused", "Messages that the broker refused", &self.messages_refused),
             ("messages_dead_lettered", "Messages sent to the dead letter exchange", &self.messages_dead_lettered),
             ("lines_excluded", "Lines left out by EXCLUDE_LINES", &self.excluded),
+            ("lines_limited", "Lines left out by LINES_PER_SECOND", &self.limited),
+            ("lines_own", "Lines left out because they are our own output", &self.own_lines),
             ("lines_truncated", "Lines cut at MAX_LINE", &self.truncated),
             ("lines_unparsed", "Lines shipped as they are because they were not understood", &self.unparsed),
             ("connections", "Connections to a broker", &self.connections),

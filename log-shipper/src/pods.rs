@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::labels::LabelChoice;
+
 pub use info::{ContainerInfo, PodInfo};
 pub use watch::watch;
 
@@ -21,6 +23,7 @@ pub struct Pods {
     state: Mutex<State>,
     /// Grows with each change.
     generation: AtomicU64,
+    labels: LabelChoice,
 }
 
 #[derive(Debug, Default)]
@@ -30,6 +33,16 @@ struct State {
 }
 
 impl Pods {
+    /// None yet; `labels` are those that are wanted.
+    pub fn new(labels: LabelChoice) -> Self {
+        Self { labels, ..Self::default() }
+    }
+
+    /// The labels that are wanted.
+    pub fn labels(&self) -> &LabelChoice {
+        &self.labels
+    }
+
     /// Another number for each state.
     pub fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)

@@ -58,18 +58,24 @@ pub async fn run(settings: RunSettings, hostname: String, warnings: &[String]) -
 
     let (saved, fresh) = load(&settings.logs.state_dir)?;
     let budget = Budget::new(settings.window_bytes);
-    let pods = Arc::new(Pods::default());
+    let pods = Arc::new(Pods::new(settings.logs.labels.clone()));
     let node = settings.node_name.clone().filter(|_| settings.watch_pods);
     let watching_pods = node.map(|node| tokio::spawn(watch_pods(node, pods.clone(), metrics.clone())));
+    let shipper = shipper(&settings, &hostname);
+    let own_mark = matches!(settings.output, Output::Stdout).then(|| shipper.ephemeral_id.clone());
     let reading = Arc::new(Reading {
         schema: settings.schema,
-        shipper: shipper(&settings, &hostname),
+        shipper,
+        own_mark,
         pods,
         opt_out: settings.logs.opt_out,
-        exclude: settings.exclude,
-        traces: settings.traces,
-        max_line: settings.max_line,
-        partial_bytes_max: settings.partial_bytes_max,
+        asks_labels: settings.watch_pods && !settings.logs.labels.is_empty(),
+        exclude: settings.lines.exclude,
+        json_lines: settings.lines.json,
+        lines_per_second: settings.lines.per_second,
+        traces: settings.lines.traces,
+        max_line: settings.lines.max_line,
+        partial_bytes_max: settings.lines.partial_bytes_max,
         quiet: if settings.until_idle { QUIET_UNTIL_IDLE } else { QUIET },
         until_idle: settings.until_idle,
         batching: settings.batching,
@@ -98,6 +104,8 @@ pub async fn run(settings: RunSettings, hostname: String, warnings: &[String]) -
         let choice = Choice {
             namespaces: settings.logs.namespaces.clone(),
             excluded_namespaces: settings.logs.excluded_namespaces.clone(),
+            labels: settings.logs.labels.clone(),
+            asks_pods: settings.watch_pods,
             own: Own::of_process(settings.pod_uid.as_deref()),
         };
         let (pool, registry, reading) = (pool.clone(), registry.clone(), reading.clone());

@@ -2,14 +2,16 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use thiserror::Error;
 
-/// The file's name within `STATE_DIR`.
+/// The lock's name within `STATE_DIR`.
 const LOCK_NAME: &str = "lock";
 
 /// How often the same is said.
@@ -43,7 +45,8 @@ pub enum StateDirError {
 /// The folder, held as long as this lives.
 #[derive(Debug)]
 pub struct StateDir {
-    _lock: File,
+    path: PathBuf,
+    lock: Mutex<File>,
 }
 
 impl StateDir {
@@ -53,47 +56,79 @@ impl StateDir {
     ///
     /// [`StateDirError`] when it can't be written to or another process has it.
     pub fn take(path: &Path) -> Result<Self, StateDirError> {
-        let failed = |source| StateDirError::Write { path: path.to_owned(), source };
-        fs::create_dir_all(path).map_err(failed)?;
-        let file = File::options().create(true).truncate(false).read(true).write(true).open(path.join(LOCK_NAME));
-        let mut file = file.map_err(failed)?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => (),
-            Err(Errno::WOULDBLOCK) => {
-                let mut holder = String::new();
-                let read = file.take(200).read_to_string(&mut holder);
-                let known = read.is_ok() && !holder.trim().is_empty();
-                let holder = if known { holder.trim().to_owned() } else { "another process".to_owned() };
-                return Err(StateDirError::Taken { path: path.to_owned(), holder });
-            }
-            // A file system without locks, such as some of the network, is used all the same.
-            Err(Errno::NOSYS | Errno::OPNOTSUPP | Errno::NOLCK) => (),
-            Err(error) => return Err(failed(error.into())),
-        }
-        // On a full disk the lock holds without a name.
-        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-        let _ = file.set_len(0).and_then(|()| writeln!(file, "process {} on {host}", std::process::id()));
-        Ok(Self { _lock: file })
+        Ok(Self { path: path.to_owned(), lock: Mutex::new(lock(path)?) })
     }
+
+    /// Replaces a file of the folder, which is made again if somebody deleted it.
+    ///
+    /// # Errors
+    ///
+    /// [`StateDirError`] when that can't be done; the old content is then still there.
+    pub fn replace(&self, file: &Path, bytes: &[u8]) -> Result<(), StateDirError> {
+        let failed = |source| StateDirError::Write { path: self.path.clone(), source };
+        self.restore()?;
+        sidecar::files::replace(file, bytes).map_err(failed)
+    }
+
+    /// Makes the folder again, and takes it again if its lock went with it.
+    fn restore(&self) -> Result<(), StateDirError> {
+        let mut held = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
+        let there = fs::metadata(self.path.join(LOCK_NAME)).ok().map(key);
+        if there.is_none() || there != held.metadata().ok().map(key) {
+            *held = lock(&self.path)?;
+        }
+        Ok(())
+    }
+}
+
+fn lock(path: &Path) -> Result<File, StateDirError> {
+    let failed = |source| StateDirError::Write { path: path.to_owned(), source };
+    fs::create_dir_all(path).map_err(failed)?;
+    let file = File::options().create(true).truncate(false).read(true).write(true).open(path.join(LOCK_NAME));
+    let mut file = file.map_err(failed)?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => (),
+        Err(Errno::WOULDBLOCK) => {
+            let mut holder = String::new();
+            let read = file.take(200).read_to_string(&mut holder);
+            let known = read.is_ok() && !holder.trim().is_empty();
+            let holder = if known { holder.trim().to_owned() } else { "another process".to_owned() };
+            return Err(StateDirError::Taken { path: path.to_owned(), holder });
+        }
+        // A file system without locks, such as some of the network, is used all the same.
+        Err(Errno::NOSYS | Errno::OPNOTSUPP | Errno::NOLCK) => (),
+        Err(error) => return Err(failed(error.into())),
+    }
+    // On a full disk the lock holds without a name.
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let _ = file.set_len(0).and_then(|()| writeln!(file, "process {} on {host}", std::process::id()));
+    Ok(file)
 }
 
 /// Says the same once a minute.
 #[derive(Debug, Default)]
-pub struct Complaint(Option<Instant>);
+pub struct Complaint(Mutex<Option<Instant>>);
 
 impl Complaint {
     /// Whether it is time to say it.
-    pub fn is_due(&mut self) -> bool {
-        let due = self.0.is_none_or(|last| last.elapsed() >= COMPLAIN);
+    pub fn is_due(&self) -> bool {
+        let mut said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = said.is_none_or(|said| said.elapsed() >= COMPLAIN);
         if due {
-            self.0 = Some(Instant::now());
+            *said = Some(Instant::now());
         }
         due
     }
 
     /// What was complained of is over: gives whether that was said.
-    pub fn is_over(&mut self) -> bool {
-        self.0.take().is_some()
+    pub fn is_over(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take().is_some()
+    }
+
+    /// Whether it was said and is not over.
+    pub fn is_open(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_some()
     }
 }
 
@@ -113,11 +148,27 @@ mod tests {
     }
 
     #[test]
+    fn a_deleted_folder_is_made_again_and_held() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state");
+        let (state, file) = (StateDir::take(&path).unwrap(), path.join("file"));
+        state.replace(&file, b"1").unwrap();
+        fs::remove_dir_all(&path).unwrap();
+        state.replace(&file, b"2").unwrap();
+        assert_eq!(fs::read(&file).unwrap(), b"2");
+        assert!(matches!(StateDir::take(&path), Err(StateDirError::Taken { .. })));
+        // Another process was quicker.
+        fs::remove_dir_all(&path).unwrap();
+        let _other = StateDir::take(&path).unwrap();
+        assert!(matches!(state.replace(&file, b"3"), Err(StateDirError::Taken { .. })));
+    }
+
+    #[test]
     fn the_same_is_said_once_until_it_is_over() {
-        let mut complaint = Complaint::default();
+        let complaint = Complaint::default();
         assert!(!complaint.is_over());
         assert_eq!([complaint.is_due(), complaint.is_due()], [true, false]);
-        assert!(complaint.is_over());
+        assert!(complaint.is_open() && complaint.is_over() && !complaint.is_open());
         assert!(complaint.is_due());
     }
 }

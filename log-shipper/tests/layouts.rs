@@ -274,3 +274,62 @@ fn last_words_are_shipped_before_the_end_in_each_format() {
     }
     assert_eq!(node.run().messages(), [""; 0]);
 }
+
+#[test]
+fn a_json_line_becomes_fields_where_it_is_asked_for() {
+    for schema in ["ecs", "legacy"] {
+        let node = Node::new(&["pods", "docker"]);
+        node.pod("0.log", "{\"level\":\"info\",\"nested\":{\"n\":1}}");
+        node.pod("0.log", "[1]");
+        append(
+            &node.path("docker").join(id("a")).join(format!("{}-json.log", id("a"))),
+            &format!(
+                "{{\"log\":\"{{\\\"level\\\":\\\"warn\\\"}}\\n\",\"stream\":\"stdout\",\"attrs\":{{\"tag\":\"web/x\"}},\"time\":\"{TIME}\"}}\n"
+            ),
+        );
+        let settings = [("JSON_LINES", "on"), ("EVENT_SCHEMA", schema)];
+        let run = node.run_with(&[], &settings);
+        let fields =
+            |event: &Value| if schema == "ecs" { event["json"].clone() } else { event["json"]["fields"].clone() };
+        let mut got: Vec<_> = run.events.iter().map(|event| fields(event).to_string()).collect();
+        got.sort();
+        assert_eq!(got, ["null", "{\"level\":\"info\",\"nested\":{\"n\":1}}", "{\"level\":\"warn\"}"], "{}", run.said);
+        let attrs =
+            |event: &&Value| event["docker"]["attrs"]["tag"] == "web/x" || event["json"]["attrs"]["tag"] == "web/x";
+        assert_eq!(run.events.iter().filter(attrs).count(), 1);
+        fs::remove_dir_all(node.path("state")).unwrap();
+        let plain = node.run_with(&[], &settings[1..]);
+        assert!(plain.events.len() == 3 && plain.events.iter().all(|event| fields(event).is_null()));
+    }
+}
+
+#[test]
+fn a_container_that_writes_too_much_is_held_to_its_rate_and_others_are_not() {
+    let node = Node::new(&["pods", "docker"]);
+    for number in 0..500 {
+        node.pod("0.log", &number.to_string());
+    }
+    node.docker(&id("a"), "", "other");
+    let run = node.run_with(&[], &[("LINES_PER_SECOND", "20")]);
+    assert!((21..=200).contains(&run.events.len()), "{}", run.events.len());
+    assert!(run.messages().contains(&"other"));
+    assert!(run.said.contains("LINES_PER_SECOND"), "{}", run.said);
+    assert_eq!(node.run().messages(), [""; 0]);
+}
+
+#[test]
+fn docker_containers_are_chosen_by_label() {
+    let node = Node::new(&["docker"]);
+    for (digit, tier) in [("a", "front"), ("b", "back")] {
+        node.docker(&id(digit), "", tier);
+        let config =
+            format!("{{\"Name\":\"/{tier}\",\"Config\":{{\"Image\":\"i\",\"Labels\":{{\"tier\":\"{tier}\"}}}}}}");
+        fs::write(node.path("docker").join(id(digit)).join("config.v2.json"), config).unwrap();
+    }
+    let cases = [("LOG_LABELS", "tier in (front)", "front"), ("LOG_LABELS_EXCLUDED", "tier=front", "back")];
+    for (setting, selector, expected) in cases {
+        let run = node.run_with(&[], &[(setting, selector)]);
+        assert_eq!(run.messages(), [expected], "{setting}={selector}: {}", run.said);
+        fs::remove_dir_all(node.path("state")).unwrap();
+    }
+}

@@ -1,8 +1,9 @@
 //! Which containers are followed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::container::Container;
+use crate::labels::LabelChoice;
 use crate::own::Own;
 
 /// Which containers are followed.
@@ -12,13 +13,21 @@ pub struct Choice {
     pub namespaces: BTreeSet<String>,
     /// Never these.
     pub excluded_namespaces: BTreeSet<String>,
+    /// Which labels, for containers that Kubernetes is not asked about.
+    pub labels: LabelChoice,
+    /// Whether Kubernetes is asked about pods: it says their labels later.
+    pub asks_pods: bool,
     /// The container of this process, which is never followed.
     pub own: Own,
 }
 
 impl Choice {
-    /// Whether this one is.
-    pub(super) fn takes(&self, container: &Container) -> bool {
+    /// Whether this one is; `labels` are Docker's.
+    pub(super) fn takes(&self, container: &Container, labels: &BTreeMap<String, String>) -> bool {
+        let asked = self.asks_pods && container.pod.is_some();
+        if !asked && !self.labels.takes(labels) {
+            return false;
+        }
         let chosen = container.pod.as_ref().is_none_or(|pod| {
             let wanted = self.namespaces.is_empty() || self.namespaces.contains(&pod.namespace);
             wanted && !self.excluded_namespaces.contains(&pod.namespace)
@@ -40,11 +49,24 @@ mod tests {
     #[test]
     fn namespaces_are_chosen() {
         let set = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
-        let choice = Choice { namespaces: set(&["a", "b"]), excluded_namespaces: set(&["b"]), own: Own::default() };
-        assert!(choice.takes(&container("a", "x")));
-        assert!(!choice.takes(&container("b", "x")));
-        assert!(!choice.takes(&container("c", "x")));
-        assert!(Choice::default().takes(&container("c", "x")));
+        let choice = Choice { namespaces: set(&["a", "b"]), excluded_namespaces: set(&["b"]), ..Choice::default() };
+        assert!(choice.takes(&container("a", "x"), &BTreeMap::new()));
+        assert!(!choice.takes(&container("b", "x"), &BTreeMap::new()));
+        assert!(!choice.takes(&container("c", "x"), &BTreeMap::new()));
+        assert!(Choice::default().takes(&container("c", "x"), &BTreeMap::new()));
+    }
+
+    #[test]
+    fn labels_are_chosen_at_once_where_kubernetes_is_not_asked() {
+        let labels: BTreeMap<_, _> = [("tier".to_owned(), "front".to_owned())].into();
+        let excluded = LabelChoice { wanted: None, excluded: crate::labels::selector("tier=front").ok() };
+        let mut choice = Choice { labels: excluded, ..Choice::default() };
+        let docker = Container::of_docker_folder(Path::new("abc"), None).unwrap();
+        assert!(!choice.takes(&docker, &labels));
+        assert!(choice.takes(&docker, &BTreeMap::new()));
+        choice.asks_pods = true;
+        assert!(choice.takes(&container("a", "x"), &labels));
+        assert!(!choice.takes(&docker, &labels));
     }
 
     #[test]
@@ -52,10 +74,10 @@ mod tests {
         let id = "0123456789abcdef".repeat(4);
         let own = Own { pod: Some("uid".into()), containers: vec![id.clone()] };
         let choice = Choice { own, ..Choice::default() };
-        assert!(!choice.takes(&container("a", "uid")));
-        assert!(choice.takes(&container("a", "uid2")));
+        assert!(!choice.takes(&container("a", "uid"), &BTreeMap::new()));
+        assert!(choice.takes(&container("a", "uid2"), &BTreeMap::new()));
         let docker = |id: &str| Container::of_docker_folder(Path::new(id), None).unwrap();
-        assert!(!choice.takes(&docker(&id)));
-        assert!(choice.takes(&docker(&format!("{}0", &id[..63]))));
+        assert!(!choice.takes(&docker(&id), &BTreeMap::new()));
+        assert!(choice.takes(&docker(&format!("{}0", &id[..63])), &BTreeMap::new()));
     }
 }

@@ -12,7 +12,8 @@ use std::time::SystemTime;
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 
-use super::survey::Problem;
+use super::survey::{Kind, Problem};
+use crate::container::Container;
 use crate::identity::FileKey;
 use crate::names::{Age, LogName};
 
@@ -86,7 +87,14 @@ pub(super) fn files(path: &Path, base_of: impl Fn(u64) -> Option<Box<str>>) -> i
         let Ok(name) = entry.file_name().into_string() else { continue };
         let parsed = LogName::parse(&name);
         let known = || base_of(entry.ino());
-        let Some(base) = parsed.as_ref().map(|parsed| parsed.base.into()).or_else(known) else { continue };
+        let Some(base) = parsed.as_ref().map(|parsed| parsed.base.into()).or_else(known) else {
+            // Docker keeps other files beside its logs; kubelet compresses into a temporary one.
+            let odd = Container::of_pod_folder(path, "").is_some() && !name.ends_with(".tmp");
+            if odd && entry.file_type()?.is_file() {
+                found.problems.push(Problem::new(Kind::Unplaced, &entry.path(), "no name of a log"));
+            }
+            continue;
+        };
         let link = entry.file_type()?.is_symlink();
         found.links |= link;
         match fs::metadata(entry.path()) {

@@ -373,12 +373,14 @@ impl Discovery {
         if self.folders.get(path).is_some_and(|folder| folder.log(base).is_some()) {
             return true;
         }
+        let mut labels = BTreeMap::new();
         let container = Container::of_pod_folder(path, base).or_else(|| {
             let config = listing::read_config(&path.join("config.v2.json"));
+            labels = config.as_deref().map(Container::docker_labels).unwrap_or_default();
             // Docker keeps other files here, too, such as container-cached.log.
             Container::of_docker_folder(path, config.as_deref()).filter(|container| container.has_log(base))
         });
-        let Some(container) = container.filter(|container| self.choice.takes(container)) else { return false };
+        let Some(container) = container.filter(|container| self.choice.takes(container, &labels)) else { return false };
         let key = LogKey { folder: path.clone(), base: base.to_owned() };
         let saved = self.registry.claim(&key);
         let log = ContainerLog::new(

@@ -1,6 +1,6 @@
 //! The `ecs` schema: fields of the Elastic Common Schema 8 and of Filebeat's container input, nested.
 
-use super::{Event, Frame, ReadTime, Shipper, json, marks, text};
+use super::{Event, Frame, ReadTime, Shipper, json, marks, member, text};
 use crate::container::{Container, Pod};
 use crate::pods::PodInfo;
 
@@ -35,6 +35,12 @@ pub(super) fn encode(frame: &Frame, event: &Event<'_>, read: &ReadTime, out: &mu
     if let Some(reason) = event.unparsed {
         out.extend_from_slice(b",\"error\":{\"message\":");
         json::string(&reason.to_string(), out);
+        out.push(b'}');
+    }
+    member("json", event.fields, out);
+    if let Some(attrs) = event.attrs {
+        out.extend_from_slice(b",\"docker\":{\"attrs\":");
+        out.extend_from_slice(attrs);
         out.push(b'}');
     }
     out.extend_from_slice(&frame.tail);

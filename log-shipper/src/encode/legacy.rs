@@ -1,6 +1,6 @@
 //! The `legacy` schema: what Filebeat 5.4 sent to Logstash 5, as Logstash's json codec published it.
 
-use super::{Event, Frame, ReadTime, Shipper, json, marks, text};
+use super::{Event, Frame, ReadTime, Shipper, json, marks, member, text};
 
 /// The Filebeat whose events these are.
 const BEAT_VERSION: &str = "5.4.0";
@@ -27,6 +27,8 @@ pub(super) fn encode(frame: &Frame, event: &Event<'_>, read: &ReadTime, out: &mu
         out.extend_from_slice(time.as_bytes());
         out.push(b'"');
     }
+    member("attrs", event.attrs, out);
+    member("fields", event.fields, out);
     out.extend_from_slice(b"},\"offset\":");
     json::number(event.end, out);
     out.extend_from_slice(b",\"source\":");

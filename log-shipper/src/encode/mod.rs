@@ -73,6 +73,12 @@ pub struct Event<'a> {
     pub start: u64,
     /// Where it ends, its newline included.
     pub end: u64,
+    /// The fields of a line that is a JSON object, as one (`JSON_LINES`).
+    pub fields: Option<&'a [u8]>,
+    /// Whether it is one that is too long or too deep to become fields.
+    pub too_large: bool,
+    /// Docker's `attrs`, a JSON object.
+    pub attrs: Option<&'a [u8]>,
     /// Whether the message was cut at `MAX_LINE`.
     pub truncated: bool,
     /// Whether the container's line never ended: its file was gone first.
@@ -112,9 +118,23 @@ fn text(text: Text<'_>, out: &mut Vec<u8>) {
 
 /// The marks of an event, by the names that both schemas use.
 fn marks(event: &Event<'_>) -> impl Iterator<Item = &'static str> {
-    [(event.truncated, "truncated"), (event.unfinished, "unfinished"), (event.unparsed.is_some(), "unparsed")]
-        .into_iter()
-        .filter_map(|(holds, name)| holds.then_some(name))
+    let marks = [
+        (event.truncated, "truncated"),
+        (event.unfinished, "unfinished"),
+        (event.unparsed.is_some(), "unparsed"),
+        (event.too_large, "json_too_large"),
+    ];
+    marks.into_iter().filter_map(|(holds, name)| holds.then_some(name))
+}
+
+/// Appends a member whose value is JSON already.
+fn member(name: &str, value: Option<&[u8]>, out: &mut Vec<u8>) {
+    if let Some(value) = value {
+        out.push(b',');
+        json::string(name, out);
+        out.push(b':');
+        out.extend_from_slice(value);
+    }
 }
 
 #[cfg(test)]

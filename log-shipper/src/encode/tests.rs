@@ -31,6 +31,9 @@ fn event(text: Text<'_>) -> Event<'_> {
         text,
         start: 12300,
         end: 12345,
+        fields: None,
+        too_large: false,
+        attrs: None,
         truncated: false,
         unfinished: false,
         unparsed: None,
@@ -86,4 +89,24 @@ fn legacy_has_the_members_that_its_readers_know() {
     });
     let written: Value = serde_json::from_str(&encoded(&frame, &event(Text::Json("line")))).unwrap();
     assert_eq!(written, expected);
+}
+
+#[test]
+fn fields_and_attrs_are_objects_of_their_own_in_both_schemas() {
+    let event = Event {
+        fields: Some(b"{\"level\":\"info\"}"),
+        attrs: Some(b"{\"tag\":\"web/x\"}"),
+        too_large: true,
+        ..event(Text::Raw(b"x"))
+    };
+    let with = |schema| -> Value {
+        let frame = Frame::new(schema, &shipper(), &in_docker(), None, "/containerlogs/abc/abc-json.log");
+        serde_json::from_str(&encoded(&frame, &event)).unwrap()
+    };
+    let ecs = with(Schema::Ecs);
+    assert_eq!((&ecs["json"], &ecs["docker"]["attrs"]), (&json!({"level": "info"}), &json!({"tag": "web/x"})));
+    assert_eq!(ecs["log"]["flags"], json!(["json_too_large"]));
+    let legacy = with(Schema::Legacy);
+    assert_eq!((&legacy["json"]["fields"], &legacy["json"]["attrs"]), (&ecs["json"], &ecs["docker"]["attrs"]));
+    assert_eq!(legacy["json"]["log"], "x");
 }

@@ -1,4 +1,4 @@
-//! `LOG_OPT_OUT`: pods whose logs are not wanted.
+//! `LOG_OPT_OUT`, `LOG_LABELS` and `LOG_LABELS_EXCLUDED`: pods whose logs are not wanted.
 
 use std::time::Duration;
 
@@ -21,8 +21,8 @@ pub(super) enum Consent {
 impl ContainerLog {
     pub(super) fn consent(&self, inner: &Inner, reading: &Reading) -> Consent {
         match &inner.pod {
-            _ if !reading.opt_out || self.container.pod.is_none() => Consent::Ship,
-            Some(pod) if pod.opted_out => Consent::Off,
+            _ if !(reading.opt_out || reading.asks_labels) || self.container.pod.is_none() => Consent::Ship,
+            Some(pod) if (reading.opt_out && pod.opted_out) || pod.left_out => Consent::Off,
             None if inner.since.elapsed() < WAIT => Consent::Wait,
             _ => Consent::Ship,
         }

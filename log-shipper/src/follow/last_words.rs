@@ -78,7 +78,8 @@ impl Work<'_> {
         }
     }
 
-    /// Ships lines in parts that have not grown for too long, whatever comes on the other stream.
+    /// Ships lines in parts that have not grown for too long, whatever comes on the other stream. Only when all was read: their
+    /// rest may have waited in the file while the broker was away.
     pub(super) fn quiet_lines(&mut self, inner: &mut Inner) {
         let Some(then) = Instant::now().checked_sub(self.reading.quiet) else { return };
         for line in inner.joiner.finish_quiet(then) {

@@ -5,6 +5,7 @@ use std::time::Instant;
 use memchr::memchr;
 
 use super::nuls;
+use super::rate::Rate;
 use super::segment::Segment;
 use super::{ContainerLog, Inner, Reading};
 use crate::content::first_line;
@@ -12,6 +13,7 @@ use crate::encode::{Event, ReadTime};
 use crate::identity::Mark;
 use crate::join::{Added, Joined, OpenLine, Place};
 use crate::outgoing::{Builder, MessageId};
+use crate::parse::object::Object;
 use crate::parse::{self, Line, Text, Unparsed, json_text};
 
 /// How the end of a line was found.
@@ -30,6 +32,8 @@ pub(super) struct Work<'a> {
     pub(super) log: &'a ContainerLog,
     pub(super) reading: &'a Reading,
     pub(super) plain: &'a mut Vec<u8>,
+    /// With `LINES_PER_SECOND`: the lines of this log.
+    pub(super) rate: Option<Box<Rate>>,
     /// When this turn reads.
     pub(super) now: ReadTime,
     pub(super) out: Builder,
@@ -134,6 +138,7 @@ impl Work<'_> {
         let event = Event {
             text,
             stream: Some(line.stream),
+            attrs: line.attrs,
             truncated: ending == End::Cut || shortened,
             unfinished: ending == End::Missing,
             ..event(Some(line.time), start, end)
@@ -168,7 +173,24 @@ impl Work<'_> {
 
     fn add(&mut self, segment: &Segment, id: MessageId, event: Event<'_>) {
         let metrics = &self.reading.metrics;
-        if let Some(exclude) = &self.reading.exclude {
+        if let Some(mark) = &self.reading.own_mark {
+            let text = match event.text {
+                Text::Raw(bytes) => bytes,
+                Text::Json(inside) => inside.as_bytes(),
+            };
+            if memchr::memmem::find(text, mark.as_bytes()).is_some() {
+                if metrics.own_lines.inc() == 0 {
+                    tracing::warn!(
+                        file = %segment.path().display(),
+                        "this log holds our own output, which is left out: set POD_UID, or send events elsewhere than to stdout"
+                    );
+                }
+                return;
+            }
+        }
+        let asks_fields = self.reading.json_lines && !event.truncated && !event.unfinished && event.unparsed.is_none();
+        let (mut fields, mut attrs) = (Object::Not, Object::Not);
+        if self.reading.exclude.is_some() || asks_fields {
             let text = match event.text {
                 Text::Raw(bytes) => bytes,
                 Text::Json(inside) => {
@@ -177,11 +199,25 @@ impl Work<'_> {
                     self.plain.as_slice()
                 }
             };
-            if exclude.is_match(text) {
+            if self.reading.exclude.as_ref().is_some_and(|exclude| exclude.is_match(text)) {
                 metrics.excluded.inc();
                 return;
             }
+            if asks_fields {
+                fields = Object::of(text);
+            }
         }
+        if let (Some(rate), Some(limit)) = (&mut self.rate, self.reading.lines_per_second)
+            && !rate.takes(event.time, Instant::now(), limit)
+        {
+            metrics.limited.inc();
+            return;
+        }
+        if let Some(raw) = event.attrs {
+            attrs = Object::of(raw);
+        }
+        let event =
+            Event { fields: fields.json(), too_large: fields == Object::TooLarge, attrs: attrs.json(), ..event };
         if event.truncated {
             metrics.truncated.inc();
         }
@@ -204,12 +240,25 @@ fn unfinished_offset(end: u64) -> u64 {
 fn of_open(line: &OpenLine, end: u64) -> (MessageId, Event<'_>) {
     let id = MessageId { file: line.named_by.file_id, offset: line.named_by.mark.offset };
     let event = event(Some(&line.time), line.start.mark.offset, end);
-    (id, Event { text: line.text(), stream: Some(line.stream), truncated: line.truncated, ..event })
+    let (text, attrs) = (line.text(), line.attrs.as_deref());
+    (id, Event { text, stream: Some(line.stream), attrs, truncated: line.truncated, ..event })
 }
 
 fn event(time: Option<&str>, start: u64, end: u64) -> Event<'_> {
     let text = Text::Raw(b"");
-    Event { time, stream: None, text, start, end, truncated: false, unfinished: false, unparsed: None }
+    Event {
+        time,
+        stream: None,
+        text,
+        start,
+        end,
+        fields: None,
+        too_large: false,
+        attrs: None,
+        truncated: false,
+        unfinished: false,
+        unparsed: None,
+    }
 }
 
 fn shorten(text: Text<'_>, limit: usize) -> (Text<'_>, bool) {

@@ -8,6 +8,7 @@ mod consent;
 mod last_words;
 mod lines;
 mod nuls;
+mod rate;
 mod segment;
 mod share;
 mod turn;
@@ -33,6 +34,7 @@ use crate::pods::{PodInfo, Pods};
 use crate::traces::Languages;
 
 use last_words::Rewound;
+use rate::Rate;
 use segment::Segment;
 use share::Share;
 pub use turn::{Next, Slab, Turn};
@@ -57,10 +59,18 @@ pub struct Reading {
     pub pods: Arc<Pods>,
     /// `LOG_OPT_OUT`.
     pub opt_out: bool,
+    /// Whether `LOG_LABELS` or `LOG_LABELS_EXCLUDED` asks for the labels of pods.
+    pub asks_labels: bool,
     /// Lines that match are left out.
     pub exclude: Option<RegexSet>,
     /// `MAX_LINE`, in bytes.
     pub max_line: usize,
+    /// Where events go to standard output: what only this run's events hold. A line with it is one of them, read again.
+    pub own_mark: Option<String>,
+    /// `JSON_LINES`.
+    pub json_lines: bool,
+    /// `LINES_PER_SECOND`.
+    pub lines_per_second: Option<u32>,
     /// `MULTILINE`.
     pub traces: Languages,
     /// `PARTIAL_BYTES_MAX`: what open lines of all containers may take.
@@ -148,6 +158,8 @@ struct Inner {
     /// When something new was read last.
     grew: Instant,
     rewound: Rewound,
+    /// With `LINES_PER_SECOND`.
+    rate: Option<Box<Rate>>,
     /// This log's share in [`Reading::partial_bytes`].
     partial_bytes: Share,
 }
@@ -188,6 +200,7 @@ impl ContainerLog {
             since: Instant::now(),
             grew: Instant::now(),
             rewound: Rewound::No,
+            rate: None,
             partial_bytes: Share::default(),
         };
         Self { id, key, container, inbox: Mutex::default(), ledger: Mutex::new(ledger), inner: Mutex::new(inner) }

@@ -88,6 +88,10 @@ fn reading(max_line: usize, partial_bytes_max: usize) -> Reading {
         shipper: Shipper { name: name(), hostname: name(), node: None, id: name(), ephemeral_id: name() },
         pods: Arc::default(),
         opt_out: false,
+        asks_labels: false,
+        own_mark: None,
+        json_lines: false,
+        lines_per_second: None,
         exclude: Some(RegexSet::new(["^GET / "]).unwrap()),
         max_line,
         traces: Languages { python: true, ..Languages::default() },
@@ -456,6 +460,17 @@ fn a_deleted_file_pins_all_of_itself_however_much_was_read() {
 }
 
 #[test]
+fn our_own_output_is_left_out_even_where_nothing_tells_that_the_container_is_ours() {
+    let writer = Writer::new();
+    writer.line("theirs");
+    writer.line("{\"message\":\"theirs\",\"agent\":{\"ephemeral_id\":\"this-run\"}}");
+    let settings = Reading { own_mark: Some("this-run".into()), ..reading(2000, 1 << 20) };
+    let mut reader = Reader::with(writer.folder.path(), Vec::new(), settings);
+    reader.read_all();
+    assert_eq!((reader.messages(), reader.reading.metrics.own_lines.get()), (vec!["theirs"], 1));
+}
+
+#[test]
 fn every_event_has_a_time_however_it_was_made() {
     let valid = |value: &Value| value.as_str().is_some_and(|time| time.parse::<jiff::Timestamp>().is_ok());
     for schema in [Schema::Ecs, Schema::Legacy] {
@@ -556,8 +571,29 @@ fn a_quiet_line_is_shipped_while_the_other_stream_goes_on() {
         writer.line("busy");
         lines += 1;
         assert!(lines < 10_000);
-        reader.turn();
+        reader.read_all();
     }
+}
+
+#[test]
+fn the_rest_of_a_line_that_waited_in_the_file_still_belongs_to_it() {
+    let mut writer = Writer::new();
+    writer.part("stderr", "P", "first ");
+    let settings = Reading { quiet: Duration::from_millis(1), ..impatient(1 << 20) };
+    let mut reader = Reader::with(writer.folder.path(), Vec::new(), settings);
+    reader.turn();
+    // Readers wait for the broker, for long.
+    while lock(&reader.log.inner).grew.elapsed() < Duration::from_millis(2) {
+        std::thread::yield_now();
+    }
+    for _ in 0..3 {
+        writer.line(&"x".repeat(50_000));
+    }
+    writer.rotate();
+    writer.part("stderr", "F", "and last");
+    reader.look();
+    reader.read_all();
+    assert!(reader.messages().contains(&"first and last"));
 }
 
 #[test]

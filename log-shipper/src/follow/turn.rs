@@ -10,6 +10,7 @@ use super::consent::Consent;
 use super::last_words::Rewound;
 use super::lines::{End, Work};
 use super::nuls;
+use super::rate::Rate;
 use super::segment::Segment;
 use super::{ContainerLog, Inner, Reading, lock};
 use crate::content::Chunk;
@@ -86,7 +87,11 @@ impl ContainerLog {
             return Turn { batch: None, next: Next::Later(SHORTEST_REST) };
         }
         let out = Builder::new(reading.batching);
-        let mut work = Work { log: self, reading, plain: &mut slab.plain, now: ReadTime::now(), out };
+        let rate = reading.lines_per_second.map(|_| {
+            let rate = inner.rate.take();
+            rate.unwrap_or_else(|| Box::new(Rate::new(Instant::now())))
+        });
+        let mut work = Work { log: self, reading, plain: &mut slab.plain, now: ReadTime::now(), rate, out };
         inner.wind(reading.quiet);
         let next = loop {
             let Some(index) = inner.pick() else { break work.nothing_unread(inner) };
@@ -99,7 +104,12 @@ impl ContainerLog {
             }
         };
         work.finish_traces(inner, TRACE_WAIT);
-        work.quiet_lines(inner);
+        if let Some(rate) = &mut work.rate
+            && let Some(lines) = rate.take_unsaid(Instant::now())
+        {
+            tracing::warn!(container = %self.container, lines, "lines were left out: the container writes more than LINES_PER_SECOND");
+        }
+        inner.rate = work.rate;
         let out = work.out;
         inner.count_open_lines(reading);
         let steps = self.steps(inner);
@@ -283,6 +293,7 @@ impl Work<'_> {
             self.close_open_lines(inner, count - 1);
         }
         self.last_words(inner);
+        self.quiet_lines(inner);
         if inner.joiner.bytes() > 0 && self.over_partial_budget(inner) {
             self.finish_traces(inner, Duration::ZERO);
             if inner.rewound == Rewound::Closing || !inner.rewind() {

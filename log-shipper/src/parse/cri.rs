@@ -17,7 +17,7 @@ pub(super) fn parse(line: &[u8]) -> Option<Line<'_>> {
         b"P" => false,
         _ => return None,
     };
-    Some(Line { time: time(written)?, stream: Stream::parse(stream)?, whole, text: Text::Raw(message) })
+    Some(Line { time: time(written)?, stream: Stream::parse(stream)?, whole, text: Text::Raw(message), attrs: None })
 }
 
 fn word(bytes: &[u8]) -> Option<(&[u8], &[u8])> {

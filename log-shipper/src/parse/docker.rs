@@ -5,7 +5,7 @@ use super::{Line, Stream, Text, json_text, time};
 
 /// Takes a Docker line apart.
 pub(super) fn parse(line: &[u8]) -> Option<Line<'_>> {
-    let (mut log, mut stream, mut written) = (None, None, None);
+    let (mut log, mut stream, mut written, mut attrs) = (None, None, None, None);
     let mut rest = trim(line.strip_prefix(b"{")?);
     loop {
         let (key, after) = json_text::take(rest.strip_prefix(b"\"")?)?;
@@ -21,7 +21,13 @@ pub(super) fn parse(line: &[u8]) -> Option<Line<'_>> {
                 }
                 after
             }
-            _ => skip(value)?,
+            first => {
+                let after = skip(value)?;
+                if key == "attrs" && *first == b'{' {
+                    attrs = Some(&value[..value.len() - after.len()]);
+                }
+                after
+            }
         };
         rest = trim(rest);
         match rest.first()? {
@@ -37,7 +43,7 @@ pub(super) fn parse(line: &[u8]) -> Option<Line<'_>> {
         _ => (log, false),
     };
     let stream = Stream::parse(stream?.as_bytes())?;
-    Some(Line { time: time(written?.as_bytes())?, stream, whole, text: Text::Json(text) })
+    Some(Line { time: time(written?.as_bytes())?, stream, whole, text: Text::Json(text), attrs })
 }
 
 /// What follows a value that is no string: a number, word, array or object, of which only the strings are looked into.
@@ -95,7 +101,9 @@ mod tests {
     #[test]
     fn other_members_are_passed_over() {
         let line = format!(r#"{{"log":"a\n","attrs":{{"x":"}}","y":[1,{{}}]}},"n":1,{REST}"#);
-        assert!(parse(line.as_bytes()).unwrap().whole);
+        let parsed = parse(line.as_bytes()).unwrap();
+        assert!(parsed.whole);
+        assert_eq!(parsed.attrs, Some(&br#"{"x":"}","y":[1,{}]}"#[..]));
     }
 
     #[test]

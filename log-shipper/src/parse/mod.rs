@@ -3,6 +3,7 @@
 mod cri;
 mod docker;
 pub mod json_text;
+pub mod object;
 
 use thiserror::Error;
 
@@ -53,6 +54,8 @@ pub struct Line<'a> {
     pub whole: bool,
     /// Without its newline.
     pub text: Text<'a>,
+    /// Docker's `attrs`, an object as it is in the file and not checked.
+    pub attrs: Option<&'a [u8]>,
 }
 
 /// Why a line was not understood. It is shipped as it is, with this mark.

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 
+use crate::labels::LabelChoice;
+
 /// `"off"` keeps a pod's logs from being shipped, where `LOG_OPT_OUT` is set.
 const OPT_OUT: &str = "labhands.dev/logs";
 
@@ -27,8 +29,10 @@ pub struct PodInfo {
     pub owners: BTreeMap<&'static str, String>,
     /// By name.
     pub containers: BTreeMap<String, ContainerInfo>,
-    /// Whether its logs are not to be shipped.
+    /// Whether its logs are not to be shipped, by its own annotation.
     pub opted_out: bool,
+    /// Whether they are not by `LOG_LABELS` or `LOG_LABELS_EXCLUDED`.
+    pub left_out: bool,
 }
 
 /// What events show of a container.
@@ -48,8 +52,8 @@ pub(super) fn folder_uid(pod: &Pod) -> Option<String> {
 }
 
 impl PodInfo {
-    /// What this pod says.
-    pub fn of(pod: &Pod) -> Self {
+    /// What this pod says; `choice` is which labels are wanted.
+    pub fn of(pod: &Pod, choice: &LabelChoice) -> Self {
         let key = |key: &String| key.replace('.', "_");
         let short = |(name, value): &(&String, &String)| value.len() <= MOST_ANNOTATION_BYTES && *name != OPT_OUT;
         let status = pod.status.as_ref();
@@ -70,6 +74,7 @@ impl PodInfo {
             owners: owners(pod),
             containers: statuses.map(|status| (status.name.clone(), container(status))).collect(),
             opted_out: pod.annotations().get(OPT_OUT).is_some_and(|value| value == "off"),
+            left_out: !choice.takes(pod.labels()),
         }
     }
 }
@@ -123,7 +128,7 @@ mod tests {
                 "lastState": {"terminated": {"exitCode": 1, "containerID": "containerd://old"}},
             }]},
         })).unwrap();
-        let info = PodInfo::of(&pod);
+        let info = PodInfo::of(&pod, &LabelChoice::default());
         assert_eq!(info.labels["app_kubernetes_io/name"], "hub");
         assert_eq!(info.annotations.keys().collect::<Vec<_>>(), ["hub_jupyter_org/username"]);
         assert_eq!((info.owners["deployment"].as_str(), info.owners["replicaset"].as_str()), ("hub", "hub-5d9c"));
@@ -134,5 +139,9 @@ mod tests {
         );
         assert!(info.opted_out && info.ip.as_deref() == Some("10.1.2.3"));
         assert_eq!(folder_uid(&pod).unwrap(), "u");
+        let choice = |text: &str| LabelChoice { wanted: crate::labels::selector(text).ok(), excluded: None };
+        // By the labels as they are in Kubernetes.
+        assert!(!PodInfo::of(&pod, &choice("app.kubernetes.io/name=hub")).left_out);
+        assert!(PodInfo::of(&pod, &choice("app.kubernetes.io/name=other")).left_out);
     }
 }

@@ -53,6 +53,6 @@ fn take(event: Event<Pod>, listed: &mut Vec<String>, pods: &Pods) {
 
 fn apply(pod: &Pod, pods: &Pods) {
     if let Some(uid) = folder_uid(pod) {
-        pods.apply(uid, PodInfo::of(pod));
+        pods.apply(uid, PodInfo::of(pod, pods.labels()));
     }
 }

@@ -7,9 +7,26 @@ use super::size;
 use crate::arguments::LinesArguments;
 use crate::traces::Languages;
 
+/// What becomes of lines.
+#[derive(Debug)]
+pub struct LinesSettings {
+    /// Lines to leave out.
+    pub exclude: Option<RegexSet>,
+    /// Whose stack traces become one event.
+    pub traces: Languages,
+    /// In bytes.
+    pub max_line: usize,
+    /// In bytes.
+    pub partial_bytes_max: usize,
+    /// Whether the fields of JSON objects become fields.
+    pub json: bool,
+    /// How many lines one container may write in a second.
+    pub per_second: Option<u32>,
+}
+
 impl LinesArguments {
     /// What becomes of lines.
-    pub(super) fn settings(&self, problems: &mut Problems) -> Option<(Option<RegexSet>, Languages, usize, usize)> {
+    pub(super) fn settings(&self, problems: &mut Problems) -> Option<LinesSettings> {
         let exclude = match &self.exclude_lines {
             // Not through `parse`, which trims: a space may be part of an expression.
             Some(text) => match RegexSet::new(expressions(text)) {
@@ -24,7 +41,19 @@ impl LinesArguments {
         let max_line = size(problems, "MAX_LINE", &self.max_line, 1 << 10, 4 << 20);
         let partial = size(problems, "PARTIAL_BYTES_MAX", &self.partial_bytes_max, 64 << 10, 1 << 30);
         let traces = problems.parse("MULTILINE", &self.multiline, "java,python", languages);
-        Some((exclude?, traces?, max_line?, partial?))
+        let json = problems.parse("JSON_LINES", &self.json_lines, "on", values::switch);
+        let rate = problems.parse("LINES_PER_SECOND", &self.lines_per_second, "1000", |text| match text {
+            "off" => Ok(None),
+            count => values::count(count, 1, 10_000_000).map(Some).map_err(|error| format!("{error}, or off")),
+        });
+        Some(LinesSettings {
+            exclude: exclude?,
+            traces: traces?,
+            max_line: max_line?,
+            partial_bytes_max: partial?,
+            json: json?,
+            per_second: rate?,
+        })
     }
 }
 

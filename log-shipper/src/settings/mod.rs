@@ -7,15 +7,15 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use regex::bytes::RegexSet;
 use sidecar::log::LogSettings;
 use sidecar::settings::{Environment, Now, OldName, Problems, values};
 
 pub use self::broker::{BrokerSettings, DEAD_LETTER_AFTER};
+pub use self::lines::LinesSettings;
 use crate::arguments::{EventArguments, LogsArguments, RunArguments, StatusArguments};
 use crate::encode::Schema;
+use crate::labels::{self, LabelChoice};
 use crate::outgoing::Batching;
-use crate::traces::Languages;
 
 /// What `log-shipper run` does.
 #[derive(Debug)]
@@ -24,14 +24,8 @@ pub struct RunSettings {
     pub until_idle: bool,
     /// Which logs.
     pub logs: LogsSettings,
-    /// Lines to leave out.
-    pub exclude: Option<RegexSet>,
-    /// Whose stack traces become one event.
-    pub traces: Languages,
-    /// In bytes.
-    pub max_line: usize,
-    /// In bytes.
-    pub partial_bytes_max: usize,
+    /// What becomes of lines.
+    pub lines: LinesSettings,
     /// What events look like.
     pub schema: Schema,
     /// `SHIPPER_NAME`.
@@ -67,6 +61,8 @@ pub struct LogsSettings {
     pub namespaces: BTreeSet<String>,
     /// Never these.
     pub excluded_namespaces: BTreeSet<String>,
+    /// Only pods and Docker containers with these labels.
+    pub labels: LabelChoice,
     /// Whether pods may keep their logs.
     pub opt_out: bool,
     /// In bytes.
@@ -128,15 +124,11 @@ impl RunArguments {
             problems.add("LOG_OPT_OUT", "annotations are known in a cluster only, and with NODE_NAME", "false");
         }
         let settings = (|| {
-            let (exclude, traces, max_line, partial_bytes_max) = lines?;
             let (schema, batching) = events?;
             Some(RunSettings {
                 until_idle: self.until_idle,
                 logs: logs?,
-                exclude,
-                traces,
-                max_line,
-                partial_bytes_max,
+                lines: lines?,
                 schema,
                 shipper_name: self.events.shipper_name.clone(),
                 node_name: self.events.node_name.clone(),
@@ -203,6 +195,12 @@ impl LogsArguments {
             other => Err(format!("{other:?} is neither beginning nor end")),
         });
         let names = |text: &Option<String>| values::list(text.as_deref().unwrap_or("")).map(str::to_owned).collect();
+        let mut selector = |setting, text: &Option<String>| match text.as_deref().filter(|text| !text.is_empty()) {
+            Some(text) => problems.parse(setting, text, "app=web,tier in (a,b),!debug", labels::selector).map(Some),
+            None => Some(None),
+        };
+        let wanted = selector("LOG_LABELS", &self.log_labels);
+        let excluded = selector("LOG_LABELS_EXCLUDED", &self.log_labels_excluded);
         let pinned = problems.parse("PINNED_BYTES_MAX", &self.pinned_bytes_max, "2GiB", values::bytes);
         let opt_out = problems.parse("LOG_OPT_OUT", &self.log_opt_out, "true", values::switch);
         let threads = problems.parse("READER_THREADS", &self.reader_threads, "1", |text| values::count(text, 1, 16));
@@ -212,6 +210,7 @@ impl LogsArguments {
             at_end: at_end?,
             namespaces: names(&self.log_namespaces),
             excluded_namespaces: names(&self.log_namespaces_excluded),
+            labels: LabelChoice { wanted: wanted?, excluded: excluded? },
             opt_out: opt_out?,
             pinned_bytes_max: pinned?,
             reader_threads: threads?,
@@ -313,6 +312,10 @@ mod tests {
                 ("EXCLUDE_LINES", "("),
                 ("MULTILINE", "cobol"),
                 ("MAX_LINE", "9GiB"),
+                ("JSON_LINES", "maybe"),
+                ("LINES_PER_SECOND", "0"),
+                ("LOG_LABELS", "tier in front"),
+                ("LOG_LABELS_EXCLUDED", "=x"),
                 ("BATCH", "some"),
                 ("AMQP_URL", "http://h"),
                 ("AMQP_WINDOW", "0"),
@@ -320,6 +323,9 @@ mod tests {
             false,
         )
         .unwrap_err();
+        for name in ["JSON_LINES", "LINES_PER_SECOND", "LOG_LABELS", "LOG_LABELS_EXCLUDED"] {
+            assert!(said.contains(&format!("{name}: ")), "{name} in {said}");
+        }
         for name in
             ["LOG_PATHS", "EVENT_SCHEMA", "EXCLUDE_LINES", "MULTILINE", "MAX_LINE", "BATCH", "AMQP_URL", "AMQP_WINDOW"]
         {

@@ -1,0 +1,91 @@
+//! `LINES_PER_SECOND`: what a container writes faster than that is left out.
+
+use std::time::{Duration, Instant};
+
+/// How often it is said of a container.
+const SAY: Duration = Duration::from_secs(60);
+
+/// Year to second of RFC 3339.
+const TO_SECOND: usize = 19;
+
+/// Counts the lines of one container. A line is left out only if its container wrote too many in the second of its time stamp
+/// and too many were read in this second as well: neither lines that wait long to be read are too many, nor those of a
+/// container whose clock stands.
+#[derive(Debug)]
+pub(super) struct Rate {
+    written: (Vec<u8>, u32),
+    read: (Instant, u32),
+    left_out: u64,
+    said: Option<Instant>,
+}
+
+impl Rate {
+    pub(super) fn new(now: Instant) -> Self {
+        Self { written: (Vec::new(), 0), read: (now, 0), left_out: 0, said: None }
+    }
+
+    /// Takes a line that was written at `time`; `false` if it is to be left out.
+    pub(super) fn takes(&mut self, time: Option<&str>, now: Instant, limit: u32) -> bool {
+        let second = time.map_or(&b""[..], |time| &time.as_bytes()[..time.len().min(TO_SECOND)]);
+        if self.written.0 != second {
+            self.written.0.clear();
+            self.written.0.extend_from_slice(second);
+            self.written.1 = 0;
+        }
+        if now.saturating_duration_since(self.read.0) >= Duration::from_secs(1) {
+            self.read = (now, 0);
+        }
+        let takes = self.written.1 < limit || self.read.1 < limit;
+        if takes {
+            self.written.1 = self.written.1.saturating_add(1);
+            self.read.1 = self.read.1.saturating_add(1);
+        } else {
+            self.left_out += 1;
+        }
+        takes
+    }
+
+    /// How many lines were left out, if it is time to say so.
+    pub(super) fn take_unsaid(&mut self, now: Instant) -> Option<u64> {
+        let due = self.said.is_none_or(|said| now.saturating_duration_since(said) >= SAY);
+        if self.left_out == 0 || !due {
+            return None;
+        }
+        self.said = Some(now);
+        Some(std::mem::take(&mut self.left_out))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn taken(rate: &mut Rate, lines: u32, time: &str, now: Instant) -> usize {
+        (0..lines).filter(|_| rate.takes(Some(time), now, 10)).count()
+    }
+
+    #[test]
+    fn a_burst_is_cut_off_and_said_once_a_minute() {
+        let now = Instant::now();
+        let mut rate = Rate::new(now);
+        assert_eq!(taken(&mut rate, 1000, "2026-11-22T10:00:00.5Z", now), 10);
+        assert_eq!((rate.take_unsaid(now), rate.take_unsaid(now)), (Some(990), None));
+        assert_eq!(taken(&mut rate, 20, "2026-11-22T10:00:01.5Z", now + SECOND), 10);
+        assert_eq!((rate.take_unsaid(now + SECOND), rate.take_unsaid(now + 60 * SECOND)), (None, Some(10)));
+    }
+
+    #[test]
+    fn lines_that_waited_and_lines_of_a_clock_that_stands_are_not_too_many() {
+        let now = Instant::now();
+        let mut rate = Rate::new(now);
+        for second in 0..60 {
+            assert_eq!(taken(&mut rate, 5, &format!("2026-11-22T10:00:{second:02}Z"), now), 5);
+        }
+        let mut rate = Rate::new(now);
+        for second in 0..60 {
+            assert_eq!(taken(&mut rate, 5, "2026-11-22T10:00:00Z", now + second * SECOND), 5);
+        }
+    }
+}
