@@ -19,7 +19,7 @@ fn main() -> ExitCode {
         Ok(Err(problems)) => problems.report(),
         Err(error) => {
             // Without stderr there is nobody left to tell.
-            let _ = writeln!(std::io::stderr(), "imagepurger: {error:#}");
+            let _ = writeln!(std::io::stderr(), "imagepurger: {}", sidecar::causes::said(error.as_ref()));
             ExitCode::FAILURE
         }
     }

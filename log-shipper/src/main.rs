@@ -20,7 +20,7 @@ fn main() -> ExitCode {
         Ok(Err(problems)) => problems.report(),
         Err(error) => {
             // Without stderr there is nobody left to tell.
-            let _ = writeln!(std::io::stderr(), "log-shipper: {error:#}");
+            let _ = writeln!(std::io::stderr(), "log-shipper: {}", sidecar::causes::said(error.as_ref()));
             ExitCode::FAILURE
         }
     }

@@ -21,7 +21,7 @@ fn main() -> ExitCode {
         Ok(Err(problems)) => problems.report(),
         Err(error) => {
             // Without stderr there is nobody left to tell.
-            let _ = writeln!(std::io::stderr(), "prepuller: {error:#}");
+            let _ = writeln!(std::io::stderr(), "prepuller: {}", sidecar::causes::said(error.as_ref()));
             ExitCode::FAILURE
         }
     }

@@ -10,6 +10,7 @@
 //! - [`kubernetes`] a client and Events; [`files`] replace a file without a torn state, notice that one changed; [`tls`] the one crypto provider and its roots
 
 pub mod admin;
+pub mod causes;
 pub mod files;
 pub mod kubernetes;
 pub mod log;

@@ -1,0 +1,44 @@
+//! What an error says together with its causes, for the last line of a program that fails.
+
+use std::error::Error;
+
+/// The error and its causes with colons between. A cause whose text was said already is left out: many errors have their cause's
+/// text in their own.
+pub fn said(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let more = cause.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        next = cause.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use thiserror::Error;
+
+    #[derive(Debug, Error)]
+    #[error("cannot start: {0}")]
+    struct Outer(#[source] Middle);
+
+    #[derive(Debug, Error)]
+    #[error("cannot read /x: {0}")]
+    struct Middle(#[source] std::io::Error);
+
+    #[derive(Debug, Error)]
+    #[error("cannot start")]
+    struct Short(#[source] Middle);
+
+    #[test]
+    fn each_cause_is_said_once() {
+        let io = || std::io::Error::other("permission denied");
+        assert_eq!(said(&Outer(Middle(io()))), "cannot start: cannot read /x: permission denied");
+        assert_eq!(said(&Short(Middle(io()))), "cannot start: cannot read /x: permission denied");
+        assert_eq!(said(&io()), "permission denied");
+    }
+}
