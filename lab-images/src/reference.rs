@@ -4,6 +4,7 @@
 //! `registry/owner/name:tag@digest`, where a first part without a dot, colon or the word `localhost` is no registry but the
 //! beginning of a Docker Hub name.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
@@ -28,11 +29,11 @@ const MOST_TAG_BYTES: usize = 128;
 pub struct ReferenceError {
     given: String,
     wanted: &'static str,
-    problem: &'static str,
+    problem: Cow<'static, str>,
     example: &'static str,
 }
 
-fn wrong(given: &str, wanted: &'static str, problem: &'static str) -> ReferenceError {
+fn wrong(given: &str, wanted: &'static str, problem: impl Into<Cow<'static, str>>) -> ReferenceError {
     let example = match wanted {
         "a repository" => "registry.example.org/owner/lab",
         "a tag" => "w_2026_47",
@@ -44,7 +45,7 @@ fn wrong(given: &str, wanted: &'static str, problem: &'static str) -> ReferenceE
     if let Some((end, _)) = given.char_indices().nth(300) {
         given.truncate(end);
     }
-    ReferenceError { given, wanted, problem, example }
+    ReferenceError { given, wanted, problem: problem.into(), example }
 }
 
 /// A repository: where tags are listed.
@@ -75,7 +76,7 @@ impl FromStr for Repository {
     type Err = ReferenceError;
 
     fn from_str(text: &str) -> Result<Self, ReferenceError> {
-        let wrong = |problem| wrong(text, "a repository", problem);
+        let wrong = |problem: &'static str| wrong(text, "a repository", problem);
         if text.is_empty() {
             return Err(wrong("it is empty"));
         }
@@ -84,6 +85,12 @@ impl FromStr for Repository {
         }
         if text.contains("://") {
             return Err(wrong("it begins with a scheme, which does not belong there"));
+        }
+        if text.ends_with('/') {
+            return Err(wrong("it has a slash at its end; leave it out"));
+        }
+        if !text.contains('/') && text.contains(['.', ':']) {
+            return Err(wrong("it has a registry and no repository, or a tag, which belongs into LAB_CONTAINER_NAMES"));
         }
         let (host, path) = match text.split_once('/') {
             Some((first, rest)) if first == "localhost" || first.contains(['.', ':']) || first.starts_with('[') => {
@@ -99,6 +106,17 @@ impl FromStr for Repository {
             _ => host,
         };
         let path = if host == DOCKER_HUB && !path.contains('/') { format!("library/{path}") } else { path };
+        if path.contains([':', '@']) {
+            return Err(wrong("it names one image; an image with a tag or digest belongs into LAB_CONTAINER_NAMES"));
+        }
+        let lower = text.to_lowercase();
+        if lower != text && path.to_lowercase().split('/').all(is_path_component) {
+            return Err(self::wrong(
+                text,
+                "a repository",
+                format!("registries know no upper case; its lower-case form is {lower}"),
+            ));
+        }
         if !path.split('/').all(is_path_component) {
             return Err(wrong(
                 "each part of its path must be lower-case letters and digits, with single . _ - or __ between",
@@ -114,7 +132,8 @@ impl fmt::Display for Repository {
     }
 }
 
-fn is_host(text: &str) -> bool {
+/// Whether this is a host name or address with an optional port, in lower case.
+pub(crate) fn is_host(text: &str) -> bool {
     let (name, port) = match text.strip_prefix('[') {
         Some(rest) => {
             let Some((address, after)) = rest.split_once(']') else { return false };
@@ -164,7 +183,7 @@ impl FromStr for TagName {
     type Err = ReferenceError;
 
     fn from_str(text: &str) -> Result<Self, ReferenceError> {
-        let wrong = |problem| wrong(text, "a tag", problem);
+        let wrong = |problem: &'static str| wrong(text, "a tag", problem);
         if text.is_empty() {
             return Err(wrong("it is empty"));
         }
@@ -211,7 +230,7 @@ impl FromStr for Digest {
     type Err = ReferenceError;
 
     fn from_str(text: &str) -> Result<Self, ReferenceError> {
-        let wrong = |problem| wrong(text, "a digest", problem);
+        let wrong = |problem: &'static str| wrong(text, "a digest", problem);
         let (algorithm, hex) = text.split_once(':').ok_or_else(|| wrong("it has no algorithm"))?;
         let digits = match algorithm {
             "sha256" => 64,

@@ -1,46 +1,41 @@
 //! A client for registries: Docker Registry HTTP API v2 and the OCI distribution specification 1.1.
 //!
-//! [`Registry`] lists tags, asks for digests and reads manifests. `exchange.rs` sends one request with everything around it
-//! (authorisation, redirects, retries, pacing, limits); `challenge.rs`, `token.rs` and `credentials.rs` are the authorisation;
-//! `paging.rs` and `manifest.rs` read what came, without I/O.
+//! [`Registry`] lists tags, asks for digests and reads manifests. `exchange.rs` sends a request with redirects and logins
+//! (`login.rs`, `challenge.rs`, `token.rs`, `credentials.rs`) over `transport.rs`, which paces and retries (`host.rs`,
+//! `backoff.rs`) what `request.rs` sends once. `tag_list.rs`, `paging.rs` and `manifest.rs` read what came.
 
+mod backoff;
 mod challenge;
 mod credentials;
 mod error;
 mod exchange;
+mod host;
+mod login;
 mod manifest;
 mod paging;
+mod request;
+mod tag_list;
 mod token;
+mod transport;
 
 use std::collections::{HashMap, HashSet};
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use reqwest::header::{ETAG, IF_NONE_MATCH, LINK};
-use reqwest::{Method, StatusCode};
-use serde::Deserialize;
+use reqwest::Method;
 
 use crate::reference::{Digest, Platform, Repository, TagName};
-use exchange::{Answer, Ask, Exchange};
+use exchange::{Ask, Exchange};
+use request::Answer;
+use tag_list::TagLists;
 
-pub use credentials::Credentials;
+pub use credentials::{CredentialSources, Credentials, CredentialsError};
 pub use error::{Problem, RegistryError};
 pub use manifest::ImageManifest;
-
-/// One page of tags.
-const MOST_PAGE_BYTES: usize = 32 * 1024 * 1024;
+pub use tag_list::TagList;
 
 /// The OCI image specification asks clients to take manifests of 4 MiB.
 const MOST_MANIFEST_BYTES: usize = 4 * 1024 * 1024;
-
-/// A repository with more tags needs somebody to tidy it.
-const MOST_TAGS: usize = 1_000_000;
-
-const MOST_PAGES: usize = 10_000;
-
-/// How many tags are asked for in one page; a registry may give fewer, or ignore it.
-const PAGE_SIZE: usize = 1000;
 
 /// Manifests kept, by digest. One has a few kilobytes.
 const MOST_MANIFESTS_KEPT: usize = 1024;
@@ -52,35 +47,32 @@ const DIGEST_HEADER: &str = "docker-content-digest";
 pub struct RegistryConfig {
     /// Hosts that are spoken to over plain HTTP (`LAB_INSECURE_REGISTRIES`), with their ports.
     pub insecure: Vec<String>,
-    /// A dockerconfigjson (`REGISTRY_AUTH_FILE`).
-    pub auth_file: Option<PathBuf>,
+    /// Hosts on other domains that may be asked for tokens (`LAB_TOKEN_SERVERS`).
+    pub token_servers: Vec<String>,
+    /// Where credentials come from.
+    pub credentials: CredentialSources,
     /// How long one request may wait for a registry that is too busy, all tries together.
     pub patience: Duration,
     /// The first pause after a failure that may pass; each further one is twice as long.
     pub first_pause: Duration,
     /// Requests to one host at a time.
     pub parallel: usize,
+    /// Requests to one host in any second, token servers and retries included.
+    pub per_second: usize,
 }
 
 impl Default for RegistryConfig {
     fn default() -> Self {
         Self {
             insecure: Vec::new(),
-            auth_file: None,
+            token_servers: Vec::new(),
+            credentials: CredentialSources::default(),
             patience: Duration::from_secs(300),
             first_pause: Duration::from_secs(1),
             parallel: 8,
+            per_second: 20,
         }
     }
-}
-
-/// The tags of a repository.
-#[derive(Debug, Default)]
-pub struct TagList {
-    /// The tags, as the registry lists them.
-    pub tags: Vec<String>,
-    /// Why some are missing: the error of the page that did not come.
-    pub partial: Option<RegistryError>,
 }
 
 /// A client for all registries of one configuration.
@@ -88,8 +80,9 @@ pub struct TagList {
 pub struct Registry {
     exchange: Exchange,
     manifests: Mutex<HashMap<Digest, Arc<ImageManifest>>>,
-    /// Tags of repositories that fit one page, with its ETag.
-    tags: Mutex<HashMap<Repository, (String, Vec<String>)>>,
+    tag_lists: TagLists,
+    /// Hosts that know no HEAD.
+    without_head: Mutex<HashSet<String>>,
 }
 
 impl Registry {
@@ -99,7 +92,12 @@ impl Registry {
     ///
     /// When the credentials can't be read or there are no root certificates.
     pub fn new(config: RegistryConfig) -> Result<Self, RegistryError> {
-        Ok(Self { exchange: Exchange::new(config)?, manifests: Mutex::default(), tags: Mutex::default() })
+        Ok(Self {
+            exchange: Exchange::new(config)?,
+            manifests: Mutex::default(),
+            tag_lists: TagLists::default(),
+            without_head: Mutex::default(),
+        })
     }
 
     /// The credentials, for runtimes that pull.
@@ -113,78 +111,40 @@ impl Registry {
     ///
     /// When the first page does not come. When a later one does not, the list says so.
     pub async fn tags(&self, repository: &Repository) -> Result<TagList, RegistryError> {
-        let mut list = TagList::default();
-        let mut seen = HashSet::new();
-        let mut next = self.exchange.url(repository, &format!("tags/list?n={PAGE_SIZE}"))?;
-        let kept = lock(&self.tags).get(repository).cloned();
-        for number in 1..=MOST_PAGES {
-            let what = format!("list the tags of {repository} (page {number})");
-            let page = async {
-                if !seen.insert(next.to_string()) {
-                    return Err(RegistryError::new(&what, Problem::PageLoop { url: next.to_string() }));
-                }
-                let mut ask = Ask::get(repository, next.clone(), &what, MOST_PAGE_BYTES);
-                if let Some((etag, _)) = kept.as_ref().filter(|_| number == 1) {
-                    ask = ask.header(IF_NONE_MATCH, etag);
-                }
-                let answer = self.exchange.send(ask).await?;
-                if answer.status == StatusCode::NOT_MODIFIED {
-                    return Ok((answer, None));
-                }
-                let page: TagPage = answer.json(&what)?;
-                let link = answer.header(LINK.as_str()).map(|link| paging::next(link, &next));
-                let link = link.transpose().map_err(|problem| RegistryError::new(&what, problem))?.flatten();
-                if list.tags.len() + page.tags.len() > MOST_TAGS {
-                    return Err(RegistryError::new(&what, Problem::TooManyTags { most: MOST_TAGS }));
-                }
-                Ok((answer, Some((page.tags, link))))
-            };
-            match page.await {
-                Ok((_, None)) => {
-                    list.tags = kept.map(|(_, tags)| tags).unwrap_or_default();
-                    return Ok(list);
-                }
-                Ok((answer, Some((tags, link)))) => {
-                    list.tags.extend(tags);
-                    let Some(link) = link else {
-                        if let Some(etag) = answer.header(ETAG.as_str()).filter(|_| number == 1) {
-                            lock(&self.tags).insert(repository.clone(), (etag.to_owned(), list.tags.clone()));
-                        }
-                        return Ok(list);
-                    };
-                    next = link;
-                }
-                Err(error) if number == 1 => return Err(error),
-                Err(error) => {
-                    list.partial = Some(error);
-                    return Ok(list);
-                }
-            }
-        }
-        let what = format!("list the tags of {repository}");
-        list.partial = Some(RegistryError::new(&what, Problem::TooManyPages { most: MOST_PAGES }));
-        Ok(list)
+        self.tag_lists.list(&self.exchange, repository).await
     }
 
     /// The digest that a tag stands for now: of the index where there is one.
     ///
     /// # Errors
     ///
-    /// When the registry does not say, or there is no such tag.
+    /// When the registry does not say, or there is no such tag ([`RegistryError::is_gone`]).
     pub async fn digest(&self, repository: &Repository, tag: &TagName) -> Result<Digest, RegistryError> {
-        let what = format!("ask for the digest of {repository}:{tag}");
-        let url = self.exchange.url(repository, &format!("manifests/{tag}"))?;
-        let ask = Ask::get(repository, url, &what, 0).method(Method::HEAD).accept(manifest::ACCEPTED);
-        match self.exchange.send(ask).await {
-            Ok(answer) => match answer.header(DIGEST_HEADER) {
-                Some(digest) => digest.parse().map_err(|error| RegistryError::new(&what, Problem::Digest(error))),
+        if !lock(&self.without_head).contains(repository.host()) {
+            let what = format!("ask for the digest of {repository}:{tag}");
+            let url = self.exchange.url(repository, &format!("manifests/{tag}"))?;
+            let ask = Ask::get(repository, url, &what, 0).method(Method::HEAD).accept(manifest::ACCEPTED);
+            match self.exchange.send(ask).await {
                 // The header is only recommended: the content has the same digest.
-                None => Ok(self.fetch(repository, tag.as_str(), None).await?.1),
-            },
-            // Some registries know no HEAD, and its answer has no body that says what is wrong.
-            Err(error) if error.is_refusal() => Ok(self.fetch(repository, tag.as_str(), None).await?.1),
-            Err(error) => Err(error),
+                Ok(answer) => {
+                    if let Some(digest) = answer.header(DIGEST_HEADER) {
+                        return digest.parse().map_err(|error| RegistryError::new(&what, Problem::Digest(error)));
+                    }
+                }
+                // Some registries know no HEAD, and its answer has no body that says what is wrong.
+                Err(error) if error.is_refusal() => {
+                    if matches!(error.problem, Problem::Status { status: 405 | 501, .. }) {
+                        lock(&self.without_head).insert(repository.host().to_owned());
+                    }
+                }
+                Err(error) => return Err(error),
+            }
         }
+        let (answer, digest) = self.fetch(repository, tag.as_str(), None).await?;
+        // The digest of a proxy's own page is no image's.
+        let what = format!("read the manifest {repository}:{tag}");
+        answer.object::<serde::de::IgnoredAny>().map_err(|problem| RegistryError::new(&what, problem))?;
+        Ok(digest)
     }
 
     /// The manifest with this digest, for this platform.
@@ -254,17 +214,6 @@ impl Registry {
             _ => Ok((answer, actual)),
         }
     }
-}
-
-/// `GET /v2/<name>/tags/list`; some registries send `null` for no tags.
-#[derive(Deserialize)]
-struct TagPage {
-    #[serde(default, deserialize_with = "null_is_empty")]
-    tags: Vec<String>,
-}
-
-fn null_is_empty<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
-    Ok(Option::<Vec<String>>::deserialize(deserializer)?.unwrap_or_default())
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use lab_images::catalogue::Catalogue;
 use lab_images::reference::{Digest, Platform};
-use lab_images::registry::{ImageManifest, Registry, RegistryConfig, RegistryError};
+use lab_images::registry::{ImageManifest, Registry, RegistryError};
 use lab_images::scan::scan;
 
 use crate::settings::CatalogueSettings;
@@ -27,11 +27,7 @@ pub struct Found {
 ///
 /// When credentials or root certificates can't be read.
 pub fn registry(settings: &CatalogueSettings) -> Result<Registry, RegistryError> {
-    Registry::new(RegistryConfig {
-        insecure: settings.insecure_registries.clone(),
-        auth_file: settings.registry_auth_file.clone(),
-        ..RegistryConfig::default()
-    })
+    Registry::new(settings.registry.clone())
 }
 
 /// Scans, or reads `CATALOGUE_FILE` where no repository or image is named. A whole scan is written there; a scan that missed

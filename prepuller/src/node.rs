@@ -54,7 +54,7 @@ pub async fn run(settings: NodeSettings, warnings: &[String]) -> anyhow::Result<
     tracing::info!(version, node = settings.node, namespace, disk_high, runtime = ?settings.runtime, "prepuller node starts");
 
     let api: Api<NodeImages> = Api::namespaced(sidecar::kubernetes::client().await?, &namespace);
-    let credentials = Arc::new(Credentials::new(settings.registry_auth_file)?);
+    let credentials = Arc::new(Credentials::new(settings.credentials)?);
     // One machine may serve two clusters' or namespaces' prepullers.
     let orders_file = settings.state_dir.join(format!("orders.{namespace}.json"));
     let kept = orders::kept(&orders_file);

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use lab_images::policy::{Keep, Policy};
+use lab_images::registry::{CredentialSources, RegistryConfig};
 use lab_images::runtime::{PullLimits, RuntimeEndpoint};
 use lab_images::settings::{
     CredentialsArguments, DiskArguments, PolicyArguments, RegistryArguments, RuntimeArguments, Source, SourceArguments,
@@ -176,10 +177,8 @@ pub struct CatalogueSettings {
     pub source: Source,
     /// What is wanted.
     pub policy: Policy,
-    /// Registries over plain HTTP.
-    pub insecure_registries: Vec<String>,
-    /// The registries' credentials.
-    pub registry_auth_file: Option<PathBuf>,
+    /// How registries are reached.
+    pub registry: RegistryConfig,
     /// Where the catalogue is kept as a file.
     pub file: Option<PathBuf>,
 }
@@ -218,7 +217,7 @@ pub struct NodeSettings {
     /// How images are pulled.
     pub puller: PullerSettings,
     /// The registries' credentials.
-    pub registry_auth_file: Option<PathBuf>,
+    pub credentials: CredentialSources,
     /// Where the last orders are kept.
     pub state_dir: PathBuf,
     /// Where the admin server listens.
@@ -300,7 +299,7 @@ impl NodeArguments {
                 node: self.node_name.clone()?,
                 runtime: runtime?,
                 puller: puller?,
-                registry_auth_file: self.credentials.registry_auth_file.clone(),
+                credentials: self.credentials.sources(),
                 state_dir: self.pulls.state_dir.clone(),
                 admin: admin?,
                 log: log?,
@@ -314,11 +313,11 @@ impl CatalogueArguments {
     pub(crate) fn settings(&self, problems: &mut Problems) -> Option<CatalogueSettings> {
         let source = self.source.settings(problems);
         let policy = self.policy.settings(problems);
+        let registry = self.registry.settings(problems);
         Some(CatalogueSettings {
             source: source?,
             policy: policy?,
-            insecure_registries: self.registry.insecure_registries(),
-            registry_auth_file: self.registry.credentials.registry_auth_file.clone(),
+            registry: registry?,
             file: self.catalogue_file.clone(),
         })
     }

@@ -57,6 +57,36 @@ pub fn client_config() -> Result<Arc<ClientConfig>, RootsError> {
     Ok(Arc::new(ClientConfig::builder().with_root_certificates(store).with_no_client_auth()))
 }
 
+/// What is wrong with TLS itself, as far as another try would not change it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The server's certificate is not accepted.
+    Certificate(String),
+    /// The server speaks something else.
+    NotTls,
+}
+
+/// Looks for a fault of TLS among an error's causes.
+pub fn fault(error: &(dyn std::error::Error + 'static)) -> Option<Fault> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(tls) = error.downcast_ref::<rustls::Error>() {
+            return match tls {
+                rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer) => {
+                    Some(Fault::Certificate("its CA is not known here".to_owned()))
+                }
+                rustls::Error::InvalidCertificate(reason) => Some(Fault::Certificate(reason.to_string())),
+                rustls::Error::InvalidMessage(_) => Some(Fault::NotTls),
+                _ => None,
+            };
+        }
+        // An I/O error's source is that of the error inside, which is passed over.
+        let inside = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        next = inside.map(|inside| inside as &(dyn std::error::Error + 'static)).or_else(|| error.source());
+    }
+    None
+}
+
 /// Notices that certificate files changed on disk.
 #[derive(Debug)]
 pub struct Watched {
@@ -89,6 +119,17 @@ impl Watched {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_fault_is_found_inside_io_errors() {
+        let unknown = rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer);
+        let wrapped = std::io::Error::other(std::io::Error::other(unknown));
+        assert_eq!(fault(&wrapped), Some(Fault::Certificate("its CA is not known here".to_owned())));
+        let plain = rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType);
+        assert_eq!(fault(&std::io::Error::other(plain)), Some(Fault::NotTls));
+        assert_eq!(fault(&std::io::Error::other(rustls::Error::DecryptError)), None);
+        assert_eq!(fault(&std::io::Error::from_raw_os_error(111)), None);
+    }
 
     #[test]
     fn a_changed_file_is_noticed_once() {

@@ -1,203 +1,294 @@
-//! Credentials from a dockerconfigjson, as `docker login` and Kubernetes' pull secrets write it. Read again when it changes.
+//! Credentials for registries, found as Docker, containers and Kubernetes keep them. Files are read again when they change.
 //!
-//! Forms of an entry: `auth` (base64 of `name:password`), `username` and `password`, `identitytoken`. That covers Docker Hub,
-//! GHCR, Harbor, Google (`_json_key`, `oauth2accesstoken`) and ECR tokens. Helper programs are not run.
+//! Forms of an entry: `auth` (base64 of `name:password`), `username` and `password`, `identitytoken`, `registrytoken`. That
+//! covers Docker Hub, GHCR, Harbor, Google (`_json_key`, `oauth2accesstoken`) and ECR tokens. Helper programs run on a single host
+//! only: in a cluster there are none, and a node's agent starts no programs of others.
 
-use std::collections::HashMap;
+mod file;
+mod helper;
+mod key;
+
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use serde::Deserialize;
 use sidecar::files::Stamp;
 use sidecar::secret::Secret;
-use thiserror::Error;
 
 use crate::reference::Repository;
 use crate::runtime::PullCredentials;
+use file::Contents;
+use key::Fit;
 
-const MOST_BYTES: u64 = 1024 * 1024;
+pub use file::CredentialsError;
+pub(super) use key::host_matches;
 
-/// Why a file of credentials can't be used.
-#[derive(Debug, Error)]
-pub enum CredentialsError {
-    /// It could not be read.
-    #[error("cannot read REGISTRY_AUTH_FILE {path}: {source}")]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// It is something else. The JSON error has a place and never content.
-    #[error(
-        "REGISTRY_AUTH_FILE {path} is not a dockerconfigjson: {reason}; make it with docker login or kubectl create secret docker-registry"
-    )]
-    Form {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        reason: String,
-    },
+/// What a helper said is good for this long; ECR's passwords live for hours, and a refused one is asked for again at once.
+const HELPER_LIFE: Duration = Duration::from_secs(300);
+
+/// The key that helpers know Docker Hub by.
+const DOCKER_HUB_SERVER: &str = "https://index.docker.io/v1/";
+
+/// Where credentials come from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CredentialSources {
+    /// Dockerconfigjson files; credentials of an earlier one are tried first.
+    pub files: Vec<PathBuf>,
+    /// Whether the files were named by a setting: then they must be there and be whole.
+    pub required: bool,
+    /// Whether helper programs may be run (`credsStore`, `credHelpers`).
+    pub run_helpers: bool,
 }
 
 /// What is shown to a registry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Login {
-    Basic { username: String, password: Secret },
+    Basic {
+        username: String,
+        password: Secret,
+    },
+    /// Exchanged for a token of the registry's (OAuth2).
     IdentityToken(Secret),
+    /// Sent as it is.
+    RegistryToken(Secret),
 }
 
-/// The credentials of one file.
+impl Login {
+    fn new(username: &str, password: &str) -> Self {
+        Self::Basic { username: username.to_owned(), password: Secret::new(password) }
+    }
+}
+
+/// The credentials of some files.
 #[derive(Debug, Default)]
 pub struct Credentials {
-    file: Option<PathBuf>,
-    known: Mutex<Known>,
+    sources: CredentialSources,
+    files: Mutex<HashMap<PathBuf, Loaded>>,
+    /// What helpers said, by program and server.
+    helped: Mutex<HashMap<(String, String), Helped>>,
+    /// What registries took last: tried first.
+    accepted: Mutex<HashMap<Repository, Login>>,
+    warned: Mutex<HashSet<String>>,
 }
 
+/// What a helper said, and when.
+type Helped = (Instant, Result<Option<Login>, String>);
+
 #[derive(Debug, Default)]
-struct Known {
+struct Loaded {
     stamp: Option<Stamp>,
-    logins: HashMap<String, Login>,
+    contents: Contents,
 }
 
 impl Credentials {
-    /// From this file, or none at all.
+    /// From these sources.
     ///
     /// # Errors
     ///
-    /// When there is a file and it can't be used.
-    pub fn new(file: Option<PathBuf>) -> Result<Self, CredentialsError> {
-        let known = match &file {
-            Some(path) => Known { stamp: Stamp::of(path), logins: read(path)? },
-            None => Known::default(),
-        };
-        Ok(Self { file, known: Mutex::new(known) })
+    /// When a file that a setting names can't be used. One that was only looked for is warned about.
+    pub fn new(sources: CredentialSources) -> Result<Self, CredentialsError> {
+        let credentials = Self { sources, ..Self::default() };
+        for path in &credentials.sources.files {
+            let stamp = Stamp::of(path);
+            match file::read(path) {
+                Ok(contents) => credentials.take(path, Loaded { stamp, contents }),
+                Err(error) if credentials.sources.required => return Err(error),
+                Err(_) if stamp.is_none() => {}
+                Err(error) => credentials.warn(error.to_string()),
+            }
+        }
+        Ok(credentials)
     }
 
-    /// For a runtime that pulls from this repository.
-    pub fn for_pull(&self, repository: &Repository) -> Option<PullCredentials> {
-        Some(match self.login(repository)? {
-            Login::Basic { username, password } => PullCredentials::Basic { username, password },
-            Login::IdentityToken(token) => PullCredentials::IdentityToken(token),
+    /// For a runtime that pulls from this repository: what the registry took last, else what fits best.
+    pub async fn for_pull(&self, repository: &Repository) -> Option<PullCredentials> {
+        self.logins(repository).await.into_iter().find_map(|login| match login {
+            Login::Basic { username, password } => Some(PullCredentials::Basic { username, password }),
+            Login::IdentityToken(token) => Some(PullCredentials::IdentityToken(token)),
+            // CRI runtimes do not take it.
+            Login::RegistryToken(_) => None,
         })
     }
 
-    /// The login for a repository: the entry with the longest path that fits.
-    pub(super) fn login(&self, repository: &Repository) -> Option<Login> {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(path) = &self.file {
-            let stamp = Stamp::of(path);
-            if stamp != known.stamp {
-                match read(path) {
-                    Ok(logins) => *known = Known { stamp, logins },
-                    // The last good ones serve until the file is whole again.
-                    Err(error) => tracing::warn!(%error, "the changed credentials are left out"),
-                }
+    /// The logins for a repository, the best first: what the registry took last; then file by file what is for a part of the
+    /// registry, what a helper says, and what is for the whole registry.
+    pub(super) async fn logins(&self, repository: &Repository) -> Vec<Login> {
+        self.read_again();
+        let mut logins = Vec::new();
+        for path in &self.sources.files {
+            let (mut entries, helper) = self.known_in(path, repository);
+            entries.sort_by(|(one, _, _), (other, _, _)| other.cmp(one));
+            let (parts, whole): (Vec<_>, Vec<_>) = entries.into_iter().partition(|(_, has_path, _)| *has_path);
+            logins.extend(parts.into_iter().map(|(_, _, login)| login));
+            if let Some(helper) = helper.filter(|_| self.sources.run_helpers) {
+                logins.extend(self.helped(&helper, repository).await);
+            }
+            logins.extend(whole.into_iter().map(|(_, _, login)| login));
+        }
+        let accepted = lock(&self.accepted).get(repository).cloned();
+        if let Some(place) = accepted.and_then(|accepted| logins.iter().position(|login| *login == accepted)) {
+            logins[..=place].rotate_right(1);
+        }
+        let mut different = Vec::new();
+        for login in logins {
+            if !different.contains(&login) {
+                different.push(login);
             }
         }
-        let full = format!("{}/{}", repository.host(), repository.path());
-        let fits =
-            |key: &&String| full == **key || full.strip_prefix(key.as_str()).is_some_and(|rest| rest.starts_with('/'));
-        let best = known.logins.keys().filter(fits).max_by_key(|key| key.len())?;
-        known.logins.get(best).cloned()
+        different
     }
-}
 
-#[derive(Deserialize)]
-struct File {
-    #[serde(default)]
-    auths: HashMap<String, Entry>,
-}
-
-#[derive(Deserialize)]
-struct Entry {
-    #[serde(default)]
-    auth: String,
-    #[serde(default)]
-    username: String,
-    #[serde(default)]
-    password: String,
-    #[serde(default)]
-    identitytoken: String,
-}
-
-fn read(path: &Path) -> Result<HashMap<String, Login>, CredentialsError> {
-    let failed = |source| CredentialsError::Read { path: path.to_owned(), source };
-    let wrong = |reason: String| CredentialsError::Form { path: path.to_owned(), reason };
-    if std::fs::metadata(path).map_err(failed)?.len() > MOST_BYTES {
-        return Err(wrong("it is too large".to_owned()));
-    }
-    let text = std::fs::read(path).map_err(failed)?;
-    // Where it is wrong, not what stands there: it may be a password.
-    let file: File = serde_json::from_slice(&text)
-        .map_err(|error| wrong(format!("no JSON of that form at line {}, column {}", error.line(), error.column())))?;
-    let mut logins = HashMap::new();
-    for (key, entry) in file.auths {
-        let login = login(entry).ok_or_else(|| wrong(format!("the entry for {key:?} has no usable auth")))?;
-        if let Some(login) = login {
-            logins.insert(normalised(&key), login);
+    /// A registry took this login.
+    pub(super) fn accept(&self, repository: &Repository, login: &Login) {
+        let mut accepted = lock(&self.accepted);
+        if accepted.get(repository) != Some(login) {
+            accepted.insert(repository.clone(), login.clone());
         }
     }
-    Ok(logins)
+
+    /// A registry refused a login: helpers are asked again.
+    pub(super) fn refuse(&self, repository: &Repository, login: &Login) {
+        let mut accepted = lock(&self.accepted);
+        if accepted.get(repository) == Some(login) {
+            accepted.remove(repository);
+        }
+        lock(&self.helped).retain(|_, (_, said)| !said.as_ref().is_ok_and(|said| said.as_ref() == Some(login)));
+    }
+
+    /// What to do about a registry that does not let us in, after `; `.
+    pub(super) fn hint(&self, repository: &Repository, refused: bool) -> String {
+        let host = repository.host();
+        let place = match self.sources.files.as_slice() {
+            [file] if self.sources.required => format!("REGISTRY_AUTH_FILE {}", file.display()),
+            _ => "REGISTRY_AUTH_FILE".to_owned(),
+        };
+        let mut hint = match refused {
+            true => format!("the credentials for {host} were refused: renew them in {place}"),
+            false => format!("put credentials for {host} that may pull into {place}"),
+        };
+        let files = lock(&self.files);
+        for (path, loaded) in files.iter() {
+            let notes = loaded.contents.notes.iter().filter(|(key, _)| key.fits(repository).is_some());
+            for (_, note) in notes {
+                hint += &format!("; in {} {note}", path.display());
+            }
+            if let Some(named) = loaded.contents.named_helpers().filter(|_| !self.sources.run_helpers) {
+                hint += &format!("; {} names {named}, and helper programs are not run in a cluster", path.display());
+            }
+        }
+        for ((_, server), (_, said)) in lock(&self.helped).iter() {
+            if let Err(error) = said
+                && *server == server_of(repository)
+            {
+                hint += &format!("; {error}");
+            }
+        }
+        hint
+    }
+
+    fn known_in(&self, path: &Path, repository: &Repository) -> (Vec<(Fit, bool, Login)>, Option<String>) {
+        let files = lock(&self.files);
+        let Some(Loaded { contents, .. }) = files.get(path) else { return (Vec::new(), None) };
+        let fitting = |(key, login): &(key::Key, Login)| Some((key.fits(repository)?, key.has_path(), login.clone()));
+        let entries = contents.entries.iter().filter_map(fitting).collect();
+        let helpers = contents.helpers.iter().filter_map(|(key, name)| Some((key.fits(repository)?, name)));
+        let helper = helpers.max_by(|(one, _), (other, _)| one.cmp(other)).map(|(_, name)| name.clone());
+        (entries, helper.or_else(|| contents.store.clone()))
+    }
+
+    async fn helped(&self, helper: &str, repository: &Repository) -> Option<Login> {
+        let key = (helper.to_owned(), server_of(repository));
+        let known = lock(&self.helped).get(&key).cloned();
+        let said = match known.filter(|(at, _)| at.elapsed() < HELPER_LIFE) {
+            Some((_, said)) => said,
+            None => {
+                let said = helper::ask(helper, &key.1).await;
+                lock(&self.helped).insert(key, (Instant::now(), said.clone()));
+                said
+            }
+        };
+        said.unwrap_or_else(|error| {
+            let host = repository.host();
+            self.warn(format!(
+                "credsStore or credHelpers has the credentials for {host}, which are not known: {error}"
+            ));
+            None
+        })
+    }
+
+    /// Reads files that changed. The last good ones serve until a file is whole again.
+    fn read_again(&self) {
+        for path in &self.sources.files {
+            let stamp = Stamp::of(path);
+            if lock(&self.files).get(path).map_or(stamp.is_none(), |loaded| loaded.stamp == stamp) {
+                continue;
+            }
+            match file::read(path) {
+                Ok(contents) => self.take(path, Loaded { stamp, contents }),
+                Err(error) => self.warn(format!("the changed credentials are left out: {error}")),
+            }
+        }
+    }
+
+    fn take(&self, path: &Path, loaded: Loaded) {
+        for (_, note) in &loaded.contents.notes {
+            self.warn(format!("in {}, {note}", path.display()));
+        }
+        if let Some(named) = loaded.contents.named_helpers().filter(|_| !self.sources.run_helpers) {
+            self.warn(format!(
+                "{} names {named}; helper programs are not run in a cluster: put names and passwords into auths",
+                path.display()
+            ));
+        }
+        lock(&self.files).insert(path.to_owned(), loaded);
+    }
+
+    /// Each warning once.
+    fn warn(&self, warning: String) {
+        if lock(&self.warned).insert(warning.clone()) {
+            tracing::warn!("{warning}");
+        }
+    }
 }
 
-/// `None` for an entry that can't be read, `Some(None)` for an empty one (`docker login` with a helper leaves such).
-fn login(entry: Entry) -> Option<Option<Login>> {
-    if !entry.identitytoken.is_empty() {
-        return Some(Some(Login::IdentityToken(Secret::new(entry.identitytoken))));
+/// How helpers name a registry.
+fn server_of(repository: &Repository) -> String {
+    match repository.host() {
+        "docker.io" => DOCKER_HUB_SERVER.to_owned(),
+        host => host.to_owned(),
     }
-    if !entry.username.is_empty() {
-        return Some(Some(Login::Basic { username: entry.username, password: Secret::new(entry.password) }));
-    }
-    if entry.auth.is_empty() {
-        return Some(None);
-    }
-    let decoded = String::from_utf8(STANDARD.decode(entry.auth.trim()).ok()?).ok()?;
-    let (username, password) = decoded.split_once(':')?;
-    let password = Secret::new(password.trim_end_matches('\0'));
-    Some(Some(Login::Basic { username: username.to_owned(), password }))
 }
 
-/// `https://index.docker.io/v1/` is Docker Hub's key; others come with or without scheme, version and path.
-fn normalised(key: &str) -> String {
-    let bare = key.strip_prefix("https://").or_else(|| key.strip_prefix("http://")).unwrap_or(key);
-    let bare = bare.trim_end_matches('/');
-    let bare = ["/v1", "/v2"].iter().find_map(|version| bare.strip_suffix(version)).unwrap_or(bare);
-    let (host, path) = match bare.split_once('/') {
-        Some((host, path)) => (host, format!("/{path}")),
-        None => (bare, String::new()),
-    };
-    let host = host.to_ascii_lowercase();
-    let host = match host.as_str() {
-        "index.docker.io" | "registry-1.docker.io" | "hub.docker.com" => "docker.io",
-        host => host,
-    };
-    format!("{host}{path}")
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn credentials(json: &str) -> Result<(tempfile::TempDir, Credentials), CredentialsError> {
+    fn credentials(json: &str) -> (tempfile::TempDir, Credentials) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("config.json");
         std::fs::write(&path, json).unwrap();
-        Credentials::new(Some(path)).map(|credentials| (folder, credentials))
+        let sources = CredentialSources { files: vec![path], required: true, run_helpers: false };
+        let credentials = Credentials::new(sources).unwrap();
+        (folder, credentials)
     }
 
-    fn said(credentials: &Credentials, repository: &str) -> String {
-        match credentials.login(&repository.parse().unwrap()) {
-            Some(Login::Basic { username, password }) => format!("{username}:{}", password.expose()),
-            Some(Login::IdentityToken(token)) => format!("token {}", token.expose()),
-            None => "-".to_owned(),
-        }
+    async fn said(credentials: &Credentials, repository: &str) -> String {
+        let said = |login| match login {
+            Login::Basic { username, password } => format!("{username}:{}", password.expose()),
+            Login::IdentityToken(token) => format!("token {}", token.expose()),
+            Login::RegistryToken(token) => format!("registry token {}", token.expose()),
+        };
+        let logins = credentials.logins(&repository.parse().unwrap()).await;
+        logins.into_iter().map(said).collect::<Vec<_>>().join(", ")
     }
 
-    #[test]
-    fn entries_in_all_forms() {
+    #[tokio::test]
+    async fn entries_in_all_forms() {
         let (_folder, credentials) = credentials(
             r#"{"auths":{
               "https://index.docker.io/v1/":{"auth":"aHViOnBhc3M6d29yZA=="},
@@ -206,49 +297,67 @@ mod tests {
               "registry.example.org:5000":{"identitytoken":"abc"},
               "registry.example.org:5000/special":{"username":"special","password":"x"},
               "https://harbor.example.org/v2/":{"username":"robot$a","password":"h"},
+              "*.azurecr.*":{"registrytoken":"t"},
               "helper.example.org":{}},
               "credHelpers":{"x":"y"}}"#,
-        )
-        .unwrap();
+        );
         for (repository, expected) in [
             ("docker.io/owner/lab", "hub:pass:word"),
             ("ghcr.io/a/b", "me:gh"),
             ("europe-docker.pkg.dev/p/r/i", "_json_key:{\"a\":1}"),
             ("registry.example.org:5000/lab", "token abc"),
-            ("registry.example.org:5000/special/lab", "special:x"),
+            ("registry.example.org:5000/special/lab", "special:x, token abc"),
             ("registry.example.org:5000/specialist", "token abc"),
             ("harbor.example.org/p/lab", "robot$a:h"),
-            ("helper.example.org/lab", "-"),
-            ("elsewhere.example.org/lab", "-"),
+            ("mine.azurecr.io/lab", "registry token t"),
+            ("helper.example.org/lab", ""),
+            ("elsewhere.example.org/lab", ""),
         ] {
-            assert_eq!(said(&credentials, repository), expected, "{repository}");
+            assert_eq!(said(&credentials, repository).await, expected, "{repository}");
         }
         assert!(!format!("{credentials:?}").contains("word\""), "{credentials:?}");
+        let hint = credentials.hint(&"helper.example.org/lab".parse().unwrap(), false);
+        assert!(hint.contains("credHelpers \"y\"") && hint.contains("not run in a cluster"), "{hint}");
     }
 
-    #[test]
-    fn a_changed_file_is_read_again_and_a_broken_one_is_not() {
-        let (folder, credentials) =
-            credentials(r#"{"auths":{"a.example.org":{"username":"u","password":"1"}}}"#).unwrap();
+    #[tokio::test]
+    async fn what_the_registry_took_comes_first_until_it_is_refused() {
+        let (_folder, credentials) = credentials(
+            r#"{"auths":{"a.example.org":{"username":"u","password":"1"},"https://a.example.org":{"username":"u","password":"2"}}}"#,
+        );
+        let repository = "a.example.org/lab".parse().unwrap();
+        assert_eq!(said(&credentials, "a.example.org/lab").await, "u:1, u:2");
+        credentials.accept(&repository, &Login::new("u", "2"));
+        assert_eq!(said(&credentials, "a.example.org/lab").await, "u:2, u:1");
+        credentials.refuse(&repository, &Login::new("u", "2"));
+        assert_eq!(said(&credentials, "a.example.org/lab").await, "u:1, u:2");
+    }
+
+    #[tokio::test]
+    async fn a_changed_file_is_read_again_and_a_broken_one_is_not() {
+        let (folder, credentials) = credentials(r#"{"auths":{"a.example.org":{"username":"u","password":"1"}}}"#);
         let path = folder.path().join("config.json");
         let write = |text: &str| sidecar::files::replace(&path, text.as_bytes()).unwrap();
         write(r#"{"auths":{"a.example.org":{"username":"u","password":"2"}}}"#);
-        assert_eq!(said(&credentials, "a.example.org/lab"), "u:2");
+        assert_eq!(said(&credentials, "a.example.org/lab").await, "u:2");
         write("{");
-        assert_eq!(said(&credentials, "a.example.org/lab"), "u:2");
+        assert_eq!(said(&credentials, "a.example.org/lab").await, "u:2");
     }
 
-    #[test]
-    fn what_is_wrong_is_said_without_the_secret() {
-        for (json, expected) in [
-            ("7", "line 1"),
-            (r#"{"auths":{"a":{"auth":"hunter2!"}}}"#, "\"a\""),
-            (r#"{"auths":{"a":{"auth":7}}}"#, "column"),
-        ] {
-            let error = credentials(json).err().unwrap().to_string();
-            assert!(error.contains(expected) && !error.contains("hunter2"), "{error}");
-        }
-        let error = Credentials::new(Some("/nonexistent/auth".into())).unwrap_err().to_string();
-        assert!(error.contains("/nonexistent/auth"), "{error}");
+    #[tokio::test]
+    async fn files_that_were_only_looked_for_may_be_missing_or_broken_and_come_one_after_the_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = ["missing", "broken", "auth.json", "config.json"].map(|name| folder.path().join(name));
+        let entry =
+            |password: &str| format!(r#"{{"auths":{{"a.example.org":{{"username":"u","password":"{password}"}}}}}}"#);
+        std::fs::write(&files[1], "{").unwrap();
+        std::fs::write(&files[2], entry("containers")).unwrap();
+        std::fs::write(&files[3], entry("docker")).unwrap();
+        let sources = CredentialSources { files: files.to_vec(), required: false, run_helpers: true };
+        let credentials = Credentials::new(sources.clone()).unwrap();
+        assert_eq!(said(&credentials, "a.example.org/lab").await, "u:containers, u:docker");
+        std::fs::write(&files[0], entry("late")).unwrap();
+        assert_eq!(said(&credentials, "a.example.org/lab").await, "u:late, u:containers, u:docker");
+        assert!(Credentials::new(CredentialSources { required: true, ..sources }).is_err());
     }
 }

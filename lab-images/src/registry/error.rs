@@ -9,8 +9,7 @@ use crate::reference::{Digest, ReferenceError};
 #[error("cannot {what}: {problem}")]
 pub struct RegistryError {
     what: String,
-    /// What came instead.
-    #[source]
+    /// What came instead. No `source`: the text has it already.
     pub problem: Problem,
 }
 
@@ -32,6 +31,11 @@ impl RegistryError {
         matches!(self.problem, Problem::Status { .. } | Problem::Denied { status: 403, .. } | Problem::Gone { .. })
     }
 
+    /// Whether a list of tags may have been refused for the number of tags that it asks for.
+    pub(super) fn may_be_the_page_size(&self) -> bool {
+        matches!(self.problem, Problem::Status { status: 400 | 406 | 413 | 414 | 416 | 422, .. })
+    }
+
     pub(super) fn new(what: &str, problem: Problem) -> Self {
         Self { what: what.to_owned(), problem }
     }
@@ -49,6 +53,50 @@ pub enum Problem {
         host: String,
         /// What the connection said.
         reason: String,
+    },
+    /// A host that was given up a short while ago.
+    #[error("{host} is left alone for another {seconds} s: {reason}")]
+    LeftAlone {
+        /// The host.
+        host: String,
+        /// Until then nothing is sent.
+        seconds: u64,
+        /// Why it was given up.
+        reason: String,
+    },
+    /// A certificate that is not accepted. Another try would not change it.
+    #[error(
+        "the certificate of {host} is not accepted: {reason}; if its CA is your own, name a file with the CA's certificate in SSL_CERT_FILE"
+    )]
+    Certificate {
+        /// The host.
+        host: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// No TLS where TLS was expected.
+    #[error("{host} does not answer with TLS; if it has plain HTTP only, put {host} into LAB_INSECURE_REGISTRIES")]
+    NotTls {
+        /// The host.
+        host: String,
+    },
+    /// A body packed in a way that was not asked for.
+    #[error("{host} sent its answer as {encoding}, although it was asked for none (Accept-Encoding: identity)")]
+    Encoding {
+        /// The host.
+        host: String,
+        /// `Content-Encoding`.
+        encoding: String,
+    },
+    /// A body that is no JSON object.
+    #[error(
+        "{host} did not send the JSON that belongs there, but {begins:?}; is it a registry, or a proxy's own page?"
+    )]
+    NoObject {
+        /// The host.
+        host: String,
+        /// The first letters.
+        begins: String,
     },
     /// A status that is no answer.
     #[error("{host} answered {status}{told}")]
@@ -71,9 +119,7 @@ pub enum Problem {
         told: String,
     },
     /// 401 or 403 with what credentials there are.
-    #[error(
-        "{host} does not allow it ({status}){told}; put credentials for {host} that may pull into REGISTRY_AUTH_FILE"
-    )]
+    #[error("{host} does not allow it ({status}){told}; {hint}")]
     Denied {
         /// The registry.
         host: String,
@@ -81,6 +127,8 @@ pub enum Problem {
         status: u16,
         /// What it said.
         told: String,
+        /// What to do.
+        hint: String,
     },
     /// 401 without a way to authorise.
     #[error(
@@ -93,7 +141,9 @@ pub enum Problem {
         challenge: String,
     },
     /// The token server is somewhere else.
-    #[error("{host} asks for a token from {realm}, which is another host; credentials are not sent there")]
+    #[error(
+        "{host} asks for a token from {realm}, which is another host; credentials are not sent there unless LAB_TOKEN_SERVERS names it"
+    )]
     ForeignRealm {
         /// The registry.
         host: String,
@@ -101,7 +151,9 @@ pub enum Problem {
         realm: String,
     },
     /// The token server has no TLS.
-    #[error("{host} asks for a token from {realm} over plain HTTP; credentials are not sent there")]
+    #[error(
+        "{host} asks for a token from {realm} over plain HTTP; credentials are not sent there unless LAB_INSECURE_REGISTRIES names it"
+    )]
     PlainRealm {
         /// The registry.
         host: String,
@@ -164,12 +216,6 @@ pub enum Problem {
         /// The page.
         url: String,
     },
-    /// A next page somewhere else.
-    #[error("the next page would be on another host ({target}) and is not fetched")]
-    ForeignPage {
-        /// Where.
-        target: String,
-    },
     /// A `Link` that can't be read.
     #[error("the link to the next page can't be read: {0:?}")]
     Link(String),
@@ -202,10 +248,10 @@ pub enum Problem {
     #[error("its index points at another index, which no runtime pulls")]
     NestedIndex,
     /// A file of credentials that can't be used.
-    #[error("{0}")]
+    #[error(transparent)]
     Credentials(#[from] super::credentials::CredentialsError),
     /// No root certificates.
-    #[error("{0}")]
+    #[error(transparent)]
     Roots(#[from] sidecar::tls::RootsError),
     /// A URL that can't be made.
     #[error("{0:?} gives no URL")]

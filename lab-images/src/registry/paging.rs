@@ -4,65 +4,143 @@ use reqwest::Url;
 
 use super::error::Problem;
 
-/// The next page, which must be on the same host by the same scheme as `current`.
-pub(super) fn next(link: &str, current: &Url) -> Result<Option<Url>, Problem> {
-    let broken = || Problem::Link(link.chars().take(200).collect());
-    let mut left = link.trim();
-    while !left.is_empty() {
-        let (target, after) = left.strip_prefix('<').and_then(|rest| rest.split_once('>')).ok_or_else(broken)?;
-        // Parameters have no angle brackets: the next link begins at one.
-        let (parameters, rest) = after.split_at(after.find('<').unwrap_or(after.len()));
-        if is_next(parameters) {
-            let url = current.join(target).map_err(|_| broken())?;
-            let same = url.scheme() == current.scheme()
-                && url.host() == current.host()
-                && url.port_or_known_default() == current.port_or_known_default();
-            return if same {
-                Ok(Some(url))
-            } else {
-                Err(Problem::ForeignPage { target: url.host_str().unwrap_or_default().to_owned() })
-            };
+/// The next page: the address that answered, with the query of the link.
+///
+/// Scheme, host, port and path of a link are those that the server knows itself by, which behind a proxy or in a virtual
+/// repository are not ours. Its query is the one thing that only the server knows.
+///
+/// # Errors
+///
+/// When a link can't be read, or the next one has no query: then there is a page that is not known.
+pub(super) fn next(links: &[String], answered: &Url) -> Result<Option<Url>, Problem> {
+    let broken = |link: &str| Problem::Link(link.chars().take(200).collect());
+    let mut unread = None;
+    for field in links {
+        let mut left = field.as_str();
+        while let Some((target, parameters, rest)) = link(left) {
+            left = rest;
+            if !is_next(&parameters) {
+                continue;
+            }
+            let target = target.split_once('#').map_or(target, |(target, _fragment)| target);
+            let query = target.split_once('?').map_or("", |(_, query)| query);
+            if query.is_empty() {
+                return Err(broken(field));
+            }
+            let mut url = answered.clone();
+            url.set_query(Some(query));
+            return Ok(Some(url));
         }
-        left = rest;
+        if !left.trim_matches([' ', '\t', ',']).is_empty() {
+            unread = Some(broken(field));
+        }
     }
-    Ok(None)
+    unread.map_or(Ok(None), Err)
 }
 
-fn is_next(parameters: &str) -> bool {
-    parameters.split([';', ',']).any(|parameter| {
-        let Some((name, value)) = parameter.split_once('=') else { return false };
-        let value = value.trim().trim_matches('"');
-        name.trim().eq_ignore_ascii_case("rel")
-            && value.split_ascii_whitespace().any(|rel| rel.eq_ignore_ascii_case("next"))
-    })
+/// Names and values.
+type Parameters = Vec<(String, String)>;
+
+/// The first link: its target, its parameters, and what comes after it. `None` where there is no link.
+fn link(text: &str) -> Option<(&str, Parameters, &str)> {
+    let text = text.trim_start_matches([' ', '\t', ',']);
+    let (target, mut left) = text.strip_prefix('<')?.split_once('>')?;
+    let mut parameters = Parameters::new();
+    loop {
+        left = left.trim_start_matches([' ', '\t']);
+        let Some(after) = left.strip_prefix(';') else { break };
+        let after = after.trim_start_matches([' ', '\t']);
+        let (name, after) = after.split_at(after.find(['=', ';', ',']).unwrap_or(after.len()));
+        let (value, after) = match after.strip_prefix('=') {
+            Some(after) => value(after.trim_start_matches([' ', '\t'])),
+            None => (String::new(), after),
+        };
+        parameters.push((name.trim().to_ascii_lowercase(), value));
+        left = after;
+    }
+    (left.is_empty() || left.starts_with(',')).then_some((target, parameters, left))
+}
+
+/// A token or a quoted string, and what comes after it.
+fn value(text: &str) -> (String, &str) {
+    let Some(quoted) = text.strip_prefix('"') else {
+        let (value, rest) = text.split_at(text.find([';', ',']).unwrap_or(text.len()));
+        return (value.trim().to_owned(), rest);
+    };
+    let mut value = String::new();
+    let mut letters = quoted.char_indices();
+    while let Some((at, letter)) = letters.next() {
+        match letter {
+            '"' => return (value, &quoted[at + 1..]),
+            '\\' => value.extend(letters.next().map(|(_, escaped)| escaped)),
+            letter => value.push(letter),
+        }
+    }
+    (value, "")
+}
+
+fn is_next(parameters: &[(String, String)]) -> bool {
+    // Only the first `rel` counts (RFC 8288, section 3.3).
+    let rel = parameters.iter().find(|(name, _)| name == "rel");
+    rel.is_some_and(|(_, value)| value.split_ascii_whitespace().any(|rel| rel.eq_ignore_ascii_case("next")))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    fn next_of(links: &[&str]) -> Result<Option<String>, Problem> {
+        let answered = Url::parse("https://r.example.org/v2/lab/tags/list?n=2").unwrap();
+        let links: Vec<String> = links.iter().map(|link| (*link).to_owned()).collect();
+        next(&links, &answered).map(|url| url.map(|url| url.to_string()))
+    }
 
     #[test]
     fn links_as_registries_write_them() {
-        let current = Url::parse("https://r.example.org/v2/lab/tags/list?n=2").unwrap();
-        let next = |link: &str| next(link, &current).map(|url| url.map(|url| url.to_string()));
         let page = "https://r.example.org/v2/lab/tags/list?n=2&last=b";
         for link in [
             r#"</v2/lab/tags/list?n=2&last=b>; rel="next""#,
-            r#"</v2/lab/tags/list?n=2&last=b>;rel=next"#,
+            "</v2/lab/tags/list?n=2&last=b>;rel=next",
             r#"<https://r.example.org/v2/lab/tags/list?n=2&last=b>; title="x"; REL="prev next""#,
-            r#"</first>; rel="first", </v2/lab/tags/list?n=2&last=b>; rel="next""#,
+            r#"</first?x>; rel="first", </v2/lab/tags/list?n=2&last=b>; rel="next""#,
+            r#"<?n=2&last=b>; rel="next""#,
+            "<?n=2&last=b#top>; rel=next",
+            r#"</first>; title="a, <b>; \"rel=next"; rel="first", <?n=2&last=b>; rel = "next""#,
+            // What servers behind proxies and in virtual repositories know themselves by.
+            "<http://r.example.org/v2/lab/tags/list?n=2&last=b>; rel=next",
+            "<http://registry.internal:5000/v2/lab/tags/list?n=2&last=b>; rel=next",
+            "<https://r.example.org/repository/docker/v2/lab/tags/list?n=2&last=b>; rel=next",
+            "<//elsewhere.example.org/x?n=2&last=b>; rel=next",
+            "<:not:a:url?n=2&last=b>; rel=next",
         ] {
-            assert_eq!(next(link).unwrap().as_deref(), Some(page), "{link}");
+            assert_eq!(next_of(&[link]).unwrap().as_deref(), Some(page), "{link}");
         }
-        assert_eq!(next(r#"</x>; rel="prev""#).unwrap(), None);
-        for foreign in [
-            "<https://evil.example.org/x>; rel=next",
-            "<http://r.example.org/x>; rel=next",
-            "<//evil/x>; rel=next",
-            "<https://r.example.org:444/x>; rel=next",
+        let other = r#"<https://docs.example.org/x?y>; rel="deprecation""#;
+        let first = "<?n=2&last=b>; rel=next";
+        for links in [&[other, first][..], &[first, other], &["", first], &["garbage", first]] {
+            assert_eq!(next_of(links).unwrap().as_deref(), Some(page), "{links:?}");
+        }
+        for none in [
+            &[][..],
+            &[r#"</x?y>; rel="prev""#],
+            &["</x?y>; title=\"rel=next\""],
+            &[""],
+            &["</x?y>; rel=first; rel=next"],
         ] {
-            assert!(matches!(next(foreign), Err(Problem::ForeignPage { .. })), "{foreign}");
+            assert_eq!(next_of(none).unwrap(), None, "{none:?}");
         }
-        assert!(matches!(next("garbage"), Err(Problem::Link(_))));
+        for broken in [&["garbage"][..], &["</x?y; rel=next"], &["</x>; rel=next"], &[other, "\u{fffd}"]] {
+            assert!(matches!(next_of(broken), Err(Problem::Link(_))), "{broken:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_link_leads_elsewhere_or_makes_it_panic(link in r#"[<>/?a-c:=;, "\\]{0,60}"#) {
+            if let Ok(Some(url)) = next_of(&[&link]) {
+                prop_assert!(url.starts_with("https://r.example.org/v2/lab/tags/list?"));
+            }
+        }
     }
 }

@@ -6,15 +6,19 @@ use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use reqwest::Url;
-use reqwest::header::HeaderValue;
+use reqwest::header::{AUTHORIZATION, HeaderValue};
+use reqwest::{Method, Url};
 use serde::Deserialize;
+use serde_json::Value;
 use sidecar::secret::Secret;
 
+use super::credentials::{Login, host_matches};
 use super::error::Problem;
+use super::request::{Request, name};
 
-/// What a token serves for when its server does not say.
-const USUAL_LIFE: Duration = Duration::from_secs(60);
+/// What a token serves for when its server does not say, or says less: no token has a shorter life (distribution
+/// specification, "Token Authentication").
+const SHORTEST_LIFE: Duration = Duration::from_secs(60);
 
 /// A token serves no longer than this, whatever its server says.
 const LONGEST_LIFE: Duration = Duration::from_secs(24 * 3600);
@@ -34,6 +38,12 @@ impl Token {
         Self { authorisation: Secret::new(format!("Basic {pair}")), until: Instant::now() + LONGEST_LIFE }
     }
 
+    /// A token that the credentials have ready.
+    pub(super) fn bearer(token: &Secret) -> Self {
+        let authorisation = Secret::new(format!("Bearer {}", token.expose()));
+        Self { authorisation, until: Instant::now() + LONGEST_LIFE }
+    }
+
     /// The header's value; `None` for a token with bytes that no header can have.
     pub(super) fn header(&self) -> Option<HeaderValue> {
         let mut value = HeaderValue::from_str(self.authorisation.expose()).ok()?;
@@ -47,51 +57,106 @@ impl Token {
     }
 }
 
+/// What asks a token server for a token: a GET with a password or without, or a form with an identity token.
+pub(super) fn request(mut realm: Url, service: &str, scope: &str, login: Option<&Login>, most_bytes: usize) -> Request {
+    if let Some(Login::IdentityToken(token)) = login {
+        let form = form_of(&[
+            ("grant_type", "refresh_token"),
+            ("refresh_token", token.expose()),
+            ("client_id", "labhands"),
+            ("service", service),
+            ("scope", scope),
+        ]);
+        return Request { method: Method::POST, form: Some(form), ..Request::get(realm, most_bytes) };
+    }
+    // A challenge may name several scopes, with blanks between.
+    for scope in scope.split_ascii_whitespace() {
+        realm.query_pairs_mut().append_pair("scope", scope);
+    }
+    if !service.is_empty() {
+        realm.query_pairs_mut().append_pair("service", service);
+    }
+    let mut request = Request::get(realm, most_bytes);
+    if let Some(Login::Basic { username, password }) = login {
+        request.headers.extend(Token::basic(username, password).header().map(|value| (AUTHORIZATION, value)));
+    }
+    request
+}
+
+fn form_of(pairs: &[(&str, &str)]) -> String {
+    let mut url = Url::parse("form:").expect("a constant that is a URL");
+    url.query_pairs_mut().extend_pairs(pairs);
+    url.query().unwrap_or_default().to_owned()
+}
+
 /// What a token server answers; both names of the token are in use.
 #[derive(Deserialize)]
 struct Answer {
     #[serde(default)]
-    token: String,
+    token: Option<String>,
     #[serde(default)]
-    access_token: String,
+    access_token: Option<String>,
+    /// Seconds; some servers write it as a text.
     #[serde(default)]
-    expires_in: Option<u64>,
+    expires_in: Value,
 }
 
-/// Reads the answer that came at `now`.
-pub(super) fn read(body: &[u8], now: Instant) -> Result<Token, String> {
+/// Reads the answer to what was asked at `asked`.
+pub(super) fn read(body: &[u8], asked: Instant) -> Result<Token, String> {
     // Only where it is wrong: the body has the token.
     let answer: Answer = serde_json::from_slice(body)
         .map_err(|error| format!("its answer is no JSON of that form at column {}", error.column()))?;
-    let secret = if answer.token.is_empty() { answer.access_token } else { answer.token };
-    if secret.is_empty() {
-        return Err("its answer has no token".to_owned());
+    let tokens = [answer.token, answer.access_token].into_iter().flatten();
+    let token = tokens.map(|token| token.trim().to_owned()).find(|token| !token.is_empty());
+    let authorisation = Secret::new(format!("Bearer {}", token.ok_or("its answer has no token")?));
+    let token = Token { authorisation, until: asked + life(&answer.expires_in).mul_f64(0.9) };
+    match token.header() {
+        Some(_) => Ok(token),
+        None => Err("its token has characters that no HTTP header may have".to_owned()),
     }
-    let life = answer.expires_in.map_or(USUAL_LIFE, Duration::from_secs).min(LONGEST_LIFE);
-    Ok(Token { authorisation: Secret::new(format!("Bearer {secret}")), until: now + life.mul_f64(0.9) })
 }
 
-/// The realm as a URL, if a token may be asked for there.
-///
-/// It must be the registry's own host (on any port), its parent (`gitlab.com` for `registry.gitlab.com`), or a host beside it
-/// (`auth.docker.io` for `registry-1.docker.io`), over HTTPS unless it is on this machine or the registry itself is allowed
-/// plain HTTP and has the same host.
-pub(super) fn realm(realm: &str, registry: &Url, plain_allowed: bool) -> Result<Url, Problem> {
-    let host = |url: &Url| url.host_str().unwrap_or_default().to_ascii_lowercase();
-    let from = registry.host_str().unwrap_or_default().to_owned();
-    let url = Url::parse(realm).map_err(|_| Problem::NoToken {
-        realm: realm.chars().take(200).collect(),
-        reason: "it is no URL".to_owned(),
-    })?;
-    let (there, here) = (host(&url), host(registry));
-    if !is_related(&there, &here) {
-        return Err(Problem::ForeignRealm { host: from, realm: there });
-    }
-    let plain_is_fine = is_loopback(&there) || (plain_allowed && there == here);
-    match url.scheme() {
-        "https" => Ok(url),
-        "http" if plain_is_fine => Ok(url),
-        _ => Err(Problem::PlainRealm { host: from, realm: there }),
+/// How long a token serves, whatever number its server gives.
+fn life(expires_in: &Value) -> Duration {
+    let told = expires_in.as_f64().or_else(|| expires_in.as_str()?.trim().parse().ok());
+    let seconds = told.filter(|seconds| !seconds.is_nan()).unwrap_or_default();
+    Duration::from_secs_f64(seconds.clamp(SHORTEST_LIFE.as_secs_f64(), LONGEST_LIFE.as_secs_f64()))
+}
+
+/// Where tokens may be asked for besides the registries' own hosts, and what may have no TLS.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Realms {
+    /// Hosts, with wildcards as in credentials (`LAB_TOKEN_SERVERS`).
+    pub(super) token_servers: Vec<String>,
+    /// Hosts with their ports (`LAB_INSECURE_REGISTRIES`).
+    pub(super) insecure: Vec<String>,
+}
+
+impl Realms {
+    /// The realm as a URL, if a token may be asked for there.
+    ///
+    /// It must be the registry's own host (on any port), its parent (`gitlab.com` for `registry.gitlab.com`), a host beside it
+    /// (`auth.docker.io` for `registry-1.docker.io`), or one that `LAB_TOKEN_SERVERS` names; over HTTPS unless it is on this
+    /// machine, is the host of a registry that may have plain HTTP, or may have plain HTTP itself.
+    pub(super) fn check(&self, realm: &str, registry: &Url) -> Result<Url, Problem> {
+        let host = |url: &Url| url.host_str().unwrap_or_default().to_ascii_lowercase();
+        let from = name(registry);
+        let url = Url::parse(realm).map_err(|_| Problem::NoToken {
+            realm: realm.chars().take(200).collect(),
+            reason: "it is no URL".to_owned(),
+        })?;
+        let (there, here) = (host(&url), host(registry));
+        let named = |server: &String| host_matches(server, &there) || host_matches(server, &name(&url));
+        if !is_related(&there, &here) && !self.token_servers.iter().any(named) {
+            return Err(Problem::ForeignRealm { host: from, realm: name(&url) });
+        }
+        let insecure = |url: &Url| self.insecure.iter().any(|insecure| insecure.eq_ignore_ascii_case(&name(url)));
+        let plain_is_fine = is_loopback(&there) || insecure(&url) || (insecure(registry) && there == here);
+        match url.scheme() {
+            "https" => Ok(url),
+            "http" if plain_is_fine => Ok(url),
+            _ => Err(Problem::PlainRealm { host: from, realm: name(&url) }),
+        }
     }
 }
 
@@ -121,6 +186,12 @@ mod tests {
 
     #[test]
     fn where_a_token_may_be_asked_for() {
+        let realms = Realms {
+            token_servers: ["api.scaleway.com", "*.corp.example.org", "tokens.example.net:8443"]
+                .map(str::to_owned)
+                .into(),
+            insecure: ["registry.local:5000", "auth.svc.cluster.local"].map(str::to_owned).into(),
+        };
         for (registry, wanted, fine) in [
             ("https://registry-1.docker.io/v2/", "https://auth.docker.io/token", true),
             ("https://registry.gitlab.com/v2/", "https://gitlab.com/jwt/auth", true),
@@ -135,23 +206,56 @@ mod tests {
             ("http://registry.local:5000/v2/", "http://registry.local:5001/token", true),
             ("https://registry.example.org/v2/", "no url", false),
             ("https://registry.example.org/v2/", "ftp://registry.example.org/", false),
+            ("https://rg.fr-par.scw.cloud/v2/", "https://api.scaleway.com/registry-internal/tokens", true),
+            ("https://rg.fr-par.scw.cloud/v2/", "http://api.scaleway.com/registry-internal/tokens", false),
+            ("https://rg.fr-par.scw.cloud/v2/", "https://api.scaleway.com.evil.io/tokens", false),
+            ("https://registry.example.com/v2/", "https://gitlab.corp.example.org/jwt/auth", true),
+            ("https://registry.example.com/v2/", "https://tokens.example.net:8443/auth", true),
+            ("https://registry.example.com/v2/", "https://tokens.example.net/auth", false),
+            ("https://registry.svc.cluster.local/v2/", "http://auth.svc.cluster.local/token", true),
         ] {
-            let plain = registry.starts_with("http://");
             let registry = Url::parse(registry).unwrap();
-            assert_eq!(realm(wanted, &registry, plain).is_ok(), fine, "{registry} {wanted}");
+            assert_eq!(realms.check(wanted, &registry).is_ok(), fine, "{registry} {wanted}");
         }
     }
 
     #[test]
     fn a_token_serves_for_most_of_its_life() {
         let now = Instant::now();
-        let serves =
-            |body: &str, seconds: u64| read(body.as_bytes(), now).unwrap().serves(now + Duration::from_secs(seconds));
-        assert!(serves(r#"{"token":"x","expires_in":100}"#, 89) && !serves(r#"{"token":"x","expires_in":100}"#, 91));
-        assert!(serves(r#"{"access_token":"x"}"#, 53) && !serves(r#"{"access_token":"x"}"#, 55));
-        assert!(!serves(r#"{"token":"x","expires_in":18446744073709551615}"#, 24 * 3600));
-        for (body, said) in [("{}", "no token"), ("x", "column"), (r#"{"token":7}"#, "column")] {
-            assert!(read(body.as_bytes(), now).unwrap_err().contains(said), "{body}");
+        let serves = |expires_in: &str, seconds: u64| {
+            let body = format!(r#"{{"token":"x"{expires_in}}}"#);
+            read(body.as_bytes(), now).unwrap().serves(now + Duration::from_secs(seconds))
+        };
+        let day = 24 * 3600;
+        for (expires_in, seconds) in [
+            (r#","expires_in":100"#, 90),
+            (r#","expires_in":"100""#, 90),
+            (r#","expires_in":100.0"#, 90),
+            ("", 54),
+            (r#","expires_in":0"#, 54),
+            (r#","expires_in":-5"#, 54),
+            (r#","expires_in":null"#, 54),
+            (r#","expires_in":"soon""#, 54),
+            (r#","expires_in":"NaN""#, 54),
+            (r#","expires_in":18446744073709551615"#, day / 10 * 9),
+            (r#","expires_in":1e300"#, day / 10 * 9),
+        ] {
+            assert!(serves(expires_in, seconds - 1) && !serves(expires_in, seconds + 1), "{expires_in}");
+        }
+    }
+
+    #[test]
+    fn the_token_has_two_names_and_must_be_there() {
+        let read = |body: &str| read(body.as_bytes(), Instant::now());
+        for body in
+            [r#"{"access_token":"x"}"#, r#"{"token":null,"access_token":"x"}"#, r#"{"token":"","access_token":"x"}"#]
+        {
+            assert_eq!(read(body).unwrap().header().unwrap(), "Bearer x", "{body}");
+        }
+        for (body, said) in
+            [("{}", "no token"), ("x", "column"), (r#"{"token":7}"#, "column"), (r#"{"token":"a\nb"}"#, "header")]
+        {
+            assert!(read(body).unwrap_err().contains(said), "{body}");
         }
     }
 }

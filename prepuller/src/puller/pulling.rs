@@ -36,13 +36,15 @@ impl Pulling {
         reservation: Reservation,
     ) -> Self {
         let (sender, progress) = watch::channel(Progress::default());
-        let request = PullRequest {
-            credentials: credentials.for_pull(&order.image.repository),
+        let mut request = PullRequest {
+            credentials: None,
             reference: order.image.clone(),
             expected: order.digest.clone(),
             layers: layers(&order),
         };
         let task = pulls.spawn(async move {
+            // A helper program may have to be asked.
+            request.credentials = credentials.for_pull(&request.reference.repository).await;
             let pulled = pull(&*runtime, &request, limits, &sender).await.map_err(|error| error.to_string())?;
             Ok(match pulled.digest {
                 ArrivedDigest::Expected | ArrivedDigest::NotAsked => None,

@@ -2,124 +2,22 @@
 
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
+mod lists;
+mod logins;
+mod pace;
+mod scripted;
+
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
-use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::extract::Request;
 use axum::http::{HeaderMap, Method, StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::response::IntoResponse;
 use futures_util::stream;
-use lab_images::policy::{Keep, Policy};
-use lab_images::reference::{Digest, Platform, Repository};
 use lab_images::registry::{Registry, RegistryConfig};
-use lab_images::scan::{Scanned, scan};
-use lab_images::settings::Source;
-use lab_images::tag::TagScheme;
 
-const DIGEST: &str = "sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
-
-/// A server that answers as the test says, and what it was asked.
-struct Fake {
-    host: String,
-    asked: Arc<Mutex<Vec<(String, HeaderMap)>>>,
-}
-
-impl Fake {
-    async fn start<A, R>(answer: A) -> Self
-    where
-        A: Fn(&str, &HeaderMap) -> R + Clone + Send + Sync + 'static,
-        R: IntoResponse,
-    {
-        Self::start_with_method(move |_, path, headers| answer(path, headers)).await
-    }
-
-    async fn start_with_method<A, R>(answer: A) -> Self
-    where
-        A: Fn(&Method, &str, &HeaderMap) -> R + Clone + Send + Sync + 'static,
-        R: IntoResponse,
-    {
-        let asked = Arc::<Mutex<Vec<(String, HeaderMap)>>>::default();
-        let note = asked.clone();
-        let routes = Router::new().fallback(move |request: Request| {
-            let path = request.uri().path_and_query().map(ToString::to_string).unwrap_or_default();
-            note.lock().unwrap().push((path.clone(), request.headers().clone()));
-            let response = answer(request.method(), &path, request.headers()).into_response();
-            async move { response }
-        });
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let host = listener.local_addr().unwrap().to_string();
-        tokio::spawn(async move { axum::serve(listener, routes).await });
-        Self { host, asked }
-    }
-
-    fn repository(&self) -> Repository {
-        format!("{}/owner/lab", self.host).parse().unwrap()
-    }
-
-    /// A client that is allowed plain HTTP here, and is not patient.
-    fn registry(&self) -> Registry {
-        Registry::new(self.config()).unwrap()
-    }
-
-    fn config(&self) -> RegistryConfig {
-        RegistryConfig {
-            insecure: vec![self.host.clone()],
-            patience: Duration::from_millis(300),
-            first_pause: Duration::from_millis(1),
-            ..RegistryConfig::default()
-        }
-    }
-
-    fn asked(&self) -> Vec<(String, HeaderMap)> {
-        self.asked.lock().unwrap().clone()
-    }
-
-    /// What listing the tags fails with.
-    async fn tags_fail(&self) -> String {
-        self.registry().tags(&self.repository()).await.unwrap_err().to_string()
-    }
-
-    async fn manifest_fails(&self, digest: &str) -> String {
-        let digest: Digest = digest.parse().unwrap();
-        let read = self.registry().manifest(&self.repository(), &digest, &Platform::of_this_machine()).await;
-        read.unwrap_err().to_string()
-    }
-
-    async fn scan(&self) -> Scanned {
-        let source = Source { repositories: vec![self.repository()], fixed: Vec::new(), infrastructure: Vec::new() };
-        let policy = Policy {
-            scheme: TagScheme::Rubin,
-            keep: "weekly=2".parse::<Keep>().unwrap(),
-            pinned: Vec::new(),
-            aliases: Vec::new(),
-        };
-        scan(&self.registry(), &source, &policy, &Platform::of_this_machine(), jiff::Timestamp::now()).await
-    }
-}
-
-fn says(error: &str, all: &[&str]) {
-    for words in all {
-        assert!(error.contains(words), "{words:?} is not in: {error}");
-    }
-}
-
-fn unauthorised(challenge: Option<String>) -> Response {
-    let challenge = challenge.map(|challenge| [(header::WWW_AUTHENTICATE, challenge)]);
-    match challenge {
-        Some(challenge) => (StatusCode::UNAUTHORIZED, challenge).into_response(),
-        None => StatusCode::UNAUTHORIZED.into_response(),
-    }
-}
-
-fn digest_of(content: &str) -> String {
-    use sha2::Digest as _;
-    let bytes = sha2::Sha256::digest(content);
-    format!("sha256:{}", bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>())
-}
+use scripted::{DIGEST, Fake, credentials, digest_of, says, unauthorised};
 
 #[tokio::test]
 async fn a_401_without_a_challenge_is_said() {
@@ -133,11 +31,9 @@ async fn a_401_without_a_challenge_is_said() {
 async fn a_realm_on_another_host_gets_no_credential() {
     let elsewhere = "Bearer realm=\"https://tokens.example.org/token\",service=\"x\"".to_owned();
     let fake = Fake::start(move |_, _| unauthorised(Some(elsewhere.clone()))).await;
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("config.json");
-    std::fs::write(&file, format!("{{\"auths\":{{\"{}\":{{\"username\":\"u\",\"password\":\"p\"}}}}}}", fake.host))
-        .unwrap();
-    let registry = Registry::new(RegistryConfig { auth_file: Some(file), ..fake.config() }).unwrap();
+    let json = format!(r#"{{"auths":{{"{}":{{"username":"u","password":"p"}}}}}}"#, fake.host);
+    let (_folder, credentials) = credentials(&json);
+    let registry = Registry::new(RegistryConfig { credentials, ..fake.config() }).unwrap();
     let error = registry.tags(&fake.repository()).await.unwrap_err().to_string();
     says(&error, &["tokens.example.org", "another host", "not sent"]);
     assert!(fake.asked().iter().all(|(_, headers)| !headers.contains_key(header::AUTHORIZATION)));
@@ -161,12 +57,10 @@ async fn a_redirect_to_another_host_takes_no_credential_along() {
         false => unauthorised(Some("Basic realm=\"x\"".into())),
     })
     .await;
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("config.json");
-    std::fs::write(&file, format!("{{\"auths\":{{\"{}\":{{\"username\":\"u\",\"password\":\"p\"}}}}}}", fake.host))
-        .unwrap();
+    let json = format!(r#"{{"auths":{{"{}":{{"username":"u","password":"p"}}}}}}"#, fake.host);
+    let (_folder, credentials) = credentials(&json);
     let insecure = vec![fake.host.clone(), other.host.clone()];
-    let registry = Registry::new(RegistryConfig { insecure, auth_file: Some(file), ..fake.config() }).unwrap();
+    let registry = Registry::new(RegistryConfig { insecure, credentials, ..fake.config() }).unwrap();
     assert_eq!(registry.tags(&fake.repository()).await.unwrap().tags, ["w_2026_47"]);
     assert!(other.asked().iter().all(|(_, headers)| !headers.contains_key(header::AUTHORIZATION)));
 }
@@ -182,9 +76,12 @@ async fn pages_are_followed_and_a_circle_ends_with_what_came() {
     let list = fake.registry().tags(&fake.repository()).await.unwrap();
     assert_eq!(list.tags[..3], ["a", "b", "c"]);
     says(&list.partial.unwrap().to_string(), &["page", "round in a circle"]);
+    // Of a link only its query counts: another host is never asked, and one without a query leads nowhere.
     let foreign = [(header::LINK, "<https://evil.example.org/v2/x>; rel=\"next\"")];
     let fake = Fake::start(move |_, _| (foreign.clone(), r#"{"tags":["a"]}"#)).await;
-    says(&fake.tags_fail().await, &["evil.example.org"]);
+    let list = fake.registry().tags(&fake.repository()).await.unwrap();
+    assert_eq!(list.tags, ["a"]);
+    says(&list.partial.unwrap().to_string(), &["evil.example.org", "can't be read"]);
 }
 
 #[tokio::test]

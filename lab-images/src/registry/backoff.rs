@@ -1,0 +1,78 @@
+//! How long to wait before a request is sent again. No I/O: what a server says is taken within limits.
+
+use std::time::{Duration, SystemTime};
+
+/// A longer pause between two tries is not made unless the server asks for it.
+pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+/// The pause after the `tries`th failure in a row: `first`, then twice as long each time, with up to half more at random so that
+/// many clients do not come back at once.
+pub(super) fn pause(first: Duration, tries: u32) -> Duration {
+    let pause = first.saturating_mul(2_u32.saturating_pow(tries.saturating_sub(1).min(16)));
+    pause.min(LONGEST_PAUSE).mul_f64(1.0 + f64::from(random_byte()) / 512.0)
+}
+
+/// `Retry-After` in seconds or as a date (RFC 9110, section 10.2.3); `None` where it can't be read.
+///
+/// It is a wish, not an order: zero and a date in the past come out as zero, so the caller takes the longer of this and [`pause`].
+pub(super) fn retry_after(text: &str, now: SystemTime) -> Option<Duration> {
+    let text = text.trim();
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        // More digits than fit are a very long time.
+        return Some(Duration::from_secs(text.parse().unwrap_or(u64::from(u32::MAX)).min(u64::from(u32::MAX))));
+    }
+    if let Ok(seconds) = text.parse::<f64>() {
+        return (seconds.is_finite() && seconds >= 0.0)
+            .then(|| Duration::from_secs_f64(seconds.min(f64::from(u32::MAX))));
+    }
+    let at = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
+    let now = jiff::Timestamp::try_from(now).ok()?;
+    Some(Duration::try_from(at.duration_since(now)).unwrap_or(Duration::ZERO))
+}
+
+/// A byte that differs from call to call.
+fn random_byte() -> u8 {
+    let nanoseconds = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |now| now.subsec_nanos());
+    (nanoseconds.wrapping_mul(2_654_435_761) >> 24) as u8
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn retry_after_in_both_forms() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+        for (text, seconds) in [
+            ("120", Some(120)),
+            (" 7 ", Some(7)),
+            ("0", Some(0)),
+            ("99999999999999999999999", Some(u64::from(u32::MAX))),
+            ("1.5", Some(1)),
+            ("-5", None),
+            ("NaN", None),
+            ("inf", None),
+            ("", None),
+            ("soon", None),
+            ("Tue, 14 Nov 2023 22:14:20 GMT", Some(60)),
+            ("Tue, 14 Nov 2023 22:00:00 GMT", Some(0)),
+        ] {
+            assert_eq!(retry_after(text, now).map(|pause| pause.as_secs()), seconds, "{text:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_pause_grows_and_has_a_floor_and_a_ceiling(tries in any::<u32>(), first in 1_u64..100_000) {
+            let first = Duration::from_millis(first);
+            let pause = pause(first, tries);
+            prop_assert!(pause >= first.min(LONGEST_PAUSE) && pause <= LONGEST_PAUSE.mul_f64(1.5));
+        }
+
+        #[test]
+        fn no_header_makes_it_panic(text in ".{0,40}") {
+            let _ = retry_after(&text, SystemTime::now());
+        }
+    }
+}

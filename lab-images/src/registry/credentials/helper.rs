@@ -1,0 +1,110 @@
+//! Docker's credential helpers: `docker-credential-<name> get`, the server on stdin, JSON on stdout
+//! (docker-credential-helpers, "Development").
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use serde::Deserialize;
+use sidecar::secret::Secret;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::process::Command;
+
+use super::Login;
+
+/// A helper that opens a window, or asks a cloud, may take a while.
+const LONGEST_RUN: Duration = Duration::from_secs(30);
+
+const MOST_BYTES: u64 = 256 * 1024;
+
+/// As the helper names the one who has only a token.
+const TOKEN_NAME: &str = "<token>";
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Answer {
+    #[serde(default)]
+    username: String,
+    #[serde(default)]
+    secret: String,
+}
+
+/// What a helper knows of a server; `None` where it knows nothing.
+///
+/// # Errors
+///
+/// Why it did not say, for people and without secrets.
+pub(super) async fn ask(name: &str, server: &str) -> Result<Option<Login>, String> {
+    let is_name = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    if name.is_empty() || !name.chars().all(is_name) {
+        return Err(format!("{name:?} is no name of a credential helper"));
+    }
+    let program = format!("docker-credential-{name}");
+    let answered = tokio::time::timeout(LONGEST_RUN, run(&program, server)).await;
+    let answered = answered.unwrap_or_else(|_| Err(format!("took longer than {} s", LONGEST_RUN.as_secs())));
+    answered.map_err(|error| format!("the credential helper {program} {error}"))
+}
+
+async fn run(program: &str, server: &str) -> Result<Option<Login>, String> {
+    let failed = |error: std::io::Error| match error.kind() {
+        std::io::ErrorKind::NotFound => "is not installed".to_owned(),
+        _ => format!("did not run: {error}"),
+    };
+    let mut child = Command::new(program)
+        .arg("get")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(failed)?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // One that ends without reading has said all it will.
+        let _ = stdin.write_all(format!("{server}\n").as_bytes()).await;
+    }
+    let mut output = Vec::new();
+    if let Some(stdout) = child.stdout.take() {
+        stdout.take(MOST_BYTES).read_to_end(&mut output).await.map_err(failed)?;
+    }
+    let status = child.wait().await.map_err(failed)?;
+    if status.success() {
+        return read(&output).ok_or_else(|| "printed no credentials that can be read".to_owned());
+    }
+    let said: String = String::from_utf8_lossy(&output).chars().filter(|c| !c.is_control()).take(200).collect();
+    if said.contains("credentials not found") {
+        return Ok(None);
+    }
+    Err(format!("failed ({status}){}{said}", if said.is_empty() { "" } else { ": " }))
+}
+
+/// `None` for no such JSON, `Some(None)` for an answer without credentials.
+fn read(output: &[u8]) -> Option<Option<Login>> {
+    let answer: Answer = serde_json::from_slice(output).ok()?;
+    Some(match (answer.username.as_str(), answer.secret.is_empty()) {
+        (_, true) | ("", _) => None,
+        (TOKEN_NAME, _) => Some(Login::IdentityToken(Secret::new(answer.secret))),
+        (username, _) => Some(Login::new(username, &answer.secret)),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_helpers_print() {
+        let basic = read(br#"{"ServerURL":"r.example.org","Username":"me","Secret":"s"}"#).unwrap().unwrap();
+        assert_eq!(basic, Login::new("me", "s"));
+        let token = read(br#"{"ServerURL":"r.example.org","Username":"<token>","Secret":"s"}"#).unwrap().unwrap();
+        assert_eq!(token, Login::IdentityToken(Secret::new("s")));
+        assert_eq!(read(br#"{"Username":"","Secret":""}"#), Some(None));
+        assert_eq!(read(b"credentials"), None);
+    }
+
+    #[tokio::test]
+    async fn a_name_that_is_a_path_and_a_missing_helper_are_said() {
+        for (name, expected) in [("../x", "no name"), ("", "no name"), ("labhands-missing", "is not installed")] {
+            let error = ask(name, "r.example.org").await.unwrap_err();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+}
