@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use nfs_health::nfs4::{Operation, Results, attributes, session};
+use nfs_health::nfs4::{self, Operation, Results, attributes, elsewhere, session};
 use nfs_health::rpc::message;
 use nfs_health::rpc::xdr::Reader;
 use nfs_health::nfs3;
@@ -16,8 +16,10 @@ fuzz_target!(|input: &[u8]| {
         let _ = session::created(&mut results.clone());
         let mut results = results;
         let _ = session::sequenced(&mut results);
-        let _ = results.went_to("/a/b");
+        let _ = results.went_to(&nfs4::names("/a/b"));
         if let Ok(reader) = results.next(Operation::GETATTR) {
+            let _ = (elsewhere::locations(&mut reader.clone()), elsewhere::flavors(&mut reader.clone()));
+            let _ = elsewhere::link(&mut reader.clone());
             let _ = attributes::parse(reader);
         }
     }

@@ -1,4 +1,4 @@
-//! What is looked at, and what is thought of it now: where rounds write, and readiness and reports read.
+//! What is looked at, and what is thought of it now: where rounds write, and the page and reports read.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -26,25 +26,22 @@ pub struct Entry {
 }
 
 impl Board {
-    /// Takes over the targets; gives back those that are new.
+    /// Takes over the targets; gives back all of them.
     pub fn update(&self, targets: BTreeMap<Server, Target>) -> Vec<Server> {
         let mut exports = self.exports();
         let before = exports.len();
         exports.retain(|server, _| targets.contains_key(server));
         let mut changed = exports.len() != before;
-        let mut new = Vec::new();
         for (server, target) in targets {
-            if !exports.contains_key(&server) {
-                new.push(server.clone());
-            }
+            changed |= !exports.contains_key(&server);
             let entry = exports.entry(server).or_default();
             changed |= entry.target != target;
             entry.target = target;
         }
-        if changed || !new.is_empty() {
+        if changed {
             self.changed.notify_one();
         }
-        new
+        exports.keys().cloned().collect()
     }
 
     /// What there is to look at, if the export is still a target.
@@ -70,16 +67,23 @@ impl Board {
         self.changed.notified().await;
     }
 
-    /// What keeps this process from being ready, if anything does: an export without a verdict, and one that is not well.
-    pub fn not_ready(&self) -> Option<String> {
+    /// All exports with what is thought of them, as JSON: `{"exports": [{"export", "verdict", "healthy", …}]}`; `verdict` is null
+    /// before the first round has ended.
+    pub fn json(&self) -> serde_json::Value {
         let exports = self.exports();
-        let said = exports.iter().filter_map(|(server, entry)| match &entry.verdict {
-            None => Some(format!("{server}: no verdict yet")),
-            Some(verdict) if !verdict.kind.is_healthy() => Some(format!("{server}: {verdict}")),
-            Some(_) => None,
-        });
-        let said: Vec<String> = said.collect();
-        (!said.is_empty()).then(|| said.join("; "))
+        let export = |(server, entry): (&Server, &Entry)| {
+            let Entry { target, verdict } = entry;
+            serde_json::json!({
+                "export": server.to_string(),
+                "verdict": verdict.as_ref().map(|verdict| verdict.kind.name()),
+                "healthy": verdict.as_ref().map(|verdict| verdict.kind.is_healthy()),
+                "phase": verdict.as_ref().map(|verdict| verdict.phase),
+                "sentence": verdict.as_ref().map(|verdict| verdict.sentence.as_str()),
+                "mounts": target.mounts.len(),
+                "automounts": target.automounts.len(),
+            })
+        };
+        serde_json::json!({ "exports": exports.iter().map(export).collect::<Vec<_>>() })
     }
 
     /// Whether an export has no verdict yet.

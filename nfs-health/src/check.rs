@@ -1,8 +1,11 @@
-//! `nfs-health check`: one round, for people and for exec probes.
+//! `nfs-health check`: one round, for people, for exec probes, and for monitoring by Nagios and its kin.
 
-use std::fmt::Write as _;
+mod json;
+mod nagios;
+mod table;
+
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -10,80 +13,99 @@ use futures_util::future::join_all;
 use nfs_mounts::mountinfo::Mounts;
 use sidecar::settings::EXIT_USAGE;
 
-use crate::mount::MountSeen;
-use crate::probe::Step;
-use crate::settings::Look;
+use crate::settings::{Check, Output};
 use crate::targets::targets;
-use crate::verdict::Verdict;
 use crate::volume::{Round, Volume};
 
+/// What was seen of one export.
+#[derive(Clone, Debug)]
+struct Checked {
+    export: String,
+    round: Round,
+    automounts: Vec<PathBuf>,
+    state: State,
+}
+
+/// What to think of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum State {
+    Well,
+    /// It works, and is slow or in its grace period.
+    Warning,
+    /// It does not work, or is too slow.
+    Critical,
+}
+
+const NOTHING: &str =
+    "NFS_SERVERS: no server is named, and there is no NFS mount here (example: NFS_SERVERS=10.0.0.9/home)";
+
 /// Looks once at everything and prints it. The exit code is 0 when all is well, 1 when not, and 64 when there is nothing to look
-/// at: a probe that looks at nothing must not say that all is well.
+/// at: a probe that looks at nothing must not say that all is well. With Nagios' output it is 0, 1, 2 or 3, as its plugins have it.
 ///
 /// # Errors
 ///
 /// What the system said when the mounts can't be listed, or stdout is gone.
-pub async fn check(look: &Look) -> std::io::Result<ExitCode> {
-    let mounts = look.mountinfo.as_deref().map_or(Ok(Mounts::default()), read)?;
-    let targets = targets(look, &mounts);
+pub async fn check(settings: &Check) -> std::io::Result<ExitCode> {
+    let Check { look, output, warn, critical } = settings;
+    let mounts = match look.mountinfo.as_deref().map_or(Ok(Mounts::default()), read) {
+        Err(error) if *output == Output::Nagios => return say(&nagios::unknown(&error.to_string()), nagios::UNKNOWN),
+        mounts => mounts?,
+    };
+    let targets = targets(look, &mounts).targets;
     if targets.is_empty() {
-        eprintln!(
-            "NFS_SERVERS: no server is named, and there is no NFS mount here (example: NFS_SERVERS=10.0.0.9/home)"
-        );
+        if *output == Output::Nagios {
+            return say(&nagios::unknown(NOTHING), nagios::UNKNOWN);
+        }
+        eprintln!("{NOTHING}");
         return Ok(ExitCode::from(EXIT_USAGE));
     }
     let rounds = targets.into_iter().map(|(server, target)| async move {
         let mut volume = Volume::new(server.clone(), look.probing.clone());
-        (server.to_string(), volume.round(&target).await)
+        let round = volume.round(&target).await;
+        let state = state(&round, *warn, *critical);
+        Checked { export: server.to_string(), round, automounts: target.automounts, state }
     });
-    let rounds = join_all(rounds).await;
-    std::io::stdout().write_all(table(&rounds).as_bytes())?;
-    let well = rounds.iter().all(|(_, round)| round.verdict.kind.is_healthy());
-    Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let checked = join_all(rounds).await;
+    let worst = checked.iter().map(|checked| checked.state).max().unwrap_or(State::Well);
+    let code = if worst == State::Critical { 1 } else { 0 };
+    match output {
+        Output::Table => say(&table::table(&checked), code),
+        Output::Json => say(&json::json(&checked), code),
+        Output::Nagios => say(&nagios::lines(&checked, *warn, *critical), nagios::code(worst)),
+    }
+}
+
+fn say(text: &str, code: u8) -> std::io::Result<ExitCode> {
+    std::io::stdout().write_all(text.as_bytes())?;
+    Ok(ExitCode::from(code))
 }
 
 fn read(path: &Path) -> std::io::Result<Mounts> {
     Mounts::read(path).map_err(|error| std::io::Error::other(format!("cannot read {}: {error}", path.display())))
 }
 
-/// A line for each step and mount, and one for the verdict of each export.
-fn table(rounds: &[(String, Round)]) -> String {
-    let width = rounds.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
-    let mut text = String::new();
-    let mut line = |name: &str, what: &str, result: &str, time: Option<Duration>, detail: &str| {
-        let time = time.map_or(String::new(), |time| format!("{:.1} ms", time.as_secs_f64() * 1000.0));
-        let written = format!("{name:width$}  {what:19} {result:7} {time:>10}  {detail}");
-        // Writing to a String does not fail.
-        let _ = writeln!(text, "{}", written.trim_end());
-    };
-    for (name, round) in rounds {
-        let vantages = [("", Some(&round.front)), ("behind: ", round.behind.as_ref())];
-        for (prefix, seen) in vantages {
-            for Step { name: step, time, result, .. } in seen.iter().flat_map(|seen| &seen.steps) {
-                let what = format!("{prefix}{step}");
-                match result {
-                    Ok(detail) => line(name, &what, "ok", Some(*time), detail),
-                    Err(fault) => line(name, &what, "failed", Some(*time), &fault.to_string()),
-                }
-            }
-        }
-        for (path, seen) in &round.mounts {
-            let path = path.display();
-            match seen {
-                MountSeen::Answers { look, time } => {
-                    let room = format!("{path}: {} of {} MiB left", look.space.available >> 20, look.space.total >> 20);
-                    line(name, "mount", "ok", Some(*time), &room);
-                }
-                MountSeen::Failed(failure) => line(name, "mount", "failed", None, &format!("{path}: {failure}")),
-                MountSeen::Hung { after } => line(name, "mount", "hangs", Some(*after), &path.to_string()),
-                MountSeen::Stuck { after, pid } => {
-                    line(name, "mount", "stuck", Some(*after), &format!("{path}: process {pid} can't be killed"));
-                }
-                MountSeen::Unknown(why) => line(name, "mount", "unknown", None, &format!("{path}: {why}")),
-            }
-        }
-        let Verdict { kind, phase, sentence } = &round.verdict;
-        line(name, "verdict", kind.name(), None, &format!("{phase}: {sentence}"));
+fn state(round: &Round, warn: Option<Duration>, critical: Option<Duration>) -> State {
+    let (time, kind) = (round.time(), round.verdict.kind);
+    let beyond = |limit: Option<Duration>| limit.is_some_and(|limit| time >= limit);
+    if !kind.is_healthy() || beyond(critical) {
+        State::Critical
+    } else if kind != crate::verdict::Kind::Ok || beyond(warn) {
+        State::Warning
+    } else {
+        State::Well
     }
-    text
 }
+
+impl State {
+    /// The state in one word.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Well => "ok",
+            Self::Warning => "warning",
+            Self::Critical => "critical",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,8 +1,9 @@
-//! What can be wrong with a server, seen over the wire.
+//! What can be wrong with a server, seen over the wire: each status that the RFCs define has its meaning here.
 
 use thiserror::Error;
 
 use crate::nfs3;
+use crate::nfs4::elsewhere::{Flavor, Location};
 use crate::nfs4::{CompoundError, Status};
 use crate::rpc::connection::RpcError;
 use crate::rpc::message::ReplyError;
@@ -22,27 +23,77 @@ pub enum Fault {
     /// There is a connection, and no answer comes.
     #[error("it takes the connection and does not answer")]
     Silent,
-    /// The connection broke before there was an answer.
+    /// The connection, or the session on it, ended before there was an answer.
     #[error("the connection breaks: {0}")]
     Broken(String),
-    /// What came is not what the protocol says.
+    /// What came is no answer of RPC or NFS.
     #[error("{0}")]
     Protocol(String),
     /// The server speaks other versions.
     #[error("{0}")]
     NoVersion(String),
     /// There is no such export.
-    #[error("there is no such export")]
-    NoExport,
+    #[error("there is no such export{0}, or none for this client and its port")]
+    NoExport(String),
     /// The server does not let us.
     #[error("{0}; does the export allow this client, and ports above 1023 (`insecure`)?")]
     Denied(String),
+    /// The folder's own mode does not let us through, neither as user 65534 nor as root.
+    #[error(
+        "{status}: neither user 65534 nor root of this client may go through {folder}; see its owner and mode, and `root_squash`"
+    )]
+    NoWay {
+        /// The status.
+        status: String,
+        /// The folder.
+        folder: String,
+    },
+    /// The server wants another kind of authentication.
+    #[error("the server serves, and wants {0} for this export, which a probe does not have; mounts with it may work")]
+    Authentication(String),
     /// The handle is stale.
     #[error("the export's file handle is stale")]
     Stale,
     /// The server is in its grace period.
     #[error("the server waits for clients to reclaim what they had")]
     Grace,
+    /// The server answers every try with a word to come back later.
+    #[error("the server says only to ask again later ({0}), until the time is over: it does not serve")]
+    Busy(String),
+    /// The server's own storage fails, or the server in itself.
+    #[error("the server answers, and its storage fails: {0}; see the server's log and disks")]
+    Storage(String),
+    /// There is no room, not even for an answer.
+    #[error("{0}")]
+    Full(String),
+    /// The export is on another server.
+    #[error("the export is on another server{}", places(.0))]
+    Elsewhere(Vec<Location>),
+    /// The path has symbolic links without end, or one that leads out of the server.
+    #[error("the export's path has a symbolic link that leads nowhere: {0}")]
+    Link(String),
+    /// An NFS answer that is none of those above.
+    #[error("the server answers {0}, and not what was asked for")]
+    NotUnderstood(String),
+}
+
+fn places(locations: &[Location]) -> String {
+    let Some(first) = locations.first() else { return ", and it does not say which".to_owned() };
+    format!(": {}:/{}", first.server, first.path.join("/"))
+}
+
+/// The sentence on the flavors that an export takes.
+pub fn wanted(flavors: &[Flavor]) -> String {
+    if flavors.is_empty() {
+        return "Kerberos or another kind of authentication".to_owned();
+    }
+    let names: Vec<String> = flavors.iter().map(|flavor| flavor.name()).collect();
+    let kind = if flavors.iter().any(|flavor| matches!(flavor, Flavor::Kerberos(_))) {
+        "Kerberos"
+    } else {
+        "another authentication"
+    };
+    format!("{kind} (sec={})", names.join(":"))
 }
 
 impl From<RpcError> for Fault {
@@ -50,7 +101,13 @@ impl From<RpcError> for Fault {
         match error {
             RpcError::Connection(_) | RpcError::Closed => Self::Broken(error.to_string()),
             RpcError::Reply(ReplyError::Versions { .. } | ReplyError::NoProgram) => Self::NoVersion(error.to_string()),
+            // RFC 5531, section 9: the server wants more than AUTH_SYS (5), or Kerberos (13, 14).
+            // nfs-ganesha says so to ports above 1023 as well.
+            RpcError::Reply(ReplyError::Refused(5 | 13 | 14)) => Self::Authentication(
+                "Kerberos, another kind of authentication, or a port below 1024 (`insecure`)".to_owned(),
+            ),
             RpcError::Reply(ReplyError::Refused(_)) => Self::Denied(error.to_string()),
+            RpcError::Reply(ReplyError::Failed(5)) => Self::Storage("SYSTEM_ERR".to_owned()),
             RpcError::Record(_) | RpcError::Reply(_) => Self::Protocol(error.to_string()),
         }
     }
@@ -59,27 +116,57 @@ impl From<RpcError> for Fault {
 impl From<CompoundError> for Fault {
     fn from(error: CompoundError) -> Self {
         match error {
-            CompoundError::Failed(Status::NOENT | Status::NOTDIR) => Self::NoExport,
-            CompoundError::Failed(Status::ACCESS | Status::WRONGSEC) => Self::Denied(error.to_string()),
-            CompoundError::Failed(Status::STALE) => Self::Stale,
-            CompoundError::Failed(Status::GRACE | Status::DELAY) => Self::Grace,
-            CompoundError::Failed(Status::MINOR_VERSION) => Self::NoVersion(error.to_string()),
-            CompoundError::Failed(_) | CompoundError::Unreadable(_) | CompoundError::OutOfOrder { .. } => {
-                Self::Protocol(error.to_string())
+            CompoundError::Failed(status) => status.into(),
+            CompoundError::Unreadable(_) | CompoundError::OutOfOrder { .. } => Self::Protocol(error.to_string()),
+        }
+    }
+}
+
+impl From<Status> for Fault {
+    /// RFC 8881, section 15.1; RFC 7530, section 13.1.
+    fn from(status: Status) -> Self {
+        let name = status.to_string();
+        match status {
+            Status::NOENT | Status::NOTDIR => Self::NoExport(String::new()),
+            Status::NAMETOOLONG | Status::BADNAME | Status::BADCHAR => Self::NoExport(format!(": {name}")),
+            Status::PERM | Status::ACCESS => Self::Denied(name),
+            Status::WRONGSEC => Self::Authentication(wanted(&[])),
+            Status::STALE | Status::BADHANDLE | Status::FHEXPIRED => Self::Stale,
+            Status::GRACE => Self::Grace,
+            Status::DELAY => Self::Busy(name),
+            Status::IO | Status::NXIO | Status::SERVERFAULT | Status::RESOURCE => Self::Storage(name),
+            Status::NOSPC => Self::Full(format!("no space left on the export: {name}")),
+            Status::DQUOT => Self::Full(format!("the quota is used up: {name}")),
+            Status::MOVED => Self::Elsewhere(Vec::new()),
+            Status::SYMLINK => Self::Link(name),
+            Status::MINOR_VERSION | Status::OP_ILLEGAL | Status::NOTSUPP => Self::NoVersion(name),
+            // What became of the client, its session or its connection: BADSESSION, DEADSESSION, CONN_NOT_BOUND_TO_SESSION,
+            // STALE_CLIENTID, SEQ_MISORDERED. The server was started again in the middle of the round.
+            Status(10022 | 10052 | 10055 | 10063 | 10078) => {
+                Self::Broken(format!("the server forgot the session ({name})"))
             }
+            Status(_) => Self::NotUnderstood(name),
         }
     }
 }
 
 impl From<nfs3::ResultError> for Fault {
+    /// RFC 1813, section 2.6; mountd: appendix I, section 5.1.5.
     fn from(error: nfs3::ResultError) -> Self {
         use nfs3::{ResultError, Status};
-        match error {
-            ResultError::Failed(Status::NOENT) => Self::NoExport,
-            ResultError::Failed(Status::ACCES | Status::PERM) => Self::Denied(error.to_string()),
-            ResultError::Failed(Status::STALE) => Self::Stale,
-            ResultError::Failed(Status::JUKEBOX) => Self::Grace,
-            ResultError::Failed(_) | ResultError::Unreadable(_) => Self::Protocol(error.to_string()),
+        let ResultError::Failed(status) = error else { return Self::Protocol(error.to_string()) };
+        let name = status.to_string();
+        match status {
+            Status::NOENT | Status::NOTDIR => Self::NoExport(String::new()),
+            Status::NAMETOOLONG => Self::NoExport(format!(": {name}")),
+            Status::ACCES | Status::PERM => Self::Denied(name),
+            Status::STALE | Status::BADHANDLE => Self::Stale,
+            Status::JUKEBOX => Self::Busy(name),
+            Status::IO | Status::NXIO | Status::SERVERFAULT => Self::Storage(name),
+            Status::NOSPC => Self::Full(format!("no space left on the export: {name}")),
+            Status::DQUOT => Self::Full(format!("the quota is used up: {name}")),
+            Status::NOTSUPP => Self::NoVersion(name),
+            Status(_) => Self::NotUnderstood(name),
         }
     }
 }

@@ -5,6 +5,7 @@
 //! - [`cases`], [`rule`] and [`state`] decide; [`nodes`] writes
 
 pub mod cases;
+mod csi;
 pub mod nodes;
 pub mod reports;
 pub mod rule;
@@ -83,7 +84,6 @@ pub async fn run(settings: Judge, shutdown: Shutdown) -> anyhow::Result<()> {
         rounds,
         metrics: HealthMetrics::new(&metrics),
         board: board.clone(),
-        latch: None,
     };
     let court = Court {
         nodes: Nodes::new(client.clone(), events.clone(), &namespace, taint),

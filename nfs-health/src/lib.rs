@@ -4,7 +4,8 @@
 //! - [`rpc`] ONC RPC (records, messages, XDR), every size capped; on it [`nfs3`] and [`nfs4`], each the few calls that tell something
 //! - [`probe`] one round of one [`server`] over the wire; [`fault`] why a step failed
 //! - [`mount`] one look at one mount, in a child process (see `nfs_mounts`); [`space`] the room on either
-//! - [`verdict`] the pure judgement on what was seen; [`steady`] hysteresis, and restarts of the server
+//! - [`verdict`] the pure judgement on what was seen; [`patience`] what passes and for how long; [`steady`] hysteresis, and restarts
+//!   of the server
 //! - [`targets`] what there is to look at; [`volume`] one round of one export from every place
 //! - [`check`] one round for people and probes; [`run`] rounds without end ([`watch`], at their [`pace`], onto the [`board`])
 //! - [`report`] what a node writes down, by its [`reporter`], and [`judge`] reads
@@ -20,6 +21,7 @@ pub mod mount;
 pub mod nfs3;
 pub mod nfs4;
 pub mod pace;
+pub mod patience;
 pub mod probe;
 pub mod report;
 pub mod reporter;

@@ -1,5 +1,6 @@
 //! Metrics of nfs-health.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
 
@@ -13,9 +14,10 @@ use sidecar::metrics::Metrics;
 
 use crate::judge::rule::Ruling;
 use crate::judge::state::{CONDITIONS, NodeState};
-use crate::mount::MountSeen;
+use crate::mount::{MountSeen, STATES};
 use crate::server::Server;
 use crate::steady::Change;
+use crate::targets::{LEFT_OUT, LeftOut};
 use crate::verdict::{KINDS, Kind};
 use crate::volume::Round;
 
@@ -40,6 +42,17 @@ struct ExportPhase {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ExportState {
+    export: String,
+    state: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Reason {
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct MountLabel {
     mount: String,
     source: String,
@@ -60,6 +73,8 @@ pub struct HealthMetrics {
     restarts: Family<Export, Counter>,
     replacements: Family<Export, Counter>,
     stuck: Family<Export, Float>,
+    states: Family<ExportState, Gauge>,
+    left_out: Family<Reason, Gauge>,
     retransmissions: Family<MountLabel, Gauge>,
     timeouts: Family<MountLabel, Gauge>,
     operations: Family<MountLabel, Gauge>,
@@ -80,6 +95,8 @@ impl HealthMetrics {
             restarts: Family::default(),
             replacements: Family::default(),
             stuck: Family::default(),
+            states: Family::default(),
+            left_out: Family::default(),
             retransmissions: Family::default(),
             timeouts: Family::default(),
             operations: Family::default(),
@@ -98,6 +115,10 @@ impl HealthMetrics {
             registry.register("server_replacements", help, this.replacements.clone());
             let help = "For how long a process has been hanging on a mount that can't be killed; 0 when none is";
             registry.register("mount_stuck_seconds", help, this.stuck.clone());
+            let help = "Mounts of an export by what is known of them; of those that are unknown nothing is";
+            registry.register("mounts", help, this.states.clone());
+            let help = "Mounts of this node that are not looked at, by why";
+            registry.register("mounts_left_out", help, this.left_out.clone());
             let help = "Calls that the kernel's client sent again, since the mount";
             registry.register("mount_retransmissions", help, this.retransmissions.clone());
             let help = "Calls of the kernel's client that timed out, since the mount";
@@ -142,6 +163,20 @@ impl HealthMetrics {
         }
         let stuck = round.stuck_for().map_or(0.0, |time| time.as_secs_f64());
         self.stuck.get_or_create(&export).set(stuck);
+        for state in STATES {
+            let count = round.mounts.iter().filter(|(_, seen)| seen.name() == state).count();
+            let labels = ExportState { export: name.to_owned(), state };
+            self.states.get_or_create(&labels).set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+    }
+
+    /// Takes over how many mounts are not looked at.
+    pub fn left_out(&self, counts: &BTreeMap<LeftOut, usize>) {
+        for why in LEFT_OUT {
+            let count = counts.get(&why).copied().unwrap_or(0);
+            let labels = Reason { reason: why.name() };
+            self.left_out.get_or_create(&labels).set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
     }
 
     /// Counts a change of the server.
@@ -172,6 +207,9 @@ impl HealthMetrics {
         self.restarts.remove(&export);
         self.replacements.remove(&export);
         self.stuck.remove(&export);
+        for state in STATES {
+            self.states.remove(&ExportState { export: name.to_owned(), state });
+        }
     }
 
     /// Takes over what the kernel counts for each NFS mount; mounts that are gone are forgotten.

@@ -1,13 +1,14 @@
 //! Looking at an NFS mount from this node, in a child process (see `nfs_mounts`).
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nfs_mounts::Phase;
 use nfs_mounts::child::Heartbeat;
 use nfs_mounts::failure::Failure;
 use nfs_mounts::helper::{Helper, Outcome};
-use rustix::fs::{Mode, OFlags, StatVfsMountFlags};
+use nfs_mounts::mountinfo::Device;
+use rustix::fs::{AtFlags, Mode, OFlags, StatVfsMountFlags, StatxFlags};
 use serde::{Deserialize, Serialize};
 
 use crate::space::Space;
@@ -49,15 +50,40 @@ pub enum MountSeen {
     Unknown(String),
 }
 
+/// What a child is to look at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Order {
+    /// Where the mount is.
+    path: PathBuf,
+    /// Its device, major and minor: at the path may be another mount by now, or none.
+    device: (u32, u32),
+}
+
+/// What a child found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answer {
+    /// The mount.
+    Found(Look),
+    /// Something else at the path: another mount covers it, or the path leads elsewhere from here.
+    OtherDevice,
+}
+
 /// The child's work: asks the server for the room on the mount, which no cache answers.
 ///
 /// # Errors
 ///
 /// [`Failure`]: what the system said.
-pub fn touch(path: PathBuf, heartbeat: &mut Heartbeat) -> Result<Look, Failure> {
+pub fn touch(order: Order, heartbeat: &mut Heartbeat) -> Result<Answer, Failure> {
     heartbeat.phase(Phase::Stat, || {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let folder = rustix::fs::open(&path, flags, Mode::empty())?;
+        let folder = rustix::fs::open(&order.path, flags, Mode::empty())?;
+        // The device is known without the server's word.
+        let no_question = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+        let known = rustix::fs::statx(&folder, "", no_question, StatxFlags::empty())?;
+        if (known.stx_dev_major, known.stx_dev_minor) != order.device {
+            return Ok(Answer::OtherDevice);
+        }
         let stat = rustix::fs::fstatvfs(&folder)?;
         let space = Space {
             available: stat.f_bavail.saturating_mul(stat.f_frsize),
@@ -65,16 +91,35 @@ pub fn touch(path: PathBuf, heartbeat: &mut Heartbeat) -> Result<Look, Failure> 
             files_available: Some(stat.f_favail),
             files: Some(stat.f_files),
         };
-        Ok(Look { space, read_only: stat.f_flag.contains(StatVfsMountFlags::RDONLY) })
+        Ok(Answer::Found(Look { space, read_only: stat.f_flag.contains(StatVfsMountFlags::RDONLY) }))
     })
 }
 
-/// Has a child look at a mount.
-pub async fn look(helper: &mut Helper, path: &PathBuf) -> MountSeen {
-    match helper.run::<_, Result<Look, Failure>>(path).await {
-        Ok(Outcome::Answered { answer: Ok(look), phases }) => {
+/// No more paths of a device are tried in a round.
+const MOST_PATHS: usize = 8;
+
+/// Has a child look at a mount by the first of its paths that leads to it; gives that path, or the last that was tried.
+pub async fn look(helper: &mut Helper, device: Device, paths: &[PathBuf]) -> (PathBuf, MountSeen) {
+    let mut last = (PathBuf::new(), MountSeen::Unknown("it has no path".to_owned()));
+    for path in paths.iter().take(MOST_PATHS) {
+        let seen = look_at(helper, device, path).await;
+        last = (path.clone(), seen);
+        if !matches!(last.1, MountSeen::Unknown(_)) {
+            break;
+        }
+    }
+    last
+}
+
+async fn look_at(helper: &mut Helper, device: Device, path: &Path) -> MountSeen {
+    let order = Order { path: path.to_owned(), device: (device.major, device.minor) };
+    match helper.run::<_, Result<Answer, Failure>>(&order).await {
+        Ok(Outcome::Answered { answer: Ok(Answer::Found(look)), phases }) => {
             MountSeen::Answers { look, time: phases.iter().map(|(_, time)| *time).sum() }
         }
+        Ok(Outcome::Answered { answer: Ok(Answer::OtherDevice), .. }) => MountSeen::Unknown(
+            "something else is at the path: another mount covers it, or it leads elsewhere".to_owned(),
+        ),
         Ok(Outcome::Answered { answer: Err(Failure::NotFound), .. }) => {
             MountSeen::Unknown("the path can't be reached from here".to_owned())
         }
@@ -84,3 +129,19 @@ pub async fn look(helper: &mut Helper, path: &PathBuf) -> MountSeen {
         Err(error) => MountSeen::Unknown(error.to_string()),
     }
 }
+
+impl MountSeen {
+    /// What is known, in one word, as metrics have it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Answers { .. } => "ok",
+            Self::Failed(_) => "failed",
+            Self::Hung { .. } => "hangs",
+            Self::Stuck { .. } => "stuck",
+            Self::Unknown(_) => "unknown",
+        }
+    }
+}
+
+/// All words for what is known of a mount.
+pub const STATES: [&str; 5] = ["ok", "failed", "hangs", "stuck", "unknown"];

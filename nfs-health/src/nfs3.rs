@@ -4,6 +4,7 @@ use std::fmt;
 
 use thiserror::Error;
 
+use crate::nfs4::elsewhere::Flavor;
 use crate::rpc::xdr::{Reader, Writer, XdrError};
 use crate::rpc::{MOUNTD, Program};
 use crate::space::Space;
@@ -25,34 +26,79 @@ const MOST_HANDLE_BYTES: u32 = 64;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Status(pub u32);
 
-/// Statuses that mean something to a prober.
+/// Statuses that a prober decides by.
 impl Status {
     /// Not the owner; servers say so to callers that they do not serve.
     pub const PERM: Self = Self(1);
     /// No such path.
     pub const NOENT: Self = Self(2);
+    /// The server's disk fails.
+    pub const IO: Self = Self(5);
+    /// The server's device fails.
+    pub const NXIO: Self = Self(6);
     /// Permission denied.
     pub const ACCES: Self = Self(13);
+    /// A part of the path is no folder.
+    pub const NOTDIR: Self = Self(20);
+    /// No room.
+    pub const NOSPC: Self = Self(28);
     /// The file system is read-only.
     pub const ROFS: Self = Self(30);
+    /// The path is longer than the server takes.
+    pub const NAMETOOLONG: Self = Self(63);
+    /// The quota is used up.
+    pub const DQUOT: Self = Self(69);
     /// The handle is stale.
     pub const STALE: Self = Self(70);
-    /// Try again soon: what servers say in their grace period.
+    /// The handle is none of the server's.
+    pub const BADHANDLE: Self = Self(10001);
+    /// The server can't do this.
+    pub const NOTSUPP: Self = Self(10004);
+    /// The server failed in itself.
+    pub const SERVERFAULT: Self = Self(10006);
+    /// Try again soon.
     pub const JUKEBOX: Self = Self(10008);
 }
 
+/// Names by number (RFC 1813, section 2.6).
+const NAMES: [(u32, &str); 28] = [
+    (1, "PERM"),
+    (2, "NOENT"),
+    (5, "IO"),
+    (6, "NXIO"),
+    (13, "ACCES"),
+    (17, "EXIST"),
+    (18, "XDEV"),
+    (19, "NODEV"),
+    (20, "NOTDIR"),
+    (21, "ISDIR"),
+    (22, "INVAL"),
+    (27, "FBIG"),
+    (28, "NOSPC"),
+    (30, "ROFS"),
+    (31, "MLINK"),
+    (63, "NAMETOOLONG"),
+    (66, "NOTEMPTY"),
+    (69, "DQUOT"),
+    (70, "STALE"),
+    (71, "REMOTE"),
+    (10001, "BADHANDLE"),
+    (10002, "NOT_SYNC"),
+    (10003, "BAD_COOKIE"),
+    (10004, "NOTSUPP"),
+    (10005, "TOOSMALL"),
+    (10006, "SERVERFAULT"),
+    (10007, "BADTYPE"),
+    (10008, "JUKEBOX"),
+];
+
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = match *self {
-            Self::PERM => "PERM",
-            Self::NOENT => "NOENT",
-            Self::ACCES => "ACCES",
-            Self::ROFS => "NFS3ERR_ROFS",
-            Self::STALE => "NFS3ERR_STALE",
-            Self::JUKEBOX => "NFS3ERR_JUKEBOX",
-            Self(other) => return write!(f, "NFSv3 status {other}"),
-        };
-        f.write_str(name)
+        match NAMES.iter().find(|(number, _)| *number == self.0) {
+            // mountd and NFS share these numbers, and their names but for the prefix.
+            Some((_, name)) => f.write_str(name),
+            None => write!(f, "NFSv3 status {}, which no RFC defines", self.0),
+        }
     }
 }
 
@@ -67,7 +113,7 @@ pub enum ResultError {
     Failed(Status),
 }
 
-/// The arguments of GETPORT for mountd over TCP.
+/// The arguments of GETPORT for mountd of version 3 over TCP.
 pub fn port_of_mountd() -> Vec<u8> {
     const TCP: u32 = 6;
     let Program { number, version } = MOUNTD;
@@ -90,14 +136,18 @@ pub fn export_path(export: &str) -> Vec<u8> {
     Writer::default().opaque(export.as_bytes()).bytes()
 }
 
-/// Reads the handle in the result of MNT.
+/// Reads the handle in the result of MNT, and the kinds of authentication that the export takes.
 ///
 /// # Errors
 ///
 /// [`ResultError`].
-pub fn handle(result: &[u8]) -> Result<Vec<u8>, ResultError> {
+pub fn handle(result: &[u8]) -> Result<(Vec<u8>, Vec<Flavor>), ResultError> {
+    const MOST_FLAVORS: u32 = 64;
     let mut reader = ok(result)?;
-    Ok(reader.opaque(MOST_HANDLE_BYTES)?.to_vec())
+    let handle = reader.opaque(MOST_HANDLE_BYTES)?.to_vec();
+    let flavors: Result<_, XdrError> =
+        (0..reader.length(MOST_FLAVORS)?).map(|_| Ok(Flavor::of(reader.u32()?))).collect();
+    Ok((handle, flavors?))
 }
 
 /// The arguments of FSSTAT.
@@ -154,7 +204,10 @@ mod tests {
 
     #[test]
     fn handles_are_bounded_and_refusals_are_told() {
-        assert_eq!(handle(&Writer::default().u32(0).opaque(b"handle").u32(0).bytes()), Ok(b"handle".to_vec()));
+        assert_eq!(
+            handle(&Writer::default().u32(0).opaque(b"handle").u32(1).u32(390_003).bytes()),
+            Ok((b"handle".to_vec(), vec![Flavor::Kerberos("krb5")]))
+        );
         assert_eq!(handle(&[0, 0, 0, 13]), Err(ResultError::Failed(Status::ACCES)));
         assert!(handle(&Writer::default().u32(0).opaque(&[0; 65]).bytes()).is_err());
     }

@@ -1,9 +1,11 @@
 //! NFS version 4: COMPOUND requests and results (RFC 7530; sessions and what they need: RFC 8881).
 
 pub mod attributes;
+pub mod elsewhere;
 pub mod session;
+pub mod status;
 
-use std::fmt;
+pub use self::status::Status;
 
 use thiserror::Error;
 
@@ -12,8 +14,8 @@ use crate::rpc::xdr::{Reader, Writer, XdrError};
 /// Procedure COMPOUND.
 pub const COMPOUND: u32 = 1;
 
-/// The most results that a server may claim; ours have ten operations at most.
-const MOST_RESULTS: u32 = 32;
+/// The most results that a server may claim; ours have a few operations, and one for each name of a path.
+const MOST_RESULTS: u32 = 128;
 const MOST_TAG_BYTES: u32 = 1024;
 
 /// An operation's number.
@@ -30,6 +32,10 @@ impl Operation {
     pub const OPEN: Self = Self(18);
     /// Goes to the root.
     pub const PUTROOTFH: Self = Self(24);
+    /// Reads where a symbolic link leads.
+    pub const READLINK: Self = Self(27);
+    /// Asks which kinds of authentication a name takes.
+    pub const SECINFO: Self = Self(33);
     /// Sets attributes.
     pub const SETATTR: Self = Self(34);
     /// Introduces a client.
@@ -44,50 +50,6 @@ impl Operation {
     pub const DESTROY_CLIENTID: Self = Self(57);
     /// Says that nothing is to be reclaimed.
     pub const RECLAIM_COMPLETE: Self = Self(58);
-}
-
-/// A status (`nfsstat4`) other than OK.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Status(pub u32);
-
-/// Statuses that mean something to a prober.
-impl Status {
-    /// No such name.
-    pub const NOENT: Self = Self(2);
-    /// Permission denied.
-    pub const ACCESS: Self = Self(13);
-    /// A part of the export's path is no folder.
-    pub const NOTDIR: Self = Self(20);
-    /// The file system is read-only.
-    pub const ROFS: Self = Self(30);
-    /// The handle is stale.
-    pub const STALE: Self = Self(70);
-    /// Try again soon.
-    pub const DELAY: Self = Self(10008);
-    /// The server waits for clients to reclaim what they had.
-    pub const GRACE: Self = Self(10013);
-    /// Another kind of authentication is wanted.
-    pub const WRONGSEC: Self = Self(10016);
-    /// The minor version is not there.
-    pub const MINOR_VERSION: Self = Self(10021);
-}
-
-impl fmt::Display for Status {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = match *self {
-            Self::NOENT => "NFS4ERR_NOENT",
-            Self::ACCESS => "NFS4ERR_ACCESS",
-            Self::NOTDIR => "NFS4ERR_NOTDIR",
-            Self::ROFS => "NFS4ERR_ROFS",
-            Self::STALE => "NFS4ERR_STALE",
-            Self::DELAY => "NFS4ERR_DELAY",
-            Self::GRACE => "NFS4ERR_GRACE",
-            Self::WRONGSEC => "NFS4ERR_WRONGSEC",
-            Self::MINOR_VERSION => "NFS4ERR_MINOR_VERS_MISMATCH",
-            Self(other) => return write!(f, "NFSv4 status {other}"),
-        };
-        f.write_str(name)
-    }
 }
 
 /// Why a COMPOUND gave no good result.
@@ -133,8 +95,8 @@ impl Compound {
 
     /// Goes to the folder of an export, name by name from the root.
     #[must_use]
-    pub fn go_to(self, export: &str) -> Self {
-        names(export).fold(self.operation(Operation::PUTROOTFH, &[]), |compound, name| {
+    pub fn go_to(self, path: &[String]) -> Self {
+        path.iter().fold(self.operation(Operation::PUTROOTFH, &[]), |compound, name| {
             compound.operation(Operation::LOOKUP, &Writer::default().opaque(name.as_bytes()).bytes())
         })
     }
@@ -146,8 +108,9 @@ impl Compound {
     }
 }
 
-fn names(export: &str) -> impl Iterator<Item = &str> {
-    export.split('/').filter(|name| !name.is_empty())
+/// The names in the path of an export, from the root.
+pub fn names(export: &str) -> Vec<String> {
+    export.split('/').filter(|name| !name.is_empty() && *name != ".").map(str::to_owned).collect()
 }
 
 /// The results of a COMPOUND, taken in the order of its operations.
@@ -155,6 +118,8 @@ fn names(export: &str) -> impl Iterator<Item = &str> {
 pub struct Results<'a> {
     status: u32,
     left: usize,
+    /// How many LOOKUPs went well.
+    depth: usize,
     reader: Reader<'a>,
 }
 
@@ -169,7 +134,7 @@ impl<'a> Results<'a> {
         let status = reader.u32()?;
         reader.opaque(MOST_TAG_BYTES)?;
         let left = reader.length(MOST_RESULTS)?;
-        Ok(Self { status, left, reader })
+        Ok(Self { status, left, depth: 0, reader })
     }
 
     /// The status of the whole.
@@ -207,12 +172,18 @@ impl<'a> Results<'a> {
     /// # Errors
     ///
     /// As [`Results::next`].
-    pub fn went_to(&mut self, export: &str) -> Result<(), CompoundError> {
+    pub fn went_to(&mut self, path: &[String]) -> Result<(), CompoundError> {
         self.next(Operation::PUTROOTFH)?;
-        for _ in names(export) {
+        for _ in path {
             self.next(Operation::LOOKUP)?;
+            self.depth += 1;
         }
         Ok(())
+    }
+
+    /// How many names of the path [`Results::went_to`] has passed.
+    pub fn depth(&self) -> usize {
+        self.depth
     }
 }
 
@@ -227,7 +198,7 @@ mod tests {
 
     #[test]
     fn an_export_is_reached_name_by_name() {
-        let bytes = Compound::new(1).go_to("/a//bc/").encode();
+        let bytes = Compound::new(1).go_to(&names("/a//./bc/")).encode();
         let expected = [&words(&[0, 1, 3, 24, 15, 1])[..], b"a\0\0\0", &words(&[15, 2]), b"bc\0\0"].concat();
         assert_eq!(bytes, expected);
     }
@@ -236,7 +207,7 @@ mod tests {
     fn results_come_in_order_until_one_fails() {
         let bytes = words(&[2, 0, 2, 24, 0, 15, 2]);
         let mut results = Results::parse(&bytes).unwrap();
-        assert_eq!(results.went_to("/home"), Err(CompoundError::Failed(Status::NOENT)));
+        assert_eq!(results.went_to(&names("/home")), Err(CompoundError::Failed(Status::NOENT)));
         assert_eq!(results.next(Operation::GETATTR).unwrap_err(), CompoundError::Failed(Status::NOENT));
     }
 

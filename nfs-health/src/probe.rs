@@ -7,6 +7,7 @@ mod v4;
 
 use std::fmt;
 use std::future::Future;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use crate::fault::Fault;
@@ -14,7 +15,7 @@ use crate::nfs4::session::Identity;
 use crate::rpc::connection::{Connection, RpcError};
 use crate::rpc::message::ReplyError;
 use crate::rpc::{NFS_3, NFS_4, NFS_UNKNOWN};
-use crate::server::Server;
+use crate::server::{Host, NFS_PORT, Server};
 use crate::space::Space;
 
 /// A version of NFS.
@@ -38,8 +39,21 @@ pub struct Probing {
     pub limit: Duration,
     /// The port of mountd (version 3 only); asked of the portmapper where unset.
     pub mount_port: Option<u16>,
+    /// The host of mountd and its portmapper, where it is not the server's.
+    pub mount_address: Option<IpAddr>,
+    /// Whether to begin from a port below 1024. A server that wants one is asked from there in any case.
+    pub reserved_port: bool,
     /// Our name towards servers, stable, and unlike that of any other prober.
     pub owner: String,
+}
+
+#[cfg(test)]
+impl Probing {
+    /// With nothing but a limit.
+    pub(crate) fn plain(limit: Duration) -> Self {
+        let owner = String::new();
+        Self { version: None, limit, mount_port: None, mount_address: None, reserved_port: false, owner }
+    }
 }
 
 /// The part of a round that a step belongs to.
@@ -95,6 +109,10 @@ pub struct Seen {
     pub read_only: Option<bool>,
     /// The room on the export.
     pub space: Option<Space>,
+    /// The other server that has the export, where the first said so.
+    pub referred: Option<Server>,
+    /// Whether all of it was seen from a port below 1024.
+    pub from_reserved_port: bool,
 }
 
 impl Seen {
@@ -105,25 +123,75 @@ impl Seen {
     }
 }
 
-/// Goes through one round.
+/// Goes through one round. A server that denies is asked again from a port below 1024, as mounts have one, where one can be had;
+/// and one that refers to another server is followed there, once.
 pub async fn round(server: &Server, probing: &Probing) -> Seen {
-    let mut round = Round { deadline: Instant::now() + probing.limit, seen: Seen::default() };
+    let deadline = Instant::now() + probing.limit;
+    let seen = walk(server, probing, deadline).await;
+    // nfs-ganesha calls it a want of authentication, or hides the export.
+    let is_denied = seen.failed().is_some_and(|(_, fault)| {
+        matches!(fault, Fault::Denied(_) | Fault::NoWay { .. } | Fault::Authentication(_) | Fault::NoExport(_))
+    });
+    if !is_denied || probing.reserved_port {
+        return seen;
+    }
+    let again = walk(server, &Probing { reserved_port: true, ..probing.clone() }, deadline).await;
+    // Where no such port can be had, or the time is over, the first answer tells more.
+    let tells = again.from_reserved_port && !matches!(again.failed(), Some((_, Fault::Silent | Fault::Unreachable(_))));
+    if tells { again } else { seen }
+}
+
+async fn walk(server: &Server, probing: &Probing, deadline: Instant) -> Seen {
+    let mut round = Round { deadline, peer: None, seen: Seen::default() };
     // The failed step is in what was seen.
     let _ = round.go(server, probing).await;
+    if let Some(next) = round.referral() {
+        if let Some(step) = round.seen.steps.last_mut() {
+            step.result = Ok(format!("the export is on another server: {next}"));
+        }
+        (round.peer, round.seen.versions) = (None, Vec::new());
+        round.seen.referred = Some(next.clone());
+        let _ = round.go(&next, probing).await;
+    }
     round.seen
 }
 
 struct Round {
     deadline: Instant,
+    /// The address that took the connection.
+    peer: Option<SocketAddr>,
     seen: Seen,
 }
 
 /// A step failed, and is written down.
 struct Stop;
 
+/// The pauses before a server is asked again that says to come back later, as long as there is time.
+struct Pauses {
+    deadline: Instant,
+    next: Duration,
+}
+
+impl Pauses {
+    fn until(deadline: Instant) -> Self {
+        Self { deadline, next: Duration::from_millis(100) }
+    }
+
+    /// Whether to ask again after this answer; the pause is over by then.
+    async fn again<T>(&mut self, answer: &Result<T, Fault>) -> bool {
+        if !matches!(answer, Err(Fault::Busy(_))) || Instant::now() + self.next >= self.deadline {
+            return false;
+        }
+        tokio::time::sleep(self.next).await;
+        self.next = (self.next * 2).min(Duration::from_secs(1));
+        true
+    }
+}
+
 impl Round {
     async fn go(&mut self, server: &Server, probing: &Probing) -> Result<(), Stop> {
-        let connection = self.connect(server, server.port, "connect").await?;
+        let connection = self.connect(&server.host, server.port, probing, Phase::Connect, "connect").await?;
+        self.seen.from_reserved_port = connection.is_from_reserved_port();
         let (mut connection, majors) = self.majors(connection).await?;
         let version = match probing.version {
             Some(version) => version,
@@ -132,7 +200,7 @@ impl Round {
         };
         match version {
             Version::V3 => {
-                self.null(&mut connection, NFS_3, "nfs v3 null").await?;
+                self.null(&mut connection, Phase::Null, NFS_3, "nfs v3 null").await?;
                 self.seen.versions.push(Version::V3);
                 match &server.export {
                     Some(export) => v3::round(self, server, export, connection, probing).await,
@@ -143,26 +211,58 @@ impl Round {
                 if majors.contains(&3) {
                     self.seen.versions.push(Version::V3);
                 }
-                self.null(&mut connection, NFS_4, "nfs v4 null").await?;
+                self.null(&mut connection, Phase::Null, NFS_4, "nfs v4 null").await?;
                 let wanted = (minor != u32::MAX).then_some(minor);
                 v4::round(self, server.export.as_deref(), connection, wanted, probing).await
             }
         }
     }
 
-    async fn connect(&mut self, server: &Server, port: u16, name: &'static str) -> Result<Connection, Stop> {
-        let resolve = async { server.resolve(port).await.map_err(|error| Fault::Unresolved(error.to_string())) };
-        let address = match server.host {
-            crate::server::Host::Address(address) => (address, port).into(),
-            crate::server::Host::Name(_) => self.step(Phase::Resolve, "resolve", resolve, ToString::to_string).await?,
+    /// The other server that has the export, if that is what the last step said, and it can be asked.
+    fn referral(&self) -> Option<Server> {
+        let Some((_, Fault::Elsewhere(locations))) = self.seen.failed() else { return None };
+        locations.iter().find_map(|location| {
+            let host = Host::named(location.server.trim_start_matches('[').trim_end_matches(']'))?;
+            Some(Server { host, port: NFS_PORT, export: Some(format!("/{}", location.path.join("/"))) })
+        })
+    }
+
+    /// Connects to a port of the host: to the address that took the first connection, or else to the first that does.
+    async fn connect(
+        &mut self,
+        host: &Host,
+        port: u16,
+        probing: &Probing,
+        phase: Phase,
+        name: &'static str,
+    ) -> Result<Connection, Stop> {
+        let resolve = async { host.resolve(port).await.map_err(|error| Fault::Unresolved(error.to_string())) };
+        let addresses = match (self.peer, host) {
+            (Some(peer), _) => vec![with_port(peer, port)],
+            (None, Host::Name(_)) => {
+                let list = |addresses: &Vec<SocketAddr>| {
+                    addresses.iter().map(|address| address.ip().to_string()).collect::<Vec<_>>().join(", ")
+                };
+                self.step(Phase::Resolve, "resolve", resolve, list).await?
+            }
+            (None, Host::Address(_)) => resolve.await.unwrap_or_default(),
+            (None, Host::LinkLocal(..)) => match resolve.await {
+                Ok(addresses) => addresses,
+                Err(fault) => {
+                    return self.step(Phase::Resolve, "resolve", async { Err(fault) }, |_| String::new()).await;
+                }
+            },
         };
-        let connect = async {
-            Connection::open(address).await.map_err(|error| match error.kind() {
-                std::io::ErrorKind::ConnectionRefused | std::io::ErrorKind::ConnectionReset => Fault::Refused,
-                _ => Fault::Unreachable(error.to_string()),
-            })
+        let several = addresses.len() > 1;
+        let connect = first_that_connects(addresses, self.deadline, probing.reserved_port);
+        let describe = |(connection, address): &(Connection, SocketAddr)| {
+            let address = if several { address.ip().to_string() } else { String::new() };
+            let reserved = if connection.is_from_reserved_port() { "from a port below 1024" } else { "" };
+            [address.as_str(), reserved].into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join(", ")
         };
-        self.step(Phase::Connect, name, connect, |_| String::new()).await
+        let (connection, address) = self.step(phase, name, connect, describe).await?;
+        self.peer = Some(address);
+        Ok(connection)
     }
 
     /// Which major versions the server has, by calling one that it does not have.
@@ -184,11 +284,12 @@ impl Round {
     async fn null(
         &mut self,
         connection: &mut Connection,
+        phase: Phase,
         program: crate::rpc::Program,
         name: &'static str,
     ) -> Result<(), Stop> {
         let call = async { connection.call(program, 0, &[]).await.map(drop).map_err(Fault::from) };
-        self.step(Phase::Null, name, call, |()| String::new()).await
+        self.step(phase, name, call, |()| String::new()).await
     }
 
     /// Does one step within what is left of the limit, and writes it down.
@@ -214,6 +315,43 @@ impl Round {
         self.seen.steps.push(Step { phase, name, time: start.elapsed(), result });
         done
     }
+}
+
+fn with_port(mut address: SocketAddr, port: u16) -> SocketAddr {
+    address.set_port(port);
+    address
+}
+
+/// Tries each address in turn, with its share of the time that is left (RFC 6724, section 2).
+async fn first_that_connects(
+    addresses: Vec<SocketAddr>,
+    deadline: Instant,
+    reserved: bool,
+) -> Result<(Connection, SocketAddr), Fault> {
+    let mut failures: Vec<(SocketAddr, Fault)> = Vec::new();
+    for (index, address) in addresses.iter().enumerate() {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let share = left / u32::try_from(addresses.len() - index).unwrap_or(u32::MAX);
+        let fault = match tokio::time::timeout(share, Connection::open(*address, reserved)).await {
+            Ok(Ok(connection)) => return Ok((connection, *address)),
+            Ok(Err(error)) => match error.kind() {
+                std::io::ErrorKind::ConnectionRefused | std::io::ErrorKind::ConnectionReset => Fault::Refused,
+                _ => Fault::Unreachable(error.to_string()),
+            },
+            Err(_) => Fault::Unreachable("no answer in time".to_owned()),
+        };
+        failures.push((*address, fault));
+    }
+    // One that refuses is a host that is there.
+    if failures.iter().any(|(_, fault)| *fault == Fault::Refused) {
+        return Err(Fault::Refused);
+    }
+    let said = |(address, fault): &(SocketAddr, Fault)| match fault {
+        Fault::Unreachable(why) if failures.len() == 1 => why.clone(),
+        Fault::Unreachable(why) => format!("{}: {why}", address.ip()),
+        fault => fault.to_string(),
+    };
+    Err(Fault::Unreachable(failures.iter().map(said).collect::<Vec<_>>().join("; ")))
 }
 
 impl Phase {

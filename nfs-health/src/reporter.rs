@@ -8,6 +8,7 @@ use kube::{Api, Client};
 use prometheus_client::metrics::counter::Counter;
 use sidecar::kubernetes::{ClientError, client};
 use sidecar::metrics::Metrics;
+use sidecar::readiness::Latch;
 use sidecar::retry::{BackoffBuilder, forever};
 use tokio::time::Instant;
 
@@ -28,6 +29,7 @@ pub struct Reporter {
     gather: Duration,
     written: Counter,
     failed: Counter,
+    latch: Latch,
 }
 
 impl Reporter {
@@ -36,7 +38,12 @@ impl Reporter {
     /// # Errors
     ///
     /// When there is no way to the Kubernetes API.
-    pub async fn new(place: ReportPlace, interval: Duration, metrics: &Metrics) -> Result<Self, ClientError> {
+    pub async fn new(
+        place: ReportPlace,
+        interval: Duration,
+        metrics: &Metrics,
+        latch: Latch,
+    ) -> Result<Self, ClientError> {
         let client: Client = client().await?;
         let (written, failed) = (Counter::default(), Counter::default());
         metrics.register(|registry| {
@@ -44,7 +51,7 @@ impl Reporter {
             registry.register("report_failures", "Reports of this node that could not be written", failed.clone());
         });
         let api = Api::namespaced(client, &place.namespace);
-        Ok(Self { api, node: place.node, gather: GATHER.min(interval), written, failed })
+        Ok(Self { api, node: place.node, gather: GATHER.min(interval), written, failed, latch })
     }
 
     /// Writes reports until it is dropped.
@@ -67,11 +74,13 @@ impl Reporter {
             match self.write(&report).await {
                 Ok(()) => {
                     self.written.inc();
+                    self.latch.ready();
                     (written, due) = (Some(report), Instant::now() + REFRESH);
                     pauses = forever().build();
                 }
                 Err(error) => {
                     self.failed.inc();
+                    self.latch.not_ready(format!("the node's report could not be written: {error}"));
                     tracing::warn!(%error, node = self.node, "the node's report could not be written");
                     written = None;
                     tokio::time::sleep(pauses.next().unwrap_or(REFRESH)).await;

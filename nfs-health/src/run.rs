@@ -5,10 +5,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::http::header;
+use axum::routing::get;
 use nfs_mounts::mountinfo::Mounts;
 use sidecar::admin::AdminServer;
 use sidecar::metrics::Metrics;
-use sidecar::readiness::Health;
+use sidecar::readiness::{Health, Latch};
 use sidecar::shutdown::Shutdown;
 
 use crate::board::Board;
@@ -16,7 +18,7 @@ use crate::metrics::HealthMetrics;
 use crate::reporter::Reporter;
 use crate::server::Server;
 use crate::settings::{Look, Run};
-use crate::targets::{Target, targets};
+use crate::targets::{Found, Target, targets};
 use crate::watch::Watch;
 
 const NAME: &str = env!("CARGO_PKG_NAME");
@@ -35,6 +37,7 @@ pub async fn run(settings: Run, shutdown: Shutdown) -> anyhow::Result<()> {
         version = VERSION,
         ?servers,
         mountinfo = ?look.mountinfo,
+        excluded = ?look.excluded,
         report = report.as_ref().map(|report| format!("{}/{}", report.namespace, report.node)),
         interval_seconds = interval.as_secs_f64(),
         timeout_seconds = look.probing.limit.as_secs_f64(),
@@ -42,16 +45,22 @@ pub async fn run(settings: Run, shutdown: Shutdown) -> anyhow::Result<()> {
         "{NAME} run starts"
     );
     let (health, metrics, board) = (Health::default(), Metrics::new(NAME, VERSION), Arc::new(Board::default()));
-    let (pulse, latch) = (health.pulse("watch", Watch::pulse_limit(interval)), Some(health.latch("exports")));
+    // Ready means that this process works. How the exports are is told by metrics, the page and the report.
+    let (pulse, listing) = (health.pulse("watch", Watch::pulse_limit(interval)), health.latch("mounts"));
     let health_metrics = HealthMetrics::new(&metrics);
     let reporter = match report {
-        Some(place) => Some(Reporter::new(place, interval, &metrics).await?),
+        Some(place) => Some(Reporter::new(place, interval, &metrics, health.latch("report")).await?),
         None => None,
     };
     let (probing, seen_metrics) = (look.probing.clone(), health_metrics.clone());
-    let see = Box::new(move || see(&look, &seen_metrics));
-    let watch = Watch { see, probing, interval, rounds, metrics: health_metrics, board: board.clone(), latch };
-    let server = AdminServer::bind(admin, health, metrics, Router::new()).await?;
+    let see = Box::new(move || see(&look, &seen_metrics, &listing));
+    let watch = Watch { see, probing, interval, rounds, metrics: health_metrics, board: board.clone() };
+    let shown = board.clone();
+    let page = move || {
+        let exports = shown.json().to_string();
+        async move { ([(header::CONTENT_TYPE, "application/json")], exports) }
+    };
+    let server = AdminServer::bind(admin, health, metrics, Router::new().route("/exports", get(page))).await?;
     let serving = tokio::spawn(server.serve(shutdown.token()));
     let reporting = reporter.map(|reporter| tokio::spawn(reporter.report(board)));
     shutdown.drain(watch.watch(pulse, shutdown.token())).await;
@@ -61,13 +70,29 @@ pub async fn run(settings: Run, shutdown: Shutdown) -> anyhow::Result<()> {
 }
 
 /// What there is to look at, now.
-fn see(look: &Look, metrics: &HealthMetrics) -> BTreeMap<Server, Target> {
+fn see(look: &Look, metrics: &HealthMetrics, listing: &Latch) -> BTreeMap<Server, Target> {
     let read = |path: &Path| {
         metrics.mounts(&path.with_file_name("mountstats"));
-        Mounts::read(path).unwrap_or_else(|error| {
-            tracing::warn!(path = %path.display(), %error, "cannot list the mounts");
-            Mounts::default()
-        })
+        match Mounts::read(path) {
+            Ok(mounts) => {
+                listing.ready();
+                mounts
+            }
+            Err(error) => {
+                tracing::warn!(path = %path.display(), %error, "cannot list the mounts");
+                listing.not_ready(format!("cannot list the mounts in {}: {error}", path.display()));
+                Mounts::default()
+            }
+        }
     };
-    targets(look, &look.mountinfo.as_deref().map(read).unwrap_or_default())
+    let mounts = match &look.mountinfo {
+        Some(path) => read(path),
+        None => {
+            listing.ready();
+            Mounts::default()
+        }
+    };
+    let Found { targets, left_out } = targets(look, &mounts);
+    metrics.left_out(&left_out);
+    targets
 }

@@ -16,7 +16,7 @@ pub struct Server {
     pub host: Host,
     /// The port of NFS.
     pub port: u16,
-    /// The export, if one is to be looked at: a path that begins with `/`.
+    /// The export, if one is to be looked at: a path, or a name that the server gave it.
     pub export: Option<String>,
 }
 
@@ -25,6 +25,8 @@ pub struct Server {
 pub enum Host {
     /// An IP address.
     Address(IpAddr),
+    /// An IPv6 address that is good on one link only, with the name or number of the interface (RFC 4007, section 11).
+    LinkLocal(Ipv6Addr, String),
     /// A name to be looked up in each round.
     Name(String),
 }
@@ -40,31 +42,43 @@ pub struct ServerError {
 impl FromStr for Server {
     type Err = ServerError;
 
-    /// Also takes `host:/export`, as mount(8) does. An IPv6 address stands in brackets.
+    /// Also takes `host:/export` and `host:export`, as mount(8) does. An IPv6 address stands in brackets, with its zone if it
+    /// has one.
     fn from_str(text: &str) -> Result<Self, ServerError> {
         let wrong = |reason| ServerError { text: text.to_owned(), reason };
-        let (place, export) = match text.find('/') {
-            Some(at) => (&text[..at], Some(text[at..].to_owned())),
-            None => (text, None),
-        };
-        let (host, port) = match place.strip_prefix('[') {
+        let (host, rest) = match text.strip_prefix('[') {
             Some(rest) => {
-                let (address, port) = rest.split_once(']').ok_or_else(|| wrong("the bracket is not closed"))?;
-                let address: Ipv6Addr = address.parse().map_err(|_| wrong("no IPv6 address in the brackets"))?;
-                let port = match port {
-                    "" => "",
-                    port => port.strip_prefix(':').ok_or_else(|| wrong("only a port may follow the bracket"))?,
-                };
-                (Host::Address(address.into()), port)
+                let (address, rest) = rest.split_once(']').ok_or_else(|| wrong("the bracket is not closed"))?;
+                let host = Host::named(address).filter(|host| !matches!(host, Host::Name(_)));
+                let host = host.filter(|host| !matches!(host, Host::Address(IpAddr::V4(_))));
+                if !(rest.is_empty() || rest.starts_with([':', '/'])) {
+                    return Err(wrong("only a port may follow the bracket"));
+                }
+                (host.ok_or_else(|| wrong("no IPv6 address in the brackets"))?, rest)
             }
             None => {
-                let (host, port) = place.split_once(':').unwrap_or((place, ""));
-                if port.contains(':') {
+                let (host, rest) = text.split_at(text.find([':', '/']).unwrap_or(text.len()));
+                let place = text.split('/').next().unwrap_or_default();
+                if place.matches(':').count() > 1 && place.parse::<Ipv6Addr>().is_ok() {
                     return Err(wrong("an IPv6 address needs brackets"));
                 }
-                (Host::named(host).ok_or_else(|| wrong("no host"))?, port)
+                (Host::named(host).ok_or_else(|| wrong("no host"))?, rest)
             }
         };
+        let (port, export) = match rest.strip_prefix(':') {
+            None => ("", Some(rest).filter(|rest| !rest.is_empty())),
+            Some(rest) => match rest.find(|c: char| !c.is_ascii_digit()) {
+                None => (rest, None),
+                // `host:/export`, `host:2049/export`, `host:2049:export` and `host:export`.
+                Some(at) if rest[at..].starts_with('/') => (&rest[..at], Some(&rest[at..])),
+                Some(at) if rest[at..].starts_with(':') => (&rest[..at], Some(&rest[at + 1..])),
+                Some(_) => ("", Some(rest)),
+            },
+        };
+        let export = export.map(str::to_owned);
+        if export.as_deref() == Some("") {
+            return Err(wrong("there is no export after the colon"));
+        }
         let port = match port {
             "" => NFS_PORT,
             port => {
@@ -81,6 +95,14 @@ impl Host {
         if let Ok(address) = host.parse() {
             return Some(Self::Address(address));
         }
+        if let Some((address, zone)) = host.split_once('%') {
+            // RFC 6874 writes the `%` of a zone as `%25` in URIs.
+            let zone =
+                zone.strip_prefix("25").filter(|rest| rest.starts_with(|c: char| !c.is_ascii_digit())).unwrap_or(zone);
+            let is_zone = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_' | '@');
+            let well_formed = !zone.is_empty() && zone.len() <= 15 && zone.chars().all(is_zone);
+            return well_formed.then(|| Some(Self::LinkLocal(address.parse().ok()?, zone.to_owned()))).flatten();
+        }
         let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
         (!host.is_empty() && host.len() <= 253 && host.chars().all(allowed)).then(|| Self::Name(host.to_owned()))
     }
@@ -91,12 +113,19 @@ impl fmt::Display for Server {
         match &self.host {
             Host::Address(IpAddr::V6(address)) => write!(f, "[{address}]")?,
             Host::Address(address) => write!(f, "{address}")?,
+            Host::LinkLocal(address, zone) => write!(f, "[{address}%{zone}]")?,
             Host::Name(name) => f.write_str(name)?,
         }
-        if self.port != NFS_PORT {
+        // A name that looks like a port needs the port before it.
+        let is_number = |export: &String| export.starts_with(|c: char| c.is_ascii_digit() || c == ':');
+        if self.port != NFS_PORT || self.export.as_ref().is_some_and(is_number) {
             write!(f, ":{}", self.port)?;
         }
-        f.write_str(self.export.as_deref().unwrap_or_default())
+        match &self.export {
+            Some(export) if export.starts_with('/') => f.write_str(export),
+            Some(export) => write!(f, ":{export}"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -109,19 +138,38 @@ impl Server {
         same_host && self.port == other.port && rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     }
 
-    /// The address to connect to, on another port if need be. Looking up a name may block for as long as the resolver likes.
+    /// Whether the host is this machine to whoever asks: what is behind it differs from machine to machine.
+    pub fn is_loopback(&self) -> bool {
+        match &self.host {
+            Host::Address(address) => address.to_canonical().is_loopback(),
+            Host::LinkLocal(..) => false,
+            Host::Name(name) => name.trim_end_matches('.').eq_ignore_ascii_case("localhost"),
+        }
+    }
+}
+
+impl Host {
+    /// The addresses to connect to, in the order in which they are to be tried (RFC 6724, section 2), each once. Looking up a
+    /// name may block for as long as the resolver likes.
     ///
     /// # Errors
     ///
     /// What the resolver said.
-    pub async fn resolve(&self, port: u16) -> std::io::Result<SocketAddr> {
-        match &self.host {
-            Host::Address(address) => Ok(SocketAddr::new(*address, port)),
-            Host::Name(name) => {
-                let mut found = tokio::net::lookup_host((name.as_str(), port)).await?;
-                found.next().ok_or_else(|| std::io::Error::other("the name has no address"))
+    pub async fn resolve(&self, port: u16) -> std::io::Result<Vec<SocketAddr>> {
+        /// More addresses of a name are not tried.
+        const MOST_ADDRESSES: usize = 16;
+        let name = match self {
+            Self::Address(address) => return Ok(vec![SocketAddr::new(*address, port)]),
+            Self::LinkLocal(address, zone) => format!("{address}%{zone}"),
+            Self::Name(name) => name.clone(),
+        };
+        let mut addresses = Vec::new();
+        for address in tokio::net::lookup_host((name.as_str(), port)).await? {
+            if !addresses.contains(&address) && addresses.len() < MOST_ADDRESSES {
+                addresses.push(address);
             }
         }
+        if addresses.is_empty() { Err(std::io::Error::other("the name has no address")) } else { Ok(addresses) }
     }
 }
 
@@ -140,6 +188,13 @@ mod tests {
             ("[fd00::1]/home", "[fd00::1]/home"),
             ("[fd00::1]:2050/", "[fd00::1]:2050/"),
             ("fileserver", "fileserver"),
+            ("fileserver:homes", "fileserver:homes"),
+            ("fileserver:2050:homes", "fileserver:2050:homes"),
+            ("fileserver:2049:7", "fileserver:2049:7"),
+            ("10.0.0.9:a/b", "10.0.0.9:a/b"),
+            ("[fe80::1%eth0]/home", "[fe80::1%eth0]/home"),
+            ("[fe80::1%25eth0]:/home", "[fe80::1%eth0]/home"),
+            ("[fe80::1%5]:2050/home", "[fe80::1%5]:2050/home"),
         ] {
             assert_eq!(text.parse::<Server>().unwrap().to_string(), shown);
         }
@@ -157,6 +212,9 @@ mod tests {
             ("[fd00::1]2049/home", "only a port"),
             ("nfs:0/home", "port"),
             ("nfs:70000/home", "port"),
+            ("nfs:2049:", "no export"),
+            ("[fe80::1%]/home", "no IPv6"),
+            ("[10.0.0.9]/home", "no IPv6"),
         ] {
             let said = text.parse::<Server>().unwrap_err().to_string();
             assert!(said.contains(reason), "{text}: {said}");
@@ -165,7 +223,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_shown_is_read_again(text in "[a-z0-9:./\\[\\]-]{0,30}") {
+        fn what_is_shown_is_read_again(text in "[a-z0-9:.%/\\[\\]-]{0,30}") {
             if let Ok(server) = text.parse::<Server>() {
                 prop_assert_eq!(server.to_string().parse::<Server>(), Ok(server));
             }

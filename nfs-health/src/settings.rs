@@ -13,6 +13,10 @@ use crate::probe::{Probing, Version};
 use crate::server::Server;
 use crate::volumes::settings::{VolumesArguments, VolumesSettings};
 
+mod servers;
+
+use self::servers::servers_of;
+
 /// Watches NFS servers over the wire and NFS mounts from their nodes, and says what is wrong.
 #[derive(Parser, Clone, Debug)]
 #[command(name = "nfs-health", version)]
@@ -23,8 +27,8 @@ pub struct Arguments {
 
 #[derive(Subcommand, Clone, Debug)]
 enum Command {
-    /// Look once and print a line per step and a verdict; exit code 0 when all is well, 1 when not
-    Check(CheckArguments),
+    /// Look once and print a line per step and a verdict; exit code 0 when all is well, 1 when not (Nagios: 0, 1, 2 or 3)
+    Check(Box<CheckArguments>),
     /// Look again and again, with metrics and readiness; on a node of a cluster, write down what is seen for `judge`
     Run(Box<RunArguments>),
     /// Judge across the nodes of a cluster by what each wrote down, and set node conditions and Events
@@ -39,6 +43,15 @@ struct CheckArguments {
     servers: ServerArguments,
     #[command(flatten)]
     mounts: MountArguments,
+    /// What to print: a table, JSON, or a Nagios plugin's line with perfdata and exit code
+    #[arg(long, value_name = "FORMAT", default_value = "table", value_parser = ["table", "json", "nagios"])]
+    output: String,
+    /// Time of a round from which an export is slow: a warning
+    #[arg(long, value_name = "DURATION")]
+    warn: Option<String>,
+    /// Time of a round from which an export is too slow: as if it were not well
+    #[arg(long, value_name = "DURATION")]
+    critical: Option<String>,
 }
 
 #[derive(Args, Clone, Debug)]
@@ -77,7 +90,8 @@ struct JudgeArguments {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "What to look at")]
 struct ServerArguments {
-    /// Servers with their exports; without an export only the server itself is looked at
+    /// Servers with their exports; without an export only the server itself is looked at. A comma or a blank in an export is
+    /// written with a backslash before it
     #[arg(long, env = "NFS_SERVERS", value_name = "HOST[:PORT]/EXPORT,…")]
     nfs_servers: Option<String>,
     /// The server itself behind an address of NFS_SERVERS (a Service or a load balancer), to tell a dead server from a dead path
@@ -106,6 +120,9 @@ struct MountArguments {
     /// Where the mounts are listed: the node's own are in /proc/1/mountinfo when its processes are visible
     #[arg(long, env = "NFS_MOUNTINFO", value_name = "FILE", default_value = "/proc/self/mountinfo")]
     nfs_mountinfo: String,
+    /// Mounts that are left alone, with those below them; `*` stands for any characters
+    #[arg(long, env = "NFS_MOUNTS_EXCLUDED", value_name = "PATH,…")]
+    nfs_mounts_excluded: Option<String>,
 }
 
 #[derive(Args, Clone, Debug)]
@@ -131,13 +148,37 @@ struct ReportArguments {
 #[derive(Debug)]
 pub enum Settings {
     /// Look once.
-    Check(Look),
+    Check(Check),
     /// Look again and again.
     Run(Box<Run>),
     /// Judge across nodes.
     Judge(Box<Judge>),
     /// Make volumes and claims.
     Volumes(Box<VolumesSettings>),
+}
+
+/// Settings of one look.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Check {
+    /// What to look at.
+    pub look: Look,
+    /// What to print.
+    pub output: Output,
+    /// Time of a round from which an export is slow.
+    pub warn: Option<Duration>,
+    /// Time of a round from which it is too slow.
+    pub critical: Option<Duration>,
+}
+
+/// What `check` prints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Lines for people.
+    Table,
+    /// JSON.
+    Json,
+    /// As plugins of Nagios do.
+    Nagios,
 }
 
 /// What to look at, and how.
@@ -149,6 +190,8 @@ pub struct Look {
     pub backends: Vec<(Server, Server)>,
     /// Where the mounts are listed; `None` when mounts are not looked at.
     pub mountinfo: Option<PathBuf>,
+    /// Mounts that are left alone: patterns of paths.
+    pub excluded: Vec<String>,
     /// How to probe.
     pub probing: Probing,
 }
@@ -207,15 +250,36 @@ impl Settings {
     pub fn parse(arguments: &Arguments) -> Result<Self, Problems> {
         let mut problems = Problems::default();
         let settings = match &arguments.command {
-            Command::Check(check) => {
-                let owner = format!("labhands-nfs-health-check-{}", std::process::id());
-                look(&check.servers, &check.mounts, &mut problems, &owner).map(Self::Check)
-            }
+            Command::Check(check) => check.settings(&mut problems).map(Self::Check),
             Command::Run(run) => run.settings(&mut problems).map(Box::new).map(Self::Run),
             Command::Judge(judge) => judge.settings(&mut problems).map(Box::new).map(Self::Judge),
             Command::Volumes(volumes) => volumes.settings(&mut problems).map(Box::new).map(Self::Volumes),
         };
         problems.finish(settings)
+    }
+}
+
+impl CheckArguments {
+    fn settings(&self, problems: &mut Problems) -> Option<Check> {
+        let owner = format!("labhands-nfs-health-check-{}", std::process::id());
+        let look = look(&self.servers, &self.mounts, problems, &owner);
+        let warn = problems.parse_optional("--warn", self.warn.as_deref(), "500ms", values::duration)?;
+        let critical = problems.parse_optional("--critical", self.critical.as_deref(), "2s", values::duration)?;
+        if let (Some(warn), Some(critical)) = (warn, critical)
+            && warn > critical
+        {
+            problems.add(
+                "--warn",
+                "is longer than --critical, so that nothing is ever a warning",
+                "--warn=500ms --critical=2s",
+            );
+        }
+        let output = match self.output.as_str() {
+            "json" => Output::Json,
+            "nagios" => Output::Nagios,
+            _ => Output::Table,
+        };
+        Some(Check { look: look?, output, warn, critical })
     }
 }
 
@@ -271,7 +335,15 @@ fn look(servers: &ServerArguments, mounts: &MountArguments, problems: &mut Probl
     if look.servers.is_empty() && !wanted {
         problems.add("NFS_SERVERS", "no server is named, and mounts are not looked at", "10.0.0.9/home");
     }
-    Some(Look { mountinfo: wanted.then(|| PathBuf::from(&mounts.nfs_mountinfo)), ..look })
+    let excluded = mounts.nfs_mounts_excluded.as_deref().unwrap_or_default();
+    let excluded = problems.parse("NFS_MOUNTS_EXCLUDED", excluded, "/net,/mnt/backup*", |text| {
+        let path = |item: &str| match item.starts_with(['/', '*']) {
+            true => Ok(item.to_owned()),
+            false => Err(format!("{item:?} is no path from the root")),
+        };
+        values::list(text).map(path).collect::<Result<Vec<String>, String>>()
+    })?;
+    Some(Look { mountinfo: wanted.then(|| PathBuf::from(&mounts.nfs_mountinfo)), excluded, ..look })
 }
 
 impl ServerArguments {
@@ -294,20 +366,11 @@ impl ServerArguments {
         let node = self.node_name.clone().unwrap_or_else(|| host.nodename().to_string_lossy().into_owned());
         // A server's client list should show whose rounds these are; the length is what servers take for sure.
         let owner = format!("{owner}/{}", node.chars().take(200).collect::<String>());
-        let probing = Probing { version: version?, limit: limit?, mount_port: mount_port?, owner };
-        Some(Look { servers: servers?, backends: backends?, mountinfo: None, probing })
+        let (mount_address, reserved_port) = (None, false);
+        let (version, limit, mount_port) = (version?, limit?, mount_port?);
+        let probing = Probing { version, limit, mount_port, mount_address, reserved_port, owner };
+        Some(Look { servers: servers?, backends: backends?, mountinfo: None, excluded: Vec::new(), probing })
     }
-}
-
-fn servers_of(text: &str) -> Result<Vec<Server>, String> {
-    let mut servers: Vec<Server> = Vec::new();
-    for item in values::list(text) {
-        let server = item.parse().map_err(|error: crate::server::ServerError| error.to_string())?;
-        if !servers.contains(&server) {
-            servers.push(server);
-        }
-    }
-    Ok(servers)
 }
 
 fn backends_of(text: &str, servers: &[Server]) -> Result<Vec<(Server, Server)>, String> {

@@ -1,7 +1,8 @@
 //! What to look at: the servers that are named, and those whose mounts are found here.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
 
 use nfs_mounts::mountinfo::{Device, Mount, Mounts};
 
@@ -15,54 +16,215 @@ pub const MOST_TARGETS: usize = 512;
 /// One export with its mounts here.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Target {
-    /// One mount of each device: several mounts of a device share their fate.
-    pub mounts: BTreeMap<Device, PathBuf>,
+    /// All paths of each device: several mounts of a device share their fate, and each path is a way to it.
+    pub mounts: BTreeMap<Device, Vec<PathBuf>>,
+    /// Mounts that are not touched, since they would not expire.
+    pub automounts: Vec<PathBuf>,
     /// The version to probe, where the mounts' is not the highest that the server may have.
     pub version: Option<Version>,
-    /// The port of mountd that the mounts use.
+    /// The port of mountd that the mounts use, over TCP.
     pub mount_port: Option<u16>,
+    /// The host of mountd, where it is not the server's.
+    pub mount_address: Option<IpAddr>,
     /// The name by which it is mounted, where that is another than the server's.
     pub alias: Option<String>,
     /// The server itself, where the address that clients use is another's (a Service's).
     pub behind: Option<Server>,
+    /// Why a failure over the wire is no verdict, where only the mounts can tell.
+    pub only_mounts: Option<OnlyMounts>,
 }
 
+/// Why the wire, as this process sees it, is not the mounts' wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum OnlyMounts {
+    /// The server is a tunnel or a proxy on the node's loopback interface, which may not be that of this process.
+    Loopback,
+    /// The mounts speak RDMA.
+    Rdma,
+    /// The mounts speak UDP.
+    Udp,
+    /// The mounts name no server.
+    NoServer,
+}
+
+/// What was found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Found {
+    /// What to look at.
+    pub targets: BTreeMap<Server, Target>,
+    /// How many mounts are not touched, by why.
+    pub left_out: BTreeMap<LeftOut, usize>,
+}
+
+/// Why a mount is not touched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum LeftOut {
+    /// `NFS_MOUNTS_EXCLUDED` names it.
+    Excluded,
+    /// It expires when nobody looks at it.
+    Automount,
+    /// There are too many.
+    Limit,
+    /// Its line in the list of mounts is not understood.
+    NotUnderstood,
+}
+
+/// All reasons.
+pub const LEFT_OUT: [LeftOut; 4] = [LeftOut::Excluded, LeftOut::Automount, LeftOut::Limit, LeftOut::NotUnderstood];
+
 /// All targets: each named server, whether mounted here or not, and each server that is mounted here.
-pub fn targets(look: &Look, mounts: &Mounts) -> BTreeMap<Server, Target> {
-    let mut targets: BTreeMap<Server, Target> =
-        look.servers.iter().map(|server| (server.clone(), Target::default())).collect();
+pub fn targets(look: &Look, mounts: &Mounts) -> Found {
+    let named = look.servers.iter().map(|server| (server.clone(), Target::default())).collect();
+    let mut found = Found { targets: named, left_out: BTreeMap::new() };
+    let mut leave_out = |why| *found.left_out.entry(why).or_insert(0) += 1;
+    mounts.not_understood.iter().for_each(|_| leave_out(LeftOut::NotUnderstood));
+    let by_id: HashMap<u32, &Mount> = mounts.mounts.iter().map(|mount| (mount.id, mount)).collect();
     for mount in mounts.nfs() {
-        let Some((found, alias)) = server_of(mount) else { continue };
-        let known = look.servers.iter().find(|server| server.holds(&found, alias.as_deref()));
-        let server = known.cloned().unwrap_or(found);
-        if targets.len() >= MOST_TARGETS && !targets.contains_key(&server) {
+        if look.excluded.iter().any(|pattern| covers(pattern, &mount.mount_point)) {
+            leave_out(LeftOut::Excluded);
             continue;
         }
-        let target = targets.entry(server).or_default();
-        target.mounts.entry(mount.device).or_insert_with(|| mount.mount_point.clone());
+        let Source { server, alias, only_mounts } = source(mount);
+        let known = look.servers.iter().find(|known| known.holds(&server, alias.as_deref()));
+        let is_named = known.is_some();
+        let server = known.cloned().unwrap_or(server);
+        let is_new = !found.targets.contains_key(&server);
+        if is_new && found.targets.len() >= MOST_TARGETS {
+            leave_out(LeftOut::Limit);
+            continue;
+        }
+        let target = found.targets.entry(server).or_default();
+        // Whoever names a server wants its wire judged, and so does a mount that goes over it as this process does.
+        target.only_mounts = if is_named || only_mounts.is_none() || !(is_new || target.only_mounts.is_some()) {
+            None
+        } else {
+            only_mounts
+        };
+        if expires(mount, &by_id) {
+            leave_out(LeftOut::Automount);
+            target.automounts.push(mount.mount_point.clone());
+        } else {
+            target.mounts.entry(mount.device).or_default().push(mount.mount_point.clone());
+        }
         target.alias = alias.or(target.alias.take());
         if mount.option("vers") == Some("3") {
             target.version = Some(Version::V3);
-            target.mount_port = mount.option("mountport").and_then(|port| port.parse().ok()).filter(|port| *port > 0);
+            (target.mount_port, target.mount_address) = mountd(mount);
         }
     }
-    for (server, target) in &mut targets {
+    for (server, target) in &mut found.targets {
         target.behind = look.behind(server);
     }
-    targets
+    found
+}
+
+/// What a mount is of.
+struct Source {
+    server: Server,
+    alias: Option<String>,
+    only_mounts: Option<OnlyMounts>,
 }
 
 /// The server that a mount uses, by the address that the kernel talks to; and its name, where it was mounted by one.
-fn server_of(mount: &Mount) -> Option<(Server, Option<String>)> {
-    let (name, export) = mount.nfs_source()?;
-    let address = mount.option("addr").and_then(|address| address.parse().ok());
-    let host = match address {
-        Some(address) => Host::Address(address),
-        None => name.parse().map_or_else(|_| Host::Name(name.to_owned()), Host::Address),
+fn source(mount: &Mount) -> Source {
+    let (name, export) = mount.nfs_source().unwrap_or(("", &mount.source));
+    let written = Host::named(name);
+    let address: Option<IpAddr> = mount.option("addr").and_then(|address| address.split('%').next()?.parse().ok());
+    let host = match (&written, address) {
+        // The kernel shows the zone by its number; who mounted it wrote what people read.
+        (Some(Host::LinkLocal(link_local, _)), Some(address)) if address == IpAddr::V6(*link_local) => written.clone(),
+        (_, Some(address)) => Some(Host::Address(address)),
+        (_, None) => written.clone(),
     };
-    let port = mount.option("port").and_then(|port| port.parse().ok()).unwrap_or(NFS_PORT);
-    let alias = matches!(host, Host::Address(address) if name.parse() != Ok(address)).then(|| name.to_owned());
-    Some((Server { host, port, export: Some(export.to_owned()) }, alias))
+    let protocol = mount.option("proto").unwrap_or("tcp");
+    let port = mount.option("port").and_then(|port| port.parse().ok()).filter(|port| *port > 0).unwrap_or(NFS_PORT);
+    // RDMA has a port of its own (20049); over TCP the server has the usual one.
+    let (port, only_mounts) = match protocol {
+        "rdma" | "rdma6" => (NFS_PORT, Some(OnlyMounts::Rdma)),
+        "udp" | "udp6" => (port, Some(OnlyMounts::Udp)),
+        _ => (port, None),
+    };
+    let only_mounts = if host.is_none() { Some(OnlyMounts::NoServer) } else { only_mounts };
+    let alias = match &host {
+        Some(Host::Address(address)) if name.parse() != Ok(*address) && !name.is_empty() => Some(name.to_owned()),
+        _ => None,
+    };
+    let export = Some(export.to_owned()).filter(|export| !export.is_empty());
+    let host = host.unwrap_or_else(|| Host::Name(if name.is_empty() { "(no server)" } else { name }.to_owned()));
+    let server = Server { host, port, export };
+    let only_mounts = only_mounts.or_else(|| server.is_loopback().then_some(OnlyMounts::Loopback));
+    Source { server, alias, only_mounts }
+}
+
+/// The port and the host of mountd that a mount of version 3 used. A port belongs to a program, its version and its protocol
+/// (RFC 1833): that of another is not ours.
+fn mountd(mount: &Mount) -> (Option<u16>, Option<IpAddr>) {
+    let is_ours = mount.option("mountproto").is_none_or(|protocol| protocol.starts_with("tcp"))
+        && mount.option("mountvers").is_none_or(|version| version == "3");
+    let port = mount.option("mountport").and_then(|port| port.parse().ok()).filter(|port| is_ours && *port > 0);
+    let parse = |name| mount.option(name).and_then(|address| address.parse::<IpAddr>().ok());
+    let address = parse("mountaddr").filter(|address| !address.is_unspecified() && parse("addr") != Some(*address));
+    (port, address)
+}
+
+/// Whether a mount is one of an automounter that unmounts what nobody uses.
+fn expires(mount: &Mount, by_id: &HashMap<u32, &Mount>) -> bool {
+    let mut above = mount;
+    // A made-up file with a circle of parents ends the walk too.
+    for _ in 0..by_id.len() {
+        match by_id.get(&above.parent) {
+            Some(parent) if parent.id != above.id => above = parent,
+            _ => return false,
+        }
+        if above.file_system == "autofs" {
+            let timeout = above.option("timeout").and_then(|timeout| timeout.parse::<u64>().ok());
+            return timeout.is_some_and(|seconds| seconds > 0);
+        }
+    }
+    false
+}
+
+/// Whether a path, or one above it, fits a pattern, in which `*` stands for any characters.
+fn covers(pattern: &str, path: &Path) -> bool {
+    path.ancestors().any(|path| fits(pattern.trim_end_matches('/'), &path.to_string_lossy()))
+}
+
+fn fits(pattern: &str, text: &str) -> bool {
+    let mut pieces = pattern.split('*');
+    let Some(mut rest) = pieces.next().and_then(|first| text.strip_prefix(first)) else { return false };
+    let mut pieces: Vec<&str> = pieces.collect();
+    let Some(last) = pieces.pop() else { return rest.is_empty() };
+    for piece in pieces {
+        match rest.find(piece) {
+            Some(at) => rest = &rest[at + piece.len()..],
+            None => return false,
+        }
+    }
+    rest.ends_with(last)
+}
+
+impl OnlyMounts {
+    /// Why, for people.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::Loopback => "the server is a tunnel on the node's loopback interface",
+            Self::Rdma => "the mounts speak RDMA",
+            Self::Udp => "the mounts speak UDP",
+            Self::NoServer => "the mount names no server",
+        }
+    }
+}
+
+impl LeftOut {
+    /// The reason in one word, as metrics have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Excluded => "excluded",
+            Self::Automount => "automount",
+            Self::Limit => "limit",
+            Self::NotUnderstood => "not_understood",
+        }
+    }
 }
 
 #[cfg(test)]
@@ -81,15 +243,15 @@ mod tests {
 ";
 
     fn look(named: &[&str]) -> Look {
-        let probing = Probing { version: None, limit: Duration::from_secs(1), mount_port: None, owner: String::new() };
+        let probing = Probing::plain(Duration::from_secs(1));
         let servers = named.iter().map(|text| text.parse().unwrap()).collect();
         let backends = vec![("10.0.0.9".parse().unwrap(), "10.1.0.7".parse().unwrap())];
-        Look { servers, backends, mountinfo: None, probing }
+        Look { servers, backends, mountinfo: None, excluded: Vec::new(), probing }
     }
 
     fn seen(named: &[&str]) -> Vec<(String, usize)> {
-        let targets = targets(&look(named), &Mounts::parse(NODE.as_bytes()));
-        targets.into_iter().map(|(server, target)| (server.to_string(), target.mounts.len())).collect()
+        let found = targets(&look(named), &Mounts::parse(NODE.as_bytes()));
+        found.targets.into_iter().map(|(server, target)| (server.to_string(), target.mounts.len())).collect()
     }
 
     #[test]
@@ -111,11 +273,88 @@ mod tests {
 
     #[test]
     fn mounts_of_version_3_are_probed_as_such() {
-        let targets = targets(&look(&[]), &Mounts::parse(NODE.as_bytes()));
+        let targets = targets(&look(&[]), &Mounts::parse(NODE.as_bytes())).targets;
         let data = &targets[&"10.0.0.8/data".parse().unwrap()];
         assert_eq!((data.version, data.mount_port), (Some(Version::V3), Some(20048)));
         let home = &targets[&"10.0.0.9/home".parse().unwrap()];
         assert_eq!((home.version, home.alias.as_deref()), (None, Some("fileserver")));
         assert_eq!(home.behind, Some("10.1.0.7/home".parse().unwrap()));
+    }
+    /// The only target of one line.
+    fn of_line(line: &str) -> (String, Target) {
+        let found = targets(&look(&[]), &Mounts::parse(format!("9 1 0:77 / /m rw - {line}\n").as_bytes()));
+        assert_eq!(found.left_out, BTreeMap::new(), "{line}");
+        let (server, target) = found.targets.into_iter().next().unwrap_or_else(|| panic!("{line}: nothing"));
+        assert_eq!(target.mounts.len(), 1);
+        (server.to_string(), target)
+    }
+
+    #[test]
+    fn options_are_read_with_their_protocol() {
+        let table = [
+            ("nfs4 10.0.0.9:/h rw,vers=4.2,proto=rdma,port=20049,addr=10.0.0.9", "10.0.0.9/h", Some(OnlyMounts::Rdma)),
+            ("nfs4 10.0.0.9:/h rw,vers=4.2,proto=tcp,port=20049,addr=10.0.0.9", "10.0.0.9:20049/h", None),
+            ("nfs 10.0.0.9:/h rw,vers=3,proto=udp,addr=10.0.0.9", "10.0.0.9/h", Some(OnlyMounts::Udp)),
+            ("nfs4 127.0.0.1:/ rw,port=20127,addr=127.0.0.1", "127.0.0.1:20127/", Some(OnlyMounts::Loopback)),
+            ("nfs4 [::1]:/ rw,port=20127,addr=::1", "[::1]:20127/", Some(OnlyMounts::Loopback)),
+            ("nfs4 10.0.0.9:/h rw,port=0,addr=10.0.0.9", "10.0.0.9/h", None),
+        ];
+        for (line, server, only_mounts) in table {
+            let (seen, target) = of_line(line);
+            assert_eq!((seen.as_str(), target.only_mounts), (server, only_mounts), "{line}");
+        }
+        let port = |options: &str| {
+            let (_, target) = of_line(&format!("nfs 10.0.0.9:/h rw,vers=3,addr=10.0.0.9,{options}"));
+            (target.mount_port, target.mount_address.map(|address| address.to_string()))
+        };
+        assert_eq!(port("mountvers=3,mountport=2050,mountproto=tcp,mountaddr=10.0.0.9"), (Some(2050), None));
+        assert_eq!(port("mountvers=3,mountport=2050,mountproto=udp"), (None, None));
+        assert_eq!(port("mountvers=1,mountport=2050,mountproto=tcp"), (None, None));
+        assert_eq!(port("mountport=0,mountaddr=10.0.0.7"), (None, Some("10.0.0.7".to_owned())));
+        assert_eq!(port("mountaddr=unspecified"), (None, None));
+    }
+
+    #[test]
+    fn whatever_is_written_as_the_source_is_looked_at() {
+        let table = [
+            ("nfs 10.0.0.9:homes rw,vers=3,addr=10.0.0.9", "10.0.0.9:homes"),
+            ("nfs nas:homes rw,vers=3,addr=10.0.0.9", "10.0.0.9:homes"),
+            ("nfs4 [fe80::1%fpn41]:/home rw,addr=fe80::1%5", "[fe80::1%fpn41]/home"),
+            ("nfs4 odd rw,addr=10.0.0.9", "10.0.0.9:odd"),
+            ("nfs4 odd rw", "(no server):odd"),
+        ];
+        for (line, server) in table {
+            assert_eq!(of_line(line).0, server, "{line}");
+        }
+    }
+
+    #[test]
+    fn each_path_of_a_device_is_kept_and_each_device_once() {
+        let lines = "40 1 0:77 / /srv/host rw - nfs4 h:/home rw,addr=10.0.0.9\n\
+                     41 1 0:77 / /pods/a rw - nfs4 h:/home rw,addr=10.0.0.9\n";
+        let found = targets(&look(&[]), &Mounts::parse(lines.as_bytes()));
+        let paths: Vec<_> = found.targets.values().flat_map(|target| target.mounts.values()).collect();
+        assert_eq!(paths, [&[PathBuf::from("/srv/host"), PathBuf::from("/pods/a")]]);
+    }
+
+    #[test]
+    fn automounts_that_expire_and_excluded_mounts_are_not_touched() {
+        let mount = "308 1 0:126 / /net rw - autofs map rw,fd=5,TIMEOUT,minproto=5\n\
+                     309 308 0:77 / /net/ann rw - nfs4 h:/home rw,addr=10.0.0.9\n\
+                     310 309 0:78 /x /net/ann/x rw - nfs4 h:/home/x rw,addr=10.0.0.9\n";
+        let seen = |timeout: &str, excluded: &[&str]| {
+            let mut look = look(&[]);
+            look.excluded = excluded.iter().map(|pattern| (*pattern).to_owned()).collect();
+            let found = targets(&look, &Mounts::parse(mount.replace("TIMEOUT", timeout).as_bytes()));
+            let touched = found.targets.values().map(|target| target.mounts.len()).sum::<usize>();
+            (found.targets.len(), touched, found.left_out)
+        };
+        let left_out = |why, count| BTreeMap::from([(why, count)]);
+        assert_eq!(seen("timeout=300", &[]), (2, 0, left_out(LeftOut::Automount, 2)));
+        // systemd's automounts without TimeoutIdleSec stay for ever.
+        assert_eq!(seen("timeout=0", &[]), (2, 2, BTreeMap::new()));
+        assert_eq!(seen("timeout=0", &["/net/ann"]), (0, 0, left_out(LeftOut::Excluded, 2)));
+        assert_eq!(seen("timeout=0", &["/net/*/x/"]), (1, 1, left_out(LeftOut::Excluded, 1)));
+        assert_eq!(seen("timeout=0", &["/ne", "*nn/y"]), (2, 2, BTreeMap::new()));
     }
 }

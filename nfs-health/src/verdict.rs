@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::fault::Fault;
 use crate::mount::MountSeen;
 use crate::probe::{Phase, Seen};
+use crate::targets::OnlyMounts;
 
 /// What is wrong, in one word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
@@ -16,7 +17,7 @@ use crate::probe::{Phase, Seen};
 pub enum Kind {
     /// Nothing.
     Ok,
-    /// The server waits for clients to reclaim what they had; it is over soon.
+    /// The server waits for clients to reclaim what they had; it is over after some leases, or no longer called so.
     Grace,
     /// The server does not serve.
     ServerDown,
@@ -32,7 +33,7 @@ pub enum Kind {
     Full,
     /// The server does not let this client, or has no such export.
     Denied,
-    /// What answers does not speak NFS as it should, or not the version that is wanted.
+    /// What answers speaks no NFS, or not the version that is wanted.
     ProtocolError,
     /// The server or the way to it: not to be told from here.
     Unreachable,
@@ -73,20 +74,33 @@ pub struct Sight<'a> {
     pub behind: Option<&'a Seen>,
     /// The mounts on this node, with their paths.
     pub mounts: Vec<(String, &'a MountSeen)>,
+    /// Why a failure over the wire is no verdict, where only the mounts can tell.
+    pub only_mounts: Option<OnlyMounts>,
 }
 
 /// Judges one round.
+///
+/// The better witness wins: a mount that answers asked the server in this very round, by the way that clients have. That this
+/// process was not let through is then a remark.
 pub fn judge(sight: &Sight<'_>) -> Verdict {
     let front = wire(sight.front);
     let mounted = mounts(&sight.mounts);
+    let answers = sight.mounts.iter().any(|(_, seen)| answers(seen));
+    let is_way = sight.front.failed().is_none_or(|(_, fault)| fault.is_of_the_way());
+    if is_way && !front.kind.server_serves() || front.kind == Kind::Denied {
+        match (mounted.as_ref(), answers, sight.only_mounts) {
+            (None, true, _) => return remark(&front),
+            // Some answer: what is wrong with the others is not the server.
+            (Some(mounted), true, _) => return mounted.clone(),
+            (Some(mounted), false, Some(_)) => return mounted.clone(),
+            (None, false, Some(only)) => return not_from_here(&front, only),
+            (_, false, None) => (),
+        }
+    }
     match (front.kind.server_serves(), sight.behind.map(wire)) {
         // The server serves: what is wrong with a mount is this node's.
         (true, _) => match mounted {
             Some(mounted) if front.kind == Kind::Ok || mounted.kind == Kind::ClientStuck => mounted,
-            // An export may be closed to ports above 1023, which a prober has and the kernel's client has not.
-            None if front.kind == Kind::Denied && sight.mounts.iter().any(|(_, seen)| answers(seen)) => {
-                ok("stat", "the mounts here answer, although the server denies a prober")
-            }
             _ => front,
         },
         (false, Some(behind)) if behind.kind.server_serves() => Verdict {
@@ -99,13 +113,39 @@ pub fn judge(sight: &Sight<'_>) -> Verdict {
     }
 }
 
+/// The mounts work, and the wire from here does not.
+fn remark(front: &Verdict) -> Verdict {
+    let sentence =
+        format!("the mounts here answer; this process itself is not let through ({}: {})", front.phase, front.sentence);
+    ok("stat", &sentence)
+}
+
+fn not_from_here(front: &Verdict, only: OnlyMounts) -> Verdict {
+    let sentence = format!(
+        "no mount can be looked at, and the wire from here tells nothing, since {} ({})",
+        only.reason(),
+        front.sentence
+    );
+    Verdict { kind: Kind::Unreachable, phase: front.phase, sentence }
+}
+
 /// The verdict from the wire alone.
 fn wire(seen: &Seen) -> Verdict {
+    let referred = |sentence: String| match &seen.referred {
+        Some(server) => format!("{sentence} (the server refers to {server})"),
+        None => sentence,
+    };
     if let Some((phase, fault)) = seen.failed() {
-        return Verdict { kind: kind_of(phase, fault), phase: phase.name(), sentence: fault.to_string() };
+        let sentence = match (phase, fault) {
+            (Phase::Portmapper | Phase::Mountd, fault) if fault.is_no_answer() => {
+                format!("NFS itself answers, and {} does not: {fault}", phase.name())
+            }
+            _ => fault.to_string(),
+        };
+        return Verdict { kind: kind_of(phase, fault), phase: phase.name(), sentence: referred(sentence) };
     }
     let compound =
-        |kind, sentence: &str| Verdict { kind, phase: Phase::Compound.name(), sentence: sentence.to_owned() };
+        |kind, sentence: &str| Verdict { kind, phase: Phase::Compound.name(), sentence: referred(sentence.to_owned()) };
     if seen.read_only == Some(true) {
         return compound(Kind::Readonly, "the export is read-only");
     }
@@ -115,7 +155,7 @@ fn wire(seen: &Seen) -> Verdict {
     if seen.in_grace == Some(true) {
         return Verdict { phase: Phase::Session.name(), ..compound(Kind::Grace, &Fault::Grace.to_string()) };
     }
-    ok(Phase::Compound.name(), "the server serves")
+    ok(Phase::Compound.name(), &referred("the server serves".to_owned()))
 }
 
 fn ok(phase: &'static str, sentence: &str) -> Verdict {
@@ -128,16 +168,57 @@ fn answers(seen: &MountSeen) -> bool {
 
 fn kind_of(phase: Phase, fault: &Fault) -> Kind {
     match fault {
-        Fault::Refused | Fault::Silent | Fault::Broken(_) => Kind::ServerDown,
+        Fault::Refused
+        | Fault::Silent
+        | Fault::Broken(_)
+        | Fault::Busy(_)
+        | Fault::Storage(_)
+        | Fault::NotUnderstood(_) => Kind::ServerDown,
         Fault::Unresolved(_) | Fault::Unreachable(_) => match phase {
             // The server itself answered a moment before: only this program of it is away.
             Phase::Portmapper | Phase::Mountd => Kind::ServerDown,
             _ => Kind::Unreachable,
         },
         Fault::Protocol(_) | Fault::NoVersion(_) => Kind::ProtocolError,
-        Fault::NoExport | Fault::Denied(_) => Kind::Denied,
+        Fault::NoExport(_)
+        | Fault::Denied(_)
+        | Fault::NoWay { .. }
+        | Fault::Authentication(_)
+        | Fault::Elsewhere(_)
+        | Fault::Link(_) => Kind::Denied,
+        Fault::Full(_) => Kind::Full,
         Fault::Stale => Kind::Stale,
         Fault::Grace => Kind::Grace,
+    }
+}
+
+impl Fault {
+    /// Whether it may be this process' own way to the server, or what the server thinks of this process; and not what the server
+    /// says of itself.
+    fn is_of_the_way(&self) -> bool {
+        match self {
+            Self::Busy(_) | Self::Storage(_) | Self::NotUnderstood(_) | Self::Grace | Self::Full(_) | Self::Stale => {
+                false
+            }
+            Self::Unresolved(_)
+            | Self::Refused
+            | Self::Unreachable(_)
+            | Self::Silent
+            | Self::Broken(_)
+            | Self::Protocol(_)
+            | Self::NoVersion(_)
+            | Self::NoExport(_)
+            | Self::Denied(_)
+            | Self::NoWay { .. }
+            | Self::Authentication(_)
+            | Self::Elsewhere(_)
+            | Self::Link(_) => true,
+        }
+    }
+
+    /// Whether nothing answered.
+    pub(crate) fn is_no_answer(&self) -> bool {
+        matches!(self, Self::Refused | Self::Silent | Self::Broken(_) | Self::Unreachable(_))
     }
 }
 

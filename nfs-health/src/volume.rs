@@ -3,13 +3,14 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::{OptionFuture, join_all};
 use nfs_mounts::helper::Helper;
 use nfs_mounts::mountinfo::Device;
 
 use crate::mount::{MountSeen, look};
+use crate::patience::Patience;
 use crate::probe::{self, Probing, Seen};
 use crate::server::Server;
 use crate::targets::Target;
@@ -22,6 +23,9 @@ pub struct Volume {
     pub front: Server,
     probing: Probing,
     helpers: BTreeMap<Device, Helper>,
+    /// Whether the server wants a port below 1024, as the last round showed.
+    reserved_port: bool,
+    patience: Patience,
 }
 
 /// What one round saw, and what to think of it.
@@ -42,7 +46,7 @@ impl Volume {
     pub fn new(front: Server, mut probing: Probing) -> Self {
         // Two rounds at once must be two clients to the server, or one would end the other's session.
         probing.owner = format!("{}/{front}", probing.owner);
-        Self { front, probing, helpers: BTreeMap::new() }
+        Self { front, probing, helpers: BTreeMap::new(), reserved_port: false, patience: Patience::default() }
     }
 
     /// Looks once. Ends within the time limit and 2 s, whatever servers and mounts do.
@@ -50,6 +54,8 @@ impl Volume {
         let mut probing = self.probing.clone();
         probing.version = probing.version.or(target.version);
         probing.mount_port = probing.mount_port.or(target.mount_port);
+        probing.mount_address = target.mount_address;
+        probing.reserved_port = self.reserved_port;
         let behind_probing = Probing { owner: format!("{}/behind", probing.owner), ..probing.clone() };
         let behind = target.behind.as_ref().map(|server| probe::round(server, &behind_probing));
         // A child that is stuck stays with us until it ends, even when its mount is gone.
@@ -58,8 +64,8 @@ impl Volume {
             self.helpers.entry(*device).or_insert_with(|| Helper::new(probing.limit));
         }
         let looks = self.helpers.iter_mut().filter_map(|(device, helper)| {
-            let path = target.mounts.get(device)?;
-            Some(async move { (path.clone(), look(helper, path).await) })
+            let paths = target.mounts.get(device)?;
+            Some(look(helper, *device, paths))
         });
         let (front, behind, mounts) =
             tokio::join!(probe::round(&self.front, &probing), OptionFuture::from(behind), join_all(looks));
@@ -67,13 +73,26 @@ impl Volume {
             front: &front,
             behind: behind.as_ref(),
             mounts: mounts.iter().map(|(path, seen)| (path.display().to_string(), seen)).collect(),
+            only_mounts: target.only_mounts,
         };
-        let verdict = judge(&sight);
+        self.reserved_port |= front.from_reserved_port && front.failed().is_none();
+        let verdict = self.patience.judge(judge(&sight), front.lease, Instant::now());
         Round { front, behind, mounts, verdict }
     }
 }
 
 impl Round {
+    /// How long the round took where it took longest: at the server, or at one of the mounts.
+    pub fn time(&self) -> Duration {
+        let wire = self.front.steps.iter().map(|step| step.time).sum();
+        let mounts = self.mounts.iter().map(|(_, seen)| match seen {
+            MountSeen::Answers { time, .. } => *time,
+            MountSeen::Hung { after } | MountSeen::Stuck { after, .. } => *after,
+            MountSeen::Failed(_) | MountSeen::Unknown(_) => Duration::ZERO,
+        });
+        mounts.fold(wire, Duration::max)
+    }
+
     /// For how long the longest hang among the mounts has lasted, if one hangs that can't be killed.
     pub fn stuck_for(&self) -> Option<Duration> {
         let stuck = |seen: &MountSeen| match seen {

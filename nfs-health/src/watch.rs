@@ -5,8 +5,8 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
-use sidecar::readiness::{Latch, Pulse};
-use tokio::task::JoinSet;
+use sidecar::readiness::Pulse;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -37,8 +37,6 @@ pub struct Watch {
     pub metrics: HealthMetrics,
     /// Where verdicts go.
     pub board: Arc<Board>,
-    /// Ready while every export is well, where readiness shall tell.
-    pub latch: Option<Latch>,
 }
 
 impl Watch {
@@ -47,17 +45,21 @@ impl Watch {
         interval * 2 + Duration::from_secs(60)
     }
 
-    /// Looks for exports, and starts rounds for those that are new, until `shutdown`.
+    /// Looks for exports, and starts rounds for those that have none, until `shutdown`. An export has one task, ever: two would be
+    /// one client to the server, and end each other's sessions.
     pub async fn watch(self, pulse: Pulse, shutdown: CancellationToken) {
         let (this, pace) = (Arc::new(self), Arc::new(Pace::default()));
-        let mut running = JoinSet::new();
+        let (mut running, mut tasks) = (JoinSet::new(), BTreeMap::<Server, AbortHandle>::new());
         while !shutdown.is_cancelled() {
             pulse.beat();
-            for server in this.board.update((this.see)()) {
-                running.spawn(this.clone().rounds(server, pace.clone(), shutdown.clone()));
-            }
-            this.tell();
             while running.try_join_next().is_some() {}
+            // A task that was told of the end of its export, and has not ended yet, is followed by another in the next pass.
+            tasks.retain(|_, task| !task.is_finished());
+            for server in this.board.update((this.see)()) {
+                tasks
+                    .entry(server.clone())
+                    .or_insert_with(|| running.spawn(this.clone().rounds(server, pace.clone(), shutdown.clone())));
+            }
             tokio::select! { () = tokio::time::sleep(this.interval) => (), () = shutdown.cancelled() => () }
         }
         // What hangs is left; children are killed with their rounds.
@@ -109,15 +111,6 @@ impl Watch {
         }
         self.metrics.round(name, round, shown.kind);
         self.board.show(server, shown);
-        self.tell();
-    }
-
-    fn tell(&self) {
-        let Some(latch) = &self.latch else { return };
-        match self.board.not_ready() {
-            None => latch.ready(),
-            Some(why) => latch.not_ready(why),
-        }
     }
 }
 
@@ -125,4 +118,45 @@ impl Watch {
 fn chance() -> f64 {
     let random = u32::try_from(RandomState::new().hash_one(0_u8) >> 32).unwrap_or(0);
     f64::from(random) / f64::from(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use sidecar::metrics::Metrics;
+    use sidecar::readiness::Health;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_export_that_is_missed_in_one_pass_has_one_task_ever() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let server: Server = format!("{}/home", listener.local_addr().unwrap()).parse().unwrap();
+        let passes = Arc::new(AtomicUsize::new(0));
+        let counted = passes.clone();
+        // It is there in every second pass only, and its round hangs.
+        let see: See = Box::new(move || match counted.fetch_add(1, Ordering::Relaxed) % 2 {
+            0 => BTreeMap::from([(server.clone(), Target::default())]),
+            _ => BTreeMap::new(),
+        });
+        let metrics = HealthMetrics::new(&Metrics::new("nfs-health", "0"));
+        let (interval, probing) = (Duration::from_millis(5), Probing::plain(Duration::from_secs(60)));
+        let board = Arc::<Board>::default();
+        let watch = Watch { see, probing, interval, rounds: 1, metrics, board };
+        let shutdown = CancellationToken::new();
+        let pulse = Health::default().pulse("watch", Duration::from_secs(60));
+        let watching = tokio::spawn(watch.watch(pulse, shutdown.clone()));
+        let mut connections = Vec::new();
+        while connections.is_empty() || passes.load(Ordering::Relaxed) < 100 {
+            tokio::select! {
+                accepted = listener.accept() => connections.push(accepted.unwrap()),
+                () = tokio::time::sleep(interval) => (),
+            }
+        }
+        assert_eq!(connections.len(), 1);
+        shutdown.cancel();
+        watching.await.unwrap();
+    }
 }

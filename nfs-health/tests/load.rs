@@ -43,8 +43,10 @@ fn a_stopped_server_delays_no_other_and_a_thousand_rounds_take_no_memory() {
     let until = |total: f64| wait::until(LIMIT, || rounds(&daemon, &address).filter(|(all, _)| *all >= total)).unwrap();
     let (_, fewest) = until(500.0);
     assert!(fewest >= 3.0, "each goes at its own pace while the first round of the stopped one still waits: {fewest}");
-    let said = daemon.get("/readyz").unwrap();
-    assert!(said.1.contains(&format!("{address}/home: no verdict yet")), "{said:?}");
+    let (_, body) = daemon.get("/exports").unwrap();
+    let page: serde_json::Value = serde_json::from_str(&body).unwrap();
+    let waiting = page["exports"].as_array().unwrap().iter().find(|export| export["verdict"].is_null()).unwrap();
+    assert_eq!(waiting["export"], format!("{address}/home"));
     let before = daemon.resident().unwrap();
     until(1500.0);
     let grown = daemon.resident().unwrap().saturating_sub(before);

@@ -1,47 +1,146 @@
 //! `nfs-health run` with mounts: hung ones on this machine, and real ones of the kernel's client in a virtual machine.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod exports;
 
 use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use testbed::daemon::{self, Daemon};
 use testbed::folder::Folder;
 use testbed::ganesha::{Ganesha, Setup};
+use testbed::packages::{self, Part};
+use testbed::process::Process;
 use testbed::qemu::{BOOT_LIMIT, Qemu};
 use testbed::silent_file_system::{Silence, SilentFileSystem};
 use testbed::wait;
 
 const LIMIT: Duration = Duration::from_secs(60);
 
+/// A line of mountinfo that calls whatever is at `place` an NFS mount: the kernel here has no NFS, so another file system stands
+/// for it.
+fn line(place: &Path, address: Ipv4Addr) -> String {
+    let place = place.to_str().unwrap();
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let device = mounts.lines().rev().find(|line| line.split(' ').nth(4) == Some(place)).map_or_else(
+        || {
+            let device = std::fs::metadata(place).unwrap().dev();
+            format!("{}:{}", rustix::fs::major(device), rustix::fs::minor(device))
+        },
+        |line| line.split(' ').nth(2).unwrap().to_owned(),
+    );
+    format!("2 1 {device} / {place} rw - nfs4 {address}:/home rw,vers=4.1,addr={address}\n")
+}
+
 #[test]
 fn a_mount_that_hangs_while_the_server_serves_is_this_nodes_trouble() {
     let ganesha = Ganesha::start(Setup::default()).unwrap();
     let (folder, address) = (Folder::new("mounts").unwrap(), ganesha.address());
     let place = folder.folder("home").unwrap();
-    // The node's mounts as a file: the kernel here has no NFS, so another file system stands for the mount.
-    let line = format!("2 1 0:9 / {} rw - nfs4 {address}:/home rw,vers=4.1,addr={address}\n", place.display());
-    let mountinfo = folder.write("mountinfo", format!("1 0 8:1 / / rw - ext4 a rw\n{line}")).unwrap();
+    let root = "1 0 8:1 / / rw - ext4 a rw\n";
+    let list = || folder.write("mountinfo", format!("{root}{}", line(&place, address))).unwrap();
+    let mountinfo = list();
     let settings = [("NFS_MOUNTINFO", mountinfo.to_str().unwrap()), ("NFS_INTERVAL", "1s"), ("NFS_TIMEOUT", "500ms")];
     let mut daemon = Daemon::start(env!("CARGO_BIN_EXE_nfs-health"), &["run"], &settings).unwrap();
-    daemon.until_ready(LIMIT, |status, _| status == 200).unwrap();
+    exports::until(&daemon, LIMIT, exports::well);
+    let state = |state: &str| {
+        daemon.metric(&format!("labhands_nfs_health_mounts{{export=\"{address}/home\",state=\"{state}\"}}"))
+    };
+    assert_eq!((state("ok"), state("unknown")), (Some(1.0), Some(0.0)));
     for (silence, words) in [(Silence::Killable, "does not answer for"), (Silence::BeyondSigkill, "can't be killed")] {
         let silent = SilentFileSystem::mount_over(&place, silence).unwrap();
-        let said = daemon.until_ready(LIMIT, |status, body| status == 503 && body.contains(words)).unwrap();
+        // What is listed is another device than what is there now: nothing is known, and nothing said.
+        wait::until(LIMIT, || state("unknown").filter(|count| *count == 1.0)).unwrap();
+        assert!(exports::well(&exports::said(&daemon.get("/exports").unwrap().1).unwrap()));
+        list();
+        let wanted = |said: &[String]| said.iter().any(|said| said.contains(words));
+        let said = exports::until(&daemon, LIMIT, wanted).join("; ");
         assert!(said.contains(&format!("{address}/home: client_stuck (stat): ")), "{said}");
-        assert_eq!(daemon.get("/livez").unwrap().0, 200);
+        assert_eq!(["/livez", "/readyz"].map(|page| daemon.get(page).unwrap().0), [200, 200]);
         let stuck = daemon.metric("labhands_nfs_health_mount_stuck_seconds").unwrap();
         assert_eq!(stuck > 0.0, silence == Silence::BeyondSigkill);
         drop(silent);
-        daemon.until_ready(LIMIT, |status, _| status == 200).unwrap();
+        list();
+        exports::until(&daemon, LIMIT, exports::well);
     }
-    std::fs::write(&mountinfo, "1 0 8:1 / / rw - ext4 a rw\n").unwrap();
+    std::fs::write(&mountinfo, root).unwrap();
     wait::until(LIMIT, || daemon.log().contains("no longer mounted here").then_some(())).unwrap();
     assert_eq!(daemon.metric(&format!("labhands_nfs_health_healthy{{export=\"{address}/home\"}}")), None);
     let _silent = SilentFileSystem::mount_over(&place, Silence::BeyondSigkill).unwrap();
-    std::fs::write(&mountinfo, line).unwrap();
-    daemon.until_ready(LIMIT, |status, body| status == 503 && body.contains("can't be killed")).unwrap();
+    list();
+    exports::until(&daemon, LIMIT, |said| said.iter().any(|said| said.contains("can't be killed")));
     daemon.process().signal(rustix::process::Signal::TERM);
     assert_eq!(daemon.process().wait(LIMIT).unwrap().code(), Some(0));
+}
+
+#[test]
+fn each_path_of_a_device_is_a_way_to_it() {
+    let ganesha = Ganesha::start(Setup::default()).unwrap();
+    let (folder, address) = (Folder::new("mounts").unwrap(), ganesha.address());
+    let place = folder.folder("home").unwrap();
+    let _silent = SilentFileSystem::mount_over(&place, Silence::Killable).unwrap();
+    let here = line(&place, address);
+    let elsewhere = here.replace(place.to_str().unwrap(), "/srv/only-on-the-host");
+    for lines in [[&elsewhere, &here], [&here, &elsewhere]] {
+        let mountinfo =
+            folder.write("mountinfo", format!("1 0 8:1 / / rw - ext4 a rw\n{}{}", lines[0], lines[1])).unwrap();
+        let mut check = Command::new(env!("CARGO_BIN_EXE_nfs-health"));
+        let output = check.arg("check").env("NFS_MOUNTINFO", mountinfo).env("NFS_TIMEOUT", "2s").output().unwrap();
+        let said = String::from_utf8(output.stdout).unwrap();
+        assert!(said.contains("client_stuck"), "{said}");
+        assert_eq!(output.status.code(), Some(1));
+    }
+}
+
+#[test]
+fn an_automount_expires_while_it_is_watched() {
+    packages::require(Part::Knfsd).unwrap();
+    let ganesha = Ganesha::start(Setup::default()).unwrap();
+    let (folder, address) = (Folder::new("autofs").unwrap(), ganesha.address());
+    let base = folder.folder("base").unwrap();
+    let map = folder.write("map", "ann -fstype=tmpfs :tmpfs\n").unwrap();
+    let master = folder.write("master", format!("{} {} --timeout=6\n", base.display(), map.display())).unwrap();
+    let mut automounter = Command::new("unshare");
+    let script = "mount --make-rprivate / && mount -t tmpfs tmpfs /run && \
+                  exec automount -f --dont-check-daemon --pid-file /run/automount.pid \"$0\"";
+    automounter.args(["-m", "sh", "-ec", script]).arg(&master);
+    let mut automounter = Process::start("automount", &automounter, &folder.join("automount.log")).unwrap();
+    let listed = format!("/proc/{}/mountinfo", automounter.id());
+    let point = base.join("ann");
+    // What is mounted there passes for NFS.
+    let list = || {
+        let mounts = std::fs::read_to_string(&listed).unwrap();
+        let here = format!(" {} ", point.display());
+        let source = format!(" - nfs4 {address}:/home rw,vers=4.1,addr={address}");
+        let relabel = |line: &str| match line.split_once(" - ").filter(|_| line.contains(&here)) {
+            Some((mount, _)) => format!("{mount}{source}\n"),
+            None => format!("{line}\n"),
+        };
+        folder.write("mountinfo", mounts.lines().map(relabel).collect::<String>()).unwrap();
+        mounts.contains(&here)
+    };
+    let is_ready = || std::fs::read_to_string(&listed).unwrap().contains(" - autofs ").then_some(());
+    automounter.ready(LIMIT, "be ready", is_ready).unwrap();
+    let namespace = ["-t".to_owned(), automounter.id().to_string(), "-m".to_owned(), "--".to_owned()];
+    let inside = |arguments: &[&str]| testbed::command::run(Command::new("nsenter").args(&namespace).args(arguments));
+    inside(&["ls", point.to_str().unwrap()]).unwrap();
+    assert!(list(), "the automounter mounts what is looked at");
+    let mountinfo = folder.join("mountinfo");
+    let settings = [("NFS_MOUNTINFO", mountinfo.to_str().unwrap()), ("NFS_INTERVAL", "1s"), ("NFS_TIMEOUT", "2s")];
+    let arguments: Vec<&str> =
+        namespace.iter().map(String::as_str).chain([env!("CARGO_BIN_EXE_nfs-health"), "run"]).collect();
+    let daemon = Daemon::start("/usr/bin/nsenter", &arguments, &settings).unwrap();
+    let left_out = "labhands_nfs_health_mounts_left_out{reason=\"automount\"}";
+    let mut seen = false;
+    let gone = wait::until(LIMIT, || {
+        seen |= daemon.metric(left_out) == Some(1.0);
+        (!list()).then_some(())
+    });
+    assert!(gone.is_some() && seen, "it stays mounted: {}", daemon.log());
 }
 
 #[test]
@@ -60,11 +159,12 @@ fn real_mounts_are_found_with_their_server_and_each_hang_is_told_apart() {
     );
     let qemu = Qemu::start(&[Path::new(env!("CARGO_BIN_EXE_nfs-health"))], &script).unwrap();
     let get = |path: &str| daemon::get(([127, 0, 0, 1], qemu.port()).into(), path);
-    let ready = |limit, wanted: &dyn Fn(u16, &str) -> bool| {
+    let ready = |limit, wanted: &dyn Fn(&[String]) -> bool| {
         let mut last = None;
         let seen = wait::until(limit, || {
-            last = get("/readyz");
-            last.as_ref().filter(|(status, body)| wanted(*status, body)).map(drop)
+            last = get("/exports");
+            let said = exports::said(&last.as_ref()?.1)?;
+            wanted(&said).then_some(())
         });
         assert!(seen.is_some(), "{last:?}\n{}", qemu.console());
     };
@@ -72,20 +172,21 @@ fn real_mounts_are_found_with_their_server_and_each_hang_is_told_apart() {
         let (_, text) = get("/metrics")?;
         text.lines().find(|line| line.starts_with(beginning))?.rsplit(' ').next()?.parse().ok()
     };
-    let both = |status, body: &str, verdict: &str| {
-        status == 503
-            && ["v3", "v4"].iter().all(|version| body.contains(&format!("{address}/home/{version}: {verdict}")))
+    let both = |said: &[String], verdict: &str| {
+        ["v3", "v4"].iter().all(|version| {
+            let wanted = format!("{address}/home/{version}: {verdict}");
+            said.iter().any(|said| said.starts_with(&wanted))
+        })
     };
-    ready(BOOT_LIMIT, &|status, body| status == 200 || body.contains("grace"));
-    ready(LIMIT, &|status, _| status == 200);
+    ready(BOOT_LIMIT, &exports::well);
     let operations = format!("labhands_nfs_health_mount_operations{{mount=\"/mnt/v4\",source=\"{address}:/home/v4\"}}");
     wait::until(LIMIT, || metric(&operations).filter(|operations| *operations > 10.0)).unwrap();
 
     ganesha.pause();
-    ready(LIMIT, &|status, body| both(status, body, "server_down (null)"));
-    assert_eq!(get("/livez").unwrap().0, 200);
+    ready(LIMIT, &|said| both(said, "server_down (null)"));
+    assert_eq!(["/livez", "/readyz"].map(|page| get(page).unwrap().0), [200, 200]);
     ganesha.resume();
-    ready(LIMIT, &|status, _| status == 200);
+    ready(LIMIT, &exports::well);
 
     // Only the mounts' own connections are cut: the server answers whoever comes anew.
     let peers = || -> BTreeSet<String> {
@@ -104,10 +205,10 @@ fn real_mounts_are_found_with_their_server_and_each_hang_is_told_apart() {
     for port in &lasting {
         ganesha.inside(&["iptables", "-A", "INPUT", "-p", "tcp", "--sport", port, "-j", "DROP"]).unwrap();
     }
-    ready(LIMIT, &|status, body| both(status, body, "client_stuck (stat)"));
+    ready(LIMIT, &|said| both(said, "client_stuck (stat)"));
     ganesha.inside(&["iptables", "-F", "INPUT"]).unwrap();
-    ready(LIMIT, &|status, _| status == 200);
+    ready(LIMIT, &exports::well);
 
     std::fs::remove_dir(ganesha.export().join("v3")).unwrap();
-    ready(LIMIT, &|status, body| status == 503 && body.contains("/home/v3: "));
+    ready(LIMIT, &|said| said.iter().any(|said| said.contains("/home/v3: ") && !said.contains(": ok (")));
 }

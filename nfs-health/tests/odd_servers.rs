@@ -1,13 +1,20 @@
 //! `nfs-health check` against servers that do what no real one can be made to: garbage, slowness, records without end.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod exports;
+
+use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::Command;
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use testbed::ganesha::{Ganesha, Setup};
+use testbed::daemon::Daemon;
+use testbed::folder::Folder;
+use testbed::ganesha::{Firewall, Ganesha, Setup};
+use testbed::wait;
 
 /// Serves each connection by `serve`, on its own thread; gives the address. The threads end with the test's process.
 fn server(serve: impl Fn(TcpStream) + Send + Sync + Clone + 'static) -> String {
@@ -113,6 +120,258 @@ fn a_server_of_another_version_only_is_named_with_its_version() {
     });
     let said = check(&server);
     assert!(said.starts_with("protocol_error null: the server has versions 2 to 2"), "{said}");
+}
+
+/// A word of XDR from the front.
+fn word(bytes: &mut &[u8]) -> u32 {
+    let (word, rest) = bytes.split_first_chunk::<4>().unwrap();
+    *bytes = rest;
+    u32::from_be_bytes(*word)
+}
+
+/// A byte string of XDR from the front.
+fn opaque(bytes: &mut &[u8]) -> Vec<u8> {
+    let length = word(bytes) as usize;
+    let (string, rest) = bytes.split_at(length.next_multiple_of(4));
+    *bytes = rest;
+    string[..length].to_vec()
+}
+
+fn words(words: &[u32]) -> Vec<u8> {
+    words.iter().flat_map(|word| word.to_be_bytes()).collect()
+}
+
+/// A server of NFSv4.0 in which the names of a path say what becomes of it: `lookup-5` is not to be looked up for the status 5,
+/// `getattr-`, `setattr-` and `readlink-` are alike; `lookup-10008-times-2` gives that status twice and is then good.
+fn by_name(mut stream: TcpStream, said: &Mutex<HashMap<String, u32>>) {
+    loop {
+        let mut header = [0; 4];
+        if stream.read_exact(&mut header).is_err() {
+            return;
+        }
+        let mut call = vec![0; (u32::from_be_bytes(header) & 0x7fff_ffff) as usize];
+        stream.read_exact(&mut call).unwrap();
+        let mut rest = &call[..];
+        let [xid, _, _, _program, version, procedure] = [(); 6].map(|()| word(&mut rest));
+        for _credentials_and_verifier in 0..2 {
+            word(&mut rest);
+            opaque(&mut rest);
+        }
+        let answer = match (version, procedure) {
+            (4, 0) => words(&[0]),
+            (4, _) => [words(&[0]), compound(&mut rest, said)].concat(),
+            _ => words(&[2, 4, 4]),
+        };
+        let message = [words(&[xid, 1, 0, 0, 0]), answer].concat();
+        let length = u32::try_from(message.len()).unwrap() | 1 << 31;
+        stream.write_all(&[words(&[length]), message].concat()).unwrap();
+    }
+}
+
+fn compound(rest: &mut &[u8], said: &Mutex<HashMap<String, u32>>) -> Vec<u8> {
+    opaque(rest);
+    if word(rest) != 0 {
+        return words(&[10021, 0, 0]);
+    }
+    let (mut results, mut name, mut last, mut count) = (Vec::new(), String::new(), 0, 0);
+    let status = |operation: &str, name: &str| -> u32 {
+        let Some(rest) = name.strip_prefix(operation) else { return 0 };
+        let (status, times) = rest.split_once("-times-").unwrap_or((rest, "4000000000"));
+        let mut said = said.lock().unwrap();
+        let so_far = said.entry(name.to_owned()).or_insert(0);
+        *so_far += 1;
+        if *so_far > times.parse().unwrap() { 0 } else { status.parse().unwrap() }
+    };
+    for _ in 0..word(rest) {
+        let operation = word(rest);
+        let mut body = Vec::new();
+        last = match operation {
+            24 => 0,
+            15 => {
+                name = String::from_utf8(opaque(rest)).unwrap();
+                status("lookup-", &name)
+            }
+            27 => status("readlink-", &name),
+            9 => {
+                let mask: Vec<u32> = (0..word(rest)).map(|_| word(rest)).collect();
+                let status = status("getattr-", &name);
+                if status == 0 && mask.len() == 2 {
+                    // Type, lease time, files and room, as they were asked for.
+                    let kind = if name.starts_with("readlink-") { 5 } else { 2 };
+                    let values =
+                        [words(&[kind, 2]), [9_u64; 4].iter().flat_map(|number| number.to_be_bytes()).collect()];
+                    let values = values.concat();
+                    body = [words(&[2, mask[0], mask[1], u32::try_from(values.len()).unwrap()]), values].concat();
+                } else if status == 0 {
+                    // No locations are known.
+                    body = words(&[1, 0, 0]);
+                }
+                status
+            }
+            34 => {
+                *rest = &rest[16..];
+                for _ in 0..word(rest) {
+                    word(rest);
+                }
+                opaque(rest);
+                body = words(&[0]);
+                status("setattr-", &name)
+            }
+            33 => {
+                opaque(rest);
+                10004
+            }
+            _ => 10044,
+        };
+        count += 1;
+        results
+            .extend([words(&[operation, last]), if last == 0 || operation == 34 { body } else { Vec::new() }].concat());
+        if last != 0 {
+            break;
+        }
+    }
+    [words(&[last, 0, count]), results].concat()
+}
+
+#[test]
+fn each_status_of_nfs_has_its_meaning() {
+    let said = Arc::<Mutex<HashMap<String, u32>>>::default();
+    let place = server(move |stream| by_name(stream, &said));
+    let place = place.trim_end_matches("/home");
+    let table = [
+        ("plain", "ok compound: the server serves"),
+        (
+            "lookup-1",
+            "denied compound: NFS4ERR_PERM; does the export allow this client, and ports above 1023 (`insecure`)?",
+        ),
+        ("lookup-2", "denied compound: there is no such export"),
+        ("lookup-63", "denied compound: there is no such export: NFS4ERR_NAMETOOLONG"),
+        ("lookup-10041", "denied compound: there is no such export: NFS4ERR_BADNAME"),
+        (
+            "a/lookup-13",
+            "denied compound: NFS4ERR_ACCESS: neither user 65534 nor root of this client may go through /a;",
+        ),
+        ("lookup-10016", "denied compound: the server serves, and wants Kerberos"),
+        ("lookup-10019", "denied compound: the export is on another server, and it does not say which"),
+        ("getattr-10019", "denied compound: the export is on another server, and it does not say which"),
+        ("readlink-22", "server_down compound: the server answers NFS4ERR_INVAL"),
+        ("lookup-5", "server_down compound: the server answers, and its storage fails: NFS4ERR_IO"),
+        ("getattr-6", "server_down compound: the server answers, and its storage fails: NFS4ERR_NXIO"),
+        ("lookup-10006", "server_down compound: the server answers, and its storage fails: NFS4ERR_SERVERFAULT"),
+        ("setattr-5", "server_down compound: the server answers, and its storage fails: NFS4ERR_IO"),
+        ("lookup-10018", "server_down compound: the server answers, and its storage fails: NFS4ERR_RESOURCE"),
+        ("lookup-10011", "server_down compound: the server answers NFS4ERR_EXPIRED, and not what was asked for"),
+        ("lookup-4711", "server_down compound: the server answers NFSv4 status 4711, which no RFC defines"),
+        ("getattr-70", "stale compound"),
+        ("lookup-10014", "stale compound"),
+        ("setattr-30", "readonly compound"),
+        ("setattr-69", "full compound: the quota is used up: NFS4ERR_DQUOT"),
+        ("setattr-28", "full compound: no space left"),
+        ("setattr-13", "ok compound"),
+        ("getattr-10013", "grace compound"),
+        ("setattr-10013", "grace session"),
+        // A word to come back later is taken at its word, until the time is over.
+        ("lookup-10008-times-2", "ok compound"),
+        ("setattr-10008-times-1", "ok compound"),
+        ("lookup-10008", "server_down compound: the server says only to ask again later (NFS4ERR_DELAY)"),
+        ("setattr-10008", "server_down compound: the server says only to ask again later (NFS4ERR_DELAY)"),
+    ];
+    for (path, expected) in table {
+        let said = check(&format!("{place}/{path}"));
+        assert!(said.starts_with(expected), "{path}: {said}");
+    }
+}
+
+#[test]
+fn a_grace_period_that_does_not_end_is_a_server_that_does_not_serve() {
+    let said = Arc::<Mutex<HashMap<String, u32>>>::default();
+    let place = server(move |stream| by_name(stream, &said));
+    // The lease is 2 s: 20 s of grace are healthy.
+    let servers = place.replace("/home", "/setattr-10013");
+    let settings = [("NFS_SERVERS", servers.as_str()), ("NFS_INTERVAL", "1s"), ("NFS_MOUNTS", "no")];
+    let daemon = Daemon::start(env!("CARGO_BIN_EXE_nfs-health"), &["run"], &settings).unwrap();
+    let said = |wanted: &str| exports::until(&daemon, Duration::from_secs(120), |said| said[0].contains(wanted));
+    said(": grace (session)");
+    let said = said(": server_down (session)");
+    assert!(said[0].contains("its lease is 2 s: it opens no file and does not come out of it"), "{said:?}");
+    let healthy = format!("labhands_nfs_health_healthy{{export=\"{servers}\"}}");
+    assert_eq!(daemon.metric(&healthy), Some(0.0));
+}
+
+#[test]
+fn every_address_of_a_name_is_tried_within_the_time() {
+    let said = Arc::<Mutex<HashMap<String, u32>>>::default();
+    let place = server(move |stream| by_name(stream, &said));
+    let port = place.trim_end_matches("/home").rsplit(':').next().unwrap();
+    let folder = Folder::new("hosts").unwrap();
+    // 127.0.0.9 refuses, and nothing answers at the dead one.
+    let (dead, alive) = (Ganesha::start(Setup::default()).unwrap(), Ganesha::start(Setup::default()).unwrap());
+    dead.firewall(Firewall::Drop).unwrap();
+    let hosts = format!(
+        "127.0.0.9 refused gone\n127.0.0.1 refused\n{} dead\n{} dead\n::1 localhost\n127.0.0.1 localhost\n",
+        dead.address(),
+        alive.address()
+    );
+    let hosts = folder.write("hosts", hosts).unwrap();
+    let check = |server: &str| {
+        let mut command = Command::new("unshare");
+        let script = "mount --bind \"$1\" /etc/hosts && exec \"$2\" check";
+        command.args(["-m", "sh", "-ec", script, "sh"]).arg(&hosts).arg(env!("CARGO_BIN_EXE_nfs-health"));
+        command.env("NFS_SERVERS", server).env("NFS_MOUNTS", "no").env("NFS_TIMEOUT", "6s");
+        String::from_utf8(command.output().unwrap().stdout).unwrap()
+    };
+    // The listener is on IPv4 alone, and `localhost` may be ::1 first.
+    for server in [format!("refused:{port}/plain"), format!("localhost:{port}/plain"), "dead/home".to_owned()] {
+        let said = check(&server);
+        assert!(said.contains("verdict             ok"), "{server}: {said}");
+    }
+    let said = check(&format!("gone:{port}/plain"));
+    assert!(said.contains("server_down") && said.contains("the connection is refused"), "{said}");
+}
+
+#[test]
+fn a_server_on_one_link_is_named_with_its_zone() {
+    let ganesha = Ganesha::start(Setup::default()).unwrap();
+    let shown = ganesha.inside(&["ip", "-6", "-o", "address", "show", "dev", "eth0", "scope", "link"]).unwrap();
+    let address = shown.split_whitespace().find(|word| word.starts_with("fe80")).unwrap().split('/').next().unwrap();
+    let host = format!("[{address}%{}]", ganesha.interface());
+    let said = wait::until(Duration::from_secs(20), || {
+        Some(check(&format!("{host}/home"))).filter(|said| said.starts_with("ok"))
+    });
+    assert!(said.is_some(), "{}", check(&format!("{host}:/home")));
+}
+
+#[test]
+fn outputs_for_programs_and_for_nagios() {
+    let said = Arc::<Mutex<HashMap<String, u32>>>::default();
+    let place = server(move |stream| by_name(stream, &said));
+    let place = place.trim_end_matches("/home");
+    let run = |paths: &[&str], arguments: &[&str]| {
+        let servers: Vec<String> = paths.iter().map(|path| format!("{place}/{path}")).collect();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_nfs-health"));
+        command.arg("check").args(arguments).env("NFS_SERVERS", servers.join(",")).env("NFS_TIMEOUT", "2s");
+        let output = command.env("NFS_MOUNTS", "no").output().unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    let (code, said) = run(&["plain"], &["--output=nagios", "--warn=20s", "--critical=30s"]);
+    assert!(said.starts_with(&format!("NFS OK - {place}/plain: ok in ")) && said.contains("s;20;30;0\n"), "{said}");
+    assert_eq!(code, Some(0));
+    for (paths, arguments, expected, word) in [
+        (&["plain"][..], &["--output=nagios", "--warn=1us"][..], 1, "NFS WARNING - "),
+        (&["plain"], &["--output=nagios", "--critical=1us"], 2, "NFS CRITICAL - "),
+        (&["setattr-10013"], &["--output=nagios"], 1, "NFS WARNING - "),
+        (&["plain", "lookup-5"], &["--output=nagios"], 2, "NFS CRITICAL - 1 of 2 exports are not well: "),
+        (&[], &["--output=nagios", "--nfs-mounts=true", "--nfs-mountinfo=/dev/null"], 3, "NFS UNKNOWN - "),
+        (&["plain"], &["--critical=1us"], 1, place),
+        (&["plain"], &["--warn=1us"], 0, place),
+    ] {
+        let (code, said) = run(paths, arguments);
+        assert!(code == Some(expected) && said.starts_with(word), "{arguments:?}: {code:?} {said}");
+    }
+    let (code, said) = run(&["plain", "lookup-5"], &["--output=json"]);
+    let document: serde_json::Value = serde_json::from_str(&said).unwrap();
+    let verdicts: Vec<&str> = [0, 1].map(|at| document["exports"][at]["verdict"].as_str().unwrap()).into();
+    assert_eq!((code, verdicts), (Some(1), vec!["server_down", "ok"]));
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! `nfs-health` against a real NFS server: each version, and each way in which it fails.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod exports;
+
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
@@ -49,6 +51,9 @@ fn a_healthy_server_is_ok_in_every_version_over_ipv4_and_ipv6() {
     }
     let v3 = check(&[("NFS_SERVERS", &home(&ganesha)), ("NFS_VERSION", "3")]);
     assert!(String::from_utf8(v3.stdout).unwrap().contains("mountd at port 2050"));
+    // A name that the server gave its export, without a slash.
+    let tag = format!("{}:homes", ganesha.address());
+    assert!(verdict(&[("NFS_SERVERS", &tag), ("NFS_VERSION", "3")]).starts_with("ok compound"));
     assert_eq!(ganesha.export().read_dir().unwrap().count(), 0, "a prober leaves nothing on the export");
 }
 
@@ -81,13 +86,13 @@ fn an_export_that_is_removed_is_denied_in_every_version() {
         let settings =
             [("NFS_SERVERS", servers.as_str()), ("NFS_VERSION", version), ("NFS_INTERVAL", "1s"), ("NFS_MOUNTS", "no")];
         let daemon = Daemon::start(env!("CARGO_BIN_EXE_nfs-health"), &["run"], &settings).unwrap();
-        daemon.until_ready(LIMIT, |status, _| status == 200).unwrap();
+        exports::until(&daemon, LIMIT, exports::well);
         daemon
     });
     // Of a server that runs on,
     ganesha.reload(|setup| setup.exported = false).unwrap();
     for (watch, version) in watches.iter().zip(versions) {
-        let said = watch.until_ready(LIMIT, |status, _| status == 503).unwrap();
+        let said = exports::until(watch, LIMIT, |said| !exports::well(said)).join("; ");
         // Version 3 asks for a path, and this server says of one that is there no more than that it may not be mounted.
         let words =
             if version == "3" { "denied (mountd): ACCES" } else { "denied (compound): there is no such export" };
@@ -95,7 +100,7 @@ fn an_export_that_is_removed_is_denied_in_every_version() {
     }
     ganesha.reload(|setup| setup.exported = true).unwrap();
     for watch in &watches {
-        watch.until_ready(LIMIT, |status, _| status == 200).unwrap();
+        exports::until(watch, LIMIT, exports::well);
     }
     // and of one that is started without it.
     ganesha.restart(|setup| setup.exported = false).unwrap();
@@ -157,20 +162,21 @@ fn the_watch_sees_a_stop_a_restart_and_grace_and_recovers() {
         &[("NFS_SERVERS", &servers), ("NFS_INTERVAL", "1s"), ("NFS_TIMEOUT", "500ms"), ("NFS_MOUNTS", "no")],
     )
     .unwrap();
-    daemon.until_ready(LIMIT, |status, _| status == 200).unwrap();
+    exports::until(&daemon, LIMIT, exports::well);
     ganesha.pause();
-    let said = daemon.until_ready(LIMIT, |status, _| status == 503).unwrap();
+    let said = exports::until(&daemon, LIMIT, |said| !exports::well(said)).join("; ");
     assert!(said.contains("server_down (null): it takes the connection"), "{said}");
-    assert_eq!(daemon.get("/livez").unwrap().0, 200);
+    // The daemon itself works, whatever becomes of the server.
+    assert_eq!(["/livez", "/readyz"].map(|page| daemon.get(page).unwrap().0), [200, 200]);
     let down = format!("labhands_nfs_health_verdict{{export=\"{servers}\",verdict=\"server_down\"}}");
     assert_eq!(daemon.metric(&down), Some(1.0));
     ganesha.resume();
-    daemon.until_ready(LIMIT, |status, _| status == 200).unwrap();
+    exports::until(&daemon, LIMIT, exports::well);
     assert_eq!(daemon.metric(&down), Some(0.0));
     ganesha.restart(|_| ()).unwrap();
     let restarts = format!("labhands_nfs_health_server_restarts_total{{export=\"{servers}\"}}");
     testbed::wait::until(LIMIT, || daemon.metric(&restarts).filter(|count| *count == 1.0)).unwrap();
-    daemon.until_ready(LIMIT, |status, _| status == 200).unwrap();
+    exports::until(&daemon, LIMIT, exports::well);
     assert!(daemon.log().contains("the server was started again"));
 }
 

@@ -115,11 +115,17 @@ impl Mount {
         self.options.split(',').find_map(|option| option.split_once('=').filter(|(n, _)| *n == name)).map(|(_, v)| v)
     }
 
-    /// Server and export of an NFS source: `server:/export`, with brackets around an IPv6 address taken away.
+    /// Server and export of an NFS source: `server:/export`, or whatever else stands behind the server's colon (RFC 1813: mountd
+    /// takes any path), with brackets around an IPv6 address taken away.
     pub fn nfs_source(&self) -> Option<(&str, &str)> {
-        let (server, export) = self.source.split_at_checked(self.source.find(":/")?)?;
-        let export = &export[1..];
-        Some((server.strip_prefix('[').and_then(|s| s.strip_suffix(']')).unwrap_or(server), export))
+        match self.source.strip_prefix('[').and_then(|source| source.split_once(']')) {
+            Some((server, rest)) => Some((server, rest.strip_prefix(':')?)),
+            // An IPv6 address without brackets, as old kernels write it, ends where the path begins.
+            None => self.source.split_once(":/").map_or_else(
+                || self.source.split_once(':'),
+                |(server, _)| Some((server, &self.source[server.len() + 1..])),
+            ),
+        }
     }
 }
 
@@ -202,6 +208,23 @@ mod tests {
         assert!(data.read_only && !mounts.mounts[2].read_only);
         assert_eq!((data.option("vers"), data.option("addr"), data.option("x")), (Some("3"), Some("10.0.0.9"), None));
         assert_eq!(data.device, Device { major: 0, minor: 45 });
+    }
+
+    #[test]
+    fn sources_are_server_and_whatever_the_server_calls_its_export() {
+        let table = [
+            ("10.0.0.9:homes", Some(("10.0.0.9", "homes"))),
+            ("nas:a/b:c", Some(("nas", "a/b:c"))),
+            ("[fe80::1%eth0]:/home", Some(("fe80::1%eth0", "/home"))),
+            ("[fd00::1]:homes", Some(("fd00::1", "homes"))),
+            ("fd00::1:/home", Some(("fd00::1", "/home"))),
+            ("[fd00::1]", None),
+            ("none", None),
+        ];
+        for (source, expected) in table {
+            let mounts = Mounts::parse(format!("1 0 0:9 / /m rw - nfs {source} rw\n").as_bytes());
+            assert_eq!(mounts.mounts[0].nfs_source(), expected, "{source}");
+        }
     }
 
     #[test]

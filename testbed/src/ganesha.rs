@@ -28,6 +28,12 @@ pub struct Setup {
     pub port: u16,
     /// Whether the export may be written to.
     pub writable: bool,
+    /// Whom the server takes clients' users for, as `Squash` has it.
+    pub squash: &'static str,
+    /// The kinds of authentication that the export takes, as `SecType` has it.
+    pub security: &'static str,
+    /// Whether clients must have a port below 1024.
+    pub privileged: bool,
     /// Whether there is an export at all.
     pub exported: bool,
     /// The size of the exported file system, as tmpfs takes it (`4m`); the machine's own disk where unset.
@@ -39,11 +45,13 @@ pub struct Setup {
 impl Default for Setup {
     fn default() -> Self {
         let (versions, minor_versions) = ("3, 4", "0, 1, 2");
-        Self { versions, minor_versions, port: 2049, writable: true, exported: true, size: None, grace: 5 }
+        let (squash, security, privileged) = ("No_Root_Squash", "sys, none", false);
+        let (port, writable, exported, size, grace) = (2049, true, true, None, 5);
+        Self { versions, minor_versions, port, writable, squash, security, privileged, exported, size, grace }
     }
 }
 
-/// The running server. It exports `/home`.
+/// The running server. It exports `/home`, which version 3 also knows as `homes`.
 #[derive(Debug)]
 pub struct Ganesha {
     server: Option<Process>,
@@ -86,6 +94,12 @@ impl Ganesha {
     #[must_use]
     pub fn address_v6(&self) -> Ipv6Addr {
         self.site.address_v6()
+    }
+
+    /// The interface of this machine that leads to the server.
+    #[must_use]
+    pub fn interface(&self) -> String {
+        self.site.interface()
     }
 
     /// Gives the server more IPv6 addresses: as many servers, to who does not look closely.
@@ -169,7 +183,8 @@ impl Ganesha {
     }
 
     fn configure(&self) -> Result<PathBuf> {
-        let Setup { versions, minor_versions, port, writable, exported, grace, .. } = &self.setup;
+        let Setup { versions, minor_versions, port, writable, squash, security, privileged, exported, grace, .. } =
+            &self.setup;
         let (recovery, home) = (self.folder.join("recovery"), self.export());
         let access = if *writable { "RW" } else { "RO" };
         let mut text = format!(
@@ -183,8 +198,8 @@ impl Ganesha {
         );
         if *exported {
             text += &format!(
-                "EXPORT {{ Export_Id = 1; Path = {}; Pseudo = /home; Access_Type = {access}; \
-                 Squash = No_Root_Squash; SecType = sys, none; FSAL {{ Name = VFS; }} }}\n",
+                "EXPORT {{ Export_Id = 1; Tag = homes; Path = {}; Pseudo = /home; Access_Type = {access}; \
+                 Squash = {squash}; SecType = {security}; PrivilegedPort = {privileged}; FSAL {{ Name = VFS; }} }}\n",
                 home.display()
             );
         }

@@ -101,7 +101,7 @@ impl Knfsd {
         let (address, gateway) = site.add_machine(interface)?;
         let enter = site.enter().to_vec();
         let network = Some(Network { enter, interface: interface.to_owned(), address, gateway });
-        let modules = ["nfsd", "virtio_blk", "xfs"];
+        let modules = ["nfsd", "virtio_blk", "xfs", "rpcsec_gss_krb5"];
         let extra = Extra { modules: &modules, disk: Some(&disk), network };
         let programs: Vec<&Path> = PROGRAMS.iter().map(Path::new).chain(programs.iter().copied()).collect();
         let script = format!("mkdir -p /etc; cat > /etc/exports <<'END'\n{EXPORTS}END\n{PREPARE}");

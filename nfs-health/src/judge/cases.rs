@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::judge::rule::{Sight, gravity};
 use crate::report::{ExportReport, NfsReportSpec};
-use crate::server::Server;
+use crate::server::{Host, Server};
 use crate::verdict::Verdict;
 
 /// All that is known of one export.
@@ -30,6 +30,7 @@ pub fn cases(
         let mut seen: BTreeMap<Server, &ExportReport> = BTreeMap::new();
         for export in report.iter().flat_map(|report| &report.exports) {
             let Ok(server) = export.export.parse::<Server>() else { continue };
+            let server = of_node(server, node);
             let holder = probes.keys().find(|known| **known == server || known.holds(&server, export.alias.as_deref()));
             let worst = seen.entry(holder.cloned().unwrap_or(server)).or_insert(export);
             if gravity(export.verdict) > gravity(worst.verdict) {
@@ -46,6 +47,19 @@ pub fn cases(
         }
     }
     cases
+}
+
+/// What is behind a node's loopback interface is a server of that node alone, whatever other nodes have there.
+fn of_node(server: Server, node: &str) -> Server {
+    if !server.is_loopback() {
+        return server;
+    }
+    let address = match &server.host {
+        Host::Address(address) => address.to_string(),
+        Host::LinkLocal(address, _) => address.to_string(),
+        Host::Name(name) => name.clone(),
+    };
+    Server { host: Host::Name(format!("{address} of {node}")), ..server }
 }
 
 #[cfg(test)]
@@ -96,5 +110,18 @@ mod tests {
                 ("nfs.labs.svc/home".to_owned(), vec![("a", Kind::Ok), ("b", Kind::Stale)]),
             ]
         );
+    }
+
+    #[test]
+    fn what_is_behind_loopback_is_never_compared_between_nodes() {
+        let reports = BTreeMap::from([
+            ("a".to_owned(), report(vec![export("127.0.0.1:20127/", None, Kind::Ok)])),
+            ("b".to_owned(), report(vec![export("127.0.0.1:20127/", None, Kind::ClientStuck)])),
+            ("c".to_owned(), report(vec![export("[::1]/x", None, Kind::Ok)])),
+        ]);
+        let cases = cases(&BTreeMap::new(), &reports);
+        let names: Vec<_> = cases.keys().map(ToString::to_string).collect();
+        assert_eq!(names, ["127.0.0.1 of a:20127/", "127.0.0.1 of b:20127/", "::1 of c/x"]);
+        assert!(cases.values().all(|case| case.sights.len() == 1));
     }
 }

@@ -8,6 +8,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::ListParams;
 use kube::{Api, Client};
 
+use crate::judge::csi;
 use crate::probe::Version;
 use crate::server::{Host, NFS_PORT, Server};
 use crate::settings::Look;
@@ -53,15 +54,21 @@ pub async fn volumes(client: &Client) -> Result<Vec<NfsVolume>, kube::Error> {
 
 fn nfs_volume(volume: &PersistentVolume) -> Option<NfsVolume> {
     let spec = volume.spec.as_ref()?;
-    let source = source_of(spec).filter(|source| !source.path.is_empty())?;
+    let (host, export) = match source_of(spec) {
+        Some(source) => (source.server, source.path),
+        None => csi::place(spec.csi.as_ref()?)?,
+    };
+    if export.is_empty() {
+        return None;
+    }
     let options = spec.mount_options.iter().flatten().flat_map(|options| options.split(','));
     let options: BTreeMap<&str, &str> = options.filter_map(|option| option.split_once('=')).collect();
     let option = |name: &str| options.get(name).copied();
     let port = |name| option(name).and_then(|port| port.parse().ok()).filter(|port| *port > 0);
     let server = Server {
-        host: Host::named(source.server.trim_start_matches('[').trim_end_matches(']'))?,
+        host: Host::named(host.trim_start_matches('[').trim_end_matches(']'))?,
         port: port("port").unwrap_or(NFS_PORT),
-        export: Some(source.path),
+        export: Some(export),
     };
     let is_v3 = option("nfsvers").or(option("vers")) == Some("3");
     let reference = |kind: &str| ObjectReference {
@@ -144,6 +151,7 @@ async fn service(client: &Client, host: &Host) -> Result<Option<Service>, kube::
             let params = ListParams::default().fields(&format!("spec.clusterIP={address}"));
             Ok(Api::<Service>::all(client.clone()).list(&params).await?.items.pop())
         }
+        Host::LinkLocal(..) => Ok(None),
         Host::Name(name) => match service_name(name) {
             Some((name, namespace)) => Api::<Service>::namespaced(client.clone(), namespace).get_opt(name).await,
             None => Ok(None),
@@ -211,14 +219,24 @@ mod tests {
         let attributes = json!({"server": "nfs.labs.svc", "share": "/home"});
         let csi = json!({"csi": {"driver": "nfs.csi.k8s.io", "volumeHandle": "x", "volumeAttributes": attributes}});
         assert_eq!(volume(csi, &["vers=4.1"]).unwrap().server.to_string(), "nfs.labs.svc/home");
+        let attributes = json!({"ip": "10.0.0.5", "volume": "vol1"});
+        let filestore =
+            json!({"driver": "filestore.csi.storage.gke.io", "volumeHandle": "x", "volumeAttributes": attributes});
+        assert_eq!(volume(json!({"csi": filestore}), &[]).unwrap().server.to_string(), "10.0.0.5/vol1");
         assert_eq!(nfs("fd00::1", "/").unwrap().server.to_string(), "[fd00::1]/");
         assert_eq!(volume(json!({"hostPath": {"path": "/home"}}), &[]), None);
     }
 
     #[test]
     fn folders_of_an_export_and_too_many_exports_are_not_probed() {
-        let probing = Probing { version: None, limit: Duration::from_secs(1), mount_port: None, owner: String::new() };
-        let look = Look { servers: vec!["nfs/data".parse().unwrap()], backends: Vec::new(), mountinfo: None, probing };
+        let probing = Probing::plain(Duration::from_secs(1));
+        let look = Look {
+            servers: vec!["nfs/data".parse().unwrap()],
+            backends: Vec::new(),
+            mountinfo: None,
+            excluded: Vec::new(),
+            probing,
+        };
         let volumes: Vec<_> =
             ["/home/ann", "/home", "/data/x"].into_iter().filter_map(|path| nfs("nfs", path)).collect();
         let behind = BTreeMap::from([((Host::Name("nfs".into()), 2049), "10.1.0.7:2050".parse().unwrap())]);

@@ -6,6 +6,7 @@ use super::CompoundError;
 use crate::rpc::xdr::{Reader, Writer, XdrError};
 use crate::space::Space;
 
+const TYPE: u32 = 1;
 const LEASE_TIME: u32 = 10;
 const FILES_AVAILABLE: u32 = 21;
 const FILES_TOTAL: u32 = 23;
@@ -19,11 +20,13 @@ pub struct Attributes {
     pub lease: Option<Duration>,
     /// The room on the file system.
     pub space: Option<Space>,
+    /// Whether it is a symbolic link.
+    pub is_link: bool,
 }
 
 /// The arguments of GETATTR.
 pub fn request() -> Vec<u8> {
-    let first = 1 << LEASE_TIME | 1 << FILES_AVAILABLE | 1 << FILES_TOTAL;
+    let first = 1 << TYPE | 1 << LEASE_TIME | 1 << FILES_AVAILABLE | 1 << FILES_TOTAL;
     let second = 1 << (SPACE_AVAILABLE - 32) | 1 << (SPACE_TOTAL - 32);
     Writer::default().u32(2).u32(first).u32(second).bytes()
 }
@@ -49,9 +52,14 @@ pub fn parse(reader: &mut Reader<'_>) -> Result<Attributes, CompoundError> {
     }
     let values = reader.opaque(4096)?;
     let mut values = Reader::new(values);
-    let (mut lease, mut numbers) = (None, [None; 4]);
+    const LINK: u32 = 5;
+    let (mut lease, mut is_link, mut numbers) = (None, false, [None; 4]);
     for attribute in (0..64).filter(|attribute| mask & 1 << attribute != 0) {
         let number = match attribute {
+            TYPE => {
+                is_link = values.u32()? == LINK;
+                continue;
+            }
             LEASE_TIME => {
                 lease = Some(Duration::from_secs(values.u32()?.into()));
                 continue;
@@ -69,7 +77,7 @@ pub fn parse(reader: &mut Reader<'_>) -> Result<Attributes, CompoundError> {
         (Some(available), Some(total)) => Some(Space { available, total, files_available, files }),
         _ => None,
     };
-    Ok(Attributes { lease, space })
+    Ok(Attributes { lease, space, is_link })
 }
 
 #[cfg(test)]

@@ -91,7 +91,7 @@ pub fn create_session(client: &Client) -> Vec<u8> {
 }
 
 fn channel() -> Vec<u8> {
-    const OPERATIONS: u32 = 16;
+    const OPERATIONS: u32 = 64;
     const SLOTS: u32 = 1;
     Writer::default()
         .u32(0 /* no header padding */)
@@ -134,6 +134,11 @@ impl Session {
         self.next = self.next.wrapping_add(1);
         let (slot, highest_slot, cache) = (0, 0, 0);
         Writer::default().raw(&self.id).u32(sequence).u32(slot).u32(highest_slot).u32(cache).bytes()
+    }
+
+    /// The server did not take the last request: the next has its number.
+    pub fn did_not_count(&mut self) {
+        self.next = self.next.wrapping_sub(1);
     }
 
     /// The arguments of DESTROY_SESSION.

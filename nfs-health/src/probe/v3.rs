@@ -1,11 +1,11 @@
 //! NFSv3: portmapper, mountd, and the export.
 
-use super::{Phase, Probing, Round, Stop};
-use crate::fault::Fault;
-use crate::nfs3;
+use super::{Pauses, Phase, Probing, Round, Stop};
+use crate::fault::{Fault, wanted};
+use crate::nfs3::{self, Status};
 use crate::rpc::connection::Connection;
 use crate::rpc::{MOUNTD, NFS_3, PORTMAPPER};
-use crate::server::Server;
+use crate::server::{Host, Server};
 use crate::space::Space;
 
 const PORTMAPPER_PORT: u16 = 111;
@@ -19,39 +19,88 @@ pub(super) async fn round(
 ) -> Result<(), Stop> {
     let port = match probing.mount_port {
         Some(port) => port,
-        None => ask_portmapper(round, server).await?,
+        None => ask_portmapper(round, server, probing).await?,
     };
-    let mut mountd = round.connect(server, port, "mountd connect").await?;
-    round.null(&mut mountd, MOUNTD, "mountd null").await?;
+    let mut mountd = round.connect_to_mountd(server, port, probing, Phase::Mountd, "mountd connect").await?;
+    round.null(&mut mountd, Phase::Mountd, MOUNTD, "mountd null").await?;
     let path = nfs3::export_path(export);
     let mount = async {
-        let handle = nfs3::handle(&mountd.call(MOUNTD, nfs3::MNT, &path).await?)?;
+        let (handle, flavors) = nfs3::handle(&mountd.call(MOUNTD, nfs3::MNT, &path).await?)?;
         // We never mounted anything: our name leaves the server's list at once.
         mountd.call(MOUNTD, nfs3::UMNT, &path).await?;
-        Ok(handle)
+        if !flavors.is_empty() && !flavors.iter().any(|flavor| flavor.is_open()) {
+            return Err(Fault::Authentication(wanted(&flavors)));
+        }
+        Ok((handle, flavors))
     };
-    let handle = round.step(Phase::Mountd, "mountd export", mount, |_| String::new()).await?;
-    let room = async { Ok(nfs3::space(&nfs.call(NFS_3, nfs3::FSSTAT, &nfs3::file_system_of(&handle)).await?)?) };
+    let (handle, flavors) = round.step(Phase::Mountd, "mountd export", mount, |_| String::new()).await?;
+    let (mut room_pauses, mut write_pauses) = (Pauses::until(round.deadline), Pauses::until(round.deadline));
+    let room = async {
+        loop {
+            let room = room_on(&mut nfs, &handle).await.map_err(|fault| match fault {
+                // mountd says that our authentication is enough: it is something else about us.
+                Fault::Authentication(_) if !flavors.is_empty() => Fault::Denied("AUTH_TOOWEAK".to_owned()),
+                fault => fault,
+            });
+            if !room_pauses.again(&room).await {
+                return room;
+            }
+        }
+    };
     let describe = |space: &Space| format!("{} of {} MiB left", space.available >> 20, space.total >> 20);
     round.seen.space = Some(round.step(Phase::Compound, "nfs v3 export", room, describe).await?);
     let write = async {
-        let result = nfs.call(NFS_3, nfs3::SETATTR, &nfs3::set_nothing(&handle)).await?;
-        match nfs3::ok(&result) {
-            Err(nfs3::ResultError::Failed(nfs3::Status::ROFS)) => Ok((true, None)),
-            Err(nfs3::ResultError::Failed(nfs3::Status::JUKEBOX)) => Ok((false, Some(true))),
-            Ok(_) | Err(nfs3::ResultError::Failed(_)) => Ok((false, None)),
-            Err(error) => Err(error.into()),
+        loop {
+            let read_only = is_read_only(&mut nfs, &handle).await;
+            if !write_pauses.again(&read_only).await {
+                return read_only;
+            }
         }
     };
-    let describe = |(read_only, _): &(bool, Option<bool>)| if *read_only { "read-only" } else { "" }.to_owned();
-    let (read_only, in_grace) = round.step(Phase::Compound, "nfs v3 writable", write, describe).await?;
-    (round.seen.read_only, round.seen.in_grace) = (Some(read_only), in_grace);
+    let describe = |read_only: &bool| if *read_only { "read-only" } else { "" }.to_owned();
+    round.seen.read_only = Some(round.step(Phase::Compound, "nfs v3 writable", write, describe).await?);
     Ok(())
 }
 
-async fn ask_portmapper(round: &mut Round, server: &Server) -> Result<u16, Stop> {
-    let mut portmapper = round.connect(server, PORTMAPPER_PORT, "portmapper connect").await?;
-    round.null(&mut portmapper, PORTMAPPER, "portmapper null").await?;
+async fn room_on(nfs: &mut Connection, handle: &[u8]) -> Result<Space, Fault> {
+    Ok(nfs3::space(&nfs.call(NFS_3, nfs3::FSSTAT, &nfs3::file_system_of(handle)).await?)?)
+}
+
+async fn is_read_only(nfs: &mut Connection, handle: &[u8]) -> Result<bool, Fault> {
+    let result = nfs.call(NFS_3, nfs3::SETATTR, &nfs3::set_nothing(handle)).await?;
+    match nfs3::ok(&result) {
+        Ok(_) => Ok(false),
+        Err(nfs3::ResultError::Failed(Status::ROFS)) => Ok(true),
+        // Nobody needs the right to change the export's folder.
+        Err(nfs3::ResultError::Failed(Status::ACCES | Status::PERM)) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+impl Round {
+    /// Connects where mountd and its portmapper are: on the server, if the mounts know no other place.
+    async fn connect_to_mountd(
+        &mut self,
+        server: &Server,
+        port: u16,
+        probing: &Probing,
+        phase: Phase,
+        name: &'static str,
+    ) -> Result<Connection, Stop> {
+        let Some(address) = probing.mount_address else {
+            return self.connect(&server.host, port, probing, phase, name).await;
+        };
+        let nfs = self.peer.take();
+        let connected = self.connect(&Host::Address(address), port, probing, phase, name).await;
+        self.peer = nfs;
+        connected
+    }
+}
+
+async fn ask_portmapper(round: &mut Round, server: &Server, probing: &Probing) -> Result<u16, Stop> {
+    let (phase, name) = (Phase::Portmapper, "portmapper connect");
+    let mut portmapper = round.connect_to_mountd(server, PORTMAPPER_PORT, probing, phase, name).await?;
+    round.null(&mut portmapper, phase, PORTMAPPER, "portmapper null").await?;
     let ask = async {
         let result = portmapper.call(PORTMAPPER, nfs3::GETPORT, &nfs3::port_of_mountd()).await?;
         nfs3::port(&result)?.ok_or_else(|| {

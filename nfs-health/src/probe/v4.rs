@@ -1,11 +1,20 @@
 //! NFSv4: which minor versions; the export, with a session where there are sessions.
 
-use super::{MINOR_VERSIONS, Phase, Probing, Round, Stop, Version, list};
-use crate::fault::Fault;
+use std::time::Instant;
+
+use super::{MINOR_VERSIONS, Pauses, Phase, Probing, Round, Stop, Version, list};
+use crate::fault::{Fault, wanted};
+use crate::nfs4::attributes::Attributes;
+use crate::nfs4::elsewhere::{self, Flavor};
 use crate::nfs4::session::{self, Client, Session};
 use crate::nfs4::{self, Compound, CompoundError, Operation, Results, Status, attributes};
 use crate::rpc::NFS_4;
 use crate::rpc::connection::Connection;
+use crate::rpc::message::NOBODY;
+use crate::rpc::xdr::Writer;
+
+/// The user that mounts go as, until a server makes nobody of it.
+const ROOT: u32 = 0;
 
 /// A name that no file has.
 const NO_FILE: &str = ".labhands-nfs-health-no-such-file";
@@ -19,34 +28,48 @@ pub(super) async fn round(
 ) -> Result<(), Stop> {
     let minors = minors(round, &mut connection, wanted).await?;
     let Some(minor) = wanted.or(minors.last().copied()) else { return Ok(()) };
-    let mut caller = Caller { connection, minor, session: None };
+    let mut caller = Caller { connection, minor, session: None, deadline: round.deadline };
     if minor == 0 {
-        return look(round, &mut caller, export).await;
+        return look(round, &mut caller, export).await.map(drop);
     }
     let (client, session) = begin(round, &mut caller, probing).await?;
     caller.session = Some(session);
     let looked = look(round, &mut caller, export).await;
     let grace = match looked {
-        Ok(()) => see_grace(round, &mut caller, &client, export).await,
+        Ok(path) => see_grace(round, &mut caller, &client, &path).await,
         Err(Stop) => Err(Stop),
     };
-    // A server that no longer answers forgets the session by itself.
-    if grace.is_ok() {
-        end(round, &mut caller, &client).await?;
+    caller.connection.user = NOBODY;
+    match grace {
+        Ok(()) => {
+            let ended = caller.end(&client);
+            round.step(Phase::Session, "nfs v4 session end", ended, |()| String::new()).await
+        }
+        Err(Stop) => {
+            // A server that remembers a client waits for it after a restart; one that no longer answers forgets it by itself.
+            if round.seen.failed().is_some_and(|(_, fault)| !fault.is_no_answer()) {
+                let _ = tokio::time::timeout_at(round.deadline.into(), caller.end(&client)).await;
+            }
+            Err(Stop)
+        }
     }
-    grace
 }
 
 /// Which minor versions the server has: an empty request tells.
 async fn minors(round: &mut Round, connection: &mut Connection, wanted: Option<u32>) -> Result<Vec<u32>, Stop> {
+    let deadline = round.deadline;
     let ask = async {
         let mut minors = Vec::new();
         for minor in MINOR_VERSIONS {
-            let result = connection.call(NFS_4, nfs4::COMPOUND, &Compound::new(minor).encode()).await?;
-            match Results::parse(&result)?.ok() {
-                Ok(()) => minors.push(minor),
-                Err(CompoundError::Failed(Status::MINOR_VERSION)) => (),
-                Err(error) => return Err(error.into()),
+            let mut pauses = Pauses::until(deadline);
+            let has = loop {
+                let has = has_minor(connection, minor).await;
+                if !pauses.again(&has).await {
+                    break has?;
+                }
+            };
+            if has {
+                minors.push(minor);
             }
         }
         let has = list(&minors.iter().map(|minor| Version::V4(*minor)).collect::<Vec<_>>());
@@ -65,19 +88,51 @@ async fn minors(round: &mut Round, connection: &mut Connection, wanted: Option<u
     Ok(minors)
 }
 
+async fn has_minor(connection: &mut Connection, minor: u32) -> Result<bool, Fault> {
+    let result = connection.call(NFS_4, nfs4::COMPOUND, &Compound::new(minor).encode()).await?;
+    match Results::parse(&result)?.ok() {
+        Ok(()) => Ok(true),
+        Err(CompoundError::Failed(Status::MINOR_VERSION)) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// A connection, and the session in which its requests are made, if any.
 struct Caller {
     connection: Connection,
     minor: u32,
     session: Option<Session>,
+    deadline: Instant,
+}
+
+/// What is at a path, or how far the server went.
+enum Place {
+    Here(Attributes),
+    /// The server refused after so many names.
+    Refused(usize, Status),
 }
 
 impl Caller {
-    /// Makes a request; `fill` adds its operations, `read` takes their results.
+    /// Makes a request, again and again while the server says to come back later; `fill` adds its operations, `read` takes
+    /// their results.
     async fn ask<T>(
         &mut self,
-        fill: impl FnOnce(Compound) -> Compound,
-        read: impl FnOnce(&mut Results<'_>) -> Result<T, CompoundError>,
+        fill: impl Fn(Compound) -> Compound,
+        read: impl Fn(&mut Results<'_>) -> Result<T, CompoundError>,
+    ) -> Result<T, Fault> {
+        let mut pauses = Pauses::until(self.deadline);
+        loop {
+            let asked = self.ask_once(&fill, &read).await;
+            if !pauses.again(&asked).await {
+                return asked;
+            }
+        }
+    }
+
+    async fn ask_once<T>(
+        &mut self,
+        fill: impl Fn(Compound) -> Compound,
+        read: impl Fn(&mut Results<'_>) -> Result<T, CompoundError>,
     ) -> Result<T, Fault> {
         let mut compound = Compound::new(self.minor);
         if let Some(session) = &mut self.session {
@@ -85,10 +140,121 @@ impl Caller {
         }
         let result = self.connection.call(NFS_4, nfs4::COMPOUND, &fill(compound).encode()).await?;
         let mut results = Results::parse(&result)?;
-        if self.session.is_some() {
-            session::sequenced(&mut results)?;
+        if let Some(session) = &mut self.session
+            && let Err(error) = session::sequenced(&mut results)
+        {
+            session.did_not_count();
+            return Err(error.into());
         }
         Ok(read(&mut results)?)
+    }
+
+    /// Ends the session, and has the server forget the client.
+    async fn end(&mut self, client: &Client) -> Result<(), Fault> {
+        let Some(session) = self.session.take() else { return Ok(()) };
+        let destroy = session.destroy();
+        self.ask(
+            |compound| compound.operation(Operation::DESTROY_SESSION, &destroy),
+            |results| results.next(Operation::DESTROY_SESSION).map(drop),
+        )
+        .await?;
+        // The server may hold on to the client for a moment; its lease ends by itself.
+        let forgotten = self.ask(
+            |compound| compound.operation(Operation::DESTROY_CLIENTID, &client.id.to_be_bytes()),
+            |results| Ok(results.next(Operation::DESTROY_CLIENTID).map(drop)),
+        );
+        match forgotten.await? {
+            Ok(()) | Err(CompoundError::Failed(_)) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Goes to a path as a mount does: through symbolic links, and as root where the folders' modes want it.
+    async fn find(&mut self, mut path: Vec<String>) -> Result<(Vec<String>, Attributes), Fault> {
+        const MOST_LINKS: usize = 8;
+        for _ in 0..=MOST_LINKS {
+            let depth = match self.attributes(&path).await? {
+                Place::Here(attributes) if !attributes.is_link => return Ok((path, attributes)),
+                Place::Here(_) => path.len(),
+                Place::Refused(depth, Status::SYMLINK) => depth,
+                Place::Refused(_, Status::ACCESS) if self.connection.user != ROOT => {
+                    self.connection.user = ROOT;
+                    continue;
+                }
+                Place::Refused(depth, status) => return Err(self.refused(&path, depth, status).await),
+            };
+            let link = &path[..depth];
+            let target = self
+                .ask(
+                    |compound| compound.go_to(link).operation(Operation::READLINK, &[]),
+                    |results| {
+                        results.went_to(link)?;
+                        elsewhere::link(results.next(Operation::READLINK)?)
+                    },
+                )
+                .await?;
+            let lost = || Fault::Link(format!("/{} leads to {target:?}", link.join("/")));
+            path = elsewhere::follow(&path, depth, &target).ok_or_else(lost)?;
+        }
+        Err(Fault::Link(format!("there are more than {MOST_LINKS} on the way to /{}", path.join("/"))))
+    }
+
+    async fn attributes(&mut self, path: &[String]) -> Result<Place, Fault> {
+        self.ask(
+            |compound| compound.go_to(path).operation(Operation::GETATTR, &attributes::request()),
+            |results| {
+                let went = results.went_to(path);
+                let depth = results.depth();
+                match went.and_then(|()| attributes::parse(results.next(Operation::GETATTR)?)) {
+                    Ok(attributes) => Ok(Place::Here(attributes)),
+                    Err(CompoundError::Failed(status)) if status != Status::DELAY => Ok(Place::Refused(depth, status)),
+                    Err(error) => Err(error),
+                }
+            },
+        )
+        .await
+    }
+
+    /// What a refusal after `depth` names means; asks the server for more where it can say more.
+    async fn refused(&mut self, path: &[String], depth: usize, status: Status) -> Fault {
+        let (here, rest) = path.split_at(depth);
+        match status {
+            Status::ACCESS if depth > 0 => {
+                Fault::NoWay { status: status.to_string(), folder: format!("/{}", here.join("/")) }
+            }
+            Status::WRONGSEC => match self.flavors(path, depth).await {
+                flavors if flavors.iter().any(|flavor| flavor.is_open()) => Fault::Denied(status.to_string()),
+                flavors => Fault::Authentication(wanted(&flavors)),
+            },
+            Status::MOVED => {
+                let located = self.ask(
+                    |compound| compound.go_to(here).operation(Operation::GETATTR, &elsewhere::ask_locations()),
+                    |results| {
+                        results.went_to(here)?;
+                        elsewhere::locations(results.next(Operation::GETATTR)?)
+                    },
+                );
+                let mut locations = located.await.unwrap_or_default();
+                locations.iter_mut().for_each(|location| location.path.extend_from_slice(rest));
+                Fault::Elsewhere(locations)
+            }
+            status => status.into(),
+        }
+    }
+
+    /// The kinds of authentication that the name after `depth` others takes, or the last; none where the server does not tell.
+    async fn flavors(&mut self, path: &[String], depth: usize) -> Vec<Flavor> {
+        let Some(last) = path.len().checked_sub(1) else { return Vec::new() };
+        let (folder, name) = (&path[..depth.min(last)], &path[depth.min(last)]);
+        let name = Writer::default().opaque(name.as_bytes()).bytes();
+        let asked = self.ask(
+            |compound| compound.go_to(folder).operation(Operation::SECINFO, &name),
+            |results| {
+                results.went_to(folder)?;
+                elsewhere::flavors(results.next(Operation::SECINFO)?)
+            },
+        );
+        asked.await.unwrap_or_default()
     }
 }
 
@@ -103,78 +269,71 @@ async fn begin(round: &mut Round, caller: &mut Caller, probing: &Probing) -> Res
         format!("server {name:?}, epoch {:08x}", client.identity.epoch)
     };
     let client = round.step(Phase::Session, "nfs v4 client", ask, describe).await?;
-    round.seen.identity = Some(client.identity.clone());
+    round.seen.identity.get_or_insert_with(|| client.identity.clone());
     let create = session::create_session(&client);
     let ask = caller.ask(|compound| compound.operation(Operation::CREATE_SESSION, &create), session::created);
     let session = round.step(Phase::Session, "nfs v4 session", ask, |_| String::new()).await?;
     Ok((client, session))
 }
 
-async fn end(round: &mut Round, caller: &mut Caller, client: &Client) -> Result<(), Stop> {
-    let Some(session) = caller.session.take() else { return Ok(()) };
-    let end = async {
-        let ask = |compound: Compound| compound.operation(Operation::DESTROY_SESSION, &session.destroy());
-        caller.ask(ask, |results| results.next(Operation::DESTROY_SESSION).map(drop)).await?;
-        let ask = |compound: Compound| compound.operation(Operation::DESTROY_CLIENTID, &client.id.to_be_bytes());
-        // The server may hold on to the client for a moment; its lease ends by itself.
-        match caller.ask(ask, |results| Ok(results.next(Operation::DESTROY_CLIENTID).map(drop))).await? {
-            Ok(()) | Err(CompoundError::Failed(_)) => Ok(()),
-            Err(error) => Err(error.into()),
+/// The root or the export: its lease time, its room, and whether it may be written to. Gives the path that it has without
+/// symbolic links.
+async fn look(round: &mut Round, caller: &mut Caller, export: Option<&str>) -> Result<Vec<String>, Stop> {
+    let wanted = nfs4::names(export.unwrap_or_default());
+    let name = if export.is_some() { "nfs v4 export" } else { "nfs v4 root" };
+    let asked = wanted.clone();
+    let ask = async { caller.find(asked).await.map(|(path, found)| (path, found, caller.connection.user == ROOT)) };
+    let describe = |(path, found, as_root): &(Vec<String>, Attributes, bool)| {
+        let mut said =
+            vec![found.lease.map_or("no lease time".to_owned(), |lease| format!("lease {} s", lease.as_secs()))];
+        if let (Some(_), Some(space)) = (export, found.space) {
+            said.push(format!("{} of {} MiB left", space.available >> 20, space.total >> 20));
         }
+        if *path != wanted {
+            said.push(format!("by links at /{}", path.join("/")));
+        }
+        if *as_root {
+            said.push("as root, since others may not go there".to_owned());
+        }
+        said.join(", ")
     };
-    round.step(Phase::Session, "nfs v4 session end", end, |()| String::new()).await
-}
-
-/// The root or the export: its lease time, its room, and whether it may be written to.
-async fn look(round: &mut Round, caller: &mut Caller, export: Option<&str>) -> Result<(), Stop> {
-    let path = export.unwrap_or_default();
+    let (path, found, _) = round.step(Phase::Compound, name, ask, describe).await?;
+    round.seen.lease = found.lease;
+    if export.is_none() {
+        return Ok(path);
+    }
+    round.seen.space = found.space;
     let ask = caller.ask(
-        |compound| compound.go_to(path).operation(Operation::GETATTR, &attributes::request()),
+        |compound| compound.go_to(&path).operation(Operation::SETATTR, &session::set_nothing()),
         |results| {
-            results.went_to(path)?;
-            attributes::parse(results.next(Operation::GETATTR)?)
+            results.went_to(&path)?;
+            match results.next(Operation::SETATTR) {
+                Ok(_) => Ok((false, None)),
+                Err(CompoundError::Failed(Status::ROFS)) => Ok((true, None)),
+                Err(CompoundError::Failed(Status::GRACE)) => Ok((false, Some(true))),
+                // Nobody needs the right to change the export's folder; what the server's storage says is another thing.
+                Err(CompoundError::Failed(status)) if !tells(status) => Ok((false, None)),
+                Err(error) => Err(error),
+            }
         },
     );
-    let name = if export.is_some() { "nfs v4 export" } else { "nfs v4 root" };
-    let describe = |attributes: &attributes::Attributes| {
-        let lease = attributes.lease.map_or("no lease time".to_owned(), |lease| format!("lease {} s", lease.as_secs()));
-        match (export, attributes.space) {
-            (Some(_), Some(space)) => format!("{lease}, {} of {} MiB left", space.available >> 20, space.total >> 20),
-            _ => lease,
-        }
-    };
-    let attributes = round.step(Phase::Compound, name, ask, describe).await?;
-    round.seen.lease = attributes.lease;
-    if export.is_none() {
-        return Ok(());
-    }
-    round.seen.space = attributes.space;
-    let ask = async {
-        let asked = caller.ask(
-            |compound| compound.go_to(path).operation(Operation::SETATTR, &session::set_nothing()),
-            |results| {
-                results.went_to(path)?;
-                // Only these two tell something; nobody needs the right to change the export's folder.
-                match results.next(Operation::SETATTR) {
-                    Err(CompoundError::Failed(Status::ROFS)) => Ok((true, None)),
-                    Err(CompoundError::Failed(Status::GRACE)) => Ok((false, Some(true))),
-                    Ok(_) | Err(CompoundError::Failed(_)) => Ok((false, None)),
-                    Err(error) => Err(error),
-                }
-            },
-        );
-        asked.await
-    };
     let describe = |(read_only, _): &(bool, Option<bool>)| if *read_only { "read-only" } else { "" }.to_owned();
     let (read_only, in_grace) = round.step(Phase::Compound, "nfs v4 writable", ask, describe).await?;
     round.seen.read_only = Some(read_only);
     round.seen.in_grace = in_grace;
-    Ok(())
+    Ok(path)
+}
+
+/// Whether a refusal to write says something of the server or its storage, and not of the right to write.
+fn tells(status: Status) -> bool {
+    matches!(
+        status,
+        Status::DELAY | Status::IO | Status::NXIO | Status::SERVERFAULT | Status::NOSPC | Status::DQUOT | Status::STALE
+    )
 }
 
 /// Only an OPEN shows whether the server is in its grace period.
-async fn see_grace(round: &mut Round, caller: &mut Caller, client: &Client, export: Option<&str>) -> Result<(), Stop> {
-    let path = export.unwrap_or_default();
+async fn see_grace(round: &mut Round, caller: &mut Caller, client: &Client, path: &[String]) -> Result<(), Stop> {
     let ask = async {
         // Without this word a server answers as in its grace period. It may say that it was said before.
         let one_file_system = 0_u32;
@@ -187,7 +346,10 @@ async fn see_grace(round: &mut Round, caller: &mut Caller, client: &Client, expo
         let ask = |compound: Compound| compound.go_to(path).operation(Operation::OPEN, &open);
         let asked = caller.ask(ask, |results| {
             results.went_to(path)?;
-            Ok(results.next(Operation::OPEN).map(drop))
+            match results.next(Operation::OPEN).map(drop) {
+                Err(CompoundError::Failed(Status::DELAY)) => Err(CompoundError::Failed(Status::DELAY)),
+                opened => Ok(opened),
+            }
         });
         match asked.await? {
             Err(CompoundError::Failed(Status::GRACE)) => Ok(true),

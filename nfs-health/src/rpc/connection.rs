@@ -1,11 +1,12 @@
 //! One TCP connection to an RPC program.
 
+use std::hash::{BuildHasher, RandomState};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use thiserror::Error;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 use super::Program;
 use super::message::{self, ReplyError};
@@ -33,18 +34,28 @@ pub enum RpcError {
 pub struct Connection {
     stream: TcpStream,
     xid: u32,
+    /// As which user the calls are made.
+    pub user: u32,
 }
 
 impl Connection {
-    /// Connects.
+    /// Connects, from a port below 1024 where `reserved` asks for it and one can be had.
     ///
     /// # Errors
     ///
     /// What the system said.
-    pub async fn open(address: SocketAddr) -> io::Result<Self> {
-        let stream = TcpStream::connect(address).await?;
+    pub async fn open(address: SocketAddr, reserved: bool) -> io::Result<Self> {
+        let stream = match if reserved { from_reserved_port(address).await } else { None } {
+            Some(stream) => stream?,
+            None => TcpStream::connect(address).await?,
+        };
         stream.set_nodelay(true)?;
-        Ok(Self { stream, xid: 1 })
+        Ok(Self { stream, xid: 1, user: message::NOBODY })
+    }
+
+    /// Whether this connection is from a port below 1024.
+    pub fn is_from_reserved_port(&self) -> bool {
+        self.stream.local_addr().is_ok_and(|local| local.port() < 1024)
     }
 
     /// Calls a procedure and gives back its result.
@@ -54,7 +65,7 @@ impl Connection {
     /// [`RpcError`]; only after [`RpcError::Reply`] can the connection be used further.
     pub async fn call(&mut self, program: Program, procedure: u32, arguments: &[u8]) -> Result<Vec<u8>, RpcError> {
         self.xid = self.xid.wrapping_add(1);
-        self.stream.write_all(&mark(&message::call(self.xid, program, procedure, arguments))).await?;
+        self.stream.write_all(&mark(&message::call(self.xid, self.user, program, procedure, arguments))).await?;
         let record = self.record().await?;
         Ok(message::reply(self.xid, &record)?.to_vec())
     }
@@ -73,4 +84,32 @@ impl Connection {
             }
         }
     }
+}
+
+/// Connects from a port below 1024, which the system gives to root and to who has CAP_NET_BIND_SERVICE. `None` where no port can
+/// be had.
+async fn from_reserved_port(address: SocketAddr) -> Option<io::Result<TcpStream>> {
+    // The kernel's own client takes ports from the upper end of this range downwards.
+    const PORTS: std::ops::RangeInclusive<u16> = 665..=1023;
+    const MOST_TRIES: u16 = 32;
+    let count = PORTS.end() - PORTS.start() + 1;
+    let start = u16::try_from(RandomState::new().hash_one(address) % u64::from(count)).unwrap_or(0);
+    for step in 0..MOST_TRIES {
+        let port = PORTS.start() + (start + step * 11) % count;
+        let (socket, any) = match address {
+            SocketAddr::V4(_) => (TcpSocket::new_v4(), IpAddr::from(Ipv4Addr::UNSPECIFIED)),
+            SocketAddr::V6(_) => (TcpSocket::new_v6(), IpAddr::from(Ipv6Addr::UNSPECIFIED)),
+        };
+        let socket = socket.ok()?;
+        match socket.bind((any, port).into()) {
+            Ok(()) => match socket.connect(address).await {
+                // The same two ports were connected a moment ago.
+                Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => (),
+                connected => return Some(connected),
+            },
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => (),
+            Err(_) => return None,
+        }
+    }
+    None
 }

@@ -8,8 +8,8 @@ use super::xdr::{Reader, Writer, XdrError};
 /// The largest verifier (RFC 5531, section 8.2).
 const MOST_AUTH_BYTES: u32 = 400;
 
-/// Who calls. A prober needs no rights: it is the user that servers turn the unknown into.
-const NOBODY: u32 = 65534;
+/// Who calls, as a rule. A prober needs no rights: it is the user that servers turn the unknown into.
+pub const NOBODY: u32 = 65534;
 
 /// Why a reply is no result.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -32,17 +32,40 @@ pub enum ReplyError {
     #[error("the server does not have this program")]
     NoProgram,
     /// The server refuses who we say we are.
-    #[error("the server refuses the caller (authentication status {0})")]
+    #[error("the server refuses the caller ({})", auth_name(*.0))]
     Refused(u32),
     /// The server can't do the call.
-    #[error("the server could not carry out the call (accept status {0})")]
+    #[error("the server could not carry out the call ({})", accept_name(*.0))]
     Failed(u32),
 }
 
-/// A call with AUTH_SYS credentials (RFC 5531, appendix A).
-pub fn call(xid: u32, program: Program, procedure: u32, arguments: &[u8]) -> Vec<u8> {
+/// The name of an authentication status (`auth_stat`, RFC 5531, section 9).
+fn auth_name(status: u32) -> String {
+    let names = ["AUTH_OK", "AUTH_BADCRED", "AUTH_REJECTEDCRED", "AUTH_BADVERF", "AUTH_REJECTEDVERF", "AUTH_TOOWEAK"];
+    let more = ["AUTH_INVALIDRESP", "AUTH_FAILED"];
+    let name = usize::try_from(status).ok().and_then(|at| names.iter().chain(&more).nth(at).copied());
+    match (name, status) {
+        (Some(name), _) => name.to_owned(),
+        (None, 13) => "RPCSEC_GSS_CREDPROBLEM".to_owned(),
+        (None, 14) => "RPCSEC_GSS_CTXPROBLEM".to_owned(),
+        (None, status) => format!("authentication status {status}"),
+    }
+}
+
+/// The name of an accept status (`accept_stat`, RFC 5531, section 9).
+fn accept_name(status: u32) -> String {
+    match status {
+        3 => "PROC_UNAVAIL".to_owned(),
+        4 => "GARBAGE_ARGS".to_owned(),
+        5 => "SYSTEM_ERR".to_owned(),
+        status => format!("accept status {status}"),
+    }
+}
+
+/// A call with AUTH_SYS credentials (RFC 5531, appendix A) of `user`, who is in the group of the same number.
+pub fn call(xid: u32, user: u32, program: Program, procedure: u32, arguments: &[u8]) -> Vec<u8> {
     let credentials =
-        Writer::default().u32(0).opaque(b"nfs-health").u32(NOBODY).u32(NOBODY).u32(0 /* no further groups */).bytes();
+        Writer::default().u32(0).opaque(b"nfs-health").u32(user).u32(user).u32(0 /* no further groups */).bytes();
     Writer::default()
         .u32(xid)
         .u32(0 /* CALL */)
@@ -119,7 +142,7 @@ mod tests {
 
     #[test]
     fn a_null_call_is_six_words_and_who_calls() {
-        let message = call(9, NFS_4, 0, b"");
+        let message = call(9, NOBODY, NFS_4, 0, b"");
         assert_eq!(message[..24], words(&[9, 0, 2, 100_003, 4, 0]));
         assert_eq!(message.len(), 24 + 8 + 32 + 8);
     }

@@ -10,7 +10,7 @@ fn settings(command: &str, environment: &[(&str, &str)]) -> Result<Settings, Str
 
 fn look(environment: &[(&str, &str)]) -> Result<Look, String> {
     match settings("check", environment)? {
-        Settings::Check(look) => Ok(look),
+        Settings::Check(check) => Ok(check.look),
         Settings::Run(run) => Ok(run.look),
         Settings::Judge(judge) => Ok(judge.look),
         Settings::Volumes(_) => panic!("check looks"),
@@ -79,4 +79,20 @@ fn two_processes_are_two_clients() {
     let Settings::Run(run) = settings("run", &[("NODE_NAME", "n1")]).unwrap() else { panic!() };
     assert_eq!(run.look.probing.owner, "labhands-nfs-health/n1");
     assert_ne!(look(&[("NODE_NAME", "n1")]).unwrap().probing.owner, run.look.probing.owner);
+}
+
+#[test]
+fn thresholds_of_a_check_are_in_order_and_excluded_mounts_are_paths() {
+    let arguments = |flags: &[&str]| {
+        let flags = ["nfs-health", "check"].iter().chain(flags).map(OsString::from);
+        Settings::parse(&parse(&Environment::default(), flags).unwrap()).map_err(|problems| problems.to_string())
+    };
+    let Settings::Check(check) = arguments(&["--output=nagios", "--warn=500ms", "--critical", "2s"]).unwrap() else {
+        panic!()
+    };
+    assert_eq!((check.output, check.critical), (Output::Nagios, Some(Duration::from_secs(2))));
+    assert!(arguments(&["--warn=3s", "--critical=2s"]).unwrap_err().contains("--warn: "));
+    assert!(arguments(&["--warn=soon"]).unwrap_err().contains("--warn: "));
+    assert!(look(&[("NFS_MOUNTS_EXCLUDED", "/net,home")]).unwrap_err().contains("NFS_MOUNTS_EXCLUDED: "));
+    assert_eq!(look(&[("NFS_MOUNTS_EXCLUDED", "/net, */backup")]).unwrap().excluded, ["/net", "*/backup"]);
 }

@@ -28,7 +28,7 @@ fn mount_with(look: Look) -> MountSeen {
 
 fn verdict(front: &Seen, behind: Option<&Seen>, mount: Option<&MountSeen>) -> Verdict {
     let mounts = mount.map(|mount| ("/mnt".to_owned(), mount)).into_iter().collect();
-    judge(&Sight { front, behind, mounts })
+    judge(&Sight { front, behind, mounts, only_mounts: None })
 }
 
 fn kind(front: &Seen, behind: Option<&Seen>, mount: Option<&MountSeen>) -> Kind {
@@ -47,8 +47,15 @@ fn the_wire_alone() {
         (bad(Phase::Null, Fault::Broken("reset".into())), Kind::ServerDown),
         (bad(Phase::Null, Fault::Protocol("garbage".into())), Kind::ProtocolError),
         (bad(Phase::Compound, Fault::NoVersion("4.2".into())), Kind::ProtocolError),
-        (bad(Phase::Compound, Fault::NoExport), Kind::Denied),
+        (bad(Phase::Compound, Fault::NoExport(String::new())), Kind::Denied),
         (bad(Phase::Compound, Fault::Denied("no".into())), Kind::Denied),
+        (bad(Phase::Compound, Fault::NoWay { status: "ACCESS".into(), folder: "/closed".into() }), Kind::Denied),
+        (bad(Phase::Compound, Fault::Authentication("Kerberos".into())), Kind::Denied),
+        (bad(Phase::Compound, Fault::Elsewhere(Vec::new())), Kind::Denied),
+        (bad(Phase::Compound, Fault::Busy("DELAY".into())), Kind::ServerDown),
+        (bad(Phase::Compound, Fault::Storage("IO".into())), Kind::ServerDown),
+        (bad(Phase::Compound, Fault::NotUnderstood("BAD_SEQID".into())), Kind::ServerDown),
+        (bad(Phase::Compound, Fault::Full("quota".into())), Kind::Full),
         (bad(Phase::Compound, Fault::Stale), Kind::Stale),
         (bad(Phase::Compound, Fault::Grace), Kind::Grace),
         (Seen { in_grace: Some(true), ..good() }, Kind::Grace),
@@ -109,11 +116,65 @@ fn a_prober_that_is_denied_believes_the_mounts() {
 }
 
 #[test]
+fn a_mount_that_answers_is_the_better_witness_of_the_way_and_not_of_the_server() {
+    let works = mount_with(Look { space: ROOM, read_only: false });
+    let hung = MountSeen::Hung { after: Duration::from_secs(10) };
+    let unknown = MountSeen::Unknown("not here".into());
+    let of_the_way = [
+        (Phase::Connect, Fault::Refused),
+        (Phase::Connect, Fault::Unreachable("no answer in time".into())),
+        (Phase::Resolve, Fault::Unresolved("no such name".into())),
+        (Phase::Portmapper, Fault::Refused),
+        (Phase::Null, Fault::Protocol("garbage".into())),
+        (Phase::Compound, Fault::Denied("NFS4ERR_PERM".into())),
+        (Phase::Compound, Fault::Authentication("Kerberos".into())),
+    ];
+    for (phase, fault) in of_the_way {
+        let front = bad(phase, fault.clone());
+        let seen = verdict(&front, None, Some(&works));
+        assert_eq!(seen.kind, Kind::Ok, "{fault:?}");
+        assert!(seen.sentence.contains("the mounts here answer") && seen.sentence.contains(&fault.to_string()));
+        assert_eq!(kind(&front, Some(&front), Some(&works)), Kind::Ok, "{fault:?}");
+        assert_eq!(kind(&front, None, Some(&unknown)), kind(&front, None, None), "{fault:?}");
+        let mounts = vec![("/a".to_owned(), &works), ("/b".to_owned(), &hung)];
+        let seen = judge(&Sight { front: &front, behind: None, mounts, only_mounts: None });
+        assert_eq!(seen.kind, Kind::ClientStuck, "{fault:?}: what answers one mount serves; the other is this node's");
+    }
+    for fault in [Fault::Busy("DELAY".into()), Fault::Storage("IO".into())] {
+        assert_eq!(kind(&bad(Phase::Compound, fault), None, Some(&works)), Kind::ServerDown);
+    }
+}
+
+#[test]
+fn where_the_wire_is_not_that_of_the_mounts_only_they_tell() {
+    let works = mount_with(Look { space: ROOM, read_only: false });
+    let (hung, unknown) = (MountSeen::Hung { after: Duration::from_secs(10) }, MountSeen::Unknown("not here".into()));
+    let refused = bad(Phase::Connect, Fault::Refused);
+    for only in [OnlyMounts::Loopback, OnlyMounts::Rdma, OnlyMounts::Udp, OnlyMounts::NoServer] {
+        for (mount, expected) in [(&works, Kind::Ok), (&hung, Kind::ClientStuck), (&unknown, Kind::Unreachable)] {
+            let sight =
+                |front| Sight { front, behind: None, mounts: vec![("/a".to_owned(), mount)], only_mounts: Some(only) };
+            assert_eq!(judge(&sight(&refused)).kind, expected, "{only:?}");
+        }
+    }
+}
+
+#[test]
+fn the_service_of_version_3_that_does_not_answer_is_named() {
+    for (phase, fault) in [(Phase::Mountd, Fault::Refused), (Phase::Portmapper, Fault::Unreachable("x".into()))] {
+        let seen = verdict(&bad(phase, fault), None, None);
+        let name = phase.name();
+        assert_eq!((seen.kind, seen.phase), (Kind::ServerDown, name));
+        assert!(seen.sentence.starts_with(&format!("NFS itself answers, and {name} does not: ")), "{seen}");
+    }
+}
+
+#[test]
 fn the_worst_mount_is_named() {
     let (seen, stale) = (good(), MountSeen::Failed(Failure::Stale));
     let hung = MountSeen::Hung { after: Duration::from_secs(10) };
     let mounts = vec![("/a".to_owned(), &stale), ("/b".to_owned(), &hung)];
-    let verdict = judge(&Sight { front: &seen, behind: None, mounts });
+    let verdict = judge(&Sight { front: &seen, behind: None, mounts, only_mounts: None });
     assert!(verdict.kind == Kind::ClientStuck && verdict.sentence.starts_with("/b: "), "{verdict}");
 }
 
@@ -121,7 +182,7 @@ fn any_fault() -> impl Strategy<Value = Fault> {
     prop_oneof![
         Just(Fault::Refused),
         Just(Fault::Silent),
-        Just(Fault::NoExport),
+        Just(Fault::NoExport(String::new())),
         Just(Fault::Grace),
         Just(Fault::Unreachable("x".into())),
         Just(Fault::Protocol("x".into())),

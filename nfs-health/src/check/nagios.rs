@@ -1,0 +1,67 @@
+//! For Nagios, Icinga and others that run its plugins (Monitoring Plugins Development Guidelines): a line with perfdata behind a
+//! bar, a line more for each export, and the exit code.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use super::{Checked, State};
+
+/// The exit code when nothing could be seen.
+pub(super) const UNKNOWN: u8 = 3;
+
+/// The exit code.
+pub(super) fn code(state: State) -> u8 {
+    match state {
+        State::Well => 0,
+        State::Warning => 1,
+        State::Critical => 2,
+    }
+}
+
+/// The line when nothing could be seen.
+pub(super) fn unknown(why: &str) -> String {
+    format!("NFS UNKNOWN - {}\n", plain(why))
+}
+
+pub(super) fn lines(checked: &[Checked], warn: Option<Duration>, critical: Option<Duration>) -> String {
+    let worst = checked.iter().map(|checked| checked.state).max().unwrap_or(State::Well);
+    let bad: Vec<&Checked> = checked.iter().filter(|checked| checked.state > State::Well).collect();
+    let word = |state: State| state.name().to_uppercase();
+    let head = match (&bad[..], checked) {
+        ([], [only]) => said(only),
+        ([], _) => format!("{} exports are well", checked.len()),
+        ([one], [_]) => said(one),
+        (bad, _) => {
+            let first = bad.iter().max_by_key(|checked| checked.state).map_or_else(String::new, |first| said(first));
+            format!("{} of {} exports are not well: {first}", bad.len(), checked.len())
+        }
+    };
+    let limit = |limit: Option<Duration>| limit.map_or(String::new(), |limit| format!("{}", limit.as_secs_f64()));
+    let limits = format!("{};{};0", limit(warn), limit(critical));
+    let perfdata: Vec<String> = checked
+        .iter()
+        .map(|checked| {
+            // A label ends at a quote or an equals sign.
+            let label = plain(&checked.export).replace(['\'', '='], "_");
+            format!("'{label}'={:.6}s;{limits}", checked.round.time().as_secs_f64())
+        })
+        .collect();
+    let mut text = format!("NFS {} - {head} | {}\n", word(worst), perfdata.join(" "));
+    if checked.len() > 1 {
+        for checked in checked {
+            // Writing to a String does not fail.
+            let _ = writeln!(text, "{}: {}", word(checked.state), said(checked));
+        }
+    }
+    text
+}
+
+fn said(checked: &Checked) -> String {
+    let time = format!("{:.1} ms", checked.round.time().as_secs_f64() * 1000.0);
+    plain(&format!("{}: {} in {time}", checked.export, checked.round.verdict))
+}
+
+/// What Nagios takes for text: no bar, on one line.
+fn plain(text: &str) -> String {
+    text.chars().map(|c| if c == '|' || c.is_control() { '/' } else { c }).collect()
+}

@@ -1,0 +1,83 @@
+//! Volumes of CSI drivers that are NFS underneath: server and export, where the volume carries them.
+
+use k8s_openapi::api::core::v1::CSIPersistentVolumeSource;
+
+/// The server and the export of a volume of a known driver. What only the cloud knows (the address of an EFS mount target, the
+/// server of a Trident backend) is not to be had from the volume.
+pub(super) fn place(csi: &CSIPersistentVolumeSource) -> Option<(String, String)> {
+    // Azure's driver takes its attributes in any case.
+    let attribute = |name: &str| {
+        let attributes = csi.volume_attributes.as_ref()?;
+        let (_, value) = attributes.iter().find(|(key, _)| key.eq_ignore_ascii_case(name))?;
+        Some(value.trim().to_owned()).filter(|value| !value.is_empty())
+    };
+    let rooted = |path: String| if path.starts_with('/') { path } else { format!("/{path}") };
+    match csi.driver.as_str() {
+        "efs.csi.aws.com" => {
+            // `fs-1`, `fs-1:/path` and `fs-1:/path:fsap-1`; an access point has a root of its own, which is not named.
+            let mut parts = csi.volume_handle.split(':').skip(1);
+            let (path, access_point) = (parts.next().unwrap_or_default(), parts.next());
+            let path = if access_point.is_some() { String::new() } else { path.to_owned() };
+            Some((attribute("mounttargetip")?, rooted(path)))
+        }
+        "file.csi.azure.com" => {
+            attribute("protocol").filter(|protocol| protocol.eq_ignore_ascii_case("nfs"))?;
+            let (account, share) = (attribute("storageAccount")?, attribute("shareName")?);
+            let suffix = attribute("storageEndpointSuffix").unwrap_or_else(|| "core.windows.net".to_owned());
+            let server = attribute("server").unwrap_or_else(|| format!("{account}.file.{suffix}"));
+            let folder = attribute("folderName").map_or_else(String::new, rooted);
+            Some((server, format!("/{account}/{share}{folder}")))
+        }
+        "filestore.csi.storage.gke.io" => Some((attribute("ip")?, rooted(attribute("volume")?))),
+        "csi.trident.netapp.io" => Some((attribute("nfsServerIp")?, rooted(attribute("nfsPath")?))),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{from_value, json};
+
+    #[test]
+    fn drivers_say_in_their_own_words_where_their_files_are() {
+        let table = [
+            ("efs.csi.aws.com", "fs-1", json!({"mounttargetip": "10.0.0.9"}), Some(("10.0.0.9", "/"))),
+            ("efs.csi.aws.com", "fs-1:/a/b", json!({"mounttargetip": "10.0.0.9"}), Some(("10.0.0.9", "/a/b"))),
+            ("efs.csi.aws.com", "fs-1::fsap-2", json!({"mounttargetip": "10.0.0.9"}), Some(("10.0.0.9", "/"))),
+            ("efs.csi.aws.com", "fs-1", json!({}), None),
+            (
+                "file.csi.azure.com",
+                "x",
+                json!({"storageaccount": "acc", "shareName": "home", "protocol": "nfs"}),
+                Some(("acc.file.core.windows.net", "/acc/home")),
+            ),
+            (
+                "file.csi.azure.com",
+                "x",
+                json!({"storageAccount": "acc", "shareName": "h", "protocol": "NFS", "server": "10.0.0.7", "folderName": "f"}),
+                Some(("10.0.0.7", "/acc/h/f")),
+            ),
+            ("file.csi.azure.com", "x", json!({"storageAccount": "acc", "shareName": "smb"}), None),
+            (
+                "filestore.csi.storage.gke.io",
+                "x",
+                json!({"ip": "10.0.0.5", "volume": "vol1"}),
+                Some(("10.0.0.5", "/vol1")),
+            ),
+            (
+                "csi.trident.netapp.io",
+                "x",
+                json!({"nfsServerIp": "10.0.0.4", "nfsPath": "/v"}),
+                Some(("10.0.0.4", "/v")),
+            ),
+            ("csi.trident.netapp.io", "x", json!({"backendUUID": "1", "internalName": "v"}), None),
+            ("ebs.csi.aws.com", "x", json!({"ip": "10.0.0.5", "volume": "vol1"}), None),
+        ];
+        for (driver, handle, attributes, expected) in table {
+            let csi = json!({"driver": driver, "volumeHandle": handle, "volumeAttributes": attributes});
+            let seen = place(&from_value(csi.clone()).unwrap());
+            assert_eq!(seen, expected.map(|(server, path)| (server.to_owned(), path.to_owned())), "{csi}");
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! What may pass, and for how long: a grace period ends, or clients' opens hang for ever.
+
+use std::time::{Duration, Instant};
+
+use crate::verdict::{Kind, Verdict};
+
+/// The lease of a server that does not tell it, as Linux and nfs-ganesha have it by default or longer.
+const LEASE: Duration = Duration::from_secs(90);
+
+/// How long an export has been in its grace period.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Patience {
+    since: Option<Instant>,
+}
+
+impl Patience {
+    /// Takes over the verdict of a round: a grace period that has lasted too long is a server that does not serve.
+    pub fn judge(&mut self, verdict: Verdict, lease: Option<Duration>, now: Instant) -> Verdict {
+        if verdict.kind != Kind::Grace {
+            self.since = None;
+            return verdict;
+        }
+        let lasted = now.saturating_duration_since(*self.since.get_or_insert(now));
+        let lease = lease.unwrap_or(LEASE);
+        if lasted <= longest_grace(lease) {
+            return verdict;
+        }
+        let sentence = format!(
+            "the server has been in its grace period for {} s, its lease is {} s: it opens no file and does not come out of it",
+            lasted.as_secs(),
+            lease.as_secs()
+        );
+        Verdict { kind: Kind::ServerDown, phase: verdict.phase, sentence }
+    }
+}
+
+/// The longest grace period that is believed: three leases, as Linux may extend it to (RFC 8881, section 8.4.2.1, asks for one
+/// at least). Short leases go with grace periods of up to 90 s that are set apart from them.
+fn longest_grace(lease: Duration) -> Duration {
+    (lease * 10).min((lease * 3).max(LEASE * 3))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn grace_is_healthy_for_some_leases_only_and_counted_anew_each_time() {
+        let verdict = |kind| Verdict { kind, phase: "session", sentence: String::new() };
+        let (start, second) = (Instant::now(), Duration::from_secs(1));
+        for (lease, healthy, trouble) in [(2, 20, 21), (10, 100, 101), (90, 270, 271), (300, 900, 901)] {
+            let mut patience = Patience::default();
+            let mut at =
+                |kind, seconds: u32| patience.judge(verdict(kind), Some(second * lease), start + second * seconds).kind;
+            assert_eq!([0, healthy].map(|seconds| at(Kind::Grace, seconds)), [Kind::Grace; 2], "lease {lease}");
+            assert_eq!(at(Kind::Grace, trouble), Kind::ServerDown, "lease {lease}");
+            assert_eq!(at(Kind::Ok, trouble), Kind::Ok);
+            assert_eq!(at(Kind::Grace, trouble + 1), Kind::Grace);
+        }
+        let sentence = longest_grace(Duration::MAX / 20);
+        assert!(sentence > Duration::ZERO);
+    }
+}

@@ -1,0 +1,40 @@
+//! What a daemon thinks of its exports, as its page tells.
+
+use std::time::Duration;
+
+use testbed::daemon::Daemon;
+use testbed::wait;
+
+/// `export: verdict (phase): sentence` for each export in the page's body; `None` while one has no verdict.
+pub(crate) fn said(body: &str) -> Option<Vec<String>> {
+    let document: serde_json::Value = serde_json::from_str(body).ok()?;
+    let text = |export: &serde_json::Value, key: &str| export[key].as_str().map(str::to_owned);
+    document["exports"]
+        .as_array()?
+        .iter()
+        .map(|export| {
+            let [name, verdict, phase, sentence] =
+                ["export", "verdict", "phase", "sentence"].map(|key| text(export, key));
+            Some(format!("{}: {} ({}): {}", name?, verdict?, phase?, sentence?))
+        })
+        .collect()
+}
+
+/// Whether all are well.
+#[allow(dead_code, reason = "not every test has a daemon")]
+pub(crate) fn well(said: &[String]) -> bool {
+    said.iter().all(|export| export.contains(": ok (") || export.contains(": grace ("))
+}
+
+/// Waits until a daemon thinks of its exports as is wanted.
+#[allow(dead_code, reason = "not every test has a daemon on this machine")]
+pub(crate) fn until(daemon: &Daemon, limit: Duration, wanted: impl Fn(&[String]) -> bool) -> Vec<String> {
+    let mut last = None;
+    let seen = wait::until(limit, || {
+        let (_, body) = daemon.get("/exports")?;
+        let seen = said(&body);
+        last = Some(body);
+        seen.filter(|seen| wanted(seen))
+    });
+    seen.unwrap_or_else(|| panic!("{last:?}\n{}", daemon.log()))
+}
