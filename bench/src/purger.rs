@@ -25,7 +25,7 @@ const OLD: usize = 10;
 /// How many containers one pod holds on containerd.
 const PER_POD: usize = 50;
 
-/// docuum forks for what it does; imagepurger does not. A child that lives shorter than this may be overlooked.
+/// docuum forks for what it does, and imagepurger for its files. A child that lives shorter than this may be overlooked.
 const LOOK: Duration = Duration::from_millis(10);
 
 const LIMIT: Duration = Duration::from_secs(600);

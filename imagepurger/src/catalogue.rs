@@ -2,12 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{Api, Client};
 use lab_images::catalogue::Catalogue;
 
+use crate::files::{Files, Found};
 use crate::plan::SeenCatalogue;
 
 /// The name of the ConfigMap and of the Lease beside it.
@@ -16,11 +16,18 @@ const NAME: &str = "lab-images";
 /// The ConfigMap's key.
 const KEY: &str = "catalogue.json";
 
+/// No catalogue is larger.
+const MOST_BYTES: u64 = 64 * 1024 * 1024;
+
 /// Where the catalogue comes from.
-#[derive(Clone)]
 pub enum CatalogueSource {
     /// A file, fresh as its `generated` and its time of change say, whichever is older.
-    File(PathBuf),
+    File {
+        /// The file.
+        path: PathBuf,
+        /// The way to it.
+        files: Files,
+    },
     /// The ConfigMap `lab-images` of a namespace, fresh as the Lease of the same name says.
     ConfigMap {
         /// The way to the cluster.
@@ -41,20 +48,22 @@ impl CatalogueSource {
     /// # Errors
     ///
     /// A sentence, when there is none or its freshness is not known.
-    pub async fn read(&self) -> Result<SeenCatalogue, String> {
+    pub async fn read(&mut self) -> Result<SeenCatalogue, String> {
         match self {
-            Self::File(path) => of_file(path),
+            Self::File { path, files } => match files.read(path, MOST_BYTES).await {
+                Ok(Some(found)) => of_file(path, &found),
+                Ok(None) => Err(format!("cannot read the catalogue {}: there is no such file", path.display())),
+                Err(error) => Err(format!("cannot read the catalogue {}: {error}", path.display())),
+            },
             Self::ConfigMap { client, namespace } => of_cluster(client, namespace).await,
         }
     }
 }
 
-fn of_file(path: &Path) -> Result<SeenCatalogue, String> {
-    let catalogue = Catalogue::read(path).map_err(|error| error.to_string())?;
-    let changed = std::fs::metadata(path).and_then(|metadata| metadata.modified());
-    let changed = changed.map_err(|error| format!("{}: {error}", path.display()))?;
-    let changed = Timestamp::try_from(changed).map_err(|error| format!("{}: {error}", path.display()))?;
-    let fresh_at = catalogue.generated.min(changed);
+fn of_file(path: &Path, found: &Found) -> Result<SeenCatalogue, String> {
+    let name = path.display().to_string();
+    let catalogue = Catalogue::from_json(found.text.as_bytes(), &name).map_err(|error| error.to_string())?;
+    let fresh_at = catalogue.generated.min(found.modified);
     Ok(SeenCatalogue { catalogue, fresh_at })
 }
 
@@ -76,31 +85,22 @@ async fn of_cluster(client: &Client, namespace: &str) -> Result<SeenCatalogue, S
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::SystemTime;
+    use jiff::Timestamp;
 
-    #[tokio::test]
-    async fn a_file_is_as_fresh_as_the_older_of_its_two_times() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("catalogue.json");
+    #[test]
+    fn a_file_is_as_fresh_as_the_older_of_its_two_times() {
         let now = Timestamp::now();
         let hours = |hours: i64| jiff::SignedDuration::from_hours(hours);
         for (generated, changed, fresh) in [(1, 5, 5), (5, 1, 5), (0, 0, 0)] {
-            let generated = now - hours(generated);
-            Catalogue::new(generated, true, Vec::new()).write(&path).unwrap();
-            let file = std::fs::File::options().append(true).open(&path).unwrap();
-            file.set_modified(SystemTime::from(now - hours(changed))).unwrap();
-            let seen = CatalogueSource::File(path.clone()).read().await.unwrap();
-            assert_eq!(seen.fresh_at, now - hours(fresh));
+            let catalogue = Catalogue::new(now - hours(generated), true, Vec::new());
+            let found = Found { text: serde_json::to_string(&catalogue).unwrap(), modified: now - hours(changed) };
+            assert_eq!(of_file(Path::new("/c"), &found).unwrap().fresh_at, now - hours(fresh));
         }
     }
 
-    #[tokio::test]
-    async fn what_is_no_catalogue_is_said() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("catalogue.json");
-        let source = CatalogueSource::File(path.clone());
-        assert!(source.read().await.unwrap_err().contains("cannot read the catalogue"));
-        std::fs::write(&path, "{\"version\":1,").unwrap();
-        assert!(source.read().await.unwrap_err().contains("is not a catalogue"));
+    #[test]
+    fn what_is_no_catalogue_is_said() {
+        let found = Found { text: "{\"version\":1,".into(), modified: Timestamp::now() };
+        assert!(of_file(Path::new("/c"), &found).unwrap_err().contains("/c is not a catalogue"));
     }
 }

@@ -1,21 +1,22 @@
-//! What is remembered of each image between rounds and restarts: when it was first seen and last used, and its repositories.
+//! What is remembered of each image between rounds and restarts: when it was first seen, last used and last wanted, its
+//! repositories, and that the runtime refused to remove it.
 //!
-//! A history that is lost or damaged begins anew: every image then counts as first seen now, and stays longer.
+//! A history that is lost or damaged starts again from nothing: every image then counts as first seen now, and stays longer.
 
 use std::collections::BTreeMap;
-use std::io::{self, Read};
-use std::path::Path;
 
-use jiff::Timestamp;
-use lab_images::reference::Repository;
+use jiff::{SignedDuration, Timestamp};
+use lab_images::reference::{Reference, Repository};
 use lab_images::runtime::Image;
+use lab_images::tag::Class;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::names;
+use crate::clock::{EARLIEST, Reading, shifted};
+use crate::names::{self, Named};
 
 /// A node holds some hundred images, each a record of some hundred bytes.
-const MOST_BYTES: u64 = 16 * 1024 * 1024;
+pub const MOST_BYTES: u64 = 16 * 1024 * 1024;
 
 /// What is remembered of one image.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,25 +26,76 @@ pub struct Record {
     /// When it was last seen in use.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_used: Option<Timestamp>,
+    /// When the catalogue last wanted it: the look at which it was found to want it no more, not the one before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_wanted: Option<Timestamp>,
+    /// Whether the last catalogue that was believed wanted it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub wanted: bool,
+    /// What it was wanted as, last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wanted_as: Option<WantedAs>,
     /// The repositories that its names were last of: a removal cut half way takes the names first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub repositories: Vec<String>,
+    /// That the runtime did not remove it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refusal: Option<Refusal>,
+}
+
+/// The catalogue's entry that wanted an image.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WantedAs {
+    /// Its whole name, by tag.
+    pub reference: Reference,
+    /// The tag's class.
+    pub class: Class,
+}
+
+/// What a runtime said instead of removing an image.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// When it said so last.
+    pub at: Timestamp,
+    /// How many times in a row.
+    pub times: u32,
+    /// It is in use, by something that only the runtime sees.
+    #[serde(default)]
+    pub in_use: bool,
+    /// In its words.
+    pub message: String,
 }
 
 impl Record {
     /// A record of an image that was not seen before.
     pub fn new(now: Timestamp) -> Self {
-        Self { first_seen: now, last_used: None, repositories: Vec::new() }
+        Self {
+            first_seen: now,
+            last_used: None,
+            last_wanted: None,
+            wanted: false,
+            wanted_as: None,
+            repositories: Vec::new(),
+            refusal: None,
+        }
     }
 
     /// The last moment at which somebody may have had a reason to have it here.
     pub fn last_needed(&self) -> Timestamp {
-        self.last_used.map_or(self.first_seen, |used| used.max(self.first_seen))
+        [self.last_used, self.last_wanted].into_iter().flatten().fold(self.first_seen, Timestamp::max)
     }
 
     /// Its remembered repositories, if all can be read.
     pub fn repositories(&self) -> Option<Vec<Repository>> {
         self.repositories.iter().map(|name| name.parse().ok()).collect()
+    }
+
+    fn each_time(&mut self, change: impl Fn(Timestamp) -> Timestamp) {
+        let optional = self.last_used.iter_mut().chain(&mut self.last_wanted);
+        let refusal = self.refusal.iter_mut().map(|refusal| &mut refusal.at);
+        for time in optional.chain(refusal).chain([&mut self.first_seen]) {
+            *time = change(*time);
+        }
     }
 }
 
@@ -55,14 +107,14 @@ pub struct History {
     /// How many images the last catalogue that was believed wanted.
     #[serde(default)]
     pub wanted: Option<usize>,
+    /// The clocks to which the records' times belong.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock: Option<Reading>,
 }
 
 /// Why a history can't be had.
 #[derive(Debug, Error)]
 pub enum HistoryError {
-    /// The file can't be read.
-    #[error("it cannot be read: {0}")]
-    Unreadable(#[from] io::Error),
     /// The file is not what was written.
     #[error("it is damaged: {0}")]
     Damaged(#[from] serde_json::Error),
@@ -72,39 +124,44 @@ pub enum HistoryError {
 }
 
 impl History {
-    /// Reads the file; one that is not there is an empty history. Times in the future count as now.
+    /// Reads what a file holds.
     ///
     /// # Errors
     ///
-    /// When it can't be read or is damaged: begin with an empty history then.
-    pub fn load(path: &Path, now: Timestamp) -> Result<Self, HistoryError> {
-        let file = match std::fs::File::open(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
-            opened => opened?,
-        };
-        let mut bytes = Vec::new();
-        file.take(MOST_BYTES + 1).read_to_end(&mut bytes)?;
+    /// When it is damaged: start from an empty history then.
+    pub fn parse(bytes: &[u8]) -> Result<Self, HistoryError> {
         if bytes.len() as u64 > MOST_BYTES {
             return Err(HistoryError::TooLarge);
         }
-        let mut history: Self = serde_json::from_slice(&bytes)?;
-        for record in history.images.values_mut() {
-            record.first_seen = record.first_seen.min(now);
-            record.last_used = record.last_used.map(|used| used.min(now));
-        }
-        Ok(history)
+        Ok(serde_json::from_slice(bytes)?)
     }
 
-    /// Writes the file, so that a crash leaves the old one or the new one.
+    /// What the file is to hold.
     ///
     /// # Errors
     ///
-    /// What the system said.
-    pub fn save(&self, path: &Path) -> io::Result<()> {
-        if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder)?;
+    /// When it can't be written as JSON, which does not happen.
+    pub fn to_json(&self) -> serde_json::Result<String> {
+        serde_json::to_string(self)
+    }
+
+    /// Moves all times to the clock as it is now: by the step, if the wall clock was set since the last look. Gives the step.
+    pub fn follow(&mut self, clock: Reading) -> SignedDuration {
+        let wall = clock.wall;
+        let step = match &self.clock {
+            Some(earlier) => clock.step_since(earlier),
+            None => SignedDuration::ZERO,
+        };
+        let belongs_to_a_clock = self.clock.is_some();
+        for record in self.images.values_mut() {
+            record.each_time(|time| {
+                let time = shifted(time, step);
+                // A time from before a clock was set says nothing, nor does one that is still to come.
+                if (!belongs_to_a_clock && time < EARLIEST) || time > wall { wall } else { time }
+            });
         }
-        sidecar::files::replace(path, &serde_json::to_vec(self)?)
+        self.clock = Some(clock);
+        step
     }
 
     /// Takes note of all images that are here now; those that are gone are forgotten.
@@ -127,6 +184,53 @@ impl History {
             self.images.insert(image.id.clone(), record);
         }
     }
+
+    /// Takes note of what the catalogue wants; `None` while that is not known: what it wanted last then counts as wanted, so
+    /// that a grace begins when an image is seen to be wanted no more.
+    pub fn note_wanted(&mut self, images: &[Image], wanted: Option<&Named<WantedAs>>, now: Timestamp) {
+        for image in images {
+            let Some(record) = self.images.get_mut(&image.id) else { continue };
+            let wanted_as = wanted.and_then(|wanted| wanted.of(image));
+            if wanted_as.is_some() || record.wanted {
+                record.last_wanted = Some(now);
+            }
+            if wanted.is_some() {
+                record.wanted = wanted_as.is_some();
+            }
+            if let Some(wanted_as) = wanted_as {
+                record.wanted_as = Some(wanted_as.clone());
+            }
+        }
+    }
+
+    /// Takes note that the runtime did not remove an image; whether that is news.
+    pub fn note_refusal(&mut self, id: &str, in_use: bool, message: String, now: Timestamp) -> bool {
+        let Some(record) = self.images.get_mut(id) else { return true };
+        let times = record.refusal.as_ref().map_or(0, |refusal| refusal.times);
+        record.refusal = Some(Refusal { at: now, times: times.saturating_add(1), in_use, message });
+        times == 0
+    }
+
+    /// Takes over what was learned while this could not be read yet.
+    pub fn absorb(&mut self, meanwhile: Self) {
+        for (id, new) in meanwhile.images {
+            match self.images.get_mut(&id) {
+                Some(record) => {
+                    record.last_used = record.last_used.max(new.last_used);
+                    record.last_wanted = record.last_wanted.max(new.last_wanted);
+                }
+                None => drop(self.images.insert(id, new)),
+            }
+        }
+    }
+
+    /// Whether a removal that is cut in the middle could be finished by what `saved` remembers.
+    pub fn is_covered_by(&self, saved: &Self) -> bool {
+        let known = |(id, record): (&String, &Record)| {
+            saved.images.get(id).is_some_and(|saved| saved.repositories == record.repositories)
+        };
+        self.images.iter().all(known)
+    }
 }
 
 #[cfg(test)]
@@ -142,41 +246,106 @@ mod tests {
         Image { id: id.into(), tags, digests: Vec::new(), size: 1, pinned: false }
     }
 
+    fn reading(wall: i64, boot: i64, boot_id: &str) -> Reading {
+        Reading { wall: at(wall), boot: SignedDuration::from_secs(boot), boot_id: boot_id.into() }
+    }
+
+    const NOW: i64 = 1_800_000_000;
+
     #[test]
     fn what_was_saved_is_loaded() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("new/history.json");
         let mut history = History::default();
-        history.note(&[image("sha256:a", &["lab:1"]), image("sha256:b", &[])], |image| image.id == "sha256:a", at(5));
+        history.follow(reading(NOW, 5, "a"));
+        history.note(&[image("sha256:a", &["lab:1"]), image("sha256:b", &[])], |image| image.id == "sha256:a", at(NOW));
+        history.note_refusal("sha256:a", true, "in use".into(), at(NOW));
         history.wanted = Some(3);
-        history.save(&path).unwrap();
-        assert_eq!(History::load(&path, at(9)).unwrap(), history);
+        assert_eq!(History::parse(history.to_json().unwrap().as_bytes()).unwrap(), history);
         assert_eq!(history.images["sha256:a"].repositories, ["docker.io/library/lab"]);
     }
 
     #[test]
-    fn a_lost_history_is_empty_and_a_damaged_one_is_said() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("history.json");
-        assert_eq!(History::load(&path, at(1)).unwrap(), History::default());
-        for damaged in ["", "{", "[]", r#"{"images":{"a":{}}}"#, "\0\0\0\0", r#"{"images":{"a":{"first_seen":"x"}}}"#] {
-            std::fs::write(&path, damaged).unwrap();
-            assert!(matches!(History::load(&path, at(1)), Err(HistoryError::Damaged(_))), "{damaged}");
-        }
-        std::fs::File::create(&path).unwrap().set_len(MOST_BYTES + 1).unwrap();
-        assert!(matches!(History::load(&path, at(1)), Err(HistoryError::TooLarge)));
-        assert!(matches!(History::load(folder.path(), at(1)), Err(HistoryError::Unreadable(_))));
+    fn a_history_of_an_earlier_version_is_read() {
+        let old = r#"{"images":{"a":{"first_seen":"2027-01-15T08:00:00Z","last_used":"2027-01-15T08:00:01Z","repositories":["a.org/lab"]}},"wanted":2}"#;
+        let record = &History::parse(old.as_bytes()).unwrap().images["a"];
+        assert_eq!((record.last_needed(), record.wanted), (at(NOW + 1), false));
     }
 
     #[test]
-    fn times_in_the_future_count_as_now() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("history.json");
+    fn a_damaged_history_is_said() {
+        for damaged in ["", "{", "[]", r#"{"images":{"a":{}}}"#, "\0\0\0\0", r#"{"images":{"a":{"first_seen":"x"}}}"#] {
+            assert!(matches!(History::parse(damaged.as_bytes()), Err(HistoryError::Damaged(_))), "{damaged}");
+        }
+        assert!(matches!(History::parse(&vec![b' '; MOST_BYTES as usize + 1]), Err(HistoryError::TooLarge)));
+    }
+
+    #[test]
+    fn times_that_cannot_be_count_as_now() {
+        for (wrong, clock) in [(NOW + 1000, None), (60, None), (NOW + 1000, Some(reading(NOW, 5, "a")))] {
+            let mut history = History::default();
+            history.note(&[image("sha256:a", &[])], |_| true, at(wrong));
+            history.clock = clock;
+            history.follow(reading(NOW, 5, "a"));
+            let record = &history.images["sha256:a"];
+            assert_eq!((record.first_seen, record.last_used), (at(NOW), Some(at(NOW))), "{wrong}");
+        }
+    }
+
+    /// Some looks, some minutes from each other, some with the wall clock set by years in between, some after another boot.
+    #[test]
+    fn an_age_is_the_time_that_passed_however_the_wall_clock_was_set() {
+        const YEARS: i64 = 10 * 365 * 86_400;
+        let steps = [0, YEARS, -2 * YEARS, -NOW + 5 * YEARS, NOW, 3600, -3600, 0];
         let mut history = History::default();
-        history.note(&[image("sha256:a", &[])], |_| true, at(1000));
-        history.save(&path).unwrap();
-        let record = &History::load(&path, at(10)).unwrap().images["sha256:a"];
-        assert_eq!((record.first_seen, record.last_used), (at(10), Some(at(10))));
+        let (mut wall, mut boot, mut boots, mut passed) = (NOW, 50, 0, 0);
+        history.follow(reading(wall, boot, "boot 0"));
+        history.note(&[image("sha256:a", &[])], |_| false, at(wall));
+        for (number, step) in steps.into_iter().enumerate() {
+            let saved = history.to_json().unwrap();
+            history = History::parse(saved.as_bytes()).unwrap();
+            let seconds = 60 * (1 + number as i64);
+            wall += seconds + step;
+            if number % 3 == 2 {
+                // How long the machine was off is not known.
+                (boot, boots) = (20, boots + 1);
+            } else {
+                (boot, passed) = (boot + seconds, passed + seconds);
+            }
+            history.follow(reading(wall, boot, &format!("boot {boots}")));
+            let age = at(wall).duration_since(history.images["sha256:a"].last_needed());
+            assert_eq!(age.as_secs(), passed, "after look {number}");
+        }
+    }
+
+    #[test]
+    fn a_grace_begins_when_an_image_is_seen_to_be_wanted_no_more() {
+        let mut history = History::default();
+        let images = [image("sha256:a", &["lab:1"]), image("sha256:b", &["lab:2"])];
+        history.note(&images, |_| false, at(1));
+        let wanted_as = WantedAs { reference: "lab:1".parse().unwrap(), class: Class::Weekly };
+        let mut wanted = Named::default();
+        wanted.add("lab:1", &wanted_as);
+        let needed =
+            |history: &History| ["sha256:a", "sha256:b"].map(|id| history.images[id].last_needed().as_second());
+        history.note_wanted(&images, Some(&wanted), at(10));
+        assert_eq!(needed(&history), [10, 1]);
+        // Nobody knows what is wanted: what was wanted last is.
+        history.note_wanted(&images, None, at(20));
+        assert_eq!(needed(&history), [20, 1]);
+        history.note_wanted(&images, Some(&Named::default()), at(30));
+        history.note_wanted(&images, Some(&Named::default()), at(40));
+        history.note_wanted(&images, None, at(50));
+        assert_eq!(needed(&history), [30, 1]);
+        assert_eq!(history.images["sha256:a"].wanted_as, Some(wanted_as));
+    }
+
+    #[test]
+    fn a_refusal_is_news_once() {
+        let mut history = History::default();
+        history.note(&[image("sha256:a", &[])], |_| false, at(1));
+        assert!(history.note_refusal("sha256:a", true, "in use".into(), at(2)));
+        assert!(!history.note_refusal("sha256:a", true, "in use by another".into(), at(3)));
+        let refusal = history.images["sha256:a"].refusal.as_ref().unwrap();
+        assert_eq!((refusal.times, refusal.at), (2, at(3)));
     }
 
     #[test]

@@ -1,52 +1,148 @@
 //! Where kubelet's own garbage collection of images begins and ends.
 
-use std::io::Read;
-use std::path::Path;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use crate::files::Files;
 
 /// No configuration of kubelet comes near this.
 const MOST_BYTES: u64 = 1024 * 1024;
 
+/// Where kubeadm writes kubelet's configuration.
+const USUAL_FILE: &str = "/var/lib/kubelet/config.yaml";
+
+/// How the drop-ins in kubelet's `--config-dir` end (KEP-3983).
+const DROP_IN: &str = ".conf";
+
 /// kubelet's thresholds, in percent of the file system of images (KubeletConfiguration v1beta1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Thresholds {
     /// `imageGCHighThresholdPercent`: it removes the oldest images from here …
     pub high: u8,
     /// `imageGCLowThresholdPercent`: … down to here.
     pub low: u8,
+    /// Where they come from.
+    pub source: Source,
 }
 
-impl Default for Thresholds {
-    fn default() -> Self {
-        Self { high: 85, low: 80 }
-    }
+/// Where thresholds come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// Read from these files.
+    Read(Vec<PathBuf>),
+    /// kubelet's defaults, because of this.
+    Assumed(String),
 }
 
-impl Thresholds {
-    /// Those of a configuration file; kubelet's defaults where it is not there or does not name them.
-    pub fn of_file(path: &Path) -> Self {
-        let mut text = String::new();
-        let read = std::fs::File::open(path).and_then(|file| file.take(MOST_BYTES).read_to_string(&mut text));
-        if read.is_ok() { Self::of(&text) } else { Self::default() }
-    }
+/// A setting that can't be used, and why.
+pub type Wrong = (&'static str, String);
 
-    /// Two keys at the top of YAML or JSON need no parser: `key: 85`, `"key": 85,`.
-    fn of(text: &str) -> Self {
-        let value = |key: &str| {
-            let mut lines = text.split(['\n', ',', '{', '}']).filter_map(|line| line.split_once(':'));
-            let (_, value) = lines.find(|(name, _)| name.trim().trim_matches('"') == key)?;
-            value.split('#').next()?.trim().parse().ok()
-        };
-        let default = Self::default();
-        Self {
-            high: value("imageGCHighThresholdPercent").unwrap_or(default.high),
-            low: value("imageGCLowThresholdPercent").unwrap_or(default.low),
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Read(files) => {
+                let files: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
+                write!(f, "read from {}", files.join(", "))
+            }
+            Self::Assumed(why) => write!(f, "assumed, because {why}"),
         }
+    }
+}
+
+impl fmt::Display for Thresholds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} % and {} %, {}", self.high, self.low, self.source)
+    }
+}
+
+/// The thresholds of the file and the drop-ins that are set; without a file those of kubeadm's place, and without that kubelet's
+/// defaults.
+///
+/// # Errors
+///
+/// What is set and can't be used.
+pub async fn thresholds(
+    files: &mut Files,
+    file: Option<&Path>,
+    folder: Option<&Path>,
+) -> Result<Thresholds, Vec<Wrong>> {
+    let mut found = Found::default();
+    let mut wrong = Vec::new();
+    let mut assumed = String::new();
+    match file {
+        Some(path) => {
+            let text = match files.read(path, MOST_BYTES).await {
+                Ok(Some(text)) => found.take(path, &text.text),
+                Ok(None) => Err(format!("{}: there is no such file", path.display())),
+                Err(error) => Err(format!("{}: {error}", path.display())),
+            };
+            wrong.extend(text.err().map(|why| ("KUBELET_CONFIG_FILE", why)));
+        }
+        // Nobody named it, so it does no harm when it is not there or of another kind.
+        None => match files.read(Path::new(USUAL_FILE), MOST_BYTES).await {
+            Ok(Some(text)) => assumed = found.take(Path::new(USUAL_FILE), &text.text).err().unwrap_or_default(),
+            Ok(None) => assumed = format!("KUBELET_CONFIG_FILE is unset and there is no {USUAL_FILE}"),
+            Err(error) => assumed = format!("{USUAL_FILE} cannot be read: {error}"),
+        },
+    }
+    if let Some(folder) = folder {
+        let taken = match files.read_folder(folder, DROP_IN, MOST_BYTES).await {
+            Ok(Some(texts)) => texts.iter().try_for_each(|(path, text)| found.take(path, text)),
+            Ok(None) => Err(format!("{}: there is no such folder", folder.display())),
+            Err(error) => Err(format!("{}: {error}", folder.display())),
+        };
+        wrong.extend(taken.err().map(|why| ("KUBELET_CONFIG_DIR", why)));
+    }
+    if wrong.is_empty() { Ok(found.thresholds(assumed)) } else { Err(wrong) }
+}
+
+/// What the files said so far, the last one last.
+#[derive(Debug, Default)]
+struct Found {
+    high: Option<u8>,
+    low: Option<u8>,
+    files: Vec<PathBuf>,
+}
+
+impl Found {
+    fn take(&mut self, path: &Path, text: &str) -> Result<(), String> {
+        let named = |why| format!("{}: {why}", path.display());
+        let (high, low) = (percent(text, "imageGCHighThresholdPercent"), percent(text, "imageGCLowThresholdPercent"));
+        let (high, low) = (high.map_err(named)?, low.map_err(named)?);
+        self.files.push(path.to_owned());
+        (self.high, self.low) = (high.or(self.high), low.or(self.low));
+        Ok(())
+    }
+
+    fn thresholds(self, assumed: String) -> Thresholds {
+        let source = if self.files.is_empty() { Source::Assumed(assumed) } else { Source::Read(self.files) };
+        Thresholds { high: self.high.unwrap_or(85), low: self.low.unwrap_or(80), source }
+    }
+}
+
+/// Two keys at the top of YAML or JSON need no parser: `key: 85`, `"key": 85,`.
+fn percent(text: &str, key: &str) -> Result<Option<u8>, String> {
+    let mut lines = text.split(['\n', ',', '{', '}']).filter_map(|line| line.split_once(':'));
+    let Some((_, value)) = lines.find(|(name, _)| name.trim().trim_matches(['"', '\'']) == key) else {
+        return Ok(None);
+    };
+    let value = value.split('#').next().unwrap_or_default().trim().trim_matches(['"', '\'']);
+    match value.parse() {
+        Ok(percent @ 0..=100) => Ok(Some(percent)),
+        _ => Err(format!("{key} is {value:?} and not a number from 0 to 100")),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn of(texts: &[&str]) -> Result<(u8, u8), String> {
+        let mut found = Found::default();
+        texts.iter().try_for_each(|text| found.take(Path::new("/file"), text))?;
+        let Thresholds { high, low, .. } = found.thresholds(String::new());
+        Ok((high, low))
+    }
 
     #[test]
     fn yaml_and_json_are_read_and_defaults_fill_in() {
@@ -60,12 +156,26 @@ mod tests {
                 (55, 50),
             ),
             ("imageGCHighThresholdPercent: 90", (90, 80)),
-            ("imageGCHighThresholdPercent: many", (85, 80)),
+            ("'imageGCHighThresholdPercent': \"90\"", (90, 80)),
+            ("imageGCHighThresholdPercent: 100", (100, 80)),
             ("", (85, 80)),
         ];
-        for (text, (high, low)) in table {
-            assert_eq!(Thresholds::of(text), Thresholds { high, low }, "{text}");
+        for (text, thresholds) in table {
+            assert_eq!(of(&[text]), Ok(thresholds), "{text}");
         }
-        assert_eq!(Thresholds::of_file(Path::new("/not/there")), Thresholds::default());
+        for wrong in ["many", "101", "-1", "85%"] {
+            let said = of(&[&format!("imageGCHighThresholdPercent: {wrong}")]).unwrap_err();
+            assert!(said.contains("/file: imageGCHighThresholdPercent is") && said.contains(wrong), "{said}");
+        }
+    }
+
+    #[test]
+    fn drop_ins_go_over_the_file_and_the_last_one_over_all() {
+        let texts = [
+            "imageGCHighThresholdPercent: 70\nimageGCLowThresholdPercent: 60",
+            "imageGCHighThresholdPercent: 75",
+            "evictionHard: {}",
+        ];
+        assert_eq!(of(&texts), Ok((75, 60)));
     }
 }

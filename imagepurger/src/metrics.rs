@@ -23,6 +23,7 @@ pub struct RoundMetrics {
     last_round: Gauge<f64, AtomicU64>,
     images: Gauge,
     to_go: Gauge,
+    refused: Gauge,
     used: Gauge<f64, AtomicU64>,
     removed: Counter,
     freed: Counter,
@@ -45,6 +46,8 @@ impl RoundMetrics {
             );
             registry.register("images", "Images on the node", this.images.clone());
             registry.register("images_to_go", "Images that are to be removed still", this.to_go.clone());
+            let help = "Images that stay because the runtime refused to remove them";
+            registry.register("refused_images", help, this.refused.clone());
             registry.register("disk_used_ratio", "How full the file system of images is", this.used.clone());
             registry.register("removed_images", "Images removed", this.removed.clone());
             registry.register("freed_bytes", "What the file system gained by removals", this.freed.clone());
@@ -70,6 +73,7 @@ impl RoundMetrics {
         self.last_round.set(now.as_second() as f64);
         self.images.set(i64::try_from(round.images).unwrap_or(i64::MAX));
         self.to_go.set(i64::try_from(round.to_go).unwrap_or(i64::MAX));
+        self.refused.set(i64::try_from(round.refused).unwrap_or(i64::MAX));
         self.disk(round.used_percent);
         if !dry_run {
             self.removed.inc_by(round.removed.len() as u64);

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::iter;
 
+use lab_images::catalogue::CatalogueImage;
 use lab_images::reference::{Reference, Repository};
 use lab_images::runtime::Image;
 
@@ -23,6 +24,14 @@ pub fn spellings(name: &str) -> Vec<String> {
         all.extend(reference.digest.map(|digest| digest.to_string()));
     }
     all
+}
+
+/// Every name by which an image may be what an entry of the catalogue means: its reference, its digest alone (a node may hold
+/// the image by digest, or under a tag that moved here), its aliases.
+pub fn names_of_entry(entry: &CatalogueImage) -> impl Iterator<Item = String> + '_ {
+    let digest = entry.digest.as_ref().map(ToString::to_string);
+    let aliases = entry.aliases.iter().map(|alias| format!("{}:{alias}", entry.repository));
+    iter::once(entry.reference.to_string()).chain(digest).chain(aliases)
 }
 
 /// The repositories of an image's names; `None` when one of them cannot be read.
@@ -54,6 +63,11 @@ impl<T: Clone> Named<T> {
         if name.len() >= SHORT_ID && is_hexadecimal {
             self.short_ids.push((name.to_owned(), meaning.clone()));
         }
+    }
+
+    /// What was added by this very name, or by one that is spelled so.
+    pub fn get(&self, name: &str) -> Option<&T> {
+        self.by_name.get(name)
     }
 
     /// What the image is named for, if any of its names was added.

@@ -6,8 +6,8 @@ use std::str::FromStr;
 use lab_images::reference::{Reference, ReferenceError, Repository};
 use thiserror::Error;
 
-/// Either a whole name or repository (then all of it), or a name in full (`docker.io/library/busybox:1`) in which `*` stands
-/// for any text.
+/// Either a whole name or repository (then all of it), or a name, in full or short (`docker.io/library/busybox:1`, `busybox:1`), in
+/// which `*` stands for any text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Pattern {
     /// All names of a repository.
@@ -73,10 +73,18 @@ impl Pattern {
             Self::Repository(repository) => reference.is_some_and(|reference| reference.repository == *repository),
             Self::Reference(wanted) => reference.is_some_and(|reference| reference == *wanted),
             Self::Wildcard(text) => {
-                wildcard(text, name) || reference.is_some_and(|reference| wildcard(text, &reference.to_string()))
+                let full = reference.map(|reference| reference.to_string());
+                let short = full.iter().flat_map(|full| short_names(full));
+                wildcard(text, name) || full.iter().map(String::as_str).chain(short).any(|name| wildcard(text, name))
             }
         }
     }
+}
+
+/// As people write names of Docker Hub: `library/busybox:1`, `busybox:1`, `owner/lab:1`.
+fn short_names(full: &str) -> impl Iterator<Item = &str> {
+    let hub = full.strip_prefix("docker.io/");
+    hub.into_iter().chain(hub.and_then(|name| name.strip_prefix("library/")))
 }
 
 fn wildcard(pattern: &str, text: &str) -> bool {
@@ -116,6 +124,14 @@ mod tests {
             ("*lab*1", "a.org/x/lab:w_1", true),
             ("*lab*1", "a.org/x/lab:w_2", false),
             ("a*a", "a", false),
+            ("lab:w_*", "docker.io/library/lab:w_1", true),
+            ("lab:w_*", "lab:w_1", true),
+            ("library/lab:w_*", "docker.io/library/lab:w_1", true),
+            ("owner/*", "docker.io/owner/lab:w_1", true),
+            ("docker.io/library/lab:w_*", "lab:w_1", true),
+            ("lab:w_*", "docker.io/owner/lab:w_1", false),
+            ("lab:w_*", "a.org/lab:w_1", false),
+            ("*/lab:w_*", "a.org/lab:w_1", true),
         ];
         for (pattern, name, fits) in table {
             assert_eq!(pattern.parse::<Pattern>().unwrap().fits(name), fits, "{pattern} {name}");

@@ -9,10 +9,13 @@ use jiff::{SignedDuration, Timestamp};
 use lab_images::catalogue::Catalogue;
 use lab_images::reference::{Reference, Repository};
 use lab_images::runtime::{ContainerImages, Image};
+use lab_images::tag::TagScheme;
 
-use crate::history::{History, Record};
-use crate::names::{self, Named};
+use crate::clock::EARLIEST;
+use crate::history::{History, Record, Refusal, WantedAs};
+use crate::names::{self, Named, names_of_entry};
 use crate::pattern::Pattern;
+use crate::succession::Succession;
 use crate::verdict::{Cause, Fate, Hold, Kept, OutOfScope, ToGo, Use, Verdict};
 
 /// While the disk is full, what was needed longer ago than this may go.
@@ -21,11 +24,17 @@ const SHORT_GRACE: SignedDuration = SignedDuration::from_hours(1);
 /// What was seen of the pods may be this old.
 const PODS_MAX_AGE: SignedDuration = SignedDuration::from_secs(60);
 
+/// A runtime that refused to remove an image is asked again within this.
+const LONGEST_RETRY: SignedDuration = SignedDuration::from_hours(24);
+
 /// The name under which the runtime adapter tells the image that pods are started with.
 const SANDBOX: &str = "sandbox";
 
 /// The last part of the repositories of Labhands' own images, alone or after `labhands-`.
 const OWN_NAMES: [&str; 5] = ["prepuller", "imagepurger", "fs-keepalive", "log-shipper", "nfs-health"];
+
+/// Others have one too: ours is in `labhands/`, or after `labhands-`.
+const FILE_SERVER: &str = "fileserver";
 
 /// Which images are this program's business.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -56,6 +65,10 @@ pub struct Rules {
     pub allow: Vec<Pattern>,
     /// `PURGE_DENY`
     pub deny: Vec<Pattern>,
+    /// `LAB_TAG_SCHEME`: the class and the order of tags that the catalogue does not list.
+    pub tag_scheme: TagScheme,
+    /// How long after a refusal the runtime is asked again; twice as long after each further one.
+    pub retry: SignedDuration,
 }
 
 /// The catalogue, as it was found.
@@ -126,6 +139,24 @@ impl<'a> Plan<'a> {
             Fate::Kept(_) => None,
         })
     }
+
+    /// How many images stay because the runtime refused to remove them.
+    pub fn refused(&self) -> usize {
+        self.verdicts.iter().filter(|verdict| matches!(verdict.fate, Fate::Kept(Kept::Refused { .. }))).count()
+    }
+
+    /// The images that only a grace keeps, each with what is left of it.
+    pub fn waiting(&self) -> impl Iterator<Item = (&'a Image, SignedDuration)> {
+        self.verdicts.iter().filter_map(|verdict| match &verdict.fate {
+            Fate::Kept(Kept::Grace { needed, grace, .. }) => Some((verdict.image, grace.saturating_sub(*needed))),
+            _ => None,
+        })
+    }
+
+    /// How long from now until the next grace is over.
+    pub fn next(&self) -> Option<SignedDuration> {
+        self.waiting().map(|(_, left)| left).min()
+    }
 }
 
 /// Whether early removal goes on: it starts above `high` and ends at `low` (percent of the file system).
@@ -192,21 +223,44 @@ pub fn pods_unsure(pods: &Pods, now: Timestamp) -> Option<Hold> {
     }
 }
 
+/// What the catalogue wants, by every name that it has.
+pub fn wanted(catalogue: &Catalogue) -> Named<WantedAs> {
+    let mut wanted = Named::default();
+    for image in catalogue.wanted() {
+        let entry = WantedAs { reference: image.reference.clone(), class: image.class };
+        names_of_entry(image).for_each(|name| wanted.add(&name, &entry));
+    }
+    wanted
+}
+
+/// How long after a refusal the runtime is asked again: what it calls in use was needed then.
+fn retry_after(refusal: &Refusal, first: SignedDuration, grace: SignedDuration) -> SignedDuration {
+    let doublings = refusal.times.saturating_sub(1).min(20);
+    let retry = first.saturating_mul(1 << doublings).min(LONGEST_RETRY);
+    if refusal.in_use { retry.max(grace) } else { retry }
+}
+
 /// Decides on every image. The same input gives the same plan, in whatever order the runtime lists its images.
 pub fn plan<'a>(seen: &'a Seen, history: &History, rules: &Rules) -> Plan<'a> {
-    let hold = distrust(&seen.catalogue, history.wanted, rules, seen.now).or_else(|| pods_unsure(&seen.pods, seen.now));
-    let decision = Decision::new(seen, rules, hold.clone());
+    let unset = (seen.now < EARLIEST).then_some(Hold::ClockUnset(seen.now));
+    let hold = unset
+        .or_else(|| distrust(&seen.catalogue, history.wanted, rules, seen.now))
+        .or_else(|| pods_unsure(&seen.pods, seen.now));
+    let decision = Decision::new(seen, history, rules, hold.clone());
     let verdict = |image: &'a Image| {
         let unknown = Record::new(seen.now);
         let record = history.images.get(&image.id).unwrap_or(&unknown);
         Verdict { image, last_needed: record.last_needed(), fate: decision.fate(image, record) }
     };
+    let refusals =
+        |id: &str| history.images.get(id).and_then(|record| Some(record.refusal.as_ref()?.times)).unwrap_or(0);
     let mut verdicts: Vec<_> = seen.images.iter().map(verdict).collect();
     verdicts.sort_by_cached_key(|verdict| {
         let id = verdict.image.id.clone();
         match &verdict.fate {
-            Fate::ToGo(to_go) => (rank(to_go), verdict.last_needed, String::new(), id),
-            Fate::Kept(_) => (u8::MAX, Timestamp::MIN, first_name(verdict.image), id),
+            // What was refused before would only be in the way of the others.
+            Fate::ToGo(to_go) => (refusals(&id), rank(to_go), verdict.last_needed, String::new(), id),
+            Fate::Kept(_) => (u32::MAX, u8::MAX, Timestamp::MIN, first_name(verdict.image), id),
         }
     });
     Plan { hold, verdicts }
@@ -232,30 +286,31 @@ struct Decision<'a> {
     rules: &'a Rules,
     hold: Option<Hold>,
     uses: Named<Use>,
-    wanted: Named<String>,
+    wanted: Named<WantedAs>,
     pinned: Named<String>,
     repositories: BTreeSet<&'a Repository>,
+    succession: Succession<'a>,
 }
 
 impl<'a> Decision<'a> {
-    fn new(seen: &'a Seen, rules: &'a Rules, hold: Option<Hold>) -> Self {
-        let listed = seen.catalogue.iter().flat_map(|seen| &seen.catalogue.images);
-        let (mut wanted, mut pinned) = (Named::default(), Named::default());
-        for image in listed.clone() {
-            if image.wanted {
-                let name = image.reference.to_string();
-                wanted.add(&name, &name);
-                // The digest alone: a node may hold the image by digest, or under a tag that moved here.
-                image.digest.iter().for_each(|digest| wanted.add(digest.as_str(), &name));
-                image.aliases.iter().for_each(|alias| wanted.add(&format!("{}:{alias}", image.repository), &name));
-            }
-        }
+    fn new(seen: &'a Seen, history: &History, rules: &'a Rules, hold: Option<Hold>) -> Self {
+        let catalogue = seen.catalogue.as_ref().ok().map(|seen| &seen.catalogue);
+        let mut pinned = Named::default();
         for reference in &rules.pinned_images {
             let name = reference.to_string();
             pinned.add(&name, &name);
         }
-        let repositories = listed.map(|image| &image.repository).collect();
-        Self { seen, rules, hold, uses: uses(&seen.containers, &seen.pods), wanted, pinned, repositories }
+        let repositories = catalogue.iter().flat_map(|catalogue| &catalogue.images).map(|image| &image.repository);
+        Self {
+            seen,
+            rules,
+            hold,
+            uses: uses(&seen.containers, &seen.pods),
+            wanted: catalogue.map(wanted).unwrap_or_default(),
+            pinned,
+            repositories: repositories.collect(),
+            succession: Succession::new(catalogue, &seen.images, history, &rules.tag_scheme),
+        }
     }
 
     fn fate(&self, image: &Image, record: &Record) -> Fate {
@@ -266,8 +321,21 @@ impl<'a> Decision<'a> {
             Ok(cause) => cause,
             Err(why) => return Fate::Kept(Kept::OutOfScope(why)),
         };
+        // What an operator names is known to be wanted by nobody.
+        if !matches!(cause, Cause::Denied(_))
+            && let Some((class, successor)) = self.succession.awaited_by(image)
+        {
+            return Fate::Kept(Kept::Predecessor { class, successor });
+        }
         let grace = self.rules.grace;
         let short = if self.seen.freeing { grace.min(SHORT_GRACE) } else { grace };
+        if let Some(refusal) = &record.refusal {
+            let again =
+                retry_after(refusal, self.rules.retry, short).saturating_sub(self.seen.now.duration_since(refusal.at));
+            if again > SignedDuration::ZERO {
+                return Fate::Kept(Kept::Refused { message: refusal.message.clone(), again });
+            }
+        }
         let needed = self.seen.now.duration_since(record.last_needed());
         if needed < short {
             return Fate::Kept(Kept::Grace { cause, needed, grace: short });
@@ -299,8 +367,8 @@ impl<'a> Decision<'a> {
         if names().any(|name| is_own(name)) {
             return Some(Kept::Own);
         }
-        if let Some(reference) = self.wanted.of(image) {
-            return Some(Kept::Wanted(reference.clone()));
+        if let Some(entry) = self.wanted.of(image) {
+            return Some(Kept::Wanted(entry.reference.to_string()));
         }
         self.hold.clone().map(Kept::Held)
     }
@@ -354,10 +422,15 @@ fn repository_parts(name: &str) -> Option<(String, Vec<String>)> {
     Some((parts.pop()?, parts))
 }
 
+/// `prepuller`, `labhands-prepuller` and `labhands/prepuller`, wherever they are mirrored to; not whatever else lies in a folder
+/// of that name.
 fn is_own(name: &str) -> bool {
-    repository_parts(name).is_some_and(|(last, before)| {
-        OWN_NAMES.contains(&last.strip_prefix("labhands-").unwrap_or(&last))
-            || before.iter().any(|part| part == "labhands")
+    repository_parts(name).is_some_and(|(last, before)| match last.strip_prefix("labhands-") {
+        Some(rest) => OWN_NAMES.contains(&rest) || rest == FILE_SERVER,
+        None => {
+            OWN_NAMES.contains(&last.as_str())
+                || (last == FILE_SERVER && before.last().is_some_and(|part| part == "labhands"))
+        }
     })
 }
 

@@ -10,12 +10,6 @@ use kube::{Api, Client};
 
 use crate::plan::{PodImages, Pods};
 
-/// Pods in one answer, to bound its size.
-const PAGE: u32 = 100;
-
-/// More pods than any node holds.
-const MOST_PAGES: usize = 100;
-
 /// The pods of one node.
 #[derive(Clone)]
 pub struct NodePods {
@@ -39,18 +33,12 @@ impl NodePods {
         }
     }
 
+    /// Without a limit: the API server answers that from its memory, by node, and goes through all pods in etcd for a page. No
+    /// node has more than some hundred pods.
     async fn all(&self) -> Result<Vec<PodImages>, String> {
-        let mut asked = ListParams::default().fields(&format!("spec.nodeName={}", self.node)).limit(PAGE);
-        let mut pods = Vec::new();
-        for _ in 0..MOST_PAGES {
-            let page = self.pods.list(&asked).await.map_err(|error| format!("they cannot be listed: {error}"))?;
-            pods.extend(page.items.into_iter().filter_map(images_of));
-            match page.metadata.continue_.filter(|next| !next.is_empty()) {
-                Some(next) => asked = asked.continue_token(&next),
-                None => return Ok(pods),
-            }
-        }
-        Err("the list of them has no end".into())
+        let asked = ListParams::default().fields(&format!("spec.nodeName={}", self.node));
+        let pods = self.pods.list(&asked).await.map_err(|error| format!("they cannot be listed: {error}"))?;
+        Ok(pods.items.into_iter().filter_map(images_of).collect())
     }
 }
 

@@ -5,45 +5,98 @@ use std::io::Write as _;
 
 use jiff::{SignedDuration, Timestamp};
 use lab_images::runtime::FileSystem;
+use lab_images::settings::unclear_runtime;
 use serde::Serialize;
+use sidecar::settings::Problems;
 
+use crate::files::Files;
+use crate::kubelet::Thresholds;
+use crate::memory::Memory;
 use crate::plan::Plan;
 use crate::round::{Limits, Look, Purger, Watermarks, name_of};
-use crate::run::{Surroundings, open};
 use crate::settings::{Output, PlanSettings};
+use crate::surroundings::{Surroundings, open};
 use crate::verdict::{Fate, age};
 
 /// Looks once and prints the plan. Nothing is removed or written.
 ///
 /// # Errors
 ///
-/// When the runtime or the cluster can't be reached, or nobody reads what is printed.
-pub async fn run(settings: PlanSettings) -> anyhow::Result<()> {
+/// When the runtime or the cluster can't be reached, or nobody reads what is printed; problems, when several runtimes answer and
+/// none is named.
+pub async fn run(settings: PlanSettings) -> anyhow::Result<Result<(), Problems>> {
     sidecar::log::init(settings.log);
     let node = settings.node;
     let Surroundings { catalogue, pods, .. } = Surroundings::of(&node.place).await?;
-    let runtime = open(node.endpoint.as_ref()).await?;
+    let (endpoint, runtime) = match open(node.endpoint.as_ref()).await {
+        Ok(opened) => opened,
+        Err(error) => return unclear_runtime(&error).map(Err).ok_or(error.into()),
+    };
     let limits = Limits { most: usize::MAX, dry_run: true };
-    let mut purger = Purger::new(runtime, catalogue, pods, node.rules, (node.watermarks, limits), node.history_file);
+    let grace = node.rules.grace;
+    let memory = Memory::new(node.history_file, Files::new());
+    let mut purger = Purger::new(runtime, catalogue, pods, node.rules, (node.watermarks, limits), memory);
+    purger.memory.load(&purger.clock).await;
     let look = purger.look().await?;
-    let report = Report::of(&purger.plan(&look), &look, node.watermarks);
+    let machine = Machine { runtime: endpoint.to_string(), kubelet: node.kubelet, watermarks: node.watermarks };
+    let report = Report::of(&purger.plan(&look), &look, &purger.memory, grace, machine);
     let text = match settings.output {
         Output::Table => report.table(look.seen.now),
         Output::Json => serde_json::to_string_pretty(&report)? + "\n",
     };
-    Ok(std::io::stdout().write_all(text.as_bytes())?)
+    Ok(Ok(std::io::stdout().write_all(text.as_bytes())?))
+}
+
+/// What the settings and the machine say, beside the images.
+struct Machine {
+    runtime: String,
+    kubelet: Thresholds,
+    watermarks: Watermarks,
 }
 
 /// A plan, to be printed.
 #[derive(Debug, Serialize)]
 pub struct Report {
+    /// The runtime's endpoint.
+    runtime: String,
     /// Why nothing at all is removed, if so.
     hold: Option<String>,
     disk: Option<Disk>,
+    kubelet: Kubelet,
+    history: HistorySeen,
     /// The sum of the sizes of what is to go, as the runtime gives them: layers that other images share stay, and containerd
     /// counts compressed bytes.
     would_free_about: u64,
+    /// What only a grace keeps.
+    after_grace: AfterGrace,
     images: Vec<Line>,
+}
+
+#[derive(Debug, Serialize)]
+struct Kubelet {
+    high_percent: u8,
+    low_percent: u8,
+    /// `read from …` or `assumed, because …`
+    source: String,
+}
+
+#[derive(Debug, Serialize)]
+struct HistorySeen {
+    file: String,
+    /// Whether anything was remembered; without that every image counts as first seen now.
+    known: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct AfterGrace {
+    images: usize,
+    would_free_about: u64,
+    /// `PURGE_GRACE`
+    grace_seconds: f64,
+    /// Until the first of them goes.
+    next_in_seconds: Option<f64>,
+    #[serde(skip)]
+    grace: SignedDuration,
 }
 
 #[derive(Debug, Serialize)]
@@ -74,7 +127,8 @@ struct Line {
 
 impl Report {
     /// The report on a plan.
-    pub fn of(plan: &Plan<'_>, look: &Look, watermarks: Watermarks) -> Self {
+    fn of(plan: &Plan<'_>, look: &Look, memory: &Memory, grace: SignedDuration, machine: Machine) -> Self {
+        let Machine { runtime, kubelet, watermarks } = machine;
         let disk = |disk: &FileSystem| Disk {
             path: disk.path.display().to_string(),
             size: disk.capacity(),
@@ -94,10 +148,25 @@ impl Report {
             last_needed: verdict.last_needed,
             name: name_of(verdict.image),
         });
+        let sum = |sizes: &mut dyn Iterator<Item = u64>| sizes.fold(0, u64::saturating_add);
         Self {
+            runtime,
+            kubelet: Kubelet {
+                high_percent: kubelet.high,
+                low_percent: kubelet.low,
+                source: kubelet.source.to_string(),
+            },
+            history: HistorySeen { file: memory.file().display().to_string(), known: !memory.is_new() },
+            after_grace: AfterGrace {
+                images: plan.waiting().count(),
+                would_free_about: sum(&mut plan.waiting().map(|(image, _)| image.size)),
+                grace_seconds: grace.as_secs_f64(),
+                next_in_seconds: plan.next().map(|left| left.as_secs_f64()),
+                grace,
+            },
             hold: plan.hold.as_ref().map(ToString::to_string),
             disk: look.disk.as_ref().map(disk),
-            would_free_about: plan.to_go().map(|(image, _)| image.size).fold(0, u64::saturating_add),
+            would_free_about: sum(&mut plan.to_go().map(|(image, _)| image.size)),
             images: images.collect(),
         }
     }
@@ -121,6 +190,19 @@ impl Report {
         let to_go = self.images.iter().filter(|line| line.verdict == "to go").count();
         let about = gigabytes(self.would_free_about);
         let _ = writeln!(text, "\n{to_go} to go (about {about}), {} kept", self.images.len() - to_go);
+        let AfterGrace { images: waiting, would_free_about, grace, .. } = &self.after_grace;
+        if !self.history.known {
+            let _ = writeln!(
+                text,
+                "There is no history yet ({}), so every image counts as needed now; the first imagepurger run or purge begins it.",
+                self.history.file
+            );
+        }
+        if *waiting > 0 {
+            let (grace, about) = (age(*grace), gigabytes(*would_free_about));
+            let _ = writeln!(text, "{waiting} more to go once PURGE_GRACE ({grace}) is over (about {about})");
+        }
+        let _ = writeln!(text, "runtime: {}", self.runtime);
         if let Some(Disk { path, size, used_percent, high_percent, low_percent, .. }) = &self.disk {
             let size = gigabytes(*size);
             let _ = writeln!(
@@ -128,6 +210,8 @@ impl Report {
                 "{path}: {used_percent} % of {size} used; early removal from {high_percent} % to {low_percent} %"
             );
         }
+        let Kubelet { high_percent, low_percent, source } = &self.kubelet;
+        let _ = writeln!(text, "kubelet's own removal: from {high_percent} % to {low_percent} %, {source}");
         if let Some(hold) = &self.hold {
             let _ = writeln!(text, "Nothing is removed: {hold}");
         }
@@ -151,6 +235,11 @@ pub fn gigabytes(bytes: u64) -> String {
         1_000_000..1_000_000_000 => format!("{:.1} MB", bytes as f64 / 1e6),
         _ => format!("{:.2} GB", bytes as f64 / 1e9),
     }
+}
+
+/// So many images.
+pub fn images(count: usize) -> String {
+    if count == 1 { "1 image".to_owned() } else { format!("{count} images") }
 }
 
 /// The first few names of a list.

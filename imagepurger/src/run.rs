@@ -7,23 +7,25 @@ use std::time::Duration;
 
 use axum::Router;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::ObjectReference;
-use lab_images::runtime::{FileSystem, Runtime, RuntimeEndpoint, RuntimeError, connect, discover};
+use lab_images::runtime::{FileSystem, Runtime, RuntimeEndpoint, RuntimeError};
+use lab_images::settings::unclear_runtime;
 use sidecar::admin::AdminServer;
-use sidecar::kubernetes::{ClientError, Events, Gravity};
+use sidecar::kubernetes::Gravity;
 use sidecar::metrics::Metrics;
 use sidecar::readiness::{Health, Latch, Pulse};
 use sidecar::retry::{BackoffBuilder, forever};
+use sidecar::settings::Problems;
 use sidecar::shutdown::Shutdown;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use crate::catalogue::CatalogueSource;
+use crate::files::Files;
+use crate::memory::Memory;
 use crate::metrics::RoundMetrics;
-use crate::pods::NodePods;
-use crate::report::{gigabytes, names};
-use crate::round::{Purger, Round};
-use crate::settings::{Cluster, Place, RunSettings};
+use crate::report::{gigabytes, images, names};
+use crate::round::{Failed, Purger, Round};
+use crate::settings::RunSettings;
+use crate::surroundings::{Opened, Surroundings, Teller, open};
 
 const NAME: &str = env!("CARGO_PKG_NAME");
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -37,27 +39,34 @@ const FLUSH_LIMIT: Duration = Duration::from_secs(3);
 /// One step of a round: a call to the runtime may take two minutes, on Docker for each name of an image.
 const LONGEST_STEP: Duration = Duration::from_secs(60 * 60);
 
-/// What the daemon tells the cluster, as Events about its own pod.
-struct Teller {
-    events: Events,
-    pod: ObjectReference,
-}
-
 /// Runs until `shutdown`.
 ///
 /// # Errors
 ///
-/// When the admin address can't be had, or there is no way to the cluster that the settings name.
-pub async fn run(settings: RunSettings, shutdown: Shutdown) -> anyhow::Result<()> {
+/// When the admin address can't be had, or there is no way to the cluster that the settings name; problems, when several
+/// runtimes answer and none is named.
+pub async fn run(settings: RunSettings, shutdown: Shutdown) -> anyhow::Result<Result<(), Problems>> {
     sidecar::log::init(settings.log);
-    let RunSettings { node, interval, limits, admin, .. } = settings;
+    let RunSettings { node, limits, admin, .. } = settings;
+    let first = shutdown.token().run_until_cancelled(open(node.endpoint.as_ref())).await;
+    if let Some(Err(error)) = &first
+        && let Some(problems) = unclear_runtime(error)
+    {
+        return Ok(Err(problems));
+    }
+    let runtime = match (&node.endpoint, &first) {
+        (Some(endpoint), _) | (None, Some(Ok((endpoint, _)))) => endpoint.to_string(),
+        _ => "none found yet".to_owned(),
+    };
     tracing::info!(
         version = VERSION,
+        runtime,
         scope = ?node.rules.scope,
         grace = %node.rules.grace,
-        interval_seconds = interval.as_secs(),
+        interval_seconds = node.interval.as_secs(),
         disk_high = node.watermarks.high,
         disk_low = node.watermarks.low,
+        kubelet_thresholds = %node.kubelet,
         dry_run = limits.dry_run,
         place = ?node.place,
         "{NAME} starts"
@@ -72,82 +81,58 @@ pub async fn run(settings: RunSettings, shutdown: Shutdown) -> anyhow::Result<()
     let serving = tokio::spawn(server.serve(shutdown.token()));
     let token = shutdown.token();
     let work = async {
-        let Some(runtime) = until_connected(node.endpoint.as_ref(), &latch, &token).await else { return };
-        let purger = Purger::new(runtime, catalogue, pods, node.rules, (node.watermarks, limits), node.history_file);
-        Daemon { purger, interval, metrics: round_metrics, teller, latch, pulse }.run(&token).await;
+        let runtime = match until_connected(first, node.endpoint.as_ref(), &latch, &token).await {
+            Ok(Some(runtime)) => runtime,
+            Ok(None) => return Ok(()),
+            Err(problems) => return Err(problems),
+        };
+        let memory = Memory::new(node.history_file, Files::new());
+        let purger = Purger::new(runtime, catalogue, pods, node.rules, (node.watermarks, limits), memory);
+        Daemon { purger, interval: node.interval, metrics: round_metrics, teller, latch, pulse }.run(&token).await;
         if let Some(events) = events {
             events.flush(FLUSH_LIMIT).await;
         }
+        Ok(())
     };
     // A removal that takes longer is left to the runtime, which ends it.
-    shutdown.drain(work).await;
+    let ended = shutdown.drain(work).await;
     serving.abort();
-    Ok(())
-}
-
-/// Where the catalogue and the pods are seen, and where Events go.
-pub struct Surroundings {
-    /// The catalogue's source.
-    pub catalogue: CatalogueSource,
-    /// The node's pods, in a cluster.
-    pub pods: Option<NodePods>,
-    teller: Option<Teller>,
-}
-
-impl Surroundings {
-    /// As the settings say; no word is sent to the API server yet.
-    ///
-    /// # Errors
-    ///
-    /// When there is no way to the cluster.
-    pub async fn of(place: &Place) -> Result<Self, ClientError> {
-        let (cluster, file) = match place {
-            Place::Host { catalogue_file } => {
-                return Ok(Self { catalogue: CatalogueSource::File(catalogue_file.clone()), pods: None, teller: None });
-            }
-            Place::Node { cluster, catalogue_file } => (cluster, catalogue_file),
-        };
-        let client = sidecar::kubernetes::client().await?;
-        let catalogue = match file {
-            Some(path) => CatalogueSource::File(path.clone()),
-            None => CatalogueSource::in_cluster(&client, &cluster.catalogue_namespace),
-        };
-        let pods = Some(NodePods::new(&client, &cluster.node));
-        Ok(Self { catalogue, pods, teller: Teller::new(&client, cluster) })
-    }
-}
-
-/// Opens the runtime that is set, or the first usual one that answers.
-///
-/// # Errors
-///
-/// [`RuntimeError`] with what to do.
-pub async fn open(endpoint: Option<&RuntimeEndpoint>) -> Result<Arc<dyn Runtime>, RuntimeError> {
-    match endpoint {
-        Some(endpoint) => connect(endpoint).await,
-        None => discover(&RuntimeEndpoint::usual()).await.map(|(_, runtime)| runtime),
-    }
+    Ok(ended.unwrap_or(Ok(())))
 }
 
 /// Tries until the runtime answers; `None` when `shutdown` came first.
+///
+/// # Errors
+///
+/// When several answer and none is named.
 async fn until_connected(
+    first: Option<Result<Opened, RuntimeError>>,
     endpoint: Option<&RuntimeEndpoint>,
     latch: &Latch,
     shutdown: &CancellationToken,
-) -> Option<Arc<dyn Runtime>> {
+) -> Result<Option<Arc<dyn Runtime>>, Problems> {
+    let mut answer = first;
     for delay in forever().build() {
-        match open(endpoint).await {
-            Ok(runtime) => return Some(runtime),
-            Err(error) => {
+        match answer {
+            None => return Ok(None),
+            Some(Ok((found, runtime))) => {
+                tracing::info!(endpoint = %found, "the container runtime answers");
+                return Ok(Some(runtime));
+            }
+            Some(Err(error)) => {
+                if let Some(problems) = unclear_runtime(&error) {
+                    return Err(problems);
+                }
                 tracing::warn!("{error}");
                 latch.not_ready(error.to_string());
             }
         }
         if !or_shutdown(sleep(delay), shutdown).await {
-            return None;
+            return Ok(None);
         }
+        answer = shutdown.run_until_cancelled(open(endpoint)).await;
     }
-    None
+    Ok(None)
 }
 
 /// Whether the wait ended before `shutdown`.
@@ -170,7 +155,10 @@ impl Daemon {
             self.pulse.beat();
             match self.purger.round(shutdown).await {
                 Ok(round) => {
-                    self.latch.ready();
+                    match &round.broken {
+                        None => self.latch.ready(),
+                        Some(error) => self.latch.not_ready(error.to_string()),
+                    }
                     self.tell(&round);
                 }
                 Err(error) => {
@@ -197,7 +185,9 @@ impl Daemon {
             if Instant::now() >= next {
                 return true;
             }
-            let used = self.purger.runtime.file_system().await.ok().as_ref().map(FileSystem::used_percent);
+            let measured = self.purger.runtime.file_system();
+            let Some(disk) = shutdown.run_until_cancelled(measured).await else { return false };
+            let used = disk.ok().as_ref().map(FileSystem::used_percent);
             self.metrics.disk(used);
             if used.is_some_and(|used| self.purger.is_pressed_by(used)) {
                 return true;
@@ -212,6 +202,7 @@ impl Daemon {
         tracing::info!(
             images = round.images,
             to_go = round.to_go,
+            refused = round.refused,
             removed = if dry_run { 0 } else { round.removed.len() },
             would_remove = if dry_run { round.removed.join(",") } else { String::new() },
             freed_bytes = round.freed,
@@ -223,25 +214,30 @@ impl Daemon {
             self.raise(Gravity::Warning, hold.reason(), &format!("Nothing is removed: {hold}"));
         }
         if let Some(error) = &round.unsaved {
-            tracing::error!(%error, file = %self.purger.history_file.display(), "the history of images cannot be saved");
+            tracing::error!(%error, file = %self.purger.memory.file().display(), "the history of images cannot be saved");
+        }
+        if let Some(error) = &round.broken {
+            tracing::warn!("the round ended early: {error}");
         }
         for image in &round.lost {
-            tracing::error!(image, "a container began to use this image in the instant of its removal");
+            tracing::error!(image, "this image was removed while a container was starting to use it");
         }
         let mut note = Vec::new();
         if !round.removed.is_empty() && !dry_run {
-            note.push(format!("{} images removed, {freed} freed: {removed}", round.removed.len()));
+            note.push(format!("{} removed, {freed} freed: {removed}", images(round.removed.len())));
         }
-        if let Some((image, error)) = round.failed.first() {
-            note.push(format!("{} removals failed, such as {image}: {error}", round.failed.len()));
+        // What failed before was told then.
+        let news: Vec<&Failed> = round.failed.iter().filter(|failed| !failed.again).collect();
+        if let Some(Failed { image, error, .. }) = news.first() {
+            note.push(format!("{} not removed, such as {image}: {error}", images(news.len())));
         }
         if !round.put_back.is_empty() {
-            note.push(format!("put back, since needed again meanwhile: {}", names(&round.put_back)));
+            note.push(format!("restored, because something needs it again: {}", names(&round.put_back)));
         }
         if !round.lost.is_empty() {
-            note.push(format!("removed in the instant in which a container began to use it: {}", names(&round.lost)));
+            note.push(format!("removed while a container was starting to use it: {}", names(&round.lost)));
         }
-        let bad = !round.failed.is_empty() || !round.lost.is_empty();
+        let bad = !news.is_empty() || !round.lost.is_empty();
         let (gravity, reason) =
             if bad { (Gravity::Warning, "ImagesNotRemoved") } else { (Gravity::Normal, "ImagesRemoved") };
         if !note.is_empty() {
@@ -250,24 +246,9 @@ impl Daemon {
     }
 
     fn raise(&self, gravity: Gravity, reason: &str, note: &str) {
-        if let Some(Teller { events, pod }) = &self.teller {
-            events.raise(pod, gravity, reason, "Purge", note);
+        if let Some(teller) = &self.teller {
+            teller.raise(gravity, reason, note);
         }
-    }
-}
-
-impl Teller {
-    fn new(client: &kube::Client, cluster: &Cluster) -> Option<Self> {
-        let (namespace, name) = cluster.pod.clone()?;
-        let pod = ObjectReference {
-            api_version: Some("v1".into()),
-            kind: Some("Pod".into()),
-            namespace: Some(namespace),
-            name: Some(name),
-            uid: cluster.pod_uid.clone(),
-            ..ObjectReference::default()
-        };
-        Some(Self { events: Events::new(client.clone(), NAME, &cluster.node), pod })
     }
 }
 

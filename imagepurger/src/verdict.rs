@@ -4,6 +4,7 @@ use std::fmt;
 
 use jiff::{SignedDuration, Timestamp};
 use lab_images::runtime::Image;
+use lab_images::tag::Class;
 
 /// The decision on one image.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,6 +45,20 @@ pub enum Kept {
     Held(Hold),
     /// Not an image that this program is to remove.
     OutOfScope(OutOfScope),
+    /// It is the newest of its class here, and what the catalogue wants instead is not here yet.
+    Predecessor {
+        /// The class.
+        class: Class,
+        /// What it waits for.
+        successor: String,
+    },
+    /// The runtime refused to remove it, and is not asked again yet.
+    Refused {
+        /// What the runtime said.
+        message: String,
+        /// How long from now until it is asked again.
+        again: SignedDuration,
+    },
     /// It was needed too recently.
     Grace {
         /// What it would go for afterwards.
@@ -69,6 +84,8 @@ pub enum Use {
 /// Why nothing at all is removed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Hold {
+    /// This machine's clock shows a time before this program was built.
+    ClockUnset(Timestamp),
     /// There is no catalogue to be had.
     CatalogueUnreadable(String),
     /// Nobody vouched for the catalogue lately, or its time is in the future.
@@ -150,6 +167,14 @@ impl fmt::Display for Kept {
             Self::Wanted(reference) => write!(f, "wanted by the catalogue ({reference})"),
             Self::Held(hold) => write!(f, "nothing is removed: {hold}"),
             Self::OutOfScope(why) => why.fmt(f),
+            Self::Predecessor { class, successor } => write!(
+                f,
+                "no longer wanted by the catalogue, but the newest{} of its repository here; it stays until {successor} is here",
+                if *class == Class::Unknown { String::new() } else { format!(" {class}") }
+            ),
+            Self::Refused { message, again } => {
+                write!(f, "the runtime refused to remove it: {message}; it is asked again in {}", age(*again))
+            }
             Self::Grace { cause, needed, grace } => {
                 write!(f, "{cause}, but needed {} ago; goes after {}", age(*needed), age(*grace))
             }
@@ -180,6 +205,7 @@ impl Hold {
 
     fn words(&self) -> (&'static str, &'static str) {
         match self {
+            Self::ClockUnset(_) => ("clock_unset", "ClockUnset"),
             Self::CatalogueUnreadable(_) => ("catalogue_unreadable", "CatalogueUnreadable"),
             Self::CatalogueStale { .. } => ("catalogue_stale", "CatalogueStale"),
             Self::CataloguePartial => ("catalogue_partial", "CataloguePartial"),
@@ -194,6 +220,9 @@ impl Hold {
 impl fmt::Display for Hold {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::ClockUnset(now) => {
+                write!(f, "the clock of this machine is not set: it shows {now}, and this program was built later")
+            }
             Self::CatalogueUnreadable(why) => write!(f, "there is no catalogue: {why}"),
             Self::CatalogueStale { fresh_at, max_age } => write!(
                 f,
@@ -244,6 +273,9 @@ impl fmt::Display for Cause {
 /// A duration for people: its two largest units.
 pub fn age(duration: SignedDuration) -> String {
     let seconds = u64::try_from(duration.as_secs()).unwrap_or(0);
+    if seconds == 0 && duration > SignedDuration::ZERO {
+        return format!("{} ms", duration.as_millis());
+    }
     let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
     match (days, hours, minutes) {
         (0, 0, 0) => format!("{seconds} s"),
@@ -266,5 +298,6 @@ mod tests {
             assert_eq!(age(SignedDuration::from_secs(seconds)), text);
         }
         assert_eq!(age(SignedDuration::from_hours(53)), "2 d 5 h");
+        assert_eq!(age(SignedDuration::from_millis(1)), "1 ms");
     }
 }

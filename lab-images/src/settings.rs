@@ -6,4 +6,4 @@ mod runtime;
 
 pub use policy::PolicyArguments;
 pub use registry::{CredentialsArguments, RegistryArguments, Source, SourceArguments};
-pub use runtime::{DiskArguments, RuntimeArguments};
+pub use runtime::{DiskArguments, RuntimeArguments, unclear_runtime};

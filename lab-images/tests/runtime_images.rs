@@ -82,7 +82,7 @@ async fn the_file_system_is_the_one_of_the_runtimes_folder() {
     for (runtime, root) in pairs {
         let measured = runtime.file_system().await.unwrap();
         assert!(measured.path.starts_with(root), "{measured:?} is not in {}", root.display());
-        assert_eq!(measured.size, FileSystem::measure(root).unwrap().size);
+        assert_eq!(measured.size, FileSystem::measure(root).await.unwrap().size);
     }
 }
 

@@ -7,6 +7,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use lab_images::runtime::{RuntimeEndpoint, RuntimeError, connect, discover};
+use lab_images::settings::unclear_runtime;
+use testbed::cri::FakeCri;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixListener;
 
@@ -85,4 +87,33 @@ async fn discovery_that_finds_nothing_lists_what_it_tried() {
         assert!(error.contains(&endpoint.to_string()), "{error}");
     }
     assert!(error.contains("RUNTIME_ENDPOINT"), "{error}");
+}
+
+#[tokio::test]
+async fn of_several_runtimes_none_is_guessed() {
+    let fake = || FakeCri::start(Vec::new()).unwrap();
+    let (one, other) = (fake(), fake());
+    let endpoints: Vec<RuntimeEndpoint> = [&one, &other].map(|fake| fake.endpoint().parse().unwrap()).into();
+    let error = discover(&endpoints).await.map(drop).unwrap_err();
+    let said = unclear_runtime(&error).unwrap().to_string();
+    assert!(
+        said.starts_with("RUNTIME_ENDPOINT: ") && endpoints.iter().all(|endpoint| said.contains(&endpoint.to_string()))
+    );
+    assert!(endpoints.iter().all(|endpoint| error.to_string().contains(&endpoint.to_string())), "{error}");
+
+    // The same socket under another name is the same runtime, and a dead socket is none.
+    let folder = tempfile::tempdir().unwrap();
+    let link = folder.path().join("link.sock");
+    std::os::unix::fs::symlink(endpoints[0].path(), &link).unwrap();
+    drop(UnixListener::bind(folder.path().join("dead.sock")).unwrap());
+    let others = ["link.sock", "dead.sock", "none.sock"].map(|name| RuntimeEndpoint::Cri(folder.path().join(name)));
+    let candidates: Vec<_> = [endpoints[0].clone()].into_iter().chain(others).collect();
+    let (found, _) = discover(&candidates).await.unwrap();
+    assert_eq!(found, endpoints[0]);
+
+    // One that takes the call and says nothing may be the one that is meant.
+    let silent = folder.path().join("silent.sock");
+    let _listener = UnixListener::bind(&silent).unwrap();
+    let candidates = [endpoints[0].clone(), RuntimeEndpoint::Cri(silent)];
+    assert!(matches!(discover(&candidates).await.map(drop), Err(RuntimeError::NoAnswer { .. })));
 }

@@ -16,8 +16,8 @@ use crate::Phase;
 /// The hidden subcommand with which a daemon starts itself as a child.
 pub const SUBCOMMAND: &str = "touch-mount";
 
-/// No order or line of a child is longer.
-pub(crate) const MOST_BYTES: u64 = 1024 * 1024;
+/// No order and no conversation with a child is longer: imagepurger has a child read catalogues, of 64 MiB at the most.
+pub(crate) const MOST_BYTES: u64 = 192 * 1024 * 1024;
 
 /// One line from the child, as JSON.
 #[derive(Debug, Serialize, Deserialize)]

@@ -28,6 +28,8 @@ pub struct Helper {
 #[derive(Debug)]
 struct StuckChild {
     child: Child,
+    /// The child itself forgets it once it was reaped.
+    pid: u32,
     phase: Option<Phase>,
     since: Instant,
 }
@@ -89,7 +91,12 @@ impl Helper {
     /// A helper that starts this same program again. `limit` is how long one phase may take.
     pub fn new(limit: Duration) -> Self {
         // The link leads to this very binary even when the file was replaced.
-        Self { program: PathBuf::from("/proc/self/exe"), limit, stuck: None }
+        Self::starting(PathBuf::from("/proc/self/exe"), limit)
+    }
+
+    /// A helper that starts `program`, whose main knows [`SUBCOMMAND`].
+    pub fn starting(program: PathBuf, limit: Duration) -> Self {
+        Self { program, limit, stuck: None }
     }
 
     /// Whether a child from before is still stuck.
@@ -97,11 +104,7 @@ impl Helper {
         if let Some(stuck) = &mut self.stuck
             && matches!(stuck.child.try_wait(), Ok(Some(_)) | Err(_))
         {
-            tracing::info!(
-                pid = stuck.child.id(),
-                seconds = stuck.since.elapsed().as_secs(),
-                "the stuck child has ended"
-            );
+            tracing::info!(pid = stuck.pid, seconds = stuck.since.elapsed().as_secs(), "the stuck child has ended");
             self.stuck = None;
         }
         self.stuck.is_some()
@@ -157,7 +160,8 @@ impl Helper {
             Ok(status) => status.ok(),
             Err(_) => {
                 let _ = child.start_kill();
-                self.stuck = Some(StuckChild { child, phase, since });
+                let pid = child.id().unwrap_or(0);
+                self.stuck = Some(StuckChild { child, pid, phase, since });
                 None
             }
         }
@@ -187,7 +191,7 @@ impl Helper {
 
 impl StuckChild {
     fn outcome<A>(&self, phases: Vec<(Phase, Duration)>) -> Outcome<A> {
-        let pid = self.child.id().unwrap_or(0);
+        let pid = self.pid;
         // Safe to read for a process in any state; `cmdline` and others are not.
         let waits_in = std::fs::read_to_string(format!("/proc/{pid}/wchan")).ok().filter(|name| name.len() > 1);
         Outcome::Stuck { phase: self.phase, phases, after: self.since.elapsed(), pid, waits_in }

@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::process::ExitCode;
 
+use lab_images::settings::unclear_runtime;
 use prepuller::settings::{Arguments, CommandArguments};
 use prepuller::{node, old_names, plan, pull, scan, status, tags, wait};
 use sidecar::settings::{Environment, Problems, arguments};
@@ -20,6 +21,9 @@ fn main() -> ExitCode {
         Ok(Ok(code)) => code,
         Ok(Err(problems)) => problems.report(),
         Err(error) => {
+            if let Some(problems) = error.downcast_ref().and_then(unclear_runtime) {
+                return problems.report();
+            }
             // Without stderr there is nobody left to tell.
             let _ = writeln!(std::io::stderr(), "prepuller: {}", sidecar::causes::said(error.as_ref()));
             ExitCode::FAILURE

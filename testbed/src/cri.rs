@@ -1,6 +1,7 @@
 //! CRI v1 as kubelet speaks it, with pods that a test makes by itself; and a CRI whose images a test makes up, for what no
 //! runtime here does. Names and field numbers are those of k8s.io/cri-api, pkg/apis/runtime/v1/api.proto.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -114,12 +115,30 @@ pub struct FakeImage {
     pub pinned: bool,
 }
 
-/// A CRI with made-up images and no containers. It removes whatever it is asked to, as containerd does.
+/// What a [`FakeCri`] does when it is to remove an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Removal {
+    /// It removes it, whatever uses it, as containerd does.
+    Done,
+    /// It says that a container uses it, as CRI-O does.
+    InUse,
+    /// It says that it did, and did not.
+    Pretended,
+}
+
+/// A CRI with made-up images and no containers.
 #[derive(Debug)]
 pub struct FakeCri {
-    images: Arc<Mutex<Vec<FakeImage>>>,
+    state: Arc<Mutex<State>>,
     server: GrpcServer,
     _folder: Folder,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    images: Vec<FakeImage>,
+    removals: HashMap<String, Removal>,
+    asked: Vec<String>,
 }
 
 impl FakeCri {
@@ -129,13 +148,13 @@ impl FakeCri {
     /// When it cannot listen.
     pub fn start(images: Vec<FakeImage>) -> Result<FakeCri> {
         let folder = Folder::new("fake-cri")?;
-        let images = Arc::new(Mutex::new(images));
-        let (shared, mountpoint) = (Arc::clone(&images), folder.path().display().to_string());
+        let state = Arc::new(Mutex::new(State { images, ..State::default() }));
+        let (shared, mountpoint) = (Arc::clone(&state), folder.path().display().to_string());
         let server = GrpcServer::start(&folder.join("cri.sock"), move |call| -> Answer {
             let answer = answer(&call, &mut lock(&shared), &mountpoint);
             Box::pin(async { answer })
         })?;
-        Ok(FakeCri { images, server, _folder: folder })
+        Ok(FakeCri { state, server, _folder: folder })
     }
 
     /// `unix:///…`, as `RUNTIME_ENDPOINT` has it.
@@ -147,15 +166,26 @@ impl FakeCri {
     /// The images that are left.
     #[must_use]
     pub fn images(&self) -> Vec<FakeImage> {
-        lock(&self.images).clone()
+        lock(&self.state).images.clone()
+    }
+
+    /// What it does from now on when it is to remove the image with this id.
+    pub fn on_removal(&self, id: &str, removal: Removal) {
+        lock(&self.state).removals.insert(id.to_owned(), removal);
+    }
+
+    /// The ids of the images that it was asked to remove, in order.
+    #[must_use]
+    pub fn asked_to_remove(&self) -> Vec<String> {
+        lock(&self.state).asked.clone()
     }
 }
 
-fn lock<T>(images: &Mutex<T>) -> MutexGuard<'_, T> {
-    images.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<T>(state: &Mutex<T>) -> MutexGuard<'_, T> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn answer(call: &Call, images: &mut Vec<FakeImage>, mountpoint: &str) -> std::result::Result<Bytes, Status> {
+fn answer(call: &Call, state: &mut State, mountpoint: &str) -> std::result::Result<Bytes, Status> {
     let empty = || Bytes::new();
     match call.path.strip_prefix("/runtime.v1.").unwrap_or_default() {
         "RuntimeService/Version" => {
@@ -164,14 +194,19 @@ fn answer(call: &Call, images: &mut Vec<FakeImage>, mountpoint: &str) -> std::re
         }
         "RuntimeService/Status" | "RuntimeService/ListContainers" => Ok(empty()),
         "ImageService/ListImages" => {
-            let images = images.iter().map(wire::Image::from).collect();
+            let images = state.images.iter().map(wire::Image::from).collect();
             Ok(wire::Images { images }.encode_to_vec().into())
         }
         "ImageService/RemoveImage" => {
             let asked = wire::RemoveImageRequest::decode(call.message.clone());
             let asked = asked.map_err(|error| Status::invalid_argument(error.to_string()))?;
             let id = asked.image.map(|image| image.image).unwrap_or_default();
-            images.retain(|image| image.id != id && !image.tags.contains(&id));
+            state.asked.push(id.clone());
+            match state.removals.get(&id) {
+                Some(Removal::InUse) => return Err(Status::unknown("image used by a container: image is in use")),
+                Some(Removal::Pretended) => {}
+                Some(Removal::Done) | None => state.images.retain(|image| image.id != id && !image.tags.contains(&id)),
+            }
             Ok(empty())
         }
         "ImageService/ImageFsInfo" => {

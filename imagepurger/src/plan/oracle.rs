@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use jiff::{SignedDuration, Timestamp};
 use lab_images::catalogue::{Catalogue, CatalogueImage, Kind};
 use lab_images::runtime::{ContainerImages, Image};
-use lab_images::tag::Class;
+use lab_images::tag::{Class, TagScheme};
 use proptest::prelude::*;
 use proptest::sample::select;
 
@@ -26,7 +26,8 @@ const REPOSITORIES: [&str; 6] = [
     "ghcr.io/labhands/tool",
     "registry.k8s.io/pause",
 ];
-const OWN: [usize; 2] = [3, 4];
+/// The last one lies in a folder that is called as we are, and is somebody's tool.
+const OWN: [usize; 1] = [3];
 const SANDBOX: usize = 5;
 const TAGS: [&str; 4] = ["w_1", "w_2", "exp_1", "recommended"];
 const EXPERIMENTAL: usize = 2;
@@ -302,10 +303,11 @@ impl World {
         let record = |(number, image): (usize, &ModelImage)| {
             let (first, used, of) = image.record.as_ref()?;
             let repositories = of.iter().map(|of| REPOSITORIES[*of].to_owned()).collect();
-            let record = Record { first_seen: ago(*first), last_used: used.map(ago), repositories };
+            let record = Record { last_used: used.map(ago), repositories, ..Record::new(ago(*first)) };
             Some((Name::Id(number).written(0), record))
         };
-        History { images: self.images.iter().enumerate().filter_map(record).collect(), wanted: self.wanted_before }
+        let images = self.images.iter().enumerate().filter_map(record).collect();
+        History { images, wanted: self.wanted_before, clock: None }
     }
 
     fn rules(&self) -> Rules {
@@ -322,6 +324,8 @@ impl World {
                 .collect(),
             allow: self.allow.iter().map(pattern).collect(),
             deny: self.deny.iter().map(pattern).collect(),
+            tag_scheme: TagScheme::Rubin,
+            retry: SignedDuration::ZERO,
         }
     }
 
@@ -424,7 +428,7 @@ impl World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(4_000))]
+    #![proptest_config(ProptestConfig::with_cases(1_500))]
 
     #[test]
     fn the_plan_and_the_oracle_agree_on_every_image(world in world_strategy()) {
@@ -436,7 +440,10 @@ proptest! {
             let verdict = plan.verdicts.iter().find(|verdict| verdict.image.id == id).unwrap();
             let goes = matches!(verdict.fate, Fate::ToGo(_));
             prop_assert!(!(goes && world.must_stay(number)), "never: {:?}", verdict);
-            prop_assert_eq!(goes, world.should_go(number), "{:?}", verdict);
+            // The succession has tests of its own; it only ever keeps.
+            let waits = matches!(verdict.fate, Fate::Kept(Kept::Predecessor { .. }));
+            prop_assert!(!waits || !world.is_denied(number), "{:?}", verdict);
+            prop_assert_eq!(goes, world.should_go(number) && !waits, "{:?}", verdict);
         }
     }
 

@@ -47,11 +47,17 @@ fn rules() -> Rules {
         pinned_images: Vec::new(),
         allow: Vec::new(),
         deny: Vec::new(),
+        tag_scheme: TagScheme::Rubin,
+        retry: SignedDuration::from_mins(15),
     }
 }
 
-/// A node with these images, all first seen two days ago, and a catalogue that wants `w_9` and lists `w_1`.
-fn world(images: Vec<Image>) -> (Seen, History) {
+/// A node with these images and `w_9`, all first seen two days ago, and a catalogue that wants `w_9` and lists `w_1`.
+fn world(mut images: Vec<Image>) -> (Seen, History) {
+    let is_wanted = |image: &Image| image.tags.contains(&format!("{LAB}:w_9"));
+    if !images.iter().any(is_wanted) {
+        images.push(image('0', &["w_9"]));
+    }
     let catalogue = Catalogue::new(at(0), true, vec![listed("w_9", true), listed("w_1", false)]);
     let mut history = History::default();
     history.note(&images, |_| false, at(-48 * 3600));
@@ -70,9 +76,11 @@ fn uses_of(container: &str, names: &[&str]) -> ContainerImages {
     ContainerImages { container: container.into(), images: names.iter().map(|&name| name.to_owned()).collect() }
 }
 
-/// The words on the only image.
+/// The words on the first image.
 fn said(seen: &Seen, history: &History, rules: &Rules) -> String {
-    plan(seen, history, rules).verdicts[0].fate.to_string()
+    let plan = plan(seen, history, rules);
+    let first = |verdict: &&Verdict<'_>| verdict.image.id == seen.images[0].id;
+    plan.verdicts.iter().find(first).unwrap().fate.to_string()
 }
 
 #[test]
@@ -158,11 +166,22 @@ fn pins_allowances_and_our_own_images_stay() {
     let allowed = Rules { allow: vec!["*:w_*".parse().unwrap()], deny, ..rules() };
     assert_eq!(said(&seen, &history, &allowed), "allowed by PURGE_ALLOW (*:w_*)");
 
-    for name in ["ghcr.io/someone/labhands-prepuller:1", "ghcr.io/labhands/anything:1", "localhost/imagepurger:2"] {
+    let names = [
+        ("ghcr.io/someone/labhands-prepuller:1", true),
+        ("labhands/nfs-health:0.1.0", true),
+        ("harbor.example.org/mirror/labhands/fileserver:1", true),
+        ("localhost/imagepurger:2", true),
+        // A project that is called so, and names that others have too.
+        ("harbor.example.org/labhands/lab:w_1", false),
+        ("harbor.example.org/labhands/prepuller/lab:w_1", false),
+        ("ghcr.io/someone/fileserver:1", false),
+        ("ghcr.io/someone/labhands-lab:1", false),
+    ];
+    for (name, is_ours) in names {
         let (mut seen, history) = world(vec![Image { tags: vec![name.into()], ..image('a', &[]) }]);
         seen.freeing = true;
         let all = Rules { scope: Scope::All, deny: vec!["*:*".parse().unwrap()], ..rules() };
-        assert_eq!(said(&seen, &history, &all), "an image of Labhands itself", "{name}");
+        assert_eq!(said(&seen, &history, &all) == "an image of Labhands itself", is_ours, "{name}");
     }
 }
 
@@ -185,7 +204,7 @@ fn what_is_left_over_is_known_by_its_digest_or_by_what_is_remembered() {
     assert_eq!(said(&seen, &history, &rules()), "untagged, left over in a repository of the catalogue");
 
     let (mut seen, mut history) = world(vec![image('a', &["w_1"])]);
-    seen.images = vec![image('a', &[])];
+    seen.images[0] = image('a', &[]);
     history.note(&seen.images, |_| false, at(-1));
     assert_eq!(said(&seen, &history, &rules()), "left over from a removal that was cut");
 
@@ -309,4 +328,74 @@ fn freeing_begins_above_high_and_ends_at_low() {
     for (before, used, after) in table {
         assert_eq!(freeing(before, used, 65, 75), after, "{before} {used}");
     }
+}
+
+#[test]
+fn the_newest_of_a_class_stays_until_its_successor_is_here_even_while_the_disk_is_full() {
+    let (mut seen, history) = world(vec![image('a', &["w_2"]), image('b', &["w_1"])]);
+    seen.freeing = true;
+    let successor = seen.images.pop().unwrap();
+    let words = format!(
+        "no longer wanted by the catalogue, but the newest weekly of its repository here; it stays until {LAB}:w_9 is here"
+    );
+    // Listed, so that they have a class and an order.
+    let entries = &mut seen.catalogue.as_mut().unwrap().catalogue.images;
+    entries.insert(1, listed("w_2", false));
+    assert_eq!(said(&seen, &history, &rules()), words);
+    let going = |seen: &Seen, rules: &Rules| -> Vec<String> {
+        plan(seen, &history, rules).to_go().map(|(image, _)| image.tags[0].clone()).collect()
+    };
+    assert_eq!(going(&seen, &rules()), [format!("{LAB}:w_1")]);
+    // What an operator names goes.
+    let deny = Rules { deny: vec!["*:w_2".parse().unwrap()], ..rules() };
+    assert_eq!(going(&seen, &deny).len(), 2);
+    seen.images.push(successor);
+    assert_eq!(going(&seen, &rules()).len(), 2);
+}
+
+#[test]
+fn what_the_runtime_refused_is_left_alone_for_longer_and_longer_and_is_tried_last() {
+    let (mut seen, mut history) = world(vec![image('a', &["w_1"]), image('b', &["w_2"])]);
+    let order = |seen: &Seen, history: &History, rules: &Rules| -> String {
+        plan(seen, history, rules).to_go().map(|(image, _)| image.id.chars().next_back().unwrap()).collect()
+    };
+    let rules = rules();
+    history.note_refusal(&hex('a'), false, "the device is busy".into(), at(0));
+    assert_eq!(
+        said(&seen, &history, &rules),
+        "the runtime refused to remove it: the device is busy; it is asked again in 15 min"
+    );
+    assert_eq!((order(&seen, &history, &rules).as_str(), plan(&seen, &history, &rules).refused()), ("b", 1));
+    for (times, minutes) in [(1, 15), (2, 30), (3, 60), (7, 960), (8, 1440), (40, 1440)] {
+        history.images.get_mut(&hex('a')).unwrap().refusal.as_mut().unwrap().times = times;
+        for (second, goes) in [(minutes * 60 - 1, "b"), (minutes * 60, "ba")] {
+            seen.now = at(second);
+            seen.catalogue.as_mut().unwrap().fresh_at = seen.now;
+            seen.pods = Pods::NoCluster;
+            assert_eq!(order(&seen, &history, &rules), goes, "after {times} refusals, {second} s");
+        }
+    }
+    // What it calls in use was needed then.
+    history.images.get_mut(&hex('a')).unwrap().refusal = None;
+    history.note_refusal(&hex('a'), true, "in use".into(), seen.now);
+    assert!(said(&seen, &history, &rules).ends_with("it is asked again in 1 d"));
+    seen.freeing = true;
+    assert!(said(&seen, &history, &rules).ends_with("it is asked again in 1 h"));
+    assert_eq!(
+        order(&seen, &history, &Rules { grace: SignedDuration::ZERO, retry: SignedDuration::ZERO, ..rules }),
+        "ba"
+    );
+}
+
+#[test]
+fn nothing_goes_while_the_clock_is_not_set() {
+    let (mut seen, history) = world(vec![image('a', &["w_1"])]);
+    seen.now = Timestamp::from_second(60).unwrap();
+    let rules = Rules { catalogue_max_age: SignedDuration::MAX, ..rules() };
+    seen.pods = Pods::NoCluster;
+    assert!(
+        said(&seen, &history, &rules)
+            .starts_with("nothing is removed: the clock of this machine is not set: it shows 1970")
+    );
+    assert_eq!(plan(&seen, &history, &rules).hold.unwrap().word(), "clock_unset");
 }

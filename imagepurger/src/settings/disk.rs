@@ -7,8 +7,12 @@ use lab_images::settings::DiskArguments;
 use sidecar::settings::Problems;
 use sidecar::settings::values::percent;
 
-use crate::kubelet::Thresholds;
+use crate::files::Files;
+use crate::kubelet::{self, Thresholds, Wrong};
 use crate::round::Watermarks;
+
+/// Limits to propose, where the usual ones are not below kubelet's thresholds.
+const EXAMPLES: [&str; 9] = ["75%", "65%", "55%", "45%", "35%", "25%", "15%", "5%", "1%"];
 
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Disk")]
@@ -18,35 +22,66 @@ pub(super) struct WatermarkArguments {
     /// Where early removal ends
     #[arg(long, env = "DISK_LOW", value_name = "PERCENT", default_value = "65%")]
     disk_low: String,
-    /// kubelet's configuration, whose thresholds both limits stay below (85 % and 80 % where there is none)
-    #[arg(long, env = "KUBELET_CONFIG_FILE", value_name = "FILE", default_value = "/var/lib/kubelet/config.yaml")]
-    kubelet_config_file: PathBuf,
+    /// kubelet's configuration, whose thresholds both limits stay below; unset: /var/lib/kubelet/config.yaml if it is there, else
+    /// 85 % and 80 %
+    #[arg(long, env = "KUBELET_CONFIG_FILE", value_name = "FILE")]
+    kubelet_config_file: Option<PathBuf>,
+    /// kubelet's --config-dir, whose *.conf files go over its configuration
+    #[arg(long, env = "KUBELET_CONFIG_DIR", value_name = "FOLDER")]
+    kubelet_config_dir: Option<PathBuf>,
 }
 
 impl WatermarkArguments {
-    pub(super) fn settings(&self, problems: &mut Problems) -> Option<Watermarks> {
+    pub(super) async fn kubelet(&self) -> Result<Thresholds, Vec<Wrong>> {
+        let (file, folder) = (self.kubelet_config_file.as_deref(), self.kubelet_config_dir.as_deref());
+        kubelet::thresholds(&mut Files::new(), file, folder).await
+    }
+
+    pub(super) fn settings(
+        &self,
+        kubelet: &Result<Thresholds, Vec<Wrong>>,
+        problems: &mut Problems,
+    ) -> Option<(Watermarks, Thresholds)> {
         let high = self.high.settings(problems);
         let low = problems.parse("DISK_LOW", &self.disk_low, "65%", percent);
-        watermarks(high?, low?, Thresholds::of_file(&self.kubelet_config_file), problems)
+        match kubelet {
+            Ok(kubelet) => Some((watermarks(high?, low?, kubelet, problems)?, kubelet.clone())),
+            Err(wrong) => {
+                for (setting, why) in wrong {
+                    let example = match *setting {
+                        "KUBELET_CONFIG_DIR" => "/etc/kubernetes/kubelet/config.json.d",
+                        _ => "/var/lib/kubelet/config.yaml",
+                    };
+                    problems.add(setting, why, example);
+                }
+                None
+            }
+        }
     }
 }
 
 /// Both limits below both of kubelet's thresholds, so that its garbage collection never begins.
-fn watermarks(high: u8, low: u8, kubelet: Thresholds, problems: &mut Problems) -> Option<Watermarks> {
+fn watermarks(high: u8, low: u8, kubelet: &Thresholds, problems: &mut Problems) -> Option<Watermarks> {
     let mut fine = true;
     let limit = kubelet.high.min(kubelet.low);
-    for (setting, percent, example) in [("DISK_HIGH", high, "75%"), ("DISK_LOW", low, "65%")] {
+    let below = |limit: u8| {
+        let fits = |example: &&&str| example.trim_end_matches('%').parse().is_ok_and(|percent: u8| percent < limit);
+        EXAMPLES.iter().find(fits).copied().unwrap_or("1%")
+    };
+    let high_example = below(limit);
+    let low_example = below(high_example.trim_end_matches('%').parse().unwrap_or(limit));
+    for (setting, percent, example) in [("DISK_HIGH", high, high_example), ("DISK_LOW", low, low_example)] {
         if percent >= limit {
-            let Thresholds { high, low } = kubelet;
+            let Thresholds { high, low, source } = kubelet;
             let reason = format!(
-                "{percent} % is not below kubelet's own thresholds ({high} % and {low} %), which would remove whatever is oldest"
+                "{percent} % is not below kubelet's own thresholds ({high} % and {low} %), {source}; kubelet would remove whatever is oldest first"
             );
             problems.add(setting, reason, example);
             fine = false;
         }
     }
     if low >= high {
-        problems.add("DISK_LOW", format!("{low} % is not below DISK_HIGH ({high} %)"), "65%");
+        problems.add("DISK_LOW", format!("{low} % is not below DISK_HIGH ({high} %)"), below(high.min(limit)));
         fine = false;
     }
     fine.then_some(Watermarks { high, low })

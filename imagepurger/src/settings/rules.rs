@@ -5,6 +5,7 @@ use std::fmt;
 
 use clap::Args;
 use jiff::SignedDuration;
+use lab_images::tag::TagScheme;
 use sidecar::settings::Problems;
 use sidecar::settings::values::{duration, list, switch};
 
@@ -12,14 +13,14 @@ use crate::plan::{Rules, Scope};
 
 #[derive(Args, Debug)]
 #[command(next_help_heading = "What is removed")]
-pub(super) struct PurgeArguments {
+pub(super) struct RuleArguments {
     /// catalogue: what the catalogue's repositories no longer want; all: while the disk is full, any unused image besides
     #[arg(long, env = "PURGE_SCOPE", value_name = "SCOPE", default_value = "catalogue")]
     purge_scope: String,
-    /// How long an image stays after it was last used or first seen; while the disk is full, an hour at most
+    /// How long an image stays after it was last used, last wanted or first seen; while the disk is full, an hour at most
     #[arg(long, env = "PURGE_GRACE", value_name = "DURATION", default_value = "24h")]
     purge_grace: String,
-    /// Names that are never removed: whole, a repository, or with * for any text
+    /// Names that are never removed: whole, a repository, or with * for any text; names of Docker Hub in full or short
     #[arg(long, env = "PURGE_ALLOW", value_name = "PATTERN,…")]
     purge_allow: Option<String>,
     /// Names that go though no catalogue lists them; never what is in use, wanted or pinned
@@ -28,6 +29,9 @@ pub(super) struct PurgeArguments {
     /// Believe a catalogue that wants less than half of what it wanted before
     #[arg(long, env = "PURGE_FORCE_SHRINK", value_name = "SWITCH", default_value = "false")]
     purge_force_shrink: String,
+    /// How tags are read, as for prepuller: rubin, semver, calendar, or regex:<pattern with named groups>
+    #[arg(long, env = "LAB_TAG_SCHEME", value_name = "SCHEME", default_value = "rubin")]
+    lab_tag_scheme: String,
     /// Tags that are always kept
     #[arg(long, env = "LAB_PINNED", value_name = "TAG,…")]
     lab_pinned: Option<String>,
@@ -36,8 +40,8 @@ pub(super) struct PurgeArguments {
     lab_infrastructure_images: Option<String>,
 }
 
-impl PurgeArguments {
-    /// The rules, with the age of the catalogue still to be filled in.
+impl RuleArguments {
+    /// The rules, with the age of the catalogue and the time between two tries still to be filled in.
     pub(super) fn settings(&self, problems: &mut Problems) -> Option<Rules> {
         let scope = problems.parse("PURGE_SCOPE", &self.purge_scope, "catalogue", |text| match text {
             "catalogue" => Ok(Scope::Catalogue),
@@ -48,6 +52,7 @@ impl PurgeArguments {
         let allow = all(problems, "PURGE_ALLOW", self.purge_allow.as_deref(), "registry.example.org/owner/*");
         let deny = all(problems, "PURGE_DENY", self.purge_deny.as_deref(), "*:exp_*");
         let force_shrink = problems.parse("PURGE_FORCE_SHRINK", &self.purge_force_shrink, "true", switch);
+        let tag_scheme = problems.parse("LAB_TAG_SCHEME", &self.lab_tag_scheme, "rubin", str::parse::<TagScheme>);
         let images = self.lab_infrastructure_images.as_deref();
         let pinned_images = all(problems, "LAB_INFRASTRUCTURE_IMAGES", images, "registry.example.org/owner/hub:1.0");
         let pinned_tags: BTreeSet<String> =
@@ -61,6 +66,8 @@ impl PurgeArguments {
             pinned_images: pinned_images?,
             allow: allow?,
             deny: deny?,
+            tag_scheme: tag_scheme?,
+            retry: SignedDuration::ZERO,
         })
     }
 }

@@ -1,17 +1,24 @@
 //! What is taken, what is refused, and in which words.
 
 use super::*;
-use jiff::SignedDuration;
+use crate::kubelet::Source;
 use sidecar::settings::{Environment, parse};
 use std::ffi::OsString;
 
+fn thresholds(high: u8, low: u8, source: Source) -> Kubelet {
+    Ok(Thresholds { high, low, source })
+}
+
 fn run(environment: &[(&str, &str)], flags: &[&str]) -> Result<RunSettings, String> {
-    let folder = [("KUBELET_CONFIG_FILE", "/not/there")];
-    let environment: Environment = folder.iter().chain(environment).copied().collect();
+    run_with(&thresholds(85, 80, Source::Assumed("a test".into())), environment, flags)
+}
+
+fn run_with(kubelet: &Kubelet, environment: &[(&str, &str)], flags: &[&str]) -> Result<RunSettings, String> {
+    let environment: Environment = environment.iter().copied().collect();
     let arguments = ["imagepurger", "run"].iter().chain(flags).map(OsString::from);
     let arguments: Arguments = parse(&environment, arguments).unwrap();
     let CommandArguments::Run(run) = arguments.command else { panic!("not run") };
-    run.settings().map_err(|problems| problems.to_string())
+    run.settings(kubelet).map_err(|problems| problems.to_string())
 }
 
 const FILE: (&str, &str) = ("CATALOGUE_FILE", "/c.json");
@@ -71,11 +78,35 @@ fn both_watermarks_stay_below_both_of_kubelets() {
     let said = run(&[FILE, ("DISK_LOW", "75")], &[]).unwrap_err();
     assert!(said.contains("75 % is not below DISK_HIGH (75 %)"), "{said}");
 
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("config.yaml");
-    std::fs::write(&path, "imageGCHighThresholdPercent: 70\nimageGCLowThresholdPercent: 60\n").unwrap();
-    let said = run(&[FILE, ("KUBELET_CONFIG_FILE", path.to_str().unwrap())], &[]).unwrap_err();
-    assert!(said.contains("DISK_HIGH: 75 %") && said.contains("(70 % and 60 %)"), "{said}");
+    let read = thresholds(70, 60, Source::Read(vec!["/var/lib/kubelet/config.yaml".into()]));
+    let said = run_with(&read, &[FILE], &[]).unwrap_err();
+    let words =
+        "DISK_HIGH: 75 % is not below kubelet's own thresholds (70 % and 60 %), read from /var/lib/kubelet/config.yaml";
+    assert!(said.contains(words), "{said}");
+    // The examples would do.
+    assert!(said.contains("(example: DISK_HIGH=55%)") && said.contains("(example: DISK_LOW=45%)"), "{said}");
+    assert!(run_with(&read, &[FILE, ("DISK_HIGH", "55%"), ("DISK_LOW", "45%")], &[]).is_ok());
+    let said = run(&[FILE, ("DISK_HIGH", "90%")], &[]).unwrap_err();
+    assert!(said.contains("(85 % and 80 %), assumed, because a test;"), "{said}");
+    let said =
+        run_with(&Err(vec![("KUBELET_CONFIG_FILE", "/k: there is no such file".into())]), &[FILE], &[]).unwrap_err();
+    assert!(said.starts_with("KUBELET_CONFIG_FILE: /k: there is no such file"), "{said}");
+}
+
+#[test]
+fn the_daemon_removes_some_in_a_round_and_purge_all() {
+    let purge = |environment: &[(&str, &str)]| {
+        let environment: Environment = environment.iter().copied().collect();
+        let arguments: Arguments =
+            parse(&environment, ["imagepurger", "purge", "--dry-run"].map(OsString::from)).unwrap();
+        let CommandArguments::Purge(purge) = arguments.command else { panic!("not purge") };
+        purge.settings(&thresholds(85, 80, Source::Assumed("a test".into()))).unwrap()
+    };
+    assert_eq!((purge(&[FILE]).limits.most, purge(&[FILE]).limits.dry_run), (10_000, true));
+    assert_eq!(purge(&[FILE, ("PURGE_MAX_PER_ROUND", "3")]).limits.most, 3);
+    assert!(purge(&[FILE]).node.rules.retry.is_zero());
+    let run = run(&[FILE, ("PURGE_INTERVAL", "1m")], &[]).unwrap();
+    assert_eq!((run.limits.most, run.node.rules.retry), (20, SignedDuration::from_mins(1)));
 }
 
 #[test]
@@ -87,6 +118,7 @@ fn every_problem_is_named() {
         ("PURGE_DENY", "UPPER"),
         ("PURGE_FORCE_SHRINK", "perhaps"),
         ("LAB_INFRASTRUCTURE_IMAGES", "a b"),
+        ("LAB_TAG_SCHEME", "roman"),
         ("CATALOGUE_MAX_AGE", "x"),
         ("PURGE_INTERVAL", "x"),
         ("PURGE_MAX_PER_ROUND", "0"),

@@ -11,14 +11,16 @@ use std::sync::Arc;
 use std::thread;
 
 use imagepurger::catalogue::CatalogueSource;
+use imagepurger::files::Files;
 use imagepurger::history::History;
+use imagepurger::memory::Memory;
 use imagepurger::plan::{Rules, Scope};
 use imagepurger::round::{Limits, Purger, Round, Watermarks};
 use jiff::{SignedDuration, Timestamp};
 use lab_images::catalogue::{Catalogue, CatalogueImage, Kind};
 use lab_images::reference::Reference;
 use lab_images::runtime::{Image, PullRequest, Runtime, connect};
-use lab_images::tag::Class;
+use lab_images::tag::{Class, TagScheme};
 use testbed::containerd::{self, Containerd};
 use testbed::registry::Registry;
 use tokio::sync::watch;
@@ -59,6 +61,8 @@ pub(crate) fn no_grace() -> Rules {
         pinned_images: Vec::new(),
         allow: Vec::new(),
         deny: Vec::new(),
+        tag_scheme: TagScheme::Rubin,
+        retry: SignedDuration::ZERO,
     }
 }
 
@@ -92,7 +96,7 @@ impl Machine {
     pub(crate) async fn age_images(&self, age: SignedDuration) {
         let mut history = History::default();
         history.note(&self.runtime.images().await.unwrap(), |_| false, Timestamp::now() - age);
-        history.save(&self.history_file()).unwrap();
+        std::fs::write(self.history_file(), history.to_json().unwrap()).unwrap();
     }
 
     pub(crate) fn purger(&self, rules: Rules) -> Purger {
@@ -101,9 +105,9 @@ impl Machine {
 
     /// A purger whose calls take another way to the runtime.
     pub(crate) fn purger_on(&self, runtime: Arc<dyn Runtime>, rules: Rules) -> Purger {
-        let catalogue = CatalogueSource::File(self.catalogue_file());
+        let catalogue = CatalogueSource::File { path: self.catalogue_file(), files: files() };
         let limits = (WATERMARKS, Limits { most: 100, dry_run: false });
-        Purger::new(runtime, catalogue, None, rules, limits, self.history_file())
+        Purger::new(runtime, catalogue, None, rules, limits, Memory::new(self.history_file(), files()))
     }
 
     pub(crate) async fn pull(&self, reference: &str) -> Image {
@@ -116,6 +120,11 @@ impl Machine {
         let names = images.into_iter().flat_map(|image| image.tags.into_iter().chain(image.digests));
         names.filter(|name| !name.contains("/pause")).collect()
     }
+}
+
+/// Children of the released program, since a test's own main knows nothing of them.
+fn files() -> Files {
+    Files::by(Path::new(env!("CARGO_BIN_EXE_imagepurger")))
 }
 
 /// Pulls as kubelet does.
@@ -132,7 +141,7 @@ pub(crate) async fn round(purger: &mut Purger) -> Round {
 
 /// A history that cannot be read fails the test.
 pub(crate) fn history(path: &Path) -> History {
-    History::load(path, Timestamp::now()).unwrap()
+    History::parse(&std::fs::read(path).unwrap()).unwrap()
 }
 
 /// A containerd that starts pods.

@@ -263,7 +263,7 @@ impl Runtime for Cri {
                 let message = "it names no file system of images".to_owned();
                 RuntimeError::Call { path: self.path.clone(), operation: "ImageFsInfo", message }
             })?;
-            FileSystem::measure(Path::new(&folder.mountpoint))
+            FileSystem::measure(Path::new(&folder.mountpoint)).await
         })
     }
 

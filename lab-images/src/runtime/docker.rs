@@ -149,7 +149,7 @@ impl Runtime for DockerEngine {
                 let message = "it names no root folder".to_owned();
                 RuntimeError::Call { path: self.path.clone(), operation: "info", message }
             })?;
-            FileSystem::measure(Path::new(&root))
+            FileSystem::measure(Path::new(&root)).await
         })
     }
 

@@ -2,12 +2,19 @@
 
 use std::fmt;
 use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use tokio::net::UnixStream;
 
 use super::RuntimeError;
+
+/// cri-dockerd, which serves Docker's images by CRI.
+const CRI_DOCKERD: &str = "/run/cri-dockerd.sock";
+
+/// Podman's service, which speaks the Docker engine's API.
+const PODMAN: &str = "/run/podman/podman.sock";
 
 /// The socket of a container runtime and the protocol spoken there (`RUNTIME_ENDPOINT`).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,11 +26,34 @@ pub enum RuntimeEndpoint {
 }
 
 impl RuntimeEndpoint {
-    /// Where runtimes usually listen, in the order in which they are tried.
+    /// Where runtimes usually listen; of two that serve the same images, the one that sees more of them comes first.
     pub fn usual() -> Vec<Self> {
-        let cri = ["/run/containerd/containerd.sock", "/run/k3s/containerd/containerd.sock", "/run/crio/crio.sock"];
-        let docker = ["/var/run/docker.sock"];
-        cri.into_iter().map(|path| Self::Cri(path.into())).chain(docker.map(|path| Self::Docker(path.into()))).collect()
+        let cri = |path: &str| Self::Cri(path.into());
+        let docker = |path: &str| Self::Docker(path.into());
+        vec![
+            cri("/run/containerd/containerd.sock"),
+            cri("/run/k3s/containerd/containerd.sock"),
+            cri("/run/k0s/containerd.sock"),
+            cri("/var/snap/microk8s/common/run/containerd.sock"),
+            cri("/run/crio/crio.sock"),
+            docker("/var/run/docker.sock"),
+            cri(CRI_DOCKERD),
+            docker(PODMAN),
+        ]
+    }
+
+    /// Whether both serve the images of one store: cri-dockerd speaks CRI for Docker, and CRI-O and Podman share theirs.
+    pub(super) fn shares_images_with(&self, other: &Self) -> bool {
+        let pair = |one: &Self, another: &Self| {
+            (matches!(one, Self::Docker(path) if path != Path::new(PODMAN)) && another.path() == Path::new(CRI_DOCKERD))
+                || (one.path() == Path::new("/run/crio/crio.sock") && another.path() == Path::new(PODMAN))
+        };
+        pair(self, other) || pair(other, self)
+    }
+
+    /// What tells the socket from others: the same one may lie at two paths, by a link or a mount.
+    pub(super) fn socket(&self) -> Option<(u64, u64)> {
+        std::fs::metadata(self.path()).ok().map(|found| (found.dev(), found.ino()))
     }
 
     /// The socket's path.
@@ -108,6 +138,27 @@ mod tests {
             let error = text.parse::<RuntimeEndpoint>().unwrap_err().to_string();
             assert!(error.contains("RUNTIME_ENDPOINT") && error.contains("docker:///var/run/docker.sock"), "{error}");
         }
+    }
+
+    #[test]
+    fn only_two_ways_to_the_same_images_are_a_pair() {
+        let usual = RuntimeEndpoint::usual();
+        let mut pairs = Vec::new();
+        for (number, one) in usual.iter().enumerate() {
+            for other in &usual[number + 1..] {
+                assert_eq!(one.shares_images_with(other), other.shares_images_with(one));
+                if one.shares_images_with(other) {
+                    pairs.push(format!("{one} {other}"));
+                }
+            }
+        }
+        assert_eq!(
+            pairs,
+            [
+                "unix:///run/crio/crio.sock docker:///run/podman/podman.sock",
+                "docker:///var/run/docker.sock unix:///run/cri-dockerd.sock"
+            ]
+        );
     }
 
     proptest! {

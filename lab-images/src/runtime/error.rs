@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use super::RuntimeEndpoint;
+
 /// Why a runtime did not do what it was asked.
 #[derive(Debug, Error)]
 pub enum RuntimeError {
@@ -87,6 +89,21 @@ pub enum RuntimeError {
         image: String,
         /// What the runtime said.
         message: String,
+    },
+    /// The runtime called a removal done, and the image is still there.
+    #[error("the runtime reported that it removed {image}, and still lists it")]
+    StillListed {
+        /// The image.
+        image: String,
+    },
+    /// More than one runtime answers, and none is named.
+    #[error(
+        "more than one container runtime answers: {}; set RUNTIME_ENDPOINT to the one that runs the labs",
+        found.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ")
+    )]
+    SeveralFound {
+        /// Those that answer.
+        found: Vec<RuntimeEndpoint>,
     },
     /// The file system of images cannot be measured.
     #[error(

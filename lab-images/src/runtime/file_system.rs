@@ -1,6 +1,13 @@
 //! How full the file system of images is, as `df` tells it.
 
+use std::collections::BTreeSet;
+use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 use super::RuntimeError;
 
@@ -17,14 +24,44 @@ pub struct FileSystem {
     pub available: u64,
 }
 
+/// A file system that does not answer within this is taken for hung.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// What hangs: nothing new is begun there before it answers.
+static HUNG: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+
 impl FileSystem {
-    /// Measures the file system that holds `path`.
+    /// Measures the file system that holds `path`, in a thread of its own: it may hang, and nobody waits for it then.
     ///
     /// # Errors
-    /// When the path is not there (in a container: not mounted) or cannot be measured.
-    pub fn measure(path: &Path) -> Result<Self, RuntimeError> {
-        let measured = rustix::fs::statvfs(path)
-            .map_err(|errno| RuntimeError::FileSystem { path: path.to_owned(), source: errno.into() })?;
+    /// When the path is not there (in a container: not mounted), cannot be measured or does not answer within ten seconds.
+    pub async fn measure(path: &Path) -> Result<Self, RuntimeError> {
+        let failed = |source: io::Error| RuntimeError::FileSystem { path: path.to_owned(), source };
+        let silent = || failed(io::Error::new(io::ErrorKind::TimedOut, "it does not answer"));
+        if hung().contains(path) {
+            return Err(silent());
+        }
+        let (sender, mut measured) = oneshot::channel();
+        let owned = path.to_owned();
+        let work = move || {
+            // Nobody waits any more when it took too long.
+            let _ = sender.send(Self::measure_here(&owned));
+            hung().remove(&owned);
+        };
+        std::thread::Builder::new().name("statvfs".into()).stack_size(64 * 1024).spawn(work).map_err(failed)?;
+        if let Ok(Ok(found)) = timeout(LIMIT, &mut measured).await {
+            return found.map_err(failed);
+        }
+        hung().insert(path.to_owned());
+        // It may have answered just now, and then it does not hang.
+        if measured.try_recv().is_ok() {
+            hung().remove(path);
+        }
+        Err(silent())
+    }
+
+    fn measure_here(path: &Path) -> io::Result<Self> {
+        let measured = rustix::fs::statvfs(path)?;
         let bytes = |blocks: u64| blocks.saturating_mul(measured.f_frsize);
         Ok(Self {
             path: path.to_owned(),
@@ -45,6 +82,10 @@ impl FileSystem {
     }
 }
 
+fn hung() -> MutexGuard<'static, BTreeSet<PathBuf>> {
+    HUNG.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// `part` of `whole` in percent, rounded up, at most 255; of nothing it is 0.
 pub(super) fn percent(part: u64, whole: u64) -> u8 {
     if whole == 0 {
@@ -62,7 +103,7 @@ mod tests {
         let df = std::process::Command::new("df").args(["--output=pcent", "/"]).output().unwrap();
         let shown = String::from_utf8(df.stdout).unwrap();
         let shown: u8 = shown.lines().nth(1).unwrap().trim().trim_end_matches('%').parse().unwrap();
-        let measured = FileSystem::measure(Path::new("/")).unwrap().used_percent();
+        let measured = FileSystem::measure_here(Path::new("/")).unwrap().used_percent();
         // Others write to this disk between the two measurements.
         assert!(measured.abs_diff(shown) <= 1, "df {shown}, here {measured}");
     }
@@ -75,9 +116,9 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_path_that_is_not_there_is_named() {
-        let error = FileSystem::measure(Path::new("/not/there")).unwrap_err().to_string();
+    #[tokio::test]
+    async fn a_path_that_is_not_there_is_named() {
+        let error = FileSystem::measure(Path::new("/not/there")).await.unwrap_err().to_string();
         assert!(error.contains("/not/there"), "{error}");
     }
 }

@@ -23,7 +23,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, join_all};
 use sidecar::secret::Secret;
 use tokio::sync::watch;
 
@@ -232,17 +232,37 @@ pub async fn connect(endpoint: &RuntimeEndpoint) -> Result<Arc<dyn Runtime>, Run
     })
 }
 
-/// Opens the first runtime that answers; give it [`RuntimeEndpoint::usual`] when none is set.
+/// Opens the one runtime that answers; give it [`RuntimeEndpoint::usual`] when none is set.
 ///
 /// # Errors
-/// When none answers: each that was tried, with the reason.
+/// When none answers: each that was tried, with the reason. When several answer, those: which of them runs the labs is not to be
+/// guessed. When one answers and another takes the call and says nothing, that one.
 pub async fn discover(candidates: &[RuntimeEndpoint]) -> Result<(RuntimeEndpoint, Arc<dyn Runtime>), RuntimeError> {
-    let mut tried = Vec::new();
-    for endpoint in candidates {
-        match connect(endpoint).await {
-            Ok(runtime) => return Ok((endpoint.clone(), runtime)),
-            Err(error) => tried.push(format!("{endpoint}: {error}")),
+    let mut sockets = HashSet::new();
+    let each_once = candidates.iter().filter(|endpoint| endpoint.socket().is_none_or(|socket| sockets.insert(socket)));
+    let asked: Vec<&RuntimeEndpoint> = each_once.collect();
+    let answers = join_all(asked.iter().map(|endpoint| connect(endpoint))).await;
+    let mut found: Vec<(RuntimeEndpoint, Arc<dyn Runtime>)> = Vec::new();
+    let (mut silent, mut tried) = (None, Vec::new());
+    for (&endpoint, answer) in asked.iter().zip(answers) {
+        match answer {
+            Ok(_) if found.iter().any(|(other, _)| other.shares_images_with(endpoint)) => {}
+            Ok(runtime) => found.push((endpoint.clone(), runtime)),
+            Err(error) => {
+                tried.push(format!("{endpoint}: {error}"));
+                if let RuntimeError::NoAnswer { .. } = error {
+                    silent = Some((endpoint, error));
+                }
+            }
         }
     }
-    Err(RuntimeError::NoneFound { tried })
+    if found.len() > 1 {
+        return Err(RuntimeError::SeveralFound { found: found.into_iter().map(|(endpoint, _)| endpoint).collect() });
+    }
+    match (found.pop(), silent) {
+        // The one that says nothing now may be the one that is meant.
+        (Some((one, _)), Some((endpoint, error))) if !one.shares_images_with(endpoint) => Err(error),
+        (Some(found), _) => Ok(found),
+        (None, _) => Err(RuntimeError::NoneFound { tried }),
+    }
 }

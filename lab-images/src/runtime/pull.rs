@@ -149,7 +149,10 @@ async fn watch_over(
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         looks.tick().await;
-        let used = images_folder.as_deref().and_then(|path| FileSystem::measure(path).ok()).map(|disk| disk.used);
+        let used = match images_folder.as_deref() {
+            Some(path) => FileSystem::measure(path).await.ok().map(|disk| disk.used),
+            None => None,
+        };
         let seen = Observation { at: told.started.elapsed(), transfer: transfer.borrow().moved(), used };
         let now = told.tell(&seen);
         let reference = || request.name();

@@ -4,7 +4,7 @@ use clap::Args;
 use sidecar::settings::Problems;
 use sidecar::settings::values::percent;
 
-use crate::runtime::RuntimeEndpoint;
+use crate::runtime::{RuntimeEndpoint, RuntimeError};
 
 /// Flags and variables of the container runtime.
 #[derive(Args, Clone, Debug)]
@@ -21,6 +21,16 @@ impl RuntimeArguments {
         let example = "unix:///run/containerd/containerd.sock";
         problems.parse_optional("RUNTIME_ENDPOINT", self.runtime_endpoint.as_deref(), example, str::parse)
     }
+}
+
+/// The problem that there is with the setting when several runtimes were found; `None` for other errors.
+pub fn unclear_runtime(error: &RuntimeError) -> Option<Problems> {
+    let RuntimeError::SeveralFound { found } = error else { return None };
+    let found: Vec<String> = found.iter().map(ToString::to_string).collect();
+    let mut problems = Problems::default();
+    let reason = format!("must be set, because more than one container runtime answers here: {}", found.join(" and "));
+    problems.add("RUNTIME_ENDPOINT", reason, "unix:///run/containerd/containerd.sock");
+    Some(problems)
 }
 
 /// Flags and variables of the disk limit.

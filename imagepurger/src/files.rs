@@ -1,0 +1,234 @@
+//! Files that may be on a mount that hangs: a child process reads and writes them, with a limit, and never the daemon itself.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use nfs_mounts::Phase;
+use nfs_mounts::child::{self, Heartbeat};
+use nfs_mounts::helper::{Helper, Outcome};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// A file system that does not answer within this is taken for hung.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// More files than any folder of settings has.
+const MOST_FILES: usize = 1000;
+
+/// The way to files; at most one child at a time.
+#[derive(Debug)]
+pub struct Files(Helper);
+
+/// Why a file could not be read or written.
+#[derive(Debug, Error)]
+pub enum FileError {
+    /// The system refused.
+    #[error("{0}")]
+    System(String),
+    /// The file system did not answer.
+    #[error("no answer from its file system for {0} s")]
+    Hung(u64),
+    /// It did not answer, and the child that waits for it can't be killed.
+    #[error("no answer from its file system for {seconds} s, and process {pid} that waits for it can't be killed")]
+    Stuck {
+        /// For how long.
+        seconds: u64,
+        /// The child.
+        pid: u32,
+    },
+    /// There was no child to ask.
+    #[error("{0}")]
+    Child(String),
+}
+
+/// A file as it was found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Found {
+    /// What it holds.
+    pub text: String,
+    /// When that changed.
+    pub modified: Timestamp,
+}
+
+/// What a child is to do.
+#[derive(Debug, Serialize, Deserialize)]
+enum Order {
+    Read { path: PathBuf, most: u64 },
+    ReadFolder { path: PathBuf, suffix: String, most: u64 },
+    Replace { path: PathBuf, text: String },
+}
+
+/// What came of it.
+#[derive(Debug, Serialize, Deserialize)]
+enum Answer {
+    NotThere,
+    Found(Found),
+    FoundAll(Vec<(PathBuf, String)>),
+    Written,
+    Failed(String),
+}
+
+impl Files {
+    /// The children are this same program.
+    pub fn new() -> Self {
+        Self(Helper::new(LIMIT))
+    }
+
+    /// The children are `program`, whose main calls [`serve`]: for what is tested inside another program.
+    pub fn by(program: &Path) -> Self {
+        Self(Helper::starting(program.to_owned(), LIMIT))
+    }
+
+    /// Reads a file of text of at most `most` bytes; `None` when it is not there.
+    ///
+    /// # Errors
+    ///
+    /// [`FileError`], within ten seconds and a little.
+    pub async fn read(&mut self, path: &Path, most: u64) -> Result<Option<Found>, FileError> {
+        match self.ask(&Order::Read { path: path.to_owned(), most }).await? {
+            Answer::Found(found) => Ok(Some(found)),
+            Answer::NotThere => Ok(None),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Reads all files of a folder whose names end in `suffix`, by their names; `None` when there is no folder.
+    ///
+    /// # Errors
+    ///
+    /// As [`Files::read`].
+    pub async fn read_folder(
+        &mut self,
+        path: &Path,
+        suffix: &str,
+        most: u64,
+    ) -> Result<Option<Vec<(PathBuf, String)>>, FileError> {
+        match self.ask(&Order::ReadFolder { path: path.to_owned(), suffix: suffix.to_owned(), most }).await? {
+            Answer::FoundAll(found) => Ok(Some(found)),
+            Answer::NotThere => Ok(None),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Writes a file so that a crash leaves the old text or the new one; makes its folder.
+    ///
+    /// # Errors
+    ///
+    /// As [`Files::read`].
+    pub async fn replace(&mut self, path: &Path, text: String) -> Result<(), FileError> {
+        match self.ask(&Order::Replace { path: path.to_owned(), text }).await? {
+            Answer::Written => Ok(()),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    async fn ask(&mut self, order: &Order) -> Result<Answer, FileError> {
+        match self.0.run(order).await.map_err(|error| FileError::Child(error.to_string()))? {
+            Outcome::Answered { answer: Answer::Failed(why), .. } => Err(FileError::System(why)),
+            Outcome::Answered { answer, .. } => Ok(answer),
+            Outcome::Hung { after, .. } => Err(FileError::Hung(after.as_secs())),
+            Outcome::Stuck { after, pid, .. } => Err(FileError::Stuck { seconds: after.as_secs(), pid }),
+        }
+    }
+}
+
+impl Default for Files {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn unexpected(answer: &Answer) -> FileError {
+    FileError::Child(format!("the child answered something else: {answer:.40?}"))
+}
+
+/// Whether this process was started to be a child.
+pub fn is_child() -> bool {
+    std::env::args_os().nth(1).is_some_and(|argument| argument == child::SUBCOMMAND)
+}
+
+/// The child: carries out one order.
+pub fn serve() -> ExitCode {
+    child::run(|order: Order, heartbeat: &mut Heartbeat| {
+        let phase = if matches!(order, Order::Replace { .. }) { Phase::Write } else { Phase::Read };
+        let done = heartbeat.phase(phase, || match order {
+            Order::Read { path, most } => read(&path, most).map(Answer::Found),
+            Order::ReadFolder { path, suffix, most } => read_folder(&path, &suffix, most).map(Answer::FoundAll),
+            Order::Replace { path, text } => replace(&path, &text).map(|()| Answer::Written),
+        });
+        match done {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && phase == Phase::Read => Answer::NotThere,
+            done => done.unwrap_or_else(|error| Answer::Failed(error.to_string())),
+        }
+    })
+}
+
+fn read(path: &Path, most: u64) -> io::Result<Found> {
+    let file = File::open(path)?;
+    let metadata = file.metadata()?;
+    if metadata.is_dir() {
+        return Err(io::ErrorKind::IsADirectory.into());
+    }
+    let modified = Timestamp::try_from(metadata.modified()?).map_err(io::Error::other)?;
+    let mut bytes = Vec::new();
+    file.take(most + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > most {
+        return Err(io::Error::other(format!("it is larger than {most} bytes")));
+    }
+    let text = String::from_utf8(bytes).map_err(|_| io::Error::other("it is not text"))?;
+    Ok(Found { text, modified })
+}
+
+fn read_folder(folder: &Path, suffix: &str, most: u64) -> io::Result<Vec<(PathBuf, String)>> {
+    let mut paths = Vec::new();
+    for entry in std::fs::read_dir(folder)?.take(MOST_FILES) {
+        let path = entry?.path();
+        if path.to_string_lossy().ends_with(suffix) && path.is_file() {
+            paths.push(path);
+        }
+    }
+    paths.sort();
+    paths.into_iter().map(|path| read(&path, most).map(|found| (path, found.text))).collect()
+}
+
+fn replace(path: &Path, text: &str) -> io::Result<()> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    sidecar::files::replace(path, text.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read_with_its_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("new/file");
+        assert_eq!(read(&path, 10).unwrap_err().kind(), io::ErrorKind::NotFound);
+        replace(&path, "text").unwrap();
+        let found = read(&path, 4).unwrap();
+        assert_eq!(found.text, "text");
+        assert!(found.modified.duration_since(Timestamp::now()).as_secs().abs() < 60);
+        assert!(read(&path, 3).unwrap_err().to_string().contains("larger than 3 bytes"));
+        std::fs::write(&path, [0xff]).unwrap();
+        assert!(read(&path, 4).unwrap_err().to_string().contains("not text"));
+        assert_eq!(read(folder.path(), 4).unwrap_err().kind(), io::ErrorKind::IsADirectory);
+    }
+
+    #[test]
+    fn a_folders_files_come_by_their_names() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["20-b.conf", "10-a.conf", "notes", "30.conf.bak"] {
+            std::fs::write(folder.path().join(name), name).unwrap();
+        }
+        let texts: Vec<_> =
+            read_folder(folder.path(), ".conf", 100).unwrap().into_iter().map(|(_, text)| text).collect();
+        assert_eq!(texts, ["10-a.conf", "20-b.conf"]);
+    }
+}

@@ -1,0 +1,127 @@
+//! `imagepurger purge`: one round, then the end, for cron and for people.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use lab_images::settings::unclear_runtime;
+use sidecar::settings::Problems;
+use sidecar::shutdown::Shutdown;
+use tokio::time::sleep;
+
+use crate::files::Files;
+use crate::memory::Memory;
+use crate::report::{gigabytes, images};
+use crate::round::{Failed, Purger, Round};
+use crate::settings::PurgeSettings;
+use crate::surroundings::{Surroundings, open};
+use crate::verdict::age;
+use lab_images::runtime::RuntimeError;
+
+/// A grace that is over within this is waited for: who sets so short a one wants no grace.
+const SHORT_WAIT: SignedDuration = SignedDuration::from_secs(2);
+
+/// Removes what is to go, and prints what it did. The exit code is 0 when all that was to go is gone (what the runtime calls in
+/// use is not to go), and 1 when something was in the way: nothing may be removed, a removal failed, or the history could not be
+/// kept.
+///
+/// # Errors
+///
+/// When the runtime or the cluster can't be reached, or nobody reads what is printed; problems, when several runtimes answer and
+/// none is named.
+pub async fn run(settings: PurgeSettings, shutdown: Shutdown) -> anyhow::Result<Result<ExitCode, Problems>> {
+    sidecar::log::init(settings.log);
+    let (node, limits) = (settings.node, settings.limits);
+    let (grace, dry_run) = (node.rules.grace, limits.dry_run);
+    let Surroundings { catalogue, pods, .. } = Surroundings::of(&node.place).await?;
+    let runtime = match open(node.endpoint.as_ref()).await {
+        Ok((endpoint, runtime)) => {
+            tracing::info!(%endpoint, "the container runtime answers");
+            runtime
+        }
+        Err(error) => return unclear_runtime(&error).map(Err).ok_or(error.into()),
+    };
+    let memory = Memory::new(node.history_file, Files::new());
+    let mut purger = Purger::new(runtime, catalogue, pods, node.rules, (node.watermarks, limits), memory);
+    purger.memory.load(&purger.clock).await;
+    let is_new = purger.memory.is_new();
+    let token = shutdown.token();
+    let mut round = purger.round(&token).await?;
+    if let Some(left) = round.next.filter(|left| *left <= SHORT_WAIT && round.removed.is_empty() && round.to_go == 0) {
+        sleep(Duration::try_from(left).unwrap_or_default()).await;
+        round = purger.round(&token).await?;
+    }
+    let mut text = report(&round, dry_run);
+    if is_new && round.next.is_some() {
+        text += &format!(
+            "There was no history before this ({}): an image goes PURGE_GRACE ({}) after it was first seen, by a later purge.\n",
+            purger.memory.file().display(),
+            age(grace)
+        );
+    }
+    std::io::stdout().write_all(text.as_bytes())?;
+    Ok(Ok(if is_clean(&round) && !token.is_cancelled() { ExitCode::SUCCESS } else { ExitCode::FAILURE }))
+}
+
+fn is_clean(round: &Round) -> bool {
+    let failed = |failed: &Failed| !matches!(failed.error, RuntimeError::InUse { .. });
+    round.hold.is_none()
+        && !round.failed.iter().any(failed)
+        && round.lost.is_empty()
+        && round.unsaved.is_none()
+        && round.broken.is_none()
+}
+
+fn report(round: &Round, dry_run: bool) -> String {
+    let mut text = String::new();
+    let mut line = |what: &str, image: &str| text += &format!("{what}  {image}\n");
+    for image in &round.removed {
+        line(if dry_run { "would remove" } else { "removed" }, image);
+    }
+    round.put_back.iter().for_each(|image| line("restored, because something needs it again", image));
+    round.lost.iter().for_each(|image| line("removed while a container was starting to use it", image));
+    for Failed { image, error, .. } in &round.failed {
+        line("not removed", &format!("{image}: {error}"));
+    }
+    if let Some(hold) = &round.hold {
+        text += &format!("Nothing is removed: {hold}\n");
+    }
+    if let Some(error) = &round.broken {
+        text += &format!("The round ended early: {error}\n");
+    }
+    if let Some(error) = &round.unsaved {
+        text += &format!("The history of images cannot be saved: {error}\n");
+    }
+    let count = images(round.removed.len());
+    text += &match dry_run {
+        true => format!("{count} would be removed, {} in all\n", images(round.images)),
+        false => format!("{count} removed, {} freed, {} left\n", gigabytes(round.freed), round.images),
+    };
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::verdict::Hold;
+
+    #[test]
+    fn only_what_was_in_the_way_makes_the_exit_code_1() {
+        let failed = |error| Failed { image: "lab:1".into(), error, again: false };
+        let in_use = RuntimeError::InUse { image: "lab:1".into(), message: "in use".into() };
+        let removed = Round { removed: vec!["lab:1".into()], freed: 2_000_000, images: 3, ..Round::default() };
+        assert!(is_clean(&removed));
+        assert_eq!(report(&removed, false), "removed  lab:1\n1 image removed, 2.0 MB freed, 3 left\n");
+        assert_eq!(report(&removed, true), "would remove  lab:1\n1 image would be removed, 3 images in all\n");
+        assert!(is_clean(&Round { failed: vec![failed(in_use)], ..Round::default() }));
+        let broken = [
+            Round { failed: vec![failed(RuntimeError::StillListed { image: "lab:1".into() })], ..Round::default() },
+            Round { hold: Some(Hold::CatalogueEmpty), ..Round::default() },
+            Round { lost: vec!["lab:1".into()], ..Round::default() },
+        ];
+        for round in broken {
+            assert!(!is_clean(&round) && !report(&round, false).is_empty(), "{round:?}");
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! Which images wait for their successor: the newest of a class on this node stays until what the catalogue wants instead of it
+//! is on this node, however broken or refused that one is.
+
+use std::cmp::Ordering;
+use std::collections::HashMap;
+
+use lab_images::catalogue::{Catalogue, CatalogueImage};
+use lab_images::reference::{Reference, Repository};
+use lab_images::runtime::Image;
+use lab_images::tag::{Class, Tag, TagScheme};
+
+use crate::history::{History, Record};
+use crate::names::{Named, names_of_entry};
+
+/// One tag of an image on this node, or an entry of the catalogue.
+#[derive(Clone, Debug)]
+struct Member {
+    /// Its place in the catalogue, the newest of a class first, if it is listed.
+    listed: Option<usize>,
+    tag: Tag,
+}
+
+/// The tags of one class of one repository.
+#[derive(Debug, Default)]
+struct Line<'a> {
+    /// What the catalogue wants, the newest first.
+    wanted: Vec<(Member, &'a CatalogueImage)>,
+    /// What is here, each with the image's id.
+    here: Vec<(Member, String)>,
+}
+
+/// The tags of all classes and repositories, wanted and here.
+#[derive(Debug)]
+pub(crate) struct Succession<'a>(HashMap<(Repository, Class), Line<'a>>);
+
+impl<'a> Succession<'a> {
+    pub(crate) fn new(
+        catalogue: Option<&'a Catalogue>,
+        images: &[Image],
+        history: &History,
+        scheme: &TagScheme,
+    ) -> Self {
+        let mut lines: HashMap<(Repository, Class), Line<'a>> = HashMap::new();
+        let mut entries = Named::default();
+        let listed = catalogue.map(|catalogue| catalogue.images.as_slice()).unwrap_or_default();
+        for (number, entry) in listed.iter().enumerate() {
+            names_of_entry(entry).for_each(|name| entries.add(&name, &(number, entry)));
+            if entry.wanted {
+                let member = Member { listed: Some(number), tag: scheme.parse(&entry.tag) };
+                lines.entry((entry.repository.clone(), entry.class)).or_default().wanted.push((member, entry));
+            }
+        }
+        // Only a class of which something is wanted has a successor to wait for.
+        for image in images {
+            for (repository, class, member) in members(image, history.images.get(&image.id), &entries, scheme) {
+                if let Some(line) = lines.get_mut(&(repository, class)) {
+                    line.here.push((member, image.id.clone()));
+                }
+            }
+        }
+        Self(lines)
+    }
+
+    /// The class for which an image that is no longer wanted has to stay, and the wanted image that has to come first.
+    pub(crate) fn awaited_by(&self, image: &Image) -> Option<(Class, String)> {
+        let awaited = |((_, class), line): (&(Repository, Class), &Line<'a>)| {
+            let successor = line.awaited_by(&image.id)?;
+            Some((*class, successor.reference.to_string()))
+        };
+        self.0.iter().filter_map(awaited).min()
+    }
+}
+
+impl<'a> Line<'a> {
+    fn awaited_by(&self, id: &str) -> Option<&'a CatalogueImage> {
+        let own =
+            self.here.iter().filter(|(_, owner)| owner == id).map(|(member, _)| member).min_by(|a, b| a.order(b))?;
+        let is_newer = |other: &Member| other.order(own) == Ordering::Less;
+        if self.here.iter().any(|(other, owner)| owner != id && is_newer(other)) {
+            return None;
+        }
+        if let Some((_, successor)) = self.wanted.iter().find(|(wanted, _)| is_newer(wanted)) {
+            return Some(successor);
+        }
+        // All that is wanted is older: this one was taken back, and one of those has to be here.
+        let is_here = |wanted: &Member| self.here.iter().any(|(here, _)| here.listed == wanted.listed);
+        if self.wanted.iter().any(|(wanted, _)| is_here(wanted)) {
+            return None;
+        }
+        self.wanted.first().map(|(_, entry)| *entry)
+    }
+}
+
+/// What an image is in the catalogue's terms: by its tags, by digests that the catalogue knows, and, when it has no tag left, by
+/// what it was wanted as.
+fn members(
+    image: &Image,
+    record: Option<&Record>,
+    entries: &Named<(usize, &CatalogueImage)>,
+    scheme: &TagScheme,
+) -> Vec<(Repository, Class, Member)> {
+    let listed = |name: &str| {
+        let (number, entry) = *entries.get(name)?;
+        Some((entry.repository.clone(), entry.class, Member { listed: Some(number), tag: scheme.parse(&entry.tag) }))
+    };
+    let by_tag = |reference: &Reference, class: Option<Class>| {
+        let name = reference.tag.as_ref()?;
+        let by_itself = || {
+            let tag = scheme.parse(name.as_ref());
+            (reference.repository.clone(), class.unwrap_or(tag.class), Member { listed: None, tag })
+        };
+        Some(listed(&format!("{}:{name}", reference.repository)).unwrap_or_else(by_itself))
+    };
+    let tags = image.tags.iter().filter_map(|name| by_tag(&name.parse().ok()?, None));
+    let digests = image.digests.iter().filter_map(|name| listed(&name.parse::<Reference>().ok()?.digest?.to_string()));
+    let mut members: Vec<_> = tags.chain(digests).collect();
+    if members.is_empty()
+        && let Some(wanted_as) = record.and_then(|record| record.wanted_as.as_ref())
+    {
+        members.extend(by_tag(&wanted_as.reference, Some(wanted_as.class)));
+    }
+    members
+}
+
+impl Member {
+    /// The newest first: as the catalogue has it where it lists both, else as a menu would.
+    fn order(&self, other: &Self) -> Ordering {
+        match (self.listed, other.listed) {
+            (Some(own), Some(others)) => own.cmp(&others),
+            _ => self.tag.menu_order(&other.tag),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,88 @@
+//! What lies around the purger: the container runtime, the catalogue's source, the node's pods, and where Events go.
+
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::ObjectReference;
+use lab_images::runtime::{Runtime, RuntimeEndpoint, RuntimeError, connect, discover};
+use sidecar::kubernetes::{ClientError, Events, Gravity};
+
+use crate::catalogue::CatalogueSource;
+use crate::files::Files;
+use crate::pods::NodePods;
+use crate::settings::{Cluster, Place};
+
+/// Where the catalogue and the pods are seen, and where Events go.
+pub struct Surroundings {
+    /// The catalogue's source.
+    pub catalogue: CatalogueSource,
+    /// The node's pods, in a cluster.
+    pub pods: Option<NodePods>,
+    /// Where Events go, in a pod.
+    pub(crate) teller: Option<Teller>,
+}
+
+/// What the daemon tells the cluster, as Events about its own pod.
+pub(crate) struct Teller {
+    pub(crate) events: Events,
+    pod: ObjectReference,
+}
+
+impl Surroundings {
+    /// As the settings say; no word is sent to the API server yet.
+    ///
+    /// # Errors
+    ///
+    /// When there is no way to the cluster.
+    pub async fn of(place: &Place) -> Result<Self, ClientError> {
+        let file = |path: &std::path::PathBuf| CatalogueSource::File { path: path.clone(), files: Files::new() };
+        let (cluster, catalogue_file) = match place {
+            Place::Host { catalogue_file } => {
+                return Ok(Self { catalogue: file(catalogue_file), pods: None, teller: None });
+            }
+            Place::Node { cluster, catalogue_file } => (cluster, catalogue_file),
+        };
+        let client = sidecar::kubernetes::client().await?;
+        let catalogue = match catalogue_file {
+            Some(path) => file(path),
+            None => CatalogueSource::in_cluster(&client, &cluster.catalogue_namespace),
+        };
+        let pods = Some(NodePods::new(&client, &cluster.node));
+        Ok(Self { catalogue, pods, teller: Teller::new(&client, cluster) })
+    }
+}
+
+/// A runtime that answers, and where.
+pub type Opened = (RuntimeEndpoint, Arc<dyn Runtime>);
+
+/// Opens the runtime that is set, or the only usual one that answers.
+///
+/// # Errors
+///
+/// [`RuntimeError`] with what to do.
+pub async fn open(endpoint: Option<&RuntimeEndpoint>) -> Result<Opened, RuntimeError> {
+    match endpoint {
+        Some(endpoint) => Ok((endpoint.clone(), connect(endpoint).await?)),
+        None => discover(&RuntimeEndpoint::usual()).await,
+    }
+}
+
+impl Teller {
+    fn new(client: &kube::Client, cluster: &Cluster) -> Option<Self> {
+        let (namespace, name) = cluster.pod.clone()?;
+        let pod = ObjectReference {
+            api_version: Some("v1".into()),
+            kind: Some("Pod".into()),
+            namespace: Some(namespace),
+            name: Some(name),
+            uid: cluster.pod_uid.clone(),
+            ..ObjectReference::default()
+        };
+        Some(Self { events: Events::new(client.clone(), NAME, &cluster.node), pod })
+    }
+
+    pub(crate) fn raise(&self, gravity: Gravity, reason: &str, note: &str) {
+        self.events.raise(&self.pod, gravity, reason, "Purge", note);
+    }
+}
+
+const NAME: &str = env!("CARGO_PKG_NAME");
