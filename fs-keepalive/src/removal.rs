@@ -7,8 +7,14 @@ use crate::record::SIZE;
 /// A record this much older than our own belongs to a writer that is gone.
 pub const GONE_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// No folder is listed further, and no more files are removed in one round.
-pub const MOST_ENTRIES: usize = 10_000;
+/// No folder is listed further.
+pub const MOST_ENTRIES: usize = 100_000;
+
+/// No more entries are examined in one round; the next round goes on.
+pub const MOST_EXAMINED: usize = 500;
+
+/// So many entries share the time that one step may take.
+pub const ENTRIES_PER_STEP: usize = 100;
 
 /// What is seen of a file without opening it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +29,11 @@ pub struct Seen<'a> {
     pub written: i64,
 }
 
+/// Whether a file of this name may be a record at all: node and pod, with an underscore between them.
+pub fn may_be_a_record(name: &[u8]) -> bool {
+    name.contains(&b'_')
+}
+
 /// Whether a file may be one to remove; `own` is our own file, just written. Both times are the server's, so that a wrong
 /// clock here removes nothing. What is in the file decides in the end: only a whole record is removed.
 pub fn is_candidate(file: &Seen<'_>, own: &Seen<'_>) -> bool {
@@ -30,7 +41,7 @@ pub fn is_candidate(file: &Seen<'_>, own: &Seen<'_>) -> bool {
     file.name != own.name
         && file.regular
         && file.size == SIZE as u64
-        && file.name.contains(&b'_')
+        && may_be_a_record(file.name)
         && u64::try_from(age).is_ok_and(|age| age > GONE_AFTER.as_secs())
 }
 

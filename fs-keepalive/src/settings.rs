@@ -176,8 +176,7 @@ fn plain_name(text: &str, paths: &[PathBuf]) -> Result<Option<String>, String> {
 /// Kubernetes' names pass; what would change the file's path or the record's fields does not. Long ones are cut, and made
 /// different again by a checksum.
 fn writer_name(text: &str) -> Result<String, String> {
-    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.');
-    if text.is_empty() || text.starts_with('.') || !text.chars().all(allowed) {
+    if text.is_empty() || text.starts_with('.') || !text.chars().all(is_of_a_name) {
         return Err(format!("{text:?} is not a name of letters, digits, hyphens and dots"));
     }
     if text.len() <= LONGEST_NAME {
@@ -186,8 +185,21 @@ fn writer_name(text: &str) -> Result<String, String> {
     Ok(format!("{}-{:08x}", &text[..LONGEST_NAME - 9], crc32fast::hash(text.as_bytes())))
 }
 
+/// This host's name, which nobody set here: what does not fit into a file's name or a record is replaced.
 fn host_name() -> String {
-    rustix::system::uname().nodename().to_string_lossy().into_owned()
+    fitting(&rustix::system::uname().nodename().to_string_lossy())
+}
+
+fn fitting(name: &str) -> String {
+    let fitted: String = name.chars().map(|c| if is_of_a_name(c) { c } else { '-' }).collect();
+    match fitted.trim_start_matches('.') {
+        "" => "host".to_owned(),
+        name => name.to_owned(),
+    }
+}
+
+fn is_of_a_name(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '-' | '.')
 }
 
 #[cfg(test)]
@@ -247,6 +259,22 @@ mod tests {
         }
         assert!(settings(&[("KEEPALIVE_PATHS", "/")]).unwrap_err().contains("root file system"));
         assert!(settings(&[("KEEPALIVE_PATHS", "/home/../etc")]).is_err());
+    }
+
+    #[test]
+    fn a_host_of_any_name_makes_a_name_that_is_taken() {
+        let table = [
+            ("lab_node_7", "lab-node-7"),
+            ("nöde", "n-de"),
+            ("..x", "x"),
+            ("", "host"),
+            ("_", "-"),
+            ("a b/c", "a-b-c"),
+        ];
+        for (host, name) in table {
+            assert_eq!(fitting(host), name);
+            assert_eq!(writer_name(&fitting(host)).as_deref(), Ok(name));
+        }
     }
 
     #[test]

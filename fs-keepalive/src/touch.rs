@@ -16,7 +16,7 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::record::{Record, SIZE};
-use crate::removal::{MOST_ENTRIES, Seen, is_candidate};
+use crate::removal::{ENTRIES_PER_STEP, MOST_ENTRIES, MOST_EXAMINED, Seen, is_candidate, may_be_a_record};
 use crate::trouble::{Failed, Trouble};
 
 /// The folder of the records, in the volume's own folder.
@@ -39,8 +39,10 @@ pub struct Order {
     pub expected: Option<Identity>,
     /// Name of the file with the date.
     pub plain_file: Option<String>,
-    /// Whether to look for files of writers long gone.
-    pub remove: bool,
+    /// Whether to take a new block as well: what is there since the first round needs none, so only that meets a quota.
+    pub new_block: bool,
+    /// After how many entries of the folder to look for files of writers long gone; `None`: not in this round.
+    pub remove_from: Option<usize>,
 }
 
 /// What tells one file system from another.
@@ -56,10 +58,21 @@ pub struct Identity {
 pub struct Done {
     /// The file system that was written to.
     pub identity: Identity,
-    /// Files of other writers that were removed.
-    pub removed: u32,
+    /// What came of looking for files of other writers, if it was ordered.
+    pub removal: Option<Removal>,
     /// The server's clock less ours, in seconds, at the time of the write.
     pub clock_offset: f64,
+}
+
+/// What came of looking for files of writers long gone.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Removal {
+    /// Those that were removed.
+    pub removed: u32,
+    /// Where to go on, when not all entries were looked at.
+    pub go_on_from: Option<usize>,
+    /// Why the folder could not be listed: our own record is written nevertheless.
+    pub failed: Option<String>,
 }
 
 /// Carries out an order.
@@ -91,15 +104,17 @@ pub fn touch(order: Order, heartbeat: &mut Heartbeat) -> Result<Done, Failed> {
     if let Some(plain) = &order.plain_file {
         steps.step(Phase::Write, || write_plain(&volume.folder, plain, time))?;
     }
-    let removed = match order.remove {
-        true => steps.step(Phase::Unlink, || remove_old(&folder, name.as_bytes(), &written))?,
-        false => 0,
+    let new_block = match order.new_block {
+        true => steps.step(Phase::Write, || file.take_a_new_block()),
+        false => Ok(()),
     };
+    let removal = order.remove_from.map(|from| steps.remove_old(&folder, name.as_bytes(), &written, from));
+    // The record is written and the server awake; that others can't write is told nevertheless.
     if volume.full {
-        // Our own 512 bytes are there since long; others' new files are not.
         return Err(Failed { phase: Some(Phase::Stat), trouble: Failure::Full.into() });
     }
-    Ok(Done { identity: volume.identity, removed, clock_offset: offset(&written, time) })
+    new_block?;
+    Ok(Done { identity: volume.identity, removal, clock_offset: offset(&written, time) })
 }
 
 struct Steps<'a>(&'a mut Heartbeat);
@@ -107,6 +122,51 @@ struct Steps<'a>(&'a mut Heartbeat);
 impl Steps<'_> {
     fn step<T>(&mut self, phase: Phase, work: impl FnOnce() -> Result<T, Trouble>) -> Result<T, Failed> {
         self.0.phase(phase, work).map_err(|trouble| Failed { phase: Some(phase), trouble })
+    }
+
+    /// Removes the records of writers long gone. What can't be removed (another user's, on a squashed export) is left. Users may
+    /// fill the folder, so each few entries are a step with a limit of its own, and the rest is for the next round.
+    fn remove_old(&mut self, folder: &OwnedFd, own_name: &[u8], own: &Stat, from: usize) -> Removal {
+        let own = seen(own_name, own);
+        let mut removal = Removal::default();
+        let mut entries = match self.0.phase(Phase::Unlink, || rustix::fs::Dir::read_from(folder)) {
+            Ok(entries) => entries,
+            Err(errno) => return Removal { failed: Some(errno.to_string()), ..removal },
+        };
+        let (mut listed, mut examined) = (0, 0);
+        loop {
+            let more = self.0.phase(Phase::Unlink, || -> Result<bool, Errno> {
+                for _ in 0..ENTRIES_PER_STEP {
+                    let Some(entry) = entries.next().transpose()? else { return Ok(false) };
+                    listed += 1;
+                    if listed <= from {
+                        continue;
+                    }
+                    examined += 1;
+                    let name = entry.file_name();
+                    if !may_be_a_record(name.to_bytes()) {
+                        continue;
+                    }
+                    let Ok(stat) = rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
+                    let is_old = is_candidate(&seen(name.to_bytes(), &stat), &own) && holds_a_record(folder, name);
+                    if is_old && rustix::fs::unlinkat(folder, name, AtFlags::empty()).is_ok() {
+                        removal.removed += 1;
+                    }
+                }
+                Ok(true)
+            });
+            match more {
+                Ok(true) if listed >= MOST_ENTRIES => return removal,
+                // Entries before it went.
+                Ok(true) if examined >= MOST_EXAMINED => {
+                    removal.go_on_from = Some(listed.saturating_sub(removal.removed as usize));
+                    return removal;
+                }
+                Ok(true) => {}
+                Ok(false) => return removal,
+                Err(errno) => return Removal { failed: Some(errno.to_string()), ..removal },
+            }
+        }
     }
 }
 
@@ -161,6 +221,14 @@ fn records_folder(volume: &OwnedFd) -> Result<OwnedFd, Trouble> {
     })
 }
 
+/// A block of most file systems, and where it is beyond what the record's own blocks may reach.
+const NEW_BLOCK: usize = 4096;
+const NEW_BLOCK_AT: usize = 1024 * 1024;
+
+/// Direct I/O wants its memory aligned.
+#[repr(align(4096))]
+struct Page([u8; NEW_BLOCK]);
+
 /// Direct I/O wants its memory aligned.
 #[repr(align(4096))]
 struct Block([u8; SIZE]);
@@ -199,6 +267,27 @@ impl OurFile {
         Ok(())
     }
 
+    /// Takes a block that the file has not had, and gives it back: with the user's quota used up, this fails and the record does
+    /// not.
+    fn take_a_new_block(&self) -> Result<(), Trouble> {
+        let taken = (|| {
+            let mut done = 0;
+            while done < NEW_BLOCK {
+                let block = Page([0x2e; NEW_BLOCK]);
+                match rustix::io::pwrite(&self.file, &block.0[done..], (NEW_BLOCK_AT + done) as u64) {
+                    Ok(length) => done += length,
+                    Err(Errno::INTR) => (),
+                    Err(Errno::INVAL) if self.direct => self.through_the_cache()?,
+                    Err(errno) => return Err(errno),
+                }
+            }
+            rustix::fs::fsync(&self.file)
+        })();
+        let given_back = rustix::fs::ftruncate(&self.file, SIZE as u64);
+        taken?;
+        Ok(given_back?)
+    }
+
     /// For file systems that want larger blocks in direct I/O than our record.
     fn through_the_cache(&self) -> Result<(), Errno> {
         let flags = rustix::fs::fcntl_getfl(&self.file)?;
@@ -231,9 +320,24 @@ impl OurFile {
 }
 
 /// Opens or makes a file that is ours: a regular one with a single name. Links are not followed, and a FIFO does not block.
+///
+/// It is made only where it is missing: with `fs.protected_regular` the kernel refuses to open with `O_CREAT` a file of another
+/// user in a folder like `/tmp`, and on an export that maps users our own file is another user's, even the one that this very
+/// call made.
 fn open_regular(folder: &OwnedFd, name: &str, flags: OFlags) -> Result<OwnedFd, Trouble> {
-    let flags = flags | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = rustix::fs::openat(folder, name, flags, Mode::from(0o644)).map_err(|errno| match errno {
+    let flags = flags | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let open = |more: OFlags| rustix::fs::openat(folder, name, flags | more, Mode::from(0o644));
+    let opened = match open(OFlags::empty()) {
+        Err(Errno::NOENT) => match open(OFlags::CREATE) {
+            Err(refused @ (Errno::ACCESS | Errno::PERM)) => open(OFlags::empty()).map_err(|errno| match errno {
+                Errno::NOENT => refused,
+                errno => errno,
+            }),
+            made => made,
+        },
+        opened => opened,
+    };
+    let file = opened.map_err(|errno| match errno {
         Errno::LOOP | Errno::ISDIR | Errno::NXIO => Trouble::Foreign(name.to_owned()),
         errno => errno.into(),
     })?;
@@ -258,22 +362,6 @@ fn write_plain(folder: &OwnedFd, name: &str, time: Timestamp) -> Result<(), Trou
     }
     rustix::fs::ftruncate(&file, line.len() as u64)?;
     Ok(rustix::fs::fsync(&file)?)
-}
-
-/// Removes the records of writers long gone. What can't be removed (another user's, on a squashed export) is left.
-fn remove_old(folder: &OwnedFd, own_name: &[u8], own: &Stat) -> Result<u32, Trouble> {
-    let own = seen(own_name, own);
-    let mut removed = 0;
-    for entry in rustix::fs::Dir::read_from(folder)?.take(MOST_ENTRIES) {
-        let entry = entry?;
-        let name = entry.file_name();
-        let Ok(stat) = rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
-        let is_old = is_candidate(&seen(name.to_bytes(), &stat), &own) && holds_a_record(folder, name);
-        if is_old && rustix::fs::unlinkat(folder, name, AtFlags::empty()).is_ok() {
-            removed += 1;
-        }
-    }
-    Ok(removed)
 }
 
 fn seen<'a>(name: &'a [u8], stat: &Stat) -> Seen<'a> {

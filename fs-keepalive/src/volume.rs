@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use nfs_mounts::Phase;
+use nfs_mounts::failure::Failure;
 use nfs_mounts::helper::{Helper, Outcome};
 use nfs_mounts::mountinfo::Mounts;
 use sidecar::readiness::{Latch, Pulse};
@@ -14,14 +15,17 @@ use crate::metrics::VolumeMetrics;
 use crate::place::on_a_mount;
 use crate::schedule::{chance, with_jitter};
 use crate::settings::Keepalive;
-use crate::touch::{Done, Identity, Order};
+use crate::touch::{Done, Identity, Order, Removal};
 use crate::trouble::{Failed, Trouble};
 
 /// How often the folder is searched for files of writers long gone.
 const REMOVE_EVERY: Duration = Duration::from_secs(60 * 60);
 
-/// A round's phases; with the time to kill a child this bounds a round.
-const MOST_PHASES: u32 = 8;
+/// In every so many rounds a new block is taken, to meet a quota; in each while one is used up.
+const NEW_BLOCK_EVERY: u64 = 5;
+
+/// A round's phases; with the time to kill a child this bounds a round. Entries that are only passed over take no time.
+const MOST_PHASES: u32 = 16;
 
 /// One volume.
 #[derive(Debug)]
@@ -31,7 +35,11 @@ pub struct Volume {
     helper: Helper,
     sequence: u64,
     identity: Option<Identity>,
+    /// When the folder was last searched to its end, or in vain.
     removed_at: Option<tokio::time::Instant>,
+    /// Where that search goes on.
+    remove_from: usize,
+    removal_failed: bool,
     /// The last trouble's name, so that only changes are logged above debug.
     trouble: Option<&'static str>,
     metrics: VolumeMetrics,
@@ -47,7 +55,19 @@ impl Volume {
     /// A volume whose first round is to come.
     pub fn new(path: PathBuf, keepalive: Keepalive, metrics: VolumeMetrics, latch: Latch) -> Self {
         let helper = Helper::new(keepalive.timeout);
-        Self { path, keepalive, helper, sequence: 0, identity: None, removed_at: None, trouble: None, metrics, latch }
+        Self {
+            path,
+            keepalive,
+            helper,
+            sequence: 0,
+            identity: None,
+            removed_at: None,
+            remove_from: 0,
+            removal_failed: false,
+            trouble: None,
+            metrics,
+            latch,
+        }
     }
 
     /// Does rounds until `shutdown`; one that has begun is finished.
@@ -69,7 +89,7 @@ impl Volume {
         match result {
             Ok(done) => {
                 self.identity = Some(done.identity);
-                self.metrics.good(&self.path, Timestamp::now(), done.removed, done.clock_offset);
+                self.metrics.good(&self.path, Timestamp::now(), removed(&done), done.clock_offset);
                 self.latch.ready();
             }
             Err(failed) => {
@@ -87,6 +107,7 @@ impl Volume {
         on_a_mount(&mounts, &self.path)?;
         let now = tokio::time::Instant::now();
         let remove = self.removed_at.is_none_or(|at| now.duration_since(at) >= REMOVE_EVERY);
+        let over_quota = self.trouble == Some(Failure::Quota.name());
         self.sequence += 1;
         let order = Order {
             path: self.path.clone(),
@@ -96,15 +117,20 @@ impl Volume {
             interval: self.keepalive.interval,
             expected: self.identity,
             plain_file: self.keepalive.plain_file.clone(),
-            remove,
+            new_block: over_quota || self.sequence % NEW_BLOCK_EVERY == 1,
+            remove_from: remove.then_some(self.remove_from),
         };
+        // Not in the next round again, should this search hang or fail.
+        if remove {
+            (self.removed_at, self.remove_from) = (Some(now), 0);
+        }
         let outcome: Outcome<Result<Done, Failed>> =
             self.helper.run(&order).await.map_err(|error| Trouble::Helper(error.to_string()))?;
         match outcome {
             Outcome::Answered { answer, phases: ended } => {
                 *phases = ended;
-                if remove && answer.is_ok() {
-                    self.removed_at = Some(now);
+                if let Ok(Done { removal: Some(removal), .. }) = &answer {
+                    self.searched(removal);
                 }
                 answer
             }
@@ -119,16 +145,27 @@ impl Volume {
         }
     }
 
+    /// A search that did not come to its end goes on in the next round.
+    fn searched(&mut self, removal: &Removal) {
+        if let Some(from) = removal.go_on_from {
+            (self.removed_at, self.remove_from) = (None, from);
+        }
+        if let Some(why) = removal.failed.as_ref().filter(|_| !self.removal_failed) {
+            tracing::warn!(path = %self.path.display(), "records of writers gone for a day cannot be looked for: {why}");
+        }
+        self.removal_failed = removal.failed.is_some();
+    }
+
     fn say(&mut self, result: &Result<Done, Failed>) {
         let path = self.path.display();
         match result {
             Ok(done) if self.trouble.take().is_some() => {
-                tracing::info!(%path, removed = done.removed, "the volume is good again");
+                tracing::info!(%path, removed = removed(done), "the volume is good again");
             }
             Ok(done) if self.identity.is_none() => {
-                tracing::info!(%path, removed = done.removed, "the first record is written");
+                tracing::info!(%path, removed = removed(done), "the first record is written");
             }
-            Ok(done) => tracing::debug!(%path, sequence = self.sequence, removed = done.removed, "record written"),
+            Ok(done) => tracing::debug!(%path, sequence = self.sequence, removed = removed(done), "record written"),
             Err(failed) => {
                 let name = failed.trouble.name();
                 if self.trouble.replace(name) == Some(name) {
@@ -139,4 +176,8 @@ impl Volume {
             }
         }
     }
+}
+
+fn removed(done: &Done) -> u32 {
+    done.removal.as_ref().map_or(0, |removal| removal.removed)
 }

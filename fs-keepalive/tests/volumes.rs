@@ -209,3 +209,32 @@ fn bad_settings_end_it_with_64_before_anything_else() {
         "{said}"
     );
 }
+
+#[test]
+fn a_folder_that_a_user_filled_is_searched_bit_by_bit_and_hides_no_old_record() {
+    let volume = Volume(Folder::new("volume").unwrap());
+    rustix::mount::mount("tmpfs", volume.path(), "tmpfs", MountFlags::empty(), c"size=60m,nr_inodes=30000").unwrap();
+    let folder = volume.path().join(".keepalive.d");
+    std::fs::create_dir(&folder).unwrap();
+    let record = Record { sequence: 1, time: jiff::Timestamp::now(), node: "a".into(), pod: "b".into(), interval: 60 };
+    let old = |name: &str| {
+        std::fs::write(folder.join(name), record.encode()).unwrap();
+        let file = std::fs::File::options().write(true).open(folder.join(name)).unwrap();
+        file.set_modified(SystemTime::now() - Duration::from_secs(25 * 3600)).unwrap();
+    };
+    // Whichever end a folder is listed from, one of them comes last.
+    old("first_one");
+    for number in 0..10_000 {
+        std::fs::write(folder.join(format!("users_{number}")), "").unwrap();
+    }
+    old("last_one");
+    let daemon = start(volume.path(), &[]);
+    good(&daemon);
+    let gone = || (!folder.join("first_one").exists() && !folder.join("last_one").exists()).then_some(());
+    assert!(testbed::wait::until(LIMIT * 3, gone).is_some(), "{}", daemon.log());
+    records_grow(&volume);
+    good(&daemon);
+    let rounds = daemon.get("/metrics").unwrap().1;
+    assert!(!rounds.contains("result=\"hung\""), "{rounds}");
+    assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 10_001);
+}

@@ -22,8 +22,10 @@ pub enum Failure {
     /// EDQUOT.
     #[error("the quota is used up")]
     Quota,
-    /// EACCES or EPERM.
-    #[error("permission denied by the server")]
+    /// EACCES or EPERM: from the server, or from this machine's own rules before it was asked. The error number does not tell which.
+    #[error(
+        "permission denied: by the export or the modes on the server, or by this machine (SELinux, or sysctl fs.protected_regular for files of others in a folder like /tmp)"
+    )]
     Denied,
     /// ENOENT or ENOTDIR: the path is not there.
     #[error("no such folder")]

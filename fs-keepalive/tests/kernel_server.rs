@@ -1,0 +1,75 @@
+//! The daemon on exports of the Linux kernel's own server that map users; server and client are one virtual machine.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::path::Path;
+use std::time::Duration;
+
+use testbed::knfsd::Knfsd;
+use testbed::wait;
+
+/// An emulated machine is slow beside other tests.
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// The daemon in the machine, as one of its users.
+struct Writer<'a>(&'a Knfsd);
+
+impl<'a> Writer<'a> {
+    fn start(machine: &'a Knfsd, mount: &str, user: &str) -> Self {
+        let settings = format!(
+            "KEEPALIVE_PATHS={mount} KEEPALIVE_INTERVAL=1s KEEPALIVE_TIMEOUT=60s NODE_NAME=node POD_NAME={user} ADMIN_ADDR=127.0.0.1:8080"
+        );
+        let daemon = format!("{settings} fs-keepalive run > /tmp/{user}.log 2>&1 & echo \\$! > /tmp/daemon.pid");
+        machine.run(&format!("su {user} -s /bin/sh -c \"{daemon}\"")).unwrap();
+        Self(machine)
+    }
+
+    /// Waits until `/readyz` is as wanted.
+    fn until(&self, ready: bool, words: &str) {
+        let mut last = String::new();
+        let seen = wait::until(LIMIT, || {
+            // busybox's wget shows no body of a 503: the status is in what it complains of, and the words are in the log.
+            let asked = "wget -q -O - http://127.0.0.1:8080/readyz && echo good || true; tail -n 1 /tmp/*.log";
+            last = self.0.run(asked).unwrap();
+            (last.contains("good\n") == ready && last.contains(words)).then_some(())
+        });
+        assert!(seen.is_some(), "not {ready} with {words:?}: {last}");
+    }
+}
+
+impl Drop for Writer<'_> {
+    fn drop(&mut self) {
+        let end = "kill $(cat /tmp/daemon.pid); while [ -d /proc/$(cat /tmp/daemon.pid) ]; do sleep 0.1; done; rm /tmp/*.log /tmp/daemon.pid";
+        let ended = self.0.run(end);
+        assert!(ended.is_ok() || std::thread::panicking(), "{ended:?}");
+    }
+}
+
+#[test]
+fn records_are_written_where_the_server_maps_users() {
+    let machine = Knfsd::start(&[Path::new(env!("CARGO_BIN_EXE_fs-keepalive"))]).unwrap();
+    let run = |line: &str| machine.run(line).unwrap();
+    let options = "vers=4.2,hard,proto=tcp,addr=127.0.0.1,clientaddr=127.0.0.1";
+    for export in ["squashed", "rootsquash"] {
+        run(&format!("mkdir -p /mnt/{export}; mount -t nfs4 -o {options} 127.0.0.1:/srv/{export} /mnt/{export}"));
+    }
+    run("chmod 755 /bin/fs-keepalive");
+
+    // ---- the client's kernel refuses O_CREAT for another's file in a folder like /tmp, and the writer's is another's there ----
+    for protection in [1, 2] {
+        run(&format!("echo {protection} > /proc/sys/fs/protected_regular"));
+        for (export, user) in [("squashed", "nonroot"), ("rootsquash", "root"), ("rootsquash", "nonroot")] {
+            run(&format!("rm -rf /srv/{export}/.keepalive.d; mkdir -m 1777 /srv/{export}/.keepalive.d"));
+            let writer = Writer::start(&machine, &format!("/mnt/{export}"), user);
+            writer.until(true, "");
+            assert_eq!(
+                run(&format!("wc -c < /srv/{export}/.keepalive.d/node_{user}")).trim(),
+                "512",
+                "{export} {user}"
+            );
+        }
+    }
+    // Where it may not, the server is not blamed alone.
+    run("rm -rf /srv/squashed/.keepalive.d; mkdir -m 0755 /srv/squashed/.keepalive.d");
+    Writer::start(&machine, "/mnt/squashed", "nonroot").until(false, "permission denied: by the export");
+}
