@@ -20,6 +20,8 @@ pub enum CommandArguments {
     Run(Box<RunArguments>),
     /// Say how far each log file was shipped
     Status(Box<StatusArguments>),
+    /// Try the way to the broker step by step, as run goes it; exit code 0 if all of it works, 1 if not
+    Check(Box<CheckArguments>),
 }
 
 /// `log-shipper run`.
@@ -54,6 +56,20 @@ pub struct StatusArguments {
     /// Which logs.
     #[command(flatten)]
     pub logs: LogsArguments,
+    /// The log.
+    #[command(flatten)]
+    pub log: LogArguments,
+}
+
+/// `log-shipper check`.
+#[derive(Args, Clone, Debug)]
+pub struct CheckArguments {
+    /// Publish nothing: all but the last two steps
+    #[arg(long)]
+    pub no_publish: bool,
+    /// The broker.
+    #[command(flatten)]
+    pub broker: BrokerArguments,
     /// The log.
     #[command(flatten)]
     pub log: LogArguments,
@@ -166,13 +182,18 @@ pub struct BrokerArguments {
     /// The certificate's key (PEM)
     #[arg(long, env = "AMQP_KEY_FILE", value_name = "FILE")]
     pub amqp_key_file: Option<String>,
-    /// The exchange; it must exist
+    /// The name that the broker's certificate must bear, if it is not the host's in AMQP_URL
+    #[arg(long, env = "AMQP_TLS_SERVER_NAME", value_name = "NAME")]
+    pub amqp_tls_server_name: Option<String>,
+    /// The exchange; it must exist. default is the default exchange: the routing key is then a queue's name
     #[arg(long, env = "AMQP_EXCHANGE", value_name = "NAME", default_value = "logstash-exchange")]
     pub amqp_exchange: String,
-    /// The routing key of every message
+    /// The routing key of every message; {namespace}, {pod} and {container} stand for the container's, such as
+    /// logs.{namespace}.{container}
     #[arg(long, env = "AMQP_ROUTING_KEY", value_name = "KEY", default_value = "logstash")]
     pub amqp_routing_key: String,
-    /// Where messages go that were refused or returned five times; it must exist [default: they are tried for ever]
+    /// Where messages go that were refused or returned five times, or that are too large; it must exist [default: those are
+    /// tried for ever, and what is too large is cut to fit]
     #[arg(long, env = "AMQP_DEAD_LETTER_EXCHANGE", value_name = "NAME")]
     pub amqp_dead_letter_exchange: Option<String>,
     /// How many messages may wait for their confirm

@@ -11,8 +11,11 @@ use thiserror::Error;
 use crate::identity::{FileKey, Head, Mark};
 use crate::ledger::FileRecord;
 
-/// The file's name within `STATE_DIR`.
+/// The name of the file within `STATE_DIR` that says what brokers confirmed.
 pub const FILE_NAME: &str = "checkpoint.json";
+
+/// The same for what went to standard output: lines that somebody looked at are not shipped.
+pub const STDOUT_FILE_NAME: &str = "checkpoint-stdout.json";
 
 const VERSION: u32 = 1;
 

@@ -39,7 +39,16 @@ pub struct Ledger {
     /// The number of the first in `batches`.
     first: u64,
     changed: bool,
+    /// Whether the broker refuses what comes from this log.
+    held: bool,
 }
+
+/// A log with more unconfirmed batches than this is not read further …
+const MOST_UNCONFIRMED: usize = 64;
+/// … or than this, while the broker refuses what comes from it: enough to see that it takes other lines of it.
+const MOST_UNCONFIRMED_HELD: usize = 12;
+/// Confirmed batches wait for earlier ones, up to so many together.
+const MOST_BATCHES: usize = 4096;
 
 impl Ledger {
     /// Sets what is known of a file, but for how far it is done: only a new file starts at `record.done`.
@@ -95,6 +104,18 @@ impl Ledger {
     /// How many batches are on their way.
     pub fn open_batches(&self) -> usize {
         self.batches.len()
+    }
+
+    /// Whether so much is on its way that the log should not be read further now.
+    pub fn is_full(&self) -> bool {
+        let unconfirmed = self.batches.iter().filter(|(finished, _)| !finished).count();
+        let most = if self.held { MOST_UNCONFIRMED_HELD } else { MOST_UNCONFIRMED };
+        unconfirmed >= most || self.batches.len() >= MOST_BATCHES
+    }
+
+    /// Whether the broker refuses what comes from this log.
+    pub fn hold(&mut self, held: bool) {
+        self.held = held;
     }
 
     /// What the checkpoint should say of each file.

@@ -10,11 +10,13 @@
 
 pub mod amqp;
 pub mod arguments;
+pub mod check;
 pub mod checkpoint;
 pub mod container;
 pub mod content;
 pub mod discover;
 pub mod encode;
+pub mod fit;
 pub mod follow;
 pub mod identity;
 pub mod join;
@@ -30,6 +32,7 @@ pub mod parse;
 pub mod plan;
 pub mod pods;
 pub mod pool;
+pub mod refused;
 pub mod registry;
 pub mod run;
 pub mod settings;

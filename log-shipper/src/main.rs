@@ -4,7 +4,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use log_shipper::arguments::{Arguments, CommandArguments};
-use log_shipper::{run, settings, status};
+use log_shipper::{check, run, settings, status};
 use sidecar::settings::{Environment, Problems, arguments};
 
 fn main() -> ExitCode {
@@ -15,7 +15,13 @@ fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(code) => return code,
     };
-    match act(arguments, &environment, &warnings) {
+    let done = runtime().and_then(|runtime| {
+        let done = runtime.block_on(act(arguments, &environment, &warnings));
+        // A thread that hangs, say in a write to a pipe that nobody reads, is not waited for.
+        runtime.shutdown_background();
+        done
+    });
+    match done {
         Ok(Ok(())) => ExitCode::SUCCESS,
         Ok(Err(problems)) => problems.report(),
         Err(error) => {
@@ -26,7 +32,10 @@ fn main() -> ExitCode {
     }
 }
 
-#[tokio::main(flavor = "current_thread")]
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?)
+}
+
 async fn act(
     arguments: Arguments,
     environment: &Environment,
@@ -40,6 +49,15 @@ async fn act(
                 Err(problems) => return Ok(Err(problems)),
             };
             std::io::stdout().write_all(status::table(&logs)?.as_bytes())?;
+            return Ok(Ok(()));
+        }
+        CommandArguments::Check(arguments) => {
+            let (broker, log) = match arguments.settings() {
+                Ok(settings) => settings,
+                Err(problems) => return Ok(Err(problems)),
+            };
+            sidecar::log::init(log);
+            check::run(&broker, !arguments.no_publish).await?;
             return Ok(Ok(()));
         }
     };

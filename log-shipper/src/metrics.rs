@@ -28,6 +28,10 @@ pub struct Metrics {
     pub messages_refused: Counter,
     /// Messages that went to the dead letter exchange.
     pub messages_dead_lettered: Counter,
+    /// Messages that were cut because the broker takes none of their size.
+    pub messages_cut: Counter,
+    /// Messages that the broker never took.
+    pub messages_given_up: Counter,
     /// Lines that `EXCLUDE_LINES` left out.
     pub excluded: Counter,
     /// Lines that `LINES_PER_SECOND` left out.
@@ -85,6 +89,8 @@ impl Metrics {
             ("messages_returned", "Messages that no queue was bound for", &self.messages_returned),
             ("messages_refused", "Messages that the broker refused", &self.messages_refused),
             ("messages_dead_lettered", "Messages sent to the dead letter exchange", &self.messages_dead_lettered),
+            ("messages_cut", "Messages cut because the broker takes none of their size", &self.messages_cut),
+            ("messages_given_up", "Messages given up because the broker never took them", &self.messages_given_up),
             ("lines_excluded", "Lines left out by EXCLUDE_LINES", &self.excluded),
             ("lines_limited", "Lines left out by LINES_PER_SECOND", &self.limited),
             ("lines_own", "Lines left out because they are our own output", &self.own_lines),

@@ -1,6 +1,8 @@
 //! Events on their way from the readers to the broker, and the budget that bounds them.
 
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
 
 use crate::follow::ContainerLog;
 
@@ -27,6 +29,16 @@ impl MessageId {
         for (at, byte) in out[33..].iter_mut().enumerate() {
             *byte = digit(u128::from(self.offset) >> (4 * (15 - at)));
         }
+    }
+
+    /// The id that a text names, if it is one of ours.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (file, offset) = text.split_once('-')?;
+        let is_hex = |part: &str, length| part.len() == length && part.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if !is_hex(file, 32) || !is_hex(offset, 16) {
+            return None;
+        }
+        Some(Self { file: u128::from_str_radix(file, 16).ok()?, offset: u64::from_str_radix(offset, 16).ok()? })
     }
 
     /// Its text.
@@ -148,50 +160,101 @@ impl Builder {
 /// Bounds the bytes that were read and not yet confirmed. Readers wait before they read; the one that passes may go over
 /// the limit by what one turn reads.
 #[derive(Clone, Debug)]
-pub struct Budget(Arc<(Mutex<Use>, Condvar, usize)>);
+pub struct Budget(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    used: Mutex<Use>,
+    freed: Condvar,
+    limit: usize,
+    much_given: Notify,
+}
+
+/// So many bytes are worth a checkpoint before its time.
+const MUCH: usize = 256 * 1024;
 
 #[derive(Debug, Default)]
 struct Use {
     bytes: usize,
+    /// Of these: what waits because the broker refuses it, and must not keep others from being read.
+    parked: usize,
+    /// Given back since [`Budget::much_given`] returned.
+    given: usize,
     closed: bool,
 }
 
 impl Budget {
     /// Of so many bytes.
     pub fn new(limit: usize) -> Self {
-        Self(Arc::new((Mutex::default(), Condvar::new(), limit)))
+        let shared = Shared { used: Mutex::default(), freed: Condvar::new(), limit, much_given: Notify::new() };
+        Self(Arc::new(shared))
     }
 
     /// Waits until there is room; `false` once it is closed.
     pub fn wait(&self) -> bool {
-        let (used, freed, limit) = &*self.0;
-        let mut used = used.lock().unwrap_or_else(PoisonError::into_inner);
-        while used.bytes >= *limit && !used.closed {
-            used = freed.wait(used).unwrap_or_else(PoisonError::into_inner);
+        let mut used = self.lock();
+        while used.bytes.saturating_sub(used.parked) >= self.0.limit && !used.closed {
+            used = self.0.freed.wait(used).unwrap_or_else(PoisonError::into_inner);
         }
         !used.closed
     }
 
     /// Takes bytes, whether there is room or not.
     pub fn take(&self, bytes: usize) {
-        self.0.0.lock().unwrap_or_else(PoisonError::into_inner).bytes += bytes;
+        self.lock().bytes += bytes;
     }
 
     /// Gives them back.
     pub fn give(&self, bytes: usize) {
-        self.0.0.lock().unwrap_or_else(PoisonError::into_inner).bytes -= bytes;
-        self.0.1.notify_all();
+        let mut used = self.lock();
+        used.bytes -= bytes;
+        used.given += bytes;
+        let much = used.given >= MUCH;
+        drop(used);
+        self.0.freed.notify_all();
+        if much {
+            self.0.much_given.notify_one();
+        }
+    }
+
+    /// Returns when many bytes were given back since it returned last.
+    pub async fn much_given(&self) {
+        loop {
+            let mut used = self.lock();
+            if used.given >= MUCH {
+                used.given = 0;
+                return;
+            }
+            drop(used);
+            self.0.much_given.notified().await;
+        }
+    }
+
+    /// So many of the bytes taken belong to containers of which the broker refuses something: others are read beside them, up to
+    /// the limit once more.
+    pub fn park(&self, bytes: usize) {
+        let parked = bytes.min(self.0.limit);
+        let mut used = self.lock();
+        if parked != used.parked {
+            used.parked = parked;
+            drop(used);
+            self.0.freed.notify_all();
+        }
     }
 
     /// How many are taken.
     pub fn used(&self) -> usize {
-        self.0.0.lock().unwrap_or_else(PoisonError::into_inner).bytes
+        self.lock().bytes
     }
 
     /// Ends all waits: nothing more is to be read.
     pub fn close(&self) {
-        self.0.0.lock().unwrap_or_else(PoisonError::into_inner).closed = true;
-        self.0.1.notify_all();
+        self.lock().closed = true;
+        self.0.freed.notify_all();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Use> {
+        self.0.used.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -203,6 +266,10 @@ mod tests {
     fn an_id_is_its_two_numbers_in_hexadecimal() {
         let id = MessageId { file: 0xab << 120, offset: 0x1234 };
         assert_eq!(id.text(), "ab000000000000000000000000000000-0000000000001234");
+        assert_eq!(MessageId::parse(&id.text()), Some(id));
+        for other in ["", "-", "ab-12", "+b000000000000000000000000000000-0000000000001234"] {
+            assert_eq!(MessageId::parse(other), None);
+        }
     }
 
     #[test]
@@ -216,6 +283,9 @@ mod tests {
         budget.give(15);
         assert!(waiting.join().unwrap());
         budget.take(10);
+        budget.park(5);
+        assert!(budget.wait() && budget.used() == 10);
+        budget.park(0);
         budget.close();
         assert!(!budget.wait());
     }

@@ -31,8 +31,8 @@ pub fn write_lines(
 }
 
 /// Confirms everything: for measuring what reading alone costs.
-pub fn drop_all(batches: &mut UnboundedReceiver<Batch>, budget: &Budget, metrics: &Metrics) {
-    while let Some(batch) = batches.blocking_recv() {
+pub async fn drop_all(batches: &mut UnboundedReceiver<Batch>, budget: &Budget, metrics: &Metrics) {
+    while let Some(batch) = batches.recv().await {
         confirm(batch, budget, metrics);
     }
 }

@@ -7,10 +7,11 @@ use sidecar::retry::{self, BackoffBuilder};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio_util::sync::CancellationToken;
 
-use crate::amqp::{Connection, ConnectionError, Event};
+use crate::amqp::{Blame, Connection, ConnectionError, Event, Refusal};
 use crate::metrics::Metrics;
 use crate::outbox::{Outbox, Settled};
 use crate::outgoing::{Batch, Budget};
+use crate::refused::{Trouble, judge};
 use crate::settings::{BrokerSettings, DEAD_LETTER_AFTER};
 
 /// No more is prepared for the socket at once.
@@ -18,6 +19,9 @@ const MOST_UNWRITTEN: usize = 256 * 1024;
 
 /// A broker that is away is tried again at least this often: meanwhile deleted files fill the disk.
 const LONGEST_WAIT: Duration = Duration::from_secs(15);
+
+/// After a connection that the broker closed because of one message.
+const SHORT_WAIT: Duration = Duration::from_millis(100);
 
 /// What the shipping works with.
 #[derive(Debug)]
@@ -60,8 +64,9 @@ pub async fn ship(shipping: &Shipping, batches: &mut UnboundedReceiver<Batch>, s
         host += 1;
         let address = &broker.addresses[host % broker.addresses.len()];
         let name = format!("{}:{}", address.host, address.port);
+        let mut unheard = |_, _| ();
         let opened = tokio::select! {
-            opened = Connection::open(address, &broker.endpoint) => opened,
+            opened = Connection::open(address, &broker.endpoint, &mut unheard) => opened,
             () = stop.cancelled() => return,
         };
         let error = match opened {
@@ -73,17 +78,25 @@ pub async fn ship(shipping: &Shipping, batches: &mut UnboundedReceiver<Batch>, s
                 let (end, confirmed) = session(shipping, connection, &mut outbox, batches).await;
                 shipping.metrics.connected.set(0);
                 shipping.metrics.blocked.set(0);
-                outbox.disconnected();
                 if confirmed {
                     delays = retry::forever().build();
                 }
                 match end {
                     End::Done => return,
+                    End::Lost(ConnectionError::Closed { refusal, .. })
+                        if shipping.blame(&refusal) != Blame::Everything =>
+                    {
+                        channel_closed(shipping, &mut outbox, &refusal);
+                        tokio::time::sleep(SHORT_WAIT).await;
+                        continue;
+                    }
                     End::Lost(error) => error,
                 }
             }
             Err(error) => error,
         };
+        outbox.disconnected(Instant::now());
+        take_in(shipping, outbox.aftermath());
         shipping.latch.not_ready(format!("no broker: {error}"));
         let delay = delays.next().unwrap_or(LONGEST_WAIT).min(LONGEST_WAIT);
         tracing::warn!(broker = %name, %error, again_in = ?delay, unconfirmed = outbox.pending(), "no connection to the broker");
@@ -94,6 +107,13 @@ pub async fn ship(shipping: &Shipping, batches: &mut UnboundedReceiver<Batch>, s
     }
 }
 
+impl Shipping {
+    fn blame(&self, refusal: &Refusal) -> Blame {
+        let endpoint = &self.broker.endpoint;
+        refusal.blame(&endpoint.exchange, endpoint.dead_letter_exchange.as_deref())
+    }
+}
+
 /// Publishes on one connection. Also gives whether anything was confirmed on it.
 async fn session(
     shipping: &Shipping,
@@ -101,11 +121,12 @@ async fn session(
     outbox: &mut Outbox,
     batches: &mut UnboundedReceiver<Batch>,
 ) -> (End, bool) {
+    let endpoint = &shipping.broker.endpoint;
     let (mut filling, mut readers_run, mut confirmed) = (true, true, false);
     // `None` while the broker asks to stop.
     let mut taking_since = Some(Instant::now());
     let mut tick = tokio::time::interval(Duration::from_secs(1));
-    let mut complaint: Option<Instant> = None;
+    let mut trouble = Trouble::default();
     loop {
         while let Ok(batch) = batches.try_recv() {
             outbox.push(batch);
@@ -115,15 +136,21 @@ async fn session(
         let now = Instant::now();
         while taking_since.is_some() && filling && connection.unwritten() < MOST_UNWRITTEN {
             let Some(sending) = outbox.take(now) else { break };
-            connection.publish(sending.id, sending.body, sending.dead_letter);
+            let container = (sending.log.id, &sending.log.container);
+            let put = connection.publish(endpoint, container, sending.id, sending.body, sending.dead_letter);
             shipping.metrics.messages_published.inc();
             if sending.dead_letter {
                 shipping.metrics.messages_dead_lettered.inc();
             }
+            if let Err(error) = put {
+                return (End::Lost(error), confirmed);
+            }
         }
+        take_in(shipping, outbox.aftermath());
         filling &= outbox.has_room();
         shipping.metrics.unconfirmed.set(outbox.pending() as i64);
-        if outbox.is_empty() && !readers_run {
+        shipping.budget.park(outbox.parked());
+        if !readers_run && outbox.is_empty() {
             connection.close().await;
             return (End::Done, confirmed);
         }
@@ -137,28 +164,44 @@ async fn session(
                 None => readers_run = false,
             },
             () = wait_until(pause) => (),
-            _ = tick.tick() => if let Err(error) = check(shipping, &mut connection, outbox, taking_since) {
-                return (End::Lost(error), confirmed);
-            },
+            _ = tick.tick() => {
+                if let Err(error) = check(shipping, &mut connection, outbox, taking_since) {
+                    return (End::Lost(error), confirmed);
+                }
+                trouble.look(outbox.has_refused(), &shipping.latch);
+            }
         }
         while let Some(event) = connection.event() {
             let now = Instant::now();
             match event {
                 Event::Ack(tag, multiple) => {
                     let settled = outbox.settle(tag, multiple, true, now);
-                    confirmed |= settled.confirmed > 0;
+                    if settled.confirmed > 0 {
+                        confirmed = true;
+                        trouble.confirmed(&shipping.latch);
+                    }
                     take_in(shipping, settled);
                 }
                 Event::Nack(tag, multiple) => {
                     let settled = outbox.settle(tag, multiple, false, now);
                     shipping.metrics.messages_refused.inc_by(settled.failed);
-                    complain(&mut complaint, "the broker refuses messages (is a queue full?); they are tried again");
+                    trouble.refused("the broker refuses messages (is a queue full?); they are tried again");
                     take_in(shipping, settled);
                 }
                 Event::Returned(id) => {
-                    if outbox.returned(&id) {
+                    if outbox.returned(id) {
                         shipping.metrics.messages_returned.inc();
-                        complain(&mut complaint, "no queue is bound for our routing key; messages are tried again");
+                        trouble.refused("no queue is bound for our routing key; messages are tried again");
+                    }
+                }
+                Event::ChannelClosed(refusal) => {
+                    if shipping.blame(&refusal) == Blame::Everything {
+                        return (End::Lost(ConnectionError::Closed { refusal, who: String::new() }), confirmed);
+                    }
+                    trouble.refused("the broker closes the channel because of single messages; the others go on");
+                    channel_closed(shipping, outbox, &refusal);
+                    if let Err(error) = connection.reopen(endpoint).await {
+                        return (End::Lost(error), confirmed);
                     }
                 }
                 Event::Blocked(reason) => {
@@ -175,18 +218,28 @@ async fn session(
     }
 }
 
-fn take_in(shipping: &Shipping, settled: Settled) {
-    shipping.metrics.messages_confirmed.inc_by(settled.confirmed);
-    for batch in settled.batches {
-        confirm(batch, &shipping.budget, &shipping.metrics);
-    }
+/// The broker closed the channel, or the connection, because of something in a message.
+fn channel_closed(shipping: &Shipping, outbox: &mut Outbox, refusal: &Refusal) {
+    let blame = shipping.blame(refusal);
+    tracing::warn!(
+        code = refusal.code,
+        text = refusal.text,
+        ?blame,
+        "the broker refuses a message and closed the channel"
+    );
+    let key = &shipping.broker.endpoint.routing_key;
+    let settled = outbox.channel_closed(&blame, |container| key.of(container), Instant::now());
+    shipping.metrics.messages_refused.inc_by(settled.failed.max(1));
+    take_in(shipping, settled);
 }
 
-/// Says something that holds for many messages once a minute.
-fn complain(last: &mut Option<Instant>, what: &str) {
-    if last.is_none_or(|last| last.elapsed() > Duration::from_secs(60)) {
-        tracing::warn!("{what}");
-        *last = Some(Instant::now());
+fn take_in(shipping: &Shipping, settled: Settled) {
+    shipping.metrics.messages_confirmed.inc_by(settled.confirmed);
+    for verdict in settled.verdicts {
+        judge(&verdict, &shipping.metrics);
+    }
+    for batch in settled.batches {
+        confirm(batch, &shipping.budget, &shipping.metrics);
     }
 }
 

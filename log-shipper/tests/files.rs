@@ -82,7 +82,7 @@ fn files_beyond_the_hard_limit_are_read_once_others_are_gone() {
         container.finish();
         folders.push(container.folder().to_owned());
     }
-    let checkpoint = folder.join("state/checkpoint.json");
+    let checkpoint = folder.join("state/checkpoint-stdout.json");
     let limited = Limited::start(folder, "ulimit -n 64");
     let what_to_do = "raise the limit of open files";
     wait::until(LIMIT, || limited.shipper.log().contains(what_to_do).then_some(())).unwrap();

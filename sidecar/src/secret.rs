@@ -73,7 +73,8 @@ impl SecretSource {
                 problems.add(setting, format!("set either {setting} or {setting}_FILE, not both"), "***");
                 None
             }
-            (Some(value), None) => Some(Self::Value(Secret::new(value))),
+            // What `echo` put into a Secret ends with a newline, too.
+            (Some(value), None) => Some(Self::Value(Secret::new(without_newline(value)))),
             (None, Some(file)) => Some(Self::File(PathBuf::from(file))),
             (None, None) => None,
         }
@@ -98,7 +99,11 @@ fn read_file(path: &Path) -> Result<Secret, SecretError> {
         return Err(SecretError::TooLarge { path: path.to_owned() });
     }
     let text = std::fs::read_to_string(path).map_err(failed)?;
-    Ok(Secret::new(text.strip_suffix('\n').map_or(text.as_str(), |text| text.strip_suffix('\r').unwrap_or(text))))
+    Ok(Secret::new(without_newline(&text)))
+}
+
+fn without_newline(text: &str) -> &str {
+    text.strip_suffix('\n').map_or(text, |text| text.strip_suffix('\r').unwrap_or(text))
 }
 
 #[cfg(test)]
@@ -119,6 +124,14 @@ mod tests {
         assert_eq!(source.read().unwrap().expose(), "one");
         std::fs::write(&path, "two").unwrap();
         assert_eq!(source.read().unwrap().expose(), "two");
+    }
+
+    #[test]
+    fn a_values_last_newline_does_not_count_either() {
+        for (value, secret) in [("one\n", "one"), ("one\r\n", "one"), ("one", "one"), ("one\n\n", "one\n")] {
+            let source = SecretSource::from_settings(&mut Problems::default(), "X", Some(value), None).unwrap();
+            assert_eq!(source.read().unwrap().expose(), secret);
+        }
     }
 
     #[test]

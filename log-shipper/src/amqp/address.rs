@@ -20,74 +20,205 @@ pub struct Url {
     pub tls: bool,
     /// The virtual host.
     pub virtual_host: String,
-    /// User and password, if the URL has them.
-    pub user: Option<(String, String)>,
+    /// The user, and the password if the URL has one.
+    pub user: Option<(String, Option<String>)>,
 }
 
 /// Why an `AMQP_URL` can't be used. Never tells the URL, which may hold a password.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum AddressError {
-    /// Not a URL.
-    #[error("host {index} is not a URL or host name: {reason}")]
-    NotUrl {
-        /// Which of the comma-separated hosts, counted from 1.
-        index: usize,
-        /// What is wrong.
-        reason: String,
-    },
+    /// It names no broker.
+    #[error("it names no host")]
+    Empty,
+    /// TLS or not is a choice to be made.
+    #[error("it has no scheme; write amqps:// for TLS, or amqp:// without")]
+    NoScheme,
     /// Neither amqp nor amqps.
-    #[error("the scheme is {0:?}, and must be amqp or amqps")]
-    Scheme(String),
+    #[error("the scheme must be amqp or amqps")]
+    Scheme,
     /// Hosts that don't agree.
     #[error("all hosts must have the same scheme")]
     Mixed,
+    /// Users that don't agree.
+    #[error("all hosts must have the same user and password; write them once, at the first host")]
+    MixedUsers,
+    /// A character of the user or password ends the host.
+    #[error(
+        "an @ comes after a /, ? or #; in a user, password or virtual host write / as %2f, ? as %3f, # as %23 and @ as %40, \
+         or set AMQP_USERNAME and AMQP_PASSWORD"
+    )]
+    Unescaped,
+    /// A query is RabbitMQ's clients' own.
+    #[error("it has a query (after ?), which is not read; set AMQP_HEARTBEAT, AMQP_CERT_FILE and the like instead")]
+    Query,
+    /// A fragment means nothing.
+    #[error("it has a # that means nothing; in a user, password or virtual host write it as %23")]
+    Fragment,
+    /// A password without a user.
+    #[error("it has a password and no user; write amqps://USER:PASSWORD@HOST, or set AMQP_USERNAME and AMQP_PASSWORD")]
+    NoUser,
+    /// A part that is no host.
+    #[error("host {index} is not a host name or address with an optional port: {reason}")]
+    Host {
+        /// Which of the comma-separated hosts, counted from 1.
+        index: usize,
+        /// What is wrong.
+        reason: &'static str,
+    },
     /// More than the virtual host.
-    #[error("after the virtual host nothing may follow")]
+    #[error("after the virtual host nothing may follow; a / in its name is written %2f")]
     Path,
 }
 
+/// The user, and the password if there is one.
+type User = (String, Option<String>);
+
 impl Url {
     /// Parses `amqps://host-1:5671,host-2/vhost`; hosts after the first may have a scheme, too, and the last may bear the
-    /// virtual host (`%2f` is `/`, the default).
+    /// virtual host (`%2f` is `/`, the default). A comma in the user or password of the first host is one (RFC 3986, section
+    /// 3.2.1).
     ///
     /// # Errors
     ///
     /// [`AddressError`].
     pub fn parse(text: &str) -> Result<Self, AddressError> {
-        let mut found: Option<Self> = None;
-        for (index, part) in text.split(',').map(str::trim).filter(|part| !part.is_empty()).enumerate() {
-            let scheme = found.as_ref().map_or("amqp", |url| if url.tls { "amqps" } else { "amqp" });
-            let whole = if part.contains("://") { part.to_owned() } else { format!("{scheme}://{part}") };
-            let not_url = |reason: String| AddressError::NotUrl { index: index + 1, reason };
-            let parsed = url::Url::parse(&whole).map_err(|error| not_url(error.to_string()))?;
-            let tls = match parsed.scheme() {
-                "amqp" => false,
-                "amqps" => true,
-                other => return Err(AddressError::Scheme(other.to_owned())),
-            };
-            let host =
-                parsed.host_str().filter(|host| !host.is_empty()).ok_or_else(|| not_url("it has no host".into()))?;
-            let host = decode(host.trim_start_matches('[').trim_end_matches(']'));
-            let address = Address { host, port: parsed.port().unwrap_or(if tls { 5671 } else { 5672 }) };
-            let path = parsed.path().strip_prefix('/').unwrap_or_default();
-            if path.contains('/') {
-                return Err(AddressError::Path);
-            }
-            let user = (!parsed.username().is_empty())
-                .then(|| (decode(parsed.username()), decode(parsed.password().unwrap_or_default())));
-            let url =
-                found.get_or_insert_with(|| Self { addresses: Vec::new(), tls, virtual_host: "/".into(), user: None });
-            if url.tls != tls {
-                return Err(AddressError::Mixed);
-            }
-            url.addresses.push(address);
-            if !path.is_empty() {
-                url.virtual_host = decode(path);
-            }
-            url.user = url.user.take().or(user);
+        let text = text.trim();
+        if text.is_empty() {
+            return Err(AddressError::Empty);
         }
-        found.ok_or(AddressError::NotUrl { index: 1, reason: "there is none".into() })
+        let (scheme, mut rest) = text.split_once("://").ok_or(AddressError::NoScheme)?;
+        let tls = is_tls(scheme)?;
+        let mut url = Self { addresses: Vec::new(), tls, virtual_host: "/".into(), user: None };
+        let mut index = 0;
+        loop {
+            index += 1;
+            if index > 1
+                && let Some((scheme, after)) = rest.split_once("://").filter(|(scheme, _)| is_scheme(scheme))
+            {
+                if is_tls(scheme)? != tls {
+                    return Err(AddressError::Mixed);
+                }
+                rest = after.trim_start();
+            }
+            let (userinfo, after) = split_user(rest, index == 1)?;
+            if let Some(user) = userinfo.map(user).transpose()? {
+                if url.user.get_or_insert_with(|| user.clone()) != &user {
+                    return Err(AddressError::MixedUsers);
+                }
+            }
+            let end = after.find([',', '/', '?', '#']).unwrap_or(after.len());
+            let (host, more) = after.split_at(end);
+            url.addresses.push(address(host.trim(), tls, index)?);
+            let more = match more.strip_prefix('/') {
+                Some(path) => {
+                    let end = path.find([',', '?', '#']).unwrap_or(path.len());
+                    let (path, more) = path.split_at(end);
+                    if path.contains('/') {
+                        return Err(AddressError::Path);
+                    }
+                    if !path.is_empty() {
+                        url.virtual_host = decode(path);
+                    }
+                    more
+                }
+                None => more,
+            };
+            match more.chars().next() {
+                None => return Ok(url),
+                Some('?') => return Err(AddressError::Query),
+                Some('#') => return Err(AddressError::Fragment),
+                Some(_) => rest = more[1..].trim_start(),
+            }
+            if rest.is_empty() {
+                return Ok(url);
+            }
+        }
     }
+}
+
+fn is_scheme(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric())
+}
+
+fn is_tls(scheme: &str) -> Result<bool, AddressError> {
+    match scheme.trim().to_ascii_lowercase().as_str() {
+        "amqp" => Ok(false),
+        "amqps" => Ok(true),
+        _ => Err(AddressError::Scheme),
+    }
+}
+
+/// The user and password before the host, and what follows. An @ that comes too late is a character that should be escaped.
+fn split_user(text: &str, first: bool) -> Result<(Option<&str>, &str), AddressError> {
+    let separators: &[char] = if first { &['/', '?', '#'] } else { &[',', '/', '?', '#'] };
+    let element = if first {
+        // Another host with a scheme, and perhaps a user, may follow.
+        text.find("://").map_or(text, |at| &text[..at])
+    } else {
+        text
+    };
+    let authority = &element[..element.find(separators).unwrap_or(element.len())];
+    if let Some(at) = authority.rfind('@') {
+        return Ok((Some(&text[..at]), &text[at + 1..]));
+    }
+    let rest = &element[authority.len()..];
+    let here = if first { rest } else { &rest[..rest.find(',').unwrap_or(rest.len())] };
+    if here.contains('@') { Err(AddressError::Unescaped) } else { Ok((None, text)) }
+}
+
+fn user(text: &str) -> Result<User, AddressError> {
+    let (user, password) = match text.split_once(':') {
+        Some((user, password)) => (user, Some(password).filter(|password| !password.is_empty())),
+        None => (text, None),
+    };
+    if user.is_empty() {
+        return Err(AddressError::NoUser);
+    }
+    Ok((decode(user), password.map(decode)))
+}
+
+fn address(text: &str, tls: bool, index: usize) -> Result<Address, AddressError> {
+    let wrong = |reason| AddressError::Host { index, reason };
+    let (host, port) = match text.strip_prefix('[') {
+        Some(rest) => {
+            let (host, port) = rest.split_once(']').ok_or_else(|| wrong("a [ has no ]"))?;
+            if host.parse::<std::net::Ipv6Addr>().is_err() {
+                return Err(wrong("what is in brackets is no IPv6 address"));
+            }
+            (host.to_owned(), if port.is_empty() { None } else { Some(port.strip_prefix(':').unwrap_or(port)) })
+        }
+        None if text.matches(':').count() > 1 => {
+            return Err(wrong("an IPv6 address is written in brackets, [::1]:5671"));
+        }
+        None => match text.split_once(':') {
+            Some((host, port)) => (decode(host), Some(port)),
+            None => (decode(text), None),
+        },
+    };
+    if host.is_empty() {
+        return Err(wrong("it has no host"));
+    }
+    if host.contains(|char: char| char.is_whitespace() || char.is_control() || "/?#@[]\\<>\"'`{}|^".contains(char)) {
+        return Err(wrong("a host name has no such characters"));
+    }
+    let port = match port {
+        None | Some("") => {
+            if tls {
+                5671
+            } else {
+                5672
+            }
+        }
+        Some(port) => match port.parse::<u16>() {
+            Ok(port) if port > 0 && !text.contains('+') => port,
+            _ => {
+                return Err(wrong(
+                    "the port is no number from 1 to 65535; if this is a password, escape its / ? # and @",
+                ));
+            }
+        },
+    };
+    Ok(Address { host, port })
 }
 
 fn decode(text: &str) -> String {
@@ -111,6 +242,8 @@ fn decode(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn hosts(url: &Url) -> Vec<String> {
@@ -130,21 +263,63 @@ mod tests {
     #[test]
     fn names_are_decoded() {
         let url = Url::parse("amqp://us%40er:p%2Fw@h/%2flogs").unwrap();
-        assert_eq!(url.user, Some(("us@er".into(), "p/w".into())));
+        assert_eq!(url.user, Some(("us@er".into(), Some("p/w".into()))));
         assert_eq!(url.virtual_host, "/logs");
+    }
+
+    #[test]
+    fn a_comma_may_be_in_a_user_or_password() {
+        for (text, user, password, brokers) in [
+            ("amqp://logs:1,2@rabbit", "logs", "1,2", &["rabbit:5672"][..]),
+            ("amqp://lo,gs:p@a:1,b/v", "lo,gs", "p", &["a:1", "b:5672"]),
+            ("amqps://u:p@a,amqps://u:p@b/v", "u", "p", &["a:5671", "b:5671"]),
+            ("amqp://u:a@b@h", "u", "a@b", &["h:5672"]),
+            ("AMQP://u:p@h,", "u", "p", &["h:5672"]),
+        ] {
+            let url = Url::parse(text).unwrap();
+            assert_eq!(url.user, Some((user.into(), Some(password.into()))), "{text}");
+            assert_eq!(hosts(&url), brokers, "{text}");
+        }
+        assert_eq!(Url::parse("amqp://logs@h").unwrap().user, Some(("logs".into(), None)));
     }
 
     #[test]
     fn what_is_wrong_is_said_without_the_password() {
         for (text, said) in [
-            ("http://h", "\"http\""),
+            ("http://h", "amqp or amqps"),
             ("amqp://a,amqps://b", "same scheme"),
-            ("amqp://h/a/b", "nothing may follow"),
-            ("", "there is none"),
+            ("amqp://h/a/b", "%2f"),
+            ("", "no host"),
+            ("rabbit.example.org", "no scheme"),
+            ("user:secret@h", "no scheme"),
+            ("secret://h", "amqp or amqps"),
+            ("amqp://", "no host"),
             ("amqp://user:secret@h:port", "host 1"),
+            ("amqp://user:12#secret@h", "%23"),
+            ("amqp://user:12?secret@h", "%3f"),
+            ("amqp://user:12/secret@h", "%2f"),
+            ("amqp://user:se#cret@h", "%23"),
+            ("amqp://user:secret#x", "escape"),
+            ("amqp://h/v?heartbeat=5&verify=verify_none", "AMQP_HEARTBEAT"),
+            ("amqp://h?heartbeat=5", "query"),
+            ("amqp://h/v#x", "%23"),
+            ("amqp://:secret@h", "no user"),
+            ("amqp://a,secret#x@b", "%23"),
+            ("amqp://u:secret@a,amqp://other:secret@b", "same user"),
+            ("amqp://::1", "brackets"),
+            ("amqp://[::1", "no ]"),
+            ("amqp://h:0", "65535"),
+            ("amqp://a b", "characters"),
         ] {
-            let error = Url::parse(text).err().unwrap().to_string();
-            assert!(error.contains(said) && !error.contains("secret"), "{error}");
+            let error = Url::parse(text).err().unwrap_or_else(|| panic!("{text} is taken")).to_string();
+            assert!(error.contains(said) && !error.contains("secret"), "{text}: {error}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_the_parser_panic(text in "(amqps?://)?[a-z0-9:,@/?#%\\[\\]. é]{0,40}") {
+            let _ = Url::parse(&text);
         }
     }
 }

@@ -1,8 +1,9 @@
 //! One connection to one broker: opening it, publishing on it, and what comes back.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::future::poll_fn;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -16,16 +17,20 @@ use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-use super::endpoint::{credentials, silently_refused, tls};
-use super::frames::{self, CHANNEL, FIRST_FRAME_MAX, Template};
-use super::{Address, Endpoint};
+use super::endpoint::{credentials, named, not_tls, silently_refused, tls};
+use super::frames::{self, CHANNEL, FIRST_FRAME_MAX, LEAST_FRAME_MAX, Template};
+use super::{Address, Endpoint, Refusal, dial, route};
+use crate::container::Container;
 use crate::outgoing::MessageId;
 
 /// Room for output that is kept while nothing is to be written.
 const IDLE_BYTES: usize = 16 * 1024;
 
-/// How long opening a connection may take, all steps together.
-const OPEN_LIMIT: Duration = Duration::from_secs(15);
+/// How long a broker may take, once it has taken a connection, until messages can be published.
+const OPEN_LIMIT: Duration = Duration::from_secs(10);
+
+/// Containers whose messages' heads are kept ready.
+const MOST_TEMPLATES: usize = 10_000;
 
 /// Frames larger than this bring nothing.
 const MOST_FRAME_BYTES: u32 = 128 * 1024;
@@ -38,7 +43,9 @@ pub enum Event {
     /// It refuses this message, or all up to it.
     Nack(u64, bool),
     /// No queue wants the message with this id. Its ack follows all the same.
-    Returned(String),
+    Returned(MessageId),
+    /// It closed the channel because of something that was published: [`Connection::reopen`] it.
+    ChannelClosed(Refusal),
     /// It asks to stop publishing, for this reason.
     Blocked(String),
     /// Publishing may go on.
@@ -54,14 +61,33 @@ pub enum ConnectionError {
     /// A frame could not be read or written.
     #[error("{0}")]
     Codec(String),
-    /// The broker ended it.
-    #[error("the broker closed it: {code} {text}")]
-    Closed {
-        /// Its reply code.
-        code: u16,
-        /// Its words.
-        text: String,
+    /// The name could not be resolved.
+    #[error("the name {host} can't be resolved: {error}")]
+    Name {
+        /// The name.
+        host: String,
+        /// What the system said.
+        error: io::Error,
     },
+    /// One of several addresses of a name failed.
+    #[error("{address}: {error}")]
+    At {
+        /// The address.
+        address: SocketAddr,
+        /// What failed there.
+        error: Box<ConnectionError>,
+    },
+    /// The broker ended it.
+    #[error("the broker closed it: {} {}{who}", refusal.code, refusal.text)]
+    Closed {
+        /// Its reply code and words.
+        refusal: Refusal,
+        /// As whom we came, where that may be why.
+        who: String,
+    },
+    /// What answers is no AMQP 0-9-1, or no TLS.
+    #[error("{0}")]
+    Protocol(String),
     /// A method came that does not belong there.
     #[error("the broker answered {got} where {expected} was expected")]
     Unexpected {
@@ -76,6 +102,23 @@ pub enum ConnectionError {
     /// Nothing came in time.
     #[error("{0}")]
     Timeout(String),
+}
+
+/// What is done to open a connection, in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Step {
+    /// The host's name is resolved.
+    Name,
+    /// An address takes a connection.
+    Address,
+    /// It proves by TLS who it is.
+    Tls,
+    /// It takes our user or certificate.
+    Login,
+    /// The user may use the virtual host.
+    VirtualHost,
+    /// The exchanges are there.
+    Exchange,
 }
 
 trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
@@ -93,42 +136,73 @@ pub struct Connection {
     heartbeat: Duration,
     received: Instant,
     sent: Instant,
-    template: Template,
-    dead_letter_template: Option<Template>,
+    /// How the messages of each container begin, by its log's id and whether they are dead letters; and the one used last.
+    templates: HashMap<(u64, bool), Template>,
+    last_template: Option<((u64, bool), Template)>,
     /// A return whose header is still to come.
     returning: bool,
     events: VecDeque<Event>,
 }
 
 impl Connection {
-    /// Opens a connection to one address.
+    /// Opens a connection to one broker, whichever of its addresses answers; `done` hears of each step that worked.
     ///
     /// # Errors
     ///
     /// [`ConnectionError`]; nothing is left open.
-    pub async fn open(address: &Address, endpoint: &Endpoint) -> Result<Self, ConnectionError> {
-        let opening = Self::open_unlimited(address, endpoint);
-        match tokio::time::timeout(OPEN_LIMIT, opening).await {
-            Ok(opened) => opened,
-            Err(_) => Err(ConnectionError::Timeout(format!("not open after {} s", OPEN_LIMIT.as_secs()))),
+    pub async fn open(
+        address: &Address,
+        endpoint: &Endpoint,
+        done: &mut (dyn FnMut(Step, String) + Send),
+    ) -> Result<Self, ConnectionError> {
+        let mut left = dial::resolve(&address.host, address.port).await?;
+        let only_one = left.len() == 1;
+        let said: Vec<_> = left.iter().map(|address| address.ip().to_string()).collect();
+        done(Step::Name, format!("{}: {}", address.host, said.join(", ")));
+        loop {
+            let (tcp, chosen) = dial::first(&left).await?;
+            done(Step::Address, chosen.to_string());
+            let opening = Self::open_on(tcp, &address.host, endpoint, done);
+            let error = match tokio::time::timeout(OPEN_LIMIT, opening).await {
+                Ok(Ok(opened)) => return Ok(opened),
+                Ok(Err(error)) => error,
+                Err(_) => ConnectionError::Timeout(format!(
+                    "it takes connections, and has not answered within {} s; does this port speak AMQP{}?",
+                    OPEN_LIMIT.as_secs(),
+                    if endpoint.tls { " over TLS" } else { " without TLS" },
+                )),
+            };
+            left.retain(|other| *other != chosen);
+            // What one broker of a cluster refuses, all of them do.
+            let refused = matches!(error, ConnectionError::Closed { .. } | ConnectionError::Credentials(_));
+            if only_one {
+                return Err(error);
+            }
+            if left.is_empty() || refused {
+                return Err(ConnectionError::At { address: chosen, error: Box::new(error) });
+            }
         }
     }
 
-    async fn open_unlimited(address: &Address, endpoint: &Endpoint) -> Result<Self, ConnectionError> {
-        let tcp = TcpStream::connect((address.host.as_str(), address.port)).await?;
+    async fn open_on(
+        tcp: TcpStream,
+        host: &str,
+        endpoint: &Endpoint,
+        done: &mut (dyn FnMut(Step, String) + Send),
+    ) -> Result<Self, ConnectionError> {
         tcp.set_nodelay(true)?;
         let stream: Box<dyn Stream> = if endpoint.tls {
-            let name = ServerName::try_from(address.host.clone())
-                .map_err(|error| ConnectionError::Credentials(format!("{}: {error}", address.host)))?;
+            let host = endpoint.server_name.as_deref().unwrap_or(host);
+            let name = ServerName::try_from(host.to_owned())
+                .map_err(|error| ConnectionError::Credentials(format!("{host}: {error}")))?;
             let config = Arc::new(tls(endpoint.certificate.as_ref())?);
-            Box::new(tokio_rustls::TlsConnector::from(config).connect(name, tcp).await?)
+            let connecting = tokio_rustls::TlsConnector::from(config).connect(name, tcp);
+            let stream = connecting.await.map_err(not_tls)?;
+            let version = stream.get_ref().1.protocol_version();
+            done(Step::Tls, format!("{host}, {}", version.and_then(|version| version.as_str()).unwrap_or("TLS")));
+            Box::new(stream)
         } else {
             Box::new(tcp)
-        };
-        let template = Template::new(&endpoint.exchange, &endpoint.routing_key)?;
-        let dead_letter_template = match &endpoint.dead_letter_exchange {
-            Some(exchange) => Some(Template::new(exchange, &endpoint.routing_key)?),
-            None => None,
         };
         let now = Instant::now();
         let mut opened = Self {
@@ -140,17 +214,40 @@ impl Connection {
             heartbeat: endpoint.heartbeat,
             received: now,
             sent: now,
-            template,
-            dead_letter_template,
+            templates: HashMap::new(),
+            last_template: None,
             returning: false,
             events: VecDeque::new(),
         };
-        opened.shake_hands(endpoint).await?;
+        opened.shake_hands(endpoint, done).await?;
         opened.open_channel(endpoint).await?;
+        done(
+            Step::Exchange,
+            if endpoint.exchange.is_empty() { "the default one".into() } else { endpoint.exchange.clone() },
+        );
         Ok(opened)
     }
 
-    async fn shake_hands(&mut self, endpoint: &Endpoint) -> Result<(), ConnectionError> {
+    /// Opens the channel again, after [`Event::ChannelClosed`]. Confirms begin with tag 1.
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectionError`]: the connection is over.
+    pub async fn reopen(&mut self, endpoint: &Endpoint) -> Result<(), ConnectionError> {
+        // What is still to be written for the old channel comes before this, and the broker drops it.
+        self.send(CHANNEL, AMQPClass::Channel(channel::AMQPMethod::CloseOk(channel::CloseOk {})))?;
+        self.returning = false;
+        match tokio::time::timeout(OPEN_LIMIT, self.open_channel(endpoint)).await {
+            Ok(opened) => opened,
+            Err(_) => Err(ConnectionError::Timeout(format!("no new channel within {} s", OPEN_LIMIT.as_secs()))),
+        }
+    }
+
+    async fn shake_hands(
+        &mut self,
+        endpoint: &Endpoint,
+        done: &mut (dyn FnMut(Step, String) + Send),
+    ) -> Result<(), ConnectionError> {
         use connection::AMQPMethod as Method;
         frames::write(&frames::protocol_header(), &mut self.output)?;
         let start = match self.method().await.map_err(|error| silently_refused(error, endpoint))? {
@@ -169,13 +266,15 @@ impl Connection {
             locale: "en_US".into(),
         };
         self.send(0, AMQPClass::Connection(Method::StartOk(start_ok)))?;
-        let tune = match self.method().await? {
+        let as_whom = |error| named(error, endpoint);
+        let tune = match self.method().await.map_err(as_whom)? {
             AMQPClass::Connection(Method::Tune(tune)) => tune,
             other => return Err(unexpected("connection.tune", &other)),
         };
+        done(Step::Login, format!("{}, {mechanism}", endpoint.auth.user()));
         // 0 means no limit.
         let least = |theirs: u32, ours: u32| if theirs == 0 { ours } else { theirs.min(ours) };
-        let frame_max = least(tune.frame_max, MOST_FRAME_BYTES);
+        let frame_max = least(tune.frame_max, MOST_FRAME_BYTES).max(LEAST_FRAME_MAX);
         let heartbeat = least(tune.heartbeat.into(), self.heartbeat.as_secs().clamp(1, 3600) as u32);
         self.heartbeat = Duration::from_secs(heartbeat.into());
         let tune_ok = connection::TuneOk { channel_max: 1, frame_max, heartbeat: heartbeat as u16 };
@@ -183,10 +282,11 @@ impl Connection {
         self.frame_max = frame_max as usize;
         let open = connection::Open { virtual_host: endpoint.virtual_host.as_str().into() };
         self.send(0, AMQPClass::Connection(Method::Open(open)))?;
-        match self.method().await? {
-            AMQPClass::Connection(Method::OpenOk(_)) => Ok(()),
-            other => Err(unexpected("connection.open-ok", &other)),
+        match self.method().await.map_err(as_whom)? {
+            AMQPClass::Connection(Method::OpenOk(_)) => done(Step::VirtualHost, endpoint.virtual_host.clone()),
+            other => return Err(unexpected("connection.open-ok", &other)),
         }
+        Ok(())
     }
 
     async fn open_channel(&mut self, endpoint: &Endpoint) -> Result<(), ConnectionError> {
@@ -195,7 +295,9 @@ impl Connection {
             AMQPClass::Channel(channel::AMQPMethod::OpenOk(_)) => (),
             other => return Err(unexpected("channel.open-ok", &other)),
         }
-        for exchange in [Some(&endpoint.exchange), endpoint.dead_letter_exchange.as_ref()].into_iter().flatten() {
+        let exchanges = [Some(&endpoint.exchange), endpoint.dead_letter_exchange.as_ref()].into_iter().flatten();
+        // The default exchange is always there, and may not be asked for.
+        for exchange in exchanges.filter(|exchange| !exchange.is_empty()) {
             let declare = exchange::Declare {
                 exchange: exchange.as_str().into(),
                 kind: "direct".into(),
@@ -220,10 +322,42 @@ impl Connection {
         }
     }
 
-    /// Puts a message into the output; it is written by [`Connection::progress`].
-    pub fn publish(&mut self, id: &MessageId, body: &[u8], dead_letter: bool) {
-        let template = if dead_letter { self.dead_letter_template.as_ref() } else { None };
-        template.unwrap_or(&self.template).write(id, body, self.frame_max, &mut self.output);
+    /// Puts a message of a container's into the output; it is written by [`Connection::progress`]. `log` is the same for all
+    /// messages of the container.
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectionError::Codec`] when the names can't be encoded.
+    pub fn publish(
+        &mut self,
+        endpoint: &Endpoint,
+        (log, container): (u64, &Container),
+        id: MessageId,
+        body: &[u8],
+        dead_letter: bool,
+    ) -> Result<(), ConnectionError> {
+        let key = (log, dead_letter);
+        if self.last_template.as_ref().is_none_or(|(last, _)| *last != key) {
+            let template = match self.templates.get(&key) {
+                Some(template) => template.clone(),
+                None => {
+                    let dead_letters = endpoint.dead_letter_exchange.as_ref().filter(|_| dead_letter);
+                    let exchange = dead_letters.unwrap_or(&endpoint.exchange);
+                    let template =
+                        Template::new(exchange, &endpoint.routing_key.of(container), route::headers(container))?;
+                    if self.templates.len() >= MOST_TEMPLATES {
+                        self.templates.clear();
+                    }
+                    self.templates.insert(key, template.clone());
+                    template
+                }
+            };
+            self.last_template = Some((key, template));
+        }
+        if let Some((_, template)) = &self.last_template {
+            template.write(&id, body, self.frame_max, &mut self.output);
+        }
+        Ok(())
     }
 
     /// How many bytes wait to be written.
@@ -296,10 +430,15 @@ impl Connection {
             if let Some((frame, length)) = frames::read(&self.input, self.frame_max)? {
                 self.input.drain(..length);
                 match frame {
-                    AMQPFrame::Method(_, method) => match closed(&method) {
-                        Some(error) => return Err(error),
-                        None => return Ok(method),
-                    },
+                    AMQPFrame::Method(_, method) => {
+                        if let Some(refusal) = closed(&method) {
+                            return Err(ConnectionError::Closed { refusal, who: String::new() });
+                        }
+                        match blocking(&method) {
+                            Some(event) => self.events.push_back(event),
+                            None => return Ok(method),
+                        }
+                    }
                     _ => continue,
                 }
             }
@@ -318,20 +457,19 @@ impl Connection {
             AMQPFrame::Method(_, AMQPClass::Basic(basic::AMQPMethod::Return(_))) => self.returning = true,
             AMQPFrame::Header(_, header) if self.returning => {
                 self.returning = false;
-                if let Some(id) = header.properties.message_id() {
-                    self.events.push_back(Event::Returned(id.as_str().to_owned()));
-                }
+                let id = header.properties.message_id().as_ref().and_then(|id| MessageId::parse(id.as_str()));
+                self.events.extend(id.map(Event::Returned));
             }
-            AMQPFrame::Method(_, AMQPClass::Connection(connection::AMQPMethod::Blocked(blocked))) => {
-                self.events.push_back(Event::Blocked(blocked.reason.as_str().to_owned()));
-            }
-            AMQPFrame::Method(_, AMQPClass::Connection(connection::AMQPMethod::Unblocked(_))) => {
-                self.events.push_back(Event::Unblocked);
+            AMQPFrame::Method(_, AMQPClass::Channel(channel::AMQPMethod::Close(close))) => {
+                let text = close.reply_text.as_str().to_owned();
+                let refusal = Refusal { code: close.reply_code, text, method: (close.class_id, close.method_id) };
+                self.events.push_back(Event::ChannelClosed(refusal));
             }
             AMQPFrame::Method(_, method) => {
-                if let Some(error) = closed(&method) {
-                    return Err(error);
+                if let Some(refusal) = closed(&method) {
+                    return Err(ConnectionError::Closed { refusal, who: String::new() });
                 }
+                self.events.extend(blocking(&method));
             }
             _ => (),
         }
@@ -378,13 +516,27 @@ impl Connection {
     }
 }
 
-fn closed(method: &AMQPClass) -> Option<ConnectionError> {
-    let (code, text) = match method {
-        AMQPClass::Connection(connection::AMQPMethod::Close(close)) => (close.reply_code, &close.reply_text),
-        AMQPClass::Channel(channel::AMQPMethod::Close(close)) => (close.reply_code, &close.reply_text),
+fn closed(method: &AMQPClass) -> Option<Refusal> {
+    let (code, text, method) = match method {
+        AMQPClass::Connection(connection::AMQPMethod::Close(close)) => {
+            (close.reply_code, &close.reply_text, (close.class_id, close.method_id))
+        }
+        AMQPClass::Channel(channel::AMQPMethod::Close(close)) => {
+            (close.reply_code, &close.reply_text, (close.class_id, close.method_id))
+        }
         _ => return None,
     };
-    Some(ConnectionError::Closed { code, text: text.as_str().to_owned() })
+    Some(Refusal { code, text: text.as_str().to_owned(), method })
+}
+
+fn blocking(method: &AMQPClass) -> Option<Event> {
+    match method {
+        AMQPClass::Connection(connection::AMQPMethod::Blocked(blocked)) => {
+            Some(Event::Blocked(blocked.reason.as_str().to_owned()))
+        }
+        AMQPClass::Connection(connection::AMQPMethod::Unblocked(_)) => Some(Event::Unblocked),
+        _ => None,
+    }
 }
 
 fn unexpected(expected: &'static str, got: &AMQPClass) -> ConnectionError {

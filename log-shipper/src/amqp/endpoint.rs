@@ -8,7 +8,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 use sidecar::secret::SecretSource;
 
-use super::ConnectionError;
+use super::{ConnectionError, RoutingKey};
 
 /// How we prove who we are.
 #[derive(Clone, Debug)]
@@ -29,20 +29,56 @@ pub enum Auth {
 pub struct Endpoint {
     /// Whether to use TLS.
     pub tls: bool,
+    /// The name that the broker's certificate must bear, if it is not the host's.
+    pub server_name: Option<String>,
     /// Certificate chain and key, as PEM files, shown to the broker; read again for each connection.
     pub certificate: Option<(PathBuf, PathBuf)>,
     /// How we prove who we are.
     pub auth: Auth,
     /// The virtual host.
     pub virtual_host: String,
-    /// Must exist; it belongs to the receiver.
+    /// Must exist; it belongs to the receiver. The default exchange has no name.
     pub exchange: String,
     /// Goes with every message.
-    pub routing_key: String,
+    pub routing_key: RoutingKey,
     /// Where messages go that can't be delivered. Must exist, too.
     pub dead_letter_exchange: Option<String>,
     /// The longest time without a sign of life that we ask for.
     pub heartbeat: Duration,
+}
+
+impl Auth {
+    /// The user's name, as far as we know it.
+    pub fn user(&self) -> &str {
+        match self {
+            Self::Password { user, .. } => user,
+            Self::Certificate => "the certificate's user",
+        }
+    }
+}
+
+/// A refused login or virtual host, with whom and what we asked for.
+pub(super) fn named(error: ConnectionError, endpoint: &Endpoint) -> ConnectionError {
+    match error {
+        ConnectionError::Closed { refusal, .. } => {
+            let who = format!(" (user {}, virtual host {})", endpoint.auth.user(), endpoint.virtual_host);
+            ConnectionError::Closed { refusal, who }
+        }
+        error => error,
+    }
+}
+
+/// A failed TLS handshake: an answer in another protocol is said to be one.
+pub(super) fn not_tls(error: std::io::Error) -> ConnectionError {
+    let by_rustls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    if matches!(by_rustls, Some(rustls::Error::InvalidMessage(_))) {
+        let said = "the port does not speak TLS: use amqp:// in AMQP_URL, or the broker's TLS port (5671 by default)";
+        return ConnectionError::Protocol(said.to_owned());
+    }
+    if error.kind() == std::io::ErrorKind::UnexpectedEof {
+        return ConnectionError::Protocol("it hung up during the TLS handshake; does this port speak TLS?".to_owned());
+    }
+    ConnectionError::Io(error)
 }
 
 /// The SASL mechanism, and its response.
@@ -80,6 +116,9 @@ pub(super) fn silently_refused(error: ConnectionError, endpoint: &Endpoint) -> C
             let said = format!("{error} before the broker said anything; does it take our certificate?");
             ConnectionError::Credentials(said)
         }
+        ConnectionError::Io(error) if !endpoint.tls => ConnectionError::Protocol(format!(
+            "{error} before the broker said anything; does this port speak AMQP, or TLS (amqps://)?"
+        )),
         error => error,
     }
 }

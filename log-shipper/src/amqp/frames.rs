@@ -3,6 +3,7 @@
 use amq_protocol::frame::{AMQPContentHeader, AMQPFrame, ProtocolVersion, WriteContext, gen_frame, parse_frame};
 use amq_protocol::protocol::basic::{AMQPMethod, AMQPProperties, Publish};
 use amq_protocol::protocol::{AMQPClass, constants};
+use amq_protocol::types::FieldTable;
 
 use super::connection::ConnectionError;
 use crate::outgoing::MessageId;
@@ -15,6 +16,9 @@ const FRAME_OVERHEAD: usize = 8;
 
 /// Before the broker says how large frames may be (`frame-min-size`, plus room for what brokers really send first).
 pub(super) const FIRST_FRAME_MAX: usize = 64 * 1024;
+
+/// No peer may ask for less (`frame-min-size`).
+pub(super) const LEAST_FRAME_MAX: u32 = 4096;
 
 /// Appends a frame.
 pub(super) fn write(frame: &AMQPFrame, out: &mut Vec<u8>) -> Result<(), ConnectionError> {
@@ -31,8 +35,8 @@ pub(super) fn protocol_header() -> AMQPFrame {
 
 /// The frame that `bytes` begin with, and its length; `None` if it is not all there yet.
 pub(super) fn read(bytes: &[u8], frame_max: usize) -> Result<Option<(AMQPFrame, usize)>, ConnectionError> {
-    if bytes.first() == Some(&b'A') {
-        return Err(ConnectionError::Codec("the broker speaks another protocol or version".into()));
+    if let Some(error) = foreign(bytes) {
+        return Err(error);
     }
     let Some(length) = bytes.get(3..7).and_then(|bytes| bytes.try_into().ok()).map(u32::from_be_bytes) else {
         return Ok(None);
@@ -50,6 +54,34 @@ pub(super) fn read(bytes: &[u8], frame_max: usize) -> Result<Option<(AMQPFrame, 
     }
 }
 
+/// What is said of an answer that begins with no frame (AMQP 0-9-1, section 4.2.3; TLS alerts: RFC 8446, section 6).
+fn foreign(bytes: &[u8]) -> Option<ConnectionError> {
+    let said = match bytes {
+        []
+        | [
+            constants::FRAME_METHOD | constants::FRAME_HEADER | constants::FRAME_BODY | constants::FRAME_HEARTBEAT,
+            ..,
+        ] => {
+            return None;
+        }
+        [b'A', b'M', b'Q', b'P', id, major, minor, revision, ..] => {
+            format!("the broker speaks another version of AMQP ({id} {major}.{minor}.{revision}), and 0-9-1 is needed")
+        }
+        [b'A'] | [b'A', b'M'] | [b'A', b'M', b'Q', ..] if bytes.len() < 8 => return None,
+        [0x15, 0x03, ..] => "the port speaks TLS: use amqps:// in AMQP_URL".to_owned(),
+        [0x15] => return None,
+        [b'H', b'T', b'T', b'P', ..] => {
+            "the port speaks HTTP, not AMQP; the broker's port is 5672 or 5671 by default".to_owned()
+        }
+        _ if bytes.len() < 4 => return None,
+        _ => {
+            let began = String::from_utf8_lossy(&bytes[..bytes.len().min(16)]).escape_debug().to_string();
+            format!("the port does not speak AMQP 0-9-1: its answer begins with \"{began}\"")
+        }
+    };
+    Some(ConnectionError::Protocol(said))
+}
+
 /// The frames before a message's body, prepared once; only body size and message id change.
 #[derive(Clone, Debug)]
 pub(super) struct Template {
@@ -60,7 +92,7 @@ pub(super) struct Template {
 
 impl Template {
     /// For persistent and mandatory messages of JSON to this exchange.
-    pub(super) fn new(exchange: &str, routing_key: &str) -> Result<Self, ConnectionError> {
+    pub(super) fn new(exchange: &str, routing_key: &str, headers: FieldTable) -> Result<Self, ConnectionError> {
         let publish =
             Publish { exchange: exchange.into(), routing_key: routing_key.into(), mandatory: true, immediate: false };
         let mut bytes = Vec::new();
@@ -70,6 +102,7 @@ impl Template {
         let placeholder = [0xFE_u8; MessageId::LENGTH].map(|_| '#').iter().collect::<String>();
         let properties = AMQPProperties::default()
             .with_content_type("application/json".into())
+            .with_headers(headers)
             .with_delivery_mode(2)
             .with_message_id(placeholder.as_str().into());
         write(&AMQPFrame::Header(CHANNEL, AMQPContentHeader { class_id: 60, body_size: 0, properties }), &mut bytes)?;
@@ -102,7 +135,7 @@ mod tests {
 
     #[test]
     fn a_message_is_what_the_codec_reads() {
-        let template = Template::new("logs", "key").unwrap();
+        let template = Template::new("logs", "key", FieldTable::default()).unwrap();
         let id = MessageId { file: 7, offset: 9 };
         let mut out = Vec::new();
         template.write(&id, b"0123456789", 8 + 4, &mut out);
@@ -137,5 +170,20 @@ mod tests {
         assert!(read(&[1, 0, 1, 0xFF, 0, 0, 0], 4096).is_err());
         assert!(read(b"AMQP\0\0\x09\x01", 4096).is_err());
         assert!(read(&[9, 0, 0, 0, 0, 0, 0, 0xCE], 4096).is_err());
+    }
+
+    #[test]
+    fn an_answer_in_another_protocol_is_named() {
+        for (bytes, said) in [
+            (&b"\x15\x03\x03\0\x02\x02\x0a"[..], "amqps://"),
+            (b"HTTP/1.1 400 Bad Request\r\n", "HTTP"),
+            (b"AMQP\x00\x01\x00\x00", "another version"),
+            (b"SSH-2.0-OpenSSH_9.2", "SSH-2.0"),
+            (b"220 mail.example.org", "220 mail"),
+        ] {
+            let error = read(bytes, 4096).unwrap_err().to_string();
+            assert!(error.contains(said), "{error}");
+            assert!(read(&bytes[..1], 4096).unwrap().is_none(), "{error}");
+        }
     }
 }

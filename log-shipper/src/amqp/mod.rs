@@ -5,9 +5,14 @@
 
 mod address;
 mod connection;
+mod dial;
 mod endpoint;
 mod frames;
+mod refusal;
+mod route;
 
 pub use address::{Address, AddressError, Url};
-pub use connection::{Connection, ConnectionError, Event};
+pub use connection::{Connection, ConnectionError, Event, Step};
 pub use endpoint::{Auth, Endpoint};
+pub use refusal::{Blame, Refusal};
+pub use route::{MOST_KEY_BYTES, RoutingKey};

@@ -35,9 +35,6 @@ const AGAIN: Duration = Duration::from_secs(5);
 /// A stack trace that has not grown for this long is over.
 const TRACE_WAIT: Duration = Duration::from_secs(1);
 
-/// A log with more batches than this on their way is not read further.
-const MOST_OPEN_BATCHES: usize = 64;
-
 /// A turn that must go on for the sake of open lines ends at this size all the same.
 const MOST_BATCH_BYTES: usize = 1024 * 1024;
 
@@ -83,7 +80,7 @@ impl ContainerLog {
                 return Turn { batch: None, next: Next::Idle(AGAIN) };
             }
         }
-        if self.ledger().open_batches() >= MOST_OPEN_BATCHES {
+        if self.ledger().is_full() {
             return Turn { batch: None, next: Next::Later(SHORTEST_REST) };
         }
         let out = Builder::new(reading.batching);

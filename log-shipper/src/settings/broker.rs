@@ -6,8 +6,7 @@ use std::time::Duration;
 use sidecar::secret::{Secret, SecretSource};
 use sidecar::settings::{Problems, values};
 
-use super::Output;
-use crate::amqp::{Address, Auth, Endpoint, Url};
+use crate::amqp::{Address, Auth, Endpoint, MOST_KEY_BYTES, RoutingKey, Url};
 use crate::arguments::BrokerArguments;
 
 /// Which broker, and how.
@@ -28,7 +27,7 @@ pub const DEAD_LETTER_AFTER: u32 = 5;
 
 impl BrokerArguments {
     /// The broker, which must be named.
-    pub(super) fn required(&self, problems: &mut Problems) -> Option<Output> {
+    pub(super) fn required(&self, problems: &mut Problems) -> Option<BrokerSettings> {
         let Some(url) = &self.amqp_url else {
             problems.add(
                 "AMQP_URL",
@@ -60,15 +59,30 @@ impl BrokerArguments {
         let confirm = problems.parse("AMQP_CONFIRM_TIMEOUT", &self.amqp_confirm_timeout, example, values::duration);
         let heartbeat = problems.parse("AMQP_HEARTBEAT", &self.amqp_heartbeat, "30s", values::duration);
         let window = problems.parse("AMQP_WINDOW", &self.amqp_window, "500", |text| values::count(text, 1, 65_535));
-        for (setting, name) in [("AMQP_EXCHANGE", &self.amqp_exchange), ("AMQP_ROUTING_KEY", &self.amqp_routing_key)] {
-            if name.len() > 255 {
-                problems.add(setting, "it has more than 255 bytes", "logstash");
-            }
-        }
+        let main_exchange = exchange(problems, "AMQP_EXCHANGE", &self.amqp_exchange);
+        let dead_letter_exchange = self.amqp_dead_letter_exchange.as_deref();
+        let dead_letter_exchange =
+            dead_letter_exchange.and_then(|name| exchange(problems, "AMQP_DEAD_LETTER_EXCHANGE", name));
+        let routing_key = line(&self.amqp_routing_key);
+        let routing_key =
+            problems.parse("AMQP_ROUTING_KEY", routing_key, "logs.{namespace}.{container}", RoutingKey::parse);
         let url = url?;
         let (url_user, url_password) = url.user.clone().unzip();
-        let password = secret.or(url_password.map(|password| SecretSource::Value(Secret::new(password))));
-        let user = self.amqp_username.clone().or(url_user);
+        let password = secret.or(url_password.flatten().map(|password| SecretSource::Value(Secret::new(password))));
+        let user = self.amqp_username.as_deref().map(|user| line(user).to_owned()).or(url_user);
+        let server_name = self.amqp_tls_server_name.as_deref().map(|name| line(name).to_owned());
+        if server_name.is_some() && !url.tls {
+            problems.add("AMQP_TLS_SERVER_NAME", "a name to check needs TLS: AMQP_URL must begin with amqps://", "");
+        }
+        if let Some(name) = &server_name
+            && rustls::pki_types::ServerName::try_from(name.as_str()).is_err()
+        {
+            problems.add(
+                "AMQP_TLS_SERVER_NAME",
+                format!("{name:?} is no host name or address"),
+                "rabbitmq.example.org",
+            );
+        }
         if certificate.is_some() && !url.tls {
             problems.add("AMQP_CERT_FILE", "a certificate needs TLS: AMQP_URL must begin with amqps://", "");
         }
@@ -79,7 +93,7 @@ impl BrokerArguments {
             }
             (Some(user), Some(password)) => Auth::Password { user, password },
             (Some(_), None) => {
-                problems.add("AMQP_PASSWORD", "AMQP_USERNAME is set and the password is missing", "***");
+                problems.add("AMQP_PASSWORD", "a user is named and the password is missing", "***");
                 return None;
             }
             (None, Some(_)) => {
@@ -89,15 +103,31 @@ impl BrokerArguments {
         };
         let endpoint = Endpoint {
             tls: url.tls,
+            server_name,
             certificate,
             auth,
             virtual_host: url.virtual_host,
-            exchange: self.amqp_exchange.clone(),
-            routing_key: self.amqp_routing_key.clone(),
-            dead_letter_exchange: self.amqp_dead_letter_exchange.clone(),
+            exchange: main_exchange?,
+            routing_key: routing_key?,
+            dead_letter_exchange,
             heartbeat: heartbeat?,
         };
         let (window, confirm_timeout) = (window? as usize, confirm?);
-        Some(Output::Amqp(Box::new(BrokerSettings { addresses: url.addresses, endpoint, window, confirm_timeout })))
+        Some(BrokerSettings { addresses: url.addresses, endpoint, window, confirm_timeout })
     }
+}
+
+/// A value without the newline that a file or a Secret ends with.
+fn line(text: &str) -> &str {
+    text.strip_suffix('\n').map_or(text, |text| text.strip_suffix('\r').unwrap_or(text))
+}
+
+/// An exchange's name; `default` is the one without a name, and so is what RabbitMQ calls it in permissions.
+fn exchange(problems: &mut Problems, setting: &'static str, text: &str) -> Option<String> {
+    let name = line(text);
+    if name.len() > MOST_KEY_BYTES {
+        problems.add(setting, format!("it has more than {MOST_KEY_BYTES} bytes"), "logstash-exchange");
+        return None;
+    }
+    Some(if matches!(name, "default" | "amq.default") { String::new() } else { name.to_owned() })
 }

@@ -12,7 +12,7 @@ use sidecar::settings::{Environment, Now, OldName, Problems, values};
 
 pub use self::broker::{BrokerSettings, DEAD_LETTER_AFTER};
 pub use self::lines::LinesSettings;
-use crate::arguments::{EventArguments, LogsArguments, RunArguments, StatusArguments};
+use crate::arguments::{CheckArguments, EventArguments, LogsArguments, RunArguments, StatusArguments};
 use crate::encode::Schema;
 use crate::labels::{self, LabelChoice};
 use crate::outgoing::Batching;
@@ -95,8 +95,13 @@ pub fn take_over(environment: &mut Environment) -> Vec<String> {
     let old_password = environment.get("RABBITMQ_PAN_PASSWORD").is_some();
     if let Some(host) = environment.get("RABBITMQ_TARGET_HOST").map(str::to_owned) {
         let vhost = environment.get("RABBITMQ_TARGET_VHOST").unwrap_or("/").replace('%', "%25").replace('/', "%2f");
+        let used = environment.get("AMQP_URL").is_none();
         environment.default_to("AMQP_URL", &format!("amqp://{host}/{vhost}"));
-        warnings.push("RABBITMQ_TARGET_HOST and RABBITMQ_TARGET_VHOST are old names, taken as AMQP_URL".to_owned());
+        warnings.push(if used {
+            "RABBITMQ_TARGET_HOST and RABBITMQ_TARGET_VHOST are old names, taken as AMQP_URL".to_owned()
+        } else {
+            "RABBITMQ_TARGET_HOST and RABBITMQ_TARGET_VHOST are ignored because AMQP_URL is set".to_owned()
+        });
     }
     if old_password {
         environment.default_to("AMQP_USERNAME", "pan");
@@ -148,14 +153,29 @@ impl RunArguments {
         match self.events.output.as_deref().map(str::trim) {
             Some("stdout") => Some(Output::Stdout),
             Some("null") => Some(Output::Null),
-            Some("amqp") => self.broker.required(problems),
+            Some("amqp") => self.broker.required(problems).map(|broker| Output::Amqp(Box::new(broker))),
             Some(other) => {
                 problems.add("OUTPUT", format!("{other:?} is neither amqp, stdout nor null"), "amqp");
                 None
             }
-            None if self.broker.amqp_url.is_some() || in_cluster => self.broker.required(problems),
+            None if self.broker.amqp_url.is_some() || in_cluster => {
+                self.broker.required(problems).map(|broker| Output::Amqp(Box::new(broker)))
+            }
             None => Some(Output::Stdout),
         }
+    }
+}
+
+impl CheckArguments {
+    /// The broker.
+    ///
+    /// # Errors
+    ///
+    /// All problems.
+    pub fn settings(&self) -> Result<(BrokerSettings, LogSettings), Problems> {
+        let mut problems = Problems::default();
+        let (broker, log) = (self.broker.required(&mut problems), self.log.settings(&mut problems));
+        problems.finish(broker.zip(log))
     }
 }
 
@@ -292,6 +312,51 @@ mod tests {
         assert_eq!(broker.addresses[0].host, "rabbit.example.org");
         assert_eq!(broker.endpoint.virtual_host, "/logs");
         assert!(matches!(broker.endpoint.auth, Auth::Password { user, .. } if user == "pan"));
+    }
+
+    #[test]
+    fn an_old_name_is_taken_only_where_the_new_one_is_not_set() {
+        let warned = |variables: &[(&str, &str)]| take_over(&mut variables.iter().copied().collect()).join("\n");
+        assert!(warned(&[("RABBITMQ_TARGET_HOST", "h")]).contains("taken as AMQP_URL"));
+        let both = warned(&[("RABBITMQ_TARGET_HOST", "h"), ("AMQP_URL", "amqps://x")]);
+        assert!(both.contains("ignored because AMQP_URL is set") && !both.contains("taken"), "{both}");
+    }
+
+    #[test]
+    fn wrong_credentials_are_refused_and_never_shown() {
+        for (variables, said) in [
+            (&[("AMQP_URL", "amqp://:secret@h")][..], "AMQP_URL: it has a password and no user"),
+            (&[("AMQP_URL", "amqp://nl@h")], "AMQP_PASSWORD: a user is named"),
+            (&[("AMQP_URL", "amqp://h/v?heartbeat=5")], "AMQP_URL: it has a query"),
+            (&[("AMQP_URL", "rabbit.example.org")], "AMQP_URL: it has no scheme"),
+            (&[("AMQP_URL", "amqp://u:12#secret@h")], "AMQP_URL: an @ comes after"),
+            (&[("AMQP_URL", "amqp://h"), ("AMQP_TLS_SERVER_NAME", "x")], "AMQP_TLS_SERVER_NAME: "),
+            (&[("AMQP_URL", "amqp://h"), ("AMQP_ROUTING_KEY", "{x}")], "AMQP_ROUTING_KEY: {x} is none of"),
+        ] {
+            let error = run(variables, true).unwrap_err();
+            assert!(error.contains(said) && !error.contains("secret"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_newline_at_the_end_of_a_value_is_none_of_it() {
+        let broker = broker(&[
+            ("AMQP_URL", "amqp://h/v\n"),
+            ("AMQP_USERNAME", "u\r\n"),
+            ("AMQP_PASSWORD", "secret\n"),
+            ("AMQP_EXCHANGE", "logs\n"),
+            ("AMQP_ROUTING_KEY", "key\n"),
+        ]);
+        let Auth::Password { user, password } = &broker.endpoint.auth else { panic!("no password") };
+        assert_eq!((user.as_str(), password.read().unwrap().expose()), ("u", "secret"));
+        assert_eq!((broker.endpoint.virtual_host.as_str(), broker.endpoint.exchange.as_str()), ("v", "logs"));
+        assert_eq!(broker.endpoint.routing_key, crate::amqp::RoutingKey::parse("key").unwrap());
+    }
+
+    #[test]
+    fn the_default_exchange_has_a_name_in_settings() {
+        assert_eq!(broker(&[("AMQP_URL", "amqp://h"), ("AMQP_EXCHANGE", "default")]).endpoint.exchange, "");
+        assert_eq!(broker(&[("AMQP_URL", "amqp://h")]).endpoint.exchange, "logstash-exchange");
     }
 
     #[test]

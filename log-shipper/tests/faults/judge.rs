@@ -17,7 +17,7 @@ struct Lost {
 #[derive(Default)]
 pub struct Said {
     lost: Vec<Lost>,
-    /// Shippers that lost a connection.
+    /// Shippers that lost a connection or a channel.
     reconnected: BTreeSet<String>,
     pub trouble: Vec<String>,
 }
@@ -40,7 +40,9 @@ impl Said {
                 let file = entry["file"].as_str().unwrap_or_default().to_owned();
                 self.lost.push(Lost { file, from: number("from"), to: number("to") });
                 lost += number("bytes");
-            } else if message == "no connection to the broker" {
+            } else if message == "no connection to the broker"
+                || message == "the broker refuses a message and closed the channel"
+            {
                 self.reconnected.insert(shipper.to_owned());
             } else if message.contains("can't be") || message.contains("broken") {
                 self.trouble.push(format!("{shipper}: {line}"));

@@ -15,6 +15,9 @@ const CONTAINERS: usize = 200;
 /// between two looks can be known by nobody.
 const QUIET: Duration = Duration::from_secs(22);
 
+/// The broker's `max_message_size`, in bytes.
+pub const LARGEST_MESSAGE: usize = 64 * 1024;
+
 /// How many containers are not written to, so that one can be truncated at any time.
 const MOST_QUIET: usize = 12;
 
@@ -113,6 +116,14 @@ impl Logs {
     fn line(&mut self, index: usize, length: usize) {
         self.containers[index].write(self.written, length);
         self.written += 1;
+    }
+
+    /// Writes a line that is larger than the broker takes.
+    pub fn oversize(&mut self, random: &mut Random) {
+        let index = 1 + random.below(CONTAINERS - 1);
+        if self.quiet.iter().all(|(quiet, _)| *quiet != index) {
+            self.line(index, LARGEST_MESSAGE + random.below(LARGEST_MESSAGE));
+        }
     }
 
     /// Truncates a file that was quiet for long enough, if there is one.

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use lapin::types::AMQPValue;
+use lapin::types::{AMQPValue, FieldTable};
 use testbed::daemon::Daemon;
 use testbed::folder::Folder;
 use testbed::proxy::TcpProxy;
@@ -10,7 +10,7 @@ use testbed::rabbitmq::RabbitMq;
 use testbed::wait;
 
 use crate::judge::Said;
-use crate::node::{Random, Writer};
+use crate::node::{LARGEST_MESSAGE, Random, Writer};
 use crate::support::consumer::Consumer;
 use crate::support::{self, exchange};
 
@@ -28,22 +28,28 @@ enum Fault {
     Stall,
     FillQueue,
     DeleteExchange,
+    Unbind,
+    Oversize,
     Truncate,
     StopBroker,
     KillBroker,
 }
 
-use Fault::{Cut, CutSoon, DeleteExchange, FillQueue, Kill, KillBroker, Stall, StopBroker, Truncate};
+use Fault::{
+    Cut, CutSoon, DeleteExchange, FillQueue, Kill, KillBroker, Oversize, Stall, StopBroker, Truncate, Unbind,
+};
 
 /// Each once first, then by chance, in this many of a hundred; a broker's restart takes long.
-const CHANCES: [(Fault, usize); 9] = [
-    (Kill, 20),
-    (Cut, 20),
-    (CutSoon, 17),
+const CHANCES: [(Fault, usize); 11] = [
+    (Kill, 17),
+    (Cut, 17),
+    (CutSoon, 14),
     (Stall, 8),
     (FillQueue, 6),
-    (DeleteExchange, 6),
-    (Truncate, 21),
+    (DeleteExchange, 5),
+    (Unbind, 6),
+    (Oversize, 6),
+    (Truncate, 19),
     (StopBroker, 1),
     (KillBroker, 1),
 ];
@@ -102,6 +108,7 @@ impl Run {
             ("x-overflow", text("reject-publish")),
         ];
         exchange::declare(broker.address(), &full);
+        limit_messages(&broker);
         let proxy = TcpProxy::start(broker.address()).unwrap();
         let folder = Folder::new("faults").unwrap();
         let writer = Writer::start(&folder.join("pods"), seed);
@@ -153,6 +160,17 @@ impl Run {
                     exchange::bind(&channel, exchange::QUEUE, exchange::EXCHANGE).await
                 });
             }
+            Unbind => {
+                exchange::with_channel(self.broker.address(), async |channel| {
+                    let (queue, exchange, none) = (exchange::QUEUE, exchange::EXCHANGE, FieldTable::default());
+                    channel.queue_unbind(queue.into(), exchange.into(), exchange::ROUTING_KEY.into(), none).await
+                });
+                std::thread::sleep(Duration::from_millis(300));
+                exchange::with_channel(self.broker.address(), async |channel| {
+                    exchange::bind(&channel, exchange::QUEUE, exchange::EXCHANGE).await
+                });
+            }
+            Oversize => self.writer.logs().oversize(&mut self.random),
             // Done where it was chosen.
             Truncate => (),
             StopBroker | KillBroker => {
@@ -170,6 +188,7 @@ impl Run {
                     resumed.map_err(|error| println!("{error}")).ok()
                 })
                 .unwrap();
+                limit_messages(&self.broker);
             }
         }
     }
@@ -226,6 +245,11 @@ impl Run {
         );
         assert!(resident < MOST_RESIDENT, "{resident} bytes are resident");
     }
+}
+
+fn limit_messages(broker: &RabbitMq) {
+    let set = format!("application:set_env(rabbit, max_message_size, {LARGEST_MESSAGE}).");
+    broker.control(&["eval", &set]).unwrap();
 }
 
 fn name(shipper: usize) -> String {

@@ -29,6 +29,8 @@ pub struct Seen {
     arrivals: Vec<Arrivals>,
     /// All of it, if it is kept.
     pub events: Vec<serde_json::Value>,
+    /// When each of these came.
+    pub arrived: Vec<jiff::Timestamp>,
     keep: bool,
     /// Messages without a number.
     pub other: Vec<String>,
@@ -50,6 +52,7 @@ impl Seen {
     fn take(&mut self, body: &[u8], id: &str, redelivered: bool) {
         let event: serde_json::Value = serde_json::from_slice(body).unwrap();
         if self.keep {
+            self.arrived.push(jiff::Timestamp::now());
             return self.events.push(event);
         }
         let message = event["message"].as_str().unwrap().to_owned();

@@ -1,0 +1,118 @@
+//! From a name to a socket: every address of the name has its own time, and a dead one does not hold up the others (RFC 8305).
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use tokio::net::TcpStream;
+
+use super::connection::ConnectionError;
+
+/// How long the look-up of a name may take.
+const LOOK_UP_LIMIT: Duration = Duration::from_secs(5);
+
+/// How long one address may take to answer.
+const ATTEMPT_LIMIT: Duration = Duration::from_secs(5);
+
+/// The next address is tried beside one that has not answered for this long (RFC 8305, section 5).
+const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
+
+/// The addresses of a name, IPv6 and IPv4 in turn (RFC 8305, section 4).
+pub(super) async fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, ConnectionError> {
+    let looking = tokio::net::lookup_host((host, port));
+    let found: Vec<_> = match tokio::time::timeout(LOOK_UP_LIMIT, looking).await {
+        Ok(found) => found.map_err(|error| ConnectionError::Name { host: host.to_owned(), error })?.collect(),
+        Err(_) => {
+            return Err(ConnectionError::Timeout(format!(
+                "the name {host} was not resolved within {} s",
+                LOOK_UP_LIMIT.as_secs()
+            )));
+        }
+    };
+    let found = in_turn(found);
+    if found.is_empty() {
+        return Err(ConnectionError::Name { host: host.to_owned(), error: io::Error::other("it has no address") });
+    }
+    Ok(found)
+}
+
+/// Keeps the order within each family and the family of the first.
+fn in_turn(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
+    let first_is_v6 = addresses.first().is_some_and(SocketAddr::is_ipv6);
+    let (first, second): (Vec<_>, Vec<_>) = addresses.into_iter().partition(|address| address.is_ipv6() == first_is_v6);
+    let (mut first, mut second) = (first.into_iter(), second.into_iter());
+    let mut all = Vec::new();
+    loop {
+        match (first.next(), second.next()) {
+            (None, None) => return all,
+            (one, other) => all.extend([one, other].into_iter().flatten()),
+        }
+    }
+}
+
+/// A connection to whichever address answers first.
+pub(super) async fn first(addresses: &[SocketAddr]) -> Result<(TcpStream, SocketAddr), ConnectionError> {
+    let mut waiting = addresses.iter().copied();
+    let mut attempts = FuturesUnordered::new();
+    let mut failures = Vec::new();
+    loop {
+        attempts.extend(waiting.next().map(attempt));
+        if attempts.is_empty() {
+            return Err(failed(failures));
+        }
+        tokio::select! {
+            Some(ended) = attempts.next() => match ended {
+                Ok(connected) => return Ok(connected),
+                Err(failure) => failures.push(failure),
+            },
+            () = tokio::time::sleep(ATTEMPT_DELAY) => (),
+        }
+    }
+}
+
+async fn attempt(address: SocketAddr) -> Result<(TcpStream, SocketAddr), (SocketAddr, io::Error)> {
+    match tokio::time::timeout(ATTEMPT_LIMIT, TcpStream::connect(address)).await {
+        Ok(connected) => connected.map(|stream| (stream, address)).map_err(|error| (address, error)),
+        Err(_) => {
+            let said = format!("no answer within {} s", ATTEMPT_LIMIT.as_secs());
+            Err((address, io::Error::new(io::ErrorKind::TimedOut, said)))
+        }
+    }
+}
+
+fn failed(mut failures: Vec<(SocketAddr, io::Error)>) -> ConnectionError {
+    if failures.len() == 1 {
+        let (_, error) = failures.remove(0);
+        return ConnectionError::Io(error);
+    }
+    let said: Vec<_> = failures.iter().map(|(address, error)| format!("{address}: {error}")).collect();
+    ConnectionError::Io(io::Error::other(said.join("; ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn families_take_turns() {
+        let parse = |text: &str| text.parse::<SocketAddr>().unwrap();
+        let [a, b, c, d] = ["[::1]:1", "[::2]:1", "1.1.1.1:1", "2.2.2.2:1"].map(parse);
+        assert_eq!(in_turn(vec![a, b, c, d]), [a, c, b, d]);
+        assert_eq!(in_turn(vec![c, a]), [c, a]);
+        assert_eq!(in_turn(vec![c, d]), [c, d]);
+    }
+
+    #[tokio::test]
+    async fn a_refused_and_a_silent_address_do_not_hold_up_the_one_that_answers() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let works = listener.local_addr().unwrap();
+        // Nobody answers in TEST-NET-1 (RFC 5737), or the network refuses it at once.
+        let dead: [SocketAddr; 2] = ["127.0.0.1:1".parse().unwrap(), "192.0.2.1:5672".parse().unwrap()];
+        let (_, address) = first(&[dead[0], dead[1], works]).await.unwrap();
+        assert_eq!(address, works);
+        let said = first(&dead[..1]).await.unwrap_err().to_string();
+        assert!(said.contains("refused"), "{said}");
+    }
+}

@@ -1,0 +1,202 @@
+//! `log-shipper check`: goes the way to each broker as `run` would, says after each step how long it took, and what to do about
+//! the first that fails.
+
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+use anyhow::bail;
+
+use crate::amqp::{Address, Connection, ConnectionError, Event, Step};
+use crate::container::{Container, Pod};
+use crate::outgoing::MessageId;
+use crate::settings::BrokerSettings;
+
+/// How long the broker may take for one message.
+const CONFIRM_LIMIT: Duration = Duration::from_secs(15);
+
+/// Tries every broker of `AMQP_URL`; with `publish` each gets one marked message.
+///
+/// # Errors
+///
+/// When a step fails with one of them.
+pub async fn run(broker: &BrokerSettings, publish: bool) -> anyhow::Result<()> {
+    let mut failed = 0;
+    for address in &broker.addresses {
+        say(&format!("{}:{}\n", address.host, address.port))?;
+        if !check(address, broker, publish).await? {
+            failed += 1;
+        }
+    }
+    if failed > 0 {
+        bail!("{failed} of {} brokers can't be used", broker.addresses.len());
+    }
+    Ok(())
+}
+
+async fn check(address: &Address, broker: &BrokerSettings, publish: bool) -> anyhow::Result<bool> {
+    let endpoint = &broker.endpoint;
+    let mut began = Instant::now();
+    let mut steps = Vec::new();
+    let opened = Connection::open(address, endpoint, &mut |step, what| {
+        let now = Instant::now();
+        // Nobody reads it any more: the next line fails, too, and is heard.
+        let _ = say(&line("ok", name(step), &what, now - began));
+        began = now;
+        steps.push(step);
+    })
+    .await;
+    let mut connection = match opened {
+        Ok(connection) => connection,
+        Err(error) => {
+            let failed = next_step(steps.last().copied(), endpoint.tls);
+            say(&line("FAILED", name(failed), &error.to_string(), began.elapsed()))?;
+            say(&format!("        {}\n", advice(failed, &error)))?;
+            return Ok(false);
+        }
+    };
+    if !publish {
+        connection.close().await;
+        say("        nothing was published: --no-publish\n")?;
+        return Ok(true);
+    }
+    let began = Instant::now();
+    let answer = tokio::time::timeout(CONFIRM_LIMIT, one_message(&mut connection, broker)).await;
+    let took = began.elapsed();
+    let (container, key) = (container(), endpoint.routing_key.of(&container()));
+    let routing = |result: &str, what: &str| line(result, "routing", what, took);
+    let works = match answer {
+        Err(_) => {
+            say(&line("FAILED", "confirm", &format!("none within {} s", CONFIRM_LIMIT.as_secs()), took))?;
+            say("        The broker is out of memory or disk, or a mirror of the queue is away: see its log.\n")?;
+            false
+        }
+        Ok(Ok(Answer::Confirmed)) => {
+            say(&routing("ok", &format!("a queue takes messages with the routing key {key:?}")))?;
+            say(&line("ok", "confirm", &format!("message {} of {container}", message_id().text()), took))?;
+            true
+        }
+        Ok(Ok(Answer::Returned)) => {
+            say(&routing("FAILED", &format!("no queue is bound for the routing key {key:?}")))?;
+            say(
+                "        Bind a queue to the exchange for this key. Until then messages are tried again and none is lost.\n",
+            )?;
+            false
+        }
+        Ok(Ok(Answer::Refused(why))) => {
+            say(&line("FAILED", "confirm", &why, took))?;
+            say(
+                "        A full queue (x-overflow: reject-publish) refuses; the user needs write permission on the exchange.\n",
+            )?;
+            false
+        }
+        Ok(Err(error)) => {
+            say(&line("FAILED", "confirm", &error.to_string(), took))?;
+            false
+        }
+    };
+    connection.close().await;
+    Ok(works)
+}
+
+enum Answer {
+    Confirmed,
+    Returned,
+    Refused(String),
+}
+
+async fn one_message(connection: &mut Connection, broker: &BrokerSettings) -> Result<Answer, ConnectionError> {
+    let now = jiff::Timestamp::now();
+    let body = serde_json::json!({
+        "@timestamp": now.to_string(),
+        "message": "log-shipper check: this message may be deleted",
+        "log": {"flags": ["check"]},
+        "agent": {"type": env!("CARGO_PKG_NAME"), "version": env!("CARGO_PKG_VERSION")},
+    });
+    connection.publish(&broker.endpoint, (0, &container()), message_id(), body.to_string().as_bytes(), false)?;
+    let mut returned = false;
+    loop {
+        connection.progress().await?;
+        while let Some(event) = connection.event() {
+            match event {
+                Event::Ack(..) if returned => return Ok(Answer::Returned),
+                Event::Ack(..) => return Ok(Answer::Confirmed),
+                Event::Nack(..) => return Ok(Answer::Refused("the broker refuses the message (nack)".to_owned())),
+                Event::Returned(_) => returned = true,
+                Event::ChannelClosed(refusal) => {
+                    return Ok(Answer::Refused(format!("{} {}", refusal.code, refusal.text)));
+                }
+                Event::Blocked(reason) => {
+                    // Nothing is confirmed before it unblocks.
+                    tracing::warn!(reason, "the broker asks to stop publishing");
+                }
+                Event::Unblocked => (),
+            }
+        }
+    }
+}
+
+/// No file has such an id.
+fn message_id() -> MessageId {
+    MessageId { file: 0, offset: 0 }
+}
+
+/// What the marked message's routing key and headers are made of.
+fn container() -> Container {
+    let pod = Pod { namespace: "log-shipper".into(), name: "check".into(), uid: "0".into(), container: "check".into() };
+    Container { pod: Some(pod), docker: None, restart: "0".into() }
+}
+
+fn next_step(done: Option<Step>, tls: bool) -> Step {
+    match done {
+        None => Step::Name,
+        Some(Step::Name) => Step::Address,
+        Some(Step::Address) if tls => Step::Tls,
+        Some(Step::Address | Step::Tls) => Step::Login,
+        Some(Step::Login) => Step::VirtualHost,
+        Some(Step::VirtualHost | Step::Exchange) => Step::Exchange,
+    }
+}
+
+fn name(step: Step) -> &'static str {
+    match step {
+        Step::Name => "name",
+        Step::Address => "address",
+        Step::Tls => "TLS",
+        Step::Login => "login",
+        Step::VirtualHost => "virtual host",
+        Step::Exchange => "exchange",
+    }
+}
+
+fn advice(step: Step, error: &ConnectionError) -> &'static str {
+    if matches!(error, ConnectionError::Protocol(_)) {
+        return "Look at scheme and port of AMQP_URL.";
+    }
+    match step {
+        Step::Name => "Look at the host in AMQP_URL, and at this machine's DNS.",
+        Step::Address => {
+            "Look at host and port in AMQP_URL, whether the broker runs, and at firewalls and network policies."
+        }
+        Step::Tls => {
+            "SSL_CERT_FILE must hold the authority of the broker's certificate; AMQP_TLS_SERVER_NAME is the name that it bears, \
+             if that is not the host's."
+        }
+        Step::Login => "Look at AMQP_USERNAME and AMQP_PASSWORD, or at AMQP_CERT_FILE; the broker's own log says why.",
+        Step::VirtualHost => {
+            "The virtual host is the path of AMQP_URL; it must exist, and the user needs permissions there."
+        }
+        Step::Exchange => {
+            "Set AMQP_EXCHANGE to an exchange that is there, or have it declared: it belongs to the receiver."
+        }
+    }
+}
+
+fn line(result: &str, step: &str, what: &str, took: Duration) -> String {
+    format!("{result:>6}  {step:<12}  {what} ({:.1} ms)\n", took.as_secs_f64() * 1000.0)
+}
+
+fn say(text: &str) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()
+}

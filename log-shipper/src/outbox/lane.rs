@@ -1,0 +1,228 @@
+//! One container's messages once the broker has refused one of them: they wait here, in their order, while others go on.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+/// After a refusal a lane publishes nothing for this long, then, while nothing is confirmed, for twice as long …
+pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// … up to this …
+pub(super) const LAST_PAUSE: Duration = Duration::from_secs(5);
+/// … or to this where each refusal closes the channel.
+const LAST_CLOSING_PAUSE: Duration = Duration::from_secs(60);
+
+/// A message that was refused this often lets the others of its container pass.
+const ASIDE_AFTER: u32 = 3;
+/// So many do at most: where all are refused, all wait.
+const MOST_ASIDE: usize = 8;
+
+/// A message of a batch that is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Entry {
+    pub(super) slot: usize,
+    pub(super) index: usize,
+    /// Which of the messages that took its place.
+    pub(super) part: usize,
+    /// How often it was refused, returned or lost alone.
+    pub(super) failures: u32,
+    /// How often it was refused again after others had been confirmed.
+    pub(super) evidence: u32,
+    /// How many others had been confirmed at its last refusal.
+    pub(super) seen: u64,
+    /// Whether it lets the others of its container pass.
+    pub(super) aside: bool,
+}
+
+/// A batch that is published from this message on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Fresh {
+    pub(super) slot: usize,
+    pub(super) next: usize,
+}
+
+/// How a message was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refused {
+    /// By a nack, or by a return: a full or missing queue, mostly.
+    Nack,
+    /// The broker closed the channel because of its routing key.
+    Key,
+    /// The broker closed channel or connection when nothing else was on its way.
+    Alone,
+    /// The connection was lost when nothing else was on its way.
+    Lost,
+}
+
+impl Refused {
+    /// Whether each refusal of this kind costs the channel.
+    fn closes(self) -> bool {
+        self != Self::Nack
+    }
+
+    /// How often a message must be refused again, after others were confirmed, to be one that the broker never takes.
+    pub(super) fn evidence_needed(self) -> Option<u32> {
+        match self {
+            // A full queue takes now this message, now that one.
+            Self::Nack => Some(8),
+            Self::Alone => Some(2),
+            Self::Key | Self::Lost => None,
+        }
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Lane {
+    /// In the order of the log, each with its place there.
+    queue: VecDeque<((u64, usize, usize), Entry)>,
+    /// Refused several times: tried again by themselves, from that time on.
+    aside: Vec<(Instant, Entry)>,
+    /// Not published yet.
+    pub(super) rest: VecDeque<Fresh>,
+    /// How many of this container's messages are elsewhere: on their way, or to be published next.
+    pub(super) out: usize,
+    /// At most so many: half as many after a refusal, one more with each confirm, as TCP does.
+    allowed: usize,
+    paused_until: Option<Instant>,
+    pause: Duration,
+    /// How many of this container's messages were confirmed, and how many at the last refusal.
+    confirms: u64,
+    refused_at: Option<u64>,
+    /// Whether its next message goes out when nothing else is on its way: the last refusal cost the channel.
+    pub(super) alone: bool,
+    /// Whether it is in the list of those that may publish.
+    pub(super) listed: bool,
+}
+
+/// What a lane has to publish.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Next {
+    Entry(Entry),
+    Fresh(Fresh),
+}
+
+impl Lane {
+    pub(super) fn new(window: usize, out: usize) -> Self {
+        Self {
+            queue: VecDeque::new(),
+            aside: Vec::new(),
+            rest: VecDeque::new(),
+            out,
+            allowed: window,
+            paused_until: None,
+            pause: FIRST_PAUSE,
+            confirms: 0,
+            refused_at: None,
+            alone: false,
+            listed: false,
+        }
+    }
+
+    /// One of its messages was confirmed.
+    pub(super) fn confirmed(&mut self, window: usize) {
+        self.confirms += 1;
+        self.pause = FIRST_PAUSE;
+        self.allowed = (self.allowed + 1).min(window);
+        self.alone = false;
+    }
+
+    /// One of its messages was refused; `others` is how many messages of all containers were confirmed so far, `narrow` whether
+    /// the lane is to send fewer at a time.
+    pub(super) fn refused(
+        &mut self,
+        mut entry: Entry,
+        place: (u64, usize, usize),
+        how: Refused,
+        others: u64,
+        narrow: bool,
+        now: Instant,
+    ) -> Entry {
+        entry.failures = entry.failures.saturating_add(1);
+        let passed = if how == Refused::Nack { self.confirms } else { others };
+        if entry.failures > 1 && passed > entry.seen {
+            entry.evidence += 1;
+        }
+        entry.seen = passed;
+        let in_vain = self.refused_at.replace(self.confirms) == Some(self.confirms);
+        self.alone |= how.closes();
+        let is_it = how == Refused::Alone || how == Refused::Lost;
+        let was_aside = entry.aside;
+        entry.aside = (is_it || entry.failures >= ASIDE_AFTER) && self.aside.len() < MOST_ASIDE;
+        let last_pause = if how.closes() { LAST_CLOSING_PAUSE } else { LAST_PAUSE };
+        // What waits aside, or was found to be the culprit, says nothing of the others. One of those that were on their way when
+        // a pause began is the same sign.
+        let pauses = !was_aside && (!is_it || in_vain);
+        if pauses && !self.paused_until.is_some_and(|until| now < until) {
+            self.paused_until = Some(now + self.pause);
+            self.pause = (2 * self.pause).min(last_pause);
+            if narrow {
+                self.allowed = (self.allowed / 2).max(1);
+            }
+        }
+        if how == Refused::Key {
+            self.allowed = 1;
+        }
+        if entry.aside {
+            let wait = FIRST_PAUSE * 2_u32.pow(entry.failures.min(10));
+            self.aside.push((now + wait.min(last_pause), entry));
+        } else {
+            self.queue_up(entry, place);
+        }
+        entry
+    }
+
+    /// Takes the message out that was refused last.
+    pub(super) fn remove(&mut self, entry: &Entry) {
+        let is_it = |other: &Entry| (other.slot, other.index, other.part) == (entry.slot, entry.index, entry.part);
+        self.aside.retain(|(_, other)| !is_it(other));
+        self.queue.retain(|(_, other)| !is_it(other));
+    }
+
+    /// Puts a message where it belongs in the order of the log.
+    pub(super) fn queue_up(&mut self, entry: Entry, place: (u64, usize, usize)) {
+        let at = self.queue.partition_point(|(other, _)| *other < place);
+        self.queue.insert(at, (place, entry));
+    }
+
+    /// The next to publish, if there is one now.
+    pub(super) fn next(&mut self, now: Instant) -> Option<Next> {
+        if let Some(due) = self.aside.iter().position(|(at, _)| *at <= now) {
+            return Some(Next::Entry(self.aside.remove(due).1));
+        }
+        if self.paused_until.is_some_and(|until| now < until) || self.out >= self.allowed {
+            return None;
+        }
+        if let Some((_, entry)) = self.queue.pop_front() {
+            return Some(Next::Entry(entry));
+        }
+        self.rest.pop_front().map(Next::Fresh)
+    }
+
+    /// When it should be asked again, if nothing else happens.
+    pub(super) fn wakes_at(&self, now: Instant) -> Option<Instant> {
+        let waits = !self.queue.is_empty() || !self.rest.is_empty();
+        let pause = self.paused_until.filter(|until| waits && *until > now);
+        self.aside.iter().map(|(at, _)| *at).chain(pause).min()
+    }
+
+    /// The broker was just connected to again: it may take everything now.
+    pub(super) fn end_pause(&mut self) {
+        if !self.alone {
+            self.paused_until = None;
+        }
+    }
+
+    /// Whether it only waits, and nothing of it was taken since it was refused.
+    pub(super) fn is_stuck(&self) -> bool {
+        self.refused_at == Some(self.confirms)
+    }
+
+    /// How many messages wait here that were published before.
+    pub(super) fn waiting(&self) -> usize {
+        self.queue.len() + self.aside.len()
+    }
+
+    /// Whether it is a container like any other again.
+    pub(super) fn is_over(&self, window: usize) -> bool {
+        self.waiting() == 0 && (self.rest.is_empty() && self.out == 0 || self.allowed >= window)
+    }
+}

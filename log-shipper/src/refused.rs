@@ -1,0 +1,92 @@
+//! What is said of messages that the broker refuses: once a minute while it lasts, and when it is over.
+
+use std::time::{Duration, Instant};
+
+use sidecar::readiness::Latch;
+
+use crate::metrics::Metrics;
+use crate::outbox::{Fate, Verdict};
+
+/// How often something is said again that holds for many messages.
+const AGAIN: Duration = Duration::from_secs(60);
+
+/// A broker that confirms nothing for this long while it refuses messages makes the shipper not ready.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What the broker refuses at present.
+#[derive(Debug, Default)]
+pub struct Trouble {
+    /// Since when, why, and when the broker last confirmed something.
+    now: Option<(Instant, &'static str)>,
+    confirmed: Option<Instant>,
+    said: Option<(Instant, &'static str)>,
+    not_ready: bool,
+}
+
+impl Trouble {
+    /// A message was refused.
+    pub fn refused(&mut self, what: &'static str) {
+        let now = Instant::now();
+        self.now.get_or_insert((now, what)).1 = what;
+        if self.said.is_none_or(|(at, said)| said != what || now.duration_since(at) > AGAIN) {
+            tracing::warn!("{what}");
+            self.said = Some((now, what));
+        }
+    }
+
+    /// A message was confirmed.
+    pub fn confirmed(&mut self, latch: &Latch) {
+        if self.now.is_none() {
+            return;
+        }
+        self.confirmed = Some(Instant::now());
+        if std::mem::take(&mut self.not_ready) {
+            latch.ready();
+        }
+    }
+
+    /// To be called every second or so; `refused` is whether a container still waits.
+    pub fn look(&mut self, refused: bool, latch: &Latch) {
+        let Some((since, what)) = self.now else { return };
+        if refused {
+            let last = self.confirmed.map_or(since, |confirmed| confirmed.max(since));
+            if !self.not_ready && last.elapsed() > PATIENCE {
+                self.not_ready = true;
+                latch.not_ready(what);
+            }
+            return;
+        }
+        if self.confirmed.is_none_or(|confirmed| confirmed < since) {
+            // What was refused was given up, and nothing else came.
+            return;
+        }
+        tracing::info!(after_seconds = since.elapsed().as_secs(), "the broker takes all messages again");
+        *self = Self { said: self.said.filter(|(at, _)| at.elapsed() < AGAIN), ..Self::default() };
+        latch.ready();
+    }
+}
+
+/// Counts and says what was done about a message that the broker never takes.
+pub fn judge(verdict: &Verdict, metrics: &Metrics) {
+    let (container, id, bytes) = (&verdict.log.container, verdict.id.text(), verdict.bytes);
+    match verdict.fate {
+        Fate::Cut => {
+            metrics.messages_cut.inc();
+            tracing::warn!(%container, message_id = id, bytes, "the broker does not take a message of this size; it was cut and marked");
+        }
+        Fate::CutForDeadLetters => {
+            metrics.messages_cut.inc();
+            tracing::warn!(
+                %container, message_id = id, bytes,
+                "the broker does not take a message of this size; it was cut and marked, and goes to the dead letter exchange"
+            );
+        }
+        Fate::GivenUp => {
+            metrics.messages_given_up.inc();
+            tracing::error!(
+                %container, message_id = id, bytes, offset = verdict.id.offset,
+                "a message was given up that the broker never takes, while it takes others"
+            );
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! How a run ends when a part of it does, without a broker.
+
+#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+
+mod support;
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Read};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use testbed::folder::Folder;
+use testbed::wait;
+
+/// What hangs here would hang for ever.
+const LIMIT: Duration = Duration::from_secs(60);
+
+struct Node(Folder);
+
+impl Node {
+    fn with_lines(lines: usize) -> Self {
+        let node = Self(Folder::new("ends").unwrap());
+        let text = (0..lines).map(|line| format!("2026-11-22T10:00:00.1Z stdout F line {line} ..............\n"));
+        fs::create_dir_all(node.log().parent().unwrap()).unwrap();
+        fs::write(node.log(), text.collect::<String>()).unwrap();
+        node
+    }
+
+    fn log(&self) -> PathBuf {
+        self.0.join("pods/space_pod_uid/main/0.log")
+    }
+
+    fn start(&self, arguments: &[&str], settings: &[(&str, &str)], stdout: Stdio) -> Running {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_log-shipper"));
+        command.arg("run").args(arguments).env_clear().stdout(stdout).stderr(Stdio::piped());
+        command.env("LOG_PATHS", self.0.join("pods")).env("STATE_DIR", self.0.join("state"));
+        Running(command.envs(settings.iter().copied()).spawn().unwrap())
+    }
+
+    /// The messages of one run to standard output.
+    fn until_idle(&self) -> Vec<String> {
+        let mut run = self.start(&["--until-idle"], &[("OUTPUT", "stdout")], Stdio::piped());
+        let events = BufReader::new(run.0.stdout.take().unwrap()).lines().map(|line| {
+            let event: serde_json::Value = serde_json::from_str(&line.unwrap()).unwrap();
+            event["message"].as_str().unwrap().to_owned()
+        });
+        let events = events.collect();
+        assert_eq!(run.end().0, Some(0));
+        events
+    }
+}
+
+struct Running(Child);
+
+impl Running {
+    /// Its exit code, and what it said.
+    fn end(&mut self) -> (Option<i32>, String) {
+        let status = wait::until(LIMIT, || self.0.try_wait().unwrap()).expect("it does not end");
+        let mut said = String::new();
+        self.0.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        (status.code(), said)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It has ended, or its test has failed.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_closed_or_full_output_ends_the_run_with_its_reason() {
+    let node = Node::with_lines(20_000);
+    for arguments in [&["--until-idle"][..], &[]] {
+        // As `| head -1`.
+        let mut run = node.start(arguments, &[], Stdio::piped());
+        let mut first = String::new();
+        BufReader::new(run.0.stdout.take().unwrap()).read_line(&mut first).unwrap();
+        assert!(first.contains("line 0"), "{first}");
+        let (code, said) = run.end();
+        assert_eq!(code, Some(1), "{said}");
+        assert!(said.contains("cannot write to standard output"), "{said}");
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let (code, said) = node.start(arguments, &[], full.into()).end();
+        assert_eq!(code, Some(1), "{said}");
+        assert!(said.contains("cannot write to standard output: No space left"), "{said}");
+    }
+}
+
+#[test]
+fn an_output_that_nobody_reads_does_not_keep_the_run_from_ending() {
+    let node = Node::with_lines(200_000);
+    let mut run = node.start(&[], &[], Stdio::piped());
+    let mut first = String::new();
+    // Held open, and not read any further.
+    let mut pipe = BufReader::with_capacity(1, run.0.stdout.take().unwrap());
+    pipe.read_line(&mut first).unwrap();
+    kill_process(Pid::from_child(&run.0), Signal::TERM).unwrap();
+    let (code, said) = run.end();
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("standard output does not take all lines in time"), "{said}");
+}
+
+#[test]
+fn standard_output_and_null_leave_the_brokers_checkpoint_alone() {
+    let node = Node::with_lines(3);
+    let broker = node.0.join("state/checkpoint.json");
+    fs::create_dir_all(broker.parent().unwrap()).unwrap();
+    fs::write(&broker, r#"{"version":1,"logs":[]}"#).unwrap();
+    let null = node.start(&["--until-idle"], &[("OUTPUT", "null")], Stdio::null()).end();
+    assert_eq!(null.0, Some(0), "{}", null.1);
+    assert_eq!(node.until_idle().len(), 3);
+    let mut text = fs::read_to_string(node.log()).unwrap();
+    text.push_str("2026-11-22T10:00:01Z stdout F new\n");
+    fs::write(node.log(), text).unwrap();
+    assert_eq!(node.until_idle(), ["new"]);
+    assert_eq!(fs::read_to_string(&broker).unwrap(), r#"{"version":1,"logs":[]}"#);
+}
+
+#[test]
+fn settings_that_are_wrong_end_it_before_anything_else() {
+    let node = Node::with_lines(1);
+    for (url, said) in [
+        ("amqp://logs:12#secret@rabbit", "%23"),
+        ("amqp://:secret@rabbit", "no user"),
+        ("amqp://logs@rabbit", "AMQP_PASSWORD"),
+        ("amqp://h/v?heartbeat=5&verify=verify_none", "AMQP_HEARTBEAT"),
+        ("rabbit.example.org", "amqps://"),
+    ] {
+        let (code, told) = node.start(&[], &[("AMQP_URL", url)], Stdio::null()).end();
+        assert_eq!(code, Some(64), "{url}: {told}");
+        assert!(told.contains(said) && !told.contains("secret"), "{url}: {told}");
+    }
+}
