@@ -51,9 +51,10 @@ const BENCHES: &[Bench] = &[
     ),
     (
         "shipper",
-        "what an event costs log-shipper, rsyslog, syslog-ng, Telegraf and amqp-publish",
+        "what an event costs log-shipper, a publisher on lapin, rsyslog, syslog-ng, Telegraf and amqp-publish",
         shipper::side_by_side,
     ),
+    ("shipper-latency", "how long a line takes to a consumer, beside 500 idle files", shipper::latency),
     ("shipper-alone", "log-shipper's reading and encoding, batches, and idling", shipper::alone),
     (
         "shipper-faults",
@@ -73,6 +74,11 @@ fn main() -> ExitCode {
 }
 
 fn run(words: &[String]) -> Result<()> {
+    if let [command, logs, address] = words
+        && command == shipper::LAPIN_COMMAND
+    {
+        return shipper::publish_by_lapin(std::path::Path::new(logs), address);
+    }
     let size = if words.iter().any(|word| word == "--quick") { Size::Quick } else { Size::Full };
     let [name] = words.iter().filter(|word| *word != "--quick").collect::<Vec<_>>()[..] else {
         bail!("usage: bench/run NAME [--quick]\n{}", list());

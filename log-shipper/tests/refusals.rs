@@ -244,7 +244,8 @@ impl<'a> Case<'a> {
 
     fn print_delays(&self) {
         let seen = self.consumer.seen();
-        let healthy = seen.events.iter().zip(&seen.arrived).filter(|(event, _)| event["kubernetes"]["namespace"] == "healthy");
+        let healthy =
+            seen.events.iter().zip(&seen.arrived).filter(|(event, _)| event["kubernetes"]["namespace"] == "healthy");
         let mut delays: Vec<f64> = healthy
             .map(|(event, arrived)| {
                 let written: jiff::Timestamp = event["@timestamp"].as_str().unwrap().parse().unwrap();
@@ -254,7 +255,12 @@ impl<'a> Case<'a> {
         delays.sort_by(f64::total_cmp);
         let at = |share: f64| delays[(delays.len() as f64 * share) as usize];
         let (median, most) = (at(0.5), delays.last().unwrap());
-        println!("{:?}: {} lines, delay of healthy ones: median {median:.3} s, 99 % {:.3} s, most {most:.3} s", self.kind, delays.len(), at(0.99));
+        println!(
+            "{:?}: {} lines, delay of healthy ones: median {median:.3} s, 99 % {:.3} s, most {most:.3} s",
+            self.kind,
+            delays.len(),
+            at(0.99)
+        );
     }
 }
 

@@ -60,7 +60,8 @@ fn null(folder: &Folder, logs: &Path, schema: &str) -> Result<crate::measure::Ta
 
 fn batches(folder: &Folder, lines: u64, turns: usize) -> Result<()> {
     let broker = Broker::start()?;
-    let task = Task { logs: folder.join("Cri"), broker: broker.address(), peers: folder.join("none") };
+    let task =
+        Task { logs: folder.join("Cri"), broker: broker.address(), tls: broker.tls(), peers: folder.join("none") };
     let (mut rates, mut costs) = (Vec::new(), Vec::new());
     for _ in 0..turns {
         broker.empty_queue()?;

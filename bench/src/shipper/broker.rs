@@ -1,6 +1,7 @@
 //! The broker that all shippers ship to, seen through a client of its own.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use futures_util::StreamExt;
@@ -20,6 +21,14 @@ const QUEUE: &str = "events";
 /// Not the testbed's own user: rsyslog takes no password with a blank.
 pub(super) const USER: &str = "bench";
 pub(super) const PASSWORD: &str = "bench";
+
+/// How to reach it over TLS.
+#[derive(Clone, Debug)]
+pub(super) struct Tls {
+    pub(super) port: u16,
+    /// Its certificate's authority, as a PEM file.
+    pub(super) authority: PathBuf,
+}
 
 /// A real RabbitMQ with one exchange and one queue.
 pub(super) struct Broker {
@@ -42,6 +51,12 @@ impl Broker {
 
     pub(super) fn address(&self) -> SocketAddr {
         self.server.address()
+    }
+
+    /// Where it takes TLS connections, as `localhost`.
+    pub(super) fn tls(&self) -> Tls {
+        let [authority, ..] = self.server.client_files();
+        Tls { port: self.server.tls_address().port(), authority }
     }
 
     /// An empty durable queue that keeps its messages on disk, so that all of a run fit and can be counted.
@@ -69,8 +84,12 @@ impl Broker {
     }
 
     /// Takes all messages that are in the queue now.
-    pub(super) fn take_all(&self, mut take: impl FnMut(&[u8])) -> Result<()> {
-        let messages = self.messages()?;
+    pub(super) fn take_all(&self, take: impl FnMut(&[u8])) -> Result<()> {
+        self.take(usize::try_from(self.messages()?)?, take)
+    }
+
+    /// Takes so many messages as they come.
+    pub(super) fn take(&self, messages: usize, mut take: impl FnMut(&[u8])) -> Result<()> {
         self.runtime.block_on(async {
             let options = BasicConsumeOptions { no_ack: true, ..BasicConsumeOptions::default() };
             let (tag, none) = ("judge", FieldTable::default());

@@ -32,7 +32,7 @@ pub(crate) fn run(size: Size) -> Result<()> {
     let logs = folder.folder("pods")?;
     logs::write(&logs, Format::Cri, lines, 190)?;
     let proxy = TcpProxy::start(broker.address())?;
-    let task = Task { logs, broker: proxy.address(), peers };
+    let task = Task { logs, broker: proxy.address(), tls: broker.tls(), peers };
     let mut table = Table::new(&["shipper", "fault", "in the queue then", "lost", "twice", "s to the last line"]);
     for shipper in SHIPPERS {
         for fault in [Fault::Killed, Fault::Cut] {

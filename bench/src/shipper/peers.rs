@@ -9,7 +9,8 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use super::broker::{EXCHANGE, PASSWORD, ROUTING_KEY, USER};
+use super::broker::{EXCHANGE, PASSWORD, ROUTING_KEY, Tls, USER};
+use super::by_lapin;
 use crate::measure::{command, program};
 
 /// A program that ships lines.
@@ -19,6 +20,12 @@ pub(super) enum Shipper {
     Own,
     /// Ours with `BATCH=on`.
     OwnBatch,
+    /// Ours over TLS.
+    OwnTls,
+    /// A publisher on lapin with confirms, and nothing else.
+    Lapin,
+    /// rsyslog over TLS.
+    RsyslogTls,
     /// rsyslog's imfile and omrabbitmq: the CRI fields and the file's name as JSON.
     Rsyslog,
     /// syslog-ng's wildcard-file and amqp: the same.
@@ -29,8 +36,17 @@ pub(super) enum Shipper {
     AmqpPublish,
 }
 
-pub(super) const ALL: [Shipper; 6] =
-    [Shipper::Own, Shipper::Rsyslog, Shipper::SyslogNg, Shipper::Telegraf, Shipper::AmqpPublish, Shipper::OwnBatch];
+pub(super) const ALL: [Shipper; 9] = [
+    Shipper::Own,
+    Shipper::Lapin,
+    Shipper::Rsyslog,
+    Shipper::SyslogNg,
+    Shipper::Telegraf,
+    Shipper::AmqpPublish,
+    Shipper::OwnBatch,
+    Shipper::OwnTls,
+    Shipper::RsyslogTls,
+];
 
 /// What all of them ship, and where to.
 #[derive(Clone, Debug)]
@@ -39,6 +55,8 @@ pub(super) struct Task {
     pub(super) logs: PathBuf,
     /// The broker, or a proxy before it.
     pub(super) broker: SocketAddr,
+    /// The broker over TLS.
+    pub(super) tls: Tls,
     /// Where the peers were built.
     pub(super) peers: PathBuf,
 }
@@ -58,6 +76,9 @@ impl Shipper {
         match self {
             Self::Own => "log-shipper",
             Self::OwnBatch => "log-shipper, BATCH=on",
+            Self::OwnTls => "log-shipper, TLS",
+            Self::Lapin => "a publisher on lapin alone, 500 in flight",
+            Self::RsyslogTls => "rsyslog 8.2302, TLS",
             Self::Rsyslog => "rsyslog 8.2302 built with omrabbitmq",
             Self::SyslogNg => "syslog-ng 3.38",
             Self::Telegraf => "Telegraf 1.37",
@@ -67,12 +88,12 @@ impl Shipper {
 
     /// Whether it waits for confirms.
     pub(super) fn confirms(self) -> bool {
-        matches!(self, Self::Own | Self::OwnBatch)
+        matches!(self, Self::Own | Self::OwnBatch | Self::OwnTls | Self::Lapin)
     }
 
     /// Whether it ends by itself once all is shipped.
     pub(super) fn ends(self) -> bool {
-        matches!(self, Self::Own | Self::OwnBatch | Self::AmqpPublish)
+        self.confirms() || self == Self::AmqpPublish
     }
 
     /// The command, with its configuration and state in `state`; `ends` is whether it shall end once all is shipped.
@@ -82,9 +103,14 @@ impl Shipper {
         let write = |name: &str, text: String| fs::write(state.join(name), text).map(|()| in_state(name));
         let (logs, port, peers) = (task.logs.display(), task.broker.port(), task.peers.display());
         Ok(match self {
-            Self::Own | Self::OwnBatch => {
-                let (url, state) = (format!("amqp://{}/%2f", task.broker), state.display().to_string());
+            Self::Own | Self::OwnBatch | Self::OwnTls => {
+                let url = match self {
+                    Self::OwnTls => format!("amqps://localhost:{}/%2f", task.tls.port),
+                    _ => format!("amqp://{}/%2f", task.broker),
+                };
+                let (state, authority) = (state.display().to_string(), task.tls.authority.display().to_string());
                 let settings = [
+                    ("SSL_CERT_FILE", authority),
                     ("LOG_PATHS", logs.to_string()),
                     ("STATE_DIR", state),
                     ("AMQP_URL", url),
@@ -97,11 +123,22 @@ impl Shipper {
                 let words: &[&str] = if ends { &["run", "--until-idle"] } else { &["run"] };
                 command(program("log-shipper")?, words, &settings)
             }
-            Self::Rsyslog => {
+            Self::Lapin => {
+                let (logs, broker) = (logs.to_string(), task.broker.to_string());
+                command(std::env::current_exe()?, &[by_lapin::COMMAND, &logs, &broker], &[])
+            }
+            Self::Rsyslog | Self::RsyslogTls => {
                 fs::create_dir_all(state.join("work"))?;
                 let modules = format!("{peers}/rsyslog/lib/rsyslog");
+                let (port, tls) = match self {
+                    Self::RsyslogTls => {
+                        let authority = task.tls.authority.display();
+                        (task.tls.port, format!(r#"ssl="on" verify_peer="on" ca_cert="{authority}""#))
+                    }
+                    _ => (port, String::new()),
+                };
                 let configuration =
-                    write("rsyslog.conf", rsyslog(&logs.to_string(), port, &in_state("work"), &modules))?;
+                    write("rsyslog.conf", rsyslog(&logs.to_string(), port, &in_state("work"), &modules, &tls))?;
                 let mut command = Command::new(task.peers.join("rsyslog/sbin/rsyslogd"));
                 command.args(["-n", "-f", &configuration, "-M", &modules, "-i", &in_state("pid")]);
                 command
@@ -140,7 +177,7 @@ impl Shipper {
     }
 }
 
-fn rsyslog(logs: &str, port: u16, work: &str, modules: &str) -> String {
+fn rsyslog(logs: &str, port: u16, work: &str, modules: &str, tls: &str) -> String {
     format!(
         r#"global(workDirectory="{work}" maxMessageSize="64k")
 main_queue(queue.type="LinkedList" queue.size="100000" queue.dequeueBatchSize="1024" queue.workerThreads="1")
@@ -157,7 +194,7 @@ template(name="body" type="list") {{
 ruleset(name="ship" queue.type="Direct") {{
   action(type="omrabbitmq" host="127.0.0.1" port="{port}" virtual_host="/" user="{USER}" password="{PASSWORD}" exchange="{EXCHANGE}"
     routing_key="{ROUTING_KEY}" body_template="body" content_type="application/json" delivery_mode="2" heartbeat_interval="60"
-    action.resumeRetryCount="-1" action.resumeInterval="2")
+    action.resumeRetryCount="-1" action.resumeInterval="2" {tls})
 }}
 "#
     )

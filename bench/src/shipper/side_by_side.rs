@@ -23,7 +23,7 @@ pub(crate) fn run(size: Size) -> Result<()> {
     let (folder, broker) = (Folder::new("shippers")?, Broker::start()?);
     let logs = folder.folder("pods")?;
     let (_, bytes) = logs::write(&logs, Format::Cri, lines, LENGTH)?;
-    let task = Task { logs, broker: broker.address(), peers };
+    let task = Task { logs, broker: broker.address(), tls: broker.tls(), peers };
     let mut results: Vec<(Shipper, Vec<(Taken, u64)>)> = peers::ALL.map(|shipper| (shipper, Vec::new())).into();
     for turn in 0..turns {
         for (shipper, taken) in &mut results {
@@ -72,7 +72,11 @@ pub(crate) fn run(size: Size) -> Result<()> {
         bytes / 1_000_000,
         logs::FILES
     );
-    println!("Goal: log-shipper at most 0.50 of the best peer, everything included.");
+    println!(
+        "With TLS log-shipper takes {:.2} of rsyslog's CPU without. Goals: log-shipper at most 0.20 of the best peer's, everything \
+         included; over TLS at most 0.35 of rsyslog's without.",
+        cost(Shipper::OwnTls) / cost(Shipper::Rsyslog)
+    );
     Ok(())
 }
 

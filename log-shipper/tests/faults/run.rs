@@ -35,9 +35,7 @@ enum Fault {
     KillBroker,
 }
 
-use Fault::{
-    Cut, CutSoon, DeleteExchange, FillQueue, Kill, KillBroker, Oversize, Stall, StopBroker, Truncate, Unbind,
-};
+use Fault::{Cut, CutSoon, DeleteExchange, FillQueue, Kill, KillBroker, Oversize, Stall, StopBroker, Truncate, Unbind};
 
 /// Each once first, then by chance, in this many of a hundred; a broker's restart takes long.
 const CHANCES: [(Fault, usize); 11] = [
