@@ -220,14 +220,20 @@ impl Budget {
     /// Returns when many bytes were given back since it returned last.
     pub async fn much_given(&self) {
         loop {
-            let mut used = self.lock();
-            if used.given >= MUCH {
-                used.given = 0;
+            if self.take_much() {
                 return;
             }
-            drop(used);
             self.0.much_given.notified().await;
         }
+    }
+
+    fn take_much(&self) -> bool {
+        let mut used = self.lock();
+        let much = used.given >= MUCH;
+        if much {
+            used.given = 0;
+        }
+        much
     }
 
     /// So many of the bytes taken belong to containers of which the broker refuses something: others are read beside them, up to

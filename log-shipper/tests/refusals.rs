@@ -77,7 +77,7 @@ fn a_refused_container_does_not_stop_the_others_and_comes_when_it_may() {
 #[test]
 #[ignore = "takes POISON_SECONDS (60) for each kind"]
 fn how_long_healthy_containers_wait_beside_a_refused_one() {
-    let seconds = std::env::var("POISON_SECONDS").ok().and_then(|seconds| seconds.parse().ok()).unwrap_or(60);
+    let seconds = std::env::var_os("POISON_SECONDS").and_then(|text| text.to_str()?.parse().ok()).unwrap_or(60);
     let broker = start();
     for kind in KINDS {
         let mut case = Case::start(kind, &broker);

@@ -101,10 +101,10 @@ impl Url {
                 rest = after.trim_start();
             }
             let (userinfo, after) = split_user(rest, index == 1)?;
-            if let Some(user) = userinfo.map(user).transpose()? {
-                if url.user.get_or_insert_with(|| user.clone()) != &user {
-                    return Err(AddressError::MixedUsers);
-                }
+            if let Some(user) = userinfo.map(user).transpose()?
+                && url.user.get_or_insert_with(|| user.clone()) != &user
+            {
+                return Err(AddressError::MixedUsers);
             }
             let end = after.find([',', '/', '?', '#']).unwrap_or(after.len());
             let (host, more) = after.split_at(end);

@@ -93,6 +93,8 @@ fn failed(mut failures: Vec<(SocketAddr, io::Error)>) -> ConnectionError {
 
 #[cfg(test)]
 mod tests {
+    use tokio::net::TcpSocket;
+
     use super::*;
 
     #[test]
@@ -108,8 +110,17 @@ mod tests {
     async fn a_refused_and_a_silent_address_do_not_hold_up_the_one_that_answers() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let works = listener.local_addr().unwrap();
-        // Nobody answers in TEST-NET-1 (RFC 5737), or the network refuses it at once.
-        let dead: [SocketAddr; 2] = ["127.0.0.1:1".parse().unwrap(), "192.0.2.1:5672".parse().unwrap()];
+        // Its queue of connections is full: the kernel answers no more of them.
+        let silent = TcpSocket::new_v4().unwrap();
+        silent.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let silent = silent.listen(0).unwrap();
+        let silent = silent.local_addr().map(|address| (silent, address)).unwrap();
+        let mut waiting = Vec::new();
+        while let Ok(connected) = tokio::time::timeout(Duration::from_millis(200), TcpStream::connect(silent.1)).await {
+            waiting.push(connected.unwrap());
+            assert!(waiting.len() < 100, "it takes all");
+        }
+        let dead: [SocketAddr; 2] = ["127.0.0.1:1".parse().unwrap(), silent.1];
         let (_, address) = first(&[dead[0], dead[1], works]).await.unwrap();
         assert_eq!(address, works);
         let said = first(&dead[..1]).await.unwrap_err().to_string();

@@ -151,7 +151,7 @@ impl Lane {
         // What waits aside, or was found to be the culprit, says nothing of the others. One of those that were on their way when
         // a pause began is the same sign.
         let pauses = !was_aside && (!is_it || in_vain);
-        if pauses && !self.paused_until.is_some_and(|until| now < until) {
+        if pauses && self.paused_until.is_none_or(|until| now >= until) {
             self.paused_until = Some(now + self.pause);
             self.pause = (2 * self.pause).min(last_pause);
             if narrow {
