@@ -372,14 +372,23 @@ impl Connection {
     ///
     /// [`ConnectionError`]: the connection is over.
     pub async fn progress(&mut self) -> Result<(), ConnectionError> {
+        // Opening may have left something unread.
+        if self.take_frames()? > 0 {
+            return Ok(());
+        }
         poll_fn(|context| self.poll_progress(context)).await?;
+        self.take_frames().map(|_| ())
+    }
+
+    /// Takes the frames that are there; gives how many bytes they were.
+    fn take_frames(&mut self) -> Result<usize, ConnectionError> {
         let mut taken = 0;
         while let Some((frame, length)) = frames::read(&self.input[taken..], self.frame_max)? {
             taken += length;
             self.take(frame)?;
         }
         self.input.drain(..taken);
-        Ok(())
+        Ok(taken)
     }
 
     /// The next thing that the broker said.

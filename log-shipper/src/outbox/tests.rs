@@ -220,7 +220,7 @@ fn simulate(
     const LIMIT: usize = 5000;
     let mut now = Instant::now();
     let mut simulated = Simulated::default();
-    let mut wire: VecDeque<(u64, (u64, u64, u64), usize, bool)> = VecDeque::new();
+    let mut wire = VecDeque::new();
     let mut tag = 0;
     outbox.disconnected(now);
     for _ in 0..4000 {
