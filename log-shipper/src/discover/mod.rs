@@ -362,6 +362,9 @@ impl Discovery {
         for (base, news) in news {
             if let Some(log) = self.folders.get(path).and_then(|folder| folder.log(&base)) {
                 log.hand(news);
+                // Readers may wait for the broker. A file that was rotated has its last size now, and is deleted soon: should
+                // this process end before it is read, the next one can say what was lost.
+                log.maintain(&self.reading);
                 self.pool.wake(log);
             }
         }
