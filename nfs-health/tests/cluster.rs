@@ -232,7 +232,17 @@ fn each_writes_its_own_only(cluster: &Cluster, kubectl: &Kubectl) {
         ("", r#"{"metadata":{"labels":{"a":"b"}}}"#),
         ("", r#"{"spec":{"unschedulable":true}}"#),
         ("", r#"{"spec":{"taints":[{"key":"other","effect":"NoExecute"}]}}"#),
+        ("", r#"{"metadata":{"finalizers":["example.org/a"]}}"#),
+        ("", r#"{"metadata":{"ownerReferences":[{"apiVersion":"v1","kind":"Pod","name":"a","uid":"b"}]}}"#),
+        ("", r#"{"spec":{"providerID":"example://other"}}"#),
+        ("", r#"{"spec":{"taints":[{"key":"labhands.dev/nfs","effect":"NoExecute"}]}}"#),
+        ("/status", r#"{"metadata":{"finalizers":["example.org/a"]}}"#),
         ("/status", r#"{"metadata":{"annotations":{"a":"b"}}}"#),
+        ("/status", r#"{"status":{"daemonEndpoints":{"kubeletEndpoint":{"Port":1}}}}"#),
+        ("/status", r#"{"status":{"nodeInfo":{"kubeletVersion":"other"}}}"#),
+        ("/status", r#"{"status":{"phase":"Terminated"}}"#),
+        ("/status", r#"{"status":{"images":[{"names":["other"],"sizeBytes":1}]}}"#),
+        ("/status", r#"{"status":{"volumesAttached":[{"name":"other","devicePath":"/other"}]}}"#),
         ("/status", r#"{"status":{"conditions":[{"type":"Ready","status":"False"}]}}"#),
     ] {
         let refused = patch(&token, &format!("/api/v1/nodes/node1{subresource}"), "strategic-merge", body);
