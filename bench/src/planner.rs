@@ -112,13 +112,13 @@ async fn measure(cluster: &Cluster, nodes: usize, quiet: Duration) -> Result<()>
 
     push(cluster.registry(), NEW)?;
     wanted[10] = image(NEW);
-    scan(planner.admin())?;
+    scan(&planner)?;
     fleet.until_all_hold(&wanted, Duration::from_secs(900)).await?;
     until_known(&planner, wanted.len(), nodes)?;
     settle(&fleet).await?;
     row(format!("a changed catalogue: {nodes} nodes told, 3 reports from each"))?;
 
-    scan(planner.admin())?;
+    scan(&planner)?;
     settle(&fleet).await?;
     row("a scan that finds nothing new".to_owned())?;
 
@@ -160,8 +160,12 @@ async fn settle(fleet: &Fleet) -> Result<()> {
     fleet.beat(Duration::from_secs(5)).await
 }
 
-fn scan(planner: std::net::SocketAddr) -> Result<()> {
+/// Asks for a scan and waits for it: it may be put off, because the one before ended just now.
+fn scan(planner: &Daemon) -> Result<()> {
+    let scans = || planner.metric("labhands_prepuller_scans_total{result=\"ok\"}");
+    let before = scans().unwrap_or(0.0);
     let client = testbed::http::Client::new(None, None)?;
-    client.send("POST", &format!("http://{planner}/scan"), &[], b"")?.expect(202, "POST /scan")?;
-    Ok(())
+    client.send("POST", &format!("http://{}/scan", planner.admin()), &[], b"")?.expect(202, "POST /scan")?;
+    let done = || scans().filter(|now| *now > before).map(drop);
+    testbed::wait::patiently(Duration::from_secs(120), done).context("no scan was made")
 }

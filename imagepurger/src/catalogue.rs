@@ -1,20 +1,25 @@
 //! Where the catalogue comes from, read anew for each look: a file, or the cluster's ConfigMap with its Lease.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{Api, Client};
 use lab_images::catalogue::Catalogue;
+use lab_images::published::{KEY, NAME, VOUCHED, content_hash};
+use sidecar::kubernetes::explain;
+use tokio::time::sleep;
 
 use crate::files::{Files, Found};
 use crate::plan::SeenCatalogue;
 
-/// The name of the ConfigMap and of the Lease beside it.
-const NAME: &str = "lab-images";
+/// The planner writes the ConfigMap and then the Lease: who reads in between looks again after this time.
+const BETWEEN_WRITES: Duration = Duration::from_secs(1);
 
-/// The ConfigMap's key.
-const KEY: &str = "catalogue.json";
+/// How often it is looked at before content that nobody vouches for is refused.
+const LOOKS: usize = 3;
 
 /// No catalogue is larger.
 const MOST_BYTES: u64 = 64 * 1024 * 1024;
@@ -70,22 +75,58 @@ fn of_file(path: &Path, found: &Found) -> Result<SeenCatalogue, String> {
 async fn of_cluster(client: &Client, namespace: &str) -> Result<SeenCatalogue, String> {
     let leases: Api<Lease> = Api::namespaced(client.clone(), namespace);
     let maps: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
-    // The Lease first: what it vouches for is then the catalogue read after it, or a newer one.
-    let lease = leases.get_opt(NAME).await.map_err(|error| format!("the Lease {NAME} cannot be read: {error}"))?;
-    let renewed = lease.and_then(|lease| lease.spec?.renew_time);
+    for look in 1.. {
+        // The Lease first: what it vouches for is then the catalogue read after it, or a newer one.
+        let lease = leases.get_opt(NAME).await;
+        let lease = lease.map_err(|error| format!("the Lease {NAME} cannot be read: {}", explain(&error)))?;
+        let map = maps.get_opt(NAME).await;
+        let map = map.map_err(|error| format!("the ConfigMap {NAME} cannot be read: {}", explain(&error)))?;
+        let json = map.and_then(|map| map.data?.remove(KEY));
+        let json = json.ok_or_else(|| format!("there is no ConfigMap {NAME} with the key {KEY}"))?;
+        match vouched(lease, &json)? {
+            Some(fresh_at) => {
+                let catalogue = Catalogue::from_json(json.as_bytes(), "the ConfigMap lab-images");
+                return Ok(SeenCatalogue { catalogue: catalogue.map_err(|error| error.to_string())?, fresh_at });
+            }
+            None if look < LOOKS => sleep(BETWEEN_WRITES).await,
+            None => break,
+        }
+    }
+    Err(format!(
+        "the ConfigMap {NAME} is not what the planner published: the Lease {NAME} vouches for another content ({VOUCHED}); \
+         the planner writes it again with its next scan"
+    ))
+}
+
+/// When the Lease was renewed that vouches for this content; `None` when it vouches for another one. A planner before this version
+/// vouches for whatever is there.
+fn vouched(lease: Option<Lease>, json: &str) -> Result<Option<Timestamp>, String> {
+    let (metadata, spec) = lease.map(|lease| (lease.metadata, lease.spec)).unwrap_or_default();
+    let renewed = spec.and_then(|spec| spec.renew_time);
     let fresh_at = renewed.ok_or_else(|| format!("there is no Lease {NAME} that says when it was renewed"))?.0;
-    let map = maps.get_opt(NAME).await.map_err(|error| format!("the ConfigMap {NAME} cannot be read: {error}"))?;
-    let json = map.and_then(|map| map.data?.remove(KEY));
-    let json = json.ok_or_else(|| format!("there is no ConfigMap {NAME} with the key {KEY}"))?;
-    let catalogue =
-        Catalogue::from_json(json.as_bytes(), "the ConfigMap lab-images").map_err(|error| error.to_string())?;
-    Ok(SeenCatalogue { catalogue, fresh_at })
+    let hash = metadata.annotations.and_then(|mut annotations| annotations.remove(VOUCHED));
+    Ok(hash.is_none_or(|hash| hash == content_hash(json)).then_some(fresh_at))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use jiff::Timestamp;
+
+    #[test]
+    fn a_lease_vouches_for_its_content_only() {
+        let lease = |hash: Option<String>| -> Lease {
+            let annotations: std::collections::BTreeMap<_, _> = hash.map(|hash| (VOUCHED, hash)).into_iter().collect();
+            let json = serde_json::json!({
+                "metadata": {"annotations": annotations}, "spec": {"renewTime": "2026-01-01T00:00:00.000000Z"},
+            });
+            serde_json::from_value(json).unwrap()
+        };
+        let renewed = Some("2026-01-01T00:00:00Z".parse().unwrap());
+        assert_eq!(vouched(Some(lease(Some(content_hash("{}")))), "{}"), Ok(renewed));
+        assert_eq!(vouched(Some(lease(Some(content_hash("{}")))), "{ }"), Ok(None));
+        assert_eq!(vouched(Some(lease(None)), "{}"), Ok(renewed));
+        assert!(vouched(Some(Lease::default()), "{}").is_err() && vouched(None, "{}").is_err());
+    }
 
     #[test]
     fn a_file_is_as_fresh_as_the_older_of_its_two_times() {

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use kube::api::ListParams;
 use kube::{Api, Client};
+use sidecar::kubernetes::explain;
 
 use crate::plan::{PodImages, Pods};
 
@@ -37,7 +38,8 @@ impl NodePods {
     /// node has more than some hundred pods.
     async fn all(&self) -> Result<Vec<PodImages>, String> {
         let asked = ListParams::default().fields(&format!("spec.nodeName={}", self.node));
-        let pods = self.pods.list(&asked).await.map_err(|error| format!("they cannot be listed: {error}"))?;
+        let pods = self.pods.list(&asked).await;
+        let pods = pods.map_err(|error| format!("they cannot be listed: {}", explain(&error)))?;
         Ok(pods.items.into_iter().filter_map(images_of).collect())
     }
 }

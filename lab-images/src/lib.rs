@@ -9,6 +9,7 @@
 
 pub mod catalogue;
 pub mod policy;
+pub mod published;
 pub mod reference;
 pub mod registry;
 pub mod runtime;

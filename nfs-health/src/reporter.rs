@@ -6,7 +6,7 @@ use std::time::Duration;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
 use prometheus_client::metrics::counter::Counter;
-use sidecar::kubernetes::{ClientError, client};
+use sidecar::kubernetes::{ClientError, client, explain};
 use sidecar::metrics::Metrics;
 use sidecar::readiness::Latch;
 use sidecar::retry::{BackoffBuilder, forever};
@@ -80,8 +80,9 @@ impl Reporter {
                 }
                 Err(error) => {
                     self.failed.inc();
+                    let error = explain(&error);
                     self.latch.not_ready(format!("the node's report could not be written: {error}"));
-                    tracing::warn!(%error, node = self.node, "the node's report could not be written");
+                    tracing::warn!(error, node = self.node, "the node's report could not be written");
                     written = None;
                     tokio::time::sleep(pauses.next().unwrap_or(REFRESH)).await;
                     due = Instant::now();

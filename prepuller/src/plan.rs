@@ -7,10 +7,12 @@
 //! anew goes on where the last one was.
 
 mod act;
+mod asked;
 pub mod decide;
 pub mod eligible;
 pub mod gate;
 pub mod overview;
+mod pauses;
 mod publish;
 pub mod pull_pods;
 mod scanning;
@@ -31,14 +33,16 @@ use futures_util::stream::{BoxStream, StreamExt};
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
 use sidecar::admin::AdminServer;
+use sidecar::kubernetes::explain;
 use sidecar::metrics::Metrics;
 use sidecar::readiness::{Health, Latch, Pulse};
 use sidecar::shutdown::Shutdown;
-use tokio::sync::Notify;
 use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
 
-use act::{Writer, Written};
+use act::{Outcome, Tried, Writer, Written};
+use asked::Asked;
+use pauses::Pauses;
 use publish::Publisher;
 use pull_pods::{PullPodSettings, PullPods};
 use scanning::Scanner;
@@ -98,7 +102,7 @@ pub async fn run(settings: PlanSettings, warnings: &[String], shutdown: Shutdown
     let pulse = health.pulse("planner", LONGEST_STEP);
     let mode = settings.rules.mode;
     let mut teller = Teller::new(&client, &metrics, &settings.catalogue_namespace, &settings.pod_name);
-    let (shared, asked) = (Shared::new(World::new(settings.rules)), Arc::new(Notify::new()));
+    let (shared, asked) = (Shared::new(World::new(settings.rules)), Arc::new(Asked::default()));
     let config = page::nublado::Config::new(&settings.catalogue.source, &settings.catalogue.policy);
     let routes = serve::routes(shared.clone(), asked.clone());
     let routes = routes.merge(page::routes(shared.overviews(), config, shutdown.token()));
@@ -108,7 +112,8 @@ pub async fn run(settings: PlanSettings, warnings: &[String], shutdown: Shutdown
     match &deployment {
         Ok(deployment) => teller.know(deployment),
         Err(error) => {
-            tracing::warn!(%error, "the Deployment {} is not found: its Events will lack a uid", tell::DEPLOYMENT);
+            let (error, name) = (explain(error), tell::DEPLOYMENT);
+            tracing::warn!(error, "the Deployment {name} is not found: its Events will lack a uid");
         }
     }
     let pull_pods = match settings.pull_pods {
@@ -137,6 +142,7 @@ pub async fn run(settings: PlanSettings, warnings: &[String], shutdown: Shutdown
         unlisted,
         writer: Writer::new(&client, agents),
         pull_pods,
+        pauses: PausesByAct::default(),
         shared,
         teller,
         latch: cluster,
@@ -168,6 +174,7 @@ struct Planner {
     unlisted: HashSet<Kind>,
     writer: Writer,
     pull_pods: Option<PullPods>,
+    pauses: PausesByAct,
     shared: Shared,
     teller: Arc<Teller>,
     latch: Latch,
@@ -255,47 +262,114 @@ impl Planner {
         let begun = Instant::now();
         let writes = self.shared.update(|world| world.decide(Timestamp::now(), begun));
         self.pause = (begun.elapsed() * REST).clamp(PAUSE, TICK);
-        let done = |Written { write, generation, uid }| {
+        let writes = writes.into_iter().filter(|write| self.pauses.orders.may_try(&write.node, begun)).collect();
+        let done = |tried: Tried| {
             self.pulse.beat(); // thousands of writes may take minutes
-            self.teller.written(true);
-            self.shared.update(|world| world.written(write, generation, uid, Instant::now()));
-        };
-        match self.writer.write(writes, done).await {
-            Ok(()) => self.latch.ready(),
-            Err(error) => {
-                tracing::warn!(error, "orders are written again in {} s", WRITE_RETRY.as_secs());
-                self.teller.written(false);
-                self.due = Some(Instant::now() + WRITE_RETRY);
+            self.teller.written(matches!(tried, Tried::Written(_)));
+            match tried {
+                Tried::Written(Written { write, generation, uid }) => {
+                    self.pauses.orders.done(&write.node);
+                    self.shared.update(|world| world.written(write, generation, uid, Instant::now()));
+                }
+                Tried::Refused(node) => self.pauses.orders.refused(&node, Instant::now()),
+                Tried::Unanswered => {}
             }
+        };
+        let written = self.writer.write(writes, done).await;
+        if !written.stopped {
+            self.latch.ready();
         }
-        self.turn_pull_pods().await;
-        self.open_gates().await;
+        say(&written, "orders can't be written yet");
+        let turned = self.turn_pull_pods().await;
+        say(&turned, "pull pods can't be looked after yet");
+        let opened = self.open_gates().await;
+        say(&opened, "gates can't be opened yet");
+        let now = Instant::now();
+        if [written, turned, opened].iter().any(|outcome| outcome.stopped) {
+            self.due = Some(now + WRITE_RETRY);
+        }
+        if let Some(next) = self.pauses.next(now) {
+            self.due = Some(self.due.map_or(next, |due| due.min(next)));
+        }
         let told = self.shared.look(Told::of);
         self.teller.waves(told);
         self.decided = Instant::now();
         self.shared.decided();
     }
 
-    async fn turn_pull_pods(&mut self) {
-        let Some(pull_pods) = &self.pull_pods else { return };
+    async fn turn_pull_pods(&mut self) -> Outcome {
+        let mut outcome = Outcome::default();
+        let Some(pull_pods) = &self.pull_pods else { return outcome };
         for (node, turn) in self.shared.look(|world| world.pull_turns(Timestamp::now())) {
-            if let Err(error) = pull_pods.carry_out(&node, turn).await {
-                tracing::warn!(error, "pull pods are looked at again in {} s", WRITE_RETRY.as_secs());
-                self.due = Some(Instant::now() + WRITE_RETRY);
-                return;
+            self.pulse.beat();
+            if !self.pauses.pulls.may_try(&node, Instant::now()) {
+                continue;
+            }
+            match pull_pods.carry_out(&node, turn).await {
+                Ok(()) => self.pauses.pulls.done(&node),
+                Err(failed) => {
+                    if failed.refused {
+                        self.pauses.pulls.refused(&node, Instant::now());
+                    }
+                    outcome.note(failed);
+                }
+            }
+            if outcome.stopped {
+                break;
             }
         }
+        outcome
     }
 
-    async fn open_gates(&self) {
+    async fn open_gates(&mut self) -> Outcome {
         let (gates, key) =
             self.shared.look(|world| (world.gates_to_open(Timestamp::now()), world.rules.nodes.gate_taint.clone()));
+        let mut outcome = Outcome::default();
         for (node, lacks) in gates {
+            self.pulse.beat();
+            if !self.pauses.gates.may_try(&node, Instant::now()) {
+                continue;
+            }
             match self.writer.remove_taint(&node, &key).await {
-                Ok(true) => self.teller.opened(&node, &lacks),
-                Ok(false) => {}
-                Err(error) => tracing::warn!(%node, %error, "the gate cannot be opened yet"),
+                Ok(opened) => {
+                    self.pauses.gates.done(&node);
+                    if opened {
+                        self.teller.opened(&node, &lacks);
+                    }
+                }
+                Err(failed) => {
+                    if failed.refused {
+                        self.teller.gate_refused(&node, &failed.words);
+                        self.pauses.gates.refused(&node, Instant::now());
+                    }
+                    outcome.note(failed);
+                }
+            }
+            if outcome.stopped {
+                break;
             }
         }
+        outcome
+    }
+}
+
+/// The nodes that are left alone for a while, by what was refused.
+#[derive(Default)]
+struct PausesByAct {
+    orders: Pauses,
+    pulls: Pauses,
+    gates: Pauses,
+}
+
+impl PausesByAct {
+    fn next(&mut self, now: Instant) -> Option<Instant> {
+        [&mut self.orders, &mut self.pulls, &mut self.gates].into_iter().filter_map(|pauses| pauses.next(now)).min()
+    }
+}
+
+/// Says the first of what failed; it is tried again.
+fn say(outcome: &Outcome, what: &str) {
+    if let Some(error) = &outcome.first {
+        tracing::warn!(error, failed = outcome.failed, stopped = outcome.stopped, "{what}");
     }
 }

@@ -327,7 +327,8 @@ impl Puller {
     /// A pull ended, well or not. One that was cancelled is no longer among the running.
     async fn end(&mut self, id: Id, ended: Ended) {
         let Some(index) = self.running.iter().position(|pulling| pulling.id() == id) else { return };
-        let pulling = self.running.swap_remove(index);
+        // In the order in which they began: the disk guard stops the last one.
+        let pulling = self.running.remove(index);
         let disk = self.runtime.file_system().await.ok();
         let (order, progress) = pulling.end(&mut self.guard, ended.is_ok(), disk.as_ref());
         factor::write(self.settings.factor_file.as_deref(), self.guard.factor());

@@ -38,7 +38,7 @@ pub async fn run(settings: WaitSettings) -> anyhow::Result<ExitCode> {
     let shutdown = Shutdown::listen()?;
     let planner = Planner::at(settings.planner)?;
     let mut said = String::new();
-    let waited = timeout_at(Instant::now() + settings.timeout, all_is_there(&planner, &mut said));
+    let waited = timeout_at(Instant::now() + settings.timeout, all_is_there(&planner, settings.min_nodes, &mut said));
     match shutdown.token().run_until_cancelled(waited).await {
         Some(Ok(done)) => {
             println!("{done}");
@@ -56,7 +56,7 @@ pub async fn run(settings: WaitSettings) -> anyhow::Result<ExitCode> {
 }
 
 /// Ends once all is there; until then `said` holds what is waited for, which is told each time it changes.
-async fn all_is_there(planner: &Planner, said: &mut String) -> String {
+async fn all_is_there(planner: &Planner, min_nodes: usize, said: &mut String) -> String {
     let mut say = |words: String| {
         let words: String = words.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
         if *said != words {
@@ -66,7 +66,7 @@ async fn all_is_there(planner: &Planner, said: &mut String) -> String {
     };
     let mut since = None;
     loop {
-        match look(planner, &mut since).await {
+        match look(planner, min_nodes, &mut since).await {
             Ok(Verdict::Done(words)) => return words,
             Ok(Verdict::Waiting(words)) => say(words),
             Err(error) => say(error.to_string()),
@@ -76,7 +76,7 @@ async fn all_is_there(planner: &Planner, said: &mut String) -> String {
 }
 
 /// One look; the first one that succeeds asks for a scan and notes the time, by the planner's clock.
-async fn look(planner: &Planner, since: &mut Option<Timestamp>) -> Result<Verdict, AskError> {
+async fn look(planner: &Planner, min_nodes: usize, since: &mut Option<Timestamp>) -> Result<Verdict, AskError> {
     let view = planner.view(&Query::default()).await?;
     let since = match *since {
         Some(since) => since,
@@ -85,13 +85,18 @@ async fn look(planner: &Planner, since: &mut Option<Timestamp>) -> Result<Verdic
             *since.insert(view.now)
         }
     };
-    Ok(verdict(&view, since))
+    Ok(verdict(&view, since, min_nodes))
 }
 
-fn verdict(view: &View, since: Timestamp) -> Verdict {
-    if view.scan.generated.is_none_or(|generated| generated < since) {
+fn verdict(view: &View, since: Timestamp, min_nodes: usize) -> Verdict {
+    // A catalogue from a file may be old, whenever it was read.
+    if view.scan.last_good_began.or(view.scan.generated).is_none_or(|began| began < since) {
         let problem = view.scan.problem.as_ref().map(|problem| format!("; the last one failed: {problem}"));
         return Verdict::Waiting(format!("the registry is scanned{}", problem.unwrap_or_default()));
+    }
+    let eligible = view.counts.all.saturating_sub(view.counts.not_eligible);
+    if eligible < min_nodes {
+        return Verdict::Waiting(few_nodes(eligible, view.counts.all, min_nodes));
     }
     let (_, headline) = words::headline(view);
     if view.complete {
@@ -106,6 +111,19 @@ fn verdict(view: &View, since: Timestamp) -> Verdict {
         }
     }
     Verdict::Waiting(words)
+}
+
+/// What is said where too few nodes should hold lab images: passing over it would hide a wrong selector.
+fn few_nodes(eligible: usize, all: usize, min_nodes: usize) -> String {
+    let nodes = if all == 1 { "the only node is" } else { "nodes are" };
+    let eligible = match (eligible, all) {
+        (0, 1) => "the only node is not eligible".to_owned(),
+        (0, _) => format!("none of {all} nodes is eligible"),
+        (eligible, all) => format!("{eligible} of {all} {nodes} eligible"),
+    };
+    format!(
+        "{eligible}, and at least {min_nodes} must be (WAIT_MIN_NODES); see LAB_NODE_SELECTOR and LAB_TOLERATIONS of the planner"
+    )
 }
 
 /// A node by name, with the error if there is one.
@@ -125,6 +143,7 @@ mod tests {
     use axum::http::StatusCode;
     use axum::routing::post;
     use jiff::SignedDuration;
+    use lab_images::catalogue::Catalogue;
     use tokio_util::sync::CancellationToken;
 
     use crate::page;
@@ -132,7 +151,7 @@ mod tests {
     use crate::plan::overview::{Overview, OverviewSource};
 
     fn look(overview: &Overview, scan_began: SignedDuration) -> Verdict {
-        verdict(&View::new(overview, &Query::default()), sample::catalogue().generated - scan_began)
+        verdict(&View::new(overview, &Query::default()), sample::catalogue().generated - scan_began, 1)
     }
 
     const BEFORE: SignedDuration = SignedDuration::from_secs(1);
@@ -156,11 +175,10 @@ mod tests {
         let (seen, asked) = (scanned.clone(), scanned);
         let look = move || {
             let mut overview = of_nodes(vec![node("a", 6)]);
-            let mut catalogue = sample::catalogue();
-            if seen.load(Ordering::SeqCst) {
-                catalogue.generated = overview.now;
-            }
-            overview.catalogue = Some(Arc::new(catalogue));
+            overview.scan.last_good_began = seen.load(Ordering::SeqCst).then_some(overview.now);
+            // As a file says it, that is older than the scan.
+            let generated = overview.now - SignedDuration::from_hours(1000);
+            overview.catalogue = Some(Arc::new(Catalogue { generated, ..sample::catalogue() }));
             overview
         };
         let (_changes, changes) = tokio::sync::watch::channel(0);
@@ -175,7 +193,7 @@ mod tests {
 
         let planner = Planner::at(address.parse().unwrap()).unwrap();
         let mut said = String::new();
-        assert_eq!(all_is_there(&planner, &mut said).await, "6 images on the node");
+        assert_eq!(all_is_there(&planner, 1, &mut said).await, "6 images on the node");
         assert_eq!(said, "the registry is scanned");
         server.abort();
     }
@@ -193,8 +211,15 @@ mod tests {
     }
 
     #[test]
-    fn no_node_is_nothing_to_wait_for_and_no_image_is() {
-        assert_eq!(look(&of_nodes(Vec::new()), BEFORE), Verdict::Done("No node is eligible".to_owned()));
+    fn too_few_nodes_and_no_image_are_waited_for() {
+        let began = sample::catalogue().generated - BEFORE;
+        let least = |nodes, min_nodes| verdict(&View::new(&of_nodes(nodes), &Query::default()), began, min_nodes);
+        assert_eq!(least(Vec::new(), 0), Verdict::Done("No node is eligible".to_owned()));
+        let Verdict::Waiting(words) = least(Vec::new(), 1) else { panic!("no node passes silently") };
+        assert!(words.contains("none of 0 nodes is eligible, and at least 1 must be (WAIT_MIN_NODES)"), "{words}");
+        let Verdict::Waiting(words) = least(vec![node("a", 6), node("b", 6)], 3) else { panic!("two are not three") };
+        assert!(words.starts_with("2 of 2 nodes are eligible, and at least 3 must be"), "{words}");
+        assert!(matches!(least(vec![node("a", 6), node("b", 6)], 2), Verdict::Done(_)));
         let mut unwanted = of_nodes(vec![node("a", 6)]);
         unwanted.images.clear();
         assert_eq!(look(&unwanted, BEFORE), Verdict::Waiting("No image is wanted".to_owned()));

@@ -3,13 +3,14 @@
 
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use testbed::cluster::{Cluster, Install, Kubectl};
 use testbed::http::{Answer, Client};
 use testbed::images::{Image, Layer, Pushed};
@@ -27,6 +28,7 @@ fn a_planner_brings_images_to_nodes_whatever_happens() {
     let record = Record::start(&bed.kubectl);
 
     a_catalogue_is_published_and_every_node_holds_what_is_wanted(&bed);
+    a_catalogue_that_somebody_changed_is_written_again(&bed);
     a_planner_that_starts_anew_goes_on_with_the_wave(&bed);
     a_moved_tag_is_pulled_again(&bed);
     a_failing_canary_stops_the_wave(&bed);
@@ -36,6 +38,7 @@ fn a_planner_brings_images_to_nodes_whatever_happens() {
     the_orders_of_a_node_go_with_it(&mut bed);
     who_waits_is_first_and_no_gate_waits_for_ever(&bed);
     record.one_canary_at_a_time();
+    the_planners_token_takes_the_gates_taint_and_nothing_else(&bed);
     pods_pull_where_agents_may_not(&bed);
 }
 
@@ -64,6 +67,27 @@ fn a_catalogue_is_published_and_every_node_holds_what_is_wanted(bed: &Bed) {
     bed.scan();
     bed.kubectl.wait(&lease, LIMIT, |again| again != renewed).unwrap();
     assert_eq!(bed.version_of_catalogue(), map_version);
+}
+
+fn a_catalogue_that_somebody_changed_is_written_again(bed: &Bed) {
+    let map = [
+        "-n",
+        "labhands",
+        "get",
+        "configmap",
+        "lab-images",
+        "--ignore-not-found",
+        "-o",
+        r"jsonpath={.data.catalogue\.json}",
+    ];
+    let good = bed.kubectl.run(&map).unwrap();
+    let edit = r#"{"data": {"catalogue.json": "{\"version\": 1}"}}"#;
+    bed.kubectl.run(&["-n", "labhands", "patch", "configmap", "lab-images", "--type=merge", "-p", edit]).unwrap();
+    bed.scan();
+    bed.kubectl.wait(&map, LIMIT, |published| published == good).unwrap();
+    bed.kubectl.run(&["-n", "labhands", "delete", "configmap", "lab-images"]).unwrap();
+    bed.scan();
+    bed.kubectl.wait(&map, LIMIT, |published| published == good).unwrap();
 }
 
 fn a_planner_that_starts_anew_goes_on_with_the_wave(bed: &Bed) {
@@ -204,6 +228,7 @@ fn pods_pull_where_agents_may_not(bed: &Bed) {
         ["validatingadmissionpolicybinding/labhands-node-images", "validatingadmissionpolicy/labhands-node-images"];
     bed.kubectl.run(&[&["delete"], &policy[..]].concat()).unwrap();
     bed.install("prepuller-pods");
+    bed.agents.set("labhands-pull");
     // No shell in it; the program of this test needs its libraries, the released one nothing.
     let image = Image::program(Path::new(PROGRAM)).unwrap().layer(Layer::random(50, MB));
     image.push(bed.cluster.registry(), "lab", "w_2026_06").unwrap();
@@ -213,11 +238,100 @@ fn pods_pull_where_agents_may_not(bed: &Bed) {
         bed.wait_present(node.name(), &["w_2026_06", "w_2026_05"]);
         assert!(node.ctr(&["images", "ls"]).unwrap().contains("/lab:w_2026_06 "));
     }
-    let pods = ["-n", "labhands-node", "get", "pods", "-l", "labhands.dev/pull", "-o", "name"];
+    let pods = ["-n", "labhands-pull", "get", "pods", "-l", "labhands.dev/pull", "-o", "name"];
     bed.kubectl.wait(&pods, LIMIT, |names| names.trim().is_empty()).unwrap();
+    only_pull_pods_run_in_their_namespace(bed);
+}
+
+/// With the planner's token: what is no pull pod is refused there, and everything where agents are.
+fn only_pull_pods_run_in_their_namespace(bed: &Bed) {
+    let container = |name: &str, more: Value| {
+        let mut container = json!({"name": name, "image": "x", "volumeMounts": [{"name": "labhands", "mountPath": "/labhands"}],
+            "securityContext": {"allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "capabilities": {"drop": ["ALL"]}}});
+        container.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        container
+    };
+    let pod = json!({
+        "metadata": {"name": "pull-1", "labels": {"labhands.dev/pull": "true"},
+            "ownerReferences": [{"apiVersion": "labhands.dev/v1alpha1", "kind": "NodeImages", "name": "node1", "uid": "u"}]},
+        "spec": {
+            "nodeName": "node1", "restartPolicy": "Never", "activeDeadlineSeconds": 60, "automountServiceAccountToken": false,
+            "securityContext": {"runAsNonRoot": true, "runAsUser": 65532, "seccompProfile": {"type": "RuntimeDefault"}},
+            "initContainers": [container("bring", json!({"args": ["bring", "/labhands/prepuller"]}))],
+            "containers": [container("image", json!({"command": ["/labhands/prepuller", "--version"]}))],
+            "volumes": [{"name": "labhands", "emptyDir": {}}],
+        },
+    });
+    let api = bed.as_planner();
+    let create = |namespace: &str, pod: &Value| {
+        let path = format!("/api/v1/namespaces/{namespace}/pods?dryRun=All");
+        api("POST", &path, "application/json", &pod.to_string())
+    };
+    let (status, said) = create("labhands-pull", &pod);
+    assert_eq!(status, 201, "{said}");
+    let (status, said) = create("labhands-node", &pod);
+    assert_eq!(status, 403, "{said}");
+    type Change = fn(&mut Value);
+    let changes: [(&str, Change); 9] = [
+        ("no label", |pod| pod["metadata"]["labels"] = json!({})),
+        ("no owner", |pod| pod["metadata"]["ownerReferences"] = json!([])),
+        ("a Secret", |pod| {
+            pod["spec"]["volumes"][0] = json!({"name": "labhands", "secret": {"secretName": "registry"}});
+        }),
+        ("a folder of the node", |pod| {
+            pod["spec"]["volumes"][0] = json!({"name": "labhands", "hostPath": {"path": "/"}});
+        }),
+        ("a token", |pod| pod["spec"]["automountServiceAccountToken"] = json!(true)),
+        ("a program", |pod| pod["spec"]["containers"][0]["command"] = json!(["sh"])),
+        ("another program", |pod| pod["spec"]["initContainers"][0]["command"] = json!(["sh"])),
+        ("a setting", |pod| pod["spec"]["containers"][0]["env"] = json!([{"name": "A", "value": "b"}])),
+        ("root", |pod| pod["spec"]["securityContext"] = json!({"runAsUser": 0})),
+    ];
+    for (what, change) in changes {
+        let mut other = pod.clone();
+        change(&mut other);
+        let (status, said) = create("labhands-pull", &other);
+        assert!(matches!(status, 403 | 422), "{what}: {status} {said}");
+    }
+}
+
+/// `kubectl patch` reads first, which the token may not always: these are bare requests.
+fn the_planners_token_takes_the_gates_taint_and_nothing_else(bed: &Bed) {
+    let gate = json!({"key": "labhands.dev/images", "effect": "NoSchedule"});
+    let other = json!({"key": "other", "effect": "PreferNoSchedule"});
+    let taints = |taints: &[&Value]| json!({"spec": {"taints": taints}});
+    bed.kubectl.run(&["patch", "node", "node1", "--type=merge", "-p", &taints(&[&gate, &other]).to_string()]).unwrap();
+    let api = bed.as_planner();
+    let patch = |body: &Value| {
+        api("PATCH", "/api/v1/nodes/node1?dryRun=All", "application/merge-patch+json", &body.to_string())
+    };
+    // The planner itself may be faster: then nothing changes, which is allowed too.
+    assert_eq!(patch(&taints(&[&other])).0, 200);
+    let owner = json!([{"apiVersion": "v1", "kind": "Pod", "name": "a", "uid": "b"}]);
+    let evicts = json!({"key": "labhands.dev/images", "effect": "NoExecute"});
+    for body in [
+        json!({"spec": {"unschedulable": true}}),
+        json!({"metadata": {"labels": {"node-role.kubernetes.io/control-plane": ""}}}),
+        json!({"metadata": {"annotations": {"a": "b"}}}),
+        json!({"metadata": {"finalizers": ["example.org/a"]}}),
+        json!({"metadata": {"ownerReferences": owner}}),
+        json!({"spec": {"providerID": "example://other"}}),
+        taints(&[]),
+        taints(&[&other, &evicts]),
+        taints(&[&other, &json!({"key": "new", "effect": "NoExecute"})]),
+    ] {
+        let (status, said) = patch(&body);
+        assert!(status == 403 && said.contains("labhands-prepuller-plan-nodes"), "{body}: {status} {said}");
+    }
+    let status = json!({"status": {"phase": "Running"}}).to_string();
+    assert_eq!(api("PATCH", "/api/v1/nodes/node1/status", "application/merge-patch+json", &status).0, 403);
+    assert_eq!(api("DELETE", "/api/v1/nodes/node1", "application/json", "").0, 403);
+    bed.kubectl.run(&["taint", "node", "node1", "other-"]).unwrap();
 }
 
 struct Bed {
+    /// Where the `NodeImages` are.
+    agents: Cell<&'static str>,
     cluster: Cluster,
     kubectl: Kubectl,
 }
@@ -225,7 +339,7 @@ struct Bed {
 impl Bed {
     fn start() -> Self {
         let cluster = Cluster::start(2).unwrap();
-        let bed = Self { kubectl: cluster.kubectl(), cluster };
+        let bed = Self { agents: Cell::new("labhands-node"), kubectl: cluster.kubectl(), cluster };
         bed.push("w_2026_01", &[10, 11]);
         bed.push("w_2026_02", &[20, 21]);
         bed.install("prepuller");
@@ -303,6 +417,20 @@ impl Bed {
         self.wait_answer("/readyz", |_| true);
     }
 
+    /// Sends a request with the planner's token: method, path, content type, body; gives back status and body.
+    fn as_planner(&self) -> impl Fn(&str, &str, &str, &str) -> (u16, String) {
+        let authority = fs::read_to_string(self.cluster.folder().join("ca.crt")).unwrap();
+        let token = self.kubectl.run(&["-n", "labhands", "create", "token", "prepuller-plan"]).unwrap();
+        let client = Client::new(Some(&authority), Some(format!("Bearer {}", token.trim()))).unwrap();
+        let view = ["config", "view", "--minify", "-o", "jsonpath={.clusters[0].cluster.server}"];
+        let server = self.kubectl.run(&view).unwrap();
+        move |method, path, kind, body| {
+            let url = format!("{server}{path}");
+            let answer = client.send(method, &url, &[("content-type", kind)], body.as_bytes()).unwrap();
+            (answer.status, answer.text())
+        }
+    }
+
     fn version_of_catalogue(&self) -> String {
         let map = ["-n", "labhands", "get", "configmap", "lab-images", "-o", "jsonpath={.metadata.resourceVersion}"];
         self.kubectl.run(&map).unwrap()
@@ -310,7 +438,7 @@ impl Bed {
 
     /// The nodes that have an order for a tag.
     fn ordered(&self, tag: &str) -> Vec<String> {
-        let text = self.kubectl.run(&["-n", "labhands-node", "get", "nodeimages", "-o", "json"]).unwrap();
+        let text = self.kubectl.run(&["-n", self.agents.get(), "get", "nodeimages", "-o", "json"]).unwrap();
         let list: Value = serde_json::from_str(&text).unwrap();
         let has = |object: &&Value| tags(&object["spec"]["orders"]).iter().any(|ordered| ordered == tag);
         let nodes = list["items"].as_array().unwrap().iter().filter(has);
@@ -324,7 +452,7 @@ impl Bed {
     }
 
     fn object(&self, node: &str) -> Value {
-        let text = self.kubectl.run(&["-n", "labhands-node", "get", "nodeimages", node, "-o", "json"]);
+        let text = self.kubectl.run(&["-n", self.agents.get(), "get", "nodeimages", node, "-o", "json"]);
         serde_json::from_str(&text.unwrap_or_default()).unwrap_or_default()
     }
 

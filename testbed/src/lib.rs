@@ -7,7 +7,7 @@
 //! - [`process`] one child process, tied to the life of the test; [`enclosure`] namespaces that end with everything in them
 //! - [`packages`] which Debian packages each part needs; [`ports`] free ports; [`http`] the small blocking HTTP client
 //! - [`registry`] (with [`token_server`] and [`certificates`]) and [`images`], which builds test images without a base image
-//! - [`containerd`], [`docker`], [`cri`] (pods without a kubelet), [`grpc`] (a proxy to hook into); [`cluster`] a real Kubernetes; [`proxy`] a TCP proxy that is slow, stalls, cuts or refuses
+//! - [`containerd`], [`docker`], [`cri`] (pods without a kubelet), [`grpc`] (a proxy to hook into); [`cluster`] a real Kubernetes; [`proxy`] a TCP proxy that is slow, stalls, cuts or refuses; [`scripted_api`] an API server that may fall silent
 //! - [`chromium`] a browser without a window; [`daemon`] one of our own daemons; [`ganesha`] a real NFS server, [`knfsd`] that of the Linux kernel, each at its own [`site`]; [`rabbitmq`] a real broker; [`qemu`] a real NFS client; [`silent_file_system`] a mount that never answers
 //!
 //! A new part: a file with a guard that holds its [`process::Process`] before its [`folder::Folder`], and a line below.
@@ -36,6 +36,7 @@ pub mod proxy;
 pub mod qemu;
 pub mod rabbitmq;
 pub mod registry;
+pub mod scripted_api;
 pub mod silent_file_system;
 pub mod site;
 pub mod token_server;

@@ -5,6 +5,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client};
+use sidecar::kubernetes::explain;
 
 use super::Pods;
 use super::info::{PodInfo, folder_uid};
@@ -27,7 +28,10 @@ pub async fn watch(client: Client, node: &str, pods: &Pods, metrics: &Metrics) {
             Err(error) => {
                 metrics.pod_watch_errors.inc();
                 if !std::mem::replace(&mut broken, true) {
-                    tracing::warn!(%error, "the pods of this node can't be watched; events go on without their labels");
+                    tracing::warn!(
+                        error = explain(&error),
+                        "the pods of this node can't be watched; events go on without their labels"
+                    );
                 }
             }
         }

@@ -7,6 +7,7 @@ use futures_util::StreamExt;
 use kube::Api;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::watch_object;
+use sidecar::kubernetes::explain;
 use sidecar::readiness::{Health, Latch};
 use tokio::sync::watch;
 
@@ -73,7 +74,8 @@ impl Following {
                 }
                 Err(error) => {
                     self.counters.api_failed("watch");
-                    tracing::warn!(%error, "the API server tells no orders; the last ones stand");
+                    let error = explain(&error);
+                    tracing::warn!(error, "orders can't be read from the API server; the last ones are carried out");
                 }
             }
         }

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use kube::Api;
 use kube::api::{Patch, PatchParams};
+use sidecar::kubernetes::explain;
 use sidecar::readiness::{Health, Latch, Pulse};
 use tokio::sync::watch;
 use tokio::time::sleep_until;
@@ -102,7 +103,7 @@ async fn write(api: &Api<NodeImages>, node: &str, status: &NodeImagesStatus) -> 
     let parameters = PatchParams::apply(AGENT).force();
     match api.patch_status(node, &parameters, &Patch::Apply(object)).await {
         Err(kube::Error::Api(answer)) if answer.code == 404 => Ok(()),
-        written => written.map(drop).map_err(|error| error.to_string()),
+        written => written.map(drop).map_err(|error| explain(&error)),
     }
 }
 

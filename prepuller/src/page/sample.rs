@@ -140,7 +140,8 @@ pub(crate) fn of_nodes(nodes: Vec<NodeOverview>) -> Overview {
         }
     });
     let images = images.collect();
-    let scan = ScanState { last: Some(catalogue.generated), last_good: Some(catalogue.generated), problem: None };
+    let began = Some(catalogue.generated);
+    let scan = ScanState { last: began, last_good: began, last_good_began: began, problem: None };
     Overview { catalogue: Some(Arc::new(catalogue)), scan, images, nodes, ..nothing() }
 }
 

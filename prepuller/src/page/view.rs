@@ -51,6 +51,9 @@ pub struct ScanTimes {
     pub last: Option<Timestamp>,
     /// When the last good scan ended.
     pub last_good: Option<Timestamp>,
+    /// When the last good scan of this planner began.
+    #[serde(default)]
+    pub last_good_began: Option<Timestamp>,
     /// What was wrong with the last one.
     pub problem: Option<String>,
 }

@@ -1,17 +1,70 @@
 //! Writes what was decided: orders by server-side apply, and taints away. Each write may be repeated without harm.
 
+use std::future::ready;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use futures_util::stream::{self, StreamExt};
 use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
 use serde_json::json;
+use sidecar::kubernetes::explain;
 
 use super::world::Write;
 use crate::node_images::{NodeImages, NodeImagesSpec, PLANNER};
 
 /// Writes under way at a time.
 const PARALLEL: usize = 16;
+
+/// How a write of orders went.
+pub(super) enum Tried {
+    /// It is done.
+    Written(Written),
+    /// The API server refused it for this node.
+    Refused(Arc<str>),
+    /// The API server does not answer.
+    Unanswered,
+}
+
+/// A write that failed.
+#[derive(Debug)]
+pub(super) struct Failed {
+    /// A sentence that names the object.
+    pub(super) words: String,
+    /// The API server refused this one, which says nothing of others; otherwise it did not answer, or is overloaded.
+    pub(super) refused: bool,
+}
+
+impl Failed {
+    /// `what` was tried, such as `cannot write the orders of node1`.
+    pub(super) fn new(what: &str, error: &kube::Error) -> Self {
+        let refused =
+            matches!(error, kube::Error::Api(status) if (400..500).contains(&status.code) && status.code != 429);
+        Self { words: format!("{what}: {}", explain(error)), refused }
+    }
+}
+
+/// How several writes went.
+#[derive(Debug, Default)]
+pub(super) struct Outcome {
+    /// How many failed.
+    pub(super) failed: usize,
+    /// The first failure, in words.
+    pub(super) first: Option<String>,
+    /// The API server does not answer, so that no further ones were begun.
+    pub(super) stopped: bool,
+}
+
+impl Outcome {
+    /// Takes note of a failure. One that is refused does not hold up the others; without an answer none is begun any more.
+    pub(super) fn note(&mut self, Failed { words, refused }: Failed) {
+        self.failed += 1;
+        self.first.get_or_insert(words);
+        self.stopped |= !refused;
+    }
+}
 
 /// Writes to the cluster.
 #[derive(Clone)]
@@ -32,21 +85,28 @@ impl Writer {
         Self { orders: Api::namespaced(client.clone(), agents), nodes: Api::all(client.clone()) }
     }
 
-    /// Writes orders; `done` hears of each. The first failure is given back once those under way have ended, and no further
-    /// ones are begun: where the API server refuses one it most likely refuses all.
-    ///
-    /// # Errors
-    ///
-    /// A sentence that names the object.
-    pub(super) async fn write(&self, writes: Vec<Write>, mut done: impl FnMut(Written)) -> Result<(), String> {
-        let mut writing = stream::iter(writes).map(|write| self.write_one(write)).buffer_unordered(PARALLEL);
+    /// Writes orders; `done` hears of each. One that is refused holds up no other; once the API server does not answer, those under way
+    /// are waited for and no further ones are begun.
+    pub(super) async fn write(&self, writes: Vec<Write>, mut done: impl FnMut(Tried)) -> Outcome {
+        let (mut outcome, stopped) = (Outcome::default(), AtomicBool::new(false));
+        let mut writing = stream::iter(writes)
+            .take_while(|_| ready(!stopped.load(Ordering::Relaxed)))
+            .map(|write| self.write_one(write))
+            .buffer_unordered(PARALLEL);
         while let Some(written) = writing.next().await {
-            done(written?);
+            match written {
+                Ok(written) => done(Tried::Written(written)),
+                Err((node, failed)) => {
+                    done(if failed.refused { Tried::Refused(node) } else { Tried::Unanswered });
+                    outcome.note(failed);
+                    stopped.store(outcome.stopped, Ordering::Relaxed);
+                }
+            }
         }
-        Ok(())
+        outcome
     }
 
-    async fn write_one(&self, write: Write) -> Result<Written, String> {
+    async fn write_one(&self, write: Write) -> Result<Written, (Arc<str>, Failed)> {
         let mut object = NodeImages::new(&write.node, NodeImagesSpec { orders: write.orders() });
         // The object goes with its node.
         object.metadata.owner_references = Some(vec![OwnerReference {
@@ -59,7 +119,9 @@ impl Writer {
         let parameters = PatchParams::apply(PLANNER).force();
         let name = &write.node;
         let patched = self.orders.patch_metadata(name, &parameters, &Patch::Apply(&object)).await;
-        let metadata = patched.map_err(|error| format!("cannot write the orders of {name}: {error}"))?.metadata;
+        let metadata = patched
+            .map_err(|error| (name.clone(), Failed::new(&format!("cannot write the orders of {name}"), &error)))?;
+        let metadata = metadata.metadata;
         let (generation, uid) = (metadata.generation.unwrap_or_default(), metadata.uid.unwrap_or_default());
         Ok(Written { write, generation, uid })
     }
@@ -69,8 +131,9 @@ impl Writer {
     /// # Errors
     ///
     /// What the API server said, also when the taints were changed in between.
-    pub(super) async fn remove_taint(&self, node: &str, key: &str) -> Result<bool, kube::Error> {
-        let seen = self.nodes.get(node).await?;
+    pub(super) async fn remove_taint(&self, node: &str, key: &str) -> Result<bool, Failed> {
+        let failed = |error| Failed::new(&format!("cannot take the taint {key} from {node}"), &error);
+        let seen = self.nodes.get(node).await.map_err(failed)?;
         let mut taints = seen.spec.and_then(|spec| spec.taints).unwrap_or_default();
         let before = taints.len();
         taints.retain(|taint| taint.key != key);
@@ -80,7 +143,10 @@ impl Writer {
         // With the version seen, so that a taint that came in between is not lost.
         let patch =
             json!({"metadata": {"resourceVersion": seen.metadata.resource_version}, "spec": {"taints": taints}});
-        self.nodes.patch(node, &PatchParams::default(), &Patch::Merge(patch)).await?;
+        self.nodes.patch(node, &PatchParams::default(), &Patch::Merge(patch)).await.map_err(failed)?;
         Ok(true)
     }
 }
+
+#[cfg(test)]
+mod tests;

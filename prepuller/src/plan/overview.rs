@@ -47,6 +47,8 @@ pub struct ScanState {
     pub last: Option<Timestamp>,
     /// When the last good scan ended.
     pub last_good: Option<Timestamp>,
+    /// When the last good scan began.
+    pub last_good_began: Option<Timestamp>,
     /// What was wrong with the last one; unset when it was good.
     pub problem: Option<String>,
 }

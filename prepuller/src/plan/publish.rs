@@ -1,5 +1,9 @@
-//! Publishes the catalogue for purgers and Hubs beside it: the ConfigMap `lab-images`, rewritten only on change, and its
-//! freshness in the Lease of the same name.
+//! Publishes the catalogue for purgers and Hubs beside it: the ConfigMap `lab-images` and, in the Lease of the same name, its freshness
+//! and the hash of its content.
+//!
+//! Both are applied each time, whatever this process wrote before: a ConfigMap that somebody deleted or edited is as it should be after
+//! the next scan. The API server does not write what is the same. Until then the hash in the Lease tells readers that the content is
+//! not what was vouched for.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,14 +14,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
 use lab_images::catalogue::{Catalogue, CatalogueImage};
+use lab_images::published::{KEY, NAME, VOUCHED, content_hash};
+use sidecar::kubernetes::explain;
 
 use crate::node_images::PLANNER;
-
-/// The name of the ConfigMap and of the Lease beside it.
-const NAME: &str = "lab-images";
-
-/// The ConfigMap's key.
-const KEY: &str = "catalogue.json";
 
 /// A ConfigMap may have a megabyte; every reader reads it each time.
 const MOST_BYTES: usize = 128 * 1024;
@@ -28,8 +28,14 @@ pub(super) struct Publisher {
     leases: Api<Lease>,
     holder: String,
     interval: Duration,
-    /// The images as the ConfigMap has them, as far as is known.
-    published: Option<Vec<CatalogueImage>>,
+    /// What the ConfigMap should hold.
+    published: Option<Published>,
+}
+
+/// A catalogue as it is published. It keeps its text, with the time at which it was found, until its images change.
+struct Published {
+    images: Vec<CatalogueImage>,
+    json: String,
 }
 
 impl Publisher {
@@ -44,17 +50,25 @@ impl Publisher {
         }
     }
 
-    /// The catalogue that was published last, by an earlier process as well; `None` where there is none that can be read.
+    /// The catalogue that was published last, by an earlier process as well; `None` where there is none that can be read, or where it is
+    /// not what that process vouched for.
     ///
     /// # Errors
     ///
     /// When the API server does not answer.
     pub(super) async fn read_back(&mut self) -> Result<Option<Catalogue>, String> {
-        let map = self.maps.get_opt(NAME).await.map_err(|error| error.to_string())?;
+        let lease = self.leases.get_opt(NAME).await.map_err(|error| failed("read the Lease", &error))?;
+        let map = self.maps.get_opt(NAME).await.map_err(|error| failed("read the ConfigMap", &error))?;
         let Some(json) = map.and_then(|map| map.data?.remove(KEY)) else { return Ok(None) };
+        // A planner before this one vouched for no content.
+        let vouched = lease.and_then(|lease| lease.metadata.annotations?.remove(VOUCHED));
+        if vouched.is_some_and(|vouched| vouched != content_hash(&json)) {
+            tracing::warn!("the published catalogue was changed by somebody else and will be replaced");
+            return Ok(None);
+        }
         match Catalogue::from_json(json.as_bytes(), "the ConfigMap lab-images") {
             Ok(catalogue) => {
-                self.published = Some(catalogue.images.clone());
+                self.published = Some(Published { images: catalogue.images.clone(), json });
                 Ok(Some(catalogue))
             }
             Err(error) => {
@@ -64,35 +78,52 @@ impl Publisher {
         }
     }
 
-    /// Publishes a good catalogue of now: the ConfigMap where it changed, then the Lease that vouches for it.
+    /// Publishes a good catalogue of now: the ConfigMap, then the Lease that vouches for it.
     ///
     /// # Errors
     ///
     /// What the API server said.
     pub(super) async fn publish(&mut self, catalogue: &Catalogue) -> Result<(), String> {
         let (images, json) = cut(catalogue, MOST_BYTES).map_err(|error| error.to_string())?;
-        let parameters = PatchParams::apply(PLANNER).force();
-        if self.published.as_ref() != Some(&images) {
-            let map = ConfigMap {
-                metadata: named(),
-                data: Some(BTreeMap::from([(KEY.to_owned(), json)])),
-                ..ConfigMap::default()
-            };
-            let applied = self.maps.patch_metadata(NAME, &parameters, &Patch::Apply(&map)).await;
-            applied.map_err(|error| format!("ConfigMap {NAME}: {error}"))?;
+        if self.published.as_ref().is_none_or(|published| published.images != images) {
             tracing::info!(images = images.len(), "the catalogue in ConfigMap {NAME} is new");
-            self.published = Some(images);
+            self.published = Some(Published { images, json });
         }
+        self.heal().await?;
+        let hash = self.published.as_ref().map(|published| content_hash(&published.json)).unwrap_or_default();
         let spec = LeaseSpec {
             holder_identity: Some(self.holder.clone()),
             lease_duration_seconds: i32::try_from(self.interval.as_secs().saturating_mul(2)).ok(),
             renew_time: Some(MicroTime(jiff::Timestamp::now())),
             ..LeaseSpec::default()
         };
-        let lease = Lease { metadata: named(), spec: Some(spec) };
+        let annotations = Some(BTreeMap::from([(VOUCHED.to_owned(), hash)]));
+        let lease = Lease { metadata: ObjectMeta { annotations, ..named() }, spec: Some(spec) };
+        let parameters = PatchParams::apply(PLANNER).force();
         let applied = self.leases.patch_metadata(NAME, &parameters, &Patch::Apply(&lease)).await;
-        applied.map(drop).map_err(|error| format!("Lease {NAME}: {error}"))
+        applied.map(drop).map_err(|error| failed("write the Lease", &error))
     }
+
+    /// Has the ConfigMap hold what was published last, and vouches for nothing: after a scan that failed.
+    ///
+    /// # Errors
+    ///
+    /// What the API server said.
+    pub(super) async fn heal(&self) -> Result<(), String> {
+        let Some(Published { json, .. }) = &self.published else { return Ok(()) };
+        let map = ConfigMap {
+            metadata: named(),
+            data: Some(BTreeMap::from([(KEY.to_owned(), json.clone())])),
+            ..ConfigMap::default()
+        };
+        let parameters = PatchParams::apply(PLANNER).force();
+        let applied = self.maps.patch_metadata(NAME, &parameters, &Patch::Apply(&map)).await;
+        applied.map(drop).map_err(|error| failed("write the ConfigMap", &error))
+    }
+}
+
+fn failed(what: &str, error: &kube::Error) -> String {
+    format!("cannot {what} {NAME}: {}", explain(error))
 }
 
 fn named() -> ObjectMeta {

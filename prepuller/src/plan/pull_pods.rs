@@ -18,6 +18,7 @@ use lab_images::reference::Digest;
 use serde::Deserialize;
 use serde_json::json;
 
+use super::act::Failed;
 use super::overview::Reported;
 use super::seen::Key;
 use crate::node_images::{AGENT, ImageReport, NodeImagesStatus, PullState};
@@ -293,8 +294,8 @@ impl PullPods {
     /// # Errors
     ///
     /// A sentence that names the node. Nothing is lost: the next turn is the same.
-    pub(super) async fn carry_out(&self, node: &str, turn: Turn) -> Result<(), String> {
-        let failed = |what: &str, error: kube::Error| format!("cannot {what} of {node}: {error}");
+    pub(super) async fn carry_out(&self, node: &str, turn: Turn) -> Result<(), Failed> {
+        let failed = |what: &str, error: kube::Error| Failed::new(&format!("cannot {what} of {node}"), &error);
         if let Some(status) = turn.tell {
             let report = json!({
                 "apiVersion": "labhands.dev/v1alpha1", "kind": "NodeImages", "metadata": {"name": node}, "status": status,

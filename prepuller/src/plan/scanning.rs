@@ -1,16 +1,19 @@
-//! Scans by the clock and when asked. A scan that failed or found nothing leaves the last good catalogue as it was.
+//! Scans by the clock and when asked. A scan that failed or found nothing leaves the last good catalogue as it was. What was found and
+//! could not be published is published again, without another scan.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use lab_images::catalogue::Catalogue;
 use lab_images::registry::Registry;
 use sidecar::readiness::Latch;
 use sidecar::retry::{BackoffBuilder, forever};
-use tokio::sync::Notify;
-use tokio::time::sleep;
+use tokio::time::{sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use super::asked::Asked;
+use super::overview::ScanState;
 use super::publish::Publisher;
 use super::shared::Shared;
 use super::tell::Teller;
@@ -27,7 +30,7 @@ pub(super) struct Scanner {
     pub(super) interval: Duration,
     pub(super) publisher: Publisher,
     pub(super) shared: Shared,
-    pub(super) asked: Arc<Notify>,
+    pub(super) asked: Arc<Asked>,
     pub(super) teller: Arc<Teller>,
     pub(super) latch: Latch,
 }
@@ -40,9 +43,24 @@ impl Scanner {
     async fn scan_for_ever(&mut self) {
         self.read_back().await;
         loop {
-            let published = self.scan().await;
-            let pause = if published { with_jitter(self.interval) } else { PUBLISH_RETRY.min(self.interval) };
-            tokio::select! { () = sleep(pause) => {}, () = self.asked.notified() => {} }
+            self.asked.scan_begins();
+            let mut unpublished = self.scan().await;
+            self.asked.scan_ended(Instant::now());
+            let next = Instant::now() + with_jitter(self.interval);
+            loop {
+                let retry = unpublished.is_some().then(|| Instant::now() + PUBLISH_RETRY);
+                let wake = retry.map_or(next, |retry| retry.min(next));
+                tokio::select! {
+                    () = sleep_until(wake.into()) => {}
+                    () = self.asked.due() => break,
+                }
+                if wake == next {
+                    break;
+                }
+                if let Some(catalogue) = unpublished.take() {
+                    unpublished = self.publish(catalogue).await;
+                }
+            }
         }
     }
 
@@ -53,7 +71,10 @@ impl Scanner {
             match self.publisher.read_back().await {
                 Ok(Some(catalogue)) => {
                     tracing::info!(images = catalogue.images.len(), generated = %catalogue.generated, "goes on with the published catalogue");
-                    self.shared.change(|world| world.take_catalogue(catalogue, std::collections::HashMap::new()));
+                    self.shared.change(|world| {
+                        let now = (Timestamp::now(), Instant::now());
+                        world.take_catalogue(catalogue, std::collections::HashMap::new(), now);
+                    });
                     self.latch.ready();
                     return;
                 }
@@ -67,9 +88,9 @@ impl Scanner {
         }
     }
 
-    /// Scans once; whether what was found is published.
-    async fn scan(&mut self) -> bool {
-        let begun = std::time::Instant::now();
+    /// Scans once; gives back what was found and could not be published.
+    async fn scan(&mut self) -> Option<Catalogue> {
+        let (begun, began) = (Instant::now(), Timestamp::now());
         let had =
             self.shared.look(|world| world.catalogue().is_some_and(|catalogue| catalogue.wanted().next().is_some()));
         let found = find(&self.registry, &self.settings).await.map_err(|error| error.to_string());
@@ -85,18 +106,18 @@ impl Scanner {
                     seconds,
                     "scanned"
                 );
-                let published = self.publisher.publish(&catalogue).await;
+                let found = catalogue.clone();
                 self.shared.change(|world| {
-                    world.scan.last = Some(now);
-                    world.scan.last_good = Some(now);
-                    world.scan.problem = None;
-                    world.take_catalogue(catalogue, manifests);
+                    world.scan = ScanState {
+                        last: Some(now),
+                        last_good: Some(now),
+                        last_good_began: Some(began),
+                        problem: None,
+                    };
+                    world.take_catalogue(catalogue, manifests, (now, Instant::now()));
                 });
                 self.latch.ready();
-                if let Err(error) = &published {
-                    tracing::warn!(error, "the catalogue cannot be published");
-                }
-                published.is_ok()
+                self.publish(found).await
             }
             Err(problem) => {
                 tracing::warn!(problem, seconds, "the scan is of no use; the last good catalogue stays");
@@ -107,9 +128,19 @@ impl Scanner {
                 if !had {
                     self.latch.not_ready(problem);
                 }
-                true
+                if let Err(error) = self.publisher.heal().await {
+                    tracing::warn!(error, "the published catalogue cannot be looked after");
+                }
+                None
             }
         }
+    }
+
+    /// Publishes; gives the catalogue back when that did not work.
+    async fn publish(&mut self, catalogue: Catalogue) -> Option<Catalogue> {
+        let published = self.publisher.publish(&catalogue).await;
+        self.teller.published(published.as_ref().map(drop).map_err(String::as_str));
+        published.is_err().then_some(catalogue)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::Router;
 use axum::extract::State;
@@ -11,28 +12,37 @@ use axum::routing::{get, post};
 use jiff::Timestamp;
 use lab_images::catalogue::{Catalogue, CatalogueImage, RepositoryState};
 use serde::Serialize;
-use tokio::sync::Notify;
 
+use super::asked::{Asked, Begins};
 use super::shared::Shared;
 use super::world::World;
 
 #[derive(Clone)]
 struct Served {
     shared: Shared,
-    asked: Arc<Notify>,
+    asked: Arc<Asked>,
 }
 
-pub(super) fn routes(shared: Shared, asked: Arc<Notify>) -> Router {
+pub(super) fn routes(shared: Shared, asked: Arc<Asked>) -> Router {
     Router::new()
         .route("/catalogue.json", get(catalogue))
         .route("/scan", post(scan))
         .with_state(Served { shared, asked })
 }
 
-/// Asks for a scan; several at once are one.
+/// Asks for a scan; several at once are one. One that comes soon after another begins later, which the answer says.
 async fn scan(State(served): State<Served>) -> Response {
-    served.asked.notify_one();
-    (StatusCode::ACCEPTED, "a scan begins\n").into_response()
+    let seconds = |pause: std::time::Duration| pause.as_secs_f64().ceil() as u64;
+    let (pause, words) = match served.asked.ask(Instant::now()) {
+        Begins::Now => return (StatusCode::ACCEPTED, "a scan begins\n").into_response(),
+        Begins::AfterThisOne(pause) => {
+            (pause, format!("a scan is under way; the next one begins {} s after it\n", seconds(pause)))
+        }
+        Begins::In(pause) => {
+            (pause, format!("there was a scan just now; the next one begins in {} s\n", seconds(pause)))
+        }
+    };
+    (StatusCode::ACCEPTED, [(header::RETRY_AFTER, seconds(pause).to_string())], words).into_response()
 }
 
 async fn catalogue(State(served): State<Served>, headers: HeaderMap) -> Response {

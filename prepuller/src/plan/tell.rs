@@ -12,7 +12,7 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use sidecar::kubernetes::{Events, Gravity, node_reference};
+use sidecar::kubernetes::{Events, Gravity, Trouble, node_reference};
 use sidecar::metrics::Metrics;
 
 use super::overview::Wave;
@@ -20,6 +20,12 @@ use super::world::{News, World};
 
 /// The planner's Deployment, which its Events are about.
 pub(super) const DEPLOYMENT: &str = "prepuller-plan";
+
+/// The reasons of Events about scans.
+const SCAN: (&str, &str) = ("ScanFailed", "ScanRecovered");
+
+/// The reasons of Events about the published catalogue.
+const PUBLISH: (&str, &str) = ("CatalogueNotPublished", "CataloguePublished");
 
 #[derive(Clone, Debug, Eq, Hash, PartialEq, EncodeLabelSet)]
 struct ResultLabel {
@@ -40,6 +46,9 @@ struct ImageLabel {
 pub(super) struct Teller {
     events: Events,
     planner: ObjectReference,
+    scanning: Trouble,
+    publishing: Trouble,
+    publishes: Family<ResultLabel, Counter>,
     scans: Family<ResultLabel, Counter>,
     last_good_scan: Gauge<f64, AtomicU64>,
     nodes: Family<StandingLabel, Gauge>,
@@ -50,22 +59,26 @@ pub(super) struct Teller {
     gates: Family<ResultLabel, Counter>,
     failures: Counter,
     /// What stopped each image's wave, as far as it was told.
-    told: Mutex<HashMap<String, String>>,
+    told: Mutex<HashMap<String, (Arc<str>, String)>>,
 }
 
 impl Teller {
     pub(super) fn new(client: &Client, metrics: &Metrics, namespace: &str, instance: &str) -> Self {
         let events = Events::new(client.clone(), DEPLOYMENT, instance);
         events.register(metrics);
+        let planner = ObjectReference {
+            api_version: Some("apps/v1".to_owned()),
+            kind: Some("Deployment".to_owned()),
+            namespace: Some(namespace.to_owned()),
+            name: Some(DEPLOYMENT.to_owned()),
+            ..ObjectReference::default()
+        };
         let this = Self {
+            scanning: Trouble::new(&events, &planner, "Scan", SCAN),
+            publishing: Trouble::new(&events, &planner, "Publish", PUBLISH),
+            publishes: Family::default(),
             events,
-            planner: ObjectReference {
-                api_version: Some("apps/v1".to_owned()),
-                kind: Some("Deployment".to_owned()),
-                namespace: Some(namespace.to_owned()),
-                name: Some(DEPLOYMENT.to_owned()),
-                ..ObjectReference::default()
-            },
+            planner,
             scans: Family::default(),
             last_good_scan: Gauge::default(),
             nodes: Family::default(),
@@ -79,6 +92,8 @@ impl Teller {
         };
         metrics.register(|registry| {
             registry.register("scans", "Scans by how they ended", this.scans.clone());
+            let help = "Tries to publish the catalogue by how they ended";
+            registry.register("catalogue_publishes", help, this.publishes.clone());
             let help = "When a scan last saw everything";
             registry.register("last_good_scan_timestamp_seconds", help, this.last_good_scan.clone());
             registry.register("nodes", "Nodes by standing", this.nodes.clone());
@@ -89,7 +104,7 @@ impl Teller {
             let help = "Wanted images that go to no further node because the first one could not pull them";
             registry.register("stopped_waves", help, this.stopped.clone());
             registry.register("order_writes", "Writes of nodes' orders by how they ended", this.writes.clone());
-            let help = "New nodes whose gate was opened, with all their images (complete) or without (timeout)";
+            let help = "Gates of new nodes: opened with all images (complete) or without (timeout), or not to be opened (refused)";
             registry.register("gates_opened", help, this.gates.clone());
             registry.register("failed_pulls", "Tries that nodes reported as failed", this.failures.clone());
         });
@@ -99,6 +114,8 @@ impl Teller {
     /// Takes over the Deployment's uid, without which `kubectl describe` shows no Events.
     pub(super) fn know(&mut self, deployment: &Deployment) {
         self.planner.uid.clone_from(&deployment.metadata.uid);
+        self.scanning = Trouble::new(&self.events, &self.planner, "Scan", SCAN);
+        self.publishing = Trouble::new(&self.events, &self.planner, "Publish", PUBLISH);
     }
 
     /// A scan ended, with so many wanted images or with a problem.
@@ -106,12 +123,27 @@ impl Teller {
         let result = if found.is_ok() { "ok" } else { "failed" };
         self.scans.get_or_create(&ResultLabel { result }).inc();
         match found {
-            Ok(_) => {
+            Ok(wanted) => {
                 self.last_good_scan.set(now.as_second() as f64);
+                self.scanning.ends(&format!("A scan found all again; images wanted: {wanted}"));
             }
             Err(problem) => {
-                let note = format!("The last good catalogue stays: {problem}");
-                self.events.raise(&self.planner, Gravity::Warning, "ScanFailed", "Scan", &note);
+                self.scanning.begins(&format!("The last good catalogue stays: {problem}"));
+            }
+        }
+    }
+
+    /// The catalogue was published, or could not be.
+    pub(super) fn published(&self, published: Result<(), &str>) {
+        let result = if published.is_ok() { "ok" } else { "failed" };
+        self.publishes.get_or_create(&ResultLabel { result }).inc();
+        match published {
+            Ok(()) => {
+                self.publishing.ends("The catalogue is published again");
+            }
+            Err(error) => {
+                tracing::warn!(error, "the catalogue cannot be published yet");
+                self.publishing.begins(&format!("Purgers and Hubs beside the planner see an old catalogue: {error}"));
             }
         }
     }
@@ -154,6 +186,12 @@ impl Teller {
         }
     }
 
+    /// The API server does not let a new node's gate be opened.
+    pub(super) fn gate_refused(&self, node: &str, error: &str) {
+        self.gates.get_or_create(&ResultLabel { result: "refused" }).inc();
+        self.events.raise(&node_reference(node), Gravity::Warning, "GateNotOpened", "OpenGate", error);
+    }
+
     /// How the waves are after a decision.
     pub(super) fn waves(&self, told: Told) {
         let ([eligible, paused, excluded], waves) = (told.standings, &told.waves);
@@ -169,23 +207,40 @@ impl Teller {
             self.eligible.get_or_create(&label).set(signed(wave.eligible));
         }
         self.stopped.set(signed(waves.iter().filter(|wave| wave.stopped.is_some()).count()));
-        for (image, node, error) in self.newly_stopped(&told) {
+        let (stopped, moving) = self.turns(&told);
+        for (image, node, error) in stopped {
             tracing::warn!(image, %node, error, "the wave of an image is stopped: the first node cannot pull it");
             let note =
                 format!("{image} goes to no further node, because the first one, {node}, cannot pull it: {error}");
             self.events.raise(&self.planner, Gravity::Warning, "WaveStopped", "Plan", &note);
         }
+        for image in moving {
+            tracing::info!(image, "the wave of an image goes on");
+            let note = format!("{image} goes to further nodes again");
+            self.events.raise(&self.planner, Gravity::Normal, "WaveContinues", "Plan", &note);
+        }
     }
 
-    fn newly_stopped(&self, told: &Told) -> Vec<(String, Arc<str>, String)> {
+    /// Waves that are stopped since the last decision, for another node or cause too, and those that are wanted and go on.
+    fn turns(&self, told: &Told) -> (Vec<Stop>, Vec<String>) {
         let mut known = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        let stopped = told.waves.iter().filter_map(|wave| Some((&wave.image, wave.stopped.as_ref()?)));
-        let new = stopped.clone().filter(|(image, (node, _))| known.get(*image).map(String::as_str) != Some(&**node));
-        let new = new.map(|(image, (node, error))| (image.clone(), node.clone(), error.clone())).collect();
-        *known = stopped.map(|(image, (node, _))| (image.clone(), node.to_string())).collect();
-        new
+        let stopped = told.waves.iter().filter_map(|wave| {
+            let (node, error) = wave.stopped.as_ref()?;
+            Some((wave.image.clone(), node.clone(), error.clone()))
+        });
+        let stopped: Vec<Stop> = stopped.collect();
+        let new =
+            stopped.iter().filter(|(image, node, error)| known.get(image) != Some(&(node.clone(), error.clone())));
+        let new = new.cloned().collect();
+        let moving = told.waves.iter().filter(|wave| wave.stopped.is_none() && known.contains_key(&wave.image));
+        let moving = moving.map(|wave| wave.image.clone()).collect();
+        *known = stopped.into_iter().map(|(image, node, error)| (image, (node, error))).collect();
+        (new, moving)
     }
 }
+
+/// An image, the node that could not pull it, and why.
+type Stop = (String, Arc<str>, String);
 
 fn signed(count: usize) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)

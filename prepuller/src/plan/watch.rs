@@ -10,6 +10,7 @@ use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::Deserialize;
+use sidecar::kubernetes::explain;
 
 use super::overview::Mode;
 use super::pull_pods::{LABEL, PullPodObject, SeenPull};
@@ -101,7 +102,7 @@ where
         Ok(Event::InitDone) => Some(Seen::Listed(kind, std::mem::take(&mut listed))),
         Ok(Event::Apply(object)) => Some(seen(name(&object), Some(object))),
         Ok(Event::Delete(object)) => Some(seen(name(&object), None)),
-        Err(error) => Some(Seen::Broken(kind, error.to_string())),
+        Err(error) => Some(Seen::Broken(kind, explain(&error))),
     };
     let config = config.page_size(PAGE);
     watcher(api, config).default_backoff().map(take).filter_map(|seen| async { seen }).boxed()

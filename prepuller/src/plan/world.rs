@@ -52,6 +52,8 @@ pub(super) struct World {
     pods: HashMap<Arc<str>, SeenPod>,
     pulls: HashMap<Arc<str>, SeenPull>,
     decision: Decision,
+    /// Whether the cluster was seen whole, and decided over.
+    has_decided: bool,
 }
 
 /// What is known of one node.
@@ -100,6 +102,7 @@ impl World {
             pods: HashMap::new(),
             pulls: HashMap::new(),
             decision: Decision::default(),
+            has_decided: false,
         }
     }
 
@@ -108,8 +111,14 @@ impl World {
         self.catalogue.as_ref()
     }
 
-    /// Takes over a good catalogue, with what is known of its images' layers.
-    pub(super) fn take_catalogue(&mut self, catalogue: Catalogue, manifests: HashMap<Digest, Arc<ImageManifest>>) {
+    /// Takes over a good catalogue of now, with what is known of its images' layers. Where something was decided before, it is at once
+    /// decided over these images: who looks in between sees no image as wanted by nobody and present nowhere.
+    pub(super) fn take_catalogue(
+        &mut self,
+        catalogue: Catalogue,
+        manifests: HashMap<Digest, Arc<ImageManifest>>,
+        now: (Timestamp, Instant),
+    ) {
         let gate = &self.rules.gate;
         let wanted = |image: &CatalogueImage| Wanted {
             key: key(image),
@@ -118,15 +127,14 @@ impl World {
             gate: gate.waits_for(image),
         };
         let wanted: Vec<Wanted> = catalogue.wanted().map(wanted).collect();
-        // How far other images are says nothing of these: until it is decided anew, nothing is.
-        if !wanted.iter().map(|wanted| wanted.key).eq(self.wanted.iter().map(|wanted| wanted.key)) {
-            self.decision.images.clear();
-        }
         self.wanted = wanted;
         self.manifests = manifests;
         self.catalogue = Some(Arc::new(catalogue));
-        // It was about other images.
         self.decision = Decision::default();
+        if self.has_decided {
+            // What is to be written is found again by the next decision.
+            self.decide(now.0, now.1);
+        }
     }
 
     /// A node as it is now; whether anything changed that decisions go by.
@@ -330,6 +338,7 @@ impl World {
             None => Vec::new(),
         };
         self.decision = decision;
+        self.has_decided = true;
         writes
     }
 
@@ -386,3 +395,6 @@ fn is_new(node: &SeenNode, now: Timestamp, new_for: Duration) -> bool {
     let age = node.created.map(|created| now.duration_since(created));
     age.is_some_and(|age| Duration::try_from(age).unwrap_or_default() < new_for)
 }
+
+#[cfg(test)]
+mod tests;

@@ -39,6 +39,9 @@ pub struct WaitArguments {
     /// How long to wait before giving up with exit code 1
     #[arg(long, env = "WAIT_TIMEOUT", value_name = "DURATION", default_value = "30m")]
     wait_timeout: String,
+    /// How many nodes must be eligible, or it waits for them and gives up in the end; 0 where a cluster may have none
+    #[arg(long, env = "WAIT_MIN_NODES", visible_alias = "min-nodes", value_name = "NUMBER", default_value = "1")]
+    wait_min_nodes: String,
 }
 
 #[derive(Args, Debug)]
@@ -76,6 +79,8 @@ pub struct WaitSettings {
     pub planner: Url,
     /// When to give up.
     pub timeout: Duration,
+    /// How many nodes must be eligible.
+    pub min_nodes: usize,
 }
 
 impl StatusArguments {
@@ -106,7 +111,8 @@ impl WaitArguments {
         let mut problems = Problems::default();
         let planner = self.planner.settings(&mut problems);
         let timeout = problems.parse("WAIT_TIMEOUT", &self.wait_timeout, "30m", duration);
-        problems.finish((|| Some(WaitSettings { planner: planner?, timeout: timeout? }))())
+        let least = problems.parse("WAIT_MIN_NODES", &self.wait_min_nodes, "1", |text| count(text, 0, 100_000));
+        problems.finish((|| Some(WaitSettings { planner: planner?, timeout: timeout?, min_nodes: least? as usize }))())
     }
 }
 
@@ -157,5 +163,12 @@ mod tests {
             panic!("another command")
         };
         assert!(arguments.settings().unwrap_err().to_string().starts_with("WAIT_TIMEOUT: "));
+        for (given, environment, least) in
+            [(&["wait"][..], None, 1), (&["wait", "--min-nodes=0"], None, 0), (&["wait"], Some("7"), 7)]
+        {
+            let environment: Vec<_> = environment.map(|value| ("WAIT_MIN_NODES", value)).into_iter().collect();
+            let CommandArguments::Wait(arguments) = parse(given, &environment) else { panic!("another command") };
+            assert_eq!(arguments.settings().unwrap().min_nodes, least);
+        }
     }
 }

@@ -40,6 +40,7 @@ impl View {
                 generated: overview.catalogue.as_ref().map(|catalogue| catalogue.generated),
                 last: overview.scan.last,
                 last_good: overview.scan.last_good,
+                last_good_began: overview.scan.last_good_began,
                 problem: overview.scan.problem.clone(),
             },
             problems: problems(overview),

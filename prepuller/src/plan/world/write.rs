@@ -39,6 +39,15 @@ impl Write {
     }
 }
 
+#[cfg(test)]
+impl Write {
+    /// No orders for a node.
+    pub(in crate::plan) fn of_nothing(node: &str) -> Self {
+        let (wanted, node_uid) = (Arc::new([]), String::new());
+        Self { node: node.into(), node_uid, wanted, has_layers: false, told: Vec::new(), given: Vec::new() }
+    }
+}
+
 impl World {
     pub(super) fn writes(
         &self,

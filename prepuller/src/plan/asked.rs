@@ -1,0 +1,105 @@
+//! When a scan that was asked for begins: at once, or when the one before ended long enough ago.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+use tokio::time::sleep_until;
+
+/// The least time between the end of a scan and the beginning of one that is asked for. Whoever reaches the planner may ask.
+pub(super) const LEAST_PAUSE: Duration = Duration::from_secs(30);
+
+/// Who asks for scans, and when there was one; several that ask at once are one.
+#[derive(Debug, Default)]
+pub(super) struct Asked {
+    asked: Notify,
+    scan: Mutex<Scan>,
+}
+
+/// How it is with the scan before.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+enum Scan {
+    /// There was none.
+    #[default]
+    Never,
+    Runs,
+    EndedAt(Instant),
+}
+
+/// When a scan that is asked for begins.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Begins {
+    /// Now.
+    Now,
+    /// So long after the one that runs now.
+    AfterThisOne(Duration),
+    /// In so long.
+    In(Duration),
+}
+
+impl Asked {
+    /// Asks for a scan. It is never forgotten, at most put off.
+    pub(super) fn ask(&self, now: Instant) -> Begins {
+        self.asked.notify_one();
+        match *self.scan() {
+            // The first one begins as soon as the cluster answers.
+            Scan::Never => Begins::Now,
+            Scan::Runs => Begins::AfterThisOne(LEAST_PAUSE),
+            Scan::EndedAt(ended) => match LEAST_PAUSE.saturating_sub(now.saturating_duration_since(ended)) {
+                Duration::ZERO => Begins::Now,
+                pause => Begins::In(pause),
+            },
+        }
+    }
+
+    /// A scan begins.
+    pub(super) fn scan_begins(&self) {
+        *self.scan() = Scan::Runs;
+    }
+
+    /// A scan ended, well or not.
+    pub(super) fn scan_ended(&self, now: Instant) {
+        *self.scan() = Scan::EndedAt(now);
+    }
+
+    /// Waits until somebody asks, and until that may be.
+    pub(super) async fn due(&self) {
+        self.asked.notified().await;
+        let scan = *self.scan();
+        if let Scan::EndedAt(ended) = scan {
+            sleep_until((ended + LEAST_PAUSE).into()).await;
+        }
+    }
+
+    fn scan(&self) -> MutexGuard<'_, Scan> {
+        self.scan.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::time::timeout;
+
+    #[tokio::test(start_paused = true)]
+    async fn scans_that_are_asked_for_keep_their_distance_and_none_is_forgotten() {
+        let asked = Asked::default();
+        let now = || tokio::time::Instant::now().into_std();
+        assert_eq!(asked.ask(now()), Begins::Now);
+        asked.due().await;
+        asked.scan_begins();
+        assert_eq!(asked.ask(now()), Begins::AfterThisOne(LEAST_PAUSE));
+        asked.scan_ended(now());
+        let ended = now();
+        for _ in 0..100 {
+            assert_eq!(asked.ask(now()), Begins::In(LEAST_PAUSE));
+        }
+        asked.due().await;
+        assert_eq!(now() - ended, LEAST_PAUSE);
+        // A hundred were one.
+        asked.scan_begins();
+        asked.scan_ended(now());
+        assert!(timeout(Duration::from_secs(1000), asked.due()).await.is_err());
+        assert_eq!(asked.ask(now()), Begins::Now);
+    }
+}

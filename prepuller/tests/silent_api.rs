@@ -1,0 +1,124 @@
+//! Planner and node agent with an API server that accepts connections and never answers: neither hangs, both say it, and both go on
+//! once it answers again.
+
+#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+
+use std::fs;
+use std::time::Duration;
+
+use serde_json::json;
+use testbed::daemon::Daemon;
+use testbed::scripted_api::ScriptedApi;
+use testbed::wait;
+
+/// The end of a test that hangs; calls are given up after 15 s, and tried again after pauses of up to a minute.
+const LIMIT: Duration = Duration::from_secs(240);
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_prepuller");
+
+const SILENT: &str = "the Kubernetes API gave no answer within 15 s";
+
+fn until(what: &str, daemon: &Daemon, wanted: impl Fn() -> bool) {
+    let seen = wait::patiently(LIMIT, || wanted().then_some(()));
+    seen.unwrap_or_else(|| panic!("{what}: not in time\n{}", daemon.log()));
+}
+
+fn metric(daemon: &Daemon, beginning: &str) -> f64 {
+    daemon.metric(beginning).unwrap_or(0.0)
+}
+
+#[test]
+fn a_planner_survives_an_api_server_that_never_answers() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("catalogue.json");
+    let image = |tag: &str| {
+        json!({"reference": format!("registry.example.org/lab:{tag}"), "repository": "registry.example.org/lab", "tag": tag,
+            "class": "weekly", "kind": "lab", "name": tag, "digest": null, "size": null, "wanted": true, "why": "newest"})
+    };
+    let write = |tags: &[&str]| {
+        let images: Vec<_> = tags.iter().map(|tag| image(tag)).collect();
+        let catalogue = json!({"version": 1, "generated": "2026-01-01T00:00:00Z", "complete": true, "images": images});
+        fs::write(&file, catalogue.to_string()).unwrap();
+    };
+    write(&["w_1"]);
+    let api = ScriptedApi::start().unwrap();
+    let ready = json!({"spec": {}, "status": {"conditions": [{"type": "Ready", "status": "True"}],
+        "nodeInfo": {"architecture": "amd64", "operatingSystem": "linux"}}});
+    api.put("/api/v1/nodes/node1", ready);
+    api.proxy().stall();
+    let settings = [
+        ("KUBECONFIG", api.kubeconfig().display().to_string()),
+        ("CATALOGUE_FILE", file.display().to_string()),
+        ("SCAN_INTERVAL", "1h".to_owned()),
+    ];
+    let settings: Vec<(&str, &str)> = settings.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let planner = Daemon::start(PROGRAM, &["plan"], &settings).unwrap();
+
+    // Silent from the start.
+    let says = |words: &str| planner.log().lines().any(|line| line.contains(words) && line.contains(SILENT));
+    until("the Deployment", &planner, || says("the Deployment prepuller-plan is not found"));
+    until("the catalogue", &planner, || says("the published catalogue cannot be read"));
+    until("the nodes", &planner, || says("the watch of Nodes is interrupted"));
+    assert_eq!(planner.get("/livez").unwrap().0, 200);
+    let (status, why) = planner.get("/readyz").unwrap();
+    assert!(status == 503 && why.contains(SILENT), "{why}");
+    api.proxy().resume();
+    let orders = "/apis/labhands.dev/v1alpha1/namespaces/labhands-node/nodeimages/node1";
+    let map = "/api/v1/namespaces/labhands/configmaps/lab-images";
+    let lease = "/apis/coordination.k8s.io/v1/namespaces/labhands/leases/lab-images";
+    until("orders", &planner, || api.object(orders).is_some());
+    until("the Lease", &planner, || api.object(lease).is_some());
+    planner.until_ready(LIMIT, |status, _| status == 200).unwrap();
+    let hash = |json: &str| lab_images::published::content_hash(json);
+    let published = || api.object(map).unwrap()["data"]["catalogue.json"].as_str().unwrap().to_owned();
+    let vouched = || api.object(lease).unwrap()["metadata"]["annotations"][lab_images::published::VOUCHED].clone();
+    assert_eq!(vouched(), hash(&published()));
+
+    // Silent later on: what was found is published once it answers again, and nothing is scanned for that.
+    write(&["w_2", "w_1"]);
+    api.proxy().stall();
+    testbed::http::Client::new(None, None)
+        .unwrap()
+        .send("POST", &format!("http://{}/scan", planner.admin()), &[], b"")
+        .unwrap();
+    until("no catalogue", &planner, || says("the catalogue cannot be published yet"));
+    until("no orders", &planner, || says("orders can't be written yet"));
+    assert_eq!(planner.get("/livez").unwrap().0, 200);
+    api.proxy().resume();
+    until("the new catalogue", &planner, || published().contains("w_2") && vouched() == hash(&published()));
+    until("new orders", &planner, || api.object(orders).unwrap()["spec"].to_string().contains("w_2"));
+    assert_eq!(metric(&planner, "labhands_prepuller_scans_total{result=\"ok\"}"), 2.0);
+    assert!(metric(&planner, "labhands_prepuller_catalogue_publishes_total{result=\"failed\"}") >= 1.0);
+
+    // Edited or deleted by somebody: the next scan has it as it should be.
+    let good = published();
+    api.put(map, json!({"data": {"catalogue.json": good.replace("w_2", "w_3")}}));
+    let (scan, client) = (format!("http://{}/scan", planner.admin()), testbed::http::Client::new(None, None).unwrap());
+    let answer = client.send("POST", &scan, &[], b"").unwrap();
+    assert_eq!(answer.status, 202, "{}", answer.text());
+    until("the catalogue as it was", &planner, || published() == good);
+}
+
+#[test]
+fn a_node_agent_survives_an_api_server_that_never_answers() {
+    let folder = tempfile::tempdir().unwrap();
+    let api = ScriptedApi::start().unwrap();
+    let orders = "/apis/labhands.dev/v1alpha1/namespaces/labhands-node/nodeimages/node1";
+    api.put(orders, json!({"apiVersion": "labhands.dev/v1alpha1", "kind": "NodeImages", "spec": {"orders": []}}));
+    api.proxy().stall();
+    let settings = [
+        ("KUBECONFIG", api.kubeconfig().display().to_string()),
+        ("NODE_NAME", "node1".to_owned()),
+        ("STATE_DIR", folder.path().display().to_string()),
+        ("RUNTIME_ENDPOINT", format!("unix://{}/nobody.sock", folder.path().display())),
+    ];
+    let settings: Vec<(&str, &str)> = settings.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let agent = Daemon::start(PROGRAM, &["node"], &settings).unwrap();
+    let silent = || agent.log().lines().filter(|line| line.contains(SILENT)).count();
+    until("the orders", &agent, || silent() > 0);
+    assert!(metric(&agent, "labhands_prepuller_node_api_failures_total{call=\"watch\"}") >= 1.0);
+    assert_eq!(agent.get("/livez").unwrap().0, 200);
+    api.proxy().resume();
+    let told = || api.object(orders).is_some_and(|object| object["status"]["problem"].is_string());
+    until("the report", &agent, told);
+}
