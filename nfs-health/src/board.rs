@@ -23,6 +23,8 @@ pub struct Entry {
     pub target: Target,
     /// What is thought of it; `None` before its first round has ended.
     pub verdict: Option<Verdict>,
+    /// Where it is in the end, if that is elsewhere: by symbolic links, or on another server.
+    pub place: Option<Server>,
 }
 
 impl Board {
@@ -49,10 +51,12 @@ impl Board {
         self.exports().get(server).map(|entry| entry.target.clone())
     }
 
-    /// Takes over the verdict that holds for an export now.
-    pub fn show(&self, server: &Server, verdict: &Verdict) {
+    /// Takes over the verdict that holds for an export now, and where it was found, if elsewhere.
+    pub fn show(&self, server: &Server, verdict: &Verdict, place: Option<Server>) {
         if let Some(entry) = self.exports().get_mut(server) {
             entry.verdict = Some(verdict.clone());
+            // A round that did not come so far tells nothing of the place.
+            entry.place = place.or(entry.place.take());
         }
         self.changed.notify_one();
     }
@@ -72,7 +76,7 @@ impl Board {
     pub fn json(&self) -> serde_json::Value {
         let exports = self.exports();
         let export = |(server, entry): (&Server, &Entry)| {
-            let Entry { target, verdict } = entry;
+            let Entry { target, verdict, .. } = entry;
             serde_json::json!({
                 "export": server.to_string(),
                 "verdict": verdict.as_ref().map(|verdict| verdict.kind.name()),

@@ -199,9 +199,13 @@ impl Court {
     /// One judgement.
     async fn sit(&mut self) {
         let Some(reports) = locked(&self.reports).known(Instant::now()) else { return };
-        let probes =
-            self.board.exports().iter().map(|(server, entry)| (server.clone(), entry.verdict.clone())).collect();
-        let cases = cases(&probes, &reports);
+        let (probes, places) = {
+            let exports = self.board.exports();
+            let places = exports.iter().filter_map(|(server, entry)| Some((server.clone(), entry.place.clone()?)));
+            let probes = exports.iter().map(|(server, entry)| (server.clone(), entry.verdict.clone()));
+            (probes.collect(), places.collect())
+        };
+        let cases = cases(&probes, &places, &reports);
         let rulings: BTreeMap<Server, Ruling> =
             cases.into_iter().map(|(server, case)| (server, rule(case.probe.as_ref(), &case.sights))).collect();
         let named = rulings.iter().map(|(server, ruling)| (server.to_string(), ruling.clone())).collect();

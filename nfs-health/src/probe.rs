@@ -111,11 +111,22 @@ pub struct Seen {
     pub space: Option<Space>,
     /// The other server that has the export, where the first said so.
     pub referred: Option<Server>,
+    /// The export's path without the symbolic links on its way, where there are any (version 4): what mounts of it show.
+    pub resolved: Option<String>,
     /// Whether all of it was seen from a port below 1024.
     pub from_reserved_port: bool,
 }
 
 impl Seen {
+    /// Where the export of `server` is in the end, if that is elsewhere: by links, or on another server.
+    pub fn place(&self, server: &Server) -> Option<Server> {
+        let resolved = self.resolved.clone();
+        match &self.referred {
+            Some(other) => Some(Server { export: resolved.or_else(|| other.export.clone()), ..other.clone() }),
+            None => Some(Server { export: Some(resolved?), ..server.clone() }),
+        }
+    }
+
     /// The step that failed, and why.
     pub fn failed(&self) -> Option<(Phase, &Fault)> {
         let last = self.steps.last()?;

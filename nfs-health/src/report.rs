@@ -139,7 +139,7 @@ mod tests {
         let entry = |(number, kind): (usize, Option<Kind>)| {
             let server = format!("10.0.0.9/{number:03}").parse().unwrap();
             let verdict = kind.map(|kind| Verdict { kind, phase: "stat", sentence: "é".repeat(900) });
-            (server, Entry { target: Target::default(), verdict })
+            (server, Entry { target: Target::default(), verdict, place: None })
         };
         kinds.into_iter().enumerate().map(entry).collect()
     }

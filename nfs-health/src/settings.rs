@@ -13,8 +13,12 @@ use crate::probe::{Probing, Version};
 use crate::server::Server;
 use crate::volumes::settings::{VolumesArguments, VolumesSettings};
 
+mod check;
 mod servers;
 
+pub use self::check::{Check, Output};
+
+use self::check::CheckArguments;
 use self::servers::servers_of;
 
 /// Watches NFS servers over the wire and NFS mounts from their nodes, and says what is wrong.
@@ -35,23 +39,6 @@ enum Command {
     Judge(Box<JudgeArguments>),
     /// Make a volume and a claim for each namespace that uses the server, from its Service; again and again without harm
     Volumes(Box<VolumesArguments>),
-}
-
-#[derive(Args, Clone, Debug)]
-struct CheckArguments {
-    #[command(flatten)]
-    servers: ServerArguments,
-    #[command(flatten)]
-    mounts: MountArguments,
-    /// What to print: a table, JSON, or a Nagios plugin's line with perfdata and exit code
-    #[arg(long, value_name = "FORMAT", default_value = "table", value_parser = ["table", "json", "nagios"])]
-    output: String,
-    /// Time of a round from which an export is slow: a warning
-    #[arg(long, value_name = "DURATION")]
-    warn: Option<String>,
-    /// Time of a round from which an export is too slow: as if it were not well
-    #[arg(long, value_name = "DURATION")]
-    critical: Option<String>,
 }
 
 #[derive(Args, Clone, Debug)]
@@ -157,30 +144,6 @@ pub enum Settings {
     Volumes(Box<VolumesSettings>),
 }
 
-/// Settings of one look.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Check {
-    /// What to look at.
-    pub look: Look,
-    /// What to print.
-    pub output: Output,
-    /// Time of a round from which an export is slow.
-    pub warn: Option<Duration>,
-    /// Time of a round from which it is too slow.
-    pub critical: Option<Duration>,
-}
-
-/// What `check` prints.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Output {
-    /// Lines for people.
-    Table,
-    /// JSON.
-    Json,
-    /// As plugins of Nagios do.
-    Nagios,
-}
-
 /// What to look at, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Look {
@@ -256,30 +219,6 @@ impl Settings {
             Command::Volumes(volumes) => volumes.settings(&mut problems).map(Box::new).map(Self::Volumes),
         };
         problems.finish(settings)
-    }
-}
-
-impl CheckArguments {
-    fn settings(&self, problems: &mut Problems) -> Option<Check> {
-        let owner = format!("labhands-nfs-health-check-{}", std::process::id());
-        let look = look(&self.servers, &self.mounts, problems, &owner);
-        let warn = problems.parse_optional("--warn", self.warn.as_deref(), "500ms", values::duration)?;
-        let critical = problems.parse_optional("--critical", self.critical.as_deref(), "2s", values::duration)?;
-        if let (Some(warn), Some(critical)) = (warn, critical)
-            && warn > critical
-        {
-            problems.add(
-                "--warn",
-                "is longer than --critical, so that nothing is ever a warning",
-                "--warn=500ms --critical=2s",
-            );
-        }
-        let output = match self.output.as_str() {
-            "json" => Output::Json,
-            "nagios" => Output::Nagios,
-            _ => Output::Table,
-        };
-        Some(Check { look: look?, output, warn, critical })
     }
 }
 

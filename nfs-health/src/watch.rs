@@ -110,7 +110,7 @@ impl Watch {
             }
         }
         self.metrics.round(name, round, shown.kind);
-        self.board.show(server, shown);
+        self.board.show(server, shown, round.front.place(server));
     }
 }
 

@@ -17,9 +17,11 @@ pub struct Case {
 }
 
 /// The cases of all exports: those that are probed, and those that only nodes know. What a node sees of a folder counts for the
-/// export that holds it; of several folders, the worst.
+/// export that holds it; of several folders, the worst. `places` is where a probed export is in the end, if that is elsewhere
+/// (by symbolic links, or on another server): so nodes see it.
 pub fn cases(
     probes: &BTreeMap<Server, Option<Verdict>>,
+    places: &BTreeMap<Server, Server>,
     reports: &BTreeMap<String, Option<NfsReportSpec>>,
 ) -> BTreeMap<Server, Case> {
     let case = |(server, verdict): (&Server, &Option<Verdict>)| {
@@ -31,7 +33,8 @@ pub fn cases(
         for export in report.iter().flat_map(|report| &report.exports) {
             let Ok(server) = export.export.parse::<Server>() else { continue };
             let server = of_node(server, node);
-            let holder = probes.keys().find(|known| **known == server || known.holds(&server, export.alias.as_deref()));
+            let holds = |known: &Server| *known == server || known.holds(&server, export.alias.as_deref());
+            let holder = probes.keys().find(|known| holds(known) || places.get(known).is_some_and(holds));
             let worst = seen.entry(holder.cloned().unwrap_or(server)).or_insert(export);
             if gravity(export.verdict) > gravity(worst.verdict) {
                 *worst = export;
@@ -94,7 +97,7 @@ mod tests {
             ),
             ("c".to_owned(), None),
         ]);
-        let cases = cases(&probes.into(), &reports);
+        let cases = cases(&probes.into(), &BTreeMap::new(), &reports);
         let seen: Vec<_> = cases
             .iter()
             .map(|(server, case)| {
@@ -113,13 +116,28 @@ mod tests {
     }
 
     #[test]
+    fn a_volume_by_a_link_or_a_referral_meets_what_nodes_see_of_it() {
+        let server = |text: &str| text.parse::<Server>().unwrap();
+        let probes = BTreeMap::from([(server("nas/home/link"), None), (server("nas/away"), None)]);
+        let places = BTreeMap::from([
+            (server("nas/home/link"), server("nas/home/real")),
+            (server("nas/away"), server("10.0.0.7/home")),
+        ]);
+        let seen =
+            vec![export("nas/home/real/sub", None, Kind::Stale), export("10.0.0.7/home", None, Kind::ClientStuck)];
+        let cases = cases(&probes, &places, &BTreeMap::from([("a".to_owned(), report(seen))]));
+        let kinds: Vec<_> = cases.iter().map(|(server, case)| (server.to_string(), case.sights[0].kind)).collect();
+        assert_eq!(kinds, [("nas/away".to_owned(), Kind::ClientStuck), ("nas/home/link".to_owned(), Kind::Stale)]);
+    }
+
+    #[test]
     fn what_is_behind_loopback_is_never_compared_between_nodes() {
         let reports = BTreeMap::from([
             ("a".to_owned(), report(vec![export("127.0.0.1:20127/", None, Kind::Ok)])),
             ("b".to_owned(), report(vec![export("127.0.0.1:20127/", None, Kind::ClientStuck)])),
             ("c".to_owned(), report(vec![export("[::1]/x", None, Kind::Ok)])),
         ]);
-        let cases = cases(&BTreeMap::new(), &reports);
+        let cases = cases(&BTreeMap::new(), &BTreeMap::new(), &reports);
         let names: Vec<_> = cases.keys().map(ToString::to_string).collect();
         assert_eq!(names, ["127.0.0.1 of a:20127/", "127.0.0.1 of b:20127/", "::1 of c/x"]);
         assert!(cases.values().all(|case| case.sights.len() == 1));

@@ -303,6 +303,7 @@ async fn look(round: &mut Round, caller: &mut Caller, export: Option<&str>) -> R
         return Ok(path);
     }
     round.seen.space = found.space;
+    round.seen.resolved = (path != wanted).then(|| format!("/{}", path.join("/")));
     let ask = caller.ask(
         |compound| compound.go_to(&path).operation(Operation::SETATTR, &session::set_nothing()),
         |results| {

@@ -1,0 +1,73 @@
+//! Settings of `nfs-health check`.
+
+use std::time::Duration;
+
+use clap::Args;
+use sidecar::settings::{Problems, values};
+
+use super::{Look, MountArguments, ServerArguments, look};
+
+#[derive(Args, Clone, Debug)]
+pub(super) struct CheckArguments {
+    #[command(flatten)]
+    servers: ServerArguments,
+    #[command(flatten)]
+    mounts: MountArguments,
+    /// What to print: a table, JSON, or a Nagios plugin's line with perfdata and exit code
+    #[arg(long, value_name = "FORMAT", default_value = "table", value_parser = ["table", "json", "nagios"])]
+    output: String,
+    /// Time of a round from which an export is slow: a warning
+    #[arg(long, value_name = "DURATION")]
+    warn: Option<String>,
+    /// Time of a round from which an export is too slow: as if it were not well
+    #[arg(long, value_name = "DURATION")]
+    critical: Option<String>,
+}
+
+/// Settings of one look.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Check {
+    /// What to look at.
+    pub look: Look,
+    /// What to print.
+    pub output: Output,
+    /// Time of a round from which an export is slow.
+    pub warn: Option<Duration>,
+    /// Time of a round from which it is too slow.
+    pub critical: Option<Duration>,
+}
+
+/// What `check` prints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Lines for people.
+    Table,
+    /// JSON.
+    Json,
+    /// As plugins of Nagios do.
+    Nagios,
+}
+
+impl CheckArguments {
+    pub(super) fn settings(&self, problems: &mut Problems) -> Option<Check> {
+        let owner = format!("labhands-nfs-health-check-{}", std::process::id());
+        let look = look(&self.servers, &self.mounts, problems, &owner);
+        let warn = problems.parse_optional("--warn", self.warn.as_deref(), "500ms", values::duration)?;
+        let critical = problems.parse_optional("--critical", self.critical.as_deref(), "2s", values::duration)?;
+        if let (Some(warn), Some(critical)) = (warn, critical)
+            && warn > critical
+        {
+            problems.add(
+                "--warn",
+                "is longer than --critical, so that nothing is ever a warning",
+                "--warn=500ms --critical=2s",
+            );
+        }
+        let output = match self.output.as_str() {
+            "json" => Output::Json,
+            "nagios" => Output::Nagios,
+            _ => Output::Table,
+        };
+        Some(Check { look: look?, output, warn, critical })
+    }
+}
