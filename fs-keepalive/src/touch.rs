@@ -221,8 +221,9 @@ fn records_folder(volume: &OwnedFd) -> Result<OwnedFd, Trouble> {
     })
 }
 
-/// A block of most file systems, and where it is beyond what the record's own blocks may reach.
-const NEW_BLOCK: usize = 4096;
+/// So much new room, and where it is beyond what the record's own blocks may reach. Servers take writes of 64 KiB and more whole or not
+/// at all, so users cannot write with less than that left.
+const NEW_BLOCK: usize = 64 * 1024;
 const NEW_BLOCK_AT: usize = 1024 * 1024;
 
 /// Direct I/O wants its memory aligned.

@@ -1,4 +1,5 @@
-//! The daemon on exports of the Linux kernel's own server that map users; server and client are one virtual machine.
+//! The daemon on exports of the Linux kernel's own server that map users, and on one with a quota; server and client are one
+//! virtual machine.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -46,11 +47,11 @@ impl Drop for Writer<'_> {
 }
 
 #[test]
-fn records_are_written_where_the_server_maps_users() {
+fn records_are_written_where_the_server_maps_users_and_a_used_up_quota_is_told() {
     let machine = Knfsd::start(&[Path::new(env!("CARGO_BIN_EXE_fs-keepalive"))]).unwrap();
     let run = |line: &str| machine.run(line).unwrap();
     let options = "vers=4.2,hard,proto=tcp,addr=127.0.0.1,clientaddr=127.0.0.1";
-    for export in ["squashed", "rootsquash"] {
+    for export in ["squashed", "rootsquash", "quota"] {
         run(&format!("mkdir -p /mnt/{export}; mount -t nfs4 -o {options} 127.0.0.1:/srv/{export} /mnt/{export}"));
     }
     run("chmod 755 /bin/fs-keepalive");
@@ -72,4 +73,19 @@ fn records_are_written_where_the_server_maps_users() {
     // Where it may not, the server is not blamed alone.
     run("rm -rf /srv/squashed/.keepalive.d; mkdir -m 0755 /srv/squashed/.keepalive.d");
     Writer::start(&machine, "/mnt/squashed", "nonroot").until(false, "permission denied: by the export");
+
+    // What fills the quota below is another's file, too.
+    run("echo 0 > /proc/sys/fs/protected_regular");
+
+    // ---- the record's own bytes are there, and a new one is refused: others can write nothing ----
+    let writer = Writer::start(&machine, "/mnt/quota", "root");
+    writer.until(true, "");
+    let filled = run("dd if=/dev/zero of=/mnt/quota/users bs=64k count=100 conv=fsync && echo all || echo not all");
+    assert!(filled.contains("Disk quota exceeded") && filled.contains("not all"), "{filled}");
+    writer.until(false, "the quota is used up");
+    // Longer for the moment in which a block is taken.
+    let whole = || (run("wc -c < /srv/quota/.keepalive.d/node_root").trim() == "512").then_some(());
+    assert!(wait::until(LIMIT, whole).is_some());
+    run("rm /mnt/quota/users");
+    writer.until(true, "");
 }
