@@ -93,6 +93,7 @@ fn bad_settings_of_the_server_are_each_named_before_it_starts() {
         ("FILESERVER_EXPORT", "home"),
         ("FILESERVER_PATH", "/a; }"),
         ("FILESERVER_STATE", "/.."),
+        ("FILESERVER_MODE", "rwxrwxrwt"),
         ("FILESERVER_VERSIONS", "3,5"),
         ("FILESERVER_SQUASH", "some"),
         ("FILESERVER_READ_ONLY", "perhaps"),
