@@ -1,21 +1,30 @@
 //! A real containerd with CRI, with its own root, state and socket; several may run beside each other.
+//!
+//! `release` finds or builds its programs, `configuration` writes its file; a cluster's nodes use both.
 
-use std::fmt::Write as _;
+mod configuration;
+mod release;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
+
+pub(crate) use configuration::Configuration;
+pub(crate) use release::Installed;
+pub use release::Release;
 
 use crate::Result;
 use crate::command;
 use crate::enclosure::Enclosure;
 use crate::folder::{Folder, mount_in_memory};
-use crate::packages::{self, Part};
 use crate::process::Process;
 use crate::registry::Registry;
 
 /// How a containerd is to be.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
+    /// Which containerd.
+    pub release: Release,
     /// Registries (`host:port`) to reach over plain HTTP.
     pub plain_registries: Vec<String>,
     /// The image of pod sandboxes; needed only where pods are run. They use the machine's network: there is no CNI plugin.
@@ -24,12 +33,15 @@ pub struct Options {
     pub root_size: Option<u64>,
     /// Layers of one image downloaded at once; containerd's default (3) when `None`.
     pub max_concurrent_downloads: Option<u32>,
+    /// Keep no layer as it came once it is unpacked, as Amazon's nodes do.
+    pub discard_unpacked_layers: bool,
 }
 
 /// A running containerd.
 #[derive(Debug)]
 pub struct Containerd {
     process: Option<Process>,
+    installed: Installed,
     configuration: PathBuf,
     socket: PathBuf,
     root: PathBuf,
@@ -51,7 +63,7 @@ impl Containerd {
     /// # Errors
     /// When it does not start.
     pub fn with(options: &Options) -> Result<Containerd> {
-        packages::require(Part::Containerd)?;
+        let installed = options.release.find_or_build()?;
         let folder = Folder::new("containerd")?;
         let root = folder.folder("root")?;
         if options.root_size.is_some() {
@@ -60,9 +72,20 @@ impl Containerd {
         for registry in &options.plain_registries {
             plain_registry(&folder, registry, registry)?;
         }
-        let configuration = folder.write("containerd.toml", configuration(options, &folder))?;
-        let (enclosure, socket) = (Enclosure::start(&folder)?, folder.join("containerd.sock"));
-        let mut containerd = Containerd { process: None, configuration, socket, root, enclosure, folder };
+        let socket = folder.join("containerd.sock");
+        let configuration = Configuration {
+            release: options.release,
+            root: &root,
+            socket: &socket,
+            registries: &folder.join("certs.d"),
+            networks: &folder.join("net.d"),
+            sandbox_image: options.sandbox_image.as_deref(),
+            max_concurrent_downloads: options.max_concurrent_downloads,
+            discard_unpacked_layers: options.discard_unpacked_layers,
+        };
+        let configuration = folder.write("containerd.toml", configuration.text())?;
+        let enclosure = Enclosure::start(&folder)?;
+        let mut containerd = Containerd { process: None, installed, configuration, socket, root, enclosure, folder };
         containerd.launch()?;
         Ok(containerd)
     }
@@ -117,12 +140,12 @@ impl Containerd {
         self.launch()
     }
 
-    /// Runs `ctr` in the namespace of Kubernetes (`k8s.io`) and gives back what it wrote.
+    /// Runs its own `ctr` in the namespace of Kubernetes (`k8s.io`) and gives back what it wrote.
     ///
     /// # Errors
     /// When it fails; the error has what it wrote.
     pub fn ctr(&self, arguments: &[&str]) -> Result<String> {
-        let mut ctr = self.enclosure.command("ctr");
+        let mut ctr = self.installed.command(&self.enclosure, "ctr")?;
         command::run(ctr.arg("--address").arg(&self.socket).args(["--namespace", "k8s.io"]).args(arguments))
     }
 
@@ -143,12 +166,12 @@ impl Containerd {
     fn launch(&mut self) -> Result<()> {
         let log = self.folder.join("containerd.log");
         let _ = std::fs::remove_file(&self.socket); // one left by a killed containerd would look ready
-        let mut command = self.enclosure.command("containerd");
+        let mut command = self.installed.command(&self.enclosure, "containerd")?;
         command.arg("--config").arg(&self.configuration);
         let mut process = self.enclosure.process("containerd", &command, &log)?;
-        let socket = &self.socket;
+        let (socket, ctr) = (&self.socket, self.installed.program("ctr"));
         process.ready(Duration::from_secs(30), "answer", || {
-            let mut ctr = Command::new("ctr");
+            let mut ctr = Command::new(&ctr);
             ctr.arg("--address").arg(socket).args(["--timeout", "2s", "version"]);
             (socket.exists() && command::run(&mut ctr).is_ok()).then_some(())
         })?;
@@ -162,28 +185,4 @@ impl Containerd {
 pub(crate) fn plain_registry(folder: &Folder, name: &str, server: &str) -> Result<()> {
     let text = format!("[host.\"http://{server}\"]\ncapabilities = [\"pull\", \"resolve\"]\n");
     folder.write(&format!("certs.d/{name}/hosts.toml"), text).map(drop)
-}
-
-fn configuration(options: &Options, folder: &Folder) -> String {
-    let path = folder.path().display();
-    // Without CAP_SYS_RESOURCE runc cannot lower the out-of-memory score, and every sandbox would fail.
-    let mut text = format!(
-        "version = 2\nroot = \"{path}/root\"\nstate = \"/run/containerd\"\n\
-         [grpc]\naddress = \"{path}/containerd.sock\"\n\
-         [plugins.\"io.containerd.grpc.v1.cri\"]\nrestrict_oom_score_adj = true\n"
-    );
-    if let Some(image) = &options.sandbox_image {
-        let _ = writeln!(text, "sandbox_image = \"{image}\"");
-    }
-    let _ = write!(
-        text,
-        "[plugins.\"io.containerd.grpc.v1.cri\".registry]\nconfig_path = \"{path}/certs.d\"\n\
-         [plugins.\"io.containerd.grpc.v1.cri\".cni]\nconf_dir = \"{path}/net.d\"\n\
-         [plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.runc]\nruntime_type = \"io.containerd.runc.v2\"\n"
-    );
-    if let Some(downloads) = options.max_concurrent_downloads {
-        let cri = "[plugins.\"io.containerd.grpc.v1.cri\"]\n";
-        text = text.replace(cri, &format!("{cri}max_concurrent_downloads = {downloads}\n"));
-    }
-    text
 }

@@ -32,7 +32,7 @@ fn main() -> ExitCode {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let result = match arguments.as_slice() {
         ["up", names @ ..] if !names.is_empty() && names.iter().all(|name| PARTS.contains(name)) => {
-            up::keep(|| bring_up(names))
+            up::keep(|| bring_up(names), || say("ready"))
         }
         ["push", reference] => push(reference, "4"),
         ["push", reference, size] => push(reference, size),
@@ -61,7 +61,7 @@ fn main() -> ExitCode {
 
 const PARTS: [&str; 5] = ["registry", "rubin", "containerd", "docker", "kubernetes"];
 
-/// Prints a line `NAME=value` for each address, as a shell reads it, and `ready` when all is there.
+/// Prints a line `NAME=value` for each address, as a shell reads it.
 fn bring_up(names: &[&str]) -> Result<Vec<Box<dyn Any>>> {
     let mut parts: Vec<Box<dyn Any>> = Vec::new();
     // Nothing is left of what started before a part that does not: all are guards.
@@ -96,7 +96,6 @@ fn bring_up(names: &[&str]) -> Result<Vec<Box<dyn Any>>> {
         say(&format!("CLUSTER_REGISTRY={}", cluster.registry_host()))?;
         parts.push(Box::new(cluster));
     }
-    say("ready")?;
     Ok(parts)
 }
 

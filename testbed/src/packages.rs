@@ -12,8 +12,10 @@ pub enum Part {
     Registry,
     /// Images with something to run in them.
     RunnableImages,
-    /// containerd and runc.
+    /// Debian's containerd, and runc.
     Containerd,
+    /// What a containerd of another origin runs containers with.
+    Runc,
     /// The Docker engine.
     Docker,
     /// RabbitMQ, its tools, and AMQP command line clients.
@@ -40,6 +42,7 @@ impl Part {
             Part::Registry => &["docker-registry"],
             Part::RunnableImages => &["busybox-static"],
             Part::Containerd => &["containerd", "runc"],
+            Part::Runc => &["runc"],
             Part::Docker => &["docker.io", "iptables"],
             Part::RabbitMq => &["rabbitmq-server", "amqp-tools"],
             Part::Ganesha => &["nfs-ganesha", "nfs-ganesha-vfs", "rpcbind", "libnfs-utils", "iproute2", "iptables"],

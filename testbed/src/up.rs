@@ -20,12 +20,14 @@ const NAME: &str = "up";
 /// How long parts may take to end.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// Starts parts and keeps them until Ctrl-C or SIGTERM, then drops them. Where that comes before all have started, this process
-/// ends at once: what it started ends with it, and the janitor of its folders removes the rest.
+/// Starts parts, says that they are there, and keeps them until Ctrl-C or SIGTERM, then drops them. Where that comes before all
+/// have started, this process ends at once: what it started ends with it, and the janitor of its folders removes the rest.
+///
+/// `say` comes last: who reads it may send a signal at once, and that one ends the parts in order.
 ///
 /// # Errors
-/// When a part does not start.
-pub fn keep<T>(start: impl FnOnce() -> Result<T>) -> Result<()> {
+/// When a part does not start, or `say` fails.
+pub fn keep<T>(start: impl FnOnce() -> Result<T>, say: impl FnOnce() -> Result<()>) -> Result<()> {
     let signals = Signals::listen()?;
     let _record = Folder::new(NAME)?;
     let started = Arc::new(AtomicBool::new(false));
@@ -42,6 +44,7 @@ pub fn keep<T>(start: impl FnOnce() -> Result<T>) -> Result<()> {
     });
     let parts = start()?;
     started.store(true, Ordering::SeqCst);
+    say()?;
     let _ = over.recv(); // ends when the other end is dropped
     drop(parts);
     Ok(())

@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use super::control_plane::{ControlPlane, write_pair};
-use crate::containerd::plain_registry;
+use crate::containerd::{Configuration, Installed, Release, plain_registry};
 use crate::enclosure::Enclosure;
 use crate::folder::Folder;
 use crate::process::Process;
@@ -18,11 +18,15 @@ pub struct Node {
     name: String,
     running_kubelet: Option<Process>,
     containerd: Option<Process>,
+    installed: Installed,
     _proxy: Process,
     kubelet: Kubelet,
     enclosure: Enclosure,
     folder: Folder,
 }
+
+/// The node whose containerd keeps no layers as they came, as on Amazon's nodes; the others keep them.
+const DISCARDS_LAYERS: u8 = 2;
 
 /// Mounts so that nothing of a node is left on the machine or seen by another node. `$1` is the node's folder.
 const MOUNTS: &str = include_str!("mounts.sh");
@@ -30,6 +34,7 @@ const MOUNTS: &str = include_str!("mounts.sh");
 impl Node {
     pub(super) fn start(plane: &ControlPlane, number: u8, registries: &[(String, String)]) -> Result<Node> {
         let name = format!("node{number}");
+        let installed = Release::Debian.find_or_build()?;
         let folder = Folder::new(&name)?;
         let enclosure = Enclosure::with_network(&folder)?;
         plane.network.join_node(&plane.enclosure, &enclosure, number)?;
@@ -39,7 +44,17 @@ impl Node {
             plain_registry(&folder, name, server)?;
         }
         let pause = registries.first().map_or_else(String::new, |(name, _)| format!("{name}/pause:1"));
-        folder.write("containerd.toml", containerd_configuration(&folder, &pause))?;
+        let configuration = Configuration {
+            release: Release::Debian,
+            root: Path::new("/var/lib/containerd"),
+            socket: Path::new("/run/containerd/containerd.sock"),
+            registries: &folder.join("certs.d"),
+            networks: &folder.join("net.d"),
+            sandbox_image: Some(&pause),
+            max_concurrent_downloads: None,
+            discard_unpacked_layers: number == DISCARDS_LAYERS,
+        };
+        folder.write("containerd.toml", configuration.text())?;
         folder.write("net.d/10-bridge.conflist", pod_network(&plane.network.pods(number)))?;
         let address = plane.network.node(number);
         write_pair(&folder, "kubelet", &plane.authority.issue(&name, None, &[&name, &address])?)?;
@@ -58,8 +73,16 @@ impl Node {
         ]);
         let proxy = enclosure.process("kube-proxy", &proxy, &folder.join("kube-proxy.log"))?;
         let kubelet = Kubelet { program: plane.program("kubelet"), kubeconfig, address };
-        let mut node =
-            Node { name, running_kubelet: None, containerd: None, _proxy: proxy, kubelet, enclosure, folder };
+        let mut node = Node {
+            name,
+            running_kubelet: None,
+            containerd: None,
+            installed,
+            _proxy: proxy,
+            kubelet,
+            enclosure,
+            folder,
+        };
         node.start_containerd()?;
         node.start_kubelet()?;
         Ok(node)
@@ -100,7 +123,7 @@ impl Node {
     /// # Errors
     /// When it fails; the error has what it wrote.
     pub fn ctr(&self, arguments: &[&str]) -> Result<String> {
-        command::run(self.enclosure.command("ctr").args(["--namespace", "k8s.io"]).args(arguments))
+        command::run(self.installed.command(&self.enclosure, "ctr")?.args(["--namespace", "k8s.io"]).args(arguments))
     }
 
     /// Makes the node's containerd reach a registry `name` over plain HTTP at `server` (both `host:port`).
@@ -127,7 +150,7 @@ impl Node {
     /// When it does not start.
     pub fn start_containerd(&mut self) -> Result<()> {
         self.stop_containerd();
-        let mut command = self.enclosure.command("containerd");
+        let mut command = self.installed.command(&self.enclosure, "containerd")?;
         command.arg("--config").arg(self.folder.join("containerd.toml"));
         let mut process = self.enclosure.process("containerd", &command, &self.folder.join("containerd.log"))?;
         let answer = ["--timeout", "2s", "version"];
@@ -172,19 +195,6 @@ struct Kubelet {
     program: String,
     kubeconfig: PathBuf,
     address: String,
-}
-
-fn containerd_configuration(folder: &Folder, pause: &str) -> String {
-    let path = folder.path().display();
-    // Without CAP_SYS_RESOURCE runc cannot lower the out-of-memory score, and every sandbox would fail.
-    format!(
-        "version = 2\nroot = \"/var/lib/containerd\"\nstate = \"/run/containerd\"\n\
-         [grpc]\naddress = \"/run/containerd/containerd.sock\"\n\
-         [plugins.\"io.containerd.grpc.v1.cri\"]\nsandbox_image = \"{pause}\"\nrestrict_oom_score_adj = true\n\
-         [plugins.\"io.containerd.grpc.v1.cri\".cni]\nbin_dir = \"/usr/lib/cni\"\nconf_dir = \"{path}/net.d\"\n\
-         [plugins.\"io.containerd.grpc.v1.cri\".registry]\nconfig_path = \"{path}/certs.d\"\n\
-         [plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.runc]\nruntime_type = \"io.containerd.runc.v2\"\n"
-    )
 }
 
 /// The pods' addresses are known everywhere in the cluster and on the machine: nothing is masqueraded.

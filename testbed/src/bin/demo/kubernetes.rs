@@ -60,8 +60,12 @@ pub(crate) fn show() -> Result<Cluster> {
     let cluster = Cluster::start(2)?;
     show_on(&cluster)?;
     tie(None)?;
-    print(&format!("{SHOWN}\n"))?;
     Ok(cluster)
+}
+
+/// Tells who shows it that all is shown, and the cluster kept.
+pub(crate) fn say_shown() -> Result<()> {
+    print(&format!("{SHOWN}\n"))
 }
 
 fn show_on(cluster: &Cluster) -> Result<()> {

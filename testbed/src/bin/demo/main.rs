@@ -22,7 +22,7 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let shown = match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["kubernetes"] => kubernetes::in_the_background(),
-        [kubernetes::KEEP] => up::keep(kubernetes::show).map(|()| true),
+        [kubernetes::KEEP] => up::keep(kubernetes::show, kubernetes::say_shown).map(|()| true),
         ["down"] => up::down().map(|ended| {
             println!("{ended} ended");
             true

@@ -1,0 +1,93 @@
+//! Which containerd runs: one that is built from its Go module, or Debian's.
+
+use std::env;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::enclosure::Enclosure;
+use crate::go::Programs;
+use crate::packages::{self, Part};
+use crate::{Error, Result};
+
+/// The version that is built.
+const VERSION: &str = "v2.4.2";
+
+const MODULE: &str = "github.com/containerd/containerd/v2/cmd";
+
+const PROGRAMS: [&str; 3] = ["containerd", "containerd-shim-runc-v2", "ctr"];
+
+/// Which containerd.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Release {
+    /// 2.4, built from its Go module (about two minutes, once).
+    #[default]
+    Current,
+    /// Debian 12's own, 1.6.
+    Debian,
+}
+
+impl Release {
+    /// Its programs, installed or built now if need be.
+    ///
+    /// # Errors
+    /// When they cannot be had.
+    pub(crate) fn find_or_build(self) -> Result<Installed> {
+        match self {
+            Release::Debian => {
+                packages::require(Part::Containerd)?;
+                Ok(Installed { folder: None })
+            }
+            Release::Current => {
+                packages::require(Part::Runc)?;
+                let programs =
+                    Programs { name: "containerd", version: VERSION, programs: &PROGRAMS, duration: "about 2 minutes" };
+                let folder = programs.find_or_build(|folder| {
+                    let mut build = Command::new("go");
+                    build.args(["install", "-trimpath", "-ldflags", "-s -w"]);
+                    build.args(PROGRAMS.map(|program| format!("{MODULE}/{program}@{VERSION}")));
+                    // It may ask for a newer Go than the machine has, which Go then fetches.
+                    build.env("GOTOOLCHAIN", "auto").env("CGO_ENABLED", "0").env("GOFLAGS", "").env("GOBIN", folder);
+                    build.current_dir("/");
+                    build
+                })?;
+                Ok(Installed { folder: Some(folder) })
+            }
+        }
+    }
+}
+
+/// A containerd's programs.
+#[derive(Clone, Debug)]
+pub(crate) struct Installed {
+    /// Where they are, unless among the machine's.
+    folder: Option<PathBuf>,
+}
+
+impl Installed {
+    /// A program of this containerd, to be run on this machine.
+    pub(crate) fn program(&self, name: &str) -> PathBuf {
+        self.folder.as_ref().map_or_else(|| PathBuf::from(name), |folder| folder.join(name))
+    }
+
+    /// A command inside an enclosure that finds this containerd's programs before any other's: containerd its shim.
+    ///
+    /// # Errors
+    /// When the machine's `PATH` cannot be used.
+    pub(crate) fn command(&self, enclosure: &Enclosure, program: &str) -> Result<Command> {
+        let Some(folder) = &self.folder else { return Ok(enclosure.command(program)) };
+        let mut command = enclosure.command("env");
+        command.arg(path_with(folder)?).arg(program);
+        Ok(command)
+    }
+}
+
+/// `PATH=…` with this folder before the others.
+fn path_with(folder: &Path) -> Result<OsString> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let path = env::join_paths([folder.to_owned()].into_iter().chain(env::split_paths(&path)));
+    let path = path.map_err(|error| Error::Missing(format!("PATH cannot be used: {error}")))?;
+    let mut assignment = OsString::from("PATH=");
+    assignment.push(path);
+    Ok(assignment)
+}
