@@ -1,13 +1,13 @@
 //! containerd's content store: which layers are there, and how far those on their way are.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use tonic::metadata::MetadataValue;
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 
-use super::{Layer, LayerProgress};
+use super::{Layer, LayerProgress, Transfer};
 use crate::reference::Digest;
 
 #[allow(missing_docs, unreachable_pub, unused_qualifications, clippy::all)]
@@ -19,6 +19,9 @@ use api::content_client::ContentClient;
 
 /// Each layer is asked for by itself; so many questions are under way at once.
 const CONCURRENT_CALLS: usize = 16;
+
+/// The OCI image specification asks clients to take manifests of 4 MiB.
+const MOST_BLOB_BYTES: usize = 4 * 1024 * 1024;
 
 /// The content store of a containerd, in the namespace that CRI uses.
 #[derive(Clone, Debug)]
@@ -40,25 +43,62 @@ impl Content {
             .await
     }
 
-    /// Starts to watch the layers that are missing now; `None` when this runtime cannot tell.
-    pub(super) async fn watch(&self, layers: &[Layer]) -> Option<ContentWatch> {
+    /// Watches a pull's layers but those that need no download. `manifest` is the digest that is pulled, where it is known.
+    pub(super) fn watch(
+        &self,
+        layers: &[Layer],
+        mut needless: HashSet<Digest>,
+        manifest: Option<&Digest>,
+    ) -> ContentWatch {
         // A layer may be listed twice and is fetched once.
-        let mut seen = self.present(layers).await.ok()?;
-        let missing = layers.iter().filter(|layer| seen.insert(layer.digest.clone()));
+        let missing = layers.iter().filter(|layer| needless.insert(layer.digest.clone()));
         let layers = missing.map(|layer| LayerProgress {
             layer: layer.digest.to_string(),
             done: 0,
             total: Some(layer.size),
             unpacked: 0,
         });
-        Some(ContentWatch { content: self.clone(), layers: layers.collect(), arriving: BTreeSet::new() })
+        ContentWatch {
+            content: self.clone(),
+            layers: layers.collect(),
+            arriving: BTreeSet::new(),
+            unresolved: manifest.map(Digest::to_string),
+            fetching: true,
+        }
+    }
+
+    /// A small blob: a manifest or a configuration. `None` when it is not there or larger than those are.
+    pub(super) async fn read(&self, digest: &str) -> Result<Option<Vec<u8>>, Status> {
+        let request = api::ReadContentRequest { digest: digest.to_owned(), offset: 0, size: 0 };
+        let mut parts = match self.0.clone().read(in_namespace(request)).await {
+            Err(status) if status.code() == Code::NotFound => return Ok(None),
+            other => other?.into_inner(),
+        };
+        let mut blob = Vec::new();
+        while let Some(part) = parts.message().await? {
+            if blob.len().saturating_add(part.data.len()) > MOST_BLOB_BYTES {
+                return Ok(None);
+            }
+            blob.extend_from_slice(&part.data);
+        }
+        Ok(Some(blob))
+    }
+
+    /// The names of a blob's labels; none when it is not there.
+    pub(super) async fn labels(&self, digest: &str) -> Result<Vec<String>, Status> {
+        let labels = self.info(digest).await?.map(|info| info.labels).unwrap_or_default();
+        Ok(labels.into_keys().collect())
     }
 
     async fn has(&self, digest: &str) -> Result<bool, Status> {
+        Ok(self.info(digest).await?.is_some())
+    }
+
+    async fn info(&self, digest: &str) -> Result<Option<api::Info>, Status> {
         let request = api::InfoRequest { digest: digest.to_owned() };
         match self.0.clone().info(in_namespace(request)).await {
-            Ok(_) => Ok(true),
-            Err(status) if status.code() == Code::NotFound => Ok(false),
+            Ok(answer) => Ok(Some(answer.into_inner().info.unwrap_or_default())),
+            Err(status) if status.code() == Code::NotFound => Ok(None),
             Err(status) => Err(status),
         }
     }
@@ -70,12 +110,28 @@ pub(super) struct ContentWatch {
     content: Content,
     layers: Vec<LayerProgress>,
     arriving: BTreeSet<String>,
+    /// The digest that is pulled, until the store has it.
+    unresolved: Option<String>,
+    fetching: bool,
 }
 
 impl ContentWatch {
-    /// The layers as of the last look.
-    pub(super) fn layers(&self) -> &[LayerProgress] {
-        &self.layers
+    /// What moved, as of the last look.
+    pub(super) fn transfer(&self) -> Transfer {
+        Transfer::Layers { layers: self.layers.clone(), fetching: self.fetching }
+    }
+
+    /// Looks for the last time, when the pull has ended well: what is not in the store by now was never needed.
+    pub(super) async fn settle(&mut self) -> Result<(), Status> {
+        let mut came = HashMap::new();
+        for layer in &self.layers {
+            came.insert(layer.layer.clone(), self.content.has(&layer.layer).await?);
+        }
+        self.layers.retain(|layer| came.get(&layer.layer).is_some_and(|came| *came));
+        for layer in &mut self.layers {
+            layer.done = layer.total.unwrap_or(layer.done);
+        }
+        Ok(())
     }
 
     /// Looks once. A layer is whole when it is no longer written and the store has it; that is asked only when the set of
@@ -84,6 +140,12 @@ impl ContentWatch {
         let request = api::ListStatusesRequest { filters: Vec::new() };
         let statuses = self.content.0.clone().list_statuses(in_namespace(request)).await?.into_inner().statuses;
         let arriving = note_arriving(&mut self.layers, &statuses);
+        if let Some(manifest) = &self.unresolved
+            && self.content.has(manifest).await?
+        {
+            self.unresolved = None;
+        }
+        self.fetching = self.unresolved.is_some() || !arriving.is_empty() || statuses.iter().any(leads_to_layers);
         if arriving == self.arriving && !arriving.is_empty() {
             return Ok(());
         }
@@ -95,6 +157,11 @@ impl ContentWatch {
         self.arriving = arriving;
         Ok(())
     }
+}
+
+/// Whether this is the way to some image's layers: what has to be there before any of them is asked for.
+fn leads_to_layers(status: &api::Status) -> bool {
+    ["index-", "manifest-", "config-"].iter().any(|kind| status.r#ref.starts_with(kind))
 }
 
 /// Notes the bytes of each layer that is being written, and says which are. Another client's write of the same layer counts:

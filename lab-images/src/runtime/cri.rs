@@ -1,7 +1,6 @@
 //! The adapter for CRI v1 over gRPC on a unix socket.
 
 use std::collections::{BTreeSet, HashSet};
-use std::convert::Infallible;
 use std::error::Error as _;
 use std::future::Future;
 use std::path::{Path, PathBuf};
@@ -10,18 +9,18 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Response, Status};
 
-use super::content::{Content, in_namespace};
+use super::content::{Content, ContentWatch, in_namespace};
 use super::endpoint::check_socket;
 use super::error::innermost;
 use super::leases::Leases;
 use super::removal::Records;
 use super::{
-    CALL_LIMIT, ContainerImages, FIRST_ANSWER, FileSystem, Image, LOOK_INTERVAL, Layer, PullCredentials, PullRequest,
-    Removed, Runtime, RuntimeError, RuntimeVersion, Transfer,
+    CALL_LIMIT, ContainerImages, FIRST_ANSWER, FileSystem, Image, LOOK_INTERVAL, Layer, MOST_MESSAGE_BYTES,
+    PullCredentials, PullRequest, Removed, Runtime, RuntimeError, RuntimeVersion, Transfer, unpacked,
 };
 use crate::reference::Digest;
 
@@ -32,9 +31,6 @@ mod api {
 
 use api::image_service_client::ImageServiceClient;
 use api::runtime_service_client::RuntimeServiceClient;
-
-/// The list of a node with many images is larger than gRPC's usual 4 MiB.
-const MOST_MESSAGE_BYTES: usize = 16 * 1024 * 1024;
 
 /// Calls under way at once when each container is asked for its mounts.
 const CONCURRENT_CALLS: usize = 8;
@@ -186,29 +182,38 @@ impl Cri {
             call.metadata_mut().insert("containerd-lease", lease);
         }
         match self.images.clone().pull_image(call).await {
-            Ok(_) => {
-                // One that stays costs nothing: it holds what the image holds, and expires.
-                let _ = timeout(CALL_LIMIT, self.leases.end(&reference)).await;
-                Ok(())
-            }
+            Ok(_) => Ok(()),
             Err(status) if status.source().is_some() => Err(self.explain("PullImage", &status).await),
             Err(status) => Err(RuntimeError::Pull { reference, message: status.message().to_owned() }),
         }
     }
 
-    /// Tells what moves, for as long as it is polled.
-    async fn tell_transfer(&self, layers: &[Layer], transfer: &watch::Sender<Transfer>) -> Infallible {
-        let mut watched = if layers.is_empty() { None } else { self.content.watch(layers).await };
-        let mut looks = tokio::time::interval(LOOK_INTERVAL);
-        looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        loop {
-            looks.tick().await;
-            if let Some(watched) = &mut watched {
-                // A look that fails says nothing; the pull itself tells when the runtime is gone.
-                let _ = timeout(CALL_LIMIT, watched.look()).await;
-                transfer.send_replace(Transfer::Layers(watched.layers().to_vec()));
-            }
+    /// A look at what a pull moves from here on; `None` where the runtime cannot tell.
+    async fn watch(&self, request: &PullRequest) -> Option<ContentWatch> {
+        if request.layers.is_empty() {
+            return None;
         }
+        let needless = timeout(FIRST_ANSWER, self.needless(&request.layers)).await.ok()?.ok()?;
+        let manifest = request.expected.as_ref().or(request.reference.digest.as_ref());
+        Some(self.content.watch(&request.layers, needless, manifest))
+    }
+
+    /// The layers that need no download.
+    async fn needless(&self, layers: &[Layer]) -> Result<HashSet<Digest>, Status> {
+        let mut present = self.content.present(layers).await?;
+        if layers.iter().any(|layer| !present.contains(&layer.digest)) {
+            let snapshotter = self.snapshotter().await;
+            present.extend(unpacked::layers(&self.content, &self.records, snapshotter.as_deref(), layers).await?);
+        }
+        Ok(present)
+    }
+
+    /// The name of the snapshotter that images are unpacked with; containerd names its folder after it.
+    async fn snapshotter(&self) -> Option<String> {
+        let info = self.images.clone().image_fs_info(api::ImageFsInfoRequest {}).await.ok()?.into_inner();
+        let folder = info.image_filesystems.into_iter().find_map(|usage| usage.fs_id)?.mountpoint;
+        let name = folder.trim_end_matches('/').rsplit('/').next()?.strip_prefix("io.containerd.snapshotter.v1.")?;
+        Some(name.to_owned())
     }
 }
 
@@ -272,7 +277,7 @@ impl Runtime for Cri {
         layers: &'a [Layer],
     ) -> BoxFuture<'a, Result<Option<HashSet<Digest>>, RuntimeError>> {
         Box::pin(async move {
-            match timeout(CALL_LIMIT, self.content.present(layers)).await {
+            match timeout(CALL_LIMIT, self.needless(layers)).await {
                 Ok(Ok(present)) => Ok(Some(present)),
                 Ok(Err(status)) if status.code() == Code::Unimplemented => Ok(None),
                 Ok(Err(status)) => Err(self.explain("Content.Info", &status).await),
@@ -291,11 +296,33 @@ impl Runtime for Cri {
         transfer: &'a watch::Sender<Transfer>,
     ) -> BoxFuture<'a, Result<(), RuntimeError>> {
         Box::pin(async move {
-            tokio::select! {
-                biased;
-                never = self.tell_transfer(&request.layers, transfer) => match never {},
-                result = self.pull_image(request) => result,
+            let mut watched = self.watch(request).await;
+            let pulled = self.pull_image(request);
+            tokio::pin!(pulled);
+            let mut looks = interval(LOOK_INTERVAL);
+            looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            loop {
+                tokio::select! {
+                    result = &mut pulled => break result?,
+                    _ = looks.tick() => {}
+                }
+                if let Some(watched) = &mut watched {
+                    tokio::select! {
+                        result = &mut pulled => break result?,
+                        // A look that fails says nothing; the pull itself tells when the runtime is gone.
+                        _ = timeout(CALL_LIMIT, watched.look()) => {}
+                    }
+                    transfer.send_replace(watched.transfer());
+                }
             }
+            if let Some(watched) = &mut watched {
+                let _ = timeout(FIRST_ANSWER, watched.settle()).await;
+                transfer.send_replace(watched.transfer());
+            }
+            // Only now: some runtimes let go of unpacked layers with it. One that stays costs nothing: it holds what the image
+            // holds, and expires.
+            let _ = timeout(CALL_LIMIT, self.leases.end(&request.name())).await;
+            Ok(())
         })
     }
 

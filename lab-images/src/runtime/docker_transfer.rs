@@ -66,7 +66,9 @@ impl<'a> DockerTransfer<'a> {
 
     /// What moves, as of the last message.
     pub(super) fn transfer(&self) -> Transfer {
-        if self.spoken { Transfer::Layers(self.layers.clone()) } else { Transfer::Unseen }
+        // The engine names all that it lacks and nothing else.
+        let layers = || Transfer::Layers { layers: self.layers.clone(), fetching: true };
+        if self.spoken { layers() } else { Transfer::Unseen }
     }
 
     fn layer(&mut self, name: &str) -> Option<&mut LayerProgress> {
@@ -117,7 +119,7 @@ mod tests {
 
     #[test]
     fn messages_become_bytes() {
-        let sums = |done, total, open, unpacked| Some(Moved { done, total, open, unpacked });
+        let sums = |done, total, open, unpacked| Some(Moved { done, total, open, unpacked, fetching: true });
         let (a, b) = ("aaaaaaaaaaaa", "bbbbbbbbbbbb");
         let table = [
             ("nothing said", vec![], None),

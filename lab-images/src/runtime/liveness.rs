@@ -48,6 +48,8 @@ pub struct Moved {
     pub open: bool,
     /// Compressed bytes unpacked so far, where the runtime tells (Docker), else 0.
     pub unpacked: u64,
+    /// Whether the registry has something to send now.
+    pub fetching: bool,
 }
 
 impl Moved {
@@ -92,8 +94,9 @@ impl Liveness {
         let arrived = seen.transfer.is_some_and(|moved| moved.done > self.done);
         let unpacked = seen.transfer.is_some_and(|moved| moved.unpacked > self.unpacked);
         let grew = self.grew(&seen);
-        // Growth of the file system counts only where bytes cannot be seen: a stalled download does not live by a neighbour's writes.
-        let by_growth = grew && (unpacking || seen.transfer.is_none());
+        // Growth of the file system counts only where no bytes can be seen: a stalled download does not live by a neighbour's
+        // writes. Nothing is fetched while what is outstanding is unpacked, or comes in a form that is no layer.
+        let by_growth = grew && (unpacking || seen.transfer.is_none_or(|moved| !moved.fetching));
         if arrived || by_growth || (unpacking && (unpacked || !self.unpacking)) {
             self.last_sign = seen.at;
         }
@@ -137,7 +140,13 @@ mod tests {
     const MIB: u64 = 1024 * 1024;
 
     fn bytes(at: u64, done: u64, total: u64, used: u64) -> Observation {
-        let transfer = Some(Moved { done, total, open: false, unpacked: 0 });
+        let transfer = Some(Moved { done, total, open: false, unpacked: 0, fetching: true });
+        Observation { at: Duration::from_secs(at), transfer, used: Some(used) }
+    }
+
+    /// Bytes are outstanding and nothing is asked of the registry.
+    fn quiet(at: u64, used: u64) -> Observation {
+        let transfer = Some(Moved { done: 1, total: 10, open: false, unpacked: 0, fetching: false });
         Observation { at: Duration::from_secs(at), transfer, used: Some(used) }
     }
 
@@ -204,6 +213,21 @@ mod tests {
             ),
             ("all was there", vec![bytes(0, 0, 0, 0), bytes(1799, 0, 0, 0)], alive),
             ("all was there, then nothing", vec![bytes(0, 0, 0, 0), bytes(1800, 0, 0, 0)], stuck(1800)),
+            (
+                "what is outstanding comes in another form: it grows",
+                vec![bytes(10, 1, 10, 0), quiet(200, 2 * MIB), quiet(490, 4 * MIB), quiet(789, 4 * MIB)],
+                alive,
+            ),
+            (
+                "and grows no more",
+                vec![bytes(10, 1, 10, 0), quiet(200, 2 * MIB), quiet(490, 4 * MIB), quiet(790, 4 * MIB)],
+                stalled(300),
+            ),
+            (
+                "growth before the fetch goes on is no byte",
+                vec![bytes(10, 1, 10, 0), quiet(200, 2 * MIB), bytes(400, 1, 10, 4 * MIB), bytes(500, 1, 10, 6 * MIB)],
+                stalled(300),
+            ),
             ("bytes unseen, growth", vec![unseen(0, 0), unseen(299, 2 * MIB), unseen(598, 4 * MIB)], alive),
             ("bytes unseen, no growth", vec![unseen(0, 0), unseen(300, 10)], stalled(300)),
         ];
@@ -215,7 +239,7 @@ mod tests {
     #[test]
     fn a_size_not_yet_known_is_outstanding() {
         let mut liveness = Liveness::new(LIMITS);
-        let transfer = Some(Moved { done: 0, total: 0, open: true, unpacked: 0 });
+        let transfer = Some(Moved { done: 0, total: 0, open: true, unpacked: 0, fetching: true });
         let seen = Observation { at: LIMITS.stall, transfer, used: None };
         assert_eq!(liveness.observe(seen), Verdict::Stalled(LIMITS.stall));
     }
@@ -224,7 +248,7 @@ mod tests {
     fn reported_unpacking_is_a_sign_of_life() {
         let mut liveness = Liveness::new(LIMITS);
         for step in 0..10 {
-            let transfer = Some(Moved { done: 10, total: 10, open: false, unpacked: step });
+            let transfer = Some(Moved { done: 10, total: 10, open: false, unpacked: step, fetching: true });
             let seen =
                 Observation { at: LIMITS.unpack * u32::try_from(step).unwrap() - Duration::ZERO, transfer, used: None };
             let seen = Observation { at: seen.at.saturating_sub(Duration::from_secs(step)), ..seen };
@@ -241,7 +265,7 @@ mod tests {
             let mut at = 0;
             for (wait, known, done, used) in steps {
                 at += wait;
-                let transfer = known.then_some(Moved { done, total: 100, open: false, unpacked: 0 });
+                let transfer = known.then_some(Moved { done, total: 100, open: false, unpacked: 0, fetching: true });
                 liveness.observe(Observation { at: Duration::from_secs(at), transfer, used: Some(used) });
             }
             // From here on nothing changes any more; the change of phase itself may count once.

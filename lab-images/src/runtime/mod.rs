@@ -17,6 +17,7 @@ pub mod liveness;
 mod pull;
 pub mod rate;
 mod removal;
+mod unpacked;
 
 use std::collections::{BTreeSet, HashSet};
 use std::fmt::Debug;
@@ -40,6 +41,9 @@ const FIRST_ANSWER: Duration = Duration::from_secs(10);
 
 /// A call other than a pull may take this long; removing a large image does take minutes on a slow disk.
 const CALL_LIMIT: Duration = Duration::from_secs(120);
+
+/// The list of a node with many images is larger than gRPC's usual 4 MiB.
+const MOST_MESSAGE_BYTES: usize = 16 * 1024 * 1024;
 
 /// How often progress is looked at: often enough for a bar, too seldom to cost anything.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
@@ -153,20 +157,27 @@ pub enum Transfer {
     /// Nothing can be told (yet).
     #[default]
     Unseen,
-    /// The layers that were missing when the pull began.
-    Layers(Vec<LayerProgress>),
+    /// What the pull has to fetch.
+    Layers {
+        /// The layers that were missing when the pull began.
+        layers: Vec<LayerProgress>,
+        /// Whether the registry has something to send now. Where it has not, what is outstanding may be there in another form:
+        /// a snapshot, or what a lazy snapshotter fetches when it is used.
+        fetching: bool,
+    },
 }
 
 impl Transfer {
     /// The sums over all layers.
     pub fn moved(&self) -> Option<Moved> {
-        let Self::Layers(layers) = self else { return None };
+        let Self::Layers { layers, fetching } = self else { return None };
         let sum = |bytes: fn(&LayerProgress) -> u64| layers.iter().map(bytes).fold(0, u64::saturating_add);
         Some(Moved {
             done: sum(|layer| layer.done),
             total: sum(|layer| layer.total.unwrap_or(layer.done)),
             open: layers.iter().any(|layer| layer.total.is_none()),
             unpacked: sum(|layer| layer.unpacked),
+            fetching: *fetching,
         })
     }
 }
@@ -189,7 +200,7 @@ pub trait Runtime: Debug + Send + Sync {
     /// The file system of images, measured now.
     fn file_system(&self) -> BoxFuture<'_, Result<FileSystem, RuntimeError>>;
 
-    /// Which of these layers need no download; `None` when the runtime cannot tell beforehand (Docker, CRI-O).
+    /// Which of these layers, in the order of their manifest, need no download: the runtime has them as they come, or unpacked; `None` when the runtime cannot tell beforehand (Docker, CRI-O).
     fn present_layers<'a>(
         &'a self,
         layers: &'a [Layer],

@@ -80,7 +80,7 @@ impl Runtime for Scripted {
             for &(after, done) in &self.steps {
                 tokio::time::sleep(Duration::from_secs(after)).await;
                 let layer = LayerProgress { layer: "one".into(), done, total: Some(1000), unpacked: 0 };
-                transfer.send_replace(Transfer::Layers(vec![layer]));
+                transfer.send_replace(Transfer::Layers { layers: vec![layer], fetching: true });
             }
             match self.end {
                 End::Never => pending().await,

@@ -7,9 +7,9 @@
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
-use super::Image;
 use super::content::in_namespace;
 use super::leases::Leases;
+use super::{Image, MOST_MESSAGE_BYTES};
 
 #[allow(missing_docs, unreachable_pub, unused_qualifications, clippy::all)]
 mod api {
@@ -34,7 +34,7 @@ pub(super) struct Held {
 
 impl Records {
     pub(super) fn new(channel: Channel, leases: Leases) -> Self {
-        Self { images: ImagesClient::new(channel), leases }
+        Self { images: ImagesClient::new(channel).max_decoding_message_size(MOST_MESSAGE_BYTES), leases }
     }
 
     /// Takes hold of an image with all its names; `None` where the runtime is not containerd.
@@ -51,6 +51,13 @@ impl Records {
         let digests: std::collections::BTreeSet<String> =
             records.iter().filter_map(|record| Some(record.target.as_ref()?.digest.clone())).collect();
         Ok(Some(Held { lease: self.leases.hold(digests).await?, records }))
+    }
+
+    /// The digests of what all images stand for: of indices where there are some.
+    pub(super) async fn targets(&self) -> Result<impl Iterator<Item = String> + use<>, Status> {
+        let request = api::ListImagesRequest { filters: Vec::new() };
+        let images = self.images.clone().list(in_namespace(request)).await?.into_inner().images;
+        Ok(images.into_iter().filter_map(|image| Some(image.target?.digest)))
     }
 
     /// Writes the records back. One that somebody wrote meanwhile stays as it is.
