@@ -266,6 +266,12 @@ impl Reference {
     pub fn by_tag(repository: Repository, tag: TagName) -> Self {
         Self { repository, tag: Some(tag), digest: None }
     }
+
+    /// The part that decides which image it is: the digest where there is one, without the tag beside it.
+    pub fn decisive(&self) -> Self {
+        let tag = self.tag.clone().filter(|_| self.digest.is_none());
+        Self { tag, ..self.clone() }
+    }
 }
 
 impl FromStr for Reference {

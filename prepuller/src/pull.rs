@@ -5,18 +5,23 @@ mod show;
 use std::collections::HashMap;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use lab_images::catalogue::Catalogue;
 use lab_images::reference::Digest;
-use lab_images::registry::ImageManifest;
+use lab_images::registry::{ImageManifest, Registry};
 use lab_images::runtime::{Runtime, RuntimeEndpoint, RuntimeError, connect, discover};
 use sidecar::shutdown::Shutdown;
 use tokio::sync::watch;
+use tokio::time::timeout;
 
 use crate::catalogue::{find, registry};
 use crate::node_images::{Order, OrderLayer};
-use crate::puller::{Orders, Puller, Report};
+use crate::puller::{Orders, Puller, Report, State};
 use crate::settings::PullSettings;
+
+/// How long the registry may take to say what a tag stands for now.
+const SECOND_LOOK_LIMIT: Duration = Duration::from_secs(30);
 
 /// Pulls what is wanted; exit code 0 only if all of it is there in the end.
 ///
@@ -30,21 +35,27 @@ pub async fn run(settings: PullSettings, warnings: &[String]) -> anyhow::Result<
     }
     let shutdown = Shutdown::listen()?;
     let runtime = open(settings.runtime.as_ref()).await?;
-    let registry = registry(&settings.catalogue)?;
+    let registry = Arc::new(registry(&settings.catalogue)?);
     let found = find(&registry, &settings.catalogue).await?;
     eprint!("{}", crate::scan::table(&found.catalogue));
 
     let orders = Orders { generation: 0, orders: orders(&found.catalogue, &found.manifests) };
     let (_orders, orders) = watch::channel(orders);
     let (report, reports) = watch::channel(Report::default());
-    let puller = Puller::new(runtime, registry.credentials(), settings.puller, report);
+    let puller = Puller::new(runtime, registry.credentials(), settings.puller, report).asking(Arc::clone(&registry));
     let shown = tokio::spawn(show::show(reports.clone()));
     puller.run(orders, shutdown.token()).await;
     shown.await?;
 
-    let report = reports.borrow();
-    for line in missing(&report) {
-        eprintln!("{line}");
+    let report = reports.borrow().clone();
+    for job in report.jobs.iter().filter(|job| !matches!(job.state, State::Present)) {
+        let reason = match &job.state {
+            State::OtherDigest { error, arrived, .. } => {
+                second_look(&registry, &job.order, arrived).await.unwrap_or(error.clone())
+            }
+            state => state.problem().unwrap_or("interrupted").to_owned(),
+        };
+        eprintln!("not there: {}: {reason}", job.order.image);
     }
     let complete = report.all_present() && found.problems.is_empty();
     if !found.problems.is_empty() {
@@ -82,11 +93,22 @@ fn orders(catalogue: &Catalogue, manifests: &HashMap<Digest, Arc<ImageManifest>>
     catalogue.wanted().enumerate().map(order).collect()
 }
 
-/// A line for each image that is not there.
-fn missing(report: &Report) -> Vec<String> {
-    use crate::puller::State;
-    let missing = report.jobs.iter().filter(|job| !matches!(job.state, State::Present { .. }));
-    missing
-        .map(|job| format!("not there: {}: {}", job.order.image, job.state.problem().unwrap_or("interrupted")))
-        .collect()
+/// Why another image arrived than the one that is wanted, where a second look at the registry tells: what the tag stands for there
+/// now.
+async fn second_look(registry: &Registry, order: &Order, arrived: &[String]) -> Option<String> {
+    let (tag, wanted) = (order.image.tag.as_ref()?, order.digest.as_ref()?);
+    let now = timeout(SECOND_LOOK_LIMIT, registry.digest(&order.image.repository, tag)).await.ok()?.ok()?;
+    let names = arrived.join(" and ");
+    let said = format!("{wanted} is wanted, but {names} arrived");
+    Some(if now == *wanted {
+        format!(
+            "{said}: the registry still has the wanted image under this tag, so a mirror of the container runtime (containerd: hosts.toml, Docker: registry-mirrors) serves another one"
+        )
+    } else if arrived.iter().any(|name| name.ends_with(now.as_str())) {
+        format!("{said}: the tag moved since the scan; run it again")
+    } else {
+        format!(
+            "{said}, and the registry has {now} under this tag now: the tag moved since the scan, and a mirror of the container runtime may serve an older image"
+        )
+    })
 }

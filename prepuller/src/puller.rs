@@ -13,8 +13,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use lab_images::registry::Credentials;
-use lab_images::runtime::disk::DiskGuard;
+use lab_images::registry::{Credentials, Registry};
+use lab_images::runtime::disk::{DiskGuard, Reservation};
 use lab_images::runtime::{FileSystem, Phase, Progress, PullLimits, Runtime, RuntimeError, RuntimeVersion};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
@@ -36,8 +36,8 @@ const REFRESH_INTERVAL: Duration = Duration::from_secs(300);
 /// After how long a runtime that did not answer is asked again.
 const RUNTIME_RETRY: Duration = Duration::from_secs(5);
 
-/// How often the disk is measured while pulls run.
-const DISK_INTERVAL: Duration = Duration::from_secs(5);
+/// How often the disk is measured while a pull runs of which nobody knows how large it is: a fast disk takes gigabytes a second.
+const UNKNOWN_SIZE_INTERVAL: Duration = Duration::from_millis(25);
 
 /// How the puller works.
 #[derive(Debug)]
@@ -131,7 +131,7 @@ impl Report {
 
     /// Whether every order is there.
     pub fn all_present(&self) -> bool {
-        self.jobs.iter().all(|job| matches!(job.state, State::Present { .. }))
+        self.jobs.iter().all(|job| matches!(job.state, State::Present))
     }
 }
 
@@ -139,14 +139,15 @@ impl Report {
 pub struct Puller {
     runtime: Arc<dyn Runtime>,
     credentials: Arc<Credentials>,
+    registry: Option<Arc<Registry>>,
     settings: PullerSettings,
     guard: DiskGuard,
     retries: Retries,
     report: watch::Sender<Report>,
     generation: i64,
     pulls: JoinSet<Ended>,
+    /// In the order in which they began.
     running: Vec<Pulling>,
-    measured: Instant,
 }
 
 impl Puller {
@@ -166,13 +167,20 @@ impl Puller {
             },
             runtime,
             credentials,
+            registry: None,
             settings,
             report,
             generation: 0,
             pulls: JoinSet::new(),
             running: Vec::new(),
-            measured: Instant::now(),
         }
+    }
+
+    /// Asks this registry how large an image is, just before its pull, where the order does not say.
+    #[must_use]
+    pub fn asking(mut self, registry: Arc<Registry>) -> Self {
+        self.registry = Some(registry);
+        self
     }
 
     /// Works until everything is settled or `shutdown` is cancelled; pulls in flight are then cancelled, and what arrived is
@@ -194,21 +202,22 @@ impl Puller {
                 return;
             }
             let wake = wake.map_or(next_look, |wake| wake.min(next_look));
+            let look_interval = self.look_interval();
             tokio::select! {
                 () = shutdown.cancelled() => return,
                 Ok(()) = orders.changed() => orders.mark_changed(),
                 Some(ended) = self.pulls.join_next_with_id(), if !self.pulls.is_empty() => {
                     let (id, ended) = match ended {
                         Ok(ended) => ended,
-                        Err(error) => (error.id(), Err(format!("the pull ended without a word: {error}"))),
+                        Err(error) => (error.id(), Ended::Failed(format!("the pull ended without a word: {error}"))),
                     };
-                    if ended.is_err() {
+                    if matches!(ended, Ended::Failed(_)) {
                         // Perhaps it is the runtime that went away: that is no reason to try the next image.
                         next_look = Instant::now();
                     }
                     self.end(id, ended).await;
                 }
-                () = tokio::time::sleep(LOOK_INTERVAL), if !self.running.is_empty() => {
+                () = tokio::time::sleep(look_interval), if !self.running.is_empty() => {
                     self.tell_progress();
                     self.keep_room().await;
                 }
@@ -245,12 +254,18 @@ impl Puller {
                             job.enter(State::Waiting);
                         }
                         match (&job.state, held.holds(&job.order.image, job.order.digest.as_ref())) {
-                            (State::Pulling { .. }, _) | (State::Present { .. }, presence::Presence::Here) => {}
-                            // What arrived was not what the catalogue named; a new catalogue will say so.
-                            (State::Present { remark: Some(_) }, presence::Presence::OtherDigest) => {}
-                            (_, presence::Presence::Here) => job.enter(State::Present { remark: None }),
-                            (State::Present { .. }, _) => job.enter(State::Waiting),
-                            (State::Waiting | State::Failed { .. } | State::Refused { .. }, _) => {}
+                            (State::Pulling { .. }, _) | (State::Present, presence::Presence::Here) => {}
+                            (_, presence::Presence::Here) => job.enter(State::Present),
+                            // Nobody has that other image any more.
+                            (State::OtherDigest { .. }, presence::Presence::Absent) => job.enter(State::Waiting),
+                            (State::Present, _) => job.enter(State::Waiting),
+                            (
+                                State::Waiting
+                                | State::OtherDigest { .. }
+                                | State::Failed { .. }
+                                | State::Refused { .. },
+                                _,
+                            ) => {}
                         }
                     }
                 });
@@ -281,7 +296,10 @@ impl Puller {
     }
 
     async fn start(&mut self, job: usize) {
-        let order = self.report.borrow().jobs[job].order.clone();
+        let mut order = self.report.borrow().jobs[job].order.clone();
+        if let Some(registry) = self.registry.as_ref().filter(|_| order.size.is_none() && order.layers.is_empty()) {
+            pulling::ask_size(registry, &mut order).await;
+        }
         let missing = pulling::missing_bytes(&*self.runtime, &order).await;
         let disk = self.runtime.file_system().await;
         let now = Instant::now();
@@ -292,9 +310,10 @@ impl Puller {
                 let error = self.guard.overrun(&disk).map(|overrun| overrun.to_string()).unwrap_or_default();
                 self.retries.refused(error, false, now)
             }
-            (Ok(missing), Ok(disk)) => match self.guard.admit(&disk, missing) {
+            (Ok(missing), Ok(disk)) => match self.admit(&disk, missing) {
                 Ok(reservation) => {
-                    tracing::info!(image = %order.image, bytes = missing, "pull begins");
+                    let bytes = missing.map_or_else(|| "unknown".to_owned(), |missing| missing.to_string());
+                    tracing::info!(image = %order.image, bytes, "pull begins");
                     let (runtime, credentials) = (self.runtime.clone(), self.credentials.clone());
                     let limits = self.settings.limits;
                     self.running.push(Pulling::start(
@@ -304,15 +323,16 @@ impl Puller {
                         order,
                         limits,
                         reservation,
+                        missing.is_some(),
                     ));
                     State::Pulling { phase: Phase::Waiting, idle: Duration::ZERO }
                 }
-                Err(refusal) => {
-                    tracing::warn!(image = %order.image, %refusal, "pull does not begin");
+                Err((refusal, fits_alone)) => {
+                    tracing::warn!(image = %order.image, refusal, "pull does not begin");
                     // Pulls in flight reserve more than they take in the end: worth another look.
-                    let room_may_come = refusal.fits_alone() && !self.running.is_empty();
+                    let room_may_come = fits_alone && !self.running.is_empty();
                     self.report.send_modify(|report| report.done.refused += 1);
-                    self.retries.refused(refusal.to_string(), room_may_come, now)
+                    self.retries.refused(refusal, room_may_come, now)
                 }
             },
             (Err(error), _) | (_, Err(error)) => {
@@ -324,35 +344,64 @@ impl Puller {
         self.report.send_modify(|report| report.jobs[job].enter(state));
     }
 
+    /// Asks the guard. A refusal says why, and whether the pull would fit if no other were in flight.
+    fn admit(&mut self, disk: &FileSystem, missing: Option<u64>) -> Result<Reservation, (String, bool)> {
+        match missing {
+            Some(missing) => {
+                self.guard.admit(disk, missing).map_err(|refusal| (refusal.to_string(), refusal.fits_alone()))
+            }
+            None => {
+                let fits_alone = self.guard.overrun(disk).is_none();
+                self.guard
+                    .admit_unknown(disk)
+                    .map_err(|overrun| (format!("its size is not known, and {overrun}"), fits_alone))
+            }
+        }
+    }
+
     /// A pull ended, well or not. One that was cancelled is no longer among the running.
     async fn end(&mut self, id: Id, ended: Ended) {
         let Some(index) = self.running.iter().position(|pulling| pulling.id() == id) else { return };
         // In the order in which they began: the disk guard stops the last one.
         let pulling = self.running.remove(index);
         let disk = self.runtime.file_system().await.ok();
-        let (order, progress) = pulling.end(&mut self.guard, ended.is_ok(), disk.as_ref());
+        let well = !matches!(ended, Ended::Failed(_));
+        let (order, progress) = pulling.end(&mut self.guard, well, disk.as_ref());
         factor::write(self.settings.factor_file.as_deref(), self.guard.factor());
         let retries = self.retries;
         self.report.send_modify(|report| {
             report.disk = disk.or(report.disk.take());
             report.done.bytes = report.done.bytes.saturating_add(progress.done);
-            *(if ended.is_ok() { &mut report.done.pulled } else { &mut report.done.failed }) += 1;
+            let is_present = matches!(ended, Ended::Present);
+            *(if is_present { &mut report.done.pulled } else { &mut report.done.failed }) += 1;
             let Some(job) = report.jobs.iter_mut().find(|job| job.is_for(&order)) else { return };
             let (image, seconds) = (&order.image, progress.elapsed.as_secs_f64());
             job.progress = progress;
-            match ended {
-                Ok(remark) => {
-                    tracing::info!(%image, bytes = job.progress.done, seconds, remark, "pulled");
-                    job.enter(State::Present { remark });
-                }
-                Err(error) => {
-                    tracing::warn!(%image, seconds, error, "pull failed");
-                    job.failures = job.failures.saturating_add(1);
-                    let state = retries.failed(job.failures, error, Instant::now(), jitter());
-                    job.enter(state);
-                }
+            if !is_present {
+                job.failures = job.failures.saturating_add(1);
             }
+            let state = match ended {
+                Ended::Present => {
+                    tracing::info!(%image, bytes = job.progress.done, seconds, "pulled");
+                    State::Present
+                }
+                Ended::OtherDigest(error, arrived) => {
+                    tracing::warn!(%image, seconds, error, "another image was pulled");
+                    retries.other_digest(job.failures, (error, arrived), Instant::now(), jitter())
+                }
+                Ended::Failed(error) => {
+                    tracing::warn!(%image, seconds, error, "pull failed");
+                    retries.failed(job.failures, error, Instant::now(), jitter())
+                }
+            };
+            job.enter(state);
         });
+    }
+
+    /// When to look at running pulls and at the disk next.
+    fn look_interval(&self) -> Duration {
+        let all_known = self.running.iter().all(Pulling::size_is_known);
+        if all_known { LOOK_INTERVAL } else { UNKNOWN_SIZE_INTERVAL }
     }
 
     fn tell_progress(&mut self) {
@@ -370,14 +419,13 @@ impl Puller {
         });
     }
 
-    /// Measures the disk now and then; when it is fuller than the limit, the pull that began last is stopped. What arrived is
-    /// kept by the runtime for a while.
+    /// Measures the disk; when it is fuller than the limit, the pull that began last is stopped. What arrived is kept by the
+    /// runtime for a while.
     async fn keep_room(&mut self) {
-        if self.measured.elapsed() < DISK_INTERVAL {
-            return;
-        }
-        self.measured = Instant::now();
-        let Ok(disk) = self.runtime.file_system().await else { return };
+        // Where the images are was asked for with the last look at the runtime; to ask again would take longer than this may.
+        let path = self.report.borrow().disk.as_ref().map(|disk| disk.path.clone());
+        let Some(path) = path else { return };
+        let Ok(disk) = FileSystem::measure(&path).await else { return };
         if let Some(overrun) = self.guard.overrun(&disk)
             && let Some(pulling) = self.running.pop()
         {

@@ -122,6 +122,62 @@ fn an_image_that_never_ends_is_named_and_the_others_are_pulled() {
 }
 
 #[test]
+fn a_digest_in_a_reference_decides_and_a_mirror_is_named() {
+    let (registry, mirror) = (Registry::start().unwrap(), Registry::start().unwrap());
+    let push = |registry: &Registry, seed| {
+        Image::new([Layer::random(seed, 20_000)]).push(registry, "lab", "w_2026_47").unwrap()
+    };
+    let old = push(&registry, 1);
+    let new = push(&registry, 2);
+    let options = containerd::Options { plain_registries: vec![registry.host()], ..Default::default() };
+    let (containerd, docker) = (Containerd::with(&options).unwrap(), Docker::start().unwrap());
+    let folder = Folder::new("state").unwrap();
+    let (host, state) = (registry.host(), folder.path().display().to_string());
+    let pull = |endpoint: &str, names: &str| {
+        let settings = [
+            ("LAB_CONTAINER_NAMES", names),
+            ("LAB_INSECURE_REGISTRIES", &host),
+            ("RUNTIME_ENDPOINT", endpoint),
+            ("STATE_DIR", &state),
+            ANY_DISK,
+        ];
+        prepuller(&["pull"], &settings)
+    };
+
+    // The tag has moved, stayed, and is gone: each time its digest is what is wanted, and the second time it is there.
+    let pinned = [(&old, "w_2026_47"), (&new, "w_2026_47"), (&old, "w_2020_01")];
+    let pinned = pinned.map(|(image, tag)| format!("{host}/lab:{tag}@{}", image.digest)).join(",");
+    for endpoint in [containerd.endpoint(), docker.endpoint()] {
+        let first = pull(&endpoint, &pinned);
+        assert!(first.status.success(), "{endpoint}: {}", stderr(&first));
+        let again = pull(&endpoint, &pinned);
+        let said = stderr(&again);
+        assert!(again.status.success() && !said.contains("pull begins"), "{endpoint}: {said}");
+    }
+    let held = containerd.ctr(&["images", "list"]).unwrap();
+    assert!([&old, &new].iter().all(|image| held.contains(&format!("{host}/lab@{}", image.digest))), "{held}");
+    let held = docker.docker(&["images", "--digests"]).unwrap();
+    assert!([&old, &new].iter().all(|image| held.contains(&image.digest)), "{held}");
+
+    // A mirror that is behind serves another image under the tag: that one is not what is wanted.
+    let behind = push(&mirror, 1);
+    assert_eq!(behind.digest, old.digest);
+    let hosts = format!(
+        "server = \"http://{host}\"\n[host.\"http://{}\"]\ncapabilities = [\"pull\", \"resolve\"]\n",
+        mirror.host()
+    );
+    containerd.folder().write(&format!("certs.d/{host}/hosts.toml"), hosts).unwrap();
+    for _ in 0..2 {
+        let served = pull(&containerd.endpoint(), &format!("{host}/lab:w_2026_47"));
+        let said = stderr(&served);
+        assert_eq!(served.status.code(), Some(1), "{said}");
+        let line = said.lines().find(|line| line.starts_with("not there")).unwrap();
+        assert!([&old.digest, &new.digest].iter().all(|digest| line.contains(digest.as_str())), "{line}");
+        assert!(line.contains("mirror") && line.contains("the registry still has the wanted image"), "{line}");
+    }
+}
+
+#[test]
 fn a_registry_with_a_password_or_tokens_is_scanned_with_a_pull_secret() {
     let folder = Folder::new("secret").unwrap();
     let auth = |host: &str, password: &str| {

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use lab_images::registry::Credentials;
+use lab_images::registry::{Credentials, RegistryConfig};
 use lab_images::runtime::{PullLimits, connect};
 use prepuller::node_images::Order;
 use prepuller::puller::{Orders, Puller, PullerSettings, Report, State, Until};
@@ -62,6 +62,57 @@ async fn a_pull_that_fills_the_disk_is_stopped_and_goes_on_when_there_is_room() 
     assert!(pulled.all_present(), "{pulled:?}");
     // What had arrived was not fetched again.
     assert!(proxy.delivered() < 150 * MB, "{}", proxy.delivered());
+}
+
+/// A layer's bytes may be there, and unpacked, before somebody who looks each few seconds has looked once.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_of_unknown_size_is_asked_for_again_or_stopped_at_the_limit() {
+    let registry = Registry::start().unwrap();
+    let containerd = Containerd::with(&Options {
+        plain_registries: vec![registry.host()],
+        root_size: Some(300 * MB),
+        ..Options::default()
+    })
+    .unwrap();
+    let runtime = connect(&containerd.endpoint().parse().unwrap()).await.unwrap();
+    // 70 % of the disk with what unpacking adds.
+    let layers = (1..=5).map(|seed| Layer::random(seed, 21 * MB));
+    let pushed = Image::new(layers).push(&registry, "lab", "w_1").unwrap();
+    let order = Order {
+        image: pushed.reference.parse().unwrap(),
+        digest: None,
+        size: None,
+        layers: Vec::new(),
+        priority: 0,
+        gate: false,
+    };
+    let client = Arc::new(
+        lab_images::registry::Registry::new(RegistryConfig {
+            insecure: vec![registry.host()],
+            ..RegistryConfig::default()
+        })
+        .unwrap(),
+    );
+    let run = async |asked: Option<&Arc<lab_images::registry::Registry>>| {
+        let (_orders, orders) = watch::channel(Orders { generation: 1, orders: vec![order.clone()] });
+        let (report, reports) = watch::channel(Report::default());
+        let settings = PullerSettings { disk_high: 50, ..settings() };
+        let mut puller = Puller::new(Arc::clone(&runtime), Arc::new(Credentials::default()), settings, report);
+        if let Some(asked) = asked {
+            puller = puller.asking(Arc::clone(asked));
+        }
+        timeout(LIMIT, puller.run(orders, CancellationToken::new())).await.expect("it ends");
+        let report = reports.borrow().clone();
+        assert_eq!((report.done.refused, report.done.pulled), (1, 0), "{report:?}");
+        report.jobs[0].state.problem().unwrap().to_owned()
+    };
+    let refused = run(Some(&client)).await;
+    assert!(refused.starts_with("the disk would be ") && refused.contains("DISK_HIGH 50 %"), "{refused}");
+    assert_eq!(containerd.ctr(&["content", "list", "-q"]).unwrap().trim(), "", "nothing was fetched");
+
+    let stopped = run(None).await;
+    assert!(stopped.contains("the disk is ") && stopped.contains("above DISK_HIGH 50 %"), "{stopped}");
+    assert!(runtime.image(&pushed.reference).await.unwrap().is_none());
 }
 
 fn settings() -> PullerSettings {

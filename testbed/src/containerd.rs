@@ -35,6 +35,8 @@ pub struct Options {
     pub max_concurrent_downloads: Option<u32>,
     /// Keep no layer as it came once it is unpacked, as Amazon's nodes do.
     pub discard_unpacked_layers: bool,
+    /// How long each layer waits before it is unpacked, as on a slow disk; may be changed by [`Containerd::delay_unpacking`].
+    pub unpack_delay: Option<Duration>,
 }
 
 /// A running containerd.
@@ -63,8 +65,11 @@ impl Containerd {
     /// # Errors
     /// When it does not start.
     pub fn with(options: &Options) -> Result<Containerd> {
-        let installed = options.release.find_or_build()?;
+        let mut installed = options.release.find_or_build()?;
         let folder = Folder::new("containerd")?;
+        if let Some(delay) = options.unpack_delay {
+            installed.delay_unpacking(&folder, delay)?;
+        }
         let root = folder.folder("root")?;
         if options.root_size.is_some() {
             mount_in_memory(&root, options.root_size)?;
@@ -155,6 +160,14 @@ impl Containerd {
     /// As [`Containerd::ctr`].
     pub fn pull(&self, reference: &str) -> Result<()> {
         self.ctr(&["images", "pull", "--plain-http", reference]).map(drop)
+    }
+
+    /// Has each layer wait so long before it is unpacked, where [`Options::unpack_delay`] was set.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn delay_unpacking(&self, delay: Duration) -> Result<()> {
+        self.folder.write("unpack-delay", delay.as_secs_f64().to_string()).map(drop)
     }
 
     /// A command that runs where its containers do.

@@ -211,18 +211,23 @@ impl Pushed {
     }
 }
 
-/// Pushes an index (a manifest list, if its images are Docker's) of images that are in this repository already.
+/// Pushes an index (a manifest list, if its images are Docker's) of images, or indices, that are in this repository already.
 ///
 /// # Errors
 /// When the registry refuses.
 pub fn push_index(registry: &Registry, repository: &str, tag: &str, images: &[Pushed]) -> Result<Pushed> {
-    let oci = images.iter().any(|image| image.media_type == OCI.manifest);
+    let oci = images.iter().any(|image| [OCI.manifest, OCI.index].contains(&image.media_type));
     let types = if oci { &OCI } else { &DOCKER };
     let manifests: Vec<Value> = images
         .iter()
         .map(|image| {
-            let platform = json!({"architecture": image.architecture, "os": "linux"});
-            json!({"mediaType": image.media_type, "size": image.manifest.len(), "digest": image.digest, "platform": platform})
+            let mut entry =
+                json!({"mediaType": image.media_type, "size": image.manifest.len(), "digest": image.digest});
+            // An index inside the index is for no platform of its own.
+            if !image.architecture.is_empty() {
+                entry["platform"] = json!({"architecture": image.architecture, "os": "linux"});
+            }
+            entry
         })
         .collect();
     let manifest =

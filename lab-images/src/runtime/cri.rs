@@ -194,8 +194,7 @@ impl Cri {
             return None;
         }
         let needless = timeout(FIRST_ANSWER, self.needless(&request.layers)).await.ok()?.ok()?;
-        let manifest = request.expected.as_ref().or(request.reference.digest.as_ref());
-        Some(self.content.watch(&request.layers, needless, manifest))
+        Some(self.content.watch(&request.layers, needless, request.digest()))
     }
 
     /// The layers that need no download.

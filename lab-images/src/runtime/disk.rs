@@ -170,13 +170,30 @@ impl DiskGuard {
         if missing > 0 && !fits(disk.used, reserved.saturating_add(need), capacity, self.high) {
             return Err(Refusal { used: disk.used, reserved, need, capacity, high: self.high });
         }
+        Ok(self.reserve(disk, need))
+    }
+
+    /// Admits a pull of which nobody knows how much it fetches. Nothing is reserved for it: look at the file system often while
+    /// it runs.
+    ///
+    /// # Errors
+    /// When the file system is at the limit now, or above.
+    pub fn admit_unknown(&mut self, disk: &FileSystem) -> Result<Reservation, Overrun> {
+        let (used, capacity) = (disk.used.saturating_add(self.reserved()), disk.capacity());
+        if !fits(used, 1, capacity, self.high) {
+            return Err(Overrun { used, capacity, high: self.high });
+        }
+        Ok(self.reserve(disk, 0))
+    }
+
+    fn reserve(&mut self, disk: &FileSystem, need: u64) -> Reservation {
         if self.in_flight.is_empty() {
             (self.used_at_start, self.downloaded) = (disk.used, 0);
         }
         let number = self.next;
         self.next += 1;
         self.in_flight.insert(number, need);
-        Ok(Reservation(number))
+        Reservation(number)
     }
 
     /// Whether the file system is above the limit now: a pull took more than expected, or others write to it.
@@ -279,6 +296,18 @@ mod tests {
         guard.finish(second, GB, Some(&disk(18 * GB, 1000 * GB)));
         // 8 GB for 2 GB: 3 more for each byte; a third of the way there.
         assert_eq!(guard.factor(), UnpackFactor::from(2.3));
+    }
+
+    #[test]
+    fn a_pull_of_unknown_size_begins_below_the_limit_only() {
+        for (used, reserved, admitted) in
+            [(0, 0, true), (74 * GB, 0, true), (75 * GB, 0, false), (90 * GB, 0, false), (40 * GB, 10 * GB, false)]
+        {
+            let mut guard = DiskGuard::new(75, UnpackFactor::default());
+            let _held = (reserved > 0).then(|| guard.admit(&disk(used, 100 * GB), reserved).unwrap());
+            let answer = guard.admit_unknown(&disk(used, 100 * GB));
+            assert_eq!(answer.is_ok(), admitted, "{used} used, {reserved} promised: {answer:?}");
+        }
     }
 
     #[test]

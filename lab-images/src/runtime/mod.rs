@@ -120,9 +120,9 @@ pub enum PullCredentials {
 /// One image to pull.
 #[derive(Clone, Debug)]
 pub struct PullRequest {
-    /// Pulled by its tag where it has one: CRI cannot give a tag later.
+    /// Pulled by its digest where it has one, else by its tag: CRI cannot give a tag later.
     pub reference: Reference,
-    /// What the catalogue says the tag points at; without it, the digest of the reference counts.
+    /// What the catalogue says the tag points at; the digest of the reference counts before it.
     pub expected: Option<Digest>,
     /// The layers for this platform; without them a CRI runtime shows no bytes.
     pub layers: Vec<Layer>,
@@ -131,10 +131,15 @@ pub struct PullRequest {
 }
 
 impl PullRequest {
-    /// The name that the runtime is asked for, and keeps.
+    /// The name that the runtime is asked for, and keeps. A tag beside a digest only says what the digest is called, as for
+    /// kubelet, containerd and Docker: it may have moved, or be gone.
     pub fn name(&self) -> String {
-        let digest = self.reference.digest.clone().filter(|_| self.reference.tag.is_none());
-        Reference { digest, ..self.reference.clone() }.to_string()
+        self.reference.decisive().to_string()
+    }
+
+    /// The digest that has to arrive, where one is known.
+    pub fn digest(&self) -> Option<&Digest> {
+        self.reference.digest.as_ref().or(self.expected.as_ref())
     }
 }
 

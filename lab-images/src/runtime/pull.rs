@@ -50,7 +50,8 @@ pub enum ArrivedDigest {
     Expected,
     /// Nothing was expected.
     NotAsked,
-    /// The tag has moved, or the catalogue is old. The image is there under its tag all the same.
+    /// The tag has moved since the scan, or a mirror of the runtime serves another image under it. That one is there under the
+    /// tag.
     Other {
         /// The catalogue's digest.
         expected: Digest,
@@ -128,12 +129,7 @@ pub async fn pull(
     let reference = request.name();
     let image = runtime.image(&reference).await?.ok_or(RuntimeError::Vanished { reference })?;
     told.done(downloaded);
-    Ok(Pulled {
-        digest: check_digest(request.expected.as_ref().or(request.reference.digest.as_ref()), &image),
-        image,
-        downloaded,
-        elapsed: started.elapsed(),
-    })
+    Ok(Pulled { digest: check_digest(request.digest(), &image), image, downloaded, elapsed: started.elapsed() })
 }
 
 /// Looks again and again; ends with an error once the pull no longer moves.

@@ -228,18 +228,20 @@ async fn an_image_that_is_not_there_after_its_pull_is_an_error() {
 }
 
 #[test]
-fn a_reference_with_tag_and_digest_is_pulled_by_tag() {
+fn a_digest_in_a_reference_decides() {
     let name = |text: &str| PullRequest { reference: text.parse().unwrap(), ..request(None) }.name();
-    assert_eq!(name(&format!("registry.example/lab:w_1@{DIGEST}")), "registry.example/lab:w_1");
+    assert_eq!(name("registry.example/lab:w_1"), "registry.example/lab:w_1");
+    assert_eq!(name(&format!("registry.example/lab:w_1@{DIGEST}")), format!("registry.example/lab@{DIGEST}"));
     assert_eq!(name(&format!("registry.example/lab@{DIGEST}")), format!("registry.example/lab@{DIGEST}"));
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_digest_of_the_reference_is_expected_where_no_other_is() {
+async fn the_digest_of_the_reference_is_expected_before_any_other() {
     let (progress, _) = watch::channel(Progress::default());
     for (digest, matches) in [(DIGEST, true), (OTHER, false)] {
         let reference = format!("registry.example/lab:w_1@{digest}").parse().unwrap();
-        let request = PullRequest { reference, ..request(None) };
+        // What the tag stands for now says nothing.
+        let request = PullRequest { reference, ..request(Some(if matches { OTHER } else { DIGEST })) };
         let runtime = scripted(&[(1, 1000)], End::Success);
         let pulled = pull(&runtime, &request, PullLimits::default(), &progress).await.unwrap();
         assert_eq!(pulled.digest == ArrivedDigest::Expected, matches);

@@ -13,7 +13,7 @@ use crate::puller::{Job, Report, State};
 /// The status that says what the report says.
 pub(super) fn of(report: &Report, disk_high: u8) -> NodeImagesStatus {
     let pulls: Vec<&Job> = report.jobs.iter().filter(|job| matches!(job.state, State::Pulling { .. })).collect();
-    let present = report.jobs.iter().filter(|job| matches!(job.state, State::Present { .. }));
+    let present = report.jobs.iter().filter(|job| matches!(job.state, State::Present));
     let names: Vec<&str> = pulls.iter().map(|job| name(job)).collect();
     let left = pulls.iter().filter_map(|job| job.progress.time_left).max();
     NodeImagesStatus {
@@ -53,8 +53,9 @@ pub(super) fn state(state: &State) -> PullState {
         State::Waiting => PullState::Waiting,
         State::Pulling { phase: Phase::Waiting | Phase::Downloading, .. } => PullState::Downloading,
         State::Pulling { phase: Phase::Unpacking | Phase::Done, .. } => PullState::Unpacking,
-        State::Present { .. } => PullState::Present,
-        State::Failed { .. } => PullState::Failed,
+        State::Present => PullState::Present,
+        // What is there is not what was ordered.
+        State::OtherDigest { .. } | State::Failed { .. } => PullState::Failed,
         State::Refused { .. } => PullState::Refused,
     }
 }
@@ -143,7 +144,7 @@ mod tests {
     }
 
     fn present(tag: &str) -> Job {
-        job(tag, State::Present { remark: None }, Progress::default())
+        job(tag, State::Present, Progress::default())
     }
 
     fn report(jobs: Vec<Job>) -> Report {

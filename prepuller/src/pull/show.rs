@@ -34,8 +34,8 @@ fn words(job: &Job) -> String {
         State::Pulling { phase: Phase::Waiting, .. } => "starting".to_owned(),
         State::Pulling { phase: Phase::Unpacking | Phase::Done, .. } => "unpacking".to_owned(),
         State::Pulling { phase: Phase::Downloading, .. } => "downloading".to_owned(),
-        State::Present { remark: None } => "present".to_owned(),
-        State::Present { remark: Some(remark) } => format!("present, but {remark}"),
+        State::Present => "present".to_owned(),
+        State::OtherDigest { error, .. } => format!("another image is there: {error}"),
         State::Failed { error, retry: Some(_) } => format!("failed, will be tried again: {error}"),
         State::Failed { error, retry: None } => format!("failed: {error}"),
         State::Refused { error, .. } => format!("refused: {error}"),
@@ -105,8 +105,10 @@ impl Show for Bars {
                 return;
             }
             State::Waiting | State::Pulling { .. } => false,
-            State::Failed { retry, .. } | State::Refused { retry, .. } => retry.is_none(),
-            State::Present { .. } => true,
+            State::Failed { retry, .. } | State::Refused { retry, .. } | State::OtherDigest { retry, .. } => {
+                retry.is_none()
+            }
+            State::Present => true,
         };
         bar.set_style(style("{prefix} {wide_msg}"));
         if ended { bar.finish_with_message(words(job)) } else { bar.set_message(words(job)) }

@@ -29,10 +29,11 @@ impl<'a> Held<'a> {
         Self(images.iter().flat_map(names).collect())
     }
 
-    /// Whether `reference` is here, with `digest` where one is given (of the index or of the platform's manifest).
+    /// Whether `reference` is here, with `digest` where one is given (of the index or of the platform's manifest). A digest in
+    /// the reference decides alone: the tag beside it may have moved.
     pub(super) fn holds(&self, reference: &Reference, digest: Option<&Digest>) -> Presence {
-        let Some(image) = self.0.get(reference) else { return Presence::Absent };
-        let Some(digest) = digest else { return Presence::Here };
+        let Some(image) = self.0.get(&reference.decisive()) else { return Presence::Absent };
+        let Some(digest) = digest.filter(|_| reference.digest.is_none()) else { return Presence::Here };
         let digest = digest.to_string();
         let is_it = |name: &String| name.rsplit('@').next() == Some(digest.as_str());
         if image.digests.iter().any(is_it) { Presence::Here } else { Presence::OtherDigest }
@@ -69,6 +70,23 @@ mod tests {
     fn a_reference_by_digest_is_found() {
         let lab = image(&[], &[format!("r.example.org/lab@{DIGEST}")]);
         assert_eq!(holds(lab, &format!("r.example.org/lab@{DIGEST}"), None), Presence::Here);
+    }
+
+    #[test]
+    fn a_digest_beside_a_tag_decides() {
+        let pinned = format!("r.example.org/lab:w_1@{DIGEST}");
+        // The tag has moved: what it stands for now says nothing of the digest.
+        let moved = || image(&["r.example.org/lab:w_1"], &[format!("r.example.org/lab@{OTHER}")]);
+        assert_eq!(holds(moved(), &pinned, None), Presence::Absent);
+        assert_eq!(holds(moved(), &pinned, Some(OTHER)), Presence::Absent);
+        // And the digest is there whatever it is called, or not called.
+        for tags in [&[][..], &["r.example.org/lab:w_1"], &["r.example.org/lab:w_2"]] {
+            let held = image(tags, &[format!("r.example.org/lab@{DIGEST}")]);
+            assert_eq!(holds(held, &pinned, Some(OTHER)), Presence::Here, "{tags:?}");
+        }
+        // Another repository's image of the digest has another name.
+        let elsewhere = image(&[], &[format!("r.example.org/other@{DIGEST}")]);
+        assert_eq!(holds(elsewhere, &pinned, None), Presence::Absent);
     }
 
     #[test]

@@ -3,18 +3,31 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use lab_images::registry::Credentials;
+use lab_images::reference::Platform;
+use lab_images::registry::{Credentials, Registry};
 use lab_images::runtime::disk::{DiskGuard, Reservation};
 use lab_images::runtime::{
-    ArrivedDigest, FileSystem, Layer, Progress, PullLimits, PullRequest, Runtime, RuntimeError, pull,
+    ArrivedDigest, FileSystem, Layer, Progress, PullLimits, PullRequest, Pulled, Runtime, RuntimeError, pull,
 };
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, Id, JoinSet};
+use tokio::time::timeout;
 
-use crate::node_images::Order;
+use crate::node_images::{Order, OrderLayer};
 
-/// How a pull ended: what is odd about the image, or why there is none.
-pub(super) type Ended = Result<Option<String>, String>;
+/// How long a pull waits to learn how large its image is.
+const SIZE_LIMIT: Duration = Duration::from_secs(30);
+
+/// How a pull ended.
+#[derive(Debug)]
+pub(super) enum Ended {
+    /// The image is there.
+    Present,
+    /// Another image than the wanted one is there under its name: the words, and the names with a digest that it has.
+    OtherDigest(String, Vec<String>),
+    /// There is none.
+    Failed(String),
+}
 
 /// A pull in flight.
 pub(super) struct Pulling {
@@ -24,6 +37,8 @@ pub(super) struct Pulling {
     /// The bytes last seen to arrive, and when.
     moved: (u64, Instant),
     reservation: Reservation,
+    /// Whether the guard knew how much it fetches.
+    size_is_known: bool,
 }
 
 impl Pulling {
@@ -34,6 +49,7 @@ impl Pulling {
         order: Order,
         limits: PullLimits,
         reservation: Reservation,
+        size_is_known: bool,
     ) -> Self {
         let (sender, progress) = watch::channel(Progress::default());
         let mut request = PullRequest {
@@ -45,16 +61,19 @@ impl Pulling {
         let task = pulls.spawn(async move {
             // A helper program may have to be asked.
             request.credentials = credentials.for_pull(&request.reference.repository).await;
-            let pulled = pull(&*runtime, &request, limits, &sender).await.map_err(|error| error.to_string())?;
-            Ok(match pulled.digest {
-                ArrivedDigest::Expected | ArrivedDigest::NotAsked => None,
-                ArrivedDigest::Other { expected, arrived } => Some(format!(
-                    "the catalogue names {expected}, but {} arrived: the tag moved since the last scan",
-                    arrived.join(" and ")
-                )),
-            })
+            match pull(&*runtime, &request, limits, &sender).await {
+                Err(error) => Ended::Failed(error.to_string()),
+                Ok(Pulled { digest: ArrivedDigest::Expected | ArrivedDigest::NotAsked, .. }) => Ended::Present,
+                Ok(Pulled { digest: ArrivedDigest::Other { expected, arrived }, .. }) => {
+                    let names = arrived.join(" and ");
+                    let error = format!(
+                        "{expected} is wanted, but {names} arrived: the tag moved since the last scan, or a mirror of the container runtime serves another image under it"
+                    );
+                    Ended::OtherDigest(error, arrived)
+                }
+            }
         });
-        Self { order, task, progress, moved: (0, Instant::now()), reservation }
+        Self { order, task, progress, moved: (0, Instant::now()), reservation, size_is_known }
     }
 
     pub(super) fn id(&self) -> Id {
@@ -64,6 +83,10 @@ impl Pulling {
     /// Whether it pulls what is ordered here.
     pub(super) fn is_for(&self, order: &Order) -> bool {
         self.order.image == order.image && self.order.digest == order.digest
+    }
+
+    pub(super) fn size_is_known(&self) -> bool {
+        self.size_is_known
     }
 
     pub(super) fn progress(&self) -> Progress {
@@ -97,11 +120,33 @@ fn layers(order: &Order) -> Vec<Layer> {
     order.layers.iter().map(|layer| Layer { digest: layer.digest.clone(), size: layer.size }).collect()
 }
 
+/// Asks the registry for the layers of an order that came without a size: when the scan asked, it did not answer.
+pub(super) async fn ask_size(registry: &Registry, order: &mut Order) {
+    let (repository, platform) = (&order.image.repository, Platform::of_this_machine());
+    let asked = async {
+        let digest = match (order.image.digest.as_ref().or(order.digest.as_ref()), &order.image.tag) {
+            (Some(digest), _) => digest.clone(),
+            (None, Some(tag)) => registry.digest(repository, tag).await?,
+            (None, None) => return Ok(None),
+        };
+        registry.manifest(repository, &digest, &platform).await.map(Some)
+    };
+    match timeout(SIZE_LIMIT, asked).await {
+        Ok(Ok(Some(manifest))) => {
+            let layer = |layer: &Layer| OrderLayer { digest: layer.digest.clone(), size: layer.size };
+            (order.size, order.layers) = (Some(manifest.size), manifest.layers.iter().map(layer).collect());
+        }
+        Ok(Ok(None)) => {}
+        Ok(Err(error)) => tracing::warn!(image = %order.image, %error, "the image's size is not known"),
+        Err(_) => tracing::warn!(image = %order.image, "the image's size is not known: the registry takes too long"),
+    }
+}
+
 /// Compressed bytes that a pull of this order has to fetch: layers that the runtime lacks, or all of the image where that
-/// can't be told.
-pub(super) async fn missing_bytes(runtime: &dyn Runtime, order: &Order) -> Result<u64, RuntimeError> {
+/// can't be told. `None` when nobody knows.
+pub(super) async fn missing_bytes(runtime: &dyn Runtime, order: &Order) -> Result<Option<u64>, RuntimeError> {
     if order.layers.is_empty() {
-        return Ok(order.size.unwrap_or(0));
+        return Ok(order.size);
     }
     let layers = layers(order);
     let present = runtime.present_layers(&layers).await?.unwrap_or_default();
@@ -109,5 +154,5 @@ pub(super) async fn missing_bytes(runtime: &dyn Runtime, order: &Order) -> Resul
     // A layer that an image lists twice is fetched once.
     missing.sort_by_key(|layer| layer.digest.to_string());
     missing.dedup_by_key(|layer| &layer.digest);
-    Ok(missing.iter().map(|layer| layer.size).fold(0, u64::saturating_add))
+    Ok(Some(missing.iter().map(|layer| layer.size).fold(0, u64::saturating_add)))
 }

@@ -23,9 +23,15 @@ pub enum State {
         idle: Duration,
     },
     /// It is there.
-    Present {
-        /// What is odd about it: another digest than the catalogue's.
-        remark: Option<String>,
+    Present,
+    /// An image of its name is there, and it is not the one that is wanted.
+    OtherDigest {
+        /// Both digests, and what may be the cause.
+        error: String,
+        /// The names with a digest that the runtime gives the image.
+        arrived: Vec<String>,
+        /// When it is tried again; `None` for never.
+        retry: Option<Instant>,
     },
     /// The last try failed.
     Failed {
@@ -47,16 +53,15 @@ impl State {
     /// What is wrong, if anything is.
     pub fn problem(&self) -> Option<&str> {
         match self {
-            Self::Failed { error, .. } | Self::Refused { error, .. } => Some(error),
-            Self::Present { remark } => remark.as_deref(),
-            Self::Waiting | Self::Pulling { .. } => None,
+            Self::Failed { error, .. } | Self::Refused { error, .. } | Self::OtherDigest { error, .. } => Some(error),
+            Self::Waiting | Self::Pulling { .. } | Self::Present => None,
         }
     }
 
     fn retry(&self) -> Option<Instant> {
         match self {
-            Self::Failed { retry, .. } | Self::Refused { retry, .. } => *retry,
-            _ => None,
+            Self::Failed { retry, .. } | Self::Refused { retry, .. } | Self::OtherDigest { retry, .. } => *retry,
+            Self::Waiting | Self::Pulling { .. } | Self::Present => None,
         }
     }
 }
@@ -106,13 +111,29 @@ pub(super) enum Retries {
 impl Retries {
     /// The state after the `failures`th failure. `jitter` in [0, 1) spreads the retries of many nodes.
     pub(super) fn failed(self, failures: u32, error: String, now: Instant, jitter: f64) -> State {
+        State::Failed { error, retry: self.after(failures, now, jitter) }
+    }
+
+    /// The state after another image than the wanted one arrived, as the `failures`th failure. One machine, once, gains nothing
+    /// by asking again; on a node, a mirror may have caught up with the registry.
+    pub(super) fn other_digest(
+        self,
+        failures: u32,
+        (error, arrived): (String, Vec<String>),
+        now: Instant,
+        jitter: f64,
+    ) -> State {
+        let retry = if self == Self::Few { None } else { self.after(failures, now, jitter) };
+        State::OtherDigest { error, arrived, retry }
+    }
+
+    fn after(self, failures: u32, now: Instant, jitter: f64) -> Option<Instant> {
         let (first, most) = match self {
             Self::Few => (Duration::from_secs(1), Duration::from_secs(4)),
             Self::Forever => (Duration::from_secs(5), Duration::from_secs(600)),
         };
         let delay = first.saturating_mul(2_u32.saturating_pow(failures.saturating_sub(1).min(20))).min(most);
-        let retry = (self == Self::Forever || failures <= 3).then(|| now + delay.mul_f64(1.0 + jitter / 2.0));
-        State::Failed { error, retry }
+        (self == Self::Forever || failures <= 3).then(|| now + delay.mul_f64(1.0 + jitter / 2.0))
     }
 
     /// The state after the disk guard refused. A refusal that only stands while other pulls are in flight is looked at again.
@@ -133,7 +154,7 @@ mod tests {
     const DOWNLOADS: State = State::Pulling { phase: Phase::Downloading, idle: Duration::ZERO };
     const STUCK: State = State::Pulling { phase: Phase::Downloading, idle: Duration::from_secs(11) };
     const UNPACKS: State = State::Pulling { phase: Phase::Unpacking, idle: Duration::from_secs(11) };
-    const PRESENT: State = State::Present { remark: None };
+    const PRESENT: State = State::Present;
     use State::Waiting;
 
     fn failed(retry: Option<Instant>) -> State {
@@ -182,6 +203,16 @@ mod tests {
             [1, 2, 8, 4_000_000_000].map(|failures| delays(Retries::Forever, failures)),
             [Some(5), Some(10), Some(600), Some(600)]
         );
+    }
+
+    #[test]
+    fn another_digest_is_final_only_for_one_machine_once() {
+        let now = Instant::now();
+        let retry = |retries: Retries, failures| {
+            retries.other_digest(failures, (String::new(), Vec::new()), now, 0.0).retry().map(|at| (at - now).as_secs())
+        };
+        assert_eq!(retry(Retries::Few, 1), None);
+        assert_eq!([1, 2, 8].map(|failures| retry(Retries::Forever, failures)), [Some(5), Some(10), Some(600)]);
     }
 
     #[test]

@@ -134,6 +134,15 @@ impl Node {
         plain_registry(&self.folder, name, server)
     }
 
+    /// Has each layer wait so long before containerd unpacks it, as on a slow disk. Restarts containerd.
+    ///
+    /// # Errors
+    /// When a file cannot be written, or containerd does not start.
+    pub fn delay_unpacking(&mut self, delay: Duration) -> Result<()> {
+        self.installed.delay_unpacking(&self.folder, delay)?;
+        self.start_containerd()
+    }
+
     /// containerd's process, if it runs: to pause or signal it.
     pub fn containerd(&mut self) -> Option<&mut Process> {
         self.containerd.as_mut()

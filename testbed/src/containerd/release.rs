@@ -2,10 +2,14 @@
 
 use std::env;
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
 use std::process::Command;
+use std::time::Duration;
 
 use crate::enclosure::Enclosure;
+use crate::folder::Folder;
 use crate::go::Programs;
 use crate::packages::{self, Part};
 use crate::{Error, Result};
@@ -36,7 +40,7 @@ impl Release {
         match self {
             Release::Debian => {
                 packages::require(Part::Containerd)?;
-                Ok(Installed { folder: None })
+                Ok(Installed { folder: None, delay: None })
             }
             Release::Current => {
                 packages::require(Part::Runc)?;
@@ -51,7 +55,7 @@ impl Release {
                     build.current_dir("/");
                     build
                 })?;
-                Ok(Installed { folder: Some(folder) })
+                Ok(Installed { folder: Some(folder), delay: None })
             }
         }
     }
@@ -62,6 +66,8 @@ impl Release {
 pub(crate) struct Installed {
     /// Where they are, unless among the machine's.
     folder: Option<PathBuf>,
+    /// The folder of the program that unpacks slowly.
+    delay: Option<PathBuf>,
 }
 
 impl Installed {
@@ -75,19 +81,29 @@ impl Installed {
     /// # Errors
     /// When the machine's `PATH` cannot be used.
     pub(crate) fn command(&self, enclosure: &Enclosure, program: &str) -> Result<Command> {
-        let Some(folder) = &self.folder else { return Ok(enclosure.command(program)) };
+        let path = env::var_os("PATH").unwrap_or_default();
+        let own = self.delay.iter().chain(&self.folder).cloned();
+        let path = env::join_paths(own.chain(env::split_paths(&path)));
+        let path = path.map_err(|error| Error::Missing(format!("PATH cannot be used: {error}")))?;
+        let mut assignment = OsString::from("PATH=");
+        assignment.push(path);
         let mut command = enclosure.command("env");
-        command.arg(path_with(folder)?).arg(program);
+        command.arg(assignment).arg(program);
         Ok(command)
     }
-}
 
-/// `PATH=…` with this folder before the others.
-fn path_with(folder: &Path) -> Result<OsString> {
-    let path = env::var_os("PATH").unwrap_or_default();
-    let path = env::join_paths([folder.to_owned()].into_iter().chain(env::split_paths(&path)));
-    let path = path.map_err(|error| Error::Missing(format!("PATH cannot be used: {error}")))?;
-    let mut assignment = OsString::from("PATH=");
-    assignment.push(path);
-    Ok(assignment)
+    /// Has this containerd, from its next start on, wait so long before it unpacks a layer. It unpacks by `unpigz` where there is
+    /// one, and this one is ours.
+    ///
+    /// # Errors
+    /// When a file cannot be written.
+    pub(crate) fn delay_unpacking(&mut self, folder: &Folder, delay: Duration) -> Result<()> {
+        let delays = folder.write("unpack-delay", delay.as_secs_f64().to_string())?;
+        let script = format!("#!/bin/sh\nsleep \"$(cat {})\"\nexec gzip -d -c\n", delays.display());
+        let program = folder.write("slow/unpigz", script)?;
+        fs::set_permissions(&program, Permissions::from_mode(0o755))
+            .map_err(Error::io(format!("make {} a program", program.display())))?;
+        self.delay = Some(folder.join("slow"));
+        Ok(())
+    }
 }
