@@ -38,7 +38,7 @@ pub(super) async fn layers(
     wanted: &[Layer],
 ) -> Result<HashSet<Digest>, Status> {
     // An image has three names or more, and one target.
-    let targets: BTreeSet<String> = records.targets().await?.into_iter().collect();
+    let targets: BTreeSet<String> = records.targets().await?.collect();
     let shared = stream::iter(targets)
         .map(|target| async move { shared_with(content, target, snapshotter, wanted).await })
         .buffer_unordered(CONCURRENT_IMAGES)
