@@ -75,7 +75,7 @@ pub fn fault(error: &(dyn std::error::Error + 'static)) -> Option<Fault> {
                 rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer) => {
                     Some(Fault::Certificate("its CA is not known here".to_owned()))
                 }
-                rustls::Error::InvalidCertificate(reason) => Some(Fault::Certificate(reason.to_string())),
+                rustls::Error::InvalidCertificate(reason) => Some(Fault::Certificate(words(reason))),
                 rustls::Error::InvalidMessage(_) => Some(Fault::NotTls),
                 _ => None,
             };
@@ -85,6 +85,16 @@ pub fn fault(error: &(dyn std::error::Error + 'static)) -> Option<Fault> {
         next = inside.map(|inside| inside as &(dyn std::error::Error + 'static)).or_else(|| error.source());
     }
     None
+}
+
+fn words(reason: &rustls::CertificateError) -> String {
+    match reason {
+        // rustls has no variant for it; `openssl req -x509` makes such certificates.
+        rustls::CertificateError::Other(other) if other.to_string().contains("CaUsedAsEndEntity") => {
+            "it is a CA's own certificate; a server needs one that a CA issued for it".to_owned()
+        }
+        reason => reason.to_string(),
+    }
 }
 
 /// Notices that certificate files changed on disk.

@@ -138,7 +138,10 @@ impl Transport {
             Err(Problem::Unreachable { reason, .. }) => format!("{name} does not answer ({reason})"),
             Err(problem) => problem.to_string(),
         };
-        tracing::warn!("{what}; waiting {:.1} s before the next try, and trying until {until}", pause.as_secs_f64());
+        tracing::warn!(
+            "{what}; waiting {:.1} s before the next try, and trying until about {until}",
+            pause.as_secs_f64()
+        );
     }
 
     fn host(&self, request: &Request) -> Arc<Host> {

@@ -101,6 +101,31 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn programs_that_know_nothing_fail_or_never_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let program = |name: &str, script: &str| {
+            let path = folder.path().join(name);
+            // Written by another process: a test that forks meanwhile would keep the file open and busy.
+            let write = format!("printf '%s\\n' '#!/bin/sh' '{script}' > {0} && chmod 755 {0}", path.display());
+            assert!(std::process::Command::new("sh").args(["-c", &write]).status().unwrap().success());
+            path.display().to_string()
+        };
+        let run = |program: String| async move { run(&program, "r.example.org").await };
+        let json = r#"echo "{\"Username\":\"me\",\"Secret\":\"s\"}""#;
+        assert_eq!(run(program("deaf", json)).await, Ok(Some(Login::new("me", "s"))));
+        let unknown = program("unknown", "echo credentials not found in native keychain; exit 1");
+        assert_eq!(run(unknown).await, Ok(None));
+        for (name, script, expected) in [
+            ("broken", "echo no session; exit 3", "no session"),
+            ("silent", "exit 0", "printed no credentials"),
+            ("endless", "yes", "failed ("),
+        ] {
+            let error = run(program(name, script)).await.unwrap_err();
+            assert!(error.contains(expected), "{name}: {error}");
+        }
+    }
+
+    #[tokio::test]
     async fn a_name_that_is_a_path_and_a_missing_helper_are_said() {
         for (name, expected) in [("../x", "no name"), ("", "no name"), ("labhands-missing", "is not installed")] {
             let error = ask(name, "r.example.org").await.unwrap_err();
