@@ -28,6 +28,7 @@ use crate::pool::{self, Pool};
 use crate::registry::Registry;
 use crate::settings::{Output, RunSettings};
 use crate::ship::{Shipping, ship};
+use crate::state_dir::{Complaint, StateDir};
 
 /// How often the checkpoint is written, if it changed.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
@@ -68,6 +69,7 @@ pub async fn run(settings: RunSettings, hostname: String, warnings: &[String]) -
     let serving = tokio::spawn(admin.serve(admin_token.clone()));
 
     let checkpoint = checkpoint_path(&settings);
+    let state = checkpoint.as_ref().map(|_| StateDir::take(&settings.logs.state_dir)).transpose()?.map(Arc::new);
     let (saved, fresh) = match &checkpoint {
         Some(path) => load(path)?,
         None => (Saved::default(), true),
@@ -136,7 +138,8 @@ pub async fn run(settings: RunSettings, hostname: String, warnings: &[String]) -
         })?
     };
 
-    let keeper = Keeper { path: checkpoint, registry, metrics: metrics.clone() };
+    let keeper =
+        Keeper { place: checkpoint.zip(state), registry, metrics: metrics.clone(), complaint: Complaint::default() };
     let stop = shutdown.token();
     let is_idle = || first_look_done.get().is_some() && pool.is_idle() && budget.used() == 0;
     let end_reading = || {
@@ -212,6 +215,9 @@ pub async fn run(settings: RunSettings, hostname: String, warnings: &[String]) -
         Err(_) => tracing::warn!("a client of the admin server is left behind"),
     }
     worked.unwrap_or(Ok(()))?;
+    if settings.until_idle && keeper.complaint.is_open() {
+        anyhow::bail!("the checkpoint could not be written: the same lines are shipped again by the next run");
+    }
     match findings.failure().filter(|_| settings.until_idle) {
         Some(failure) => Err(anyhow!("not all logs could be read: {failure}")),
         None => Ok(()),
@@ -304,16 +310,17 @@ impl Ship {
 
 /// Keeps the checkpoint up to date.
 struct Keeper {
-    /// `None` for an output that keeps none.
-    path: Option<PathBuf>,
+    /// The file and its folder; `None` for an output that keeps none.
+    place: Option<(PathBuf, Arc<StateDir>)>,
     registry: Arc<Registry>,
     metrics: Metrics,
+    complaint: Complaint,
 }
 
 impl Keeper {
     /// Returns at `at`, or as soon as much was confirmed: what was and is not written comes again after a kill.
     async fn is_due(&self, budget: &Budget, not_before: tokio::time::Instant, at: tokio::time::Instant) {
-        if self.path.is_none() {
+        if self.place.is_none() {
             std::future::pending::<()>().await;
         }
         tokio::time::sleep_until(not_before).await;
@@ -324,14 +331,20 @@ impl Keeper {
     }
 
     async fn write(&self) {
-        let Some(path) = self.path.clone() else { return };
+        let Some((path, state)) = self.place.clone() else { return };
+        if self.metrics.checkpoints.get() > 0 && !path.exists() {
+            // Somebody deleted it.
+            self.registry.mark_changed();
+        }
         let Some(saved) = self.registry.take_changes() else { return };
         let shown = path.display().to_string();
-        let written =
-            tokio::task::spawn_blocking(move || sidecar::files::replace(&path, &checkpoint::render(&saved))).await;
+        let written = tokio::task::spawn_blocking(move || state.replace(&path, &checkpoint::render(&saved))).await;
         let error = match written {
             Ok(Ok(())) => {
                 self.metrics.checkpoints.inc();
+                if self.complaint.is_over() {
+                    tracing::info!(file = shown, "the checkpoint is written again");
+                }
                 return;
             }
             Ok(Err(error)) => error.to_string(),
@@ -339,11 +352,13 @@ impl Keeper {
         };
         self.metrics.checkpoint_errors.inc();
         self.registry.mark_changed();
-        tracing::error!(
-            file = shown,
-            error,
-            "the checkpoint can't be written; lines may be shipped twice after a restart"
-        );
+        if self.complaint.is_due() {
+            tracing::error!(
+                file = shown,
+                error,
+                "the checkpoint can't be written; lines may be shipped twice after a restart"
+            );
+        }
     }
 }
 
@@ -359,8 +374,6 @@ fn checkpoint_path(settings: &RunSettings) -> Option<PathBuf> {
 
 /// What an earlier run left, and whether that was nothing.
 fn load(path: &Path) -> anyhow::Result<(Saved, bool)> {
-    let state_dir = path.parent().unwrap_or(path);
-    std::fs::create_dir_all(state_dir).with_context(|| format!("cannot create STATE_DIR {}", state_dir.display()))?;
     match checkpoint::read(path) {
         Ok(Some(saved)) => Ok((saved, false)),
         Ok(None) => Ok((Saved::default(), true)),

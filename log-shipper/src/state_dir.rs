@@ -46,17 +46,24 @@ pub enum StateDirError {
 #[derive(Debug)]
 pub struct StateDir {
     path: PathBuf,
-    lock: Mutex<File>,
+    /// `None` while nothing can be written there.
+    lock: Mutex<Option<File>>,
 }
 
 impl StateDir {
-    /// Makes the folder if it is not there, and takes it for this process.
+    /// Makes the folder if it is not there, and takes it for this process. A folder that is full or read-only is none to refuse:
+    /// lines are more than the checkpoint. It is taken as soon as something can be written.
     ///
     /// # Errors
     ///
-    /// [`StateDirError`] when it can't be written to or another process has it.
+    /// [`StateDirError`] when it can't be made or another process has it.
     pub fn take(path: &Path) -> Result<Self, StateDirError> {
-        Ok(Self { path: path.to_owned(), lock: Mutex::new(lock(path)?) })
+        fs::create_dir_all(path).map_err(|source| StateDirError::Write { path: path.to_owned(), source })?;
+        let lock = match lock(path) {
+            Err(StateDirError::Write { .. }) => None,
+            taken => Some(taken?),
+        };
+        Ok(Self { path: path.to_owned(), lock: Mutex::new(lock) })
     }
 
     /// Replaces a file of the folder, which is made again if somebody deleted it.
@@ -75,8 +82,9 @@ impl StateDir {
         let mut held = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
         let key = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
         let there = fs::metadata(self.path.join(LOCK_NAME)).ok().map(key);
-        if there.is_none() || there != held.metadata().ok().map(key) {
-            *held = lock(&self.path)?;
+        let ours = held.as_ref().and_then(|held| held.metadata().ok()).map(key);
+        if ours.is_none() || there != ours {
+            *held = Some(lock(&self.path)?);
         }
         Ok(())
     }

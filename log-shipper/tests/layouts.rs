@@ -8,9 +8,14 @@ use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use serde_json::Value;
 use tempfile::TempDir;
+use testbed::daemon::Daemon;
+use testbed::wait;
+
+const LIMIT: Duration = Duration::from_secs(60);
 
 const TIME: &str = "2026-11-22T10:00:00.5Z";
 const POD: &str = "space_pod_0d0b2b1e/main";
@@ -332,4 +337,45 @@ fn docker_containers_are_chosen_by_label() {
         assert_eq!(run.messages(), [expected], "{setting}={selector}: {}", run.said);
         fs::remove_dir_all(node.path("state")).unwrap();
     }
+}
+
+#[test]
+fn a_second_shipper_with_the_same_state_is_refused() {
+    let node = Node::new(&["pods"]);
+    node.pod("0.log", "one");
+    let settings = [
+        ("LOG_PATHS", node.path("pods").display().to_string()),
+        ("STATE_DIR", node.path("state").display().to_string()),
+        ("OUTPUT", "stdout".to_owned()),
+    ];
+    let settings: Vec<_> = settings.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let mut first = Daemon::start(env!("CARGO_BIN_EXE_log-shipper"), &["run"], &settings).unwrap();
+    first.until_ready(LIMIT, |status, _| status == 200).unwrap();
+    let run = node.run();
+    assert_eq!((run.messages(), run.code), (vec![], Some(1)), "{}", run.said);
+    assert!(run.said.contains(&format!("is in use by process {}", first.process().id())), "{}", run.said);
+    // Somebody deletes the folder of the first one.
+    fs::remove_dir_all(node.path("state")).unwrap();
+    node.pod("0.log", "two");
+    wait::until(LIMIT, || {
+        fs::read_dir(node.path("state"))
+            .ok()?
+            .flatten()
+            .find(|entry| entry.file_name().to_string_lossy().starts_with("checkpoint"))
+    })
+    .unwrap();
+    assert_eq!(node.run().code, Some(1));
+    assert!(first.log().matches("checkpoint can't be written").count() <= 1, "{}", first.log());
+}
+
+#[test]
+fn lines_go_on_without_a_checkpoint_and_the_end_says_so() {
+    let node = Node::new(&["pods"]);
+    node.pod("0.log", "one");
+    let script = format!("mount -t tmpfs -o ro none {} && exec \"$0\" \"$@\"", node.path("state").display());
+    let run = node.run_with(&["unshare", "--mount", "sh", "-c", &script], &[]);
+    assert_eq!((run.messages(), run.code), (vec!["one"], Some(1)), "{}", run.said);
+    assert!(run.said.contains("the checkpoint"), "{}", run.said);
+    let run = node.run();
+    assert_eq!((run.messages(), run.code), (vec!["one"], Some(0)), "{}", run.said);
 }
