@@ -32,6 +32,7 @@ fn every_pods_lines_arrive_with_their_metadata() {
     a_pods_lines_bear_what_kubernetes_says_of_it(&bed);
     a_crash_looping_containers_last_words_arrive(&bed);
     a_deleted_pods_last_words_arrive(&bed);
+    the_last_words_of_a_job_without_a_newline_arrive(&bed);
     a_pod_may_keep_its_logs_and_change_its_mind(&bed);
     a_new_shipper_sends_nothing_again(&bed);
     without_the_api_server_lines_go_on(&mut bed);
@@ -88,6 +89,20 @@ fn a_deleted_pods_last_words_arrive(bed: &Bed) {
     bed.event("leaver", "goodbye");
 }
 
+fn the_last_words_of_a_job_without_a_newline_arrive(bed: &Bed) {
+    let script = "echo working; printf 'panic: out of luck' >&2; exit 1";
+    let container = json!({"name": "main", "image": bed.image, "command": ["/bin/sh", "-c", script]});
+    let object = json!({
+        "apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "loser"},
+        "spec": {"backoffLimit": 0, "template": {"spec": {"restartPolicy": "Never", "containers": [container]}}},
+    });
+    bed.kubectl.apply(&object.to_string()).unwrap();
+    let event = bed.wait("the last words of a job", |event| {
+        (event["kubernetes"]["job"]["name"] == "loser" && message(event) == "panic: out of luck").then(|| event.clone())
+    });
+    assert_eq!((&event["log"]["flags"], &event["stream"]), (&json!(["unfinished"]), &json!("stderr")));
+}
+
 fn a_pod_may_keep_its_logs_and_change_its_mind(bed: &Bed) {
     let script = "echo secret; while [ ! -e /tmp/more ]; do sleep 0.2; done; echo public; sleep 1000";
     bed.run("private", script, &json!({"labhands.dev/logs": "off"}));
@@ -128,6 +143,9 @@ fn nothing_is_shipped_of_the_shippers_own(bed: &Bed) {
     // What an earlier one said may come, once: that makes no loop.
     let own = bed.shipper();
     assert!(seen.events.iter().all(|event| pod(event) != own));
+    // Whichever pod shipped them, they bear the node's name.
+    let named = |event: &Value| event["agent"]["name"] == event["kubernetes"]["node"]["name"];
+    assert!(seen.events.iter().all(named));
 }
 
 fn pod(event: &Value) -> &str {
