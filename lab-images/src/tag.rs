@@ -1,13 +1,17 @@
 //! Tags of lab images: what class they are of, how they are ordered, and what a menu calls them.
 //!
 //! A [`TagScheme`] turns any text into a [`Tag`]; it never fails: what it does not know is [`Class::Unknown`]. The schemes
-//! are files of their own (`rubin.rs`, `semantic.rs`, `calendar.rs`, `pattern.rs`); `order.rs` holds the one order of a menu.
+//! are files of their own (`rubin.rs`, `semantic.rs`, `calendar.rs`, `pattern.rs`); `version.rs`, `suffix.rs` and
+//! `architecture.rs` read what they share, and `order.rs` holds the order of a menu.
 
+mod architecture;
 mod calendar;
 mod order;
 mod pattern;
 mod rubin;
 mod semantic;
+mod suffix;
+mod version;
 
 use std::fmt;
 use std::str::FromStr;
@@ -16,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 pub use pattern::{Pattern, PatternError};
+pub use version::Version;
 
 /// What kind of build a tag names, in the order of a menu.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -95,37 +100,6 @@ impl Number {
     }
 }
 
-/// A version: numbers, and the number of the candidate for one that is not released yet.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Version {
-    numbers: Vec<u64>,
-    /// What comes before a release: its words and numbers, `rc` and 2.
-    candidate: Option<Vec<Piece>>,
-}
-
-/// A piece of what marks a candidate. Numbers sort below words, as in Semantic Versioning 2.0, section 11.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Piece {
-    Number(u64),
-    Word(String),
-}
-
-impl fmt::Display for Version {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, number) in self.numbers.iter().enumerate() {
-            write!(f, "{}{number}", if index == 0 { "" } else { "." })?;
-        }
-        for (index, piece) in self.candidate.iter().flatten().enumerate() {
-            f.write_str(if index == 0 { "-" } else { "" })?;
-            match piece {
-                Piece::Number(number) => write!(f, "{number}")?,
-                Piece::Word(word) => f.write_str(word)?,
-            }
-        }
-        Ok(())
-    }
-}
-
 /// A cycle of the Rubin control software, with its build.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cycle {
@@ -156,6 +130,26 @@ pub struct Tag {
     pub arch: Option<String>,
     /// What unversioned tags are ordered by.
     base: String,
+    /// Whether the tag without a rest comes before those with one.
+    plain_first: bool,
+}
+
+impl Tag {
+    /// A tag of this text in a scheme that has the plain tag before its variants; the rest is for the scheme to say.
+    fn plain_first(text: &str) -> Self {
+        Self {
+            text: text.to_owned(),
+            class: Class::Unknown,
+            name: String::new(),
+            version: None,
+            cycle: None,
+            rsp_build: None,
+            rest: None,
+            arch: None,
+            base: text.to_owned(),
+            plain_first: true,
+        }
+    }
 }
 
 /// Why a tag scheme could not be read.
@@ -174,12 +168,23 @@ pub enum SchemeError {
 pub enum TagScheme {
     /// The tags of the Rubin Science Platform (SQR-059).
     Rubin,
-    /// Semantic versions: `4.2.1`, `v4.2.1-rc.1`, `v4.2.1-py312`.
+    /// Semantic versions: `4.2.1`, `v4.2.1-rc.1`, `5.0.0rc1`, `v4.2.1-py312`.
     Semver,
-    /// Dates: `2026.11.22`, `2026-11-22`, `20261122`, `2026.11`.
+    /// Dates and calendar versions: `2026.11.22`, `2026-11-22`, `20261122`, `2026.11`, `2026.1.5`.
     Calendar,
     /// A pattern of the operator's.
     Pattern(Box<Pattern>),
+}
+
+impl fmt::Display for TagScheme {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Rubin => f.write_str("rubin"),
+            Self::Semver => f.write_str("semver"),
+            Self::Calendar => f.write_str("calendar"),
+            Self::Pattern(pattern) => write!(f, "regex:{}", pattern.text()),
+        }
+    }
 }
 
 impl FromStr for TagScheme {
@@ -199,38 +204,39 @@ impl FromStr for TagScheme {
 }
 
 impl TagScheme {
-    /// What this tag says. An empty one means `latest`.
+    /// What this tag says, on its own. An empty one means `latest`.
     pub fn parse(&self, text: &str) -> Tag {
-        let text = if text.is_empty() { "latest" } else { text };
-        // A tag that no registry can have is known by nobody, and must not reach the grammar's digits and dates.
-        let known = if text.parse::<crate::reference::TagName>().is_ok() {
-            match self {
-                Self::Rubin => rubin::parse(text),
-                Self::Semver => semantic::parse(text),
-                Self::Calendar => calendar::parse(text),
-                Self::Pattern(pattern) => pattern.parse(text),
-            }
-        } else {
-            None
-        };
-        known.unwrap_or_else(|| rubin::unknown(text))
+        self.read(text, calendar::Dotted::of(&[text]))
     }
 
     /// What this tag says, knowing that it is an alias when `aliases` has it.
     pub fn parse_with_aliases(&self, text: &str, aliases: &[String]) -> Tag {
         if aliases.iter().any(|alias| alias == text) { rubin::alias(text) } else { self.parse(text) }
     }
-}
 
-/// The architectures that a tag may end in after a dash, in OCI terms and as the kernel writes them.
-const ARCHITECTURES: [&str; 12] =
-    ["386", "aarch64", "amd64", "arm", "arm64", "armv6", "armv7", "loong64", "ppc64le", "riscv64", "s390x", "x86_64"];
+    /// What the tags of one repository say: each is read with a look at the others.
+    pub fn parse_all<T: AsRef<str>>(&self, texts: &[T], aliases: &[String]) -> Vec<Tag> {
+        let dotted = calendar::Dotted::of(texts);
+        let parse = |text: &str| {
+            if aliases.iter().any(|alias| alias == text) { rubin::alias(text) } else { self.read(text, dotted) }
+        };
+        texts.iter().map(|text| parse(text.as_ref())).collect()
+    }
 
-/// Splits an architecture off the end.
-fn split_arch(text: &str) -> (&str, Option<&str>) {
-    match text.rsplit_once('-') {
-        Some((base, arch)) if !base.is_empty() && ARCHITECTURES.contains(&arch) => (base, Some(arch)),
-        _ => (text, None),
+    fn read(&self, text: &str, dotted: calendar::Dotted) -> Tag {
+        let text = if text.is_empty() { "latest" } else { text };
+        // A tag that no registry can have is known by nobody, and must not reach the grammar's digits and dates.
+        let known = if text.parse::<crate::reference::TagName>().is_ok() {
+            match self {
+                Self::Rubin => rubin::parse(text),
+                Self::Semver => semantic::parse(text),
+                Self::Calendar => calendar::parse(text, dotted),
+                Self::Pattern(pattern) => pattern.parse(text),
+            }
+        } else {
+            None
+        };
+        known.unwrap_or_else(|| rubin::unknown(text))
     }
 }
 

@@ -1,32 +1,58 @@
 //! Tags that are dates: `2026.11.22`, `2026-11-22`, `20261122` are daily builds, `2026.11` is the release of a month. What
-//! follows a dash is the rest, or an architecture.
+//! follows is read in `suffix.rs`: a variant, a build or a candidate.
+//!
+//! Three numbers with dots between are dates in one repository and calendar versions (`YYYY.MM.MICRO`, also `YYYY.M.MICRO`) in
+//! another, and no single tag tells which: `2025.11.10` may be the tenth of November or the eleventh release of that month. A
+//! repository where any of them is no date, with two digits for month and day, has versions, which are releases.
 
-use super::{Class, Number, Tag, Version, name, split_arch};
+use super::suffix::{self, Numbers};
+use super::version::Version;
+use super::{Class, Number, Tag, architecture, name};
+
+/// What three numbers with dots between are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Dotted {
+    Dates,
+    Versions,
+}
+
+impl Dotted {
+    /// What they are in a repository with these tags.
+    pub(super) fn of<T: AsRef<str>>(tags: &[T]) -> Self {
+        let is_version = |tag: &T| {
+            let (base, _) = architecture::split_loosely(tag.as_ref());
+            let bare = base.strip_prefix('v').unwrap_or(base);
+            full_date(bare).is_none() && version(bare).is_some_and(|(_, end)| may_follow(&bare[end..]))
+        };
+        if tags.iter().any(is_version) { Self::Versions } else { Self::Dates }
+    }
+}
 
 /// Reads a date; `None` for anything else.
-pub(super) fn parse(text: &str) -> Option<Tag> {
-    let (base, arch) = split_arch(text);
-    let (class, numbers, shown, rest) = full_date(base).or_else(|| month(base))?;
-    let rest = match rest {
-        "" => None,
-        rest => Some(rest.strip_prefix(['-', '.', '_']).filter(|rest| !rest.is_empty())?.to_owned()),
-    };
+pub(super) fn parse(text: &str, dotted: Dotted) -> Option<Tag> {
+    let (base, arch) = architecture::split_loosely(text);
+    let bare = base.strip_prefix('v').unwrap_or(base);
+    let versioned = |(numbers, end)| (Class::Release, numbers, end);
+    let version = version(bare).filter(|_| dotted == Dotted::Versions).map(versioned);
+    let (class, numbers, end) = version.or_else(|| full_date(bare)).or_else(|| month(bare))?;
+    let suffix = suffix::read(&bare[end..], Numbers::AreBuilds)?;
+    let class = if suffix.candidate.is_some() { Class::Candidate } else { class };
+    let shown = &base[..base.len() - bare.len() + end + suffix.shown];
     Some(Tag {
         text: text.to_owned(),
         class,
-        name: name(class, shown, None, None, rest.as_deref(), arch),
-        version: Some(Version { numbers, candidate: None }),
-        cycle: None,
-        rsp_build: None,
-        rest,
+        name: name(class, shown, None, None, suffix.rest, arch),
+        version: Some(Version { numbers, candidate: suffix.candidate, post: suffix.post }),
+        rest: suffix.rest.map(str::to_owned),
         arch: arch.map(str::to_owned),
-        base: text.to_owned(),
+        ..Tag::plain_first(text)
     })
 }
 
-type Dated<'a> = (Class, Vec<u64>, &'a str, &'a str);
+/// Class, numbers, and where the rest begins.
+type Dated = (Class, Vec<u64>, usize);
 
-fn full_date(text: &str) -> Option<Dated<'_>> {
+fn full_date(text: &str) -> Option<Dated> {
     for (year, month, day, end) in [(0..4, 5..7, 8..10, 10), (0..4, 4..6, 6..8, 8)] {
         let separators_fit = match end {
             10 => {
@@ -38,23 +64,48 @@ fn full_date(text: &str) -> Option<Dated<'_>> {
         let (Some(year), Some(month), Some(day), true) = (part(year), part(month), part(day), separators_fit) else {
             continue;
         };
-        let rest = &text[end..];
-        if let Some(numbers) = date(&year, &month, &day).filter(|_| !rest.starts_with(|c: char| c.is_ascii_digit())) {
-            return Some((Class::Daily, numbers, &text[..end], rest));
+        let ends = !text[end..].starts_with(|c: char| c.is_ascii_digit());
+        if let Some(numbers) = date(&year, &month, &day).filter(|_| ends) {
+            return Some((Class::Daily, numbers, end));
         }
     }
     None
 }
 
-fn month(text: &str) -> Option<Dated<'_>> {
-    let (year, month) = (Number::parse(text.get(..4)?)?, Number::parse(text.get(5..7)?)?);
-    let rest = &text[7..];
-    let fits = text.as_bytes()[4] == b'.'
-        && (1..=12).contains(&month.value)
-        && year.value >= 1970
-        && !rest.starts_with(['.', '_']);
-    let fits = fits && !rest.starts_with(|c: char| c.is_ascii_digit());
-    fits.then_some((Class::Release, vec![year.value, month.value], &text[..7], rest))
+/// `2026.1.5`: year, month and a number that counts within it, and where the rest begins.
+fn version(text: &str) -> Option<(Vec<u64>, usize)> {
+    let mut parts = text.splitn(3, '.');
+    let (year, month, after) = (parts.next()?, parts.next()?, parts.next()?);
+    let micro = &after[..after.find(|c: char| !c.is_ascii_digit()).unwrap_or(after.len())];
+    let end = text.len() - after.len() + micro.len();
+    let (year, month, micro) = (year_of(year)?, month_of(month)?, Number::parse(micro)?);
+    Some((vec![year, month, micro.value], end))
+}
+
+fn month(text: &str) -> Option<Dated> {
+    let (year, after) = text.split_once('.')?;
+    let digits = &after[..after.find(|c: char| !c.is_ascii_digit()).unwrap_or(after.len())];
+    let numbers = vec![year_of(year)?, month_of(digits)?];
+    let end = text.len() - after.len() + digits.len();
+    let rest = &text[end..];
+    // `2026.11.x` and `2026.11_22` are neither a month nor a day.
+    let continues = |rest: &str| !rest.starts_with("dev") && !rest.starts_with("post");
+    let is_day = rest.strip_prefix('.').is_some_and(continues)
+        || rest.strip_prefix('_').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
+    (!is_day).then_some((Class::Release, numbers, end))
+}
+
+/// Whether this may follow a version.
+fn may_follow(rest: &str) -> bool {
+    suffix::read(rest, Numbers::AreBuilds).is_some()
+}
+
+fn year_of(digits: &str) -> Option<u64> {
+    Number::parse(digits).filter(|year| digits.len() == 4 && year.value >= 1970).map(|year| year.value)
+}
+
+fn month_of(digits: &str) -> Option<u64> {
+    Number::parse(digits).filter(|month| digits.len() <= 2 && (1..=12).contains(&month.value)).map(|month| month.value)
 }
 
 /// Year, month and day, if the calendar has that day.

@@ -1,34 +1,19 @@
-//! The order of a menu: total, and the same for every scheme.
+//! The order of a menu: total, and the same for every scheme but for what follows the version.
 
 use std::cmp::{Ordering, Reverse};
 
-use super::{Tag, Version};
-
-impl Ord for Version {
-    /// By the numbers (a missing one is the lowest), then candidates below the release that they lead to.
-    fn cmp(&self, other: &Self) -> Ordering {
-        let candidates = || match (&self.candidate, &other.candidate) {
-            (None, None) => Ordering::Equal,
-            (None, Some(_)) => Ordering::Greater,
-            (Some(_), None) => Ordering::Less,
-            (Some(a), Some(b)) => a.cmp(b),
-        };
-        self.numbers.cmp(&other.numbers).then_with(candidates)
-    }
-}
-
-impl PartialOrd for Version {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
+use super::Tag;
+use super::version::{Piece, pieces};
 
 impl Tag {
-    /// Where it stands in a menu: by class, then the newest first. `Less` comes first.
+    /// Where it is in a menu: by class, then the newest first. `Less` comes first.
     ///
-    /// After the version: cycle, its build, RSP build and rest, each highest first and a missing one last; then the tag for
-    /// every architecture before those for one. Tags without a version follow those with one, by their base name from the end
-    /// of the alphabet. The text decides at last (`w_2021_2` and `w_2021_02` are the same week).
+    /// After the version: cycle, its build and RSP build, each highest first and a missing one last; then the rest; then the tag
+    /// for every architecture before those for one. Tags without a version follow those with one, by their base name from the
+    /// end of the alphabet. The text decides at last (`w_2021_2` and `w_2021_02` are the same week).
+    ///
+    /// The rest in the Rubin scheme: as Nublado orders it, from the end of the alphabet and a missing one last. In all others:
+    /// the plain tag before its variants and builds, which are compared by words and numbers.
     pub fn menu_order(&self, other: &Self) -> Ordering {
         let versioned = |tag: &Self| tag.version.is_some();
         let cycle = |tag: &Self| {
@@ -43,8 +28,33 @@ impl Tag {
             .then_with(|| base(self, other))
             .then_with(|| cycle(other).cmp(&cycle(self)))
             .then_with(|| rsp_build(other).cmp(&rsp_build(self)))
-            .then_with(|| other.rest.cmp(&self.rest))
+            .then_with(|| self.plain_first.cmp(&other.plain_first))
+            .then_with(|| self.rest_order(other))
             .then_with(|| arch(self).cmp(&arch(other)))
             .then_with(|| other.text.cmp(&self.text))
     }
+
+    /// Both are of one scheme, or of an unknown form.
+    fn rest_order(&self, other: &Self) -> Ordering {
+        if !self.plain_first {
+            return other.rest.cmp(&self.rest);
+        }
+        match (self.rest.as_deref(), other.rest.as_deref()) {
+            (Some(a), Some(b)) if a != b => variants(&pieces(a), &pieces(b)),
+            (a, b) => a.cmp(&b),
+        }
+    }
+}
+
+/// Fewer pieces first where one begins with the other; else numbers before words, each highest first.
+fn variants(a: &[Piece], b: &[Piece]) -> Ordering {
+    let differ = a.iter().zip(b).find(|(a, b)| a != b);
+    differ.map_or_else(
+        || a.len().cmp(&b.len()),
+        |pair| match pair {
+            (Piece::Number(_), Piece::Word(_)) => Ordering::Less,
+            (Piece::Word(_), Piece::Number(_)) => Ordering::Greater,
+            (a, b) => b.cmp(a),
+        },
+    )
 }

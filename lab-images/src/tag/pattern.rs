@@ -2,21 +2,26 @@
 //!
 //! Groups: `version` (numbers and what is between them), or any of `year`, `month`, `week`, `day`, `major`, `minor`, `patch`,
 //! `build`, compared as numbers in this order; `class` (one of the classes' words; release where the group is missing),
-//! `candidate` (a number: makes it a release candidate), `rest`, `arch`.
+//! `candidate` (a number or words with numbers: makes it a release candidate), `rest`, `arch`.
 
 use std::str::FromStr;
 
 use regex::{Captures, Regex, RegexBuilder};
 use thiserror::Error;
 
-use super::{Class, Number, Piece, Tag, Version, name};
+use super::version::{Candidate, Stage, Version, pieces};
+use super::{Class, Number, Tag, name};
 
 const PARTS: [&str; 8] = ["year", "month", "week", "day", "major", "minor", "patch", "build"];
 const OTHERS: [&str; 5] = ["version", "class", "candidate", "rest", "arch"];
 
 /// A pattern whose groups are known.
 #[derive(Clone, Debug)]
-pub struct Pattern(Regex);
+pub struct Pattern {
+    regex: Regex,
+    /// As the operator wrote it.
+    text: String,
+}
 
 /// Why a pattern is no good.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -47,19 +52,22 @@ impl FromStr for Pattern {
         if !names.iter().any(|name| *name == "version" || PARTS.contains(name)) {
             return Err(PatternError::NoVersion);
         }
-        Ok(Self(regex))
+        Ok(Self { regex, text: pattern.to_owned() })
     }
 }
 
 impl Pattern {
+    /// The pattern as the operator wrote it.
+    pub(super) fn text(&self) -> &str {
+        &self.text
+    }
+
     /// Reads a tag; `None` for one that the pattern does not match or whose parts are no numbers.
     pub(super) fn parse(&self, text: &str) -> Option<Tag> {
-        let captures = self.0.captures(text)?;
+        let captures = self.regex.captures(text)?;
         let group = |name: &str| captures.name(name).map(|found| found.as_str()).filter(|found| !found.is_empty());
-        let candidate = match group("candidate") {
-            Some(number) => Some(vec![Piece::Number(Number::parse(number)?.value)]),
-            None => None,
-        };
+        let candidate = group("candidate");
+        let candidate = candidate.map(|text| Candidate { stage: Stage::Candidate, pieces: pieces(text), dev: None });
         let class = match group("class") {
             Some(word) => Class::of_word(word).filter(|class| !matches!(class, Class::Alias | Class::Unknown))?,
             None if candidate.is_some() => Class::Candidate,
@@ -71,12 +79,10 @@ impl Pattern {
             text: text.to_owned(),
             class,
             name: name(class, shown, None, None, None, arch),
-            version: Some(Version { numbers: numbers(&captures)?, candidate }),
-            cycle: None,
-            rsp_build: None,
+            version: Some(Version { numbers: numbers(&captures)?, candidate, post: None }),
             rest: rest.map(str::to_owned),
             arch: arch.map(str::to_owned),
-            base: text.to_owned(),
+            ..Tag::plain_first(text)
         })
     }
 }

@@ -1,6 +1,7 @@
 //! The tags of the Rubin Science Platform (SQR-059): `w_2026_47_c0020.001_rsp19_rest-amd64` and its kin.
 
-use super::{Class, Cycle, Number, Piece, Tag, Version, name, split_arch};
+use super::version::{Candidate, Stage, Version, pieces};
+use super::{Class, Cycle, Number, Tag, architecture, name};
 
 /// What stands before the optional parts.
 struct Head {
@@ -26,7 +27,7 @@ pub(super) fn parse(text: &str) -> Option<Tag> {
     if let Some(old) = old_release(text) {
         return Some(tag(text, old, Options::default(), None));
     }
-    let (base, arch) = split_arch(text);
+    let (base, arch) = architecture::split(text);
     let (head, rest) = head(base)?;
     Some(tag(text, head, options(rest)?, arch))
 }
@@ -43,6 +44,7 @@ fn tag(text: &str, head: Head, options: Options, arch: Option<&str>) -> Tag {
         rest,
         arch: arch.map(str::to_owned),
         base: text.to_owned(),
+        plain_first: false,
     }
 }
 
@@ -69,6 +71,7 @@ pub(super) fn unknown(text: &str) -> Tag {
         arch: arch.map(str::to_owned),
         base: base.to_owned(),
         cycle,
+        plain_first: false,
     }
 }
 
@@ -86,7 +89,7 @@ pub(super) fn alias(text: &str) -> Tag {
 
 /// Base, cycle and architecture of a tag of no known form.
 fn loose_parts(text: &str) -> (&str, Option<Cycle>, Option<&str>) {
-    let (base, arch) = split_arch(text);
+    let (base, arch) = architecture::split(text);
     match base.rsplit_once("_c").and_then(|(before, after)| Some((before, cycle(after)?))) {
         Some((before, cycle)) if !before.is_empty() => (before, Some(cycle), arch),
         _ => (base, None, arch),
@@ -107,7 +110,7 @@ fn old_release(text: &str) -> Option<Head> {
     let value = Number::parse(digits)?.value;
     let numbers = vec![value / 10, value % 10, 0];
     let shown = format!("r{}.{}.0", numbers[0], numbers[1]);
-    Some(Head { class: Class::Release, version: Version { numbers, candidate: None }, shown })
+    Some(Head { class: Class::Release, version: Version::of(numbers), shown })
 }
 
 /// The head of a tag and what follows it.
@@ -123,18 +126,19 @@ fn head(base: &str) -> Option<(Head, &str)> {
             let candidate = rest.strip_prefix("_rc").and_then(number);
             if let Some((candidate, rest)) = candidate.filter(|(_, rest)| ends_here(rest)) {
                 let shown = format!("{shown}-rc{}", candidate.digits);
-                let candidate = Some(vec![Piece::Word("rc".to_owned()), Piece::Number(candidate.value)]);
-                let version = Version { numbers, candidate };
+                let pieces = pieces(&format!("rc{}", candidate.value));
+                let candidate = Some(Candidate { stage: Stage::Candidate, pieces, dev: None });
+                let version = Version { numbers, candidate, post: None };
                 return Some((Head { class: Class::Candidate, version, shown }, rest));
             }
-            let version = Version { numbers, candidate: None };
+            let version = Version::of(numbers);
             Some((Head { class: Class::Release, version, shown }, rest))
         }
         "w" => {
             let (year, rest) = year(rest)?;
             let (week, rest) = short_number(rest.strip_prefix('_')?)?;
             let is_week = (1..=53).contains(&week.value);
-            let version = Version { numbers: vec![year.value, week.value], candidate: None };
+            let version = Version::of(vec![year.value, week.value]);
             let shown = format!("{}_{}", year.digits, week.digits);
             is_week.then_some((Head { class: Class::Weekly, version, shown }, rest))
         }
@@ -142,7 +146,7 @@ fn head(base: &str) -> Option<(Head, &str)> {
             let (year, rest) = year(rest)?;
             let (month, rest) = short_number(rest.strip_prefix('_')?)?;
             let (day, rest) = short_number(rest.strip_prefix('_')?)?;
-            let version = Version { numbers: super::calendar::date(&year, &month, &day)?, candidate: None };
+            let version = Version::of(super::calendar::date(&year, &month, &day)?);
             let shown = format!("{}_{}_{}", year.digits, month.digits, day.digits);
             Some((Head { class: Class::Daily, version, shown }, rest))
         }

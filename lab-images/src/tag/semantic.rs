@@ -1,59 +1,44 @@
-//! Tags that are semantic versions (Semantic Versioning 2.0): `4.2.1`, `v4.2.1-rc.1`. A suffix whose first word does not say
-//! that the version is still to come (alpha, beta, rc, dev, pre, a, b) names a variant, as `v4.2.1-py312` does: it is the rest.
+//! Tags that are semantic versions (Semantic Versioning 2.0, and PEP 440 with three numbers): `4.2.1`, `v4.2.1-rc.1`,
+//! `5.0.0rc1`. What follows the numbers is read in `suffix.rs`; what does not say that the version is still to come names a
+//! variant or a build, as `v4.2.1-py312` and `4.2.1_build.7` do: it is the rest.
 //! `4` and `4.2` move, so they are no versions but aliases, known by their digest.
 
-use super::{Class, Piece, Tag, Version, name, split_arch};
-
-const STILL_TO_COME: [&str; 9] = ["a", "alpha", "b", "beta", "c", "dev", "pre", "preview", "rc"];
+use super::suffix::{self, Numbers};
+use super::version::Version;
+use super::{Class, Tag, architecture, name};
 
 /// Reads a version; `None` for anything else.
 pub(super) fn parse(text: &str) -> Option<Tag> {
-    let (base, arch) = split_arch(text);
+    let (base, arch) = architecture::split_loosely(text);
     let bare = base.strip_prefix('v').unwrap_or(base);
-    let (numbers, suffix) = match bare.split_once('-') {
-        Some((numbers, suffix)) => (numbers, Some(suffix)),
-        None => (bare, None),
-    };
-    // The crate decides what a version is (no leading zeros, no overflow); a suffix is judged here.
-    let parsed =
-        semver::Version::parse(numbers).ok().filter(|version| version.pre.is_empty() && version.build.is_empty())?;
-    let pieces = suffix.map(pieces);
-    let to_come = matches!(pieces.as_deref(), Some([Piece::Word(word), ..]) if STILL_TO_COME.contains(&word.to_ascii_lowercase().as_str()));
-    let to_come = to_come || matches!(pieces.as_deref(), Some([Piece::Number(_), ..]));
-    let (class, candidate, rest) = if to_come {
-        (Class::Candidate, pieces, None)
-    } else {
-        (Class::Release, None, suffix.filter(|rest| !rest.is_empty()))
-    };
-    let shown = if to_come { base } else { base.split('-').next().unwrap_or(base) };
+    let end = numbers_end(bare);
+    // The crate decides what numbers a version has: no leading zeros, no overflow.
+    let parsed = semver::Version::parse(&bare[..end]).ok()?;
+    let suffix = suffix::read(&bare[end..], Numbers::AreCandidates)?;
+    let class = if suffix.candidate.is_some() { Class::Candidate } else { Class::Release };
+    let shown = &base[..base.len() - bare.len() + end + suffix.shown];
     Some(Tag {
         text: text.to_owned(),
         class,
-        name: name(class, shown, None, None, rest, arch),
-        version: Some(Version { numbers: vec![parsed.major, parsed.minor, parsed.patch], candidate }),
-        cycle: None,
-        rsp_build: None,
-        rest: rest.map(str::to_owned),
+        name: name(class, shown, None, None, suffix.rest, arch),
+        version: Some(Version {
+            numbers: vec![parsed.major, parsed.minor, parsed.patch],
+            candidate: suffix.candidate,
+            post: suffix.post,
+        }),
+        rest: suffix.rest.map(str::to_owned),
         arch: arch.map(str::to_owned),
-        base: text.to_owned(),
+        ..Tag::plain_first(text)
     })
 }
 
-/// `rc.2` and `rc2` are both the word `rc` and the number 2, so that 10 comes after 2.
-fn pieces(suffix: &str) -> Vec<Piece> {
-    let mut pieces = Vec::new();
-    let mut left = suffix;
-    while let Some(first) = left.bytes().next() {
-        let is_digit = first.is_ascii_digit();
-        let same_kind = |byte: u8| byte.is_ascii_digit() == is_digit && byte != b'.' && byte != b'-';
-        let end = left.bytes().position(|byte| !same_kind(byte)).unwrap_or(left.len());
-        let (piece, after) = left.split_at(end);
-        match piece.parse() {
-            Ok(number) if is_digit => pieces.push(Piece::Number(number)),
-            _ if piece.is_empty() => {}
-            _ => pieces.push(Piece::Word(piece.to_owned())),
-        }
-        left = after.strip_prefix(['.', '-']).unwrap_or(after);
+/// Where `4.2.1` ends: three numbers with dots between.
+fn numbers_end(text: &str) -> usize {
+    let mut end = 0;
+    for number in 0..3 {
+        let after = if number == 0 { Some(text) } else { text[end..].strip_prefix('.') };
+        let Some(after) = after else { return end };
+        end = text.len() - after.len() + after.find(|c: char| !c.is_ascii_digit()).unwrap_or(after.len());
     }
-    pieces
+    end
 }

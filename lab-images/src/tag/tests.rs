@@ -174,6 +174,40 @@ fn semantic_versions() {
         ("v4.2.1-py312-amd64", "release | Release v4.2.1 [py312] [amd64] | 4.2.1 | - | - | py312 | amd64"),
         ("5.0.0-rc.2", "candidate | Release Candidate 5.0.0-rc.2 | 5.0.0-rc2 | - | - | - | -"),
         ("5.0.0-beta3", "candidate | Release Candidate 5.0.0-beta3 | 5.0.0-beta3 | - | - | - | -"),
+        ("5.0.0-rc-3", "candidate | Release Candidate 5.0.0-rc-3 | 5.0.0-rc3 | - | - | - | -"),
+        ("5.0.0-rc.1-gpu", "candidate | Release Candidate 5.0.0-rc.1 [gpu] | 5.0.0-rc1 | - | - | gpu | -"),
+        ("5.0.0-gpu-rc1", "candidate | Release Candidate 5.0.0 [gpu-rc1] | 5.0.0-rc1 | - | - | gpu-rc1 | -"),
+        ("5.0.0-SNAPSHOT", "candidate | Release Candidate 5.0.0-SNAPSHOT | 5.0.0-SNAPSHOT | - | - | - | -"),
+        (
+            "5.0.0-nightly.20261128",
+            "candidate | Release Candidate 5.0.0-nightly.20261128 | 5.0.0-nightly20261128 | - | - | - | -",
+        ),
+        ("5.0.0rc1", "candidate | Release Candidate 5.0.0rc1 | 5.0.0-rc1 | - | - | - | -"),
+        ("5.0.0.rc1", "candidate | Release Candidate 5.0.0.rc1 | 5.0.0-rc1 | - | - | - | -"),
+        ("5.0.0_rc1", "candidate | Release Candidate 5.0.0_rc1 | 5.0.0-rc1 | - | - | - | -"),
+        ("5.0.0b3", "candidate | Release Candidate 5.0.0b3 | 5.0.0-beta3 | - | - | - | -"),
+        ("5.0.0a1-gpu", "candidate | Release Candidate 5.0.0a1 [gpu] | 5.0.0-alpha1 | - | - | gpu | -"),
+        ("5.0.0a1.dev2", "candidate | Release Candidate 5.0.0a1.dev2 | 5.0.0-alpha1.dev2 | - | - | - | -"),
+        ("5.0.0.dev3", "candidate | Release Candidate 5.0.0.dev3 | 5.0.0.dev3 | - | - | - | -"),
+        ("5.0.0.post1", "release | Release 5.0.0.post1 | 5.0.0.post1 | - | - | - | -"),
+        (
+            "0.11.1-n221.h84f79652",
+            "candidate | Release Candidate 0.11.1-n221.h84f79652 | 0.11.1-n221h84f79652 | - | - | - | -",
+        ),
+        (
+            "0.11.1-0.dev.git.221.h84f79652",
+            "candidate | Release Candidate 0.11.1-0.dev.git.221.h84f79652 | 0.11.1-0devgit221h84f79652 | - | - | - | -",
+        ),
+        ("0.11.1-5-g84f7965", "candidate | Release Candidate 0.11.1-5 [g84f7965] | 0.11.1-5 | - | - | g84f7965 | -"),
+        ("4.2.1_build.7", "release | Release 4.2.1 [build.7] | 4.2.1 | - | - | build.7 | -"),
+        ("4.2.1-py312_b3", "release | Release 4.2.1 [py312_b3] | 4.2.1 | - | - | py312_b3 | -"),
+        ("4.2.1_b3", "release | Release 4.2.1 [b3] | 4.2.1 | - | - | b3 | -"),
+        ("4.2.1-arm64v8", "release | Release 4.2.1 [arm64v8] | 4.2.1 | - | - | - | arm64v8"),
+        ("4.2.1-gpu-linux-arm-v7", "release | Release 4.2.1 [gpu] [linux-arm-v7] | 4.2.1 | - | - | gpu | linux-arm-v7"),
+        ("4.2.1_arm64", "release | Release 4.2.1 [arm64] | 4.2.1 | - | - | - | arm64"),
+        ("4.2.1.7", "unknown | 4.2.1.7 | - | - | - | - | -"),
+        ("4.2.1foo", "unknown | 4.2.1foo | - | - | - | - | -"),
+        ("4.2.1-", "unknown | 4.2.1- | - | - | - | - | -"),
         ("4.2", "unknown | 4.2 | - | - | - | - | -"),
         ("04.2.1", "unknown | 04.2.1 | - | - | - | - | -"),
         ("main", "unknown | main | - | - | - | - | -"),
@@ -183,6 +217,76 @@ fn semantic_versions() {
     assert_sorted(
         &scheme,
         &["10.0.0", "9.1.0", "9.0.10", "9.0.9", "10.0.0-rc.10", "10.0.0-rc.2", "10.0.0-beta.3", "main"],
+    );
+    // Semantic Versioning 2.0, section 11, with its own example.
+    let example = [
+        "1.0.0-alpha",
+        "1.0.0-alpha.1",
+        "1.0.0-alpha.beta",
+        "1.0.0-beta",
+        "1.0.0-beta.2",
+        "1.0.0-beta.11",
+        "1.0.0-rc.1",
+    ];
+    assert_sorted(&scheme, &example.into_iter().rev().collect::<Vec<_>>());
+    // PEP 440.
+    assert_sorted(
+        &scheme,
+        &[
+            "5.0.0.post2",
+            "5.0.0.post1",
+            "5.0.0",
+            "5.0.0rc2",
+            "5.0.0rc1",
+            "5.0.0b3",
+            "5.0.0a2",
+            "5.0.0a1",
+            "5.0.0a1.dev2",
+            "5.0.0.dev10",
+            "5.0.0.dev9",
+        ],
+    );
+    // chartpress: commits after a release.
+    assert_sorted(&scheme, &["0.11.1", "0.11.0", "0.11.1-n221.h84f79652", "0.11.1-n99.h00112233", "0.11.1-rc.1"]);
+}
+
+#[test]
+fn the_plain_tag_comes_before_its_variants_which_go_by_value() {
+    let variants = ["-arm64v8", "-11", "-10", "-9", "-py312", "-py312-2", "-py39", "-gpu", "-gpu-2", "-cpu"];
+    for (scheme, plain) in [
+        ("calendar", "2026.11.22"),
+        ("calendar", "2026-11-22"),
+        ("calendar", "2026.11"),
+        ("regex:(?P<version>[0-9.]+)(?:-(?P<arch>arm64v8))?(?:[-_](?P<rest>.+))?", "4.2"),
+    ] {
+        let tags: Vec<String> =
+            std::iter::once("").chain(variants).map(|variant| format!("{plain}{variant}")).collect();
+        assert_sorted(&scheme.parse().unwrap(), &tags.iter().map(String::as_str).collect::<Vec<_>>());
+    }
+    // A number after a dash is a candidate's in a semantic version, so builds have `_`.
+    assert_sorted(
+        &TagScheme::Semver,
+        &["4.2.1", "4.2.1-arm64v8", "4.2.1-gpu", "4.2.1_build.11", "4.2.1_build.9", "4.2.0"],
+    );
+}
+
+#[test]
+fn dotted_tags_are_dates_or_versions_by_repository() {
+    let classes = |tags: &[&str]| -> Vec<String> {
+        TagScheme::Calendar.parse_all(tags, &[]).iter().map(|tag| format!("{}", tag.class)).collect()
+    };
+    assert_eq!(classes(&["2026.11.22", "2026.01.05", "2026-11-21"]), ["daily"; 3]);
+    assert_eq!(classes(&["2026.1.5", "2025.11.10", "2025.11.9"]), ["release"; 3]);
+    assert_eq!(classes(&["2025.11.45", "2025.11.10-gpu", "2025.11.123"]), ["release"; 3]);
+    assert_eq!(
+        classes(&["2026.1.5", "2026.2.0b3", "2026.2.0rc1", "20261122", "2026-02-30"]),
+        ["release", "candidate", "candidate", "daily", "unknown"]
+    );
+    let mut tags = TagScheme::Calendar.parse_all(&["2025.11.9", "2026.1.5", "2025.11.10", "2026.1.12"], &[]);
+    tags.sort_by(Tag::menu_order);
+    assert_eq!(
+        tags.iter().map(|tag| tag.text.as_str()).collect::<Vec<_>>(),
+        ["2026.1.12", "2026.1.5", "2025.11.10", "2025.11.9"]
     );
 }
 
@@ -255,6 +359,81 @@ fn near() -> impl Strategy<Value = String> {
 fn schemes() -> [TagScheme; 4] {
     let pattern = r"regex:(?P<class>[a-z]+)?_?(?P<version>\d[\d._]*)(?P<rest>.*)";
     [TagScheme::Rubin, TagScheme::Semver, TagScheme::Calendar, pattern.parse().unwrap()]
+}
+
+/// A tag of one of ten odd kinds: a version or date, and what may follow it.
+fn odd() -> impl Strategy<Value = String> {
+    let base = prop_oneof![
+        "[0-9]{1,2}\\.[0-9]{1,2}\\.[0-9]{1,2}",
+        "20[0-9]{2}\\.1?[0-9]\\.[0-9]{1,3}",
+        "202[56]-1[0-2]-[0-3][0-9]",
+        "202[56]1[0-2][0-3][0-9]",
+        "[wd]_202[56]_[0-5]?[0-9](_[0-3][0-9])?",
+    ];
+    let suffix = prop_oneof![
+        Just(String::new()),
+        "-[0-9]{1,30}",
+        "-(gpu|py3[0-9]{1,2}|ubuntu)(-[0-9]{1,3})?",
+        "[_+][a-z]{1,5}\\.?[0-9]{1,3}",
+        "(a|b|rc|\\.dev|\\.post)[0-9]{1,2}",
+        "-(alpha|beta|rc)[.-]?[0-9]{1,2}",
+        "-n[0-9]{1,4}\\.h[0-9a-f]{8}",
+        "-(arm64v8|arm32v7|i386|armhf|linux-amd64)",
+        "-[0-9]{1,3}-g[0-9a-f]{7}",
+        "_c00[0-9]{2}\\.00[0-9](_rsp[0-9]{1,2})?",
+    ];
+    (base, suffix).prop_map(|(base, suffix)| base + &suffix)
+}
+
+/// What a variant adds, before digits: `-gpu`, `-build`; and whether the Rubin scheme could have it.
+const PLAIN: [(&str, &str); 4] = [
+    ("semver", "4.2.1"),
+    ("calendar", "2026-11-22"),
+    ("calendar", "2026.1.5"),
+    ("regex:(?P<version>[0-9.]+)(?P<rest>.*)", "4.2.1"),
+];
+
+/// Whether sorted tags are so: every seventh pair of them, near and far, which tells total and transitive at once.
+fn is_sorted_throughout(tags: &[Tag]) -> bool {
+    tags.iter().enumerate().all(|(index, a)| {
+        tags[index..].iter().step_by(7).all(|b| {
+            let order = a.menu_order(b);
+            order.is_le() && b.menu_order(a) == order.reverse() && (order == Ordering::Equal) == (a.text == b.text)
+        })
+    })
+}
+
+proptest! {
+    // Each case has 1,000 tags and compares 70,000 pairs in each scheme.
+    #![proptest_config(ProptestConfig::with_cases(3))]
+    #[test]
+    fn a_thousand_odd_tags_have_one_order(texts in prop::collection::vec(odd(), 1000)) {
+        for scheme in schemes() {
+            let mut tags = scheme.parse_all(&texts, &[]);
+            tags.sort_by(Tag::menu_order);
+            prop_assert!(is_sorted_throughout(&tags), "{}", scheme);
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn plain_before_variant_and_numbers_by_value(
+        word in "[d-z]{2,6}", less in 0..10_000_u64, more in 1..10_000_u64, zeros in 0..3_usize
+    ) {
+        prop_assume!(!["dev", "next", "nightly", "pre", "preview", "rc", "snapshot", "post", "milestone"].contains(&word.as_str()));
+        for (scheme, plain) in PLAIN {
+            let scheme: TagScheme = scheme.parse().unwrap();
+            let parsed = |text: String| scheme.parse_all(&[text.as_str(), plain], &[]).swap_remove(0);
+            let plain_tag = parsed(plain.to_owned());
+            let zeros = "0".repeat(zeros);
+            let lower = parsed(format!("{plain}-{word}.{zeros}{less}"));
+            let higher = parsed(format!("{plain}-{word}.{}", less + more));
+            prop_assert!(plain_tag.menu_order(&lower).is_lt(), "{} {}", plain, lower.text);
+            prop_assert!(plain_tag.menu_order(&higher).is_lt());
+            prop_assert!(higher.menu_order(&lower).is_lt(), "{} {}", higher.text, lower.text);
+        }
+    }
 }
 
 proptest! {
