@@ -199,7 +199,8 @@ pub fn distrust(
     if now.duration_since(*fresh_at).abs() > rules.catalogue_max_age {
         return Some(Hold::CatalogueStale { fresh_at: *fresh_at, max_age: rules.catalogue_max_age });
     }
-    if !catalogue.complete {
+    // A catalogue with a state for each repository holds only what belongs to those that are partial.
+    if !catalogue.complete && catalogue.repositories.is_empty() {
         return Some(Hold::CataloguePartial);
     }
     if wanted == 0 {
@@ -317,6 +318,9 @@ impl<'a> Decision<'a> {
         if let Some(kept) = self.protected(image) {
             return Fate::Kept(kept);
         }
+        if self.may_be_of_a_partial_repository(image, record) {
+            return Fate::Kept(Kept::Held(Hold::CataloguePartial));
+        }
         let cause = match self.cause(image, record) {
             Ok(cause) => cause,
             Err(why) => return Fate::Kept(Kept::OutOfScope(why)),
@@ -371,6 +375,15 @@ impl<'a> Decision<'a> {
             return Some(Kept::Wanted(entry.reference.to_string()));
         }
         self.hold.clone().map(Kept::Held)
+    }
+
+    /// Whether a repository that was not scanned completely may want it.
+    fn may_be_of_a_partial_repository(&self, image: &Image, record: &Record) -> bool {
+        let Ok(SeenCatalogue { catalogue, .. }) = &self.seen.catalogue else { return false };
+        let names = image.tags.iter().chain(&image.digests).filter_map(|name| name.parse::<Reference>().ok());
+        let of = names.map(|name| name.repository).chain(record.repositories().into_iter().flatten());
+        let of: BTreeSet<Repository> = of.collect();
+        catalogue.repositories.iter().any(|state| !state.complete && of.contains(&state.name))
     }
 
     /// Why it may go, or why it is none of our business.

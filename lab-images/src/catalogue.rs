@@ -144,9 +144,11 @@ impl Catalogue {
         self.images.iter().filter(|image| image.wanted)
     }
 
-    /// Whether removals may rest on it: the scan saw everything, and there was something.
-    pub fn is_trustworthy(&self) -> bool {
-        self.complete && self.wanted().next().is_some()
+    /// Whether this part of the catalogue is of the last scan, which saw everything. Nothing is removed that may belong to a
+    /// part that is not.
+    pub fn is_complete(&self, repository: &Repository) -> bool {
+        let state = self.repositories.iter().find(|state| state.name == *repository);
+        state.map_or(self.complete, |state| state.complete)
     }
 
     /// From JSON; `from` names its source in errors.
@@ -245,10 +247,28 @@ mod tests {
     }
 
     #[test]
-    fn only_a_whole_scan_that_found_something_is_trusted() {
-        assert!(catalogue(true, true).is_trustworthy());
-        assert!(!catalogue(false, true).is_trustworthy());
-        assert!(!catalogue(true, false).is_trustworthy());
+    fn each_repository_has_its_own_state() {
+        let state = |name: &str, complete| RepositoryState {
+            name: name.parse().unwrap(),
+            complete,
+            scanned: None,
+            problem: None,
+            tags: None,
+            unread: None,
+        };
+        let mut partial = catalogue(false, true);
+        let lab = partial.images[0].repository.clone();
+        assert!(!partial.is_complete(&lab), "an older prepuller says it of all");
+        partial.repositories = vec![state("registry.example.org/owner/lab", true), state("docker.io/other/lab", false)];
+        assert!(partial.is_complete(&lab) && !partial.is_complete(&"other/lab".parse().unwrap()));
+    }
+
+    #[test]
+    fn a_catalogue_of_an_older_prepuller_is_read() {
+        let mut json = serde_json::to_value(catalogue(true, true)).unwrap();
+        json.as_object_mut().unwrap().remove("repositories");
+        json["images"][0].as_object_mut().unwrap().remove("kind");
+        assert_eq!(Catalogue::from_json(json.to_string().as_bytes(), "x").unwrap(), catalogue(true, true));
     }
 
     #[test]

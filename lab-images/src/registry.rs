@@ -2,7 +2,8 @@
 //!
 //! [`Registry`] lists tags, asks for digests and reads manifests. `exchange.rs` sends a request with redirects and logins
 //! (`login.rs`, `challenge.rs`, `token.rs`, `credentials.rs`) over `transport.rs`, which paces and retries (`host.rs`,
-//! `backoff.rs`) what `request.rs` sends once. `tag_list.rs`, `paging.rs` and `manifest.rs` read what came.
+//! `backoff.rs`) what `request.rs` sends once. `image.rs` follows indices to the image that a runtime
+//! takes; `tag_list.rs`, `paging.rs`, `manifest.rs` and `platform.rs` read what came.
 
 mod backoff;
 mod challenge;
@@ -10,9 +11,11 @@ mod credentials;
 mod error;
 mod exchange;
 mod host;
+mod image;
 mod login;
 mod manifest;
 mod paging;
+mod platform;
 mod request;
 mod tag_list;
 mod token;
@@ -20,11 +23,11 @@ mod transport;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use reqwest::Method;
 
-use crate::reference::{Digest, Platform, Repository, TagName};
+use crate::reference::{Digest, Repository, TagName};
 use exchange::{Ask, Exchange};
 use request::Answer;
 use tag_list::TagLists;
@@ -80,6 +83,8 @@ impl Default for RegistryConfig {
 pub struct Registry {
     exchange: Exchange,
     manifests: Mutex<HashMap<Digest, Arc<ImageManifest>>>,
+    /// Images whose configuration could not be read, and when that was tried.
+    unread: Mutex<HashMap<Digest, Instant>>,
     tag_lists: TagLists,
     /// Hosts that know no HEAD.
     without_head: Mutex<HashSet<String>>,
@@ -95,6 +100,7 @@ impl Registry {
         Ok(Self {
             exchange: Exchange::new(config)?,
             manifests: Mutex::default(),
+            unread: Mutex::default(),
             tag_lists: TagLists::default(),
             without_head: Mutex::default(),
         })
@@ -145,49 +151,6 @@ impl Registry {
         let what = format!("read the manifest {repository}:{tag}");
         answer.object::<serde::de::IgnoredAny>().map_err(|problem| RegistryError::new(&what, problem))?;
         Ok(digest)
-    }
-
-    /// The manifest with this digest, for this platform.
-    ///
-    /// # Errors
-    ///
-    /// When it does not come, is of a kind that no runtime could use, or is not there for the platform.
-    pub async fn manifest(
-        &self,
-        repository: &Repository,
-        digest: &Digest,
-        platform: &Platform,
-    ) -> Result<Arc<ImageManifest>, RegistryError> {
-        if let Some(manifest) = lock(&self.manifests).get(digest).filter(|manifest| manifest.platform == *platform) {
-            return Ok(manifest.clone());
-        }
-        let (answer, _) = self.fetch(repository, digest.as_str(), Some(digest)).await?;
-        let what = format!("read the manifest {repository}@{digest}");
-        let failed = |problem| RegistryError::new(&what, problem);
-        let top = manifest::parse(&answer.body, answer.content_type()).map_err(failed)?;
-        let manifest = match top {
-            manifest::Parsed::Image(layers) => {
-                ImageManifest::new(digest.clone(), digest.clone(), platform, Vec::new(), layers)
-            }
-            manifest::Parsed::Index(entries) => {
-                let entry = manifest::choose(&entries, platform).map_err(failed)?;
-                let (child, _) = self.fetch(repository, entry.as_str(), Some(&entry)).await?;
-                match manifest::parse(&child.body, child.content_type()).map_err(failed)? {
-                    manifest::Parsed::Image(layers) => {
-                        let platforms = entries.into_iter().filter_map(|entry| entry.platform).collect();
-                        ImageManifest::new(digest.clone(), entry, platform, platforms, layers)
-                    }
-                    manifest::Parsed::Index(_) => return Err(failed(Problem::NestedIndex)),
-                }
-            }
-        };
-        let manifest = Arc::new(manifest);
-        let mut kept = lock(&self.manifests);
-        if kept.len() >= MOST_MANIFESTS_KEPT {
-            kept.clear();
-        }
-        kept.insert(digest.clone(), manifest.clone());
-        Ok(manifest)
     }
 
     /// A manifest as it is, whose digest was checked against what was asked for and what the registry says.

@@ -1,76 +1,123 @@
 //! A scan: from what is configured, by way of the registry, to a catalogue.
 //!
 //! Only what the policy needs is asked for: a list of tags for each repository, digests of tags that may be wanted, manifests
-//! of those that are. Whatever fails is left out of the catalogue's certainty, never out of sight: [`Scanned::problems`].
+//! of those that are. Repositories are scanned side by side and fail alone; `parts.rs` puts what came together with the last
+//! good catalogue.
 
-use std::collections::{BTreeSet, HashMap};
+mod parts;
+
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use futures_util::stream::{self, StreamExt};
-use jiff::Timestamp;
 
-use crate::catalogue::{Catalogue, CatalogueImage, Kind};
-use crate::policy::{KnownDigest, Policy, decide};
+use crate::catalogue::{CatalogueImage, Kind};
+use crate::policy::{GONE, Known, KnownImage, KnownTag, Needs, Policy, Verdict, decide};
 use crate::reference::{Digest, Platform, Reference, Repository, TagName};
 use crate::registry::{ImageManifest, Registry, RegistryError};
 use crate::settings::Source;
-use crate::tag::Tag;
+use crate::tag::{Class, Tag};
 
-/// Requests under way at a time; the client limits them for each host besides.
+pub use parts::{NamedImage, ScannedRepository};
+
+/// Requests under way at a time for one repository; the client limits them for each host besides.
 const PARALLEL: usize = 16;
 
+/// Repositories that are scanned at a time.
+const PARALLEL_REPOSITORIES: usize = 4;
+
+/// From how many tags without a manifest on somebody should look at the registry.
+const MANY_GONE: usize = 5;
+
 /// What a scan brought.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Scanned {
-    /// The catalogue; incomplete where there are problems.
-    pub catalogue: Catalogue,
-    /// What failed.
-    pub problems: Vec<RegistryError>,
-    /// Manifests of wanted images, by the digest in the catalogue.
+    /// Repositories whose tags were listed.
+    pub repositories: Vec<ScannedRepository>,
+    /// Images that are named one by one.
+    pub named: Vec<NamedImage>,
+    /// What should be looked at, although nothing is unknown: what is named and not there, nothing that is wanted.
+    pub remarks: Vec<String>,
+    /// Manifests of images that nodes can use, by the digest in the catalogue.
     pub manifests: HashMap<Digest, Arc<ImageManifest>>,
 }
 
-/// Scans everything that `source` names.
-pub async fn scan(
-    registry: &Registry,
-    source: &Source,
-    policy: &Policy,
-    platform: &Platform,
-    now: Timestamp,
-) -> Scanned {
-    let mut scan = Scan { registry, policy, platform, problems: Vec::new(), manifests: HashMap::new() };
-    let mut images = Vec::new();
-    for repository in &source.repositories {
-        images.extend(scan.repository(repository).await);
+/// Scans everything that `source` names, for machines of these platforms, the first before the others.
+pub async fn scan(registry: &Registry, source: &Source, policy: &Policy, platforms: &[Platform]) -> Scanned {
+    let scan = &Scan { registry, policy, platforms };
+    let repositories = stream::iter(&source.repositories).map(|repository| scan.repository(repository));
+    let repositories: Vec<_> = repositories.buffered(PARALLEL_REPOSITORIES).collect().await;
+    let named = |references, setting, kind| {
+        stream::iter(references).map(move |reference| scan.named(reference, setting, kind)).buffered(PARALLEL).collect()
+    };
+    let fixed: Vec<_> = named(&source.fixed, "LAB_CONTAINER_NAMES", Kind::Lab).await;
+    let infrastructure: Vec<_> = named(&source.infrastructure, "LAB_INFRASTRUCTURE_IMAGES", Kind::Infrastructure).await;
+
+    let mut scanned = Scanned::default();
+    for (repository, manifests) in repositories {
+        scanned.manifests.extend(manifests);
+        scanned.remarks.extend(repository.remark.iter().map(|remark| format!("{}: {remark}", repository.name)));
+        scanned.repositories.push(repository);
     }
-    images.extend(scan.listed(&source.fixed, "named in LAB_CONTAINER_NAMES", Kind::Lab).await);
-    images.extend(scan.listed(&source.infrastructure, "infrastructure image", Kind::Infrastructure).await);
-    let mut seen = BTreeSet::new();
-    images.retain(|image| seen.insert(image.reference.to_string()));
-    let complete = !scan.problems.iter().any(RegistryError::leaves_unknown);
-    let catalogue = Catalogue::new(now, complete, images);
-    Scanned { catalogue, problems: scan.problems, manifests: scan.manifests }
+    for (named, manifest) in fixed.into_iter().chain(infrastructure) {
+        scanned.manifests.extend(manifest);
+        scanned.remarks.extend(named.remark());
+        scanned.named.push(named);
+    }
+    scanned.pinned_are_there(policy);
+    scanned
+}
+
+impl Scanned {
+    /// What could not be found out.
+    pub fn problems(&self) -> impl Iterator<Item = &RegistryError> {
+        let of_repositories = self.repositories.iter().flat_map(|repository| &repository.problems);
+        of_repositories.chain(self.named.iter().filter_map(|named| named.problem.as_ref()))
+    }
+
+    /// Remarks on pinned tags that no repository has.
+    fn pinned_are_there(&mut self, policy: &Policy) {
+        if self.repositories.is_empty() || !self.repositories.iter().all(|repository| repository.is_listed) {
+            return;
+        }
+        let has = |tag: &String| self.repositories.iter().any(|one| one.images.iter().any(|image| image.tag == *tag));
+        let missing: Vec<&str> = policy.pinned.iter().filter(|tag| !has(tag)).map(String::as_str).collect();
+        if missing.is_empty() {
+            return;
+        }
+        let remark = format!("LAB_PINNED names {}, which the registry does not list", missing.join(", "));
+        for repository in &mut self.repositories {
+            repository.remark.get_or_insert_with(|| remark.clone());
+        }
+        self.remarks.push(remark);
+    }
 }
 
 struct Scan<'a> {
     registry: &'a Registry,
     policy: &'a Policy,
-    platform: &'a Platform,
-    problems: Vec<RegistryError>,
-    manifests: HashMap<Digest, Arc<ImageManifest>>,
+    platforms: &'a [Platform],
 }
+
+type Manifests = HashMap<Digest, Arc<ImageManifest>>;
 
 impl Scan<'_> {
     /// All tags of a repository, with what the policy says of them.
-    async fn repository(&mut self, repository: &Repository) -> Vec<CatalogueImage> {
+    async fn repository(&self, repository: &Repository) -> (ScannedRepository, Manifests) {
+        let mut scanned = ScannedRepository::new(repository.clone());
         let list = match self.registry.tags(repository).await {
             Ok(list) => list,
             Err(error) => {
-                self.problems.push(error);
-                return Vec::new();
+                scanned.problems.push(error);
+                return (scanned, Manifests::new());
             }
         };
-        self.problems.extend(list.partial);
+        if let Some(error) = list.partial {
+            // Half a list has any half of the tags: nothing is chosen from it.
+            scanned.problems.push(error);
+            return (scanned, Manifests::new());
+        }
+        scanned.is_listed = true;
         // A tag that no registry may have can't be asked for, and no runtime could pull it.
         let (tags, strange): (Vec<String>, Vec<String>) =
             list.tags.into_iter().partition(|tag| tag.parse::<TagName>().is_ok());
@@ -78,134 +125,208 @@ impl Scan<'_> {
             tracing::warn!(%repository, tags = ?strange.iter().take(5).collect::<Vec<_>>(), count = strange.len(), "tags that no registry may have are left out");
         }
         let tags = self.policy.tags(tags);
-        let mut digests = HashMap::new();
+        let (mut known, mut manifests) = (Known::default(), Manifests::new());
         let verdicts = loop {
-            let decision = decide(self.policy, &tags, &digests);
+            let decision = decide(self.policy, &tags, &known);
             if decision.needs.is_empty() {
                 break decision.verdicts;
             }
-            digests.extend(self.digests(repository, decision.needs).await);
+            self.ask(repository, decision.needs, &mut known, &mut manifests, &mut scanned.problems).await;
         };
-        let known = |tag: &Tag| match digests.get(&tag.text) {
-            Some(KnownDigest::Is(digest)) => Some(digest.clone()),
-            _ => None,
-        };
-        let wanted: BTreeSet<Digest> = tags
+        say_left_out(repository, &tags, &verdicts, &known);
+        scanned.tags = Some(tags.len() as u64);
+        let unread =
+            tags.iter().zip(&verdicts).filter(|(tag, verdict)| !verdict.is_alias && self.policy.is_unread(tag));
+        let unread: Vec<&Tag> = unread.map(|(tag, _)| tag).collect();
+        scanned.unread = Some(unread.len() as u64);
+        if !tags.is_empty() && !verdicts.iter().any(|verdict| verdict.wanted) {
+            let left_out = tags.iter().zip(&verdicts).find(|(_, verdict)| verdict.is_left_out);
+            scanned.remark = Some(nothing_wanted(self.policy, tags.len(), &unread, left_out));
+        } else if let Some((tag, verdict)) = tags
             .iter()
             .zip(&verdicts)
-            .filter(|(_, verdict)| verdict.wanted)
-            .filter_map(|(tag, _)| known(tag))
-            .collect();
-        let wanted = wanted.into_iter().map(|digest| (repository.clone(), digest)).collect();
-        self.fetch_manifests(wanted).await;
-        tags.iter()
-            .zip(verdicts)
-            .filter_map(|(tag, verdict)| {
-                let reference = Reference::by_tag(repository.clone(), tag.text.parse().ok()?);
-                let class = if verdict.is_alias { crate::tag::Class::Alias } else { tag.class };
-                let image = self.image(reference, tag, class, known(tag));
-                Some(CatalogueImage {
-                    name: verdict.name,
-                    aliases: verdict.aliases,
-                    wanted: verdict.wanted,
-                    why: verdict.why,
-                    ..image
-                })
+            .find(|(tag, verdict)| verdict.is_left_out && self.policy.pinned.contains(&tag.text))
+        {
+            scanned.remark = Some(format!("{} is {}", tag.text, verdict.why));
+        }
+        let images = tags.iter().zip(verdicts).filter_map(|(tag, verdict)| {
+            let reference = Reference::by_tag(repository.clone(), tag.text.parse().ok()?);
+            let class = if verdict.is_alias { Class::Alias } else { tag.class };
+            let digest = known.digest(&tag.text).cloned();
+            let manifest = digest.as_ref().and_then(|digest| manifests.get(digest));
+            Some(CatalogueImage {
+                name: verdict.name,
+                aliases: verdict.aliases,
+                wanted: verdict.wanted,
+                why: verdict.why,
+                ..image(reference, tag, class, Kind::Lab, digest.clone(), manifest)
             })
-            .collect()
+        });
+        scanned.images = images.collect();
+        (scanned, manifests)
     }
 
-    /// Images that are named one by one: all wanted.
-    async fn listed(&mut self, references: &[Reference], why: &str, kind: Kind) -> Vec<CatalogueImage> {
-        let mut digests: HashMap<&Reference, Digest> = HashMap::new();
-        for reference in references {
-            let known = match (&reference.digest, &reference.tag) {
-                (Some(digest), _) => Some(digest.clone()),
-                (None, Some(tag)) => {
-                    let asked = self.digests(&reference.repository, vec![tag.to_string()]).await;
-                    asked.into_iter().find_map(|(_, known)| match known {
-                        KnownDigest::Is(digest) => Some(digest),
-                        KnownDigest::Unanswered => None,
-                    })
-                }
-                (None, None) => None,
-            };
-            digests.extend(known.map(|digest| (reference, digest)));
-        }
-        let wanted = digests.iter().map(|(reference, digest)| (reference.repository.clone(), digest.clone())).collect();
-        self.fetch_manifests(wanted).await;
-        let image = |reference: &Reference| {
-            let text = reference.tag.as_ref().map_or("", TagName::as_str);
-            let tag = self.policy.scheme.parse_with_aliases(text, &self.policy.aliases);
-            self.image(reference.clone(), &tag, tag.class, digests.get(reference).cloned())
-        };
-        references
-            .iter()
-            .map(image)
-            .map(|image| CatalogueImage { wanted: true, why: why.to_owned(), kind, ..image })
-            .collect()
-    }
-
-    fn image(
+    /// Asks for what is needed; every need is known afterwards, if only as unanswered.
+    async fn ask(
         &self,
-        reference: Reference,
-        tag: &Tag,
-        class: crate::tag::Class,
-        digest: Option<Digest>,
-    ) -> CatalogueImage {
-        let manifest = digest.as_ref().and_then(|digest| self.manifests.get(digest));
-        CatalogueImage {
-            repository: reference.repository.clone(),
-            tag: reference.tag.as_ref().map(ToString::to_string).unwrap_or_default(),
-            reference,
-            class,
-            kind: Kind::Lab,
-            name: tag.name.clone(),
-            platforms: manifest.map(|manifest| manifest.platforms.clone()).unwrap_or_default(),
-            size: manifest.map(|manifest| manifest.size),
-            digest,
-            aliases: Vec::new(),
-            wanted: false,
-            why: String::new(),
-        }
-    }
-
-    async fn digests(&mut self, repository: &Repository, tags: Vec<String>) -> Vec<(String, KnownDigest)> {
-        let registry = self.registry;
-        let ask = |text: String| async move {
-            let Ok(tag) = text.parse::<TagName>() else { return (text, None) };
-            let answer = registry.digest(repository, &tag).await;
-            (text, Some(answer))
+        repository: &Repository,
+        needs: Needs,
+        known: &mut Known,
+        manifests: &mut Manifests,
+        problems: &mut Vec<RegistryError>,
+    ) {
+        let digest = |(text, decides): (String, bool)| async move {
+            let answer = match text.parse::<TagName>() {
+                Ok(tag) => Some(self.registry.digest(repository, &tag).await),
+                Err(_) => None,
+            };
+            (text, decides, answer)
         };
-        let answers: Vec<_> = stream::iter(tags).map(ask).buffer_unordered(PARALLEL).collect().await;
-        let mut known = Vec::new();
-        for (text, answer) in answers {
-            match answer {
-                Some(Ok(digest)) => known.push((text, KnownDigest::Is(digest))),
-                Some(Err(error)) => {
-                    self.problems.push(error);
-                    known.push((text, KnownDigest::Unanswered));
-                }
-                None => known.push((text, KnownDigest::Unanswered)),
-            }
-        }
-        known
-    }
-
-    async fn fetch_manifests(&mut self, wanted: Vec<(Repository, Digest)>) {
-        let (registry, platform) = (self.registry, self.platform);
-        let fetch = |(repository, digest): (Repository, Digest)| async move {
-            let manifest = registry.manifest(&repository, &digest, platform).await;
+        let manifest = |digest: Digest| async move {
+            let manifest = self.registry.manifest(repository, &digest, self.platforms).await;
             (digest, manifest)
         };
-        let fetched: Vec<_> = stream::iter(wanted).map(fetch).buffer_unordered(PARALLEL).collect().await;
-        for (digest, manifest) in fetched {
-            match manifest {
-                Ok(manifest) => {
-                    self.manifests.insert(digest, manifest);
+        let decisive = needs.tags.into_iter().map(|tag| (tag, true));
+        let tags = decisive.chain(needs.perhaps.into_iter().map(|tag| (tag, false)));
+        let tags: Vec<_> = stream::iter(tags).map(digest).buffer_unordered(PARALLEL).collect().await;
+        for (text, decides, answer) in tags {
+            let is = match answer {
+                Some(Ok(digest)) => KnownTag::Is(digest),
+                Some(Err(error)) if error.is_gone() => KnownTag::Gone,
+                Some(Err(error)) => {
+                    if decides {
+                        problems.push(error);
+                    } else {
+                        tracing::info!(%error, "what the tag stands for is not known");
+                    }
+                    KnownTag::Unanswered
                 }
-                Err(error) => self.problems.push(error),
-            }
+                None => KnownTag::Unanswered,
+            };
+            known.tags.insert(text, is);
+        }
+        let images: Vec<_> = stream::iter(needs.images).map(manifest).buffer_unordered(PARALLEL).collect().await;
+        for (digest, answer) in images {
+            let is = usable(answer, &digest, manifests).unwrap_or_else(|error| {
+                problems.push(error);
+                KnownImage::Unanswered
+            });
+            known.images.insert(digest, is);
         }
     }
+
+    /// An image that is named on its own: wanted, if there is anything of it.
+    async fn named(&self, reference: &Reference, setting: &'static str, kind: Kind) -> (NamedImage, Manifests) {
+        let mut manifests = Manifests::new();
+        let why = match kind {
+            Kind::Lab => format!("named in {setting}"),
+            Kind::Infrastructure => "infrastructure image".to_owned(),
+        };
+        let text = reference.tag.as_ref().map_or("", TagName::as_str);
+        let tag = self.policy.scheme.parse_with_aliases(text, &self.policy.aliases);
+        let mut named = NamedImage {
+            setting,
+            image: CatalogueImage { wanted: true, why, ..image(reference.clone(), &tag, tag.class, kind, None, None) },
+            problem: None,
+        };
+        let digest = match (&reference.digest, &reference.tag) {
+            (Some(digest), _) => Ok(digest.clone()),
+            (None, Some(tag)) => self.registry.digest(&reference.repository, tag).await,
+            (None, None) => return (named, manifests),
+        };
+        let answer = match digest {
+            Ok(digest) => {
+                let answer = self.registry.manifest(&reference.repository, &digest, self.platforms).await;
+                named.image.digest = Some(digest.clone());
+                usable(answer, &digest, &mut manifests)
+            }
+            Err(error) if error.is_gone() => Ok(KnownImage::Unusable(GONE.to_owned())),
+            Err(error) => Err(error),
+        };
+        match answer {
+            Ok(KnownImage::Unusable(why)) => {
+                named.image.wanted = false;
+                named.image.why = format!("{}, but {why}", named.image.why);
+            }
+            Ok(KnownImage::Usable | KnownImage::Unanswered) => {}
+            Err(error) => named.problem = Some(error),
+        }
+        if let Some(manifest) = named.image.digest.as_ref().and_then(|digest| manifests.get(digest)) {
+            (named.image.platforms, named.image.size) = (manifest.platforms.clone(), Some(manifest.size));
+        }
+        (named, manifests)
+    }
+}
+
+/// What a manifest says of an image; an error where it says nothing.
+fn usable(
+    answer: Result<Arc<ImageManifest>, RegistryError>,
+    digest: &Digest,
+    manifests: &mut Manifests,
+) -> Result<KnownImage, RegistryError> {
+    match answer {
+        Ok(manifest) => {
+            manifests.insert(digest.clone(), manifest);
+            Ok(KnownImage::Usable)
+        }
+        Err(error) if error.is_gone() => Ok(KnownImage::Unusable(GONE.to_owned())),
+        Err(error) if error.is_unusable() => Ok(KnownImage::Unusable(error.problem.to_string())),
+        Err(error) => Err(error),
+    }
+}
+
+fn image(
+    reference: Reference,
+    tag: &Tag,
+    class: Class,
+    kind: Kind,
+    digest: Option<Digest>,
+    manifest: Option<&Arc<ImageManifest>>,
+) -> CatalogueImage {
+    CatalogueImage {
+        repository: reference.repository.clone(),
+        tag: reference.tag.as_ref().map(ToString::to_string).unwrap_or_default(),
+        reference,
+        class,
+        kind,
+        name: tag.name.clone(),
+        platforms: manifest.map(|manifest| manifest.platforms.clone()).unwrap_or_default(),
+        size: manifest.map(|manifest| manifest.size),
+        digest,
+        aliases: Vec::new(),
+        wanted: false,
+        why: String::new(),
+    }
+}
+
+/// Logs what would be wanted and is left out, one line for each reason.
+fn say_left_out(repository: &Repository, tags: &[Tag], verdicts: &[Verdict], known: &Known) {
+    let mut by_reason: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for (tag, verdict) in tags.iter().zip(verdicts).filter(|(_, verdict)| verdict.is_left_out) {
+        by_reason.entry(&verdict.why).or_default().push(&tag.text);
+    }
+    for (why, tags) in by_reason {
+        let count = tags.len();
+        let tags = tags.into_iter().take(5).collect::<Vec<_>>().join(", ");
+        tracing::warn!(%repository, tags, count, why, "tags are left out");
+    }
+    let gone = known.tags.values().filter(|tag| **tag == KnownTag::Gone).count();
+    if gone >= MANY_GONE {
+        tracing::warn!(%repository, gone, asked = known.tags.len(), "many tags have no manifest: look at the registry's storage, or at what deletes images there");
+    }
+}
+
+/// Why none of a repository's tags is wanted, and where to look.
+fn nothing_wanted(policy: &Policy, count: usize, unread: &[&Tag], left_out: Option<(&Tag, &Verdict)>) -> String {
+    let (tags, is) =
+        if count == 1 { ("its only tag".to_owned(), "is not") } else { (format!("none of its {count} tags"), "is") };
+    let mut text = format!("{tags} {is} wanted by LAB_TAG_SCHEME={} and LAB_KEEP={}", policy.scheme, policy.keep);
+    if let Some((tag, verdict)) = left_out {
+        text += &format!("; {} is left out: {}", tag.text, verdict.why);
+    }
+    if !unread.is_empty() {
+        let examples: Vec<&str> = unread.iter().take(3).map(|tag| tag.text.as_str()).collect();
+        text += &format!("; the scheme could not read {} of them, for example {}", unread.len(), examples.join(", "));
+    }
+    text
 }

@@ -4,6 +4,6 @@ mod policy;
 mod registry;
 mod runtime;
 
-pub use policy::PolicyArguments;
+pub use policy::{PolicyArguments, TagArguments};
 pub use registry::{CredentialsArguments, RegistryArguments, Source, SourceArguments};
 pub use runtime::{DiskArguments, RuntimeArguments, unclear_runtime};

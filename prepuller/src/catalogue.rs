@@ -1,9 +1,10 @@
 //! Where the commands get their catalogue: a scan, or a file.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::Arc;
 
-use lab_images::catalogue::Catalogue;
+use lab_images::catalogue::{Catalogue, CatalogueError};
 use lab_images::reference::{Digest, Platform};
 use lab_images::registry::{ImageManifest, Registry, RegistryError};
 use lab_images::scan::scan;
@@ -13,12 +14,21 @@ use crate::settings::CatalogueSettings;
 /// A catalogue and what a pull needs besides.
 #[derive(Debug)]
 pub struct Found {
-    /// The catalogue.
+    /// The catalogue; where a repository could not be scanned, with its last good part.
     pub catalogue: Catalogue,
-    /// Manifests of wanted images, by the catalogue's digest.
+    /// Manifests of images that nodes can use, by the catalogue's digest.
     pub manifests: HashMap<Digest, Arc<ImageManifest>>,
     /// What could not be found out.
-    pub problems: Vec<RegistryError>,
+    pub problems: Vec<String>,
+    /// What is named and not there, and repositories in which nothing is wanted.
+    pub remarks: Vec<String>,
+}
+
+impl Found {
+    /// Whether any repository was scanned completely, so that there is something new to say.
+    pub fn is_of_use(&self) -> bool {
+        self.catalogue.complete || self.catalogue.repositories.iter().any(|repository| repository.complete)
+    }
 }
 
 /// A client for the registries of these settings.
@@ -30,39 +40,87 @@ pub fn registry(settings: &CatalogueSettings) -> Result<Registry, RegistryError>
     Registry::new(settings.registry.clone())
 }
 
-/// Scans, or reads `CATALOGUE_FILE` where no repository or image is named. A whole scan is written there; a scan that missed
-/// something leaves the last good one.
+/// Scans for machines of these platforms, or reads `CATALOGUE_FILE` where no repository or image is named. What was scanned
+/// completely is written there; a repository that was not keeps its part of `last`, or else of the file.
 ///
 /// # Errors
 ///
 /// When the file can't be read or written.
-pub async fn find(registry: &Registry, settings: &CatalogueSettings) -> anyhow::Result<Found> {
-    let platform = Platform::of_this_machine();
-    if let (true, Some(file)) = (settings.source.is_empty(), &settings.file) {
-        let catalogue = Catalogue::read(file)?;
-        return Ok(with_manifests(registry, catalogue, &platform).await);
+pub async fn find(
+    registry: &Registry,
+    settings: &CatalogueSettings,
+    platforms: &[Platform],
+    last: Option<&Catalogue>,
+) -> anyhow::Result<Found> {
+    let Some(file) = &settings.file else {
+        return Ok(scan_after(registry, settings, platforms, last).await);
+    };
+    if settings.source.is_empty() {
+        return Ok(with_manifests(registry, Catalogue::read(file)?, platforms).await);
     }
-    let scanned = scan(registry, &settings.source, &settings.policy, &platform, jiff::Timestamp::now()).await;
-    for problem in &scanned.problems {
-        tracing::warn!(%problem, "the scan missed something");
+    let of_file = if last.is_none() { last_good(file)? } else { None };
+    let found = scan_after(registry, settings, platforms, last.or(of_file.as_ref())).await;
+    if found.is_of_use() {
+        let written = found.catalogue.write(file);
+        written.map_err(|error| anyhow::anyhow!("cannot write CATALOGUE_FILE {}: {error}", file.display()))?;
     }
-    if let Some(file) = settings.file.as_ref().filter(|_| scanned.catalogue.complete) {
-        scanned
-            .catalogue
-            .write(file)
-            .map_err(|error| anyhow::anyhow!("cannot write CATALOGUE_FILE {}: {error}", file.display()))?;
+    Ok(found)
+}
+
+/// What the file has from the last time. One that is no catalogue is replaced by the first good scan.
+fn last_good(file: &Path) -> anyhow::Result<Option<Catalogue>> {
+    match Catalogue::read(file) {
+        Ok(catalogue) => Ok(Some(catalogue)),
+        Err(CatalogueError::Read { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error @ CatalogueError::Read { .. }) => Err(error.into()),
+        Err(error) => {
+            tracing::warn!(%error, "CATALOGUE_FILE is of no use and will be replaced");
+            Ok(None)
+        }
     }
-    Ok(Found { catalogue: scanned.catalogue, manifests: scanned.manifests, problems: scanned.problems })
+}
+
+async fn scan_after(
+    registry: &Registry,
+    settings: &CatalogueSettings,
+    platforms: &[Platform],
+    last: Option<&Catalogue>,
+) -> Found {
+    let scanned = scan(registry, &settings.source, &settings.policy, platforms).await;
+    let mut problems: Vec<String> = scanned.problems().map(ToString::to_string).collect();
+    for problem in &problems {
+        tracing::warn!(problem, "the scan missed something");
+    }
+    for remark in &scanned.remarks {
+        tracing::warn!(remark, "the scan found less than is named");
+    }
+    let catalogue = scanned.catalogue(last, jiff::Timestamp::now());
+    if problems.is_empty() && !catalogue.complete {
+        // Nothing is wanted any more where something was.
+        let states = catalogue.repositories.iter().filter(|state| !state.complete);
+        problems.extend(states.filter_map(|state| Some(format!("{}: {}", state.name, state.problem.as_ref()?))));
+        for problem in &problems {
+            tracing::warn!(problem, "the last good part of the catalogue stays");
+        }
+    }
+    let mut manifests = scanned.manifests;
+    for digest in catalogue.wanted().filter_map(|image| image.digest.as_ref()) {
+        // Parts of an earlier scan.
+        if let (false, Some(known)) = (manifests.contains_key(digest), registry.known_manifest(digest, platforms)) {
+            manifests.insert(digest.clone(), known);
+        }
+    }
+    Found { catalogue, manifests, problems, remarks: scanned.remarks }
 }
 
 /// The layers of a catalogue's wanted images; pulls work without them, with less to show.
-async fn with_manifests(registry: &Registry, catalogue: Catalogue, platform: &Platform) -> Found {
-    let mut found = Found { catalogue, manifests: HashMap::new(), problems: Vec::new() };
+async fn with_manifests(registry: &Registry, catalogue: Catalogue, platforms: &[Platform]) -> Found {
+    let mut found = Found { catalogue, manifests: HashMap::new(), problems: Vec::new(), remarks: Vec::new() };
     for image in found.catalogue.wanted() {
         let Some(digest) = image.digest.as_ref().filter(|digest| !found.manifests.contains_key(*digest)) else {
             continue;
         };
-        match registry.manifest(&image.repository, digest, platform).await {
+        match registry.manifest(&image.repository, digest, platforms).await {
             Ok(manifest) => drop(found.manifests.insert(digest.clone(), manifest)),
             Err(error) => tracing::warn!(%error, "the layers are not known beforehand"),
         }

@@ -12,6 +12,10 @@ use sidecar::shutdown::Shutdown;
 fn main() -> ExitCode {
     sidecar::tls::install_crypto_provider();
     let mut environment = Environment::of_process();
+    if std::env::var_os("LAB_ALIASES").is_some_and(|aliases| aliases.is_empty()) {
+        // Elsewhere an empty value counts as unset. Here it says that there are none: a list of nothing.
+        environment.default_to("LAB_ALIASES", ",");
+    }
     let warnings = old_names::take_over(&mut environment);
     let arguments: Arguments = match arguments(&environment, std::env::args_os()) {
         Ok(arguments) => arguments,

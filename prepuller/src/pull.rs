@@ -3,12 +3,13 @@
 mod show;
 
 use std::collections::HashMap;
+use std::io::Write as _;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use lab_images::catalogue::Catalogue;
-use lab_images::reference::Digest;
+use lab_images::reference::{Digest, Platform};
 use lab_images::registry::{ImageManifest, Registry};
 use lab_images::runtime::{Runtime, RuntimeEndpoint, RuntimeError, connect, discover};
 use sidecar::shutdown::Shutdown;
@@ -34,10 +35,18 @@ pub async fn run(settings: PullSettings, warnings: &[String]) -> anyhow::Result<
         tracing::warn!("{warning}");
     }
     let shutdown = Shutdown::listen()?;
+    let stopped = shutdown.token();
     let runtime = open(settings.runtime.as_ref()).await?;
     let registry = Arc::new(registry(&settings.catalogue)?);
-    let found = find(&registry, &settings.catalogue).await?;
-    eprint!("{}", crate::scan::table(&found.catalogue));
+    let platforms = [Platform::of_this_machine()];
+    let found = tokio::select! {
+        found = find(&registry, &settings.catalogue, &platforms, None) => found?,
+        () = stopped.cancelled() => {
+            say("interrupted during the scan, nothing was pulled\n");
+            return Ok(ExitCode::FAILURE);
+        }
+    };
+    say(&crate::scan::table(&found.catalogue));
 
     let orders = Orders { generation: 0, orders: orders(&found.catalogue, &found.manifests) };
     let (_orders, orders) = watch::channel(orders);
@@ -55,13 +64,21 @@ pub async fn run(settings: PullSettings, warnings: &[String]) -> anyhow::Result<
             }
             state => state.problem().unwrap_or("interrupted").to_owned(),
         };
-        eprintln!("not there: {}: {reason}", job.order.image);
+        say(&format!("not there: {}: {reason}\n", job.order.image));
     }
-    let complete = report.all_present() && found.problems.is_empty();
-    if !found.problems.is_empty() {
-        eprintln!("the scan missed something, so there may be more to pull: {}", found.problems[0]);
+    let complete = report.all_present() && found.problems.is_empty() && found.remarks.is_empty();
+    if let Some(problem) = found.problems.first() {
+        say(&format!("the scan missed something, so there may be more to pull: {problem}\n"));
+    }
+    for remark in &found.remarks {
+        say(&format!("the scan found less than is named: {remark}\n"));
     }
     Ok(if complete { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// On standard error; when nobody reads it any more, that is no reason to stop.
+fn say(text: &str) {
+    let _ = std::io::stderr().write_all(text.as_bytes());
 }
 
 /// The runtime that is named, or the first usual one that answers.

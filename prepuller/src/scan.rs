@@ -5,11 +5,12 @@ use std::process::ExitCode;
 
 use indicatif::HumanBytes;
 use lab_images::catalogue::Catalogue;
+use lab_images::reference::Platform;
 
 use crate::catalogue::{Found, find, registry};
 use crate::settings::{Output, ScanSettings};
 
-/// Scans and prints; exit code 1 when the scan missed something.
+/// Scans and prints; exit code 1 when the scan missed something, or found less than is named.
 ///
 /// # Errors
 ///
@@ -20,13 +21,15 @@ pub async fn run(settings: ScanSettings, warnings: &[String]) -> anyhow::Result<
         tracing::warn!("{warning}");
     }
     let registry = registry(&settings.catalogue)?;
-    let Found { catalogue, problems, .. } = find(&registry, &settings.catalogue).await?;
-    match settings.output {
-        Output::Table => print!("{}", table(&catalogue)),
-        Output::Json => println!("{}", serde_json::to_string_pretty(&catalogue)?),
-        Output::Env => print!("{}", assignments(&catalogue)),
-    }
-    Ok(if problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let platforms = [Platform::of_this_machine()];
+    let Found { catalogue, problems, remarks, .. } = find(&registry, &settings.catalogue, &platforms, None).await?;
+    let text = match settings.output {
+        Output::Table => table(&catalogue),
+        Output::Json => serde_json::to_string_pretty(&catalogue)? + "\n",
+        Output::Env => assignments(&catalogue),
+    };
+    crate::stdout::print(&text)?;
+    Ok(if problems.is_empty() && remarks.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// The wanted images with their reasons, then how many others there are.
@@ -45,8 +48,17 @@ pub fn table(catalogue: &Catalogue) -> String {
     }
     let others = catalogue.images.iter().filter(|image| !image.wanted).count();
     let _ = writeln!(text, "\n{} wanted, {others} others", rows.len() - 1);
-    if !catalogue.complete {
-        text += "The scan is incomplete: the problems are in the log.\n";
+    for repository in &catalogue.repositories {
+        let name = &repository.name;
+        let problem = repository.problem.as_deref().unwrap_or("the log says why");
+        let _ = match (repository.complete, repository.scanned, &repository.problem) {
+            (true, _, None) => continue,
+            (true, _, Some(problem)) => writeln!(text, "{name}: {problem}"),
+            (false, Some(scanned), _) => {
+                writeln!(text, "{name}: the scan is incomplete, its images are those of {scanned:.0}: {problem}")
+            }
+            (false, None, _) => writeln!(text, "{name}: the scan is incomplete: {problem}"),
+        };
     }
     text
 }

@@ -6,11 +6,12 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use lab_images::policy::{Keep, Policy};
+use lab_images::policy::{Choice, Keep, Policy};
 use lab_images::registry::{CredentialSources, RegistryConfig};
 use lab_images::runtime::{PullLimits, RuntimeEndpoint};
 use lab_images::settings::{
     CredentialsArguments, DiskArguments, PolicyArguments, RegistryArguments, RuntimeArguments, Source, SourceArguments,
+    TagArguments,
 };
 use lab_images::tag::TagScheme;
 use sidecar::admin::AdminArguments;
@@ -64,9 +65,8 @@ pub enum CommandArguments {
 /// `prepuller tags`
 #[derive(Args, Debug)]
 pub struct TagsArguments {
-    /// How tags are read: rubin, semver, calendar, or regex:<pattern with named groups>
-    #[arg(long, env = "LAB_TAG_SCHEME", value_name = "SCHEME", default_value = "rubin")]
-    lab_tag_scheme: String,
+    #[command(flatten)]
+    tags: TagArguments,
     /// Add to each line whether it is kept when so many of the newest of each class are
     #[arg(long, value_name = "CLASS=NUMBER,…")]
     keep: Option<String>,
@@ -153,6 +153,8 @@ struct PullsArguments {
 pub struct TagsSettings {
     /// How tags are read.
     pub scheme: TagScheme,
+    /// Which tags are looked at.
+    pub choice: Choice,
     /// Tags that stand for others.
     pub aliases: Vec<String>,
     /// What to keep, if asked.
@@ -232,13 +234,17 @@ impl TagsArguments {
     /// All problems at once.
     pub fn settings(&self) -> Result<TagsSettings, Problems> {
         let mut problems = Problems::default();
-        let scheme = problems.parse("LAB_TAG_SCHEME", &self.lab_tag_scheme, "rubin", str::parse);
+        let tags = self.tags.settings(&mut problems);
         let keep = problems.parse_optional("--keep", self.keep.as_deref(), "weekly=2", str::parse);
         let aliases = match self.alias.as_slice() {
             [] => list(lab_images::policy::DEFAULT_ALIASES).map(str::to_owned).collect(),
             given => given.to_vec(),
         };
-        problems.finish((|| Some(TagsSettings { scheme: scheme?, aliases, keep: keep? }))())
+        let settings = || {
+            let (scheme, choice) = tags?;
+            Some(TagsSettings { scheme, choice, aliases, keep: keep? })
+        };
+        problems.finish(settings())
     }
 }
 

@@ -16,8 +16,8 @@ use crate::settings::{StatusOutput, StatusSettings};
 pub async fn run(settings: StatusSettings) -> anyhow::Result<()> {
     let view = Planner::at(settings.planner)?.view(&settings.query).await?;
     match settings.output {
-        StatusOutput::Table => print!("{}", table(&view)),
-        StatusOutput::Json => println!("{}", serde_json::to_string_pretty(&view)?),
+        StatusOutput::Table => crate::stdout::print(&table(&view))?,
+        StatusOutput::Json => crate::stdout::print(&(serde_json::to_string_pretty(&view)? + "\n"))?,
     }
     Ok(())
 }

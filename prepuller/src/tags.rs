@@ -1,9 +1,8 @@
 //! `prepuller tags`: tags on standard input, one JSON object for each on standard output, in the order of a menu.
 
-use std::collections::HashMap;
 use std::io::{self, BufRead, Read, Write};
 
-use lab_images::policy::{Keep, Policy, decide};
+use lab_images::policy::{Keep, Known, Policy, decide};
 use lab_images::tag::{Class, Tag};
 use serde::Serialize;
 
@@ -48,11 +47,12 @@ fn print(settings: &TagsSettings, input: impl BufRead, mut output: impl Write) -
         keep: settings.keep.clone().unwrap_or_default(),
         pinned: Vec::new(),
         aliases: settings.aliases.clone(),
+        choice: settings.choice.clone(),
     };
     let tags = policy.tags(lines(input)?);
     // Without a registry every tag counts as an image of its own.
     let kept: Vec<bool> =
-        decide(&policy, &tags, &HashMap::new()).verdicts.iter().map(|verdict| verdict.wanted).collect();
+        decide(&policy, &tags, &Known::default()).verdicts.iter().map(|verdict| verdict.wanted).collect();
     for (tag, kept) in tags.iter().zip(kept) {
         serde_json::to_writer(&mut output, &line(tag, settings.keep.as_ref().map(|_: &Keep| kept)))?;
         output.write_all(b"\n")?;
@@ -99,12 +99,18 @@ fn lines(mut input: impl BufRead) -> io::Result<Vec<String>> {
 
 #[cfg(test)]
 mod tests {
+    use lab_images::policy::Choice;
+
     use super::*;
 
     fn printed(input: &str, keep: Option<&str>) -> Vec<String> {
         let aliases = ["recommended".to_owned()].to_vec();
-        let settings =
-            TagsSettings { scheme: "rubin".parse().unwrap(), aliases, keep: keep.map(|keep| keep.parse().unwrap()) };
+        let settings = TagsSettings {
+            scheme: "rubin".parse().unwrap(),
+            choice: Choice::default(),
+            aliases,
+            keep: keep.map(|keep| keep.parse().unwrap()),
+        };
         let mut output = Vec::new();
         print(&settings, input.as_bytes(), &mut output).unwrap();
         String::from_utf8(output).unwrap().lines().map(str::to_owned).collect()
@@ -131,7 +137,12 @@ mod tests {
 
     #[test]
     fn a_line_without_end_is_an_error() {
-        let settings = TagsSettings { scheme: "rubin".parse().unwrap(), aliases: Vec::new(), keep: None };
+        let settings = TagsSettings {
+            scheme: "rubin".parse().unwrap(),
+            choice: Choice::default(),
+            aliases: Vec::new(),
+            keep: None,
+        };
         let endless = "x".repeat(10_000);
         let error = print(&settings, endless.as_bytes(), Vec::new()).unwrap_err().to_string();
         assert!(error.contains("line 1"), "{error}");

@@ -41,7 +41,7 @@ pub async fn run(settings: WaitSettings) -> anyhow::Result<ExitCode> {
     let waited = timeout_at(Instant::now() + settings.timeout, all_is_there(&planner, settings.min_nodes, &mut said));
     match shutdown.token().run_until_cancelled(waited).await {
         Some(Ok(done)) => {
-            println!("{done}");
+            crate::stdout::print(&format!("{done}\n"))?;
             Ok(ExitCode::SUCCESS)
         }
         Some(Err(_)) => {

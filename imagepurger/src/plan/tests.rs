@@ -1,7 +1,7 @@
 //! Each rule by itself, with the words that people read.
 
 use super::*;
-use lab_images::catalogue::{CatalogueImage, Kind};
+use lab_images::catalogue::{CatalogueImage, Kind, RepositoryState};
 use lab_images::tag::Class;
 
 const LAB: &str = "registry.example.org/owner/lab";
@@ -285,6 +285,29 @@ fn nothing_goes_while_the_catalogue_is_not_to_be_trusted() {
         let plan = plan(&seen, &history, &everything);
         assert_eq!(plan.to_go().count(), 0);
         assert!(plan.hold.unwrap().to_string().starts_with(words), "{words}");
+    }
+}
+
+#[test]
+fn of_a_partial_catalogue_only_the_repositories_that_are_partial_are_held() {
+    let state = |name: &str, complete| RepositoryState {
+        name: name.parse().unwrap(),
+        complete,
+        scanned: None,
+        problem: None,
+        tags: None,
+        unread: None,
+    };
+    for (partial, kept) in [(LAB, true), ("other.example.org/owner/lab", false)] {
+        let (mut seen, history) = world(vec![image('a', &["w_1"])]);
+        let catalogue = &mut seen.catalogue.as_mut().unwrap().catalogue;
+        catalogue.complete = false;
+        catalogue.repositories = vec![state(LAB, partial != LAB), state("other.example.org/owner/lab", partial == LAB)];
+        let plan = plan(&seen, &history, &rules());
+        assert_eq!((plan.to_go().count(), plan.hold), (usize::from(!kept), None), "{partial}");
+        if kept {
+            assert!(said(&seen, &history, &rules()).contains("the catalogue is partial"));
+        }
     }
 }
 

@@ -14,9 +14,12 @@ pub struct RegistryError {
 }
 
 impl RegistryError {
-    /// Whether something may exist that was not seen. An image that is there and that this platform can't use is known.
-    pub fn leaves_unknown(&self) -> bool {
-        !matches!(self.problem, Problem::NoPlatform { .. } | Problem::MediaType(_) | Problem::NestedIndex)
+    /// Whether what is there is known, and no machine of the platforms that were asked for can run it.
+    pub fn is_unusable(&self) -> bool {
+        matches!(
+            self.problem,
+            Problem::NoPlatform { .. } | Problem::NoImage(_) | Problem::MediaType(_) | Problem::NestedIndex
+        )
     }
 
     /// Whether the registry itself says that there is no such manifest (any more): a known answer, unlike a request that failed.
@@ -36,7 +39,7 @@ impl RegistryError {
         matches!(self.problem, Problem::Status { status: 400 | 406 | 413 | 414 | 416 | 422, .. })
     }
 
-    pub(super) fn new(what: &str, problem: Problem) -> Self {
+    pub(crate) fn new(what: &str, problem: Problem) -> Self {
         Self { what: what.to_owned(), problem }
     }
 }
@@ -236,6 +239,9 @@ pub enum Problem {
         "its media type {0:?} is not an image or index that a runtime can use; push it again as an OCI or Docker v2 image"
     )]
     MediaType(String),
+    /// Something else that registries keep.
+    #[error("it is no image but {0:?}")]
+    NoImage(String),
     /// Nothing for this platform.
     #[error("it has nothing for {wanted}, only for {found}; build it for {wanted} or leave these nodes out")]
     NoPlatform {
@@ -244,8 +250,8 @@ pub enum Problem {
         /// What there is.
         found: String,
     },
-    /// An index inside an index.
-    #[error("its index points at another index, which no runtime pulls")]
+    /// Indices inside indices without end.
+    #[error("its indices point at further indices, more than any image has; push it again as one index")]
     NestedIndex,
     /// A file of credentials that can't be used.
     #[error(transparent)]

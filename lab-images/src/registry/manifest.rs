@@ -17,6 +17,10 @@ const INDICES: [&str; 2] =
 const IMAGES: [&str; 2] =
     ["application/vnd.oci.image.manifest.v1+json", "application/vnd.docker.distribution.manifest.v2+json"];
 
+/// `config.mediaType` of images. Helm charts, signatures and other artifacts have others.
+const CONFIGS: [&str; 2] =
+    ["application/vnd.oci.image.config.v1+json", "application/vnd.docker.container.image.v1+json"];
+
 /// What a pull of one image brings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ImageManifest {
@@ -26,7 +30,7 @@ pub struct ImageManifest {
     pub platform_digest: Digest,
     /// The platform that was asked for.
     pub platform: Platform,
-    /// All platforms of the index; empty where there is no index.
+    /// All platforms that the image is for; empty where that is not known.
     pub platforms: Vec<Platform>,
     /// The layers, each once.
     pub layers: Vec<Layer>,
@@ -52,16 +56,33 @@ impl ImageManifest {
 /// A manifest of either kind.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Parsed {
-    Image(Vec<Layer>),
+    Image(Image),
     Index(Vec<Entry>),
+}
+
+/// The manifest of one platform's image.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Image {
+    /// The blob that names the platform; not read where the configuration is of an older kind.
+    pub(super) config: Option<Digest>,
+    pub(super) layers: Vec<Layer>,
 }
 
 /// One manifest of an index.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Entry {
     pub(super) digest: Digest,
-    /// `None` for what is no image (attestations have the platform `unknown/unknown`).
-    pub(super) platform: Option<Platform>,
+    pub(super) platform: EntryPlatform,
+}
+
+/// What an entry of an index says of its platform, which is optional.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum EntryPlatform {
+    Named(Platform),
+    /// Nothing: the manifest, or its configuration, says it.
+    Unnamed,
+    /// Not for any machine: attestations have `unknown/unknown`.
+    None,
 }
 
 #[derive(Deserialize)]
@@ -70,15 +91,39 @@ struct Json {
     #[serde(default)]
     media_type: Option<String>,
     #[serde(default)]
+    artifact_type: Option<String>,
+    #[serde(default)]
+    config: Option<ConfigJson>,
+    #[serde(default)]
     layers: Option<Vec<LayerJson>>,
     #[serde(default)]
     manifests: Option<Vec<EntryJson>>,
 }
 
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ConfigJson {
+    #[serde(default)]
+    media_type: Option<String>,
+    digest: Digest,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct LayerJson {
+    #[serde(default)]
+    media_type: Option<String>,
     digest: Digest,
     size: u64,
+}
+
+impl LayerJson {
+    /// Whether its media type is that of a layer of files, in any compression, or not told.
+    fn is_unpacked(&self) -> bool {
+        self.media_type
+            .as_deref()
+            .is_none_or(|kind| kind.is_empty() || kind.contains("layer") || kind.contains("rootfs"))
+    }
 }
 
 #[derive(Deserialize)]
@@ -98,49 +143,66 @@ struct PlatformJson {
     variant: Option<String>,
 }
 
+impl PlatformJson {
+    /// The platform; `None` where it is not named or `unknown`.
+    fn read(self) -> Option<Platform> {
+        let named = |word: &str| !word.is_empty() && word != "unknown";
+        (named(&self.os) && named(&self.architecture)).then(|| Platform {
+            os: self.os,
+            architecture: self.architecture,
+            variant: self.variant.filter(|variant| !variant.is_empty()),
+        })
+    }
+}
+
 /// Reads a manifest; `content_type` counts where the body does not name its own media type.
 pub(super) fn parse(body: &[u8], content_type: Option<&str>) -> Result<Parsed, Problem> {
     let json: Json = serde_json::from_slice(body).map_err(Problem::Json)?;
     let media_type = json.media_type.as_deref().or(content_type).unwrap_or_default();
-    let unknown = || Problem::MediaType(media_type.chars().take(200).collect());
+    let short = |text: &str| text.chars().take(200).collect::<String>();
+    let unknown = || Problem::MediaType(short(media_type));
     if INDICES.contains(&media_type) {
         let entries = json.manifests.ok_or_else(unknown)?;
         return Ok(Parsed::Index(entries.into_iter().map(EntryJson::read).collect()));
     }
-    if IMAGES.contains(&media_type) {
-        let layers = json.layers.ok_or_else(unknown)?;
-        return Ok(Parsed::Image(
-            layers.into_iter().map(|layer| Layer { digest: layer.digest, size: layer.size }).collect(),
-        ));
+    if !IMAGES.contains(&media_type) {
+        return Err(unknown());
     }
-    Err(unknown())
+    let config_type = json.config.as_ref().and_then(|config| config.media_type.as_deref());
+    if let Some(strange) = config_type.filter(|config_type| !CONFIGS.contains(config_type)) {
+        // `artifactType` says better what it is (OCI image specification 1.1, "Guidelines for Artifact Usage").
+        let artifact = json.artifact_type.as_deref().filter(|artifact| !artifact.is_empty());
+        return Err(Problem::NoImage(short(artifact.unwrap_or(strange))));
+    }
+    if let (None, Some(artifact)) = (&json.config, &json.artifact_type) {
+        return Err(Problem::NoImage(short(artifact)));
+    }
+    let layers = json.layers.ok_or_else(unknown)?;
+    // Signatures and attestations may have an image's configuration, and layers that no runtime unpacks.
+    if let Some(strange) = layers.first().filter(|_| !layers.iter().any(LayerJson::is_unpacked)) {
+        return Err(Problem::NoImage(short(strange.media_type.as_deref().unwrap_or_default())));
+    }
+    Ok(Parsed::Image(Image {
+        config: json.config.map(|config| config.digest),
+        layers: layers.into_iter().map(|layer| Layer { digest: layer.digest, size: layer.size }).collect(),
+    }))
+}
+
+/// The platform that an image's configuration names; `None` where it names none.
+pub(super) fn platform_of_config(body: &[u8]) -> Result<Option<Platform>, Problem> {
+    serde_json::from_slice::<PlatformJson>(body).map(PlatformJson::read).map_err(Problem::Json)
 }
 
 impl EntryJson {
     fn read(self) -> Entry {
-        let named = self.platform.filter(|platform| !platform.os.is_empty() && platform.os != "unknown");
-        let platform = named.map(|platform| Platform {
-            os: platform.os,
-            architecture: platform.architecture,
-            variant: platform.variant.filter(|variant| !variant.is_empty()),
-        });
+        let platform = match self.platform {
+            // A platform whose fields are all empty says nothing.
+            None => EntryPlatform::Unnamed,
+            Some(json) if json.os.is_empty() && json.architecture.is_empty() => EntryPlatform::Unnamed,
+            Some(json) => json.read().map_or(EntryPlatform::None, EntryPlatform::Named),
+        };
         Entry { digest: self.digest, platform }
     }
-}
-
-/// The manifest for a platform: the same variant if there is one, else any of the architecture.
-pub(super) fn choose(entries: &[Entry], wanted: &Platform) -> Result<Digest, Problem> {
-    let suits = |platform: &Platform| platform.os == wanted.os && platform.architecture == wanted.architecture;
-    let suited = || entries.iter().filter(|entry| entry.platform.as_ref().is_some_and(suits));
-    let exact =
-        suited().find(|entry| entry.platform.as_ref().is_some_and(|platform| platform.variant == wanted.variant));
-    if let Some(entry) = exact.or_else(|| suited().next()) {
-        return Ok(entry.digest.clone());
-    }
-    let found: Vec<String> =
-        entries.iter().filter_map(|entry| entry.platform.as_ref()).map(ToString::to_string).take(20).collect();
-    let found = if found.is_empty() { "nothing that is named".to_owned() } else { found.join(", ") };
-    Err(Problem::NoPlatform { wanted: wanted.to_string(), found })
 }
 
 /// The digest of a body.
@@ -159,28 +221,22 @@ mod tests {
     use proptest::prelude::*;
 
     const A: &str = "sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
-    const B: &str = "sha256:bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
-
-    fn index(media_type: &str) -> String {
-        format!(
-            r#"{{"schemaVersion":2,"mediaType":"{media_type}","manifests":[
-            {{"digest":"{A}","size":1,"platform":{{"os":"linux","architecture":"arm","variant":"v7"}}}},
-            {{"digest":"{B}","size":1,"platform":{{"os":"linux","architecture":"arm","variant":"v6"}}}},
-            {{"digest":"{B}","size":1,"platform":{{"os":"unknown","architecture":"unknown"}}}}]}}"#
-        )
-    }
-
-    fn chosen(platform: &str) -> Result<String, Problem> {
-        let Parsed::Index(entries) = parse(index(INDICES[0]).as_bytes(), None).unwrap() else { panic!("no index") };
-        choose(&entries, &platform.parse().unwrap()).map(|digest| digest.to_string())
-    }
 
     #[test]
-    fn the_platform_decides() {
-        assert_eq!(chosen("linux/arm/v6").unwrap(), B);
-        assert_eq!(chosen("linux/arm/v8").unwrap(), A);
-        let error = chosen("linux/amd64").unwrap_err().to_string();
-        assert!(error.contains("linux/amd64") && error.contains("linux/arm/v7, linux/arm/v6;"), "{error}");
+    fn what_an_index_says_of_platforms() {
+        let entry = |platform: &str| format!(r#"{{"digest":"{A}","size":1{platform}}}"#);
+        let entries = [
+            "",
+            r#","platform":{}"#,
+            r#","platform":{"os":"unknown","architecture":"unknown"}"#,
+            r#","platform":{"os":"linux","architecture":"arm","variant":"v7"}"#,
+        ];
+        let entries: Vec<String> = entries.map(entry).to_vec();
+        let index = format!(r#"{{"schemaVersion":2,"manifests":[{}]}}"#, entries.join(","));
+        let Parsed::Index(entries) = parse(index.as_bytes(), Some(INDICES[0])).unwrap() else { panic!("no index") };
+        let platforms: Vec<EntryPlatform> = entries.into_iter().map(|entry| entry.platform).collect();
+        let named = EntryPlatform::Named("linux/arm/v7".parse().unwrap());
+        assert_eq!(platforms, [EntryPlatform::Unnamed, EntryPlatform::Unnamed, EntryPlatform::None, named]);
     }
 
     #[test]
@@ -188,19 +244,56 @@ mod tests {
         let image =
             format!(r#"{{"schemaVersion":2,"layers":[{{"digest":"{A}","size":7}},{{"digest":"{A}","size":7}}]}}"#);
         let parsed = parse(image.as_bytes(), Some(IMAGES[1])).unwrap();
-        let Parsed::Image(layers) = parsed else { panic!("no image") };
-        let manifest = ImageManifest::new(
-            A.parse().unwrap(),
-            A.parse().unwrap(),
-            &"linux/amd64".parse().unwrap(),
-            Vec::new(),
-            layers,
-        );
+        let Parsed::Image(image_manifest) = parsed else { panic!("no image") };
+        let digest: Digest = A.parse().unwrap();
+        let platform = "linux/amd64".parse().unwrap();
+        let manifest = ImageManifest::new(digest.clone(), digest, &platform, Vec::new(), image_manifest.layers);
         assert_eq!((manifest.layers.len(), manifest.size), (1, 7));
         for media_type in ["application/vnd.docker.distribution.manifest.v1+prettyjws", "text/html", ""] {
             let error = parse(image.as_bytes(), Some(media_type)).unwrap_err().to_string();
             assert!(error.contains(media_type) && error.contains("push it again"), "{error}");
         }
+    }
+
+    #[test]
+    fn what_is_no_image_is_named() {
+        let manifest = |config: &str, more: &str| {
+            let body = format!(r#"{{"config":{{"mediaType":"{config}","digest":"{A}","size":2}},"layers":[]{more}}}"#);
+            parse(body.as_bytes(), Some(IMAGES[0]))
+        };
+        for config in CONFIGS {
+            assert!(matches!(manifest(config, ""), Ok(Parsed::Image(Image { config: Some(_), .. }))));
+            // An image may have an artifact type as well.
+            assert!(manifest(config, r#","artifactType":"application/x.lab""#).is_ok());
+        }
+        for (config, more, named) in [
+            ("application/vnd.cncf.helm.config.v1+json", "", "vnd.cncf.helm.config"),
+            (
+                "application/vnd.oci.empty.v1+json",
+                r#","artifactType":"application/spdx+json""#,
+                "application/spdx+json",
+            ),
+            ("application/vnd.dev.cosign.artifact.sig.v1+json", "", "cosign"),
+            ("application/vnd.wasm.config.v0+json", "", "wasm"),
+        ] {
+            let error = manifest(config, more).unwrap_err();
+            assert!(matches!(&error, Problem::NoImage(_)) && error.to_string().contains(named), "{error}");
+        }
+        // An attestation has an image's configuration.
+        let attestation = format!(
+            r#"{{"config":{{"mediaType":"{}","digest":"{A}","size":2}},"layers":[{{"mediaType":"application/vnd.in-toto+json","digest":"{A}","size":2}}]}}"#,
+            CONFIGS[0]
+        );
+        let error = parse(attestation.as_bytes(), Some(IMAGES[0])).unwrap_err().to_string();
+        assert!(error.contains("in-toto"), "{error}");
+    }
+
+    #[test]
+    fn a_configuration_names_its_platform() {
+        let read = |json: &str| platform_of_config(json.as_bytes()).unwrap().map(|platform| platform.to_string());
+        assert_eq!(read(r#"{"os":"linux","architecture":"arm","variant":"v7"}"#).unwrap(), "linux/arm/v7");
+        assert_eq!(read("{}"), None);
+        assert!(platform_of_config(b"not JSON").is_err());
     }
 
     #[test]
@@ -216,6 +309,7 @@ mod tests {
         #[test]
         fn no_body_makes_it_panic(body in ".{0,200}") {
             let _ = parse(body.as_bytes(), Some(INDICES[0]));
+            let _ = platform_of_config(body.as_bytes());
         }
     }
 }

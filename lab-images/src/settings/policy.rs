@@ -1,26 +1,26 @@
-//! Which tags are wanted: scheme, numbers to keep, pins, aliases.
+//! Which tags are wanted: scheme, numbers to keep, pins, aliases, patterns.
 
 use clap::Args;
 use sidecar::settings::Problems;
 use sidecar::settings::values::list;
 
-use crate::policy::{Keep, Policy};
+use crate::policy::{Choice, Keep, Policy, TagPattern};
 use crate::tag::TagScheme;
 
 /// Flags and variables of the policy.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Which images are wanted")]
 pub struct PolicyArguments {
-    /// How tags are read: rubin, semver, calendar, or regex:<pattern with named groups>
-    #[arg(long, env = "LAB_TAG_SCHEME", value_name = "SCHEME", default_value = "rubin")]
-    pub lab_tag_scheme: String,
+    /// How tags are read.
+    #[command(flatten)]
+    pub tags: TagArguments,
     /// How many of the newest to keep of each class; 0 keeps none
     #[arg(long, env = "LAB_KEEP", value_name = "CLASS=NUMBER,…", default_value = "release=1,weekly=2,daily=3")]
     pub lab_keep: String,
     /// Tags that are always kept
     #[arg(long, env = "LAB_PINNED", value_name = "TAG,…")]
     pub lab_pinned: Option<String>,
-    /// Tags that stand for another one and are always wanted
+    /// Tags that stand for another one and are always wanted; empty for none
     #[arg(
         long,
         env = "LAB_ALIASES",
@@ -30,17 +30,47 @@ pub struct PolicyArguments {
     pub lab_aliases: String,
 }
 
+/// Flags and variables that say how tags are read, and which.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Which images are wanted")]
+pub struct TagArguments {
+    /// How tags are read: rubin, semver, calendar, or regex:<pattern with named groups>
+    #[arg(long, env = "LAB_TAG_SCHEME", value_name = "SCHEME", default_value = "rubin")]
+    pub lab_tag_scheme: String,
+    /// Look only at tags that match this regular expression, and at those of LAB_PINNED and LAB_ALIASES
+    #[arg(long, env = "LAB_TAGS", value_name = "REGEX")]
+    pub lab_tags: Option<String>,
+    /// Leave out tags that match this regular expression, besides signatures, attestations and SBOMs
+    #[arg(long, env = "LAB_TAGS_EXCLUDED", value_name = "REGEX")]
+    pub lab_tags_excluded: Option<String>,
+}
+
+impl TagArguments {
+    /// The scheme and the choice, or `None` with the problems noted.
+    pub fn settings(&self, problems: &mut Problems) -> Option<(TagScheme, Choice)> {
+        let scheme = problems.parse("LAB_TAG_SCHEME", &self.lab_tag_scheme, "rubin", str::parse::<TagScheme>);
+        let mut pattern = |setting, text: &Option<String>, example| {
+            problems.parse_optional(setting, text.as_deref(), example, str::parse::<TagPattern>)
+        };
+        let only = pattern("LAB_TAGS", &self.lab_tags, "^w_2026");
+        let excluded = pattern("LAB_TAGS_EXCLUDED", &self.lab_tags_excluded, "-(gpu|nosudo)$");
+        Some((scheme?, Choice::new(only?, excluded?)))
+    }
+}
+
 impl PolicyArguments {
     /// The policy, or `None` with the problems noted.
     pub fn settings(&self, problems: &mut Problems) -> Option<Policy> {
-        let scheme = problems.parse("LAB_TAG_SCHEME", &self.lab_tag_scheme, "rubin", str::parse::<TagScheme>);
+        let tags = self.tags.settings(problems);
         let keep = problems.parse("LAB_KEEP", &self.lab_keep, "release=1,weekly=2,daily=3", str::parse::<Keep>);
-        let tags = |text: &str| list(text).map(str::to_owned).collect::<Vec<String>>();
+        let names = |text: &str| list(text).map(str::to_owned).collect::<Vec<String>>();
+        let (scheme, choice) = tags?;
         Some(Policy {
-            scheme: scheme?,
+            scheme,
             keep: keep?,
-            pinned: self.lab_pinned.as_deref().map(tags).unwrap_or_default(),
-            aliases: tags(&self.lab_aliases),
+            pinned: self.lab_pinned.as_deref().map(names).unwrap_or_default(),
+            aliases: names(&self.lab_aliases),
+            choice,
         })
     }
 }

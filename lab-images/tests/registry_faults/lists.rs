@@ -86,14 +86,14 @@ async fn what_is_no_list_of_tags_is_an_error_and_no_empty_repository() {
         let fake = Fake::start(move |_, _| body).await;
         says(&fake.tags_fail().await, &["list the tags of"]);
         let scanned = fake.scan().await;
-        assert!(!scanned.catalogue.complete, "{body}");
+        assert!(!scanned.catalogue(None, jiff::Timestamp::now()).complete, "{body}");
     }
     // A 304 that was not asked for says nothing either.
     let fake = Fake::start(|_, _| StatusCode::NOT_MODIFIED).await;
     says(&fake.tags_fail().await, &["answered 304"]);
     for body in [r#"{"tags":null}"#, r#"{"name":"lab","tags":[]}"#] {
         let fake = Fake::start(move |_, _| body).await;
-        assert!(fake.scan().await.catalogue.complete, "{body}");
+        assert!(fake.scan().await.catalogue(None, jiff::Timestamp::now()).complete, "{body}");
     }
 }
 

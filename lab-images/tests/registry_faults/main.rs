@@ -15,6 +15,7 @@ use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::IntoResponse;
 use futures_util::stream;
+use lab_images::reference::{Digest, Platform};
 use lab_images::registry::{Registry, RegistryConfig};
 
 use scripted::{DIGEST, Fake, credentials, digest_of, says, unauthorised};
@@ -85,22 +86,36 @@ async fn pages_are_followed_and_a_circle_ends_with_what_came() {
 }
 
 #[tokio::test]
-async fn a_scan_that_misses_a_page_or_a_digest_is_partial_and_names_it() {
+async fn a_scan_that_misses_a_page_chooses_nothing_from_the_others() {
     let fake = Fake::start(|path: &str, _: &HeaderMap| {
         if path.contains("last=") {
             return (StatusCode::INTERNAL_SERVER_ERROR, "").into_response();
-        }
-        if path.contains("manifests/w_2026_46") {
-            return StatusCode::NOT_FOUND.into_response();
         }
         let link = [(header::LINK, "</v2/owner/lab/tags/list?last=x>; rel=\"next\"")];
         (link, r#"{"tags":["w_2026_46"]}"#).into_response()
     })
     .await;
     let scanned = fake.scan().await;
-    assert!(!scanned.catalogue.complete);
-    let said: Vec<String> = scanned.problems.iter().map(ToString::to_string).collect();
-    says(&said.join("\n"), &["(page 2)", "answered 500", "w_2026_46", "answered 404"]);
+    let catalogue = scanned.catalogue(None, jiff::Timestamp::now());
+    assert!(!catalogue.complete && catalogue.images.is_empty());
+    let said: Vec<String> = scanned.problems().map(ToString::to_string).collect();
+    says(&said.join("\n"), &["(page 2)", "answered 500"]);
+    assert!(fake.asked().iter().all(|(path, _)| path.contains("tags/list")));
+}
+
+#[tokio::test]
+async fn a_scan_that_misses_a_digest_is_partial_and_names_it() {
+    let fake = Fake::start(|path: &str, _: &HeaderMap| match path.contains("tags/list") {
+        true => r#"{"tags":["w_2026_46"]}"#.into_response(),
+        false => StatusCode::NOT_FOUND.into_response(),
+    })
+    .await;
+    let scanned = fake.scan().await;
+    let catalogue = scanned.catalogue(None, jiff::Timestamp::now());
+    // The list is whole, so the tag is wanted, of an image that nobody knows.
+    assert!(!catalogue.complete && catalogue.images[0].wanted && catalogue.images[0].size.is_none());
+    let said: Vec<String> = scanned.problems().map(ToString::to_string).collect();
+    says(&said.join("\n"), &["w_2026_46", "answered 404"]);
 }
 
 #[tokio::test]
@@ -209,8 +224,8 @@ async fn a_tag_with_control_characters_is_left_out_and_the_others_stay() {
         ([("docker-content-digest", DIGEST)], "").into_response()
     })
     .await;
-    let scanned = fake.scan().await;
-    let tags: Vec<&str> = scanned.catalogue.images.iter().map(|image| image.tag.as_str()).collect();
+    let catalogue = fake.scan().await.catalogue(None, jiff::Timestamp::now());
+    let tags: Vec<&str> = catalogue.images.iter().map(|image| image.tag.as_str()).collect();
     assert_eq!(tags, ["w_2026_46"]);
 }
 
@@ -221,4 +236,24 @@ async fn plain_http_is_refused_unless_allowed() {
     let error = registry.tags(&fake.repository()).await.unwrap_err().to_string();
     says(&error, &[&fake.host, "does not answer", "LAB_INSECURE_REGISTRIES"]);
     assert!(fake.asked().is_empty());
+}
+
+#[tokio::test]
+async fn an_image_whose_configuration_does_not_come_is_usable_and_asked_for_once() {
+    let config = "sha256:cccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc";
+    let image = format!(
+        r#"{{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"{config}","size":2}},"layers":[{{"mediaType":"application/vnd.oci.image.layer.v1.tar+gzip","digest":"{DIGEST}","size":7}}]}}"#
+    );
+    let digest: Digest = digest_of(&image).parse().unwrap();
+    let fake = Fake::start(move |path: &str, _: &HeaderMap| match path.contains("/blobs/") {
+        true => StatusCode::NOT_FOUND.into_response(),
+        false => image.clone().into_response(),
+    })
+    .await;
+    let (registry, platforms) = (fake.registry(), [Platform::of_this_machine()]);
+    for _ in 0..3 {
+        let manifest = registry.manifest(&fake.repository(), &digest, &platforms).await.unwrap();
+        assert_eq!((manifest.size, manifest.platforms.len()), (7, 0), "the platform is not known");
+    }
+    assert_eq!(fake.asked().len(), 2);
 }

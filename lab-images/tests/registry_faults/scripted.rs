@@ -7,7 +7,7 @@ use axum::Router;
 use axum::extract::Request;
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use lab_images::policy::{Keep, Policy};
+use lab_images::policy::{Choice, Keep, Policy};
 use lab_images::reference::{Digest, Platform, Repository};
 use lab_images::registry::{CredentialSources, Registry, RegistryConfig};
 use lab_images::scan::{Scanned, scan};
@@ -80,7 +80,7 @@ impl Fake {
 
     pub(crate) async fn manifest_fails(&self, digest: &str) -> String {
         let digest: Digest = digest.parse().unwrap();
-        let read = self.registry().manifest(&self.repository(), &digest, &Platform::of_this_machine()).await;
+        let read = self.registry().manifest(&self.repository(), &digest, &[Platform::of_this_machine()]).await;
         read.unwrap_err().to_string()
     }
 
@@ -91,8 +91,9 @@ impl Fake {
             keep: "weekly=2".parse::<Keep>().unwrap(),
             pinned: Vec::new(),
             aliases: Vec::new(),
+            choice: Choice::default(),
         };
-        scan(&self.registry(), &source, &policy, &Platform::of_this_machine(), jiff::Timestamp::now()).await
+        scan(&self.registry(), &source, &policy, &[Platform::of_this_machine()]).await
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use lab_images::catalogue::{Catalogue, CatalogueImage, Kind};
-use lab_images::policy::Policy;
+use lab_images::policy::{Choice, Policy};
 use lab_images::settings::Source;
 use lab_images::tag::Class;
 
@@ -75,6 +75,7 @@ pub(crate) fn config() -> Config {
         keep: "release=1,weekly=2,daily=3".parse().unwrap(),
         pinned: Vec::new(),
         aliases: vec!["recommended".to_owned(), "latest_weekly".to_owned()],
+        choice: Choice::default(),
     };
     Config::new(&source, &policy)
 }

@@ -15,6 +15,7 @@ use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
 use lab_images::catalogue::{Catalogue, CatalogueImage};
 use lab_images::published::{KEY, NAME, VOUCHED, content_hash};
+use lab_images::reference::Repository;
 use sidecar::kubernetes::explain;
 
 use crate::node_images::PLANNER;
@@ -32,10 +33,25 @@ pub(super) struct Publisher {
     published: Option<Published>,
 }
 
-/// A catalogue as it is published. It keeps its text, with the time at which it was found, until its images change.
+/// A catalogue as it is published. It keeps its text, with the time at which it was found, until its content changes.
 struct Published {
-    images: Vec<CatalogueImage>,
+    content: Content,
     json: String,
+}
+
+/// What readers go by: the images, and which repositories were scanned completely. A purger would remove images of a repository
+/// that is not and that it takes for one that is.
+#[derive(PartialEq)]
+struct Content {
+    images: Vec<CatalogueImage>,
+    repositories: Vec<(Repository, bool)>,
+}
+
+impl Content {
+    fn new(catalogue: &Catalogue, images: Vec<CatalogueImage>) -> Self {
+        let repositories = catalogue.repositories.iter().map(|state| (state.name.clone(), state.complete));
+        Self { images, repositories: repositories.collect() }
+    }
 }
 
 impl Publisher {
@@ -68,7 +84,8 @@ impl Publisher {
         }
         match Catalogue::from_json(json.as_bytes(), "the ConfigMap lab-images") {
             Ok(catalogue) => {
-                self.published = Some(Published { images: catalogue.images.clone(), json });
+                let content = Content::new(&catalogue, catalogue.images.clone());
+                self.published = Some(Published { content, json });
                 Ok(Some(catalogue))
             }
             Err(error) => {
@@ -85,9 +102,10 @@ impl Publisher {
     /// What the API server said.
     pub(super) async fn publish(&mut self, catalogue: &Catalogue) -> Result<(), String> {
         let (images, json) = cut(catalogue, MOST_BYTES).map_err(|error| error.to_string())?;
-        if self.published.as_ref().is_none_or(|published| published.images != images) {
-            tracing::info!(images = images.len(), "the catalogue in ConfigMap {NAME} is new");
-            self.published = Some(Published { images, json });
+        let content = Content::new(catalogue, images);
+        if self.published.as_ref().is_none_or(|published| published.content != content) {
+            tracing::info!(images = content.images.len(), "the catalogue in ConfigMap {NAME} is new");
+            self.published = Some(Published { content, json });
         }
         self.heal().await?;
         let hash = self.published.as_ref().map(|published| content_hash(&published.json)).unwrap_or_default();

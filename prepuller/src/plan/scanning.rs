@@ -91,15 +91,14 @@ impl Scanner {
     /// Scans once; gives back what was found and could not be published.
     async fn scan(&mut self) -> Option<Catalogue> {
         let (begun, began) = (Instant::now(), Timestamp::now());
-        let had =
-            self.shared.look(|world| world.catalogue().is_some_and(|catalogue| catalogue.wanted().next().is_some()));
-        let found = find(&self.registry, &self.settings).await.map_err(|error| error.to_string());
-        let found = found.and_then(|found| judge(found, had));
+        let (last, platforms) = self.shared.look(|world| (world.catalogue().cloned(), world.platforms()));
+        let found = find(&self.registry, &self.settings, &platforms, last.as_deref()).await;
+        let found = found.map_err(|error| error.to_string()).and_then(judge);
         let seconds = begun.elapsed().as_secs_f64();
         let now = Timestamp::now();
         self.teller.scanned(found.as_ref().map(|found| found.catalogue.wanted().count()).map_err(String::as_str), now);
         match found {
-            Ok(Found { catalogue, manifests, .. }) => {
+            Ok(Found { catalogue, manifests, problems, .. }) => {
                 tracing::info!(
                     images = catalogue.images.len(),
                     wanted = catalogue.wanted().count(),
@@ -112,7 +111,7 @@ impl Scanner {
                         last: Some(now),
                         last_good: Some(now),
                         last_good_began: Some(began),
-                        problem: None,
+                        problem: in_one_line(&problems),
                     };
                     world.take_catalogue(catalogue, manifests, (now, Instant::now()));
                 });
@@ -125,7 +124,7 @@ impl Scanner {
                     world.scan.last = Some(now);
                     world.scan.problem = Some(problem.clone());
                 });
-                if !had {
+                if last.is_none() {
                     self.latch.not_ready(problem);
                 }
                 if let Err(error) = self.publisher.heal().await {
@@ -144,17 +143,20 @@ impl Scanner {
     }
 }
 
-/// Whether a scan may replace the last good catalogue: it saw everything, and something is wanted if something was before.
-fn judge(found: Found, had: bool) -> Result<Found, String> {
-    if !found.catalogue.complete {
-        let more = found.problems.len().saturating_sub(1);
-        let first = found.problems.first().map_or("the scan is incomplete".to_owned(), ToString::to_string);
-        return Err(if more == 0 { first } else { format!("{first} (and {more} more)") });
+/// Whether a scan has anything new: at least one repository was scanned completely. The others keep their last good part.
+fn judge(found: Found) -> Result<Found, String> {
+    if found.is_of_use() {
+        return Ok(found);
     }
-    if had && found.catalogue.wanted().next().is_none() {
-        return Err("the scan found nothing that is wanted, and before there was something: see LAB_KEEP, and whether the repository was emptied".to_owned());
+    Err(in_one_line(&found.problems).unwrap_or_else(|| "the scan is incomplete".to_owned()))
+}
+
+fn in_one_line(problems: &[String]) -> Option<String> {
+    match problems {
+        [] => None,
+        [only] => Some(only.clone()),
+        [first, others @ ..] => Some(format!("{first} (and {} more)", others.len())),
     }
-    Ok(found)
 }
 
 /// The interval with up to a tenth more or less, so that several clusters do not ask a registry at the same moment.
@@ -167,18 +169,35 @@ fn with_jitter(interval: Duration) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lab_images::catalogue::Catalogue;
+    use lab_images::catalogue::{Catalogue, RepositoryState};
     use std::collections::HashMap;
 
     #[test]
-    fn only_a_whole_scan_replaces_a_good_catalogue() {
-        let found = |complete| Found {
-            catalogue: Catalogue::new(Timestamp::UNIX_EPOCH, complete, Vec::new()),
-            manifests: HashMap::new(),
-            problems: Vec::new(),
+    fn a_scan_is_of_use_when_one_repository_is_complete() {
+        let found = |complete: &[bool], problems: &[&str]| {
+            let state = |complete: &bool| RepositoryState {
+                name: "registry.example.org/owner/lab".parse().unwrap(),
+                complete: *complete,
+                scanned: None,
+                problem: None,
+                tags: None,
+                unread: None,
+            };
+            let all = complete.iter().all(|complete| *complete);
+            let catalogue = Catalogue::new(Timestamp::UNIX_EPOCH, all, Vec::new());
+            let repositories = complete.iter().map(state).collect();
+            Found {
+                catalogue: Catalogue { repositories, ..catalogue },
+                manifests: HashMap::new(),
+                problems: problems.iter().map(|problem| (*problem).to_owned()).collect(),
+                remarks: Vec::new(),
+            }
         };
-        assert!(judge(found(true), false).is_ok());
-        assert!(judge(found(true), true).is_err_and(|error| error.contains("nothing that is wanted")));
-        assert!(judge(found(false), false).is_err());
+        assert!(judge(found(&[true], &[])).is_ok());
+        assert!(judge(found(&[false, true], &["down"])).is_ok());
+        assert_eq!(judge(found(&[false], &["down"])).unwrap_err(), "down");
+        assert_eq!(judge(found(&[false, false], &["down", "gone"])).unwrap_err(), "down (and 1 more)");
+        // A file of an older prepuller knows no repositories.
+        assert!(judge(found(&[], &[])).is_ok());
     }
 }

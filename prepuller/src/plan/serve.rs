@@ -68,6 +68,9 @@ async fn catalogue(State(served): State<Served>, headers: HeaderMap) -> Response
 fn tag(world: &World, catalogue: &Catalogue) -> String {
     let mut hasher = DefaultHasher::new();
     catalogue.generated.hash(&mut hasher);
+    for repository in &catalogue.repositories {
+        (repository.complete, repository.scanned, &repository.problem).hash(&mut hasher);
+    }
     world.scan.problem.hash(&mut hasher);
     world.standings()[0].hash(&mut hasher);
     for (image, spread) in world.waves() {

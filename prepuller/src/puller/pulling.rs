@@ -129,7 +129,7 @@ pub(super) async fn ask_size(registry: &Registry, order: &mut Order) {
             (None, Some(tag)) => registry.digest(repository, tag).await?,
             (None, None) => return Ok(None),
         };
-        registry.manifest(repository, &digest, &platform).await.map(Some)
+        registry.manifest(repository, &digest, &[platform]).await.map(Some)
     };
     match timeout(SIZE_LIMIT, asked).await {
         Ok(Ok(Some(manifest))) => {

@@ -1,9 +1,11 @@
 //! What the planner knows, as it is shown.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use lab_images::catalogue::CatalogueImage;
+use lab_images::reference::Platform;
 
 use super::{Record, World, is_new};
 use crate::node_images::PullState;
@@ -26,6 +28,24 @@ impl World {
             count(|standing| matches!(standing, Standing::Paused(_))),
             count(|standing| matches!(standing, Standing::Excluded(_))),
         ]
+    }
+
+    /// The platforms of the nodes that may hold images, this machine's first if it is among them. Before any node is seen: this
+    /// machine's.
+    pub(in crate::plan) fn platforms(&self) -> Vec<Platform> {
+        let may = |record: &&Record| !matches!(record.standing, Some(Standing::Excluded(_)));
+        let nodes = self.nodes.values().filter(may).filter_map(|record| record.node.as_ref()?.architecture.as_deref());
+        let architectures: BTreeSet<&str> = nodes.collect();
+        let own = &self.platform;
+        let is_own = |architecture: &&str| *architecture == own.architecture;
+        let others = architectures.iter().filter(|architecture| !is_own(architecture));
+        let others = others.map(|architecture| Platform {
+            os: own.os.clone(),
+            architecture: (*architecture).to_owned(),
+            variant: None,
+        });
+        let with_own = architectures.is_empty() || architectures.contains(own.architecture.as_str());
+        with_own.then(|| own.clone()).into_iter().chain(others).collect()
     }
 
     /// All of it, to be shown.

@@ -1,0 +1,185 @@
+//! What a scan brought, and how it replaces what was known before: repository by repository. Pure.
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+
+use super::Scanned;
+use crate::catalogue::{Catalogue, CatalogueImage, Kind, RepositoryState};
+use crate::reference::Repository;
+use crate::registry::RegistryError;
+
+/// A repository whose tags were listed.
+#[derive(Debug)]
+pub struct ScannedRepository {
+    /// The repository.
+    pub name: Repository,
+    /// Its tags as images, in the order of a menu.
+    pub images: Vec<CatalogueImage>,
+    /// Whether the registry gave all of the list. Half a list has any half of the tags: nothing is chosen from it.
+    pub is_listed: bool,
+    /// How many tags the list has.
+    pub tags: Option<u64>,
+    /// How many of them the scheme could not read.
+    pub unread: Option<u64>,
+    /// What could not be found out. Nothing: the scan of it is complete.
+    pub problems: Vec<RegistryError>,
+    /// What should be looked at, although nothing is unknown.
+    pub remark: Option<String>,
+}
+
+/// An image that is named one by one.
+#[derive(Debug)]
+pub struct NamedImage {
+    /// The setting that names it.
+    pub setting: &'static str,
+    /// The image.
+    pub image: CatalogueImage,
+    /// What could not be found out.
+    pub problem: Option<RegistryError>,
+}
+
+impl ScannedRepository {
+    pub(super) fn new(name: Repository) -> Self {
+        Self {
+            name,
+            images: Vec::new(),
+            is_listed: false,
+            tags: None,
+            unread: None,
+            problems: Vec::new(),
+            remark: None,
+        }
+    }
+}
+
+impl NamedImage {
+    /// What should be looked at: it is named, and there is nothing that could be used.
+    pub(super) fn remark(&self) -> Option<String> {
+        (!self.image.wanted).then(|| format!("{}: {}", self.image.reference, self.image.why))
+    }
+}
+
+impl Scanned {
+    /// The catalogue of this scan, made at `now`. A repository that was not scanned completely keeps its part of the last
+    /// catalogue, and so does one in which nothing is wanted any more; of an image that is named on its own, what was known
+    /// of it.
+    pub fn catalogue(&self, last: Option<&Catalogue>, now: Timestamp) -> Catalogue {
+        let mut images: Vec<CatalogueImage> = Vec::new();
+        let mut states: Vec<RepositoryState> = Vec::new();
+        for repository in &self.repositories {
+            let (part, state) = repository.part(last, now);
+            images.extend(part);
+            states.push(state);
+        }
+        for named in &self.named {
+            let known = || last?.images.iter().find(|image| image.reference == named.image.reference);
+            let image = match (&named.problem, known()) {
+                // What it was before is better than nothing, but whether it is wanted is known.
+                (Some(_), Some(known)) => CatalogueImage {
+                    wanted: true,
+                    why: named.image.why.clone(),
+                    kind: named.image.kind,
+                    ..known.clone()
+                },
+                _ => named.image.clone(),
+            };
+            images.push(image);
+            named.note(&mut states, last, now);
+        }
+        let mut seen = BTreeSet::new();
+        images.retain(|image| seen.insert(image.reference.to_string()));
+        let complete = states.iter().all(|state| state.complete);
+        Catalogue { repositories: states, ..Catalogue::new(now, complete, images) }
+    }
+}
+
+impl ScannedRepository {
+    fn part(&self, last: Option<&Catalogue>, now: Timestamp) -> (Vec<CatalogueImage>, RepositoryState) {
+        let last_part = last.and_then(|last| last_good(last, &self.name));
+        let had_wanted = last_part.as_ref().is_some_and(|(images, _)| images.iter().any(|image| image.wanted));
+        let lost_all = had_wanted && !self.images.iter().any(|image| image.wanted);
+        let complete = self.problems.is_empty() && !lost_all;
+        let problem = match self.problems.as_slice() {
+            [] if lost_all => Some(self.lost_all()),
+            [] => self.remark.clone(),
+            [only] => Some(only.to_string()),
+            [first, others @ ..] => Some(format!("{first} (and {} more)", others.len())),
+        };
+        let state = |complete, scanned| RepositoryState {
+            name: self.name.clone(),
+            complete,
+            scanned,
+            problem: problem.clone(),
+            tags: self.tags,
+            unread: self.unread,
+        };
+        match last_part {
+            _ if complete => (self.images.clone(), state(true, Some(now))),
+            Some((images, scanned)) => (images, state(false, Some(scanned))),
+            None if self.is_listed => (self.images.clone(), state(false, None)),
+            None => (Vec::new(), state(false, None)),
+        }
+    }
+
+    fn lost_all(&self) -> String {
+        let now = self.remark.as_deref().unwrap_or("the registry lists no tag of it");
+        format!(
+            "nothing of it is wanted any more, and before there was something: {now}; see LAB_KEEP, and whether the repository was emptied"
+        )
+    }
+}
+
+/// The images of a repository's last good scan, and when that was.
+fn last_good(last: &Catalogue, name: &Repository) -> Option<(Vec<CatalogueImage>, Timestamp)> {
+    let state = last.repositories.iter().find(|state| state.name == *name);
+    let scanned = match state {
+        Some(state) => state.scanned?,
+        // A catalogue of an older prepuller was written only after a whole scan.
+        None if last.repositories.is_empty() && last.complete => last.generated,
+        None => return None,
+    };
+    let of_it = |image: &&CatalogueImage| image.repository == *name && image.kind == Kind::Lab;
+    let images: Vec<CatalogueImage> = last.images.iter().filter(of_it).cloned().collect();
+    (!images.is_empty() || state.is_some()).then_some((images, scanned))
+}
+
+impl NamedImage {
+    /// Notes in the state of its repository how far it was found.
+    fn note(&self, states: &mut Vec<RepositoryState>, last: Option<&Catalogue>, now: Timestamp) {
+        let name = &self.image.repository;
+        let before = || last?.repositories.iter().find(|state| state.name == *name)?.scanned;
+        let index = states.iter().position(|state| state.name == *name).unwrap_or_else(|| {
+            states.push(RepositoryState {
+                name: name.clone(),
+                complete: true,
+                scanned: before(),
+                problem: None,
+                tags: None,
+                unread: None,
+            });
+            states.len() - 1
+        });
+        let state = &mut states[index];
+        match &self.problem {
+            Some(problem) => {
+                state.complete = false;
+                if state.tags.is_none() {
+                    state.scanned = before();
+                }
+                state.problem.get_or_insert_with(|| problem.to_string());
+            }
+            None => {
+                if state.tags.is_none() && state.complete {
+                    state.scanned = Some(now);
+                }
+                if let Some(remark) = self.remark() {
+                    state.problem.get_or_insert(remark);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
