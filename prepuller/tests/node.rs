@@ -10,11 +10,14 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use testbed::cluster::{Cluster, Install, Kubectl, Node};
 use testbed::http::Client;
-use testbed::images::{Image, Layer, Pushed};
+use testbed::images::{Image, Layer, Pushed, push_index};
 use testbed::wait::patiently;
 
 /// The end of a test that hangs; nothing here takes nearly as long.
 const LIMIT: Duration = Duration::from_secs(120);
+
+/// How long a pull may show no sign of life.
+const STALL: Duration = Duration::from_secs(10);
 
 const MB: u64 = 1_000_000;
 const NAMESPACE: &str = "labhands-node";
@@ -37,7 +40,9 @@ fn agents_carry_out_orders_whatever_is_restarted() {
 
     orders_are_carried_out_with_progress(&bed);
     a_moved_tag_is_pulled_again(&bed);
+    a_pinned_digest_and_a_nested_index_are_held_by_both_nodes(&bed);
     a_full_disk_is_said_and_keeps_nothing_else_back(&bed);
+    a_node_that_discards_layers_holds_what_unpacks_longer_than_a_pull_may_stall(&mut bed);
     a_runtime_that_goes_and_comes_back_gets_the_same_pull_again(&mut bed);
     without_the_api_server_the_last_orders_are_carried_out_even_by_a_new_agent(&mut bed);
     an_agent_writes_its_own_nodes_report_and_nothing_else(&bed);
@@ -81,6 +86,44 @@ fn a_moved_tag_is_pulled_again(bed: &Bed) {
     bed.wait_present("node1", 1);
     let listed = bed.node("node1").ctr(&["images", "ls"]).unwrap();
     assert!(listed.lines().any(|line| line.contains(":w_2 ") && line.contains(&moved.digest)), "{listed}");
+}
+
+fn a_pinned_digest_and_a_nested_index_are_held_by_both_nodes(bed: &Bed) {
+    let (pinned, moved) = (bed.push("w_10", &[14]), bed.push("w_10", &[15]));
+    let registry = bed.cluster.registry();
+    let inner = push_index(registry, "lab", "inner", &[bed.push("w_11", &[16])]).unwrap();
+    let nested = push_index(registry, "lab", "w_12", &[inner]).unwrap();
+    let name = format!("{}@{}", bed.reference(&pinned), pinned.digest);
+    for node in ["node1", "node2"] {
+        bed.order(node, &[pinned.clone(), nested.clone()], |priority, order| {
+            if priority == 0 {
+                order["image"] = json!(name);
+            }
+        });
+        bed.wait_present(node, 2);
+        let held = bed.node(node).ctr(&["images", "ls"]).unwrap();
+        let has = |digest: &str| held.contains(&format!("@{digest} "));
+        assert!(has(&pinned.digest) && has(&nested.digest) && !has(&moved.digest), "{node}: {held}");
+    }
+}
+
+/// As an Amazon node does with its usual configuration: only snapshots are left of the layers that the images share.
+fn a_node_that_discards_layers_holds_what_unpacks_longer_than_a_pull_may_stall(bed: &mut Bed) {
+    let shared = Layer::random(1, 4 * MB).blob().unwrap().digest;
+    let kept = |node| bed.node(node).ctr(&["content", "ls", "-q"]).unwrap().contains(&shared);
+    // The synchronous end of any lease collects garbage.
+    bed.node("node2").ctr(&["leases", "create", "--id", "collect"]).unwrap();
+    bed.node("node2").ctr(&["leases", "delete", "--sync", "collect"]).unwrap();
+    assert!(kept("node1") && !kept("node2"), "only the second node discards layers");
+    let image = bed.push("w_13", &[1, 17]);
+    bed.cluster.node("node2").unwrap().delay_unpacking(STALL * 2).unwrap();
+    bed.cluster.wait_ready(LIMIT).unwrap();
+    bed.order("node2", std::slice::from_ref(&image), |_, _| {});
+    let status = bed.wait_present("node2", 1);
+    assert_eq!(status["images"][0]["failures"], 0, "{status}");
+    assert_eq!(status["images"][0]["total"], image.layer_sizes[1], "only the new layer was fetched: {status}");
+    bed.cluster.node("node2").unwrap().delay_unpacking(Duration::ZERO).unwrap();
+    bed.cluster.wait_ready(LIMIT).unwrap();
 }
 
 fn a_full_disk_is_said_and_keeps_nothing_else_back(bed: &Bed) {
@@ -189,7 +232,8 @@ impl Bed {
         let cluster = Cluster::start(2).unwrap();
         let programs = [env!("CARGO_BIN_EXE_prepuller")];
         // A test machine's disk may be rather full.
-        let settings = [("DISK_HIGH", "98%")];
+        let stall = format!("{}s", STALL.as_secs());
+        let settings = [("DISK_HIGH", "98%"), ("PULL_STALL_TIMEOUT", stall.as_str())];
         let install = Install {
             overlay: "prepuller",
             programs: &programs,
@@ -239,7 +283,8 @@ impl Bed {
     fn order(&self, node: &str, images: &[Pushed], change: impl Fn(usize, &mut Value)) {
         let orders = images.iter().enumerate().map(|(priority, image)| {
             let manifest: Value = serde_json::from_slice(&image.manifest).unwrap();
-            let layers = manifest["layers"].as_array().unwrap().iter();
+            // An index has none of its own.
+            let layers = manifest["layers"].as_array().into_iter().flatten();
             let layers: Vec<Value> =
                 layers.map(|layer| json!({"digest": layer["digest"], "size": layer["size"]})).collect();
             let mut order = json!({"image": self.reference(image), "digest": image.digest, "size": image.size(),

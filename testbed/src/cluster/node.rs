@@ -34,7 +34,7 @@ const MOUNTS: &str = include_str!("mounts.sh");
 impl Node {
     pub(super) fn start(plane: &ControlPlane, number: u8, registries: &[(String, String)]) -> Result<Node> {
         let name = format!("node{number}");
-        let installed = Release::Debian.find_or_build()?;
+        let installed = Release::Current.find_or_build()?;
         let folder = Folder::new(&name)?;
         let enclosure = Enclosure::with_network(&folder)?;
         plane.network.join_node(&plane.enclosure, &enclosure, number)?;
@@ -45,7 +45,7 @@ impl Node {
         }
         let pause = registries.first().map_or_else(String::new, |(name, _)| format!("{name}/pause:1"));
         let configuration = Configuration {
-            release: Release::Debian,
+            release: Release::Current,
             root: Path::new("/var/lib/containerd"),
             socket: Path::new("/run/containerd/containerd.sock"),
             registries: &folder.join("certs.d"),
