@@ -59,8 +59,11 @@ impl Runtime for Scripted {
     }
 
     fn file_system(&self) -> BoxFuture<'_, Result<FileSystem, RuntimeError>> {
-        // A folder that cannot be measured: the machine's real disk has no part in these tests.
-        Box::pin(async { Ok(FileSystem { path: "/not/there".into(), size: 0, used: 0, available: 0 }) })
+        // Not to be measured: the machine's real disk has no part in these tests, nor has real time, which a measurement takes.
+        Box::pin(async {
+            let (path, operation, limit) = ("/not/there".into(), "ImageFsInfo", Duration::ZERO);
+            Err(RuntimeError::NoAnswer { path, operation, limit })
+        })
     }
 
     fn present_layers<'a>(
