@@ -110,7 +110,7 @@ impl FromStr for Repository {
             return Err(wrong("it names one image; an image with a tag or digest belongs into LAB_CONTAINER_NAMES"));
         }
         let lower = text.to_lowercase();
-        if lower != text && path.to_lowercase().split('/').all(is_path_component) {
+        if path.to_lowercase() != path && path.to_lowercase().split('/').all(is_path_component) {
             return Err(self::wrong(
                 text,
                 "a repository",
@@ -467,6 +467,8 @@ mod tests {
         fn what_is_shown_is_read_again(
             text in "([a-z]{1,5}\\.[a-z]{1,5}(:[1-9][0-9]{0,3})?/)?[a-z0-9]{1,5}([._-][a-z0-9]{1,3})?(/[a-z0-9]{1,4})?(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,9})?"
         ) {
+            // A name with a dot and no slash is taken for a registry without a repository.
+            prop_assume!(text.contains('/') || !text.split(':').next().unwrap().contains('.'));
             let reference: Reference = text.parse().unwrap();
             prop_assert_eq!(&reference.to_string().parse::<Reference>().unwrap(), &reference);
             let json = serde_json::to_string(&reference).unwrap();
