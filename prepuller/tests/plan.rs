@@ -227,11 +227,13 @@ fn pods_pull_where_agents_may_not(bed: &Bed) {
     let policy =
         ["validatingadmissionpolicybinding/labhands-node-images", "validatingadmissionpolicy/labhands-node-images"];
     bed.kubectl.run(&[&["delete"], &policy[..]].concat()).unwrap();
+    // No shell in them; the program of this test needs its libraries, the released one nothing.
+    for (tag, seed) in [("w_2026_05", 52), ("w_2026_06", 50)] {
+        let image = Image::program(Path::new(PROGRAM)).unwrap().layer(Layer::random(seed, MB));
+        image.push(bed.cluster.registry(), "lab", tag).unwrap();
+    }
     bed.install("prepuller-pods");
     bed.agents.set("labhands-pull");
-    // No shell in it; the program of this test needs its libraries, the released one nothing.
-    let image = Image::program(Path::new(PROGRAM)).unwrap().layer(Layer::random(50, MB));
-    image.push(bed.cluster.registry(), "lab", "w_2026_06").unwrap();
     bed.kubectl.run(&["-n", "labhands", "rollout", "status", "deployment/prepuller-plan", "--timeout=120s"]).unwrap();
     bed.scan();
     for node in bed.cluster.nodes() {

@@ -1,6 +1,6 @@
 //! Tells people: Events on nodes and on the planner's Deployment, and metrics.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -20,6 +20,9 @@ use super::world::{News, World};
 
 /// The planner's Deployment, which its Events are about.
 pub(super) const DEPLOYMENT: &str = "prepuller-plan";
+
+/// Causes of one stopped wave that are remembered as said.
+const MOST_SAID: usize = 16;
 
 /// The reasons of Events about scans.
 const SCAN: (&str, &str) = ("ScanFailed", "ScanRecovered");
@@ -59,7 +62,7 @@ pub(super) struct Teller {
     gates: Family<ResultLabel, Counter>,
     failures: Counter,
     /// What stopped each image's wave, as far as it was told.
-    told: Mutex<HashMap<String, (Arc<str>, String)>>,
+    told: Mutex<HashMap<String, Said>>,
 }
 
 impl Teller {
@@ -229,15 +232,27 @@ impl Teller {
             Some((wave.image.clone(), node.clone(), error.clone()))
         });
         let stopped: Vec<Stop> = stopped.collect();
-        let new =
-            stopped.iter().filter(|(image, node, error)| known.get(image) != Some(&(node.clone(), error.clone())));
-        let new = new.cloned().collect();
+        // A node that tries again and again says the same things in turn: each is said once.
+        let is_new = |(image, node, error): &&Stop| {
+            known.get(image).is_none_or(|(before, said)| before != node || !said.contains(error))
+        };
+        let new = stopped.iter().filter(is_new).cloned().collect();
         let moving = told.waves.iter().filter(|wave| wave.stopped.is_none() && known.contains_key(&wave.image));
         let moving = moving.map(|wave| wave.image.clone()).collect();
-        *known = stopped.into_iter().map(|(image, node, error)| (image, (node, error))).collect();
+        let mut before = std::mem::take(&mut *known);
+        let remember = |(image, node, error): Stop| {
+            let same = before.remove(&image).filter(|(before, said)| *before == node && said.len() < MOST_SAID);
+            let mut said = same.map(|(_, said)| said).unwrap_or_default();
+            said.insert(error);
+            (image, (node, said))
+        };
+        *known = stopped.into_iter().map(remember).collect();
         (new, moving)
     }
 }
+
+/// The node that stops an image's wave, and the causes of it that were told.
+type Said = (Arc<str>, HashSet<String>);
 
 /// An image, the node that could not pull it, and why.
 type Stop = (String, Arc<str>, String);
