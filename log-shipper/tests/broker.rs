@@ -33,6 +33,7 @@ impl Node {
     fn new(queue_arguments: &[(&str, AMQPValue)]) -> Self {
         let node = Self { broker: RabbitMq::start().unwrap(), folder: Folder::new("node").unwrap() };
         exchange::declare(node.broker.address(), queue_arguments);
+        node.folder.folder("pods").unwrap(); // kubelet makes it before any pod: without it a shipper is not ready
         node
     }
 
