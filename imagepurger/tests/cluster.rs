@@ -120,7 +120,7 @@ fn nodes_lose_what_is_old_and_nothing_else() {
     let install = Install { overlay: "imagepurger", programs: &programs, settings: &settings, ..Install::default() };
     cluster.install(&install).unwrap();
     let told = |reason: &str, words: &str| told(&kubectl, 2, reason, words);
-    told("CatalogueUnreadable", "there is no Lease lab-images");
+    told("CatalogueUnreadable", "there is no ConfigMap lab-images");
     let wanted = [old.as_str(), &waited_for];
     let trusted = catalogue(&wanted, &[&new]);
     publish(&kubectl, &json(&trusted), Timestamp::now() - SignedDuration::from_hours(7));
