@@ -158,7 +158,7 @@ fn reach(probe: Option<&Verdict>, unreached: &[&Sight], nodes: usize) -> Option<
         (Blame::Server, Kind::Unreachable) => Kind::ServerDown,
         (_, kind) => kind,
     };
-    let places = format!("{}{}", of_nodes(unreached, nodes), if failed.is_some() { " and from elsewhere" } else { "" });
+    let places = seen_from(unreached, nodes, failed.is_some());
     let sentence = match blame {
         Blame::Server => format!("the server does not serve{places}: {said}"),
         Blame::ServicePath if serves_here => {
@@ -175,7 +175,7 @@ fn reach(probe: Option<&Verdict>, unreached: &[&Sight], nodes: usize) -> Option<
 fn mounts(stuck: &[&Sight], nodes: usize) -> Option<Trouble> {
     let (kind, said) = most_common(stuck.iter().map(|sight| (sight.kind, sight.sentence.as_str())))?;
     let blame = if many(stuck.len(), nodes) { Blame::Server } else { Blame::Node };
-    let places = of_nodes(stuck, nodes);
+    let places = seen_from(stuck, nodes, false);
     let sentence = match blame {
         Blame::Server => format!("the server answers, and does not serve its clients{places}: {said}"),
         _ => format!("the server serves others, and a mount fails{places}: {said}"),
@@ -192,18 +192,22 @@ fn refusal(probe: Option<&Verdict>, refused: &[&Sight], nodes: usize) -> Option<
     // Who is full or read-only is so for all.
     let some = kind == Kind::Denied && nodes > 1 && !many(refused.len(), nodes);
     let blame = if some { Blame::Node } else { Blame::Server };
-    Some(Trouble { kind, blame, sentence: format!("{said}{}", of_nodes(refused, nodes)) })
+    Some(Trouble { kind, blame, sentence: format!("{said}{}", seen_from(refused, nodes, false)) })
 }
 
-/// ` (seen from 2 of 5 nodes: a, b)`, or nothing where no node says it.
-fn of_nodes(sights: &[&Sight], nodes: usize) -> String {
+/// ` (seen from 2 of 5 nodes: a, b, and from the cluster probe)`, or nothing where nobody is to be named.
+fn seen_from(sights: &[&Sight], nodes: usize, probe: bool) -> String {
     const NAMED: usize = 3;
-    if sights.is_empty() {
-        return String::new();
-    }
     let named: Vec<&str> = sights.iter().take(NAMED).map(|sight| sight.node.as_str()).collect();
     let more = if sights.len() > NAMED { ", …" } else { "" };
-    format!(" (seen from {} of {nodes} nodes: {}{more})", sights.len(), named.join(", "))
+    match (sights.len(), probe) {
+        (0, false) => String::new(),
+        (0, true) => " (seen from the cluster probe)".to_owned(),
+        (seen, false) => format!(" (seen from {seen} of {nodes} nodes: {}{more})", named.join(", ")),
+        (seen, true) => {
+            format!(" (seen from {seen} of {nodes} nodes: {}{more}, and from the cluster probe)", named.join(", "))
+        }
+    }
 }
 
 /// The kind that most say, with what the first of them says; of equals the first in the order of kinds.

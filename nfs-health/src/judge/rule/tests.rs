@@ -126,3 +126,20 @@ proptest! {
         prop_assert!(ruling.nodes.values().all(|trouble| trouble.blame == Blame::Node));
     }
 }
+
+#[test]
+fn an_alert_names_the_places_that_saw_it() {
+    use Kind::{Ok, ServerDown};
+    for (own, nodes, places) in [
+        (Some(ServerDown), &[][..], " (seen from the cluster probe): seen from elsewhere"),
+        (
+            Some(ServerDown),
+            &[ServerDown][..],
+            " (seen from 1 of 1 nodes: node0, and from the cluster probe): seen from node0",
+        ),
+        (None, &[ServerDown, ServerDown, Ok][..], " (seen from 2 of 3 nodes: node0, node1): seen from node0"),
+    ] {
+        let sentence = rule(own.map(probe).as_ref(), &sights(nodes)).trouble.unwrap().sentence;
+        assert!(sentence.ends_with(places), "{sentence}");
+    }
+}
