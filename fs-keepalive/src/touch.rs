@@ -109,7 +109,7 @@ pub fn touch(order: Order, heartbeat: &mut Heartbeat) -> Result<Done, Failed> {
         false => Ok(()),
     };
     let removal = order.remove_from.map(|from| steps.remove_old(&folder, name.as_bytes(), &written, from));
-    // The record is written and the server awake; that others can't write is told nevertheless.
+    // The record is written and the server is awake, but others can't write, and that is reported.
     if volume.full {
         return Err(Failed { phase: Some(Phase::Stat), trouble: Failure::Full.into() });
     }

@@ -21,7 +21,7 @@ use crate::trouble::{Failed, Trouble};
 /// How often the folder is searched for files of writers long gone.
 const REMOVE_EVERY: Duration = Duration::from_secs(60 * 60);
 
-/// In every so many rounds a new block is taken, to meet a quota; in each while one is used up.
+/// Every few rounds the record takes a new block, to notice a quota; while one is used up, every round does.
 const NEW_BLOCK_EVERY: u64 = 5;
 
 /// A round's phases; with the time to kill a child this bounds a round. Entries that are only passed over take no time.
@@ -35,7 +35,7 @@ pub struct Volume {
     helper: Helper,
     sequence: u64,
     identity: Option<Identity>,
-    /// When the folder was last searched to its end, or in vain.
+    /// When a search of the folder last ended, whether it succeeded or failed.
     removed_at: Option<tokio::time::Instant>,
     /// Where that search goes on.
     remove_from: usize,

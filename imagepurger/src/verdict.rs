@@ -198,7 +198,7 @@ impl Hold {
         self.words().0
     }
 
-    /// The reason of an Event: each its own, since Events of the same reason are counted together under the first one's note.
+    /// The reason of an Event.
     pub fn reason(&self) -> &'static str {
         self.words().1
     }

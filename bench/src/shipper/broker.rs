@@ -88,7 +88,7 @@ impl Broker {
         self.take(usize::try_from(self.messages()?)?, take)
     }
 
-    /// Takes so many messages as they come.
+    /// Takes this many messages, in any order.
     pub(super) fn take(&self, messages: usize, mut take: impl FnMut(&[u8])) -> Result<()> {
         self.runtime.block_on(async {
             let options = BasicConsumeOptions { no_ack: true, ..BasicConsumeOptions::default() };

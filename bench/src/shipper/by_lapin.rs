@@ -1,5 +1,5 @@
 //! A publisher on lapin, used as well as it can be: one channel, confirms, and as many messages in flight as log-shipper has. It
-//! does nothing else: no checkpoint, no discovery, no rotation. Started as a program of its own, so that its CPU can be told.
+//! does nothing else: no checkpoint, no discovery, no rotation. It is a program of its own, so that its CPU can be measured.
 
 use std::fs;
 use std::path::Path;

@@ -96,7 +96,7 @@ pub struct RegistryArguments {
     /// Registries that are spoken to over plain HTTP
     #[arg(long, env = "LAB_INSECURE_REGISTRIES", value_name = "HOST:PORT,…")]
     pub lab_insecure_registries: Option<String>,
-    /// Token servers on other domains than their registries', to which credentials may be sent; * stands for one label
+    /// Token servers on other domains than their registries', to which credentials may be sent; * matches one label
     #[arg(long, env = "LAB_TOKEN_SERVERS", value_name = "HOST,…")]
     pub lab_token_servers: Option<String>,
     /// The registries' credentials.
