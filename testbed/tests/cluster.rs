@@ -72,6 +72,24 @@ fn node_agents_are_held_to_their_folders(cluster: &Cluster) {
     assert!(pod.contains("PodSecurity \"restricted"), "{pod}");
 }
 
+/// What `manifests/components/hub` promises: Hub and proxy are let in by Pod Security, and see no Secret but their own.
+fn the_hub_is_admitted(cluster: &Cluster) {
+    let kubectl = cluster.kubectl();
+    let more = "- {name: hub, namespace: jupyter, behavior: merge, literals: [GITHUB_ORGANIZATIONS=org]}\n";
+    cluster.install(&Install { overlay: "hub", more, ..Install::default() }).unwrap();
+    let names =
+        ["-n", "jupyter", "get", "pods", "-o", "jsonpath={.items[*].metadata.labels.app\\.kubernetes\\.io/component}"];
+    kubectl.wait(&names, LIMIT, |names| names == "hub proxy").unwrap();
+    let may = |question: &[&str]| {
+        let ask = ["-n", "jupyter", "auth", "can-i", "--as=system:serviceaccount:jupyter:hub"];
+        kubectl.run(&[&ask[..], question].concat()).is_ok_and(|answer| answer.trim() == "yes")
+    };
+    assert!(may(&["create", "pods"]) && may(&["delete", "pods"]) && may(&["watch", "events"]));
+    assert!(!may(&["get", "secrets"]) && !may(&["create", "secrets"]) && !may(&["get", "nodes"]));
+    assert!(!may(&["create", "pods", "--subresource=exec"]));
+    kubectl.run(&["delete", "namespace", "jupyter"]).unwrap();
+}
+
 #[test]
 fn a_cluster_runs_pods_on_every_node_and_leaves_nothing() {
     let mut cluster = Cluster::start(2).unwrap();
@@ -94,6 +112,7 @@ fn a_cluster_runs_pods_on_every_node_and_leaves_nothing() {
     }
 
     node_agents_are_held_to_their_folders(&cluster);
+    the_hub_is_admitted(&cluster);
 
     assert_eq!(cluster.add_node().unwrap().name(), "node3");
     cluster.wait_ready(LIMIT).unwrap();
