@@ -1,0 +1,92 @@
+# What is not ready, in the pods' own words, and where users find it.
+
+ours=app.kubernetes.io/part-of=labhands
+
+check_ready() {
+  kubectl get --raw /version --request-timeout=10s >/dev/null 2>&1 || { problem cluster "kubectl reaches none"; return; }
+  local kind namespace name ready wanted any=
+  while read -r kind namespace name ready wanted; do
+    any=1
+    [ "${wanted:-0}" = 0 ] && [ "$kind" = DaemonSet ] && warn "$namespace/$name" "no node is one for it: look at its nodeSelector and the nodes' taints"
+    [ "${ready:-0}" -ge "${wanted:-0}" ] || tell_pods "$kind" "$namespace" "$name" "${ready:-0}" "$wanted"
+  done < <(kubectl get deployments,daemonsets,statefulsets -A -l "$ours" -o go-template='{{range .items}}{{.kind}} {{.metadata.namespace}} {{.metadata.name}} {{if eq .kind "DaemonSet"}}{{or .status.numberReady 0}} {{or .status.desiredNumberScheduled 0}}{{else}}{{or .status.readyReplicas 0}} {{or .spec.replicas 0}}{{end}}
+{{end}}')
+  [ -n "$any" ] || problem cluster "nothing of the page is in it: kubectl apply -k manifests/site"
+  check_bound
+}
+
+tell_pods() { # tell_pods KIND NAMESPACE NAME READY WANTED
+  local pod selector why said=
+  selector=$(kubectl -n "$2" get "$1" "$3" -o go-template='{{range $key, $value := .spec.selector.matchLabels}}{{$key}}={{$value}},{{end}}')
+  while read -r pod; do
+    [ -n "$pod" ] || continue
+    why=$(why_not "$2" "$pod")
+    [ -n "$why" ] || continue
+    said=1
+    problem "$2/$3" "$4 of $5 pods are ready. $pod: $(head -n 1 <<<"$why")"
+    tail -n +2 <<<"$why" | while IFS= read -r line; do [ -z "$line" ] || note "$line"; done
+  done < <(kubectl -n "$2" get pods -l "${selector%,}" -o go-template='{{range .items}}{{$pod := .metadata.name}}{{range .status.conditions}}{{if and (eq .type "Ready") (ne .status "True")}}{{$pod}}
+{{end}}{{end}}{{end}}')
+  [ -n "$said" ] && return
+  # No pod at all: quotas and policies are told by whoever makes pods.
+  why=$(kubectl -n "$2" get events --field-selector reason=FailedCreate -o go-template='{{range .items}}{{.involvedObject.name}} {{.message}}
+{{end}}' | grep "^$3" | tail -n 1)
+  problem "$2/$3" "$4 of $5 pods are ready. ${why:+No pod may be made: ${why#* }}${why:-They are still starting.}"
+}
+
+# Why a pod is not ready: its container's last words, what it waits for, or what its /readyz says.
+why_not() { # why_not NAMESPACE POD
+  local words
+  words=$(kubectl -n "$1" get pod "$2" -o go-template='{{range .status.conditions}}{{if and (eq .type "PodScheduled") (eq .status "False")}}no node takes it: {{.message}}
+{{end}}{{end}}{{range .status.initContainerStatuses}}{{with .state.waiting}}{{.reason}}: {{or .message "it waits"}}
+{{end}}{{end}}{{range .status.containerStatuses}}{{$last := .lastState.terminated}}{{with .state.terminated}}it ended with exit code {{.exitCode}}
+{{or .message ""}}
+{{end}}{{with .state.waiting}}{{if $last}}it ended with exit code {{$last.exitCode}}{{if eq $last.exitCode 64.0}}, which means wrong settings{{end}}
+{{or $last.message ""}}
+{{else}}{{.reason}}: {{or .message "it is being made"}}
+{{end}}{{end}}{{end}}' 2>/dev/null | grep -v '^$')
+  if [ -z "$words" ]; then
+    words=$(kubectl get --raw "/api/v1/namespaces/$1/pods/$2:8080/proxy/readyz" --request-timeout=10s 2>&1 | sed 's/^Error from server ([A-Za-z]*): //' | head -n 5)
+    words="it runs and is not ready: ${words:-it has just begun}"
+  fi
+  # Mounts that wait are told in Events alone.
+  case $words in
+  ContainerCreating* | PodInitializing*)
+    local event
+    event=$(kubectl -n "$1" get events --field-selector "involvedObject.name=$2,type=Warning" -o go-template='{{range .items}}{{.message}}
+{{end}}' | tail -n 1)
+    [ -z "$event" ] || words="${words%%:*}: $event" ;;
+  esac
+  printf '%s\n' "$words"
+}
+
+check_bound() {
+  local namespace name phase
+  while read -r namespace name phase; do
+    [ "$phase" = Bound ] || [ -z "$name" ] ||
+      problem "$namespace/$name" "the claim is $phase: kubectl -n $namespace describe claim $name says what it waits for"
+  done < <(kubectl get persistentvolumeclaims -A -l "$ours" -o go-template='{{range .items}}{{.metadata.namespace}} {{.metadata.name}} {{.status.phase}}
+{{end}}')
+}
+
+# What to put into DNS for SITE_HOST.
+show_addresses() {
+  local found
+  if on nginx; then
+    found=$(kubectl -n labhands get service nginx -o go-template='{{range .status.loadBalancer.ingress}}{{or .ip .hostname}} {{end}}' 2>/dev/null)
+    if [ -n "$found" ]; then
+      note "DNS: $(value SITE_HOST) is at $found"
+    else
+      note "DNS: the load balancer has no address yet, or the cluster has none. Until then: https port $(kubectl -n labhands get service nginx -o go-template='{{range .spec.ports}}{{if eq .name "https"}}{{.nodePort}}{{end}}{{end}}' 2>/dev/null) of every node"
+    fi
+  fi
+  if on ingress; then
+    found=$(kubectl -n jupyter get ingress jupyterhub -o go-template='{{range .status.loadBalancer.ingress}}{{or .ip .hostname}} {{end}}' 2>/dev/null)
+    [ -n "$found" ] && note "DNS: $(value SITE_HOST) is at $found" || problem jupyter/jupyterhub "no controller has given the Ingress an address"
+  fi
+  if on gateway; then
+    found=$(kubectl -n jupyter get gateway labhands -o go-template='{{range .status.addresses}}{{.value}} {{end}}' 2>/dev/null)
+    [ -n "$found" ] && note "DNS: $(value SITE_HOST) is at $found" || problem jupyter/labhands "no controller has given the Gateway an address"
+  fi
+  return 0
+}

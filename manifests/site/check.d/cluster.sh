@@ -1,0 +1,83 @@
+# Whether the page builds, and what the cluster lacks for it.
+
+built=
+
+check_build() {
+  # What is wrong is said already, and in better words.
+  [ "$problems" = 0 ] || return 1
+  if built=$(kubectl kustomize . 2>&1); then return 0; fi
+  problem kustomization.yaml "it does not build: ${built#error: }"
+  return 1
+}
+
+has_kind() { kubectl get "$1" --request-timeout=10s -A >/dev/null 2>&1 || ! kubectl get "$1" --request-timeout=10s 2>&1 | grep -q "the server doesn't have a resource type"; }
+
+must_have_kind() { # must_have_kind RESOURCE PART WHAT
+  has_kind "$1" || problem "$2" "the cluster does not know $1: install $3 first"
+}
+
+check_cluster() {
+  local version
+  if ! version=$(kubectl get --raw /version --request-timeout=10s 2>/dev/null); then
+    warn cluster "kubectl reaches none: only the page and its secrets were looked at"
+    return 0
+  fi
+  version=$(sed -n 's/.*"minor": *"\([0-9]*\).*/\1/p' <<<"$version")
+  [ "${version:-30}" -ge 30 ] || problem cluster "Kubernetes 1.$version has no ValidatingAdmissionPolicy of v1: 1.30 or newer is needed"
+
+  if on gateway || on httproute; then must_have_kind httproutes.gateway.networking.k8s.io httproute "the CRDs of the Gateway API"; fi
+  if on certificate || on nginx-certificate; then must_have_kind certificates.cert-manager.io certificate cert-manager; fi
+  on monitoring-operator && must_have_kind podmonitors.monitoring.coreos.com monitoring-operator "the Prometheus operator"
+  on ingress && [ -z "$(kubectl get ingressclass -o name 2>/dev/null)" ] && problem ingress "the cluster has no IngressClass: nobody would serve it"
+  check_storage
+  check_claims
+  check_made_secrets
+  if [ "$(kubectl get nodes -o jsonpath='{range .items[*]}{.status.nodeInfo.architecture}{"\n"}{end}' 2>/dev/null | sort -u | grep -c .)" -gt 1 ]; then
+    warn nodes "they have several architectures: build the images for each"
+  fi
+  check_dry_run
+}
+
+# A claim without a class waits for ever where no class is the default.
+check_storage() {
+  local default claim
+  default=$(kubectl get storageclass -o jsonpath='{range .items[*]}{.metadata.annotations.storageclass\.kubernetes\.io/is-default-class}{"\n"}{end}' 2>/dev/null | grep -c true)
+  [ "$default" = 0 ] || return 0
+  while IFS= read -r claim; do
+    [ -z "$claim" ] || problem "$claim" "its claim names no storage class, and none of the cluster's is the default: patch storageClassName in"
+  done < <(awk -v RS='---\n' '/(^|\n)kind: PersistentVolumeClaim\n/ && !/storageClassName:/ { match($0, /\n  name: [^\n]+/); print substr($0, RSTART + 9, RLENGTH - 9) }' <<<"$built")
+}
+
+# nfs-volumes makes claims in namespaces that are there.
+check_claims() {
+  on nfs-volumes || return 0
+  local claim namespace
+  for claim in $(value VOLUME_CLAIM | tr ',' ' '); do
+    namespace=${claim%%/*}
+    grep -A9 '^kind: Namespace' <<<"$built" | grep -q "^  name: $namespace$" || kubectl get namespace "$namespace" >/dev/null 2>&1 ||
+      problem VOLUME_CLAIM "the namespace $namespace is neither in the cluster nor on the page"
+  done
+}
+
+# Secrets that are to be there already, because no file makes them.
+check_made_secrets() {
+  local part namespace name
+  while read -r part namespace name; do
+    on "$part" && ! on "secrets/$part" || continue
+    if [ "$part" = nginx ] && on nginx-certificate; then continue; fi
+    kubectl -n "$namespace" get secret "$name" >/dev/null 2>&1 ||
+      problem "secrets/$part" "it is off, and the Secret $name is not in the namespace $namespace: switch it on, or make the Secret"
+  done <<'LIST'
+hub jupyter hub
+nginx labhands nginx-tls
+firefly firefly firefly
+LIST
+}
+
+# What the API server would say. Namespaces of the page that are not there yet are no fault.
+check_dry_run() {
+  local line
+  while IFS= read -r line; do
+    problem "kubectl apply" "$line"
+  done < <(kubectl apply -k . --dry-run=server 2>&1 >/dev/null | grep -v 'namespaces ".*" not found\|^Warning:\|no matches for kind\|ensure CRDs are installed\|resource mapping not found' | sed 's/^Error from server //')
+}

@@ -1,0 +1,45 @@
+# How problems are told: one line each, the name first.
+
+problems=0
+warnings=0
+
+problem() { # problem NAME WHAT
+  problems=$((problems + 1))
+  printf 'wrong    %s: %s\n' "$1" "$2"
+}
+
+warn() { # warn NAME WHAT
+  warnings=$((warnings + 1))
+  printf 'warning  %s: %s\n' "$1" "$2"
+}
+
+note() { printf '         %s\n' "$1"; }
+
+verdict() { # verdict WHAT_TO_SAY_WHERE_ALL_IS_WELL
+  if [ "$problems" -gt 0 ]; then
+    [ "$problems" = 1 ] && echo "1 thing is wrong." || echo "$problems things are wrong."
+    exit 1
+  fi
+  echo "$1"
+}
+
+# The known word that is most like another: nearest WORD WORDS…, or nothing where none is like it.
+nearest() {
+  awk -v word="$1" 'BEGIN {
+    best = int(length(word) / 4) + 2
+    for (n = 2; n < ARGC; n++) {
+      other = ARGV[n]; rows = length(word); columns = length(other)
+      for (j = 0; j <= columns; j++) cost[0, j] = j
+      for (i = 1; i <= rows; i++) {
+        cost[i, 0] = i
+        for (j = 1; j <= columns; j++) {
+          change = cost[i-1, j-1] + (substr(word, i, 1) != substr(other, j, 1))
+          least = cost[i-1, j] < cost[i, j-1] ? cost[i-1, j] + 1 : cost[i, j-1] + 1
+          cost[i, j] = change < least ? change : least
+        }
+      }
+      if (cost[rows, columns] < best) { best = cost[rows, columns]; found = other }
+    }
+    print found
+  }' word "${@:2}"
+}
