@@ -26,6 +26,7 @@ def configure(c: Any, environment: Mapping[str, str] = os.environ) -> None:
     menu_settings = menu.Settings.read(env)
     login_settings = login.Settings.read(env)
     pod_settings = pod.Settings.read(env)
+    login.require_client(env, c, login_settings)
     env.refuse_problems()
     login.configure(c, login_settings)
     menu.configure(c, menu_settings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import zlib
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from jupyterhub.auth import Authenticator, DummyAuthenticator
 from jupyterhub.handlers.base import BaseHandler
 
-from . import identity
+from . import identity, site
 from .github import GROUPS, GitHubWithGrace
 from .identity import Identity
 from .refusal import refusal
@@ -31,6 +32,7 @@ class Settings:
     grace: float
     refresh: float
     push: bool
+    hub_groups: bool
     uid_claim: str
     name_claim: str
     groups_claim: str
@@ -48,6 +50,7 @@ class Settings:
             grace=env.seconds("LOGIN_GRACE", "12h", 0, 30 * 86400),
             refresh=env.seconds("LOGIN_REFRESH", "5m", 1, 86400),
             push=env.switch("GITHUB_PUSH"),
+            hub_groups=env.switch("LOGIN_HUB_GROUPS"),
             uid_claim=env.text("LOGIN_UID_CLAIM"),
             name_claim=env.text("LOGIN_NAME_CLAIM", default="preferred_username"),
             groups_claim=env.text("LOGIN_GROUPS_CLAIM", default="groups"),
@@ -77,6 +80,21 @@ class Settings:
                     env.problem(name, f"{entry!r} is no organization or organization:team", "my-organization:my-team")
 
 
+def require_client(env: Environment, c: Any, settings: Settings) -> None:
+    """Notes a client that is named neither by the environment nor by the site: users would meet an error of the provider's."""
+    if settings.provider == "dummy":
+        return
+    prefix, section = {
+        "github": ("GITHUB", c.GitHubOAuthenticator),
+        "cilogon": ("CILOGON", c.CILogonOAuthenticator),
+        "oidc": ("OAUTH", c.GenericOAuthenticator),
+    }[settings.provider]
+    for trait in ("client_id", "client_secret"):
+        name = f"{prefix}_{trait.upper()}"
+        if not env.text(name, f"OAUTH_{trait.upper()}") and not site.first(trait, section, c.OAuthenticator):
+            env.problem(name, "the login provider gives it to you when you register the Hub there", "from-a-secret")
+
+
 class DemonstrationLogin(DummyAuthenticator):
     """One password for all names; each name has a number of its own."""
 
@@ -103,7 +121,8 @@ def configure(c: Any, settings: Settings) -> None:
     if not hasattr(BaseHandler, "_token_authenticated"):
         # JupyterHub 6.1 reads it before it is set when a login has ended, and answers 500 in place of the login page.
         BaseHandler._token_authenticated = False
-    c.OAuthenticator.http_request_kwargs = {"connect_timeout": 5, "request_timeout": 10}
+    ours = {"connect_timeout": 5, "request_timeout": 10}
+    c.OAuthenticator.http_request_kwargs = {**ours, **c.OAuthenticator.get("http_request_kwargs", {})}
     {"github": _github, "cilogon": _cilogon, "oidc": _oidc, "dummy": _dummy}[settings.provider](c, settings)
 
 
@@ -112,7 +131,11 @@ def _github(c: Any, settings: Settings) -> None:
     c.GitHubWithGrace.allowed_organizations = set(settings.organizations)
     c.GitHubWithGrace.admin_teams = set(settings.admin_teams)
     c.GitHubWithGrace.grace = settings.grace
-    c.GitHubWithGrace.scope = ["read:org", "user:email", *(["public_repo"] if settings.push else [])]
+    asked = [*site.listed(c.OAuthenticator, "scope"), *site.listed(c.GitHubOAuthenticator, "scope")]
+    ours = ["read:org", "user:email", *(["public_repo"] if settings.push else [])]
+    c.GitHubWithGrace.scope = list(dict.fromkeys([*ours, *asked]))
+    if settings.hub_groups:
+        _hub_groups(c)
 
 
 def _cilogon(c: Any, settings: Settings) -> None:
@@ -131,14 +154,24 @@ def _oidc(c: Any, settings: Settings) -> None:
 
 
 def _claims(c: Any, settings: Settings) -> None:
-    c.OAuthenticator.manage_groups = True
-    c.OAuthenticator.auth_state_groups_key = lambda state: set(state[GROUPS])
+    _hub_groups(c)
     c.OAuthenticator.allowed_groups = set(settings.groups)
+    site_hook = c.OAuthenticator.get("modify_auth_state_hook")
 
-    def add_identity(authenticator: Any, state: dict[str, Any]) -> dict[str, Any]:
-        return {**state, **claims_state(state[authenticator.user_auth_state_key], settings)}
+    async def add_identity(authenticator: Any, state: dict[str, Any]) -> dict[str, Any]:
+        state = {**state, **claims_state(state[authenticator.user_auth_state_key], settings)}
+        if site_hook is None:
+            return state
+        changed = site_hook(authenticator, state)
+        return dict(await changed if inspect.isawaitable(changed) else changed)
 
     c.OAuthenticator.modify_auth_state_hook = add_identity
+
+
+def _hub_groups(c: Any) -> None:
+    """Organizations, teams or groups of the provider become JupyterHub's own groups, for its roles and for ``admin_groups``."""
+    c.OAuthenticator.manage_groups = True
+    c.OAuthenticator.auth_state_groups_key = lambda state: set(state[GROUPS])
 
 
 def claims_state(claims: dict[str, Any], settings: Settings) -> dict[str, Any]:

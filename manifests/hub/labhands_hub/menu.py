@@ -252,7 +252,8 @@ def configure(c: Any, settings: Settings) -> None:
     c.KubeSpawner.profile_list = profile_list
     c.KubeSpawner.profile_form_template = _FORM.format(title=escape(settings.title).replace("{", "&#123;"))
     # KubeSpawner applies options in its start; without this the Hub warns about each option that it does not know.
-    c.Spawner.apply_user_options = lambda spawner, options: None
+    if "apply_user_options" not in c.Spawner and "apply_user_options" not in c.KubeSpawner:
+        c.Spawner.apply_user_options = lambda spawner, options: None
 
 
 async def _groups(spawner: Any) -> Collection[str] | None:

@@ -26,14 +26,15 @@ from kubernetes_asyncio.client import (
 )
 from kubespawner.utils import get_k8s_model
 
-from . import login
+from . import login, site, start
 from .identity import Identity
 from .refusal import refusal
 from .settings import Environment
 
 _HOMES = "labhands-homes"
 _IDENTITY = "labhands-identity"
-_INIT = "labhands-home"
+_START_TIMEOUT = 900  # seconds: an image of many gigabytes may have to be pulled
+_MAPPED_IDS = 65_536  # of a pod with a user namespace
 _CREDENTIAL = "/run/labhands/git-credential-hub"
 
 # Jupyter keeps three sqlite files and IPython a fourth. On NFS their locks hang or break, so they live in the pod.
@@ -53,7 +54,7 @@ class Settings:
     claim: str
     folder: str
     mount: str
-    start_timeout: int
+    start_timeout: int | None
 
     @classmethod
     def read(cls, env: Environment) -> Settings:
@@ -62,7 +63,7 @@ class Settings:
             claim=env.text("HOME_CLAIM", default="homes"),
             folder=env.text("HOME_FOLDER").strip("/"),
             mount=env.text("HOME_MOUNT", default="/home").rstrip("/"),
-            start_timeout=int(env.seconds("LAB_START_TIMEOUT", "15m", 10, 86400)),
+            start_timeout=int(env.seconds("LAB_START_TIMEOUT", "15m", 10, 86400)) if env.text("LAB_START_TIMEOUT") else None,
         )
         if not re.fullmatch(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?", settings.claim):
             env.problem("HOME_CLAIM", f"{settings.claim!r} is no name of a claim", "homes")
@@ -78,23 +79,16 @@ def configure(c: Any, settings: Settings, login_settings: login.Settings) -> Non
     c.JupyterHub.spawner_class = c.JupyterHub.get("spawner_class", "kubespawner.KubeSpawner")
     # Never a group for the volume: a driver with fsGroupPolicy File would give the whole share to it.
     c.KubeSpawner.fs_gid = None
-    c.KubeSpawner.start_timeout = settings.start_timeout
-    c.KubeSpawner.default_url = "/lab"
+    # JupyterHub takes a start that we refuse for a failed one, and would end itself after a few of them.
+    c.Spawner.consecutive_failure_limit = 0
+    timeout = settings.start_timeout or site.first("start_timeout", c.KubeSpawner, c.Spawner) or _START_TIMEOUT
+    c.KubeSpawner.start_timeout = timeout
+    c.KubeSpawner.default_url = site.first("default_url", c.KubeSpawner, c.Spawner) or "/lab"
     if login_settings.push:
-        # A lab may read the auth state of its own user, and nothing else of the Hub.
-        c.JupyterHub.load_roles = [
-            *c.JupyterHub.get("load_roles", []),
-            {"name": "user", "scopes": ["self", "admin:auth_state!user"]},
-        ]
-        c.Spawner.server_token_scopes = [
-            *c.Spawner.get("server_token_scopes", []),
-            "users:activity!user",
-            "access:servers!server",
-            "read:users:name!user",
-            "admin:auth_state!user",
-        ]
+        _let_labs_read_their_auth_state(c)
     github = login_settings.push and login_settings.provider == "github"
-    site_before, site_pod = c.Spawner.get("pre_spawn_hook"), c.KubeSpawner.get("modify_pod_hook")
+    site_before = site.first("pre_spawn_hook", c.KubeSpawner, c.Spawner)
+    site_pod, site_after = c.KubeSpawner.get("modify_pod_hook"), c.KubeSpawner.get("after_pod_created_hook")
 
     async def require_identity(spawner: Any) -> None:
         who = await _identity(spawner)
@@ -109,10 +103,34 @@ def configure(c: Any, settings: Settings, login_settings: login.Settings) -> Non
         if who is None:
             raise refusal(403, "The Hub does not know who you are any more. Please log out and in again.")
         prepare(pod, who, settings, _git_host(spawner) if github else None)
-        return await _done(site_pod(spawner, pod)) if site_pod else pod
+        pod = await _done(site_pod(spawner, pod)) if site_pod else pod
+        if pod.spec.host_users is False and who.uid >= _MAPPED_IDS:
+            raise refusal(403, f"Pods with a user namespace (hostUsers: false) have no user {who.uid}. Please ask an administrator.")
+        return pod
 
-    c.Spawner.pre_spawn_hook = require_identity
+    async def after(spawner: Any, pod: Any) -> None:
+        if site_after:
+            await _done(site_after(spawner, pod))
+        await start.watch(spawner, pod)
+
+    c.KubeSpawner.pre_spawn_hook = require_identity
     c.KubeSpawner.modify_pod_hook = modify
+    c.KubeSpawner.after_pod_created_hook = after
+
+
+def _let_labs_read_their_auth_state(c: Any) -> None:
+    """A lab may read the auth state of its own user, and nothing else of the Hub."""
+    roles = site.listed(c.JupyterHub, "load_roles")
+    user = next((role for role in roles if role.get("name") == "user"), {"name": "user", "scopes": ["self"]})
+    changed = {**user, "scopes": [*user.get("scopes", ["self"]), "admin:auth_state!user"]}
+    c.JupyterHub.load_roles = [*(role for role in roles if role is not user), changed]
+    c.Spawner.server_token_scopes = [
+        *site.listed(c.Spawner, "server_token_scopes"),
+        "users:activity!user",
+        "access:servers!server",
+        "read:users:name!user",
+        "admin:auth_state!user",
+    ]
 
 
 async def _identity(spawner: Any) -> Identity | None:
@@ -223,7 +241,7 @@ def _init_container(lab: Any, who: Identity, home: str, settings: Settings) -> V
     security.run_as_user = security.run_as_group = who.uid
     security.run_as_non_root = True
     return V1Container(
-        name=_INIT,
+        name=start.HOME,
         image=lab.image,
         image_pull_policy=lab.image_pull_policy,
         command=["sh", "-c", (package / "home.sh").read_text()],

@@ -212,3 +212,10 @@ def test_no_scope_for_pushing_unless_asked():
 
     assert "public_repo" not in run(scopes)
     assert "public_repo" in run(scopes, GITHUB_PUSH="on")
+
+
+def test_organizations_and_teams_become_the_hubs_groups_only_where_asked():
+    account = ada(organizations={"org": 77, "Zoo": 78}, teams=["org:Big"])
+    assert "groups" not in run(lambda world: world.log_in("ada"), account)
+    model = run(lambda world: world.log_in("ada"), account, LOGIN_HUB_GROUPS="on")
+    assert model["groups"] == ["org", "org:big", "zoo"]

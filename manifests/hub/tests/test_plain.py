@@ -101,7 +101,8 @@ def test_a_wrong_setting_ends_the_start(environment):
 
 
 def test_the_configuration_of_a_hub_without_helm_reads_the_same_folder(monkeypatch):
-    monkeypatch.setenv("GITHUB_ORGANIZATIONS", "org")
+    for name in ("GITHUB_ORGANIZATIONS", "GITHUB_CLIENT_ID", "GITHUB_CLIENT_SECRET"):
+        monkeypatch.setenv(name, "x")
     config = PyFileConfigLoader("jupyterhub_config.py", path=str(HERE)).load_config()
     assert config.JupyterHub.authenticator_class.__name__ == "GitHubWithGrace"
     assert callable(config.KubeSpawner.profile_list)

@@ -100,6 +100,36 @@ def test_hooks_of_the_site_run_too():
     assert seen == ["before"] and built["metadata"]["annotations"]["site"] == "labhands-home"
 
 
+def test_a_user_that_a_user_namespace_does_not_have_is_refused():
+    def mapped(spawner, built):
+        built.spec.host_users = False
+        return built
+
+    low = Identity("ada", 65_535)
+    assert made(low, site={"modify_pod_hook": mapped})["spec"]["hostUsers"] is False
+    with pytest.raises(HTTPError, match="no user 65536"):
+        made(Identity("ada", 65_536), site={"modify_pod_hook": mapped})
+
+
+def test_a_role_that_the_site_gave_its_users_stays():
+    env, config = Environment({"GITHUB_ORGANIZATIONS": "org", "GITHUB_PUSH": "on"}), Config()
+    config.JupyterHub.load_roles = [{"name": "user", "scopes": ["self", "shares!user"]}]
+    config.Spawner.server_token_scopes.append("read:hub")
+    pod.configure(config, pod.Settings.read(env), login.Settings.read(env))
+    assert config.JupyterHub.load_roles == [{"name": "user", "scopes": ["self", "shares!user", "admin:auth_state!user"]}]
+    assert {"read:hub", "admin:auth_state!user"} < set(config.Spawner.server_token_scopes)
+
+
+def test_a_start_may_take_as_long_as_the_site_says():
+    def timeout(environment, **site):
+        env, config = Environment({"GITHUB_ORGANIZATIONS": "org", **environment}), Config(**site)
+        pod.configure(config, pod.Settings.read(env), login.Settings.read(env))
+        return config.KubeSpawner.start_timeout
+
+    chart = {"KubeSpawner": {"start_timeout": 1200}}
+    assert (timeout({}), timeout({}, **chart), timeout({"LAB_START_TIMEOUT": "5m"}, **chart)) == (900, 1200, 300)
+
+
 def test_the_home_is_made_by_the_chosen_image_as_the_user():
     init = made()["spec"]["initContainers"][-1]
     assert init["image"] == "registry.example.org/lab@sha256:" + "1" * 64

@@ -1,4 +1,5 @@
 import pytest
+from traitlets.config import Config
 
 from labhands_hub import login, menu, pod, sizes
 from labhands_hub.settings import Environment, duration
@@ -38,6 +39,28 @@ def test_a_login_without_what_it_needs_is_refused(provider, missing):
     env = Environment({"LOGIN_PROVIDER": provider})
     login.Settings.read(env)
     assert [problem.split(":")[0] for problem in env.problems] == missing
+
+
+@pytest.mark.parametrize(
+    ("provider", "needed"),
+    [
+        ("github", ["GITHUB_CLIENT_ID", "GITHUB_CLIENT_SECRET"]),
+        ("cilogon", ["CILOGON_CLIENT_ID", "CILOGON_CLIENT_SECRET"]),
+        ("oidc", ["OAUTH_CLIENT_ID", "OAUTH_CLIENT_SECRET"]),
+        ("dummy", []),
+    ],
+)
+def test_a_client_is_named_by_the_environment_or_by_the_site(provider, needed):
+    def problems(config, **environment):
+        env = Environment({"LOGIN_PROVIDER": provider, **environment})
+        settings = login.Settings.read(env)
+        env.problems.clear()
+        login.require_client(env, config, settings)
+        return [problem.split(":")[0] for problem in env.problems]
+
+    assert problems(Config()) == needed
+    assert problems(Config(), **dict.fromkeys(needed, "x")) == []
+    assert problems(Config(OAuthenticator={"client_id": "x", "client_secret": "y"})) == []
 
 
 def test_the_older_names_of_one_size_are_read():
