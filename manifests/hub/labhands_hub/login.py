@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import time
 import zlib
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +12,8 @@ from jupyterhub.auth import Authenticator, DummyAuthenticator
 from jupyterhub.handlers.base import BaseHandler
 
 from . import identity, site
-from .github import GROUPS, GitHubWithGrace
+from .github import CHECKED, GROUPS, GitHubWithGrace
+from .grace import CILogonWithGrace, OpenIDConnectWithGrace
 from .identity import Identity
 from .refusal import refusal
 from .settings import Environment
@@ -139,7 +141,7 @@ def _github(c: Any, settings: Settings) -> None:
 
 
 def _cilogon(c: Any, settings: Settings) -> None:
-    c.JupyterHub.authenticator_class = "cilogon"
+    c.JupyterHub.authenticator_class = CILogonWithGrace
     c.CILogonOAuthenticator.allowed_idps = {
         provider: {"username_derivation": {"username_claim": settings.name_claim}} for provider in settings.identity_providers
     }
@@ -147,7 +149,7 @@ def _cilogon(c: Any, settings: Settings) -> None:
 
 
 def _oidc(c: Any, settings: Settings) -> None:
-    c.JupyterHub.authenticator_class = "generic-oauth"
+    c.JupyterHub.authenticator_class = OpenIDConnectWithGrace
     c.GenericOAuthenticator.username_claim = settings.name_claim
     c.GenericOAuthenticator.scope = ["openid", "profile", "email"]
     _claims(c, settings)
@@ -155,7 +157,8 @@ def _oidc(c: Any, settings: Settings) -> None:
 
 def _claims(c: Any, settings: Settings) -> None:
     _hub_groups(c)
-    c.OAuthenticator.allowed_groups = set(settings.groups)
+    c.WithGrace.grace = settings.grace
+    c.OAuthenticator.allowed_groups = {group.lower() for group in settings.groups}
     site_hook = c.OAuthenticator.get("modify_auth_state_hook")
 
     async def add_identity(authenticator: Any, state: dict[str, Any]) -> dict[str, Any]:
@@ -184,7 +187,8 @@ def claims_state(claims: dict[str, Any], settings: Settings) -> dict[str, Any]:
     groups = claims.get(settings.groups_claim) or []
     groups = groups if isinstance(groups, list) else str(groups).split(",")
     who = Identity(name, uid, email=str(claims.get("email") or ""), full_name=str(claims.get("name") or name))
-    return {**who.to_state(), GROUPS: sorted(str(group) for group in groups)}
+    lower = {str(group).strip().lower() for group in groups}
+    return {**who.to_state(), GROUPS: sorted(lower - {""}), CHECKED: time.time()}
 
 
 def _dummy(c: Any, settings: Settings) -> None:

@@ -10,7 +10,7 @@ import hashlib
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -114,7 +114,14 @@ class Menu:
         return {**self.options.get(choice.image or "", {}), **size}
 
 
-def build(catalogue: Catalogue, settings: Settings, choice: Choice, groups: Collection[str] | None, note: str = "") -> Menu:
+def build(
+    catalogue: Catalogue,
+    settings: Settings,
+    choice: Choice,
+    groups: Collection[str] | None,
+    note: str = "",
+    today: date | None = None,
+) -> Menu:
     """The menu of one user, who is in these organizations and teams (``None``: not known)."""
     allowed = [image for image in catalogue.images if _is_for(image, settings.class_groups, groups)]
     offered = tuple(size for size in settings.sizes if size.is_for(groups))
@@ -132,7 +139,7 @@ def build(catalogue: Catalogue, settings: Settings, choice: Choice, groups: Coll
             {
                 "slug": slug,
                 "display_name": escape(image.name),
-                "description": escape(_description(image) + note),
+                "description": escape(_description(image, today) + note),
                 "default": _is_preferred(image, settings.preferred),
                 "kubespawner_override": override(image),
                 "profile_options": size_option,
@@ -191,16 +198,34 @@ def _rank(kind_of_tag: str) -> int:
     return _ORDER.index(kind_of_tag) if kind_of_tag in _ORDER else len(_ORDER)
 
 
-def _description(image: Image) -> str:
+def _description(image: Image, today: date | None) -> str:
     """On how many nodes it is, and what a start costs where it is on none."""
     parts = []
     if image.nodes_present is not None and image.nodes_eligible:
         parts.append(f"on {image.nodes_present} of {image.nodes_eligible} nodes")
     if size := _size(image):
         parts.append(size)
+    if today and (age := _age(image.tag, today)):
+        parts.append(age)
     if image.tag and image.tag not in image.name:
         parts.append(image.tag)
     return ", ".join(parts)
+
+
+def _age(tag: str, today: date) -> str:
+    """How old an image is, where its tag says a day or a week; a registry does not tell."""
+    day = re.search(r"(?<!\d)(20\d\d)[._-](\d\d)[._-](\d\d)(?!\d)", tag)
+    week = re.match(r"w_(20\d\d)_(\d\d)(?!\d)", tag)
+    try:
+        if day:
+            days = (today - date(int(day[1]), int(day[2]), int(day[3]))).days
+            return "" if days < 0 else "of today" if days == 0 else f"{days} day{'s' * (days > 1)} old"
+        if week:
+            weeks = (today - date.fromisocalendar(int(week[1]), int(week[2]), 1)).days // 7
+            return "" if weeks < 0 else "of this week" if weeks == 0 else f"{weeks} week{'s' * (weeks > 1)} old"
+    except ValueError:  # no such day or week
+        pass
+    return ""
 
 
 def _size(image: Image) -> str:
@@ -241,8 +266,9 @@ def configure(c: Any, settings: Settings) -> None:
         """Runs for each form and again for each start, whether by form, REST or admin page."""
         catalogue = await source.get()
         choice = Choice.read(spawner.user_options)
-        note = staleness(catalogue, source.problem, settings.stale_after, datetime.now(UTC))
-        menu = build(catalogue, settings, choice, await _groups(spawner), note)
+        now = datetime.now(UTC)
+        note = staleness(catalogue, source.problem, settings.stale_after, now)
+        menu = build(catalogue, settings, choice, await _groups(spawner), note, now.date())
         fault = menu.fault(choice)
         if fault and spawner.pending == "spawn":
             raise refusal(409, f"This lab can't start: {fault}. Please choose again.")

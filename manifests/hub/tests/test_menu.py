@@ -1,6 +1,6 @@
 import asyncio
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
 from kubespawner import KubeSpawner
@@ -59,6 +59,26 @@ def test_a_description_says_where_the_image_is():
     built = menu_of(image("w_2026_48"), image("w_2026_47", nodes=None, size=None))
     assert built.profiles[0]["description"] == "on 1 of 2 nodes, 2.5 GB compressed"
     assert built.profiles[1]["description"] == ""
+
+
+@pytest.mark.parametrize(
+    ("tag", "age"),
+    [
+        ("d_2026_11_29", "of today"),
+        ("d_2026_11_28", "1 day old"),
+        ("2026-11-02", "27 days old"),
+        ("w_2026_48", "of this week"),
+        ("w_2026_47_c0045.003", "1 week old"),
+        ("w_2025_48", "52 weeks old"),
+        ("w_2026_99", ""),
+        ("d_2026_13_40", ""),
+        ("d_2027_01_01", ""),
+        ("r28_0_0", ""),
+        ("4.2.1", ""),
+    ],
+)
+def test_an_age_is_known_where_the_tag_has_a_date(tag, age):
+    assert menu._age(tag, date(2026, 11, 29)) == age
 
 
 def test_lab_image_names_the_preselected_one():
