@@ -147,3 +147,9 @@ def test_every_setting_of_the_hub_is_known_to_it() -> None:
     for name, targets in settings():
         if "jupyter/hub" in targets and name not in own:
             assert f'"{name}"' in python, name
+
+
+def test_every_setting_of_the_file_server_is_there_and_no_other() -> None:
+    script = (MANIFESTS.parent / "images/fileserver/fileserver").read_text()
+    known = {name for name, targets in settings() if "labhands-fileserver/fileserver" in targets}
+    assert known == set(re.findall(r"^# (FILESERVER_[A-Z_]+)", script, re.MULTILINE))

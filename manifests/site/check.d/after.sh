@@ -64,7 +64,7 @@ check_bound() {
   local namespace name phase
   while read -r namespace name phase; do
     [ "$phase" = Bound ] || [ -z "$name" ] ||
-      problem "$namespace/$name" "the claim is $phase: kubectl -n $namespace describe claim $name says what it waits for"
+      problem "$namespace/$name" "the claim is $phase: kubectl -n $namespace describe persistentvolumeclaim $name says what it waits for"
   done < <(kubectl get persistentvolumeclaims -A -l "$ours" -o go-template='{{range .items}}{{.metadata.namespace}} {{.metadata.name}} {{.status.phase}}
 {{end}}')
 }
