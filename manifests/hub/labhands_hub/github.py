@@ -44,6 +44,8 @@ class GitHubWithGrace(GitHubOAuthenticator):
             if _is_refusal(error):
                 raise
             raise refusal(503, f"GitHub does not answer now ({error.code}). Please try again in a minute.") from error
+        except (OSError, ValueError) as error:  # no connection, or a body that is no JSON
+            raise refusal(503, f"GitHub does not answer now ({type(error).__name__}). Please try again in a minute.") from error
         user = handler.find_user(model["name"]) if model else None
         known = await user.get_auth_state() if user else None
         if known and not self._is_same_account(known, model["auth_state"]):

@@ -8,6 +8,7 @@ from typing import Any
 from oauthenticator.cilogon import CILogonOAuthenticator
 from oauthenticator.generic import GenericOAuthenticator
 from oauthenticator.oauth2 import OAuthenticator
+from tornado.httpclient import HTTPClientError
 from tornado.web import HTTPError
 from traitlets import Float
 
@@ -23,7 +24,11 @@ class WithGrace(OAuthenticator):
 
     async def authenticate(self, handler: Any, data: Any = None, **kwargs: Any) -> Any:
         """Refuses a name that has another number than before: the home belongs to the number."""
-        model = await super().authenticate(handler, data, **kwargs)
+        try:
+            model = await super().authenticate(handler, data, **kwargs)
+        except (HTTPClientError, OSError, ValueError) as error:
+            reason = str(error.code) if isinstance(error, HTTPClientError) else type(error).__name__
+            raise refusal(503, f"The login provider does not answer now ({reason}). Please try again in a minute.") from error
         user = handler.find_user(model["name"]) if model else None
         known = await user.get_auth_state() if user else None
         if known and not _is_same_user(known, model["auth_state"]):

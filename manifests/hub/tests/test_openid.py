@@ -104,6 +104,16 @@ def test_an_outage_changes_nothing_within_the_grace_and_ends_it_after(outage):
     assert run(work, LOGIN_GRACE="1h") == (True, False)
 
 
+def test_a_login_while_the_provider_is_away_reads_that():
+    async def work(world):
+        world.provider.outage = 502
+        await world.log_in()
+
+    with pytest.raises(HTTPError) as failure:
+        run(work)
+    assert failure.value.status_code == 503 and "does not answer now (502)" in failure.value.jupyterhub_message
+
+
 @pytest.mark.parametrize("change", [{"groups": ["Staff"]}, {"groups": None}, {"uidNumber": None}])
 def test_who_loses_what_a_lab_needs_is_out_at_the_next_refresh(change):
     async def work(world):

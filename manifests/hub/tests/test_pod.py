@@ -100,6 +100,15 @@ def test_hooks_of_the_site_run_too():
     assert seen == ["before"] and built["metadata"]["annotations"]["site"] == "labhands-home"
 
 
+def test_names_that_escape_alike_have_labels_and_homes_of_their_own():
+    pods = [made(Identity(name, uid)) for uid, name in enumerate(("a.b", "a-b", "a_b", "a-2eb", "a@b"), 58001)]
+    assert len({built["metadata"]["labels"]["hub.jupyter.org/username"] for built in pods}) == 5
+    homes = {
+        mount["subPath"] for built in pods for mount in built["spec"]["containers"][0]["volumeMounts"] if mount["name"] == "labhands-homes"
+    }
+    assert homes == {"a.b", "a-b", "a_b", "a-2eb", "a@b"}
+
+
 def test_a_user_that_a_user_namespace_does_not_have_is_refused():
     def mapped(spawner, built):
         built.spec.host_users = False
