@@ -13,8 +13,7 @@ pub(crate) use configuration::Configuration;
 pub(crate) use release::Installed;
 pub use release::Release;
 
-use crate::Result;
-use crate::command;
+use crate::{Result, command, cri};
 use crate::enclosure::Enclosure;
 use crate::folder::{Folder, mount_in_memory};
 use crate::process::Process;
@@ -182,12 +181,8 @@ impl Containerd {
         let mut command = self.installed.command(&self.enclosure, "containerd")?;
         command.arg("--config").arg(&self.configuration);
         let mut process = self.enclosure.process("containerd", &command, &log)?;
-        let (socket, ctr) = (&self.socket, self.installed.program("ctr"));
-        process.ready(Duration::from_secs(30), "answer", || {
-            let mut ctr = Command::new(&ctr);
-            ctr.arg("--address").arg(socket).args(["--timeout", "2s", "version"]);
-            (socket.exists() && command::run(&mut ctr).is_ok()).then_some(())
-        })?;
+        let socket = &self.socket;
+        process.ready(Duration::from_secs(60), "answer", || (socket.exists() && cri::answers(socket)).then_some(()))?;
         self.process = Some(process);
         Ok(())
     }

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use bytes::Bytes;
 use prost::Message;
@@ -86,17 +87,32 @@ impl Pod {
         self.call("RemovePodSandbox", id).map(drop)
     }
 
-    /// In a thread with a runtime of its own: to be called from anywhere.
     fn call<Q: Message + 'static>(&self, method: &'static str, request: Q) -> Result<String> {
-        let (socket, path) = (self.socket.clone(), format!("/runtime.v1.RuntimeService/{method}"));
-        let asked = thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            let runtime = runtime.map_err(|error| Status::internal(error.to_string()))?;
-            runtime.block_on(grpc::call::<Q, wire::Id>(&socket, &path, request)).map(|answer| answer.id)
-        });
-        let answer = asked.join().unwrap_or_else(|_| Err(Status::internal("the call panicked")));
-        answer.map_err(|status| Error::Missing(format!("{method}: {}", status.message())))
+        ask::<Q, wire::Id>(&self.socket, method, request, Duration::from_secs(120)).map(|answer| answer.id)
     }
+}
+
+/// Whether a runtime's CRI takes calls: a containerd answers its own clients before that.
+pub(crate) fn answers(socket: &Path) -> bool {
+    ask::<_, wire::Empty>(socket, "Status", wire::Empty {}, Duration::from_secs(5)).is_ok()
+}
+
+/// In a thread with a runtime of its own: to be called from anywhere.
+fn ask<Q, A>(socket: &Path, method: &'static str, request: Q, limit: Duration) -> Result<A>
+where
+    Q: Message + 'static,
+    A: Message + Default + 'static,
+{
+    let (socket, path) = (socket.to_owned(), format!("/runtime.v1.RuntimeService/{method}"));
+    let asked = thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| Status::internal(error.to_string()))?;
+        let call = grpc::call::<Q, A>(&socket, &path, request);
+        let answer = runtime.block_on(async { tokio::time::timeout(limit, call).await });
+        answer.unwrap_or_else(|_| Err(Status::deadline_exceeded(format!("no answer within {limit:?}"))))
+    });
+    let answer = asked.join().unwrap_or_else(|_| Err(Status::internal("the call panicked")));
+    answer.map_err(|status| Error::Missing(format!("{method}: {}", status.message())))
 }
 
 /// The network namespace of the machine (`NamespaceMode.NODE`).
@@ -227,6 +243,10 @@ impl From<&FakeImage> for wire::Image {
 
 /// The messages, as far as they are used here.
 mod wire {
+    /// A request without fields, or an answer of which none matters.
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub(super) struct Empty {}
+
     #[derive(Clone, PartialEq, prost::Message)]
     pub(super) struct Metadata {
         #[prost(string, tag = "1")]

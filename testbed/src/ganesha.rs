@@ -1,6 +1,6 @@
 //! A real NFS server (nfs-ganesha) with its own portmapper, on a network of its own (see [`Site`]).
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -12,10 +12,10 @@ use crate::packages::{self, Part};
 use crate::process::Process;
 pub use crate::site::Firewall;
 use crate::site::Site;
-use crate::{Error, Result};
+use crate::{Error, Result, rpc};
 
-/// How long a part may take to answer.
-const START_LIMIT: Duration = Duration::from_secs(20);
+/// How long a part may take to answer, on a busy machine.
+const START_LIMIT: Duration = Duration::from_secs(60);
 
 /// How the server is set up.
 #[derive(Clone, Debug)]
@@ -62,7 +62,7 @@ pub struct Ganesha {
 }
 
 impl Ganesha {
-    /// Starts a server and waits until it listens.
+    /// Starts a server and waits until a client can mount in each of its versions.
     ///
     /// # Errors
     /// When a package is missing, or a part does not start; the error has the end of its log.
@@ -78,7 +78,9 @@ impl Ganesha {
         }
         let mut portmapper = Command::new("nsenter");
         portmapper.args(site.enter()).args(["rpcbind", "-f", "-w"]);
-        let portmapper = Process::start("rpcbind", &portmapper, &folder.join("rpcbind.log"))?;
+        let mut portmapper = Process::start("rpcbind", &portmapper, &folder.join("rpcbind.log"))?;
+        let host = IpAddr::from(site.address());
+        portmapper.ready(START_LIMIT, "answer", || rpc::portmapper_answers(host))?;
         let mut this = Self { server: None, _portmapper: portmapper, site, setup, folder };
         this.start_server()?;
         Ok(this)
@@ -212,10 +214,15 @@ impl Ganesha {
         server.args(self.site.enter()).args(["ganesha.nfsd", "-F", "-f"]).arg(configuration);
         server.arg("-L").arg(self.folder.join("ganesha.log")).arg("-p").arg(self.folder.join("ganesha.pid"));
         let mut server = Process::start("ganesha", &server, &self.folder.join("ganesha.out"))?;
-        let address = SocketAddr::from((self.address(), self.setup.port));
-        let limit = Duration::from_secs(1);
+        let (host, port, versions) = (IpAddr::from(self.address()), self.setup.port, self.setup.versions);
+        let serves = || {
+            if versions.contains('4') {
+                rpc::version_4_answers(host, port)?;
+            }
+            if versions.contains('3') { rpc::version_3_answers(host, port) } else { Some(()) }
+        };
         server
-            .ready(START_LIMIT, "listen", || TcpStream::connect_timeout(&address, limit).ok())
+            .ready(START_LIMIT, "serve each of its versions", serves)
             .map_err(|error| Error::Missing(format!("{error}\n{}", last_lines(&self.folder.join("ganesha.log")))))?;
         self.server = Some(server);
         Ok(())

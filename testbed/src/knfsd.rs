@@ -4,7 +4,7 @@
 //! [`Knfsd::run`] changes whatever a case needs. The same machine has the kernel's NFS client.
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -13,12 +13,15 @@ use crate::folder::Folder;
 use crate::packages::{self, Part};
 use crate::qemu::{BOOT_LIMIT, Extra, Network, Qemu};
 use crate::site::{Firewall, Site};
-use crate::{Error, Result, command};
+use crate::{Error, Result, command, rpc, wait};
 
 /// Where commands are taken inside.
 const COMMAND_PORT: u16 = 8079;
 
-/// How long a command may take.
+/// The server's port, as NFS has it.
+const PORT: u16 = 2049;
+
+/// How long a command may take, and the server until it answers.
 const COMMAND_LIMIT: Duration = Duration::from_secs(120);
 
 /// The programs of nfs-utils and others that the machine has, as Debian installs them.
@@ -113,7 +116,16 @@ impl Knfsd {
             .process()
             .ready(BOOT_LIMIT, "take commands", listens)
             .map_err(|error| Error::Missing(format!("{error}\n{}", this.machine.console())))?;
+        this.wait_until_it_serves()?;
         Ok(this)
+    }
+
+    /// Waits until a client can mount in versions 3 and 4.
+    fn wait_until_it_serves(&self) -> Result<()> {
+        let host = IpAddr::from(self.address);
+        let serves = || rpc::version_4_answers(host, PORT).and_then(|()| rpc::version_3_answers(host, PORT));
+        wait::until(COMMAND_LIMIT, serves)
+            .ok_or_else(|| Error::Missing(format!("knfsd does not serve versions 3 and 4\n{}", self.machine.console())))
     }
 
     /// The server's address.
@@ -165,12 +177,13 @@ impl Knfsd {
         self.run("rpc.nfsd 0").map(drop)
     }
 
-    /// Starts the server again: it is in its grace period of 10 s.
+    /// Starts the server again, and waits until it answers: it is in its grace period of 10 s.
     ///
     /// # Errors
-    /// As [`Knfsd::run`].
+    /// As [`Knfsd::run`], and when it does not answer.
     pub fn start_again(&self) -> Result<()> {
-        self.run("rpc.nfsd -G 10 -L 10 4").map(drop)
+        self.run("rpc.nfsd -G 10 -L 10 4")?;
+        self.wait_until_it_serves()
     }
 
     /// Ends the grace period.

@@ -37,6 +37,7 @@ pub mod proxy;
 pub mod qemu;
 pub mod rabbitmq;
 pub mod registry;
+mod rpc;
 pub mod scripted_api;
 pub mod silent_file_system;
 pub mod site;

@@ -1,5 +1,6 @@
 //! A real RabbitMQ with a state, node name and ports of its own, over plain TCP and TLS, with passwords and client certificates.
 
+use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::Command;
@@ -17,7 +18,7 @@ use crate::packages::{self, Part};
 use crate::process::Process;
 use crate::{Error, Result, command, ports};
 
-/// How long it may take to listen.
+/// How long it may take to answer.
 const START_LIMIT: Duration = Duration::from_secs(60);
 
 /// How long it may take to end in order.
@@ -49,7 +50,7 @@ pub struct RabbitMq {
 }
 
 impl RabbitMq {
-    /// Starts a broker and waits until it listens.
+    /// Starts a broker and waits until it answers.
     ///
     /// # Errors
     /// When it does not start; the error has the end of its log.
@@ -144,8 +145,8 @@ impl RabbitMq {
         start.args(self.environment.iter().map(|(name, value)| format!("{name}={value}")));
         start.arg(format!("{PROGRAMS}/rabbitmq-server"));
         let mut server = enclosure.process("rabbitmq", &start, &self.folder.join("log"))?;
-        let address = self.address();
-        server.ready(START_LIMIT, "listen", || TcpStream::connect(address).ok())?;
+        let (plain, tls) = (self.address(), self.tls_address());
+        server.ready(START_LIMIT, "answer", || greets(plain).and_then(|()| TcpStream::connect(tls).ok()).map(drop))?;
         (self.server, self.enclosure) = (Some(server), Some(enclosure));
         Ok(())
     }
@@ -168,6 +169,16 @@ impl Drop for RabbitMq {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// Whether a broker answers a client's first words with its own (AMQP 0-9-1, section 4.2.2; a frame of a method begins with 1).
+fn greets(address: SocketAddr) -> Option<()> {
+    let mut stream = TcpStream::connect(address).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(2))).ok()?;
+    stream.write_all(b"AMQP\0\0\x09\x01").ok()?;
+    let mut kind = [0];
+    stream.read_exact(&mut kind).ok()?;
+    (kind == [1]).then_some(())
 }
 
 /// Users, virtual host and permissions (RabbitMQ: "Definition Export and Import", "Credential Hashing").

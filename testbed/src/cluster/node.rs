@@ -10,7 +10,7 @@ use crate::containerd::{Configuration, Installed, Release, plain_registry};
 use crate::enclosure::Enclosure;
 use crate::folder::Folder;
 use crate::process::Process;
-use crate::{Result, command};
+use crate::{Result, command, cri};
 
 /// A node of a [`Cluster`](super::Cluster). Dropping it is a node that loses power: everything on it ends at once.
 #[derive(Debug)]
@@ -162,8 +162,8 @@ impl Node {
         let mut command = self.installed.command(&self.enclosure, "containerd")?;
         command.arg("--config").arg(self.folder.join("containerd.toml"));
         let mut process = self.enclosure.process("containerd", &command, &self.folder.join("containerd.log"))?;
-        let answer = ["--timeout", "2s", "version"];
-        process.ready(Duration::from_secs(30), "answer", || self.ctr(&answer).ok())?;
+        let socket = self.socket();
+        process.ready(Duration::from_secs(60), "answer", || cri::answers(&socket).then_some(()))?;
         self.containerd = Some(process);
         Ok(())
     }

@@ -71,11 +71,6 @@ pub(crate) struct Installed {
 }
 
 impl Installed {
-    /// A program of this containerd, to be run on this machine.
-    pub(crate) fn program(&self, name: &str) -> PathBuf {
-        self.folder.as_ref().map_or_else(|| PathBuf::from(name), |folder| folder.join(name))
-    }
-
     /// A command inside an enclosure that finds this containerd's programs before any other's: containerd its shim.
     ///
     /// # Errors
