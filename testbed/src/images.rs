@@ -28,6 +28,7 @@ pub struct Image {
     architecture: String,
     entrypoint: Option<String>,
     command: Vec<String>,
+    environment: Vec<String>,
     labels: BTreeMap<String, String>,
     oci: bool,
 }
@@ -61,6 +62,7 @@ impl Image {
             architecture: machine_architecture().into(),
             entrypoint: None,
             command: vec!["/bin/sh".into()],
+            environment: vec!["PATH=/bin:/usr/bin:/sbin:/usr/sbin".into()],
             labels: BTreeMap::new(),
             oci: false,
         }
@@ -113,6 +115,15 @@ impl Image {
     #[must_use]
     pub fn command(mut self, command: &[&str]) -> Image {
         self.command = command.iter().map(ToString::to_string).collect();
+        self
+    }
+
+    /// Sets a variable of what it runs.
+    #[must_use]
+    pub fn environment(mut self, name: &str, value: &str) -> Image {
+        let variable = format!("{name}=");
+        self.environment.retain(|set| !set.starts_with(&variable));
+        self.environment.push(variable + value);
         self
     }
 
@@ -188,7 +199,7 @@ impl Image {
         let diff_ids: Vec<&str> = blobs.iter().map(|blob| blob.diff_id.as_str()).collect();
         json!({
             "created": CREATED, "architecture": self.architecture, "os": "linux",
-            "config": {"Entrypoint": self.entrypoint.as_slice(), "Cmd": self.command, "Env": ["PATH=/bin:/usr/bin:/sbin:/usr/sbin"], "Labels": self.labels},
+            "config": {"Entrypoint": self.entrypoint.as_slice(), "Cmd": self.command, "Env": self.environment, "Labels": self.labels},
             "rootfs": {"type": "layers", "diff_ids": diff_ids}, "history": history,
         })
         .to_string()
@@ -329,7 +340,7 @@ fn put_manifest(client: &Client, repository_url: &str, image: &Pushed, tag: &str
     client.send("PUT", &url, &[("Content-Type", image.media_type)], &image.manifest)?.expect(201, &url).map(drop)
 }
 
-fn digest(bytes: &[u8]) -> String {
+pub(crate) fn digest(bytes: &[u8]) -> String {
     format!("sha256:{}", layer::hex(&Sha256::digest(bytes)))
 }
 

@@ -32,6 +32,8 @@ pub enum Part {
     Buildah,
     /// A browser without a window, and fonts.
     Chromium,
+    /// What images of JupyterHub and JupyterLab are made with.
+    Jupyter,
 }
 
 impl Part {
@@ -61,6 +63,7 @@ impl Part {
             ],
             Part::Buildah => &["buildah", "skopeo"],
             Part::Chromium => &["chromium-headless-shell", "fonts-dejavu-core"],
+            Part::Jupyter => &["mmdebstrap"],
         }
     }
 }

@@ -2,9 +2,10 @@
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use flate2::Compression;
+use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -28,6 +29,8 @@ enum Content {
         compressible: bool,
     },
     Files(Vec<Entry>),
+    /// A gzipped tar file that is kept where it is.
+    Archive(PathBuf),
 }
 
 #[derive(Clone, Debug)]
@@ -76,6 +79,12 @@ impl Layer {
         Layer(Content::Files(files.iter().map(entry).collect()))
     }
 
+    /// A gzipped tar file that was made elsewhere.
+    #[must_use]
+    pub fn archive(path: &Path) -> Layer {
+        Layer(Content::Archive(path.into()))
+    }
+
     /// busybox, its commands as links to it, and a `/tmp`.
     ///
     /// # Errors
@@ -105,6 +114,9 @@ impl Layer {
     /// # Errors
     /// When the cache folder cannot be written.
     pub fn blob(&self) -> Result<Blob> {
+        if let Content::Archive(path) = &self.0 {
+            return archived(path);
+        }
         let folder = cache_folder()?;
         let path = folder.join(format!("{}.tar.gz", self.key()));
         let facts = path.with_extension("json");
@@ -122,11 +134,9 @@ impl Layer {
         let (digest, size, buffered) = gzip.finish().map_err(failed())?.finish();
         let file = buffered.into_inner().map_err(|error| failed()(error.into_error()))?;
         file.persist(&path).map_err(|error| failed()(error.error))?;
-        let known = json!({"digest": digest, "diff_id": diff_id, "size": size});
-        let file = tempfile::NamedTempFile::new_in(&folder).map_err(failed())?;
-        fs::write(file.path(), known.to_string()).map_err(failed())?;
-        file.persist(&facts).map_err(|error| failed()(error.error))?;
-        Ok(Blob { path, digest, diff_id, size })
+        let blob = Blob { path, digest, diff_id, size };
+        remember(&blob, &facts)?;
+        Ok(blob)
     }
 
     fn compresses(&self) -> bool {
@@ -147,12 +157,14 @@ impl Layer {
                 }
                 format!("files-{}", hex(&hash.finalize()))
             }
+            Content::Archive(path) => path.display().to_string(),
         }
     }
 
     /// Writes the tar file.
     fn write(&self, tar: &mut impl Write) -> io::Result<()> {
         match &self.0 {
+            Content::Archive(path) => return io::copy(&mut GzDecoder::new(File::open(path)?), tar).map(drop),
             Content::Random { seed, size, compressible } => {
                 let mut bytes = Generator::new(*seed, *compressible);
                 let files = size.div_ceil(FILE_SIZE);
@@ -269,13 +281,38 @@ pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn known(path: &PathBuf, facts: &PathBuf) -> Option<Blob> {
+/// What is known of a file is kept beside it.
+fn archived(path: &Path) -> Result<Blob> {
+    let facts = path.with_extension("json");
+    if let Some(blob) = known(path, &facts) {
+        return Ok(blob);
+    }
+    let failed = || Error::io(format!("read {}", path.display()));
+    let mut packed = Hashing::new(io::sink());
+    io::copy(&mut File::open(path).map_err(failed())?, &mut packed).map_err(failed())?;
+    let mut tar = Hashing::new(io::sink());
+    io::copy(&mut GzDecoder::new(File::open(path).map_err(failed())?), &mut tar).map_err(failed())?;
+    let (digest, size, _) = packed.finish();
+    let blob = Blob { path: path.into(), digest, diff_id: tar.finish().0, size };
+    remember(&blob, &facts)?;
+    Ok(blob)
+}
+
+fn remember(blob: &Blob, facts: &Path) -> Result<()> {
+    let failed = || Error::io(format!("write {}", facts.display()));
+    let known = json!({"digest": blob.digest, "diff_id": blob.diff_id, "size": blob.size});
+    let file = tempfile::NamedTempFile::new_in(facts.parent().unwrap_or(facts)).map_err(failed())?;
+    fs::write(file.path(), known.to_string()).map_err(failed())?;
+    file.persist(facts).map(drop).map_err(|error| failed()(error.error))
+}
+
+fn known(path: &Path, facts: &Path) -> Option<Blob> {
     let facts: Value = serde_json::from_slice(&fs::read(facts).ok()?).ok()?;
     let size = facts["size"].as_u64()?;
     let whole = File::open(path).ok()?.metadata().ok()?.len() == size;
     let text = |name: &str| facts[name].as_str().map(str::to_owned);
     if whole {
-        Some(Blob { path: path.clone(), digest: text("digest")?, diff_id: text("diff_id")?, size })
+        Some(Blob { path: path.into(), digest: text("digest")?, diff_id: text("diff_id")?, size })
     } else {
         None
     }
