@@ -1,7 +1,11 @@
 //! A browser without a window, to see pages as people do.
 
+mod page;
+
 use std::path::Path;
 use std::process::Command;
+
+pub use page::Page;
 
 use crate::folder::Folder;
 use crate::packages::{self, Part};
@@ -9,6 +13,18 @@ use crate::{Result, command};
 
 /// A page is loaded and drawn within this many seconds.
 const LIMIT_SECONDS: &str = "60";
+
+/// How it is started, whatever it shall do.
+const SWITCHES: [&str; 8] = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--hide-scrollbars",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+];
 
 /// Chromium, started anew for each look, each time with an empty profile.
 #[derive(Debug)]
@@ -35,6 +51,14 @@ impl Browser {
         Ok(Browser)
     }
 
+    /// A page that stays, to be clicked through.
+    ///
+    /// # Errors
+    /// When the browser does not start.
+    pub fn page(&self, look: Look) -> Result<Page> {
+        Page::start(look)
+    }
+
     /// The page's elements once it has loaded, as HTML.
     ///
     /// # Errors
@@ -57,11 +81,15 @@ fn run(look: Look, action: &str, address: &str) -> Result<String> {
     let mut browser = Command::new("setpriv");
     // `timeout` hands the signal on to the browser, and the browser to its own processes.
     browser.args(["--pdeathsig", "TERM", "--", "timeout", "--kill-after=5", LIMIT_SECONDS, "chromium-headless-shell"]);
-    browser.args(["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars"]);
-    browser.args(["--disable-background-networking", "--disable-component-update", "--disable-sync"]);
+    browser.args(SWITCHES).args(look.switches());
     browser.arg(format!("--user-data-dir={}", profile.path().display()));
-    browser.arg(format!("--window-size={},{}", look.width, look.height));
-    let scheme = i32::from(!look.dark); // as Chromium counts them
-    browser.arg(format!("--blink-settings=preferredColorScheme={scheme}"));
     command::run(browser.arg(action).arg(address))
+}
+
+impl Look {
+    fn switches(self) -> [String; 2] {
+        let scheme = i32::from(!self.dark); // as Chromium counts them
+        let scheme = format!("--blink-settings=preferredColorScheme={scheme}");
+        [format!("--window-size={},{}", self.width, self.height), scheme]
+    }
 }

@@ -1,0 +1,177 @@
+//! A page that stays, to be clicked through: the DevTools protocol over the browser's pipe.
+
+use std::fs::{self, File};
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::Path;
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use base64::prelude::{BASE64_STANDARD, Engine as _};
+use serde_json::{Value, json};
+
+use super::{Look, SWITCHES};
+use crate::folder::Folder;
+use crate::{Error, Result, wait};
+
+/// How long the browser may take over one command.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// The browser reads commands from its third and writes answers to its fourth file; it ends when the former is closed.
+const START: &str = "exec 3<&0 4>&1 </dev/null >/dev/null; exec chromium-headless-shell \"$@\"";
+
+/// One page of a browser of its own, with cookies of its own. It takes any certificate.
+#[derive(Debug)]
+pub struct Page {
+    browser: Child,
+    commands: Option<ChildStdin>,
+    answers: Receiver<Value>,
+    sent: u64,
+    session: Value,
+    profile: Folder,
+}
+
+impl Page {
+    pub(super) fn start(look: Look) -> Result<Page> {
+        let profile = Folder::new("chromium")?;
+        let failed = || Error::io("start chromium-headless-shell");
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL", "--", "sh", "-c", START, "chromium"]).args(SWITCHES).args(look.switches());
+        command.args(["--remote-debugging-pipe", "--ignore-certificate-errors"]);
+        command.arg(format!("--user-data-dir={}", profile.path().display()));
+        let log = File::create(profile.join("log")).map_err(failed())?;
+        let mut browser = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log).spawn().map_err(failed())?;
+        let (sender, answers) = channel();
+        let commands = browser.stdin.take();
+        if let Some(output) = browser.stdout.take() {
+            thread::spawn(move || {
+                let messages = BufReader::new(output).split(0).map_while(std::result::Result::ok);
+                let mut parsed = messages.filter_map(|message| serde_json::from_slice(&message).ok());
+                let _ = parsed.try_for_each(|message: Value| sender.send(message)); // until nobody listens
+            });
+        }
+        let mut page = Page { browser, commands, answers, sent: 0, session: Value::Null, profile };
+        let target = page.ask("Target.createTarget", json!({"url": "about:blank"}))?["targetId"].clone();
+        let attach = json!({"targetId": target, "flatten": true});
+        page.session = page.ask("Target.attachToTarget", attach)?["sessionId"].clone();
+        Ok(page)
+    }
+
+    /// Goes to an address.
+    ///
+    /// # Errors
+    /// When nothing answers there.
+    pub fn open(&mut self, address: &str) -> Result<()> {
+        let answer = self.ask("Page.navigate", json!({"url": address}))?;
+        match answer["errorText"].as_str() {
+            None => Ok(()),
+            Some(reason) => Err(Error::Http { request: format!("open {address}"), reason: reason.into() }),
+        }
+    }
+
+    /// The value of a JavaScript expression; a promise is waited for.
+    ///
+    /// # Errors
+    /// When it throws, or the page changes meanwhile.
+    pub fn evaluate(&mut self, expression: &str) -> Result<Value> {
+        let arguments = json!({"expression": expression, "awaitPromise": true, "returnByValue": true});
+        let answer = self.ask("Runtime.evaluate", arguments)?;
+        let thrown = &answer["exceptionDetails"];
+        if thrown.is_null() {
+            return Ok(answer["result"]["value"].clone());
+        }
+        let reason = thrown["exception"]["description"].as_str().unwrap_or("it threw what is no error");
+        Err(Error::Missing(format!("a script in the page failed: {reason}")))
+    }
+
+    /// Evaluates it again until the value is something: neither null, false, nor empty.
+    ///
+    /// # Errors
+    /// When it is not in time; the error has the page's address and text.
+    pub fn wait(&mut self, limit: Duration, expression: &str) -> Result<Value> {
+        let nothing = |value: &Value| [Value::Null, false.into(), "".into()].contains(value);
+        let seen = wait::patiently(limit, || self.evaluate(expression).ok().filter(|value| !nothing(value)));
+        seen.ok_or_else(|| {
+            let text = self.evaluate("location.href + '\\n' + document.body.innerText").unwrap_or_default();
+            let text = text.as_str().unwrap_or_default();
+            Error::Missing(format!("not within {limit:?}: {expression}\n{text}"))
+        })
+    }
+
+    /// Clicks on the first element of this CSS selector, once it is there.
+    ///
+    /// # Errors
+    /// When it is not in time.
+    pub fn click(&mut self, limit: Duration, selector: &str) -> Result<()> {
+        let selector = json!(selector);
+        let click = format!("(found => found && (found.click(), true))(document.querySelector({selector}))");
+        self.wait(limit, &click).map(drop)
+    }
+
+    /// Writes a picture of what is seen as a PNG file.
+    ///
+    /// # Errors
+    /// When the browser fails, or the file cannot be written.
+    pub fn picture(&mut self, file: &Path) -> Result<()> {
+        let answer = self.ask("Page.captureScreenshot", json!({"format": "png"}))?;
+        let data = BASE64_STANDARD.decode(answer["data"].as_str().unwrap_or_default());
+        let data = data.map_err(|error| Error::Missing(format!("the browser's picture is no picture: {error}")))?;
+        fs::write(file, data).map_err(Error::io(format!("write {}", file.display())))
+    }
+
+    fn ask(&mut self, method: &str, arguments: Value) -> Result<Value> {
+        self.sent += 1;
+        let mut command = json!({"id": self.sent, "method": method, "params": arguments});
+        if !self.session.is_null() {
+            command["sessionId"] = self.session.clone();
+        }
+        let log = self.profile.join("log");
+        let gone = |reason: &str| Error::part("chromium", format!("{reason} ({method})"), &log);
+        let written = self.commands.as_mut().map(|pipe| write!(pipe, "{command}\0").and_then(|()| pipe.flush()));
+        if !matches!(written, Some(Ok(()))) {
+            return Err(gone("has ended"));
+        }
+        let deadline = Instant::now() + LIMIT;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            // What is not the answer is news of the page, which nobody asked for.
+            let answer = self.answers.recv_timeout(left).map_err(|_| gone("did not answer"))?;
+            if answer["id"] == self.sent {
+                return match answer["error"]["message"].as_str() {
+                    None => Ok(answer["result"].clone()),
+                    Some(reason) => Err(Error::Missing(format!("chromium: {method}: {reason}"))),
+                };
+            }
+        }
+    }
+}
+
+impl Drop for Page {
+    fn drop(&mut self) {
+        self.commands = None;
+        if wait::until(Duration::from_secs(5), || self.browser.try_wait().ok().flatten()).is_none() {
+            let _ = self.browser.kill();
+            let _ = self.browser.wait();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chromium::Browser;
+
+    #[test]
+    fn a_page_is_clicked_through_and_seen() {
+        let mut page = Browser::find().unwrap().page(Look { width: 300, height: 200, dark: false }).unwrap();
+        page.open("data:text/html,<button onclick=\"document.title='clicked'\">Go</button>").unwrap();
+        page.click(LIMIT, "button").unwrap();
+        assert_eq!(page.evaluate("Promise.resolve(document.title)").unwrap(), "clicked");
+        assert!(page.evaluate("nothing.here").is_err());
+        let file = page.profile.join("picture.png");
+        page.picture(&file).unwrap();
+        assert!(fs::read(file).unwrap().starts_with(b"\x89PNG"));
+        assert!(page.open("http://127.0.0.1:1/").is_err());
+    }
+}
