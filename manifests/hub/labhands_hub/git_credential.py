@@ -8,6 +8,7 @@ the user. Protocol: git-credential(1).
 import json
 import os
 import sys
+import urllib.parse
 import urllib.request
 
 
@@ -15,8 +16,9 @@ def main() -> None:
     """Answers ``get`` for the one host that it is configured for; ``store`` and ``erase`` have nothing to do."""
     if sys.argv[1:] != ["get"]:
         return
+    # Not `/user`: the Hub leaves the token out there.
     request = urllib.request.Request(
-        os.environ["JUPYTERHUB_API_URL"] + "/user",
+        os.environ["JUPYTERHUB_API_URL"] + "/users/" + urllib.parse.quote(os.environ["JUPYTERHUB_USER"], safe=""),
         headers={"Authorization": "token " + os.environ["JUPYTERHUB_API_TOKEN"]},
     )
     try:
