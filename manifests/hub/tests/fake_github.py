@@ -1,12 +1,14 @@
-"""A GitHub on loopback: login, users, organizations, teams, e-mails, tokens that end, and outages of each kind.
+"""A GitHub: login, users, organizations, teams, e-mails, tokens that end, outages of each kind, and git over HTTP.
 
-As a program: ``fake_github.py PORT`` serves until it is ended. ``POST /control`` takes JSON that changes accounts and outages.
+As a program it serves until it is ended: ``fake_github.py --help``. ``POST /control`` takes JSON that changes accounts and outages.
 """
 
+import argparse
 import asyncio
+import base64
 import json
+import os
 import secrets
-import sys
 from dataclasses import asdict, dataclass, field
 from typing import Any
 from urllib.parse import urlencode
@@ -154,6 +156,49 @@ class Member(Handler):
         self.finish()
 
 
+class Git(Handler):
+    """git's own server behind a password that is a token of the user, as GitHub has it."""
+
+    def initialize(self, github: GitHub, repositories: str) -> None:
+        super().initialize(github)
+        self.repositories = repositories
+
+    async def get(self) -> None:
+        kind, _, words = self.request.headers.get("Authorization", "").partition(" ")
+        token = base64.b64decode(words).decode().partition(":")[2] if kind == "Basic" else ""
+        login = self.github.tokens.get(token)
+        if login is None:
+            self.set_status(401)
+            self.set_header("WWW-Authenticate", 'Basic realm="git"')
+            self.finish()
+            return
+        request = {
+            "PATH": os.environ["PATH"],
+            "GIT_PROJECT_ROOT": self.repositories,
+            "GIT_HTTP_EXPORT_ALL": "1",
+            "GIT_PROTOCOL": self.request.headers.get("Git-Protocol", ""),
+            "PATH_INFO": self.request.path,
+            "QUERY_STRING": self.request.query,
+            "REQUEST_METHOD": self.request.method,
+            "CONTENT_TYPE": self.request.headers.get("Content-Type", ""),
+            "HTTP_CONTENT_ENCODING": self.request.headers.get("Content-Encoding", ""),
+            "REMOTE_USER": login,
+        }
+        pipe = asyncio.subprocess.PIPE
+        process = await asyncio.create_subprocess_exec("git", "http-backend", stdin=pipe, stdout=pipe, env=request)
+        output, _ = await process.communicate(self.request.body)
+        head, _, body = output.partition(b"\r\n\r\n")
+        for line in head.decode().splitlines():
+            name, _, value = line.partition(": ")
+            if name == "Status":
+                self.set_status(int(value.split()[0]))
+            else:
+                self.set_header(name, value)
+        self.finish(body)
+
+    post = get
+
+
 class Control(Handler):
     def post(self) -> None:
         self.github.control(json.loads(self.request.body))
@@ -163,9 +208,11 @@ class Control(Handler):
         self.finish({"accounts": [asdict(account) for account in self.github.accounts.values()], "requests": self.github.requests})
 
 
-def start(github: GitHub, port: int = 0) -> tuple[HTTPServer, str]:
-    """A server on loopback, and its address."""
-    routes = [
+def start(
+    github: GitHub, port: int = 0, address: str = "127.0.0.1", tls: dict[str, str] | None = None, repositories: str = "."
+) -> tuple[HTTPServer, str]:
+    """A server, on loopback if nothing else is said, and its address."""
+    routes: list[tuple[str, type[Handler]]] = [
         (r"/login/oauth/authorize", Authorize),
         (r"/login/oauth/access_token", Token),
         (r"/api/v3/user", CurrentUser),
@@ -175,15 +222,28 @@ def start(github: GitHub, port: int = 0) -> tuple[HTTPServer, str]:
         (r"/api/v3/orgs/([^/]+)(?:/teams/([^/]+))?/members/([^/]+)", Member),
         (r"/control", Control),
     ]
-    application = Application([(path, handler, {"github": github}) for path, handler in routes])
-    sockets = bind_sockets(port, "127.0.0.1")
-    server = HTTPServer(application)
+    application = Application(
+        [
+            *((path, handler, {"github": github}) for path, handler in routes),
+            (r"/[^/]+/[^/]+\.git/(?:info/refs|git-upload-pack|git-receive-pack)", Git, {"github": github, "repositories": repositories}),
+        ]
+    )
+    sockets = bind_sockets(port, address)
+    server = HTTPServer(application, ssl_options=tls)
     server.add_sockets(sockets)
-    return server, f"http://127.0.0.1:{sockets[0].getsockname()[1]}"
+    return server, f"{'https' if tls else 'http'}://{address}:{sockets[0].getsockname()[1]}"
 
 
 async def main() -> None:
-    _, address = start(GitHub(), int(sys.argv[1]))
+    parser = argparse.ArgumentParser()
+    parser.add_argument("port", type=int, help="0 is any free one")
+    parser.add_argument("--address", default="127.0.0.1")
+    parser.add_argument("--certificate", help="to serve over TLS; with --key")
+    parser.add_argument("--key")
+    parser.add_argument("--repositories", default=".", help="the folder of OWNER/NAME.git")
+    given = parser.parse_args()
+    tls = {"certfile": given.certificate, "keyfile": given.key} if given.certificate else None
+    _, address = start(GitHub(), given.port, given.address, tls, given.repositories)
     print(address, flush=True)
     await asyncio.Event().wait()
 
