@@ -135,6 +135,7 @@ impl Site {
                 programs: &[PROGRAM, keepalive.to_str().unwrap()],
                 settings: &[("VOLUME_SIZE", "10Gi"), ("KEEPALIVE_INTERVAL", "5s")],
                 more: OWN_DISK,
+                ..Install::default()
             })
             .unwrap();
         Self { cluster, kubectl, _disk: disk }

@@ -14,15 +14,21 @@ use crate::{Result, command, packages};
 pub struct Install<'a> {
     /// The overlay's folder below `manifests/overlays`.
     pub overlay: &'a str,
+    /// Components of `manifests/components` besides those of the overlay.
+    pub components: &'a [&'a str],
     /// The components whose images it runs.
     pub images: &'a [&'a str],
     /// A folder of programs that `cargo test` has built, for what goes into these images.
     pub binaries: Option<&'a Path>,
     /// Paths of daemons' programs that `cargo test` has built, to run instead of such images: `env!("CARGO_BIN_EXE_NAME")`.
     pub programs: &'a [&'a str],
+    /// Other images that its manifests name, and what to run instead: `NAME:TAG` without a registry, of the cluster's own.
+    pub replaced: &'a [(&'a str, &'a str)],
     /// Settings for the ConfigMap `labhands`, besides that images come from the cluster's registry over plain HTTP.
     pub settings: &'a [(&'a str, &'a str)],
-    /// More lines for the overlay's `kustomization.yaml`, such as `patches:`.
+    /// Files beside the overlay's `kustomization.yaml`, and what is in them.
+    pub files: &'a [(&'a str, &'a str)],
+    /// More lines for that file, such as `patches:`. They follow a list of ConfigMaps.
     pub more: &'a str,
 }
 
@@ -74,12 +80,19 @@ impl Cluster {
         let folder = Folder::new("site")?;
         let registry = self.registry_host();
         let up = "../".repeat(folder.path().components().count() - 1);
-        let overlay = repository().join("manifests/overlays").join(install.overlay);
-        let mut text = format!("resources: [{up}{}]\n", overlay.display().to_string().trim_start_matches('/'));
+        let manifests = format!("{up}{}/manifests", repository().display().to_string().trim_start_matches('/'));
+        let mut text = format!("resources: [{manifests}/overlays/{}]\n", install.overlay);
+        let components: Vec<String> =
+            install.components.iter().map(|name| format!("{manifests}/components/{name}")).collect();
+        let _ = writeln!(text, "components: [{}]", components.join(", "));
         let _ = writeln!(text, "images:");
         let programs = install.programs.iter().map(|program| name_of(program));
         for name in install.images.iter().copied().chain(programs) {
             let _ = writeln!(text, "- {{name: labhands/{name}, newName: {registry}/labhands/{name}}}");
+        }
+        for (name, image) in install.replaced {
+            let (image, tag) = image.rsplit_once(':').unwrap_or((image, "latest"));
+            let _ = writeln!(text, "- {{name: {name}, newName: {registry}/{image}, newTag: '{tag}'}}");
         }
         let _ = writeln!(text, "configMapGenerator:");
         for namespace in ["labhands", "labhands-node"] {
@@ -87,6 +100,9 @@ impl Cluster {
         }
         text.push_str(install.more);
         folder.write("kustomization.yaml", text)?;
+        for (name, content) in install.files {
+            folder.write(name, content)?;
+        }
         let mut settings = format!("LAB_INSECURE_REGISTRIES={registry}\n");
         for (name, value) in install.settings {
             let _ = writeln!(settings, "{name}={value}");

@@ -1,0 +1,296 @@
+//! What the platform's users meet, on a real cluster with the shipped manifests: a Hub with its login and menu in a real browser,
+//! labs with homes on the file server, and what happens when GitHub is away. One cluster for all of it: it takes a while to start.
+
+#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+
+#[path = "hub/bed.rs"]
+mod bed;
+#[path = "hub/broker.rs"]
+mod broker;
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
+use std::path::Path;
+use std::time::Duration;
+
+use bed::{Bed, LIMIT};
+use serde_json::{Value, json};
+use testbed::chromium::Page;
+use testbed::wait::patiently;
+
+#[test]
+fn users_log_in_choose_a_lab_and_work_in_it() {
+    let bed = Bed::start();
+    both_nodes_hold(&bed, &["w_2026_47", "w_2026_46"]);
+    let before = somebody_elses_files(&bed);
+
+    a_stranger_reads_why_not(&bed);
+    let mut ada = bed.log_in("ada");
+    the_menu_knows_what_is_on_the_nodes(&bed, &mut ada);
+    a_lab_starts_with_its_progress(&bed, &mut ada);
+    a_terminal_is_the_users_own(&bed, &mut ada);
+    a_push_uses_the_hubs_token(&bed, &mut ada);
+    its_lines_arrive_with_its_name(&bed);
+    let mut bob = bed.log_in("bob");
+    a_new_weekly_is_started_from_the_nodes(&bed, &mut bob);
+    nobody_sees_anothers_home(&bed, &mut bob);
+    nobodys_owner_has_changed(&bed, &before);
+    stop(&bed, &mut bob, "bob");
+    while_github_is_away_all_goes_on(&bed, &mut ada, &mut bob);
+    a_removed_member_is_out(&bed, &mut bob);
+    a_moved_tag_starts_the_new_image(&bed, &mut ada);
+}
+
+/// What each node's object reports as present, whatever else it has.
+fn both_nodes_hold(bed: &Bed, tags: &[&str]) {
+    let path = r#"jsonpath={range .items[*]}{.metadata.name}{range .status.images[?(@.state=="Present")]} {.image}{end}{"\n"}{end}"#;
+    let holds = |line: &str| tags.iter().all(|tag| line.contains(&format!(":{tag}")));
+    let all = |text: &str| text.lines().filter(|line| holds(line)).count() == 2;
+    let asked = bed.kubectl.wait(&["-n", "labhands-node", "get", "nodeimages", "-o", path], LIMIT, all);
+    asked.unwrap_or_else(|error| panic!("{error}\n{}", bed.said()));
+}
+
+/// A folder of the share that no lab is about: paths with owner, group and mode.
+fn somebody_elses_files(bed: &Bed) -> Vec<(String, u32, u32, u32)> {
+    let folder = bed.share().join("old");
+    fs::create_dir(&folder).unwrap();
+    fs::write(folder.join("notes"), "from years ago").unwrap();
+    for (path, mode) in [(folder.join("notes"), 0o640), (folder.clone(), 0o750)] {
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        chown(&path, Some(4242), Some(4343)).unwrap();
+    }
+    owners(&bed.share())
+}
+
+fn owners(share: &Path) -> Vec<(String, u32, u32, u32)> {
+    let listed = ["", "old", "old/notes"].map(|name| {
+        let facts = fs::metadata(share.join(name)).unwrap();
+        (name.to_owned(), facts.uid(), facts.gid(), facts.mode())
+    });
+    listed.to_vec()
+}
+
+fn nobodys_owner_has_changed(bed: &Bed, before: &[(String, u32, u32, u32)]) {
+    assert_eq!(owners(&bed.share()), before);
+    for (name, uid) in [("ada", 58_001), ("bob", 58_002)] {
+        let home = fs::metadata(bed.share().join(name)).unwrap();
+        assert_eq!((home.uid(), home.gid(), home.mode() & 0o7777), (uid, uid, 0o700), "{name}");
+        assert_eq!(bed.get("jupyter", &format!("pod/jupyter-{name}"), "{.spec.securityContext.fsGroup}"), "");
+    }
+}
+
+fn a_stranger_reads_why_not(bed: &Bed) {
+    let mut eve = bed.log_in("eve");
+    eve.wait(LIMIT, "document.body.innerText.includes('eve is not a member of stars')").unwrap();
+    bed.picture(&mut eve, "stranger");
+}
+
+fn the_menu_knows_what_is_on_the_nodes(bed: &Bed, page: &mut Page) {
+    // The catalogue follows the nodes' reports.
+    patiently(LIMIT, || {
+        page.open(&format!("{}/hub/spawn", bed.hub)).ok()?;
+        page.wait(LIMIT, "document.readyState === 'complete'").ok()?;
+        let text = page.evaluate("document.body.innerText").ok()?;
+        (text.as_str()?.matches("on 2 of 2 nodes").count() == 2).then_some(())
+    })
+    .unwrap_or_else(|| panic!("{:?}\n{}", page.evaluate("document.body.innerText"), bed.said()));
+    let profiles = page.evaluate("[...document.querySelectorAll('[name=profile]')].map(input => input.value)").unwrap();
+    assert_eq!(profiles, json!(["w_2026_47", "w_2026_46"]));
+    assert_eq!(page.evaluate("document.querySelector('[name=profile]:checked').value").unwrap(), "w_2026_47");
+    bed.picture(page, "menu");
+}
+
+fn choose(page: &mut Page, bed: &Bed, profile: &str) {
+    page.open(&format!("{}/hub/spawn", bed.hub)).unwrap();
+    page.click(LIMIT, &format!("[name=profile][value={profile}]")).unwrap();
+    page.click(LIMIT, "form input[type=submit], form button[type=submit]").unwrap();
+}
+
+/// Waits until the page is JupyterLab, ready to be worked in.
+fn lab(bed: &Bed, page: &mut Page) {
+    let ready = "location.pathname.includes('/lab') && !!document.querySelector('.jp-Launcher, .jp-NotebookPanel')";
+    page.wait(LIMIT, ready).unwrap_or_else(|error| panic!("{error}\n{}", bed.said()));
+}
+
+fn a_lab_starts_with_its_progress(bed: &Bed, page: &mut Page) {
+    choose(page, bed, "w_2026_47");
+    page.wait(LIMIT, "location.pathname.startsWith('/hub/spawn-pending/')").unwrap();
+    let told = "document.querySelector('details')?.textContent.includes('labhands-home')";
+    page.wait(LIMIT, &format!("{told} && (document.querySelector('details').open = true)"))
+        .unwrap_or_else(|error| panic!("{error}\n{}", bed.said()));
+    bed.picture(page, "progress");
+    lab(bed, page);
+    bed.picture(page, "lab");
+}
+
+/// What a command writes in a terminal of the lab that the page shows.
+fn terminal(page: &mut Page, command: &str) -> String {
+    let quoted = json!(command).to_string();
+    let script = include_str!("hub/terminal.js").replace("COMMAND", quoted.trim_matches('"'));
+    page.evaluate(&script).unwrap().as_str().unwrap().to_owned()
+}
+
+fn kernel(page: &mut Page, code: &str) -> Value {
+    page.evaluate(&include_str!("hub/kernel.js").replace("CODE", &json!(code).to_string())).unwrap()
+}
+
+fn a_terminal_is_the_users_own(bed: &Bed, page: &mut Page) {
+    let said = terminal(
+        page,
+        "id; getent passwd $(id -u); pwd; stat -c '%U %a' ~; ls ~; git --no-pager config --list; cat /version",
+    );
+    for line in [
+        "uid=58001(ada) gid=58001(ada) groups=58001(ada),58100(stars)",
+        "ada:x:58001:58001:ada of the test:/home/ada:/bin/bash",
+        "/home/ada",
+        "ada 700",
+        "user.name=ada of the test",
+        "user.email=ada@example.org",
+        "47",
+    ] {
+        assert!(said.lines().any(|said| said.trim() == line), "no {line:?} in\n{said}");
+    }
+    for folder in ["notebooks", "DATA", "WORK"] {
+        assert!(said.contains(folder), "no {folder} in\n{said}");
+    }
+    assert!(said.contains(&format!("credential.{}.helper=", bed.github.address)), "{said}");
+    // It is the home on the file server, by the volume that leads there.
+    terminal(page, "echo mine > ~/notebooks/secret");
+    assert_eq!(fs::read_to_string(bed.share().join("ada/notebooks/secret")).unwrap(), "mine\n");
+    assert_eq!(bed.get("jupyter", "pvc/homes", "{.spec.volumeName}"), "labhands-fileserver-fileserver-home");
+    assert!(bed.cluster.nodes().iter().any(|node| node.nfs_mounts().contains(":/home ")));
+    assert_eq!(kernel(page, "answer = 6 * 7; print(answer)"), "42\n");
+}
+
+fn a_push_uses_the_hubs_token(bed: &Bed, page: &mut Page) {
+    let clone = format!("cd /tmp && GIT_TERMINAL_PROMPT=0 git clone -q {}/ada/work.git", bed.github.address);
+    let commit = "cd work && echo stars > notes && git add notes && git commit -q -m 'Count stars' && git push -q origin HEAD:main";
+    let said = terminal(page, &format!("{clone} && {commit} && echo pushed"));
+    assert!(said.contains("pushed"), "{said}");
+    let log = [
+        "-n",
+        "github",
+        "exec",
+        "github",
+        "--",
+        "git",
+        "-C",
+        "/srv/ada/work.git",
+        "log",
+        "--format=%an <%ae> %s",
+        "main",
+    ];
+    assert_eq!(bed.kubectl.run(&log).unwrap(), "ada of the test <ada@example.org> Count stars\n");
+    // The token is nowhere in the lab, but for the one that speaks to the Hub.
+    let said = terminal(page, "env | grep -c gho_; grep -rl gho_ ~ /run/labhands /etc/git* 2>/dev/null | wc -l");
+    assert_eq!(said.split_whitespace().collect::<Vec<_>>(), ["0", "0"], "{said}");
+}
+
+fn its_lines_arrive_with_its_name(bed: &Bed) {
+    let line = bed.lines.wait_for(LIMIT, "jupyter-ada", "notebook");
+    assert_eq!(line["kubernetes"]["namespace"], "jupyter");
+}
+
+fn a_new_weekly_is_started_from_the_nodes(bed: &Bed, page: &mut Page) {
+    let pushed = bed.push_lab("w_2026_48", "48");
+    bed.scan();
+    both_nodes_hold(bed, &["w_2026_48"]);
+    the_menu_offers(bed, page, "w_2026_48");
+    choose(page, bed, "w_2026_48");
+    lab(bed, page);
+    assert!(terminal(page, "cat /version").contains("48"));
+    let image = bed.get("jupyter", "pod/jupyter-bob", "{.spec.containers[0].image}");
+    assert_eq!(image, format!("{}/lab@{}", bed.cluster.registry_host(), pushed.digest));
+    let events =
+        bed.get("jupyter", "events", r#"{range .items[?(@.involvedObject.name=="jupyter-bob")]}{.message}{"\n"}{end}"#);
+    assert!(events.contains(&format!("Container image \"{image}\" already present on machine")), "{events}");
+}
+
+/// Nobody touches the Hub for it.
+fn the_menu_offers(bed: &Bed, page: &mut Page, tag: &str) {
+    let offered = format!("!!document.querySelector('[name=profile][value={tag}]')");
+    let seen = patiently(LIMIT, || {
+        page.open(&format!("{}/hub/spawn", bed.hub)).ok()?;
+        page.wait(Duration::from_secs(2), &offered).ok()
+    });
+    assert!(seen.is_some(), "{tag} is not on the menu\n{}", bed.said());
+}
+
+fn nobody_sees_anothers_home(bed: &Bed, page: &mut Page) {
+    let said =
+        terminal(page, "ls /home; cat /home/ada/notebooks/secret; find / -name secret -path '*notebooks*' 2>/dev/null");
+    assert!(said.contains("bob") && !said.contains("mine") && said.contains("No such file"), "{said}");
+    // Not by the claim either, where it is mounted as a whole: it is the user's own.
+    let mode = fs::metadata(bed.share().join("ada")).unwrap().mode();
+    assert_eq!(mode & 0o077, 0);
+}
+
+/// As the user does it: until the Hub offers a start again.
+fn stop(bed: &Bed, page: &mut Page, user: &str) {
+    let address = format!("{}/hub/home", bed.hub);
+    let stopped = patiently(LIMIT, || {
+        page.open(&address).ok()?;
+        // The button may do nothing yet, and may be gone already.
+        page.wait(LIMIT, "document.readyState === 'complete'").ok()?;
+        let _ = page.evaluate("document.querySelector('#stop')?.click()");
+        page.wait(Duration::from_secs(5), "document.querySelector('#start').innerText.includes('Start')").ok()
+    });
+    assert!(stopped.is_some(), "{}", bed.said());
+    let pods = bed.kubectl.run(&["-n", "jupyter", "get", "pods", "-o", "name"]).unwrap();
+    assert!(!pods.contains(&format!("jupyter-{user}")), "{pods}");
+}
+
+fn while_github_is_away_all_goes_on(bed: &Bed, ada: &mut Page, bob: &mut Page) {
+    bed.github.control(&json!({"outage": 503}));
+    // Longer than a login is not looked at again.
+    let seen = ["-n", "jupyter", "logs", "deployment/hub", "--tail=200"];
+    patiently(LIMIT, || {
+        let _ = bob.open(&format!("{}/hub/home", bed.hub));
+        bed.kubectl.run(&seen).ok().filter(|log| log.contains("GitHub does not answer"))
+    })
+    .unwrap_or_else(|| panic!("{}", bed.said()));
+    assert_eq!(kernel(ada, "print(answer)"), "42\n");
+    choose(bob, bed, "w_2026_48");
+    lab(bed, bob);
+    assert!(terminal(bob, "id").contains("uid=58002(bob)"));
+}
+
+fn a_removed_member_is_out(bed: &Bed, bob: &mut Page) {
+    let bob_alone = json!({"login": "bob", "id": 58_002, "organizations": {}});
+    bed.github.control(&json!({"outage": null, "accounts": [bob_alone]}));
+    patiently(LIMIT, || {
+        bob.open(&format!("{}/hub/spawn", bed.hub)).ok()?;
+        bob.wait(Duration::from_secs(5), "location.pathname.startsWith('/hub/login')").ok()
+    })
+    .unwrap_or_else(|| panic!("bob is still in\n{}", bed.said()));
+    bed.picture(bob, "removed");
+    bed.github.control(&json!({"browser_user": "bob"}));
+    bob.open(&format!("{}/hub/oauth_login?next=%2Fhub%2Fspawn", bed.hub)).unwrap();
+    bob.wait(LIMIT, "document.body.innerText.includes('bob is not a member of stars')").unwrap();
+}
+
+fn a_moved_tag_starts_the_new_image(bed: &Bed, ada: &mut Page) {
+    let moved = bed.push_lab("w_2026_48", "48 as it should be");
+    bed.scan();
+    let path = r#"{range .items[*]}{range .status.images[?(@.state=="Present")]}{.digest}{"\n"}{end}{end}"#;
+    patiently(LIMIT, || {
+        (bed.get("labhands-node", "nodeimages", path).matches(&moved.digest).count() == 2).then_some(())
+    })
+    .unwrap_or_else(|| {
+        panic!("{}", bed.kubectl.run(&["-n", "labhands-node", "get", "nodeimages", "-o", "yaml"]).unwrap())
+    });
+    stop(bed, ada, "ada");
+    let started = patiently(LIMIT, || {
+        the_menu_offers(bed, ada, "w_2026_48");
+        choose(ada, bed, "w_2026_48");
+        lab(bed, ada);
+        let image = bed.get("jupyter", "pod/jupyter-ada", "{.spec.containers[0].image}");
+        if image.ends_with(&moved.digest) {
+            return Some(());
+        }
+        stop(bed, ada, "ada");
+        None
+    });
+    assert!(started.is_some(), "the old image is started");
+    assert!(terminal(ada, "cat /version").contains("as it should be"));
+}
