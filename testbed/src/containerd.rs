@@ -13,11 +13,11 @@ pub(crate) use configuration::Configuration;
 pub(crate) use release::Installed;
 pub use release::Release;
 
-use crate::{Result, command, cri};
 use crate::enclosure::Enclosure;
 use crate::folder::{Folder, mount_in_memory};
 use crate::process::Process;
 use crate::registry::Registry;
+use crate::{Result, command, cri};
 
 /// How a containerd is to be.
 #[derive(Clone, Debug, Default)]
