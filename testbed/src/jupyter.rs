@@ -31,8 +31,8 @@ impl Jupyter {
     /// # Errors
     /// When a package cannot be fetched; the error has what was said.
     pub fn find_or_build() -> Result<Jupyter> {
-        let version = std::env::var(VERSION).ok().filter(|version| !version.is_empty());
-        let version = version.as_deref().unwrap_or(DEFAULT_VERSION);
+        let version = std::env::var_os(VERSION).and_then(|version| version.into_string().ok());
+        let version = version.as_deref().filter(|version| !version.is_empty()).unwrap_or(DEFAULT_VERSION);
         let cache = folder::cache()?;
         let lock = cache.join("jupyter.lock");
         let held = File::create(&lock).map_err(Error::io(format!("create {}", lock.display())))?;
