@@ -1,6 +1,7 @@
 """A real nginx with the component's files: TLS, redirect, HSTS, websockets, large bodies, and what is refused."""
 
 import base64
+import contextlib
 import hashlib
 import os
 import signal
@@ -161,22 +162,22 @@ class Nginx:
 
     def get(self, path: str, method: str = "GET", port: int | None = None, headers: str = "", body: bytes = b"") -> HTTPResponse:
         """Sends exactly this path."""
-        connection = socket.create_connection(("127.0.0.1", port), timeout=30) if port else self.connect()
         length = f"Content-Length: {len(body)}\r\n" if body else ""
-        connection.sendall(f"{method} {path} HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n{length}{headers}\r\n".encode())
-        try:
-            connection.sendall(body)
-        except (BrokenPipeError, ConnectionResetError):
-            pass  # refused before all of it was read
-        response = HTTPResponse(connection, method=method)
-        response.begin()
-        response.text = response.read().decode()
+        request = f"{method} {path} HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n{length}{headers}\r\n".encode()
+        with socket.create_connection(("127.0.0.1", port), timeout=30) if port else self.connect() as connection:
+            # What is refused before all of it was read.
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                connection.sendall(request + body)
+            with HTTPResponse(connection, method=method) as response:
+                response.begin()
+                response.text = response.read().decode()
         return response
 
     def stop(self) -> None:
         if self.process and self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
             assert self.process.wait(20) == 0
+        self.log.close()
 
 
 @pytest.fixture(scope="module")
@@ -190,8 +191,9 @@ def nginx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nginx]:
     nginx = Nginx(folder, HUB_SERVICE=hub_at, FIREFLY_SERVICE=firefly_at).start()
     yield nginx
     nginx.stop()
-    hub.shutdown()
-    firefly.shutdown()
+    for server in (hub, firefly):
+        server.shutdown()
+        server.server_close()
 
 
 def test_tls_is_verified_and_the_hub_answers(nginx: Nginx) -> None:
@@ -216,24 +218,24 @@ def test_port_80_leads_to_https(nginx: Nginx) -> None:
 
 
 def test_a_websocket_goes_through(nginx: Nginx) -> None:
-    connection = nginx.connect()
     request = f"GET /user/alice/api/kernels/1/channels HTTP/1.1\r\nHost: {HOST}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-    connection.sendall((request + "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n").encode())
-    answer = b""
-    while b"\r\n\r\n" not in answer:
-        answer += connection.recv(1024)
-    assert answer.startswith(b"HTTP/1.1 101") and b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=" in answer
-    connection.sendall(b"\x81\x05hello")
-    assert connection.recv(1024) == b"\x81\x05hello"
+    with nginx.connect() as connection:
+        connection.sendall((request + "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n").encode())
+        answer = b""
+        while b"\r\n\r\n" not in answer:
+            answer += connection.recv(1024)
+        assert answer.startswith(b"HTTP/1.1 101") and b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=" in answer
+        connection.sendall(b"\x81\x05hello")
+        assert connection.recv(1024) == b"\x81\x05hello"
 
 
 def test_90_megabytes_arrive_and_more_than_100_do_not(nginx: Nginx) -> None:
     body = os.urandom(1 << 20) * 90
     connection = HTTPSConnection(HOST, context=ssl.create_default_context(cafile=nginx.folder / "root.pem"))
-    connection.sock = nginx.connect()
-    connection.request("PUT", "/user/alice/api/contents/big.ipynb", body)
-    response = connection.getresponse()
-    assert (response.status, response.read().decode()) == (200, hashlib.sha256(body).hexdigest())
+    with contextlib.closing(connection), nginx.connect() as connection.sock:
+        connection.request("PUT", "/user/alice/api/contents/big.ipynb", body)
+        response = connection.getresponse()
+        assert (response.status, response.read().decode()) == (200, hashlib.sha256(body).hexdigest())
     assert nginx.get("/user/alice/api/contents/big", method="PUT", headers=f"Content-Length: {101 << 20}\r\n").status == 413
 
 

@@ -39,9 +39,9 @@ why_not() { # why_not NAMESPACE POD
   local words
   words=$(kubectl -n "$1" get pod "$2" -o go-template='{{range .status.conditions}}{{if and (eq .type "PodScheduled") (eq .status "False")}}no node takes it: {{.message}}
 {{end}}{{end}}{{range .status.initContainerStatuses}}{{with .state.waiting}}{{.reason}}: {{or .message "it waits"}}
-{{end}}{{end}}{{range .status.containerStatuses}}{{$last := .lastState.terminated}}{{with .state.terminated}}it ended with exit code {{.exitCode}}
+{{end}}{{end}}{{range .status.containerStatuses}}{{$last := .lastState.terminated}}{{with .state.terminated}}it ended with exit code {{.exitCode}}{{if eq (printf "%v" .exitCode) "64"}}, which means wrong settings{{end}}
 {{or .message ""}}
-{{end}}{{with .state.waiting}}{{if $last}}it ended with exit code {{$last.exitCode}}{{if eq $last.exitCode 64.0}}, which means wrong settings{{end}}
+{{end}}{{with .state.waiting}}{{if $last}}it ended with exit code {{$last.exitCode}}{{if eq (printf "%v" $last.exitCode) "64"}}, which means wrong settings{{end}}
 {{or $last.message ""}}
 {{else}}{{.reason}}: {{or .message "it is being made"}}
 {{end}}{{end}}{{end}}' 2>/dev/null | grep -v '^$')

@@ -65,12 +65,15 @@ check_made_secrets() {
   while read -r part namespace name; do
     on "$part" && ! on "secrets/$part" || continue
     if [ "$part" = nginx ] && on nginx-certificate; then continue; fi
+    if [ "$name" = tls ] && { on secrets/ingress || on certificate; }; then continue; fi
     kubectl -n "$namespace" get secret "$name" >/dev/null 2>&1 ||
-      problem "secrets/$part" "it is off, and the Secret $name is not in the namespace $namespace: switch it on, or make the Secret"
+      problem "$part" "the Secret $name is not in the namespace $namespace: switch its line below secrets/ on, or make the Secret"
   done <<'LIST'
 hub jupyter hub
 nginx labhands nginx-tls
 firefly firefly firefly
+ingress jupyter tls
+gateway jupyter tls
 LIST
 }
 
