@@ -1,7 +1,7 @@
 //! A real RabbitMQ with a state, node name and ports of its own, over plain TCP and TLS, with passwords and client certificates.
 
-use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use crate::packages::{self, Part};
 use crate::process::Process;
 use crate::{Error, Result, command, ports};
 
-/// How long it may take to answer.
+/// How long it may take to listen.
 const START_LIMIT: Duration = Duration::from_secs(60);
 
 /// How long it may take to end in order.
@@ -50,7 +50,7 @@ pub struct RabbitMq {
 }
 
 impl RabbitMq {
-    /// Starts a broker and waits until it answers.
+    /// Starts a broker and waits until it listens.
     ///
     /// # Errors
     /// When it does not start; the error has the end of its log.
@@ -145,8 +145,8 @@ impl RabbitMq {
         start.args(self.environment.iter().map(|(name, value)| format!("{name}={value}")));
         start.arg(format!("{PROGRAMS}/rabbitmq-server"));
         let mut server = enclosure.process("rabbitmq", &start, &self.folder.join("log"))?;
-        let (plain, tls) = (self.address(), self.tls_address());
-        server.ready(START_LIMIT, "answer", || greets(plain).and_then(|()| TcpStream::connect(tls).ok()).map(drop))?;
+        let address = self.address();
+        server.ready(START_LIMIT, "listen", || TcpStream::connect(address).ok())?;
         (self.server, self.enclosure) = (Some(server), Some(enclosure));
         Ok(())
     }
@@ -156,12 +156,30 @@ impl RabbitMq {
     /// # Errors
     /// When it fails, or the broker does not run.
     pub fn control(&self, arguments: &[&str]) -> Result<String> {
+        command::run(self.control_command()?.arg("--quiet").args(arguments))
+    }
+
+    /// A program that is this broker's `rabbitmqctl`, for scripts that run it.
+    ///
+    /// # Errors
+    /// When the broker does not run, or the file cannot be written.
+    pub fn control_program(&self) -> Result<PathBuf> {
+        let run = self.control_command()?;
+        let words = [run.get_program()].into_iter().chain(run.get_args()).map(|word| quoted(&word.to_string_lossy()));
+        let words: Vec<String> = words.collect();
+        let path = self.folder.write("rabbitmqctl", format!("#!/bin/sh\nexec {} \"$@\"\n", words.join(" ")))?;
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755))
+            .map_err(Error::io("allow its execution"))?;
+        Ok(path)
+    }
+
+    fn control_command(&self) -> Result<Command> {
         let enclosure =
             self.enclosure.as_ref().ok_or_else(|| Error::Missing("the broker does not run: resume it first".into()))?;
         let mut run: Command = enclosure.command("env");
         run.args(self.environment.iter().map(|(name, value)| format!("{name}={value}")));
-        run.arg(format!("{PROGRAMS}/rabbitmqctl")).arg("--quiet").args(arguments);
-        command::run(&mut run)
+        run.arg(format!("{PROGRAMS}/rabbitmqctl"));
+        Ok(run)
     }
 }
 
@@ -171,14 +189,9 @@ impl Drop for RabbitMq {
     }
 }
 
-/// Whether a broker answers a client's first words with its own (AMQP 0-9-1, section 4.2.2; a frame of a method begins with 1).
-fn greets(address: SocketAddr) -> Option<()> {
-    let mut stream = TcpStream::connect(address).ok()?;
-    stream.set_read_timeout(Some(Duration::from_secs(2))).ok()?;
-    stream.write_all(b"AMQP\0\0\x09\x01").ok()?;
-    let mut kind = [0];
-    stream.read_exact(&mut kind).ok()?;
-    (kind == [1]).then_some(())
+/// A word for a shell.
+fn quoted(word: &str) -> String {
+    format!("'{}'", word.replace('\'', "'\\''"))
 }
 
 /// Users, virtual host and permissions (RabbitMQ: "Definition Export and Import", "Credential Hashing").
