@@ -74,20 +74,26 @@ fn token(text: &str) -> (&str, &str) {
 
 /// A token or a quoted string, without its quotes and escapes.
 fn value_of(text: &str) -> (String, &str) {
-    let Some(quoted) = text.strip_prefix('"') else {
+    quoted_string(text).unwrap_or_else(|| {
         let (value, rest) = text.split_at(text.find([',', ' ', '\t']).unwrap_or(text.len()));
-        return (value.to_owned(), rest);
-    };
+        (value.to_owned(), rest)
+    })
+}
+
+/// A quoted string (RFC 9110, section 5.6.4) without its quotes and escapes, and what comes after it; `None` where `text` does not begin
+/// with one. One that does not end is taken to the end.
+pub(super) fn quoted_string(text: &str) -> Option<(String, &str)> {
+    let quoted = text.strip_prefix('"')?;
     let mut value = String::new();
     let mut letters = quoted.char_indices();
     while let Some((at, letter)) = letters.next() {
         match letter {
-            '"' => return (value, &quoted[at + 1..]),
+            '"' => return Some((value, &quoted[at + 1..])),
             '\\' => value.extend(letters.next().map(|(_, escaped)| escaped)),
             letter => value.push(letter),
         }
     }
-    (value, "")
+    Some((value, ""))
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use reqwest::Url;
 
+use super::challenge::quoted_string;
 use super::error::Problem;
 
 /// The next page: the address that answered, with the query of the link.
@@ -63,20 +64,10 @@ fn link(text: &str) -> Option<(&str, Parameters, &str)> {
 
 /// A token or a quoted string, and what comes after it.
 fn value(text: &str) -> (String, &str) {
-    let Some(quoted) = text.strip_prefix('"') else {
+    quoted_string(text).unwrap_or_else(|| {
         let (value, rest) = text.split_at(text.find([';', ',']).unwrap_or(text.len()));
-        return (value.trim().to_owned(), rest);
-    };
-    let mut value = String::new();
-    let mut letters = quoted.char_indices();
-    while let Some((at, letter)) = letters.next() {
-        match letter {
-            '"' => return (value, &quoted[at + 1..]),
-            '\\' => value.extend(letters.next().map(|(_, escaped)| escaped)),
-            letter => value.push(letter),
-        }
-    }
-    (value, "")
+        (value.trim().to_owned(), rest)
+    })
 }
 
 fn is_next(parameters: &[(String, String)]) -> bool {
