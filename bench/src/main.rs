@@ -46,7 +46,7 @@ const BENCHES: &[Bench] = &[
     ("nfs", "nfs-health's rounds of 100 servers, one of them stopped, and idling", nfs::run),
     (
         "planner",
-        "prepuller plan over 5,000 nodes: memory, and CPU at rest and when the catalogue changes",
+        "prepuller plan over 5,000 nodes, and a client that only writes and reads the same: memory, CPU",
         planner::run,
     ),
     (
@@ -78,6 +78,11 @@ fn run(words: &[String]) -> Result<()> {
         && command == shipper::LAPIN_COMMAND
     {
         return shipper::publish_by_lapin(std::path::Path::new(logs), address);
+    }
+    if let [command] = words
+        && command == planner::bare::COMMAND
+    {
+        return planner::bare::run();
     }
     let size = if words.iter().any(|word| word == "--quick") { Size::Quick } else { Size::Full };
     let [name] = words.iter().filter(|word| *word != "--quick").collect::<Vec<_>>()[..] else {

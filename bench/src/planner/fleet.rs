@@ -14,7 +14,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, Config, ResourceExt};
 use prepuller::node_images::{AGENT, Disk, ImageReport, NodeImages, NodeImagesStatus, Order, PullState};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
@@ -24,7 +24,7 @@ pub(super) const NAMESPACE: &str = "labhands-node";
 /// Requests under way at a time.
 const PARALLEL: usize = 24;
 
-/// kubelet tells its node's status this often when nothing changes.
+/// kubelet tells its node's status this often when nothing changes, and so does an agent.
 const HEARTBEAT: Duration = Duration::from_secs(300);
 
 /// What a pull takes here: long enough for the reports to be apart.
@@ -70,9 +70,10 @@ impl Fleet {
         }
     }
 
-    /// Has every kubelet tell its node's status in turn, as in quiet times.
+    /// Has every kubelet tell its node's status, and every agent that it is there, in turn, as in quiet times.
     pub(super) async fn beat(&self, duration: Duration) -> Result<()> {
         let nodes: Api<Node> = Api::all(self.client.clone());
+        let objects: Api<NodeImages> = Api::namespaced(self.client.clone(), NAMESPACE);
         let pause = HEARTBEAT / u32::try_from(self.size)?;
         let (started, mut due) = (Instant::now(), Instant::now());
         for number in (0..self.size).cycle() {
@@ -82,10 +83,32 @@ impl Fleet {
             let condition = json!({"type": "Ready", "status": "True", "lastHeartbeatTime": Timestamp::now()});
             let patch = json!({"status": {"conditions": [condition]}});
             nodes.patch_status(&name(number), &PatchParams::default(), &Patch::Strategic(patch)).await?;
+            // And its agent, as often.
+            let status = json!({"status": {"reported": Timestamp::now()}});
+            objects.patch_status(&name(number), &PatchParams::default(), &Patch::Merge(status)).await?;
             due += pause;
             tokio::time::sleep_until(due).await;
         }
         Ok(())
+    }
+
+    /// What a node has as orders: without those for the tag `old`, and with `new` in their place.
+    pub(super) async fn specs(&self, old: &str, new: &str) -> Result<[Value; 2]> {
+        let api: Api<NodeImages> = Api::namespaced(self.client.clone(), NAMESPACE);
+        let spec = serde_json::to_value(api.get(&name(0)).await?.spec)?;
+        let is_old = |order: &Value| order["image"].as_str().is_some_and(|image| image.ends_with(old));
+        let orders = spec["orders"].as_array().context("a node has no orders")?;
+        let (mut before, mut after) = (spec.clone(), spec.clone());
+        before["orders"] = orders.iter().filter(|order| !is_old(order)).cloned().collect();
+        let renamed = |order: &Value| {
+            let mut order = order.clone();
+            if is_old(&order) {
+                order["image"] = order["image"].as_str().unwrap_or_default().replace(old, new).into();
+            }
+            order
+        };
+        after["orders"] = orders.iter().map(renamed).collect();
+        Ok([before, after])
     }
 
     pub(super) fn stop(self) {
@@ -219,6 +242,7 @@ fn status(generation: i64, orders: &[Order], held: &[String], percent: u64) -> N
     let present = images.iter().filter(|image| image.state == PullState::Present).count();
     NodeImagesStatus {
         observed_generation: generation,
+        reported: Some(Timestamp::now()),
         wanted: u32::try_from(images.len()).unwrap_or(u32::MAX),
         present: u32::try_from(present).unwrap_or(u32::MAX),
         runtime: "containerd 1.7.24".to_owned(),
