@@ -3,6 +3,7 @@
 //! `prepuller` alone writes it; the Hub's menu, the purger and people read it. A reader takes fields that it does not know
 //! for what a later version added, and refuses another version.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use jiff::Timestamp;
@@ -133,6 +134,25 @@ pub enum CatalogueError {
     },
 }
 
+impl CatalogueImage {
+    /// The architectures, as nodes name them, of machines that run it; unset where its platforms are not known.
+    pub fn architectures(&self) -> Option<Vec<String>> {
+        if self.platforms.is_empty() {
+            return None;
+        }
+        let named = self.platforms.iter().map(|platform| platform.architecture.clone());
+        // Machines of these run programs of other architectures too.
+        let all: BTreeSet<String> = named.chain(["amd64", "arm64", "arm"].map(str::to_owned)).collect();
+        let machine = |architecture: &String| Platform {
+            os: "linux".to_owned(),
+            architecture: architecture.clone(),
+            variant: None,
+        };
+        let runs = |architecture: &String| self.platforms.iter().any(|one| machine(architecture).can_run(one));
+        Some(all.into_iter().filter(runs).collect())
+    }
+}
+
 impl Catalogue {
     /// A catalogue of now.
     pub fn new(generated: Timestamp, complete: bool, images: Vec<CatalogueImage>) -> Self {
@@ -244,6 +264,24 @@ mod tests {
         let error = Catalogue::from_json(json.to_string().as_bytes(), "the ConfigMap").unwrap_err().to_string();
         assert!(error.contains("the ConfigMap has version 2"), "{error}");
         assert!(Catalogue::from_json(b"[]", "x").unwrap_err().to_string().contains("not a catalogue"));
+    }
+
+    #[test]
+    fn an_image_runs_where_containerd_would_take_it() {
+        let on = |platforms: &[&str]| {
+            let image = catalogue(true, true).images.remove(0);
+            let platforms = platforms.iter().map(|platform| platform.parse().unwrap()).collect();
+            CatalogueImage { platforms, ..image }.architectures().map(|all| all.join(" "))
+        };
+        assert_eq!(on(&[]), None);
+        assert_eq!(on(&["linux/amd64"]).as_deref(), Some("amd64"));
+        assert_eq!(on(&["linux/386"]).as_deref(), Some("386 amd64"));
+        assert_eq!(on(&["linux/arm/v7"]).as_deref(), Some("arm arm64"));
+        assert_eq!(on(&["linux/arm/v8"]).as_deref(), Some("arm64"));
+        assert_eq!(on(&["linux/arm64", "linux/s390x"]).as_deref(), Some("arm64 s390x"));
+        // No usual machine runs these.
+        assert_eq!(on(&["linux/amd64/v3"]).as_deref(), Some(""));
+        assert_eq!(on(&["windows/amd64"]).as_deref(), Some(""));
     }
 
     #[test]

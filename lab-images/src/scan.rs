@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use futures_util::stream::{self, StreamExt};
 
-use crate::catalogue::{CatalogueImage, Kind};
+use crate::catalogue::{Catalogue, CatalogueImage, Kind};
 use crate::policy::{GONE, Known, KnownImage, KnownTag, Needs, Policy, Verdict, decide};
 use crate::reference::{Digest, Platform, Reference, Repository, TagName};
 use crate::registry::{ImageManifest, Registry, RegistryError};
@@ -73,6 +73,15 @@ impl Scanned {
     pub fn problems(&self) -> impl Iterator<Item = &RegistryError> {
         let of_repositories = self.repositories.iter().flat_map(|repository| &repository.problems);
         of_repositories.chain(self.named.iter().filter_map(|named| named.problem.as_ref()))
+    }
+
+    /// Whether anything was found out: a repository was scanned completely, or an image that is named on its own was looked at. Nothing
+    /// is named: nothing is left to find out.
+    pub fn is_of_use(&self, last: Option<&Catalogue>) -> bool {
+        let nothing_asked = self.repositories.is_empty() && self.named.is_empty();
+        nothing_asked
+            || self.repositories.iter().any(|repository| repository.is_news(last))
+            || self.named.iter().any(|named| named.problem.is_none())
     }
 
     /// Remarks on pinned tags that no repository has.

@@ -22,13 +22,8 @@ pub struct Found {
     pub problems: Vec<String>,
     /// What is named and not there, and repositories in which nothing is wanted.
     pub remarks: Vec<String>,
-}
-
-impl Found {
-    /// Whether any repository was scanned completely, so that there is something new to say.
-    pub fn is_of_use(&self) -> bool {
-        self.catalogue.complete || self.catalogue.repositories.iter().any(|repository| repository.complete)
-    }
+    /// Whether there is anything new in it.
+    pub is_of_use: bool,
 }
 
 /// A client for the registries of these settings.
@@ -60,7 +55,7 @@ pub async fn find(
     }
     let of_file = if last.is_none() { last_good(file)? } else { None };
     let found = scan_after(registry, settings, platforms, last.or(of_file.as_ref())).await;
-    if found.is_of_use() {
+    if found.is_of_use {
         let written = found.catalogue.write(file);
         written.map_err(|error| anyhow::anyhow!("cannot write CATALOGUE_FILE {}: {error}", file.display()))?;
     }
@@ -95,6 +90,7 @@ async fn scan_after(
         tracing::warn!(remark, "the scan found less than is named");
     }
     let catalogue = scanned.catalogue(last, jiff::Timestamp::now());
+    let is_of_use = scanned.is_of_use(last);
     if problems.is_empty() && !catalogue.complete {
         // Nothing is wanted any more where something was.
         let states = catalogue.repositories.iter().filter(|state| !state.complete);
@@ -110,12 +106,13 @@ async fn scan_after(
             manifests.insert(digest.clone(), known);
         }
     }
-    Found { catalogue, manifests, problems, remarks: scanned.remarks }
+    Found { catalogue, manifests, problems, remarks: scanned.remarks, is_of_use }
 }
 
 /// The layers of a catalogue's wanted images; pulls work without them, with less to show.
 async fn with_manifests(registry: &Registry, catalogue: Catalogue, platforms: &[Platform]) -> Found {
-    let mut found = Found { catalogue, manifests: HashMap::new(), problems: Vec::new(), remarks: Vec::new() };
+    let (manifests, problems, remarks) = (HashMap::new(), Vec::new(), Vec::new());
+    let mut found = Found { catalogue, manifests, problems, remarks, is_of_use: true };
     for image in found.catalogue.wanted() {
         let Some(digest) = image.digest.as_ref().filter(|digest| !found.manifests.contains_key(*digest)) else {
             continue;

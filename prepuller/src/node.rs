@@ -32,7 +32,7 @@ use self::orders::Following;
 use self::tell::Telling;
 use crate::node_images::NodeImages;
 use crate::pull::open;
-use crate::puller::{Orders, Puller, Report};
+use crate::puller::{Orders, Puller, PullerSettings, Report};
 use crate::settings::NodeSettings;
 
 /// How long a runtime that is not there is left alone, at the most.
@@ -51,7 +51,8 @@ pub async fn run(settings: NodeSettings, warnings: &[String]) -> anyhow::Result<
     let shutdown = Shutdown::listen()?;
     let namespace = sidecar::kubernetes::own_namespace().await?;
     let (version, disk_high) = (env!("CARGO_PKG_VERSION"), settings.puller.disk_high);
-    tracing::info!(version, node = settings.node, namespace, disk_high, runtime = ?settings.runtime, "prepuller node starts");
+    let runtime = settings.runtime.as_ref().map_or_else(|| "the first that answers".to_owned(), ToString::to_string);
+    tracing::info!(version, node = settings.node, namespace, disk_high, runtime, "prepuller node starts");
 
     let api: Api<NodeImages> = Api::namespaced(sidecar::kubernetes::client().await?, &namespace);
     let credentials = Arc::new(Credentials::new(settings.credentials)?);
@@ -61,6 +62,7 @@ pub async fn run(settings: NodeSettings, warnings: &[String]) -> anyhow::Result<
     let (health, metrics) = (Health::default(), Metrics::new("prepuller", version));
     let (report, reports) = watch::channel(Report::default());
     let counters = metrics::register(&metrics, reports.clone());
+    let puller = PullerSettings { durations: Some(counters.durations()), ..settings.puller };
     let following = Following::new(&health, counters.clone(), orders_file, kept.is_some());
     let telling = Telling::new(&health, counters, disk_high);
     let (orders, ordered) = watch::channel(kept.unwrap_or_default());
@@ -69,7 +71,7 @@ pub async fn run(settings: NodeSettings, warnings: &[String]) -> anyhow::Result<
     let server = AdminServer::bind(settings.admin, health, metrics, routes).await?;
     let serving = tokio::spawn(server.serve(shutdown.token()));
 
-    let (token, endpoint, puller) = (shutdown.token(), settings.runtime, settings.puller);
+    let (token, endpoint) = (shutdown.token(), settings.runtime);
     let pulling = async {
         let runtime = until_open(endpoint.as_ref(), &report, &ordered).await;
         if let Some(runtime) = runtime {
@@ -102,7 +104,7 @@ async fn until_open(
                 tracing::warn!(%error, "no container runtime yet");
                 report.send_modify(|report| {
                     report.take(ordered.borrow().orders.clone());
-                    report.runtime_problem = Some(error.to_string());
+                    report.runtime_is_away(error.to_string());
                 });
             }
         }

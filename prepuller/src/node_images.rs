@@ -3,6 +3,8 @@
 //! Its spec holds the node's orders and is written by the planner only; its status is the node agent's report and written
 //! by that agent only. Both use server-side apply with a field manager of their own.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use kube::CustomResource;
 use lab_images::reference::{Digest, Reference};
@@ -28,16 +30,20 @@ pub const AGENT: &str = "prepuller-node";
     derive = "Default",
     derive = "PartialEq",
     doc = "The lab images that a node should hold, and what its agent reports of them",
-    printcolumn = r#"{"name":"Wanted","type":"integer","jsonPath":".status.wanted"}"#,
+    printcolumn = r#"{"name":"Wanted","type":"integer","jsonPath":".spec.wanted"}"#,
     printcolumn = r#"{"name":"Present","type":"integer","jsonPath":".status.present"}"#,
     printcolumn = r#"{"name":"Pulling","type":"string","jsonPath":".status.pulling"}"#,
     printcolumn = r#"{"name":"Progress","type":"string","jsonPath":".status.progress"}"#,
     printcolumn = r#"{"name":"ETA","type":"string","jsonPath":".status.eta"}"#,
-    printcolumn = r#"{"name":"Problem","type":"string","jsonPath":".status.problem","priority":1}"#,
-    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
+    printcolumn = r#"{"name":"Reported","type":"date","jsonPath":".status.reported"}"#,
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#,
+    printcolumn = r#"{"name":"Problem","type":"string","jsonPath":".status.problem","priority":1}"#
 )]
 #[serde(rename_all = "camelCase")]
 pub struct NodeImagesSpec {
+    /// How many images the node should hold in the end. Orders may be fewer: a new image goes to one node first, then to some at a time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wanted: Option<u32>,
     /// The images that the node should hold now, the most urgent first.
     #[serde(default)]
     pub orders: Vec<Order>,
@@ -89,6 +95,9 @@ pub struct NodeImagesStatus {
     /// The generation of the spec that the report is about.
     #[serde(default)]
     pub observed_generation: i64,
+    /// When the agent reported, at least every five minutes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reported: Option<Timestamp>,
     /// How many images are ordered.
     #[serde(default)]
     pub wanted: u32,
@@ -137,7 +146,7 @@ pub struct Disk {
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Condition {
-    /// What: `DiskTooSmall`.
+    /// What: `DiskTooSmall`, `RuntimeUnavailable`.
     #[serde(rename = "type")]
     pub kind: String,
     /// `True`: what is not so is left out.
@@ -152,6 +161,15 @@ pub struct Condition {
 
 /// The condition of a node whose disk has no room for what is ordered.
 pub const DISK_TOO_SMALL: &str = "DiskTooSmall";
+
+/// How often an agent reports at least.
+pub const REPORT_INTERVAL: Duration = Duration::from_secs(300);
+
+/// An agent that has not reported for this long is silent: two reports in a row are missing.
+pub const LONGEST_SILENCE: Duration = Duration::from_secs(660);
+
+/// The condition of a node whose container runtime can't be used.
+pub const RUNTIME_UNAVAILABLE: &str = "RuntimeUnavailable";
 
 /// What became of one order.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]

@@ -98,7 +98,8 @@ pub async fn run(settings: PlanSettings, warnings: &[String], shutdown: Shutdown
     let client = sidecar::kubernetes::client().await?;
     let registry = crate::catalogue::registry(&settings.catalogue)?;
     let (health, metrics) = (Health::default(), Metrics::new(NAME, VERSION));
-    let (catalogue, cluster) = (health.latch("catalogue"), health.latch("cluster"));
+    // Without a catalogue it is ready as well: its page says what the scans met, and a Service leads to ready pods only.
+    let cluster = health.latch("cluster");
     let pulse = health.pulse("planner", LONGEST_STEP);
     let mode = settings.rules.mode;
     let mut teller = Teller::new(&client, &metrics, &settings.catalogue_namespace, &settings.pod_name);
@@ -118,7 +119,8 @@ pub async fn run(settings: PlanSettings, warnings: &[String], shutdown: Shutdown
     }
     let pull_pods = match settings.pull_pods {
         Some(PullPodSettings { image, deadline }) => {
-            let image = image.map_or_else(|| deployment.map_err(Into::into).and_then(image_of), Ok);
+            let deployment = deployment.map_err(|error| anyhow::anyhow!("{}", explain(&error)));
+            let image = image.map_or_else(|| deployment.and_then(image_of), Ok);
             let image = image.context("PULL_POD_IMAGE must be set where the planner is not a Deployment")?;
             Some(PullPods::new(&client, &settings.node_images_namespace, image, deadline))
         }
@@ -133,7 +135,6 @@ pub async fn run(settings: PlanSettings, warnings: &[String], shutdown: Shutdown
         shared: shared.clone(),
         asked,
         teller: teller.clone(),
-        latch: catalogue,
     };
     let (agents, labs) = (&settings.node_images_namespace, settings.lab_namespace.as_deref());
     let (seen, unlisted) = watch::all(&client, agents, labs, mode);
@@ -197,10 +198,14 @@ impl Planner {
                 () = self.shared.changed() => self.soon(),
                 () = sleep_until(due.into()) => {
                     // Where lists are still missing, the last of them asks for a decision.
-                    let waits = self.due.take().is_some() || !self.shared.look(World::is_settled);
+                    let silent = self.shared.update(|world| world.listen(Instant::now()));
+                    let waits = self.due.take().is_some() || silent || !self.shared.look(World::is_settled);
                     self.decided = Instant::now();
                     if waits && self.unlisted.is_empty() {
                         self.decide().await;
+                    } else if waits {
+                        // Nothing is decided; what the scans met is shown.
+                        self.shared.decided();
                     }
                 }
             }
@@ -222,8 +227,9 @@ impl Planner {
                 true
             }
             Seen::Orders(name, Some(orders)) => {
-                news = world.see_orders(&name, *orders, now);
-                true
+                let (changed, said) = world.see_orders(&name, *orders, (Timestamp::now(), now));
+                news = said;
+                changed
             }
             Seen::Orders(name, None) => {
                 world.lose_orders(&name);
@@ -242,10 +248,12 @@ impl Planner {
                     Kind::PullPods => world.keep_pulls(&names),
                 }
                 self.unlisted.remove(&kind);
+                world.is_listed(kind);
                 true
             }
             Seen::Broken(kind, error) => {
                 tracing::warn!(error, "the watch of {kind:?} is interrupted");
+                world.watch_broken(kind, &error, now);
                 if self.unlisted.contains(&kind) {
                     self.latch.not_ready(error);
                 }
@@ -271,11 +279,15 @@ impl Planner {
                     self.pauses.orders.done(&write.node);
                     self.shared.update(|world| world.written(write, generation, uid, Instant::now()));
                 }
-                Tried::Refused(node) => self.pauses.orders.refused(&node, Instant::now()),
+                Tried::Refused(node, words) => {
+                    self.pauses.orders.refused(&node, Instant::now());
+                    self.shared.update(|world| world.orders_refused(&node, words));
+                }
                 Tried::Unanswered => {}
             }
         };
         let written = self.writer.write(writes, done).await;
+        self.shared.update(|world| world.unanswered = written.first.clone().filter(|_| written.stopped));
         if !written.stopped {
             self.latch.ready();
         }
@@ -292,7 +304,7 @@ impl Planner {
             self.due = Some(self.due.map_or(next, |due| due.min(next)));
         }
         let told = self.shared.look(Told::of);
-        self.teller.waves(told);
+        self.teller.decided(told);
         self.decided = Instant::now();
         self.shared.decided();
     }

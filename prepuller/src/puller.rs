@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use lab_images::registry::{Credentials, Registry};
 use lab_images::runtime::disk::{DiskGuard, Reservation};
 use lab_images::runtime::{FileSystem, Phase, Progress, PullLimits, Runtime, RuntimeError, RuntimeVersion};
+use prometheus_client::metrics::histogram::Histogram;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::task::{Id, JoinSet};
@@ -52,6 +53,8 @@ pub struct PullerSettings {
     pub factor_file: Option<PathBuf>,
     /// Whether it ends once nothing is left to do.
     pub until: Until,
+    /// Where it is noted how long pulls take that end well.
+    pub durations: Option<Histogram>,
 }
 
 /// When the puller ends.
@@ -101,7 +104,16 @@ pub struct Report {
     /// What was done so far.
     pub done: Done,
     /// Why the runtime can't be used, while it can't.
-    pub runtime_problem: Option<String>,
+    pub runtime_problem: Option<RuntimeProblem>,
+}
+
+/// Why the runtime can't be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RuntimeProblem {
+    /// A sentence.
+    pub message: String,
+    /// Since when.
+    pub since: jiff::Timestamp,
 }
 
 /// What a puller has done since it began.
@@ -113,6 +125,8 @@ pub struct Done {
     pub failed: u64,
     /// Pulls that the disk guard refused or stopped.
     pub refused: u64,
+    /// Pulls that ended because the runtime went away.
+    pub interrupted: u64,
     /// Compressed bytes that the ended pulls fetched.
     pub bytes: u64,
 }
@@ -127,6 +141,21 @@ impl Report {
         };
         self.jobs = orders.into_iter().map(job).collect();
         self.jobs.sort_by_key(|job| job.order.priority);
+    }
+
+    /// The runtime can't be used; whether that, or why, is new.
+    pub(crate) fn runtime_is_away(&mut self, message: String) -> bool {
+        match &mut self.runtime_problem {
+            Some(known) if known.message == message => false,
+            Some(known) => {
+                known.message = message;
+                true
+            }
+            None => {
+                self.runtime_problem = Some(RuntimeProblem { message, since: jiff::Timestamp::now() });
+                true
+            }
+        }
     }
 
     /// Whether every order is there.
@@ -211,11 +240,13 @@ impl Puller {
                         Ok(ended) => ended,
                         Err(error) => (error.id(), Ended::Failed(format!("the pull ended without a word: {error}"))),
                     };
-                    if matches!(ended, Ended::Failed(_)) {
-                        // Perhaps it is the runtime that went away: that is no reason to try the next image.
-                        next_look = Instant::now();
+                    let failed = matches!(ended, Ended::Failed(_));
+                    if failed {
+                        // Perhaps it is the runtime that went away: that says nothing of the image, and is no reason to try the next.
+                        usable = self.look().await;
+                        next_look = Instant::now() + if usable { REFRESH_INTERVAL } else { RUNTIME_RETRY };
                     }
-                    self.end(id, ended).await;
+                    self.end(id, if failed && !usable { Ended::WithTheRuntime } else { ended }).await;
                 }
                 () = tokio::time::sleep(look_interval), if !self.running.is_empty() => {
                     self.tell_progress();
@@ -272,11 +303,11 @@ impl Puller {
                 true
             }
             Err(error) => {
-                let problem = error.to_string();
-                if self.report.borrow().runtime_problem.as_ref() != Some(&problem) {
-                    tracing::warn!(%error, "the container runtime can't be used");
-                }
-                self.report.send_modify(|report| report.runtime_problem = Some(problem));
+                self.report.send_modify(|report| {
+                    if report.runtime_is_away(error.to_string()) {
+                        tracing::warn!(%error, "the container runtime can't be used");
+                    }
+                });
                 false
             }
         }
@@ -335,6 +366,8 @@ impl Puller {
                     self.retries.refused(refusal, room_may_come, now)
                 }
             },
+            // The runtime went away since it was looked at: the next look says so.
+            (Err(_), _) | (_, Err(_)) if !self.look().await => State::Waiting,
             (Err(error), _) | (_, Err(error)) => {
                 self.report.send_modify(|report| report.jobs[job].failures += 1);
                 let failures = self.report.borrow().jobs[job].failures;
@@ -365,25 +398,35 @@ impl Puller {
         // In the order in which they began: the disk guard stops the last one.
         let pulling = self.running.remove(index);
         let disk = self.runtime.file_system().await.ok();
-        let well = !matches!(ended, Ended::Failed(_));
+        let well = matches!(ended, Ended::Present | Ended::OtherDigest(..));
         let (order, progress) = pulling.end(&mut self.guard, well, disk.as_ref());
         factor::write(self.settings.factor_file.as_deref(), self.guard.factor());
-        let retries = self.retries;
+        let (retries, durations) = (self.retries, self.settings.durations.as_ref());
         self.report.send_modify(|report| {
             report.disk = disk.or(report.disk.take());
             report.done.bytes = report.done.bytes.saturating_add(progress.done);
-            let is_present = matches!(ended, Ended::Present);
-            *(if is_present { &mut report.done.pulled } else { &mut report.done.failed }) += 1;
+            match ended {
+                Ended::Present => report.done.pulled += 1,
+                Ended::WithTheRuntime => report.done.interrupted += 1,
+                Ended::OtherDigest(..) | Ended::Failed(_) => report.done.failed += 1,
+            }
             let Some(job) = report.jobs.iter_mut().find(|job| job.is_for(&order)) else { return };
             let (image, seconds) = (&order.image, progress.elapsed.as_secs_f64());
             job.progress = progress;
-            if !is_present {
+            if matches!(ended, Ended::OtherDigest(..) | Ended::Failed(_)) {
                 job.failures = job.failures.saturating_add(1);
             }
             let state = match ended {
                 Ended::Present => {
+                    if let Some(durations) = durations {
+                        durations.observe(seconds);
+                    }
                     tracing::info!(%image, bytes = job.progress.done, seconds, "pulled");
                     State::Present
+                }
+                Ended::WithTheRuntime => {
+                    tracing::warn!(%image, seconds, "pull interrupted: the container runtime can't be used");
+                    State::Waiting
                 }
                 Ended::OtherDigest(error, arrived) => {
                     tracing::warn!(%image, seconds, error, "another image was pulled");

@@ -337,6 +337,7 @@ impl PullsArguments {
         let stall = problems.parse("PULL_STALL_TIMEOUT", &self.pull_stall_timeout, "5m", duration);
         let unpack = problems.parse("UNPACK_TIMEOUT", &self.unpack_timeout, "30m", duration);
         Some(PullerSettings {
+            durations: None,
             limits: PullLimits { stall: stall?, unpack: unpack? },
             parallel: parallel? as usize,
             disk_high: disk_high?,

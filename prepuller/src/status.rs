@@ -41,6 +41,7 @@ pub fn table(view: &View) -> String {
         lines.push(signs(view));
     }
     lines.push(counts(view));
+    lines.extend(view.repositories.iter().map(|row| format!("{}: {}", row.name, words::repository(view, row))));
     let mut text = String::new();
     for line in lines {
         text.extend(line.trim_end().chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }));
@@ -159,6 +160,6 @@ mod tests {
     #[test]
     fn before_the_first_scan_it_says_so() {
         let text = table(&View::new(&nothing(), &Query::parse("")));
-        assert_eq!(text, "The registry has not been scanned yet\nLast good scan: none yet\nPage 1 of 1, 0 nodes.\n");
+        assert_eq!(text, "The first scan is under way\nLast good scan: none yet\nPage 1 of 1, 0 nodes.\n");
     }
 }

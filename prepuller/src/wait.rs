@@ -102,6 +102,10 @@ fn verdict(view: &View, since: Timestamp, min_nodes: usize) -> Verdict {
     if view.complete {
         return Verdict::Done(headline);
     }
+    if view.images.is_empty() {
+        // No node is behind where nothing is wanted.
+        return Verdict::Waiting(headline);
+    }
     let behind = view.nodes.iter().filter(|node| node.standing < Standing::Complete);
     let named: Vec<String> = behind.take(MOST_NAMED).map(|node| name(view, node)).collect();
     let mut words = headline;

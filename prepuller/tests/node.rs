@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use testbed::cluster::{Cluster, Install, Kubectl, Node};
@@ -29,6 +29,7 @@ const NO_PLANNER: &str = "patches:
 ";
 
 struct Bed {
+    began: Instant,
     cluster: Cluster,
     kubectl: Kubectl,
 }
@@ -38,14 +39,23 @@ fn agents_carry_out_orders_whatever_is_restarted() {
     let mut bed = Bed::start();
     bed.agents_are_ready(NAMESPACE);
 
+    bed.step("orders are carried out with progress");
     orders_are_carried_out_with_progress(&bed);
+    bed.step("a moved tag is pulled again");
     a_moved_tag_is_pulled_again(&bed);
+    bed.step("a pinned digest and a nested index are held by both nodes");
     a_pinned_digest_and_a_nested_index_are_held_by_both_nodes(&bed);
+    bed.step("a full disk is said and keeps nothing else back");
     a_full_disk_is_said_and_keeps_nothing_else_back(&bed);
+    bed.step("a node that discards layers holds what unpacks longer than a pull may stall");
     a_node_that_discards_layers_holds_what_unpacks_longer_than_a_pull_may_stall(&mut bed);
+    bed.step("a runtime that goes and comes back gets the same pull again");
     a_runtime_that_goes_and_comes_back_gets_the_same_pull_again(&mut bed);
+    bed.step("without the api server the last orders are carried out even by a new agent");
     without_the_api_server_the_last_orders_are_carried_out_even_by_a_new_agent(&mut bed);
+    bed.step("an agent writes its own nodes report and nothing else");
     an_agent_writes_its_own_nodes_report_and_nothing_else(&bed);
+    bed.step("end");
 }
 
 fn orders_are_carried_out_with_progress(bed: &Bed) {
@@ -75,7 +85,7 @@ fn orders_are_carried_out_with_progress(bed: &Bed) {
     let words = |line: usize| columns.lines().nth(line).unwrap().split_whitespace().take(3).collect::<Vec<_>>();
     assert_eq!(words(0), ["NAME", "WANTED", "PRESENT"]);
     assert_eq!(words(1), ["node1", "2", "2"]);
-    for column in ["PULLING", "PROGRESS", "ETA", "AGE"] {
+    for column in ["PULLING", "PROGRESS", "ETA", "REPORTED", "AGE"] {
         assert!(columns.contains(column), "{columns}");
     }
 }
@@ -224,11 +234,12 @@ fn only_its_own(bed: &Bed, namespace: &str) {
 
 fn node_images(namespace: &str, node: &str, orders: &[Value]) -> Value {
     json!({"apiVersion": "labhands.dev/v1alpha1", "kind": "NodeImages",
-        "metadata": {"name": node, "namespace": namespace}, "spec": {"orders": orders}})
+        "metadata": {"name": node, "namespace": namespace}, "spec": {"wanted": orders.len(), "orders": orders}})
 }
 
 impl Bed {
     fn start() -> Self {
+        let began = Instant::now();
         let cluster = Cluster::start(2).unwrap();
         let programs = [env!("CARGO_BIN_EXE_prepuller")];
         // A test machine's disk may be rather full.
@@ -242,7 +253,12 @@ impl Bed {
             ..Install::default()
         };
         cluster.install(&install).unwrap();
-        Self { kubectl: cluster.kubectl(), cluster }
+        Self { began, kubectl: cluster.kubectl(), cluster }
+    }
+
+    /// Says in the test's output when something begins: what takes long is seen without trying.
+    fn step(&self, name: &str) {
+        eprintln!("{:>5.0} s  {name}", self.began.elapsed().as_secs_f64());
     }
 
     /// Applies the overlay once more, in namespaces of other names: `NAME` and `NAME-node`.

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use lab_images::registry::{Credentials, RegistryConfig};
+use lab_images::registry::{CredentialSources, Credentials, RegistryConfig};
 use lab_images::runtime::{PullLimits, connect};
 use prepuller::node_images::Order;
 use prepuller::puller::{Orders, Puller, PullerSettings, Report, State, Until};
@@ -115,8 +115,44 @@ async fn an_image_of_unknown_size_is_asked_for_again_or_stopped_at_the_limit() {
     assert!(runtime.image(&pushed.reference).await.unwrap().is_none());
 }
 
+/// As kubelet does: a password that is refused is not the last word where another one fits as well.
+#[tokio::test(flavor = "multi_thread")]
+async fn each_credential_that_fits_is_tried() {
+    let registry = Registry::with_password("reader", "sesame").unwrap();
+    let containerd =
+        Containerd::with(&Options { plain_registries: vec![registry.host()], ..Options::default() }).unwrap();
+    let runtime = connect(&containerd.endpoint().parse().unwrap()).await.unwrap();
+    let pushed = Image::new([Layer::random(1, MB)]).push(&registry, "lab", "w_1").unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("config.json");
+    let pull = async |passwords: [&str; 2]| {
+        let entry = |password| serde_json::json!({"username": "reader", "password": password});
+        let host = registry.host();
+        let part = format!("{host}/lab");
+        let auths = serde_json::json!({"auths": {part: entry(passwords[0]), host: entry(passwords[1])}});
+        std::fs::write(&file, auths.to_string()).unwrap();
+        let sources = CredentialSources { files: vec![file.clone()], required: true, run_helpers: false };
+        let image = pushed.reference.parse().unwrap();
+        let order = Order { image, digest: None, size: None, layers: Vec::new(), priority: 0, gate: false };
+        let (_orders, orders) = watch::channel(Orders { generation: 1, orders: vec![order] });
+        let (report, reports) = watch::channel(Report::default());
+        let credentials = Arc::new(Credentials::new(sources).unwrap());
+        let settings = PullerSettings { disk_high: 98, ..settings() };
+        let puller = Puller::new(Arc::clone(&runtime), credentials, settings, report);
+        timeout(LIMIT, puller.run(orders, CancellationToken::new())).await.expect("it ends");
+        reports.borrow().clone()
+    };
+    let refused = pull(["wrong", "wrong too"]).await;
+    let problem = refused.jobs[0].state.problem().unwrap();
+    assert!((problem.contains("401") || problem.contains("uthoriz")) && !problem.contains("wrong"), "{problem}");
+    let pulled = pull(["wrong", "sesame"]).await;
+    assert!(pulled.all_present(), "{pulled:?}");
+    assert_eq!(pulled.jobs[0].failures, 0);
+}
+
 fn settings() -> PullerSettings {
     PullerSettings {
+        durations: None,
         limits: PullLimits::default(),
         parallel: 2,
         disk_high: 75,

@@ -81,6 +81,14 @@ impl ScriptedApi {
         lock(&self.shared).objects.get(path).cloned()
     }
 
+    /// The objects whose paths begin so.
+    #[must_use]
+    pub fn objects(&self, beginning: &str) -> Vec<Value> {
+        let shared = lock(&self.shared);
+        let found = shared.objects.iter().filter(|(path, _)| path.starts_with(beginning));
+        found.map(|(_, object)| object.clone()).collect()
+    }
+
     /// How many requests with this beginning of `METHOD path` were answered.
     #[must_use]
     pub fn answered(&self, beginning: &str) -> usize {

@@ -101,14 +101,26 @@ impl Credentials {
         Ok(credentials)
     }
 
-    /// For a runtime that pulls from this repository: what the registry took last, else what fits best.
-    pub async fn for_pull(&self, repository: &Repository) -> Option<PullCredentials> {
-        self.logins(repository).await.into_iter().find_map(|login| match login {
+    /// For a runtime that pulls from this repository: all that fit, what the registry took last first, then the best, as kubelet tries
+    /// them.
+    pub async fn for_pulls(&self, repository: &Repository) -> Vec<PullCredentials> {
+        let logins = self.logins(repository).await.into_iter();
+        let usable = logins.filter_map(|login| match login {
             Login::Basic { username, password } => Some(PullCredentials::Basic { username, password }),
             Login::IdentityToken(token) => Some(PullCredentials::IdentityToken(token)),
             // CRI runtimes do not take it.
             Login::RegistryToken(_) => None,
-        })
+        });
+        usable.collect()
+    }
+
+    /// A registry let a runtime pull with these: they are tried first from now on.
+    pub fn pulled_with(&self, repository: &Repository, credentials: &PullCredentials) {
+        let login = match credentials.clone() {
+            PullCredentials::Basic { username, password } => Login::Basic { username, password },
+            PullCredentials::IdentityToken(token) => Login::IdentityToken(token),
+        };
+        self.accept(repository, &login);
     }
 
     /// The logins for a repository, the best first: what the registry took last; then file by file what is for a part of the

@@ -5,6 +5,13 @@ use super::error::Problem;
 use super::manifest::{Entry, EntryPlatform};
 use crate::reference::{Digest, Platform};
 
+impl Platform {
+    /// Whether a machine of this platform runs what is for `image`, as containerd judges it.
+    pub fn can_run(&self, image: &Platform) -> bool {
+        distance(self, image).is_some()
+    }
+}
+
 /// How far a platform is from what a machine prefers: 0 is the machine itself, higher is worse; `None` does not run there.
 pub(super) fn distance(wanted: &Platform, offered: &Platform) -> Option<usize> {
     let offered = normal(offered);

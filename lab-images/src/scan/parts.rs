@@ -95,10 +95,22 @@ impl Scanned {
 }
 
 impl ScannedRepository {
+    /// Whether the catalogue gets anything from this scan of it: all, or, where there is nothing better, what was listed.
+    pub(super) fn is_news(&self, last: Option<&Catalogue>) -> bool {
+        match last.and_then(|last| last_good(last, &self.name)) {
+            Some((images, _)) => self.problems.is_empty() && !self.has_lost_all(&images),
+            None => self.problems.is_empty() || (self.is_listed && self.images.iter().any(|image| image.wanted)),
+        }
+    }
+
+    /// Whether nothing is wanted any more where something was.
+    fn has_lost_all(&self, before: &[CatalogueImage]) -> bool {
+        before.iter().any(|image| image.wanted) && !self.images.iter().any(|image| image.wanted)
+    }
+
     fn part(&self, last: Option<&Catalogue>, now: Timestamp) -> (Vec<CatalogueImage>, RepositoryState) {
         let last_part = last.and_then(|last| last_good(last, &self.name));
-        let had_wanted = last_part.as_ref().is_some_and(|(images, _)| images.iter().any(|image| image.wanted));
-        let lost_all = had_wanted && !self.images.iter().any(|image| image.wanted);
+        let lost_all = last_part.as_ref().is_some_and(|(before, _)| self.has_lost_all(before));
         let complete = self.problems.is_empty() && !lost_all;
         let problem = match self.problems.as_slice() {
             [] if lost_all => Some(self.lost_all()),

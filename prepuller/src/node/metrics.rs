@@ -8,6 +8,7 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetri
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
+use prometheus_client::metrics::histogram::Histogram;
 use sidecar::metrics::Metrics;
 use tokio::sync::watch;
 
@@ -21,16 +22,32 @@ struct Call {
 }
 
 /// What is counted outside of the puller; clones share it.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Counters {
     api_failures: Family<Call, Counter>,
     orders_not_kept: Counter,
+    durations: Histogram,
+}
+
+/// Upper bounds in seconds: from an image whose layers are there already to a night's download.
+const DURATIONS: [f64; 13] = [1.0, 3.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1200.0, 1800.0, 3600.0, 7200.0, 14400.0];
+
+impl Default for Counters {
+    fn default() -> Self {
+        let (api_failures, orders_not_kept) = (Family::default(), Counter::default());
+        Self { api_failures, orders_not_kept, durations: Histogram::new(DURATIONS) }
+    }
 }
 
 impl Counters {
     /// A call to the API server failed: `watch` or `status`.
     pub(super) fn api_failed(&self, call: &'static str) {
         self.api_failures.get_or_create(&Call { call }).inc();
+    }
+
+    /// How long pulls take that end well.
+    pub(super) fn durations(&self) -> Histogram {
+        self.durations.clone()
     }
 
     /// The orders could not be written to `STATE_DIR`.
@@ -47,6 +64,8 @@ pub(super) fn register(metrics: &Metrics, reports: watch::Receiver<Report>) -> C
         registry.register("node_api_failures", help, counters.api_failures.clone());
         let help = "Times the orders could not be written to STATE_DIR";
         registry.register("node_orders_not_kept", help, counters.orders_not_kept.clone());
+        let help = "How long pulls took that ended well, from the call to the runtime until the image could be used";
+        registry.register("node_pull_duration_seconds", help, counters.durations.clone());
         registry.register_collector(Box::new(Reported(reports)));
     });
     counters
@@ -104,10 +123,19 @@ impl Collector for Reported {
 
         let pulls = Family::<Ended, Counter>::default();
         let ended = report.done;
-        for (result, count) in [("pulled", ended.pulled), ("failed", ended.failed), ("refused", ended.refused)] {
+        for (result, count) in [
+            ("pulled", ended.pulled),
+            ("failed", ended.failed),
+            ("refused", ended.refused),
+            ("interrupted", ended.interrupted),
+        ] {
             pulls.get_or_create(&Ended { result }).inc_by(count);
         }
-        put("node_pulls", "Pulls by how they ended; refused ones by the disk guard", &pulls)?;
+        put(
+            "node_pulls",
+            "Pulls by how they ended; refused by the disk guard, interrupted by the container runtime's end",
+            &pulls,
+        )?;
         put("node_pulled_bytes", "Compressed bytes that ended pulls fetched", &ConstCounter::new(ended.bytes))?;
 
         let up = i64::from(report.looked.is_some() && report.runtime_problem.is_none());
@@ -142,6 +170,7 @@ mod tests {
         let (report, reports) = watch::channel(Report::default());
         let counters = register(&metrics, reports);
         counters.api_failed("watch");
+        counters.durations().observe(42.0);
         report.send_modify(|report| (report.looked, report.done.bytes) = (Some(1), 7));
         let text = metrics.encode(sidecar::metrics::Format::Classic);
         for line in [
@@ -149,6 +178,9 @@ mod tests {
             "labhands_prepuller_node_pulled_bytes_total 7",
             "labhands_prepuller_node_images{state=\"present\"} 0",
             "labhands_prepuller_node_pulls_total{result=\"refused\"} 0",
+            "# TYPE labhands_prepuller_node_pull_duration_seconds histogram",
+            "labhands_prepuller_node_pull_duration_seconds_bucket{le=\"60.0\"} 1",
+            "labhands_prepuller_node_pull_duration_seconds_sum 42.0",
             "labhands_prepuller_node_api_failures_total{call=\"watch\"} 1",
         ] {
             assert!(text.contains(line), "{line} in {text}");

@@ -129,7 +129,11 @@ mod tests {
             gate: false,
         });
         let metadata = ObjectMeta { uid: Some(uid.into()), generation: Some(generation), ..ObjectMeta::default() };
-        NodeImages { metadata, spec: NodeImagesSpec { orders: orders.collect() }, status: None }
+        NodeImages {
+            metadata,
+            spec: NodeImagesSpec { orders: orders.collect(), ..NodeImagesSpec::default() },
+            status: None,
+        }
     }
 
     #[test]

@@ -1,8 +1,9 @@
-//! When a status is told: on change, not more often than every ten seconds, and after a failure ever more seldom. Pure.
+//! When a status is told: on change, not more often than every ten seconds, and every five minutes anyway, as a sign of life; after a
+//! failure ever more seldom. Pure.
 
 use std::time::{Duration, Instant};
 
-use crate::node_images::NodeImagesStatus;
+use crate::node_images::{NodeImagesStatus, REPORT_INTERVAL};
 
 /// Between two statuses of one node.
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -17,14 +18,14 @@ pub(super) enum Next {
     Tell,
     /// Not before this moment.
     WaitUntil(Instant),
-    /// Nothing changed.
-    Nothing,
 }
 
 /// What was told last, and from when on the next may be.
 #[derive(Debug, Default)]
 pub(super) struct Pace {
     told: Option<(String, NodeImagesStatus)>,
+    /// When it is told again although nothing changed.
+    again: Option<Instant>,
     not_before: Option<Instant>,
     failures: u32,
 }
@@ -32,18 +33,17 @@ pub(super) struct Pace {
 impl Pace {
     /// Decides over the status of the object with this uid: an object made anew was never told anything.
     pub(super) fn next(&self, uid: &str, status: &NodeImagesStatus, now: Instant) -> Next {
-        if self.told.as_ref().is_some_and(|(object, told)| object == uid && same(told, status)) {
-            return Next::Nothing;
-        }
-        match self.not_before {
+        let is_told = self.told.as_ref().is_some_and(|(object, told)| object == uid && same(told, status));
+        match if is_told { self.again.max(self.not_before) } else { self.not_before } {
             Some(moment) if moment > now => Next::WaitUntil(moment),
             _ => Next::Tell,
         }
     }
 
-    /// It was told.
-    pub(super) fn told(&mut self, uid: String, status: NodeImagesStatus, now: Instant) {
-        *self = Self { told: Some((uid, status)), not_before: Some(now + INTERVAL), failures: 0 };
+    /// It was told. `jitter` in [0, 1) spreads the signs of life of many nodes.
+    pub(super) fn told(&mut self, uid: String, status: NodeImagesStatus, now: Instant, jitter: f64) {
+        let again = now + REPORT_INTERVAL.mul_f64(1.0 - jitter / 5.0);
+        *self = Self { told: Some((uid, status)), again: Some(again), not_before: Some(now + INTERVAL), failures: 0 };
     }
 
     /// It could not be told. `jitter` in [0, 1) spreads the tries of many nodes.
@@ -76,20 +76,27 @@ mod tests {
     }
 
     #[test]
-    fn the_first_is_told_at_once_and_the_same_never_again() {
+    fn the_first_is_told_at_once_and_the_same_as_a_sign_of_life() {
         let (mut pace, now) = (Pace::default(), Instant::now());
         assert_eq!(pace.next("a", &status(1, 0), now), Next::Tell);
-        pace.told("a".into(), status(1, 0), now);
-        let later = now + Duration::from_secs(3600);
-        assert_eq!(pace.next("a", &status(1, 9), later), Next::Nothing);
+        pace.told("a".into(), status(1, 0), now, 0.0);
+        let later = now + Duration::from_secs(200);
+        assert_eq!(pace.next("a", &status(1, 9), later), Next::WaitUntil(now + REPORT_INTERVAL));
         assert_eq!(pace.next("a", &status(1, 10), later), Next::Tell);
         assert_eq!(pace.next("a", &status(2, 0), later), Next::Tell);
+        assert_eq!(pace.next("a", &status(1, 0), now + REPORT_INTERVAL), Next::Tell);
+        // An agent whose sign of life can't be written tries again before anybody takes it for silent.
+        pace.failed(now + REPORT_INTERVAL, 0.0);
+        assert_eq!(pace.next("a", &status(1, 0), now + REPORT_INTERVAL + INTERVAL), Next::Tell);
+        pace.told("a".into(), status(1, 0), now, 0.9);
+        let Next::WaitUntil(spread) = pace.next("a", &status(1, 0), now) else { panic!("it was told") };
+        assert!(spread < now + REPORT_INTERVAL && spread > now + REPORT_INTERVAL / 2);
     }
 
     #[test]
     fn an_object_made_anew_is_told_again() {
         let (mut pace, now) = (Pace::default(), Instant::now());
-        pace.told("a".into(), status(1, 0), now);
+        pace.told("a".into(), status(1, 0), now, 0.0);
         assert_eq!(pace.next("b", &status(1, 0), now + INTERVAL), Next::Tell);
     }
 
@@ -115,7 +122,7 @@ mod tests {
                 if let Some(before) = told.replace(now) {
                     assert!(now - before >= INTERVAL);
                 }
-                pace.told("a".into(), status, now);
+                pace.told("a".into(), status, now, 0.0);
             };
             let mut last = 0;
             for (milliseconds, present) in steps {
@@ -128,8 +135,9 @@ mod tests {
             if let Next::WaitUntil(then) = pace.next("a", &status(last, 0), now) {
                 prop_assert_eq!(pace.next("a", &status(last, 0), then), Next::Tell);
                 tell(&mut pace, status(last, 0), then);
+                now = then;
             }
-            prop_assert_eq!(pace.next("a", &status(last, 0), now), Next::Nothing);
+            prop_assert_eq!(pace.next("a", &status(last, 0), now), Next::WaitUntil(now + REPORT_INTERVAL));
         }
     }
 }

@@ -6,9 +6,11 @@ use jiff::{Timestamp, Unit};
 use lab_images::reference::TagName;
 use lab_images::runtime::Phase;
 
-use crate::node_images::{Condition, DISK_TOO_SMALL, Disk, ImageReport, NodeImagesStatus, PullState};
+use crate::node_images::{
+    Condition, DISK_TOO_SMALL, Disk, ImageReport, NodeImagesStatus, PullState, RUNTIME_UNAVAILABLE,
+};
 use crate::page::words;
-use crate::puller::{Job, Report, State};
+use crate::puller::{Job, Report, RuntimeProblem, State};
 
 /// The status that says what the report says.
 pub(super) fn of(report: &Report, disk_high: u8) -> NodeImagesStatus {
@@ -18,6 +20,8 @@ pub(super) fn of(report: &Report, disk_high: u8) -> NodeImagesStatus {
     let left = pulls.iter().filter_map(|job| job.progress.time_left).max();
     NodeImagesStatus {
         observed_generation: report.looked.unwrap_or(0),
+        // When it is written.
+        reported: None,
         wanted: number(report.jobs.len()),
         present: number(present.count()),
         pulling: (!names.is_empty()).then(|| names.join(", ")),
@@ -29,7 +33,7 @@ pub(super) fn of(report: &Report, disk_high: u8) -> NodeImagesStatus {
             .as_ref()
             .map_or(String::new(), |runtime| format!("{} {}", runtime.name, runtime.version)),
         disk: report.disk.as_ref().map(|disk| Disk { total: disk.capacity(), used: disk.used, high: disk_high }),
-        conditions: disk_too_small(&report.jobs).into_iter().collect(),
+        conditions: disk_too_small(&report.jobs).into_iter().chain(runtime_unavailable(report)).collect(),
         images: report.jobs.iter().map(image).collect(),
     }
 }
@@ -44,6 +48,18 @@ fn disk_too_small(jobs: &[Job]) -> Option<Condition> {
         reason: "ImagesDoNotFit".to_owned(),
         last_transition_time: refused().map(since).min()?,
         message: said.collect::<Vec<_>>().join("; "),
+    })
+}
+
+/// That the runtime can't be used, while it can't.
+fn runtime_unavailable(report: &Report) -> Option<Condition> {
+    let RuntimeProblem { message, since } = report.runtime_problem.as_ref()?;
+    Some(Condition {
+        kind: RUNTIME_UNAVAILABLE.to_owned(),
+        status: "True".to_owned(),
+        reason: "RuntimeDoesNotAnswer".to_owned(),
+        message: message.clone(),
+        last_transition_time: since.round(Unit::Second).unwrap_or(*since),
     })
 }
 
@@ -101,7 +117,8 @@ fn progress(pulls: &[&Job]) -> Option<String> {
 
 fn problem(report: &Report) -> Option<String> {
     let of_image = |job: &Job| job.state.problem().map(|problem| format!("{}: {problem}", name(job)));
-    report.runtime_problem.clone().or_else(|| report.jobs.iter().find_map(of_image))
+    let of_runtime = report.runtime_problem.as_ref().map(|problem| problem.message.clone());
+    of_runtime.or_else(|| report.jobs.iter().find_map(of_image))
 }
 
 /// The tag, or the repository where there is none.
@@ -211,7 +228,11 @@ mod tests {
         let status = of(&report, 75);
         assert_eq!(status.problem.as_deref(), Some("w_2026_47: no such tag"));
         assert_eq!(status.images[1].error.as_deref(), Some("no such tag"));
-        report.runtime_problem = Some("nobody listens".into());
-        assert_eq!(of(&report, 75).problem.as_deref(), Some("nobody listens"));
+        report.runtime_problem =
+            Some(RuntimeProblem { message: "nobody listens".into(), since: Timestamp::UNIX_EPOCH });
+        let status = of(&report, 75);
+        assert_eq!(status.problem.as_deref(), Some("nobody listens"));
+        let [condition] = &status.conditions[..] else { panic!("{:?}", status.conditions) };
+        assert_eq!((condition.kind.as_str(), condition.message.as_str()), ("RuntimeUnavailable", "nobody listens"));
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use jiff::{Timestamp, Unit};
 use kube::Api;
 use kube::api::{Patch, PatchParams};
 use sidecar::kubernetes::explain;
@@ -21,7 +22,8 @@ const LONGEST_SILENCE: Duration = Duration::from_secs(20 * 60);
 
 /// Tells what the reports say.
 pub(super) struct Telling {
-    latch: Latch,
+    runtime: Latch,
+    reports: Latch,
     pulse: Pulse,
     counters: Counters,
     disk_high: u8,
@@ -29,8 +31,10 @@ pub(super) struct Telling {
 
 impl Telling {
     pub(super) fn new(health: &Health, counters: Counters, disk_high: u8) -> Self {
-        let (latch, pulse) = (health.latch("runtime"), health.pulse("puller", LONGEST_SILENCE));
-        Self { latch, pulse, counters, disk_high }
+        let (runtime, reports) = (health.latch("runtime"), health.latch("reports"));
+        // Until one can't be written.
+        reports.ready();
+        Self { runtime, reports, pulse: health.pulse("puller", LONGEST_SILENCE), counters, disk_high }
     }
 
     /// Tells every change of the reports, until there are no more.
@@ -51,13 +55,16 @@ impl Telling {
             let mut wake = None;
             if let Some((uid, status)) = told {
                 match pace.next(&uid, &status, Instant::now()) {
-                    Next::Nothing => {}
                     Next::WaitUntil(moment) => wake = Some(moment),
                     Next::Tell => match write(&api, node, &status).await {
-                        Ok(()) => pace.told(uid, status, Instant::now()),
+                        Ok(()) => {
+                            self.reports.ready();
+                            pace.told(uid, status, Instant::now(), jitter());
+                        }
                         Err(error) => {
                             self.counters.api_failed("status");
-                            tracing::warn!(error, "the status can't be told");
+                            tracing::warn!(error, "the report can't be written");
+                            self.reports.not_ready(format!("the report can't be written: {error}"));
                             pace.failed(Instant::now(), jitter());
                             continue;
                         }
@@ -85,8 +92,8 @@ impl Telling {
     fn look(&self, report: &Report) {
         self.pulse.beat();
         match &report.runtime_problem {
-            Some(problem) => self.latch.not_ready(problem.clone()),
-            None if report.looked.is_some() => self.latch.ready(),
+            Some(problem) => self.runtime.not_ready(problem.message.clone()),
+            None if report.looked.is_some() => self.runtime.ready(),
             None => {}
         }
     }
@@ -99,6 +106,9 @@ fn is_about(report: &Report, object: &Object) -> bool {
 
 /// By server-side apply: what is no longer said is removed. An object that is gone meanwhile is no failure.
 async fn write(api: &Api<NodeImages>, node: &str, status: &NodeImagesStatus) -> Result<(), String> {
+    // Whole seconds are what people read.
+    let reported = Timestamp::now().round(Unit::Second).ok();
+    let status = NodeImagesStatus { reported, ..status.clone() };
     let object = serde_json::json!({"apiVersion": "labhands.dev/v1alpha1", "kind": "NodeImages", "status": status});
     let parameters = PatchParams::apply(AGENT).force();
     match api.patch_status(node, &parameters, &Patch::Apply(object)).await {
@@ -115,8 +125,11 @@ mod tests {
     fn a_report_is_told_once_the_runtime_was_asked_about_these_orders() {
         let object = Object { uid: "a".into(), generation: 2 };
         let about = |looked, problem: Option<&str>| {
-            let runtime_problem = problem.map(str::to_owned);
-            is_about(&Report { looked, runtime_problem, ..Report::default() }, &object)
+            let mut report = Report { looked, ..Report::default() };
+            if let Some(problem) = problem {
+                report.runtime_is_away(problem.to_owned());
+            }
+            is_about(&report, &object)
         };
         assert!(!about(None, None) && !about(Some(1), None));
         assert!(about(Some(2), None) && about(None, Some("nobody listens")) && about(Some(1), Some("nobody listens")));

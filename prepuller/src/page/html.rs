@@ -35,7 +35,8 @@ pub(super) fn page(view: &View) -> Markup {
                         a href="catalogue.json" { "catalogue" } ", "
                         a href=(format!("status.json{}", view.query)) { "status" } ", "
                         a href="spawner/v1/images" { "spawner images" } ", "
-                        a href="spawner/v1/prepulls" { "prepulls" } "."
+                        a href="spawner/v1/prepulls" { "prepulls" } ", "
+                        a href="metrics" { "metrics" } "."
                     }
                 }
             }
@@ -56,6 +57,7 @@ pub(super) fn live(view: &View) -> Markup {
             }
             (images(view))
             (nodes(view))
+            (repositories(view))
         }
     }
 }
@@ -152,6 +154,28 @@ fn image_row(index: usize, image: &ImageRow) -> Markup {
                     @if image.pulling > 0 { ", " (words::count(image.pulling)) " pulling" }
                     @if image.failed > 0 { ", " (words::count(image.failed)) " failed" }
                     @if lacking > 0 { ", " a href=(address(&lacks)) { "missing on " (words::count(lacking)) } }
+                }
+            }
+        }
+    }
+}
+
+/// What the scans saw.
+fn repositories(view: &View) -> Markup {
+    html! {
+        @if !view.repositories.is_empty() {
+            section.repositories aria-labelledby="repositories" {
+                h2 #repositories { "Repositories" }
+                ul {
+                    @for repository in &view.repositories {
+                        li {
+                            code { (repository.name) } " "
+                            span.quiet { (words::repository(view, repository)) }
+                            @if let Some(problem) = &repository.problem {
+                                p.(if repository.complete { "wait" } else { "bad" }) { (problem) }
+                            }
+                        }
+                    }
                 }
             }
         }

@@ -10,7 +10,9 @@ use lab_images::tag::Class;
 
 use super::nublado::Config;
 use crate::node_images::{Disk, PullState};
-use crate::plan::overview::{ImageOnNode, ImageOverview, Mode, NodeOverview, Overview, Reported, ScanState, Wave};
+use crate::plan::overview::{
+    AgentState, ImageOnNode, ImageOverview, Mode, NodeOverview, Overview, Reported, ScanState, Wave,
+};
 
 const GIBIBYTE: u64 = 1 << 30;
 
@@ -26,6 +28,8 @@ pub(crate) fn nothing() -> Overview {
         mode: Mode::Agents,
         catalogue: None,
         scan: ScanState::default(),
+        decided: true,
+        cluster: Vec::new(),
         images: Vec::new(),
         nodes: Vec::new(),
     }
@@ -113,7 +117,8 @@ pub(crate) fn node(name: &str, images: usize) -> NodeOverview {
         gated: false,
         new: false,
         waiting_pods: 0,
-        reported: true,
+        agent: AgentState::Fine,
+        unwritten: None,
         disk: Some(Disk { total: 500 * GIBIBYTE, used: 305 * GIBIBYTE, high: 75 }),
         images: vec![state(PullState::Present); images],
     }

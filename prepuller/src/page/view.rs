@@ -20,12 +20,18 @@ pub struct View {
     pub now: Timestamp,
     /// Whether every eligible node holds all that is wanted.
     pub complete: bool,
+    /// Whether the planner has looked at the whole cluster.
+    #[serde(default = "yes")]
+    pub decided: bool,
     /// Pulls are made by pods, which have no progress.
     pub by_pods: bool,
     /// How the scans go.
     pub scan: ScanTimes,
     /// What is wrong as a whole, one sentence each.
     pub problems: Vec<String>,
+    /// The repositories that are scanned.
+    #[serde(default)]
+    pub repositories: Vec<RepositoryRow>,
     /// The wanted images.
     pub images: Vec<ImageRow>,
     /// How many nodes each choice would show, of all.
@@ -55,6 +61,23 @@ pub struct ScanTimes {
     #[serde(default)]
     pub last_good_began: Option<Timestamp>,
     /// What was wrong with the last one.
+    pub problem: Option<String>,
+}
+
+/// One repository.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct RepositoryRow {
+    /// Its name.
+    pub name: String,
+    /// Whether the last scan saw all of it; its images are those of an earlier one otherwise.
+    pub complete: bool,
+    /// When its images were scanned, if they ever were.
+    pub scanned: Option<Timestamp>,
+    /// How many tags it has, where it was listed.
+    pub tags: Option<u64>,
+    /// How many of them `LAB_TAG_SCHEME` could not read.
+    pub unread: Option<u64>,
+    /// What was wrong, or what to look at.
     pub problem: Option<String>,
 }
 
@@ -123,8 +146,14 @@ pub struct Totals {
     pub present: usize,
     /// Copies that should be.
     pub wanted: usize,
-    /// Bytes that must still arrive, at most: layers that are there already count as well.
+    /// Nodes that lack an image.
+    #[serde(default)]
+    pub behind: usize,
+    /// Bytes that must still arrive, at most: layers that are there already count as well. Without [`Totals::unknown`].
     pub bytes_left: u64,
+    /// Copies that must still arrive and of which nobody knows how large they are.
+    #[serde(default)]
+    pub unknown: usize,
     /// Bytes a second, of all nodes together.
     pub rate: u64,
     /// Seconds until all is there, if it goes on as now.
@@ -216,6 +245,10 @@ impl NodeRow {
     pub fn has(&self, state: CellState) -> bool {
         self.images.iter().any(|cell| cell.state == state)
     }
+}
+
+fn yes() -> bool {
+    true
 }
 
 fn is_zero(bytes: &u64) -> bool {

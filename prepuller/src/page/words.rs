@@ -5,7 +5,8 @@ use std::time::Duration;
 use indicatif::{HumanBytes, HumanCount, HumanDuration};
 use jiff::Timestamp;
 
-use super::view::{Cell, CellState, Standing, View};
+use super::view::{Cell, CellState, RepositoryRow, Standing, View};
+use crate::plan::overview::NextTry;
 
 /// `5,000`
 pub fn count(number: usize) -> String {
@@ -54,22 +55,64 @@ pub fn percent(part: u64, whole: u64) -> u64 {
     if whole == 0 { 100 } else { (u128::from(part.min(whole)) * 100 / u128::from(whole)) as u64 }
 }
 
-/// How it stands as a whole: for colour, and as a sentence.
+/// `node1`, `node1, node2 and 7 others`; `None` of none.
+pub fn names(names: &[&str]) -> Option<String> {
+    const MOST: usize = 5;
+    match names {
+        [] => None,
+        [only] => Some((*only).to_owned()),
+        [first @ .., last] if names.len() <= MOST => Some(format!("{} and {last}", first.join(", "))),
+        _ => Some(format!("{} and {} others", names[..MOST].join(", "), count(names.len() - MOST))),
+    }
+}
+
+/// Who tries an image next that `node` did not get on with: `another node tries it in 8 minutes`.
+pub(crate) fn next(node: &str, next: &NextTry) -> String {
+    match next {
+        NextTry::Now { node } => format!("{node} tries it now"),
+        // What is due is done with the next decision.
+        NextTry::In(time) if time.as_secs() < 10 => "another node tries it now".to_owned(),
+        NextTry::In(time) => format!("another node tries it in {}", duration(time.as_secs())),
+        NextTry::NoOther => format!("no other node could try it, so it waits for {node}"),
+    }
+}
+
+/// How it stands as a whole: for colour, and as a sentence. Never better than the problems below it.
 pub fn headline(view: &View) -> (Standing, String) {
+    let (standing, sentence) = state_of_all(view);
+    if standing == Standing::Problem || (view.problems.is_empty() && view.counts.problems == 0) {
+        return (standing, sentence);
+    }
+    let problems = match (view.problems.len(), view.counts.problems) {
+        (0, nodes) => format!("{} in trouble", self::nodes(nodes)),
+        (1, _) => "there is a problem".to_owned(),
+        (problems, _) => format!("there are {} problems", count(problems)),
+    };
+    (Standing::Problem, format!("{sentence}; {problems}"))
+}
+
+fn state_of_all(view: &View) -> (Standing, String) {
     let eligible = view.counts.all - view.counts.not_eligible;
     let stopped = view.images.iter().filter(|image| image.standing == Standing::Problem).count();
-    if view.scan.last_good.is_none() {
-        (Standing::Waiting, "The registry has not been scanned yet".to_owned())
+    if view.scan.generated.is_none() && view.scan.last.is_none() {
+        (Standing::Waiting, "The first scan is under way".to_owned())
+    } else if view.scan.generated.is_none() {
+        (Standing::Problem, "No scan has succeeded yet".to_owned())
+    } else if !view.decided {
+        (Standing::Waiting, "The nodes have not been looked at yet".to_owned())
     } else if view.images.is_empty() {
         (Standing::Problem, "No image is wanted".to_owned())
     } else if eligible == 0 {
         (Standing::Waiting, "No node is eligible".to_owned())
     } else if view.complete {
-        let nodes = if eligible == 1 { "the node".to_owned() } else { format!("all {}", nodes(eligible)) };
+        let nodes = match eligible {
+            1 => "the node".to_owned(),
+            2 => "both nodes".to_owned(),
+            _ => format!("all {}", nodes(eligible)),
+        };
         (Standing::Complete, format!("{} on {nodes}", images(view.images.len())))
     } else {
-        let missing =
-            format!("Images are missing on {} of {}", count(eligible - view.counts.complete), nodes(eligible));
+        let missing = format!("Images are missing on {} of {}", count(view.totals.behind), nodes(eligible));
         match (stopped, view.counts.problems) {
             (0, 0) => (Standing::Pulling, missing),
             (0, troubled) => (Standing::Problem, format!("{missing}, {} with problems", count(troubled))),
@@ -82,8 +125,13 @@ pub fn headline(view: &View) -> (Standing, String) {
 pub fn progress(view: &View) -> String {
     let totals = &view.totals;
     let mut text = format!("{} of {} copies are there", count(totals.present), count(totals.wanted));
-    if totals.bytes_left > 0 {
-        text += &format!(", at most {} to come", bytes(totals.bytes_left));
+    match (totals.bytes_left, totals.unknown) {
+        (0, 0) => {}
+        (0, unknown) => text += &format!(", {} of unknown size to come", count(unknown)),
+        (left, 0) => text += &format!(", at most {} to come", bytes(left)),
+        (left, unknown) => {
+            text += &format!(", at most {} to come and {} of unknown size", bytes(left), count(unknown));
+        }
     }
     if totals.rate > 0 {
         text += &format!(", {}/s", bytes(totals.rate));
@@ -94,11 +142,33 @@ pub fn progress(view: &View) -> String {
     text
 }
 
+/// What there is to say of a repository: `212 tags, 3 of them not read by LAB_TAG_SCHEME, scanned 3 minutes ago`
+pub fn repository(view: &View, row: &RepositoryRow) -> String {
+    let mut parts = Vec::new();
+    if let Some(tags) = row.tags {
+        let tags = usize::try_from(tags).unwrap_or(usize::MAX);
+        parts.push(format!("{} tag{}", count(tags), plural(tags)));
+    }
+    if let Some(unread) = row.unread.filter(|unread| *unread > 0) {
+        parts.push(format!("{} of them not read by LAB_TAG_SCHEME", HumanCount(unread)));
+    }
+    match (row.complete, row.scanned) {
+        (true, Some(scanned)) => parts.push(format!("scanned {}", ago(view.now, scanned))),
+        (false, Some(scanned)) => parts.push(format!("its images are those of {}", time(scanned))),
+        (false, None) => parts.push("never scanned completely".to_owned()),
+        (true, None) => {}
+    }
+    parts.join(", ")
+}
+
 /// `2026-11-25 02:25 UTC (3 minutes ago)`
 pub fn scan(view: &View) -> String {
     match view.scan.last_good {
         Some(good) => format!("{} ({})", time(good), ago(view.now, good)),
-        None => "none yet".to_owned(),
+        None => match view.scan.generated {
+            Some(generated) => format!("{}, by an earlier planner", time(generated)),
+            None => "none yet".to_owned(),
+        },
     }
 }
 

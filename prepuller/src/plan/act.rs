@@ -13,7 +13,7 @@ use serde_json::json;
 use sidecar::kubernetes::explain;
 
 use super::world::Write;
-use crate::node_images::{NodeImages, NodeImagesSpec, PLANNER};
+use crate::node_images::{NodeImages, PLANNER};
 
 /// Writes under way at a time.
 const PARALLEL: usize = 16;
@@ -22,8 +22,8 @@ const PARALLEL: usize = 16;
 pub(super) enum Tried {
     /// It is done.
     Written(Written),
-    /// The API server refused it for this node.
-    Refused(Arc<str>),
+    /// The API server refused it for this node, in these words.
+    Refused(Arc<str>, String),
     /// The API server does not answer.
     Unanswered,
 }
@@ -97,7 +97,7 @@ impl Writer {
             match written {
                 Ok(written) => done(Tried::Written(written)),
                 Err((node, failed)) => {
-                    done(if failed.refused { Tried::Refused(node) } else { Tried::Unanswered });
+                    done(if failed.refused { Tried::Refused(node, failed.words.clone()) } else { Tried::Unanswered });
                     outcome.note(failed);
                     stopped.store(outcome.stopped, Ordering::Relaxed);
                 }
@@ -107,7 +107,7 @@ impl Writer {
     }
 
     async fn write_one(&self, write: Write) -> Result<Written, (Arc<str>, Failed)> {
-        let mut object = NodeImages::new(&write.node, NodeImagesSpec { orders: write.orders() });
+        let mut object = NodeImages::new(&write.node, write.spec());
         // The object goes with its node.
         object.metadata.owner_references = Some(vec![OwnerReference {
             api_version: "v1".to_owned(),

@@ -5,13 +5,15 @@
 //! - Then it goes to nodes as slots are free: not more than `parallel` nodes pull at a time.
 //! - A node where somebody waits for the image, and a node that is new in the cluster, need no slot.
 //! - A node that fails, stands still or is away takes no slot: the next one has it.
+//! - What fails a node (it is not ready, its runtime is away, its agent is silent, its disk is full) says nothing of the image: another
+//!   node is the canary at once. What fails an image stops its wave, and another node tries it after a while.
 //! - What a node was told to hold it goes on holding, as long as it is wanted.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::eligible::Standing;
-use super::overview::{Reported, Wave};
+use super::overview::{NextTry, Reported, Wave};
 use super::seen::{Given, Key, SeenOrders};
 use crate::node_images::PullState;
 
@@ -21,6 +23,10 @@ const SECOND_OPINION: Duration = Duration::from_secs(600);
 /// The longest of these waits.
 const LONGEST_OPINION: Duration = Duration::from_secs(3600);
 
+/// So many nodes may go away over an image that no node holds before the next one waits as if they had failed at it: an image may take
+/// nodes down.
+const CHANCE: u32 = 2;
+
 /// A wanted image, as far as decisions go.
 #[derive(Clone, Debug)]
 pub struct Wanted {
@@ -28,8 +34,8 @@ pub struct Wanted {
     pub key: Key,
     /// The image's name alone, as pods have it.
     pub name: Key,
-    /// The architectures that it is for; empty where that is not known.
-    pub architectures: Vec<Box<str>>,
+    /// The architectures of nodes that can run it; unset where that is not known.
+    pub architectures: Option<Vec<Box<str>>>,
     /// Whether a new node's gate waits for it.
     pub gate: bool,
 }
@@ -37,7 +43,8 @@ pub struct Wanted {
 impl Wanted {
     /// Whether nodes of this architecture can run it, as far as is known.
     pub fn is_for(&self, architecture: Option<&str>) -> bool {
-        self.architectures.is_empty() || architecture.is_none_or(|is| self.architectures.iter().any(|one| **one == *is))
+        let runs = |is: &str, architectures: &Vec<Box<str>>| architectures.iter().any(|one| **one == *is);
+        self.architectures.as_ref().is_none_or(|all| architecture.is_none_or(|is| runs(is, all)))
     }
 }
 
@@ -58,8 +65,19 @@ pub struct Node<'a> {
     pub object: &'a SeenOrders,
     /// It has reported nothing new for so long that its slot is given on.
     pub stalled: bool,
+    /// Why it can't pull anything now, whatever its standing: its runtime is away, or its agent does not report.
+    pub unfit: Option<Unfit>,
     /// How long ago it was last told to pull something.
     pub told: Duration,
+}
+
+/// Why a node that is ready can't pull.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Unfit {
+    /// Its agent says that the container runtime can't be used.
+    Runtime,
+    /// Its agent does not report.
+    Silent,
 }
 
 /// What is to be.
@@ -102,8 +120,12 @@ enum State {
     Lacks,
     /// The node pulls it, or is about to.
     Active,
-    /// The node does not get on with it: stalled, away, or no room.
-    Stuck,
+    /// The node does not get on with it, and nobody knows why.
+    Stalled,
+    /// The node can't pull anything: it is paused, or unfit.
+    Away,
+    /// The node's disk has no room for it.
+    NoRoom,
     /// The node failed at it, and tries again.
     Failing,
     /// The node holds it.
@@ -156,24 +178,35 @@ impl<'a, 'n> Desk<'a, 'n> {
 
     /// Whether the node fails or stands still with anything.
     fn is_troubled(&self, node: usize) -> bool {
-        self.row(node).iter().any(|state| matches!(state, State::Failing | State::Stuck))
+        let is_trouble = |state: &State| matches!(state, State::Failing | State::Stalled | State::Away | State::NoRoom);
+        self.nodes[node].unfit.is_some() || self.row(node).iter().any(is_trouble)
+    }
+
+    /// How long an image that no node holds, and none pulls, still waits for its next node.
+    fn patience(&self, image: usize) -> Duration {
+        let (mut failed, mut stalled, mut away, mut last) = (0_u32, 0_u32, 0_u32, Duration::MAX);
+        for node in 0..self.nodes.len() {
+            match self.state(node, image) {
+                State::Failing => failed += 1,
+                State::Stalled => stalled += 1,
+                State::Away => away += 1,
+                // Its disk guard refuses before a byte is fetched.
+                State::NoRoom | State::NotFor | State::Lacks | State::Active | State::Present => continue,
+            }
+            last = last.min(self.nodes[node].told);
+        }
+        // One node that stands still may be alone with it.
+        let stalled = stalled - u32::from(failed == 0 && stalled > 0);
+        let patience = match failed + stalled + away.saturating_sub(CHANCE) {
+            0 => Duration::ZERO,
+            tries => SECOND_OPINION.saturating_mul(2_u32.saturating_pow(tries - 1)).min(LONGEST_OPINION),
+        };
+        patience.saturating_sub(last)
     }
 
     /// Gives an image that no node holds to one node, unless one has it or had it in vain a short time ago.
     fn canary(&mut self, image: usize) {
-        if self.having(image, State::Active).next().is_some() {
-            return;
-        }
-        let failing = self.having(image, State::Failing).count();
-        let in_vain = self.having(image, State::Failing).chain(self.having(image, State::Stuck));
-        let (tries, last) =
-            in_vain.fold((0_u32, Duration::MAX), |(tries, last), node| (tries + 1, last.min(self.nodes[node].told)));
-        // A node that is away or full says nothing of the image: the first such try is not waited for.
-        let patience = match tries - u32::from(tries > 0 && failing == 0) {
-            0 => Duration::ZERO,
-            tries => SECOND_OPINION.saturating_mul(2_u32.saturating_pow(tries - 1)).min(LONGEST_OPINION),
-        };
-        if last < patience {
+        if self.having(image, State::Active).next().is_some() || !self.patience(image).is_zero() {
             return;
         }
         let key = |node: &usize| {
@@ -184,11 +217,15 @@ impl<'a, 'n> Desk<'a, 'n> {
             let waits = self.nodes[*node].waits_for.contains(&self.wanted[image].name);
             (self.is_troubled(*node), !waits, !proven, !leads, self.nodes[*node].name)
         };
-        let may = |node: &usize| self.may_have(*node, image);
-        if let Some(node) = (0..self.nodes.len()).filter(may).min_by_key(key) {
+        if let Some(node) = self.may_be_canary(image).min_by_key(key) {
             let at = self.at(node, image);
             self.given[at] = true;
         }
+    }
+
+    /// The nodes that could try an image first.
+    fn may_be_canary(&self, image: usize) -> impl Iterator<Item = usize> {
+        (0..self.nodes.len()).filter(move |node| self.nodes[*node].unfit.is_none() && self.may_have(*node, image))
     }
 
     fn may_have(&self, node: usize, image: usize) -> bool {
@@ -239,7 +276,7 @@ impl<'a, 'n> Desk<'a, 'n> {
                 let has = keeps
                     && match state {
                         State::NotFor | State::Lacks => self.given[self.at(node, image)],
-                        State::Active | State::Stuck | State::Failing => true,
+                        State::Active | State::Stalled | State::Away | State::NoRoom | State::Failing => true,
                         State::Present => true,
                     };
                 let urgent = state != State::Present && self.nodes[node].waits_for.contains(&self.wanted[image].name);
@@ -251,6 +288,34 @@ impl<'a, 'n> Desk<'a, 'n> {
             orders: (0..self.nodes.len()).map(orders).collect(),
             images: (0..self.wanted.len()).map(|image| self.spread(image, passed[image])).collect(),
         }
+    }
+
+    /// The node that tries an image that no node holds, or is about to.
+    fn trying(&self, image: usize) -> Option<usize> {
+        let given = || (0..self.nodes.len()).find(|node| self.given[self.at(*node, image)]);
+        self.having(image, State::Active).next().or_else(given)
+    }
+
+    /// Who tries an image next whose first node did not get on with it.
+    fn next(&self, image: usize) -> NextTry {
+        match (self.trying(image), self.may_be_canary(image).next()) {
+            (Some(node), _) => NextTry::Now { node: self.nodes[node].name.clone() },
+            (None, Some(_)) => NextTry::In(self.patience(image)),
+            (None, None) => NextTry::NoOther,
+        }
+    }
+
+    /// A node that was to try an image first and does not get on with it, and why.
+    fn held(&self, image: usize) -> Option<(usize, String)> {
+        let first = |state: State| self.having(image, state).next();
+        let away = |node: usize| match (self.nodes[node].standing, self.nodes[node].unfit) {
+            (Standing::Paused(why) | Standing::Excluded(why), _) => format!("it is {why}"),
+            (Standing::Eligible, Some(Unfit::Runtime)) => "its container runtime is away".to_owned(),
+            (Standing::Eligible, _) => "its agent does not report".to_owned(),
+        };
+        let stalled = || first(State::Stalled).map(|node| (node, "it reports nothing new".to_owned()));
+        let full = || first(State::NoRoom).map(|node| (node, "its disk has no room".to_owned()));
+        stalled().or_else(|| first(State::Away).map(|node| (node, away(node)))).or_else(full)
     }
 
     fn spread(&self, image: usize, passed: bool) -> Spread {
@@ -269,12 +334,11 @@ impl<'a, 'n> Desk<'a, 'n> {
         } else if let Some(node) = first(State::Failing) {
             let report = self.nodes[node].object.report(self.wanted[image].key);
             let error = report.and_then(|report| report.error.as_deref()).unwrap_or("it failed and is tried again");
-            Wave::Stopped { node: name(node), error: error.to_owned() }
-        } else if let Some(node) = first(State::Active)
-            .or_else(|| (0..self.nodes.len()).find(|node| self.given[self.at(*node, image)]))
-            .or_else(|| first(State::Stuck))
-        {
+            Wave::Stopped { node: name(node), error: error.to_owned(), next: self.next(image) }
+        } else if let Some(node) = self.trying(image) {
             Wave::Canary { node: name(node) }
+        } else if let Some((node, why)) = self.held(image) {
+            Wave::Held { node: name(node), why, next: self.next(image) }
         } else {
             Wave::Waiting
         };
@@ -297,9 +361,12 @@ fn state(wanted: &Wanted, node: &Node<'_>) -> State {
     match (node.standing, report) {
         // Its orders are about to be withdrawn.
         (Standing::Excluded(_), _) => State::Lacks,
+        // Whatever it reported before: it can't try now, and what it met may have been its own end.
+        (Standing::Paused(_), _) => State::Away,
+        _ if node.unfit.is_some() => State::Away,
+        (_, Some(Reported { state: PullState::Refused, .. })) => State::NoRoom,
         (_, Some(report)) if report.failures > 0 || report.state == PullState::Failed => State::Failing,
-        (_, Some(Reported { state: PullState::Refused, .. })) | (Standing::Paused(_), _) => State::Stuck,
-        _ if node.stalled => State::Stuck,
+        _ if node.stalled => State::Stalled,
         _ => State::Active,
     }
 }

@@ -5,6 +5,7 @@
 //! planner would do little else. [`OverviewSource::changed`] waits for the next change.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use lab_images::catalogue::Catalogue;
@@ -24,6 +25,10 @@ pub struct Overview {
     pub catalogue: Option<Arc<Catalogue>>,
     /// How the scans go.
     pub scan: ScanState,
+    /// Whether it was decided over the cluster: before that, images and nodes are missing here.
+    pub decided: bool,
+    /// What is wrong with the planner's way to the cluster, one sentence each.
+    pub cluster: Vec<String>,
     /// The wanted images, the most urgent first.
     pub images: Vec<ImageOverview>,
     /// All nodes that are seen, by name.
@@ -45,12 +50,19 @@ pub enum Mode {
 pub struct ScanState {
     /// When the last scan ended, good or not.
     pub last: Option<Timestamp>,
-    /// When the last good scan ended.
+    /// When the last scan ended that brought something.
     pub last_good: Option<Timestamp>,
     /// When the last good scan began.
     pub last_good_began: Option<Timestamp>,
-    /// What was wrong with the last one; unset when it was good.
+    /// What was wrong with the last one; unset when it saw everything.
     pub problem: Option<String>,
+}
+
+impl ScanState {
+    /// Whether the last scan brought nothing.
+    pub fn has_failed(&self) -> bool {
+        self.last.is_some() && self.last != self.last_good
+    }
 }
 
 /// One wanted image.
@@ -88,13 +100,38 @@ pub enum Wave {
     },
     /// It goes to the other nodes.
     Rolling,
-    /// The first node could not pull it: no other one starts.
+    /// The first node could not pull it: no other one starts before its time.
     Stopped {
         /// The node.
         node: Arc<str>,
         /// What it said.
         error: String,
+        /// Who tries it next.
+        next: NextTry,
     },
+    /// The first node does not get on with it, for a reason that says nothing of the image.
+    Held {
+        /// The node.
+        node: Arc<str>,
+        /// What is the matter with it, as `it is not ready`.
+        why: String,
+        /// Who tries the image next.
+        next: NextTry,
+    },
+}
+
+/// Who tries an image next whose first node did not get on with it. That node itself tries again all the while.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum NextTry {
+    /// Another node does already.
+    Now {
+        /// The node.
+        node: Arc<str>,
+    },
+    /// Another node does after this time.
+    In(Duration),
+    /// There is no other node that could.
+    NoOther,
 }
 
 /// One node.
@@ -110,12 +147,30 @@ pub struct NodeOverview {
     pub new: bool,
     /// How many user pods wait on it.
     pub waiting_pods: usize,
-    /// Whether its agent ever reported.
-    pub reported: bool,
+    /// What its agent lets hear.
+    pub agent: AgentState,
+    /// Why its orders could not be written, while they can't.
+    pub unwritten: Option<String>,
     /// The file system of its images, as its agent reported.
     pub disk: Option<Disk>,
     /// One entry for each of [`Overview::images`], in the same order.
     pub images: Vec<ImageOnNode>,
+}
+
+/// What a node's agent lets hear.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub enum AgentState {
+    /// It never reported, and may still begin to.
+    #[default]
+    Awaited,
+    /// It never reported, although it had time to.
+    Missing,
+    /// It has not reported for this long.
+    Silent(Duration),
+    /// It reports that the container runtime can't be used, for this reason.
+    NoRuntime(String),
+    /// It reports.
+    Fine,
 }
 
 /// How far an image is on a node.

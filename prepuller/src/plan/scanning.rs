@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use lab_images::catalogue::Catalogue;
 use lab_images::registry::Registry;
-use sidecar::readiness::Latch;
 use sidecar::retry::{BackoffBuilder, forever};
 use tokio::time::{sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -32,7 +31,6 @@ pub(super) struct Scanner {
     pub(super) shared: Shared,
     pub(super) asked: Arc<Asked>,
     pub(super) teller: Arc<Teller>,
-    pub(super) latch: Latch,
 }
 
 impl Scanner {
@@ -75,13 +73,12 @@ impl Scanner {
                         let now = (Timestamp::now(), Instant::now());
                         world.take_catalogue(catalogue, std::collections::HashMap::new(), now);
                     });
-                    self.latch.ready();
                     return;
                 }
                 Ok(None) => return,
                 Err(error) => {
                     tracing::warn!(error, "the published catalogue cannot be read");
-                    self.latch.not_ready(error);
+                    self.shared.update(|world| world.scan.problem = Some(error));
                 }
             }
             sleep(pause).await;
@@ -96,7 +93,8 @@ impl Scanner {
         let found = found.map_err(|error| error.to_string()).and_then(judge);
         let seconds = begun.elapsed().as_secs_f64();
         let now = Timestamp::now();
-        self.teller.scanned(found.as_ref().map(|found| found.catalogue.wanted().count()).map_err(String::as_str), now);
+        let wanted = found.as_ref().map(|found| found.catalogue.wanted().count());
+        self.teller.scanned(wanted.map_err(String::as_str), last.is_none(), now);
         match found {
             Ok(Found { catalogue, manifests, problems, .. }) => {
                 tracing::info!(
@@ -106,6 +104,7 @@ impl Scanner {
                     "scanned"
                 );
                 let found = catalogue.clone();
+                self.teller.repositories(&found.repositories);
                 self.shared.change(|world| {
                     world.scan = ScanState {
                         last: Some(now),
@@ -115,18 +114,14 @@ impl Scanner {
                     };
                     world.take_catalogue(catalogue, manifests, (now, Instant::now()));
                 });
-                self.latch.ready();
                 self.publish(found).await
             }
             Err(problem) => {
                 tracing::warn!(problem, seconds, "the scan is of no use; the last good catalogue stays");
                 self.shared.change(|world| {
                     world.scan.last = Some(now);
-                    world.scan.problem = Some(problem.clone());
+                    world.scan.problem = Some(problem);
                 });
-                if last.is_none() {
-                    self.latch.not_ready(problem);
-                }
                 if let Err(error) = self.publisher.heal().await {
                     tracing::warn!(error, "the published catalogue cannot be looked after");
                 }
@@ -143,9 +138,9 @@ impl Scanner {
     }
 }
 
-/// Whether a scan has anything new: at least one repository was scanned completely. The others keep their last good part.
+/// Whether a scan has anything new. What it missed keeps its last good part.
 fn judge(found: Found) -> Result<Found, String> {
-    if found.is_of_use() {
+    if found.is_of_use {
         return Ok(found);
     }
     Err(in_one_line(&found.problems).unwrap_or_else(|| "the scan is incomplete".to_owned()))
@@ -169,35 +164,12 @@ fn with_jitter(interval: Duration) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lab_images::catalogue::{Catalogue, RepositoryState};
-    use std::collections::HashMap;
 
     #[test]
-    fn a_scan_is_of_use_when_one_repository_is_complete() {
-        let found = |complete: &[bool], problems: &[&str]| {
-            let state = |complete: &bool| RepositoryState {
-                name: "registry.example.org/owner/lab".parse().unwrap(),
-                complete: *complete,
-                scanned: None,
-                problem: None,
-                tags: None,
-                unread: None,
-            };
-            let all = complete.iter().all(|complete| *complete);
-            let catalogue = Catalogue::new(Timestamp::UNIX_EPOCH, all, Vec::new());
-            let repositories = complete.iter().map(state).collect();
-            Found {
-                catalogue: Catalogue { repositories, ..catalogue },
-                manifests: HashMap::new(),
-                problems: problems.iter().map(|problem| (*problem).to_owned()).collect(),
-                remarks: Vec::new(),
-            }
-        };
-        assert!(judge(found(&[true], &[])).is_ok());
-        assert!(judge(found(&[false, true], &["down"])).is_ok());
-        assert_eq!(judge(found(&[false], &["down"])).unwrap_err(), "down");
-        assert_eq!(judge(found(&[false, false], &["down", "gone"])).unwrap_err(), "down (and 1 more)");
-        // A file of an older prepuller knows no repositories.
-        assert!(judge(found(&[], &[])).is_ok());
+    fn problems_are_one_line() {
+        let line = |problems: &[&str]| in_one_line(&problems.iter().map(|one| (*one).to_owned()).collect::<Vec<_>>());
+        assert_eq!(line(&[]), None);
+        assert_eq!(line(&["down"]).as_deref(), Some("down"));
+        assert_eq!(line(&["down", "gone"]).as_deref(), Some("down (and 1 more)"));
     }
 }

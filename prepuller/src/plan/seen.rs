@@ -1,6 +1,8 @@
 //! What the API server sends of nodes, their `NodeImages` and waiting pods, cut down as it arrives: of thousands of nodes only
 //! what the planner uses is parsed and kept.
 
+mod pods;
+
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,8 +15,10 @@ use kube::core::{ApiResource, DynamicResourceScope};
 use lab_images::reference::Reference;
 use serde::{Deserialize, Deserializer};
 
+pub(super) use self::pods::SeenPod;
+use self::pods::{PodSpec, PodStatus};
 use super::overview::Reported;
-use crate::node_images::{Disk, PullState};
+use crate::node_images::{Disk, PullState, RUNTIME_UNAVAILABLE};
 
 /// A node as it is watched.
 pub(super) type NodeObject = Slim<NodeSpec, NodeStatus>;
@@ -203,6 +207,8 @@ impl Key {
 #[derive(Clone, Debug, Default, Deserialize)]
 pub(super) struct OrdersSpec {
     #[serde(default)]
+    wanted: Option<u32>,
+    #[serde(default)]
     orders: Vec<SlimOrder>,
 }
 
@@ -219,9 +225,23 @@ struct SlimOrder {
 #[derive(Clone, Debug, Default, Deserialize)]
 pub(super) struct OrdersStatus {
     #[serde(default)]
+    reported: Option<Timestamp>,
+    #[serde(default)]
     disk: Option<Disk>,
     #[serde(default)]
+    conditions: Vec<SlimCondition>,
+    #[serde(default)]
     images: Vec<SlimReport>,
+}
+
+/// A [`Condition`](crate::node_images::Condition) of a report.
+#[derive(Clone, Debug, Deserialize)]
+struct SlimCondition {
+    #[serde(rename = "type")]
+    kind: String,
+    status: String,
+    #[serde(default)]
+    message: Box<str>,
 }
 
 /// An [`ImageReport`](crate::node_images::ImageReport), names unparsed.
@@ -256,12 +276,28 @@ pub struct SeenOrders {
     pub uid: String,
     /// Its orders.
     pub orders: Vec<Given>,
-    /// Whether there is a report at all.
-    pub reported: bool,
+    /// How many images it should hold in the end; unset in an object of an older planner.
+    pub wanted: Option<u32>,
+    /// When its agent last reported.
+    pub reported: LastReport,
+    /// Why the container runtime can't be used, as the agent reports.
+    pub runtime_problem: Option<Box<str>>,
     /// The reports.
     pub reports: Vec<Report>,
     /// The file system of images.
     pub disk: Option<Disk>,
+}
+
+/// When a node's agent last reported.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum LastReport {
+    /// Never.
+    #[default]
+    Never,
+    /// By an older agent, which does not say when.
+    Undated,
+    /// Then, by the node's clock.
+    At(Timestamp),
 }
 
 /// An order that a node has.
@@ -307,63 +343,37 @@ impl SeenOrders {
                 since: report.since,
             },
         };
-        let reported = object.status.is_some();
+        let reported = match &object.status {
+            None => LastReport::Never,
+            Some(status) => status.reported.map_or(LastReport::Undated, LastReport::At),
+        };
         let status = object.status.unwrap_or_default();
+        let runtime_problem = |condition: SlimCondition| {
+            (condition.kind == RUNTIME_UNAVAILABLE && condition.status == "True").then_some(condition.message)
+        };
         Self {
             generation: object.metadata.generation.unwrap_or_default(),
             uid: object.metadata.uid.unwrap_or_default(),
             orders: object.spec.orders.into_iter().map(given).collect(),
+            wanted: object.spec.wanted,
             reported,
+            runtime_problem: status.conditions.into_iter().find_map(runtime_problem),
             reports: status.images.into_iter().map(report).collect(),
             disk: status.disk,
         }
     }
 
+    /// Whether another version of the object says the same, but for the time of the report.
+    pub(super) fn is_as_before(&self, other: &Self) -> bool {
+        let dated = |reported| matches!(reported, LastReport::At(_));
+        (self.generation, &self.uid, &self.orders, self.wanted)
+            == (other.generation, &other.uid, &other.orders, other.wanted)
+            && dated(self.reported) == dated(other.reported)
+            && (self.disk, &self.runtime_problem, &self.reports) == (other.disk, &other.runtime_problem, &other.reports)
+    }
+
     /// The report on an image.
     pub fn report(&self, key: Key) -> Option<&Reported> {
         self.reports.iter().find(|report| report.key == key).map(|report| &report.told)
-    }
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct PodSpec {
-    #[serde(default)]
-    node_name: Option<Box<str>>,
-    #[serde(default)]
-    containers: Vec<Container>,
-    #[serde(default)]
-    init_containers: Vec<Container>,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-struct Container {
-    #[serde(default)]
-    image: String,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-pub(super) struct PodStatus {
-    #[serde(default)]
-    phase: Option<Box<str>>,
-}
-
-/// A pod that waits on a node.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct SeenPod {
-    /// The node.
-    pub node: Box<str>,
-    /// The images that it names, by name alone.
-    pub images: Vec<Key>,
-}
-
-impl SeenPod {
-    /// `None` for a pod that does not wait, or not on a node.
-    pub(super) fn new(object: PodObject) -> Option<Self> {
-        let waits = object.status.and_then(|status| status.phase).is_none_or(|phase| &*phase == "Pending");
-        let node = object.spec.node_name.filter(|node| waits && !node.is_empty())?;
-        let containers = object.spec.containers.into_iter().chain(object.spec.init_containers);
-        let images = containers.filter_map(|container| Some(Key::of_name(&container.image.parse().ok()?)));
-        Some(Self { node, images: images.collect() })
     }
 }

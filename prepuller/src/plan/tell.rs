@@ -1,5 +1,7 @@
 //! Tells people: Events on nodes and on the planner's Deployment, and metrics.
 
+mod troubles;
+
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,6 +10,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
+use lab_images::catalogue::RepositoryState;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -15,8 +18,9 @@ use prometheus_client::metrics::gauge::Gauge;
 use sidecar::kubernetes::{Events, Gravity, Trouble, node_reference};
 use sidecar::metrics::Metrics;
 
+use self::troubles::Words;
 use super::overview::Wave;
-use super::world::{News, World};
+use super::world::{News, Trouble as NodeTrouble, World};
 
 /// The planner's Deployment, which its Events are about.
 pub(super) const DEPLOYMENT: &str = "prepuller-plan";
@@ -26,6 +30,9 @@ const MOST_SAID: usize = 16;
 
 /// The reasons of Events about scans.
 const SCAN: (&str, &str) = ("ScanFailed", "ScanRecovered");
+
+/// The reasons of Events about nodes' orders.
+const ORDERS: (&str, &str) = ("OrdersNotWritten", "OrdersWritten");
 
 /// The reasons of Events about the published catalogue.
 const PUBLISH: (&str, &str) = ("CatalogueNotPublished", "CataloguePublished");
@@ -45,12 +52,23 @@ struct ImageLabel {
     image: String,
 }
 
+#[derive(Clone, Debug, Eq, Hash, PartialEq, EncodeLabelSet)]
+struct TroubleLabel {
+    trouble: &'static str,
+}
+
+#[derive(Clone, Debug, Eq, Hash, PartialEq, EncodeLabelSet)]
+struct RepositoryLabel {
+    repository: String,
+}
+
 /// Tells people; shared by the parts of the planner.
 pub(super) struct Teller {
     events: Events,
     planner: ObjectReference,
     scanning: Trouble,
     publishing: Trouble,
+    ordering: Trouble,
     publishes: Family<ResultLabel, Counter>,
     scans: Family<ResultLabel, Counter>,
     last_good_scan: Gauge<f64, AtomicU64>,
@@ -61,6 +79,13 @@ pub(super) struct Teller {
     writes: Family<ResultLabel, Counter>,
     gates: Family<ResultLabel, Counter>,
     failures: Counter,
+    refusals: Counter,
+    troubled: Family<TroubleLabel, Gauge>,
+    tags: Family<RepositoryLabel, Gauge>,
+    unread: Family<RepositoryLabel, Gauge>,
+    complete: Family<RepositoryLabel, Gauge>,
+    /// What is wrong with which node, as far as it was told.
+    nodes_told: Mutex<HashMap<Arc<str>, &'static Words>>,
     /// What stopped each image's wave, as far as it was told.
     told: Mutex<HashMap<String, Said>>,
 }
@@ -79,6 +104,7 @@ impl Teller {
         let this = Self {
             scanning: Trouble::new(&events, &planner, "Scan", SCAN),
             publishing: Trouble::new(&events, &planner, "Publish", PUBLISH),
+            ordering: Trouble::new(&events, &planner, "Plan", ORDERS),
             publishes: Family::default(),
             events,
             planner,
@@ -91,6 +117,12 @@ impl Teller {
             writes: Family::default(),
             gates: Family::default(),
             failures: Counter::default(),
+            refusals: Counter::default(),
+            troubled: Family::default(),
+            tags: Family::default(),
+            unread: Family::default(),
+            complete: Family::default(),
+            nodes_told: Mutex::default(),
             told: Mutex::default(),
         };
         metrics.register(|registry| {
@@ -110,6 +142,15 @@ impl Teller {
             let help = "Gates of new nodes: opened with all images (complete) or without (timeout), or not to be opened (refused)";
             registry.register("gates_opened", help, this.gates.clone());
             registry.register("failed_pulls", "Tries that nodes reported as failed", this.failures.clone());
+            let help = "Pulls that nodes reported as refused because the disk has no room";
+            registry.register("refused_pulls", help, this.refusals.clone());
+            let help = "Eligible nodes that can't do their part: no agent, an agent that is silent, no container runtime, orders that can't be written";
+            registry.register("nodes_in_trouble", help, this.troubled.clone());
+            registry.register("repository_tags", "Tags that a repository has", this.tags.clone());
+            let help = "Tags of a repository that LAB_TAG_SCHEME could not read";
+            registry.register("repository_unread_tags", help, this.unread.clone());
+            let help = "Whether the last scan saw all of a repository; if not, its images are those of an earlier scan";
+            registry.register("repository_complete", help, this.complete.clone());
         });
         this
     }
@@ -119,10 +160,28 @@ impl Teller {
         self.planner.uid.clone_from(&deployment.metadata.uid);
         self.scanning = Trouble::new(&self.events, &self.planner, "Scan", SCAN);
         self.publishing = Trouble::new(&self.events, &self.planner, "Publish", PUBLISH);
+        self.ordering = Trouble::new(&self.events, &self.planner, "Plan", ORDERS);
     }
 
-    /// A scan ended, with so many wanted images or with a problem.
-    pub(super) fn scanned(&self, found: Result<usize, &str>, now: Timestamp) {
+    /// How far the repositories of a good scan were read.
+    pub(super) fn repositories(&self, states: &[RepositoryState]) {
+        for family in [&self.tags, &self.unread, &self.complete] {
+            family.clear();
+        }
+        for state in states {
+            let label = RepositoryLabel { repository: state.name.to_string() };
+            // What was not listed has no number of tags.
+            for (family, count) in [(&self.tags, state.tags), (&self.unread, state.unread)] {
+                if let Some(count) = count {
+                    family.get_or_create(&label).set(i64::try_from(count).unwrap_or(i64::MAX));
+                }
+            }
+            self.complete.get_or_create(&label).set(i64::from(state.complete));
+        }
+    }
+
+    /// A scan ended, with so many wanted images or with a problem; `first` while no catalogue is known.
+    pub(super) fn scanned(&self, found: Result<usize, &str>, first: bool, now: Timestamp) {
         let result = if found.is_ok() { "ok" } else { "failed" };
         self.scans.get_or_create(&ResultLabel { result }).inc();
         match found {
@@ -131,7 +190,8 @@ impl Teller {
                 self.scanning.ends(&format!("A scan found all again; images wanted: {wanted}"));
             }
             Err(problem) => {
-                self.scanning.begins(&format!("The last good catalogue stays: {problem}"));
+                let stays = if first { "Nothing is wanted yet" } else { "The last good catalogue stays" };
+                self.scanning.begins(&format!("{stays}: {problem}"));
             }
         }
     }
@@ -162,6 +222,7 @@ impl Teller {
                     self.events.raise(&node_reference(&node), Gravity::Warning, "ImagePullFailed", "Pull", &note);
                 }
                 News::NoRoom { node, image, error } => {
+                    self.refusals.inc();
                     tracing::warn!(%node, image, error, "a node has no room for an image");
                     let note = format!("{image}: {error}");
                     self.events.raise(&node_reference(&node), Gravity::Warning, "ImagesDoNotFit", "Pull", &note);
@@ -195,8 +256,13 @@ impl Teller {
         self.events.raise(&node_reference(node), Gravity::Warning, "GateNotOpened", "OpenGate", error);
     }
 
-    /// How the waves are after a decision.
-    pub(super) fn waves(&self, told: Told) {
+    /// How nodes and waves are after a decision.
+    pub(super) fn decided(&self, told: Told) {
+        self.troubles(&told.troubles);
+        self.waves(told);
+    }
+
+    fn waves(&self, told: Told) {
         let ([eligible, paused, excluded], waves) = (told.standings, &told.waves);
         for (standing, count) in [("eligible", eligible), ("paused", paused), ("excluded", excluded)] {
             self.nodes.get_or_create(&StandingLabel { standing }).set(signed(count));
@@ -264,6 +330,7 @@ fn signed(count: usize) -> i64 {
 /// What is told of a decision.
 pub(super) struct Told {
     standings: [usize; 3],
+    troubles: Vec<(Arc<str>, NodeTrouble)>,
     waves: Vec<ToldWave>,
 }
 
@@ -281,10 +348,11 @@ impl Told {
             present: spread.present,
             eligible: spread.eligible,
             stopped: match &spread.wave {
-                Wave::Stopped { node, error } => Some((node.clone(), error.clone())),
+                Wave::Stopped { node, error, .. } => Some((node.clone(), error.clone())),
                 _ => None,
             },
         });
-        Self { standings: world.standings(), waves: waves.collect() }
+        let troubles = world.troubles().map(|(node, trouble)| (node.clone(), trouble)).collect();
+        Self { standings: world.standings(), troubles, waves: waves.collect() }
     }
 }

@@ -1,7 +1,7 @@
 //! Watches nodes, `NodeImages` and waiting pods: one stream of what was seen, whole lists taken page by page.
 
 use std::collections::HashSet;
-use std::fmt::Debug;
+use std::fmt::{self, Debug};
 use std::sync::Arc;
 
 use futures_util::stream::{BoxStream, StreamExt, select_all};
@@ -37,12 +37,23 @@ pub(super) enum Seen {
 }
 
 /// What is watched.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub(super) enum Kind {
     Nodes,
     NodeImages,
     Pods,
     PullPods,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Nodes => "Nodes",
+            Self::NodeImages => "NodeImages",
+            Self::Pods => "Pods",
+            Self::PullPods => "Pull pods",
+        })
+    }
 }
 
 /// All that is watched, and the kinds of it: pods only where `LAB_NAMESPACE` says where labs run, pull pods only where they pull.

@@ -1,6 +1,8 @@
 //! All that the planner knows: the catalogue, the nodes with their orders and reports, who waits. Changed by what is seen, one
 //! event at a time; decided over as a whole.
 
+mod agents;
+mod besides;
 mod show;
 mod write;
 
@@ -13,13 +15,15 @@ use lab_images::catalogue::{Catalogue, CatalogueImage};
 use lab_images::reference::{Digest, Platform};
 use lab_images::registry::ImageManifest;
 
+pub(super) use self::agents::Trouble;
 pub(super) use self::write::Write;
 use super::decide::{Decision, Node, Spread, Wanted, decide};
 use super::eligible::{NodeRules, Standing};
 use super::gate::GateRules;
-use super::overview::{Mode, ScanState, Wave};
-use super::pull_pods::{Ordered, SeenPull, Turn, turn};
-use super::seen::{Key, Report, SeenNode, SeenOrders, SeenPod};
+use super::overview::{AgentState, Mode, ScanState, Wave};
+use super::pull_pods::SeenPull;
+use super::seen::{Key, LastReport, Report, SeenNode, SeenOrders, SeenPod};
+use super::watch::Kind;
 use crate::node_images::PullState;
 
 /// What decisions go by, from the settings.
@@ -54,6 +58,14 @@ pub(super) struct World {
     decision: Decision,
     /// Whether the cluster was seen whole, and decided over.
     has_decided: bool,
+    /// When the watch of reports was last interrupted: who was not heard until then may have spoken.
+    interrupted: Option<Instant>,
+    /// What was read whole of the cluster.
+    listed: HashSet<Kind>,
+    /// What could not yet be, and why.
+    unlisted: BTreeMap<Kind, String>,
+    /// Why the API server takes no orders, while it does not answer.
+    pub(super) unanswered: Option<String>,
 }
 
 /// What is known of one node.
@@ -68,6 +80,11 @@ struct Record {
     moved: Option<Instant>,
     /// When it was last told to pull something, as far as this process knows.
     told: Option<Instant>,
+    /// When its agent last reported; before the first report, when it could have begun to.
+    heard: Option<Instant>,
+    agent: AgentState,
+    /// Why its orders could not be written, while they can't.
+    unwritten: Option<String>,
 }
 
 /// Something that people should hear of.
@@ -83,7 +100,9 @@ static NOTHING: SeenOrders = SeenOrders {
     generation: 0,
     uid: String::new(),
     orders: Vec::new(),
-    reported: false,
+    wanted: None,
+    reported: LastReport::Never,
+    runtime_problem: None,
     reports: Vec::new(),
     disk: None,
 };
@@ -103,6 +122,10 @@ impl World {
             pulls: HashMap::new(),
             decision: Decision::default(),
             has_decided: false,
+            interrupted: None,
+            listed: HashSet::new(),
+            unlisted: BTreeMap::new(),
+            unanswered: None,
         }
     }
 
@@ -123,7 +146,7 @@ impl World {
         let wanted = |image: &CatalogueImage| Wanted {
             key: key(image),
             name: Key::of_name(&image.reference),
-            architectures: image.platforms.iter().map(|platform| platform.architecture.as_str().into()).collect(),
+            architectures: image.architectures().map(|all| all.into_iter().map(Into::into).collect()),
             gate: gate.waits_for(image),
         };
         let wanted: Vec<Wanted> = catalogue.wanted().map(wanted).collect();
@@ -156,17 +179,28 @@ impl World {
         self.forget(name);
     }
 
-    /// A `NodeImages` as it is now. What this process wrote itself and has not seen come back yet is not forgotten.
-    pub(super) fn see_orders(&mut self, name: &str, mut orders: SeenOrders, now: Instant) -> Vec<News> {
+    /// A `NodeImages` as it is now; whether anything changed that decisions go by, and what people should hear of. What this process
+    /// wrote itself and has not seen come back yet is not forgotten.
+    pub(super) fn see_orders(
+        &mut self,
+        name: &str,
+        mut orders: SeenOrders,
+        now: (Timestamp, Instant),
+    ) -> (bool, Vec<News>) {
         let record = self.record(name);
         let mut failed = Vec::new();
         if let Some(known) = &record.object {
             if known.generation > orders.generation {
-                (orders.generation, orders.orders) = (known.generation, known.orders.clone());
+                (orders.generation, orders.orders, orders.wanted) =
+                    (known.generation, known.orders.clone(), known.wanted);
+            }
+            if known.reported != orders.reported {
+                record.heard = Some(now.1);
             }
             if known.reports == orders.reports {
+                let changed = !known.is_as_before(&orders) || record.agent.is_trouble();
                 record.object = Some(orders);
-                return Vec::new();
+                return (changed, Vec::new());
             }
             for Report { key, told } in &orders.reports {
                 let before = known.report(*key);
@@ -176,16 +210,19 @@ impl World {
                     failed.push((*key, tried, told.error.as_deref().unwrap_or_default().to_owned()));
                 }
             }
-        } else if !orders.orders.is_empty() {
-            // Told by an earlier process: as good as now.
-            record.told = Some(now);
+        } else {
+            record.heard = Some(agents::heard(orders.reported, now));
+            if !orders.orders.is_empty() {
+                // Told by an earlier process: as good as now.
+                record.told = Some(now.1);
+            }
         }
-        (record.moved, record.object) = (Some(now), Some(orders));
+        (record.moved, record.object) = (Some(now.1), Some(orders));
         let news = failed.into_iter().filter_map(|(key, tried, error)| {
             let (node, image) = (Arc::from(name), self.name_of(key)?);
             Some(if tried { News::Failed { node, image, error } } else { News::NoRoom { node, image, error } })
         });
-        news.collect()
+        (true, news.collect())
     }
 
     /// A `NodeImages` is gone.
@@ -224,36 +261,6 @@ impl World {
             Some(pull) => self.pulls.insert(name.clone(), pull),
             None => self.pulls.remove(name),
         };
-    }
-
-    /// What pull pods are to be made, told of and removed, node by node.
-    pub(super) fn pull_turns(&self, now: Timestamp) -> Vec<(Arc<str>, Turn)> {
-        let mut pulls: HashMap<&str, Vec<(&Arc<str>, &SeenPull)>> = HashMap::new();
-        for (name, pull) in &self.pulls {
-            pulls.entry(pull.node()).or_default().push((name, pull));
-        }
-        let Some(catalogue) = &self.catalogue else { return Vec::new() };
-        let images: Vec<&CatalogueImage> = catalogue.wanted().collect();
-        let turn = |(name, record): (&Arc<str>, &Record)| {
-            let object = record.object.as_ref()?;
-            let ordered = |(index, wanted): (usize, &Wanted)| {
-                let given = object.orders.iter().find(|given| given.key == wanted.key)?;
-                Some((!given.urgent, (images[index], wanted.key, object.report(wanted.key))))
-            };
-            let mut ordered: Vec<_> = self.wanted.iter().enumerate().filter_map(ordered).collect();
-            ordered.sort_by_key(|(calm, _)| *calm);
-            let ordered = Ordered {
-                node: name,
-                generation: object.generation,
-                uid: &object.uid,
-                eligible: record.standing == Some(Standing::Eligible),
-                images: ordered.into_iter().map(|(_, image)| image).collect(),
-            };
-            let turn = turn(&ordered, pulls.get(&**name).map_or(&[], Vec::as_slice), now);
-            let idle = turn.make.is_none() && turn.tell.is_none() && turn.remove.is_empty();
-            (!idle).then(|| (name.clone(), turn))
-        };
-        self.nodes.iter().filter_map(turn).collect()
     }
 
     /// The names that a whole list has left out are gone.
@@ -312,6 +319,7 @@ impl World {
         for record in self.nodes.values_mut() {
             record.standing = record.node.as_ref().map(|node| self.rules.nodes.standing(node, user_nodes));
         }
+        self.listen(instant);
         let seen: Vec<(&Record, Node<'_>)> = self
             .nodes
             .iter()
@@ -326,6 +334,7 @@ impl World {
                     waits_for: &record.waits_for,
                     object: record.object.as_ref().unwrap_or(&NOTHING),
                     stalled: since(record.moved).min(since(record.told)) >= self.rules.stalled_after,
+                    unfit: record.agent.unfit(),
                     told: since(record.told),
                 };
                 Some((record, seen))
@@ -339,6 +348,7 @@ impl World {
         };
         self.decision = decision;
         self.has_decided = true;
+        self.forget_refusals(&writes);
         writes
     }
 
@@ -351,34 +361,6 @@ impl World {
 
     fn any_gated(&self) -> bool {
         self.nodes.values().filter_map(|record| record.node.as_ref()).any(|node| self.rules.nodes.is_gated(node))
-    }
-
-    /// Nodes whose gate is to be opened, each with the images that it still lacks: none, or time is over.
-    pub(super) fn gates_to_open(&self, now: Timestamp) -> Vec<(Arc<str>, Vec<String>)> {
-        if self.decision.images.len() != self.wanted.len() {
-            return Vec::new();
-        }
-        let gated = self.nodes.iter().filter_map(|(name, record)| {
-            let node = record.node.as_ref().filter(|node| self.rules.nodes.is_gated(node))?;
-            let standing = record.standing.as_ref()?;
-            let lacks: Option<Vec<String>> = self.catalogue.as_ref().map(|catalogue| {
-                let images = catalogue.wanted().zip(&self.wanted).zip(&self.decision.images);
-                let holds = |key: Key| {
-                    let report = record.object.as_ref().and_then(|object| object.report(key));
-                    report.is_some_and(|report| report.state == PullState::Present)
-                };
-                let waits = images.filter(|((_, wanted), spread)| {
-                    // What nobody can pull keeps no node closed.
-                    wanted.gate
-                        && wanted.is_for(node.architecture.as_deref())
-                        && !matches!(spread.wave, Wave::Stopped { .. })
-                        && !holds(wanted.key)
-                });
-                waits.map(|((image, _), _)| image.reference.to_string()).collect()
-            });
-            self.rules.gate.opens(standing, node.created, lacks, now).map(|lacks| (name.clone(), lacks))
-        });
-        gated.collect()
     }
 
     /// How the wave of each wanted image is.

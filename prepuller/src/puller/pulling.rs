@@ -7,7 +7,7 @@ use lab_images::reference::Platform;
 use lab_images::registry::{Credentials, Registry};
 use lab_images::runtime::disk::{DiskGuard, Reservation};
 use lab_images::runtime::{
-    ArrivedDigest, FileSystem, Layer, Progress, PullLimits, PullRequest, Pulled, Runtime, RuntimeError, pull,
+    ArrivedDigest, FileSystem, Layer, Progress, PullError, PullLimits, PullRequest, Pulled, Runtime, RuntimeError, pull,
 };
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, Id, JoinSet};
@@ -27,6 +27,8 @@ pub(super) enum Ended {
     OtherDigest(String, Vec<String>),
     /// There is none.
     Failed(String),
+    /// There is none, because the container runtime went away.
+    WithTheRuntime,
 }
 
 /// A pull in flight.
@@ -59,9 +61,7 @@ impl Pulling {
             layers: layers(&order),
         };
         let task = pulls.spawn(async move {
-            // A helper program may have to be asked.
-            request.credentials = credentials.for_pull(&request.reference.repository).await;
-            match pull(&*runtime, &request, limits, &sender).await {
+            match pull_with(&credentials, &*runtime, &mut request, limits, &sender).await {
                 Err(error) => Ended::Failed(error.to_string()),
                 Ok(Pulled { digest: ArrivedDigest::Expected | ArrivedDigest::NotAsked, .. }) => Ended::Present,
                 Ok(Pulled { digest: ArrivedDigest::Other { expected, arrived }, .. }) => {
@@ -113,6 +113,35 @@ impl Pulling {
         let progress = self.progress();
         guard.finish(self.reservation, progress.done, disk.filter(|_| well));
         (self.order, progress)
+    }
+}
+
+/// Pulls with each of the credentials that fit, until the registry lets one in.
+async fn pull_with(
+    credentials: &Credentials,
+    runtime: &dyn Runtime,
+    request: &mut PullRequest,
+    limits: PullLimits,
+    progress: &watch::Sender<Progress>,
+) -> Result<Pulled, PullError> {
+    let repository = request.reference.repository.clone();
+    // A helper program may have to be asked.
+    let mut untried = credentials.for_pulls(&repository).await.into_iter();
+    loop {
+        request.credentials = untried.next();
+        let pulled = pull(runtime, request, limits, progress).await;
+        match (&pulled, &request.credentials) {
+            (Ok(_), Some(taken)) => credentials.pulled_with(&repository, taken),
+            // With bytes that arrived it was let in, and failed later.
+            (Err(error @ PullError::Runtime(RuntimeError::Pull { .. })), Some(_))
+                if untried.len() > 0 && progress.borrow().done == 0 =>
+            {
+                tracing::info!(image = %request.reference, %error, "the pull is tried with other credentials");
+                continue;
+            }
+            _ => {}
+        }
+        return pulled;
     }
 }
 

@@ -7,6 +7,7 @@
 mod ledger;
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::ObjectReference;
@@ -123,6 +124,8 @@ pub struct Trouble {
     reason: &'static str,
     recovered: &'static str,
     is_in: AtomicBool,
+    /// What was said last.
+    said: Mutex<String>,
 }
 
 impl Trouble {
@@ -134,13 +137,22 @@ impl Trouble {
         (reason, recovered): (&'static str, &'static str),
     ) -> Self {
         let (events, regarding) = (events.clone(), regarding.clone());
-        Self { events, regarding, action, reason, recovered, is_in: AtomicBool::new(false) }
+        Self { events, regarding, action, reason, recovered, is_in: AtomicBool::new(false), said: Mutex::default() }
     }
 
     /// It is in trouble, for the cause that `note` tells; whether it was well before.
     pub fn begins(&self, note: &str) -> bool {
         self.events.raise(&self.regarding, Gravity::Warning, self.reason, self.action, note);
         !self.is_in.swap(true, Ordering::Relaxed)
+    }
+
+    /// It is in trouble, for the cause that `note` tells: raises an Event only where it was well before, or another note was said.
+    pub fn begins_or_changes(&self, note: &str) {
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        if !self.is_in.load(Ordering::Relaxed) || *said != note {
+            note.clone_into(&mut said);
+            self.begins(note);
+        }
     }
 
     /// It is well; whether it was in trouble before, which alone raises an Event.

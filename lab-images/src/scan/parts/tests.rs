@@ -156,3 +156,32 @@ fn a_named_image_that_is_not_there_is_known_and_said() {
     assert!(catalogue.complete, "an answer is known");
     assert!(catalogue.repositories[0].problem.as_ref().unwrap().contains("typo"));
 }
+
+#[test]
+fn a_scan_is_of_use_when_anything_was_found_out() {
+    let named = |tag: &str, answered: bool| NamedImage {
+        setting: "LAB_CONTAINER_NAMES",
+        image: image(LAB, tag, true),
+        problem: (!answered).then(|| problem("ask for a digest")),
+    };
+    let of_names = |names: Vec<NamedImage>| Scanned { named: names, ..Scanned::default() };
+    let partial = || ScannedRepository { problems: vec![problem("ask for a digest")], ..whole(LAB, &["w_1"]) };
+    let last = scanned(vec![whole(LAB, &["w_1"])]).catalogue(None, time(1));
+    for (what, scanned, last, of_use) in [
+        ("all", scanned(vec![whole(LAB, &["w_1"])]), None, true),
+        ("one of two", scanned(vec![down(LAB), whole(OTHER, &["w_1"])]), None, true),
+        ("none", scanned(vec![down(LAB), down(OTHER)]), None, false),
+        ("one of two names of one repository", of_names(vec![named("w_1", true), named("w_2", false)]), None, true),
+        ("no name", of_names(vec![named("w_1", false), named("w_2", false)]), None, false),
+        ("a list with a gap, and nothing better is known", scanned(vec![partial()]), None, true),
+        ("a list with a gap, and something better is known", scanned(vec![partial()]), Some(&last), false),
+        ("nothing is wanted any more", scanned(vec![whole(LAB, &[])]), Some(&last), false),
+        ("nothing is named", Scanned::default(), None, true),
+    ] {
+        assert_eq!(scanned.is_of_use(last), of_use, "{what}");
+    }
+    // The name that did not answer keeps what was known of it, and the other one is new.
+    let of_both = of_names(vec![named("w_1", true), named("w_2", true)]).catalogue(None, time(1));
+    let next = of_names(vec![named("w_3", true), named("w_2", false)]).catalogue(Some(&of_both), time(2));
+    assert_eq!(wanted(&next), [format!("{LAB}:w_3"), format!("{LAB}:w_2")]);
+}

@@ -1,6 +1,6 @@
 use super::*;
 use crate::page::sample::{self, failed, fleet, node, of_nodes};
-use crate::plan::overview::{Overview, Wave};
+use crate::plan::overview::{NextTry, Overview, Wave};
 
 fn shown(overview: &Overview, query: &str) -> String {
     page(&View::new(overview, &Query::parse(query))).into_string()
@@ -18,7 +18,8 @@ fn nothing_that_comes_from_outside_becomes_html() {
     for image in &mut overview.images {
         image.name = evil.to_owned();
         image.why = evil.to_owned();
-        image.wave = Wave::Stopped { node: evil.into(), error: evil.to_owned() };
+        image.wave =
+            Wave::Stopped { node: evil.into(), error: evil.to_owned(), next: NextTry::Now { node: evil.into() } };
     }
     let query: String = url::form_urlencoded::byte_serialize(evil.as_bytes()).collect();
     for query in [String::new(), format!("missing={query}"), format!("node={query}")] {
@@ -39,7 +40,7 @@ fn nothing_comes_from_elsewhere_and_no_style_is_inline() {
 #[test]
 fn before_the_first_scan_the_page_says_so() {
     let html = shown(&sample::nothing(), "");
-    assert!(html.contains("The registry has not been scanned yet"), "{html}");
+    assert!(html.contains("The first scan is under way"), "{html}");
     assert!(html.contains("Last good scan: none yet."), "{html}");
     assert!(html.contains("No such node."), "{html}");
 }

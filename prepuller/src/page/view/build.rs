@@ -1,9 +1,12 @@
 //! From what the planner knows to what the page shows.
 
-use super::{Cell, CellState, Counts, ImageRow, NodeRow, PER_PAGE, ScanTimes, Standing, Totals, View};
+use lab_images::catalogue::RepositoryState;
+
+use super::{Cell, CellState, Counts, ImageRow, NodeRow, PER_PAGE, RepositoryRow, ScanTimes, Standing, Totals, View};
 use crate::node_images::PullState;
 use crate::page::query::{Query, Show};
-use crate::plan::overview::{ImageOnNode, ImageOverview, Mode, NodeOverview, Overview, Reported, Wave};
+use crate::page::words;
+use crate::plan::overview::{AgentState, ImageOnNode, ImageOverview, Mode, NodeOverview, Overview, Reported, Wave};
 
 /// So much of an error is shown; the node's agent has all of it.
 const MOST_ERROR_BYTES: usize = 400;
@@ -35,6 +38,7 @@ impl View {
         Self {
             now: overview.now,
             complete: overview.is_complete(),
+            decided: overview.decided,
             by_pods: overview.mode == Mode::Pods,
             scan: ScanTimes {
                 generated: overview.catalogue.as_ref().map(|catalogue| catalogue.generated),
@@ -44,6 +48,7 @@ impl View {
                 problem: overview.scan.problem.clone(),
             },
             problems: problems(overview),
+            repositories: repositories(overview),
             nodes: nodes.map(|(standing, node)| NodeRow::new(node, *standing)).collect(),
             matching: found.len(),
             pages,
@@ -105,9 +110,14 @@ impl Sums {
             self.counts.not_eligible += 1;
             return Standing::NotEligible;
         }
-        let mut standing = Standing::Complete;
+        // Where nothing is wanted yet, nothing is complete.
+        let mut standing = if self.images.is_empty() { Standing::Waiting } else { Standing::Complete };
         for (image, row) in node.images.iter().zip(&mut self.images) {
             standing = standing.min(self.totals.add(image, row));
+        }
+        self.totals.behind += usize::from(standing < Standing::Complete);
+        if trouble(node).is_some() {
+            standing = Standing::Problem;
         }
         match standing {
             Standing::Problem => self.counts.problems += 1,
@@ -120,32 +130,34 @@ impl Sums {
 
     fn totals(&self) -> Totals {
         let left = self.totals.bytes_left;
-        Totals { eta_seconds: left.checked_div(self.totals.rate).filter(|_| left > 0), ..self.totals.clone() }
+        let is_known = left > 0 && self.totals.unknown == 0;
+        Totals { eta_seconds: left.checked_div(self.totals.rate).filter(|_| is_known), ..self.totals.clone() }
     }
 }
 
 impl Totals {
     /// Adds an image on an eligible node and says how it stands.
     fn add(&mut self, image: &ImageOnNode, row: &mut ImageRow) -> Standing {
-        let size = row.size.unwrap_or(0);
+        let size = row.size;
         let (standing, left) = match image {
             ImageOnNode::NotWanted => return Standing::Complete,
             ImageOnNode::NotOrdered | ImageOnNode::Ordered => (Standing::Waiting, size),
             ImageOnNode::Reported(reported) => match reported.state {
-                PullState::Present => (Standing::Complete, 0),
+                PullState::Present => (Standing::Complete, Some(0)),
                 PullState::Waiting => (Standing::Waiting, size),
-                PullState::Unpacking => (Standing::Pulling, 0),
+                PullState::Unpacking => (Standing::Pulling, Some(0)),
                 PullState::Downloading => {
                     self.rate = self.rate.saturating_add(reported.rate.unwrap_or(0));
-                    let total = if reported.total == 0 { size } else { reported.total };
-                    (Standing::Pulling, total.saturating_sub(reported.done))
+                    let total = Some(reported.total).filter(|total| *total > 0).or(size);
+                    (Standing::Pulling, total.map(|total| total.saturating_sub(reported.done)))
                 }
                 PullState::Failed | PullState::Refused => (Standing::Problem, size),
             },
         };
         self.wanted += 1;
         self.present += usize::from(standing == Standing::Complete);
-        self.bytes_left = self.bytes_left.saturating_add(left);
+        self.bytes_left = self.bytes_left.saturating_add(left.unwrap_or(0));
+        self.unknown += usize::from(left.is_none());
         row.pulling += usize::from(standing == Standing::Pulling);
         row.failed += usize::from(standing == Standing::Problem);
         standing
@@ -160,7 +172,12 @@ impl ImageRow {
             Wave::Waiting => (Standing::Waiting, "waits for its first node".to_owned()),
             Wave::Canary { node } => (Standing::Pulling, format!("{node} tries it first")),
             Wave::Rolling => (Standing::Pulling, "spreading".to_owned()),
-            Wave::Stopped { node, .. } => (Standing::Problem, format!("stopped: {node} could not pull it")),
+            Wave::Stopped { node, next, .. } => {
+                (Standing::Problem, format!("stopped: {node} could not pull it; {}", words::next(node, next)))
+            }
+            Wave::Held { node, why, next } => {
+                (Standing::Waiting, format!("held up by {node}: {why}; {}", words::next(node, next)))
+            }
         };
         Self {
             reference: image.reference.to_string(),
@@ -188,8 +205,11 @@ impl NodeRow {
         if node.gated {
             remarks.push("closed to users until its images are there".to_owned());
         }
-        if node.not_eligible.is_none() && !node.reported {
-            remarks.push("its agent has not reported yet".to_owned());
+        if node.not_eligible.is_none() {
+            remarks.extend(trouble(node));
+            if node.agent == AgentState::Awaited {
+                remarks.push("its agent has not reported yet".to_owned());
+            }
         }
         Self {
             name: node.name.to_string(),
@@ -225,7 +245,6 @@ impl Cell {
         };
         let pulling = matches!(state, CellState::Downloading | CellState::Unpacking);
         let error = reported.error.as_deref().filter(|_| state != CellState::Present);
-        let short = |error: &str| error[..error.floor_char_boundary(MOST_ERROR_BYTES)].to_owned();
         Self {
             state,
             done: if pulling { reported.done } else { 0 },
@@ -233,22 +252,90 @@ impl Cell {
             rate: reported.rate.filter(|_| state == CellState::Downloading),
             eta_seconds: reported.eta_seconds.filter(|_| pulling),
             failures: reported.failures,
-            error: error.map(short),
+            error: error.map(|error| short(error).to_owned()),
         }
     }
 }
 
+/// What is wrong with a node that should hold images, beside these.
+fn trouble(node: &NodeOverview) -> Option<String> {
+    let agent = match &node.agent {
+        AgentState::Missing => Some("no agent has reported".to_owned()),
+        AgentState::Silent(silence) => {
+            Some(format!("its agent has not reported for {}", words::duration(silence.as_secs())))
+        }
+        AgentState::NoRuntime(problem) => Some(format!("its container runtime can't be used: {}", short(problem))),
+        AgentState::Awaited | AgentState::Fine => None,
+    };
+    let unwritten = node.unwritten.as_ref().map(|error| format!("its orders can't be written: {}", short(error)));
+    match (agent, unwritten) {
+        (Some(agent), Some(unwritten)) => Some(format!("{agent}; {unwritten}")),
+        (agent, unwritten) => agent.or(unwritten),
+    }
+}
+
+fn short(error: &str) -> &str {
+    &error[..error.floor_char_boundary(MOST_ERROR_BYTES)]
+}
+
+/// How the scans of repositories go.
+fn repositories(overview: &Overview) -> Vec<RepositoryRow> {
+    let states = overview.catalogue.iter().flat_map(|catalogue| &catalogue.repositories);
+    let row = |state: &RepositoryState| RepositoryRow {
+        name: state.name.to_string(),
+        complete: state.complete,
+        scanned: state.scanned,
+        tags: state.tags,
+        unread: state.unread,
+        problem: state.problem.clone(),
+    };
+    states.map(row).collect()
+}
+
 /// What is wrong as a whole.
 fn problems(overview: &Overview) -> Vec<String> {
-    let mut problems = Vec::new();
-    if let Some(problem) = &overview.scan.problem {
-        problems.push(format!("The last scan was not good, so nothing is wanted anew: {problem}"));
-    }
+    let mut problems = overview.cluster.clone();
+    problems.extend(scan_problem(overview));
     for image in &overview.images {
-        if let Wave::Stopped { node, error } = &image.wave {
-            let (name, reference) = (&image.name, &image.reference);
-            problems.push(format!("{name} is stopped: {node} could not pull {reference}: {error}"));
+        if let Wave::Stopped { node, error, next } = &image.wave {
+            let (name, reference, next) = (&image.name, &image.reference, words::next(node, next));
+            problems.push(format!("{name} is stopped: {node} could not pull {reference}: {error}; {next}"));
         }
     }
+    let eligible = || overview.nodes.iter().filter(|node| node.not_eligible.is_none());
+    let named = |is_it: fn(&NodeOverview) -> bool| {
+        let names: Vec<&str> = eligible().filter(|node| is_it(node)).map(|node| &*node.name).collect();
+        words::names(&names)
+    };
+    if let Some(nodes) = named(|node| node.unwritten.is_some()) {
+        let first = eligible().find_map(|node| node.unwritten.as_deref()).unwrap_or_default();
+        problems.push(format!("Orders can't be written for {nodes}, so nothing new is pulled there: {first}"));
+    }
+    if let Some(nodes) = named(|node| node.agent == AgentState::Missing) {
+        problems.push(format!(
+            "No agent reports from {nodes}: look at the pods of prepuller-node there, and at the node's taints"
+        ));
+    }
+    if let Some(nodes) = named(|node| matches!(node.agent, AgentState::Silent(_))) {
+        problems.push(format!("The agent has fallen silent on {nodes}: look at the log of prepuller-node there"));
+    }
+    if let Some(nodes) = named(|node| matches!(node.agent, AgentState::NoRuntime(_))) {
+        problems.push(format!("The container runtime can't be used on {nodes}"));
+    }
     problems
+}
+
+/// What was wrong with the last scan, and what that means.
+fn scan_problem(overview: &Overview) -> Option<String> {
+    let (scan, problem) = (&overview.scan, overview.scan.problem.as_ref()?);
+    Some(match (scan.last, scan.has_failed(), &overview.catalogue) {
+        (None, _, _) => format!("No scan was made yet: {problem}"),
+        (Some(_), true, None) => {
+            format!("Nothing is known to be wanted, because no scan has succeeded so far: {problem}")
+        }
+        (Some(_), true, Some(_)) => {
+            format!("The last scan failed, so what an earlier one found stays wanted: {problem}")
+        }
+        (Some(_), false, _) => format!("The last scan missed something; what it found is taken over: {problem}"),
+    })
 }

@@ -1,6 +1,7 @@
 use super::*;
 use crate::page::sample::{self, downloading, failed, fleet, node, of_nodes};
-use crate::plan::overview::{ImageOnNode, Overview, Wave};
+use crate::page::words;
+use crate::plan::overview::{AgentState, ImageOnNode, NextTry, Overview, Wave};
 
 fn view(overview: &Overview, query: &str) -> View {
     View::new(overview, &Query::parse(query))
@@ -82,9 +83,142 @@ fn nothing_known_yet_is_not_complete() {
 fn a_stopped_wave_and_a_bad_scan_are_problems() {
     let mut overview = fleet(10);
     overview.scan.problem = Some("registry.example.org is unreachable".to_owned());
-    overview.images[4].wave = Wave::Stopped { node: "n1".into(), error: "no space".to_owned() };
+    overview.images[4].wave = Wave::Stopped { node: "n1".into(), error: "no space".to_owned(), next: NextTry::NoOther };
     let problems = view(&overview, "").problems;
     assert_eq!(problems.len(), 2);
     assert!(problems[0].contains("registry.example.org is unreachable"), "{problems:?}");
     assert!(problems[1].contains("n1") && problems[1].contains("no space"), "{problems:?}");
+}
+
+#[test]
+fn an_unknown_size_is_not_zero() {
+    let mut pulling = node("a", 6);
+    pulling.images[0] = downloading(50);
+    pulling.images[1] = ImageOnNode::Ordered;
+    let mut overview = of_nodes(vec![pulling]);
+    overview.images[1].size = None;
+    let view = view(&overview, "");
+    assert_eq!((view.totals.unknown, view.totals.eta_seconds), (1, None));
+    let words = words::progress(&view);
+    assert!(words.contains("at most 4.00 GiB to come and 1 of unknown size"), "{words}");
+    let mut only = node("a", 6);
+    only.images[1] = ImageOnNode::Ordered;
+    let mut overview = of_nodes(vec![only]);
+    overview.images[1].size = None;
+    assert_eq!(words::progress(&self::view(&overview, "")), "5 of 6 copies are there, 1 of unknown size to come");
+}
+
+/// What the headline says of an overview, in words and colour.
+fn headline(overview: &Overview) -> (Standing, String) {
+    words::headline(&view(overview, ""))
+}
+
+#[test]
+fn the_headline_never_contradicts_what_is_below_it() {
+    let complete = || of_nodes(vec![node("a", 6), node("b", 6)]);
+    assert_eq!(headline(&complete()), (Standing::Complete, "6 images on both nodes".to_owned()));
+
+    // After a restart the catalogue is there, and no scan of this planner yet.
+    let mut restarted = complete();
+    restarted.scan = Default::default();
+    assert_eq!(headline(&restarted).1, "6 images on both nodes");
+    assert_eq!(words::scan(&view(&restarted, "")), "2026-11-25 02:22 UTC, by an earlier planner");
+    restarted.decided = false;
+    restarted.images.clear();
+    assert_eq!(headline(&restarted), (Standing::Waiting, "The nodes have not been looked at yet".to_owned()));
+
+    let mut never = of_nodes(vec![node("a", 6), node("b", 6)]);
+    (never.catalogue, never.scan.last_good) = (None, None);
+    never.images.clear();
+    never.nodes.iter_mut().for_each(|node| node.images.clear());
+    never.scan.problem = Some("registry.example.org is unreachable".to_owned());
+    assert_eq!(headline(&never), (Standing::Problem, "No scan has succeeded yet".to_owned()));
+    let view = view(&never, "");
+    assert!(view.problems[0].starts_with("Nothing is known to be wanted, because no scan has succeeded so far: regis"));
+    assert!(view.nodes.iter().all(|node| node.standing == Standing::Waiting), "no node is complete with nothing");
+
+    let mut failing = complete();
+    failing.scan.last = Some(failing.now);
+    failing.scan.problem = Some("registry.example.org is unreachable".to_owned());
+    assert_eq!(headline(&failing), (Standing::Problem, "6 images on both nodes; there is a problem".to_owned()));
+    assert!(self::view(&failing, "").problems[0].starts_with("The last scan failed, so what an earlier one found"));
+    failing.scan.last_good = failing.scan.last;
+    assert!(self::view(&failing, "").problems[0].starts_with("The last scan missed something; what it found is taken"));
+}
+
+#[test]
+fn a_node_that_cannot_do_its_part_is_a_problem() {
+    let complete = || of_nodes(vec![node("a", 6), node("b", 6), node("c", 6)]);
+    type Change = fn(&mut crate::plan::overview::NodeOverview);
+    let changes: [(Change, &str, &str); 4] = [
+        (|node| node.agent = AgentState::Missing, "No agent reports from b", "no agent has reported"),
+        (
+            |node| node.agent = AgentState::Silent(std::time::Duration::from_secs(14 * 60)),
+            "fallen silent on b",
+            "its agent has not reported for 14 minutes",
+        ),
+        (
+            |node| node.agent = AgentState::NoRuntime("nobody listens".to_owned()),
+            "container runtime can't be used on b",
+            "nobody listens",
+        ),
+        (
+            |node| node.unwritten = Some("forbidden (403)".to_owned()),
+            "Orders can't be written for b",
+            "forbidden (403)",
+        ),
+    ];
+    for (change, problem, remark) in changes {
+        let mut overview = complete();
+        change(&mut overview.nodes[1]);
+        let view = view(&overview, "");
+        assert!(view.problems.len() == 1 && view.problems[0].contains(problem), "{:?}", view.problems);
+        assert!(view.nodes[0].name == "b" && view.nodes[0].standing == Standing::Problem, "{:?}", view.nodes[0]);
+        assert!(view.nodes[0].remarks[0].contains(remark), "{:?}", view.nodes[0].remarks);
+        let (standing, words) = words::headline(&view);
+        assert_eq!((standing, words.as_str()), (Standing::Problem, "6 images on all 3 nodes; there is a problem"));
+        // It is not asked of a node that should hold nothing.
+        overview.nodes[1].not_eligible = Some("cordoned".to_owned());
+        assert!(self::view(&overview, "").problems.is_empty());
+    }
+}
+
+#[test]
+fn what_happens_next_to_an_image_that_is_held_up_is_said() {
+    let mut overview = of_nodes(vec![node("a", 6)]);
+    let eight = std::time::Duration::from_secs(480);
+    overview.images[0].wave =
+        Wave::Stopped { node: "a".into(), error: "no space".to_owned(), next: NextTry::In(eight) };
+    overview.images[1].wave =
+        Wave::Held { node: "a".into(), why: "it is not ready".to_owned(), next: NextTry::NoOther };
+    overview.images[2].wave =
+        Wave::Stopped { node: "a".into(), error: "x".to_owned(), next: NextTry::Now { node: "b".into() } };
+    let view = view(&overview, "");
+    assert_eq!(view.images[0].wave, "stopped: a could not pull it; another node tries it in 8 minutes");
+    assert_eq!(view.images[1].wave, "held up by a: it is not ready; no other node could try it, so it waits for a");
+    assert_eq!(view.images[2].wave, "stopped: a could not pull it; b tries it now");
+    assert!(view.problems[0].ends_with("no space; another node tries it in 8 minutes"), "{:?}", view.problems);
+}
+
+#[test]
+fn repositories_are_shown_with_what_no_scheme_could_read() {
+    let mut overview = of_nodes(vec![node("a", 6)]);
+    let mut catalogue = sample::catalogue();
+    catalogue.repositories = serde_json::from_value(serde_json::json!([
+        {"name": "registry.example.org/rubin/lab", "complete": true, "scanned": sample::now(), "tags": 212, "unread": 3},
+        {"name": "other.example.org/lab", "complete": false, "scanned": "2026-11-24T00:00:00Z", "problem": "down"},
+        {"name": "new.example.org/lab", "complete": false, "problem": "down"},
+    ]))
+    .unwrap();
+    overview.catalogue = Some(std::sync::Arc::new(catalogue));
+    let view = view(&overview, "");
+    let words: Vec<String> = view.repositories.iter().map(|row| words::repository(&view, row)).collect();
+    assert_eq!(
+        words,
+        [
+            "212 tags, 3 of them not read by LAB_TAG_SCHEME, scanned just now",
+            "its images are those of 2026-11-24 00:00 UTC",
+            "never scanned completely"
+        ]
+    );
 }

@@ -41,7 +41,7 @@ async fn write(refuses: &[(&'static str, u16)], nodes: usize) -> (Outcome, Vec<S
     let outcome = writer
         .write(writes, |tried| match tried {
             Tried::Written(written) => assert_eq!(written.generation, 2),
-            Tried::Refused(node) => not_written.push(node.to_string()),
+            Tried::Refused(node, _) => not_written.push(node.to_string()),
             Tried::Unanswered => not_written.push("?".to_owned()),
         })
         .await;

@@ -66,9 +66,20 @@ impl World {
             mode: self.rules.mode,
             catalogue: self.catalogue.clone(),
             scan: self.scan.clone(),
+            decided: self.has_decided,
+            cluster: self.cluster_problems(),
             images: self.waves().map(image).collect(),
             nodes: nodes.collect(),
         }
+    }
+
+    /// What is wrong with the way to the API server.
+    fn cluster_problems(&self) -> Vec<String> {
+        let unlisted =
+            self.unlisted.iter().map(|(kind, error)| format!("{kind} can't be read, so nothing is planned: {error}"));
+        let unanswered =
+            self.unanswered.iter().map(|error| format!("The Kubernetes API does not take orders for nodes: {error}"));
+        unlisted.chain(unanswered).collect()
     }
 
     fn node_overview(&self, name: &Arc<str>, record: &Record, now: Timestamp) -> Option<NodeOverview> {
@@ -93,7 +104,8 @@ impl World {
             gated: self.rules.nodes.is_gated(node),
             new: is_new(node, now, self.rules.new_for),
             waiting_pods: record.waiting_pods,
-            reported: object.is_some_and(|object| object.reported),
+            agent: record.agent.clone(),
+            unwritten: record.unwritten.clone(),
             disk: object.and_then(|object| object.disk),
             // As many as the overview has images: none before the first decision over a catalogue.
             images: self.wanted.iter().take(self.decision.images.len()).map(image).collect(),

@@ -33,7 +33,7 @@ fn world() -> World {
     }))
     .unwrap();
     world.see_node("node1", SeenNode::new(node));
-    world.see_orders("node1", SeenOrders::new(orders), Instant::now());
+    world.see_orders("node1", SeenOrders::new(orders), (Timestamp::now(), Instant::now()));
     world
 }
 
@@ -61,4 +61,73 @@ fn counts_do_not_drop_to_zero_between_a_scan_and_the_decision() {
     assert_eq!(counts(&world), [("w_2".to_owned(), 0, 1), one]);
     // What was decided for show is still to be written.
     assert_eq!(world.decide(Timestamp::now(), Instant::now()).len(), 1);
+}
+
+fn report(reported: &str) -> SeenOrders {
+    let object: OrdersObject = serde_json::from_value(json!({
+        "metadata": {"name": "node1", "uid": "v", "generation": 1},
+        "spec": {"wanted": 1, "orders": [{"image": "registry.example.org/lab:w_1", "priority": 1}]},
+        "status": {"reported": reported, "images": [
+            {"image": "registry.example.org/lab:w_1", "state": "Present", "since": "2026-01-01T00:00:00Z"},
+        ]},
+    }))
+    .unwrap();
+    SeenOrders::new(object)
+}
+
+fn troubles(world: &World) -> Vec<Trouble> {
+    world.troubles().map(|(_, trouble)| trouble).collect()
+}
+
+#[test]
+fn a_sign_of_life_is_no_change_and_its_lack_is_seen_by_time() {
+    let (mut world, time) = (world(), "2026-11-29T01:00:00Z".parse::<Timestamp>().unwrap());
+    let begun = Instant::now();
+    let at = |minutes: u64| begun + Duration::from_secs(60 * minutes);
+    world.see_orders("node1", report("2026-11-29T01:00:00Z"), (time, at(0)));
+    world.decide(time, at(0));
+    let (changed, _) = world.see_orders("node1", report("2026-11-29T01:05:00Z"), (time, at(5)));
+    assert!(!changed && !world.listen(at(15)) && troubles(&world).is_empty());
+    assert!(world.listen(at(16)) && !world.listen(at(17)));
+    assert_eq!(troubles(&world), [Trouble::Silent(Duration::from_secs(12 * 60))]);
+    assert_eq!(world.overview(time).nodes[0].agent, AgentState::Silent(Duration::from_secs(12 * 60)));
+    // The next report is one.
+    let (changed, _) = world.see_orders("node1", report("2026-11-29T01:20:00Z"), (time, at(20)));
+    assert!(changed && world.listen(at(20)) && troubles(&world).is_empty());
+    // Whom the planner could not hear is not called silent.
+    world.watch_broken(Kind::NodeImages, "no answer", at(30));
+    assert!(!world.listen(at(40)) && world.listen(at(41)));
+}
+
+#[test]
+fn orders_that_are_refused_are_a_nodes_trouble_until_they_are_written_or_not_needed() {
+    let mut world = world();
+    take(&mut world, &["w_2", "w_1"]);
+    let now = (Timestamp::now(), Instant::now());
+    assert_eq!(world.decide(now.0, now.1).len(), 1);
+    world.orders_refused("node1", "no".to_owned());
+    world.decide(now.0, now.1);
+    assert_eq!(troubles(&world), [Trouble::Unwritten("no".to_owned())]);
+    let write = world.decide(now.0, now.1).remove(0);
+    assert_eq!(write.spec().wanted, Some(2));
+    world.written(write, 2, "v".to_owned(), now.1);
+    assert_eq!(troubles(&world), []);
+    assert!(world.decide(now.0, now.1).is_empty(), "what was written is not written again");
+}
+
+#[test]
+fn what_a_node_should_hold_is_told_before_its_turn() {
+    let mut world = world();
+    take(&mut world, &["w_2", "w_1"]);
+    let second: NodeObject = serde_json::from_value(json!({
+        "metadata": {"name": "node2", "uid": "u"}, "spec": {},
+        "status": {"conditions": [{"type": "Ready", "status": "True"}], "nodeInfo": {"architecture": "amd64"}},
+    }))
+    .unwrap();
+    world.see_node("node2", SeenNode::new(second));
+    let writes = world.decide(Timestamp::now(), Instant::now());
+    // One is the canary of the new image; both should hold it.
+    let told: Vec<(Option<u32>, usize)> =
+        writes.iter().map(|write| (write.spec().wanted, write.spec().orders.len())).collect();
+    assert_eq!(told, [(Some(2), 2), (Some(2), 1)]);
 }

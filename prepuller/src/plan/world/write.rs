@@ -7,8 +7,9 @@ use std::time::Instant;
 use lab_images::catalogue::{Catalogue, CatalogueImage};
 
 use super::{Record, World};
-use crate::node_images::{Order, OrderLayer};
+use crate::node_images::{NodeImagesSpec, Order, OrderLayer};
 use crate::plan::decide::{Decision, Node, NodeOrder, Wanted};
+use crate::plan::eligible::Standing;
 use crate::plan::seen::{Given, SeenOrders, URGENT};
 
 /// Orders that a node should have and has not.
@@ -22,11 +23,17 @@ pub(in crate::plan) struct Write {
     has_layers: bool,
     told: Vec<NodeOrder>,
     given: Vec<Given>,
+    /// How many images the node should hold in the end.
+    in_all: u32,
 }
 
 impl Write {
-    /// The orders, as they are written.
-    pub(in crate::plan) fn orders(&self) -> Vec<Order> {
+    /// The spec, as it is written.
+    pub(in crate::plan) fn spec(&self) -> NodeImagesSpec {
+        NodeImagesSpec { wanted: Some(self.in_all), orders: self.orders() }
+    }
+
+    fn orders(&self) -> Vec<Order> {
         let order = |told: &NodeOrder| {
             let wanted = &self.wanted[told.image];
             // Layers tell how much is missing: a node that holds the image has no use for them.
@@ -44,7 +51,7 @@ impl Write {
     /// No orders for a node.
     pub(in crate::plan) fn of_nothing(node: &str) -> Self {
         let (wanted, node_uid) = (Arc::new([]), String::new());
-        Self { node: node.into(), node_uid, wanted, has_layers: false, told: Vec::new(), given: Vec::new() }
+        Self { node: node.into(), node_uid, wanted, has_layers: false, told: Vec::new(), given: Vec::new(), in_all: 0 }
     }
 }
 
@@ -78,13 +85,20 @@ impl World {
                 gate: self.wanted[order.image].gate,
             };
             let given: Vec<Given> = told.iter().map(given).collect();
-            (!is_as_given(&node.object.orders, &given)).then(|| Write {
+            let in_all = match node.standing {
+                Standing::Excluded(_) => 0,
+                _ => self.wanted.iter().filter(|wanted| wanted.is_for(node.architecture)).count(),
+            };
+            let in_all = u32::try_from(in_all).unwrap_or(u32::MAX);
+            let is_as_given = node.object.wanted == Some(in_all) && is_as_given(&node.object.orders, &given);
+            (!is_as_given).then(|| Write {
                 node: node.name.clone(),
                 node_uid: record.node.as_ref().map(|node| node.uid.clone()).unwrap_or_default(),
                 wanted: Arc::clone(&wanted),
                 has_layers: node.architecture == Some(self.platform.architecture.as_str()),
                 told: told.clone(),
                 given,
+                in_all,
             })
         };
         seen.iter().zip(&decision.orders).filter_map(write).collect()
@@ -101,6 +115,19 @@ impl World {
         // The watch may have been faster.
         if object.generation <= generation {
             (object.generation, object.orders, object.uid) = (generation, write.given, uid);
+            object.wanted = Some(write.in_all);
+        }
+        record.unwritten = None;
+        record.heard.get_or_insert(now);
+    }
+
+    /// What was refused is forgotten where nothing is to be written any more.
+    pub(super) fn forget_refusals(&mut self, writes: &[Write]) {
+        for (name, record) in &mut self.nodes {
+            // Both go by name.
+            if record.unwritten.is_some() && writes.binary_search_by(|write| write.node.cmp(name)).is_err() {
+                record.unwritten = None;
+            }
         }
     }
 }

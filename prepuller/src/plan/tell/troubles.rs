@@ -1,0 +1,101 @@
+//! Nodes that can't do their part, whatever their images: an Event for each that begins or ends to be one, and how many there are.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError};
+
+use sidecar::kubernetes::{Gravity, node_reference};
+
+use super::{ORDERS, Teller, TroubleLabel, signed};
+use crate::plan::world::Trouble;
+
+/// So many nodes get an Event of their own when they fall into trouble at once, or out of it.
+const MOST_NODES_TOLD: usize = 50;
+
+impl Teller {
+    /// Which nodes can't do their part: an Event for each that begins or ends to be one of them.
+    pub(super) fn troubles(&self, troubles: &[(Arc<str>, Trouble)]) {
+        for words in ALL_WORDS {
+            let count = troubles.iter().filter(|(_, trouble)| std::ptr::eq(Words::of(trouble), words)).count();
+            self.troubled.get_or_create(&TroubleLabel { trouble: words.label }).set(signed(count));
+        }
+        let mut unwritten = troubles.iter().filter_map(|(_, trouble)| match trouble {
+            Trouble::Unwritten(error) => Some(error),
+            _ => None,
+        });
+        match unwritten.next() {
+            Some(first) => {
+                let others = match unwritten.count() {
+                    0 => String::new(),
+                    others => format!(" (and {others} more)"),
+                };
+                self.ordering.begins_or_changes(&format!("Nodes pull nothing new: {first}{others}"));
+            }
+            None => drop(self.ordering.ends("The orders of all nodes are written again")),
+        }
+        let mut told = self.nodes_told.lock().unwrap_or_else(PoisonError::into_inner);
+        let now: HashMap<Arc<str>, (&'static Words, &Trouble)> = troubles
+            .iter()
+            .filter(|(_, trouble)| !matches!(trouble, Trouble::Unwritten(_)))
+            .map(|(node, trouble)| (node.clone(), (Words::of(trouble), trouble)))
+            .collect();
+        let over =
+            told.extract_if(|node, before| now.get(node).is_none_or(|(words, _)| !std::ptr::eq(*words, *before)));
+        let over: Vec<(Arc<str>, &'static Words)> = over.collect();
+        for (node, words) in over.iter().take(MOST_NODES_TOLD) {
+            tracing::info!(%node, "{}", words.over);
+            self.events.raise(&node_reference(node), Gravity::Normal, words.reasons.1, words.action, words.over);
+        }
+        let new: Vec<_> = now.into_iter().filter(|(node, _)| !told.contains_key(node)).collect();
+        for (node, (words, trouble)) in new.iter().take(MOST_NODES_TOLD) {
+            let note = trouble.to_string();
+            tracing::warn!(%node, "{note}");
+            self.events.raise(&node_reference(node), Gravity::Warning, words.reasons.0, words.action, &note);
+        }
+        for many in [over.len(), new.len()].into_iter().filter(|many| *many > MOST_NODES_TOLD) {
+            tracing::warn!(nodes = many, "more nodes changed at once than get an Event each");
+        }
+        told.extend(new.into_iter().map(|(node, (words, _))| (node, words)));
+    }
+}
+
+/// How it is told that something is wrong with a node, beside its images.
+pub(super) struct Words {
+    label: &'static str,
+    action: &'static str,
+    /// Of the Warning, and of the Normal Event after it.
+    reasons: (&'static str, &'static str),
+    over: &'static str,
+}
+
+static NO_AGENT: Words = Words {
+    label: "no_agent",
+    action: "Report",
+    reasons: ("AgentMissing", "AgentReports"),
+    over: "The node's agent reports",
+};
+static SILENT: Words = Words {
+    label: "silent_agent",
+    action: "Report",
+    reasons: ("AgentSilent", "AgentReports"),
+    over: "The node's agent reports again",
+};
+static NO_RUNTIME: Words = Words {
+    label: "no_runtime",
+    action: "Pull",
+    reasons: ("RuntimeUnavailable", "RuntimeAvailable"),
+    over: "The node's container runtime can be used again",
+};
+static UNWRITTEN: Words =
+    Words { label: "orders_not_written", action: "Plan", reasons: ORDERS, over: "The node's orders are written again" };
+static ALL_WORDS: [&Words; 4] = [&NO_AGENT, &SILENT, &NO_RUNTIME, &UNWRITTEN];
+
+impl Words {
+    fn of(trouble: &Trouble) -> &'static Self {
+        match trouble {
+            Trouble::NoAgent => &NO_AGENT,
+            Trouble::Silent(_) => &SILENT,
+            Trouble::NoRuntime(_) => &NO_RUNTIME,
+            Trouble::Unwritten(_) => &UNWRITTEN,
+        }
+    }
+}

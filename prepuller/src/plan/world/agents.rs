@@ -1,0 +1,143 @@
+//! Which nodes let hear nothing, or nothing good: no agent, a silent one, no container runtime, orders that can't be written.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+
+use super::{Record, World};
+use crate::node_images::LONGEST_SILENCE;
+use crate::page::words;
+use crate::plan::decide::Unfit;
+use crate::plan::eligible::Standing;
+use crate::plan::overview::{AgentState, Mode};
+use crate::plan::seen::{LastReport, SeenOrders};
+use crate::plan::watch::Kind;
+
+/// How long a node may have orders before its agent's first report: its image must be pulled, too.
+const FIRST_REPORT: Duration = Duration::from_secs(300);
+
+/// What is wrong with an eligible node, beside its images.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(in crate::plan) enum Trouble {
+    /// No agent ever reported.
+    NoAgent,
+    /// Its agent does not report any more.
+    Silent(Duration),
+    /// Its container runtime can't be used.
+    NoRuntime(String),
+    /// Its orders can't be written.
+    Unwritten(String),
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoAgent => {
+                f.write_str("No agent has reported: does one run on this node, and may it write its report?")
+            }
+            Self::Silent(silence) => {
+                let silence = words::duration(silence.as_secs());
+                write!(f, "The agent has not reported for {silence}: does it run, and may it write its report?")
+            }
+            Self::NoRuntime(problem) => write!(f, "The container runtime can't be used: {problem}"),
+            Self::Unwritten(error) => write!(f, "Its orders can't be written: {error}"),
+        }
+    }
+}
+
+impl AgentState {
+    /// What an agent lets hear that was last heard at `heard`.
+    fn of(object: Option<&SeenOrders>, heard: Option<Instant>, now: Instant) -> Self {
+        let Some(object) = object else { return Self::Awaited };
+        let silence = heard.map_or(Duration::ZERO, |heard| now.saturating_duration_since(heard));
+        match (object.reported, &object.runtime_problem) {
+            (LastReport::Never, _) if silence >= FIRST_REPORT => Self::Missing,
+            (LastReport::Never, _) => Self::Awaited,
+            (LastReport::At(_), _) if silence >= LONGEST_SILENCE => Self::Silent(silence),
+            (_, Some(problem)) => Self::NoRuntime(problem.to_string()),
+            // An older agent reports changes only.
+            (LastReport::Undated | LastReport::At(_), None) => Self::Fine,
+        }
+    }
+
+    /// Why nothing can be pulled there.
+    pub(super) fn unfit(&self) -> Option<Unfit> {
+        match self {
+            Self::Missing | Self::Silent(_) => Some(Unfit::Silent),
+            Self::NoRuntime(_) => Some(Unfit::Runtime),
+            Self::Awaited | Self::Fine => None,
+        }
+    }
+
+    /// Whether somebody should look.
+    pub(super) fn is_trouble(&self) -> bool {
+        self.unfit().is_some()
+    }
+}
+
+/// When an agent was last heard whose report is seen for the first time: by the clocks, of which the node's may be wrong.
+pub(super) fn heard(reported: LastReport, (time, instant): (Timestamp, Instant)) -> Instant {
+    let LastReport::At(reported) = reported else { return instant };
+    let age = Duration::try_from(time.duration_since(reported)).unwrap_or_default();
+    instant.checked_sub(age).unwrap_or(instant)
+}
+
+impl World {
+    /// Judges anew which agents are silent; whether any answer is another than before.
+    pub(in crate::plan) fn listen(&mut self, now: Instant) -> bool {
+        let (by_agents, interrupted) = (self.rules.mode == Mode::Agents, self.interrupted);
+        let mut changed = false;
+        for record in self.nodes.values_mut() {
+            let agent = match by_agents {
+                true => AgentState::of(record.object.as_ref(), record.heard.max(interrupted), now),
+                false => AgentState::Fine,
+            };
+            changed |= agent.unfit() != record.agent.unfit();
+            record.agent = agent;
+        }
+        changed
+    }
+
+    /// The watch of something is interrupted, for this reason.
+    pub(in crate::plan) fn watch_broken(&mut self, kind: Kind, error: &str, now: Instant) {
+        if kind == Kind::NodeImages {
+            self.interrupted = Some(now);
+        }
+        if !self.listed.contains(&kind) {
+            self.unlisted.insert(kind, error.to_owned());
+        }
+    }
+
+    /// Something was read whole.
+    pub(in crate::plan) fn is_listed(&mut self, kind: Kind) {
+        self.unlisted.remove(&kind);
+        self.listed.insert(kind);
+    }
+
+    /// The orders of a node were refused, in these words.
+    pub(in crate::plan) fn orders_refused(&mut self, node: &str, words: String) {
+        if let Some(record) = self.nodes.get_mut(node) {
+            record.unwritten = Some(words);
+        }
+    }
+
+    /// What is wrong with eligible nodes, by name.
+    pub(in crate::plan) fn troubles(&self) -> impl Iterator<Item = (&Arc<str>, Trouble)> {
+        let eligible = |record: &Record| record.standing == Some(Standing::Eligible);
+        self.nodes.iter().filter(move |(_, record)| eligible(record)).flat_map(|(name, record)| {
+            let agent = match &record.agent {
+                AgentState::Missing => Some(Trouble::NoAgent),
+                AgentState::Silent(silence) => Some(Trouble::Silent(*silence)),
+                AgentState::NoRuntime(problem) => Some(Trouble::NoRuntime(problem.clone())),
+                AgentState::Awaited | AgentState::Fine => None,
+            };
+            let unwritten = record.unwritten.clone().map(Trouble::Unwritten);
+            [agent, unwritten].into_iter().flatten().map(move |trouble| (name, trouble))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

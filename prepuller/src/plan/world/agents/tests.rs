@@ -1,0 +1,46 @@
+use serde_json::json;
+
+use super::*;
+use crate::plan::seen::OrdersObject;
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+fn object(status: serde_json::Value) -> SeenOrders {
+    let mut object = json!({"metadata": {"name": "node1"}, "spec": {"orders": []}});
+    if !status.is_null() {
+        object["status"] = status;
+    }
+    SeenOrders::new(serde_json::from_value::<OrdersObject>(object).unwrap())
+}
+
+#[test]
+fn an_agent_is_missing_silent_or_without_a_runtime() {
+    let now = Instant::now() + 100 * MINUTE;
+    let reported = "2026-11-29T01:00:00Z";
+    let away = json!([{"type": "RuntimeUnavailable", "status": "True", "message": "nobody listens"}]);
+    let of = |status, minutes: u32| AgentState::of(Some(&object(status)), Some(now - minutes * MINUTE), now);
+    for (status, minutes, expected) in [
+        (json!(null), 4, AgentState::Awaited),
+        (json!(null), 5, AgentState::Missing),
+        (json!({"reported": reported}), 10, AgentState::Fine),
+        (json!({"reported": reported}), 11, AgentState::Silent(11 * MINUTE)),
+        (json!({"reported": reported, "conditions": away}), 1, AgentState::NoRuntime("nobody listens".to_owned())),
+        (json!({"reported": reported, "conditions": away}), 20, AgentState::Silent(20 * MINUTE)),
+        // An agent of before reports changes only.
+        (json!({}), 1000, AgentState::Fine),
+        (json!({"conditions": away}), 1000, AgentState::NoRuntime("nobody listens".to_owned())),
+    ] {
+        assert_eq!(of(status.clone(), minutes), expected, "{status} {minutes}");
+    }
+    assert_eq!(AgentState::of(None, None, now), AgentState::Awaited);
+}
+
+#[test]
+fn the_first_report_that_is_seen_may_be_an_old_one() {
+    let (time, now): (Timestamp, _) = ("2026-11-29T01:00:00Z".parse().unwrap(), Instant::now() + 100 * MINUTE);
+    let at = |text: &str| heard(LastReport::At(text.parse().unwrap()), (time, now));
+    assert_eq!(at("2026-11-29T00:40:00Z"), now - 20 * MINUTE);
+    // By a clock that is ahead.
+    assert_eq!(at("2026-11-29T02:00:00Z"), now);
+    assert_eq!(heard(LastReport::Never, (time, now)), now);
+}

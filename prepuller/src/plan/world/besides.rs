@@ -1,0 +1,75 @@
+//! What is to be done besides writing orders: pull pods, and the gates of new nodes.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use lab_images::catalogue::CatalogueImage;
+
+use super::{Record, World};
+use crate::node_images::PullState;
+use crate::plan::decide::Wanted;
+use crate::plan::eligible::Standing;
+use crate::plan::overview::Wave;
+use crate::plan::pull_pods::{Ordered, SeenPull, Turn, turn};
+use crate::plan::seen::Key;
+
+impl World {
+    /// What pull pods are to be made, told of and removed, node by node.
+    pub(in crate::plan) fn pull_turns(&self, now: Timestamp) -> Vec<(Arc<str>, Turn)> {
+        let mut pulls: HashMap<&str, Vec<(&Arc<str>, &SeenPull)>> = HashMap::new();
+        for (name, pull) in &self.pulls {
+            pulls.entry(pull.node()).or_default().push((name, pull));
+        }
+        let Some(catalogue) = &self.catalogue else { return Vec::new() };
+        let images: Vec<&CatalogueImage> = catalogue.wanted().collect();
+        let turn = |(name, record): (&Arc<str>, &Record)| {
+            let object = record.object.as_ref()?;
+            let ordered = |(index, wanted): (usize, &Wanted)| {
+                let given = object.orders.iter().find(|given| given.key == wanted.key)?;
+                Some((!given.urgent, (images[index], wanted.key, object.report(wanted.key))))
+            };
+            let mut ordered: Vec<_> = self.wanted.iter().enumerate().filter_map(ordered).collect();
+            ordered.sort_by_key(|(calm, _)| *calm);
+            let ordered = Ordered {
+                node: name,
+                generation: object.generation,
+                uid: &object.uid,
+                eligible: record.standing == Some(Standing::Eligible),
+                images: ordered.into_iter().map(|(_, image)| image).collect(),
+            };
+            let turn = turn(&ordered, pulls.get(&**name).map_or(&[], Vec::as_slice), now);
+            let idle = turn.make.is_none() && turn.tell.is_none() && turn.remove.is_empty();
+            (!idle).then(|| (name.clone(), turn))
+        };
+        self.nodes.iter().filter_map(turn).collect()
+    }
+
+    /// Nodes whose gate is to be opened, each with the images that it still lacks: none, or time is over.
+    pub(in crate::plan) fn gates_to_open(&self, now: Timestamp) -> Vec<(Arc<str>, Vec<String>)> {
+        if self.decision.images.len() != self.wanted.len() {
+            return Vec::new();
+        }
+        let gated = self.nodes.iter().filter_map(|(name, record)| {
+            let node = record.node.as_ref().filter(|node| self.rules.nodes.is_gated(node))?;
+            let standing = record.standing.as_ref()?;
+            let lacks: Option<Vec<String>> = self.catalogue.as_ref().map(|catalogue| {
+                let images = catalogue.wanted().zip(&self.wanted).zip(&self.decision.images);
+                let holds = |key: Key| {
+                    let report = record.object.as_ref().and_then(|object| object.report(key));
+                    report.is_some_and(|report| report.state == PullState::Present)
+                };
+                let waits = images.filter(|((_, wanted), spread)| {
+                    // What nobody can pull keeps no node closed.
+                    wanted.gate
+                        && wanted.is_for(node.architecture.as_deref())
+                        && !matches!(spread.wave, Wave::Stopped { .. })
+                        && !holds(wanted.key)
+                });
+                waits.map(|((image, _), _)| image.reference.to_string()).collect()
+            });
+            self.rules.gate.opens(standing, node.created, lacks, now).map(|lacks| (name.clone(), lacks))
+        });
+        gated.collect()
+    }
+}
