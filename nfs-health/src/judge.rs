@@ -1,11 +1,12 @@
 //! `nfs-health judge`: the one that judges across nodes. It reads the nodes' reports, looks at the servers of PersistentVolumes
 //! itself, and writes node conditions, Events and, where it is asked to, taints.
 //!
-//! - [`reports`] come in by a watch; [`surroundings`] the volumes, and the pods behind Services
+//! - [`reports`] and [`nfs_volumes`] come in by watches; [`surroundings`] what to probe, and the pods behind Services
 //! - [`cases`], [`rule`] and [`state`] decide; [`nodes`] writes
 
 pub mod cases;
 mod csi;
+pub mod nfs_volumes;
 pub mod nodes;
 pub mod reports;
 pub mod rule;
@@ -13,6 +14,7 @@ pub mod state;
 pub mod surroundings;
 
 use std::collections::BTreeMap;
+use std::fmt::Debug;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -21,16 +23,16 @@ use axum::Router;
 use futures_util::StreamExt as _;
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Client};
+use serde::de::DeserializeOwned;
 use sidecar::admin::AdminServer;
-use sidecar::kubernetes::{Events, Gravity, client, own_namespace};
+use sidecar::kubernetes::{Events, Gravity, client, explain, own_namespace};
 use sidecar::metrics::Metrics;
-use sidecar::readiness::{Health, Latch};
+use sidecar::readiness::{Health, Latch, Pulse};
 use sidecar::shutdown::Shutdown;
 use tokio::time::Instant;
 
 use crate::board::Board;
 use crate::metrics::{HealthMetrics, JudgeMetrics};
-use crate::report::NfsReport;
 use crate::server::Server;
 use crate::settings::{Judge, Look};
 use crate::steady::Steady;
@@ -38,17 +40,20 @@ use crate::targets::Target;
 use crate::watch::Watch;
 
 use self::cases::cases;
+use self::nfs_volumes::{NfsVolume, NfsVolumes};
 use self::nodes::Nodes;
 use self::reports::Reports;
 use self::rule::{Ruling, rule};
 use self::state::NodeState;
-use self::surroundings::NfsVolume;
 
 const NAME: &str = env!("CARGO_PKG_NAME");
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// No more volumes than this are named in Events when something happens to their server.
 const MOST_VOLUMES: usize = 50;
+
+/// How soon to look again for the first list of volumes.
+const FIRST_LIST: Duration = Duration::from_secs(1);
 
 /// Judges until `shutdown`.
 ///
@@ -73,7 +78,8 @@ pub async fn run(settings: Judge, shutdown: Shutdown) -> anyhow::Result<()> {
         "{NAME} judge starts"
     );
     let (health, metrics, board) = (Health::default(), Metrics::new(NAME, VERSION), Arc::new(Board::default()));
-    let (reports, targets) = (Arc::<Mutex<Reports>>::default(), Arc::<Mutex<BTreeMap<Server, Target>>>::default());
+    let (reports, volumes) = (Arc::<Mutex<Reports>>::default(), Arc::<Mutex<NfsVolumes>>::default());
+    let targets = Arc::<Mutex<BTreeMap<Server, Target>>>::default();
     let events = Events::new(client.clone(), "nfs-health-judge", &look.probing.owner);
     events.register(&metrics);
     let see = targets.clone();
@@ -95,45 +101,67 @@ pub async fn run(settings: Judge, shutdown: Shutdown) -> anyhow::Result<()> {
         reports: reports.clone(),
         board,
         targets,
+        watched: volumes.clone(),
         volumes: Vec::new(),
         rulings: BTreeMap::new(),
         states: BTreeMap::new(),
         metrics: JudgeMetrics::new(&metrics),
-        surroundings: health.latch("volumes"),
+        surroundings: health.latch("services"),
         written: health.latch("nodes"),
     };
-    let (following, watching) = (health.latch("reports"), health.pulse("watch", Watch::pulse_limit(interval)));
+    let [of_reports, of_volumes] = [health.latch("reports"), health.latch("volumes")];
+    let watching = health.pulse("watch", Watch::pulse_limit(interval));
     let judging = health.pulse("judge", Watch::pulse_limit(interval) + Duration::from_secs(600));
     let server = AdminServer::bind(admin, health, metrics, Router::new()).await?;
     let serving = tokio::spawn(server.serve(shutdown.token()));
-    let following = tokio::spawn(follow(Api::namespaced(client, &namespace), reports, following));
+    let following = [
+        tokio::spawn(follow(
+            Api::namespaced(client.clone(), &namespace),
+            "the nodes' reports",
+            of_reports,
+            move |event| {
+                let mut reports = locked(&reports);
+                match event {
+                    Some(event) => reports.take(event, Instant::now()),
+                    None => reports.broke(),
+                }
+            },
+        )),
+        tokio::spawn(follow(Api::all(client), "PersistentVolumes", of_volumes, move |event| {
+            event.into_iter().for_each(|event| locked(&volumes).take(event));
+        })),
+    ];
     let watching = watch.watch(watching, shutdown.token());
     let token = shutdown.token();
     let judging = async {
         tokio::select! { () = court.judge(judging) => (), () = token.cancelled() => () }
     };
     shutdown.drain(async { tokio::join!(watching, judging) }).await;
-    following.abort();
+    following.iter().for_each(tokio::task::JoinHandle::abort);
     serving.abort();
     Ok(())
 }
 
-/// Takes in the reports, without end.
-async fn follow(api: Api<NfsReport>, reports: Arc<Mutex<Reports>>, latch: Latch) {
+/// Takes in what a watch says, without end: its events, and `None` when it breaks.
+async fn follow<K>(api: Api<K>, what: &'static str, latch: Latch, mut take: impl FnMut(Option<watcher::Event<K>>))
+where
+    K: kube::Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+{
     let mut events = pin!(watcher(api, watcher::Config::default()).default_backoff());
     while let Some(event) = events.next().await {
         match event {
             Ok(event) => {
                 let complete = matches!(event, watcher::Event::InitDone);
-                locked(&reports).take(event, Instant::now());
+                take(Some(event));
                 if complete {
                     latch.ready();
                 }
             }
             Err(error) => {
-                tracing::warn!(%error, "the nodes' reports can't be read");
-                latch.not_ready(format!("the nodes' reports can't be read: {error}"));
-                locked(&reports).broke();
+                let error = explain(&error);
+                tracing::warn!(error, "{what} can't be read");
+                latch.not_ready(format!("{what} can't be read: {error}"));
+                take(None);
             }
         }
     }
@@ -148,6 +176,7 @@ struct Court {
     reports: Arc<Mutex<Reports>>,
     board: Arc<Board>,
     targets: Arc<Mutex<BTreeMap<Server, Target>>>,
+    watched: Arc<Mutex<NfsVolumes>>,
     volumes: Vec<NfsVolume>,
     rulings: BTreeMap<Server, Steady<Ruling>>,
     states: BTreeMap<String, Steady<NodeState>>,
@@ -158,46 +187,48 @@ struct Court {
 }
 
 impl Court {
-    async fn judge(mut self, pulse: sidecar::readiness::Pulse) {
+    async fn judge(mut self, pulse: Pulse) {
         let (start, mut looked) = (Instant::now(), None::<Instant>);
         // A first judgement that lacks what the probes see would blame the wrong one.
         let patience = self.interval * 2 + self.look.probing.limit * 2;
         loop {
             pulse.beat();
-            if looked.is_none_or(|at| at.elapsed() >= self.interval * 2) {
-                self.look_around().await;
+            if looked.is_none_or(|at| at.elapsed() >= self.interval * 2) && self.look_around().await {
                 looked = Some(Instant::now());
             }
+            let is_late = start.elapsed() > patience;
+            if looked.is_none() && !is_late {
+                tokio::time::sleep(self.interval.min(FIRST_LIST)).await;
+                continue;
+            }
             tokio::time::sleep(self.interval).await;
-            if !self.board.is_pending() || start.elapsed() > patience {
-                self.sit().await;
+            if !self.board.is_pending() || is_late {
+                self.sit(&pulse).await;
             }
         }
     }
 
-    /// Asks the cluster for volumes, and for what is behind their servers' addresses.
-    async fn look_around(&mut self) {
-        let seen = async {
-            let volumes = surroundings::volumes(&self.client).await?;
-            let servers = self.look.servers.iter().chain(volumes.iter().map(|volume| &volume.server));
-            let behind = surroundings::behind(&self.client, servers).await?;
-            Ok::<_, kube::Error>((volumes, behind))
-        };
-        match seen.await {
-            Ok((volumes, behind)) => {
+    /// Takes the volumes that are known, and asks what is behind their servers' addresses. Whether there was anything to take.
+    async fn look_around(&mut self) -> bool {
+        let Some(volumes) = locked(&self.watched).known() else { return false };
+        let servers = self.look.servers.iter().chain(volumes.iter().map(|volume| &volume.server));
+        match surroundings::behind(&self.client, servers).await {
+            Ok(behind) => {
                 *locked(&self.targets) = surroundings::targets(&self.look, &volumes, &behind);
-                self.volumes = volumes;
                 self.surroundings.ready();
             }
             Err(error) => {
-                tracing::warn!(%error, "volumes and Services can't be read");
-                self.surroundings.not_ready(format!("volumes and Services can't be read: {error}"));
+                let error = explain(&error);
+                tracing::warn!(error, "Services can't be read");
+                self.surroundings.not_ready(format!("Services can't be read: {error}"));
             }
         }
+        self.volumes = volumes;
+        true
     }
 
     /// One judgement.
-    async fn sit(&mut self) {
+    async fn sit(&mut self, pulse: &Pulse) {
         let Some(reports) = locked(&self.reports).known(Instant::now()) else { return };
         let (probes, places) = {
             let exports = self.board.exports();
@@ -220,21 +251,20 @@ impl Court {
         }
         self.states.retain(|node, _| reports.contains_key(node));
         self.nodes.keep(|node| reports.contains_key(node));
-        let mut failed = None;
         for (node, report) in &reports {
             let state = if report.is_some() { NodeState::new(node, &named) } else { NodeState::Silent };
             let steady = self.states.entry(node.clone()).or_insert_with(|| Steady::new(self.rounds));
             steady.take(state);
-            let Some(shown) = steady.shown() else { continue };
-            if let Err(error) = self.nodes.bring(node, shown).await {
-                tracing::warn!(%error, node, "the node's conditions could not be written");
-                self.metrics.write_failures.inc();
-                failed = Some(format!("{node}: {error}"));
-            }
         }
-        match failed {
+        let wanted = self.states.iter().filter_map(|(node, steady)| Some((node, steady.shown()?)));
+        let failed = self.nodes.bring(wanted, || pulse.beat()).await;
+        for (node, error) in &failed {
+            tracing::warn!(error, node, "the node's conditions could not be written");
+            self.metrics.write_failures.inc();
+        }
+        match failed.first() {
             None => self.written.ready(),
-            Some(why) => self.written.not_ready(why),
+            Some((node, error)) => self.written.not_ready(format!("{node}: {error}")),
         }
         let rulings = self.rulings.iter().filter_map(|(server, steady)| Some((server, steady.shown()?)));
         self.metrics.show(rulings, self.states.values().filter_map(Steady::shown));

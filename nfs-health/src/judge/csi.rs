@@ -2,8 +2,8 @@
 
 use k8s_openapi::api::core::v1::CSIPersistentVolumeSource;
 
-/// The server and the export of a volume of a known driver. What only the cloud knows (the address of an EFS mount target, the
-/// server of a Trident backend) is not to be had from the volume.
+/// The server and the export of a volume of a known driver. What only the cloud knows (the address of an EFS mount target) is not to
+/// be had from the volume; nor is a Trident backend's server, which that driver hands to the node as it publishes the volume.
 pub(super) fn place(csi: &CSIPersistentVolumeSource) -> Option<(String, String)> {
     // Azure's driver takes its attributes in any case.
     let attribute = |name: &str| {
@@ -29,7 +29,6 @@ pub(super) fn place(csi: &CSIPersistentVolumeSource) -> Option<(String, String)>
             Some((server, format!("/{account}/{share}{folder}")))
         }
         "filestore.csi.storage.gke.io" => Some((attribute("ip")?, rooted(attribute("volume")?))),
-        "csi.trident.netapp.io" => Some((attribute("nfsServerIp")?, rooted(attribute("nfsPath")?))),
         _ => None,
     }
 }
@@ -64,12 +63,6 @@ mod tests {
                 "x",
                 json!({"ip": "10.0.0.5", "volume": "vol1"}),
                 Some(("10.0.0.5", "/vol1")),
-            ),
-            (
-                "csi.trident.netapp.io",
-                "x",
-                json!({"nfsServerIp": "10.0.0.4", "nfsPath": "/v"}),
-                Some(("10.0.0.4", "/v")),
             ),
             ("csi.trident.netapp.io", "x", json!({"backendUUID": "1", "internalName": "v"}), None),
             ("ebs.csi.aws.com", "x", json!({"ip": "10.0.0.5", "volume": "vol1"}), None),

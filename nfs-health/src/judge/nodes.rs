@@ -3,19 +3,24 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use futures_util::{StreamExt as _, stream};
 use k8s_openapi::api::core::v1::{Node, NodeCondition};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use kube::{Api, Client};
 use serde_json::json;
-use sidecar::kubernetes::{Events, Gravity, node_reference};
+use sidecar::kubernetes::{Events, Gravity, explain, node_reference};
 use tokio::time::Instant;
 
 use crate::judge::state::{CONDITIONS, NodeState};
 use crate::report::NfsReport;
 
-/// A node whose state has not changed is looked at again after this: somebody else may have changed it.
-const AGAIN: Duration = Duration::from_secs(600);
+/// A node whose state has not changed is looked at again after this: somebody else may have changed it, and its conditions
+/// renew their heartbeat, as often as kubelet's own do.
+const AGAIN: Duration = Duration::from_secs(300);
+
+/// How many nodes are written at a time: a server that fails concerns all nodes of a cluster at once.
+const MOST_AT_ONCE: usize = 16;
 
 /// The nodes that have reports.
 pub struct Nodes {
@@ -23,64 +28,96 @@ pub struct Nodes {
     reports: Api<NfsReport>,
     events: Events,
     taint: bool,
-    brought: BTreeMap<String, (NodeState, Instant)>,
+    brought: Brought,
+}
+
+/// What each node was brought to, and when.
+#[derive(Default)]
+struct Brought(BTreeMap<String, (NodeState, Instant)>);
+
+impl Brought {
+    fn is_due(&self, name: &str, state: &NodeState, now: Instant) -> bool {
+        let known = self.0.get(name);
+        !known.is_some_and(|(known, at)| known == state && now.duration_since(*at) < AGAIN)
+    }
 }
 
 impl Nodes {
     /// Nodes whose reports are in `namespace`; with `taint` they are tainted too.
     pub fn new(client: Client, events: Events, namespace: &str, taint: bool) -> Self {
         let (nodes, reports) = (Api::all(client.clone()), Api::namespaced(client, namespace));
-        Self { nodes, reports, events, taint, brought: BTreeMap::new() }
+        Self { nodes, reports, events, taint, brought: Brought::default() }
     }
 
     /// Forgets nodes that have no report any more.
     pub fn keep(&mut self, is_known: impl Fn(&str) -> bool) {
-        self.brought.retain(|name, _| is_known(name));
+        self.brought.0.retain(|name, _| is_known(name));
     }
 
-    /// Brings one node to `state`. The report of a node that is gone is deleted.
+    /// Brings the nodes to these states, several at a time, and gives back for which ones that failed, and why; the next call
+    /// tries again. The report of a node that is gone is deleted. `beat` is called after each node.
     ///
-    /// # Errors
-    ///
-    /// What the API server said; the next call tries again.
-    pub async fn bring(&mut self, name: &str, state: &NodeState) -> Result<(), kube::Error> {
+    /// When the API server gives no answer, the rest is left for the next call; what it refuses for one node concerns that node.
+    pub async fn bring<'a>(
+        &mut self,
+        wanted: impl Iterator<Item = (&'a String, &'a NodeState)>,
+        beat: impl Fn(),
+    ) -> Vec<(String, String)> {
         let now = Instant::now();
-        if self.brought.get(name).is_some_and(|(known, at)| known == state && now.duration_since(*at) < AGAIN) {
-            return Ok(());
+        let due: Vec<_> = wanted.filter(|(name, state)| self.brought.is_due(name, state, now)).collect();
+        let (mut failed, mut brought) = (Vec::new(), Vec::new());
+        {
+            let this = &*self;
+            let mut writes = stream::iter(due)
+                .map(|(name, state)| async move { (name, state, this.write(name, state).await) })
+                .buffer_unordered(MOST_AT_ONCE);
+            while let Some((name, state, written)) = writes.next().await {
+                beat();
+                match written {
+                    Ok(Written::Brought) => brought.push((name.clone(), (state.clone(), now))),
+                    Ok(Written::NodeIsGone) => (),
+                    Err(error) => {
+                        failed.push((name.clone(), explain(&error)));
+                        if !matches!(error, kube::Error::Api(_)) {
+                            break;
+                        }
+                    }
+                }
+            }
         }
-        self.brought.remove(name);
-        let Some(node) = self.nodes.get_opt(name).await? else {
+        for (name, _) in &failed {
+            self.brought.0.remove(name);
+        }
+        self.brought.0.extend(brought);
+        failed
+    }
+
+    async fn write(&self, name: &str, state: &NodeState) -> Result<Written, kube::Error> {
+        let Some(mut node) = self.nodes.get_opt(name).await? else {
             tracing::info!(node = name, "the node is gone, and its report with it");
             return match self.reports.delete(name, &DeleteParams::default()).await {
-                Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
-                deleted => deleted.map(drop),
+                Err(kube::Error::Api(status)) if status.is_not_found() => Ok(Written::NodeIsGone),
+                deleted => deleted.map(|_| Written::NodeIsGone),
             };
         };
         let conditions = state.conditions(&node, Time(jiff::Timestamp::now()));
         if !conditions.is_empty() {
             // The API server merges conditions by their type.
             let patch = Patch::Strategic(json!({"status": {"conditions": &conditions}}));
-            self.nodes.patch_status(name, &PatchParams::default(), &patch).await?;
+            let before = node;
+            node = self.nodes.patch_status(name, &PatchParams::default(), &patch).await?;
             for condition in &conditions {
-                self.tell(name, &node, condition);
+                self.tell(name, &before, condition);
             }
         }
+        // Decided from the node as it is now, whatever others have changed since it was first read.
         if self.taint
             && let Some(taints) = state.taints(&node)
         {
-            // The version makes the API server refuse what would undo another's change.
-            let version = &node.metadata.resource_version;
-            let fresh = if conditions.is_empty() { version.clone() } else { None };
-            let version = match fresh {
-                Some(version) => Some(version),
-                None => self.nodes.get(name).await?.metadata.resource_version,
-            };
-            tracing::warn!(node = name, taints = taints.len(), "the node's taints are changed");
-            let patch = json!({"metadata": {"resourceVersion": version}, "spec": {"taints": taints}});
-            self.nodes.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await?;
+            tracing::warn!(node = name, "the node's taints are changed");
+            self.nodes.patch(name, &PatchParams::default(), &Patch::Merge(taints.patch())).await?;
         }
-        self.brought.insert(name.to_owned(), (state.clone(), now));
-        Ok(())
+        Ok(Written::Brought)
     }
 
     /// Logs a condition and raises an Event, where it is news.
@@ -107,5 +144,29 @@ impl Nodes {
             "{message}"
         );
         self.events.raise(&node_reference(name), gravity, reason, "Judge", message);
+    }
+}
+
+/// What became of a node's write.
+enum Written {
+    /// The node is as it should be.
+    Brought,
+    /// There is no such node, and no report of it any more.
+    NodeIsGone,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_is_written_when_its_state_changes_and_again_after_a_while() {
+        let (well, now) = (NodeState::Known(BTreeMap::new()), Instant::now());
+        let brought = Brought(BTreeMap::from([("a".to_owned(), (well.clone(), now))]));
+        let due = |name, state: &NodeState, seconds| brought.is_due(name, state, now + Duration::from_secs(seconds));
+        assert!(due("b", &well, 0), "never brought");
+        assert!(!due("a", &well, 299));
+        assert!(due("a", &NodeState::Silent, 0), "it changed");
+        assert!(due("a", &well, 300), "its heartbeat is due");
     }
 }

@@ -1,9 +1,11 @@
 //! What a node's conditions and taint should say. Nothing here waits or looks.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Node, NodeCondition, Taint};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use serde_json::json;
 
 use crate::judge::rule::{Blame, Condition, NodeTrouble, Ruling};
 use crate::steady::Says;
@@ -11,6 +13,9 @@ use crate::verdict::Kind;
 
 /// The taint of a node that is at fault itself.
 pub const TAINT: &str = "labhands.dev/nfs";
+
+/// A condition whose heartbeat is older is written again although nothing has changed: so it shows that somebody still looks.
+const HEARTBEAT: Duration = Duration::from_secs(240);
 
 /// Characters of a condition's message.
 const MOST_CHARACTERS: usize = 900;
@@ -72,7 +77,7 @@ impl NodeState {
         Self::Known(known)
     }
 
-    /// The conditions that the node should have, where they are not what it has.
+    /// The conditions that the node should have, where they are not what it has, or have not been renewed for a while.
     pub fn conditions(&self, node: &Node, now: Time) -> Vec<NodeCondition> {
         let has = node.status.as_ref().and_then(|status| status.conditions.as_ref());
         let wanted = CONDITIONS.into_iter().filter_map(|condition| {
@@ -92,7 +97,10 @@ impl NodeState {
                     == (status, Some(reason), Some(message))
             });
             let since = has.filter(|has| has.status == status).and_then(|has| has.last_transition_time.clone());
-            (!same).then(|| NodeCondition {
+            let renewed = has.and_then(|has| has.last_heartbeat_time.as_ref());
+            // A heartbeat from the future is of a clock that was wrong.
+            let fresh = renewed.is_some_and(|at| now.0.duration_since(at.0).unsigned_abs() < HEARTBEAT);
+            (!same || !fresh).then(|| NodeCondition {
                 type_: name.to_owned(),
                 status: status.to_owned(),
                 reason: Some(reason.to_owned()),
@@ -105,7 +113,7 @@ impl NodeState {
     }
 
     /// The node's taints as they should be, where they are not so. A silent node keeps what it has.
-    pub fn taints(&self, node: &Node) -> Option<Vec<Taint>> {
+    pub fn taints(&self, node: &Node) -> Option<Taints> {
         let Self::Known(known) = self else { return None };
         let wanted = known.values().any(|said| said.own_fault);
         let has = node.spec.as_ref().and_then(|spec| spec.taints.clone()).unwrap_or_default();
@@ -117,7 +125,22 @@ impl NodeState {
             let effect = "NoSchedule".to_owned();
             taints.push(Taint { key: TAINT.to_owned(), effect, value: Some("trouble".to_owned()), time_added: None });
         }
-        Some(taints)
+        Some(Taints { version: node.metadata.resource_version.clone(), taints })
+    }
+}
+
+/// A node's taints as they should be, and the version of the node that they were decided from: with it, the API server refuses
+/// what would undo another's change.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Taints {
+    version: Option<String>,
+    taints: Vec<Taint>,
+}
+
+impl Taints {
+    /// The merge patch that brings them.
+    pub fn patch(&self) -> serde_json::Value {
+        json!({"metadata": {"resourceVersion": self.version}, "spec": {"taints": self.taints}})
     }
 }
 
@@ -164,7 +187,7 @@ impl Condition {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::{from_value, json};
+    use serde_json::from_value;
 
     fn ruling(node: &str, condition: Condition, kind: Kind, blame: Blame) -> Ruling {
         let trouble = NodeTrouble { condition, kind, blame, sentence: "what was seen".into() };
@@ -204,12 +227,13 @@ mod tests {
             Some("a/home: stale: what was seen; b/home: client_stuck: what was seen")
         );
         let has = node(json!({"status": {"conditions": written}}));
-        assert!(bad.conditions(&has, late.clone()).is_empty());
+        let soon = at("2026-01-01T00:03:59Z");
+        assert!(bad.conditions(&has, soon).is_empty());
         let other = state(&[("a/home", Condition::MountStuck, Kind::Stale, Blame::Server)]);
         let again = other.conditions(&has, late.clone());
-        assert_eq!((again.len(), &again[0].last_transition_time), (1, &Some(early)));
+        assert_eq!(&again[0].last_transition_time, &Some(early));
         let well = state(&[]).conditions(&has, late.clone());
-        assert_eq!((well.len(), well[0].status.as_str()), (1, "False"));
+        assert_eq!(well[0].status, "False");
         assert_eq!(well[0].last_transition_time, Some(late.clone()));
         let silent = NodeState::Silent.conditions(&has, late.clone());
         assert!(silent.len() == 2 && silent.iter().all(|condition| condition.status == "Unknown"));
@@ -217,15 +241,45 @@ mod tests {
     }
 
     #[test]
+    fn a_condition_that_stays_renews_its_heartbeat_and_nothing_else() {
+        let (early, late) = (at("2026-01-01T00:00:00Z"), at("2026-01-01T00:04:00Z"));
+        let well = state(&[]);
+        let has = node(json!({"status": {"conditions": well.conditions(&node(json!({})), early.clone())}}));
+        let renewed = well.conditions(&has, late.clone());
+        assert_eq!(renewed.len(), 2);
+        for condition in renewed {
+            assert_eq!(
+                (condition.status.as_str(), condition.last_heartbeat_time, condition.last_transition_time),
+                ("False", Some(late.clone()), Some(early.clone()))
+            );
+        }
+        let of_a_wrong_clock = at("2025-01-01T00:00:00Z");
+        assert_eq!(well.conditions(&has, of_a_wrong_clock).len(), 2);
+    }
+
+    #[test]
+    fn taints_are_written_for_the_version_that_they_were_decided_from() {
+        let own = state(&[("a/home", Condition::MountStuck, Kind::ClientStuck, Blame::Node)]);
+        let seen = node(
+            json!({"metadata": {"resourceVersion": "7"}, "spec": {"taints": [{"key": "a", "effect": "NoExecute"}]}}),
+        );
+        let patch = own.taints(&seen).unwrap().patch();
+        assert_eq!(
+            (&patch["metadata"]["resourceVersion"], &patch["spec"]["taints"][0]["key"]),
+            (&json!("7"), &json!("a"))
+        );
+    }
+
+    #[test]
     fn only_a_node_that_is_at_fault_is_tainted_and_other_taints_stay() {
         let own = state(&[("a/home", Condition::MountStuck, Kind::ClientStuck, Blame::Node)]);
         let server = state(&[("a/home", Condition::ServerUnreachable, Kind::ServerDown, Blame::Server)]);
         let plain = node(json!({"spec": {"taints": [{"key": "other", "effect": "NoExecute"}]}}));
-        let taints = own.taints(&plain).unwrap();
+        let taints = own.taints(&plain).unwrap().taints;
         assert_eq!(taints.iter().map(|taint| taint.key.as_str()).collect::<Vec<_>>(), ["other", TAINT]);
         assert_eq!((server.taints(&plain), NodeState::Silent.taints(&plain)), (None, None));
         let tainted = node(json!({"spec": {"taints": taints}}));
         assert_eq!(own.taints(&tainted), None);
-        assert_eq!(server.taints(&tainted).unwrap().len(), 1);
+        assert_eq!(server.taints(&tainted).unwrap().taints.len(), 1);
     }
 }

@@ -1,98 +1,20 @@
-//! What the cluster knows of NFS: PersistentVolumes with their claims, and the pods behind a Service's address.
+//! What is to be probed, by the cluster's volumes, and the pods behind a Service's address.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use k8s_openapi::api::core::v1::{ObjectReference, PersistentVolume, Service};
+use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::ListParams;
 use kube::{Api, Client};
 
-use crate::judge::csi;
-use crate::probe::Version;
-use crate::server::{Host, NFS_PORT, Server};
+use crate::judge::nfs_volumes::NfsVolume;
+use crate::server::{Host, Server};
 use crate::settings::Look;
 use crate::targets::{MOST_TARGETS, Target};
-use crate::volumes::objects::source_of;
-
-/// Objects that are asked for at a time.
-const PAGE: u32 = 500;
 
 /// No more exports of one server are probed than this: what is wrong with all of them shows at some.
 const MOST_EXPORTS: usize = 16;
-
-/// A PersistentVolume that is on an NFS server.
-#[derive(Clone, Debug, PartialEq)]
-pub struct NfsVolume {
-    /// The server with the export.
-    pub server: Server,
-    version: Option<Version>,
-    mount_port: Option<u16>,
-    /// What Events about the volume refer to.
-    pub reference: ObjectReference,
-    /// What Events about its claim refer to.
-    pub claim: Option<ObjectReference>,
-}
-
-/// All NFS volumes of the cluster.
-///
-/// # Errors
-///
-/// What the API server said.
-pub async fn volumes(client: &Client) -> Result<Vec<NfsVolume>, kube::Error> {
-    let api: Api<PersistentVolume> = Api::all(client.clone());
-    let (mut volumes, mut page) = (Vec::new(), ListParams::default().limit(PAGE));
-    loop {
-        let list = api.list(&page).await?;
-        volumes.extend(list.items.iter().filter_map(nfs_volume));
-        match list.metadata.continue_.filter(|token| !token.is_empty()) {
-            Some(token) => page = page.continue_token(&token),
-            None => return Ok(volumes),
-        }
-    }
-}
-
-fn nfs_volume(volume: &PersistentVolume) -> Option<NfsVolume> {
-    let spec = volume.spec.as_ref()?;
-    let (host, export) = match source_of(spec) {
-        Some(source) => (source.server, source.path),
-        None => csi::place(spec.csi.as_ref()?)?,
-    };
-    if export.is_empty() {
-        return None;
-    }
-    let options = spec.mount_options.iter().flatten().flat_map(|options| options.split(','));
-    let options: BTreeMap<&str, &str> = options.filter_map(|option| option.split_once('=')).collect();
-    let option = |name: &str| options.get(name).copied();
-    let port = |name| option(name).and_then(|port| port.parse().ok()).filter(|port| *port > 0);
-    let server = Server {
-        host: Host::named(host.trim_start_matches('[').trim_end_matches(']'))?,
-        port: port("port").unwrap_or(NFS_PORT),
-        export: Some(export),
-    };
-    let is_v3 = option("nfsvers").or(option("vers")) == Some("3");
-    let reference = |kind: &str| ObjectReference {
-        api_version: Some("v1".to_owned()),
-        kind: Some(kind.to_owned()),
-        ..ObjectReference::default()
-    };
-    Some(NfsVolume {
-        server,
-        version: is_v3.then_some(Version::V3),
-        mount_port: port("mountport"),
-        reference: ObjectReference {
-            name: volume.metadata.name.clone(),
-            uid: volume.metadata.uid.clone(),
-            ..reference("PersistentVolume")
-        },
-        claim: spec.claim_ref.as_ref().map(|claim| ObjectReference {
-            name: claim.name.clone(),
-            namespace: claim.namespace.clone(),
-            uid: claim.uid.clone(),
-            ..reference("PersistentVolumeClaim")
-        }),
-    })
-}
 
 /// What to probe: the named servers, and those of the volumes. `behind` is what is behind addresses, as the cluster knows.
 pub fn targets(look: &Look, volumes: &[NfsVolume], behind: &BTreeMap<(Host, u16), Server>) -> BTreeMap<Server, Target> {
@@ -195,36 +117,14 @@ fn pod_in(service: &Service, slices: &[EndpointSlice], port: u16) -> Option<Serv
 mod tests {
     use super::*;
     use crate::probe::Probing;
+    use k8s_openapi::api::core::v1::ObjectReference;
     use serde_json::{from_value, json};
     use std::time::Duration;
 
-    fn volume(source: serde_json::Value, options: &[&str]) -> Option<NfsVolume> {
-        let mut spec = json!({"mountOptions": options, "claimRef": {"name": "home", "namespace": "labs", "uid": "7"}});
-        spec.as_object_mut().unwrap().extend(source.as_object().unwrap().clone());
-        nfs_volume(&from_value(json!({"metadata": {"name": "pv"}, "spec": spec})).unwrap())
-    }
-
-    fn nfs(server: &str, path: &str) -> Option<NfsVolume> {
-        volume(json!({"nfs": {"server": server, "path": path}}), &[])
-    }
-
-    #[test]
-    fn volumes_name_their_server() {
-        let home =
-            volume(json!({"nfs": {"server": "10.96.0.9", "path": "/home"}}), &["nfsvers=3,port=2050", "mountport=9"]);
-        let home = home.unwrap();
-        assert_eq!((home.server.to_string(), home.version), ("10.96.0.9:2050/home".into(), Some(Version::V3)));
-        assert_eq!(home.mount_port, Some(9));
-        assert_eq!(home.claim.unwrap().namespace.as_deref(), Some("labs"));
-        let attributes = json!({"server": "nfs.labs.svc", "share": "/home"});
-        let csi = json!({"csi": {"driver": "nfs.csi.k8s.io", "volumeHandle": "x", "volumeAttributes": attributes}});
-        assert_eq!(volume(csi, &["vers=4.1"]).unwrap().server.to_string(), "nfs.labs.svc/home");
-        let attributes = json!({"ip": "10.0.0.5", "volume": "vol1"});
-        let filestore =
-            json!({"driver": "filestore.csi.storage.gke.io", "volumeHandle": "x", "volumeAttributes": attributes});
-        assert_eq!(volume(json!({"csi": filestore}), &[]).unwrap().server.to_string(), "10.0.0.5/vol1");
-        assert_eq!(nfs("fd00::1", "/").unwrap().server.to_string(), "[fd00::1]/");
-        assert_eq!(volume(json!({"hostPath": {"path": "/home"}}), &[]), None);
+    fn nfs(server: &str, path: &str) -> NfsVolume {
+        let server = format!("{server}{path}").parse().unwrap();
+        let (reference, claim) = (ObjectReference::default(), None);
+        NfsVolume { server, version: None, mount_port: None, reference, claim }
     }
 
     #[test]
@@ -237,15 +137,14 @@ mod tests {
             excluded: Vec::new(),
             probing,
         };
-        let volumes: Vec<_> =
-            ["/home/ann", "/home", "/data/x"].into_iter().filter_map(|path| nfs("nfs", path)).collect();
+        let volumes: Vec<_> = ["/home/ann", "/home", "/data/x"].map(|path| nfs("nfs", path)).into();
         let behind = BTreeMap::from([((Host::Name("nfs".into()), 2049), "10.1.0.7:2050".parse().unwrap())]);
         let seen = targets(&look, &volumes, &behind);
         let names: Vec<_> = seen.keys().map(ToString::to_string).collect();
         assert_eq!(names, ["nfs/data", "nfs/home"]);
         let home = &seen[&"nfs/home".parse().unwrap()];
         assert_eq!(home.behind.as_ref().unwrap().to_string(), "10.1.0.7:2050/home");
-        let many: Vec<_> = (0..99).filter_map(|number| nfs("other", &format!("/{number}"))).collect();
+        let many: Vec<_> = (0..99).map(|number| nfs("other", &format!("/{number}"))).collect();
         assert_eq!(targets(&look, &many, &behind).len(), MOST_EXPORTS + 1);
     }
 

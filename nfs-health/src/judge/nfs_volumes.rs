@@ -1,0 +1,169 @@
+//! The cluster's PersistentVolumes that are on NFS servers, with their claims, as they come in by a watch.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{ObjectReference, PersistentVolume};
+use kube::runtime::watcher::Event;
+
+use crate::judge::csi;
+use crate::probe::Version;
+use crate::server::{Host, NFS_PORT, Server};
+use crate::volumes::objects::source_of;
+
+/// A PersistentVolume that is on an NFS server.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NfsVolume {
+    /// The server with the export.
+    pub server: Server,
+    /// The version that its mount options ask for, where that is 3.
+    pub version: Option<Version>,
+    /// mountd's port, where its mount options have one.
+    pub mount_port: Option<u16>,
+    /// What Events about the volume refer to.
+    pub reference: ObjectReference,
+    /// What Events about its claim refer to.
+    pub claim: Option<ObjectReference>,
+}
+
+/// All of them; what else a volume says is not kept.
+#[derive(Debug, Default)]
+pub struct NfsVolumes {
+    known: BTreeMap<String, NfsVolume>,
+    /// Those that a new list has named so far.
+    listed: BTreeMap<String, NfsVolume>,
+    complete: bool,
+}
+
+impl NfsVolumes {
+    /// Takes what the watch says.
+    pub fn take(&mut self, event: Event<PersistentVolume>) {
+        match event {
+            Event::Init => self.listed.clear(),
+            Event::InitApply(volume) => receive(&mut self.listed, &volume),
+            Event::InitDone => {
+                self.known = std::mem::take(&mut self.listed);
+                self.complete = true;
+            }
+            Event::Apply(volume) => receive(&mut self.known, &volume),
+            Event::Delete(volume) => drop(self.known.remove(volume.metadata.name.as_deref().unwrap_or_default())),
+        }
+    }
+
+    /// The volumes, those of the last whole list while the watch is broken; `None` before the first one.
+    pub fn known(&self) -> Option<Vec<NfsVolume>> {
+        self.complete.then(|| self.known.values().cloned().collect())
+    }
+}
+
+fn receive(volumes: &mut BTreeMap<String, NfsVolume>, volume: &PersistentVolume) {
+    let Some(name) = volume.metadata.name.clone() else { return };
+    match nfs_volume(volume) {
+        Some(volume) => drop(volumes.insert(name, volume)),
+        None => drop(volumes.remove(&name)),
+    }
+}
+
+fn nfs_volume(volume: &PersistentVolume) -> Option<NfsVolume> {
+    let spec = volume.spec.as_ref()?;
+    let (host, export) = match source_of(spec) {
+        Some(source) => (source.server, source.path),
+        None => csi::place(spec.csi.as_ref()?)?,
+    };
+    if export.is_empty() {
+        return None;
+    }
+    let options = spec.mount_options.iter().flatten().flat_map(|options| options.split(','));
+    let options: BTreeMap<&str, &str> = options.filter_map(|option| option.split_once('=')).collect();
+    let option = |name: &str| options.get(name).copied();
+    let port = |name| option(name).and_then(|port| port.parse().ok()).filter(|port| *port > 0);
+    let server = Server {
+        host: Host::named(host.trim_start_matches('[').trim_end_matches(']'))?,
+        port: port("port").unwrap_or(NFS_PORT),
+        export: Some(export),
+    };
+    let is_v3 = option("nfsvers").or(option("vers")) == Some("3");
+    let reference = |kind: &str| ObjectReference {
+        api_version: Some("v1".to_owned()),
+        kind: Some(kind.to_owned()),
+        ..ObjectReference::default()
+    };
+    Some(NfsVolume {
+        server,
+        version: is_v3.then_some(Version::V3),
+        mount_port: port("mountport"),
+        reference: ObjectReference {
+            name: volume.metadata.name.clone(),
+            uid: volume.metadata.uid.clone(),
+            ..reference("PersistentVolume")
+        },
+        claim: spec.claim_ref.as_ref().map(|claim| ObjectReference {
+            name: claim.name.clone(),
+            namespace: claim.namespace.clone(),
+            uid: claim.uid.clone(),
+            ..reference("PersistentVolumeClaim")
+        }),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{from_value, json};
+
+    fn volume(source: serde_json::Value, options: &[&str]) -> Option<NfsVolume> {
+        nfs_volume(&persistent("pv", source, options))
+    }
+
+    fn persistent(name: &str, source: serde_json::Value, options: &[&str]) -> PersistentVolume {
+        let mut spec = json!({"mountOptions": options, "claimRef": {"name": "home", "namespace": "labs", "uid": "7"}});
+        spec.as_object_mut().unwrap().extend(source.as_object().unwrap().clone());
+        from_value(json!({"metadata": {"name": name}, "spec": spec})).unwrap()
+    }
+
+    fn nfs(server: &str, path: &str) -> serde_json::Value {
+        json!({"nfs": {"server": server, "path": path}})
+    }
+
+    #[test]
+    fn volumes_come_and_go_and_a_broken_watch_takes_none_away() {
+        let mut volumes = NfsVolumes::default();
+        let named = |volumes: &NfsVolumes| {
+            let known = volumes.known()?;
+            Some(known.iter().map(|volume| volume.server.to_string()).collect::<Vec<_>>().join(" "))
+        };
+        volumes.take(Event::Init);
+        volumes.take(Event::InitApply(persistent("a", nfs("nas", "/a"), &[])));
+        assert_eq!(named(&volumes), None, "no list is complete yet");
+        volumes.take(Event::InitApply(persistent("disk", json!({"hostPath": {"path": "/"}}), &[])));
+        volumes.take(Event::InitDone);
+        assert_eq!(named(&volumes).as_deref(), Some("nas/a"));
+        volumes.take(Event::Apply(persistent("b", nfs("nas", "/b"), &[])));
+        assert_eq!(named(&volumes).as_deref(), Some("nas/a nas/b"));
+        volumes.take(Event::Delete(persistent("a", nfs("nas", "/a"), &[])));
+        // The watch broke, and is begun again: b went meanwhile.
+        volumes.take(Event::Init);
+        volumes.take(Event::InitApply(persistent("c", nfs("nas", "/c"), &[])));
+        assert_eq!(named(&volumes).as_deref(), Some("nas/b"));
+        volumes.take(Event::InitDone);
+        assert_eq!(named(&volumes).as_deref(), Some("nas/c"));
+    }
+
+    #[test]
+    fn volumes_name_their_server() {
+        let home =
+            volume(json!({"nfs": {"server": "10.96.0.9", "path": "/home"}}), &["nfsvers=3,port=2050", "mountport=9"]);
+        let home = home.unwrap();
+        assert_eq!((home.server.to_string(), home.version), ("10.96.0.9:2050/home".into(), Some(Version::V3)));
+        assert_eq!(home.mount_port, Some(9));
+        assert_eq!(home.claim.unwrap().namespace.as_deref(), Some("labs"));
+        let attributes = json!({"server": "nfs.labs.svc", "share": "/home"});
+        let csi = json!({"csi": {"driver": "nfs.csi.k8s.io", "volumeHandle": "x", "volumeAttributes": attributes}});
+        assert_eq!(volume(csi, &["vers=4.1"]).unwrap().server.to_string(), "nfs.labs.svc/home");
+        let attributes = json!({"ip": "10.0.0.5", "volume": "vol1"});
+        let filestore =
+            json!({"driver": "filestore.csi.storage.gke.io", "volumeHandle": "x", "volumeAttributes": attributes});
+        assert_eq!(volume(json!({"csi": filestore}), &[]).unwrap().server.to_string(), "10.0.0.5/vol1");
+        assert_eq!(volume(nfs("fd00::1", "/"), &[]).unwrap().server.to_string(), "[fd00::1]/");
+        assert_eq!(volume(json!({"hostPath": {"path": "/home"}}), &[]), None);
+    }
+}
