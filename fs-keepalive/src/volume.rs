@@ -12,6 +12,7 @@ use sidecar::readiness::{Latch, Pulse};
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics::VolumeMetrics;
+use crate::page::Page;
 use crate::place::on_a_mount;
 use crate::schedule::{chance, with_jitter};
 use crate::settings::Keepalive;
@@ -43,6 +44,7 @@ pub struct Volume {
     /// The last trouble's name, so that only changes are logged above debug.
     trouble: Option<&'static str>,
     metrics: VolumeMetrics,
+    page: Page,
     latch: Latch,
 }
 
@@ -53,8 +55,9 @@ pub fn longest_round(keepalive: &Keepalive) -> Duration {
 
 impl Volume {
     /// A volume whose first round is to come.
-    pub fn new(path: PathBuf, keepalive: Keepalive, metrics: VolumeMetrics, latch: Latch) -> Self {
+    pub fn new(path: PathBuf, keepalive: Keepalive, metrics: VolumeMetrics, page: Page, latch: Latch) -> Self {
         let helper = Helper::new(keepalive.timeout);
+        page.expect(&path);
         Self {
             path,
             keepalive,
@@ -66,6 +69,7 @@ impl Volume {
             removal_failed: false,
             trouble: None,
             metrics,
+            page,
             latch,
         }
     }
@@ -85,19 +89,19 @@ impl Volume {
         let result = self.try_round(&mut phases).await;
         let name = result.as_ref().err().map_or("ok", |failed| failed.trouble.name());
         self.metrics.round(&self.path, name, &phases);
+        self.page.round(&self.path, Timestamp::now(), result.as_ref().err().cloned());
+        match own_fault(&result) {
+            None => self.latch.ready(),
+            Some(why) => self.latch.not_ready(why),
+        }
         self.say(&result);
         match result {
             Ok(done) => {
                 self.identity = Some(done.identity);
                 self.metrics.good(&self.path, Timestamp::now(), removed(&done), done.clock_offset);
-                self.latch.ready();
             }
-            Err(failed) => {
-                if failed.trouble == Trouble::ChangedMount {
-                    self.identity = None;
-                }
-                self.latch.not_ready(failed.to_string());
-            }
+            Err(failed) if failed.trouble == Trouble::ChangedMount => self.identity = None,
+            Err(_) => (),
         }
     }
 
@@ -178,6 +182,28 @@ impl Volume {
     }
 }
 
+/// Why no round could be made at all. A volume that is in trouble was looked at, which is this program's work.
+fn own_fault(result: &Result<Done, Failed>) -> Option<String> {
+    match result {
+        Err(failed @ Failed { trouble: Trouble::Helper(_), .. }) => Some(failed.to_string()),
+        Ok(_) | Err(_) => None,
+    }
+}
+
 fn removed(done: &Done) -> u32 {
     done.removal.as_ref().map_or(0, |removal| removal.removed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_round_that_could_not_be_made_is_our_own_fault() {
+        for trouble in [Trouble::Hung(3), Trouble::MissingMount, Trouble::ReadBack] {
+            assert_eq!(own_fault(&Err(trouble.into())), None);
+        }
+        let helper = Trouble::Helper("no more processes".into());
+        assert_eq!(own_fault(&Err(helper.into())).as_deref(), Some("no more processes"));
+    }
 }

@@ -25,16 +25,16 @@ impl<'a> Writer<'a> {
         Self(machine)
     }
 
-    /// Waits until `/readyz` is as wanted.
-    fn until(&self, ready: bool, words: &str) {
+    /// Waits until `/volumes` is as wanted.
+    fn until(&self, good: bool, words: &str) {
         let mut last = String::new();
         let seen = wait::until(LIMIT, || {
             // busybox's wget shows no body of a 503: the status is in what it complains of, and the words are in the log.
-            let asked = "wget -q -O - http://127.0.0.1:8080/readyz && echo good || true; tail -n 1 /tmp/*.log";
+            let asked = "wget -q -O - http://127.0.0.1:8080/volumes && echo && echo good || true; tail -n 1 /tmp/*.log";
             last = self.0.run(asked).unwrap();
-            (last.contains("good\n") == ready && last.contains(words)).then_some(())
+            (last.contains("good\n") == good && last.contains(words)).then_some(())
         });
-        assert!(seen.is_some(), "not {ready} with {words:?}: {last}");
+        assert!(seen.is_some(), "not {good} with {words:?}: {last}");
     }
 }
 

@@ -64,9 +64,22 @@ impl Daemon {
         limit: Duration,
         wanted: impl Fn(u16, &str) -> bool,
     ) -> std::result::Result<String, String> {
+        self.until("/readyz", limit, wanted)
+    }
+
+    /// Waits until an admin page is as `wanted`, and gives back the last answer either way.
+    ///
+    /// # Errors
+    /// The last answer, when the time is over.
+    pub fn until(
+        &self,
+        page: &str,
+        limit: Duration,
+        wanted: impl Fn(u16, &str) -> bool,
+    ) -> std::result::Result<String, String> {
         let mut last = String::from("no answer");
         wait::until(limit, || {
-            let (status, body) = self.get("/readyz")?;
+            let (status, body) = self.get(page)?;
             last.clone_from(&body);
             wanted(status, &body).then_some(body)
         })
