@@ -69,7 +69,7 @@ impl Killer {
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_at_any_step_the_daemon_reads_its_state_and_removes_nothing_wanted() {
     let registry = Registry::start().unwrap();
-    let containerd = containerd_with_pods(&registry, None);
+    let containerd = containerd_with_pods(&registry, Default::default());
     let machine = Machine::new(&containerd.endpoint()).await;
     let push =
         |tag: &str| -> Pushed { Image::busybox().unwrap().label("content", tag).push(&registry, "lab", tag).unwrap() };

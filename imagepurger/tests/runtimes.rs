@@ -7,32 +7,18 @@ mod support;
 
 use std::collections::BTreeSet;
 use std::process::Command;
-use std::sync::{Arc, Mutex};
 
+use imagepurger::plan::Rules;
 use imagepurger::round::Limits;
 use jiff::SignedDuration;
-use lab_images::runtime::connect;
-use support::{Machine, WATERMARKS, catalogue, containerd_with_pods, history, no_grace, pull, round, unix_proxy};
+use support::{
+    Machine, WATERMARKS, by_digest, catalogue, containerd_with_pods, history, lab, no_grace, pull, round, with_tag,
+};
+use testbed::containerd::Options;
 use testbed::cri::{FakeCri, FakeImage, Pod};
 use testbed::docker::Docker;
-use testbed::folder::Folder;
-use testbed::grpc::{GrpcServer, Moment};
 use testbed::images::{Image, Layer, Pushed, tag};
 use testbed::registry::Registry;
-
-/// How often a container is created in the instant of a removal, on each runtime: `LABHANDS_RACES`, else 100.
-#[expect(clippy::disallowed_methods, reason = "a test's own knob")]
-fn races() -> usize {
-    std::env::var("LABHANDS_RACES").ok().and_then(|races| races.parse().ok()).unwrap_or(100)
-}
-
-fn lab(registry: &Registry, name: &str, content: &str) -> Pushed {
-    Image::busybox().unwrap().label("content", content).push(registry, "lab", name).unwrap()
-}
-
-fn by_digest(image: &Pushed) -> String {
-    format!("{}@{}", image.reference.rsplit_once(':').unwrap().0, image.digest)
-}
 
 /// The images of both tests: by how a container uses them, and those that nothing uses.
 struct Labs {
@@ -76,16 +62,12 @@ impl Labs {
             [&self.running, &self.paused, &self.exited, &self.created].map(|lab| lab.reference.clone());
         [running, paused, exited, created, by_digest(&self.digest_only)]
     }
-
-    fn with_tag(lab: &Pushed, tag: &str) -> String {
-        format!("{}:{tag}", lab.reference.rsplit_once(':').unwrap().0)
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn on_containerd_what_is_used_or_wanted_stays_and_the_rest_goes() {
     let registry = Registry::start().unwrap();
-    let containerd = containerd_with_pods(&registry, None);
+    let containerd = containerd_with_pods(&registry, Options::default());
     let machine = Machine::new(&containerd.endpoint()).await;
     let labs = Labs::publish(&registry);
     machine.write(&labs.catalogue());
@@ -111,11 +93,11 @@ async fn on_containerd_what_is_used_or_wanted_stays_and_the_rest_goes() {
     let after = lab(&registry, "recommended", "after");
     machine.pull(&after.reference).await;
     // Two tags of one digest: unwanted both, and one of them wanted.
-    for name in [&labs.old.reference, &Labs::with_tag(&labs.old, "old_alias"), &by_digest(&labs.unused_digest)] {
+    for name in [&labs.old.reference, &with_tag(&labs.old, "old_alias"), &by_digest(&labs.unused_digest)] {
         machine.pull(name).await;
     }
     machine.pull(&labs.wanted.reference).await;
-    machine.pull(&Labs::with_tag(&labs.wanted, "w_2026_08")).await;
+    machine.pull(&with_tag(&labs.wanted, "w_2026_08")).await;
 
     let mut purger = machine.purger(no_grace());
     let done = round(&mut purger).await;
@@ -123,7 +105,7 @@ async fn on_containerd_what_is_used_or_wanted_stays_and_the_rest_goes() {
     let mut left: BTreeSet<String> = labs.used().into();
     // What is pulled by its tag is known by its digest as well.
     left.extend([&labs.running, &labs.paused, &labs.exited, &labs.created, &labs.wanted].map(by_digest));
-    left.extend([labs.wanted.reference.clone(), Labs::with_tag(&labs.wanted, "w_2026_08")]);
+    left.extend([labs.wanted.reference.clone(), with_tag(&labs.wanted, "w_2026_08")]);
     // The container was made by the tag's name: what the tag stands for now counts as used as well.
     left.extend([by_digest(&before), after.reference.clone(), by_digest(&after)]);
     assert_eq!(machine.names().await, left);
@@ -169,10 +151,10 @@ async fn on_docker_what_is_used_or_wanted_stays_and_the_rest_goes() {
     for name in [
         &after.reference,
         &labs.old.reference,
-        &Labs::with_tag(&labs.old, "old_alias"),
+        &with_tag(&labs.old, "old_alias"),
         &by_digest(&labs.unused_digest),
         &labs.wanted.reference,
-        &Labs::with_tag(&labs.wanted, "w_2026_08"),
+        &with_tag(&labs.wanted, "w_2026_08"),
     ] {
         docker.docker(&["pull", "--quiet", name]).unwrap();
     }
@@ -181,101 +163,10 @@ async fn on_docker_what_is_used_or_wanted_stays_and_the_rest_goes() {
     assert!(done.failed.is_empty() && done.hold.is_none(), "{done:?}");
     let mut left: BTreeSet<String> = labs.used().into();
     left.extend([&labs.running, &labs.paused, &labs.exited, &labs.created, &labs.wanted].map(by_digest));
-    left.extend([labs.wanted.reference.clone(), Labs::with_tag(&labs.wanted, "w_2026_08"), by_digest(&before)]);
+    left.extend([labs.wanted.reference.clone(), with_tag(&labs.wanted, "w_2026_08"), by_digest(&before)]);
     assert_eq!(machine.names().await, left);
     assert_eq!((done.removed.len(), done.to_go), (3, 0), "{done:?}");
     assert!(machine.runtime.containers().await.unwrap().iter().any(|uses| uses.container == used_before));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn on_containerd_a_container_created_in_the_instant_of_a_removal_keeps_its_image() {
-    let registry = Registry::start().unwrap();
-    let containerd = containerd_with_pods(&registry, None);
-    let machine = Machine::new(&containerd.endpoint()).await;
-    let (old, wanted) = (lab(&registry, "w_2026_01", "old"), lab(&registry, "w_2026_40", "wanted"));
-    tag(&registry, &old, &["old_alias"]).unwrap();
-    machine.write(&catalogue(&[&wanted.reference], &[]));
-    machine.pull(&Labs::with_tag(&old, "old_alias")).await;
-    let image = machine.pull(&old.reference).await;
-    machine.pull(&wanted.reference).await;
-    let before = machine.names().await;
-    assert_eq!(before.len(), 5);
-
-    let pod = Arc::new(Pod::start(containerd.socket(), "race").unwrap());
-    let created = Arc::new(Mutex::new(Vec::new()));
-    let folder = Folder::new("cri-proxy").unwrap();
-    let (racer, born, name) = (Arc::clone(&pod), Arc::clone(&created), old.reference.clone());
-    let proxy = GrpcServer::proxy(&folder.join("cri.sock"), containerd.socket(), move |method, moment| {
-        if (method, moment) == ("RemoveImage", Moment::Before) {
-            let mut born = born.lock().unwrap();
-            let container = format!("c{}", born.len());
-            born.push(racer.create(&container, &name, &["sleep", "1000"]).unwrap());
-        }
-    });
-    let proxy = proxy.unwrap();
-    let hooked = connect(&proxy.endpoint().parse().unwrap()).await.unwrap();
-    let mut purger = machine.purger_on(hooked, no_grace());
-    for race in 0..races() {
-        let done = round(&mut purger).await;
-        assert_eq!(done.put_back.len(), 1, "{race}: {done:?}");
-        assert!(done.removed.is_empty() && done.lost.is_empty() && done.failed.is_empty(), "{race}: {done:?}");
-        assert_eq!(machine.names().await, before, "{race}");
-        let container = created.lock().unwrap()[race].clone();
-        if race % 20 == 0 {
-            // It starts, and another one can be made of the image.
-            pod.start_container(&container).unwrap();
-            let another = pod.create(&format!("another{race}"), &old.reference, &["sleep", "1000"]).unwrap();
-            pod.remove_container(&another).unwrap();
-        }
-        pod.remove_container(&container).unwrap();
-    }
-    assert_eq!(created.lock().unwrap().len(), races());
-    assert!(!containerd.ctr(&["leases", "list"]).unwrap().contains("labhands"));
-
-    // Without a race the same image goes.
-    drop(proxy);
-    assert_eq!(round(&mut machine.purger(no_grace())).await.removed.len(), 1);
-    assert_eq!(machine.runtime.image(&image.id).await.unwrap(), None);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn on_docker_a_container_created_in_the_instant_of_a_removal_keeps_its_image() {
-    let registry = Registry::start().unwrap();
-    let docker = Arc::new(Docker::start().unwrap());
-    let machine = Machine::new(&docker.endpoint()).await;
-    let (old, wanted) = (lab(&registry, "w_2026_01", "old"), lab(&registry, "w_2026_40", "wanted"));
-    tag(&registry, &old, &["old_alias"]).unwrap();
-    machine.write(&catalogue(&[&wanted.reference], &[]));
-    let alias = Labs::with_tag(&old, "old_alias");
-    docker.docker(&["pull", "--quiet", &old.reference]).unwrap();
-    docker.docker(&["pull", "--quiet", &alias]).unwrap();
-    docker.docker(&["pull", "--quiet", &wanted.reference]).unwrap();
-    let before = machine.names().await;
-    assert_eq!(before.len(), 5);
-
-    let created = Arc::new(Mutex::new(Vec::<String>::new()));
-    let folder = Folder::new("docker-proxy").unwrap();
-    let (engine, born, name) = (Arc::clone(&docker), Arc::clone(&created), old.reference.clone());
-    let socket = folder.join("docker.sock");
-    unix_proxy(&socket, docker.socket(), move |request| {
-        // Each name is taken by a call of its own; the container comes with the first.
-        let mut born = born.lock().unwrap();
-        if request.starts_with(b"DELETE ") && born.is_empty() {
-            born.push(engine.docker(&["create", "--network", "none", &name]).unwrap().trim().to_owned());
-        }
-    });
-    let hooked = connect(&format!("docker://{}", socket.display()).parse().unwrap()).await.unwrap();
-    let mut purger = machine.purger_on(hooked, no_grace());
-    for race in 0..races() {
-        let done = round(&mut purger).await;
-        assert!(done.removed.is_empty() && done.lost.is_empty(), "{race}: {done:?}");
-        assert_eq!(done.failed.len(), 1, "{race}: {done:?}");
-        assert_eq!(machine.names().await, before, "{race}");
-        let container = created.lock().unwrap().pop().unwrap();
-        docker.docker(&["rm", &container]).unwrap();
-    }
-    assert_eq!(round(&mut machine.purger(no_grace())).await.removed.len(), 1);
-    assert_eq!(machine.names().await, [wanted.reference.clone(), by_digest(&wanted)].into());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -298,7 +189,7 @@ async fn what_the_runtime_pins_stays() {
 async fn a_full_file_system_is_freed_from_above_high_to_below_low_and_no_further() {
     const IMAGES: u64 = 18;
     let registry = Registry::start().unwrap();
-    let containerd = containerd_with_pods(&registry, Some(200_000_000));
+    let containerd = containerd_with_pods(&registry, Options { root_size: Some(200_000_000), ..Options::default() });
     let machine = Machine::new(&containerd.endpoint()).await;
     // Each takes its size twice: as it came, and unpacked.
     let push = |seed: u64| {
@@ -316,7 +207,7 @@ async fn a_full_file_system_is_freed_from_above_high_to_below_low_and_no_further
 
     // Older than the hour that is never skipped, younger than the grace: only a full disk lets them go.
     machine.age_images(SignedDuration::from_hours(2)).await;
-    let rules = || imagepurger::plan::Rules { grace: SignedDuration::from_hours(24), ..no_grace() };
+    let rules = || Rules { grace: SignedDuration::from_hours(24), ..no_grace() };
     let before = machine.runtime.file_system().await.unwrap().used;
     let done = round(&mut machine.purger(rules())).await;
     let after = machine.runtime.file_system().await.unwrap();

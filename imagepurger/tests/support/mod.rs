@@ -22,6 +22,7 @@ use lab_images::reference::Reference;
 use lab_images::runtime::{Image, PullRequest, Runtime, connect};
 use lab_images::tag::{Class, TagScheme};
 use testbed::containerd::{self, Containerd};
+use testbed::images::{Image as Built, Pushed};
 use testbed::registry::Registry;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -144,15 +145,25 @@ pub(crate) fn history(path: &Path) -> History {
     History::parse(&std::fs::read(path).unwrap()).unwrap()
 }
 
+/// An image with a program, told from others by its content.
+pub(crate) fn lab(registry: &Registry, name: &str, content: &str) -> Pushed {
+    Built::busybox().unwrap().label("content", content).push(registry, "lab", name).unwrap()
+}
+
+/// Its name by its digest.
+pub(crate) fn by_digest(image: &Pushed) -> String {
+    format!("{}@{}", image.reference.rsplit_once(':').unwrap().0, image.digest)
+}
+
+/// Its name with another tag.
+pub(crate) fn with_tag(lab: &Pushed, tag: &str) -> String {
+    format!("{}:{tag}", lab.reference.rsplit_once(':').unwrap().0)
+}
+
 /// A containerd that starts pods.
-pub(crate) fn containerd_with_pods(registry: &Registry, root_size: Option<u64>) -> Containerd {
+pub(crate) fn containerd_with_pods(registry: &Registry, more: containerd::Options) -> Containerd {
     let pause = testbed::images::Image::pause().unwrap().push(registry, "pause", "1").unwrap().reference;
-    let options = containerd::Options {
-        plain_registries: vec![registry.host()],
-        sandbox_image: Some(pause),
-        root_size,
-        ..Default::default()
-    };
+    let options = containerd::Options { plain_registries: vec![registry.host()], sandbox_image: Some(pause), ..more };
     Containerd::with(&options).unwrap()
 }
 
