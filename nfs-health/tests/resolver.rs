@@ -1,0 +1,74 @@
+//! A server whose name has several addresses in the DNS: whichever the resolver gives first, one that serves is found.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::collections::HashMap;
+use std::net::{Ipv4Addr, UdpSocket};
+use std::process::Command;
+use std::thread;
+
+use testbed::folder::Folder;
+use testbed::ganesha::{Firewall, Ganesha, Setup};
+
+/// Where this test's name server is.
+const NAME_SERVER: (Ipv4Addr, u16) = (Ipv4Addr::new(127, 77, 0, 1), 53);
+
+/// Answers by RFC 1035 with the IPv4 addresses of a name, in the order given; of other names and types it knows nothing.
+fn serve_names(names: HashMap<&'static str, Vec<Ipv4Addr>>) {
+    let socket = UdpSocket::bind(NAME_SERVER).unwrap();
+    // It ends with the test's process.
+    thread::spawn(move || {
+        let mut question = [0; 512];
+        while let Ok((length, from)) = socket.recv_from(&mut question) {
+            socket.send_to(&answer(&question[..length], &names), from).unwrap();
+        }
+    });
+}
+
+fn answer(question: &[u8], names: &HashMap<&str, Vec<Ipv4Addr>>) -> Vec<u8> {
+    let (head, mut rest) = question.split_at(12);
+    let mut labels = Vec::new();
+    while rest[0] != 0 {
+        let (label, more) = rest[1..].split_at(usize::from(rest[0]));
+        labels.push(std::str::from_utf8(label).unwrap());
+        rest = more;
+    }
+    let is_address = rest[1..3] == [0, 1];
+    let addresses = names.get(labels.join(".").as_str()).filter(|_| is_address).cloned().unwrap_or_default();
+    let end = question.len() - rest.len() + 5; // a zero, type and class
+    // The same id; a response, with recursion; one question and these answers.
+    let mut answer =
+        [&head[..2], &[0x81, 0x80, 0, 1, 0, addresses.len() as u8, 0, 0, 0, 0], &question[12..end]].concat();
+    for address in addresses {
+        answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 0, 0, 4]); // the name as asked, A, IN, not to be kept
+        answer.extend(address.octets());
+    }
+    answer
+}
+
+#[test]
+fn one_address_that_serves_is_enough_wherever_it_comes_in_the_dns() {
+    let (dead, alive) = (Ganesha::start(Setup::default()).unwrap(), Ganesha::start(Setup::default()).unwrap());
+    dead.firewall(Firewall::Drop).unwrap();
+    let (dead, alive, refuses) = (dead, alive.address(), [Ipv4Addr::new(127, 0, 0, 9), Ipv4Addr::new(127, 0, 0, 8)]);
+    serve_names(HashMap::from([
+        ("last.nas.test", vec![dead.address(), refuses[0], alive]),
+        ("first.nas.test", vec![alive, dead.address(), refuses[0]]),
+        ("gone.nas.test", refuses.to_vec()),
+    ]));
+    let folder = Folder::new("resolver").unwrap();
+    let file = folder.write("resolv.conf", format!("nameserver {}\n", NAME_SERVER.0)).unwrap();
+    let check = |name: &str| {
+        let mut command = Command::new("unshare");
+        let script = "mount --bind \"$1\" /etc/resolv.conf && exec \"$2\" check";
+        command.args(["-m", "sh", "-ec", script, "sh"]).arg(&file).arg(env!("CARGO_BIN_EXE_nfs-health"));
+        command.env("NFS_SERVERS", format!("{name}/home")).env("NFS_MOUNTS", "no").env("NFS_TIMEOUT", "9s");
+        let output = command.output().unwrap();
+        String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
+    };
+    for name in ["first.nas.test", "last.nas.test"] {
+        let said = check(name);
+        assert!(said.contains("verdict             ok"), "{name}: {said}");
+    }
+    let said = check("gone.nas.test");
+    assert!(said.contains("server_down") && said.contains("the connection is refused"), "{said}");
+}
