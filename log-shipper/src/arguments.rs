@@ -27,9 +27,13 @@ pub enum CommandArguments {
 /// `log-shipper run`.
 #[derive(Args, Clone, Debug)]
 pub struct RunArguments {
-    /// Ship what is there, and end with exit code 0 once all of it is confirmed
+    /// Ship what is there now, and end with exit code 0 once all of it is confirmed
     #[arg(long)]
     pub until_idle: bool,
+    /// With --until-idle: end with exit code 1 when nothing was read or confirmed for so long; what is not confirmed is shipped by
+    /// the next run
+    #[arg(long, value_name = "TIME", default_value = "2m", requires = "until_idle")]
+    pub give_up_after: String,
     /// Which logs.
     #[command(flatten)]
     pub logs: LogsArguments,

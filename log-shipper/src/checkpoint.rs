@@ -17,6 +17,9 @@ pub const FILE_NAME: &str = "checkpoint.json";
 /// The same for what went to standard output: lines that somebody looked at are not shipped.
 pub const STDOUT_FILE_NAME: &str = "checkpoint-stdout.json";
 
+/// Each of them, with where the lines went.
+pub const ALL: [(&str, &str); 2] = [(FILE_NAME, "to the broker"), (STDOUT_FILE_NAME, "to standard output")];
+
 const VERSION: u32 = 1;
 
 /// A checkpoint of 10,000 containers with 5 files each is smaller.

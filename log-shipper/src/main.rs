@@ -48,8 +48,9 @@ async fn act(
                 Ok(settings) => settings,
                 Err(problems) => return Ok(Err(problems)),
             };
-            std::io::stdout().write_all(status::table(&logs)?.as_bytes())?;
-            return Ok(Ok(()));
+            let (text, failed) = status::tables(&logs.state_dir);
+            std::io::stdout().write_all(text.as_bytes())?;
+            return failed.map_or(Ok(Ok(())), |error| Err(error.into()));
         }
         CommandArguments::Check(arguments) => {
             let (broker, log) = match arguments.settings() {

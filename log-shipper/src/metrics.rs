@@ -50,6 +50,8 @@ pub struct Metrics {
     pub blocked: Gauge,
     /// Messages that wait for their confirm.
     pub unconfirmed: Gauge,
+    /// Containers that wait because the broker refuses messages of theirs.
+    pub refused_containers: Gauge,
     /// Bytes that were read and are not confirmed.
     pub pending_bytes: Gauge,
     /// Bytes of deleted files that are kept on disk until they are read.
@@ -105,6 +107,11 @@ impl Metrics {
             ("connected", "1 while a broker is connected", &self.connected),
             ("blocked", "1 while the broker asks to stop publishing", &self.blocked),
             ("unconfirmed_messages", "Messages that wait for their confirm", &self.unconfirmed),
+            (
+                "refused_containers",
+                "Containers that wait because the broker refuses messages of theirs",
+                &self.refused_containers,
+            ),
             ("pending_bytes", "Bytes read and not confirmed", &self.pending_bytes),
             ("pinned_bytes", "Bytes of deleted files kept on disk until they are read", &self.pinned_bytes),
             ("containers", "Containers whose logs are followed", &self.containers),

@@ -377,9 +377,9 @@ impl Outbox {
         self.parked
     }
 
-    /// Whether a container waits because the broker refused one of its messages.
-    pub fn has_refused(&self) -> bool {
-        !self.lanes.is_empty()
+    /// How many containers wait because the broker refused a message of theirs.
+    pub fn refused_containers(&self) -> usize {
+        self.lanes.len()
     }
 
     /// What publishing brought about since the last call.
@@ -518,8 +518,8 @@ impl Outbox {
                 if largest <= *limit && largest < LEAST_LIMIT {
                     self.suspect(entries, Refused::Alone, now);
                 } else {
-                    // A broker that counts more than the body means less.
-                    let limit = if largest > *limit { *limit } else { largest - 1 };
+                    // A broker that counts more than the body means less; how much less takes a few refusals to know.
+                    let limit = if largest > *limit { *limit } else { largest - largest / 16 };
                     self.size_limit = Some(self.size_limit.map_or(limit, |known| known.min(limit)));
                     self.put_back(entries.into_iter().map(|in_flight| in_flight.entry));
                 }

@@ -1,19 +1,93 @@
-//! Outputs without a broker: JSON lines on standard output, or nothing at all.
+//! Where events go: to a broker, to standard output as JSON lines, or nowhere.
 
 use std::io::{self, Write};
+use std::time::Duration;
 
-use tokio::sync::mpsc::UnboundedReceiver;
+use anyhow::Context;
+use sidecar::readiness::Latch;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 
 use crate::metrics::Metrics;
 use crate::outgoing::{Batch, Budget};
-use crate::ship::confirm;
+use crate::settings::Output;
+use crate::ship::{Shipping, confirm, ship};
+
+/// How long shipping may go on after the readers ended; the rest of the drain time is for the checkpoint.
+const SHIP_LIMIT: Duration = Duration::from_secs(7);
+
+/// Takes all events.
+#[derive(Debug)]
+pub struct Sink {
+    /// Where they go.
+    pub output: Output,
+    /// Gets back what was confirmed.
+    pub budget: Budget,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// Whether they go out.
+    pub latch: Latch,
+}
+
+impl Sink {
+    /// Takes events until the readers have ended; after `stop` for a while at most.
+    ///
+    /// # Errors
+    ///
+    /// When nobody reads standard output any more.
+    pub async fn run(self, batches: &mut UnboundedReceiver<Batch>, stop: &CancellationToken) -> anyhow::Result<()> {
+        let Self { output, budget, metrics, latch } = self;
+        let limit = async {
+            stop.cancelled().await;
+            tokio::time::sleep(SHIP_LIMIT).await;
+        };
+        match output {
+            Output::Amqp(broker) => {
+                let shipping = Shipping { broker: *broker, budget, metrics, latch };
+                tokio::select! {
+                    () = ship(&shipping, batches, stop) => (),
+                    () = limit => tracing::warn!("not all was confirmed in time; the rest is read again by the next run"),
+                }
+                Ok(())
+            }
+            Output::Null => {
+                latch.ready();
+                tokio::select! {
+                    () = drop_all(batches, &budget, &metrics) => (),
+                    () = limit => (),
+                }
+                Ok(())
+            }
+            Output::Stdout => {
+                latch.ready();
+                let (_, empty) = unbounded_channel();
+                let mut batches = std::mem::replace(batches, empty);
+                let (done, written) = oneshot::channel();
+                let writing = std::thread::Builder::new().name("output".to_owned()).spawn(move || {
+                    let mut out = io::BufWriter::with_capacity(64 * 1024, io::stdout().lock());
+                    let written = write_lines(&mut out, &mut batches, &budget, &metrics);
+                    // Without a receiver the run has ended.
+                    let _ = done.send(written);
+                });
+                writing.context("cannot start the output thread")?;
+                tokio::select! {
+                    written = written => {
+                        written.context("the output thread panicked; see the lines before this one")?
+                            .context("cannot write to standard output")
+                    }
+                    () = limit => {
+                        tracing::warn!("standard output does not take all lines in time; the rest is written by the next run");
+                        Ok(())
+                    }
+                }
+            }
+        }
+    }
+}
 
 /// Writes each message as a line, until the readers have ended. A line is confirmed once it was written.
-///
-/// # Errors
-///
-/// When nobody reads any more.
-pub fn write_lines(
+fn write_lines(
     out: &mut impl Write,
     batches: &mut UnboundedReceiver<Batch>,
     budget: &Budget,
@@ -31,7 +105,7 @@ pub fn write_lines(
 }
 
 /// Confirms everything: for measuring what reading alone costs.
-pub async fn drop_all(batches: &mut UnboundedReceiver<Batch>, budget: &Budget, metrics: &Metrics) {
+async fn drop_all(batches: &mut UnboundedReceiver<Batch>, budget: &Budget, metrics: &Metrics) {
     while let Some(batch) = batches.recv().await {
         confirm(batch, budget, metrics);
     }

@@ -10,7 +10,7 @@ use crate::outbox::{Fate, Verdict};
 /// How often something is said again that holds for many messages.
 const AGAIN: Duration = Duration::from_secs(60);
 
-/// A broker that confirms nothing for this long while it refuses messages makes the shipper not ready.
+/// A broker that confirms nothing for this long while it refuses messages is an obstacle, and no full queue that empties.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What the broker refuses at present.
@@ -20,10 +20,18 @@ pub struct Trouble {
     now: Option<(Instant, &'static str)>,
     confirmed: Option<Instant>,
     said: Option<(Instant, &'static str)>,
-    not_ready: bool,
+    obstructed: bool,
 }
 
 impl Trouble {
+    /// A broker is connected, and takes messages as far as is known.
+    pub fn connected(&self, latch: &Latch) {
+        match self.now.filter(|_| self.obstructed) {
+            Some((_, what)) => latch.not_ready(what),
+            None => latch.ready(),
+        }
+    }
+
     /// A message was refused.
     pub fn refused(&mut self, what: &'static str) {
         let now = Instant::now();
@@ -40,7 +48,7 @@ impl Trouble {
             return;
         }
         self.confirmed = Some(Instant::now());
-        if std::mem::take(&mut self.not_ready) {
+        if std::mem::take(&mut self.obstructed) {
             latch.ready();
         }
     }
@@ -50,8 +58,8 @@ impl Trouble {
         let Some((since, what)) = self.now else { return };
         if refused {
             let last = self.confirmed.map_or(since, |confirmed| confirmed.max(since));
-            if !self.not_ready && last.elapsed() > PATIENCE {
-                self.not_ready = true;
+            if !self.obstructed && last.elapsed() > PATIENCE {
+                self.obstructed = true;
                 latch.not_ready(what);
             }
             return;

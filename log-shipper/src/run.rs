@@ -1,34 +1,37 @@
 //! `log-shipper run`: starts the parts, and ends them in order: readers, then shipping, then the checkpoint.
 
-use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, bail};
+use axum::http::StatusCode;
+use axum::routing::get;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use sidecar::admin::AdminServer;
+use sidecar::kubernetes::explain;
 use sidecar::readiness::Health;
 use sidecar::shutdown::Shutdown;
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::sync::oneshot;
+use tokio::sync::mpsc::unbounded_channel;
 use tokio_util::sync::CancellationToken;
 
-use crate::checkpoint::{self, CheckpointError, Saved};
+use crate::checkpoint::Saved;
 use crate::content::Decoders;
 use crate::discover::{Choice, Discovery, Findings};
 use crate::encode::Shipper;
 use crate::follow::{QUIET, QUIET_UNTIL_IDLE, Reading};
+use crate::idle::{Patience, Progress};
+use crate::keeper::{self, Keeper};
 use crate::metrics::Metrics;
-use crate::outgoing::{Batch, Budget};
-use crate::output;
+use crate::outgoing::Budget;
+use crate::output::Sink;
 use crate::own::Own;
 use crate::pods::{self, Pods};
 use crate::pool::{self, Pool};
 use crate::registry::Registry;
 use crate::settings::{Output, RunSettings};
-use crate::ship::{Shipping, ship};
 use crate::state_dir::{Complaint, StateDir};
+use crate::threads::{Ended, thread};
 
 /// How often the checkpoint is written, if it changed.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
@@ -37,20 +40,30 @@ const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
 const CHECKPOINT_GAP: Duration = Duration::from_millis(100);
 const CHECKPOINT_SHARE: u32 = 20;
 
-/// How long shipping may go on after the readers ended; the rest of the drain time is for the checkpoint.
-const SHIP_LIMIT: Duration = Duration::from_secs(7);
-
 /// How long the last checkpoint may take.
 const CHECKPOINT_LIMIT: Duration = Duration::from_millis(1500);
 
 /// When the process ends after the signal, whatever still runs.
 const END_LIMIT: Duration = Duration::from_millis(9500);
 
+/// How often `--until-idle` looks whether all is done.
+const IDLE_CHECK: Duration = Duration::from_millis(50);
+
+/// Why the process ends.
+enum End {
+    /// A signal came, or all is shipped.
+    Wanted,
+    /// A thread ended that should go on.
+    Thread(Ended),
+    /// With `--until-idle`: nothing was read or confirmed for too long.
+    Stuck,
+}
+
 /// Runs until a signal comes, or with `--until-idle` until all is shipped.
 ///
 /// # Errors
 ///
-/// What can't be started.
+/// What can't be started; a part that broke; with `--until-idle` what could not be shipped.
 pub async fn run(settings: RunSettings, hostname: String, warnings: &[String]) -> anyhow::Result<()> {
     let shutdown = Shutdown::listen().context("cannot listen for signals")?;
     for warning in warnings {
@@ -61,17 +74,19 @@ pub async fn run(settings: RunSettings, hostname: String, warnings: &[String]) -
     let (metrics, health) = (Metrics::default(), Health::default());
     let exported = sidecar::metrics::Metrics::new(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"));
     metrics.register(&exported);
-    let (found, connected) = (health.latch("logs"), health.latch("output"));
+    // How the broker is, is no question of whether this works.
+    let (found, output) = (health.latch("logs"), Health::default());
+    let flows = output.latch("output");
     let findings = Findings::default();
     let found = (found, findings.clone());
-    let admin = AdminServer::bind(settings.admin, health.clone(), exported, axum::Router::new()).await?;
+    let admin = AdminServer::bind(settings.admin, health.clone(), exported, routes(output.clone())).await?;
     let admin_token = CancellationToken::new();
     let serving = tokio::spawn(admin.serve(admin_token.clone()));
 
-    let checkpoint = checkpoint_path(&settings);
+    let checkpoint = keeper::checkpoint_path(&settings.output, &settings.logs.state_dir);
     let state = checkpoint.as_ref().map(|_| StateDir::take(&settings.logs.state_dir)).transpose()?.map(Arc::new);
     let (saved, fresh) = match &checkpoint {
-        Some(path) => load(path)?,
+        Some(path) => keeper::load(path)?,
         None => (Saved::default(), true),
     };
     let budget = Budget::new(settings.window_bytes);
@@ -93,8 +108,8 @@ pub async fn run(settings: RunSettings, hostname: String, warnings: &[String]) -
         traces: settings.lines.traces,
         max_line: settings.lines.max_line,
         partial_bytes_max: settings.lines.partial_bytes_max,
-        quiet: if settings.until_idle { QUIET_UNTIL_IDLE } else { QUIET },
-        until_idle: settings.until_idle,
+        quiet: if settings.until_idle.is_some() { QUIET_UNTIL_IDLE } else { QUIET },
+        until_idle: settings.until_idle.is_some(),
         batching: settings.batching,
         budget: budget.clone(),
         decoders: Decoders::default(),
@@ -147,31 +162,43 @@ pub async fn run(settings: RunSettings, hostname: String, warnings: &[String]) -
         pool.close();
         budget.close();
     };
-    // Ends when a signal came, all is idle, or a thread that should go on has ended.
+    let progress = || Progress {
+        read: metrics.bytes_read.get(),
+        settled: metrics.messages_confirmed.get() + metrics.messages_given_up.get() + metrics.events_confirmed.get(),
+        looked: first_look_done.get().is_some(),
+    };
+    let to_reader = matches!(settings.output, Output::Stdout);
+    let mut patience = settings.until_idle.map(|limit| Patience::new(limit, Instant::now()));
     let watching = async {
         let now = tokio::time::Instant::now();
         let (mut not_before, mut next) = (now + CHECKPOINT_GAP, now + CHECKPOINT_EVERY);
         loop {
             tokio::select! {
-                () = stop.cancelled() => return Ok(()),
-                Some(end) = ends.recv() => return Err(end),
+                () = stop.cancelled() => return End::Wanted,
+                Some(end) = ends.recv() => return End::Thread(end),
                 () = keeper.is_due(&budget, not_before, next) => {
                     let began = tokio::time::Instant::now();
                     keeper.write().await;
                     next = began + CHECKPOINT_EVERY;
                     not_before = began + (CHECKPOINT_SHARE * began.elapsed()).clamp(CHECKPOINT_GAP, CHECKPOINT_EVERY);
                 }
-                () = tokio::time::sleep(Duration::from_millis(50)), if settings.until_idle => if is_idle() {
-                    return Ok(());
-                },
+                () = tokio::time::sleep(IDLE_CHECK), if patience.is_some() => {
+                    if is_idle() {
+                        return End::Wanted;
+                    }
+                    let reader = to_reader && budget.used() > 0;
+                    if patience.as_mut().is_some_and(|patience| patience.is_over(progress(), reader, Instant::now())) {
+                        return End::Stuck;
+                    }
+                }
             }
         }
     };
-    let shipping = Ship { output: settings.output, budget: budget.clone(), metrics, latch: connected };
+    let sink = Sink { output: settings.output, budget: budget.clone(), metrics: metrics.clone(), latch: flows };
     let work = async {
-        let shipped = shipping.run(&mut batches, &stop);
+        let shipped = sink.run(&mut batches, &stop);
         tokio::pin!(shipped);
-        let watched = tokio::select! {
+        let end = tokio::select! {
             biased;
             // The output broke: nothing more is worth reading.
             shipped = &mut shipped => {
@@ -179,18 +206,20 @@ pub async fn run(settings: RunSettings, hostname: String, warnings: &[String]) -
                 end_reading();
                 return shipped;
             }
-            watched = watching => watched,
+            end = watching => end,
         };
+        let obstacles = output.not_ready();
         // No more is read; what was read is still shipped, within the drain time.
         shutdown.begin();
         end_reading();
         shipped.await?;
-        match watched {
-            Ok(()) => Ok(()),
-            Err(Ended { name, panicked: true }) => {
+        match end {
+            End::Wanted => Ok(()),
+            End::Thread(Ended { name, panicked: true }) => {
                 Err(anyhow!("the {name} thread panicked; see the lines before this one"))
             }
-            Err(Ended { name, panicked: false }) => Err(anyhow!("the {name} thread ended")),
+            End::Thread(Ended { name, panicked: false }) => Err(anyhow!("the {name} thread ended")),
+            End::Stuck => Err(stuck(settings.until_idle, budget.used(), &obstacles)),
         }
     };
     let ended_by = async {
@@ -215,174 +244,47 @@ pub async fn run(settings: RunSettings, hostname: String, warnings: &[String]) -
         Err(_) => tracing::warn!("a client of the admin server is left behind"),
     }
     worked.unwrap_or(Ok(()))?;
-    if settings.until_idle && keeper.complaint.is_open() {
-        anyhow::bail!("the checkpoint could not be written: the same lines are shipped again by the next run");
+    if settings.until_idle.is_none() {
+        return Ok(());
     }
-    match findings.failure().filter(|_| settings.until_idle) {
-        Some(failure) => Err(anyhow!("not all logs could be read: {failure}")),
-        None => Ok(()),
+    if keeper.complaint.is_open() {
+        bail!("the checkpoint could not be written: the same lines are shipped again by the next run");
+    }
+    if let Some(failure) = findings.failure() {
+        bail!("not all logs could be read: {failure}");
+    }
+    match metrics.messages_given_up.get() {
+        0 => Ok(()),
+        given_up => bail!("{given_up} messages were given up that the broker never takes; the log names them"),
     }
 }
 
-/// A thread that ended before its time.
-struct Ended {
-    name: &'static str,
-    panicked: bool,
+/// What `--until-idle` ends with when it waits in vain.
+fn stuck(limit: Option<Duration>, unconfirmed: usize, obstacles: &[String]) -> anyhow::Error {
+    let seconds = limit.unwrap_or_default().as_secs();
+    let why = if obstacles.is_empty() { "the log says why".to_owned() } else { obstacles.join("; ") };
+    anyhow!(
+        "not all was shipped: nothing was read or confirmed for {seconds} s (--give-up-after), and {unconfirmed} bytes of events are not \
+         confirmed; {why}. The next run reads them again"
+    )
 }
 
-/// Tells when its thread ends, and how.
-struct Guard {
-    name: &'static str,
-    ended: UnboundedSender<Ended>,
-}
-
-impl Drop for Guard {
-    fn drop(&mut self) {
-        // After the end of the run nobody wants to know.
-        let _ = self.ended.send(Ended { name: self.name, panicked: std::thread::panicking() });
-    }
+/// `/output`: whether events go out, and if not, why.
+fn routes(output: Health) -> axum::Router {
+    let answer = async move || match output.not_ready() {
+        obstacles if obstacles.is_empty() => (StatusCode::OK, "ok\n".to_owned()),
+        obstacles => (StatusCode::SERVICE_UNAVAILABLE, obstacles.join("\n") + "\n"),
+    };
+    axum::Router::new().route("/output", get(answer))
 }
 
 async fn watch_pods(node: String, pods: Arc<Pods>, metrics: Metrics) {
     match sidecar::kubernetes::client().await {
         Ok(client) => pods::watch(client, &node, &pods, &metrics).await,
-        Err(error) => tracing::error!(%error, "the pods of this node can't be watched; events go without their labels"),
-    }
-}
-
-struct Ship {
-    output: Output,
-    budget: Budget,
-    metrics: Metrics,
-    latch: sidecar::readiness::Latch,
-}
-
-impl Ship {
-    async fn run(self, batches: &mut UnboundedReceiver<Batch>, stop: &CancellationToken) -> anyhow::Result<()> {
-        let Self { output, budget, metrics, latch } = self;
-        let limit = async {
-            stop.cancelled().await;
-            tokio::time::sleep(SHIP_LIMIT).await;
-        };
-        match output {
-            Output::Amqp(broker) => {
-                let shipping = Shipping { broker: *broker, budget, metrics, latch };
-                tokio::select! {
-                    () = ship(&shipping, batches, stop) => (),
-                    () = limit => tracing::warn!("not all was confirmed in time; the rest is read again by the next run"),
-                }
-                Ok(())
-            }
-            Output::Null => {
-                latch.ready();
-                tokio::select! {
-                    () = output::drop_all(batches, &budget, &metrics) => (),
-                    () = limit => (),
-                }
-                Ok(())
-            }
-            Output::Stdout => {
-                latch.ready();
-                let (_, empty) = unbounded_channel();
-                let mut batches = std::mem::replace(batches, empty);
-                let (done, written) = oneshot::channel();
-                let writing = std::thread::Builder::new().name("output".to_owned()).spawn(move || {
-                    let mut out = std::io::BufWriter::with_capacity(64 * 1024, std::io::stdout().lock());
-                    let written = output::write_lines(&mut out, &mut batches, &budget, &metrics);
-                    // Without a receiver the run has ended.
-                    let _ = done.send(written);
-                });
-                writing.context("cannot start the output thread")?;
-                tokio::select! {
-                    written = written => {
-                        written.context("the output thread panicked; see the lines before this one")?
-                            .context("cannot write to standard output")
-                    }
-                    () = limit => {
-                        tracing::warn!("standard output does not take all lines in time; the rest is written by the next run");
-                        Ok(())
-                    }
-                }
-            }
+        Err(error) => {
+            let error = explain(&error);
+            tracing::error!(error, "the pods of this node can't be watched; events go without their labels");
         }
-    }
-}
-
-/// Keeps the checkpoint up to date.
-struct Keeper {
-    /// The file and its folder; `None` for an output that keeps none.
-    place: Option<(PathBuf, Arc<StateDir>)>,
-    registry: Arc<Registry>,
-    metrics: Metrics,
-    complaint: Complaint,
-}
-
-impl Keeper {
-    /// Returns at `at`, or as soon as much was confirmed: what was and is not written comes again after a kill.
-    async fn is_due(&self, budget: &Budget, not_before: tokio::time::Instant, at: tokio::time::Instant) {
-        if self.place.is_none() {
-            std::future::pending::<()>().await;
-        }
-        tokio::time::sleep_until(not_before).await;
-        tokio::select! {
-            () = tokio::time::sleep_until(at) => (),
-            () = budget.much_given() => (),
-        }
-    }
-
-    async fn write(&self) {
-        let Some((path, state)) = self.place.clone() else { return };
-        if self.metrics.checkpoints.get() > 0 && !path.exists() {
-            // Somebody deleted it.
-            self.registry.mark_changed();
-        }
-        let Some(saved) = self.registry.take_changes() else { return };
-        let shown = path.display().to_string();
-        let written = tokio::task::spawn_blocking(move || state.replace(&path, &checkpoint::render(&saved))).await;
-        let error = match written {
-            Ok(Ok(())) => {
-                self.metrics.checkpoints.inc();
-                if self.complaint.is_over() {
-                    tracing::info!(file = shown, "the checkpoint is written again");
-                }
-                return;
-            }
-            Ok(Err(error)) => error.to_string(),
-            Err(error) => error.to_string(),
-        };
-        self.metrics.checkpoint_errors.inc();
-        self.registry.mark_changed();
-        if self.complaint.is_due() {
-            tracing::error!(
-                file = shown,
-                error,
-                "the checkpoint can't be written; lines may be shipped twice after a restart"
-            );
-        }
-    }
-}
-
-/// Where it is kept how far logs were read: each kind of output has its own, so that lines that went elsewhere are shipped, too.
-fn checkpoint_path(settings: &RunSettings) -> Option<PathBuf> {
-    let name = match settings.output {
-        Output::Amqp(_) => checkpoint::FILE_NAME,
-        Output::Stdout => checkpoint::STDOUT_FILE_NAME,
-        Output::Null => return None,
-    };
-    Some(settings.logs.state_dir.join(name))
-}
-
-/// What an earlier run left, and whether that was nothing.
-fn load(path: &Path) -> anyhow::Result<(Saved, bool)> {
-    match checkpoint::read(path) {
-        Ok(Some(saved)) => Ok((saved, false)),
-        Ok(None) => Ok((Saved::default(), true)),
-        Err(error @ CheckpointError::Broken { .. }) => {
-            let aside = checkpoint::set_aside(path).with_context(|| format!("{error}; it can't be moved aside"))?;
-            tracing::error!(%error, kept_as = %aside.display(), "starting without a checkpoint, from READ_FROM");
-            Ok((Saved::default(), true))
-        }
-        Err(error) => Err(error.into()),
     }
 }
 
@@ -422,35 +324,5 @@ fn raise_open_files() {
         if let Err(error) = setrlimit(Resource::Nofile, limit) {
             tracing::warn!(%error, "the limit of open files can't be raised");
         }
-    }
-}
-
-fn thread(
-    name: &'static str,
-    ended: &UnboundedSender<Ended>,
-    work: impl FnOnce() + Send + 'static,
-) -> anyhow::Result<std::thread::JoinHandle<()>> {
-    let guard = Guard { name, ended: ended.clone() };
-    let builder = std::thread::Builder::new().name(name.to_owned());
-    let spawned = builder.spawn(move || {
-        let _guard = guard;
-        work();
-    });
-    spawned.with_context(|| format!("cannot start the {name} thread"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn the_end_of_a_thread_is_heard_of_and_a_panic_too() {
-        let (ended, mut ends) = unbounded_channel();
-        thread("one", &ended, || ()).unwrap();
-        let end = ends.recv().await.unwrap();
-        assert_eq!((end.name, end.panicked), ("one", false));
-        thread("two", &ended, || panic!("on purpose")).unwrap();
-        let end = ends.recv().await.unwrap();
-        assert_eq!((end.name, end.panicked), ("two", true));
     }
 }

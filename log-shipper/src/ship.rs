@@ -32,7 +32,7 @@ pub struct Shipping {
     pub budget: Budget,
     /// What is counted.
     pub metrics: Metrics,
-    /// Ready while a broker is connected.
+    /// Ready while a broker takes events.
     pub latch: Latch,
 }
 
@@ -60,6 +60,8 @@ pub async fn ship(shipping: &Shipping, batches: &mut UnboundedReceiver<Batch>, s
     // Not every node begins with the same broker.
     let mut host = std::process::id() as usize;
     let mut delays = retry::forever().build();
+    // What was refused on one connection is refused on the next, until something is confirmed.
+    let mut trouble = Trouble::default();
     loop {
         host += 1;
         let address = &broker.addresses[host % broker.addresses.len()];
@@ -74,8 +76,8 @@ pub async fn ship(shipping: &Shipping, batches: &mut UnboundedReceiver<Batch>, s
                 tracing::info!(broker = %name, exchange = %broker.endpoint.exchange, "connected");
                 shipping.metrics.connections.inc();
                 shipping.metrics.connected.set(1);
-                shipping.latch.ready();
-                let (end, confirmed) = session(shipping, connection, &mut outbox, batches).await;
+                trouble.connected(&shipping.latch);
+                let (end, confirmed) = session(shipping, connection, &mut outbox, batches, &mut trouble).await;
                 shipping.metrics.connected.set(0);
                 shipping.metrics.blocked.set(0);
                 if confirmed {
@@ -120,13 +122,13 @@ async fn session(
     mut connection: Connection,
     outbox: &mut Outbox,
     batches: &mut UnboundedReceiver<Batch>,
+    trouble: &mut Trouble,
 ) -> (End, bool) {
     let endpoint = &shipping.broker.endpoint;
     let (mut filling, mut readers_run, mut confirmed) = (true, true, false);
     // `None` while the broker asks to stop.
     let mut taking_since = Some(Instant::now());
     let mut tick = tokio::time::interval(Duration::from_secs(1));
-    let mut trouble = Trouble::default();
     loop {
         while let Ok(batch) = batches.try_recv() {
             outbox.push(batch);
@@ -149,6 +151,7 @@ async fn session(
         take_in(shipping, outbox.aftermath());
         filling &= outbox.has_room();
         shipping.metrics.unconfirmed.set(outbox.pending() as i64);
+        shipping.metrics.refused_containers.set(outbox.refused_containers() as i64);
         shipping.budget.park(outbox.parked());
         if !readers_run && outbox.is_empty() {
             connection.close().await;
@@ -168,7 +171,7 @@ async fn session(
                 if let Err(error) = check(shipping, &mut connection, outbox, taking_since) {
                     return (End::Lost(error), confirmed);
                 }
-                trouble.look(outbox.has_refused(), &shipping.latch);
+                trouble.look(outbox.refused_containers() > 0, &shipping.latch);
             }
         }
         while let Some(event) = connection.event() {
@@ -206,10 +209,12 @@ async fn session(
                 }
                 Event::Blocked(reason) => {
                     tracing::warn!(reason, "the broker asks to stop publishing");
+                    shipping.latch.not_ready(format!("the broker asks to stop publishing: {reason}"));
                     taking_since = None;
                 }
                 Event::Unblocked => {
                     tracing::info!("the broker takes messages again");
+                    trouble.connected(&shipping.latch);
                     taking_since = Some(now);
                 }
             }

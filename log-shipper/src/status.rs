@@ -1,27 +1,36 @@
-//! `log-shipper status`: how far each log file was shipped, from the checkpoint and the file system.
+//! `log-shipper status`: how far each log file was shipped, from the checkpoints and the file system.
 
 use std::fmt::Write;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 use crate::checkpoint::{self, CheckpointError, Saved};
 use crate::identity::FileKey;
-use crate::settings::LogsSettings;
 
-/// One line per file of the checkpoint, the one furthest behind first, and a sum.
-///
-/// # Errors
-///
-/// When the checkpoint can't be read.
-pub fn table(settings: &LogsSettings) -> Result<String, CheckpointError> {
-    let path = settings.state_dir.join(checkpoint::FILE_NAME);
-    let Some(saved) = checkpoint::read(&path)? else {
-        return Ok(format!("no checkpoint in {} yet\n", settings.state_dir.display()));
-    };
-    Ok(render(&saved))
+/// What was shipped where: of each checkpoint in `STATE_DIR` one line per file, the one furthest behind first, and a sum. Also gives
+/// the first checkpoint that can't be read; the others are shown all the same.
+pub fn tables(state_dir: &Path) -> (String, Option<CheckpointError>) {
+    let (mut text, mut failed) = (String::new(), None);
+    for (name, destination) in checkpoint::ALL {
+        let path = state_dir.join(name);
+        match checkpoint::read(&path) {
+            // Writing to a String does not fail.
+            Ok(Some(saved)) => {
+                let gap = if text.is_empty() { "" } else { "\n" };
+                let _ = write!(text, "{gap}Shipped {destination} ({}):\n{}", path.display(), table(&saved));
+            }
+            Ok(None) => (),
+            Err(error) => failed = failed.or(Some(error)),
+        }
+    }
+    if text.is_empty() && failed.is_none() {
+        text = format!("no checkpoint in {} yet\n", state_dir.display());
+    }
+    (text, failed)
 }
 
-fn render(saved: &Saved) -> String {
+fn table(saved: &Saved) -> String {
     let mut rows = Vec::new();
     for (key, records) in saved {
         for record in records {
@@ -41,7 +50,6 @@ fn render(saved: &Saved) -> String {
     let mut text = format!("{:>12} {:>14} {:>14}  FILE\n", "BEHIND", "CONFIRMED", "SIZE");
     for (lag, done, size, path, state) in &rows {
         let mark = if state.is_empty() { String::new() } else { format!(" ({state})") };
-        // Writing to a String does not fail.
         let _ = writeln!(text, "{lag:>12} {done:>14} {size:>14}  {}{mark}", path.display());
     }
     let _ = writeln!(text, "{} files, {behind} bytes behind", rows.len());
@@ -67,9 +75,24 @@ mod tests {
         };
         let records = vec![record("0.log.1", 10, 10), record("0.log", 100, 40)];
         let key = LogKey { folder: folder.path().into(), base: "0".into() };
-        let table = render(&[(key, records)].into_iter().collect());
-        let lines: Vec<_> = table.lines().collect();
-        assert!(lines[1].contains(" 60 ") && lines[1].ends_with("0.log"), "{table}");
-        assert!(lines[3].contains("2 files, 60 bytes behind"), "{table}");
+        let text = table(&[(key, records)].into_iter().collect());
+        let lines: Vec<_> = text.lines().collect();
+        assert!(lines[1].contains(" 60 ") && lines[1].ends_with("0.log"), "{text}");
+        assert!(lines[3].contains("2 files, 60 bytes behind"), "{text}");
+    }
+    #[test]
+    fn each_checkpoint_is_shown_and_a_broken_one_hides_none() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(tables(folder.path()).0.contains("no checkpoint in"));
+        let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+        write(checkpoint::STDOUT_FILE_NAME, r#"{"version":1,"logs":[]}"#);
+        let (text, failed) = tables(folder.path());
+        assert!(text.contains("to standard output") && !text.contains("to the broker") && failed.is_none(), "{text}");
+        write(checkpoint::FILE_NAME, r#"{"version":1,"logs":[]}"#);
+        let (text, failed) = tables(folder.path());
+        assert!(text.contains("to standard output") && text.contains("to the broker") && failed.is_none(), "{text}");
+        write(checkpoint::FILE_NAME, "x");
+        let (text, failed) = tables(folder.path());
+        assert!(text.contains("to standard output") && failed.is_some(), "{text}");
     }
 }

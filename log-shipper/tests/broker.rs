@@ -119,7 +119,7 @@ fn a_replaced_client_certificate_is_taken_without_a_restart() {
     let certificate = node.folder.write("tls.crt", unknown.certificate).unwrap();
     let key = node.folder.write("tls.key", unknown.key).unwrap();
     let shipper = support::start(&node.certified(&certificate, &key));
-    let said = shipper.until_ready(LIMIT, |status, body| status == 503 && body.contains("no broker: ")).unwrap();
+    let said = shipper.until("/output", LIMIT, |status, body| status == 503 && body.contains("no broker: ")).unwrap();
     assert!(said.contains("does it take our certificate?"), "{said}");
     let [_, its_certificate, its_key] = node.broker.client_files();
     fs::copy(its_certificate, certificate).unwrap();
@@ -156,11 +156,14 @@ fn while_one_host_is_away_another_takes_the_lines() {
 fn while_the_broker_asks_to_stop_nothing_is_published_and_later_all() {
     let node = Node::new(&[]);
     let shipper = support::start(&with(node.settings(), &[("AMQP_WINDOW", "10000")]));
-    shipper.until_ready(LIMIT, |status, _| status == 200).unwrap();
+    shipper.until("/output", LIMIT, |status, _| status == 200).unwrap();
     node.broker.control(&["set_vm_memory_high_watermark", "0.00001"]).unwrap();
     node.write(0..1000);
     wait::until(LIMIT, || metric(&shipper, "blocked").filter(|blocked| *blocked == 1.0)).unwrap();
-    assert!(shipper.log().contains("the broker asks to stop publishing"), "{}", shipper.log());
+    let (_, said) = shipper.get("/output").unwrap();
+    assert!(said.contains("the broker asks to stop publishing"), "{said}");
+    // The shipper works: a rollout does not wait for the broker.
+    shipper.until_ready(LIMIT, |status, _| status == 200).unwrap();
     let [read, published] =
         ["read_bytes_total", "messages_published_total"].map(|name| metric(&shipper, name).unwrap());
     node.write(1000..2000);
@@ -227,7 +230,7 @@ fn a_missing_exchange_is_named_and_waited_for() {
     let numbers = node.write(0..10);
     exchange::delete_exchange(node.broker.address());
     let shipper = support::start(&node.settings());
-    let said = shipper.until_ready(LIMIT, |status, body| status == 503 && body.contains("NOT_FOUND")).unwrap();
+    let said = shipper.until("/output", LIMIT, |status, body| status == 503 && body.contains("NOT_FOUND")).unwrap();
     assert!(said.contains("logstash-exchange"), "{said}");
     exchange::with_channel(node.broker.address(), async |channel| {
         exchange::declare_exchange(&channel, EXCHANGE).await?;
@@ -240,9 +243,33 @@ fn a_missing_exchange_is_named_and_waited_for() {
 }
 
 #[test]
+fn a_run_until_idle_ends_when_the_broker_does_not_take_all() {
+    let full =
+        [("x-max-length", AMQPValue::LongInt(5)), ("x-overflow", AMQPValue::LongString("reject-publish".into()))];
+    let node = Node::new(&full);
+    let numbers = node.write(0..20);
+    let ends = |settings: &[(String, String)], patience: &str, why: &str| {
+        let (code, said) = support::until_idle_with(settings, &["--give-up-after", patience]);
+        assert_eq!(code, Some(1), "{said}");
+        assert!(said.contains("not all was shipped") && said.contains(why), "{said}");
+    };
+    // Nobody listens on port 1.
+    ends(&with(node.settings(), &[("AMQP_URL", "amqp://127.0.0.1:1")]), "1s", "no broker: ");
+    // The container writes no more: nothing else of it tells the message that is refused from others.
+    ends(&node.settings(), "12s", "the broker refuses messages");
+    let consumer = Consumer::start(node.broker.address());
+    let (code, said) = support::until_idle(&node.settings());
+    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(consumer.wait_for(numbers, LIMIT), Vec::<u64>::new());
+    exchange::delete_exchange(node.broker.address());
+    node.write(20..30);
+    ends(&node.settings(), "1s", "NOT_FOUND");
+}
+
+#[test]
 fn a_wrong_password_is_said_and_not_shown() {
     let node = Node::new(&[]);
     let shipper = support::start(&with(node.settings(), &[("AMQP_PASSWORD", "not-the-password")]));
-    shipper.until_ready(LIMIT, |status, body| status == 503 && body.contains("ACCESS_REFUSED")).unwrap();
+    shipper.until("/output", LIMIT, |status, body| status == 503 && body.contains("ACCESS_REFUSED")).unwrap();
     assert!(!shipper.log().contains("not-the-password"));
 }

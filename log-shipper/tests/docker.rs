@@ -36,7 +36,7 @@ fn a_docker_containers_lines_come_with_its_id_name_image_and_stream() {
     let folder = Folder::new("node").unwrap();
     let shipper =
         support::start(&support::settings(&docker.root().join("containers"), &folder.join("state"), broker.address()));
-    shipper.until_ready(LIMIT, |status, _| status == 200).unwrap();
+    shipper.until("/output", LIMIT, |status, _| status == 200).unwrap();
     let second = run(&docker, &image, "meanwhile");
     wait::until(LIMIT, || (consumer.seen().events.len() >= 6).then_some(()));
     let seen = consumer.seen();

@@ -350,7 +350,7 @@ fn a_second_shipper_with_the_same_state_is_refused() {
     ];
     let settings: Vec<_> = settings.iter().map(|(name, value)| (*name, value.as_str())).collect();
     let mut first = Daemon::start(env!("CARGO_BIN_EXE_log-shipper"), &["run"], &settings).unwrap();
-    first.until_ready(LIMIT, |status, _| status == 200).unwrap();
+    first.until("/output", LIMIT, |status, _| status == 200).unwrap();
     let run = node.run();
     assert_eq!((run.messages(), run.code), (vec![], Some(1)), "{}", run.said);
     assert!(run.said.contains(&format!("is in use by process {}", first.process().id())), "{}", run.said);

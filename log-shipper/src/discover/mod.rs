@@ -127,6 +127,9 @@ impl Discovery {
         self.at_end = false;
         // Readers may wait for the broker, and this process may end before they come to all files.
         self.maintain();
+        if self.reading.until_idle {
+            self.folders.values().flat_map(|folder| &folder.logs).for_each(|log| log.bound());
+        }
         for (key, records) in self.registry.take_unclaimed(&seen) {
             let elsewhere = |record: &&FileRecord| !self.owners.contains_key(&record.key);
             for record in records.iter().filter(|record| record.size > record.done.offset).filter(elsewhere) {

@@ -53,7 +53,7 @@ impl Inner {
     }
 
     /// Whether a line is there whose end is not.
-    fn has_open_line(&self) -> bool {
+    pub(super) fn has_open_line(&self) -> bool {
         let open = |segment: &Segment| segment.looked > segment.read.offset || segment.cut_from().is_some();
         let in_file = self.segments.iter().any(|segment| !segment.is_ended() && open(segment));
         self.joiner.is_any_open() || in_file || self.rewound != Rewound::No

@@ -147,6 +147,8 @@ struct Inner {
     unplaced: Vec<(FileKey, String)>,
     /// Whether files that are found now start at their end.
     at_end: bool,
+    /// Whether no more is read than was there at one time.
+    bounded: bool,
     next_number: FileNumber,
     /// How long the log rests when nothing is new.
     rest: Duration,
@@ -194,6 +196,7 @@ impl ContainerLog {
             saved,
             unplaced: Vec::new(),
             at_end,
+            bounded: false,
             rest: turn::SHORTEST_REST,
             pod: None,
             pods_seen: 0,
@@ -209,6 +212,13 @@ impl ContainerLog {
     /// Hands over what the discovery saw; never waits for a reader.
     pub fn hand(&self, news: Vec<News>) {
         lock(&self.inbox).extend(news);
+    }
+
+    /// What its files hold now is all that is read of it: a run that is to end by itself does not follow a log for ever.
+    pub fn bound(&self) {
+        let mut inner = lock(&self.inner);
+        inner.bounded = true;
+        inner.segments.iter_mut().for_each(Segment::bound);
     }
 
     /// What was confirmed.

@@ -87,6 +87,8 @@ pub(super) struct Segment {
     pub(super) told: Mark,
     pub(super) told_growth: (u64, Head),
     place: Place,
+    /// The size that it had when a run began that is to end by itself.
+    bound: u64,
 }
 
 impl Segment {
@@ -110,7 +112,18 @@ impl Segment {
             told: Mark::default(),
             told_growth: Default::default(),
             place: Place::Listed,
+            bound: 0,
         }
+    }
+
+    /// What it holds now is all that must be read.
+    pub(super) fn bound(&mut self) {
+        self.bound = self.plain_file().and_then(|file| file.metadata().ok()).map_or(0, |metadata| metadata.len());
+    }
+
+    /// Whether all was read that it had when it was [`Segment::bound`].
+    pub(super) fn has_read_its_share(&self) -> bool {
+        self.is_ended() || !self.is_compressed() && self.looked >= self.bound
     }
 
     /// Whether nothing more will be read.

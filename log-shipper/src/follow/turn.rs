@@ -91,6 +91,9 @@ impl ContainerLog {
         let mut work = Work { log: self, reading, plain: &mut slab.plain, now: ReadTime::now(), rate, out };
         inner.wind(reading.quiet);
         let next = loop {
+            if inner.has_read_its_share() {
+                break work.rest(inner, LONGEST_REST);
+            }
             let Some(index) = inner.pick() else { break work.nothing_unread(inner) };
             inner.rest = SHORTEST_REST;
             match work.read(inner, index, &mut slab.bytes) {
@@ -146,6 +149,11 @@ impl Inner {
     /// Corrects this log's share in what open lines take.
     pub(super) fn count_open_lines(&mut self, reading: &Reading) {
         self.partial_bytes.set(&reading.partial_bytes, self.joiner.bytes());
+    }
+
+    /// Whether all was read that is to be read of a log that was bounded; a line that is open then is read to its end.
+    fn has_read_its_share(&self) -> bool {
+        self.bounded && !self.has_open_line() && self.segments.iter().all(Segment::has_read_its_share)
     }
 
     /// The oldest segment with unread bytes. The newest is looked at first: when it has some, the older ones have all that

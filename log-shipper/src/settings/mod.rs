@@ -6,6 +6,7 @@ mod lines;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use sidecar::log::LogSettings;
 use sidecar::settings::{Environment, Now, OldName, Problems, values};
@@ -20,8 +21,8 @@ use crate::outgoing::Batching;
 /// What `log-shipper run` does.
 #[derive(Debug)]
 pub struct RunSettings {
-    /// End when all is shipped.
-    pub until_idle: bool,
+    /// End when all is shipped, or when there was no progress for so long.
+    pub until_idle: Option<Duration>,
     /// Which logs.
     pub logs: LogsSettings,
     /// What becomes of lines.
@@ -123,6 +124,7 @@ impl RunArguments {
         let events = self.events.settings(&mut problems);
         let output = self.output(in_cluster, &mut problems);
         let window_bytes = size(&mut problems, "AMQP_WINDOW_BYTES", &self.broker.amqp_window_bytes, 64 << 10, 1 << 30);
+        let patience = problems.parse("--give-up-after", &self.give_up_after, "2m", values::duration);
         let (admin, log) = (self.admin.settings(&mut problems), self.log.settings(&mut problems));
         let watch_pods = in_cluster && self.events.node_name.is_some();
         if logs.as_ref().is_some_and(|logs| logs.opt_out) && !watch_pods {
@@ -131,7 +133,7 @@ impl RunArguments {
         let settings = (|| {
             let (schema, batching) = events?;
             Some(RunSettings {
-                until_idle: self.until_idle,
+                until_idle: Some(patience?).filter(|_| self.until_idle),
                 logs: logs?,
                 lines: lines?,
                 schema,

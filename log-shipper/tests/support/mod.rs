@@ -33,8 +33,17 @@ pub fn start(settings: &[(String, String)]) -> testbed::daemon::Daemon {
 
 /// Runs it until all is shipped; gives its exit code and what it said.
 pub fn until_idle(settings: &[(String, String)]) -> (Option<i32>, String) {
+    until_idle_with(settings, &[])
+}
+
+/// The same with more arguments.
+pub fn until_idle_with(settings: &[(String, String)], arguments: &[&str]) -> (Option<i32>, String) {
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_log-shipper"));
-    command.args(["run", "--until-idle"]).env_clear().envs(settings.iter().map(|(name, value)| (name, value)));
+    command
+        .args(["run", "--until-idle"])
+        .args(arguments)
+        .env_clear()
+        .envs(settings.iter().map(|(name, value)| (name, value)));
     let output = command.output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     (output.status.code(), said)

@@ -1,0 +1,64 @@
+//! The end of `run --until-idle` when not all can be shipped: a broker that is away or refuses messages is not waited for longer than
+//! `--give-up-after`.
+
+use std::time::{Duration, Instant};
+
+/// What grows as long as there is progress.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Bytes read from log files.
+    pub read: u64,
+    /// Messages that were confirmed or given up.
+    pub settled: u64,
+    /// Whether the first look at all folders has ended.
+    pub looked: bool,
+}
+
+/// Waits for progress, and not for ever.
+#[derive(Debug)]
+pub struct Patience {
+    limit: Duration,
+    last: Progress,
+    since: Instant,
+}
+
+impl Patience {
+    /// Of so long, from `now` on.
+    pub fn new(limit: Duration, now: Instant) -> Self {
+        Self { limit, last: Progress::default(), since: now }
+    }
+
+    /// Whether there was no progress for too long. Where events wait for a `reader` of standard output there is nothing to wait for
+    /// here: a pager may be left open overnight.
+    pub fn is_over(&mut self, progress: Progress, reader: bool, now: Instant) -> bool {
+        if progress != self.last || reader {
+            (self.last, self.since) = (progress, now);
+        }
+        now.saturating_duration_since(self.since) >= self.limit
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patience_ends_when_nothing_moves_and_begins_anew_when_something_does() {
+        let (start, limit) = (Instant::now(), Duration::from_secs(10));
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut patience = Patience::new(limit, start);
+        let mut progress = Progress::default();
+        assert!(!patience.is_over(progress, false, at(9)));
+        progress.looked = true;
+        assert!(!patience.is_over(progress, false, at(10)));
+        progress.read = 5;
+        assert!(!patience.is_over(progress, false, at(19)));
+        progress.settled = 1;
+        assert!(!patience.is_over(progress, false, at(28)));
+        assert!(!patience.is_over(progress, false, at(37)));
+        assert!(patience.is_over(progress, false, at(38)));
+        assert!(!patience.is_over(progress, true, at(60)));
+        assert!(!patience.is_over(progress, false, at(69)));
+        assert!(patience.is_over(progress, false, at(70)));
+    }
+}
