@@ -8,7 +8,7 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::net::TcpStream;
 
-use super::connection::ConnectionError;
+use super::error::ConnectionError;
 
 /// How long the look-up of a name may take.
 const LOOK_UP_LIMIT: Duration = Duration::from_secs(5);

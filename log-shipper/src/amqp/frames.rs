@@ -5,7 +5,7 @@ use amq_protocol::protocol::basic::{AMQPMethod, AMQPProperties, Publish};
 use amq_protocol::protocol::{AMQPClass, constants};
 use amq_protocol::types::FieldTable;
 
-use super::connection::ConnectionError;
+use super::error::ConnectionError;
 use crate::outgoing::MessageId;
 
 /// The channel that everything is published on.

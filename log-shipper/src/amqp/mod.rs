@@ -7,12 +7,16 @@ mod address;
 mod connection;
 mod dial;
 mod endpoint;
+mod error;
 mod frames;
+mod open;
 mod refusal;
 mod route;
 
 pub use address::{Address, AddressError, Url};
-pub use connection::{Connection, ConnectionError, Event, Step};
+pub use connection::{Connection, Event};
 pub use endpoint::{Auth, Endpoint};
+pub use error::ConnectionError;
+pub use open::Step;
 pub use refusal::{Blame, Refusal};
 pub use route::{MOST_KEY_BYTES, RoutingKey};

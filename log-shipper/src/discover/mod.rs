@@ -5,12 +5,12 @@
 
 mod choice;
 mod listing;
+mod open;
 mod survey;
 mod upkeep;
 mod watches;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::io;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,17 +19,16 @@ use std::time::{Duration, Instant, SystemTime};
 use sidecar::readiness::Latch;
 
 pub use self::choice::Choice;
-use self::listing::{Folders, Listed};
+use self::listing::Folders;
 pub use self::survey::Findings;
 use self::survey::{Kind, Problem, Survey};
 use self::watches::Watches;
-use crate::checkpoint::LogKey;
 use crate::container::Container;
-use crate::follow::{ContainerLog, News, Opened, Reading};
+use crate::follow::{ContainerLog, Reading};
 use crate::identity::FileKey;
 use crate::ledger::FileRecord;
 use crate::names::LogName;
-use crate::plan::{self, Change};
+use crate::plan;
 use crate::pool::Pool;
 use crate::registry::Registry;
 
@@ -322,89 +321,6 @@ impl Discovery {
                 self.folders.remove(path);
             }
         }
-    }
-
-    /// Opens what is new and hands it over; `false` if something could not be opened.
-    fn take(&mut self, path: &Arc<Path>, changes: Vec<Change>, listed: &[Listed]) -> bool {
-        let mut all_open = true;
-        let mut news: BTreeMap<Box<str>, Vec<News>> = BTreeMap::new();
-        for change in changes {
-            match change {
-                Change::Gone(key) => {
-                    let Some(folder) = self.folders.get_mut(path) else { continue };
-                    folder.known.retain(|(known, _)| *known != key);
-                    self.owners.remove(&key);
-                    // Whose it was, its log knows.
-                    for log in &folder.logs {
-                        news.entry(log.key.base.as_str().into()).or_default().push(News::Gone(key));
-                    }
-                }
-                Change::Open(key, name) | Change::Rename(key, name) => {
-                    let Some(base) = listed.iter().find(|file| file.key == key).map(|file| file.base.clone()) else {
-                        continue;
-                    };
-                    if !self.follows(path, &base) {
-                        continue;
-                    }
-                    match listing::open(&path.join(&name), key) {
-                        Ok(file) => {
-                            self.folders.entry(path.clone()).or_default().know(key, &name);
-                            self.owners.insert(key, path.clone());
-                            news.entry(base).or_default().push(News::Opened(Opened { key, name, file }));
-                        }
-                        // It was renamed or deleted since: the next look sees it.
-                        Err(error) if error.kind() == io::ErrorKind::NotFound => all_open = false,
-                        Err(error) => {
-                            all_open = false;
-                            self.problems.push(Problem::of_error(Kind::File, &path.join(&name), &error));
-                        }
-                    }
-                }
-            }
-        }
-        for (base, news) in news {
-            if let Some(log) = self.folders.get(path).and_then(|folder| folder.log(&base)) {
-                log.hand(news);
-                // Readers may wait for the broker. A file that was rotated has its last size now, and is deleted soon: should
-                // this process end before it is read, the next one can say what was lost.
-                log.maintain(&self.reading);
-                self.pool.wake(log);
-            }
-        }
-        all_open
-    }
-
-    /// Whether the log with this base in this folder is followed; begins to if it should be.
-    fn follows(&mut self, path: &Arc<Path>, base: &str) -> bool {
-        if self.folders.get(path).is_some_and(|folder| folder.log(base).is_some()) {
-            return true;
-        }
-        let mut labels = BTreeMap::new();
-        let container = Container::of_pod_folder(path, base).or_else(|| {
-            let config = listing::read_config(&path.join("config.v2.json"));
-            labels = config.as_deref().map(Container::docker_labels).unwrap_or_default();
-            // Docker keeps other files here, too, such as container-cached.log.
-            Container::of_docker_folder(path, config.as_deref()).filter(|container| container.has_log(base))
-        });
-        let Some(container) = container.filter(|container| self.choice.takes(container, &labels)) else { return false };
-        let key = LogKey { folder: path.clone(), base: base.to_owned() };
-        let saved = self.registry.claim(&key);
-        let log = ContainerLog::new(
-            self.next_id,
-            key,
-            container,
-            saved,
-            self.at_end,
-            self.reading.max_line,
-            self.reading.traces,
-        );
-        self.next_id += 1;
-        let log = Arc::new(log);
-        self.registry.insert(log.clone());
-        let folder = self.folders.entry(path.clone()).or_default();
-        folder.logs.reserve_exact(1);
-        folder.logs.push(log);
-        true
     }
 
     /// Says what the last look found.

@@ -1,40 +1,22 @@
 //! One file of a container's log: the same content may be there twice, plain and compressed, or as a copy.
 
-use std::fs::File;
+mod copies;
+
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::container::Container;
 use crate::content::{self, Chunk, Decoders, GzipReader};
 use crate::encode::Frame;
-use crate::identity::{FileKey, Head, Mark};
+use crate::identity::{Head, Mark};
 use crate::join::FileNumber;
-use crate::names::{Age, LogName};
+use crate::names::Age;
 
-/// The unit of a file's blocks (stat(2)).
-const BLOCK_BYTES: u64 = 512;
+pub(super) use self::copies::{Copy, age};
 
 /// Size, and time of change in seconds and nanoseconds.
 type Stat = (u64, i64, i64);
-
-/// How old a file is by its name.
-pub(super) fn age(path: &Path) -> Option<Age> {
-    Some(LogName::age_of(path.file_name()?.to_str()?).0)
-}
-
-/// One file on disk that holds the content.
-#[derive(Debug)]
-pub(super) struct Copy {
-    pub(super) key: FileKey,
-    pub(super) path: PathBuf,
-    pub(super) gzip: bool,
-    /// Whether a folder lists it. The inode of one that is neither listed nor open may be another file's by now.
-    pub(super) listed: bool,
-    /// Open as long as something may still be read from it.
-    pub(super) file: Option<File>,
-}
 
 /// What comes next of a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -241,48 +223,6 @@ impl Segment {
         is_read && !self.is_ended() && self.asked != self.seen
     }
 
-    /// The path of what is read.
-    pub(super) fn path(&self) -> &Path {
-        self.copies.first().map_or(Path::new("?"), |copy| &copy.path)
-    }
-
-    /// The open copy with this key: held open, its inode can't be another file's.
-    pub(super) fn open_copy(&mut self, key: FileKey) -> Option<&mut Copy> {
-        self.copies.iter_mut().find(|copy| copy.key == key && copy.file.is_some())
-    }
-
-    /// Adds a copy.
-    pub(super) fn add(&mut self, mut copy: Copy) {
-        if self.is_ended() {
-            copy.file = None;
-        }
-        self.copies.retain(|other| other.listed || other.file.is_some());
-        self.copies.push(copy);
-        self.gzip = None;
-        self.place = Place::Listed;
-        self.sort_copies();
-    }
-
-    /// An open copy is read before a closed one, a plain one before a compressed one.
-    pub(super) fn sort_copies(&mut self) {
-        self.copies.sort_by_key(|copy| (copy.file.is_none(), copy.gzip));
-        // A copy that is not listed any more says how old the file was, not how old it is.
-        let listed = self.copies.iter().filter(|copy| copy.listed);
-        if let Some(age) = listed.filter_map(|copy| age(&copy.path)).min() {
-            self.age = age;
-        }
-    }
-
-    /// A copy is not listed any more. What is open is read to its end all the same.
-    pub(super) fn unlist(&mut self, key: FileKey) {
-        for copy in self.copies.iter_mut().filter(|copy| copy.key == key) {
-            copy.listed = false;
-        }
-        if !self.is_gone() && self.copies.iter().all(|copy| !copy.listed) {
-            self.place = Place::Gone(Instant::now());
-        }
-    }
-
     /// Learns how the file begins, as far as that is not known yet.
     pub(super) fn learn_beginning(&mut self, container: &Container) -> io::Result<()> {
         let grown = self.head.is_growing() && self.size > u64::from(self.head.length);
@@ -312,19 +252,6 @@ impl Segment {
             Some(file) => content::first_line_after_nuls(file).map(|line| container.file_id(&line)),
             None => content::first_line(beginning).map(|line| container.file_id(line)),
         };
-    }
-
-    /// Whether the file that is read was deleted.
-    pub(super) fn is_deleted(&self) -> bool {
-        let file = self.copies.first().and_then(|copy| copy.file.as_ref());
-        file.is_some_and(|file| file.metadata().is_ok_and(|metadata| metadata.nlink() == 0))
-    }
-
-    /// How many bytes deleted files keep on disk because they are open here: all of them, however much was read.
-    pub(super) fn pinned(&self) -> u64 {
-        let unlisted = self.copies.iter().filter(|copy| !copy.listed).filter_map(|copy| copy.file.as_ref());
-        let deleted = unlisted.filter_map(|file| file.metadata().ok()).filter(|metadata| metadata.nlink() == 0);
-        deleted.map(|metadata| metadata.len().min(metadata.blocks() * BLOCK_BYTES)).sum()
     }
 
     /// Reads what comes after `read` into `slab`.
@@ -389,11 +316,6 @@ impl Segment {
         self.nuls.0 == offset
     }
 
-    /// What is read, if it is not compressed.
-    pub(super) fn plain_file(&self) -> Option<&File> {
-        self.copies.first().filter(|copy| !copy.gzip)?.file.as_ref()
-    }
-
     /// The size that the file had when it was last asked for.
     pub(super) fn asked_size(&self) -> u64 {
         if self.is_compressed() { self.size } else { self.asked.0 }
@@ -403,17 +325,5 @@ impl Segment {
     pub(super) fn end_here(&mut self) {
         self.size = self.read.offset;
         self.end();
-    }
-
-    /// Closes all copies.
-    pub(super) fn close(&mut self) {
-        self.gzip = None;
-        for copy in &mut self.copies {
-            copy.file = None;
-        }
-    }
-
-    pub(super) fn is_compressed(&self) -> bool {
-        self.copies.first().is_some_and(|copy| copy.gzip)
     }
 }

@@ -1,0 +1,240 @@
+//! Opening a connection: address, TLS, login, virtual host, channel.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::time::Duration;
+
+use amq_protocol::frame::AMQPFrame;
+use amq_protocol::protocol::{AMQPClass, channel, confirm, connection, exchange};
+use amq_protocol::types::{AMQPValue, FieldTable};
+use rustls::pki_types::ServerName;
+use tokio::net::TcpStream;
+
+use super::connection::{Connection, Stream, blocking, closed};
+use super::endpoint::{credentials, named, not_tls, silently_refused, tls};
+use super::error::{ConnectionError, unexpected};
+use super::frames::{self, CHANNEL, LEAST_FRAME_MAX};
+use super::{Address, Endpoint, dial};
+
+/// How long a broker may take, once it has taken a connection, until messages can be published.
+const OPEN_LIMIT: Duration = Duration::from_secs(10);
+
+/// Frames larger than this bring nothing.
+const MOST_FRAME_BYTES: u32 = 128 * 1024;
+
+/// What is done to open a connection, in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Step {
+    /// The host's name is resolved.
+    Name,
+    /// An address takes a connection.
+    Address,
+    /// It proves by TLS who it is.
+    Tls,
+    /// It takes our user or certificate.
+    Login,
+    /// The user may use the virtual host.
+    VirtualHost,
+    /// The exchanges are there.
+    Exchange,
+}
+
+impl Connection {
+    /// Opens a connection to one broker, whichever of its addresses answers; `done` hears of each step that worked.
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectionError`]; nothing is left open.
+    pub async fn open(
+        address: &Address,
+        endpoint: &Endpoint,
+        done: &mut (dyn FnMut(Step, String) + Send),
+    ) -> Result<Self, ConnectionError> {
+        let mut left = dial::resolve(&address.host, address.port).await?;
+        let only_one = left.len() == 1;
+        let said: Vec<_> = left.iter().map(|address| address.ip().to_string()).collect();
+        done(Step::Name, format!("{}: {}", address.host, said.join(", ")));
+        loop {
+            let (tcp, chosen) = dial::first(&left).await?;
+            done(Step::Address, chosen.to_string());
+            let opening = Self::open_on(tcp, &address.host, endpoint, done);
+            let error = match tokio::time::timeout(OPEN_LIMIT, opening).await {
+                Ok(Ok(opened)) => return Ok(opened),
+                Ok(Err(error)) => error,
+                Err(_) => ConnectionError::Timeout(format!(
+                    "it takes connections, and has not answered within {} s; does this port speak AMQP{}?",
+                    OPEN_LIMIT.as_secs(),
+                    if endpoint.tls { " over TLS" } else { " without TLS" },
+                )),
+            };
+            left.retain(|other| *other != chosen);
+            // What one broker of a cluster refuses, all of them do.
+            let refused = matches!(error, ConnectionError::Closed { .. } | ConnectionError::Credentials(_));
+            if only_one {
+                return Err(error);
+            }
+            if left.is_empty() || refused {
+                return Err(ConnectionError::At { address: chosen, error: Box::new(error) });
+            }
+        }
+    }
+
+    async fn open_on(
+        tcp: TcpStream,
+        host: &str,
+        endpoint: &Endpoint,
+        done: &mut (dyn FnMut(Step, String) + Send),
+    ) -> Result<Self, ConnectionError> {
+        tcp.set_nodelay(true)?;
+        let stream: Box<dyn Stream> = if endpoint.tls {
+            let host = endpoint.server_name.as_deref().unwrap_or(host);
+            let name = ServerName::try_from(host.to_owned())
+                .map_err(|error| ConnectionError::Credentials(format!("{host}: {error}")))?;
+            let config = Arc::new(tls(endpoint.certificate.as_ref())?);
+            let connecting = tokio_rustls::TlsConnector::from(config).connect(name, tcp);
+            let stream = connecting.await.map_err(not_tls)?;
+            let version = stream.get_ref().1.protocol_version();
+            done(Step::Tls, format!("{host}, {}", version.and_then(|version| version.as_str()).unwrap_or("TLS")));
+            Box::new(stream)
+        } else {
+            Box::new(tcp)
+        };
+        let mut opened = Self::on(stream, endpoint.heartbeat);
+        opened.shake_hands(endpoint, done).await?;
+        opened.open_channel(endpoint).await?;
+        done(
+            Step::Exchange,
+            if endpoint.exchange.is_empty() { "the default one".into() } else { endpoint.exchange.clone() },
+        );
+        Ok(opened)
+    }
+
+    /// Opens the channel again, after [`Event::ChannelClosed`]. Confirms begin with tag 1.
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectionError`]: the connection is over.
+    pub async fn reopen(&mut self, endpoint: &Endpoint) -> Result<(), ConnectionError> {
+        // What is still to be written for the old channel comes before this, and the broker drops it.
+        self.send(CHANNEL, AMQPClass::Channel(channel::AMQPMethod::CloseOk(channel::CloseOk {})))?;
+        self.returning = false;
+        match tokio::time::timeout(OPEN_LIMIT, self.open_channel(endpoint)).await {
+            Ok(opened) => opened,
+            Err(_) => Err(ConnectionError::Timeout(format!("no new channel within {} s", OPEN_LIMIT.as_secs()))),
+        }
+    }
+
+    async fn shake_hands(
+        &mut self,
+        endpoint: &Endpoint,
+        done: &mut (dyn FnMut(Step, String) + Send),
+    ) -> Result<(), ConnectionError> {
+        use connection::AMQPMethod as Method;
+        frames::write(&frames::protocol_header(), &mut self.output)?;
+        let start = match self.method().await.map_err(|error| silently_refused(error, endpoint))? {
+            AMQPClass::Connection(Method::Start(start)) => start,
+            other => return Err(unexpected("connection.start", &other)),
+        };
+        let (mechanism, response) = credentials(&endpoint.auth)?;
+        let offered = start.mechanisms.to_string();
+        if !offered.split(' ').any(|offered| offered == mechanism) {
+            return Err(ConnectionError::Credentials(format!("the broker offers {offered}, not {mechanism}")));
+        }
+        let start_ok = connection::StartOk {
+            client_properties: client_properties(),
+            mechanism: mechanism.into(),
+            response: response.as_str().into(),
+            locale: "en_US".into(),
+        };
+        self.send(0, AMQPClass::Connection(Method::StartOk(start_ok)))?;
+        let as_whom = |error| named(error, endpoint);
+        let tune = match self.method().await.map_err(as_whom)? {
+            AMQPClass::Connection(Method::Tune(tune)) => tune,
+            other => return Err(unexpected("connection.tune", &other)),
+        };
+        done(Step::Login, format!("{}, {mechanism}", endpoint.auth.user()));
+        // 0 means no limit.
+        let least = |theirs: u32, ours: u32| if theirs == 0 { ours } else { theirs.min(ours) };
+        let frame_max = least(tune.frame_max, MOST_FRAME_BYTES).max(LEAST_FRAME_MAX);
+        let heartbeat = least(tune.heartbeat.into(), self.heartbeat.as_secs().clamp(1, 3600) as u32);
+        self.heartbeat = Duration::from_secs(heartbeat.into());
+        let tune_ok = connection::TuneOk { channel_max: 1, frame_max, heartbeat: heartbeat as u16 };
+        self.send(0, AMQPClass::Connection(Method::TuneOk(tune_ok)))?;
+        self.frame_max = frame_max as usize;
+        let open = connection::Open { virtual_host: endpoint.virtual_host.as_str().into() };
+        self.send(0, AMQPClass::Connection(Method::Open(open)))?;
+        match self.method().await.map_err(as_whom)? {
+            AMQPClass::Connection(Method::OpenOk(_)) => done(Step::VirtualHost, endpoint.virtual_host.clone()),
+            other => return Err(unexpected("connection.open-ok", &other)),
+        }
+        Ok(())
+    }
+
+    async fn open_channel(&mut self, endpoint: &Endpoint) -> Result<(), ConnectionError> {
+        self.send(CHANNEL, AMQPClass::Channel(channel::AMQPMethod::Open(channel::Open {})))?;
+        match self.method().await? {
+            AMQPClass::Channel(channel::AMQPMethod::OpenOk(_)) => (),
+            other => return Err(unexpected("channel.open-ok", &other)),
+        }
+        let exchanges = [Some(&endpoint.exchange), endpoint.dead_letter_exchange.as_ref()].into_iter().flatten();
+        // The default exchange is always there, and may not be asked for.
+        for exchange in exchanges.filter(|exchange| !exchange.is_empty()) {
+            let declare = exchange::Declare {
+                exchange: exchange.as_str().into(),
+                kind: "direct".into(),
+                passive: true,
+                durable: false,
+                auto_delete: false,
+                internal: false,
+                nowait: false,
+                arguments: FieldTable::default(),
+            };
+            self.send(CHANNEL, AMQPClass::Exchange(exchange::AMQPMethod::Declare(declare)))?;
+            match self.method().await? {
+                AMQPClass::Exchange(exchange::AMQPMethod::DeclareOk(_)) => (),
+                other => return Err(unexpected("exchange.declare-ok", &other)),
+            }
+        }
+        let select = confirm::Select { nowait: false };
+        self.send(CHANNEL, AMQPClass::Confirm(confirm::AMQPMethod::Select(select)))?;
+        match self.method().await? {
+            AMQPClass::Confirm(confirm::AMQPMethod::SelectOk(_)) => Ok(()),
+            other => Err(unexpected("confirm.select-ok", &other)),
+        }
+    }
+
+    /// The next method, while the connection is opened.
+    pub(super) async fn method(&mut self) -> Result<AMQPClass, ConnectionError> {
+        loop {
+            if let Some((frame, length)) = frames::read(&self.input, self.frame_max)? {
+                self.input.drain(..length);
+                match frame {
+                    AMQPFrame::Method(_, method) => {
+                        if let Some(refusal) = closed(&method) {
+                            return Err(ConnectionError::Closed { refusal, who: String::new() });
+                        }
+                        match blocking(&method) {
+                            Some(event) => self.events.push_back(event),
+                            None => return Ok(method),
+                        }
+                    }
+                    _ => continue,
+                }
+            }
+            poll_fn(|context| self.poll_progress(context)).await?;
+        }
+    }
+}
+
+fn client_properties() -> FieldTable {
+    let text = |text: &str| AMQPValue::LongString(text.into());
+    let mut capabilities = FieldTable::default();
+    for name in ["publisher_confirms", "basic.nack", "connection.blocked", "authentication_failure_close"] {
+        capabilities.insert(name.into(), AMQPValue::Boolean(true));
+    }
+    let mut properties = FieldTable::default();
+    properties.insert("product".into(), text(env!("CARGO_PKG_NAME")));
+    properties.insert("version".into(), text(env!("CARGO_PKG_VERSION")));
+    properties.insert("capabilities".into(), AMQPValue::FieldTable(capabilities));
+    properties
+}

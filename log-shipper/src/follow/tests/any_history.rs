@@ -1,0 +1,100 @@
+//! Whatever happens to the files of a log, each line arrives.
+
+use super::*;
+
+#[derive(Clone, Debug)]
+enum Step {
+    Line(usize),
+    Part(bool, bool),
+    Rotate,
+    Compress,
+    Look,
+    Turn,
+    Confirm(usize),
+    Restart,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        6 => (0usize..200).prop_map(Step::Line),
+        3 => any::<(bool, bool)>().prop_map(|(stderr, whole)| Step::Part(stderr, whole)),
+        1 => Just(Step::Rotate),
+        1 => Just(Step::Compress),
+        2 => Just(Step::Look),
+        4 => Just(Step::Turn),
+        3 => (0usize..3).prop_map(Step::Confirm),
+        1 => Just(Step::Restart),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
+
+    /// Whatever happens in whatever order: every line arrives, in order within a run, and its copies bear the same id.
+    #[test]
+    fn every_line_arrives_at_least_once_with_one_id(steps in proptest::collection::vec(step(), 1..120)) {
+        let mut writer = Writer::new();
+        let mut rotated: Vec<String> = Vec::new();
+        let mut expected = Vec::new();
+        let mut open = [String::new(), String::new()];
+        let mut ids: BTreeMap<String, String> = BTreeMap::new();
+        let mut restarts = 0;
+        let mut reader = Reader::start(writer.folder.path(), Vec::new());
+        let end = [Step::Part(false, true), Step::Part(true, true), Step::Look];
+        for step in steps.into_iter().chain(end) {
+            match step {
+                Step::Line(length) => {
+                    let text = format!("{} {}", expected.len(), "x".repeat(length));
+                    if open[0].is_empty() {
+                        writer.line(&text);
+                        expected.push(text);
+                    }
+                }
+                Step::Part(stderr, whole) => {
+                    let open = &mut open[usize::from(stderr)];
+                    let text = format!("{}.{};", expected.len(), open.len());
+                    open.push_str(&text);
+                    writer.part(if stderr { "stderr" } else { "stdout" }, if whole { "F" } else { "P" }, &text);
+                    if whole {
+                        expected.push(std::mem::take(open));
+                    }
+                }
+                Step::Rotate => rotated.push(writer.rotate()),
+                // kubelet compresses all but the newest.
+                Step::Compress if rotated.len() > 1 => writer.compress(&rotated.remove(0)),
+                Step::Compress => (),
+                Step::Look => reader.look(),
+                Step::Turn => drop(reader.turn()),
+                Step::Confirm(count) => reader.confirm(count),
+                Step::Restart => {
+                    restarts += 1;
+                    let saved = reader.saved();
+                    collect(&mut ids, &reader, restarts == 1)?;
+                    reader = Reader::start(writer.folder.path(), saved);
+                }
+            }
+        }
+        reader.read_all();
+        collect(&mut ids, &reader, restarts == 0)?;
+        for text in &expected {
+            prop_assert!(ids.contains_key(text), "{text:?} is missing");
+        }
+        prop_assert_eq!(ids.len(), expected.len());
+        prop_assert_eq!(reader.reading.metrics.bytes_lost.get(), 0);
+        // A run that has confirmed all leaves nothing to the next.
+        reader.confirm(usize::MAX);
+        let mut last = Reader::start(writer.folder.path(), reader.saved());
+        last.read_all();
+        prop_assert_eq!(last.messages(), Vec::<&str>::new());
+    }
+}
+
+fn collect(ids: &mut BTreeMap<String, String>, reader: &Reader, first_run: bool) -> Result<(), TestCaseError> {
+    for (id, event) in &reader.got {
+        let text = event["message"].as_str().unwrap().to_owned();
+        let known = ids.insert(text.clone(), id.clone());
+        prop_assert!(known.is_none() || !first_run, "{} came twice in one run", text);
+        prop_assert!(known.is_none_or(|known| known == *id), "{} has two ids", text);
+    }
+    Ok(())
+}

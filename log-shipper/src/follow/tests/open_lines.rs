@@ -1,0 +1,151 @@
+//! Lines whose end is not there.
+
+use super::*;
+
+#[test]
+fn what_open_lines_take_is_given_back_however_they_end() {
+    let writer = Writer::new();
+    writer.part("stdout", "P", "open");
+    let mut reader = Reader::start(writer.folder.path(), Vec::new());
+    reader.turn();
+    let taken = reader.reading.partial_bytes.clone();
+    let now = || taken.load(std::sync::atomic::Ordering::Relaxed);
+    assert!(now() > 0);
+    reader.log.pass_over(&mut lock(&reader.log.inner), &reader.reading);
+    assert_eq!(now(), 0);
+    writer.part("stdout", "P", "again");
+    reader.turn();
+    assert!(now() > 0);
+    drop(reader);
+    assert_eq!(now(), 0);
+}
+
+#[test]
+fn the_bound_on_open_lines_holds_and_they_are_read_again() {
+    let writer = Writer::new();
+    let mut reader = Reader::with(writer.folder.path(), Vec::new(), reading(100_000, 1000));
+    writer.part("stdout", "P", &"a".repeat(5000));
+    writer.part("stderr", "F", "between");
+    reader.read_all();
+    assert_eq!(lock(&reader.log.inner).joiner.bytes(), 0);
+    writer.part("stdout", "F", "b");
+    reader.read_all();
+    let expected = format!("{}b", "a".repeat(5000));
+    assert_eq!(reader.messages(), ["between", &expected]);
+}
+
+#[test]
+fn last_words_are_shipped_when_nothing_comes_and_what_comes_after_all_is_an_event_of_its_own() {
+    type Write = fn(&Writer);
+    let part: Write = |writer| writer.part("stderr", "P", "words");
+    let torn: Write = |writer| writer.append(&format!("{TIME} stdout F words"));
+    let both: Write = |writer| writer.append(&format!("{TIME} stdout P words"));
+    for (name, write) in [("part", part), ("torn", torn), ("torn part", both)] {
+        // Also when the text of open lines may not be kept.
+        for most in [1 << 20, 0] {
+            let writer = Writer::new();
+            writer.line("working");
+            write(&writer);
+            let mut reader = Reader::with(writer.folder.path(), Vec::new(), impatient(most));
+            reader.read_all();
+            reader.read_all();
+            assert_eq!(reader.messages(), ["working", "words"], "{name}, {most}");
+            assert_eq!(*reader.flags()[1], serde_json::json!(["unfinished"]), "{name}");
+            reader.confirm(9);
+            let size = fs::metadata(writer.path("0.log")).unwrap().len();
+            assert_eq!(reader.saved()[0].done.offset, size, "{name}");
+            writer.append(if name == "part" { "2026-11-22T10:00:01Z stderr F more\n" } else { "more\n" });
+            reader.read_all();
+            assert_eq!(reader.messages()[2..], ["more"], "{name}");
+            let ids: std::collections::BTreeSet<_> = reader.got.iter().map(|(id, _)| id).collect();
+            assert_eq!(ids.len(), 3);
+            // Another run that finds the whole line gives it another id than its half had.
+            let mut whole = Reader::with(writer.folder.path(), Vec::new(), reading(100_000, 1 << 20));
+            whole.read_all();
+            whole.reading.quiet = Duration::ZERO;
+            whole.read_all();
+            assert!(!ids.contains(&whole.got[1].0), "{name}");
+        }
+    }
+}
+
+#[test]
+fn a_quiet_line_is_shipped_while_the_other_stream_goes_on() {
+    let writer = Writer::new();
+    writer.part("stderr", "P", "Password: ");
+    let mut reader =
+        Reader::with(writer.folder.path(), Vec::new(), Reading { quiet: Duration::from_millis(1), ..impatient(0) });
+    reader.reading.partial_bytes_max = 1 << 20;
+    let mut lines = 0;
+    while !reader.messages().contains(&"Password: ") {
+        writer.line("busy");
+        lines += 1;
+        assert!(lines < 10_000);
+        reader.read_all();
+    }
+}
+
+#[test]
+fn the_rest_of_a_line_that_waited_in_the_file_still_belongs_to_it() {
+    let mut writer = Writer::new();
+    writer.part("stderr", "P", "first ");
+    let settings = Reading { quiet: Duration::from_millis(1), ..impatient(1 << 20) };
+    let mut reader = Reader::with(writer.folder.path(), Vec::new(), settings);
+    reader.turn();
+    // Readers wait for the broker, for long.
+    while lock(&reader.log.inner).grew.elapsed() < Duration::from_millis(2) {
+        std::thread::yield_now();
+    }
+    for _ in 0..3 {
+        writer.line(&"x".repeat(50_000));
+    }
+    writer.rotate();
+    writer.part("stderr", "F", "and last");
+    reader.look();
+    reader.read_all();
+    assert!(reader.messages().contains(&"first and last"));
+}
+
+#[test]
+fn open_lines_that_were_let_go_are_read_again_across_files_and_before_their_end() {
+    let long = "a".repeat(5000);
+    let open = |writer: &mut Writer| {
+        writer.part("stdout", "P", &"a".repeat(5000));
+        let mut reader = Reader::with(writer.folder.path(), Vec::new(), reading(100_000, 1000));
+        reader.read_all();
+        assert_eq!(lock(&reader.log.inner).joiner.bytes(), 0);
+        reader
+    };
+    let mut writer = Writer::new();
+    let mut reader = open(&mut writer);
+    writer.rotate();
+    writer.part("stdout", "F", "b");
+    reader.look();
+    reader.read_all();
+    assert_eq!(reader.messages(), [format!("{long}b")]);
+    let mut writer = Writer::new();
+    let mut reader = open(&mut writer);
+    fs::remove_file(writer.path("0.log")).unwrap();
+    reader.look();
+    reader.read_all();
+    assert_eq!((reader.messages(), reader.reading.metrics.bytes_lost.get()), (vec![long.as_str()], 0));
+}
+
+#[test]
+fn a_bounded_log_is_read_as_far_as_it_was_and_to_the_end_of_a_line_that_was_open() {
+    let writer = Writer::new();
+    writer.line("1");
+    writer.append(&format!("{TIME} stdout F 2"));
+    let mut reader = Reader::start(writer.folder.path(), Vec::new());
+    reader.log.maintain(&reader.reading);
+    reader.log.bound();
+    reader.turn();
+    assert_eq!(reader.messages(), ["1"]);
+    writer.append(", the end\n");
+    writer.line("3");
+    reader.read_all();
+    assert_eq!(reader.messages(), ["1", "2, the end", "3"]);
+    writer.line("4");
+    assert!(matches!(reader.turn(), Next::Idle(_)));
+    assert_eq!(reader.messages().len(), 3);
+}

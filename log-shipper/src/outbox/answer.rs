@@ -1,0 +1,130 @@
+//! What a confirm, a refusal or a return means.
+
+use std::time::Instant;
+
+use super::lane::{Entry, Lane, Refused};
+use super::{InFlight, Outbox, Settled, body, id};
+use crate::fit::{fit, halves};
+use crate::outgoing::{Batch, MessageId};
+
+/// A message that the broker never takes is cut to half its size as long as it is larger than this, in bytes.
+const SMALL: usize = 64 * 1024;
+
+impl Outbox {
+    /// No queue wants the message with this id. Its ack, which follows, does not count. `true` if it was on its way.
+    pub fn returned(&mut self, returned: MessageId) -> bool {
+        let Self { in_flight, held, .. } = self;
+        let is_it = |in_flight: &&mut InFlight| {
+            let held = held[in_flight.entry.slot].as_ref();
+            !in_flight.returned && held.is_some_and(|held| id(held, &in_flight.entry) == returned)
+        };
+        match in_flight.iter_mut().flatten().find(is_it) {
+            Some(in_flight) => {
+                in_flight.returned = true;
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// The broker confirmed (`taken`) or refused the message with this tag, or all up to it. Tag 0 with `multiple` is all (AMQP
+    /// 0-9-1, `basic.ack`); tags that were never given mean nothing.
+    pub fn settle(&mut self, tag: u64, multiple: bool, taken: bool, now: Instant) -> Settled {
+        let given = self.in_flight.len();
+        let end = match tag.checked_sub(self.first_tag).and_then(|at| usize::try_from(at).ok()) {
+            Some(at) if at < given => at + 1,
+            Some(_) if multiple => given,
+            None if multiple && tag == 0 => given,
+            _ => return self.aftermath(),
+        };
+        for at in if multiple { 0 } else { end - 1 }..end {
+            let Some(in_flight) = self.in_flight.get_mut(at).and_then(Option::take) else { continue };
+            self.unconfirmed -= 1;
+            if taken && !in_flight.returned {
+                self.aftermath.confirmed += 1;
+                self.confirmed(in_flight.entry);
+            } else {
+                self.aftermath.failed += 1;
+                self.refused(in_flight.entry, Refused::Nack, now);
+            }
+        }
+        while self.in_flight.pop_front_if(|in_flight| in_flight.is_none()).is_some() {
+            self.first_tag += 1;
+        }
+        self.alone &= self.unconfirmed > 0;
+        self.aftermath()
+    }
+
+    pub(super) fn confirmed(&mut self, entry: Entry) {
+        self.confirms += 1;
+        if !self.lanes.is_empty()
+            && let Some(held) = self.held[entry.slot].as_ref()
+            && let Some(lane) = self.lanes.get_mut(&held.batch.log.id)
+        {
+            lane.out -= 1;
+            lane.confirmed(self.window);
+            let log = held.batch.log.clone();
+            log.ledger().hold(false);
+            let done = self.done_with(entry.slot);
+            self.aftermath.batches.extend(done);
+            return self.look_after(log.id);
+        }
+        let done = self.done_with(entry.slot);
+        self.aftermath.batches.extend(done);
+    }
+
+    /// One message less to confirm; gives the batch when it was the last.
+    pub(super) fn done_with(&mut self, slot: usize) -> Option<Batch> {
+        let held = self.held[slot].as_mut()?;
+        held.unconfirmed -= 1;
+        if held.unconfirmed > 0 {
+            return None;
+        }
+        self.free.push(slot);
+        let held = self.held[slot].take()?;
+        if held.parked {
+            self.parked -= held.batch.bytes.len();
+        }
+        Some(held.batch)
+    }
+
+    pub(super) fn refused(&mut self, entry: Entry, how: Refused, now: Instant) {
+        let Some(log) = self.held[entry.slot].as_ref().map(|held| held.batch.log.clone()) else { return };
+        let place = self.place(&entry);
+        if !self.lanes.contains_key(&log.id) {
+            let out = 1 + self.elsewhere(log.id);
+            self.lanes.insert(log.id, Lane::new(self.window, out));
+        }
+        let mut entry = entry;
+        if let Some(after) = self.dead_letter_after.filter(|_| how == Refused::Alone) {
+            entry.failures = entry.failures.max(after.saturating_sub(1));
+        }
+        let (narrow, others) = (self.dead_letter_after.is_none(), self.confirms);
+        let Some(lane) = self.lanes.get_mut(&log.id) else { return };
+        lane.out -= 1;
+        let entry = lane.refused(entry, place, how, others, narrow, now);
+        log.ledger().hold(lane.is_stuck());
+        let dead_letters_failed = self.dead_letter_after.is_none_or(|after| entry.failures > after + 1);
+        if how.evidence_needed().is_some_and(|needed| entry.evidence >= needed) && dead_letters_failed {
+            lane.remove(&entry);
+            lane.out += 1;
+            self.never_taken(entry);
+        }
+        self.park(entry.slot);
+        self.look_after(log.id);
+    }
+
+    /// The broker takes others and never this one: it is split or cut as long as that may help.
+    pub(super) fn never_taken(&mut self, entry: Entry) {
+        let Some(held) = self.held[entry.slot].as_ref() else { return };
+        let body = body(held, &entry);
+        let smaller = halves(body).or_else(|| fit(body, (body.len() / 2).max(SMALL)).filter(|_| body.len() > SMALL));
+        match smaller {
+            Some(fitted) => {
+                self.remake(&entry, fitted);
+                self.suspects.push_back(Entry { failures: 0, evidence: 0, seen: 0, aside: false, ..entry });
+            }
+            None => self.give_up(entry),
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! Messages that are too large: what takes their place, or that they are given up.
+
+use super::lane::Entry;
+use super::{Fate, Outbox, Remade, Verdict, body, id};
+use crate::fit::{Fitted, fit};
+use crate::outgoing::MessageId;
+
+impl Outbox {
+    /// The message itself, or the first of those that take its place; `None` if it can't be made to fit.
+    pub(super) fn made_to_fit(&mut self, entry: Entry) -> Option<Entry> {
+        let Some(limit) = self.size_limit else { return Some(entry) };
+        let held = self.held[entry.slot].as_ref()?;
+        let body = body(held, &entry);
+        if body.len() <= limit {
+            return Some(entry);
+        }
+        match fit(body, limit) {
+            Some(fitted) => {
+                self.remake(&entry, fitted);
+                Some(entry)
+            }
+            None => {
+                self.give_up(entry);
+                None
+            }
+        }
+    }
+
+    /// Puts other messages in the place of one.
+    pub(super) fn remake(&mut self, entry: &Entry, fitted: Fitted) {
+        let Some(held) = self.held[entry.slot].as_mut() else { return };
+        let (id, bytes, log_id) = (id(held, entry), body(held, entry).len(), held.batch.log.id);
+        let remade = held.remade.entry(entry.index).or_insert_with(|| Remade { bodies: vec![Vec::new()], cut: false });
+        remade.cut |= fitted.cut;
+        let mut bodies = fitted.bodies.into_iter();
+        remade.bodies[entry.part] = bodies.next().unwrap_or_default();
+        let first = remade.bodies.len();
+        remade.bodies.extend(bodies);
+        let others = first..remade.bodies.len();
+        held.unconfirmed += others.len();
+        for part in others.rev() {
+            self.again.push_front(Entry { part, failures: 0, evidence: 0, seen: 0, aside: false, ..*entry });
+            if let Some(lane) = self.lanes.get_mut(&log_id) {
+                lane.out += 1;
+            }
+        }
+        if fitted.cut {
+            let fate = if self.dead_letter_after.is_some() { Fate::CutForDeadLetters } else { Fate::Cut };
+            self.judge(entry.slot, id, bytes, fate);
+        }
+    }
+
+    pub(super) fn judge(&mut self, slot: usize, id: MessageId, bytes: usize, fate: Fate) {
+        if let Some(held) = &self.held[slot] {
+            self.aftermath.verdicts.push(Verdict { log: held.batch.log.clone(), id, bytes, fate });
+        }
+    }
+
+    pub(super) fn give_up(&mut self, entry: Entry) {
+        let Some(held) = self.held[entry.slot].as_ref() else { return };
+        let (id, bytes, log_id) = (id(held, &entry), body(held, &entry).len(), held.batch.log.id);
+        self.judge(entry.slot, id, bytes, Fate::GivenUp);
+        if let Some(lane) = self.lanes.get_mut(&log_id) {
+            lane.out -= 1;
+        }
+        let done = self.done_with(entry.slot);
+        self.aftermath.batches.extend(done);
+        self.look_after(log_id);
+    }
+}
