@@ -5,11 +5,9 @@
 mod support;
 
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -91,33 +89,6 @@ fn a_closed_or_full_output_ends_the_run_with_its_reason() {
         assert_eq!(code, Some(1), "{said}");
         assert!(said.contains("cannot write to standard output: No space left"), "{said}");
     }
-}
-
-#[test]
-fn what_is_written_meanwhile_does_not_keep_a_run_until_idle_from_ending() {
-    const BLOCKS: usize = 8000;
-    let node = Node::with_lines(100);
-    let mut log = File::options().append(true).open(node.log()).unwrap();
-    let stop = Arc::<AtomicBool>::default();
-    let writing = std::thread::spawn({
-        let stop = stop.clone();
-        let block = "2026-11-22T10:00:00.1Z stdout F more ...............................\n".repeat(1000);
-        // More than is read in the same time.
-        move || {
-            (0..BLOCKS)
-                .take_while(|_| !stop.load(Ordering::Relaxed))
-                .map(|_| {
-                    log.write_all(block.as_bytes()).unwrap();
-                    std::thread::sleep(Duration::from_millis(1));
-                })
-                .count()
-        }
-    });
-    let mut run = node.start(&["--until-idle"], &[("OUTPUT", "stdout")], Stdio::piped());
-    let came = BufReader::new(run.0.stdout.take().unwrap()).lines().count();
-    assert_eq!(run.end().0, Some(0));
-    stop.store(true, Ordering::Relaxed);
-    assert!(came >= 100 && writing.join().unwrap() < BLOCKS, "it went on as long as there was something to read");
 }
 
 #[test]
