@@ -1,6 +1,7 @@
 //! The objects that are made: volume, claim, second Service; with the labels by which they are known again.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::IpAddr;
 
 use k8s_openapi::api::core::v1::{
@@ -35,10 +36,11 @@ pub fn is_ours(meta: &ObjectMeta) -> bool {
     meta.labels.as_ref().and_then(|labels| labels.get(name)).is_some_and(|found| found == value)
 }
 
-/// Whether we made it for this Service.
-pub fn is_ours_for(meta: &ObjectMeta, service: &Named) -> bool {
-    let found = meta.labels.clone().unwrap_or_default();
-    labels(service).iter().all(|(name, value)| found.get(name) == Some(value))
+/// The Service that we made it for, if we made it.
+pub fn made_for(meta: &ObjectMeta) -> Option<Named> {
+    let label = |name| meta.labels.as_ref().and_then(|labels| labels.get(name)).cloned();
+    let service = Named { namespace: label(SERVICE_NAMESPACE)?, name: label(SERVICE)? };
+    is_ours(meta).then_some(service)
 }
 
 /// Where a volume's files are, if it is on an NFS server.
@@ -50,6 +52,12 @@ pub fn source_of(volume: &PersistentVolumeSpec) -> Option<Source> {
     let attribute = |name| csi.volume_attributes.as_ref().and_then(|attributes| attributes.get(name)).cloned();
     let [server, path] = ["server", "share"].map(|name| attribute(name).unwrap_or_default());
     Some(Source { csi: true, server, path })
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.server, self.path)
+    }
 }
 
 /// The volume.
@@ -203,8 +211,7 @@ mod tests {
         }))
         .unwrap();
         let kept = kept(&wanted(), "files-kept", [10, 0, 0, 9].into(), &first);
-        assert!(is_ours_for(&kept.metadata, &wanted().service) && is_ours(&kept.metadata));
-        assert!(!is_ours_for(&kept.metadata, &"storage/other".parse().unwrap()));
+        assert_eq!(made_for(&kept.metadata), Some(wanted().service));
         let spec = kept.spec.unwrap();
         assert_eq!(spec.cluster_ip.as_deref(), Some("10.0.0.9"));
         assert_eq!(spec.ports.as_ref().unwrap()[0].node_port, None);

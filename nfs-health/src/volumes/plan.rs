@@ -4,7 +4,6 @@
 //! another address keeps working through a second Service that has the old address and the same selector.
 
 use std::collections::BTreeSet;
-use std::fmt;
 use std::net::IpAddr;
 
 use super::names::{self, Named};
@@ -107,6 +106,8 @@ pub struct Volume {
     pub version: String,
     /// Whether we made it.
     pub ours: bool,
+    /// The Service that we made it for.
+    pub made_for: Option<Named>,
     /// Where its files are; `None` when it is no NFS at all.
     pub source: Option<Source>,
     /// The claim that it is for, with the claim's id once it was bound.
@@ -181,7 +182,7 @@ pub enum Step {
 }
 
 impl Step {
-    /// What it does, for logs and metrics.
+    /// For logs and metrics.
     pub fn name(&self) -> &'static str {
         match self {
             Self::CreateVolume { .. } => "create_volume",
@@ -217,6 +218,8 @@ pub enum Trouble {
         ours: bool,
         /// Where it leads.
         leads_to: String,
+        /// The Service that it was made for, if another one.
+        made_for: Option<Named>,
     },
     /// The claim has a storage class: it gets a volume from there, or none.
     OtherClass(String),
@@ -357,14 +360,19 @@ fn elsewhere(wanted: &Wanted, seen: &Seen, volume: &Volume, target: &Source) -> 
     let address = source
         .filter(|source| !source.csi && !target.csi && source.path == target.path)
         .and_then(|source| source.server.parse::<IpAddr>().ok());
-    let Some(address) = address else {
+    if address.is_some() && seen.holder.as_ref().is_some_and(|holder| holder.serves) {
+        return None; // to the wanted pods, whatever it was made for
+    }
+    let is_for_it = volume.made_for.as_ref() == Some(&wanted.service);
+    // Another server's address is not ours to take.
+    let Some(address) = address.filter(|_| is_for_it) else {
         let leads_to = source.map_or_else(|| "no NFS".to_owned(), ToString::to_string);
-        let trouble = Trouble::OtherSource { volume: volume.name.clone(), ours: volume.ours, leads_to };
+        let made_for = volume.made_for.clone().filter(|_| !is_for_it);
+        let trouble = Trouble::OtherSource { volume: volume.name.clone(), ours: volume.ours, leads_to, made_for };
         return Some(Plan::Stop(trouble));
     };
     let lost = |why: String| Some(Plan::Stop(Trouble::AddressLost { volume: volume.name.clone(), address, why }));
     match &seen.holder {
-        Some(holder) if holder.serves => None,
         Some(holder) if holder.ours => Some(Plan::Do(Step::FollowService { name: holder.service.name.clone() })),
         Some(holder) => lost(format!("Service {} has it now", holder.service)),
         None if seen.service.as_ref().is_some_and(|service| !service.has_selector) => {
@@ -382,12 +390,6 @@ fn foreign(claim: &Claim) -> Plan {
     match (&claim.volume, claim.class.as_deref()) {
         (Some(volume), _) => Plan::Stop(Trouble::NoVolume(volume.clone())),
         (None, class) => Plan::Stop(Trouble::OtherClass(class.unwrap_or("the cluster's default").to_owned())),
-    }
-}
-
-impl fmt::Display for Source {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.server, self.path)
     }
 }
 

@@ -22,7 +22,7 @@ pub async fn see(client: &Client, wanted: &Wanted) -> kube::Result<(Seen, core::
     let service_names = beside.iter().map(ResourceExt::name_any).collect();
     let mut seen = Seen { service, service_names, holder: None, claim, volumes };
     if let Some(lost) = lost_address(wanted, &seen) {
-        seen.holder = holder(client, wanted, spec.as_ref(), lost).await?;
+        seen.holder = holder(client, wanted, &beside, spec.as_ref(), lost).await?;
     }
     Ok((seen, spec.unwrap_or_default()))
 }
@@ -48,28 +48,32 @@ fn lost_address(wanted: &Wanted, seen: &Seen) -> Option<IpAddr> {
     (!seen.service.as_ref()?.addresses.contains(&address)).then_some(address)
 }
 
+/// Who has the address: one of the Services beside the wanted one, or one elsewhere, which is asked for by the address alone.
 async fn holder(
     client: &Client,
     wanted: &Wanted,
+    beside: &[core::Service],
     first: Option<&core::ServiceSpec>,
     lost: IpAddr,
 ) -> kube::Result<Option<Holder>> {
+    let holds = |service: &&core::Service| addresses(&spec_of(service)).contains(&lost);
+    if let Some(service) = beside.iter().find(holds) {
+        return Ok(Some(Holder {
+            serves: first.is_some_and(|first| objects::serves(&spec_of(service), first)),
+            ours: objects::made_for(&service.metadata).as_ref() == Some(&wanted.service),
+            service: Named { namespace: wanted.service.namespace.clone(), name: service.name_any() },
+        }));
+    }
     let services: Api<core::Service> = Api::all(client.clone());
-    let all = match services.list(&ListParams::default()).await {
-        Ok(list) => list.items,
+    let elsewhere = match services.list(&ListParams::default().fields(&format!("spec.clusterIP={lost}"))).await {
+        Ok(list) => list.items.into_iter().next(),
         // Then the API server says so when the address is asked for, without a name.
-        Err(kube::Error::Api(status)) if status.is_forbidden() => Vec::new(),
+        Err(kube::Error::Api(status)) if status.is_forbidden() => None,
         Err(error) => return Err(error),
     };
-    let holds = |service: &&core::Service| addresses(&spec_of(service)).contains(&lost);
-    Ok(all.iter().find(holds).map(|service| {
-        let named = Named { namespace: service.namespace().unwrap_or_default(), name: service.name_any() };
-        let beside = named.namespace == wanted.service.namespace;
-        Holder {
-            serves: beside && first.is_some_and(|first| objects::serves(&spec_of(service), first)),
-            ours: beside && objects::is_ours_for(&service.metadata, &wanted.service),
-            service: named,
-        }
+    Ok(elsewhere.map(|service| {
+        let service = Named { namespace: service.namespace().unwrap_or_default(), name: service.name_any() };
+        Holder { serves: false, ours: false, service }
     }))
 }
 
@@ -113,6 +117,7 @@ fn volume_of(volume: core::PersistentVolume) -> Volume {
     });
     Volume {
         ours: objects::is_ours(&volume.metadata),
+        made_for: objects::made_for(&volume.metadata),
         name: volume.metadata.name.unwrap_or_default(),
         version: volume.metadata.resource_version.unwrap_or_default(),
         source,

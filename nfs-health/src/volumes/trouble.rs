@@ -29,11 +29,16 @@ impl Trouble {
                 "Volume {volume} leads to {address}, which Service {service} no longer has, and it can't be kept: {why}. Free \
                  the address; or end all pods that use claim {claim}, then run: {delete_claim} ({anew})"
             ),
-            Self::OtherSource { volume, ours: true, leads_to } => format!(
+            Self::OtherSource { volume, ours: _, leads_to, made_for: Some(other) } => format!(
+                "Volume {volume} is bound and leads to {leads_to}: it was made for Service {other}, and NFS_SERVICE is {service} \
+                 now. Set NFS_SERVICE={other} again; or end all pods that use claim {claim}, then run: {delete_claim} (both are \
+                 made anew then and lead to {service}; the files stay on the old server)"
+            ),
+            Self::OtherSource { volume, ours: true, leads_to, made_for: None } => format!(
                 "Volume {volume} is bound and leads to {leads_to}. End all pods that use claim {claim}, then run: \
                  {delete_claim} ({anew})"
             ),
-            Self::OtherSource { volume, ours: false, leads_to } => format!(
+            Self::OtherSource { volume, ours: false, leads_to, made_for: None } => format!(
                 "Volume {volume} was not made here and leads to {leads_to}. Name another claim in VOLUME_CLAIM; or end all \
                  pods that use claim {claim}, then run: {delete_claim}; kubectl delete pv {volume} (look at its reclaim \
                  policy first: Delete takes the files away)"

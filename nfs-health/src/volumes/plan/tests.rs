@@ -28,6 +28,7 @@ fn volume(server: &str, uid: Option<&str>) -> Volume {
         name: "storage-files-home".into(),
         version: "7".into(),
         ours: true,
+        made_for: Some(wanted().service),
         source: Some(source(server)),
         claim: Some((wanted().claim, uid.map(str::to_owned))),
         bound: uid.is_some(),
@@ -123,6 +124,29 @@ fn another_address_is_kept_by_a_second_service_where_that_is_possible() {
     seen.holder = None;
     seen.service.as_mut().unwrap().has_selector = false;
     stops(&seen, "no selector");
+}
+
+#[test]
+fn another_service_never_takes_over_the_address_of_the_one_that_a_volume_was_made_for() {
+    let mut seen = bound(service(NEW));
+    seen.volumes[0].made_for = Some("old/files".parse().unwrap());
+    for holder in [None, holder("old/files", false, false), holder("storage/files-kept", false, true)] {
+        seen.holder = holder;
+        let said = stops(&seen, "it was made for Service old/files, and NFS_SERVICE is storage/files now");
+        assert!(said.contains("NFS_SERVICE=old/files") && said.contains("kubectl -n labs delete pvc homes"), "{said}");
+    }
+    let Plan::Stop(trouble) = plan(&wanted(), &seen) else { panic!("no trouble") };
+    assert_eq!(trouble.reason(), "VolumeLeadsElsewhere");
+    seen.holder = holder("storage/server", true, false);
+    assert_eq!(plan(&wanted(), &seen), Plan::Done("storage-files-home".into()), "the same pods under another name");
+    // What people made may lead to anybody's address.
+    seen.holder = None;
+    (seen.volumes[0].ours, seen.volumes[0].made_for) = (false, None);
+    stops(&seen, "was not made here");
+    // Nobody uses it: it is made anew.
+    seen.volumes = vec![Volume { made_for: Some("old/files".parse().unwrap()), ..volume(OLD, None) }];
+    seen.claim = None;
+    assert!(matches!(plan(&wanted(), &seen), Plan::Do(Step::DeleteVolume { .. })));
 }
 
 #[test]
