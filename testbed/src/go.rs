@@ -48,6 +48,23 @@ impl Programs<'_> {
     }
 }
 
+/// The folder of a Go module's files, fetched if need be: for what is in it besides code, such as CustomResourceDefinitions.
+///
+/// # Errors
+/// When there is no Go and none can be fetched, or the module cannot.
+pub fn module(name: &str, version: &str) -> Result<PathBuf> {
+    let go = go(&folder::cache()?)?.join("go");
+    let mut download = Command::new(go);
+    // Outside of any module.
+    download.args(["mod", "download", "-json", &format!("{name}@{version}")]).current_dir("/");
+    let said = command::run(&mut download)?;
+    let said: serde_json::Value = serde_json::from_str(&said)
+        .map_err(|error| Error::Missing(format!("go mod download of {name} cannot be read: {error}")))?;
+    let path =
+        said["Dir"].as_str().ok_or_else(|| Error::Missing(format!("go mod download of {name} names no folder")))?;
+    Ok(path.into())
+}
+
 /// Whether all of these programs are in a folder.
 pub(crate) fn are_in(folder: &Path, programs: &[&str]) -> bool {
     programs.iter().all(|program| folder.join(program).is_file())

@@ -25,7 +25,7 @@ pub mod enclosure;
 pub mod error;
 pub mod folder;
 pub mod ganesha;
-mod go;
+pub mod go;
 pub mod grpc;
 pub mod http;
 pub mod images;

@@ -18,6 +18,7 @@ check_ready() {
 tell_pods() { # tell_pods KIND NAMESPACE NAME READY WANTED
   local pod selector why said=
   selector=$(kubectl -n "$2" get "$1" "$3" -o go-template='{{range $key, $value := .spec.selector.matchLabels}}{{$key}}={{$value}},{{end}}')
+  # A pod that no node takes has no condition Ready at all.
   while read -r pod; do
     [ -n "$pod" ] || continue
     why=$(why_not "$2" "$pod")
@@ -25,8 +26,8 @@ tell_pods() { # tell_pods KIND NAMESPACE NAME READY WANTED
     said=1
     problem "$2/$3" "$4 of $5 pods are ready. $pod: $(head -n 1 <<<"$why")"
     tail -n +2 <<<"$why" | while IFS= read -r line; do [ -z "$line" ] || note "$line"; done
-  done < <(kubectl -n "$2" get pods -l "${selector%,}" -o go-template='{{range .items}}{{$pod := .metadata.name}}{{range .status.conditions}}{{if and (eq .type "Ready") (ne .status "True")}}{{$pod}}
-{{end}}{{end}}{{end}}')
+  done < <(kubectl -n "$2" get pods -l "${selector%,}" -o go-template='{{range .items}}{{$ready := false}}{{range .status.conditions}}{{if and (eq .type "Ready") (eq .status "True")}}{{$ready = true}}{{end}}{{end}}{{if not $ready}}{{.metadata.name}}
+{{end}}{{end}}')
   [ -n "$said" ] && return
   # No pod at all: quotas and policies are told by whoever makes pods.
   why=$(kubectl -n "$2" get events --field-selector reason=FailedCreate -o go-template='{{range .items}}{{.involvedObject.name}} {{.message}}

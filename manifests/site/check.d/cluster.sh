@@ -10,7 +10,8 @@ check_build() {
   return 1
 }
 
-has_kind() { kubectl get "$1" --request-timeout=10s -A >/dev/null 2>&1 || ! kubectl get "$1" --request-timeout=10s 2>&1 | grep -q "the server doesn't have a resource type"; }
+# No answer is no "no".
+has_kind() { [[ $(kubectl get "$1" -A --request-timeout=10s 2>&1 >/dev/null) != *"the server doesn't have a resource type"* ]]; }
 
 must_have_kind() { # must_have_kind RESOURCE PART WHAT
   has_kind "$1" || problem "$2" "the cluster does not know $1: install $3 first"

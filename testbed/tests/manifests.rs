@@ -1,0 +1,302 @@
+//! What `manifests/` promises of a real API server: every overlay and the whole page are accepted, `site/check` sees what the cluster
+//! lacks and what is not ready, and what holds data stays.
+#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use testbed::cluster::Cluster;
+use testbed::folder::Folder;
+use testbed::images::Image;
+
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// What a site fills in.
+const OWN: [(&str, &str); 4] = [
+    ("labs.example.org", "hub.university.edu"),
+    ("ghcr.io/example/lab", "ghcr.io/university/lab"),
+    ("GITHUB_ORGANIZATIONS=example", "GITHUB_ORGANIZATIONS=university"),
+    ("rabbitmq.example.org", "rabbitmq.university.edu"),
+];
+
+/// Namespaces in which overlays expect to be.
+const NAMESPACES: &str = "
+apiVersion: v1
+kind: Namespace
+metadata: {name: storage}
+";
+
+/// The repository's folder.
+fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
+}
+
+/// A copy of the manifests whose page is filled in, with images of the cluster's own registry.
+fn site(cluster: &Cluster) -> Folder {
+    let folder = Folder::new("page").unwrap();
+    let copied = Command::new("cp").arg("-r").arg(repository().join("manifests")).arg(folder.path()).status().unwrap();
+    assert!(copied.success());
+    let page = page(&folder);
+    let mut text = fs::read_to_string(&page).unwrap().replace("registry.example.org", &cluster.registry_host());
+    for (example, own) in OWN {
+        text = text.replace(example, own);
+    }
+    fs::write(&page, text).unwrap();
+    let random = |digit: &str| digit.repeat(64);
+    let pem = |what: &str| format!("-----BEGIN {what}-----\nAAAA\n-----END {what}-----\n");
+    for (name, text) in [
+        (
+            "hub/hub.env",
+            format!("proxy-token={}\ncrypt-key={}\ncookie-secret={}\n", random("a"), random("b"), random("c")),
+        ),
+        ("hub/login.env", "GITHUB_CLIENT_ID=x\nGITHUB_CLIENT_SECRET=y\n".to_owned()),
+        ("log-shipper/amqp.env", "password=x\n".to_owned()),
+        ("nginx/tls.crt", pem("CERTIFICATE")),
+        ("nginx/tls.key", pem("PRIVATE KEY")),
+        ("nginx/root_chain.pem", String::new()),
+        ("ingress/tls.crt", pem("CERTIFICATE")),
+        ("ingress/tls.key", pem("PRIVATE KEY")),
+        ("firefly/firefly.env", format!("admin-password={}\n", random("d"))),
+    ] {
+        folder.write(&format!("manifests/site/secrets/{name}"), text).unwrap();
+    }
+    folder
+}
+
+fn page(site: &Folder) -> PathBuf {
+    site.path().join("manifests/site/kustomization.yaml")
+}
+
+/// Changes the page.
+fn change(site: &Folder, old: &str, new: &str) {
+    let text = fs::read_to_string(page(site)).unwrap();
+    assert!(text.contains(old), "{old}");
+    fs::write(page(site), text.replace(old, new)).unwrap();
+}
+
+/// What `kubectl apply -k` says with these arguments: standard output and error, and whether it succeeded.
+fn apply(cluster: &Cluster, folder: &Path, arguments: &[&str]) -> (bool, String, String) {
+    let run = cluster.kubectl().command().args(["apply", "-k"]).arg(folder).args(arguments).output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (run.status.success(), text(&run.stdout), text(&run.stderr))
+}
+
+/// What `site/check` says of this cluster.
+fn check(cluster: &Cluster, site: &Folder, arguments: &[&str]) -> (bool, String) {
+    let kubectl = cluster.kubectl();
+    let program = kubectl.program().parent().unwrap().display().to_string();
+    let path = std::env::var_os("PATH").unwrap().into_string().unwrap();
+    let run = Command::new(site.path().join("manifests/site/check"))
+        .args(arguments)
+        .env("PATH", format!("{program}:{path}"))
+        .env("KUBECONFIG", cluster.kubeconfig())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&run.stdout).into_owned() + &String::from_utf8_lossy(&run.stderr);
+    (run.status.success(), said)
+}
+
+/// Pod Security's words about what is refused where `restricted` holds.
+fn violations(said: &str) -> Vec<&str> {
+    said.lines().filter(|line| line.contains("would violate PodSecurity")).collect()
+}
+
+#[test]
+fn the_manifests_are_accepted_and_the_page_is_checked() {
+    let cluster = Cluster::start(1).unwrap();
+    let kubectl = cluster.kubectl();
+    let site = site(&cluster);
+    let folder = site.path().join("manifests/site");
+
+    // Before anything is there: what the cluster lacks, by name. It has no StorageClass.
+    let (right, said) = check(&cluster, &site, &[]);
+    assert!(!right, "{said}");
+    for claim in ["fileserver", "hub-database"] {
+        let wanted = format!("wrong    {claim}: its claim names no storage class");
+        assert!(said.contains(&wanted), "{said}");
+    }
+    assert_eq!(said.matches("wrong ").count(), 2, "{said}");
+    kubectl.apply(STORAGE).unwrap();
+    let (right, said) = check(&cluster, &site, &[]);
+    assert!(right, "{said}");
+
+    every_overlay_is_accepted(&cluster, &site);
+    the_other_ways_in_are_accepted(&cluster, &site);
+
+    // In two pieces, and twice: the second time nothing changes.
+    let (applied, first, error) = apply(&cluster, &folder, &[]);
+    assert!(applied && violations(&error).is_empty(), "{error}");
+    assert!(first.contains("deployment.apps/nginx created"), "{first}");
+    let (applied, _, error) = apply(&cluster, &folder, &[]);
+    assert!(applied, "{error}");
+    // kubectl says "configured" of what the API server writes in other words, so this asks for what would really change.
+    let difference = kubectl.command().args(["diff", "-k"]).arg(&folder).output().unwrap();
+    assert!(difference.status.success(), "{}", String::from_utf8_lossy(&difference.stdout));
+
+    what_is_not_ready_is_told(&cluster, &site);
+    what_holds_data_stays(&cluster, &folder);
+}
+
+/// A class that is the default, and a disk for each claim.
+const STORAGE: &str = "
+apiVersion: storage.k8s.io/v1
+kind: StorageClass
+metadata: {name: test, annotations: {storageclass.kubernetes.io/is-default-class: 'true'}}
+provisioner: example.org/nobody
+---
+apiVersion: v1
+kind: PersistentVolume
+metadata: {name: one}
+spec: {capacity: {storage: 200Gi}, accessModes: [ReadWriteOnce], storageClassName: test, hostPath: {path: /var/lib/one}}
+";
+
+fn every_overlay_is_accepted(cluster: &Cluster, site: &Folder) {
+    let kubectl = cluster.kubectl();
+    // Objects are tried in namespaces that are there.
+    let overlays = site.path().join("manifests/overlays");
+    let mut namespaces = NAMESPACES.to_owned();
+    let names: BTreeSet<PathBuf> = fs::read_dir(&overlays).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert!(names.len() > 8);
+    for overlay in &names {
+        let built = kubectl.run(&["kustomize", &overlay.display().to_string()]).unwrap();
+        for document in built.split("\n---\n").filter(|text| text.contains("kind: Namespace\n")) {
+            namespaces += &format!("\n---\n{document}");
+        }
+    }
+    kubectl.apply(&namespaces).unwrap();
+    for overlay in &names {
+        let (accepted, _, error) = apply(cluster, overlay, &["--dry-run=server"]);
+        assert!(accepted && violations(&error).is_empty(), "{}: {error}", overlay.display());
+    }
+}
+
+/// Ingress, Gateway and HTTPRoutes by their real schemas, Firefly, and what the Prometheus operator knows.
+fn the_other_ways_in_are_accepted(cluster: &Cluster, site: &Folder) {
+    let kubectl = cluster.kubectl();
+    let folder = site.path().join("manifests/site");
+    change(
+        site,
+        "  - wiring #",
+        "  - ../components/gateway\n  - ../components/httproute\n  - ../components/monitoring-operator\n  - secrets/ingress\n  - wiring #",
+    );
+    change(site, "    literals:\n", "    literals:\n      - GATEWAY_CLASS=example\n");
+    let (right, said) = check(cluster, site, &[]);
+    assert!(!right && said.contains("the cluster does not know httproutes.gateway.networking.k8s.io"), "{said}");
+    assert!(said.contains("the cluster does not know podmonitors.monitoring.coreos.com"), "{said}");
+
+    for (module, version, crds) in [
+        ("sigs.k8s.io/gateway-api", "v1.6.3", "config/crd/standard"),
+        ("github.com/prometheus-operator/prometheus-operator", "v0.85.0", "example/prometheus-operator-crd"),
+    ] {
+        let crds = testbed::go::module(module, version).unwrap().join(crds);
+        kubectl.run(&["apply", "--server-side", "-f", &crds.display().to_string()]).unwrap();
+    }
+    for resource in ["httproutes.gateway.networking.k8s.io", "podmonitors.monitoring.coreos.com"] {
+        kubectl.run(&["wait", "--for=condition=Established", "--timeout=60s", &format!("crd/{resource}")]).unwrap();
+    }
+    let more = "ingress firefly firefly-shared ingress-firefly httproute-firefly fileserver-node-network dashboards logs-receiver nfs-health-taint";
+    let lines: String = more.split(' ').map(|name| format!("  - ../components/{name}\n")).collect();
+    change(site, "  - wiring #", &format!("{lines}  - secrets/firefly\n  - wiring #"));
+    let before = fs::read_to_string(page(site)).unwrap();
+    kubectl.apply("{apiVersion: v1, kind: Namespace, metadata: {name: firefly, labels: {pod-security.kubernetes.io/warn: restricted}}}").unwrap();
+    let (accepted, said, error) = apply(cluster, &folder, &["--dry-run=server"]);
+    assert!(accepted && violations(&error).is_empty(), "{error}");
+    for object in [
+        "gateway.gateway.networking.k8s.io/labhands",
+        "httproute.gateway.networking.k8s.io/jupyterhub-redirect",
+        "httproute.gateway.networking.k8s.io/firefly",
+        "ingress.networking.k8s.io/jupyterhub",
+        "ingress.networking.k8s.io/firefly",
+        "podmonitor.monitoring.coreos.com/labhands",
+        "prometheusrule.monitoring.coreos.com/labhands",
+    ] {
+        assert!(said.contains(object), "{object}: {said}");
+    }
+    // The schemas do refuse what is wrong.
+    fs::write(page(site), before.replace("GATEWAY_CLASS=example", "GATEWAY_CLASS=")).unwrap();
+    let (accepted, _, error) = apply(cluster, &folder, &["--dry-run=server"]);
+    assert!(!accepted && error.contains("gatewayClassName"), "{error}");
+    // Back to the page as it was.
+    let text = before.replace(&lines, "").replace("  - secrets/firefly\n  - wiring", "  - wiring");
+    let text = text.replace(
+        "  - ../components/gateway\n  - ../components/httproute\n  - ../components/monitoring-operator\n  - secrets/ingress\n  - wiring",
+        "  - wiring",
+    );
+    fs::write(page(site), text.replace("      - GATEWAY_CLASS=example\n", "")).unwrap();
+}
+
+/// A container that ends as daemons with wrong settings do.
+const WRONG_SETTINGS: &str = "patches:
+  - target: { kind: DaemonSet, name: imagepurger }
+    patch: |
+      - { op: add, path: /spec/template/spec/containers/0/command, value: [sh, -c, 'echo PURGE_GRACE: is wrong >&2; exit 64'] }
+";
+
+/// imagepurger ends with wrong settings, fs-keepalive's claim is not there, and the others' images are missing.
+fn what_is_not_ready_is_told(cluster: &Cluster, site: &Folder) {
+    change(site, "patches: []\n", WRONG_SETTINGS);
+    let (applied, _, error) = apply(cluster, &site.path().join("manifests/site"), &[]);
+    assert!(applied, "{error}");
+    Image::busybox().unwrap().push(cluster.registry(), "labhands/imagepurger", env!("CARGO_PKG_VERSION")).unwrap();
+    let mut last = String::new();
+    let told = testbed::wait::patiently(LIMIT, || {
+        let (right, said) = check(cluster, site, &["--after"]);
+        last = said;
+        let all = [
+            "labhands-node/imagepurger: 0 of 1 pods are ready",
+            "it ended with exit code 64, which means wrong settings",
+            "PURGE_GRACE: is wrong",
+            "labhands/prepuller-plan: 0 of 1 pods are ready",
+            "ImagePull",
+            "labhands/fs-keepalive: 0 of 1 pods are ready",
+            "persistentvolumeclaim \"homes\" not found",
+            "DNS: the load balancer has no address yet",
+        ];
+        (!right && all.iter().all(|words| last.contains(words))).then_some(())
+    });
+    assert!(told.is_some() && !last.contains("No pod may be made"), "{last}");
+}
+
+/// `kubectl delete -k` removes all but what holds users' files, and says so.
+fn what_holds_data_stays(cluster: &Cluster, folder: &Path) {
+    let kubectl = cluster.kubectl();
+    let path = folder.display().to_string();
+    let refused = kubectl.run(&["delete", "-k", &path, "--timeout=120s"]).unwrap_err().to_string();
+    for name in ["labhands-fileserver", "jupyter", "fileserver", "hub-database"] {
+        assert!(refused.contains(&format!("{name} holds data of users and stays")), "{refused}");
+    }
+    let left = |kind: &str| {
+        let selector = "app.kubernetes.io/part-of=labhands";
+        kubectl.run(&["get", kind, "-A", "-l", selector, "-o", "jsonpath={.items[*].metadata.name}"]).unwrap()
+    };
+    assert_eq!(
+        left("persistentvolumeclaims").split(' ').collect::<BTreeSet<_>>(),
+        BTreeSet::from(["fileserver", "hub-database"])
+    );
+    for kind in [
+        "deployments",
+        "daemonsets",
+        "statefulsets",
+        "services",
+        "secrets",
+        "configmaps",
+        "networkpolicies",
+        "serviceaccounts",
+        "clusterroles",
+        "clusterrolebindings",
+        "roles",
+        "customresourcedefinitions",
+        "validatingadmissionpolicies",
+    ] {
+        assert_eq!(left(kind), "", "{kind} of ours are left");
+    }
+    // And it comes back, once what was removed is gone: after a refusal kubectl waits for nothing.
+    kubectl.run(&["wait", "--for=delete", "namespace/labhands", "namespace/labhands-node", "--timeout=120s"]).unwrap();
+    kubectl.run(&["apply", "-k", &path]).unwrap();
+    // With the annotation it goes.
+    kubectl.run(&["annotate", "namespace/labhands-fileserver", "labhands.dev/delete-data=true"]).unwrap();
+    kubectl.run(&["delete", "namespace", "labhands-fileserver", "--wait=false"]).unwrap();
+}
