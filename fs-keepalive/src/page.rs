@@ -1,4 +1,4 @@
-//! What the page `/volumes` says: how each volume was in its last round. For probes that want the volumes, and for people.
+//! The page `/volumes`: the state of each volume in its last round, for probes that check the volumes and for people.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

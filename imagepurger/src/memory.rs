@@ -44,7 +44,7 @@ impl Memory {
         self.state != State::Read
     }
 
-    /// Reads the file, unless it was read before. One that is damaged is told in the log and counts for nothing; one that hangs
+    /// Reads the file, unless it was read before. A damaged file is logged and ignored; one that hangs
     /// is tried again the next time.
     pub async fn load(&mut self, clock: &Clock) {
         if self.state != State::Unread {

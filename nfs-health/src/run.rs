@@ -45,7 +45,7 @@ pub async fn run(settings: Run, shutdown: Shutdown) -> anyhow::Result<()> {
         "{NAME} run starts"
     );
     let (health, metrics, board) = (Health::default(), Metrics::new(NAME, VERSION), Arc::new(Board::default()));
-    // Ready means that this process works. How the exports are is told by metrics, the page and the report.
+    // Ready means that this process works. The state of the exports is in metrics, on the page and in the report.
     let (pulse, listing) = (health.pulse("watch", Watch::pulse_limit(interval)), health.latch("mounts"));
     let health_metrics = HealthMetrics::new(&metrics);
     let reporter = match report {
