@@ -11,8 +11,9 @@ use std::time::Instant;
 
 use imagepurger::clock::{Clock, Reading};
 use imagepurger::plan::Rules;
+use imagepurger::round::Purger;
 use jiff::{SignedDuration, Timestamp};
-use lab_images::runtime::connect;
+use lab_images::runtime::{Runtime, connect};
 use support::{Machine, by_digest, catalogue, containerd_with_pods, lab, no_grace, round, unix_proxy, with_tag};
 use testbed::containerd::{Options, Release};
 use testbed::cri::Pod;
@@ -38,17 +39,21 @@ async fn on_containerd_1_a_container_created_in_the_instant_of_a_removal_keeps_i
     race_on_containerd(Release::Debian).await;
 }
 
-/// A clock that is ten years ahead in every other ten races, and back in time in between.
-fn stepped_clock(race: &Arc<AtomicUsize>) -> Clock {
-    let (race, start) = (Arc::clone(race), Instant::now());
-    Clock::of(move || {
+/// A purger whose clock is ten years ahead in every other ten races, and back in time in between; and the number of the race.
+fn purger_with_stepped_clock(machine: &Machine, runtime: Arc<dyn Runtime>) -> (Purger, Arc<AtomicUsize>) {
+    let (number, start) = (Arc::new(AtomicUsize::new(0)), Instant::now());
+    let race = Arc::clone(&number);
+    let never_stale = SignedDuration::from_hours(24 * 365 * 20);
+    let mut purger = machine.purger_on(runtime, Rules { catalogue_max_age: never_stale, ..no_grace() });
+    purger.clock = Clock::of(move || {
         let years = if race.load(Ordering::SeqCst) / 10 % 2 == 1 { 10 } else { 0 };
         Reading {
             wall: Timestamp::now() + SignedDuration::from_hours(years * 365 * 24),
             boot: start.elapsed().try_into().unwrap(),
             boot_id: "a".into(),
         }
-    })
+    });
+    (purger, number)
 }
 
 async fn race_on_containerd(release: Release) {
@@ -77,9 +82,7 @@ async fn race_on_containerd(release: Release) {
     });
     let proxy = proxy.unwrap();
     let hooked = connect(&proxy.endpoint().parse().unwrap()).await.unwrap();
-    let (number, old_enough) = (Arc::new(AtomicUsize::new(0)), SignedDuration::from_hours(24 * 365 * 20));
-    let mut purger = machine.purger_on(hooked, Rules { catalogue_max_age: old_enough, ..no_grace() });
-    purger.clock = stepped_clock(&number);
+    let (mut purger, number) = purger_with_stepped_clock(&machine, hooked);
     for race in 0..races() {
         number.store(race, Ordering::SeqCst);
         let done = round(&mut purger).await;
@@ -131,9 +134,7 @@ async fn on_docker_a_container_created_in_the_instant_of_a_removal_keeps_its_ima
         }
     });
     let hooked = connect(&format!("docker://{}", socket.display()).parse().unwrap()).await.unwrap();
-    let (number, old_enough) = (Arc::new(AtomicUsize::new(0)), SignedDuration::from_hours(24 * 365 * 20));
-    let mut purger = machine.purger_on(hooked, Rules { catalogue_max_age: old_enough, ..no_grace() });
-    purger.clock = stepped_clock(&number);
+    let (mut purger, number) = purger_with_stepped_clock(&machine, hooked);
     for race in 0..races() {
         number.store(race, Ordering::SeqCst);
         let done = round(&mut purger).await;

@@ -54,7 +54,7 @@ async fn twenty_images_in_use_do_not_keep_the_daemon_from_the_next_one() {
     let rounds = || daemon.log().matches("\"round done\"").count();
     let begin = rounds();
     wait::until(LIMIT, || (rounds() >= begin + 4).then_some(())).unwrap();
-    // Each is told once, and asked less and less often.
+    // Each refusal is logged once, and retried less and less often.
     assert_eq!(daemon.log().matches("\"image not removed\"").count(), 20, "{}", daemon.log());
     assert!(daemon.metric("labhands_imagepurger_refused_images").is_some());
     assert!(daemon.log().lines().next().unwrap().contains(&fake.endpoint()));

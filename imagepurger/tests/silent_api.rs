@@ -1,4 +1,4 @@
-//! An API server that accepts connections and never answers: no round hangs, nothing is removed, it is said, and rounds go on once
+//! An API server that accepts connections and never answers: no round hangs, nothing is removed, the log says why, and rounds go on once
 //! it answers again.
 
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
