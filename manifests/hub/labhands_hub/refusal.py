@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from http.client import responses
+
 from tornado.web import HTTPError
 
 
 def refusal(status: int, words: str) -> HTTPError:
-    """An HTTP error that shows ``words`` on every page of the Hub.
+    """An HTTP error that shows ``words`` once on every page of the Hub, and in the answers of its REST API.
 
-    The form's page and the REST API show the text of an ``HTTPError``, the page of a pending start shows ``jupyterhub_message`` only.
-    ``reason=`` would replace both, so it is not set.
+    JupyterHub 5 has three places for the words: the form and REST show the text, the page of a pending start shows ``jupyterhub_message``.
+    JupyterHub 6 also puts the text into the heading of a page, unless the error has a reason: so it has the status's own.
     """
-    # HTTPError takes its text for a format: a percent sign in it must be doubled.
-    error = HTTPError(status, words.replace("%", "%%"))
+    error = HTTPError(status, words, reason=responses[status])
     error.jupyterhub_message = words  # type: ignore[attr-defined]
     return error
