@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from .refusal import refusal
@@ -14,6 +15,8 @@ HOME = "labhands-home"
 
 _LAB = "notebook"  # KubeSpawner's name
 _INTERVAL = 1.0
+_HOME_LIMIT = 120.0  # seconds: it makes a few folders and files
+_VOLUMES_LIMIT = 300.0  # seconds: a cloud's disk of the site's may have to be attached, too
 _MOST_WORDS = 400
 _NEVER_RAN = ("StartError", "ContainerCannotRun")
 _PULL_FAILED = ("ErrImagePull", "ImagePullBackOff")
@@ -43,6 +46,32 @@ def fault(pod: Mapping[str, Any]) -> str | None:
     return None
 
 
+@dataclass(frozen=True)
+class Wait:
+    """Something that has an end in a healthy cluster: after ``limit`` seconds the words say why the lab does not start."""
+
+    limit: float
+    words: str
+
+
+_HOME_WAIT = Wait(_HOME_LIMIT, "Your home's file server does not answer. Please try again later, and tell an administrator.")
+_VOLUMES_WAIT = Wait(
+    _VOLUMES_LIMIT,
+    "The node can't connect the lab's volumes or network: is the file server of the homes away? Please tell an administrator.",
+)
+
+
+def wait(pod: Mapping[str, Any]) -> Wait | None:
+    """What a pod waits for that an absent file server would hold up for ever; ``None`` for a pull, a node, or the lab itself."""
+    if any(container.get("name") == HOME and "running" in (container.get("state") or {}) for container in _containers(pod)):
+        return _HOME_WAIT
+    conditions = {condition["type"]: condition["status"] for condition in (pod.get("status") or {}).get("conditions") or []}
+    # kubelet sets the second one once volumes and network are there, before it pulls. Older ones than Kubernetes 1.29 do not set it.
+    if conditions.get("PodScheduled") == "True" and conditions.get("PodReadyToStartContainers") == "False":
+        return _VOLUMES_WAIT
+    return None
+
+
 def _containers(pod: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     status = pod.get("status") or {}
     yield from status.get("initContainerStatuses") or []
@@ -68,6 +97,7 @@ async def watch(spawner: Any, pod: Mapping[str, Any]) -> None:
     """Follows the pod of a start until its lab runs. Raises with words where it never will."""
     key, uid = f"{spawner.namespace}/{spawner.pod_name}", pod["metadata"]["uid"]
     end = time.monotonic() + spawner.start_timeout
+    waited_for, since = None, time.monotonic()
     while time.monotonic() < end:
         seen = spawner.pod_reflector.pods.get(key)
         if seen is None or seen["metadata"].get("uid") != uid:
@@ -76,4 +106,8 @@ async def watch(spawner: Any, pod: Mapping[str, Any]) -> None:
             raise refusal(500, words)
         if _settled(seen):
             return
+        if (waits_for := wait(seen)) != waited_for:
+            waited_for, since = waits_for, time.monotonic()
+        if waited_for and time.monotonic() - since >= waited_for.limit:
+            raise refusal(504, waited_for.words)
         await asyncio.sleep(_INTERVAL)

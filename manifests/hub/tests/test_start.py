@@ -62,6 +62,32 @@ def test_what_may_still_become_a_lab_is_no_fault(seen):
     assert start.fault(seen) is None
 
 
+RUNS = pod([container("labhands-home", running={})])
+
+
+def conditions(**given):
+    return {"metadata": {"uid": "1"}, "status": {"conditions": [{"type": name, "status": given[name]} for name in given]}}
+
+
+@pytest.mark.parametrize(
+    ("seen", "words"),
+    [
+        (RUNS, "file server does not answer"),
+        (conditions(PodScheduled="True", PodReadyToStartContainers="False"), "volumes or network"),
+        (conditions(PodScheduled="True", PodReadyToStartContainers="True"), None),  # it pulls
+        (conditions(PodScheduled="False", PodReadyToStartContainers="False"), None),
+        (conditions(PodScheduled="True"), None),  # an older kubelet
+        (pod(), None),
+        (pod([container("site", running={})]), None),
+        (pod([container("labhands-home", waiting={"reason": "PodInitializing"})]), None),
+        (pod([container("labhands-home", **ended(0))], [container("notebook", waiting={"reason": "ErrImagePull"})]), None),
+    ],
+)
+def test_a_file_server_that_is_away_is_waited_for_a_while(seen, words):
+    waits_for = start.wait(seen)
+    assert words in waits_for.words if words else waits_for is None
+
+
 def test_words_are_bounded():
     assert len(start.fault(pod([container("labhands-home", **ended(1, message="x" * 5000))]))) <= 400
 
@@ -109,3 +135,20 @@ def test_the_words_reach_the_page(quick):
     with pytest.raises(HTTPError) as failure:
         asyncio.run(start.watch(spawner, pod()))
     assert failure.value.jupyterhub_message == "Not 100% yours."
+
+
+def test_a_home_that_hangs_ends_the_start(quick, monkeypatch):
+    monkeypatch.setattr(start, "_HOME_WAIT", start.Wait(0, "The server is away."))
+    with pytest.raises(HTTPError) as failure:
+        asyncio.run(start.watch(Spawner(pod(), pod(), RUNS, RUNS, RUNS), pod()))
+    assert failure.value.status_code == 504 and failure.value.jupyterhub_message == "The server is away."
+
+
+def test_each_wait_has_its_own_time(quick, monkeypatch):
+    """A pull between two waits starts the time anew."""
+    clock = iter(range(0, 100_000, 50))
+    monkeypatch.setattr(start.time, "monotonic", lambda: next(clock))
+    spawner = Spawner(RUNS, pod(), RUNS, pod(), RUNS, pod(lab=[container("notebook", running={})]))
+    spawner.start_timeout = 10_000
+    asyncio.run(start.watch(spawner, pod()))
+    assert spawner.states == []
