@@ -273,6 +273,7 @@ impl Bed {
     /// Keeps a picture of the page for people.
     pub(crate) fn picture(&self, page: &mut Page, name: &str) {
         if let Some(folder) = std::env::var_os(PICTURES) {
+            fs::create_dir_all(&folder).unwrap();
             page.picture(&Path::new(&folder).join(format!("{name}.png"))).unwrap();
         }
     }
