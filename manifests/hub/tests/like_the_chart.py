@@ -9,6 +9,7 @@ c.JupyterHub.spawner_class = "kubespawner.KubeSpawner"
 c.ConfigurableHTTPProxy.api_url = os.environ["PROXY_API"]
 c.ConfigurableHTTPProxy.should_start = False
 c.JupyterHub.cleanup_servers = False
+c.JupyterHub.allow_named_servers = True
 c.JupyterHub.tornado_settings = {"slow_spawn_timeout": 0}
 c.JupyterHub.db_url = "sqlite://"
 c.JupyterHub.hub_bind_url = os.environ["HUB_URL"]

@@ -1,5 +1,6 @@
 """The files as Zero to JupyterHub's chart loads them, in a real Hub: only its proxy is a few lines of ours."""
 
+import html
 import http.cookiejar
 import json
 import os
@@ -60,9 +61,10 @@ class Browser:
     def __init__(self):
         self._opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(http.cookiejar.CookieJar()))
 
-    def get(self, url):
+    def get(self, url, form=None):
+        data = urllib.parse.urlencode(form).encode() if form else None
         try:
-            with self._opener.open(url, timeout=60) as answer:
+            with self._opener.open(url, data, timeout=60) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()
@@ -127,8 +129,14 @@ def control(environment, change):
 
 def log_in(environment, hub, account):
     """What a browser sees at its way to the menu."""
+    return visit(environment, hub, account)[1]
+
+
+def visit(environment, hub, account):
+    """The browser, and what it sees."""
     control(environment, {"accounts": [account], "browser_user": account["login"]})
-    return Browser().get(f"{hub}/hub/oauth_login?next=%2Fhub%2Fspawn")
+    browser = Browser()
+    return browser, browser.get(f"{hub}/hub/oauth_login?next=%2Fhub%2Fspawn")
 
 
 def test_a_member_sees_the_menu_of_a_hub_of_the_chart(environment, hub):
@@ -142,6 +150,30 @@ def test_a_stranger_reads_why(environment, hub):
     status, page = log_in(environment, hub, {"login": "eve", "id": 4712, "organizations": {"elsewhere": 78}})
     assert status == 403
     assert "eve is not a member of org as far as GitHub tells us" in page
+
+
+def until_settled(browser, address):
+    """The page of a start or a stop once it is over."""
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        _, page = browser.get(address)
+        if "is starting up" not in page and "is stopping" not in page:
+            return page
+    raise AssertionError(page)
+
+
+@pytest.mark.parametrize("address", ["spawn/ada", "spawn/ada/second"])
+def test_a_start_that_is_refused_can_be_tried_again(environment, hub, address):
+    """Of the default server and of a named one: the words, and the form once more."""
+    browser, _ = visit(environment, hub, {"login": "ada", "id": 4711, "organizations": {"org": 77}})
+    for _ in range(2):
+        status, page = browser.get(f"{hub}/hub/{address}")
+        assert status == 200
+        action = html.unescape(re.search(r'<form[^>]+id="spawn_form"[^>]+action="([^"]+)"', page)[1])
+        browser.get(hub + action, {"profile": "w_2020_01"})
+        pending = f"{hub}/hub/{address.replace('spawn', 'spawn-pending')}"
+        page = until_settled(browser, pending)
+        assert page.count("“w_2020_01” is not on the menu of labs any more") == 1
 
 
 def test_what_the_chart_has_set_stays(environment, monkeypatch):
