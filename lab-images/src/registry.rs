@@ -73,7 +73,7 @@ impl Default for RegistryConfig {
             patience: Duration::from_secs(300),
             first_pause: Duration::from_secs(1),
             parallel: 8,
-            per_second: 20,
+            per_second: 40,
         }
     }
 }
