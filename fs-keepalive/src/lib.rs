@@ -1,7 +1,7 @@
 //! fs-keepalive: writes a small record to each shared volume once a minute, so that the file server does not fall asleep and
 //! its clients keep their connection, and reads it back from the server, so that a hang is noticed.
 //!
-//! - [`settings`] what the environment says; [`schedule`] when the next round is
+//! - [`settings`] what the environment says
 //! - [`record`] the 512 bytes; [`touch`] one round on one volume, which happens in a child process (see `nfs_mounts`);
 //!   [`removal`] which files of writers long gone are removed
 //! - [`place`] is the path on a mount at all; [`trouble`] what can be wrong, told apart
@@ -14,7 +14,6 @@ pub mod place;
 pub mod record;
 pub mod removal;
 pub mod run;
-pub mod schedule;
 pub mod settings;
 pub mod touch;
 pub mod trouble;

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use jiff::Timestamp;
 use serde_json::{Value, json};
+use sidecar::sync::lock;
 
 use crate::trouble::Failed;
 
@@ -34,12 +35,12 @@ impl Page {
     }
 
     fn set(&self, path: &Path, round: Option<Round>) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(path.to_owned(), round);
+        lock(&self.0).insert(path.to_owned(), round);
     }
 
     /// 200 when each volume's last round was good, else 503; each with all volumes.
     pub fn answer(&self) -> impl IntoResponse + use<> {
-        let volumes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let volumes = lock(&self.0);
         let are_good = volumes.values().all(|round| round.as_ref().is_some_and(|round| round.failed.is_none()));
         let status = if are_good { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
         let volumes: Value = volumes.iter().map(|(path, round)| shown(path, round.as_ref())).collect();

@@ -11,7 +11,6 @@ use sidecar::log::{LogArguments, LogSettings};
 use sidecar::settings::{Problems, values};
 
 use crate::record::LONGEST_NAME;
-use crate::schedule::LONGEST_INTERVAL;
 
 /// Keeps shared file systems awake, and notices when they hang.
 #[derive(Parser, Clone, Debug)]
@@ -147,6 +146,9 @@ fn paths(text: &str) -> Result<Vec<PathBuf>, String> {
     }
     if paths.is_empty() { Err("at least one path is needed".to_owned()) } else { Ok(paths) }
 }
+
+/// The Linux NFS client closes a connection that carried nothing for 300 s; with its jitter this interval stays below that.
+const LONGEST_INTERVAL: Duration = Duration::from_secs(270);
 
 fn interval(text: &str) -> Result<Duration, String> {
     let interval = values::duration(text).map_err(|error| error.to_string())?;

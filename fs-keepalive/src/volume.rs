@@ -9,12 +9,12 @@ use nfs_mounts::failure::Failure;
 use nfs_mounts::helper::{Helper, Outcome};
 use nfs_mounts::mountinfo::Mounts;
 use sidecar::readiness::{Latch, Pulse};
+use sidecar::schedule::with_jitter;
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics::VolumeMetrics;
 use crate::page::Page;
 use crate::place::on_a_mount;
-use crate::schedule::{chance, with_jitter};
 use crate::settings::Keepalive;
 use crate::touch::{Done, Identity, Order, Removal};
 use crate::trouble::{Failed, Trouble};
@@ -77,7 +77,7 @@ impl Volume {
     /// Does rounds until `shutdown`; one that has begun is finished.
     pub async fn run(mut self, pulse: Pulse, shutdown: CancellationToken) {
         while !shutdown.is_cancelled() {
-            let next = tokio::time::Instant::now() + with_jitter(self.keepalive.interval, chance());
+            let next = tokio::time::Instant::now() + with_jitter(self.keepalive.interval);
             pulse.beat();
             self.round().await;
             tokio::select! { () = tokio::time::sleep_until(next) => (), () = shutdown.cancelled() => () }

@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 use lab_images::settings::unclear_runtime;
+use sidecar::human::bytes;
 use sidecar::settings::Problems;
 use sidecar::shutdown::Shutdown;
 use tokio::time::sleep;
 
 use crate::files::Files;
 use crate::memory::Memory;
-use crate::report::{gigabytes, images};
+use crate::report::images;
 use crate::round::{Failed, Purger, Round};
 use crate::settings::PurgeSettings;
 use crate::surroundings::{Surroundings, open};
@@ -96,7 +97,7 @@ fn report(round: &Round, dry_run: bool) -> String {
     let count = images(round.removed.len());
     text += &match dry_run {
         true => format!("{count} would be removed, {} in all\n", images(round.images)),
-        false => format!("{count} removed, {} freed, {} left\n", gigabytes(round.freed), round.images),
+        false => format!("{count} removed, {} freed, {} left\n", bytes(round.freed), round.images),
     };
     text
 }
@@ -112,7 +113,7 @@ mod tests {
         let in_use = RuntimeError::InUse { image: "lab:1".into(), message: "in use".into() };
         let removed = Round { removed: vec!["lab:1".into()], freed: 2_000_000, images: 3, ..Round::default() };
         assert!(is_clean(&removed));
-        assert_eq!(report(&removed, false), "removed  lab:1\n1 image removed, 2.0 MB freed, 3 left\n");
+        assert_eq!(report(&removed, false), "removed  lab:1\n1 image removed, 1.91 MiB freed, 3 left\n");
         assert_eq!(report(&removed, true), "would remove  lab:1\n1 image would be removed, 3 images in all\n");
         assert!(is_clean(&Round { failed: vec![failed(in_use)], ..Round::default() }));
         let broken = [

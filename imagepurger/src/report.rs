@@ -7,6 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use lab_images::runtime::FileSystem;
 use lab_images::settings::unclear_runtime;
 use serde::Serialize;
+use sidecar::human::{Table, bytes};
 use sidecar::settings::Problems;
 
 use crate::files::Files;
@@ -173,22 +174,12 @@ impl Report {
 
     /// For people: one line per image, in the order of removal, and what it comes to.
     pub fn table(&self, now: Timestamp) -> String {
-        let rows: Vec<[String; 5]> = self.images.iter().map(|line| line.cells(now)).collect();
-        let heads = ["VERDICT", "SIZE", "NEEDED", "IMAGE", "WHY"].map(str::to_owned);
-        let mut widths = [0; 4];
-        for row in rows.iter().chain([&heads]) {
-            for (width, cell) in widths.iter_mut().zip(row) {
-                *width = (*width).max(cell.chars().count());
-            }
-        }
-        let mut text = String::new();
-        for [verdict, size, needed, image, why] in [&heads].into_iter().chain(&rows) {
-            let [a, b, c, d] = widths;
-            // Writing to a String does not fail.
-            let _ = writeln!(text, "{verdict:<a$}  {size:>b$}  {needed:<c$}  {image:<d$}  {why}");
-        }
+        let mut table = Table::new(&["VERDICT", "SIZE", "NEEDED", "IMAGE", "WHY"]).right_aligned(&[1]);
+        self.images.iter().for_each(|line| table.row(line.cells(now)));
+        let mut text = table.to_string();
         let to_go = self.images.iter().filter(|line| line.verdict == "to go").count();
-        let about = gigabytes(self.would_free_about);
+        let about = bytes(self.would_free_about);
+        // Writing to a String does not fail.
         let _ = writeln!(text, "\n{to_go} to go (about {about}), {} kept", self.images.len() - to_go);
         let AfterGrace { images: waiting, would_free_about, grace, .. } = &self.after_grace;
         if !self.history.known {
@@ -199,12 +190,12 @@ impl Report {
             );
         }
         if *waiting > 0 {
-            let (grace, about) = (age(*grace), gigabytes(*would_free_about));
+            let (grace, about) = (age(*grace), bytes(*would_free_about));
             let _ = writeln!(text, "{waiting} more to go once PURGE_GRACE ({grace}) is over (about {about})");
         }
         let _ = writeln!(text, "runtime: {}", self.runtime);
         if let Some(Disk { path, size, used_percent, high_percent, low_percent, .. }) = &self.disk {
-            let size = gigabytes(*size);
+            let size = bytes(*size);
             let _ = writeln!(
                 text,
                 "{path}: {used_percent} % of {size} used; early removal from {high_percent} % to {low_percent} %"
@@ -224,16 +215,7 @@ impl Line {
         let others = (self.tags.len() + self.digests.len()).saturating_sub(1);
         let image = if others == 0 { self.name.clone() } else { format!("{} (+{others})", self.name) };
         let needed: SignedDuration = now.duration_since(self.last_needed);
-        [self.verdict.to_owned(), gigabytes(self.size), format!("{} ago", age(needed)), image, self.reason.clone()]
-    }
-}
-
-/// Bytes for people.
-pub fn gigabytes(bytes: u64) -> String {
-    match bytes {
-        0..1_000_000 => format!("{:.1} kB", bytes as f64 / 1e3),
-        1_000_000..1_000_000_000 => format!("{:.1} MB", bytes as f64 / 1e6),
-        _ => format!("{:.2} GB", bytes as f64 / 1e9),
+        [self.verdict.to_owned(), bytes(self.size), format!("{} ago", age(needed)), image, self.reason.clone()]
     }
 }
 
@@ -254,10 +236,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bytes_and_names_are_short() {
-        assert_eq!(gigabytes(1_500), "1.5 kB");
-        assert_eq!(gigabytes(2_000_000), "2.0 MB");
-        assert_eq!(gigabytes(8_123_000_000), "8.12 GB");
+    fn names_are_short() {
         let all = ["a", "b", "c", "d", "e"].map(str::to_owned);
         assert_eq!(names(&all[..3]), "a, b, c");
         assert_eq!(names(&all), "a, b, c and 2 more");

@@ -1,7 +1,6 @@
 //! `imagepurger run`: rounds for ever, by the clock and when the disk is full.
 
 use std::future::Future;
-use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,10 +9,12 @@ use jiff::Timestamp;
 use lab_images::runtime::{FileSystem, Runtime, RuntimeEndpoint, RuntimeError};
 use lab_images::settings::unclear_runtime;
 use sidecar::admin::AdminServer;
-use sidecar::kubernetes::Gravity;
+use sidecar::human::bytes;
+use sidecar::kubernetes::EventType;
 use sidecar::metrics::Metrics;
 use sidecar::readiness::{Health, Latch, Pulse};
 use sidecar::retry::{BackoffBuilder, forever};
+use sidecar::schedule::with_jitter;
 use sidecar::settings::Problems;
 use sidecar::shutdown::Shutdown;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -22,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use crate::files::Files;
 use crate::memory::Memory;
 use crate::metrics::RoundMetrics;
-use crate::report::{gigabytes, images, names};
+use crate::report::{images, names};
 use crate::round::{Failed, Purger, Round};
 use crate::settings::RunSettings;
 use crate::surroundings::{Opened, Surroundings, Teller, open};
@@ -167,7 +168,7 @@ impl Daemon {
                     self.latch.not_ready(error.to_string());
                 }
             }
-            let next = Instant::now() + with_jitter(self.interval, std::hash::RandomState::new().hash_one(()));
+            let next = Instant::now() + with_jitter(self.interval);
             if !self.wait(next, shutdown).await {
                 return;
             }
@@ -198,7 +199,7 @@ impl Daemon {
     fn tell(&self, round: &Round) {
         let dry_run = self.purger.limits.dry_run;
         self.metrics.round(round, dry_run, Timestamp::now());
-        let (freed, removed) = (gigabytes(round.freed), names(&round.removed));
+        let (freed, removed) = (bytes(round.freed), names(&round.removed));
         tracing::info!(
             images = round.images,
             to_go = round.to_go,
@@ -211,7 +212,7 @@ impl Daemon {
         );
         if let Some(hold) = &round.hold {
             tracing::warn!(reason = hold.word(), "nothing is removed: {hold}");
-            self.raise(Gravity::Warning, hold.reason(), &format!("Nothing is removed: {hold}"));
+            self.raise(EventType::Warning, hold.reason(), &format!("Nothing is removed: {hold}"));
         }
         if let Some(error) = &round.unsaved {
             tracing::error!(%error, file = %self.purger.memory.file().display(), "the history of images cannot be saved");
@@ -238,37 +239,16 @@ impl Daemon {
             note.push(format!("removed while a container was starting to use it: {}", names(&round.lost)));
         }
         let bad = !news.is_empty() || !round.lost.is_empty();
-        let (gravity, reason) =
-            if bad { (Gravity::Warning, "ImagesNotRemoved") } else { (Gravity::Normal, "ImagesRemoved") };
+        let (type_, reason) =
+            if bad { (EventType::Warning, "ImagesNotRemoved") } else { (EventType::Normal, "ImagesRemoved") };
         if !note.is_empty() {
-            self.raise(gravity, reason, &note.join("; "));
+            self.raise(type_, reason, &note.join("; "));
         }
     }
 
-    fn raise(&self, gravity: Gravity, reason: &str, note: &str) {
+    fn raise(&self, type_: EventType, reason: &str, note: &str) {
         if let Some(teller) = &self.teller {
-            teller.raise(gravity, reason, note);
+            teller.raise(type_, reason, note);
         }
-    }
-}
-
-/// The interval with up to a tenth more or less, so that not all nodes act at once.
-fn with_jitter(interval: Duration, random: u64) -> Duration {
-    let share = random as f64 / u64::MAX as f64;
-    interval.mul_f64(0.9 + 0.2 * share)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn jitter_is_a_tenth_at_most() {
-        let interval = Duration::from_secs(900);
-        for random in [0, 1, u64::MAX / 2, u64::MAX] {
-            let secs = with_jitter(interval, random).as_secs_f64();
-            assert!((809.9..=990.1).contains(&secs), "{secs}");
-        }
-        assert_ne!(with_jitter(interval, 0), with_jitter(interval, u64::MAX));
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use lab_images::runtime::{Runtime, RuntimeEndpoint, RuntimeError, connect, discover};
-use sidecar::kubernetes::{ClientError, Events, Gravity};
+use sidecar::kubernetes::{ClientError, EventRecorder, EventType};
 
 use crate::catalogue::CatalogueSource;
 use crate::files::Files;
@@ -23,7 +23,7 @@ pub struct Surroundings {
 
 /// What the daemon tells the cluster, as Events about its own pod.
 pub(crate) struct Teller {
-    pub(crate) events: Events,
+    pub(crate) events: EventRecorder,
     pod: ObjectReference,
 }
 
@@ -77,11 +77,11 @@ impl Teller {
             uid: cluster.pod_uid.clone(),
             ..ObjectReference::default()
         };
-        Some(Self { events: Events::new(client.clone(), NAME, &cluster.node), pod })
+        Some(Self { events: EventRecorder::new(client.clone(), NAME, &cluster.node), pod })
     }
 
-    pub(crate) fn raise(&self, gravity: Gravity, reason: &str, note: &str) {
-        self.events.raise(&self.pod, gravity, reason, "Purge", note);
+    pub(crate) fn raise(&self, type_: EventType, reason: &str, note: &str) {
+        self.events.raise(&self.pod, type_, reason, "Purge", note);
     }
 }
 

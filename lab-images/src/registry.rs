@@ -22,10 +22,11 @@ mod token;
 mod transport;
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use reqwest::Method;
+use sidecar::sync::lock;
 
 use crate::reference::{Digest, Repository, TagName};
 use exchange::{Ask, Exchange};
@@ -177,8 +178,4 @@ impl Registry {
             _ => Ok((answer, actual)),
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

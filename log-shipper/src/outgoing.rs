@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
+use sidecar::sync;
 use tokio::sync::Notify;
 
 use crate::follow::ContainerLog;
@@ -260,7 +261,7 @@ impl Budget {
     }
 
     fn lock(&self) -> MutexGuard<'_, Use> {
-        self.0.used.lock().unwrap_or_else(PoisonError::into_inner)
+        sync::lock(&self.0.used)
     }
 }
 

@@ -4,11 +4,12 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
+use sidecar::sync;
 use thiserror::Error;
 
 /// The lock's name within `STATE_DIR`.
@@ -79,7 +80,7 @@ impl StateDir {
 
     /// Makes the folder again, and takes it again if its lock went with it.
     fn restore(&self) -> Result<(), StateDirError> {
-        let mut held = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut held = sync::lock(&self.lock);
         let key = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
         let there = fs::metadata(self.path.join(LOCK_NAME)).ok().map(key);
         let ours = held.as_ref().and_then(|held| held.metadata().ok()).map(key);
@@ -121,7 +122,7 @@ pub struct Complaint(Mutex<Option<Instant>>);
 impl Complaint {
     /// Whether it is time to say it.
     pub fn is_due(&self) -> bool {
-        let mut said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut said = sync::lock(&self.0);
         let due = said.is_none_or(|said| said.elapsed() >= COMPLAIN);
         if due {
             *said = Some(Instant::now());
@@ -131,12 +132,12 @@ impl Complaint {
 
     /// What was complained of is over: gives whether that was said.
     pub fn is_over(&self) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take().is_some()
+        sync::lock(&self.0).take().is_some()
     }
 
     /// Whether it was said and is not over.
     pub fn is_open(&self) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+        sync::lock(&self.0).is_some()
     }
 }
 

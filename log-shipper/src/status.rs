@@ -5,6 +5,8 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use sidecar::human::Table;
+
 use crate::checkpoint::{self, CheckpointError, Saved};
 use crate::identity::FileKey;
 
@@ -15,7 +17,6 @@ pub fn tables(state_dir: &Path) -> (String, Option<CheckpointError>) {
     for (name, destination) in checkpoint::ALL {
         let path = state_dir.join(name);
         match checkpoint::read(&path) {
-            // Writing to a String does not fail.
             Ok(Some(saved)) => {
                 let gap = if text.is_empty() { "" } else { "\n" };
                 let _ = write!(text, "{gap}Shipped {destination} ({}):\n{}", path.display(), table(&saved));
@@ -47,11 +48,13 @@ fn table(saved: &Saved) -> String {
     }
     rows.sort_by(|a, b| b.0.cmp(&a.0).then_with(|| a.3.cmp(&b.3)));
     let behind: u64 = rows.iter().map(|row| row.0).sum();
-    let mut text = format!("{:>12} {:>14} {:>14}  FILE\n", "BEHIND", "CONFIRMED", "SIZE");
+    let mut table = Table::new(&["BEHIND", "CONFIRMED", "SIZE", "FILE"]).right_aligned(&[0, 1, 2]);
     for (lag, done, size, path, state) in &rows {
         let mark = if state.is_empty() { String::new() } else { format!(" ({state})") };
-        let _ = writeln!(text, "{lag:>12} {done:>14} {size:>14}  {}{mark}", path.display());
+        table.row([lag.to_string(), done.to_string(), size.to_string(), format!("{}{mark}", path.display())]);
     }
+    let mut text = table.to_string();
+    // Writing to a String does not fail.
     let _ = writeln!(text, "{} files, {behind} bytes behind", rows.len());
     text
 }
@@ -77,7 +80,7 @@ mod tests {
         let key = LogKey { folder: folder.path().into(), base: "0".into() };
         let text = table(&[(key, records)].into_iter().collect());
         let lines: Vec<_> = text.lines().collect();
-        assert!(lines[1].contains(" 60 ") && lines[1].ends_with("0.log"), "{text}");
+        assert!(lines[1].trim_start().starts_with("60 ") && lines[1].ends_with("0.log"), "{text}");
         assert!(lines[3].contains("2 files, 60 bytes behind"), "{text}");
     }
     #[test]

@@ -1,8 +1,9 @@
 //! What is looked at, and what is thought of it now: where rounds write, and the page and reports read.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
+use sidecar::sync::lock;
 use tokio::sync::Notify;
 
 use crate::server::Server;
@@ -63,7 +64,7 @@ impl Board {
 
     /// All exports.
     pub fn exports(&self) -> MutexGuard<'_, BTreeMap<Server, Entry>> {
-        self.exports.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.exports)
     }
 
     /// Waits until something may have changed since the last call. For one who waits.

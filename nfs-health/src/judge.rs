@@ -16,7 +16,7 @@ pub mod surroundings;
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
@@ -25,10 +25,11 @@ use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Client};
 use serde::de::DeserializeOwned;
 use sidecar::admin::AdminServer;
-use sidecar::kubernetes::{Events, Gravity, client, explain, own_namespace};
+use sidecar::kubernetes::{EventRecorder, EventType, client, explain, own_namespace};
 use sidecar::metrics::Metrics;
 use sidecar::readiness::{Health, Latch, Pulse};
 use sidecar::shutdown::Shutdown;
+use sidecar::sync::lock;
 use tokio::time::Instant;
 
 use crate::board::Board;
@@ -80,11 +81,11 @@ pub async fn run(settings: Judge, shutdown: Shutdown) -> anyhow::Result<()> {
     let (health, metrics, board) = (Health::default(), Metrics::new(NAME, VERSION), Arc::new(Board::default()));
     let (reports, volumes) = (Arc::<Mutex<Reports>>::default(), Arc::<Mutex<NfsVolumes>>::default());
     let targets = Arc::<Mutex<BTreeMap<Server, Target>>>::default();
-    let events = Events::new(client.clone(), "nfs-health-judge", &look.probing.owner);
+    let events = EventRecorder::new(client.clone(), "nfs-health-judge", &look.probing.owner);
     events.register(&metrics);
     let see = targets.clone();
     let watch = Watch {
-        see: Box::new(move || locked(&see).clone()),
+        see: Box::new(move || lock(&see).clone()),
         probing: look.probing.clone(),
         interval,
         rounds,
@@ -120,7 +121,7 @@ pub async fn run(settings: Judge, shutdown: Shutdown) -> anyhow::Result<()> {
             "the nodes' reports",
             of_reports,
             move |event| {
-                let mut reports = locked(&reports);
+                let mut reports = lock(&reports);
                 match event {
                     Some(event) => reports.take(event, Instant::now()),
                     None => reports.broke(),
@@ -128,7 +129,7 @@ pub async fn run(settings: Judge, shutdown: Shutdown) -> anyhow::Result<()> {
             },
         )),
         tokio::spawn(follow(Api::all(client), "PersistentVolumes", of_volumes, move |event| {
-            event.into_iter().for_each(|event| locked(&volumes).take(event));
+            event.into_iter().for_each(|event| lock(&volumes).take(event));
         })),
     ];
     let watching = watch.watch(watching, shutdown.token());
@@ -170,7 +171,7 @@ where
 struct Court {
     look: Look,
     client: Client,
-    events: Events,
+    events: EventRecorder,
     interval: Duration,
     rounds: u32,
     reports: Arc<Mutex<Reports>>,
@@ -210,11 +211,11 @@ impl Court {
 
     /// Takes the volumes that are known, and asks what is behind their servers' addresses. Whether there was anything to take.
     async fn look_around(&mut self) -> bool {
-        let Some(volumes) = locked(&self.watched).known() else { return false };
+        let Some(volumes) = lock(&self.watched).known() else { return false };
         let servers = self.look.servers.iter().chain(volumes.iter().map(|volume| &volume.server));
         match surroundings::behind(&self.client, servers).await {
             Ok(behind) => {
-                *locked(&self.targets) = surroundings::targets(&self.look, &volumes, &behind);
+                *lock(&self.targets) = surroundings::targets(&self.look, &volumes, &behind);
                 self.surroundings.ready();
             }
             Err(error) => {
@@ -229,7 +230,7 @@ impl Court {
 
     /// One judgement.
     async fn sit(&mut self, pulse: &Pulse) {
-        let Some(reports) = locked(&self.reports).known(Instant::now()) else { return };
+        let Some(reports) = lock(&self.reports).known(Instant::now()) else { return };
         let (probes, places) = {
             let exports = self.board.exports();
             let places = exports.iter().filter_map(|(server, entry)| Some((server.clone(), entry.place.clone()?)));
@@ -273,7 +274,7 @@ impl Court {
     /// Says what is new about an export: in the log, and in Events on its volumes and their claims.
     fn tell(&self, server: &Server, ruling: &Ruling, was_troubled: bool) {
         let export = server.to_string();
-        let (gravity, reason, note) = match &ruling.trouble {
+        let (type_, reason, note) = match &ruling.trouble {
             Some(trouble) => {
                 tracing::warn!(
                     export,
@@ -282,11 +283,11 @@ impl Court {
                     "{}",
                     trouble.sentence
                 );
-                (Gravity::Warning, trouble.kind.event(), format!("{export}: {}", trouble.sentence))
+                (EventType::Warning, trouble.kind.event(), format!("{export}: {}", trouble.sentence))
             }
             None if was_troubled => {
                 tracing::info!(export, "well again");
-                (Gravity::Normal, "NFSRecovered", format!("{export}: well again"))
+                (EventType::Normal, "NFSRecovered", format!("{export}: well again"))
             }
             None => return,
         };
@@ -301,12 +302,8 @@ impl Court {
         }
         for volume in volumes.into_iter().take(MOST_VOLUMES) {
             for about in [Some(&volume.reference), volume.claim.as_ref()].into_iter().flatten() {
-                self.events.raise(about, gravity, reason, "Judge", &note);
+                self.events.raise(about, type_, reason, "Judge", &note);
             }
         }
     }
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,9 +1,10 @@
 //! A limit to what one server is asked from here, however many of its exports are looked at.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::Duration;
 
+use sidecar::sync::lock;
 use tokio::time::Instant;
 
 use crate::server::{Host, Server};
@@ -18,7 +19,7 @@ pub struct Pace(Mutex<HashMap<(Host, u16), Instant>>);
 impl Pace {
     /// When a round of `server` that would begin `now` may begin.
     pub fn turn(&self, server: &Server, now: Instant) -> Instant {
-        let mut next = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut next = lock(&self.0);
         next.retain(|_, at| *at > now);
         let free = next.entry((server.host.clone(), server.port)).or_insert(now);
         let turn = *free;

@@ -1,6 +1,9 @@
 //! Room on a file system.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
+use sidecar::human::bytes;
 
 /// Room on a file system, for those who are not root.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,6 +23,12 @@ impl Space {
     pub fn is_full(&self) -> bool {
         let no_files = self.files.is_some_and(|files| files > 0) && self.files_available == Some(0);
         (self.total > 0 && self.available == 0) || no_files
+    }
+}
+
+impl fmt::Display for Space {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of {} left", bytes(self.available), bytes(self.total))
     }
 }
 

@@ -1,11 +1,11 @@
 //! Rounds of every export again and again, each at its own pace, so that one that hangs delays no other.
 
 use std::collections::BTreeMap;
-use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
 use sidecar::readiness::Pulse;
+use sidecar::schedule::{random, with_jitter};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -72,14 +72,14 @@ impl Watch {
         let mut volume = Volume::new(server.clone(), self.probing.clone());
         let (mut steady, mut known) = (Steady::new(self.rounds), Known::default());
         // Many nodes do not all begin at once.
-        let mut next = Instant::now() + self.interval.min(Duration::from_secs(1)).mul_f64(chance());
+        let mut next = Instant::now() + self.interval.min(Duration::from_secs(1)).mul_f64(random());
         loop {
             let turn = async {
                 tokio::time::sleep_until(next).await;
                 tokio::time::sleep_until(pace.turn(&server, Instant::now())).await;
             };
             tokio::select! { () = turn => (), () = shutdown.cancelled() => return }
-            next = Instant::now() + self.interval.mul_f64(0.9 + 0.2 * chance());
+            next = Instant::now() + with_jitter(self.interval);
             let Some(target) = self.board.target(&server) else { break };
             let round = volume.round(&target).await;
             self.note(&name, &server, &round, &mut steady, &mut known);
@@ -112,12 +112,6 @@ impl Watch {
         self.metrics.round(name, round, shown.kind);
         self.board.show(server, shown, round.front.place(server));
     }
-}
-
-/// A random number from 0 to 1, good enough to spread rounds.
-fn chance() -> f64 {
-    let random = u32::try_from(RandomState::new().hash_one(0_u8) >> 32).unwrap_or(0);
-    f64::from(random) / f64::from(u32::MAX)
 }
 
 #[cfg(test)]

@@ -46,7 +46,7 @@ fn a_healthy_server_is_ok_in_every_version_over_ipv4_and_ipv6() {
     let v6 = format!("[{}]/home", ganesha.address_v6());
     let output = check(&[("NFS_SERVERS", &v6)]);
     let text = String::from_utf8(output.stdout).unwrap();
-    for seen in ["4.0, 4.1, 4.2", "lease 5 s", "epoch ", "MiB left", "nfs v4 session"] {
+    for seen in ["4.0, 4.1, 4.2", "lease 5 s", "epoch ", "iB left", "nfs v4 session"] {
         assert!(text.contains(seen), "{seen}: {text}");
     }
     let v3 = check(&[("NFS_SERVERS", &home(&ganesha)), ("NFS_VERSION", "3")]);

@@ -18,6 +18,7 @@ use lab_images::runtime::disk::{DiskGuard, Reservation};
 use lab_images::runtime::{FileSystem, Phase, Progress, PullLimits, Runtime, RuntimeError, RuntimeVersion};
 use prometheus_client::metrics::histogram::Histogram;
 use serde::{Deserialize, Serialize};
+use sidecar::schedule::random;
 use tokio::sync::watch;
 use tokio::task::{Id, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -371,7 +372,7 @@ impl Puller {
             (Err(error), _) | (_, Err(error)) => {
                 self.report.send_modify(|report| report.jobs[job].failures += 1);
                 let failures = self.report.borrow().jobs[job].failures;
-                self.retries.failed(failures, error.to_string(), now, jitter())
+                self.retries.failed(failures, error.to_string(), now, random())
             }
         };
         self.report.send_modify(|report| report.jobs[job].enter(state));
@@ -430,11 +431,11 @@ impl Puller {
                 }
                 Ended::OtherDigest(error, arrived) => {
                     tracing::warn!(%image, seconds, error, "another image was pulled");
-                    retries.other_digest(job.failures, (error, arrived), Instant::now(), jitter())
+                    retries.other_digest(job.failures, (error, arrived), Instant::now(), random())
                 }
                 Ended::Failed(error) => {
                     tracing::warn!(%image, seconds, error, "pull failed");
-                    retries.failed(job.failures, error, Instant::now(), jitter())
+                    retries.failed(job.failures, error, Instant::now(), random())
                 }
             };
             job.enter(state);
@@ -499,11 +500,4 @@ impl Job {
         self.state = state;
         self.since = jiff::Timestamp::now();
     }
-}
-
-/// A number in [0, 1) that differs from node to node and from time to time.
-pub(crate) fn jitter() -> f64 {
-    let nanoseconds =
-        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |now| now.subsec_nanos());
-    f64::from(nanoseconds.wrapping_mul(2_654_435_761) >> 8) / f64::from(1_u32 << 24)
 }

@@ -3,9 +3,9 @@
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
-use indicatif::HumanBytes;
 use lab_images::catalogue::Catalogue;
 use lab_images::reference::Platform;
+use sidecar::human::{Table, bytes};
 
 use crate::catalogue::{Found, find, registry};
 use crate::settings::{Output, ScanSettings};
@@ -34,20 +34,15 @@ pub async fn run(settings: ScanSettings, warnings: &[String]) -> anyhow::Result<
 
 /// The wanted images with their reasons, then how many others there are.
 pub fn table(catalogue: &Catalogue) -> String {
-    let mut rows = vec![["IMAGE", "NAME", "SIZE", "WHY"].map(str::to_owned)];
-    rows.extend(catalogue.wanted().map(|image| {
-        let size = image.size.map_or("-".to_owned(), |size| HumanBytes(size).to_string());
-        [image.reference.to_string(), image.name.clone(), size, image.why.clone()]
-    }));
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths = [width(0), width(1), width(2)];
-    let mut text = String::new();
-    for [image, name, size, why] in &rows {
-        // Writing to a String does not fail.
-        let _ = writeln!(text, "{image:0$}  {name:1$}  {size:>2$}  {why}", widths[0], widths[1], widths[2]);
+    let mut table = Table::new(&["IMAGE", "NAME", "SIZE", "WHY"]).right_aligned(&[2]);
+    for image in catalogue.wanted() {
+        let size = image.size.map_or("-".to_owned(), bytes);
+        table.row([image.reference.to_string(), image.name.clone(), size, image.why.clone()]);
     }
+    let mut text = table.to_string();
     let others = catalogue.images.iter().filter(|image| !image.wanted).count();
-    let _ = writeln!(text, "\n{} wanted, {others} others", rows.len() - 1);
+    // Writing to a String does not fail.
+    let _ = writeln!(text, "\n{} wanted, {others} others", catalogue.wanted().count());
     for repository in &catalogue.repositories {
         let name = &repository.name;
         let problem = repository.problem.as_deref().unwrap_or("the log says why");

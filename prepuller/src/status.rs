@@ -2,9 +2,11 @@
 
 use std::fmt::Write as _;
 
+use sidecar::human::Table;
+
 use crate::ask::Planner;
 use crate::page::query::Show;
-use crate::page::view::{CellState, ImageRow, NodeRow, Standing, View};
+use crate::page::view::{CellState, NodeRow, Standing, View};
 use crate::page::words;
 use crate::settings::{StatusOutput, StatusSettings};
 
@@ -32,7 +34,7 @@ pub fn table(view: &View) -> String {
     lines.extend(view.problems.iter().map(|problem| format!("Problem: {problem}")));
     if !view.images.is_empty() {
         lines.push(String::new());
-        lines.extend(columns(images(view)));
+        lines.extend(images(view).to_string().lines().map(str::to_owned));
     }
     if !view.nodes.is_empty() {
         lines.push(String::new());
@@ -50,9 +52,9 @@ pub fn table(view: &View) -> String {
     text
 }
 
-fn images(view: &View) -> Vec<[String; 6]> {
-    let mut rows = vec![["NO", "IMAGE", "SIZE", "NODES", "WAVE", "WHY"].map(str::to_owned)];
-    let row = |(index, image): (usize, &ImageRow)| {
+fn images(view: &View) -> Table {
+    let mut table = Table::new(&["NO", "IMAGE", "SIZE", "NODES", "WAVE", "WHY"]);
+    for (row, image) in (1_usize..).zip(&view.images) {
         let size = image.size.map_or("-".to_owned(), words::bytes);
         let nodes = format!("{} of {}", words::count(image.present), words::count(image.eligible));
         let mut wave = image.wave.clone();
@@ -62,21 +64,9 @@ fn images(view: &View) -> Vec<[String; 6]> {
                 let _ = write!(wave, ", {} {word}", words::count(number));
             }
         }
-        [(index + 1).to_string(), image.reference.clone(), size, nodes, wave, image.why.clone()]
-    };
-    rows.extend(view.images.iter().enumerate().map(row));
-    rows
-}
-
-/// Rows with their columns below each other.
-fn columns(rows: Vec<[String; 6]>) -> Vec<String> {
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: [usize; 6] = std::array::from_fn(width);
-    let line = |row: &[String; 6]| {
-        let cells = row.iter().zip(widths).map(|(text, width)| format!("{text:width$}"));
-        cells.collect::<Vec<_>>().join("  ")
-    };
-    rows.iter().map(line).collect()
+        table.row([row.to_string(), image.reference.clone(), size, nodes, wave, image.why.clone()]);
+    }
+    table
 }
 
 /// A line for each node with a sign for each image, and below it what there is to say.

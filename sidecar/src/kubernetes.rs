@@ -10,7 +10,7 @@ use thiserror::Error;
 
 use limits::Limits;
 
-pub use events::{Events, Gravity, Trouble, node_reference};
+pub use events::{EventRecorder, EventType, Trouble, node_reference};
 pub use explain::explain;
 pub use limits::{ANSWER_LIMIT, BODY_LIMIT, WATCH_SILENCE};
 

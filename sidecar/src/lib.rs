@@ -12,12 +12,15 @@
 pub mod admin;
 pub mod causes;
 pub mod files;
+pub mod human;
 pub mod kubernetes;
 pub mod log;
 pub mod metrics;
 pub mod readiness;
 pub mod retry;
+pub mod schedule;
 pub mod secret;
 pub mod settings;
 pub mod shutdown;
+pub mod sync;
 pub mod tls;

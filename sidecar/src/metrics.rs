@@ -2,11 +2,13 @@
 
 mod classic;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
+
+use crate::sync::lock;
 
 /// A format of the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,7 +70,7 @@ impl Metrics {
 
     /// Registers a family of metrics through `register`, which gets the prometheus-client registry.
     pub fn register<T>(&self, register: impl FnOnce(&mut Registry) -> T) -> T {
-        register(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        register(&mut lock(&self.0))
     }
 
     /// All metrics as text.
@@ -76,7 +78,7 @@ impl Metrics {
         let mut text = String::new();
         // Writing to a String fails only if an encoder does: then what was written is served, and a scraper of OpenMetrics notices the
         // missing end mark.
-        if let Err(error) = encode(&mut text, &self.0.lock().unwrap_or_else(PoisonError::into_inner)) {
+        if let Err(error) = encode(&mut text, &lock(&self.0)) {
             tracing::error!(%error, "cannot encode the metrics");
         }
         match format {

@@ -1,8 +1,10 @@
 //! Readiness as latches, one for each part, and liveness as pulses.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
+
+use crate::sync::lock;
 
 /// What the parts say of themselves; clones share it.
 #[derive(Clone, Debug, Default)]
@@ -58,7 +60,7 @@ impl Health {
     }
 
     fn parts(&self) -> MutexGuard<'_, Parts> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 

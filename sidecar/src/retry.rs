@@ -14,6 +14,12 @@ pub fn few() -> ExponentialBuilder {
     ExponentialBuilder::new().with_jitter().with_min_delay(Duration::from_secs(1)).with_max_times(3)
 }
 
+/// The pause after the `failures`th failure in a row, for callers that keep the count themselves: `first`, then twice as long each
+/// time, and never longer than `most`. It has no jitter.
+pub fn pause(first: Duration, failures: u32, most: Duration) -> Duration {
+    first.saturating_mul(2_u32.saturating_pow(failures.saturating_sub(1))).min(most)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -29,5 +35,11 @@ mod tests {
     #[test]
     fn a_few_tries_are_three() {
         assert_eq!(few().build().count(), 3);
+    }
+
+    #[test]
+    fn a_pause_doubles_up_to_its_limit() {
+        let seconds = |failures| pause(Duration::from_secs(5), failures, Duration::from_secs(60)).as_secs();
+        assert_eq!([0, 1, 2, 3, 4, 5, 33, u32::MAX].map(seconds), [5, 5, 10, 20, 40, 60, 60, 60]);
     }
 }

@@ -2,14 +2,16 @@
 
 use std::time::{Duration, SystemTime};
 
+use sidecar::retry;
+use sidecar::schedule::random;
+
 /// A longer pause between two tries is not made unless the server asks for it.
 pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// The pause after the `tries`th failure in a row: `first`, then twice as long each time, with up to half more at random so that
 /// many clients do not come back at once.
 pub(super) fn pause(first: Duration, tries: u32) -> Duration {
-    let pause = first.saturating_mul(2_u32.saturating_pow(tries.saturating_sub(1).min(16)));
-    pause.min(LONGEST_PAUSE).mul_f64(1.0 + f64::from(random_byte()) / 512.0)
+    retry::pause(first, tries, LONGEST_PAUSE).mul_f64(1.0 + random() / 2.0)
 }
 
 /// `Retry-After` in seconds or as a date (RFC 9110, section 10.2.3); `None` where it can't be read.
@@ -28,12 +30,6 @@ pub(super) fn retry_after(text: &str, now: SystemTime) -> Option<Duration> {
     let at = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
     let now = jiff::Timestamp::try_from(now).ok()?;
     Some(Duration::try_from(at.duration_since(now)).unwrap_or(Duration::ZERO))
-}
-
-/// A byte that differs from call to call.
-fn random_byte() -> u8 {
-    let nanoseconds = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |now| now.subsec_nanos());
-    (nanoseconds.wrapping_mul(2_654_435_761) >> 24) as u8
 }
 
 #[cfg(test)]

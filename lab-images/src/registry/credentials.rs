@@ -10,11 +10,12 @@ mod key;
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use sidecar::files::Stamp;
 use sidecar::secret::Secret;
+use sidecar::sync::lock;
 
 use crate::reference::Repository;
 use crate::runtime::PullCredentials;
@@ -270,10 +271,6 @@ fn server_of(repository: &Repository) -> String {
         "docker.io" => DOCKER_HUB_SERVER.to_owned(),
         host => host.to_owned(),
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -4,10 +4,11 @@ use std::collections::VecDeque;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use sidecar::sync::lock;
 use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 
+use super::backoff;
 use super::error::Problem;
-use super::{backoff, lock};
 
 /// After so many requests in a row that got no answer with all their retries, the host is left alone for a while.
 const MOST_UNREACHABLE: u32 = 8;

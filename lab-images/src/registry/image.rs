@@ -3,10 +3,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use sidecar::sync::lock;
+
 use super::error::{Problem, RegistryError};
 use super::exchange::Ask;
 use super::manifest::{self, EntryPlatform, ImageManifest, Parsed};
-use super::{MOST_MANIFESTS_KEPT, Registry, lock, platform};
+use super::{MOST_MANIFESTS_KEPT, Registry, platform};
 use crate::reference::{Digest, Platform, Repository};
 
 /// Indices inside indices that are followed. The field has two.

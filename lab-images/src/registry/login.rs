@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 
 use reqwest::header::{AUTHORIZATION, HeaderValue, LOCATION};
 use reqwest::{Method, StatusCode, Url};
+use sidecar::sync::lock;
 
 use super::challenge::{self, Challenge};
 use super::credentials::{Credentials, Login};
 use super::error::Problem;
-use super::lock;
 use super::request::{Answer, name};
 use super::token::{self, Realms, Token};
 use super::transport::Transport;

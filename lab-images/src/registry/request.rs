@@ -8,10 +8,10 @@ use reqwest::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, H
 use reqwest::{Client, Method, StatusCode, Url, redirect};
 use serde::Deserialize;
 use serde_json::Value;
+use sidecar::sync::lock;
 use sidecar::tls::Watched;
 
 use super::error::Problem;
-use super::lock;
 
 /// More of an answer that is an error is not read.
 const MOST_ERROR_BYTES: usize = 64 * 1024;

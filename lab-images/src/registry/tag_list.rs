@@ -6,11 +6,12 @@ use std::sync::Mutex;
 use reqwest::StatusCode;
 use reqwest::header::{ETAG, IF_NONE_MATCH, LINK};
 use serde::Deserialize;
+use sidecar::sync::lock;
 
 use super::error::{Problem, RegistryError};
 use super::exchange::{Ask, Exchange};
+use super::paging;
 use super::request::Answer;
-use super::{lock, paging};
 use crate::reference::Repository;
 
 /// One page of tags.

@@ -6,12 +6,13 @@ use std::time::{Duration, Instant, SystemTime};
 
 use reqwest::StatusCode;
 use reqwest::header::RETRY_AFTER;
+use sidecar::sync::lock;
 
+use super::RegistryConfig;
 use super::backoff::{self, LONGEST_PAUSE};
 use super::error::Problem;
 use super::host::Host;
 use super::request::{Answer, Request, Wire, name};
-use super::{RegistryConfig, lock};
 
 /// How often a server that fails, or can't be reached, is tried again.
 const RETRIES: u32 = 3;

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use sidecar::human::bytes;
 use thiserror::Error;
 
 use super::FileSystem;
@@ -98,12 +99,12 @@ impl fmt::Display for Refusal {
             "the disk would be {} % full, above DISK_HIGH {} %: {} of {} used, {} needed",
             self.percent_after(),
             self.high,
-            gigabytes(self.used),
-            gigabytes(self.capacity),
-            gigabytes(self.need),
+            bytes(self.used),
+            bytes(self.capacity),
+            bytes(self.need),
         )?;
         if self.reserved > 0 {
-            write!(f, ", {} promised to pulls in flight", gigabytes(self.reserved))?;
+            write!(f, ", {} promised to pulls in flight", bytes(self.reserved))?;
         }
         f.write_str("; remove images, raise DISK_HIGH or want fewer")
     }
@@ -113,7 +114,7 @@ impl fmt::Display for Refusal {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error(
     "the disk is {} % full, above DISK_HIGH {high} %: {} of {} used; remove images, raise DISK_HIGH or want fewer",
-    percent(*used, *capacity), gigabytes(*used), gigabytes(*capacity)
+    percent(*used, *capacity), bytes(*used), bytes(*capacity)
 )]
 pub struct Overrun {
     /// Used now, in bytes.
@@ -122,10 +123,6 @@ pub struct Overrun {
     pub capacity: u64,
     /// `DISK_HIGH`, in percent.
     pub high: u8,
-}
-
-fn gigabytes(bytes: u64) -> String {
-    format!("{:.2} GB", bytes as f64 / 1e9)
 }
 
 fn fits(used: u64, more: u64, capacity: u64, high: u8) -> bool {
@@ -222,7 +219,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const GB: u64 = 1_000_000_000;
+    const GIB: u64 = 1 << 30;
 
     fn disk(used: u64, capacity: u64) -> FileSystem {
         FileSystem { path: "/images".into(), size: capacity, used, available: capacity - used }
@@ -230,21 +227,21 @@ mod tests {
 
     #[test]
     fn admits_up_to_the_limit_and_refuses_above() {
-        // used, missing, high, factor, admitted; the capacity is 100 GB.
+        // used, missing, high, factor, admitted; the capacity is 100 GiB.
         let table = [
-            (0, 10 * GB, 75, 2.5, true),
-            (40 * GB, 10 * GB, 75, 2.5, true),
-            (40 * GB + 1, 10 * GB, 75, 2.5, false),
-            (65 * GB, 10 * GB, 75, 0.0, true),
-            (65 * GB + 1, 10 * GB, 75, 0.0, false),
-            (90 * GB, 0, 75, 2.5, true),
-            (90 * GB, 1, 75, 2.5, false),
+            (0, 10 * GIB, 75, 2.5, true),
+            (40 * GIB, 10 * GIB, 75, 2.5, true),
+            (40 * GIB + 1, 10 * GIB, 75, 2.5, false),
+            (65 * GIB, 10 * GIB, 75, 0.0, true),
+            (65 * GIB + 1, 10 * GIB, 75, 0.0, false),
+            (90 * GIB, 0, 75, 2.5, true),
+            (90 * GIB, 1, 75, 2.5, false),
             (0, u64::MAX, 100, 10.0, false),
             (0, 1, 0, 2.5, false),
         ];
         for (used, missing, high, factor, admitted) in table {
             let mut guard = DiskGuard::new(high, UnpackFactor::from(factor));
-            let answer = guard.admit(&disk(used, 100 * GB), missing);
+            let answer = guard.admit(&disk(used, 100 * GIB), missing);
             assert_eq!(
                 answer.is_ok(),
                 admitted,
@@ -256,56 +253,59 @@ mod tests {
     #[test]
     fn a_refusal_says_both_numbers() {
         let mut guard = DiskGuard::new(75, UnpackFactor::default());
-        let _held = guard.admit(&disk(50 * GB, 100 * GB), 2 * GB).unwrap();
-        let refusal = guard.admit(&disk(50 * GB, 100 * GB), 6 * GB).unwrap_err();
+        let _held = guard.admit(&disk(50 * GIB, 100 * GIB), 2 * GIB).unwrap();
+        let refusal = guard.admit(&disk(50 * GIB, 100 * GIB), 6 * GIB).unwrap_err();
         let text = refusal.to_string();
-        for part in ["78 %", "DISK_HIGH 75 %", "50.00 GB of 100.00 GB", "21.00 GB needed", "7.00 GB promised"] {
+        for part in ["78 %", "DISK_HIGH 75 %", "50.00 GiB of 100.00 GiB", "21.00 GiB needed", "7.00 GiB promised"] {
             assert!(text.contains(part), "{part} in {text}");
         }
         assert!(refusal.fits_alone());
-        assert!(!guard.admit(&disk(50 * GB, 100 * GB), 8 * GB).unwrap_err().fits_alone());
+        assert!(!guard.admit(&disk(50 * GIB, 100 * GIB), 8 * GIB).unwrap_err().fits_alone());
     }
 
     #[test]
     fn a_disk_above_the_limit_is_an_overrun_with_its_numbers() {
         let guard = DiskGuard::new(75, UnpackFactor::default());
-        assert_eq!(guard.overrun(&disk(75 * GB, 100 * GB)), None);
-        let text = guard.overrun(&disk(81 * GB, 100 * GB)).unwrap().to_string();
-        assert!(text.starts_with("the disk is 81 % full, above DISK_HIGH 75 %: 81.00 GB of 100.00 GB used"), "{text}");
+        assert_eq!(guard.overrun(&disk(75 * GIB, 100 * GIB)), None);
+        let text = guard.overrun(&disk(81 * GIB, 100 * GIB)).unwrap().to_string();
+        assert!(
+            text.starts_with("the disk is 81 % full, above DISK_HIGH 75 %: 81.00 GiB of 100.00 GiB used"),
+            "{text}"
+        );
     }
 
     #[test]
     fn pulls_in_flight_keep_their_share_until_they_end() {
         let mut guard = DiskGuard::new(75, UnpackFactor::from(1.0));
-        let empty = disk(0, 100 * GB);
-        let first = guard.admit(&empty, 20 * GB).unwrap();
-        assert_eq!(guard.reserved(), 40 * GB);
-        assert!(guard.admit(&empty, 20 * GB).is_err());
-        guard.finish(first, 20 * GB, None);
+        let empty = disk(0, 100 * GIB);
+        let first = guard.admit(&empty, 20 * GIB).unwrap();
+        assert_eq!(guard.reserved(), 40 * GIB);
+        assert!(guard.admit(&empty, 20 * GIB).is_err());
+        guard.finish(first, 20 * GIB, None);
         assert_eq!(guard.reserved(), 0);
-        assert!(guard.admit(&empty, 20 * GB).is_ok());
+        assert!(guard.admit(&empty, 20 * GIB).is_ok());
     }
 
     #[test]
     fn the_factor_is_learned_from_a_whole_stretch_of_pulls() {
         let mut guard = DiskGuard::new(90, UnpackFactor::from(2.0));
-        let first = guard.admit(&disk(10 * GB, 1000 * GB), GB).unwrap();
-        let second = guard.admit(&disk(11 * GB, 1000 * GB), GB).unwrap();
-        guard.finish(first, GB, Some(&disk(14 * GB, 1000 * GB)));
+        let first = guard.admit(&disk(10 * GIB, 1000 * GIB), GIB).unwrap();
+        let second = guard.admit(&disk(11 * GIB, 1000 * GIB), GIB).unwrap();
+        guard.finish(first, GIB, Some(&disk(14 * GIB, 1000 * GIB)));
         assert_eq!(guard.factor(), UnpackFactor::from(2.0));
-        guard.finish(second, GB, Some(&disk(18 * GB, 1000 * GB)));
-        // 8 GB for 2 GB: 3 more for each byte; a third of the way there.
+        guard.finish(second, GIB, Some(&disk(18 * GIB, 1000 * GIB)));
+        // 8 GiB for 2 GiB: 3 more for each byte; a third of the way there.
         assert_eq!(guard.factor(), UnpackFactor::from(2.3));
     }
 
     #[test]
     fn a_pull_of_unknown_size_begins_below_the_limit_only() {
         for (used, reserved, admitted) in
-            [(0, 0, true), (74 * GB, 0, true), (75 * GB, 0, false), (90 * GB, 0, false), (40 * GB, 10 * GB, false)]
+            [(0, 0, true), (74 * GIB, 0, true), (75 * GIB, 0, false), (90 * GIB, 0, false), (40 * GIB, 10 * GIB, false)]
         {
             let mut guard = DiskGuard::new(75, UnpackFactor::default());
-            let _held = (reserved > 0).then(|| guard.admit(&disk(used, 100 * GB), reserved).unwrap());
-            let answer = guard.admit_unknown(&disk(used, 100 * GB));
+            let _held = (reserved > 0).then(|| guard.admit(&disk(used, 100 * GIB), reserved).unwrap());
+            let answer = guard.admit_unknown(&disk(used, 100 * GIB));
             assert_eq!(answer.is_ok(), admitted, "{used} used, {reserved} promised: {answer:?}");
         }
     }
@@ -313,13 +313,13 @@ mod tests {
     #[test]
     fn a_failed_pull_teaches_nothing() {
         let mut guard = DiskGuard::new(90, UnpackFactor::from(2.0));
-        let first = guard.admit(&disk(10 * GB, 1000 * GB), GB).unwrap();
-        let second = guard.admit(&disk(10 * GB, 1000 * GB), GB).unwrap();
+        let first = guard.admit(&disk(10 * GIB, 1000 * GIB), GIB).unwrap();
+        let second = guard.admit(&disk(10 * GIB, 1000 * GIB), GIB).unwrap();
         guard.finish(first, 0, None);
-        guard.finish(second, GB, Some(&disk(90 * GB, 1000 * GB)));
+        guard.finish(second, GIB, Some(&disk(90 * GIB, 1000 * GIB)));
         assert_eq!(guard.factor(), UnpackFactor::from(2.0));
-        let third = guard.admit(&disk(90 * GB, 1000 * GB), GB).unwrap();
-        guard.finish(third, GB, Some(&disk(94 * GB, 1000 * GB)));
+        let third = guard.admit(&disk(90 * GIB, 1000 * GIB), GIB).unwrap();
+        guard.finish(third, GIB, Some(&disk(94 * GIB, 1000 * GIB)));
         assert_eq!(guard.factor(), UnpackFactor::from(2.3));
     }
 

@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
+use sidecar::sync::lock;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
@@ -83,7 +84,7 @@ impl FileSystem {
 }
 
 fn hung() -> MutexGuard<'static, BTreeSet<PathBuf>> {
-    HUNG.lock().unwrap_or_else(PoisonError::into_inner)
+    lock(&HUNG)
 }
 
 /// `part` of `whole` in percent, rounded up, at most 255; of nothing it is 0.

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 use sidecar::readiness::Latch;
+use sidecar::sync::lock;
 
 use super::listing;
 
@@ -138,11 +139,11 @@ pub struct Findings(Arc<Mutex<Option<String>>>);
 impl Findings {
     /// Why some logs can't be read, if that is so.
     pub fn failure(&self) -> Option<String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.0).clone()
     }
 
     fn set(&self, failure: Option<String>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = failure;
+        *lock(&self.0) = failure;
     }
 }
 

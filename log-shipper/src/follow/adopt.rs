@@ -3,8 +3,10 @@
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use sidecar::sync::lock;
+
 use super::segment::{self, Copy, Segment};
-use super::{ContainerLog, Inner, News, Opened, Reading, lock};
+use super::{ContainerLog, Inner, News, Opened, Reading};
 use crate::content::{self, Chunk, read_plain};
 use crate::encode::Frame;
 use crate::identity::{Head, Mark, TAIL_BYTES};

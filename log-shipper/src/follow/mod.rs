@@ -16,10 +16,11 @@ mod turn;
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use regex::bytes::RegexSet;
+use sidecar::sync::lock;
 
 use crate::checkpoint::LogKey;
 use crate::container::Container;
@@ -332,10 +333,6 @@ impl ContainerLog {
     fn path(&self, name: &str) -> PathBuf {
         self.key.folder.join(name)
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

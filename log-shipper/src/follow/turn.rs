@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use memchr::memchr;
+use sidecar::sync::lock;
 
 use super::consent::Consent;
 use super::last_words::Rewound;
@@ -12,7 +13,7 @@ use super::lines::{End, Work};
 use super::nuls;
 use super::rate::Rate;
 use super::segment::Segment;
-use super::{ContainerLog, Inner, Reading, lock};
+use super::{ContainerLog, Inner, Reading};
 use crate::content::Chunk;
 use crate::encode::ReadTime;
 use crate::identity::Mark;

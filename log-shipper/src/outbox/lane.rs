@@ -3,6 +3,8 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use sidecar::retry;
+
 /// After a refusal a lane publishes nothing for this long, then, while nothing is confirmed, for twice as long …
 pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// … up to this …
@@ -162,8 +164,8 @@ impl Lane {
             self.allowed = 1;
         }
         if entry.aside {
-            let wait = FIRST_PAUSE * 2_u32.pow(entry.failures.min(10));
-            self.aside.push((now + wait.min(last_pause), entry));
+            let wait = retry::pause(FIRST_PAUSE, entry.failures.saturating_add(1), last_pause);
+            self.aside.push((now + wait, entry));
         } else {
             self.queue_up(entry, place);
         }

@@ -32,8 +32,7 @@ pub(super) fn table(checked: &[Checked]) -> String {
             let path = path.display();
             match seen {
                 MountSeen::Answers { look, time } => {
-                    let room = format!("{path}: {} of {} MiB left", look.space.available >> 20, look.space.total >> 20);
-                    line(name, "mount", "ok", Some(*time), &room);
+                    line(name, "mount", "ok", Some(*time), &format!("{path}: {}", look.space));
                 }
                 MountSeen::Failed(failure) => line(name, "mount", "failed", None, &format!("{path}: {failure}")),
                 MountSeen::Hung { after } => line(name, "mount", "hangs", Some(*after), &path.to_string()),

@@ -9,7 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use kube::{Api, Client};
 use serde_json::json;
-use sidecar::kubernetes::{Events, Gravity, explain, node_reference};
+use sidecar::kubernetes::{EventRecorder, EventType, explain, node_reference};
 use tokio::time::Instant;
 
 use crate::judge::state::{CONDITIONS, NodeState};
@@ -26,7 +26,7 @@ const MOST_AT_ONCE: usize = 16;
 pub struct Nodes {
     nodes: Api<Node>,
     reports: Api<NfsReport>,
-    events: Events,
+    events: EventRecorder,
     taint: bool,
     brought: Brought,
 }
@@ -44,7 +44,7 @@ impl Brought {
 
 impl Nodes {
     /// Nodes whose reports are in `namespace`; with `taint` they are tainted too.
-    pub fn new(client: Client, events: Events, namespace: &str, taint: bool) -> Self {
+    pub fn new(client: Client, events: EventRecorder, namespace: &str, taint: bool) -> Self {
         let (nodes, reports) = (Api::all(client.clone()), Api::namespaced(client, namespace));
         Self { nodes, reports, events, taint, brought: Brought::default() }
     }
@@ -127,13 +127,13 @@ impl Nodes {
         let was = |status: &str| before.is_some_and(|before| before.status == status);
         let same_reason = before.is_some_and(|before| before.reason == condition.reason);
         let message = condition.message.as_deref().unwrap_or_default();
-        let (gravity, reason) = match condition.status.as_str() {
-            "True" if !was("True") || !same_reason => (Gravity::Warning, condition.type_.as_str()),
+        let (type_, reason) = match condition.status.as_str() {
+            "True" if !was("True") || !same_reason => (EventType::Warning, condition.type_.as_str()),
             "False" if was("True") => match CONDITIONS.into_iter().find(|known| known.name() == condition.type_) {
-                Some(known) => (Gravity::Normal, known.well()),
+                Some(known) => (EventType::Normal, known.well()),
                 None => return,
             },
-            "Unknown" if !was("Unknown") => (Gravity::Warning, "NFSReportOverdue"),
+            "Unknown" if !was("Unknown") => (EventType::Warning, "NFSReportOverdue"),
             _ => return,
         };
         tracing::info!(
@@ -143,7 +143,7 @@ impl Nodes {
             reason = condition.reason,
             "{message}"
         );
-        self.events.raise(&node_reference(name), gravity, reason, "Judge", message);
+        self.events.raise(&node_reference(name), type_, reason, "Judge", message);
     }
 }
 

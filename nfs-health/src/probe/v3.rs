@@ -47,7 +47,7 @@ pub(super) async fn round(
             }
         }
     };
-    let describe = |space: &Space| format!("{} of {} MiB left", space.available >> 20, space.total >> 20);
+    let describe = Space::to_string;
     round.seen.space = Some(round.step(Phase::Compound, "nfs v3 export", room, describe).await?);
     let write = async {
         loop {

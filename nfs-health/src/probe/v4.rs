@@ -287,7 +287,7 @@ async fn look(round: &mut Round, caller: &mut Caller, export: Option<&str>) -> R
         let mut said =
             vec![found.lease.map_or("no lease time".to_owned(), |lease| format!("lease {} s", lease.as_secs()))];
         if let (Some(_), Some(space)) = (export, found.space) {
-            said.push(format!("{} of {} MiB left", space.available >> 20, space.total >> 20));
+            said.push(space.to_string());
         }
         if *path != wanted {
             said.push(format!("by links at /{}", path.join("/")));

@@ -7,7 +7,7 @@ use axum::Router;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
 use sidecar::admin::{AdminServer, BindError};
-use sidecar::kubernetes::{ClientError, Events, Gravity};
+use sidecar::kubernetes::{ClientError, EventRecorder, EventType};
 use sidecar::metrics::Metrics;
 use sidecar::readiness::{Health, Latch, Pulse};
 use sidecar::retry::{BackoffBuilder, few, forever};
@@ -62,7 +62,7 @@ pub async fn run(settings: VolumesSettings, shutdown: Shutdown) -> Result<ExitCo
     }
     let client = sidecar::kubernetes::client().await?;
     let (health, metrics) = (Health::default(), Metrics::new(NAME, VERSION));
-    let events = Events::new(client.clone(), "nfs-health-volumes", &host());
+    let events = EventRecorder::new(client.clone(), "nfs-health-volumes", &host());
     events.register(&metrics);
     let mut volumes = Volumes {
         events: events.clone(),
@@ -102,7 +102,7 @@ fn host() -> String {
 struct Volumes {
     client: Client,
     wanted: Vec<Wanted>,
-    events: Events,
+    events: EventRecorder,
     metrics: VolumesMetrics,
     latch: Latch,
     changes: Changes,
@@ -237,17 +237,17 @@ impl Volumes {
                 wanted.service
             );
             let service = reference("Service", Some(&wanted.service.namespace), &wanted.service.name);
-            self.events.raise(&service, Gravity::Normal, "AddressKept", "KeepAddress", &note);
+            self.events.raise(&service, EventType::Normal, "AddressKept", "KeepAddress", &note);
         }
     }
 
     fn trouble(&self, wanted: &Wanted, trouble: &Trouble) -> Stand {
         let sentence = trouble.sentence(wanted);
         let claim = reference("PersistentVolumeClaim", Some(&wanted.claim.namespace), &wanted.claim.name);
-        self.events.raise(&claim, Gravity::Warning, trouble.reason(), "MakeVolume", &sentence);
+        self.events.raise(&claim, EventType::Warning, trouble.reason(), "MakeVolume", &sentence);
         if let Trouble::AddressLost { volume, .. } | Trouble::OtherSource { volume, .. } = trouble {
             let volume = reference("PersistentVolume", None, volume);
-            self.events.raise(&volume, Gravity::Warning, trouble.reason(), "MakeVolume", &sentence);
+            self.events.raise(&volume, EventType::Warning, trouble.reason(), "MakeVolume", &sentence);
         }
         Stand::Trouble(sentence)
     }

@@ -3,6 +3,8 @@
 
 use std::time::{Duration, Instant};
 
+use sidecar::retry;
+
 use crate::node_images::{NodeImagesStatus, REPORT_INTERVAL};
 
 /// Between two statuses of one node.
@@ -48,8 +50,8 @@ impl Pace {
 
     /// It could not be told. `jitter` in [0, 1) spreads the tries of many nodes.
     pub(super) fn failed(&mut self, now: Instant, jitter: f64) {
-        let delay = INTERVAL.saturating_mul(2_u32.saturating_pow(self.failures.min(10))).min(LONGEST_RETRY);
         self.failures = self.failures.saturating_add(1);
+        let delay = retry::pause(INTERVAL, self.failures, LONGEST_RETRY);
         self.not_before = Some(now + delay.mul_f64(1.0 + jitter / 2.0));
     }
 }

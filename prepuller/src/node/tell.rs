@@ -7,6 +7,7 @@ use kube::Api;
 use kube::api::{Patch, PatchParams};
 use sidecar::kubernetes::explain;
 use sidecar::readiness::{Health, Latch, Pulse};
+use sidecar::schedule::random;
 use tokio::sync::watch;
 use tokio::time::sleep_until;
 
@@ -15,7 +16,7 @@ use super::orders::Object;
 use super::pace::{Next, Pace};
 use super::status;
 use crate::node_images::{AGENT, NodeImages, NodeImagesStatus};
-use crate::puller::{Report, jitter};
+use crate::puller::Report;
 
 /// The puller reports at least as often as it looks at the runtime: every five minutes, after calls of two minutes each.
 const LONGEST_SILENCE: Duration = Duration::from_secs(20 * 60);
@@ -59,13 +60,13 @@ impl Telling {
                     Next::Tell => match write(&api, node, &status).await {
                         Ok(()) => {
                             self.reports.ready();
-                            pace.told(uid, status, Instant::now(), jitter());
+                            pace.told(uid, status, Instant::now(), random());
                         }
                         Err(error) => {
                             self.counters.api_failed("status");
                             tracing::warn!(error, "the report can't be written");
                             self.reports.not_ready(format!("the report can't be written: {error}"));
-                            pace.failed(Instant::now(), jitter());
+                            pace.failed(Instant::now(), random());
                             continue;
                         }
                     },

@@ -2,25 +2,21 @@
 
 use std::time::Duration;
 
-use indicatif::{HumanBytes, HumanCount, HumanDuration};
 use jiff::Timestamp;
+use sidecar::human;
+pub use sidecar::human::bytes;
 
 use super::view::{Cell, CellState, RepositoryRow, Standing, View};
 use crate::plan::overview::NextTry;
 
 /// `5,000`
 pub fn count(number: usize) -> String {
-    HumanCount(number as u64).to_string()
-}
-
-/// `7.45 GiB`
-pub fn bytes(bytes: u64) -> String {
-    HumanBytes(bytes).to_string()
+    human::count(number as u64)
 }
 
 /// `12 minutes`
 pub fn duration(seconds: u64) -> String {
-    HumanDuration(Duration::from_secs(seconds)).to_string()
+    human::duration(Duration::from_secs(seconds))
 }
 
 /// `1 node`, `2 nodes`
@@ -34,7 +30,7 @@ pub fn images(number: usize) -> String {
 }
 
 fn plural(number: usize) -> &'static str {
-    if number == 1 { "" } else { "s" }
+    human::plural(number as u64)
 }
 
 /// `2026-11-25 02:25 UTC`
@@ -150,7 +146,7 @@ pub fn repository(view: &View, row: &RepositoryRow) -> String {
         parts.push(format!("{} tag{}", count(tags), plural(tags)));
     }
     if let Some(unread) = row.unread.filter(|unread| *unread > 0) {
-        parts.push(format!("{} of them not read by LAB_TAG_SCHEME", HumanCount(unread)));
+        parts.push(format!("{} of them not read by LAB_TAG_SCHEME", human::count(unread)));
     }
     match (row.complete, row.scanned) {
         (true, Some(scanned)) => parts.push(format!("scanned {}", ago(view.now, scanned))),

@@ -1,8 +1,9 @@
 //! When a scan that was asked for begins: at once, or when the one before ended long enough ago.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
+use sidecar::sync::lock;
 use tokio::sync::Notify;
 use tokio::time::sleep_until;
 
@@ -72,7 +73,7 @@ impl Asked {
     }
 
     fn scan(&self) -> MutexGuard<'_, Scan> {
-        self.scan.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.scan)
     }
 }
 

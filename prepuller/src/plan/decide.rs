@@ -12,6 +12,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use sidecar::retry;
+
 use super::eligible::Standing;
 use super::overview::{NextTry, Reported, Wave};
 use super::seen::{Given, Key, SeenOrders};
@@ -199,7 +201,7 @@ impl<'a, 'n> Desk<'a, 'n> {
         let stalled = stalled - u32::from(failed == 0 && stalled > 0);
         let patience = match failed + stalled + away.saturating_sub(CHANCE) {
             0 => Duration::ZERO,
-            tries => SECOND_OPINION.saturating_mul(2_u32.saturating_pow(tries - 1)).min(LONGEST_OPINION),
+            tries => retry::pause(SECOND_OPINION, tries, LONGEST_OPINION),
         };
         patience.saturating_sub(last)
     }

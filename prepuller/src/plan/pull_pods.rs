@@ -17,6 +17,7 @@ use lab_images::catalogue::CatalogueImage;
 use lab_images::reference::Digest;
 use serde::Deserialize;
 use serde_json::json;
+use sidecar::retry;
 
 use super::act::Failed;
 use super::overview::Reported;
@@ -215,12 +216,12 @@ pub(super) fn turn(ordered: &Ordered<'_>, pulls: &[(&Arc<str>, &SeenPull)], now:
             }
             Some(SeenPull { ended: None, made, .. }) => report(PullState::Downloading, failures, None, *made),
             None => {
-                let retry = FIRST_RETRY.saturating_mul(2_u32.saturating_pow(failures.saturating_sub(1).min(16)));
+                let retry = retry::pause(FIRST_RETRY, failures, LONGEST_RETRY);
                 let rest = since
                     .map_or(Duration::MAX, |since| Duration::try_from(now.duration_since(since)).unwrap_or_default());
                 let due = match state {
                     PullState::Present => false,
-                    PullState::Failed | PullState::Refused => rest >= retry.min(LONGEST_RETRY),
+                    PullState::Failed | PullState::Refused => rest >= retry,
                     _ => true,
                 };
                 if due && next.is_none() {

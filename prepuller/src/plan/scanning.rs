@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use lab_images::catalogue::Catalogue;
 use lab_images::registry::Registry;
 use sidecar::retry::{BackoffBuilder, forever};
+use sidecar::schedule::with_jitter;
 use tokio::time::{sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
@@ -152,13 +153,6 @@ fn in_one_line(problems: &[String]) -> Option<String> {
         [only] => Some(only.clone()),
         [first, others @ ..] => Some(format!("{first} (and {} more)", others.len())),
     }
-}
-
-/// The interval with up to a tenth more or less, so that several clusters do not ask a registry at the same moment.
-fn with_jitter(interval: Duration) -> Duration {
-    use std::hash::BuildHasher;
-    let share = std::hash::RandomState::new().hash_one(()) as f64 / u64::MAX as f64;
-    interval.mul_f64(0.9 + 0.2 * share)
 }
 
 #[cfg(test)]

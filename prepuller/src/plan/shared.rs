@@ -1,8 +1,9 @@
 //! The one world, shared by those who see, decide and show.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use jiff::Timestamp;
+use sidecar::sync::lock;
 use tokio::sync::{Notify, watch};
 
 use super::overview::OverviewSource;
@@ -31,7 +32,7 @@ impl Shared {
 
     /// Looks at it. Never held over an await.
     pub(super) fn look<T>(&self, look: impl FnOnce(&World) -> T) -> T {
-        look(&self.world.lock().unwrap_or_else(PoisonError::into_inner))
+        look(&lock(&self.world))
     }
 
     /// Changes it, and has the planner decide anew.
@@ -42,7 +43,7 @@ impl Shared {
 
     /// Changes it by the planner itself.
     pub(super) fn update<T>(&self, change: impl FnOnce(&mut World) -> T) -> T {
-        change(&mut self.world.lock().unwrap_or_else(PoisonError::into_inner))
+        change(&mut lock(&self.world))
     }
 
     /// Waits for a [`Shared::change`].

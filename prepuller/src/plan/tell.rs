@@ -4,7 +4,7 @@ mod troubles;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
@@ -15,8 +15,9 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use sidecar::kubernetes::{Events, Gravity, Trouble, node_reference};
+use sidecar::kubernetes::{EventRecorder, EventType, Trouble, node_reference};
 use sidecar::metrics::Metrics;
+use sidecar::sync::lock;
 
 use self::troubles::Words;
 use super::overview::Wave;
@@ -64,7 +65,7 @@ struct RepositoryLabel {
 
 /// Tells people; shared by the parts of the planner.
 pub(super) struct Teller {
-    events: Events,
+    events: EventRecorder,
     planner: ObjectReference,
     scanning: Trouble,
     publishing: Trouble,
@@ -92,7 +93,7 @@ pub(super) struct Teller {
 
 impl Teller {
     pub(super) fn new(client: &Client, metrics: &Metrics, namespace: &str, instance: &str) -> Self {
-        let events = Events::new(client.clone(), DEPLOYMENT, instance);
+        let events = EventRecorder::new(client.clone(), DEPLOYMENT, instance);
         events.register(metrics);
         let planner = ObjectReference {
             api_version: Some("apps/v1".to_owned()),
@@ -219,13 +220,13 @@ impl Teller {
                     self.failures.inc();
                     tracing::warn!(%node, image, error, "a node could not pull an image");
                     let note = format!("{image}: {error}");
-                    self.events.raise(&node_reference(&node), Gravity::Warning, "ImagePullFailed", "Pull", &note);
+                    self.events.raise(&node_reference(&node), EventType::Warning, "ImagePullFailed", "Pull", &note);
                 }
                 News::NoRoom { node, image, error } => {
                     self.refusals.inc();
                     tracing::warn!(%node, image, error, "a node has no room for an image");
                     let note = format!("{image}: {error}");
-                    self.events.raise(&node_reference(&node), Gravity::Warning, "ImagesDoNotFit", "Pull", &note);
+                    self.events.raise(&node_reference(&node), EventType::Warning, "ImagesDoNotFit", "Pull", &note);
                 }
             }
         }
@@ -243,17 +244,17 @@ impl Teller {
         tracing::info!(node, ?lacks, "the gate of a new node is open");
         if lacks.is_empty() {
             let note = "The node holds its images and takes labs now".to_owned();
-            self.events.raise(&node_reference(node), Gravity::Normal, "GateOpened", "OpenGate", &note);
+            self.events.raise(&node_reference(node), EventType::Normal, "GateOpened", "OpenGate", &note);
         } else {
             let note = format!("GATE_TIMEOUT is over; the node takes labs without {}", lacks.join(", "));
-            self.events.raise(&node_reference(node), Gravity::Warning, "GateTimedOut", "OpenGate", &note);
+            self.events.raise(&node_reference(node), EventType::Warning, "GateTimedOut", "OpenGate", &note);
         }
     }
 
     /// The API server does not let a new node's gate be opened.
     pub(super) fn gate_refused(&self, node: &str, error: &str) {
         self.gates.get_or_create(&ResultLabel { result: "refused" }).inc();
-        self.events.raise(&node_reference(node), Gravity::Warning, "GateNotOpened", "OpenGate", error);
+        self.events.raise(&node_reference(node), EventType::Warning, "GateNotOpened", "OpenGate", error);
     }
 
     /// How nodes and waves are after a decision.
@@ -281,18 +282,18 @@ impl Teller {
             tracing::warn!(image, %node, error, "the wave of an image is stopped: the first node cannot pull it");
             let note =
                 format!("{image} goes to no further node, because the first one, {node}, cannot pull it: {error}");
-            self.events.raise(&self.planner, Gravity::Warning, "WaveStopped", "Plan", &note);
+            self.events.raise(&self.planner, EventType::Warning, "WaveStopped", "Plan", &note);
         }
         for image in moving {
             tracing::info!(image, "the wave of an image goes on");
             let note = format!("{image} goes to further nodes again");
-            self.events.raise(&self.planner, Gravity::Normal, "WaveContinues", "Plan", &note);
+            self.events.raise(&self.planner, EventType::Normal, "WaveContinues", "Plan", &note);
         }
     }
 
     /// Waves that are stopped since the last decision, for another node or cause too, and those that are wanted and go on.
     fn turns(&self, told: &Told) -> (Vec<Stop>, Vec<String>) {
-        let mut known = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = lock(&self.told);
         let stopped = told.waves.iter().filter_map(|wave| {
             let (node, error) = wave.stopped.as_ref()?;
             Some((wave.image.clone(), node.clone(), error.clone()))

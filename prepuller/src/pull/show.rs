@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 use std::io::{IsTerminal, Write};
 
-use indicatif::{HumanBytes, HumanDuration, MultiProgress, ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use lab_images::runtime::{Phase, Progress};
+use sidecar::human;
 use tokio::sync::watch;
 
 use crate::puller::{Job, Report, State};
@@ -44,15 +45,15 @@ fn words(job: &Job) -> String {
 
 /// Bytes of a download: `512 MiB of 1 GiB, 50 MiB/s, 10 seconds left`.
 fn bytes(progress: &Progress) -> String {
-    let mut text = HumanBytes(progress.done).to_string();
+    let mut text = human::bytes(progress.done);
     if let Some(total) = progress.total {
-        text += &format!(" of {}", HumanBytes(total));
+        text += &format!(" of {}", human::bytes(total));
     }
     if let Some(rate) = progress.rate {
-        text += &format!(", {}/s", HumanBytes(rate));
+        text += &format!(", {}/s", human::bytes(rate));
     }
     if let Some(left) = progress.time_left {
-        text += &format!(", {} left", HumanDuration(left));
+        text += &format!(", {} left", human::duration(left));
     }
     text
 }

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use lab_images::runtime::Phase;
+use sidecar::retry;
 
 /// A download that has not moved for this long no longer keeps the next one waiting.
 const YIELD_AFTER: Duration = Duration::from_secs(10);
@@ -132,7 +133,7 @@ impl Retries {
             Self::Few => (Duration::from_secs(1), Duration::from_secs(4)),
             Self::Forever => (Duration::from_secs(5), Duration::from_secs(600)),
         };
-        let delay = first.saturating_mul(2_u32.saturating_pow(failures.saturating_sub(1).min(20))).min(most);
+        let delay = retry::pause(first, failures, most);
         (self == Self::Forever || failures <= 3).then(|| now + delay.mul_f64(1.0 + jitter / 2.0))
     }
 

@@ -6,13 +6,14 @@
 
 mod ledger;
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::Event;
 use kube::api::{Patch, PatchParams, PostParams};
+pub use kube::runtime::events::EventType;
 use kube::{Api, Client};
 use prometheus_client::metrics::counter::Counter;
 use serde_json::json;
@@ -23,6 +24,7 @@ use self::ledger::{Ledger, Step};
 use super::explain;
 use crate::metrics::Metrics;
 use crate::retry::{BackoffBuilder, forever};
+use crate::sync::lock;
 
 /// Events that wait to be raised: one for each node of a large cluster. More at once are lost, which the log and a metric say.
 const MOST_WAITING: usize = 8192;
@@ -33,18 +35,9 @@ const KEEP_TRYING: Duration = Duration::from_secs(600);
 /// The most bytes that the API takes as a note.
 const NOTE_BYTES: usize = 1024;
 
-/// How grave an Event is.
-#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq)]
-pub enum Gravity {
-    /// Good to know.
-    Normal,
-    /// Somebody should look.
-    Warning,
-}
-
 /// Raises Events through `events.k8s.io`; clones share the queue.
 #[derive(Clone, Debug)]
-pub struct Events {
+pub struct EventRecorder {
     sender: mpsc::Sender<Message>,
     lost: Counter,
 }
@@ -53,7 +46,7 @@ pub struct Events {
 #[derive(Clone, Debug, PartialEq)]
 struct Raised {
     regarding: ObjectReference,
-    gravity: Gravity,
+    type_: EventType,
     reason: String,
     action: String,
     note: String,
@@ -66,15 +59,15 @@ enum Message {
     Flush(oneshot::Sender<()>),
 }
 
-impl Events {
+impl EventRecorder {
     /// Events reported by `controller` (the Deployment's or DaemonSet's name) on `instance` (the pod or node). Begins the task that
     /// raises them, which ends with the last clone.
     pub fn new(client: Client, controller: &str, instance: &str) -> Self {
         let (sender, messages) = mpsc::channel(MOST_WAITING);
         let lost = Counter::default();
         let (controller, instance) = (controller.to_owned(), instance.to_owned());
-        let recorder = Recorder { client, controller, instance, ledger: Ledger::default(), lost: lost.clone() };
-        tokio::spawn(recorder.run(messages));
+        let writer = Writer { client, controller, instance, ledger: Ledger::default(), lost: lost.clone() };
+        tokio::spawn(writer.run(messages));
         Self { sender, lost }
     }
 
@@ -86,10 +79,10 @@ impl Events {
 
     /// Raises an Event about `regarding`, and waits for nothing. An Event that can't be raised is logged and counted: it never stops the
     /// work that it tells of.
-    pub fn raise(&self, regarding: &ObjectReference, gravity: Gravity, reason: &str, action: &str, note: &str) {
+    pub fn raise(&self, regarding: &ObjectReference, type_: EventType, reason: &str, action: &str, note: &str) {
         let raised = Raised {
             regarding: regarding.clone(),
-            gravity,
+            type_,
             reason: reason.to_owned(),
             action: action.to_owned(),
             note: note[..note.floor_char_boundary(NOTE_BYTES)].to_owned(),
@@ -118,7 +111,7 @@ impl Events {
 /// Something that is well or in trouble: an Event with the cause each time it is found in trouble, and one when it is well again.
 #[derive(Debug)]
 pub struct Trouble {
-    events: Events,
+    events: EventRecorder,
     regarding: ObjectReference,
     action: &'static str,
     reason: &'static str,
@@ -131,7 +124,7 @@ pub struct Trouble {
 impl Trouble {
     /// Nothing is wrong yet. `reason` is the reason of a Warning, `recovered` that of the Normal Event after it.
     pub fn new(
-        events: &Events,
+        events: &EventRecorder,
         regarding: &ObjectReference,
         action: &'static str,
         (reason, recovered): (&'static str, &'static str),
@@ -142,13 +135,13 @@ impl Trouble {
 
     /// It is in trouble, for the cause that `note` tells; whether it was well before.
     pub fn begins(&self, note: &str) -> bool {
-        self.events.raise(&self.regarding, Gravity::Warning, self.reason, self.action, note);
+        self.events.raise(&self.regarding, EventType::Warning, self.reason, self.action, note);
         !self.is_in.swap(true, Ordering::Relaxed)
     }
 
     /// It is in trouble, for the cause that `note` tells: raises an Event only where it was well before, or another note was said.
     pub fn begins_or_changes(&self, note: &str) {
-        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut said = lock(&self.said);
         if !self.is_in.load(Ordering::Relaxed) || *said != note {
             note.clone_into(&mut said);
             self.begins(note);
@@ -159,7 +152,7 @@ impl Trouble {
     pub fn ends(&self, note: &str) -> bool {
         let was = self.is_in.swap(false, Ordering::Relaxed);
         if was {
-            self.events.raise(&self.regarding, Gravity::Normal, self.recovered, self.action, note);
+            self.events.raise(&self.regarding, EventType::Normal, self.recovered, self.action, note);
         }
         was
     }
@@ -175,7 +168,7 @@ pub fn node_reference(name: &str) -> ObjectReference {
     }
 }
 
-struct Recorder {
+struct Writer {
     client: Client,
     controller: String,
     instance: String,
@@ -183,7 +176,7 @@ struct Recorder {
     lost: Counter,
 }
 
-impl Recorder {
+impl Writer {
     async fn run(mut self, mut messages: mpsc::Receiver<Message>) {
         loop {
             let held = self.ledger.next_due();
@@ -265,9 +258,9 @@ impl Recorder {
 impl Raised {
     fn event(&self, name: &str, namespace: &str, controller: &str, instance: &str) -> Event {
         use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
-        let gravity = match self.gravity {
-            Gravity::Normal => "Normal",
-            Gravity::Warning => "Warning",
+        let type_ = match self.type_ {
+            EventType::Normal => "Normal",
+            EventType::Warning => "Warning",
         };
         Event {
             metadata: ObjectMeta {
@@ -277,7 +270,7 @@ impl Raised {
             },
             event_time: Some(MicroTime(self.at)),
             regarding: Some(self.regarding.clone()),
-            type_: Some(gravity.to_owned()),
+            type_: Some(type_.to_owned()),
             reason: Some(self.reason.clone()),
             action: Some(self.action.clone()),
             note: Some(self.note.clone()),

@@ -1,9 +1,10 @@
 //! Nodes that can't do their part, whatever their images: an Event for each that begins or ends to be one, and how many there are.
 
 use std::collections::HashMap;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
-use sidecar::kubernetes::{Gravity, node_reference};
+use sidecar::kubernetes::{EventType, node_reference};
+use sidecar::sync::lock;
 
 use super::{ORDERS, Teller, TroubleLabel, signed};
 use crate::plan::world::Trouble;
@@ -32,7 +33,7 @@ impl Teller {
             }
             None => drop(self.ordering.ends("The orders of all nodes are written again")),
         }
-        let mut told = self.nodes_told.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut told = lock(&self.nodes_told);
         let now: HashMap<Arc<str>, (&'static Words, &Trouble)> = troubles
             .iter()
             .filter(|(_, trouble)| !matches!(trouble, Trouble::Unwritten(_)))
@@ -43,13 +44,13 @@ impl Teller {
         let over: Vec<(Arc<str>, &'static Words)> = over.collect();
         for (node, words) in over.iter().take(MOST_NODES_TOLD) {
             tracing::info!(%node, "{}", words.over);
-            self.events.raise(&node_reference(node), Gravity::Normal, words.reasons.1, words.action, words.over);
+            self.events.raise(&node_reference(node), EventType::Normal, words.reasons.1, words.action, words.over);
         }
         let new: Vec<_> = now.into_iter().filter(|(node, _)| !told.contains_key(node)).collect();
         for (node, (words, trouble)) in new.iter().take(MOST_NODES_TOLD) {
             let note = trouble.to_string();
             tracing::warn!(%node, "{note}");
-            self.events.raise(&node_reference(node), Gravity::Warning, words.reasons.0, words.action, &note);
+            self.events.raise(&node_reference(node), EventType::Warning, words.reasons.0, words.action, &note);
         }
         for many in [over.len(), new.len()].into_iter().filter(|many| *many > MOST_NODES_TOLD) {
             tracing::warn!(nodes = many, "more nodes changed at once than get an Event each");

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use super::{Gravity, Raised};
+use super::{EventType, Raised};
 
 /// How long after it was last said the same thing is counted in the same Event.
 const SAME_WITHIN: Duration = Duration::from_secs(600);
@@ -34,7 +34,7 @@ struct Subject {
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 struct Said {
     subject: Subject,
-    gravity: Gravity,
+    type_: EventType,
     action: String,
     note: String,
 }
@@ -128,7 +128,7 @@ impl Ledger {
     fn step(&mut self, raised: Raised, now: Instant) -> Step {
         let said = Said {
             subject: Subject::of(&raised),
-            gravity: raised.gravity,
+            type_: raised.type_,
             action: raised.action.clone(),
             note: raised.note.clone(),
         };
@@ -196,7 +196,7 @@ mod tests {
     fn raised(node: &str, reason: &str, note: &str) -> Raised {
         Raised {
             regarding: node_reference(node),
-            gravity: Gravity::Warning,
+            type_: EventType::Warning,
             reason: reason.to_owned(),
             action: "Pull".to_owned(),
             note: note.to_owned(),
@@ -222,7 +222,7 @@ mod tests {
             raised("node1", "ImagePullFailed", "w_2026_52: not found"),
             raised("node2", "ImagePullFailed", "w_2026_52: broken pipe"),
             raised("node1", "ImagesDoNotFit", "w_2026_52: broken pipe"),
-            Raised { gravity: Gravity::Normal, ..first.clone() },
+            Raised { type_: EventType::Normal, ..first.clone() },
             Raised { action: "Scan".to_owned(), ..first.clone() },
         ] {
             assert_eq!(count(ledger.take(other, now)), Some(1));

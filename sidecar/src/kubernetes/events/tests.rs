@@ -28,14 +28,14 @@ async fn answer(State(server): State<Server>, request: Request) -> Response {
     r#"{"metadata": {"name": "a"}}"#.into_response()
 }
 
-async fn start() -> (Server, Events) {
+async fn start() -> (Server, EventRecorder) {
     let server = Server::default();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut config = Config::new(format!("http://{}", listener.local_addr().unwrap()).parse().unwrap());
     config.default_retry = false;
     let routes = Router::new().fallback(answer).with_state(server.clone());
     tokio::spawn(async move { axum::serve(listener, routes).await.unwrap() });
-    (server, Events::new(Client::try_from(config).unwrap(), "prepuller-plan", "pod"))
+    (server, EventRecorder::new(Client::try_from(config).unwrap(), "prepuller-plan", "pod"))
 }
 
 #[tokio::test]
@@ -43,7 +43,7 @@ async fn the_same_is_counted_and_other_causes_are_events_of_their_own() {
     let (server, events) = start().await;
     let node = node_reference("node1");
     for note in ["w_1: broken pipe", "w_1: broken pipe", "w_2: not found"] {
-        events.raise(&node, Gravity::Warning, "ImagePullFailed", "Pull", note);
+        events.raise(&node, EventType::Warning, "ImagePullFailed", "Pull", note);
     }
     events.flush(Duration::from_secs(60)).await;
     let seen = server.seen.lock().unwrap();
@@ -58,8 +58,8 @@ async fn the_same_is_counted_and_other_causes_are_events_of_their_own() {
 async fn an_event_is_tried_again_unless_it_is_refused() {
     let (server, events) = start().await;
     server.refuses.lock().unwrap().extend([500, 403]); // the last one first
-    events.raise(&node_reference("a"), Gravity::Normal, "GateOpened", "OpenGate", "refused");
-    events.raise(&node_reference("b"), Gravity::Normal, "GateOpened", "OpenGate", "taken in the end");
+    events.raise(&node_reference("a"), EventType::Normal, "GateOpened", "OpenGate", "refused");
+    events.raise(&node_reference("b"), EventType::Normal, "GateOpened", "OpenGate", "taken in the end");
     events.flush(Duration::from_secs(60)).await;
     let seen = server.seen.lock().unwrap();
     assert_eq!(seen.iter().map(|(_, body)| &body["note"]).collect::<Vec<_>>(), ["taken in the end"]);
