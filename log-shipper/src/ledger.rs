@@ -34,13 +34,22 @@ pub enum Step {
 pub struct Ledger {
     /// A few at most.
     files: Vec<(FileNumber, FileRecord)>,
-    /// In the order of reading; `true` once confirmed.
-    batches: VecDeque<(bool, Vec<Step>)>,
+    /// In the order of reading.
+    batches: VecDeque<Pending>,
     /// The number of the first in `batches`.
     first: u64,
     changed: bool,
     /// Whether the broker refuses what comes from this log.
     held: bool,
+}
+
+/// A batch that is on its way, or that waits for an earlier one.
+#[derive(Debug)]
+struct Pending {
+    steps: Vec<Step>,
+    /// The size of its messages.
+    bytes: usize,
+    confirmed: bool,
 }
 
 /// A log with more unconfirmed batches than this is not read further …
@@ -69,9 +78,9 @@ impl Ledger {
         self.changed = true;
     }
 
-    /// A batch begins, whose confirm takes these steps; gives the number to [`Ledger::finish`] it by.
-    pub fn begin(&mut self, steps: Vec<Step>) -> u64 {
-        self.batches.push_back((false, steps));
+    /// A batch of this size begins, whose confirm takes these steps; gives the number to [`Ledger::finish`] it by.
+    pub fn begin(&mut self, steps: Vec<Step>, bytes: usize) -> u64 {
+        self.batches.push_back(Pending { steps, bytes, confirmed: false });
         self.first + self.batches.len() as u64 - 1
     }
 
@@ -80,10 +89,10 @@ impl Ledger {
         let Some(entry) = batch.checked_sub(self.first).and_then(|at| self.batches.get_mut(at as usize)) else {
             return;
         };
-        entry.0 = true;
-        while let Some((_, steps)) = self.batches.pop_front_if(|(finished, _)| *finished) {
+        entry.confirmed = true;
+        while let Some(pending) = self.batches.pop_front_if(|pending| pending.confirmed) {
             self.first += 1;
-            for step in steps {
+            for step in pending.steps {
                 match step {
                     Step::Done(file, mark) => {
                         if let Some(record) = self.record(file) {
@@ -106,16 +115,22 @@ impl Ledger {
         self.batches.len()
     }
 
-    /// Whether so much is on its way that the log should not be read further now.
-    pub fn is_full(&self) -> bool {
-        let unconfirmed = self.batches.iter().filter(|(finished, _)| !finished).count();
+    /// Whether so much is on its way that the log should not be read further now: so many batches, or `share` bytes.
+    pub fn is_full(&self, share: usize) -> bool {
+        let unconfirmed = self.batches.iter().filter(|pending| !pending.confirmed);
+        let (count, bytes) = unconfirmed.fold((0, 0), |(count, bytes), pending| (count + 1, bytes + pending.bytes));
         let most = if self.held { MOST_UNCONFIRMED_HELD } else { MOST_UNCONFIRMED };
-        unconfirmed >= most || self.batches.len() >= MOST_BATCHES
+        count >= most || bytes >= share || self.batches.len() >= MOST_BATCHES
+    }
+
+    /// Sets whether the broker refuses what comes from this log.
+    pub fn hold(&mut self, held: bool) {
+        self.held = held;
     }
 
     /// Whether the broker refuses what comes from this log.
-    pub fn hold(&mut self, held: bool) {
-        self.held = held;
+    pub fn is_held(&self) -> bool {
+        self.held
     }
 
     /// What the checkpoint should say of each file.
@@ -156,7 +171,7 @@ mod tests {
     fn a_later_confirm_waits_for_the_earlier_one() {
         let mut ledger = Ledger::default();
         ledger.know(1, record());
-        let (first, second) = (ledger.begin(done(10)), ledger.begin(done(20)));
+        let (first, second) = (ledger.begin(done(10), 1), ledger.begin(done(20), 1));
         ledger.finish(second);
         assert_eq!(offset(&ledger), 0);
         ledger.finish(first);
@@ -167,7 +182,7 @@ mod tests {
     fn a_rename_keeps_the_offset() {
         let mut ledger = Ledger::default();
         ledger.know(1, record());
-        let batch = ledger.begin(done(10));
+        let batch = ledger.begin(done(10), 1);
         ledger.finish(batch);
         assert!(ledger.take_changed() && !ledger.take_changed());
         ledger.know(1, FileRecord { name: "0.log.20261122-100000".into(), ..record() });
@@ -179,7 +194,7 @@ mod tests {
     fn a_file_is_forgotten_after_what_was_read_from_it() {
         let mut ledger = Ledger::default();
         ledger.know(1, record());
-        let (read, gone) = (ledger.begin(done(10)), ledger.begin(vec![Step::Forget(1)]));
+        let (read, gone) = (ledger.begin(done(10), 1), ledger.begin(vec![Step::Forget(1)], 1));
         ledger.finish(gone);
         assert_eq!(ledger.records().count(), 1);
         ledger.finish(read);
@@ -191,7 +206,7 @@ mod tests {
         fn done_is_always_the_longest_confirmed_prefix(order in Just((0usize..20).collect::<Vec<_>>()).prop_shuffle()) {
             let mut ledger = Ledger::default();
             ledger.know(1, record());
-            let batches: Vec<_> = (1..=20).map(|offset| ledger.begin(done(offset))).collect();
+            let batches: Vec<_> = (1..=20).map(|offset| ledger.begin(done(offset), 1)).collect();
             let mut confirmed = [false; 20];
             for index in order {
                 ledger.finish(batches[index]);

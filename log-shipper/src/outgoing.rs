@@ -174,6 +174,18 @@ struct Shared {
 /// So many bytes are worth a checkpoint before its time.
 const MUCH: usize = 256 * 1024;
 
+/// Containers of which the broker refuses something are read until they hold this many times the limit together.
+const MOST_PARKED: usize = 4;
+
+/// Each of them may hold this part of what is left of that, so that there is always something left for the next one …
+const REFUSED_SHARE: usize = 64;
+
+/// … and each other container this part, for it may be the next one, …
+const OTHER_SHARE: usize = 8;
+
+/// … or this many bytes, for it must go on.
+const LEAST_SHARE: usize = 16 * 1024;
+
 #[derive(Debug, Default)]
 struct Use {
     bytes: usize,
@@ -237,15 +249,25 @@ impl Budget {
         much
     }
 
-    /// So many of the bytes taken belong to containers of which the broker refuses something: others are read beside them, up to
-    /// the limit once more.
+    /// So many of the bytes taken belong to containers of which the broker refuses something: they keep no others from being read.
     pub fn park(&self, bytes: usize) {
-        let parked = bytes.min(self.0.limit);
         let mut used = self.lock();
-        if parked != used.parked {
-            used.parked = parked;
+        if bytes != used.parked {
+            used.parked = bytes;
             drop(used);
             self.0.freed.notify_all();
+        }
+    }
+
+    /// How many bytes one container may have unconfirmed: any number as long as the broker refuses nothing, and the fewer the more it
+    /// refuses. `refused` is whether it refuses what comes from this one.
+    pub fn share(&self, refused: bool) -> usize {
+        let parked = self.lock().parked;
+        let left = (MOST_PARKED * self.0.limit).saturating_sub(parked);
+        match refused {
+            _ if parked == 0 => usize::MAX,
+            true => left / REFUSED_SHARE,
+            false => (left / OTHER_SHARE).max(LEAST_SHARE),
         }
     }
 

@@ -34,6 +34,8 @@ pub(super) struct Work<'a> {
     pub(super) plain: &'a mut Vec<u8>,
     /// With `LINES_PER_SECOND`: the lines of this log.
     pub(super) rate: Option<Box<Rate>>,
+    /// How many bytes are read at a time.
+    pub(super) chunk: usize,
     /// When this turn reads.
     pub(super) now: ReadTime,
     pub(super) out: Builder,

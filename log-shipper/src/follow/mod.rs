@@ -326,7 +326,7 @@ impl ContainerLog {
     /// Steps that need no confirm of their own; they still wait for the batches before them.
     fn take_steps(&self, steps: Vec<Step>) {
         let mut ledger = self.ledger();
-        let number = ledger.begin(steps);
+        let number = ledger.begin(steps, 0);
         ledger.finish(number);
     }
 

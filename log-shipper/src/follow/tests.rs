@@ -5,6 +5,7 @@ mod damage;
 mod files;
 mod lines;
 mod open_lines;
+mod refused;
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -24,6 +24,12 @@ use crate::parse;
 /// How much of a log one turn reads.
 pub(super) const CHUNK_BYTES: usize = 64 * 1024;
 
+/// How much it reads at least where the broker refuses something.
+const LEAST_CHUNK_BYTES: usize = 2 * 1024;
+
+/// Events of short lines are about so many times as long as these.
+const EVENT_GROWTH: usize = 8;
+
 /// The shortest and longest time that a log without new lines rests; each rest is an eighth longer than the one before, so
 /// that a line waits for about an eighth of its container's silence at most. The discovery looks at the file meanwhile and wakes
 /// a log that has grown.
@@ -81,7 +87,8 @@ impl ContainerLog {
                 return Turn { batch: None, next: Next::Idle(AGAIN) };
             }
         }
-        if self.ledger().is_full() {
+        let share = reading.budget.share(self.ledger().is_held());
+        if self.ledger().is_full(share) {
             return Turn { batch: None, next: Next::Later(SHORTEST_REST) };
         }
         let out = Builder::new(reading.batching);
@@ -89,7 +96,15 @@ impl ContainerLog {
             let rate = inner.rate.take();
             rate.unwrap_or_else(|| Box::new(Rate::new(Instant::now())))
         });
-        let mut work = Work { log: self, reading, plain: &mut slab.plain, now: ReadTime::now(), rate, out };
+        let mut work = Work {
+            log: self,
+            reading,
+            plain: &mut slab.plain,
+            now: ReadTime::now(),
+            rate,
+            chunk: chunk_bytes(share),
+            out,
+        };
         inner.wind(reading.quiet);
         let next = loop {
             if inner.has_read_its_share() {
@@ -120,7 +135,7 @@ impl ContainerLog {
             }
             None
         } else {
-            let number = self.ledger().begin(steps);
+            let number = self.ledger().begin(steps, out.len());
             let batch = out.finish(self.clone(), number);
             reading.budget.take(batch.bytes.len());
             Some(batch)
@@ -170,6 +185,11 @@ impl Inner {
     }
 }
 
+/// How much of a log one turn reads whose events may take `share` bytes.
+fn chunk_bytes(share: usize) -> usize {
+    (share / EVENT_GROWTH).clamp(LEAST_CHUNK_BYTES, CHUNK_BYTES)
+}
+
 enum Read {
     Some,
     Busy,
@@ -185,7 +205,7 @@ impl Work<'_> {
         }
         let segment = &mut inner.segments[index];
         let most = self.reading.max_line + CHUNK_BYTES;
-        let mut want = CHUNK_BYTES;
+        let mut want = self.chunk;
         loop {
             let chunk = segment
                 .learn_beginning(&self.log.container)
@@ -212,7 +232,7 @@ impl Work<'_> {
             before += passed;
             let data = &slab[before..];
             let has_line = memchr(b'\n', data).is_some();
-            let grown = want > CHUNK_BYTES || want >= most;
+            let grown = want > self.chunk || want >= most;
             if !has_line
                 && grown
                 && segment.cut_from().is_none()
