@@ -36,6 +36,8 @@ pub(super) struct Folders {
     pub(super) links: bool,
     /// How many other names there are.
     pub(super) others: usize,
+    /// Links that can't be followed, and why.
+    pub(super) broken: Vec<(PathBuf, io::Error)>,
 }
 
 /// The folders in a folder.
@@ -45,11 +47,18 @@ pub(super) fn folders(path: &Path) -> io::Result<Folders> {
         let entry = entry?;
         let kind = entry.file_type()?;
         let link = kind.is_symlink();
-        if kind.is_dir() || (link && entry.path().is_dir()) {
-            folders.links |= link;
+        folders.links |= link;
+        let target = if link { fs::metadata(entry.path()).map(|target| target.is_dir()) } else { Ok(kind.is_dir()) };
+        let is_folder = match target {
+            Ok(is_folder) => is_folder,
+            Err(error) => {
+                folders.broken.push((entry.path(), error));
+                false
+            }
+        };
+        if is_folder {
             folders.paths.push(entry.path().into());
         } else {
-            folders.links |= link;
             folders.others += 1;
         }
     }
@@ -106,11 +115,9 @@ pub(super) fn files(path: &Path, base_of: impl Fn(u64) -> Option<Box<str>>) -> i
                 found.add(Listed { key, name, base }, link);
             }
             Ok(_) => (),
-            Err(_) if !link => (), // it was renamed or deleted since
-            Err(error) => {
-                let target = fs::read_link(entry.path()).unwrap_or_default();
-                found.problems.push(Problem::link(&entry.path(), &target, &error));
-            }
+            Err(error) if link => found.problems.push(Problem::link(&entry.path(), &error)),
+            Err(error) if is_gone(&error) => (), // it was renamed or deleted since
+            Err(error) => found.problems.push(Problem::of_error(Kind::File, &entry.path(), &error)),
         }
     }
     Ok(found)
@@ -135,8 +142,12 @@ fn beside(link: &Path, base: &str, found: &mut Files) {
     };
     let Some(target_base) = LogName::parse(name).map(|name| name.base) else { return };
     found.targets.insert(folder.to_owned());
-    // Without the folder there is the link's target alone, as before a rotation.
-    let Ok(entries) = fs::read_dir(folder) else { return };
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        // Without the folder there is the link's target alone, as before a rotation.
+        Err(error) if is_gone(&error) => return,
+        Err(error) => return found.problems.push(Problem::of_error(Kind::Folder, folder, &error)),
+    };
     for entry in entries.flatten() {
         let path = entry.path();
         let Some(path) = path.to_str() else { continue };

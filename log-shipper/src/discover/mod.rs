@@ -195,8 +195,11 @@ impl Discovery {
                     continue;
                 }
             };
-            let Folders { paths, others, .. } = entries;
+            let Folders { paths, others, broken, .. } = entries;
             let is_empty = paths.is_empty() && others == 0;
+            for (path, error) in broken.iter().filter(|(path, _)| holds_logs(path)) {
+                self.problems.push(Problem::link(path, error));
+            }
             let mut holds_others_only = true;
             for entry in paths {
                 let (docker, pod) =
@@ -255,6 +258,7 @@ impl Discovery {
                     }
                     Folders { links: true, ..Folders::default() }
                 });
+                self.problems.extend(found.broken.iter().map(|(path, error)| Problem::link(path, error)));
                 Pod { containers: found.paths, changed: changed.filter(|time| !found.links && is_settled(*time)) }
             }
         }
@@ -364,6 +368,11 @@ impl Folder {
             }
         }
     }
+}
+
+/// Whether a folder of this name is a pod's, or a container's in Docker's folder.
+fn holds_logs(path: &Path) -> bool {
+    Container::is_pod_folder(path) || Container::of_docker_folder(path, None).is_some()
 }
 
 /// Whether a folder that changed then would show another change by another time.

@@ -30,6 +30,8 @@ pub(super) enum Kind {
     Folder,
     /// A log file can't be opened.
     File,
+    /// A log file is open and can't be read.
+    Content,
     /// A log is a link that can't be followed.
     Link,
     /// A container's log is kept in a format that can't be read.
@@ -45,6 +47,7 @@ impl Kind {
             Self::NoContainers => "folders of LOG_PATHS hold no pods' or containers' folders",
             Self::Folder => "folders of pods or containers can't be read",
             Self::File => "log files can't be opened; they are tried again",
+            Self::Content => "log files can't be read; they are tried again",
             Self::Link => "links to log files can't be followed",
             Self::Format => "containers keep their logs in a way that can't be read",
             Self::Unplaced => "files beside logs are not read: their names do not say when they were rotated",
@@ -75,7 +78,9 @@ impl Problem {
         Self::new(kind, path, format_args!("{error}{}", listing::too_many(error)))
     }
 
-    pub(super) fn link(path: &Path, target: &Path, error: &io::Error) -> Self {
+    /// A link that can't be followed.
+    pub(super) fn link(path: &Path, error: &io::Error) -> Self {
+        let target = fs::read_link(path).unwrap_or_default();
         Self::new(
             Kind::Link,
             path,
@@ -232,7 +237,7 @@ mod tests {
         let (health, findings) = (Health::default(), Findings::default());
         let mut survey = Survey::new(health.latch("logs"), findings.clone());
         let problem = |kind| [Problem::new(kind, Path::new("/x"), "why")];
-        let failed = [Kind::Root, Kind::NoContainers, Kind::Folder, Kind::File, Kind::Link];
+        let failed = [Kind::Root, Kind::NoContainers, Kind::Folder, Kind::File, Kind::Content, Kind::Link];
         for kind in failed {
             survey.report(&[], 1, 1, &problem(kind));
             assert!(findings.failure().unwrap().contains("/x: why"), "{kind:?}");

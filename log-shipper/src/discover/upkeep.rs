@@ -11,7 +11,7 @@ impl Discovery {
     pub(super) fn maintain(&mut self) {
         let mut pinned: Vec<(u64, Arc<ContainerLog>)> = Vec::new();
         let mut open_files = 0;
-        let mut unplaced = Vec::new();
+        let (mut unplaced, mut unreadable) = (Vec::new(), Vec::new());
         for (path, folder) in &mut self.folders {
             folder.logs.retain(|log| {
                 let upkeep = log.maintain(&self.reading);
@@ -19,6 +19,7 @@ impl Discovery {
                     self.pool.wake(log);
                 }
                 unplaced.extend(upkeep.unplaced);
+                unreadable.extend(upkeep.unreadable);
                 pinned.push((upkeep.pinned, log.clone()));
                 open_files += log.open_files();
                 let over = log.is_over();
@@ -30,6 +31,7 @@ impl Discovery {
                 !over
             });
         }
+        self.problems.extend(unreadable.into_iter().map(|(path, why)| Problem::new(Kind::Content, &path, why)));
         self.problems.extend(unplaced.into_iter().map(|path| Problem::new(Kind::Unplaced, &path, "not read")));
         self.folders.retain(|_, folder| !folder.known.is_empty() || !folder.logs.is_empty());
         let mut total: u64 = pinned.iter().map(|(bytes, _)| bytes).sum();

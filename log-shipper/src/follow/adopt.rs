@@ -64,10 +64,10 @@ impl ContainerLog {
                 return self.renamed(segment, inner.pod.as_deref(), reading);
             }
         }
-        let beginning = content::beginning(&file, gzip).unwrap_or_else(|error| {
-            tracing::warn!(file = %path.display(), %error, "the beginning of a log file can't be read");
-            Vec::new()
-        });
+        let (beginning, failure) = match content::beginning(&file, gzip) {
+            Ok(beginning) => (beginning, None),
+            Err(error) => (Vec::new(), Some(error)),
+        };
         let mut copy = Copy { key, path: path.clone(), gzip, listed: true, file: Some(file) };
         if let Some(segment) = inner.segments.iter_mut().find(|segment| is_copy(segment, &copy, &beginning)) {
             let being_read = segment.copies.first().is_some_and(|first| first.file.is_some());
@@ -85,6 +85,9 @@ impl ContainerLog {
         let frame = self.frame(inner.pod.as_deref(), &path, reading);
         let number = inner.next_number();
         let mut segment = Segment::new(number, age, copy, frame);
+        if let Some(error) = failure {
+            self.unreadable(&mut segment, &error);
+        }
         segment.note_size();
         if let Some(Copy { gzip: true, file: Some(file), .. }) = segment.copies.first() {
             // What is lost with it, should it be gone before it was read.

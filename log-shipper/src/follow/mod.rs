@@ -121,6 +121,8 @@ pub struct Upkeep {
     pub unread: bool,
     /// Files that have the log's name and are not read: nothing tells that they are its files.
     pub unplaced: Vec<PathBuf>,
+    /// Files that can't be read, and why.
+    pub unreadable: Vec<(PathBuf, String)>,
 }
 
 /// The log of one container. Shared by the discovery, the readers and the batches on their way.
@@ -234,14 +236,17 @@ impl ContainerLog {
         self.take_in(&mut inner, reading);
         for segment in &mut inner.segments {
             segment.note_size();
-            // What can't be read now is tried again with the next turn.
-            let _ = segment.learn_beginning(&self.container);
+            if let Err(error) = segment.learn_beginning(&self.container) {
+                self.unreadable(segment, &error);
+            }
             self.tell_growth(segment);
             unread |= segment.has_grown();
         }
         self.give_up_gone(&mut inner, reading);
         let unplaced = inner.unplaced.iter().map(|(_, name)| self.path(name)).collect();
-        Upkeep { pinned: inner.segments.iter().map(Segment::pinned).sum(), unread, unplaced }
+        let failed = inner.segments.iter().filter_map(|segment| Some((segment.path(), segment.failure()?)));
+        let unreadable = failed.map(|(path, why)| (path.to_owned(), why.to_owned())).collect();
+        Upkeep { pinned: inner.segments.iter().map(Segment::pinned).sum(), unread, unplaced, unreadable }
     }
 
     /// Gives up the oldest deleted file that is still open, to let its disk space go; gives the bytes that this frees.
@@ -302,6 +307,13 @@ impl ContainerLog {
         }
         if !steps.is_empty() {
             self.take_steps(steps);
+        }
+    }
+
+    /// Says, when it begins, that a file can't be read. It is tried again.
+    fn unreadable(&self, segment: &mut Segment, error: &std::io::Error) {
+        if segment.fail(error) {
+            tracing::warn!(file = %segment.path().display(), container = %self.container, %error, "a log file can't be read");
         }
     }
 

@@ -69,6 +69,8 @@ pub(super) struct Segment {
     pub(super) told: Mark,
     pub(super) told_growth: (u64, Head),
     place: Place,
+    /// Why it can't be read at present.
+    failure: Option<Box<str>>,
     /// The size that it had when a run began that is to end by itself.
     bound: u64,
 }
@@ -94,6 +96,7 @@ impl Segment {
             told: Mark::default(),
             told_growth: Default::default(),
             place: Place::Listed,
+            failure: None,
             bound: 0,
         }
     }
@@ -106,6 +109,16 @@ impl Segment {
     /// Whether all was read that it had when it was [`Segment::bound`].
     pub(super) fn has_read_its_share(&self) -> bool {
         self.is_ended() || !self.is_compressed() && self.looked >= self.bound
+    }
+
+    /// It can't be read; gives whether that is new.
+    pub(super) fn fail(&mut self, error: &io::Error) -> bool {
+        self.failure.replace(error.to_string().into()).is_none()
+    }
+
+    /// Why what is still to be read can't be read at present.
+    pub(super) fn failure(&self) -> Option<&str> {
+        self.failure.as_deref().filter(|_| !self.is_ended())
     }
 
     /// Whether nothing more will be read.
@@ -233,6 +246,7 @@ impl Segment {
             Some(Copy { gzip, file: Some(file), .. }) => content::beginning(file, *gzip)?,
             _ => return Ok(()),
         };
+        self.failure = None;
         if !self.head.begins(&beginning) {
             // It was truncated, as reading will tell.
             return Ok(());
@@ -261,6 +275,7 @@ impl Segment {
         };
         if !gzip {
             let chunk = content::read_plain(file, self.read, want, slab)?;
+            self.failure = None;
             // Before the first line no mark tells a truncation. What was read may be less than is known of the beginning.
             let whole_head =
                 slab.len() >= usize::from(self.head.length) || matches!(chunk, Chunk::Data { end: true, .. });

@@ -288,7 +288,7 @@ impl Work<'_> {
             segment.end_here();
             return Read::Some;
         }
-        tracing::warn!(file = %segment.path().display(), %error, "a log file can't be read");
+        self.log.unreadable(segment, error);
         Read::Broken
     }
 
