@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
-use self::lane::{Entry, Fresh, Lane};
+use self::lane::{Entry, Fresh, Lane, Pauses};
 use crate::follow::ContainerLog;
 use crate::outgoing::{Batch, MessageId};
 
@@ -115,6 +115,8 @@ pub struct Outbox {
     listed: VecDeque<u64>,
     wakes: BTreeSet<(Instant, u64)>,
     lanes_turn: bool,
+    /// How long lanes pause at most.
+    pauses: Pauses,
     /// Bytes of batches in lanes.
     parked: usize,
     /// By delivery tag, from `first_tag` on; `None` once settled.
@@ -147,6 +149,7 @@ impl Outbox {
             listed: VecDeque::new(),
             wakes: BTreeSet::new(),
             lanes_turn: false,
+            pauses: Pauses::PATIENT,
             parked: 0,
             in_flight: VecDeque::new(),
             first_tag: 1,
@@ -169,6 +172,15 @@ impl Outbox {
             self.held[slot] = Some(held);
         }
         self.fresh.push_back(Fresh { slot, next: 0 });
+    }
+
+    /// The process ends once all is confirmed: what was refused is tried again at once, and from now on without long pauses.
+    pub fn hurry(&mut self, now: Instant) {
+        self.pauses = Pauses::HASTY;
+        for lane in self.lanes.values_mut() {
+            lane.hurry(now);
+        }
+        self.list_all();
     }
 
     /// The message to publish next, if one may be.
@@ -235,6 +247,13 @@ impl Outbox {
             held.parked = false;
             *parked -= held.batch.bytes.len();
             held.batch.log.ledger().hold(false);
+        }
+    }
+
+    fn list_all(&mut self) {
+        let lanes: Vec<_> = self.lanes.keys().copied().collect();
+        for id in lanes {
+            self.list(id);
         }
     }
 

@@ -28,6 +28,8 @@ pub struct Sink {
     pub metrics: Metrics,
     /// Whether they go out.
     pub latch: Latch,
+    /// Whether the process ends when all is confirmed.
+    pub until_idle: bool,
 }
 
 impl Sink {
@@ -37,14 +39,14 @@ impl Sink {
     ///
     /// When nobody reads standard output any more.
     pub async fn run(self, batches: &mut UnboundedReceiver<Batch>, stop: &CancellationToken) -> anyhow::Result<()> {
-        let Self { output, budget, metrics, latch } = self;
+        let Self { output, budget, metrics, latch, until_idle } = self;
         let limit = async {
             stop.cancelled().await;
             tokio::time::sleep(SHIP_LIMIT).await;
         };
         match output {
             Output::Amqp(broker) => {
-                let shipping = Shipping { broker: *broker, budget, metrics, latch };
+                let shipping = Shipping { broker: *broker, budget, metrics, latch, until_idle };
                 tokio::select! {
                     () = ship(&shipping, batches, stop) => (),
                     () = limit => tracing::warn!("not all was confirmed in time; the rest is read again by the next run"),

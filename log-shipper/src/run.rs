@@ -194,7 +194,9 @@ pub async fn run(settings: RunSettings, hostname: String, warnings: &[String]) -
             }
         }
     };
-    let sink = Sink { output: settings.output, budget: budget.clone(), metrics: metrics.clone(), latch: flows };
+    let (budget_of_sink, until_idle) = (budget.clone(), settings.until_idle.is_some());
+    let sink =
+        Sink { output: settings.output, budget: budget_of_sink, metrics: metrics.clone(), latch: flows, until_idle };
     let work = async {
         let shipped = sink.run(&mut batches, &stop);
         tokio::pin!(shipped);

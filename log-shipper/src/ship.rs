@@ -34,6 +34,8 @@ pub struct Shipping {
     pub metrics: Metrics,
     /// Ready while a broker takes events.
     pub latch: Latch,
+    /// Whether the process ends when all is confirmed.
+    pub until_idle: bool,
 }
 
 /// Why a session ended.
@@ -57,6 +59,9 @@ pub async fn ship(shipping: &Shipping, batches: &mut UnboundedReceiver<Batch>, s
     let broker = &shipping.broker;
     let dead_letter_after = broker.endpoint.dead_letter_exchange.as_ref().map(|_| DEAD_LETTER_AFTER);
     let mut outbox = Outbox::new(broker.window, dead_letter_after);
+    if shipping.until_idle {
+        outbox.hurry(Instant::now());
+    }
     // Not every node begins with the same broker.
     let mut host = std::process::id() as usize;
     let mut delays = retry::forever().build();
@@ -164,7 +169,10 @@ async fn session(
             },
             batch = batches.recv(), if readers_run => match batch {
                 Some(batch) => outbox.push(batch),
-                None => readers_run = false,
+                None => {
+                    readers_run = false;
+                    outbox.hurry(Instant::now());
+                }
             },
             () = wait_until(pause) => (),
             _ = tick.tick() => {

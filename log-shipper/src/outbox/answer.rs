@@ -93,16 +93,16 @@ impl Outbox {
         let place = self.place(&entry);
         if !self.lanes.contains_key(&log.id) {
             let out = 1 + self.elsewhere(log.id);
-            self.lanes.insert(log.id, Lane::new(self.window, out));
+            self.lanes.insert(log.id, Lane::new(self.window, out, self.dead_letter_after.is_none()));
         }
         let mut entry = entry;
         if let Some(after) = self.dead_letter_after.filter(|_| how == Refused::Alone) {
             entry.failures = entry.failures.max(after.saturating_sub(1));
         }
-        let (narrow, others) = (self.dead_letter_after.is_none(), self.confirms);
+        let others = self.confirms;
         let Some(lane) = self.lanes.get_mut(&log.id) else { return };
         lane.out -= 1;
-        let entry = lane.refused(entry, place, how, others, narrow, now);
+        let entry = lane.refused(entry, place, how, others, self.pauses, now);
         log.ledger().hold(lane.is_stuck());
         let dead_letters_failed = self.dead_letter_after.is_none_or(|after| entry.failures > after + 1);
         if how.evidence_needed().is_some_and(|needed| entry.evidence >= needed) && dead_letters_failed {

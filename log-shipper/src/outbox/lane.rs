@@ -5,12 +5,29 @@ use std::time::{Duration, Instant};
 
 use sidecar::retry;
 
-/// After a refusal a lane publishes nothing for this long, then, while nothing is confirmed, for twice as long …
+/// After a refusal a lane publishes nothing for this long, then, while nothing is confirmed, for twice as long, up to a limit.
 pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(100);
-/// … up to this …
-pub(super) const LAST_PAUSE: Duration = Duration::from_secs(5);
-/// … or to this where each refusal closes the channel.
-const LAST_CLOSING_PAUSE: Duration = Duration::from_secs(60);
+
+/// How long a lane pauses at most.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pauses {
+    /// After a nack or a return.
+    refused: Duration,
+    /// Where each refusal closes the channel.
+    closing: Duration,
+}
+
+impl Pauses {
+    /// Of a shipper that goes on.
+    pub(super) const PATIENT: Self = Self { refused: Duration::from_secs(5), closing: Duration::from_secs(60) };
+
+    /// Of one that ends: what the broker takes again by now must not wait.
+    pub(super) const HASTY: Self = Self { refused: Duration::from_millis(500), closing: Duration::from_secs(5) };
+
+    fn longest(self, how: Refused) -> Duration {
+        if how.closes() { self.closing } else { self.refused }
+    }
+}
 
 /// A message that was refused this often lets the others of its container pass.
 const ASIDE_AFTER: u32 = 3;
@@ -84,6 +101,8 @@ pub(super) struct Lane {
     pub(super) out: usize,
     /// At most so many: half as many after a refusal, one more with each confirm, as TCP does.
     allowed: usize,
+    /// Whether a refusal makes it send fewer at a time.
+    narrow: bool,
     paused_until: Option<Instant>,
     pause: Duration,
     /// How many of this container's messages were confirmed, and how many at the last refusal.
@@ -103,13 +122,14 @@ pub(super) enum Next {
 }
 
 impl Lane {
-    pub(super) fn new(window: usize, out: usize) -> Self {
+    pub(super) fn new(window: usize, out: usize, narrow: bool) -> Self {
         Self {
             queue: VecDeque::new(),
             aside: Vec::new(),
             rest: VecDeque::new(),
             out,
             allowed: window,
+            narrow,
             paused_until: None,
             pause: FIRST_PAUSE,
             confirms: 0,
@@ -127,15 +147,14 @@ impl Lane {
         self.alone = false;
     }
 
-    /// One of its messages was refused; `others` is how many messages of all containers were confirmed so far, `narrow` whether
-    /// the lane is to send fewer at a time.
+    /// One of its messages was refused; `others` is how many messages of all containers were confirmed so far.
     pub(super) fn refused(
         &mut self,
         mut entry: Entry,
         place: (u64, usize, usize),
         how: Refused,
         others: u64,
-        narrow: bool,
+        pauses: Pauses,
         now: Instant,
     ) -> Entry {
         entry.failures = entry.failures.saturating_add(1);
@@ -149,14 +168,14 @@ impl Lane {
         let is_it = how == Refused::Alone || how == Refused::Lost;
         let was_aside = entry.aside;
         entry.aside = (is_it || entry.failures >= ASIDE_AFTER) && self.aside.len() < MOST_ASIDE;
-        let last_pause = if how.closes() { LAST_CLOSING_PAUSE } else { LAST_PAUSE };
+        let last_pause = pauses.longest(how);
         // What waits aside, or was found to be the culprit, says nothing of the others. One of those that were on their way when
         // a pause began is the same sign.
-        let pauses = !was_aside && (!is_it || in_vain);
-        if pauses && self.paused_until.is_none_or(|until| now >= until) {
+        let is_a_sign = !was_aside && (!is_it || in_vain);
+        if is_a_sign && self.paused_until.is_none_or(|until| now >= until) {
             self.paused_until = Some(now + self.pause);
             self.pause = (2 * self.pause).min(last_pause);
-            if narrow {
+            if self.narrow {
                 self.allowed = (self.allowed / 2).max(1);
             }
         }
@@ -210,6 +229,15 @@ impl Lane {
     pub(super) fn end_pause(&mut self) {
         if !self.alone {
             self.paused_until = None;
+        }
+    }
+
+    /// All that waits may be published now.
+    pub(super) fn hurry(&mut self, now: Instant) {
+        self.paused_until = None;
+        self.pause = FIRST_PAUSE;
+        for (at, _) in &mut self.aside {
+            *at = now.min(*at);
         }
     }
 

@@ -76,10 +76,7 @@ impl Outbox {
         for lane in self.lanes.values_mut() {
             lane.end_pause();
         }
-        let lanes: Vec<_> = self.lanes.keys().copied().collect();
-        for id in lanes {
-            self.list(id);
-        }
+        self.list_all();
     }
 
     /// One of these is why channel or connection ended: if it was alone it is that one, else each is published alone.

@@ -84,6 +84,38 @@ fn a_refusal_narrows_the_window_and_confirms_widen_it() {
 }
 
 #[test]
+fn at_the_end_a_refused_container_is_tried_at_once_and_without_long_pauses() {
+    /// The longest pause while the broker refuses all, and when the last one ends.
+    fn refuse(outbox: &mut Outbox, mut now: Instant, closes: bool) -> (Duration, Instant) {
+        let mut longest = Duration::ZERO;
+        for _ in 0..100 {
+            while outbox.take(now).is_some() {}
+            if closes {
+                outbox.channel_closed(&Blame::OneMessage, |_| String::new(), now);
+            } else {
+                outbox.settle(0, true, false, now);
+            }
+            let until = outbox.paused_until(now).unwrap_or(now);
+            longest = longest.max(until - now);
+            now = until;
+        }
+        (longest, now)
+    }
+    for (closes, patient, hasty) in [(false, 5000, 500), (true, 60_000, 5000)] {
+        let mut outbox = Outbox::new(8, None);
+        outbox.push(batch(1, 2));
+        let (longest, until) = refuse(&mut outbox, Instant::now(), closes);
+        assert!(longest.as_millis() > patient / 2 && longest.as_millis() <= patient, "{longest:?}");
+        while outbox.take(until).is_some() {}
+        outbox.settle(0, true, false, until);
+        assert!(outbox.take(until).is_none());
+        outbox.hurry(until);
+        assert!(outbox.take(until).is_some());
+        assert!(refuse(&mut outbox, until, closes).0.as_millis() <= hasty);
+    }
+}
+
+#[test]
 fn a_returned_message_is_not_delivered_by_its_ack() {
     let (mut outbox, now) = (Outbox::new(10, Some(1)), Instant::now());
     outbox.push(batch(1, 1));
