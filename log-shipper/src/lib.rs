@@ -39,6 +39,7 @@ pub mod registry;
 pub mod run;
 pub mod settings;
 pub mod ship;
+pub mod source;
 pub mod state_dir;
 pub mod status;
 pub mod threads;

@@ -14,8 +14,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use self::lane::{Entry, Fresh, Lane, Pauses};
-use crate::follow::ContainerLog;
 use crate::outgoing::{Batch, MessageId};
+use crate::source::Source;
 
 /// A message that waits for its confirm.
 #[derive(Clone, Copy, Debug)]
@@ -47,7 +47,7 @@ struct Remade {
 #[derive(Clone, Copy, Debug)]
 pub struct Sending<'a> {
     /// Whose it is.
-    pub log: &'a ContainerLog,
+    pub source: &'a Source,
     /// Its id.
     pub id: MessageId,
     /// Its body.
@@ -60,7 +60,7 @@ pub struct Sending<'a> {
 #[derive(Clone, Debug)]
 pub struct Verdict {
     /// Whose it is.
-    pub log: Arc<ContainerLog>,
+    pub source: Arc<Source>,
     /// Its id.
     pub id: MessageId,
     /// Its size, in bytes.
@@ -197,7 +197,7 @@ impl Outbox {
         self.alone = alone;
         let held = self.held[entry.slot].as_ref()?;
         let body = body(held, &entry);
-        Some(Sending { log: &held.batch.log, id: id(held, &entry), body, dead_letter })
+        Some(Sending { source: &held.batch.receipt.source, id: id(held, &entry), body, dead_letter })
     }
 
     /// Whether another message may be on its way.
@@ -243,10 +243,10 @@ impl Outbox {
             self.fresh.push_front(fresh);
         }
         let Self { held, parked, .. } = self;
-        for held in held.iter_mut().flatten().filter(|held| held.parked && held.batch.log.id == id) {
+        for held in held.iter_mut().flatten().filter(|held| held.parked && held.batch.receipt.source.id == id) {
             held.parked = false;
             *parked -= held.batch.bytes.len();
-            held.batch.log.ledger().hold(false);
+            held.batch.receipt.source.ledger().hold(false);
         }
     }
 
@@ -276,12 +276,12 @@ impl Outbox {
     }
 
     fn log_id(&self, slot: usize) -> u64 {
-        self.held[slot].as_ref().map_or(u64::MAX, |held| held.batch.log.id)
+        self.held[slot].as_ref().map_or(u64::MAX, |held| held.batch.receipt.source.id)
     }
 
     /// Where a message is in its log's order.
     fn place(&self, entry: &Entry) -> (u64, usize, usize) {
-        (self.held[entry.slot].as_ref().map_or(0, |held| held.batch.number), entry.index, entry.part)
+        (self.held[entry.slot].as_ref().map_or(0, |held| held.batch.receipt.number), entry.index, entry.part)
     }
 
     /// Until when nothing is published, if only time is waited for.

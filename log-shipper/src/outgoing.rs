@@ -5,7 +5,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use sidecar::sync;
 use tokio::sync::Notify;
 
-use crate::follow::ContainerLog;
+use crate::source::Receipt;
 
 /// What names a message: `<file id>-<offset>` in hexadecimal, always of the same length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -62,10 +62,8 @@ pub struct Message {
 /// What one turn read from one container's log. Confirmed as a whole, it moves the log's checkpoint.
 #[derive(Debug)]
 pub struct Batch {
-    /// Where it came from.
-    pub log: Arc<ContainerLog>,
-    /// Its number in the log's ledger.
-    pub number: u64,
+    /// Where it came from, and what confirms it.
+    pub receipt: Receipt,
     /// The bodies, one after the other.
     pub bytes: Vec<u8>,
     /// The messages, in order.
@@ -145,8 +143,8 @@ impl Builder {
         self.bytes.is_empty()
     }
 
-    /// The batch; `number` is its number in the log's ledger.
-    pub fn finish(mut self, log: Arc<ContainerLog>, number: u64) -> Batch {
+    /// The batch that this receipt confirms.
+    pub fn finish(mut self, receipt: Receipt) -> Batch {
         self.close();
         // It grew in steps twice as large as the one before, and may wait long. Large ones come and go at full speed, and the
         // allocator would fetch each anew from the kernel.
@@ -154,7 +152,7 @@ impl Builder {
             self.bytes.shrink_to_fit();
             self.messages.shrink_to_fit();
         }
-        Batch { log, number, bytes: self.bytes, messages: self.messages, events: self.events }
+        Batch { receipt, bytes: self.bytes, messages: self.messages, events: self.events }
     }
 }
 

@@ -53,16 +53,16 @@ impl Pool {
     /// Takes a log in, or wakes it.
     pub fn wake(&self, log: &Arc<ContainerLog>) {
         let mut state = self.state();
-        match state.places.get(&log.id).copied() {
+        match state.places.get(&log.id()).copied() {
             Some(Place::Ready | Place::Running { again: true }) => return,
             Some(Place::Running { again: false }) => {
-                state.places.insert(log.id, Place::Running { again: true });
+                state.places.insert(log.id(), Place::Running { again: true });
                 return;
             }
-            Some(Place::Resting { until, .. }) => drop(state.resting.remove(&(until, log.id))),
+            Some(Place::Resting { until, .. }) => drop(state.resting.remove(&(until, log.id()))),
             None => (),
         }
-        state.places.insert(log.id, Place::Ready);
+        state.places.insert(log.id(), Place::Ready);
         state.ready.push_back(log.clone());
         self.changed.notify_one();
     }
@@ -73,7 +73,7 @@ impl Pool {
         if let Some(Place::Resting { until, .. }) = state.places.remove(&id) {
             state.resting.remove(&(until, id));
         }
-        state.ready.retain(|log| log.id != id);
+        state.ready.retain(|log| log.id() != id);
     }
 
     /// Whether every log was read to its end and found without news since.
@@ -100,11 +100,11 @@ impl Pool {
                     break;
                 }
                 let log = first.remove();
-                state.places.insert(log.id, Place::Ready);
+                state.places.insert(log.id(), Place::Ready);
                 state.ready.push_back(log);
             }
             if let Some(log) = state.ready.pop_front() {
-                state.places.insert(log.id, Place::Running { again: false });
+                state.places.insert(log.id(), Place::Running { again: false });
                 return Some(log);
             }
             let wait = state.resting.first_key_value().map(|((until, _), _)| *until - now);
@@ -120,7 +120,7 @@ impl Pool {
 
     fn done(&self, log: Arc<ContainerLog>, next: Next) {
         let mut state = self.state();
-        let again = match state.places.get(&log.id) {
+        let again = match state.places.get(&log.id()) {
             Some(Place::Running { again }) => *again,
             // It was removed meanwhile.
             _ => return,
@@ -133,13 +133,13 @@ impl Pool {
         };
         match rest {
             None => {
-                state.places.insert(log.id, Place::Ready);
+                state.places.insert(log.id(), Place::Ready);
                 state.ready.push_back(log);
             }
             Some(rest) => {
                 let until = self.tick(Instant::now() + rest);
-                state.places.insert(log.id, Place::Resting { until, idle });
-                state.resting.insert((until, log.id), log);
+                state.places.insert(log.id(), Place::Resting { until, idle });
+                state.resting.insert((until, log.id()), log);
             }
         }
     }
@@ -189,7 +189,7 @@ mod tests {
         let mut order = Vec::new();
         for _ in 0..6 {
             let log = pool.next().unwrap();
-            order.push(log.id);
+            order.push(log.id());
             pool.done(log, Next::Ready);
         }
         assert_eq!(order, [1, 2, 1, 2, 1, 2]);
@@ -215,7 +215,7 @@ mod tests {
         pool.wake(&log(1));
         let running = pool.next().unwrap();
         pool.done(running, Next::Later(Duration::from_millis(1)));
-        assert_eq!(pool.next().unwrap().id, 1);
+        assert_eq!(pool.next().unwrap().id(), 1);
     }
 
     #[test]

@@ -76,7 +76,7 @@ impl Trouble {
 
 /// Counts and says what was done about a message that the broker never takes.
 pub fn judge(verdict: &Verdict, metrics: &Metrics) {
-    let (container, id, bytes) = (&verdict.log.container, verdict.id.text(), verdict.bytes);
+    let (container, id, bytes) = (&verdict.source.container, verdict.id.text(), verdict.bytes);
     match verdict.fate {
         Fate::Cut => {
             metrics.messages_cut.inc();

@@ -48,7 +48,7 @@ enum End {
 
 /// Confirms a batch: its log may move on.
 pub fn confirm(batch: Batch, budget: &Budget, metrics: &Metrics) {
-    batch.log.ledger().finish(batch.number);
+    batch.receipt.confirm();
     metrics.events_confirmed.inc_by(batch.events);
     budget.give(batch.bytes.len());
 }
@@ -143,7 +143,7 @@ async fn session(
         let now = Instant::now();
         while taking_since.is_some() && filling && connection.unwritten() < MOST_UNWRITTEN {
             let Some(sending) = outbox.take(now) else { break };
-            let container = (sending.log.id, &sending.log.container);
+            let container = (sending.source.id, &sending.source.container);
             let put = connection.publish(endpoint, container, sending.id, sending.body, sending.dead_letter);
             shipping.metrics.messages_published.inc();
             if sending.dead_letter {

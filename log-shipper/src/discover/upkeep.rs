@@ -25,7 +25,7 @@ impl Discovery {
                 let over = log.is_over();
                 if over {
                     tracing::debug!(folder = %path.display(), "the log is over");
-                    self.pool.remove(log.id);
+                    self.pool.remove(log.id());
                     self.registry.remove(&log.key);
                 }
                 !over

@@ -25,7 +25,7 @@ impl ContainerLog {
         for segment in inner.segments.iter_mut().filter(|segment| segment.head.is_growing()) {
             // A file that was empty when it was found may have been compressed since: its copy is told by the beginning.
             segment.note_size();
-            let _ = segment.learn_beginning(&self.container);
+            let _ = segment.learn_beginning(self.container());
         }
         for item in news {
             match item {
@@ -94,7 +94,7 @@ impl ContainerLog {
             segment.size = content::uncompressed_size(file);
         }
         segment.head = Head::of(&beginning);
-        segment.name_by(&beginning, &self.container);
+        segment.name_by(&beginning, self.container());
         match saved {
             Some(record) => {
                 segment.start_at(record.done);
@@ -124,13 +124,13 @@ impl ContainerLog {
     }
 
     fn frame(&self, pod: Option<&PodInfo>, path: &Path, reading: &Reading) -> Frame {
-        Frame::new(reading.schema, &reading.shipper, &self.container, pod, &path.to_string_lossy())
+        Frame::new(reading.schema, &reading.shipper, self.container(), pod, &path.to_string_lossy())
     }
 
     /// Renders frames again if what Kubernetes says of the pod has changed.
     pub(super) fn refresh(&self, inner: &mut Inner, reading: &Reading) {
         let generation = reading.pods.generation();
-        let Some(pod) = self.container.pod.as_ref().filter(|_| generation != inner.pods_seen) else { return };
+        let Some(pod) = self.container().pod.as_ref().filter(|_| generation != inner.pods_seen) else { return };
         inner.pods_seen = generation;
         let now = reading.pods.get(&pod.uid);
         // What is known no more was true until now.
@@ -179,7 +179,7 @@ impl ContainerLog {
         let mut next = Segment::new(number, age, copy, frame);
         next.note_size();
         // Learnt again with the first turn, if it can't be read now.
-        let _ = next.learn_beginning(&self.container);
+        let _ = next.learn_beginning(self.container());
         self.tell(&next);
         inner.segments.insert(index + 1, next);
         goes_on

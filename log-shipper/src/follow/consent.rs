@@ -21,7 +21,7 @@ pub(super) enum Consent {
 impl ContainerLog {
     pub(super) fn consent(&self, inner: &Inner, reading: &Reading) -> Consent {
         match &inner.pod {
-            _ if !(reading.opt_out || reading.asks_labels) || self.container.pod.is_none() => Consent::Ship,
+            _ if !(reading.opt_out || reading.asks_labels) || self.container().pod.is_none() => Consent::Ship,
             Some(pod) if (reading.opt_out && pod.opted_out) || pod.left_out => Consent::Off,
             None if inner.since.elapsed() < WAIT => Consent::Wait,
             _ => Consent::Ship,

@@ -141,7 +141,7 @@ impl Work<'_> {
         if !line.is_empty() {
             if segment.file_id.is_none() {
                 // The file has not one whole line.
-                segment.file_id = Some(self.log.container.file_id(line));
+                segment.file_id = Some(self.log.container().file_id(line));
             }
             let places = (read.offset, read.offset + line.len() as u64);
             self.line(inner, index, line, || read, places, End::Missing);

@@ -49,7 +49,7 @@ impl Work<'_> {
         let data = &slab[before..];
         if segment.file_id.is_none() && segment.has_only_nuls_before(base) {
             // Written since the beginning was looked at.
-            segment.file_id = first_line(data).map(|line| self.log.container.file_id(line));
+            segment.file_id = first_line(data).map(|line| self.log.container().file_id(line));
         }
         let has_nuls = memchr(0, data).is_some();
         let mark = |at: usize| Mark::at(base + at as u64, &slab[..before + at]);
@@ -112,7 +112,7 @@ impl Work<'_> {
                     text: Text::Raw(text),
                     truncated: ending == End::Cut || text.len() < line.len(),
                     unfinished: ending == End::Missing,
-                    unparsed: Some(if self.log.container.docker.is_some() { Unparsed::Docker } else { reason }),
+                    unparsed: Some(if self.log.container().docker.is_some() { Unparsed::Docker } else { reason }),
                     ..event(None, start, end)
                 };
                 return self.event(segment, id, event);

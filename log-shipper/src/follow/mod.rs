@@ -32,6 +32,7 @@ use crate::ledger::{FileRecord, Ledger, Step};
 use crate::metrics::Metrics;
 use crate::outgoing::{Batching, Budget};
 use crate::pods::{PodInfo, Pods};
+use crate::source::Source;
 use crate::traces::Languages;
 
 use last_words::Rewound;
@@ -128,14 +129,10 @@ pub struct Upkeep {
 /// The log of one container. Shared by the discovery, the readers and the batches on their way.
 #[derive(Debug)]
 pub struct ContainerLog {
-    /// A number for the process's lifetime.
-    pub id: u64,
+    source: Arc<Source>,
     /// Its folder and the base of its names.
     pub key: LogKey,
-    /// Whose log it is.
-    pub container: Container,
     inbox: Mutex<Vec<News>>,
-    ledger: Mutex<Ledger>,
     inner: Mutex<Inner>,
 }
 
@@ -209,7 +206,8 @@ impl ContainerLog {
             rate: None,
             partial_bytes: Share::default(),
         };
-        Self { id, key, container, inbox: Mutex::default(), ledger: Mutex::new(ledger), inner: Mutex::new(inner) }
+        let source = Arc::new(Source::new(id, container, ledger));
+        Self { source, key, inbox: Mutex::default(), inner: Mutex::new(inner) }
     }
 
     /// Hands over what the discovery saw; never waits for a reader.
@@ -224,9 +222,19 @@ impl ContainerLog {
         inner.segments.iter_mut().for_each(Segment::bound);
     }
 
+    /// A number for the process's lifetime.
+    pub fn id(&self) -> u64 {
+        self.source.id
+    }
+
+    /// Whose log it is.
+    pub fn container(&self) -> &Container {
+        &self.source.container
+    }
+
     /// What was confirmed.
     pub fn ledger(&self) -> MutexGuard<'_, Ledger> {
-        lock(&self.ledger)
+        self.source.ledger()
     }
 
     /// Looks after the files without reading lines: takes in news, notices truncation, gives up what is gone.
@@ -236,7 +244,7 @@ impl ContainerLog {
         self.take_in(&mut inner, reading);
         for segment in &mut inner.segments {
             segment.note_size();
-            if let Err(error) = segment.learn_beginning(&self.container) {
+            if let Err(error) = segment.learn_beginning(self.container()) {
                 self.unreadable(segment, &error);
             }
             self.tell_growth(segment);
@@ -313,7 +321,7 @@ impl ContainerLog {
     /// Says, when it begins, that a file can't be read. It is tried again.
     fn unreadable(&self, segment: &mut Segment, error: &std::io::Error) {
         if segment.fail(error) {
-            tracing::warn!(file = %segment.path().display(), container = %self.container, %error, "a log file can't be read");
+            tracing::warn!(file = %segment.path().display(), container = %self.container(), %error, "a log file can't be read");
         }
     }
 
@@ -330,7 +338,7 @@ impl ContainerLog {
         }
         reading.metrics.bytes_lost.inc_by(to - from);
         tracing::error!(
-            file = %path.display(), container = %self.container, from, to, bytes = to - from,
+            file = %path.display(), container = %self.container(), from, to, bytes = to - from,
             "log lines were lost before they could be read: {why}"
         );
     }

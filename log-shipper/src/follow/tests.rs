@@ -162,7 +162,7 @@ impl Reader {
             for (index, message) in batch.messages.iter().enumerate() {
                 self.got.push((message.id.text(), serde_json::from_slice(batch.body(index)).unwrap()));
             }
-            self.unconfirmed.push(batch.number);
+            self.unconfirmed.push(batch.receipt.number);
         }
         turn.next
     }

@@ -1,6 +1,5 @@
 //! One turn of a reader: some bytes of one log become events.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -20,6 +19,7 @@ use crate::identity::Mark;
 use crate::ledger::Step;
 use crate::outgoing::{Batch, Builder};
 use crate::parse;
+use crate::source::Receipt;
 
 /// How much of a log one turn reads.
 pub(super) const CHUNK_BYTES: usize = 64 * 1024;
@@ -74,7 +74,7 @@ pub enum Next {
 
 impl ContainerLog {
     /// Reads some bytes of the log and makes events of them.
-    pub fn turn(self: &Arc<Self>, slab: &mut Slab, reading: &Reading) -> Turn {
+    pub fn turn(&self, slab: &mut Slab, reading: &Reading) -> Turn {
         let mut inner = lock(&self.inner);
         let inner = &mut *inner;
         self.take_in(inner, reading);
@@ -123,7 +123,7 @@ impl ContainerLog {
         if let Some(rate) = &mut work.rate
             && let Some(lines) = rate.take_unsaid(Instant::now())
         {
-            tracing::warn!(container = %self.container, lines, "lines were left out: the container writes more than LINES_PER_SECOND");
+            tracing::warn!(container = %self.container(), lines, "lines were left out: the container writes more than LINES_PER_SECOND");
         }
         inner.rate = work.rate;
         let out = work.out;
@@ -136,7 +136,7 @@ impl ContainerLog {
             None
         } else {
             let number = self.ledger().begin(steps, out.len());
-            let batch = out.finish(self.clone(), number);
+            let batch = out.finish(Receipt { source: self.source.clone(), number });
             reading.budget.take(batch.bytes.len());
             Some(batch)
         };
@@ -208,7 +208,7 @@ impl Work<'_> {
         let mut want = self.chunk;
         loop {
             let chunk = segment
-                .learn_beginning(&self.log.container)
+                .learn_beginning(self.log.container())
                 .and_then(|()| segment.fill(want, slab, &self.reading.decoders));
             let (mut before, end) = match chunk {
                 Ok(Chunk::Data { before, end }) => (before, end),
@@ -277,7 +277,7 @@ impl Work<'_> {
     fn damaged(&self, segment: &Segment, error: &std::io::Error) {
         self.reading.metrics.losses_unknown.inc();
         tracing::error!(
-            file = %segment.path().display(), container = %self.log.container, %error, read = segment.read.offset,
+            file = %segment.path().display(), container = %self.log.container(), %error, read = segment.read.offset,
             "a compressed log file is damaged: what can be decompressed is shipped, what comes after it is lost"
         );
     }

@@ -59,15 +59,15 @@ impl Outbox {
         self.confirms += 1;
         if !self.lanes.is_empty()
             && let Some(held) = self.held[entry.slot].as_ref()
-            && let Some(lane) = self.lanes.get_mut(&held.batch.log.id)
+            && let Some(lane) = self.lanes.get_mut(&held.batch.receipt.source.id)
         {
             lane.out -= 1;
             lane.confirmed(self.window);
-            let log = held.batch.log.clone();
-            log.ledger().hold(false);
+            let source = held.batch.receipt.source.clone();
+            source.ledger().hold(false);
             let done = self.done_with(entry.slot);
             self.aftermath.batches.extend(done);
-            return self.look_after(log.id);
+            return self.look_after(source.id);
         }
         let done = self.done_with(entry.slot);
         self.aftermath.batches.extend(done);
@@ -89,21 +89,21 @@ impl Outbox {
     }
 
     pub(super) fn refused(&mut self, entry: Entry, how: Refused, now: Instant) {
-        let Some(log) = self.held[entry.slot].as_ref().map(|held| held.batch.log.clone()) else { return };
+        let Some(source) = self.held[entry.slot].as_ref().map(|held| held.batch.receipt.source.clone()) else { return };
         let place = self.place(&entry);
-        if !self.lanes.contains_key(&log.id) {
-            let out = 1 + self.elsewhere(log.id);
-            self.lanes.insert(log.id, Lane::new(self.window, out, self.dead_letter_after.is_none()));
+        if !self.lanes.contains_key(&source.id) {
+            let out = 1 + self.elsewhere(source.id);
+            self.lanes.insert(source.id, Lane::new(self.window, out, self.dead_letter_after.is_none()));
         }
         let mut entry = entry;
         if let Some(after) = self.dead_letter_after.filter(|_| how == Refused::Alone) {
             entry.failures = entry.failures.max(after.saturating_sub(1));
         }
         let others = self.confirms;
-        let Some(lane) = self.lanes.get_mut(&log.id) else { return };
+        let Some(lane) = self.lanes.get_mut(&source.id) else { return };
         lane.out -= 1;
         let entry = lane.refused(entry, place, how, others, self.pauses, now);
-        log.ledger().hold(lane.is_stuck());
+        source.ledger().hold(lane.is_stuck());
         let dead_letters_failed = self.dead_letter_after.is_none_or(|after| entry.failures > after + 1);
         if how.evidence_needed().is_some_and(|needed| entry.evidence >= needed) && dead_letters_failed {
             lane.remove(&entry);
@@ -111,7 +111,7 @@ impl Outbox {
             self.never_taken(entry);
         }
         self.park(entry.slot);
-        self.look_after(log.id);
+        self.look_after(source.id);
     }
 
     /// The broker takes others and never this one: it is split or cut as long as that may help.

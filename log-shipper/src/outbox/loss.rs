@@ -39,7 +39,7 @@ impl Outbox {
                     Blame::DeadLetters => in_flight.dead_letter,
                     Blame::Key(refused) => self.held[in_flight.entry.slot]
                         .as_ref()
-                        .is_some_and(|held| key(&held.batch.log.container) == *refused),
+                        .is_some_and(|held| key(&held.batch.receipt.source.container) == *refused),
                     _ => false,
                 };
                 let (guilty, innocent): (Vec<_>, Vec<_>) = entries.into_iter().partition(is_guilty);

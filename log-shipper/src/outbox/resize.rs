@@ -29,7 +29,7 @@ impl Outbox {
     /// Puts other messages in the place of one.
     pub(super) fn remake(&mut self, entry: &Entry, fitted: Fitted) {
         let Some(held) = self.held[entry.slot].as_mut() else { return };
-        let (id, bytes, log_id) = (id(held, entry), body(held, entry).len(), held.batch.log.id);
+        let (id, bytes, log_id) = (id(held, entry), body(held, entry).len(), held.batch.receipt.source.id);
         let remade = held.remade.entry(entry.index).or_insert_with(|| Remade { bodies: vec![Vec::new()], cut: false });
         remade.cut |= fitted.cut;
         let mut bodies = fitted.bodies.into_iter();
@@ -52,13 +52,13 @@ impl Outbox {
 
     pub(super) fn judge(&mut self, slot: usize, id: MessageId, bytes: usize, fate: Fate) {
         if let Some(held) = &self.held[slot] {
-            self.aftermath.verdicts.push(Verdict { log: held.batch.log.clone(), id, bytes, fate });
+            self.aftermath.verdicts.push(Verdict { source: held.batch.receipt.source.clone(), id, bytes, fate });
         }
     }
 
     pub(super) fn give_up(&mut self, entry: Entry) {
         let Some(held) = self.held[entry.slot].as_ref() else { return };
-        let (id, bytes, log_id) = (id(held, &entry), body(held, &entry).len(), held.batch.log.id);
+        let (id, bytes, log_id) = (id(held, &entry), body(held, &entry).len(), held.batch.receipt.source.id);
         self.judge(entry.slot, id, bytes, Fate::GivenUp);
         if let Some(lane) = self.lanes.get_mut(&log_id) {
             lane.out -= 1;

@@ -8,23 +8,22 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::amqp::Blame;
-use crate::checkpoint::LogKey;
 use crate::container::Container;
-use crate::follow::ContainerLog;
+use crate::ledger::Ledger;
 use crate::outgoing::Message;
+use crate::source::Receipt;
 
 fn batch(number: u64, messages: usize) -> Batch {
     batch_of(&log(1), number, &vec![1; messages])
 }
 
-fn log(id: u64) -> Arc<ContainerLog> {
-    let key = LogKey { folder: std::path::Path::new("/x").into(), base: "0".into() };
+fn log(id: u64) -> Arc<Source> {
     let container = Container { pod: None, docker: None, restart: "0".into() };
-    Arc::new(ContainerLog::new(id, key, container, Vec::new(), false, 1024, Default::default()))
+    Arc::new(Source::new(id, container, Ledger::default()))
 }
 
 /// A batch whose messages have these sizes.
-fn batch_of(log: &Arc<ContainerLog>, number: u64, sizes: &[usize]) -> Batch {
+fn batch_of(log: &Arc<Source>, number: u64, sizes: &[usize]) -> Batch {
     let mut bytes = Vec::new();
     let mut messages = Vec::new();
     for (offset, size) in (0..).zip(sizes) {
@@ -35,11 +34,11 @@ fn batch_of(log: &Arc<ContainerLog>, number: u64, sizes: &[usize]) -> Batch {
             end: bytes.len(),
         });
     }
-    Batch { log: log.clone(), number, bytes, messages, events: sizes.len() as u64 }
+    Batch { receipt: Receipt { source: log.clone(), number }, bytes, messages, events: sizes.len() as u64 }
 }
 
 fn numbers(settled: &Settled) -> Vec<u64> {
-    settled.batches.iter().map(|batch| batch.number).collect()
+    settled.batches.iter().map(|batch| batch.receipt.number).collect()
 }
 
 #[test]
@@ -167,7 +166,7 @@ fn a_container_that_is_refused_does_not_hold_up_another() {
     assert_eq!(numbers(&outbox.settle(8, true, true, now)), [1]);
     outbox.push(batch_of(&poisoned, 2, &[1; 4]));
     outbox.push(batch_of(&healthy, 2, &[1; 4]));
-    let sent: Vec<_> = std::iter::from_fn(|| outbox.take(now).map(|sending| sending.log.id)).collect();
+    let sent: Vec<_> = std::iter::from_fn(|| outbox.take(now).map(|sending| sending.source.id)).collect();
     assert_eq!(sent, [2; 4]);
     assert!(outbox.parked() >= 8, "its bytes are counted apart");
     assert!(poisoned.ledger().is_held() && !healthy.ledger().is_held());
@@ -184,7 +183,7 @@ fn too_large_messages_are_cut_once_the_limit_is_known_or_go_to_dead_letters() {
         assert!(settled.verdicts.is_empty());
         let sent: Vec<_> = std::iter::from_fn(|| {
             let sending = outbox.take(now)?;
-            Some((sending.log.id, sending.id.offset, sending.body.len() <= 5000, sending.dead_letter))
+            Some((sending.source.id, sending.id.offset, sending.body.len() <= 5000, sending.dead_letter))
         })
         .collect();
         let dead = dead_letter_after.is_some();
@@ -210,8 +209,7 @@ fn a_key_that_is_refused_concerns_its_containers_alone() {
             container: "c".into(),
         };
         let container = Container { pod: Some(pod), docker: None, restart: "0".into() };
-        let key = LogKey { folder: std::path::Path::new("/x").into(), base: "0".into() };
-        Arc::new(ContainerLog::new(id, key, container, Vec::new(), false, 1024, Default::default()))
+        Arc::new(Source::new(id, container, Ledger::default()))
     };
     let (refused, healthy) = (pod(1, "refused"), pod(2, "fine"));
     let key = |container: &Container| container.pod.as_ref().unwrap().namespace.clone();
@@ -220,13 +218,13 @@ fn a_key_that_is_refused_concerns_its_containers_alone() {
     while outbox.take(now).is_some() {}
     let settled = outbox.channel_closed(&Blame::Key("refused".into()), key, now);
     assert_eq!(settled.failed, 2);
-    let sent: Vec<_> = std::iter::from_fn(|| outbox.take(now).map(|sending| sending.log.id)).collect();
+    let sent: Vec<_> = std::iter::from_fn(|| outbox.take(now).map(|sending| sending.source.id)).collect();
     assert_eq!(sent, [2, 2]);
     // Its next try waits until nothing else can be hit by the end of the channel.
     let later = outbox.paused_until(now).unwrap();
     assert!(outbox.take(later).is_none());
     outbox.settle(2, true, true, later);
-    assert_eq!(outbox.take(later).unwrap().log.id, 1);
+    assert_eq!(outbox.take(later).unwrap().source.id, 1);
     assert!(outbox.take(later).is_none());
     // The operator grants it.
     outbox.settle(3, false, true, later);
@@ -297,9 +295,9 @@ proptest! {
                         }
                     }
                     for batch in outbox.settle(last as u64 + 1, multiple, taken, now).batches {
-                        *done.entry(batch.number).or_default() += 1;
-                        let whole = (0..pushed[&batch.number]).all(|index| delivered.contains_key(&(batch.number, index as u64)));
-                        prop_assert!(whole, "batch {} is done too early", batch.number);
+                        *done.entry(batch.receipt.number).or_default() += 1;
+                        let whole = (0..pushed[&batch.receipt.number]).all(|index| delivered.contains_key(&(batch.receipt.number, index as u64)));
+                        prop_assert!(whole, "batch {} is done too early", batch.receipt.number);
                     }
                 }
                 Step::Return(ahead) => {

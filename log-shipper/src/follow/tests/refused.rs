@@ -53,12 +53,12 @@ fn ship_beside_refused(line: &str, lines: usize, window: usize) -> usize {
             }
             let now = Instant::now();
             let sent: Vec<_> =
-                std::iter::from_fn(|| outbox.take(now).map(|sending| sending.log.id == healthy.id)).collect();
+                std::iter::from_fn(|| outbox.take(now).map(|sending| sending.source.id == healthy.id())).collect();
             for taken in sent {
                 tag += 1;
                 for batch in outbox.settle(tag, false, taken, now).batches {
                     arrived += batch.events;
-                    batch.log.ledger().finish(batch.number);
+                    batch.receipt.confirm();
                     budget.give(batch.bytes.len());
                 }
             }

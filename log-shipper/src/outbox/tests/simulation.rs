@@ -28,7 +28,7 @@ fn simulate(
     for _ in 0..4000 {
         while let Some(sending) = outbox.take(now) {
             tag += 1;
-            let id = (sending.log.id, sending.id.file as u64, sending.id.offset);
+            let id = (sending.source.id, sending.id.file as u64, sending.id.offset);
             wire.push_back((tag, id, sending.body.len(), sending.dead_letter));
         }
         let settled = match wire.front().copied() {
@@ -70,11 +70,13 @@ fn simulate(
             }
         };
         for mut settled in [settled, outbox.aftermath()] {
-            simulated.done.extend(settled.batches.drain(..).map(|batch| (batch.log.id, batch.number)));
+            simulated
+                .done
+                .extend(settled.batches.drain(..).map(|batch| (batch.receipt.source.id, batch.receipt.number)));
             let given_up = settled.verdicts.iter().filter(|verdict| verdict.fate == Fate::GivenUp);
             simulated
                 .given_up
-                .extend(given_up.map(|verdict| (verdict.log.id, verdict.id.file as u64, verdict.id.offset)));
+                .extend(given_up.map(|verdict| (verdict.source.id, verdict.id.file as u64, verdict.id.offset)));
         }
     }
     simulated
