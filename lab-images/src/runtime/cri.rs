@@ -1,6 +1,9 @@
 //! The adapter for CRI v1 over gRPC on a unix socket.
 
-use std::collections::{BTreeSet, HashSet};
+mod convert;
+mod pull;
+
+use std::collections::HashSet;
 use std::error::Error as _;
 use std::future::Future;
 use std::path::{Path, PathBuf};
@@ -9,18 +12,19 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::sync::watch;
-use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::{sleep, timeout};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Response, Status};
 
-use super::content::{Content, ContentWatch, in_namespace};
+use self::convert::{names_in_spec, sandbox_image_in, spec};
+use super::content::Content;
 use super::endpoint::check_socket;
 use super::error::innermost;
 use super::leases::Leases;
 use super::removal::Records;
 use super::{
     CALL_LIMIT, ContainerImages, FIRST_ANSWER, FileSystem, Image, LOOK_INTERVAL, Layer, MOST_MESSAGE_BYTES,
-    PullCredentials, PullRequest, Removed, Runtime, RuntimeError, RuntimeVersion, Transfer, unpacked,
+    PullRequest, Removed, Runtime, RuntimeError, RuntimeVersion, Transfer,
 };
 use crate::reference::Digest;
 
@@ -171,49 +175,6 @@ impl Cri {
         let (path, operation, limit) = (self.path.clone(), "Images.Create", FIRST_ANSWER);
         timeout(limit, seen).await.map_err(|_| RuntimeError::NoAnswer { path, operation, limit })?
     }
-
-    async fn pull_image(&self, request: &PullRequest) -> Result<(), RuntimeError> {
-        let reference = request.name();
-        let auth = request.credentials.as_ref().map(auth);
-        let mut call = in_namespace(api::PullImageRequest { image: Some(spec(&reference)), auth });
-        // A runtime without leases (CRI-O) keeps what it keeps.
-        let lease = timeout(CALL_LIMIT, self.leases.take(&reference)).await;
-        if let Some(lease) = lease.ok().and_then(Result::ok).and_then(|lease| lease.parse().ok()) {
-            call.metadata_mut().insert("containerd-lease", lease);
-        }
-        match self.images.clone().pull_image(call).await {
-            Ok(_) => Ok(()),
-            Err(status) if status.source().is_some() => Err(self.explain("PullImage", &status).await),
-            Err(status) => Err(RuntimeError::Pull { reference, message: status.message().to_owned() }),
-        }
-    }
-
-    /// A look at what a pull moves from here on; `None` where the runtime cannot tell.
-    async fn watch(&self, request: &PullRequest) -> Option<ContentWatch> {
-        if request.layers.is_empty() {
-            return None;
-        }
-        let needless = timeout(FIRST_ANSWER, self.needless(&request.layers)).await.ok()?.ok()?;
-        Some(self.content.watch(&request.layers, needless, request.digest()))
-    }
-
-    /// The layers that need no download.
-    async fn needless(&self, layers: &[Layer]) -> Result<HashSet<Digest>, Status> {
-        let mut present = self.content.present(layers).await?;
-        if layers.iter().any(|layer| !present.contains(&layer.digest)) {
-            let snapshotter = self.snapshotter().await;
-            present.extend(unpacked::layers(&self.content, &self.records, snapshotter.as_deref(), layers).await?);
-        }
-        Ok(present)
-    }
-
-    /// The name of the snapshotter that images are unpacked with; containerd names its folder after it.
-    async fn snapshotter(&self) -> Option<String> {
-        let info = self.images.clone().image_fs_info(api::ImageFsInfoRequest {}).await.ok()?.into_inner();
-        let folder = info.image_filesystems.into_iter().find_map(|usage| usage.fs_id)?.mountpoint;
-        let name = folder.trim_end_matches('/').rsplit('/').next()?.strip_prefix("io.containerd.snapshotter.v1.")?;
-        Some(name.to_owned())
-    }
 }
 
 impl Runtime for Cri {
@@ -294,35 +255,7 @@ impl Runtime for Cri {
         request: &'a PullRequest,
         transfer: &'a watch::Sender<Transfer>,
     ) -> BoxFuture<'a, Result<(), RuntimeError>> {
-        Box::pin(async move {
-            let mut watched = self.watch(request).await;
-            let pulled = self.pull_image(request);
-            tokio::pin!(pulled);
-            let mut looks = interval(LOOK_INTERVAL);
-            looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-            loop {
-                tokio::select! {
-                    result = &mut pulled => break result?,
-                    _ = looks.tick() => {}
-                }
-                if let Some(watched) = &mut watched {
-                    tokio::select! {
-                        result = &mut pulled => break result?,
-                        // A look that fails says nothing; the pull itself tells when the runtime is gone.
-                        _ = timeout(CALL_LIMIT, watched.look()) => {}
-                    }
-                    transfer.send_replace(watched.transfer());
-                }
-            }
-            if let Some(watched) = &mut watched {
-                let _ = timeout(FIRST_ANSWER, watched.settle()).await;
-                transfer.send_replace(watched.transfer());
-            }
-            // Only now: some runtimes let go of unpacked layers with it. One that stays costs nothing: it holds what the image
-            // holds, and expires.
-            let _ = timeout(CALL_LIMIT, self.leases.end(&request.name())).await;
-            Ok(())
-        })
+        Box::pin(self.pull_watched(request, transfer))
     }
 
     fn remove<'a>(&'a self, image: &'a Image) -> BoxFuture<'a, Result<Removed, RuntimeError>> {
@@ -358,90 +291,5 @@ impl Runtime for Cri {
                 None => Ok(()),
             }
         })
-    }
-}
-
-impl From<api::Image> for Image {
-    fn from(image: api::Image) -> Self {
-        Self {
-            id: image.id,
-            tags: image.repo_tags,
-            digests: image.repo_digests,
-            size: image.size,
-            pinned: image.pinned,
-        }
-    }
-}
-
-impl From<api::Container> for ContainerImages {
-    fn from(container: api::Container) -> Self {
-        let named = container.image.into_iter().flat_map(names_in_spec);
-        let ids = [container.image_ref, container.image_id].into_iter().filter(|name| !name.is_empty());
-        Self { container: container.id, images: named.chain(ids).collect() }
-    }
-}
-
-fn names_in_spec(spec: api::ImageSpec) -> impl Iterator<Item = String> {
-    [spec.image, spec.user_specified_image, spec.image_ref].into_iter().filter(|name| !name.is_empty())
-}
-
-fn spec(name: &str) -> api::ImageSpec {
-    api::ImageSpec { image: name.to_owned(), ..Default::default() }
-}
-
-fn auth(credentials: &PullCredentials) -> api::AuthConfig {
-    match credentials {
-        PullCredentials::Basic { username, password } => {
-            api::AuthConfig { username: username.clone(), password: password.expose().to_owned(), ..Default::default() }
-        }
-        PullCredentials::IdentityToken(token) => {
-            api::AuthConfig { identity_token: token.expose().to_owned(), ..Default::default() }
-        }
-    }
-}
-
-/// containerd's CRI plugin shows its configuration in the verbose status.
-fn sandbox_image_in(config: &str) -> Option<ContainerImages> {
-    let config: serde_json::Value = serde_json::from_str(config).ok()?;
-    let image = config.get("sandboxImage")?.as_str()?.to_owned();
-    Some(ContainerImages { container: "sandbox".into(), images: BTreeSet::from([image]) })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_name_of_a_containers_image_counts() {
-        let image = Some(api::ImageSpec {
-            image: "sha256:aa".into(),
-            user_specified_image: "lab:w_1".into(),
-            image_ref: "lab@sha256:bb".into(),
-        });
-        let container =
-            api::Container { id: "c".into(), image, image_ref: "sha256:aa".into(), image_id: "sha256:cc".into() };
-        let names = ContainerImages::from(container).images;
-        assert_eq!(names, ["sha256:aa", "lab:w_1", "lab@sha256:bb", "sha256:cc"].map(String::from).into());
-    }
-
-    #[test]
-    fn empty_names_are_not_names() {
-        let container = api::Container { id: "c".into(), image_ref: "lab:w_1".into(), ..Default::default() };
-        assert_eq!(ContainerImages::from(container).images, BTreeSet::from(["lab:w_1".to_owned()]));
-    }
-
-    #[test]
-    fn a_pinned_image_stays_pinned() {
-        let image = api::Image { id: "sha256:aa".into(), pinned: true, ..Default::default() };
-        assert!(Image::from(image).pinned);
-    }
-
-    #[test]
-    fn the_sandbox_image_is_read_from_the_configuration() {
-        let found = sandbox_image_in(r#"{"sandboxImage":"registry/pause:1","other":1}"#).unwrap();
-        assert_eq!(found.images, BTreeSet::from(["registry/pause:1".to_owned()]));
-        for config in ["", "{}", "[]", r#"{"sandboxImage":3}"#] {
-            assert_eq!(sandbox_image_in(config), None, "{config}");
-        }
     }
 }
