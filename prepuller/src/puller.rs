@@ -7,26 +7,27 @@
 mod factor;
 mod presence;
 mod pulling;
+mod report;
 mod schedule;
+mod start;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use lab_images::registry::{Credentials, Registry};
-use lab_images::runtime::disk::{DiskGuard, Reservation};
-use lab_images::runtime::{FileSystem, Phase, Progress, PullLimits, Runtime, RuntimeError, RuntimeVersion};
+use lab_images::runtime::disk::DiskGuard;
+use lab_images::runtime::{FileSystem, PullLimits, Runtime, RuntimeError};
 use prometheus_client::metrics::histogram::Histogram;
-use serde::{Deserialize, Serialize};
 use sidecar::schedule::random;
 use tokio::sync::watch;
 use tokio::task::{Id, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use crate::node_images::Order;
 use pulling::{Ended, Pulling};
 use schedule::{Next, Retries};
 
+pub use report::{Done, Job, Orders, Report, RuntimeProblem};
 pub use schedule::State;
 
 /// How often running pulls are looked at. A look costs microseconds.
@@ -65,104 +66,6 @@ pub enum Until {
     Settled,
     /// Never: orders change, failures are tried again (`prepuller node`).
     Shutdown,
-}
-
-/// What a machine should hold.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
-pub struct Orders {
-    /// Which version of the orders this is, for the report; 0 where there is only one.
-    pub generation: i64,
-    /// The images.
-    pub orders: Vec<Order>,
-}
-
-/// How far one order is.
-#[derive(Clone, Debug)]
-pub struct Job {
-    /// What was ordered.
-    pub order: Order,
-    /// How far it is.
-    pub state: State,
-    /// Tries that failed.
-    pub failures: u32,
-    /// Bytes, while it is pulled and after.
-    pub progress: Progress,
-    /// Since when it has been in this state.
-    pub since: jiff::Timestamp,
-}
-
-/// What the puller tells.
-#[derive(Clone, Debug, Default)]
-pub struct Report {
-    /// One job for each order, by priority.
-    pub jobs: Vec<Job>,
-    /// The version of the orders that the runtime was last asked about; `None` before the first time.
-    pub looked: Option<i64>,
-    /// The runtime's name and version, once known.
-    pub runtime: Option<RuntimeVersion>,
-    /// The file system of images, as last measured.
-    pub disk: Option<FileSystem>,
-    /// What was done so far.
-    pub done: Done,
-    /// Why the runtime can't be used, while it can't.
-    pub runtime_problem: Option<RuntimeProblem>,
-}
-
-/// Why the runtime can't be used.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RuntimeProblem {
-    /// A sentence.
-    pub message: String,
-    /// Since when.
-    pub since: jiff::Timestamp,
-}
-
-/// What a puller has done since it began.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Done {
-    /// Pulls that ended well.
-    pub pulled: u64,
-    /// Pulls that failed.
-    pub failed: u64,
-    /// Pulls that the disk guard refused or stopped.
-    pub refused: u64,
-    /// Pulls that ended because the runtime went away.
-    pub interrupted: u64,
-    /// Compressed bytes that the ended pulls fetched.
-    pub bytes: u64,
-}
-
-impl Report {
-    /// Takes over changed orders: those that stay keep their state.
-    pub(crate) fn take(&mut self, orders: Vec<Order>) {
-        let known = std::mem::take(&mut self.jobs);
-        let job = |order: Order| match known.iter().find(|job| job.is_for(&order)) {
-            Some(job) => Job { order, ..job.clone() },
-            None => Job::new(order),
-        };
-        self.jobs = orders.into_iter().map(job).collect();
-        self.jobs.sort_by_key(|job| job.order.priority);
-    }
-
-    /// The runtime can't be used; whether that, or why, is new.
-    pub(crate) fn runtime_is_away(&mut self, message: String) -> bool {
-        match &mut self.runtime_problem {
-            Some(known) if known.message == message => false,
-            Some(known) => {
-                known.message = message;
-                true
-            }
-            None => {
-                self.runtime_problem = Some(RuntimeProblem { message, since: jiff::Timestamp::now() });
-                true
-            }
-        }
-    }
-
-    /// Whether every order is there.
-    pub fn all_present(&self) -> bool {
-        self.jobs.iter().all(|job| matches!(job.state, State::Present))
-    }
 }
 
 /// Has one machine hold what was ordered.
@@ -327,72 +230,6 @@ impl Puller {
         }
     }
 
-    async fn start(&mut self, job: usize) {
-        let mut order = self.report.borrow().jobs[job].order.clone();
-        if let Some(registry) = self.registry.as_ref().filter(|_| order.size.is_none() && order.layers.is_empty()) {
-            pulling::ask_size(registry, &mut order).await;
-        }
-        let missing = pulling::missing_bytes(&*self.runtime, &order).await;
-        let disk = self.runtime.file_system().await;
-        let now = Instant::now();
-        let was_refused = matches!(self.report.borrow().jobs[job].state, State::Refused { .. });
-        let state = match (missing, disk) {
-            (Ok(_), Ok(disk)) if was_refused && self.guard.overrun(&disk).is_some() => {
-                // It may have fetched everything before it was stopped; unpacking would fill the disk still.
-                let error = self.guard.overrun(&disk).map(|overrun| overrun.to_string()).unwrap_or_default();
-                self.retries.refused(error, false, now)
-            }
-            (Ok(missing), Ok(disk)) => match self.admit(&disk, missing) {
-                Ok(reservation) => {
-                    let bytes = missing.map_or_else(|| "unknown".to_owned(), |missing| missing.to_string());
-                    tracing::info!(image = %order.image, bytes, "pull begins");
-                    let (runtime, credentials) = (self.runtime.clone(), self.credentials.clone());
-                    let limits = self.settings.limits;
-                    self.running.push(Pulling::start(
-                        &mut self.pulls,
-                        runtime,
-                        credentials,
-                        order,
-                        limits,
-                        reservation,
-                        missing.is_some(),
-                    ));
-                    State::Pulling { phase: Phase::Waiting, idle: Duration::ZERO }
-                }
-                Err((refusal, fits_alone)) => {
-                    tracing::warn!(image = %order.image, refusal, "pull does not begin");
-                    // Pulls in flight reserve more than they take in the end: worth another look.
-                    let room_may_come = fits_alone && !self.running.is_empty();
-                    self.report.send_modify(|report| report.done.refused += 1);
-                    self.retries.refused(refusal, room_may_come, now)
-                }
-            },
-            // The runtime went away since it was looked at: the next look says so.
-            (Err(_), _) | (_, Err(_)) if !self.look().await => State::Waiting,
-            (Err(error), _) | (_, Err(error)) => {
-                self.report.send_modify(|report| report.jobs[job].failures += 1);
-                let failures = self.report.borrow().jobs[job].failures;
-                self.retries.failed(failures, error.to_string(), now, random())
-            }
-        };
-        self.report.send_modify(|report| report.jobs[job].enter(state));
-    }
-
-    /// Asks the guard. A refusal says why, and whether the pull would fit if no other were in flight.
-    fn admit(&mut self, disk: &FileSystem, missing: Option<u64>) -> Result<Reservation, (String, bool)> {
-        match missing {
-            Some(missing) => {
-                self.guard.admit(disk, missing).map_err(|refusal| (refusal.to_string(), refusal.fits_alone()))
-            }
-            None => {
-                let fits_alone = self.guard.overrun(disk).is_none();
-                self.guard
-                    .admit_unknown(disk)
-                    .map_err(|overrun| (format!("its size is not known, and {overrun}"), fits_alone))
-            }
-        }
-    }
-
     /// A pull ended, well or not. One that was cancelled is no longer among the running.
     async fn end(&mut self, id: Id, ended: Ended) {
         let Some(index) = self.running.iter().position(|pulling| pulling.id() == id) else { return };
@@ -484,20 +321,5 @@ impl Puller {
             });
         }
         self.report.send_modify(|report| report.disk = Some(disk));
-    }
-}
-
-impl Job {
-    fn new(order: Order) -> Self {
-        Self { order, state: State::Waiting, failures: 0, progress: Progress::default(), since: jiff::Timestamp::now() }
-    }
-
-    fn is_for(&self, order: &Order) -> bool {
-        self.order.image == order.image && self.order.digest == order.digest
-    }
-
-    fn enter(&mut self, state: State) {
-        self.state = state;
-        self.since = jiff::Timestamp::now();
     }
 }
