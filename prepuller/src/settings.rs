@@ -4,6 +4,7 @@ mod ask;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use lab_images::policy::{Choice, Keep, Policy};
@@ -17,11 +18,17 @@ use lab_images::tag::TagScheme;
 use sidecar::admin::AdminArguments;
 use sidecar::log::{LogArguments, LogSettings};
 use sidecar::settings::Problems;
-use sidecar::settings::values::{count, duration, list};
+use sidecar::settings::values::{count, duration_within, list};
 
 pub use self::ask::{StatusArguments, StatusOutput, StatusSettings, WaitArguments, WaitSettings};
 use crate::plan::settings::PlanArguments;
 use crate::puller::{PullerSettings, Until};
+
+/// The shortest of what a pull may be waited for.
+const SECOND: Duration = Duration::from_secs(1);
+
+/// The longest.
+const DAY: Duration = Duration::from_secs(86_400);
 
 /// Names, strings and help.
 #[derive(Debug, Parser)]
@@ -334,8 +341,10 @@ impl PullsArguments {
         let disk_high = self.disk.settings(problems);
         let parallel = problems
             .parse("PREPULLER_PARALLEL_IMAGES", &self.prepuller_parallel_images, "2", |text| count(text, 1, 16));
-        let stall = problems.parse("PULL_STALL_TIMEOUT", &self.pull_stall_timeout, "5m", duration);
-        let unpack = problems.parse("UNPACK_TIMEOUT", &self.unpack_timeout, "30m", duration);
+        let stall = problems
+            .parse("PULL_STALL_TIMEOUT", &self.pull_stall_timeout, "5m", |text| duration_within(text, SECOND, DAY));
+        let unpack =
+            problems.parse("UNPACK_TIMEOUT", &self.unpack_timeout, "30m", |text| duration_within(text, SECOND, DAY));
         Some(PullerSettings {
             durations: None,
             limits: PullLimits { stall: stall?, unpack: unpack? },
@@ -344,5 +353,44 @@ impl PullsArguments {
             factor_file: Some(self.state_dir.join("unpack-factor")),
             until,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problems(command: &str, setting: &str, value: &str) -> String {
+        let environment = [(setting, value), ("LAB_REPOSITORIES", "registry.example.org/lab"), ("NODE_NAME", "node1")];
+        let environment = environment.into_iter().collect();
+        let arguments = ["prepuller", command].map(Into::into).into_iter();
+        let arguments = sidecar::settings::parse::<Arguments>(&environment, arguments).unwrap();
+        let problems = match arguments.command {
+            CommandArguments::Plan(arguments) => arguments.settings().err(),
+            CommandArguments::Node(arguments) => arguments.settings().err(),
+            CommandArguments::Wait(arguments) => arguments.settings().err(),
+            _ => panic!("another command"),
+        };
+        problems.map(|problems| problems.to_string()).unwrap_or_default()
+    }
+
+    #[test]
+    fn every_duration_has_a_floor_and_a_ceiling() {
+        for (command, setting, short) in [
+            ("plan", "SCAN_INTERVAL", "999ms"),
+            ("plan", "PREPULLER_NEW_NODE_AGE", "999us"),
+            ("plan", "PREPULLER_STALLED_AFTER", "999ms"),
+            ("plan", "GATE_TIMEOUT", "999ms"),
+            ("plan", "PULL_POD_TIMEOUT", "999ms"),
+            ("node", "PULL_STALL_TIMEOUT", "999ms"),
+            ("node", "UNPACK_TIMEOUT", "999ms"),
+            ("wait", "WAIT_TIMEOUT", "999ms"),
+        ] {
+            for value in [short, "1000y"] {
+                let problems = problems(command, setting, value);
+                assert!(problems.starts_with(&format!("{setting}: {value:?} is not from ")), "{problems:?}");
+            }
+            assert_eq!(problems(command, setting, "1s"), "", "{setting}");
+        }
     }
 }

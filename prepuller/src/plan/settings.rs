@@ -7,7 +7,7 @@ use clap::Args;
 use sidecar::admin::AdminArguments;
 use sidecar::log::{LogArguments, LogSettings};
 use sidecar::settings::Problems;
-use sidecar::settings::values::{count, duration, list};
+use sidecar::settings::values::{count, duration_within, list};
 
 use super::eligible::NodeRules;
 use super::gate::GateRules;
@@ -15,6 +15,17 @@ use super::overview::Mode;
 use super::pull_pods::PullPodSettings;
 use super::world::Rules;
 use crate::settings::{CatalogueArguments, CatalogueSettings};
+
+/// The shortest of what is waited for or repeated: anything below is load.
+const SECOND: Duration = Duration::from_secs(1);
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// The longest: `Instant` can hold some multiples of it.
+const WEEK: Duration = Duration::from_secs(7 * 86_400);
+
+/// A node may count as new for this long.
+const YEAR: Duration = Duration::from_secs(365 * 86_400);
 
 /// `prepuller plan`
 #[derive(Args, Debug)]
@@ -139,7 +150,8 @@ impl PlanArguments {
             let reason = "neither a repository nor an image is named";
             problems.add("LAB_REPOSITORIES", reason, "registry.example.org/owner/lab");
         }
-        let interval = problems.parse("SCAN_INTERVAL", &self.nodes.scan_interval, "5m", duration);
+        let interval = problems
+            .parse("SCAN_INTERVAL", &self.nodes.scan_interval, "5m", |text| duration_within(text, SECOND, WEEK));
         let pull_pods = self.mode.settings(&mut problems);
         let rules = self.rules(&mut problems);
         for (setting, name, example) in [
@@ -180,10 +192,15 @@ impl PlanArguments {
         });
         let parallel = &self.nodes.prepuller_parallel_nodes;
         let parallel = problems.parse("PREPULLER_PARALLEL_NODES", parallel, "10", |text| count(text, 1, 100_000));
-        let new_for = problems.parse("PREPULLER_NEW_NODE_AGE", &self.nodes.prepuller_new_node_age, "1h", duration);
+        let new_for = problems.parse("PREPULLER_NEW_NODE_AGE", &self.nodes.prepuller_new_node_age, "1h", |text| {
+            // So short that no node is new: nothing is repeated by it.
+            duration_within(text, Duration::from_millis(1), YEAR)
+        });
         let stalled = &self.nodes.prepuller_stalled_after;
-        let stalled_after = problems.parse("PREPULLER_STALLED_AFTER", stalled, "2m", duration);
-        let timeout = problems.parse("GATE_TIMEOUT", &self.gate.gate_timeout, "30m", duration);
+        let stalled_after =
+            problems.parse("PREPULLER_STALLED_AFTER", stalled, "2m", |text| duration_within(text, SECOND, DAY));
+        let timeout =
+            problems.parse("GATE_TIMEOUT", &self.gate.gate_timeout, "30m", |text| duration_within(text, SECOND, WEEK));
         let images = list(self.gate.gate_images.as_deref().unwrap_or_default()).map(str::to_owned).collect();
         Some(Rules {
             nodes: NodeRules { selector: selector?, tolerated: tolerated?, gate_taint: self.gate.gate_taint.clone() },
@@ -199,7 +216,8 @@ impl PlanArguments {
 impl ModeArguments {
     /// How pull pods are made; `Some(None)` where agents pull.
     fn settings(&self, problems: &mut Problems) -> Option<Option<PullPodSettings>> {
-        let deadline = problems.parse("PULL_POD_TIMEOUT", &self.pull_pod_timeout, "4h", duration);
+        let deadline = problems
+            .parse("PULL_POD_TIMEOUT", &self.pull_pod_timeout, "4h", |text| duration_within(text, SECOND, WEEK));
         match self.prepuller_mode.as_str() {
             "agents" => deadline.map(|_| None),
             "pods" => Some(Some(PullPodSettings { image: self.pull_pod_image.clone(), deadline: deadline? })),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 use sidecar::settings::Problems;
-use sidecar::settings::values::{count, duration};
+use sidecar::settings::values::{count, duration_within};
 use url::Url;
 
 use crate::page::query::{Query, Show};
@@ -110,7 +110,9 @@ impl WaitArguments {
     pub fn settings(&self) -> Result<WaitSettings, Problems> {
         let mut problems = Problems::default();
         let planner = self.planner.settings(&mut problems);
-        let timeout = problems.parse("WAIT_TIMEOUT", &self.wait_timeout, "30m", duration);
+        let timeout = problems.parse("WAIT_TIMEOUT", &self.wait_timeout, "30m", |text| {
+            duration_within(text, Duration::from_secs(1), Duration::from_secs(7 * 86_400))
+        });
         let least = problems.parse("WAIT_MIN_NODES", &self.wait_min_nodes, "1", |text| count(text, 0, 100_000));
         problems.finish((|| Some(WaitSettings { planner: planner?, timeout: timeout?, min_nodes: least? as usize }))())
     }

@@ -13,6 +13,16 @@ pub enum ValueError {
     /// A duration of zero where time must pass.
     #[error("{0:?} must be longer than zero")]
     Zero(String),
+    /// A duration beyond its limits.
+    #[error("{value:?} is not from {} to {}", humantime::format_duration(*.least), humantime::format_duration(*.most))]
+    DurationLimits {
+        /// What was given.
+        value: String,
+        /// The shortest allowed.
+        least: Duration,
+        /// The longest allowed.
+        most: Duration,
+    },
     /// Not a percentage.
     #[error("{0:?} is not a whole percentage from 1 to 99")]
     Percent(String),
@@ -45,6 +55,19 @@ pub fn duration(text: &str) -> Result<Duration, ValueError> {
         Err(_) => humantime::parse_duration(text).map_err(|_| ValueError::Duration(text.to_owned()))?,
     };
     if duration.is_zero() { Err(ValueError::Zero(text.to_owned())) } else { Ok(duration) }
+}
+
+/// A duration from `least` to `most`.
+///
+/// # Errors
+///
+/// [`ValueError::Duration`], [`ValueError::Zero`] or [`ValueError::DurationLimits`].
+pub fn duration_within(text: &str, least: Duration, most: Duration) -> Result<Duration, ValueError> {
+    let duration = duration(text)?;
+    if (least..=most).contains(&duration) {
+        return Ok(duration);
+    }
+    Err(ValueError::DurationLimits { value: text.to_owned(), least, most })
 }
 
 /// A whole percentage from 1 to 99, with or without its sign: `75`, `75%`, `75 %`.
@@ -129,6 +152,19 @@ mod tests {
         assert_eq!(duration("1h 30m"), Ok(Duration::from_secs(5400)));
         assert_eq!(duration("0s"), Err(ValueError::Zero("0s".into())));
         assert_eq!(duration("-1"), Err(ValueError::Duration("-1".into())));
+    }
+
+    #[test]
+    fn durations_keep_their_limits() {
+        let (least, most) = (Duration::from_secs(1), Duration::from_secs(86_400));
+        let within = |text| duration_within(text, least, most);
+        assert_eq!(within("1s"), Ok(least));
+        assert_eq!(within("1d"), Ok(most));
+        for text in ["999ms", "24h 1s", "4294967295", "100y"] {
+            let words = within(text).unwrap_err().to_string();
+            assert_eq!(words, format!("{text:?} is not from 1s to 1day"));
+        }
+        assert_eq!(within("0"), Err(ValueError::Zero("0".into())));
     }
 
     #[test]
