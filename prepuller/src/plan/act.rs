@@ -10,7 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
 use serde_json::json;
-use sidecar::kubernetes::explain;
+use sidecar::kubernetes::{explain, is_refused};
 
 use super::world::Write;
 use crate::node_images::{NodeImages, PLANNER};
@@ -40,9 +40,7 @@ pub(super) struct Failed {
 impl Failed {
     /// `what` was tried, such as `cannot write the orders of node1`.
     pub(super) fn new(what: &str, error: &kube::Error) -> Self {
-        let refused =
-            matches!(error, kube::Error::Api(status) if (400..500).contains(&status.code) && status.code != 429);
-        Self { words: format!("{what}: {}", explain(error)), refused }
+        Self { words: format!("{what}: {}", explain(error)), refused: is_refused(error) }
     }
 }
 

@@ -21,7 +21,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{sleep, sleep_until, timeout};
 
 use self::ledger::{Ledger, Step};
-use super::explain;
+use super::{explain, is_refused};
 use crate::metrics::Metrics;
 use crate::retry::{BackoffBuilder, forever};
 use crate::sync::lock;
@@ -215,9 +215,7 @@ impl Writer {
         loop {
             let Err(error) = self.write(&step).await else { return };
             let why = explain(&error);
-            let refused =
-                matches!(&error, kube::Error::Api(status) if (400..500).contains(&status.code) && status.code != 429);
-            if refused || begun.elapsed() >= KEEP_TRYING {
+            if is_refused(&error) || begun.elapsed() >= KEEP_TRYING {
                 self.lost.inc();
                 tracing::warn!(
                     error = why,
