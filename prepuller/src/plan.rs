@@ -20,6 +20,7 @@ mod seen;
 mod serve;
 pub mod settings;
 mod shared;
+mod spawns;
 mod tell;
 mod watch;
 mod world;
@@ -126,6 +127,9 @@ pub async fn run(settings: PlanSettings, warnings: &[String], shutdown: Shutdown
         }
         None => None,
     };
+    if settings.lab_namespace.is_some() {
+        teller.labs_are_watched();
+    }
     let teller = Arc::new(teller);
     let scanner = Scanner {
         registry,
@@ -235,7 +239,11 @@ impl Planner {
                 world.lose_orders(&name);
                 true
             }
-            Seen::Pod(name, pod) => world.see_pod(&name, pod),
+            Seen::Pod(name, pod) => {
+                let (changed, spawned) = world.see_pod(&name, pod, Timestamp::now());
+                news.extend(spawned);
+                changed
+            }
             Seen::Pull(name, pull) => {
                 world.see_pull(&name, pull);
                 true
@@ -244,7 +252,7 @@ impl Planner {
                 match kind {
                     Kind::Nodes => world.keep_nodes(&names),
                     Kind::NodeImages => world.keep_orders(&names),
-                    Kind::Pods => world.keep_pods(&names),
+                    Kind::Pods => world.keep_pods(&names, Timestamp::now()),
                     Kind::PullPods => world.keep_pulls(&names),
                 }
                 self.unlisted.remove(&kind);

@@ -57,6 +57,7 @@ pub(super) fn live(view: &View) -> Markup {
             }
             (images(view))
             (nodes(view))
+            (spawns(view))
             (repositories(view))
         }
     }
@@ -223,6 +224,17 @@ fn nodes(view: &View) -> Markup {
                     tbody role="rowgroup" { @for node in &view.nodes { (node_row(view, node)) } }
                 }
                 (pager(view))
+            }
+        }
+    }
+}
+
+fn spawns(view: &View) -> Markup {
+    html! {
+        @if let Some(spawns) = &view.spawns {
+            section aria-labelledby="spawns" {
+                h2 #spawns { "Labs that started" }
+                p { (words::spawns(view.now, spawns)) }
             }
         }
     }

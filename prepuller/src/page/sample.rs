@@ -32,6 +32,7 @@ pub(crate) fn nothing() -> Overview {
         cluster: Vec::new(),
         images: Vec::new(),
         nodes: Vec::new(),
+        spawns: None,
     }
 }
 

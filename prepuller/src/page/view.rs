@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::query::Query;
 use crate::node_images::Disk;
+use crate::plan::overview::SpawnsOverview;
 
 /// Nodes on one page.
 pub const PER_PAGE: usize = 50;
@@ -46,6 +47,9 @@ pub struct View {
     pub pages: usize,
     /// The nodes of this page.
     pub nodes: Vec<NodeRow>,
+    /// The labs that began to run within the last day, where they are watched.
+    #[serde(default)]
+    pub spawns: Option<SpawnsOverview>,
 }
 
 /// How the scans go.

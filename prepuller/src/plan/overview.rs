@@ -10,6 +10,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use lab_images::catalogue::Catalogue;
 use lab_images::reference::{Digest, Reference};
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::node_images::{Disk, PullState};
@@ -33,6 +34,55 @@ pub struct Overview {
     pub images: Vec<ImageOverview>,
     /// All nodes that are seen, by name.
     pub nodes: Vec<NodeOverview>,
+    /// The labs that began to run; unset where pods are not watched, or not read yet.
+    pub spawns: Option<SpawnsOverview>,
+}
+
+/// The labs that began to run within the last 24 hours, by whether they found their image on the node.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct SpawnsOverview {
+    /// From when on they were counted: 24 hours ago, or when the planner began.
+    pub since: Timestamp,
+    /// The node had reported the image.
+    pub present: Tally,
+    /// The node had not.
+    pub absent: Tally,
+    /// Nobody reports on the image there.
+    pub unknown: Tally,
+}
+
+/// Some labs, and how long they took from scheduled to running.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Tally {
+    /// How many.
+    pub count: u64,
+    /// How many of them told how long they took.
+    pub timed: u64,
+    /// What these took together, in seconds.
+    pub seconds: u64,
+    /// What the slowest took, in seconds.
+    pub longest_seconds: u64,
+}
+
+impl Tally {
+    /// Counts one.
+    pub(super) fn count(&mut self, took: Option<Duration>) {
+        let seconds = took.map_or(0, |took| took.as_secs());
+        self.add(&Self { count: 1, timed: took.is_some().into(), seconds, longest_seconds: seconds });
+    }
+
+    /// Adds others.
+    pub(super) fn add(&mut self, other: &Self) {
+        self.count += other.count;
+        self.timed += other.timed;
+        self.seconds = self.seconds.saturating_add(other.seconds);
+        self.longest_seconds = self.longest_seconds.max(other.longest_seconds);
+    }
+
+    /// What one took on average, in seconds.
+    pub fn average_seconds(&self) -> Option<u64> {
+        (self.seconds + self.timed / 2).checked_div(self.timed)
+    }
 }
 
 /// Who pulls (`PREPULLER_MODE`).

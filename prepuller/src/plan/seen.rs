@@ -15,8 +15,8 @@ use kube::core::{ApiResource, DynamicResourceScope};
 use lab_images::reference::Reference;
 use serde::{Deserialize, Deserializer};
 
-pub(super) use self::pods::SeenPod;
 use self::pods::{PodSpec, PodStatus};
+pub(super) use self::pods::{PodState, SeenPod};
 use super::overview::Reported;
 use crate::node_images::{Disk, PullState, RUNTIME_UNAVAILABLE};
 
@@ -198,9 +198,9 @@ impl Key {
         Self(hasher.finish())
     }
 
-    /// Of an image's name alone, as pods have it.
+    /// Of an image's name alone, as pods have it: what decides which image it is.
     pub fn of_name(image: &Reference) -> Self {
-        Self::new(&image.to_string(), Some(""))
+        Self::new(&image.decisive().to_string(), Some(""))
     }
 }
 

@@ -1,5 +1,6 @@
 //! Tells people: Events on nodes and on the planner's Deployment, and metrics.
 
+mod spawns;
 mod troubles;
 
 use std::collections::{HashMap, HashSet};
@@ -19,6 +20,7 @@ use sidecar::kubernetes::{EventRecorder, EventType, Trouble, node_reference};
 use sidecar::metrics::Metrics;
 use sidecar::sync::lock;
 
+use self::spawns::SpawnMetrics;
 use self::troubles::Words;
 use super::overview::Wave;
 use super::world::{News, Trouble as NodeTrouble, World};
@@ -85,6 +87,7 @@ pub(super) struct Teller {
     tags: Family<RepositoryLabel, Gauge>,
     unread: Family<RepositoryLabel, Gauge>,
     complete: Family<RepositoryLabel, Gauge>,
+    spawns: SpawnMetrics,
     /// What is wrong with which node, as far as it was told.
     nodes_told: Mutex<HashMap<Arc<str>, &'static Words>>,
     /// What stopped each image's wave, as far as it was told.
@@ -123,9 +126,11 @@ impl Teller {
             tags: Family::default(),
             unread: Family::default(),
             complete: Family::default(),
+            spawns: SpawnMetrics::default(),
             nodes_told: Mutex::default(),
             told: Mutex::default(),
         };
+        this.spawns.register(metrics);
         metrics.register(|registry| {
             registry.register("scans", "Scans by how they ended", this.scans.clone());
             let help = "Tries to publish the catalogue by how they ended";
@@ -162,6 +167,11 @@ impl Teller {
         self.scanning = Trouble::new(&self.events, &self.planner, "Scan", SCAN);
         self.publishing = Trouble::new(&self.events, &self.planner, "Publish", PUBLISH);
         self.ordering = Trouble::new(&self.events, &self.planner, "Plan", ORDERS);
+    }
+
+    /// Labs are watched: what is not counted yet is zero.
+    pub(super) fn labs_are_watched(&self) {
+        self.spawns.begin();
     }
 
     /// How far the repositories of a good scan were read.
@@ -216,6 +226,7 @@ impl Teller {
     pub(super) fn news(&self, news: Vec<News>) {
         for news in news {
             match news {
+                News::Spawned(spawn) => self.spawns.count(spawn),
                 News::Failed { node, image, error } => {
                     self.failures.inc();
                     tracing::warn!(%node, image, error, "a node could not pull an image");

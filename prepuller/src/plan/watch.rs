@@ -1,4 +1,4 @@
-//! Watches nodes, `NodeImages` and waiting pods: one stream of what was seen, whole lists taken page by page.
+//! Watches nodes, `NodeImages` and pods: one stream of what was seen, whole lists taken page by page.
 
 use std::collections::HashSet;
 use std::fmt::{self, Debug};
@@ -26,7 +26,7 @@ pub(super) enum Seen {
     Node(Arc<str>, Option<SeenNode>),
     /// A `NodeImages`, or its end.
     Orders(Arc<str>, Option<Box<SeenOrders>>),
-    /// A pod that waits on a node, or one that no longer does.
+    /// A pod that waits or runs on a node, or its end.
     Pod(Arc<str>, Option<SeenPod>),
     /// A pull pod, or its end.
     Pull(Arc<str>, Option<SeenPull>),
@@ -74,9 +74,10 @@ pub(super) fn all(
     ];
     if let Some(namespace) = labs {
         let pods: Api<PodObject> = Api::namespaced_with(client.clone(), namespace, &seen::pods());
-        let waiting = watcher::Config::default().fields("status.phase=Pending");
+        // With those that run: a watch of waiting pods would not tell when they began to.
+        let alive = watcher::Config::default().fields("status.phase!=Succeeded,status.phase!=Failed");
         let pod = |name, pod: Option<PodObject>| Seen::Pod(name, pod.and_then(SeenPod::new));
-        streams.push(watch(pods, waiting, Kind::Pods, pod));
+        streams.push(watch(pods, alive, Kind::Pods, pod));
         kinds.insert(Kind::Pods);
     }
     if mode == Mode::Pods {

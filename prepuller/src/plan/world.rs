@@ -11,8 +11,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use lab_images::catalogue::{Catalogue, CatalogueImage};
-use lab_images::reference::{Digest, Platform};
+use lab_images::catalogue::{Catalogue, CatalogueImage, Kind as ImageKind};
+use lab_images::reference::{Digest, Platform, Reference};
 use lab_images::registry::ImageManifest;
 
 pub(super) use self::agents::Trouble;
@@ -22,7 +22,8 @@ use super::eligible::{NodeRules, Standing};
 use super::gate::GateRules;
 use super::overview::{AgentState, Mode, ScanState, Wave};
 use super::pull_pods::SeenPull;
-use super::seen::{Key, LastReport, Report, SeenNode, SeenOrders, SeenPod};
+use super::seen::{Key, LastReport, PodState, Report, SeenNode, SeenOrders, SeenPod};
+use super::spawns::{Found, Reports, Spawn, Spawns, found};
 use super::watch::Kind;
 use crate::node_images::PullState;
 
@@ -53,7 +54,11 @@ pub(super) struct World {
     manifests: HashMap<Digest, Arc<ImageManifest>>,
     platform: Platform,
     nodes: BTreeMap<Arc<str>, Record>,
+    /// Pods that wait on a node.
     pods: HashMap<Arc<str>, SeenPod>,
+    /// The lab images of the catalogue by name, each with what nodes are ordered where it is wanted.
+    labs: HashMap<Key, Option<Key>>,
+    spawns: Spawns,
     pulls: HashMap<Arc<str>, SeenPull>,
     decision: Decision,
     /// Whether the cluster was seen whole, and decided over.
@@ -94,6 +99,8 @@ pub(super) enum News {
     Failed { node: Arc<str>, image: String, error: String },
     /// A node has no room for an image.
     NoRoom { node: Arc<str>, image: String, error: String },
+    /// A lab runs.
+    Spawned(Spawn),
 }
 
 static NOTHING: SeenOrders = SeenOrders {
@@ -119,6 +126,8 @@ impl World {
             platform: Platform::of_this_machine(),
             nodes: BTreeMap::new(),
             pods: HashMap::new(),
+            labs: HashMap::new(),
+            spawns: Spawns::default(),
             pulls: HashMap::new(),
             decision: Decision::default(),
             has_decided: false,
@@ -151,6 +160,7 @@ impl World {
         };
         let wanted: Vec<Wanted> = catalogue.wanted().map(wanted).collect();
         self.wanted = wanted;
+        self.labs = labs(&catalogue);
         self.manifests = manifests;
         self.catalogue = Some(Arc::new(catalogue));
         self.decision = Decision::default();
@@ -233,10 +243,39 @@ impl World {
         self.forget(name);
     }
 
+    /// A pod as it is now, or its end; whether anything changed that decisions go by, and the spawn that it now is.
+    pub(super) fn see_pod(&mut self, id: &Arc<str>, pod: Option<SeenPod>, now: Timestamp) -> (bool, Option<News>) {
+        let spawned = match &pod {
+            Some(pod) => self.spawns.see(id, pod, self.found(pod), now),
+            None => {
+                self.spawns.lose(id);
+                None
+            }
+        };
+        let waits = pod.filter(|pod| pod.state == PodState::Waits);
+        (self.see_waiting(id, waits), spawned.map(News::Spawned))
+    }
+
+    /// Whether a pod that is scheduled finds its image on its node; nothing for one that is no lab of the catalogue.
+    fn found(&self, pod: &SeenPod) -> Option<Found> {
+        let record = self.nodes.get(&pod.node[..]).filter(|record| !record.agent.is_trouble());
+        let object = record.and_then(|record| record.object.as_ref());
+        let object = object.filter(|object| object.reported != LastReport::Never);
+        let reports = |ordered: &Option<Key>| match (ordered, object) {
+            (Some(key), Some(object)) => match object.report(*key) {
+                Some(report) if report.state == PullState::Present => Reports::Holds(report.since),
+                _ => Reports::Lacks,
+            },
+            _ => Reports::Nothing,
+        };
+        let images: Vec<Reports> = pod.images.iter().filter_map(|name| self.labs.get(name)).map(reports).collect();
+        (!images.is_empty()).then(|| found(&images, pod.scheduled))
+    }
+
     /// A pod that waits, or one that no longer does.
-    pub(super) fn see_pod(&mut self, id: &str, pod: Option<SeenPod>) -> bool {
+    fn see_waiting(&mut self, id: &Arc<str>, pod: Option<SeenPod>) -> bool {
         let before = match &pod {
-            Some(pod) => self.pods.insert(id.into(), pod.clone()),
+            Some(pod) => self.pods.insert(id.clone(), pod.clone()),
             None => self.pods.remove(id),
         };
         if before == pod {
@@ -276,11 +315,12 @@ impl World {
     }
 
     /// As [`World::keep_nodes`], for pods.
-    pub(super) fn keep_pods(&mut self, listed: &HashSet<Arc<str>>) {
+    pub(super) fn keep_pods(&mut self, listed: &HashSet<Arc<str>>, now: Timestamp) {
         let gone: Vec<Arc<str>> = self.pods.keys().filter(|id| !listed.contains(*id)).cloned().collect();
         for id in gone {
-            self.see_pod(&id, None);
+            self.see_waiting(&id, None);
         }
+        self.spawns.listed(listed, now);
     }
 
     /// As [`World::keep_nodes`], for pull pods.
@@ -371,6 +411,25 @@ impl World {
 
 fn key(image: &CatalogueImage) -> Key {
     Key::new(&image.reference.to_string(), image.digest.as_ref().map(Digest::as_str))
+}
+
+/// Each by its tag, and by its digest alone: a spawner may name either.
+fn labs(catalogue: &Catalogue) -> HashMap<Key, Option<Key>> {
+    let mut labs: HashMap<Key, Option<Key>> = HashMap::new();
+    for image in catalogue.images.iter().filter(|image| image.kind == ImageKind::Lab) {
+        let by_digest = image.digest.clone().map(|digest| Reference {
+            repository: image.reference.repository.clone(),
+            tag: None,
+            digest: Some(digest),
+        });
+        for name in [Some(image.reference.clone()), by_digest].into_iter().flatten() {
+            let ordered = labs.entry(Key::of_name(&name)).or_default();
+            if image.wanted {
+                *ordered = Some(key(image));
+            }
+        }
+    }
+    labs
 }
 
 fn is_new(node: &SeenNode, now: Timestamp, new_for: Duration) -> bool {

@@ -56,6 +56,7 @@ impl View {
             totals: sums.totals(),
             counts: sums.counts,
             images: sums.images,
+            spawns: overview.spawns,
         }
     }
 }

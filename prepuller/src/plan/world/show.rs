@@ -70,6 +70,7 @@ impl World {
             cluster: self.cluster_problems(),
             images: self.waves().map(image).collect(),
             nodes: nodes.collect(),
+            spawns: self.spawns.overview(now),
         }
     }
 

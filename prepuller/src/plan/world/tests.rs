@@ -131,3 +131,45 @@ fn what_a_node_should_hold_is_told_before_its_turn() {
         writes.iter().map(|write| (write.spec().wanted, write.spec().orders.len())).collect();
     assert_eq!(told, [(Some(2), 2), (Some(2), 1)]);
 }
+
+#[test]
+fn a_lab_that_runs_is_a_spawn_that_found_what_its_node_had_reported() {
+    let digest = format!("sha256:{}", "0".repeat(64));
+    let pod = |name: &str, node: &str, image: &str, phase: &str| {
+        let object = json!({
+            "metadata": {"name": name, "uid": name}, "spec": {"nodeName": node, "containers": [{"image": image}]},
+            "status": {"phase": phase, "conditions": [
+                {"type": "PodScheduled", "status": "True", "lastTransitionTime": "2026-02-01T00:00:00Z"}]},
+        });
+        SeenPod::new(serde_json::from_value(object).unwrap()).unwrap()
+    };
+    let mut world = world();
+    world.see_orders("node1", report("2026-02-01T00:00:00Z"), (Timestamp::now(), Instant::now()));
+    let mut old = image("w_0");
+    (old.wanted, old.digest) = (false, Some(digest.parse().unwrap()));
+    let now = Timestamp::now();
+    let images = vec![image("w_2"), image("w_1"), old];
+    world.take_catalogue(Catalogue::new(now, true, images), HashMap::new(), (now, Instant::now()));
+    world.keep_pods(&HashSet::new(), now);
+    for (name, node, image, expected) in [
+        ("a", "node1", "registry.example.org/lab:w_1", Some(Found::Present)),
+        ("b", "node1", "registry.example.org/lab:w_2", Some(Found::Absent)),
+        ("c", "node1", "registry.example.org/lab:w_0", Some(Found::Unknown)),
+        ("d", "node1", &format!("registry.example.org/lab:w_0@{digest}"), Some(Found::Unknown)),
+        ("e", "node9", "registry.example.org/lab:w_1", Some(Found::Unknown)),
+        ("f", "node1", "registry.example.org/hub:1", None),
+    ] {
+        let id: Arc<str> = name.into();
+        let (waits, spawned) = world.see_pod(&id, Some(pod(name, node, image, "Pending")), now);
+        assert!(waits && spawned.is_none(), "{name}");
+        let (changed, spawned) = world.see_pod(&id, Some(pod(name, node, image, "Running")), now);
+        let found = spawned.map(|news| match news {
+            News::Spawned(spawn) => spawn.found,
+            other => panic!("{other:?}"),
+        });
+        assert!(changed, "{name} waits no longer");
+        assert_eq!(found, expected, "{name}");
+    }
+    let sums = world.overview(now).spawns.unwrap();
+    assert_eq!((sums.present.count, sums.absent.count, sums.unknown.count), (1, 1, 3));
+}
