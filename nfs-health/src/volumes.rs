@@ -2,10 +2,11 @@
 //!
 //! - [`names`] how things are called; [`plan`] the decision, pure; [`trouble`] what people have to do
 //! - [`see`](mod@see) what the cluster has; [`act`](mod@act) one step; [`objects`] what is made
-//! - [`settings`], [`changes`] when to look again, [`metrics`]; and [`run`](mod@run), which puts them together
+//! - [`settings`], [`changes`] when to look again, [`claims`] the page, [`metrics`]; and [`run`](mod@run), which puts them together
 
 pub mod act;
 pub mod changes;
+pub mod claims;
 pub mod metrics;
 pub mod names;
 pub mod objects;

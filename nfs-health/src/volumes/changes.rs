@@ -12,6 +12,7 @@ use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Config, watcher};
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
+use sidecar::kubernetes::explain;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
@@ -55,7 +56,7 @@ impl Changes {
             while let Some(change) = streams.next().await {
                 match change {
                     Ok(()) => tell.notify_one(),
-                    Err(error) => tracing::warn!(%error, "a watch broke off, and is begun again"),
+                    Err(error) => tracing::warn!(error = explain(&error), "a watch broke off, and is begun again"),
                 }
             }
         });

@@ -4,10 +4,11 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use axum::Router;
+use axum::routing::get;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
 use sidecar::admin::{AdminServer, BindError};
-use sidecar::kubernetes::{ClientError, EventRecorder, EventType};
+use sidecar::kubernetes::{ClientError, EventRecorder, EventType, explain};
 use sidecar::metrics::Metrics;
 use sidecar::readiness::{Health, Latch, Pulse};
 use sidecar::retry::{BackoffBuilder, few, forever};
@@ -16,6 +17,7 @@ use thiserror::Error;
 
 use super::act::{Acted, act};
 use super::changes::Changes;
+use super::claims::{ClaimState, Page};
 use super::metrics::VolumesMetrics;
 use super::plan::{Plan, Step, Trouble, Wanted, plan};
 use super::see::see;
@@ -43,7 +45,7 @@ pub enum VolumesError {
     #[error(transparent)]
     Bind(#[from] BindError),
     /// The API server refuses, or does not answer.
-    #[error("the Kubernetes API did not let the volumes be made: {0}")]
+    #[error("the Kubernetes API did not let the volumes be made: {}", explain(.0))]
     Api(#[from] kube::Error),
 }
 
@@ -64,12 +66,17 @@ pub async fn run(settings: VolumesSettings, shutdown: Shutdown) -> Result<ExitCo
     let (health, metrics) = (Health::default(), Metrics::new(NAME, VERSION));
     let events = EventRecorder::new(client.clone(), "nfs-health-volumes", &host());
     events.register(&metrics);
+    let page = Page::default();
+    for wanted in &wanted {
+        page.show(&wanted.claim, None);
+    }
     let mut volumes = Volumes {
         events: events.clone(),
         metrics: VolumesMetrics::new(&metrics),
         latch: health.latch("volumes"),
         changes: Changes::watch(&client, &wanted),
-        stood: Vec::new(),
+        page: page.clone(),
+        states: Vec::new(),
         client,
         wanted,
     };
@@ -84,7 +91,8 @@ pub async fn run(settings: VolumesSettings, shutdown: Shutdown) -> Result<ExitCo
         return done;
     }
     let pulse = health.pulse("volumes", PULSE_LIMIT);
-    let server = AdminServer::bind(admin, health, metrics, Router::new()).await?;
+    let routes = Router::new().route("/claims", get(async move || page.answer()));
+    let server = AdminServer::bind(admin, health, metrics, routes).await?;
     let serving = tokio::spawn(server.serve(shutdown.token()));
     let stopped = shutdown.token();
     tokio::select! {
@@ -106,17 +114,9 @@ struct Volumes {
     metrics: VolumesMetrics,
     latch: Latch,
     changes: Changes,
-    /// How the claims stood before, so that only changes are logged.
-    stood: Vec<Stand>,
-}
-
-/// How a claim stands when nothing is left to do.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Stand {
-    /// To this volume.
-    Bound(String),
-    Waits(String),
-    Trouble(String),
+    page: Page,
+    /// The claims' states after the last look, so that only changes are logged.
+    states: Vec<ClaimState>,
 }
 
 impl Volumes {
@@ -124,11 +124,11 @@ impl Volumes {
         let mut delays = few().build();
         loop {
             match self.look().await {
-                Ok(stands) if stands.iter().all(|stand| matches!(stand, Stand::Bound(_))) => {
+                Ok(states) if states.iter().all(|state| matches!(state, ClaimState::Bound(_))) => {
                     return Ok(ExitCode::SUCCESS);
                 }
                 // What waits may still come; what is in trouble would be waited for in vain.
-                Ok(stands) if stands.iter().all(|stand| !matches!(stand, Stand::Waits(_))) => {
+                Ok(states) if states.iter().all(|state| !matches!(state, ClaimState::Waiting(_))) => {
                     return Ok(ExitCode::FAILURE);
                 }
                 Ok(_) => {
@@ -137,7 +137,7 @@ impl Volumes {
                 }
                 Err(error) => match delays.next() {
                     Some(delay) => {
-                        tracing::warn!(%error, "the Kubernetes API is asked again");
+                        tracing::warn!(error = explain(&error), "the Kubernetes API is asked again");
                         tokio::time::sleep(delay).await;
                     }
                     None => return Err(error.into()),
@@ -156,7 +156,7 @@ impl Volumes {
                     self.changes.next().await;
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "the Kubernetes API is asked again");
+                    tracing::warn!(error = explain(&error), "the Kubernetes API is asked again");
                     tokio::time::sleep(delays.next().unwrap_or(Duration::from_secs(60))).await;
                 }
             }
@@ -164,58 +164,54 @@ impl Volumes {
     }
 
     /// Looks after all claims.
-    async fn look(&mut self) -> kube::Result<&[Stand]> {
-        let (mut stands, mut failed) = (Vec::new(), None);
+    async fn look(&mut self) -> kube::Result<&[ClaimState]> {
+        let (mut states, mut failed) = (Vec::new(), None);
         for wanted in &self.wanted {
             // One claim's trouble with the API does not keep the others from being made.
-            let stand = self.settle(wanted).await.unwrap_or_else(|error| {
-                let why = format!("the Kubernetes API: {error}");
+            let state = self.settle(wanted).await.unwrap_or_else(|error| {
+                let why = format!("the Kubernetes API: {}", explain(&error));
                 failed = Some(error);
-                Stand::Waits(why)
+                ClaimState::Waiting(why)
             });
-            let (bound, trouble) = (matches!(stand, Stand::Bound(_)), matches!(stand, Stand::Trouble(_)));
+            let (bound, trouble) = (matches!(state, ClaimState::Bound(_)), matches!(state, ClaimState::Trouble(_)));
             self.metrics.stands(&wanted.claim, bound, trouble);
-            if self.stood.get(stands.len()) != Some(&stand) {
+            if self.states.get(states.len()) != Some(&state) {
                 let claim = wanted.claim.to_string();
-                match &stand {
-                    Stand::Bound(volume) => tracing::info!(claim, volume, "the claim is bound"),
-                    Stand::Waits(why) => tracing::info!(claim, "waits: {why}"),
-                    Stand::Trouble(sentence) => tracing::warn!(claim, "{sentence}"),
+                match &state {
+                    ClaimState::Bound(volume) => tracing::info!(claim, volume, "the claim is bound"),
+                    ClaimState::Waiting(why) => tracing::info!(claim, "waits: {why}"),
+                    ClaimState::Trouble(sentence) => tracing::warn!(claim, "{sentence}"),
                 }
             }
-            stands.push(stand);
+            self.page.show(&wanted.claim, Some(state.clone()));
+            states.push(state);
         }
-        let open: Vec<String> = (self.wanted.iter().zip(&stands))
-            .filter_map(|(wanted, stand)| match stand {
-                Stand::Bound(_) => None,
-                Stand::Waits(why) | Stand::Trouble(why) => Some(format!("claim {}: {why}", wanted.claim)),
-            })
-            .collect();
-        match open.is_empty() {
-            true => self.latch.ready(),
-            false => self.latch.not_ready(open.join("; ")),
+        // Ready means that this process works. The claims' states are in metrics, in Events and on the page.
+        match &failed {
+            None => self.latch.ready(),
+            Some(error) => self.latch.not_ready(explain(error)),
         }
-        self.stood = stands;
+        self.states = states;
         match failed {
             Some(error) => Err(error),
-            None => Ok(&self.stood),
+            None => Ok(&self.states),
         }
     }
 
     /// Takes steps for one claim until nothing is left to do.
-    async fn settle(&self, wanted: &Wanted) -> kube::Result<Stand> {
+    async fn settle(&self, wanted: &Wanted) -> kube::Result<ClaimState> {
         for _ in 0..MOST_STEPS {
             let (seen, first) = see(&self.client, wanted).await?;
             let step = match plan(wanted, &seen) {
                 Plan::Do(step) => step,
-                Plan::Done(volume) => return Ok(Stand::Bound(volume)),
-                Plan::Wait(why) => return Ok(Stand::Waits(why)),
+                Plan::Done(volume) => return Ok(ClaimState::Bound(volume)),
+                Plan::Wait(why) => return Ok(ClaimState::Waiting(why)),
                 Plan::Stop(trouble) => return Ok(self.trouble(wanted, &trouble)),
             };
             match act(&self.client, wanted, &step, &first).await? {
                 Acted::Done => self.done(wanted, &step),
                 Acted::NoNamespace => {
-                    return Ok(Stand::Waits(format!("there is no namespace {}", wanted.claim.namespace)));
+                    return Ok(ClaimState::Waiting(format!("there is no namespace {}", wanted.claim.namespace)));
                 }
                 Acted::AddressRefused(why) => {
                     let Step::KeepAddress { address, .. } = step else { continue };
@@ -224,7 +220,7 @@ impl Volumes {
                 }
             }
         }
-        Ok(Stand::Waits("others change the same objects at the same time".to_owned()))
+        Ok(ClaimState::Waiting("others change the same objects at the same time".to_owned()))
     }
 
     fn done(&self, wanted: &Wanted, step: &Step) {
@@ -241,7 +237,7 @@ impl Volumes {
         }
     }
 
-    fn trouble(&self, wanted: &Wanted, trouble: &Trouble) -> Stand {
+    fn trouble(&self, wanted: &Wanted, trouble: &Trouble) -> ClaimState {
         let sentence = trouble.sentence(wanted);
         let claim = reference("PersistentVolumeClaim", Some(&wanted.claim.namespace), &wanted.claim.name);
         self.events.raise(&claim, EventType::Warning, trouble.reason(), "MakeVolume", &sentence);
@@ -249,7 +245,7 @@ impl Volumes {
             let volume = reference("PersistentVolume", None, volume);
             self.events.raise(&volume, EventType::Warning, trouble.reason(), "MakeVolume", &sentence);
         }
-        Stand::Trouble(sentence)
+        ClaimState::Trouble(sentence)
     }
 }
 

@@ -1,0 +1,78 @@
+//! What is known of each claim: its state, and the page `/claims` that shows it to probes and people.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use serde_json::{Value, json};
+
+use super::names::Named;
+
+/// The state of a claim when nothing is left to do for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ClaimState {
+    /// To this volume, which leads to the server.
+    Bound(String),
+    /// For the reason in this sentence, which may go away by itself.
+    Waiting(String),
+    /// Somebody has to do what this sentence says.
+    Trouble(String),
+}
+
+/// The page; clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct Page(Arc<Mutex<BTreeMap<Named, Option<ClaimState>>>>);
+
+impl Page {
+    /// Shows a claim; `None` before anything is known of it.
+    pub fn show(&self, claim: &Named, state: Option<ClaimState>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(claim.clone(), state);
+    }
+
+    /// 200 when each claim is bound, else 503; each with all claims.
+    pub fn answer(&self) -> impl IntoResponse + use<> {
+        let claims = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let are_bound = claims.values().all(|state| matches!(state, Some(ClaimState::Bound(_))));
+        let status = if are_bound { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+        let claims: Value = claims.iter().map(|(claim, state)| shown(claim, state.as_ref())).collect();
+        (status, [(header::CONTENT_TYPE, "application/json")], claims.to_string())
+    }
+}
+
+fn shown(claim: &Named, state: Option<&ClaimState>) -> Value {
+    let (state, volume, sentence) = match state {
+        None => (None, None, None),
+        Some(ClaimState::Bound(volume)) => (Some("bound"), Some(volume), None),
+        Some(ClaimState::Waiting(sentence)) => (Some("waiting"), None, Some(sentence)),
+        Some(ClaimState::Trouble(sentence)) => (Some("trouble"), None, Some(sentence)),
+    };
+    json!({"claim": claim.to_string(), "state": state, "volume": volume, "sentence": sentence})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_is_good_when_every_claim_is_bound() {
+        let page = Page::default();
+        let status = || page.answer().into_response().status();
+        let claims = ["labs/homes", "labhands/homes"].map(|claim| claim.parse::<Named>().unwrap());
+        for claim in &claims {
+            page.show(claim, None);
+        }
+        page.show(&claims[0], Some(ClaimState::Bound("files-home".into())));
+        assert_eq!(status(), StatusCode::SERVICE_UNAVAILABLE, "one is not known yet");
+        for state in [ClaimState::Waiting("no Service".into()), ClaimState::Trouble("Free the address".into())] {
+            page.show(&claims[1], Some(state));
+            assert_eq!(status(), StatusCode::SERVICE_UNAVAILABLE);
+        }
+        page.show(&claims[1], Some(ClaimState::Bound("files-home-labhands".into())));
+        assert_eq!(status(), StatusCode::OK);
+        assert_eq!(
+            shown(&claims[0], Some(&ClaimState::Waiting("no Service".into()))),
+            json!({"claim": "labs/homes", "state": "waiting", "volume": null, "sentence": "no Service"})
+        );
+    }
+}
