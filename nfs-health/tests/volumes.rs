@@ -10,6 +10,7 @@ use std::time::Duration;
 use testbed::cluster::{Cluster, Install, Kubectl};
 use testbed::command;
 use testbed::folder::Folder;
+use testbed::http::Client;
 use testbed::images::Image;
 use testbed::qemu::{BOOT_LIMIT, Qemu};
 
@@ -82,8 +83,11 @@ fn volumes_come_from_the_service_and_stay_when_it_is_made_anew() {
     let old = site.address("fileserver").unwrap();
     let new = site.service_made_anew_and_its_old_address_kept(&old);
     site.address_taken_by_a_stranger(&old, &new);
+    site.another_service_takes_nothing_over();
     site.volumes_by_name_for_the_csi_driver();
+    site.its_token_changes_what_it_made_only();
     site.once_as_a_job();
+    site.homes_stay_when_the_site_is_removed();
 }
 
 #[test]
@@ -114,7 +118,7 @@ fn bad_settings_of_the_server_are_each_named_before_it_starts() {
 struct Site {
     cluster: Cluster,
     kubectl: Kubectl,
-    _disk: Folder,
+    disk: Folder,
 }
 
 impl Site {
@@ -126,6 +130,7 @@ impl Site {
         kubectl.run(&["create", "namespace", "jupyter"]).unwrap();
         kubectl.apply(&DISK.replace("FOLDER", &disk.path().to_string_lossy())).unwrap();
         cluster.mount_nfs("/home", &disk.join("home")).unwrap();
+        cluster.apply_overlay("fileserver-claim", OWN_DISK).unwrap();
         let keepalive = fs_keepalive();
         cluster
             .install(&Install {
@@ -134,11 +139,10 @@ impl Site {
                 binaries: Path::new(PROGRAM).parent(),
                 programs: &[PROGRAM, keepalive.to_str().unwrap()],
                 settings: &[("VOLUME_SIZE", "10Gi"), ("KEEPALIVE_INTERVAL", "5s")],
-                more: OWN_DISK,
                 ..Install::default()
             })
             .unwrap();
-        Self { cluster, kubectl, _disk: disk }
+        Self { cluster, kubectl, disk }
     }
 
     fn get(&self, namespace: &str, what: &str, path: &str) -> String {
@@ -180,10 +184,8 @@ impl Site {
             ("jupyter", "labhands-fileserver-fileserver-home"),
             ("labhands", "labhands-fileserver-fileserver-home-labhands"),
         ] {
-            assert_eq!(
-                self.get(namespace, "pvc/homes", "{.status.phase} {.spec.volumeName}"),
-                format!("Bound {volume}")
-            );
+            let bound = format!("Bound {volume}");
+            self.until(namespace, "pvc/homes", "{.status.phase} {.spec.volumeName}", |claim| claim == bound);
             let spec =
                 "{.spec.nfs.server} {.spec.nfs.path} {.spec.persistentVolumeReclaimPolicy} {.spec.capacity.storage}";
             assert_eq!(self.get("", &format!("pv/{volume}"), spec), format!("{address} /home Retain 10Gi"));
@@ -257,13 +259,96 @@ impl Site {
 
     /// Runs `nfs-health volumes` once on this machine; gives back what it logged.
     fn volumes(&self, settings: &[(&str, &str)]) -> String {
+        let (all_is_bound, said) = self.try_volumes(settings);
+        assert!(all_is_bound, "{said}");
+        said
+    }
+
+    fn try_volumes(&self, settings: &[(&str, &str)]) -> (bool, String) {
         let mut program = Command::new(PROGRAM);
         program.arg("volumes").env_clear().env("KUBECONFIG", self.cluster.kubeconfig());
         program.env("NFS_SERVICE", "labhands-fileserver/fileserver").envs(settings.iter().copied());
         let output = program.output().unwrap();
         let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
-        assert!(output.status.success(), "{said}");
-        said
+        (output.status.success(), said)
+    }
+
+    /// The volume of the claim remembers which Service it was made for.
+    fn another_service_takes_nothing_over(&self) {
+        let before = self.get(SERVER, "services", "{.items[*].metadata.name}");
+        self.make_service(SERVER, "other", &sibling(&self.address("fileserver").unwrap()), "web");
+        let (all_is_bound, said) =
+            self.try_volumes(&[("NFS_SERVICE", "labhands-fileserver/other"), ("VOLUME_CLAIM", "jupyter/homes")]);
+        assert!(!all_is_bound && said.contains("it was made for Service labhands-fileserver/fileserver"), "{said}");
+        self.kubectl.run(&["-n", SERVER, "delete", "service", "other"]).unwrap();
+        assert_eq!(self.get(SERVER, "services", "{.items[*].metadata.name}"), before);
+        assert_eq!(self.get("jupyter", "pvc/homes", "{.status.phase}"), "Bound");
+    }
+
+    /// What RBAC allows and the policies don't.
+    fn its_token_changes_what_it_made_only(&self) {
+        let token = self.kubectl.run(&["-n", "labhands", "create", "token", "nfs-volumes"]).unwrap();
+        let authority = std::fs::read_to_string(self.cluster.folder().join("ca.crt")).unwrap();
+        let client = Client::new(Some(&authority), Some(format!("Bearer {}", token.trim()))).unwrap();
+        let view = ["config", "view", "--minify", "-o", "jsonpath={.clusters[0].cluster.server}"];
+        let server = self.kubectl.run(&view).unwrap();
+        let (volume, volumes) = (self.get("jupyter", "pvc/homes", "{.spec.volumeName}"), "/api/v1/persistentvolumes");
+        let refused = |method: &str, path: &str, body: &str| {
+            let kind = if method == "PATCH" { "application/merge-patch+json" } else { "application/json" };
+            let url = format!("{server}{path}");
+            let answer = client.send(method, &url, &[("Content-Type", kind)], body.as_bytes()).unwrap();
+            assert!(
+                answer.text().contains("ValidatingAdmissionPolicy 'nfs-volumes-"),
+                "{path}: {body}: {}",
+                answer.text()
+            );
+        };
+        let label = r#""labels":{"app.kubernetes.io/managed-by":"nfs-health"}"#;
+        let size = r#""capacity":{"storage":"1Gi"},"accessModes":["ReadWriteMany"]"#;
+        for spec in [
+            r#""hostPath":{"path":"/"},"persistentVolumeReclaimPolicy":"Retain""#,
+            r#""nfs":{"server":"10.0.0.9","path":"/"},"persistentVolumeReclaimPolicy":"Delete""#,
+        ] {
+            refused("POST", volumes, &format!(r#"{{"metadata":{{"name":"a",{label}}},"spec":{{{size},{spec}}}}}"#));
+        }
+        let plain = r#""nfs":{"server":"10.0.0.9","path":"/"},"persistentVolumeReclaimPolicy":"Retain""#;
+        refused("POST", volumes, &format!(r#"{{"metadata":{{"name":"a"}},"spec":{{{size},{plain}}}}}"#));
+        for (name, body) in [
+            ("disk", r#"{"spec":{"persistentVolumeReclaimPolicy":"Delete"}}"#),
+            ("disk", &*format!(r#"{{"metadata":{{{label}}}}}"#)),
+            (&*volume, r#"{"spec":{"persistentVolumeReclaimPolicy":"Delete"}}"#),
+            (&*volume, r#"{"metadata":{"finalizers":null}}"#),
+            (&*volume, r#"{"metadata":{"labels":null}}"#),
+        ] {
+            refused("PATCH", &format!("{volumes}/{name}"), body);
+        }
+        refused("DELETE", &format!("{volumes}/{volume}"), "");
+        refused("DELETE", &format!("{volumes}/disk"), "");
+        let claim = concat!(
+            r#"{"metadata":{"name":"a"},"spec":{"accessModes":["ReadWriteMany"],"volumeName":"disk","#,
+            r#""resources":{"requests":{"storage":"1Gi"}},"storageClassName":""}}"#
+        );
+        refused("POST", "/api/v1/namespaces/jupyter/persistentvolumeclaims", claim);
+        let services = format!("/api/v1/namespaces/{SERVER}/services");
+        for body in [
+            r#"{"metadata":{"name":"a"},"spec":{"ports":[{"port":1}]}}"#,
+            &*format!(r#"{{"metadata":{{"name":"a",{label}}},"spec":{{"type":"NodePort","ports":[{{"port":1}}]}}}}"#),
+        ] {
+            refused("POST", &services, body);
+        }
+        let own = self.kubectl.run(&["-n", SERVER, "get", "service", "fileserver", "-o", "json"]).unwrap();
+        refused("PUT", &format!("{services}/fileserver"), &own.replace(r#""port": 111"#, r#""port": 112"#));
+    }
+
+    /// Neither the claim with the homes nor its namespace goes with the file server.
+    fn homes_stay_when_the_site_is_removed(&self) {
+        let overlay = concat!(env!("CARGO_MANIFEST_DIR"), "/../manifests/overlays/fileserver");
+        self.kubectl.run(&["delete", "-k", overlay, "--ignore-not-found", "--wait=false"]).unwrap();
+        self.until(SERVER, "pods", "{.items[*].metadata.name}", str::is_empty);
+        let claim = "{.status.phase}{.metadata.deletionTimestamp}";
+        assert_eq!(self.get(SERVER, "pvc/fileserver", claim), "Bound");
+        assert_eq!(self.get("", &format!("namespace/{SERVER}"), claim), "Active");
+        assert_eq!(std::fs::read_to_string(self.disk.join("home/ann/notes")).unwrap(), "from the lab\n");
     }
 
     /// Gives back the Service's new address.

@@ -121,7 +121,7 @@ check_parts() {
     warn hub "no way in is on (nginx, ingress or httproute): users reach it only by what you make yourself"
   fi
   if on imagepurger && ! on prepuller; then warn imagepurger "without prepuller nobody says what is wanted, and it removes nothing"; fi
-  if on fileserver && ! on keep-data; then warn fileserver "without keep-data, kubectl delete -k takes the users' files along"; fi
+  if on fileserver-claim && ! on keep-data; then warn fileserver-claim "without keep-data, kubectl delete -k takes the users' files along"; fi
 }
 
 check_settings() {

@@ -75,12 +75,22 @@ impl Cluster {
         command::run(bld.env_remove("IMAGE_PREFIX")).map(drop)
     }
 
+    /// Applies an overlay that runs nothing, with more lines for its `kustomization.yaml`.
+    ///
+    /// # Errors
+    /// When the API server refuses a manifest; the error has what was said.
+    pub fn apply_overlay(&self, overlay: &str, more: &str) -> Result<()> {
+        let folder = Folder::new("site")?;
+        let resources = format!("resources: [{}/overlays/{overlay}]\n{more}", manifests(&folder));
+        folder.write("kustomization.yaml", resources)?;
+        self.kubectl().run(&["apply", "-k", &folder.path().to_string_lossy()]).map(drop)
+    }
+
     /// The folder of an overlay over an overlay, as a site has it.
     fn site(&self, install: &Install) -> Result<Folder> {
         let folder = Folder::new("site")?;
         let registry = self.registry_host();
-        let up = "../".repeat(folder.path().components().count() - 1);
-        let manifests = format!("{up}{}/manifests", repository().display().to_string().trim_start_matches('/'));
+        let manifests = manifests(&folder);
         let mut text = format!("resources: [{manifests}/overlays/{}]\n", install.overlay);
         let components: Vec<String> =
             install.components.iter().map(|name| format!("{manifests}/components/{name}")).collect();
@@ -110,6 +120,12 @@ impl Cluster {
         folder.write("site.env", settings)?;
         Ok(folder)
     }
+}
+
+/// The repository's `manifests`, as a path from a folder elsewhere: kustomize wants relative ones.
+fn manifests(folder: &Folder) -> String {
+    let up = "../".repeat(folder.path().components().count() - 1);
+    format!("{up}{}/manifests", repository().display().to_string().trim_start_matches('/'))
 }
 
 /// The file's name alone.
