@@ -3,38 +3,25 @@
 //! Whatever protects an image is asked first and wins: see [`Kept`], whose order is the order of the questions. Only then is
 //! asked whether it may go at all (its [`Cause`]) and whether its grace is over.
 
+mod decision;
+mod holds;
+mod own;
+
 use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
 use lab_images::catalogue::Catalogue;
-use lab_images::reference::{Reference, Repository};
+use lab_images::reference::Reference;
 use lab_images::runtime::{ContainerImages, Image};
 use lab_images::tag::TagScheme;
 
-use crate::clock::EARLIEST;
-use crate::history::{History, Record, Refusal, WantedAs};
-use crate::names::{self, Named, names_of_entry};
+pub use self::decision::{uses, wanted};
+pub use self::holds::{distrust, pods_unsure};
+
+use self::decision::Decision;
+use crate::history::{History, Record};
 use crate::pattern::Pattern;
-use crate::succession::Succession;
-use crate::verdict::{Cause, Fate, Hold, Kept, OutOfScope, ToGo, Use, Verdict};
-
-/// While the disk is full, what was needed longer ago than this may go.
-const SHORT_GRACE: SignedDuration = SignedDuration::from_hours(1);
-
-/// What was seen of the pods may be this old.
-const PODS_MAX_AGE: SignedDuration = SignedDuration::from_secs(60);
-
-/// A runtime that refused to remove an image is asked again within this.
-const LONGEST_RETRY: SignedDuration = SignedDuration::from_hours(24);
-
-/// The name under which the runtime adapter tells the image that pods are started with.
-const SANDBOX: &str = "sandbox";
-
-/// The last part of the repositories of Labhands' own images, alone or after `labhands-`.
-const OWN_NAMES: [&str; 5] = ["prepuller", "imagepurger", "fs-keepalive", "log-shipper", "nfs-health"];
-
-/// Others have one too: ours is in `labhands/`, or after `labhands-`.
-const FILE_SERVER: &str = "fileserver";
+use crate::verdict::{Cause, Fate, Hold, Kept, ToGo, Verdict};
 
 /// Which images are this program's business.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -164,89 +151,9 @@ pub fn freeing(before: bool, used: u8, low: u8, high: u8) -> bool {
     used > high || (before && used > low)
 }
 
-/// What uses images now: containers in every state, the runtime, and pods bound to this node.
-pub fn uses(containers: &[ContainerImages], pods: &Pods) -> Named<Use> {
-    let mut uses = Named::default();
-    for container in containers {
-        let by = match container.container.as_str() {
-            SANDBOX => Use::Sandbox,
-            id => Use::Container(id.to_owned()),
-        };
-        container.images.iter().for_each(|name| uses.add(name, &by));
-    }
-    if let Pods::Seen { pods, .. } = pods {
-        for pod in pods {
-            let by = Use::Pod(pod.pod.clone());
-            pod.images.iter().for_each(|name| uses.add(name, &by));
-        }
-    }
-    uses
-}
-
-/// Why the catalogue must not be acted on, if so. `before` is how many images the last one that was believed wanted.
-pub fn distrust(
-    catalogue: &Result<SeenCatalogue, String>,
-    before: Option<usize>,
-    rules: &Rules,
-    now: Timestamp,
-) -> Option<Hold> {
-    let SeenCatalogue { catalogue, fresh_at } = match catalogue {
-        Ok(seen) => seen,
-        Err(why) => return Some(Hold::CatalogueUnreadable(why.clone())),
-    };
-    let wanted = catalogue.wanted().count();
-    // A time far in the future would never grow stale.
-    if now.duration_since(*fresh_at).abs() > rules.catalogue_max_age {
-        return Some(Hold::CatalogueStale { fresh_at: *fresh_at, max_age: rules.catalogue_max_age });
-    }
-    // A catalogue with a state for each repository holds only what belongs to those that are partial.
-    if !catalogue.complete && catalogue.repositories.is_empty() {
-        return Some(Hold::CataloguePartial);
-    }
-    if wanted == 0 {
-        return Some(Hold::CatalogueEmpty);
-    }
-    match before {
-        Some(before) if wanted * 2 < before && !rules.force_shrink => {
-            Some(Hold::CatalogueShrank { before, now: wanted })
-        }
-        _ => None,
-    }
-}
-
-/// Why the pods of this node are not known well enough to remove anything, if so.
-pub fn pods_unsure(pods: &Pods, now: Timestamp) -> Option<Hold> {
-    match pods {
-        Pods::NoCluster => None,
-        Pods::Unknown(why) => Some(Hold::PodsUnknown(why.clone())),
-        Pods::Seen { at, .. } if now.duration_since(*at).abs() > PODS_MAX_AGE => Some(Hold::PodsStale(*at)),
-        Pods::Seen { .. } => None,
-    }
-}
-
-/// What the catalogue wants, by every name that it has.
-pub fn wanted(catalogue: &Catalogue) -> Named<WantedAs> {
-    let mut wanted = Named::default();
-    for image in catalogue.wanted() {
-        let entry = WantedAs { reference: image.reference.clone(), class: image.class };
-        names_of_entry(image).for_each(|name| wanted.add(&name, &entry));
-    }
-    wanted
-}
-
-/// How long after a refusal the runtime is asked again: what it calls in use was needed then.
-fn retry_after(refusal: &Refusal, first: SignedDuration, grace: SignedDuration) -> SignedDuration {
-    let doublings = refusal.times.saturating_sub(1).min(20);
-    let retry = first.saturating_mul(1 << doublings).min(LONGEST_RETRY);
-    if refusal.in_use { retry.max(grace) } else { retry }
-}
-
 /// Decides on every image. The same input gives the same plan, in whatever order the runtime lists its images.
 pub fn plan<'a>(seen: &'a Seen, history: &History, rules: &Rules) -> Plan<'a> {
-    let unset = (seen.now < EARLIEST).then_some(Hold::ClockUnset(seen.now));
-    let hold = unset
-        .or_else(|| distrust(&seen.catalogue, history.wanted, rules, seen.now))
-        .or_else(|| pods_unsure(&seen.pods, seen.now));
+    let hold = holds::hold(seen, history.wanted, rules);
     let decision = Decision::new(seen, history, rules, hold.clone());
     let verdict = |image: &'a Image| {
         let unknown = Record::new(seen.now);
@@ -281,179 +188,7 @@ fn rank(to_go: &ToGo) -> u8 {
     }
 }
 
-/// Everything that the verdict on one image rests on, looked up once.
-struct Decision<'a> {
-    seen: &'a Seen,
-    rules: &'a Rules,
-    hold: Option<Hold>,
-    uses: Named<Use>,
-    wanted: Named<WantedAs>,
-    pinned: Named<String>,
-    repositories: BTreeSet<&'a Repository>,
-    succession: Succession<'a>,
-}
-
-impl<'a> Decision<'a> {
-    fn new(seen: &'a Seen, history: &History, rules: &'a Rules, hold: Option<Hold>) -> Self {
-        let catalogue = seen.catalogue.as_ref().ok().map(|seen| &seen.catalogue);
-        let mut pinned = Named::default();
-        for reference in &rules.pinned_images {
-            let name = reference.to_string();
-            pinned.add(&name, &name);
-        }
-        let repositories = catalogue.iter().flat_map(|catalogue| &catalogue.images).map(|image| &image.repository);
-        Self {
-            seen,
-            rules,
-            hold,
-            uses: uses(&seen.containers, &seen.pods),
-            wanted: catalogue.map(wanted).unwrap_or_default(),
-            pinned,
-            repositories: repositories.collect(),
-            succession: Succession::new(catalogue, &seen.images, history, &rules.tag_scheme),
-        }
-    }
-
-    fn fate(&self, image: &Image, record: &Record) -> Fate {
-        if let Some(kept) = self.protected(image) {
-            return Fate::Kept(kept);
-        }
-        if self.may_be_of_a_partial_repository(image, record) {
-            return Fate::Kept(Kept::Held(Hold::CataloguePartial));
-        }
-        let cause = match self.cause(image, record) {
-            Ok(cause) => cause,
-            Err(why) => return Fate::Kept(Kept::OutOfScope(why)),
-        };
-        // What an operator names is known to be wanted by nobody.
-        if !matches!(cause, Cause::Denied(_))
-            && let Some((class, successor)) = self.succession.awaited_by(image)
-        {
-            return Fate::Kept(Kept::Predecessor { class, successor });
-        }
-        let grace = self.rules.grace;
-        let short = if self.seen.freeing { grace.min(SHORT_GRACE) } else { grace };
-        if let Some(refusal) = &record.refusal {
-            let again =
-                retry_after(refusal, self.rules.retry, short).saturating_sub(self.seen.now.duration_since(refusal.at));
-            if again > SignedDuration::ZERO {
-                return Fate::Kept(Kept::Refused { message: refusal.message.clone(), again });
-            }
-        }
-        let needed = self.seen.now.duration_since(record.last_needed());
-        if needed < short {
-            return Fate::Kept(Kept::Grace { cause, needed, grace: short });
-        }
-        Fate::ToGo(ToGo { early: needed < grace || cause == Cause::Unused, cause })
-    }
-
-    /// What must never be removed.
-    fn protected(&self, image: &Image) -> Option<Kept> {
-        let names = || image.tags.iter().chain(&image.digests);
-        if let Some(by) = self.uses.of(image) {
-            return Some(Kept::InUse(by.clone()));
-        }
-        if names().any(|name| is_sandbox(name)) {
-            return Some(Kept::InUse(Use::Sandbox));
-        }
-        if image.pinned {
-            return Some(Kept::PinnedByRuntime);
-        }
-        if let Some(pin) = self.pinned.of(image) {
-            return Some(Kept::PinnedBySetting(pin.clone()));
-        }
-        if let Some(tag) = names().find_map(|name| self.rules.pinned_tags.get(tag_of(name)?.as_str())) {
-            return Some(Kept::PinnedBySetting(tag.clone()));
-        }
-        if let Some(pattern) = self.rules.allow.iter().find(|pattern| names().any(|name| pattern.fits(name))) {
-            return Some(Kept::Allowed(pattern.to_string()));
-        }
-        if names().any(|name| is_own(name)) {
-            return Some(Kept::Own);
-        }
-        if let Some(entry) = self.wanted.of(image) {
-            return Some(Kept::Wanted(entry.reference.to_string()));
-        }
-        self.hold.clone().map(Kept::Held)
-    }
-
-    /// Whether a repository that was not scanned completely may want it.
-    fn may_be_of_a_partial_repository(&self, image: &Image, record: &Record) -> bool {
-        let Ok(SeenCatalogue { catalogue, .. }) = &self.seen.catalogue else { return false };
-        let names = image.tags.iter().chain(&image.digests).filter_map(|name| name.parse::<Reference>().ok());
-        let of = names.map(|name| name.repository).chain(record.repositories().into_iter().flatten());
-        let of: BTreeSet<Repository> = of.collect();
-        catalogue.repositories.iter().any(|state| !state.complete && of.contains(&state.name))
-    }
-
-    /// Why it may go, or why it is none of our business.
-    fn cause(&self, image: &Image, record: &Record) -> Result<Cause, OutOfScope> {
-        if let Some(pattern) = self.denied(image) {
-            return Ok(Cause::Denied(pattern.to_string()));
-        }
-        self.catalogue_cause(image, record).or_else(|why| match self.rules.scope {
-            Scope::All if self.seen.freeing => Ok(Cause::Unused),
-            _ => Err(why),
-        })
-    }
-
-    /// All names go with an image, so each must be denied; its digests only where it has no tag.
-    fn denied(&self, image: &Image) -> Option<&Pattern> {
-        let names = if image.tags.is_empty() { &image.digests } else { &image.tags };
-        let of = |name: &String| self.rules.deny.iter().find(|pattern| pattern.fits(name));
-        let patterns: Option<Vec<&Pattern>> = names.iter().map(of).collect();
-        patterns?.first().copied()
-    }
-
-    fn catalogue_cause(&self, image: &Image, record: &Record) -> Result<Cause, OutOfScope> {
-        let has_name = !(image.tags.is_empty() && image.digests.is_empty());
-        let of = if has_name { names::repositories(image) } else { record.repositories() };
-        let of = of.ok_or(OutOfScope::Unreadable)?;
-        if of.is_empty() {
-            return Err(OutOfScope::Nameless);
-        }
-        // An image that somebody named otherwise as well is theirs too.
-        if !of.iter().all(|repository| self.repositories.contains(repository)) {
-            return Err(OutOfScope::Foreign);
-        }
-        Ok(match (has_name, image.tags.is_empty()) {
-            (false, _) => Cause::Unfinished,
-            (true, true) => Cause::Untagged,
-            (true, false) => Cause::Unwanted,
-        })
-    }
-}
-
-fn tag_of(name: &str) -> Option<String> {
-    Some(name.parse::<Reference>().ok()?.tag?.to_string())
-}
-
-/// The last part of a name's repository, and those before it.
-fn repository_parts(name: &str) -> Option<(String, Vec<String>)> {
-    let reference: Reference = name.parse().ok()?;
-    let mut parts: Vec<String> = reference.repository.path().split('/').map(str::to_owned).collect();
-    Some((parts.pop()?, parts))
-}
-
-/// `prepuller`, `labhands-prepuller` and `labhands/prepuller`, wherever they are mirrored to; not whatever else lies in a folder
-/// of that name.
-fn is_own(name: &str) -> bool {
-    repository_parts(name).is_some_and(|(last, before)| match last.strip_prefix("labhands-") {
-        Some(rest) => OWN_NAMES.contains(&rest) || rest == FILE_SERVER,
-        None => {
-            OWN_NAMES.contains(&last.as_str())
-                || (last == FILE_SERVER && before.last().is_some_and(|part| part == "labhands"))
-        }
-    })
-}
-
-/// Not every runtime tells which image it starts pods with; they are all called that.
-fn is_sandbox(name: &str) -> bool {
-    repository_parts(name)
-        .is_some_and(|(last, _)| last == "pause" || last.starts_with("pause-") || last.ends_with("-pause"))
-}
-
 #[cfg(test)]
-mod oracle;
+mod properties;
 #[cfg(test)]
 mod tests;
