@@ -83,7 +83,7 @@ EVERYTHING = {"imagePrefix": PREFIX, "components": dict.fromkeys(ALL, True), "se
 SETS: dict[str, list[str]] = {
     "as it is": ["prepuller", "imagepurger", "keep-data"],
     "nothing": [],
-    "a file server": ["fileserver", "nfs-volumes", "fs-keepalive", "nfs-health"],
+    "a file server": ["fileserver-claim", "fileserver", "nfs-volumes", "fs-keepalive", "nfs-health"],
     "logs": ["log-shipper", "logs-receiver", "dashboards"],
     "a Hub": ["hub", "nginx", "nginx-certificate", "prepuller"],
     "all": ALL,

@@ -1,11 +1,12 @@
 //! What is known of each claim: its state, and the page `/claims` that shows it to probes and people.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use serde_json::{Value, json};
+use sidecar::sync::lock;
 
 use super::names::Named;
 
@@ -27,12 +28,12 @@ pub struct Page(Arc<Mutex<BTreeMap<Named, Option<ClaimState>>>>);
 impl Page {
     /// Shows a claim; `None` before anything is known of it.
     pub fn show(&self, claim: &Named, state: Option<ClaimState>) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(claim.clone(), state);
+        lock(&self.0).insert(claim.clone(), state);
     }
 
     /// 200 when each claim is bound, else 503; each with all claims.
     pub fn answer(&self) -> impl IntoResponse + use<> {
-        let claims = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let claims = lock(&self.0);
         let are_bound = claims.values().all(|state| matches!(state, Some(ClaimState::Bound(_))));
         let status = if are_bound { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
         let claims: Value = claims.iter().map(|(claim, state)| shown(claim, state.as_ref())).collect();
