@@ -182,7 +182,7 @@ proptest! {
         let before = world.going();
         prop_assert_eq!(before.len(), world.seen.images.len() - 1, "all but the wanted one would go");
         let victim = &before[victim.index(before.len())];
-        let mut protected = world.clone();
+        let mut protected = world;
         protected.protect(victim, protection, name);
         prop_assert!(!protected.going().contains(victim), "{:?} of {}: {:?}", protection, victim, protected);
     }
