@@ -31,12 +31,6 @@ spec:
   hostPath: {path: FOLDER}
 ";
 
-/// The server's claim takes that disk.
-const OWN_DISK: &str = "patches:
-- target: {kind: PersistentVolumeClaim, name: fileserver}
-  patch: '[{\"op\": \"add\", \"path\": \"/spec/storageClassName\", \"value\": \"\"}]'
-";
-
 /// The namespace of the server's Service.
 const SERVER_IS_HERE: &str = "patches:
 - target: {labelSelector: app.kubernetes.io/component=volumes-service}
@@ -130,7 +124,6 @@ impl Site {
         kubectl.run(&["create", "namespace", "jupyter"]).unwrap();
         kubectl.apply(&DISK.replace("FOLDER", &disk.path().to_string_lossy())).unwrap();
         cluster.mount_nfs("/home", &disk.join("home")).unwrap();
-        cluster.apply_overlay("fileserver-claim", OWN_DISK).unwrap();
         let keepalive = fs_keepalive();
         cluster
             .install(&Install {

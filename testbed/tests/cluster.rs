@@ -76,7 +76,6 @@ fn node_agents_are_held_to_their_folders(cluster: &Cluster) {
 fn the_hub_is_admitted(cluster: &Cluster) {
     let kubectl = cluster.kubectl();
     let more = "- {name: hub, namespace: jupyter, behavior: merge, literals: [GITHUB_ORGANIZATIONS=org]}\n";
-    cluster.apply_overlay("fileserver-claim", "").unwrap();
     cluster.install(&Install { overlay: "hub", more, ..Install::default() }).unwrap();
     let names =
         ["-n", "jupyter", "get", "pods", "-o", "jsonpath={.items[*].metadata.labels.app\\.kubernetes\\.io/component}"];

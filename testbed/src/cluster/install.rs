@@ -9,6 +9,9 @@ use crate::folder::Folder;
 use crate::images::Image;
 use crate::{Result, command, packages};
 
+/// The overlays that have our file server.
+const OVER_A_DISK: [&str; 2] = ["fileserver", "hub"];
+
 /// What to install.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Install<'a> {
@@ -43,6 +46,9 @@ impl Cluster {
             let repository = format!("labhands/{}", name_of(program));
             Image::program(Path::new(program))?.push(self.registry(), &repository, env!("CARGO_PKG_VERSION"))?;
         }
+        if OVER_A_DISK.contains(&install.overlay) {
+            self.make_disk()?;
+        }
         let site = self.site(install)?;
         self.kubectl().run(&["apply", "-k", &site.path().to_string_lossy()]).map(drop)
     }
@@ -75,14 +81,16 @@ impl Cluster {
         command::run(bld.env_remove("IMAGE_PREFIX")).map(drop)
     }
 
-    /// Applies an overlay that runs nothing, with more lines for its `kustomization.yaml`.
-    ///
-    /// # Errors
-    /// When the API server refuses a manifest; the error has what was said.
-    pub fn apply_overlay(&self, overlay: &str, more: &str) -> Result<()> {
+    /// Makes the claim of the file server's disk, which is an overlay of its own and comes first; without a storage class, since this
+    /// cluster makes no disks by itself.
+    fn make_disk(&self) -> Result<()> {
         let folder = Folder::new("site")?;
-        let resources = format!("resources: [{}/overlays/{overlay}]\n{more}", manifests(&folder));
-        folder.write("kustomization.yaml", resources)?;
+        let patch = r#"[{"op": "add", "path": "/spec/storageClassName", "value": ""}]"#;
+        let site = format!(
+            "resources: [{}/overlays/fileserver-claim]\npatches:\n- target: {{kind: PersistentVolumeClaim}}\n  patch: '{patch}'\n",
+            manifests(&folder)
+        );
+        folder.write("kustomization.yaml", site)?;
         self.kubectl().run(&["apply", "-k", &folder.path().to_string_lossy()]).map(drop)
     }
 

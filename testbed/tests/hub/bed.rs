@@ -48,12 +48,6 @@ spec:
   hostPath: {path: FOLDER/database}
 ";
 
-/// The file server's claim takes its disk.
-const OWN_DISK: &str = "patches:
-- target: {kind: PersistentVolumeClaim}
-  patch: '[{\"op\": \"add\", \"path\": \"/spec/storageClassName\", \"value\": \"\"}]'
-";
-
 /// What a site has in its kustomization: these lines follow the list of ConfigMaps.
 const SITE: &str = "
 - {name: hub, namespace: jupyter, behavior: merge, envs: [hub.env]}
@@ -208,7 +202,6 @@ impl Bed {
             files: &[("hub.env", &of_hub), ("60-site.py", &site_file)],
             more: &more,
         };
-        self.cluster.apply_overlay("fileserver-claim", OWN_DISK).unwrap();
         self.cluster.install(&install).unwrap();
         for deployment in ["hub", "proxy"] {
             let rolled_out =
