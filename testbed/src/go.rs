@@ -1,4 +1,4 @@
-//! Programs that are built from Go modules, once for each version: Kubernetes, containerd.
+//! Programs that are built from Go modules, once for each version: Kubernetes, containerd, Helm.
 
 use std::env;
 use std::fs::File;
@@ -63,6 +63,21 @@ pub fn module(name: &str, version: &str) -> Result<PathBuf> {
     let path =
         said["Dir"].as_str().ok_or_else(|| Error::Missing(format!("go mod download of {name} names no folder")))?;
     Ok(path.into())
+}
+
+/// Helm, built now if need be.
+///
+/// # Errors
+/// When the build fails, or there is no Go and none can be fetched.
+pub fn helm() -> Result<PathBuf> {
+    let version = "v3.20.2"; // as in manifests/check
+    let helm = Programs { name: "helm", version, programs: &["helm"], duration: "some minutes" };
+    let folder = helm.find_or_build(|folder| {
+        let mut install = Command::new("go");
+        install.args(["install", &format!("helm.sh/helm/v3/cmd/helm@{version}")]).env("GOBIN", folder).current_dir("/");
+        install
+    })?;
+    Ok(folder.join("helm"))
 }
 
 /// Whether all of these programs are in a folder.

@@ -1,6 +1,11 @@
 //! What `manifests/` promises of a real API server: every overlay and the whole page are accepted, `site/check` sees what the cluster
-//! lacks and what is not ready, and what holds data stays.
+//! lacks and what is not ready, and what holds data stays. The same of the Helm chart, and what each account may do.
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+
+#[path = "manifests/helm.rs"]
+mod helm;
+#[path = "manifests/rights.rs"]
+mod rights;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -8,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use testbed::cluster::Cluster;
+use testbed::cluster::{Cluster, Kubectl};
 use testbed::folder::Folder;
 use testbed::images::Image;
 
@@ -268,30 +273,9 @@ fn what_holds_data_stays(cluster: &Cluster, folder: &Path) {
     for name in ["labhands-fileserver", "jupyter", "fileserver", "hub-database"] {
         assert!(refused.contains(&format!("{name} holds data of users and stays")), "{refused}");
     }
-    let left = |kind: &str| {
-        let selector = "app.kubernetes.io/part-of=labhands";
-        kubectl.run(&["get", kind, "-A", "-l", selector, "-o", "jsonpath={.items[*].metadata.name}"]).unwrap()
-    };
-    assert_eq!(
-        left("persistentvolumeclaims").split(' ').collect::<BTreeSet<_>>(),
-        BTreeSet::from(["fileserver", "hub-database"])
-    );
-    for kind in [
-        "deployments",
-        "daemonsets",
-        "statefulsets",
-        "services",
-        "secrets",
-        "configmaps",
-        "networkpolicies",
-        "serviceaccounts",
-        "clusterroles",
-        "clusterrolebindings",
-        "roles",
-        "customresourcedefinitions",
-        "validatingadmissionpolicies",
-    ] {
-        assert_eq!(left(kind), "", "{kind} of ours are left");
+    assert_eq!(names(&kubectl, "persistentvolumeclaims"), DISKS.map(str::to_owned).into());
+    for kind in KINDS.into_iter().chain(["customresourcedefinitions"]) {
+        assert_eq!(names(&kubectl, kind), BTreeSet::new(), "{kind} of ours are left");
     }
     // And it comes back, once what was removed is gone: after a refusal kubectl waits for nothing.
     kubectl.run(&["wait", "--for=delete", "namespace/labhands", "namespace/labhands-node", "--timeout=120s"]).unwrap();
@@ -299,4 +283,65 @@ fn what_holds_data_stays(cluster: &Cluster, folder: &Path) {
     // With the annotation it goes.
     kubectl.run(&["annotate", "namespace/labhands-fileserver", "labhands.dev/delete-data=true"]).unwrap();
     kubectl.run(&["delete", "namespace", "labhands-fileserver", "--wait=false"]).unwrap();
+}
+
+/// The claims that hold users' files.
+const DISKS: [&str; 2] = ["fileserver", "hub-database"];
+
+/// What is gone once all is removed.
+const KINDS: [&str; 13] = [
+    "deployments",
+    "daemonsets",
+    "statefulsets",
+    "services",
+    "secrets",
+    "configmaps",
+    "networkpolicies",
+    "serviceaccounts",
+    "clusterroles",
+    "clusterrolebindings",
+    "roles",
+    "priorityclasses",
+    "validatingadmissionpolicies",
+];
+
+/// The names of all objects of ours of this kind.
+fn names(kubectl: &Kubectl, kind: &str) -> BTreeSet<String> {
+    let selector = "app.kubernetes.io/part-of=labhands";
+    let said = kubectl.run(&["get", kind, "-A", "-l", selector, "-o", "jsonpath={.items[*].metadata.name}"]).unwrap();
+    said.split_whitespace().map(str::to_owned).collect()
+}
+
+#[test]
+fn the_chart_is_installed_changed_and_removed() {
+    let cluster = Cluster::start(0).unwrap();
+    let kubectl = cluster.kubectl();
+    let mut release = helm::Release::install(&cluster);
+    let first = release.generations();
+    assert!(first.len() > 10, "{first:?}");
+    release.upgrade().unwrap();
+    assert_eq!(release.generations(), first, "the same again changes nothing");
+
+    rights::are_what_each_account_needs(&cluster);
+
+    let refused = release.change("settings", "PURGE_GRACES", "48h".into()).unwrap_err().to_string();
+    assert!(refused.contains("PURGE_GRACES"), "{refused}");
+    release.change("settings", "PURGE_GRACE", "48h".into()).unwrap();
+    let second = release.generations();
+    assert_eq!(helm::changed(&first, &second), BTreeSet::from(["DaemonSet/imagepurger".to_owned()]));
+    release.change("components", "log-shipper", false.into()).unwrap();
+    let third = release.generations();
+    assert_eq!(helm::changed(&second, &third), BTreeSet::from(["DaemonSet/log-shipper".to_owned()]));
+
+    release.uninstall();
+    assert_eq!(names(&kubectl, "persistentvolumeclaims"), DISKS.map(str::to_owned).into());
+    for kind in KINDS {
+        assert_eq!(names(&kubectl, kind), BTreeSet::new(), "{kind} of ours are left");
+    }
+    assert_eq!(names(&kubectl, "namespaces"), ["jupyter", "labhands-fileserver"].map(str::to_owned).into());
+    for resource in ["nodeimages", "nfsreports"] {
+        kubectl.run(&["get", "crd", &format!("{resource}.labhands.dev")]).unwrap();
+    }
+    // And it comes back to its disks.
+    release.upgrade().unwrap();
 }
