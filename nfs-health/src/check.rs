@@ -13,9 +13,9 @@ use futures_util::future::join_all;
 use nfs_mounts::mountinfo::Mounts;
 use sidecar::settings::EXIT_USAGE;
 
+use crate::agent::round::{Round, Volume};
 use crate::settings::{Check, Output};
 use crate::targets::targets;
-use crate::volume::{Round, Volume};
 
 /// What was seen of one export.
 #[derive(Clone, Debug)]
@@ -89,7 +89,7 @@ fn state(round: &Round, warn: Option<Duration>, critical: Option<Duration>) -> S
     let beyond = |limit: Option<Duration>| limit.is_some_and(|limit| time >= limit);
     if !kind.is_healthy() || beyond(critical) {
         State::Critical
-    } else if kind != crate::verdict::Kind::Ok || beyond(warn) {
+    } else if kind != crate::probe::verdict::Kind::Ok || beyond(warn) {
         State::Warning
     } else {
         State::Well

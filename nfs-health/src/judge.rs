@@ -1,17 +1,18 @@
 //! `nfs-health judge`: the one that judges across nodes. It reads the nodes' reports, looks at the servers of PersistentVolumes
 //! itself, and writes node conditions, Events and, where it is asked to, taints.
 //!
-//! - [`reports`] and [`nfs_volumes`] come in by watches; [`surroundings`] what to probe, and the pods behind Services
-//! - [`cases`], [`rule`] and [`state`] decide; [`nodes`] writes
+//! - [`reports`] and [`nfs_volumes`] come in by watches; [`cluster`] what to probe, and the pods behind Services
+//! - [`evidence`], [`rule`] and [`state`] decide; [`nodes`] writes
 
-pub mod cases;
+pub mod cluster;
 mod csi;
+pub mod evidence;
+pub mod metrics;
 pub mod nfs_volumes;
 pub mod nodes;
 pub mod reports;
 pub mod rule;
 pub mod state;
-pub mod surroundings;
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -32,15 +33,16 @@ use sidecar::shutdown::Shutdown;
 use sidecar::sync::lock;
 use tokio::time::Instant;
 
-use crate::board::Board;
-use crate::metrics::{HealthMetrics, JudgeMetrics};
+use crate::agent::debounce::Debounced;
+use crate::agent::exports::ExportTable;
+use crate::agent::metrics::HealthMetrics;
+use crate::agent::rounds::Watch;
 use crate::server::Server;
-use crate::settings::{Judge, Look};
-use crate::steady::Steady;
+use crate::settings::{JudgeSettings, Look};
 use crate::targets::Target;
-use crate::watch::Watch;
 
-use self::cases::cases;
+use self::evidence::evidence;
+use self::metrics::JudgeMetrics;
 use self::nfs_volumes::{NfsVolume, NfsVolumes};
 use self::nodes::Nodes;
 use self::reports::Reports;
@@ -61,8 +63,8 @@ const FIRST_LIST: Duration = Duration::from_secs(1);
 /// # Errors
 ///
 /// When there is no way to the Kubernetes API, or the admin address can't be had.
-pub async fn run(settings: Judge, shutdown: Shutdown) -> anyhow::Result<()> {
-    let Judge { look, interval, rounds, namespace, taint, admin, log } = settings;
+pub async fn run(settings: JudgeSettings, shutdown: Shutdown) -> anyhow::Result<()> {
+    let JudgeSettings { look, interval, rounds, namespace, taint, admin, log } = settings;
     sidecar::log::init(log);
     let client = client().await?;
     let namespace = match namespace {
@@ -78,7 +80,7 @@ pub async fn run(settings: Judge, shutdown: Shutdown) -> anyhow::Result<()> {
         taint,
         "{NAME} judge starts"
     );
-    let (health, metrics, board) = (Health::default(), Metrics::new(NAME, VERSION), Arc::new(Board::default()));
+    let (health, metrics, table) = (Health::default(), Metrics::new(NAME, VERSION), Arc::new(ExportTable::default()));
     let (reports, volumes) = (Arc::<Mutex<Reports>>::default(), Arc::<Mutex<NfsVolumes>>::default());
     let targets = Arc::<Mutex<BTreeMap<Server, Target>>>::default();
     let events = EventRecorder::new(client.clone(), "nfs-health-judge", &look.probing.owner);
@@ -90,9 +92,9 @@ pub async fn run(settings: Judge, shutdown: Shutdown) -> anyhow::Result<()> {
         interval,
         rounds,
         metrics: HealthMetrics::new(&metrics),
-        board: board.clone(),
+        table: table.clone(),
     };
-    let court = Court {
+    let judge = Judge {
         nodes: Nodes::new(client.clone(), events.clone(), &namespace, taint),
         look,
         client: client.clone(),
@@ -100,14 +102,14 @@ pub async fn run(settings: Judge, shutdown: Shutdown) -> anyhow::Result<()> {
         interval,
         rounds,
         reports: reports.clone(),
-        board,
+        table,
         targets,
         watched: volumes.clone(),
         volumes: Vec::new(),
         rulings: BTreeMap::new(),
         states: BTreeMap::new(),
         metrics: JudgeMetrics::new(&metrics),
-        surroundings: health.latch("services"),
+        services: health.latch("services"),
         written: health.latch("nodes"),
     };
     let [of_reports, of_volumes] = [health.latch("reports"), health.latch("volumes")];
@@ -135,7 +137,7 @@ pub async fn run(settings: Judge, shutdown: Shutdown) -> anyhow::Result<()> {
     let watching = watch.watch(watching, shutdown.token());
     let token = shutdown.token();
     let judging = async {
-        tokio::select! { () = court.judge(judging) => (), () = token.cancelled() => () }
+        tokio::select! { () = judge.judge(judging) => (), () = token.cancelled() => () }
     };
     shutdown.drain(async { tokio::join!(watching, judging) }).await;
     following.iter().for_each(tokio::task::JoinHandle::abort);
@@ -168,33 +170,33 @@ where
     }
 }
 
-struct Court {
+struct Judge {
     look: Look,
     client: Client,
     events: EventRecorder,
     interval: Duration,
     rounds: u32,
     reports: Arc<Mutex<Reports>>,
-    board: Arc<Board>,
+    table: Arc<ExportTable>,
     targets: Arc<Mutex<BTreeMap<Server, Target>>>,
     watched: Arc<Mutex<NfsVolumes>>,
     volumes: Vec<NfsVolume>,
-    rulings: BTreeMap<Server, Steady<Ruling>>,
-    states: BTreeMap<String, Steady<NodeState>>,
+    rulings: BTreeMap<Server, Debounced<Ruling>>,
+    states: BTreeMap<String, Debounced<NodeState>>,
     nodes: Nodes,
     metrics: JudgeMetrics,
-    surroundings: Latch,
+    services: Latch,
     written: Latch,
 }
 
-impl Court {
+impl Judge {
     async fn judge(mut self, pulse: Pulse) {
         let (start, mut looked) = (Instant::now(), None::<Instant>);
         // A first judgement that lacks what the probes see would blame the wrong one.
         let patience = self.interval * 2 + self.look.probing.limit * 2;
         loop {
             pulse.beat();
-            if looked.is_none_or(|at| at.elapsed() >= self.interval * 2) && self.look_around().await {
+            if looked.is_none_or(|at| at.elapsed() >= self.interval * 2) && self.refresh().await {
                 looked = Some(Instant::now());
             }
             let is_late = start.elapsed() > patience;
@@ -203,25 +205,25 @@ impl Court {
                 continue;
             }
             tokio::time::sleep(self.interval).await;
-            if !self.board.is_pending() || is_late {
-                self.sit(&pulse).await;
+            if !self.table.is_pending() || is_late {
+                self.reconcile(&pulse).await;
             }
         }
     }
 
     /// Takes the volumes that are known, and asks what is behind their servers' addresses. Whether there was anything to take.
-    async fn look_around(&mut self) -> bool {
+    async fn refresh(&mut self) -> bool {
         let Some(volumes) = lock(&self.watched).known() else { return false };
         let servers = self.look.servers.iter().chain(volumes.iter().map(|volume| &volume.server));
-        match surroundings::behind(&self.client, servers).await {
+        match cluster::behind(&self.client, servers).await {
             Ok(behind) => {
-                *lock(&self.targets) = surroundings::targets(&self.look, &volumes, &behind);
-                self.surroundings.ready();
+                *lock(&self.targets) = cluster::targets(&self.look, &volumes, &behind);
+                self.services.ready();
             }
             Err(error) => {
                 let error = explain(&error);
                 tracing::warn!(error, "Services can't be read");
-                self.surroundings.not_ready(format!("Services can't be read: {error}"));
+                self.services.not_ready(format!("Services can't be read: {error}"));
             }
         }
         self.volumes = volumes;
@@ -229,21 +231,21 @@ impl Court {
     }
 
     /// One judgement.
-    async fn sit(&mut self, pulse: &Pulse) {
+    async fn reconcile(&mut self, pulse: &Pulse) {
         let Some(reports) = lock(&self.reports).known(Instant::now()) else { return };
         let (probes, places) = {
-            let exports = self.board.exports();
+            let exports = self.table.exports();
             let places = exports.iter().filter_map(|(server, entry)| Some((server.clone(), entry.place.clone()?)));
             let probes = exports.iter().map(|(server, entry)| (server.clone(), entry.verdict.clone()));
             (probes.collect(), places.collect())
         };
-        let cases = cases(&probes, &places, &reports);
+        let evidence = evidence(&probes, &places, &reports);
         let rulings: BTreeMap<Server, Ruling> =
-            cases.into_iter().map(|(server, case)| (server, rule(case.probe.as_ref(), &case.sights))).collect();
+            evidence.into_iter().map(|(server, seen)| (server, rule(seen.probe.as_ref(), &seen.sights))).collect();
         let named = rulings.iter().map(|(server, ruling)| (server.to_string(), ruling.clone())).collect();
         self.rulings.retain(|server, _| rulings.contains_key(server));
         for (server, ruling) in rulings {
-            let steady = self.rulings.entry(server.clone()).or_insert_with(|| Steady::new(self.rounds));
+            let steady = self.rulings.entry(server.clone()).or_insert_with(|| Debounced::new(self.rounds));
             let changed = steady.take(ruling);
             let shown = steady.shown().cloned().unwrap_or_default();
             if let Some(before) = changed {
@@ -254,7 +256,7 @@ impl Court {
         self.nodes.keep(|node| reports.contains_key(node));
         for (node, report) in &reports {
             let state = if report.is_some() { NodeState::new(node, &named) } else { NodeState::Silent };
-            let steady = self.states.entry(node.clone()).or_insert_with(|| Steady::new(self.rounds));
+            let steady = self.states.entry(node.clone()).or_insert_with(|| Debounced::new(self.rounds));
             steady.take(state);
         }
         let wanted = self.states.iter().filter_map(|(node, steady)| Some((node, steady.shown()?)));
@@ -268,10 +270,10 @@ impl Court {
             Some((node, error)) => self.written.not_ready(format!("{node}: {error}")),
         }
         let rulings = self.rulings.iter().filter_map(|(server, steady)| Some((server, steady.shown()?)));
-        self.metrics.show(rulings, self.states.values().filter_map(Steady::shown));
+        self.metrics.show(rulings, self.states.values().filter_map(Debounced::shown));
     }
 
-    /// Says what is new about an export: in the log, and in Events on its volumes and their claims.
+    /// SameVerdict what is new about an export: in the log, and in Events on its volumes and their claims.
     fn tell(&self, server: &Server, ruling: &Ruling, was_troubled: bool) {
         let export = server.to_string();
         let (type_, reason, note) = match &ruling.trouble {

@@ -1,38 +1,25 @@
-//! nfs-health: looks at NFS servers over the wire, at what is in front of them, and at the mounts on this node; and tells in one
-//! word what is wrong: the server, the way to it, or this node.
+//! nfs-health: looks at NFS servers over the wire, at what is in front of them, and at the mounts on this node; and says in one word
+//! what is wrong: the server, the way to it, or this node.
 //!
-//! - [`rpc`] ONC RPC (records, messages, XDR), every size capped; on it [`nfs3`] and [`nfs4`], each the few calls that tell something
-//! - [`probe`] one round of one [`server`] over the wire; [`fault`] why a step failed
-//! - [`mount`] one look at one mount, in a child process (see `nfs_mounts`); [`space`] the room on either
-//! - [`verdict`] the pure judgement on what was seen; [`patience`] what passes and for how long; [`steady`] hysteresis, and restarts
-//!   of the server
-//! - [`targets`] what there is to look at; [`volume`] one round of one export from every place
-//! - [`check`] one round for people and probes; [`run`] rounds without end ([`watch`], at their [`pace`], onto the [`board`])
-//! - [`report`] what a node writes down, by its [`reporter`], and [`judge`] reads
+//! Read in this order:
+//!
+//! - [`probe`] one round of one [`server`] over the wire ([`wire`]), one look at one mount, and the verdict on both
+//! - [`targets`] what there is to look at; [`check`] one round of it, for people and for probes that run a command
+//! - [`agent`] rounds without end on a node, and its [`report`]
+//! - [`judge`] reads the reports of all nodes, and writes conditions and Events
 //! - [`volumes`] from a Service to a bound volume and claim
-//! - [`metrics`] and [`settings`] of all
+//! - [`settings`] of all
 
-pub mod board;
+pub mod agent;
 pub mod check;
-pub mod fault;
 pub mod judge;
-pub mod metrics;
-pub mod mount;
-pub mod nfs3;
-pub mod nfs4;
-pub mod pace;
-pub mod patience;
 pub mod probe;
 pub mod report;
-pub mod reporter;
-pub mod rpc;
-pub mod run;
 pub mod server;
 pub mod settings;
-pub mod space;
-pub mod steady;
 pub mod targets;
-pub mod verdict;
-pub mod volume;
 pub mod volumes;
-pub mod watch;
+pub mod wire;
+
+/// The wire formats by their short names, for fuzzing.
+pub use self::wire::{nfs3, nfs4, rpc};

@@ -2,8 +2,10 @@
 
 use std::process::ExitCode;
 
+use nfs_health::agent::run;
+use nfs_health::probe::mount;
 use nfs_health::settings::{Arguments, Settings};
-use nfs_health::{check, judge, mount, run, volumes};
+use nfs_health::{check, judge, volumes};
 use sidecar::settings::{Environment, arguments};
 use sidecar::shutdown::Shutdown;
 

@@ -1,22 +1,32 @@
 //! One round of a server over the wire: connect, find the versions, and go through the calls that a client would make.
 //!
 //! The whole round has one time limit. It ends at the first step that fails; what was seen until then stays.
+//!
+//! - [`fault`] why a step failed; [`space`] the room on an export; [`rate_limit`] how often one server is asked
+//! - [`mount`] one look at one mount, in a child process (see `nfs_mounts`)
+//! - [`verdict`] the pure judgement on what was seen; [`patience`] what passes, and for how long
 
+pub mod fault;
+pub mod mount;
+pub mod patience;
+pub mod rate_limit;
+pub mod space;
 mod v3;
 mod v4;
+pub mod verdict;
 
 use std::fmt;
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use crate::fault::Fault;
-use crate::nfs4::session::Identity;
-use crate::rpc::connection::{Connection, RpcError};
-use crate::rpc::message::ReplyError;
-use crate::rpc::{NFS_3, NFS_4, NFS_UNKNOWN};
+use crate::probe::fault::Fault;
+use crate::probe::space::Space;
 use crate::server::{Host, NFS_PORT, Server};
-use crate::space::Space;
+use crate::wire::nfs4::session::Identity;
+use crate::wire::rpc::connection::{Connection, RpcError};
+use crate::wire::rpc::message::ReplyError;
+use crate::wire::rpc::{NFS_3, NFS_4, NFS_UNKNOWN};
 
 /// A version of NFS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -296,7 +306,7 @@ impl Round {
         &mut self,
         connection: &mut Connection,
         phase: Phase,
-        program: crate::rpc::Program,
+        program: crate::wire::rpc::Program,
         name: &'static str,
     ) -> Result<(), Stop> {
         let call = async { connection.call(program, 0, &[]).await.map(drop).map_err(Fault::from) };

@@ -8,9 +8,9 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::board::Entry;
+use crate::agent::exports::Entry;
+use crate::probe::verdict::Kind;
 use crate::server::Server;
-use crate::verdict::Kind;
 
 /// The field manager of a node's agent.
 pub const AGENT: &str = "nfs-health";
@@ -81,8 +81,8 @@ pub struct ExportReport {
 
 impl NfsReportSpec {
     /// The report on what a node thinks of its exports. Those without a verdict are not in it.
-    pub fn new(number: u64, next: Duration, board: &BTreeMap<Server, Entry>) -> Self {
-        let judged = board.iter().filter_map(|(server, entry)| {
+    pub fn new(number: u64, next: Duration, table: &BTreeMap<Server, Entry>) -> Self {
+        let judged = table.iter().filter_map(|(server, entry)| {
             let verdict = entry.verdict.as_ref()?;
             Some(ExportReport {
                 export: cut(&server.to_string()),
@@ -110,7 +110,7 @@ impl NfsReportSpec {
     }
 
     /// Whether `other` says the same, perhaps in other words: how long a mount has been hanging is no news.
-    pub fn says_as(&self, other: &Self) -> bool {
+    pub fn is_same_as(&self, other: &Self) -> bool {
         let gist = |report: &Self| -> Vec<_> {
             let exports = report.exports.iter();
             exports.map(|export| (export.export.clone(), export.verdict, export.phase.clone(), export.mounts)).collect()
@@ -132,10 +132,10 @@ fn cut(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::probe::verdict::Verdict;
     use crate::targets::Target;
-    use crate::verdict::Verdict;
 
-    fn board(kinds: impl IntoIterator<Item = Option<Kind>>) -> BTreeMap<Server, Entry> {
+    fn table(kinds: impl IntoIterator<Item = Option<Kind>>) -> BTreeMap<Server, Entry> {
         let entry = |(number, kind): (usize, Option<Kind>)| {
             let server = format!("10.0.0.9/{number:03}").parse().unwrap();
             let verdict = kind.map(|kind| Verdict { kind, phase: "stat", sentence: "é".repeat(900) });
@@ -148,7 +148,7 @@ mod tests {
     fn trouble_comes_first_and_is_never_left_out_for_what_is_well() {
         let mut kinds = vec![Some(Kind::Ok); 200];
         (kinds[0], kinds[199]) = (None, Some(Kind::ClientStuck));
-        let report = NfsReportSpec::new(7, Duration::from_secs(120), &board(kinds));
+        let report = NfsReportSpec::new(7, Duration::from_secs(120), &table(kinds));
         assert_eq!((report.number, report.next_seconds, report.seen, report.troubled), (7, 120, 199, 1));
         assert_eq!((report.exports.len(), report.exports[0].export.as_str()), (MOST_EXPORTS, "10.0.0.9/199"));
         assert!(report.problem.as_deref().unwrap().starts_with("10.0.0.9/199: client_stuck (stat): é"));
@@ -158,11 +158,11 @@ mod tests {
 
     #[test]
     fn other_words_are_no_news_and_another_verdict_is() {
-        let report = |kind| NfsReportSpec::new(1, Duration::from_secs(1), &board([Some(kind)]));
+        let report = |kind| NfsReportSpec::new(1, Duration::from_secs(1), &table([Some(kind)]));
         let mut later = NfsReportSpec { number: 2, ..report(Kind::ClientStuck) };
         later.exports[0].sentence = "the mount does not answer for 20 s".into();
-        assert!(later.says_as(&report(Kind::ClientStuck)));
-        assert!(!later.says_as(&report(Kind::Ok)));
+        assert!(later.is_same_as(&report(Kind::ClientStuck)));
+        assert!(!later.is_same_as(&report(Kind::Ok)));
         assert_eq!(report(Kind::Grace).problem, None);
     }
 }

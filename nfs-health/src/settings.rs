@@ -137,9 +137,9 @@ pub enum Settings {
     /// Look once.
     Check(Check),
     /// Look again and again.
-    Run(Box<Run>),
+    Run(Box<RunSettings>),
     /// Judge across nodes.
-    Judge(Box<Judge>),
+    Judge(Box<JudgeSettings>),
     /// Make volumes and claims.
     Volumes(Box<VolumesSettings>),
 }
@@ -161,7 +161,7 @@ pub struct Look {
 
 /// Settings of the watch.
 #[derive(Debug)]
-pub struct Run {
+pub struct RunSettings {
     /// What to look at.
     pub look: Look,
     /// Time between two rounds.
@@ -187,7 +187,7 @@ pub struct ReportPlace {
 
 /// Settings of the judge.
 #[derive(Debug)]
-pub struct Judge {
+pub struct JudgeSettings {
     /// Servers that are looked at besides those of PersistentVolumes.
     pub look: Look,
     /// Time between two rounds of a server.
@@ -223,7 +223,7 @@ impl Settings {
 }
 
 impl RunArguments {
-    fn settings(&self, problems: &mut Problems) -> Option<Run> {
+    fn settings(&self, problems: &mut Problems) -> Option<RunSettings> {
         let look = look(&self.servers, &self.mounts, problems, "labhands-nfs-health");
         let watch = self.watch.settings(problems);
         let report = match (&self.reports.nfs_report_namespace, &self.servers.node_name) {
@@ -236,19 +236,19 @@ impl RunArguments {
         };
         let (admin, log) = (self.admin.settings(problems), self.log.settings(problems));
         let (interval, rounds) = watch?;
-        Some(Run { look: look?, interval, rounds, report, admin: admin?, log: log? })
+        Some(RunSettings { look: look?, interval, rounds, report, admin: admin?, log: log? })
     }
 }
 
 impl JudgeArguments {
-    fn settings(&self, problems: &mut Problems) -> Option<Judge> {
+    fn settings(&self, problems: &mut Problems) -> Option<JudgeSettings> {
         let look = self.servers.settings(problems, "labhands-nfs-health-judge");
         let watch = self.watch.settings(problems);
         let taint = problems.parse("NFS_TAINT", &self.nfs_taint, "true", values::switch);
         let namespace = self.reports.nfs_report_namespace.clone();
         let (admin, log) = (self.admin.settings(problems), self.log.settings(problems));
         let (interval, rounds) = watch?;
-        Some(Judge { look: look?, interval, rounds, namespace, taint: taint?, admin: admin?, log: log? })
+        Some(JudgeSettings { look: look?, interval, rounds, namespace, taint: taint?, admin: admin?, log: log? })
     }
 }
 

@@ -1,6 +1,6 @@
 //! `nfs-health volumes`: from a Service to a bound volume and claim, again and again without harm.
 //!
-//! - [`names`] how things are called; [`plan`] the decision, pure; [`trouble`] what people have to do
+//! - [`wanted`] what there is to be; [`names`] of what is made; [`plan`] the decision, pure; [`trouble`] what people have to do
 //! - [`see`](mod@see) what the cluster has; [`act`](mod@act) one step; [`objects`] what is made
 //! - [`settings`], [`changes`] when to look again, [`claims`] the page, [`metrics`]; and [`run`](mod@run), which puts them together
 
@@ -15,3 +15,4 @@ pub mod run;
 pub mod see;
 pub mod settings;
 pub mod trouble;
+pub mod wanted;

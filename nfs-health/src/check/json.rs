@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::Checked;
-use crate::mount::MountSeen;
+use crate::probe::mount::MountSeen;
 use crate::probe::{Seen, Step};
 
 /// `{"exports": […]}`, with all that was seen; times are in seconds.

@@ -4,9 +4,9 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::Checked;
-use crate::mount::MountSeen;
 use crate::probe::Step;
-use crate::verdict::Verdict;
+use crate::probe::mount::MountSeen;
+use crate::probe::verdict::Verdict;
 
 pub(super) fn table(checked: &[Checked]) -> String {
     let width = checked.iter().map(|checked| checked.export.chars().count()).max().unwrap_or(0);

@@ -6,8 +6,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::steady::Says;
-use crate::verdict::{Kind, Verdict};
+use crate::agent::debounce::SameVerdict;
+use crate::probe::verdict::{Kind, Verdict};
 
 /// Who is at fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -77,8 +77,8 @@ pub struct Ruling {
     pub nodes: BTreeMap<String, NodeTrouble>,
 }
 
-impl Says for Ruling {
-    fn says_as(&self, other: &Self) -> bool {
+impl SameVerdict for Ruling {
+    fn is_same_as(&self, other: &Self) -> bool {
         let gist = |ruling: &Self| ruling.trouble.as_ref().map(|trouble| (trouble.kind, trouble.blame));
         gist(self) == gist(other)
     }

@@ -7,9 +7,9 @@ use k8s_openapi::api::core::v1::{Node, NodeCondition, Taint};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::json;
 
+use crate::agent::debounce::SameVerdict;
 use crate::judge::rule::{Blame, Condition, NodeTrouble, Ruling};
-use crate::steady::Says;
-use crate::verdict::Kind;
+use crate::probe::verdict::Kind;
 
 /// The taint of a node that is at fault itself.
 pub const TAINT: &str = "labhands.dev/nfs";
@@ -40,8 +40,8 @@ pub struct Said {
     pub own_fault: bool,
 }
 
-impl Says for NodeState {
-    fn says_as(&self, other: &Self) -> bool {
+impl SameVerdict for NodeState {
+    fn is_same_as(&self, other: &Self) -> bool {
         let gist = |state: &Self| match state {
             Self::Silent => None,
             Self::Known(said) => {

@@ -1,12 +1,12 @@
 //! NFSv3: portmapper, mountd, and the export.
 
 use super::{Pauses, Phase, Probing, Round, Stop};
-use crate::fault::{Fault, wanted};
-use crate::nfs3::{self, Status};
-use crate::rpc::connection::Connection;
-use crate::rpc::{MOUNTD, NFS_3, PORTMAPPER};
+use crate::probe::fault::{Fault, wanted};
+use crate::probe::space::Space;
 use crate::server::{Host, Server};
-use crate::space::Space;
+use crate::wire::nfs3::{self, Status};
+use crate::wire::rpc::connection::Connection;
+use crate::wire::rpc::{MOUNTD, NFS_3, PORTMAPPER};
 
 const PORTMAPPER_PORT: u16 = 111;
 

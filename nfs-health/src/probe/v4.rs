@@ -3,15 +3,15 @@
 use std::time::Instant;
 
 use super::{MINOR_VERSIONS, Pauses, Phase, Probing, Round, Stop, Version, list};
-use crate::fault::{Fault, wanted};
-use crate::nfs4::attributes::Attributes;
-use crate::nfs4::elsewhere::{self, Flavor};
-use crate::nfs4::session::{self, Client, Session};
-use crate::nfs4::{self, Compound, CompoundError, Operation, Results, Status, attributes};
-use crate::rpc::NFS_4;
-use crate::rpc::connection::Connection;
-use crate::rpc::message::NOBODY;
-use crate::rpc::xdr::Writer;
+use crate::probe::fault::{Fault, wanted};
+use crate::wire::nfs4::attributes::Attributes;
+use crate::wire::nfs4::elsewhere::{self, Flavor};
+use crate::wire::nfs4::session::{self, Client, Session};
+use crate::wire::nfs4::{self, Compound, CompoundError, Operation, Results, Status, attributes};
+use crate::wire::rpc::NFS_4;
+use crate::wire::rpc::connection::Connection;
+use crate::wire::rpc::message::NOBODY;
+use crate::wire::rpc::xdr::Writer;
 
 /// The user that mounts go as, until a server makes nobody of it.
 const ROOT: u32 = 0;

@@ -6,7 +6,8 @@ use kube::{Api, Client};
 use serde_json::json;
 
 use super::objects;
-use super::plan::{Step, Wanted};
+use super::plan::Step;
+use super::wanted::Wanted;
 
 /// What came of it.
 #[derive(Debug)]

@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use super::objects::MANAGED_BY;
-use super::plan::Wanted;
+use super::wanted::Wanted;
 
 /// Without any news, the longest time between two looks.
 const LONGEST: Duration = Duration::from_secs(30);

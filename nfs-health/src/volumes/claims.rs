@@ -8,7 +8,7 @@ use axum::response::IntoResponse;
 use serde_json::{Value, json};
 use sidecar::sync::lock;
 
-use super::names::Named;
+use super::wanted::Named;
 
 /// The state of a claim when nothing is left to do for it.
 #[derive(Clone, Debug, PartialEq, Eq)]

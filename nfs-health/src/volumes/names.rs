@@ -1,50 +1,8 @@
-//! Names: of objects in namespaces, of volumes, of second Services.
+//! The names of volumes and of second Services.
 
 use std::collections::BTreeSet;
-use std::fmt;
-use std::str::FromStr;
 
-use super::plan::Wanted;
-
-/// The longest name of most objects.
-const LONGEST: usize = 253;
-
-/// The longest name of a Service, which is one label of a DNS name.
-const LONGEST_SERVICE: usize = 63;
-
-/// An object in a namespace: `namespace/name`.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Named {
-    /// The namespace.
-    pub namespace: String,
-    /// The name.
-    pub name: String,
-}
-
-impl fmt::Display for Named {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.namespace, self.name)
-    }
-}
-
-impl FromStr for Named {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text.split_once('/') {
-            Some((namespace, name)) if is_name(namespace, LONGEST_SERVICE) && is_name(name, LONGEST) => {
-                Ok(Self { namespace: namespace.to_owned(), name: name.to_owned() })
-            }
-            _ => Err(format!("{text:?} is not namespace/name, each of small letters, digits and hyphens")),
-        }
-    }
-}
-
-fn is_name(text: &str, longest: usize) -> bool {
-    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '.');
-    let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
-    text.len() <= longest && text.chars().all(allowed) && edge(text.chars().next()) && edge(text.chars().last())
-}
+use super::wanted::{LONGEST, LONGEST_SERVICE, Named, Wanted};
 
 /// The names that the claim's volume may have, best first: the first is short and may be taken by the same export's volume for
 /// another claim; the last tells all claims apart.
@@ -74,7 +32,7 @@ pub fn of_kept(service: &str, taken: &BTreeSet<String>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::volumes::plan::Driver;
+    use crate::volumes::wanted::{Driver, is_name};
 
     fn wanted(export: &str, claim: &str) -> Wanted {
         Wanted {
@@ -106,13 +64,5 @@ mod tests {
         assert_eq!(of_kept("nfs", &taken(&["nfs", "nfs-kept", "nfs-kept3"])), "nfs-kept2");
         assert_eq!(of_kept("nfs", &taken(&["nfs-kept", "nfs-kept2"])), "nfs-kept3");
         assert_eq!(of_kept(&"n".repeat(63), &BTreeSet::new()).len(), 63);
-    }
-
-    #[test]
-    fn names_in_namespaces() {
-        assert_eq!("a/b.c".parse::<Named>().unwrap().to_string(), "a/b.c");
-        for text in ["", "a", "/b", "a/", "A/b", "a/b/c", "a/-b", "a /b", "ä/b"] {
-            assert!(text.parse::<Named>().unwrap_err().contains("namespace/name"), "{text}");
-        }
     }
 }

@@ -11,8 +11,9 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::api::ObjectMeta;
 
-use super::names::Named;
-use super::plan::{Source, Wanted};
+use super::plan::Source;
+use super::wanted::Named;
+use super::wanted::Wanted;
 
 /// Who made an object.
 pub const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "nfs-health");
@@ -169,7 +170,7 @@ fn storage(wanted: &Wanted) -> BTreeMap<String, Quantity> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::volumes::plan::Driver;
+    use crate::volumes::wanted::Driver;
     use serde_json::json;
 
     fn wanted() -> Wanted {

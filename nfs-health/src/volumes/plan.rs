@@ -6,33 +6,8 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use super::names::{self, Named};
-
-/// What there is to be: one claim that leads to one export of one Service.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wanted {
-    /// The server's Service.
-    pub service: Named,
-    /// The export's path.
-    pub export: String,
-    /// The claim.
-    pub claim: Named,
-    /// What mounts it.
-    pub driver: Driver,
-    /// Options of mount(8).
-    pub mount_options: Vec<String>,
-    /// The size that volume and claim name; NFS does not hold anybody to it.
-    pub size: String,
-}
-
-/// Who mounts the volume.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Driver {
-    /// kubelet itself, by the Service's address: nodes do not ask the cluster's DNS.
-    Nfs,
-    /// csi-driver-nfs, by the Service's name in this cluster domain.
-    Csi(String),
-}
+use super::names;
+use super::wanted::{Driver, Named, Wanted};
 
 /// Where a volume's files are.
 #[derive(Clone, Debug, PartialEq, Eq)]

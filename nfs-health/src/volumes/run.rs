@@ -19,9 +19,10 @@ use super::act::{Acted, act};
 use super::changes::Changes;
 use super::claims::{ClaimState, Page};
 use super::metrics::VolumesMetrics;
-use super::plan::{Plan, Step, Trouble, Wanted, plan};
+use super::plan::{Plan, Step, Trouble, plan};
 use super::see::see;
 use super::settings::VolumesSettings;
+use super::wanted::Wanted;
 
 const NAME: &str = env!("CARGO_PKG_NAME");
 const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -6,9 +6,11 @@ use k8s_openapi::api::core::v1 as core;
 use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt};
 
-use super::names::{self, Named};
+use super::names;
 use super::objects;
-use super::plan::{Claim, Holder, Seen, Service, Volume, Wanted, find};
+use super::plan::{Claim, Holder, Seen, Service, Volume, find};
+use super::wanted::Named;
+use super::wanted::Wanted;
 
 /// Everything that the decision needs, and the Service as it is, for a second one like it.
 pub async fn see(client: &Client, wanted: &Wanted) -> kube::Result<(Seen, core::ServiceSpec)> {

@@ -7,8 +7,8 @@ use sidecar::admin::AdminArguments;
 use sidecar::log::{LogArguments, LogSettings};
 use sidecar::settings::{Problems, values};
 
-use super::names::Named;
-use super::plan::{Driver, Wanted};
+use super::wanted::Named;
+use super::wanted::{Driver, Wanted};
 
 /// Names and help of the settings.
 #[derive(Args, Clone, Debug)]

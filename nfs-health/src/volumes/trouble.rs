@@ -1,6 +1,7 @@
 //! What people read when they have to do something: what is wrong, and the exact steps.
 
-use super::plan::{Trouble, Wanted};
+use super::plan::Trouble;
+use super::wanted::Wanted;
 
 impl Trouble {
     /// One word, for Events and metrics.

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::verdict::KINDS;
+use crate::probe::verdict::KINDS;
 
 fn probe(kind: Kind) -> Verdict {
     Verdict { kind, phase: "null", sentence: "seen from elsewhere".into() }
@@ -107,7 +107,7 @@ proptest! {
         let mut turned = sights;
         turned.reverse();
         let again = rule(own.as_ref(), &turned);
-        prop_assert!(ruling.says_as(&again));
+        prop_assert!(ruling.is_same_as(&again));
         prop_assert_eq!(ruling.nodes, again.nodes);
     }
 

@@ -14,9 +14,9 @@ const GAP: Duration = Duration::from_millis(100);
 
 /// When each server may be asked next.
 #[derive(Debug, Default)]
-pub struct Pace(Mutex<HashMap<(Host, u16), Instant>>);
+pub struct RateLimiter(Mutex<HashMap<(Host, u16), Instant>>);
 
-impl Pace {
+impl RateLimiter {
     /// When a round of `server` that would begin `now` may begin.
     pub fn turn(&self, server: &Server, now: Instant) -> Instant {
         let mut next = lock(&self.0);
@@ -34,14 +34,14 @@ mod tests {
 
     #[test]
     fn rounds_of_one_server_follow_each_other_and_no_other_waits() {
-        let (pace, now) = (Pace::default(), Instant::now());
+        let (limiter, now) = (RateLimiter::default(), Instant::now());
         let [home, data, other] = ["a/home", "a/data", "a:2050/home"].map(|text| text.parse::<Server>().unwrap());
-        assert_eq!(pace.turn(&home, now), now);
-        assert_eq!(pace.turn(&data, now), now + GAP);
-        assert_eq!(pace.turn(&other, now), now);
-        assert_eq!(pace.turn(&home, now + GAP), now + 2 * GAP);
+        assert_eq!(limiter.turn(&home, now), now);
+        assert_eq!(limiter.turn(&data, now), now + GAP);
+        assert_eq!(limiter.turn(&other, now), now);
+        assert_eq!(limiter.turn(&home, now + GAP), now + 2 * GAP);
         let later = now + 9 * GAP;
-        assert_eq!(pace.turn(&home, later), later, "time that was not used is not saved up");
-        assert_eq!(pace.0.lock().unwrap().len(), 1);
+        assert_eq!(limiter.turn(&home, later), later, "time that was not used is not saved up");
+        assert_eq!(limiter.0.lock().unwrap().len(), 1);
     }
 }

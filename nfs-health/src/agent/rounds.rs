@@ -1,4 +1,4 @@
-//! Rounds of every export again and again, each at its own pace, so that one that hangs delays no other.
+//! Rounds of every export again and again, each at its own limiter, so that one that hangs delays no other.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,22 +10,22 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::board::Board;
-use crate::metrics::HealthMetrics;
-use crate::pace::Pace;
+use crate::agent::debounce::{Change, Debounced, Known};
+use crate::agent::exports::ExportTable;
+use crate::agent::metrics::HealthMetrics;
+use crate::agent::round::{Round, Volume};
 use crate::probe::Probing;
+use crate::probe::rate_limit::RateLimiter;
+use crate::probe::verdict::Verdict;
 use crate::server::Server;
-use crate::steady::{Change, Known, Steady};
 use crate::targets::Target;
-use crate::verdict::Verdict;
-use crate::volume::{Round, Volume};
 
-/// Says what there is to look at; asked again before each pass.
+/// SameVerdict what there is to look at; asked again before each pass.
 pub type See = Box<dyn Fn() -> BTreeMap<Server, Target> + Send + Sync>;
 
 /// What is watched and how.
 pub struct Watch {
-    /// Says what there is to look at.
+    /// SameVerdict what there is to look at.
     pub see: See,
     /// How to probe.
     pub probing: Probing,
@@ -36,7 +36,7 @@ pub struct Watch {
     /// What is counted.
     pub metrics: HealthMetrics,
     /// Where verdicts go.
-    pub board: Arc<Board>,
+    pub table: Arc<ExportTable>,
 }
 
 impl Watch {
@@ -48,17 +48,17 @@ impl Watch {
     /// Looks for exports, and starts rounds for those that have none, until `shutdown`. An export has one task, ever: two would be
     /// one client to the server, and end each other's sessions.
     pub async fn watch(self, pulse: Pulse, shutdown: CancellationToken) {
-        let (this, pace) = (Arc::new(self), Arc::new(Pace::default()));
+        let (this, limiter) = (Arc::new(self), Arc::new(RateLimiter::default()));
         let (mut running, mut tasks) = (JoinSet::new(), BTreeMap::<Server, AbortHandle>::new());
         while !shutdown.is_cancelled() {
             pulse.beat();
             while running.try_join_next().is_some() {}
             // A task that was told of the end of its export, and has not ended yet, is followed by another in the next pass.
             tasks.retain(|_, task| !task.is_finished());
-            for server in this.board.update((this.see)()) {
+            for server in this.table.update((this.see)()) {
                 tasks
                     .entry(server.clone())
-                    .or_insert_with(|| running.spawn(this.clone().rounds(server, pace.clone(), shutdown.clone())));
+                    .or_insert_with(|| running.spawn(this.clone().rounds(server, limiter.clone(), shutdown.clone())));
             }
             tokio::select! { () = tokio::time::sleep(this.interval) => (), () = shutdown.cancelled() => () }
         }
@@ -67,20 +67,20 @@ impl Watch {
     }
 
     /// Rounds of one export, until it is no longer a target.
-    async fn rounds(self: Arc<Self>, server: Server, pace: Arc<Pace>, shutdown: CancellationToken) {
+    async fn rounds(self: Arc<Self>, server: Server, limiter: Arc<RateLimiter>, shutdown: CancellationToken) {
         let name = server.to_string();
         let mut volume = Volume::new(server.clone(), self.probing.clone());
-        let (mut steady, mut known) = (Steady::new(self.rounds), Known::default());
+        let (mut steady, mut known) = (Debounced::new(self.rounds), Known::default());
         // Many nodes do not all begin at once.
         let mut next = Instant::now() + self.interval.min(Duration::from_secs(1)).mul_f64(random());
         loop {
             let turn = async {
                 tokio::time::sleep_until(next).await;
-                tokio::time::sleep_until(pace.turn(&server, Instant::now())).await;
+                tokio::time::sleep_until(limiter.turn(&server, Instant::now())).await;
             };
             tokio::select! { () = turn => (), () = shutdown.cancelled() => return }
             next = Instant::now() + with_jitter(self.interval);
-            let Some(target) = self.board.target(&server) else { break };
+            let Some(target) = self.table.target(&server) else { break };
             let round = volume.round(&target).await;
             self.note(&name, &server, &round, &mut steady, &mut known);
         }
@@ -88,7 +88,7 @@ impl Watch {
         self.metrics.forget(&name);
     }
 
-    fn note(&self, name: &str, server: &Server, round: &Round, steady: &mut Steady<Verdict>, known: &mut Known) {
+    fn note(&self, name: &str, server: &Server, round: &Round, steady: &mut Debounced<Verdict>, known: &mut Known) {
         match round.front.identity.as_ref().and_then(|identity| known.take(identity)) {
             Some(change) => {
                 self.metrics.change(name, change);
@@ -110,7 +110,7 @@ impl Watch {
             }
         }
         self.metrics.round(name, round, shown.kind);
-        self.board.show(server, shown, round.front.place(server));
+        self.table.show(server, shown, round.front.place(server));
     }
 }
 
@@ -137,8 +137,8 @@ mod tests {
         });
         let metrics = HealthMetrics::new(&Metrics::new("nfs-health", "0"));
         let (interval, probing) = (Duration::from_millis(5), Probing::plain(Duration::from_secs(60)));
-        let board = Arc::<Board>::default();
-        let watch = Watch { see, probing, interval, rounds: 1, metrics, board };
+        let table = Arc::<ExportTable>::default();
+        let watch = Watch { see, probing, interval, rounds: 1, metrics, table };
         let shutdown = CancellationToken::new();
         let pulse = Health::default().pulse("watch", Duration::from_secs(60));
         let watching = tokio::spawn(watch.watch(pulse, shutdown.clone()));

@@ -12,7 +12,7 @@ use sidecar::readiness::Latch;
 use sidecar::retry::{BackoffBuilder, forever};
 use tokio::time::Instant;
 
-use crate::board::Board;
+use crate::agent::exports::ExportTable;
 use crate::report::{AGENT, NfsReport, NfsReportSpec};
 use crate::settings::ReportPlace;
 
@@ -55,20 +55,20 @@ impl Reporter {
     }
 
     /// Writes reports until it is dropped.
-    pub async fn report(self, board: Arc<Board>) {
+    pub async fn report(self, table: Arc<ExportTable>) {
         let (mut written, mut due) = (None::<NfsReportSpec>, Instant::now());
         // A number that goes up over restarts of the agent too.
         let mut number = u64::try_from(jiff::Timestamp::now().as_second()).unwrap_or(0);
         let mut pauses = forever().build();
         loop {
-            tokio::select! { () = board.changed() => (), () = tokio::time::sleep_until(due) => () }
+            tokio::select! { () = table.changed() => (), () = tokio::time::sleep_until(due) => () }
             tokio::time::sleep(self.gather).await;
-            if board.is_pending() && written.is_none() && Instant::now() < due + REFRESH {
+            if table.is_pending() && written.is_none() && Instant::now() < due + REFRESH {
                 continue;
             }
             number += 1;
-            let report = NfsReportSpec::new(number, REFRESH, &board.exports());
-            if Instant::now() < due && written.as_ref().is_some_and(|written| written.says_as(&report)) {
+            let report = NfsReportSpec::new(number, REFRESH, &table.exports());
+            if Instant::now() < due && written.as_ref().is_some_and(|written| written.is_same_as(&report)) {
                 continue;
             }
             match self.write(&report).await {

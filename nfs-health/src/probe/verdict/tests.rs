@@ -3,9 +3,9 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::mount::Look;
 use crate::probe::Step;
-use crate::space::Space;
+use crate::probe::mount::Look;
+use crate::probe::space::Space;
 
 const ROOM: Space = Space { available: 5, total: 10, files_available: Some(5), files: Some(10) };
 const NO_ROOM: Space = Space { available: 0, ..ROOM };

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::CompoundError;
-use crate::rpc::xdr::{Reader, Writer, XdrError};
-use crate::space::Space;
+use crate::probe::space::Space;
+use crate::wire::rpc::xdr::{Reader, Writer, XdrError};
 
 const TYPE: u32 = 1;
 const LEASE_TIME: u32 = 10;

@@ -13,13 +13,13 @@ use sidecar::metrics::Metrics;
 use sidecar::readiness::{Health, Latch};
 use sidecar::shutdown::Shutdown;
 
-use crate::board::Board;
-use crate::metrics::HealthMetrics;
-use crate::reporter::Reporter;
+use crate::agent::exports::ExportTable;
+use crate::agent::metrics::HealthMetrics;
+use crate::agent::reporter::Reporter;
+use crate::agent::rounds::Watch;
 use crate::server::Server;
-use crate::settings::{Look, Run};
+use crate::settings::{Look, RunSettings};
 use crate::targets::{Found, Target, targets};
-use crate::watch::Watch;
 
 const NAME: &str = env!("CARGO_PKG_NAME");
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -29,8 +29,8 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// # Errors
 ///
 /// When the admin address can't be had, or a report is wanted and there is no way to the Kubernetes API.
-pub async fn run(settings: Run, shutdown: Shutdown) -> anyhow::Result<()> {
-    let Run { look, interval, rounds, report, admin, log } = settings;
+pub async fn run(settings: RunSettings, shutdown: Shutdown) -> anyhow::Result<()> {
+    let RunSettings { look, interval, rounds, report, admin, log } = settings;
     sidecar::log::init(log);
     let servers: Vec<String> = look.servers.iter().map(ToString::to_string).collect();
     tracing::info!(
@@ -44,7 +44,7 @@ pub async fn run(settings: Run, shutdown: Shutdown) -> anyhow::Result<()> {
         rounds,
         "{NAME} run starts"
     );
-    let (health, metrics, board) = (Health::default(), Metrics::new(NAME, VERSION), Arc::new(Board::default()));
+    let (health, metrics, table) = (Health::default(), Metrics::new(NAME, VERSION), Arc::new(ExportTable::default()));
     // Ready means that this process works. The state of the exports is in metrics, on the page and in the report.
     let (pulse, listing) = (health.pulse("watch", Watch::pulse_limit(interval)), health.latch("mounts"));
     let health_metrics = HealthMetrics::new(&metrics);
@@ -54,15 +54,15 @@ pub async fn run(settings: Run, shutdown: Shutdown) -> anyhow::Result<()> {
     };
     let (probing, seen_metrics) = (look.probing.clone(), health_metrics.clone());
     let see = Box::new(move || see(&look, &seen_metrics, &listing));
-    let watch = Watch { see, probing, interval, rounds, metrics: health_metrics, board: board.clone() };
-    let shown = board.clone();
+    let watch = Watch { see, probing, interval, rounds, metrics: health_metrics, table: table.clone() };
+    let shown = table.clone();
     let page = move || {
         let exports = shown.json().to_string();
         async move { ([(header::CONTENT_TYPE, "application/json")], exports) }
     };
     let server = AdminServer::bind(admin, health, metrics, Router::new().route("/exports", get(page))).await?;
     let serving = tokio::spawn(server.serve(shutdown.token()));
-    let reporting = reporter.map(|reporter| tokio::spawn(reporter.report(board)));
+    let reporting = reporter.map(|reporter| tokio::spawn(reporter.report(table)));
     shutdown.drain(watch.watch(pulse, shutdown.token())).await;
     reporting.inspect(tokio::task::JoinHandle::abort);
     serving.abort();

@@ -1,29 +1,29 @@
 //! Hysteresis: one odd round changes nothing; and what a change of the server's identity means.
 
-use crate::nfs4::session::Identity;
-use crate::verdict::Verdict;
+use crate::probe::verdict::Verdict;
+use crate::wire::nfs4::session::Identity;
 
 /// What may change its words and still say the same.
-pub trait Says {
+pub trait SameVerdict {
     /// Whether `other` says the same.
-    fn says_as(&self, other: &Self) -> bool;
+    fn is_same_as(&self, other: &Self) -> bool;
 }
 
-impl Says for Verdict {
-    fn says_as(&self, other: &Self) -> bool {
+impl SameVerdict for Verdict {
+    fn is_same_as(&self, other: &Self) -> bool {
         self.kind == other.kind
     }
 }
 
 /// What is shown, and how often in a row another has been seen instead.
 #[derive(Clone, Debug)]
-pub struct Steady<T> {
+pub struct Debounced<T> {
     after: u32,
     shown: Option<T>,
     other: Option<(T, u32)>,
 }
 
-impl<T: Says> Steady<T> {
+impl<T: SameVerdict> Debounced<T> {
     /// What is seen `after` times in a row is shown; the very first at once.
     pub fn new(after: u32) -> Self {
         Self { after, shown: None, other: None }
@@ -31,13 +31,13 @@ impl<T: Says> Steady<T> {
 
     /// Takes what a round says; gives what was shown before when that changes.
     pub fn take(&mut self, seen: T) -> Option<Option<T>> {
-        if self.shown.as_ref().is_some_and(|shown| shown.says_as(&seen)) {
+        if self.shown.as_ref().is_some_and(|shown| shown.is_same_as(&seen)) {
             // The same, perhaps in newer words.
             (self.shown, self.other) = (Some(seen), None);
             return None;
         }
         let times = match &self.other {
-            Some((other, times)) if other.says_as(&seen) => times + 1,
+            Some((other, times)) if other.is_same_as(&seen) => times + 1,
             _ => 1,
         };
         if self.shown.is_some() && times < self.after {
@@ -90,20 +90,20 @@ impl Known {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::verdict::Kind;
+    use crate::probe::verdict::Kind;
     use proptest::prelude::*;
 
     fn verdict(kind: Kind) -> Verdict {
         Verdict { kind, phase: "null", sentence: String::new() }
     }
 
-    fn change(steady: &mut Steady<Verdict>, kind: Kind) -> Option<Option<Kind>> {
+    fn change(steady: &mut Debounced<Verdict>, kind: Kind) -> Option<Option<Kind>> {
         Some(steady.take(verdict(kind))?.map(|before| before.kind))
     }
 
     #[test]
     fn the_first_verdict_counts_at_once_and_a_change_only_when_it_lasts() {
-        let mut steady = Steady::new(2);
+        let mut steady = Debounced::new(2);
         assert_eq!(change(&mut steady, Kind::Ok), Some(None));
         assert_eq!(change(&mut steady, Kind::ServerDown), None);
         assert_eq!(steady.shown().map(|shown| shown.kind), Some(Kind::Ok));
@@ -118,7 +118,7 @@ mod tests {
         #[test]
         fn what_is_shown_changes_only_after_enough_in_a_row(rounds in proptest::collection::vec(0_usize..3, 1..40), after in 1_u32..5) {
             let kinds = [Kind::Ok, Kind::ServerDown, Kind::Stale];
-            let mut steady = Steady::new(after);
+            let mut steady = Debounced::new(after);
             for (index, kind) in rounds.iter().enumerate() {
                 if let Some(Some(_)) = steady.take(verdict(kinds[*kind])) {
                     let last = &rounds[(index + 1).saturating_sub(after as usize)..=index];

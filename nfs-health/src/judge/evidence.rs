@@ -1,33 +1,33 @@
-//! From what is seen in many places to one case for each export. Nothing here waits or looks.
+//! From what is seen in many places to one of_probe for each export. Nothing here waits or looks.
 
 use std::collections::BTreeMap;
 
 use crate::judge::rule::{Sight, gravity};
+use crate::probe::verdict::Verdict;
 use crate::report::{ExportReport, NfsReportSpec};
 use crate::server::{Host, Server};
-use crate::verdict::Verdict;
 
 /// All that is known of one export.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Case {
+pub struct Evidence {
     /// What the judge's own probe thinks of it.
     pub probe: Option<Verdict>,
     /// What the nodes see.
     pub sights: Vec<Sight>,
 }
 
-/// The cases of all exports: those that are probed, and those that only nodes know. What a node sees of a folder counts for the
+/// The evidence of all exports: those that are probed, and those that only nodes know. What a node sees of a folder counts for the
 /// export that holds it; of several folders, the worst. `places` is where a probed export is in the end, if that is elsewhere
 /// (by symbolic links, or on another server): so nodes see it.
-pub fn cases(
+pub fn evidence(
     probes: &BTreeMap<Server, Option<Verdict>>,
     places: &BTreeMap<Server, Server>,
     reports: &BTreeMap<String, Option<NfsReportSpec>>,
-) -> BTreeMap<Server, Case> {
-    let case = |(server, verdict): (&Server, &Option<Verdict>)| {
-        (server.clone(), Case { probe: verdict.clone(), sights: Vec::new() })
+) -> BTreeMap<Server, Evidence> {
+    let of_probe = |(server, verdict): (&Server, &Option<Verdict>)| {
+        (server.clone(), Evidence { probe: verdict.clone(), sights: Vec::new() })
     };
-    let mut cases: BTreeMap<Server, Case> = probes.iter().map(case).collect();
+    let mut evidence: BTreeMap<Server, Evidence> = probes.iter().map(of_probe).collect();
     for (node, report) in reports {
         let mut seen: BTreeMap<Server, &ExportReport> = BTreeMap::new();
         for export in report.iter().flat_map(|report| &report.exports) {
@@ -41,7 +41,7 @@ pub fn cases(
             }
         }
         for (server, export) in seen {
-            cases.entry(server).or_default().sights.push(Sight {
+            evidence.entry(server).or_default().sights.push(Sight {
                 node: node.clone(),
                 kind: export.verdict,
                 phase: export.phase.clone(),
@@ -49,7 +49,7 @@ pub fn cases(
             });
         }
     }
-    cases
+    evidence
 }
 
 /// What is behind a node's loopback interface is a server of that node alone, whatever other nodes have there.
@@ -68,7 +68,7 @@ fn of_node(server: Server, node: &str) -> Server {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::verdict::Kind;
+    use crate::probe::verdict::Kind;
 
     fn export(export: &str, alias: Option<&str>, verdict: Kind) -> ExportReport {
         let (export, alias) = (export.to_owned(), alias.map(str::to_owned));
@@ -97,11 +97,11 @@ mod tests {
             ),
             ("c".to_owned(), None),
         ]);
-        let cases = cases(&probes.into(), &BTreeMap::new(), &reports);
-        let seen: Vec<_> = cases
+        let evidence = evidence(&probes.into(), &BTreeMap::new(), &reports);
+        let seen: Vec<_> = evidence
             .iter()
-            .map(|(server, case)| {
-                let sights: Vec<_> = case.sights.iter().map(|sight| (sight.node.as_str(), sight.kind)).collect();
+            .map(|(server, of_probe)| {
+                let sights: Vec<_> = of_probe.sights.iter().map(|sight| (sight.node.as_str(), sight.kind)).collect();
                 (server.to_string(), sights)
             })
             .collect();
@@ -125,8 +125,9 @@ mod tests {
         ]);
         let seen =
             vec![export("nas/home/real/sub", None, Kind::Stale), export("10.0.0.7/home", None, Kind::ClientStuck)];
-        let cases = cases(&probes, &places, &BTreeMap::from([("a".to_owned(), report(seen))]));
-        let kinds: Vec<_> = cases.iter().map(|(server, case)| (server.to_string(), case.sights[0].kind)).collect();
+        let evidence = evidence(&probes, &places, &BTreeMap::from([("a".to_owned(), report(seen))]));
+        let kinds: Vec<_> =
+            evidence.iter().map(|(server, of_probe)| (server.to_string(), of_probe.sights[0].kind)).collect();
         assert_eq!(kinds, [("nas/away".to_owned(), Kind::ClientStuck), ("nas/home/link".to_owned(), Kind::Stale)]);
     }
 
@@ -137,9 +138,9 @@ mod tests {
             ("b".to_owned(), report(vec![export("127.0.0.1:20127/", None, Kind::ClientStuck)])),
             ("c".to_owned(), report(vec![export("[::1]/x", None, Kind::Ok)])),
         ]);
-        let cases = cases(&BTreeMap::new(), &BTreeMap::new(), &reports);
-        let names: Vec<_> = cases.keys().map(ToString::to_string).collect();
+        let evidence = evidence(&BTreeMap::new(), &BTreeMap::new(), &reports);
+        let names: Vec<_> = evidence.keys().map(ToString::to_string).collect();
         assert_eq!(names, ["127.0.0.1 of a:20127/", "127.0.0.1 of b:20127/", "::1 of c/x"]);
-        assert!(cases.values().all(|case| case.sights.len() == 1));
+        assert!(evidence.values().all(|of_probe| of_probe.sights.len() == 1));
     }
 }

@@ -1,7 +1,7 @@
 //! Sessions (RFC 8881, section 18): what a client says to become one and to go away again.
 
 use super::{CompoundError, Operation, Results};
-use crate::rpc::xdr::{Reader, Writer, XdrError};
+use crate::wire::rpc::xdr::{Reader, Writer, XdrError};
 
 const MOST_NAME_BYTES: u32 = 1024;
 /// Room for requests and results: ours fit many times.

@@ -9,7 +9,7 @@ pub use self::status::Status;
 
 use thiserror::Error;
 
-use crate::rpc::xdr::{Reader, Writer, XdrError};
+use crate::wire::rpc::xdr::{Reader, Writer, XdrError};
 
 /// Procedure COMPOUND.
 pub const COMPOUND: u32 = 1;
@@ -48,7 +48,7 @@ impl Operation {
     pub const SEQUENCE: Self = Self(53);
     /// Forgets a client.
     pub const DESTROY_CLIENTID: Self = Self(57);
-    /// Says that nothing is to be reclaimed.
+    /// SameVerdict that nothing is to be reclaimed.
     pub const RECLAIM_COMPLETE: Self = Self(58);
 }
 

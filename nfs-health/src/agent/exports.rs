@@ -6,13 +6,13 @@ use std::sync::{Mutex, MutexGuard};
 use sidecar::sync::lock;
 use tokio::sync::Notify;
 
+use crate::probe::verdict::Verdict;
 use crate::server::Server;
 use crate::targets::Target;
-use crate::verdict::Verdict;
 
 /// The exports under watch.
 #[derive(Debug, Default)]
-pub struct Board {
+pub struct ExportTable {
     exports: Mutex<BTreeMap<Server, Entry>>,
     changed: Notify,
 }
@@ -28,7 +28,7 @@ pub struct Entry {
     pub place: Option<Server>,
 }
 
-impl Board {
+impl ExportTable {
     /// Takes over the targets; gives back all of them.
     pub fn update(&self, targets: BTreeMap<Server, Target>) -> Vec<Server> {
         let mut exports = self.exports();

@@ -2,7 +2,7 @@
 //! authentication that it takes (SECINFO, section 18.29).
 
 use super::CompoundError;
-use crate::rpc::xdr::{Reader, Writer, XdrError};
+use crate::wire::rpc::xdr::{Reader, Writer, XdrError};
 
 /// Number of the attribute `fs_locations`.
 const LOCATIONS: u32 = 24;

@@ -4,10 +4,10 @@ use std::fmt;
 
 use thiserror::Error;
 
-use crate::nfs4::elsewhere::Flavor;
-use crate::rpc::xdr::{Reader, Writer, XdrError};
-use crate::rpc::{MOUNTD, Program};
-use crate::space::Space;
+use crate::probe::space::Space;
+use crate::wire::nfs4::elsewhere::Flavor;
+use crate::wire::rpc::xdr::{Reader, Writer, XdrError};
+use crate::wire::rpc::{MOUNTD, Program};
 
 /// Portmapper: asks for a program's port.
 pub const GETPORT: u32 = 3;

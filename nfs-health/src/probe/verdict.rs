@@ -6,8 +6,8 @@ use nfs_mounts::failure::Failure;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::fault::Fault;
-use crate::mount::MountSeen;
+use crate::probe::fault::Fault;
+use crate::probe::mount::MountSeen;
 use crate::probe::{Phase, Seen};
 use crate::targets::OnlyMounts;
 

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::verdict::{Kind, Verdict};
+use crate::probe::verdict::{Kind, Verdict};
 
 /// The lease of a server that does not tell it, as Linux and nfs-ganesha have it by default or longer.
 const LEASE: Duration = Duration::from_secs(90);

@@ -115,7 +115,7 @@ fn accepted(mut reader: Reader<'_>) -> Result<&[u8], ReplyError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rpc::NFS_4;
+    use crate::wire::rpc::NFS_4;
     use proptest::prelude::*;
 
     fn words(words: &[u32]) -> Vec<u8> {

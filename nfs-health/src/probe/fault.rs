@@ -2,11 +2,11 @@
 
 use thiserror::Error;
 
-use crate::nfs3;
-use crate::nfs4::elsewhere::{Flavor, Location};
-use crate::nfs4::{CompoundError, Status};
-use crate::rpc::connection::RpcError;
-use crate::rpc::message::ReplyError;
+use crate::wire::nfs3;
+use crate::wire::nfs4::elsewhere::{Flavor, Location};
+use crate::wire::nfs4::{CompoundError, Status};
+use crate::wire::rpc::connection::RpcError;
+use crate::wire::rpc::message::ReplyError;
 
 /// Why a step of a round failed.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]

@@ -9,12 +9,12 @@ use futures_util::future::{OptionFuture, join_all};
 use nfs_mounts::helper::Helper;
 use nfs_mounts::mountinfo::Device;
 
-use crate::mount::{MountSeen, look};
-use crate::patience::Patience;
+use crate::probe::mount::{MountSeen, look};
+use crate::probe::patience::Patience;
+use crate::probe::verdict::{Sight, Verdict, judge};
 use crate::probe::{self, Probing, Seen};
 use crate::server::Server;
 use crate::targets::Target;
-use crate::verdict::{Sight, Verdict, judge};
 
 /// An export under watch.
 #[derive(Debug)]

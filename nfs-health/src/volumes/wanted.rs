@@ -1,0 +1,83 @@
+//! What there is to be: a claim that leads to an export; and how objects in namespaces are written.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// The longest name of most objects.
+pub(super) const LONGEST: usize = 253;
+
+/// The longest name of a Service, which is one label of a DNS name.
+pub(super) const LONGEST_SERVICE: usize = 63;
+
+/// What there is to be: one claim that leads to one export of one Service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// The server's Service.
+    pub service: Named,
+    /// The export's path.
+    pub export: String,
+    /// The claim.
+    pub claim: Named,
+    /// What mounts it.
+    pub driver: Driver,
+    /// Options of mount(8).
+    pub mount_options: Vec<String>,
+    /// The size that volume and claim name; NFS does not hold anybody to it.
+    pub size: String,
+}
+
+/// Who mounts the volume.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Driver {
+    /// kubelet itself, by the Service's address: nodes do not ask the cluster's DNS.
+    Nfs,
+    /// csi-driver-nfs, by the Service's name in this cluster domain.
+    Csi(String),
+}
+
+/// An object in a namespace: `namespace/name`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Named {
+    /// The namespace.
+    pub namespace: String,
+    /// The name.
+    pub name: String,
+}
+
+impl fmt::Display for Named {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+impl FromStr for Named {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once('/') {
+            Some((namespace, name)) if is_name(namespace, LONGEST_SERVICE) && is_name(name, LONGEST) => {
+                Ok(Self { namespace: namespace.to_owned(), name: name.to_owned() })
+            }
+            _ => Err(format!("{text:?} is not namespace/name, each of small letters, digits and hyphens")),
+        }
+    }
+}
+
+pub(super) fn is_name(text: &str, longest: usize) -> bool {
+    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '.');
+    let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
+    text.len() <= longest && text.chars().all(allowed) && edge(text.chars().next()) && edge(text.chars().last())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_in_namespaces() {
+        assert_eq!("a/b.c".parse::<Named>().unwrap().to_string(), "a/b.c");
+        for text in ["", "a", "/b", "a/", "A/b", "a/b/c", "a/-b", "a /b", "ä/b"] {
+            assert!(text.parse::<Named>().unwrap_err().contains("namespace/name"), "{text}");
+        }
+    }
+}

@@ -1,0 +1,6 @@
+//! What goes over the wire: [`rpc`] ONC RPC (records, messages, XDR), with a cap on every size; on it [`nfs3`] and [`nfs4`], each
+//! with the few calls that a probe needs.
+
+pub mod nfs3;
+pub mod nfs4;
+pub mod rpc;
