@@ -1,6 +1,6 @@
 //! Removes lab images that nobody wants and nobody uses, before a node's disk fills.
 //!
-//! See: [`surroundings`] opens what is around: [`catalogue`] (a file, or the ConfigMap with its Lease), [`pods`] bound to this
+//! See: [`environment`] opens what is around: [`catalogue`] (a file, or the ConfigMap with its Lease), [`pods`] bound to this
 //! node, the runtime's images and containers, the disk. [`memory`] keeps the [`history`] of when each image was first seen, last
 //! used and last wanted, by a [`clock`] that cannot jump; [`files`] reads and writes through a child process, since a mount may
 //! hang. Decide: [`plan`](mod@plan), a pure function to a [`verdict`] for every image, over [`names`] in all their spellings, the
@@ -10,6 +10,7 @@
 
 pub mod catalogue;
 pub mod clock;
+pub mod environment;
 pub mod files;
 pub mod history;
 pub mod kubelet;
@@ -25,5 +26,4 @@ pub mod round;
 pub mod run;
 pub mod settings;
 pub mod succession;
-pub mod surroundings;
 pub mod verdict;

@@ -1,6 +1,6 @@
 //! The decision: from what was seen of a node to a verdict for every image. Pure; it has no clock of its own.
 //!
-//! Whatever protects an image is asked first and wins: see [`Kept`], whose order is the order of the questions. Only then is
+//! Whatever protects an image is asked first and wins: see [`KeepReason`], whose order is the order of the questions. Only then is
 //! asked whether it may go at all (its [`Cause`]) and whether its grace is over.
 
 mod decision;
@@ -21,7 +21,7 @@ pub use self::holds::{distrust, pods_unsure};
 use self::decision::Decision;
 use crate::history::{History, Record};
 use crate::pattern::Pattern;
-use crate::verdict::{Cause, Fate, Hold, Kept, ToGo, Verdict};
+use crate::verdict::{Action, Cause, Hold, KeepReason, RemoveReason, Verdict};
 
 /// Which images are this program's business.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -120,22 +120,27 @@ pub struct Plan<'a> {
 
 impl<'a> Plan<'a> {
     /// The images to go, in the order of removal.
-    pub fn to_go(&self) -> impl Iterator<Item = (&'a Image, &ToGo)> {
-        self.verdicts.iter().filter_map(|verdict| match &verdict.fate {
-            Fate::ToGo(to_go) => Some((verdict.image, to_go)),
-            Fate::Kept(_) => None,
+    pub fn to_remove(&self) -> impl Iterator<Item = (&'a Image, &RemoveReason)> {
+        self.verdicts.iter().filter_map(|verdict| match &verdict.action {
+            Action::Remove(to_go) => Some((verdict.image, to_go)),
+            Action::Keep(_) => None,
         })
     }
 
     /// How many images stay because the runtime refused to remove them.
     pub fn refused(&self) -> usize {
-        self.verdicts.iter().filter(|verdict| matches!(verdict.fate, Fate::Kept(Kept::Refused { .. }))).count()
+        self.verdicts
+            .iter()
+            .filter(|verdict| matches!(verdict.action, Action::Keep(KeepReason::Refused { .. })))
+            .count()
     }
 
     /// The images that only a grace keeps, each with what is left of it.
     pub fn waiting(&self) -> impl Iterator<Item = (&'a Image, SignedDuration)> {
-        self.verdicts.iter().filter_map(|verdict| match &verdict.fate {
-            Fate::Kept(Kept::Grace { needed, grace, .. }) => Some((verdict.image, grace.saturating_sub(*needed))),
+        self.verdicts.iter().filter_map(|verdict| match &verdict.action {
+            Action::Keep(KeepReason::Grace { needed, grace, .. }) => {
+                Some((verdict.image, grace.saturating_sub(*needed)))
+            }
             _ => None,
         })
     }
@@ -158,17 +163,17 @@ pub fn plan<'a>(seen: &'a Seen, history: &History, rules: &Rules) -> Plan<'a> {
     let verdict = |image: &'a Image| {
         let unknown = Record::new(seen.now);
         let record = history.images.get(&image.id).unwrap_or(&unknown);
-        Verdict { image, last_needed: record.last_needed(), fate: decision.fate(image, record) }
+        Verdict { image, last_needed: record.last_needed(), action: decision.action(image, record) }
     };
     let refusals =
         |id: &str| history.images.get(id).and_then(|record| Some(record.refusal.as_ref()?.times)).unwrap_or(0);
     let mut verdicts: Vec<_> = seen.images.iter().map(verdict).collect();
     verdicts.sort_by_cached_key(|verdict| {
         let id = verdict.image.id.clone();
-        match &verdict.fate {
+        match &verdict.action {
             // What was refused before would only be in the way of the others.
-            Fate::ToGo(to_go) => (refusals(&id), rank(to_go), verdict.last_needed, String::new(), id),
-            Fate::Kept(_) => (u32::MAX, u8::MAX, Timestamp::MIN, first_name(verdict.image), id),
+            Action::Remove(to_go) => (refusals(&id), rank(to_go), verdict.last_needed, String::new(), id),
+            Action::Keep(_) => (u32::MAX, u8::MAX, Timestamp::MIN, first_name(verdict.image), id),
         }
     });
     Plan { hold, verdicts }
@@ -179,7 +184,7 @@ fn first_name(image: &Image) -> String {
 }
 
 /// What costs nobody anything goes first.
-fn rank(to_go: &ToGo) -> u8 {
+fn rank(to_go: &RemoveReason) -> u8 {
     match (&to_go.cause, to_go.early) {
         (Cause::Unfinished, _) => 0,
         (Cause::Unused, _) => 3,

@@ -11,12 +11,12 @@ use sidecar::settings::Problems;
 use sidecar::shutdown::Shutdown;
 use tokio::time::sleep;
 
+use crate::environment::{PurgerEnvironment, open};
 use crate::files::Files;
 use crate::memory::Memory;
 use crate::report::images;
 use crate::round::{Failed, Purger, Round};
 use crate::settings::PurgeSettings;
-use crate::surroundings::{Surroundings, open};
 use crate::verdict::age;
 use lab_images::runtime::RuntimeError;
 
@@ -35,7 +35,7 @@ pub async fn run(settings: PurgeSettings, shutdown: Shutdown) -> anyhow::Result<
     sidecar::log::init(settings.log);
     let (node, limits) = (settings.node, settings.limits);
     let (grace, dry_run) = (node.rules.grace, limits.dry_run);
-    let Surroundings { catalogue, pods, .. } = Surroundings::of(&node.place).await?;
+    let PurgerEnvironment { catalogue, pods, .. } = PurgerEnvironment::of(&node.place).await?;
     let runtime = match open(node.endpoint.as_ref()).await {
         Ok((endpoint, runtime)) => {
             tracing::info!(%endpoint, "the container runtime answers");

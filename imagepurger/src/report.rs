@@ -10,14 +10,14 @@ use serde::Serialize;
 use sidecar::human::{Table, bytes};
 use sidecar::settings::Problems;
 
+use crate::environment::{PurgerEnvironment, open};
 use crate::files::Files;
 use crate::kubelet::Thresholds;
 use crate::memory::Memory;
 use crate::plan::Plan;
 use crate::round::{Limits, Look, Purger, Watermarks, name_of};
 use crate::settings::{Output, PlanSettings};
-use crate::surroundings::{Surroundings, open};
-use crate::verdict::{Fate, age};
+use crate::verdict::{Action, age};
 
 /// Looks once and prints the plan. Nothing is removed or written.
 ///
@@ -28,7 +28,7 @@ use crate::verdict::{Fate, age};
 pub async fn run(settings: PlanSettings) -> anyhow::Result<Result<(), Problems>> {
     sidecar::log::init(settings.log);
     let node = settings.node;
-    let Surroundings { catalogue, pods, .. } = Surroundings::of(&node.place).await?;
+    let PurgerEnvironment { catalogue, pods, .. } = PurgerEnvironment::of(&node.place).await?;
     let (endpoint, runtime) = match open(node.endpoint.as_ref()).await {
         Ok(opened) => opened,
         Err(error) => return unclear_runtime(&error).map(Err).ok_or(error.into()),
@@ -144,8 +144,8 @@ impl Report {
             tags: verdict.image.tags.clone(),
             digests: verdict.image.digests.clone(),
             size: verdict.image.size,
-            verdict: if matches!(verdict.fate, Fate::ToGo(_)) { "to go" } else { "kept" },
-            reason: verdict.fate.to_string(),
+            verdict: if matches!(verdict.action, Action::Remove(_)) { "to go" } else { "kept" },
+            reason: verdict.action.to_string(),
             last_needed: verdict.last_needed,
             name: name_of(verdict.image),
         });
@@ -167,7 +167,7 @@ impl Report {
             },
             hold: plan.hold.as_ref().map(ToString::to_string),
             disk: look.disk.as_ref().map(disk),
-            would_free_about: sum(&mut plan.to_go().map(|(image, _)| image.size)),
+            would_free_about: sum(&mut plan.to_remove().map(|(image, _)| image.size)),
             images: images.collect(),
         }
     }

@@ -19,7 +19,7 @@ use crate::files::FileError;
 use crate::memory::Memory;
 use crate::plan::{Plan, Pods, Rules, Seen, distrust, freeing, plan, pods_unsure, uses, wanted};
 use crate::pods::NodePods;
-use crate::verdict::{Hold, ToGo};
+use crate::verdict::{Hold, RemoveReason};
 
 /// A look older than this is taken again before anything is removed: the process may have been stopped in between.
 const LOOK_MAX_AGE: Duration = Duration::from_secs(5);
@@ -236,7 +236,7 @@ impl Purger {
             }
             round.lost = lost(&gone, &look.seen);
             let plan = self.plan(&look);
-            let to_go: Vec<(&Image, &ToGo)> = plan.to_go().collect();
+            let to_go: Vec<(&Image, &RemoveReason)> = plan.to_remove().collect();
             round.hold.clone_from(&plan.hold);
             (round.images, round.to_go) = (look.seen.images.len(), to_go.len());
             (round.refused, round.next) = (plan.refused(), plan.next());

@@ -20,13 +20,13 @@ use sidecar::shutdown::Shutdown;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use crate::environment::{Opened, PurgerEnvironment, Teller, open};
 use crate::files::Files;
 use crate::memory::Memory;
 use crate::metrics::RoundMetrics;
 use crate::report::{images, names};
 use crate::round::{Failed, Purger, Round};
 use crate::settings::RunSettings;
-use crate::surroundings::{Opened, Surroundings, Teller, open};
 
 const NAME: &str = env!("CARGO_PKG_NAME");
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -75,7 +75,7 @@ pub async fn run(settings: RunSettings, shutdown: Shutdown) -> anyhow::Result<Re
     let (health, metrics) = (Health::default(), Metrics::new(NAME, VERSION));
     let (latch, pulse) = (health.latch("rounds"), health.pulse("rounds", LONGEST_STEP + DISK_INTERVAL));
     let round_metrics = RoundMetrics::new(&metrics);
-    let Surroundings { catalogue, pods, teller } = Surroundings::of(&node.place).await?;
+    let PurgerEnvironment { catalogue, pods, teller } = PurgerEnvironment::of(&node.place).await?;
     let events = teller.as_ref().map(|teller| teller.events.clone());
     events.iter().for_each(|events| events.register(&metrics));
     let server = AdminServer::bind(admin, health, metrics, Router::new()).await?;

@@ -1,4 +1,4 @@
-//! What is said of each image: kept or to go, and why, in words.
+//! The verdict on each image: whether it is kept or removed, and why, in words.
 
 use std::fmt;
 
@@ -13,22 +13,22 @@ pub struct Verdict<'a> {
     pub image: &'a Image,
     /// When somebody last had a reason to have it here, as far as is known.
     pub last_needed: Timestamp,
-    /// Kept or to go.
-    pub fate: Fate,
+    /// KeepReason or to go.
+    pub action: Action,
 }
 
-/// Kept or to go.
+/// KeepReason or to go.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Fate {
-    /// It stays.
-    Kept(Kept),
-    /// It is to be removed.
-    ToGo(ToGo),
+pub enum Action {
+    /// It stays, for this reason.
+    Keep(KeepReason),
+    /// It is to be removed, for this reason.
+    Remove(RemoveReason),
 }
 
 /// Why an image stays: the first reason that holds, from what protects it always to what protects it now.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Kept {
+pub enum KeepReason {
     /// Something uses it.
     InUse(Use),
     /// The runtime asks never to remove it.
@@ -123,9 +123,9 @@ pub enum OutOfScope {
     Unreadable,
 }
 
-/// An image to be removed.
+/// Why an image is removed now.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ToGo {
+pub struct RemoveReason {
     /// Why.
     pub cause: Cause,
     /// Before its grace is over, because the disk is full; only while it is.
@@ -147,16 +147,16 @@ pub enum Cause {
     Unused,
 }
 
-impl fmt::Display for Fate {
+impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Kept(kept) => kept.fmt(f),
-            Self::ToGo(to_go) => to_go.fmt(f),
+            Self::Keep(reason) => reason.fmt(f),
+            Self::Remove(reason) => reason.fmt(f),
         }
     }
 }
 
-impl fmt::Display for Kept {
+impl fmt::Display for KeepReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::InUse(by) => write!(f, "in use by {by}"),
@@ -251,7 +251,7 @@ impl fmt::Display for OutOfScope {
     }
 }
 
-impl fmt::Display for ToGo {
+impl fmt::Display for RemoveReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let early = if self.early { ", early because the disk is full" } else { "" };
         write!(f, "{}{early}", self.cause)

@@ -13,7 +13,7 @@ use crate::history::{History, Record, Refusal, WantedAs};
 use crate::names::{self, Named, names_of_entry};
 use crate::pattern::Pattern;
 use crate::succession::Succession;
-use crate::verdict::{Cause, Fate, Hold, Kept, OutOfScope, ToGo, Use};
+use crate::verdict::{Action, Cause, Hold, KeepReason, OutOfScope, RemoveReason, Use};
 
 /// While the disk is full, what was needed longer ago than this may go.
 const SHORT_GRACE: SignedDuration = SignedDuration::from_hours(1);
@@ -57,22 +57,22 @@ impl<'a> Decision<'a> {
         }
     }
 
-    pub(super) fn fate(&self, image: &Image, record: &Record) -> Fate {
+    pub(super) fn action(&self, image: &Image, record: &Record) -> Action {
         if let Some(kept) = self.protected(image) {
-            return Fate::Kept(kept);
+            return Action::Keep(kept);
         }
         if self.may_be_of_a_partial_repository(image, record) {
-            return Fate::Kept(Kept::Held(Hold::CataloguePartial));
+            return Action::Keep(KeepReason::Held(Hold::CataloguePartial));
         }
         let cause = match self.cause(image, record) {
             Ok(cause) => cause,
-            Err(why) => return Fate::Kept(Kept::OutOfScope(why)),
+            Err(why) => return Action::Keep(KeepReason::OutOfScope(why)),
         };
         // What an operator names is known to be wanted by nobody.
         if !matches!(cause, Cause::Denied(_))
             && let Some((class, successor)) = self.succession.awaited_by(image)
         {
-            return Fate::Kept(Kept::Predecessor { class, successor });
+            return Action::Keep(KeepReason::Predecessor { class, successor });
         }
         let grace = self.rules.grace;
         let short = if self.seen.freeing { grace.min(SHORT_GRACE) } else { grace };
@@ -80,44 +80,44 @@ impl<'a> Decision<'a> {
             let again =
                 retry_after(refusal, self.rules.retry, short).saturating_sub(self.seen.now.duration_since(refusal.at));
             if again > SignedDuration::ZERO {
-                return Fate::Kept(Kept::Refused { message: refusal.message.clone(), again });
+                return Action::Keep(KeepReason::Refused { message: refusal.message.clone(), again });
             }
         }
         let needed = self.seen.now.duration_since(record.last_needed());
         if needed < short {
-            return Fate::Kept(Kept::Grace { cause, needed, grace: short });
+            return Action::Keep(KeepReason::Grace { cause, needed, grace: short });
         }
-        Fate::ToGo(ToGo { early: needed < grace || cause == Cause::Unused, cause })
+        Action::Remove(RemoveReason { early: needed < grace || cause == Cause::Unused, cause })
     }
 
     /// What must never be removed.
-    fn protected(&self, image: &Image) -> Option<Kept> {
+    fn protected(&self, image: &Image) -> Option<KeepReason> {
         let names = || image.tags.iter().chain(&image.digests);
         if let Some(by) = self.uses.of(image) {
-            return Some(Kept::InUse(by.clone()));
+            return Some(KeepReason::InUse(by.clone()));
         }
         if names().any(|name| is_sandbox(name)) {
-            return Some(Kept::InUse(Use::Sandbox));
+            return Some(KeepReason::InUse(Use::Sandbox));
         }
         if image.pinned {
-            return Some(Kept::PinnedByRuntime);
+            return Some(KeepReason::PinnedByRuntime);
         }
         if let Some(pin) = self.pinned.of(image) {
-            return Some(Kept::PinnedBySetting(pin.clone()));
+            return Some(KeepReason::PinnedBySetting(pin.clone()));
         }
         if let Some(tag) = names().find_map(|name| self.rules.pinned_tags.get(tag_of(name)?.as_str())) {
-            return Some(Kept::PinnedBySetting(tag.clone()));
+            return Some(KeepReason::PinnedBySetting(tag.clone()));
         }
         if let Some(pattern) = self.rules.allow.iter().find(|pattern| names().any(|name| pattern.fits(name))) {
-            return Some(Kept::Allowed(pattern.to_string()));
+            return Some(KeepReason::Allowed(pattern.to_string()));
         }
         if names().any(|name| is_own(name)) {
-            return Some(Kept::Own);
+            return Some(KeepReason::Own);
         }
         if let Some(entry) = self.wanted.of(image) {
-            return Some(Kept::Wanted(entry.reference.to_string()));
+            return Some(KeepReason::Wanted(entry.reference.to_string()));
         }
-        self.hold.clone().map(Kept::Held)
+        self.hold.clone().map(KeepReason::Held)
     }
 
     /// Whether a repository that was not scanned completely may want it.

@@ -81,7 +81,7 @@ impl World {
     }
 
     fn going(&self) -> Vec<String> {
-        plan(&self.seen, &self.history, &self.rules).to_go().map(|(image, _)| image.id.clone()).collect()
+        plan(&self.seen, &self.history, &self.rules).to_remove().map(|(image, _)| image.id.clone()).collect()
     }
 
     /// Protects an image; by which of its names, chance decides.
@@ -219,7 +219,7 @@ proptest! {
             is_freeing = freeing(is_freeing, used, low, high);
             world.seen.freeing = is_freeing;
             let plan = plan(&world.seen, &world.history, &world.rules);
-            let Some((image, to_go)) = plan.to_go().next() else { break };
+            let Some((image, to_go)) = plan.to_remove().next() else { break };
             prop_assert_eq!(to_go.early, hours < 24);
             if to_go.early {
                 prop_assert!(start > high && used > low, "early at {used} %, from {start} %");

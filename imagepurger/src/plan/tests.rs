@@ -87,7 +87,7 @@ pub(super) fn uses_of(container: &str, names: &[&str]) -> ContainerImages {
 fn said(seen: &Seen, history: &History, rules: &Rules) -> String {
     let plan = plan(seen, history, rules);
     let first = |verdict: &&Verdict<'_>| verdict.image.id == seen.images[0].id;
-    plan.verdicts.iter().find(first).unwrap().fate.to_string()
+    plan.verdicts.iter().find(first).unwrap().action.to_string()
 }
 
 #[test]
@@ -103,7 +103,7 @@ fn an_unwanted_image_goes_after_its_grace() {
         "no longer wanted by the catalogue, but needed 23 h 59 min ago; goes after 1 d"
     );
     seen.now = at(-24 * 3600);
-    assert_eq!(plan(&seen, &history, &rules()).to_go().count(), 1);
+    assert_eq!(plan(&seen, &history, &rules()).to_remove().count(), 1);
 }
 
 #[test]
@@ -153,7 +153,7 @@ fn an_image_that_somebody_named_otherwise_as_well_is_theirs_too() {
 fn a_full_disk_shortens_the_grace_to_an_hour_and_no_further() {
     let (mut seen, mut history) = world(vec![image('a', &["w_1"])]);
     history.images.values_mut().for_each(|record| record.last_used = Some(at(-3600)));
-    assert_eq!(plan(&seen, &history, &rules()).to_go().count(), 0);
+    assert_eq!(plan(&seen, &history, &rules()).to_remove().count(), 0);
     seen.freeing = true;
     assert_eq!(said(&seen, &history, &rules()), "no longer wanted by the catalogue, early because the disk is full");
     history.images.values_mut().for_each(|record| record.last_used = Some(at(-3599)));
@@ -215,7 +215,7 @@ fn freeing_begins_above_high_and_ends_at_low() {
 fn what_the_runtime_refused_is_left_alone_for_longer_and_longer_and_is_tried_last() {
     let (mut seen, mut history) = world(vec![image('a', &["w_1"]), image('b', &["w_2"])]);
     let order = |seen: &Seen, history: &History, rules: &Rules| -> String {
-        plan(seen, history, rules).to_go().map(|(image, _)| image.id.chars().next_back().unwrap()).collect()
+        plan(seen, history, rules).to_remove().map(|(image, _)| image.id.chars().next_back().unwrap()).collect()
     };
     let rules = rules();
     history.note_refusal(&hex('a'), false, "the device is busy".into(), at(0));

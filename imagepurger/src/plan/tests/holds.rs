@@ -19,7 +19,7 @@ fn nothing_goes_while_the_catalogue_is_not_to_be_trusted() {
         seen.freeing = true;
         let everything = Rules { scope: Scope::All, deny: vec![LAB.parse().unwrap()], force_shrink: true, ..rules() };
         let plan = plan(&seen, &history, &everything);
-        assert_eq!(plan.to_go().count(), 0);
+        assert_eq!(plan.to_remove().count(), 0);
         assert!(plan.hold.unwrap().to_string().starts_with(words), "{words}");
     }
 }
@@ -40,7 +40,7 @@ fn of_a_partial_catalogue_only_the_repositories_that_are_partial_are_held() {
         catalogue.complete = false;
         catalogue.repositories = vec![state(LAB, partial != LAB), state("other.example.org/owner/lab", partial == LAB)];
         let plan = plan(&seen, &history, &rules());
-        assert_eq!((plan.to_go().count(), plan.hold), (usize::from(!kept), None), "{partial}");
+        assert_eq!((plan.to_remove().count(), plan.hold), (usize::from(!kept), None), "{partial}");
         if kept {
             assert!(said(&seen, &history, &rules()).contains("the catalogue is partial"));
         }
@@ -51,12 +51,12 @@ fn of_a_partial_catalogue_only_the_repositories_that_are_partial_are_held() {
 fn nothing_goes_when_the_catalogue_shrinks_by_more_than_half_unless_forced() {
     let (seen, mut history) = world(vec![image('a', &["w_1"])]);
     history.wanted = Some(2);
-    assert_eq!(plan(&seen, &history, &rules()).to_go().count(), 1);
+    assert_eq!(plan(&seen, &history, &rules()).to_remove().count(), 1);
     history.wanted = Some(3);
     let words =
         "nothing is removed: the catalogue shrank at once from 3 wanted images to 1; set PURGE_FORCE_SHRINK=true";
     assert!(said(&seen, &history, &rules()).starts_with(words));
-    assert_eq!(plan(&seen, &history, &Rules { force_shrink: true, ..rules() }).to_go().count(), 1);
+    assert_eq!(plan(&seen, &history, &Rules { force_shrink: true, ..rules() }).to_remove().count(), 1);
 }
 
 #[test]
@@ -65,11 +65,11 @@ fn nothing_goes_while_the_pods_are_not_known() {
     seen.pods = Pods::Unknown("the API server does not answer".into());
     assert!(said(&seen, &history, &rules()).contains("the API server does not answer"));
     seen.pods = Pods::Seen { at: at(-60), pods: Vec::new() };
-    assert_eq!(plan(&seen, &history, &rules()).to_go().count(), 1);
+    assert_eq!(plan(&seen, &history, &rules()).to_remove().count(), 1);
     seen.pods = Pods::Seen { at: at(-61), pods: Vec::new() };
     assert!(said(&seen, &history, &rules()).contains("the pods of this node were last seen at"));
     seen.pods = Pods::NoCluster;
-    assert_eq!(plan(&seen, &history, &rules()).to_go().count(), 1);
+    assert_eq!(plan(&seen, &history, &rules()).to_remove().count(), 1);
 }
 
 #[test]

@@ -9,7 +9,7 @@ fn whatever_names_an_image_keeps_it() {
     let names = [hex('a'), "a".repeat(64), "a".repeat(12), by_tag, digest.clone(), format!("other/name@{}", hex('d'))];
     for name in names {
         let (mut seen, history) = world(vec![Image { digests: vec![digest.clone()], ..image('a', &["w_1"]) }]);
-        assert_eq!(plan(&seen, &history, &rules()).to_go().count(), 1);
+        assert_eq!(plan(&seen, &history, &rules()).to_remove().count(), 1);
         seen.containers = vec![uses_of("0123456789abcdef", &[&name])];
         assert_eq!(said(&seen, &history, &rules()), "in use by container 0123456789ab", "{name}");
         seen.containers.clear();
@@ -44,7 +44,7 @@ fn a_wanted_tag_digest_or_alias_keeps_the_whole_image() {
     assert_eq!(said(&seen, &history, &rules()), format!("wanted by the catalogue ({LAB}:w_9)"));
 
     let (mut seen, history) = world(vec![image('a', &["recommended"])]);
-    assert_eq!(plan(&seen, &history, &rules()).to_go().count(), 1);
+    assert_eq!(plan(&seen, &history, &rules()).to_remove().count(), 1);
     seen.catalogue.as_mut().unwrap().catalogue.images[0].aliases = vec!["recommended".into()];
     assert_eq!(said(&seen, &history, &rules()), format!("wanted by the catalogue ({LAB}:w_9)"));
 }
@@ -95,7 +95,7 @@ fn the_newest_of_a_class_stays_until_its_successor_is_here_even_while_the_disk_i
     entries.insert(1, listed("w_2", false));
     assert_eq!(said(&seen, &history, &rules()), words);
     let going = |seen: &Seen, rules: &Rules| -> Vec<String> {
-        plan(seen, &history, rules).to_go().map(|(image, _)| image.tags[0].clone()).collect()
+        plan(seen, &history, rules).to_remove().map(|(image, _)| image.tags[0].clone()).collect()
     };
     assert_eq!(going(&seen, &rules()), [format!("{LAB}:w_1")]);
     // What an operator names goes.

@@ -12,7 +12,7 @@ use crate::pods::NodePods;
 use crate::settings::{Cluster, Place};
 
 /// Where the catalogue and the pods are seen, and where Events go.
-pub struct Surroundings {
+pub struct PurgerEnvironment {
     /// The catalogue's source.
     pub catalogue: CatalogueSource,
     /// The node's pods, in a cluster.
@@ -27,7 +27,7 @@ pub(crate) struct Teller {
     pod: ObjectReference,
 }
 
-impl Surroundings {
+impl PurgerEnvironment {
     /// As the settings say; no word is sent to the API server yet.
     ///
     /// # Errors
