@@ -7,10 +7,11 @@
 mod bed;
 #[path = "hub/broker.rs"]
 mod broker;
+#[path = "hub/volumes.rs"]
+mod volumes;
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
-use std::path::Path;
+use std::os::unix::fs::MetadataExt as _;
 use std::time::Duration;
 
 use bed::{Bed, LIMIT};
@@ -22,7 +23,8 @@ use testbed::wait::patiently;
 fn users_log_in_choose_a_lab_and_work_in_it() {
     let bed = Bed::start();
     both_nodes_hold(&bed, &["w_2026_47", "w_2026_46"]);
-    let before = somebody_elses_files(&bed);
+    volumes::old_file(&bed.share());
+    let before = volumes::owners(&bed.share());
 
     a_stranger_reads_why_not(&bed);
     let mut ada = bed.log_in("ada");
@@ -39,6 +41,16 @@ fn users_log_in_choose_a_lab_and_work_in_it() {
     while_github_is_away_all_goes_on(&bed, &mut ada, &mut bob);
     a_removed_member_is_out(&bed, &mut bob);
     a_moved_tag_starts_the_new_image(&bed, &mut ada);
+
+    stop(&bed, &mut ada, "ada");
+    let mut cleo = bed.log_in("cleo");
+    let start = |page: &mut Page| {
+        choose(page, &bed, "w_2026_48");
+        lab(&bed, page);
+    };
+    let end = |page: &mut Page, user: &str| stop(&bed, page, user);
+    volumes::no_group_is_applied(&bed, start, end, &mut [("ada", 58_001, &mut ada), ("cleo", 58_004, &mut cleo)]);
+    volumes::a_server_that_is_away_is_named(&bed, |page| choose(page, &bed, "w_2026_48"), &mut ada);
 }
 
 /// What each node's object reports as present, whatever else it has.
@@ -50,31 +62,10 @@ fn both_nodes_hold(bed: &Bed, tags: &[&str]) {
     asked.unwrap_or_else(|error| panic!("{error}\n{}", bed.said()));
 }
 
-/// A folder of the share that no lab is about: paths with owner, group and mode.
-fn somebody_elses_files(bed: &Bed) -> Vec<(String, u32, u32, u32)> {
-    let folder = bed.share().join("old");
-    fs::create_dir(&folder).unwrap();
-    fs::write(folder.join("notes"), "from years ago").unwrap();
-    for (path, mode) in [(folder.join("notes"), 0o640), (folder.clone(), 0o750)] {
-        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
-        chown(&path, Some(4242), Some(4343)).unwrap();
-    }
-    owners(&bed.share())
-}
-
-fn owners(share: &Path) -> Vec<(String, u32, u32, u32)> {
-    let listed = ["", "old", "old/notes"].map(|name| {
-        let facts = fs::metadata(share.join(name)).unwrap();
-        (name.to_owned(), facts.uid(), facts.gid(), facts.mode())
-    });
-    listed.to_vec()
-}
-
-fn nobodys_owner_has_changed(bed: &Bed, before: &[(String, u32, u32, u32)]) {
-    assert_eq!(owners(&bed.share()), before);
+fn nobodys_owner_has_changed(bed: &Bed, before: &[volumes::Owner]) {
+    assert_eq!(volumes::owners(&bed.share()), before);
     for (name, uid) in [("ada", 58_001), ("bob", 58_002)] {
-        let home = fs::metadata(bed.share().join(name)).unwrap();
-        assert_eq!((home.uid(), home.gid(), home.mode() & 0o7777), (uid, uid, 0o700), "{name}");
+        assert_eq!(volumes::owner(&bed.share().join(name)), (uid, uid, 0o700), "{name}");
         assert_eq!(bed.get("jupyter", &format!("pod/jupyter-{name}"), "{.spec.securityContext.fsGroup}"), "");
     }
 }

@@ -90,8 +90,10 @@ spec: {clusterIP: ADDRESS, selector: {app: github}, ports: [{port: 443}]}
 /// Where images have the authority of the fake GitHub.
 const AUTHORITY: &str = "/usr/local/share/testbed.pem";
 
-/// A test machine may be busy; and a private authority is named as oauthenticator has it.
+/// A test machine may be busy; a private authority is named as oauthenticator has it; and a file server is not waited for so long.
 const SITE_FILE: &str = "
+from labhands_hub import start
+start._VOLUMES_WAIT = start.Wait(60, start._VOLUMES_WAIT.words)
 c.Spawner.http_timeout = 120
 c.OAuthenticator.http_request_kwargs = {**c.OAuthenticator.http_request_kwargs, 'ca_certs': 'AUTHORITY'}
 ";
@@ -204,9 +206,7 @@ impl Bed {
         };
         self.cluster.install(&install).unwrap();
         for deployment in ["hub", "proxy"] {
-            let rolled_out =
-                ["-n", "jupyter", "rollout", "status", &format!("deployment/{deployment}"), "--timeout=120s"];
-            self.kubectl.run(&rolled_out).unwrap_or_else(|error| panic!("{error}\n{}", self.said()));
+            self.rolled_out(deployment);
         }
     }
 
@@ -227,8 +227,12 @@ impl Bed {
                 "private_email": format!("{login}@example.org")})
         };
         let stars = json!({"stars": 58_100});
-        let accounts =
-            [account("ada", 58_001, stars.clone()), account("bob", 58_002, stars), account("eve", 58_003, json!({}))];
+        let accounts = [
+            account("ada", 58_001, stars.clone()),
+            account("bob", 58_002, stars.clone()),
+            account("cleo", 58_004, stars),
+            account("eve", 58_003, json!({})),
+        ];
         patiently(LIMIT, || self.github.client.send("GET", &format!("{}/control", self.github.address), &[], b"").ok());
         self.github.control(&json!({"accounts": accounts}));
     }
@@ -264,6 +268,25 @@ impl Bed {
         let path = "/api/v1/namespaces/labhands/services/prepuller:80/proxy/scan";
         let raw = ["create", "--raw", path, "-f", "/dev/null"];
         patiently(LIMIT, || self.kubectl.run(&raw).ok()).expect("the planner takes a scan on");
+    }
+
+    /// An empty folder on the disk of this machine, which is the nodes' disk, too.
+    pub(crate) fn empty_folder(&self, name: &str) -> PathBuf {
+        self.disk.folder(name).unwrap()
+    }
+
+    /// Changes a setting of the Hub, as `NAME=value`, and waits until the Hub with it answers through its proxy.
+    pub(crate) fn configure(&self, setting: &str) {
+        self.kubectl.run(&["-n", "jupyter", "set", "env", "deployment/hub", setting]).unwrap();
+        self.rolled_out("hub");
+        let health = format!("{}/hub/health", self.hub);
+        let answers = || self.github.client.send("GET", &health, &[], b"").ok()?.expect(200, &health).ok();
+        patiently(LIMIT, answers).unwrap_or_else(|| panic!("{}", self.said()));
+    }
+
+    fn rolled_out(&self, deployment: &str) {
+        let rolled_out = ["-n", "jupyter", "rollout", "status", &format!("deployment/{deployment}"), "--timeout=120s"];
+        self.kubectl.run(&rolled_out).unwrap_or_else(|error| panic!("{error}\n{}", self.said()));
     }
 
     pub(crate) fn get(&self, namespace: &str, what: &str, path: &str) -> String {
