@@ -2,19 +2,19 @@
 //!
 //! - [`settings`] what the environment and flags say; [`old_names`] what the seed called it
 //! - [`tags`], [`scan`], [`pull`], [`node`], [`status`], [`wait`]: one command each; [`catalogue`] where they get the catalogue from
-//! - [`plan`] decides for a whole cluster which node pulls what now; [`page`] shows it, [`ask`] asks it from elsewhere
+//! - [`plan`] decides for a whole cluster which node pulls what now; [`page`] shows it, [`planner_client`] asks it from elsewhere
 //! - [`puller`] has one machine hold what was ordered: which pull starts next, what is there already, one pull in flight
 //! - [`node_images`] an order and its report, as the custom resource `NodeImages` has them
 //!
 //! See, decide, act: `puller/schedule.rs` and `puller/presence.rs` decide and are pure; the rest sees and acts.
 
-pub mod ask;
 pub mod catalogue;
 pub mod node;
 pub mod node_images;
 pub mod old_names;
 pub mod page;
 pub mod plan;
+pub mod planner_client;
 pub mod pull;
 pub mod puller;
 pub mod scan;

@@ -4,15 +4,15 @@
 //! status tells how far it is. None of the three waits for another: without the API server the last orders are carried out,
 //! without the runtime its absence is reported.
 //!
-//! `status.rs` (what is told) and `pace.rs` (when) are pure; `orders.rs` and `tell.rs` speak with the API server, `page.rs` and
+//! `status.rs` (what is told) and `throttle.rs` (when) are pure; `orders.rs` and `status_writer.rs` speak with the API server, `page.rs` and
 //! `metrics.rs` show the same to people and to Prometheus.
 
 mod metrics;
 mod orders;
-mod pace;
 mod page;
 mod status;
-mod tell;
+mod status_writer;
+mod throttle;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -28,8 +28,8 @@ use sidecar::retry::{BackoffBuilder, forever};
 use sidecar::shutdown::Shutdown;
 use tokio::sync::watch;
 
-use self::orders::Following;
-use self::tell::Telling;
+use self::orders::OrderWatcher;
+use self::status_writer::StatusWriter;
 use crate::node_images::NodeImages;
 use crate::pull::open;
 use crate::puller::{Orders, Puller, PullerSettings, Report};
@@ -63,8 +63,8 @@ pub async fn run(settings: NodeSettings, warnings: &[String]) -> anyhow::Result<
     let (report, reports) = watch::channel(Report::default());
     let counters = metrics::register(&metrics, reports.clone());
     let puller = PullerSettings { durations: Some(counters.durations()), ..settings.puller };
-    let following = Following::new(&health, counters.clone(), orders_file, kept.is_some());
-    let telling = Telling::new(&health, counters, disk_high);
+    let following = OrderWatcher::new(&health, counters.clone(), orders_file, kept.is_some());
+    let telling = StatusWriter::new(&health, counters, disk_high);
     let (orders, ordered) = watch::channel(kept.unwrap_or_default());
     let (object, objects) = watch::channel(None);
     let routes = page::routes(&settings.node, disk_high, reports.clone());

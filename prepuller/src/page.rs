@@ -11,7 +11,7 @@ pub mod query;
 mod routes;
 #[cfg(test)]
 pub(crate) mod sample;
+pub mod text;
 pub mod view;
-pub mod words;
 
 pub use routes::routes;

@@ -1,13 +1,12 @@
 //! `prepuller plan`: which images are wanted, and which node should pull what now.
 //!
-//! See, decide, act: `scanning.rs` and `watch.rs` see, `decide.rs`, `eligible.rs` and `gate.rs` decide (pure), `act.rs`,
-//! `pull_pods.rs` and `publish.rs` act, `world.rs` keeps what is known, `overview.rs` shows it, `tell.rs` raises Events and counts.
+//! See, decide, act: `scanning.rs` and `watch.rs` see, `decide.rs`, `eligible.rs` and `gate.rs` decide (pure), `apply.rs`,
+//! `pull_pods.rs` and `publish.rs` act, `state.rs` keeps what is known, `overview.rs` shows it, `telemetry.rs` raises Events and counts.
 //!
 //! Every write may be repeated without harm, and all that decisions go by is in the cluster's objects: a planner that starts
 //! anew goes on where the last one was.
 
-mod act;
-mod asked;
+mod apply;
 pub mod decide;
 pub mod eligible;
 pub mod gate;
@@ -15,15 +14,16 @@ pub mod overview;
 mod pauses;
 mod publish;
 pub mod pull_pods;
+mod scan_requests;
 mod scanning;
 mod seen;
 mod serve;
 pub mod settings;
 mod shared;
 mod spawns;
-mod tell;
+mod state;
+mod telemetry;
 mod watch;
-mod world;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -41,17 +41,17 @@ use sidecar::shutdown::Shutdown;
 use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
 
-use act::{Outcome, Tried, Writer, Written};
-use asked::Asked;
+use apply::{Outcome, Tried, Writer, Written};
 use pauses::Pauses;
 use publish::Publisher;
 use pull_pods::{PullPodSettings, PullPods};
+use scan_requests::ScanRequests;
 use scanning::Scanner;
 use settings::PlanSettings;
 use shared::Shared;
-use tell::{Teller, Told};
+use state::ClusterState;
+use telemetry::{Snapshot, Telemetry};
 use watch::{Kind, Seen};
-use world::World;
 
 use crate::page;
 
@@ -103,8 +103,8 @@ pub async fn run(settings: PlanSettings, warnings: &[String], shutdown: Shutdown
     let cluster = health.latch("cluster");
     let pulse = health.pulse("planner", LONGEST_STEP);
     let mode = settings.rules.mode;
-    let mut teller = Teller::new(&client, &metrics, &settings.catalogue_namespace, &settings.pod_name);
-    let (shared, asked) = (Shared::new(World::new(settings.rules)), Arc::new(Asked::default()));
+    let mut telemetry = Telemetry::new(&client, &metrics, &settings.catalogue_namespace, &settings.pod_name);
+    let (shared, asked) = (Shared::new(ClusterState::new(settings.rules)), Arc::new(ScanRequests::default()));
     let config = page::nublado::Config::new(&settings.catalogue.source, &settings.catalogue.policy);
     let routes = serve::routes(shared.clone(), asked.clone());
     let routes = routes.merge(page::routes(shared.overviews(), config, shutdown.token()));
@@ -112,9 +112,9 @@ pub async fn run(settings: PlanSettings, warnings: &[String], shutdown: Shutdown
     let serving = tokio::spawn(server.serve(shutdown.token()));
     let deployment = own_deployment(&client, &settings.catalogue_namespace).await;
     match &deployment {
-        Ok(deployment) => teller.know(deployment),
+        Ok(deployment) => telemetry.set_uid(deployment),
         Err(error) => {
-            let (error, name) = (explain(error), tell::DEPLOYMENT);
+            let (error, name) = (explain(error), telemetry::DEPLOYMENT);
             tracing::warn!(error, "the Deployment {name} is not found: its Events will lack a uid");
         }
     }
@@ -128,9 +128,9 @@ pub async fn run(settings: PlanSettings, warnings: &[String], shutdown: Shutdown
         None => None,
     };
     if settings.lab_namespace.is_some() {
-        teller.labs_are_watched();
+        telemetry.labs_are_watched();
     }
-    let teller = Arc::new(teller);
+    let telemetry = Arc::new(telemetry);
     let scanner = Scanner {
         registry,
         settings: settings.catalogue,
@@ -138,7 +138,7 @@ pub async fn run(settings: PlanSettings, warnings: &[String], shutdown: Shutdown
         publisher: Publisher::new(&client, &settings.catalogue_namespace, &settings.pod_name, settings.scan_interval),
         shared: shared.clone(),
         asked,
-        teller: teller.clone(),
+        telemetry: telemetry.clone(),
     };
     let (agents, labs) = (&settings.node_images_namespace, settings.lab_namespace.as_deref());
     let (seen, unlisted) = watch::all(&client, agents, labs, mode);
@@ -149,7 +149,7 @@ pub async fn run(settings: PlanSettings, warnings: &[String], shutdown: Shutdown
         pull_pods,
         pauses: PausesByAct::default(),
         shared,
-        teller,
+        telemetry,
         latch: cluster,
         pulse,
         due: None,
@@ -163,13 +163,13 @@ pub async fn run(settings: PlanSettings, warnings: &[String], shutdown: Shutdown
 }
 
 async fn own_deployment(client: &kube::Client, namespace: &str) -> kube::Result<Deployment> {
-    kube::Api::namespaced(client.clone(), namespace).get(tell::DEPLOYMENT).await
+    kube::Api::namespaced(client.clone(), namespace).get(telemetry::DEPLOYMENT).await
 }
 
 fn image_of(deployment: Deployment) -> anyhow::Result<String> {
     let containers = deployment.spec.and_then(|spec| spec.template.spec).map(|spec| spec.containers);
     let image = containers.and_then(|containers| containers.into_iter().next()?.image);
-    image.with_context(|| format!("the Deployment {} names no image", tell::DEPLOYMENT))
+    image.with_context(|| format!("the Deployment {} names no image", telemetry::DEPLOYMENT))
 }
 
 /// Sees, decides and acts, one after the other.
@@ -181,7 +181,7 @@ struct Planner {
     pull_pods: Option<PullPods>,
     pauses: PausesByAct,
     shared: Shared,
-    teller: Arc<Teller>,
+    telemetry: Arc<Telemetry>,
     latch: Latch,
     pulse: Pulse,
     /// When to decide next.
@@ -203,7 +203,7 @@ impl Planner {
                 () = sleep_until(due.into()) => {
                     // Where lists are still missing, the last of them asks for a decision.
                     let silent = self.shared.update(|world| world.listen(Instant::now()));
-                    let waits = self.due.take().is_some() || silent || !self.shared.look(World::is_settled);
+                    let waits = self.due.take().is_some() || silent || !self.shared.look(ClusterState::is_settled);
                     self.decided = Instant::now();
                     if waits && self.unlisted.is_empty() {
                         self.decide().await;
@@ -225,35 +225,35 @@ impl Planner {
         let now = Instant::now();
         let mut news = Vec::new();
         let changed = self.shared.update(|world| match seen {
-            Seen::Node(name, Some(node)) => world.see_node(&name, node),
+            Seen::Node(name, Some(node)) => world.apply_node(&name, node),
             Seen::Node(name, None) => {
-                world.lose_node(&name);
+                world.delete_node(&name);
                 true
             }
             Seen::Orders(name, Some(orders)) => {
-                let (changed, said) = world.see_orders(&name, *orders, (Timestamp::now(), now));
+                let (changed, said) = world.apply_orders(&name, *orders, (Timestamp::now(), now));
                 news = said;
                 changed
             }
             Seen::Orders(name, None) => {
-                world.lose_orders(&name);
+                world.delete_orders(&name);
                 true
             }
             Seen::Pod(name, pod) => {
-                let (changed, spawned) = world.see_pod(&name, pod, Timestamp::now());
+                let (changed, spawned) = world.apply_pod(&name, pod, Timestamp::now());
                 news.extend(spawned);
                 changed
             }
             Seen::Pull(name, pull) => {
-                world.see_pull(&name, pull);
+                world.apply_pull(&name, pull);
                 true
             }
             Seen::Listed(kind, names) => {
                 match kind {
-                    Kind::Nodes => world.keep_nodes(&names),
-                    Kind::NodeImages => world.keep_orders(&names),
-                    Kind::Pods => world.keep_pods(&names, Timestamp::now()),
-                    Kind::PullPods => world.keep_pulls(&names),
+                    Kind::Nodes => world.reset_nodes(&names),
+                    Kind::NodeImages => world.reset_orders(&names),
+                    Kind::Pods => world.reset_pods(&names, Timestamp::now()),
+                    Kind::PullPods => world.reset_pulls(&names),
                 }
                 self.unlisted.remove(&kind);
                 world.is_listed(kind);
@@ -268,7 +268,7 @@ impl Planner {
                 false
             }
         });
-        self.teller.news(news);
+        self.telemetry.record(news);
         if changed {
             self.soon();
         }
@@ -281,7 +281,7 @@ impl Planner {
         let writes = writes.into_iter().filter(|write| self.pauses.orders.may_try(&write.node, begun)).collect();
         let done = |tried: Tried| {
             self.pulse.beat(); // thousands of writes may take minutes
-            self.teller.written(matches!(tried, Tried::Written(_)));
+            self.telemetry.written(matches!(tried, Tried::Written(_)));
             match tried {
                 Tried::Written(Written { write, generation, uid }) => {
                     self.pauses.orders.done(&write.node);
@@ -311,8 +311,8 @@ impl Planner {
         if let Some(next) = self.pauses.next(now) {
             self.due = Some(self.due.map_or(next, |due| due.min(next)));
         }
-        let told = self.shared.look(Told::of);
-        self.teller.decided(told);
+        let told = self.shared.look(Snapshot::of);
+        self.telemetry.decided(told);
         self.decided = Instant::now();
         self.shared.decided();
     }
@@ -354,12 +354,12 @@ impl Planner {
                 Ok(opened) => {
                     self.pauses.gates.done(&node);
                     if opened {
-                        self.teller.opened(&node, &lacks);
+                        self.telemetry.opened(&node, &lacks);
                     }
                 }
                 Err(failed) => {
                     if failed.refused {
-                        self.teller.gate_refused(&node, &failed.words);
+                        self.telemetry.gate_refused(&node, &failed.words);
                         self.pauses.gates.refused(&node, Instant::now());
                     }
                     outcome.note(failed);

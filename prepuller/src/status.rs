@@ -4,10 +4,10 @@ use std::fmt::Write as _;
 
 use sidecar::human::Table;
 
-use crate::ask::Planner;
 use crate::page::query::Show;
+use crate::page::text;
 use crate::page::view::{CellState, NodeRow, Standing, View};
-use crate::page::words;
+use crate::planner_client::Planner;
 use crate::settings::{StatusOutput, StatusSettings};
 
 /// Asks the planner and prints.
@@ -26,11 +26,11 @@ pub async fn run(settings: StatusSettings) -> anyhow::Result<()> {
 
 /// The view for a terminal. Whatever it holds, no control characters get there.
 pub fn table(view: &View) -> String {
-    let mut lines = vec![words::headline(view).1];
+    let mut lines = vec![text::headline(view).1];
     if view.totals.wanted > 0 {
-        lines.push(words::progress(view));
+        lines.push(text::progress(view));
     }
-    lines.push(format!("Last good scan: {}", words::scan(view)));
+    lines.push(format!("Last good scan: {}", text::scan(view)));
     lines.extend(view.problems.iter().map(|problem| format!("Problem: {problem}")));
     if !view.images.is_empty() {
         lines.push(String::new());
@@ -43,7 +43,7 @@ pub fn table(view: &View) -> String {
         lines.push(signs(view));
     }
     lines.push(counts(view));
-    lines.extend(view.repositories.iter().map(|row| format!("{}: {}", row.name, words::repository(view, row))));
+    lines.extend(view.repositories.iter().map(|row| format!("{}: {}", row.name, text::repository(view, row))));
     let mut text = String::new();
     for line in lines {
         text.extend(line.trim_end().chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }));
@@ -55,13 +55,13 @@ pub fn table(view: &View) -> String {
 fn images(view: &View) -> Table {
     let mut table = Table::new(&["NO", "IMAGE", "SIZE", "NODES", "WAVE", "WHY"]);
     for (row, image) in (1_usize..).zip(&view.images) {
-        let size = image.size.map_or("-".to_owned(), words::bytes);
-        let nodes = format!("{} of {}", words::count(image.present), words::count(image.eligible));
+        let size = image.size.map_or("-".to_owned(), text::bytes);
+        let nodes = format!("{} of {}", text::count(image.present), text::count(image.eligible));
         let mut wave = image.wave.clone();
         for (number, word) in [(image.pulling, "pulling"), (image.failed, "failed")] {
             if number > 0 {
                 // Writing to a String does not fail.
-                let _ = write!(wave, ", {} {word}", words::count(number));
+                let _ = write!(wave, ", {} {word}", text::count(number));
             }
         }
         table.row([row.to_string(), image.reference.clone(), size, nodes, wave, image.why.clone()]);
@@ -75,12 +75,12 @@ fn nodes(view: &View) -> Vec<String> {
     let numbers: String = (1..=view.images.len()).map(|number| format!("{number:>3}")).collect();
     let mut lines = vec![format!("{:longest$}{numbers}  STANDING", "NODE")];
     for node in &view.nodes {
-        let signs: String = node.images.iter().map(|cell| format!("{:>3}", words::sign(cell.state))).collect();
+        let signs: String = node.images.iter().map(|cell| format!("{:>3}", text::sign(cell.state))).collect();
         let have = match node.standing {
             Standing::NotEligible => String::new(),
             _ => format!(", {} of {}", node.present, node.wanted),
         };
-        lines.push(format!("{:longest$}{signs}  {}{have}", node.name, words::standing(node.standing)));
+        lines.push(format!("{:longest$}{signs}  {}{have}", node.name, text::standing(node.standing)));
         lines.extend(notes(view, node).map(|note| format!("{:longest$}  {note}", "")));
     }
     lines
@@ -92,25 +92,25 @@ pub(crate) fn notes<'a>(view: &'a View, node: &'a NodeRow) -> impl Iterator<Item
         .images
         .iter()
         .zip(&view.images)
-        .filter_map(|(cell, image)| Some(format!("{}: {}", words::tag(&image.reference), words::details(cell)?)));
+        .filter_map(|(cell, image)| Some(format!("{}: {}", text::tag(&image.reference), text::details(cell)?)));
     node.remarks.iter().cloned().chain(of_images)
 }
 
 fn signs(view: &View) -> String {
     let shown = CellState::ALL.into_iter().filter(|state| view.nodes.iter().any(|node| node.has(*state)));
-    shown.map(|state| format!("{} {}", words::sign(state), words::state(state))).collect::<Vec<_>>().join("   ")
+    shown.map(|state| format!("{} {}", text::sign(state), text::state(state))).collect::<Vec<_>>().join("   ")
 }
 
 /// `Page 1 of 4, 200 nodes. Of all 200: 4 problems, 10 waiting`
 fn counts(view: &View) -> String {
     let of_all = Show::ALL.into_iter().filter(|show| *show != Show::All && view.counts.of(*show) > 0);
     let of_all: Vec<String> =
-        of_all.map(|show| format!("{} {}", words::count(view.counts.of(show)), show.label().to_lowercase())).collect();
-    let page = format!("Page {} of {}, {}.", view.query.page, view.pages, words::nodes(view.matching));
+        of_all.map(|show| format!("{} {}", text::count(view.counts.of(show)), show.label().to_lowercase())).collect();
+    let page = format!("Page {} of {}, {}.", view.query.page, view.pages, text::nodes(view.matching));
     if of_all.is_empty() {
         page
     } else {
-        format!("{page} Of all {}: {}.", words::count(view.counts.all), of_all.join(", "))
+        format!("{page} Of all {}: {}.", text::count(view.counts.all), of_all.join(", "))
     }
 }
 

@@ -9,10 +9,10 @@ use jiff::Timestamp;
 use sidecar::shutdown::Shutdown;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use crate::ask::{AskError, Planner};
 use crate::page::query::Query;
+use crate::page::text;
 use crate::page::view::{NodeRow, Standing, View};
-use crate::page::words;
+use crate::planner_client::{ClientError, Planner};
 use crate::settings::WaitSettings;
 use crate::status::notes;
 
@@ -76,7 +76,7 @@ async fn all_is_there(planner: &Planner, min_nodes: usize, said: &mut String) ->
 }
 
 /// One look; the first one that succeeds asks for a scan and notes the time, by the planner's clock.
-async fn look(planner: &Planner, min_nodes: usize, since: &mut Option<Timestamp>) -> Result<Verdict, AskError> {
+async fn look(planner: &Planner, min_nodes: usize, since: &mut Option<Timestamp>) -> Result<Verdict, ClientError> {
     let view = planner.view(&Query::default()).await?;
     let since = match *since {
         Some(since) => since,
@@ -98,7 +98,7 @@ fn verdict(view: &View, since: Timestamp, min_nodes: usize) -> Verdict {
     if eligible < min_nodes {
         return Verdict::Waiting(few_nodes(eligible, view.counts.all, min_nodes));
     }
-    let (_, headline) = words::headline(view);
+    let (_, headline) = text::headline(view);
     if view.complete {
         return Verdict::Done(headline);
     }

@@ -103,7 +103,7 @@ pub struct Decision {
 /// Decides over `tags`, given in the order of a menu, with what is known so far.
 pub fn decide(policy: &Policy, tags: &[Tag], known: &Known) -> Decision {
     let chosen = tags.iter().map(|tag| policy.leaves_out(tag)).collect();
-    let mut desk = Desk {
+    let mut selection = Selection {
         policy,
         tags,
         known,
@@ -114,22 +114,22 @@ pub fn decide(policy: &Policy, tags: &[Tag], known: &Known) -> Decision {
         needs_images: BTreeSet::new(),
     };
     for class in [Class::Release, Class::Weekly, Class::Daily, Class::Candidate, Class::Experimental, Class::Unknown] {
-        desk.keep_newest(class);
+        selection.keep_newest(class);
     }
-    desk.keep_named();
-    desk.look_at_unknown();
-    let mut verdicts = (0..tags.len()).map(|index| desk.verdict(index)).collect::<Vec<_>>();
-    desk.name_aliases(&mut verdicts);
+    selection.keep_named();
+    selection.look_at_unknown();
+    let mut verdicts = (0..tags.len()).map(|index| selection.verdict(index)).collect::<Vec<_>>();
+    selection.name_aliases(&mut verdicts);
     let tags_that = |needed: bool| {
-        let tags = desk.needs_tags.iter().filter(|(_, is)| **is == needed);
-        tags.map(|(index, _)| desk.tags[*index].text.clone()).collect()
+        let tags = selection.needs_tags.iter().filter(|(_, is)| **is == needed);
+        tags.map(|(index, _)| selection.tags[*index].text.clone()).collect()
     };
-    let needs = Needs { tags: tags_that(true), perhaps: tags_that(false), images: desk.needs_images.clone() };
+    let needs = Needs { tags: tags_that(true), perhaps: tags_that(false), images: selection.needs_images.clone() };
     Decision { verdicts, needs }
 }
 
 /// A decision in the making.
-struct Desk<'a> {
+struct Selection<'a> {
     policy: &'a Policy,
     tags: &'a [Tag],
     known: &'a Known,
@@ -152,7 +152,7 @@ enum Look<'a> {
     Nothing(String),
 }
 
-impl<'a> Desk<'a> {
+impl<'a> Selection<'a> {
     /// The tag's digest; a tag that was not asked about is noted as needed.
     fn tag(&mut self, index: usize, decides: bool) -> Option<&'a KnownTag> {
         let known = self.known.tags.get(&self.tags[index].text);

@@ -39,13 +39,13 @@ pub(super) fn kept(file: &Path) -> Option<Orders> {
 }
 
 /// Takes orders over from the API server.
-pub(super) struct Following {
+pub(super) struct OrderWatcher {
     latch: Latch,
     counters: Counters,
     file: PathBuf,
 }
 
-impl Following {
+impl OrderWatcher {
     /// Ready at once when orders are kept: the API server is not needed to carry them out.
     pub(super) fn new(health: &Health, counters: Counters, file: PathBuf, has_orders: bool) -> Self {
         let latch = health.latch("orders");
@@ -141,7 +141,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("deep/orders.json");
         assert_eq!(kept(&file), None);
-        let following = Following::new(&Health::default(), Counters::default(), file.clone(), false);
+        let following = OrderWatcher::new(&Health::default(), Counters::default(), file.clone(), false);
         let (orders, mut ordered) = watch::channel(Orders::default());
         let (known, mut objects) = watch::channel(None);
         let mut take = |found: Option<NodeImages>| {

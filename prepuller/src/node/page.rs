@@ -7,7 +7,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use tokio::sync::watch;
 
 use super::status::{self, state};
-use crate::page::words;
+use crate::page::text;
 use crate::puller::{Job, Report};
 
 const STYLE: &str = "body{font:16px/1.4 system-ui,sans-serif;margin:1rem}table{border-collapse:collapse}\
@@ -36,7 +36,7 @@ fn page(node: &str, disk_high: u8, report: &Report) -> Markup {
                 h1 { "Images of " (node) }
                 p { (status.present) " of " (status.wanted) " present. " (status.runtime) }
                 @if let Some(disk) = &status.disk {
-                    p { "Disk: " (words::bytes(disk.used)) " of " (words::bytes(disk.total)) " used, pulls stop at " (disk.high) " %." }
+                    p { "Disk: " (text::bytes(disk.used)) " of " (text::bytes(disk.total)) " used, pulls stop at " (disk.high) " %." }
                 }
                 @if let Some(problem) = &status.problem { p.problem { (problem) } }
                 table {
@@ -57,10 +57,10 @@ fn row(job: &Job) -> Markup {
             td {
                 @if let Some(total) = progress.total.filter(|total| *total > 0) {
                     progress max=(total) value=(progress.done) {} " "
-                    (words::bytes(progress.done)) " of " (words::bytes(total))
+                    (text::bytes(progress.done)) " of " (text::bytes(total))
                 }
-                @if let Some(rate) = progress.rate { ", " (words::bytes(rate)) "/s" }
-                @if let Some(left) = progress.time_left { ", " (words::duration(left.as_secs())) " left" }
+                @if let Some(rate) = progress.rate { ", " (text::bytes(rate)) "/s" }
+                @if let Some(left) = progress.time_left { ", " (text::duration(left.as_secs())) " left" }
             }
             td.problem { (job.state.problem().unwrap_or_default()) }
         }

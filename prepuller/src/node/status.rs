@@ -9,7 +9,7 @@ use lab_images::runtime::Phase;
 use crate::node_images::{
     Condition, DISK_TOO_SMALL, Disk, ImageReport, NodeImagesStatus, PullState, RUNTIME_UNAVAILABLE,
 };
-use crate::page::words;
+use crate::page::text;
 use crate::puller::{Job, Report, RuntimeProblem, State};
 
 /// The status that says what the report says.
@@ -109,8 +109,8 @@ fn progress(pulls: &[&Job]) -> Option<String> {
     match total.filter(|total| *total > 0) {
         _ if pulls.is_empty() => None,
         _ if !any => Some("unpacking".to_owned()),
-        Some(total) => Some(format!("{}% of {}", words::percent(done, total), words::bytes(total))),
-        None if done > 0 => Some(words::bytes(done)),
+        Some(total) => Some(format!("{}% of {}", text::percent(done, total), text::bytes(total))),
+        None if done > 0 => Some(text::bytes(done)),
         None => None,
     }
 }

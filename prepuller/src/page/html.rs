@@ -3,8 +3,8 @@
 use maud::{DOCTYPE, Markup, html};
 
 use super::query::{Query, Show};
+use super::text;
 use super::view::{Cell, CellState, ImageRow, NodeRow, Standing, View};
-use super::words;
 
 /// The whole page.
 pub(super) fn page(view: &View) -> Markup {
@@ -66,7 +66,7 @@ pub(super) fn live(view: &View) -> Markup {
 fn title(view: &View) -> String {
     match view.totals.wanted {
         0 => "Lab images".to_owned(),
-        wanted => format!("{} % – Lab images", words::percent(view.totals.present as u64, wanted as u64)),
+        wanted => format!("{} % – Lab images", text::percent(view.totals.present as u64, wanted as u64)),
     }
 }
 
@@ -87,20 +87,20 @@ fn class(standing: Standing) -> &'static str {
 }
 
 fn summary(view: &View) -> Markup {
-    let (standing, headline) = words::headline(view);
+    let (standing, headline) = text::headline(view);
     html! {
         section.summary.(class(standing)) aria-label="Summary" {
             p.headline role="status" { (headline) }
             @if view.totals.wanted > 0 {
                 progress.(if view.complete { "good" } else { "busy" }) max=(view.totals.wanted)
                     value=(view.totals.present) aria-label="Copies that are there" {}
-                p { (words::progress(view)) "." }
+                p { (text::progress(view)) "." }
             }
             p.quiet {
                 "Last good scan: "
                 @if let Some(good) = view.scan.last_good {
-                    time datetime=(good) { (words::scan(view)) }
-                } @else { (words::scan(view)) }
+                    time datetime=(good) { (text::scan(view)) }
+                } @else { (text::scan(view)) }
                 "."
                 @if view.by_pods { " Pulls are made by pods: there is no progress within an image." }
             }
@@ -140,21 +140,21 @@ fn image_row(index: usize, image: &ImageRow) -> Markup {
             td.number role="cell" { (index + 1) }
             th role="rowheader" scope="row" {
                 (image.name) " "
-                code title=(image.reference) { (words::tag(&image.reference)) }
+                code title=(image.reference) { (text::tag(&image.reference)) }
             }
             td.why role="cell" { (image.why) }
-            td.size role="cell" { @if let Some(size) = image.size { (words::bytes(size)) } }
+            td.size role="cell" { @if let Some(size) = image.size { (text::bytes(size)) } }
             td.spread role="cell" {
                 @if image.eligible > 0 {
                     progress.(class(image.standing)) max=(image.eligible) value=(image.present)
                         aria-label=(format!("Nodes that hold {}", image.name)) {}
-                    " " (words::count(image.present)) " of " (words::count(image.eligible))
+                    " " (text::count(image.present)) " of " (text::count(image.eligible))
                 }
                 div.note.(class(image.standing)) {
                     (image.wave)
-                    @if image.pulling > 0 { ", " (words::count(image.pulling)) " pulling" }
-                    @if image.failed > 0 { ", " (words::count(image.failed)) " failed" }
-                    @if lacking > 0 { ", " a href=(address(&lacks)) { "missing on " (words::count(lacking)) } }
+                    @if image.pulling > 0 { ", " (text::count(image.pulling)) " pulling" }
+                    @if image.failed > 0 { ", " (text::count(image.failed)) " failed" }
+                    @if lacking > 0 { ", " a href=(address(&lacks)) { "missing on " (text::count(lacking)) } }
                 }
             }
         }
@@ -171,7 +171,7 @@ fn repositories(view: &View) -> Markup {
                     @for repository in &view.repositories {
                         li {
                             code { (repository.name) } " "
-                            span.quiet { (words::repository(view, repository)) }
+                            span.quiet { (text::repository(view, repository)) }
                             @if let Some(problem) = &repository.problem {
                                 p.(if repository.complete { "wait" } else { "bad" }) { (problem) }
                             }
@@ -191,7 +191,7 @@ fn nodes(view: &View) -> Markup {
             nav.choices aria-label="Which nodes" {
                 @for show in Show::ALL {
                     a href=(address(&query.showing(show))) aria-current=[(show == query.show).then_some("true")] {
-                        (show.label()) " " span.count { (words::count(view.counts.of(show))) }
+                        (show.label()) " " span.count { (text::count(view.counts.of(show))) }
                     }
                 }
             }
@@ -215,7 +215,7 @@ fn nodes(view: &View) -> Markup {
                             th role="columnheader" scope="col" { "Node" }
                             @for (index, image) in view.images.iter().enumerate() {
                                 th.cell role="columnheader" scope="col" title=(image.reference) {
-                                    (index + 1) span.unseen { " " (words::tag(&image.reference)) }
+                                    (index + 1) span.unseen { " " (text::tag(&image.reference)) }
                                 }
                             }
                             th.notes role="columnheader" scope="col" { "How it stands" }
@@ -234,7 +234,7 @@ fn spawns(view: &View) -> Markup {
         @if let Some(spawns) = &view.spawns {
             section aria-labelledby="spawns" {
                 h2 #spawns { "Labs that started" }
-                p { (words::spawns(view.now, spawns)) }
+                p { (text::spawns(view.now, spawns)) }
             }
         }
     }
@@ -246,7 +246,7 @@ fn legend(view: &View) -> Markup {
     html! {
         ul.legend aria-label="Signs" {
             @for state in shown {
-                li { span.cell.(cell_class(state)) aria-hidden="true" { (words::sign(state)) } " " (words::state(state)) }
+                li { span.cell.(cell_class(state)) aria-hidden="true" { (text::sign(state)) } " " (text::state(state)) }
             }
         }
     }
@@ -254,24 +254,24 @@ fn legend(view: &View) -> Markup {
 
 fn node_row(view: &View, node: &NodeRow) -> Markup {
     let notes =
-        node.images.iter().zip(&view.images).filter_map(|(cell, image)| Some((cell, image, words::details(cell)?)));
+        node.images.iter().zip(&view.images).filter_map(|(cell, image)| Some((cell, image, text::details(cell)?)));
     html! {
         tr role="row" {
             th role="rowheader" scope="row" {
                 (node.name)
                 @if let Some(disk) = node.disk {
                     span.quiet {
-                        "disk " (words::percent(disk.used, disk.total)) " % of " (words::bytes(disk.total))
+                        "disk " (text::percent(disk.used, disk.total)) " % of " (text::bytes(disk.total))
                     }
                 }
             }
             @for cell in &node.images {
-                td.cell.(cell_class(cell.state)) role="cell" aria-label=(words::state(cell.state)) {
-                    (words::sign(cell.state))
+                td.cell.(cell_class(cell.state)) role="cell" aria-label=(text::state(cell.state)) {
+                    (text::sign(cell.state))
                 }
             }
             td.notes role="cell" {
-                span.standing.(class(node.standing)) { (words::standing(node.standing)) }
+                span.standing.(class(node.standing)) { (text::standing(node.standing)) }
                 @if node.standing != Standing::NotEligible {
                     " " span.quiet { (node.present) " of " (node.wanted) }
                 }
@@ -287,7 +287,7 @@ fn note(cell: &Cell, image: &ImageRow, details: &str) -> Markup {
     let failed = matches!(cell.state, CellState::Failed | CellState::Refused);
     html! {
         p.(if failed { "bad" } else { "busy" }) {
-            code { (words::tag(&image.reference)) } " "
+            code { (text::tag(&image.reference)) } " "
             @if cell.state == CellState::Downloading && cell.total > 0 {
                 progress.busy max=(cell.total) value=(cell.done.min(cell.total))
                     aria-label=(format!("Download of {}", image.name)) {}
@@ -313,7 +313,7 @@ fn pager(view: &View) -> Markup {
     html! {
         nav.pager aria-label="Pages of nodes" {
             @if page > 1 { a rel="prev" href=(address(&view.query.on_page(page - 1))) { "← Previous" } }
-            span { "Page " (words::count(page)) " of " (words::count(view.pages)) ", " (words::nodes(view.matching)) }
+            span { "Page " (text::count(page)) " of " (text::count(view.pages)) ", " (text::nodes(view.matching)) }
             @if page < view.pages { a rel="next" href=(address(&view.query.on_page(page + 1))) { "Next →" } }
         }
     }

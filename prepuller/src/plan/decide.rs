@@ -136,17 +136,17 @@ enum State {
 
 /// Decides.
 pub fn decide(wanted: &[Wanted], nodes: &[Node<'_>], parallel: usize) -> Decision {
-    let mut desk = Desk::new(wanted, nodes);
+    let mut selection = Selection::new(wanted, nodes);
     let passed: Vec<bool> =
-        (0..wanted.len()).map(|image| desk.having(image, State::Present).next().is_some()).collect();
+        (0..wanted.len()).map(|image| selection.having(image, State::Present).next().is_some()).collect();
     for image in (0..wanted.len()).filter(|image| !passed[*image]) {
-        desk.canary(image);
+        selection.canary(image);
     }
-    desk.roll(&passed, parallel);
-    desk.decision(&passed)
+    selection.roll(&passed, parallel);
+    selection.decision(&passed)
 }
 
-struct Desk<'a, 'n> {
+struct Selection<'a, 'n> {
     wanted: &'a [Wanted],
     nodes: &'a [Node<'n>],
     /// For each node the state of each image.
@@ -155,7 +155,7 @@ struct Desk<'a, 'n> {
     given: Vec<bool>,
 }
 
-impl<'a, 'n> Desk<'a, 'n> {
+impl<'a, 'n> Selection<'a, 'n> {
     fn new(wanted: &'a [Wanted], nodes: &'a [Node<'n>]) -> Self {
         let states =
             nodes.iter().flat_map(|node| wanted.iter().map(move |wanted| state(wanted, node))).collect::<Vec<_>>();

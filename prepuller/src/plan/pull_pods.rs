@@ -19,7 +19,7 @@ use serde::Deserialize;
 use serde_json::json;
 use sidecar::retry;
 
-use super::act::Failed;
+use super::apply::Failed;
 use super::overview::Reported;
 use super::seen::Key;
 use crate::node_images::{AGENT, ImageReport, NodeImagesStatus, PullState};

@@ -12,11 +12,11 @@ use sidecar::schedule::with_jitter;
 use tokio::time::{sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::asked::Asked;
 use super::overview::ScanState;
 use super::publish::Publisher;
+use super::scan_requests::ScanRequests;
 use super::shared::Shared;
-use super::tell::Teller;
+use super::telemetry::Telemetry;
 use crate::catalogue::{Found, find};
 use crate::settings::CatalogueSettings;
 
@@ -30,8 +30,8 @@ pub(super) struct Scanner {
     pub(super) interval: Duration,
     pub(super) publisher: Publisher,
     pub(super) shared: Shared,
-    pub(super) asked: Arc<Asked>,
-    pub(super) teller: Arc<Teller>,
+    pub(super) asked: Arc<ScanRequests>,
+    pub(super) telemetry: Arc<Telemetry>,
 }
 
 impl Scanner {
@@ -95,7 +95,7 @@ impl Scanner {
         let seconds = begun.elapsed().as_secs_f64();
         let now = Timestamp::now();
         let wanted = found.as_ref().map(|found| found.catalogue.wanted().count());
-        self.teller.scanned(wanted.map_err(String::as_str), last.is_none(), now);
+        self.telemetry.scanned(wanted.map_err(String::as_str), last.is_none(), now);
         match found {
             Ok(Found { catalogue, manifests, problems, .. }) => {
                 tracing::info!(
@@ -105,7 +105,7 @@ impl Scanner {
                     "scanned"
                 );
                 let found = catalogue.clone();
-                self.teller.repositories(&found.repositories);
+                self.telemetry.repositories(&found.repositories);
                 self.shared.change(|world| {
                     world.scan = ScanState {
                         last: Some(now),
@@ -134,7 +134,7 @@ impl Scanner {
     /// Publishes; gives the catalogue back when that did not work.
     async fn publish(&mut self, catalogue: Catalogue) -> Option<Catalogue> {
         let published = self.publisher.publish(&catalogue).await;
-        self.teller.published(published.as_ref().map(drop).map_err(String::as_str));
+        self.telemetry.published(published.as_ref().map(drop).map_err(String::as_str));
         published.is_err().then_some(catalogue)
     }
 }

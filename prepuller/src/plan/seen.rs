@@ -21,25 +21,25 @@ use super::overview::Reported;
 use crate::node_images::{Disk, PullState, RUNTIME_UNAVAILABLE};
 
 /// A node as it is watched.
-pub(super) type NodeObject = Slim<NodeSpec, NodeStatus>;
+pub(super) type NodeObject = Trimmed<NodeSpec, NodeStatus>;
 /// A `NodeImages` as it is watched.
-pub(super) type OrdersObject = Slim<OrdersSpec, OrdersStatus>;
+pub(super) type OrdersObject = Trimmed<OrdersSpec, OrdersStatus>;
 /// A pod as it is watched.
-pub(super) type PodObject = Slim<PodSpec, PodStatus>;
+pub(super) type PodObject = Trimmed<PodSpec, PodStatus>;
 
 /// An object as it is watched. Its metadata is cut down too: there is more of `managedFields` than of all that is used.
 #[derive(Clone, Debug, Deserialize)]
-pub(super) struct Slim<P, U> {
-    #[serde(deserialize_with = "slim_metadata")]
+pub(super) struct Trimmed<P, U> {
+    #[serde(deserialize_with = "trimmed_metadata")]
     metadata: ObjectMeta,
     spec: P,
     status: Option<U>,
 }
 
-fn slim_metadata<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error> {
+fn trimmed_metadata<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
-    struct Slim {
+    struct Trimmed {
         name: Option<String>,
         uid: Option<String>,
         generation: Option<i64>,
@@ -47,11 +47,12 @@ fn slim_metadata<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMet
         creation_timestamp: Option<Time>,
         labels: Option<BTreeMap<String, String>>,
     }
-    let Slim { name, uid, generation, resource_version, creation_timestamp, labels } = Slim::deserialize(deserializer)?;
+    let Trimmed { name, uid, generation, resource_version, creation_timestamp, labels } =
+        Trimmed::deserialize(deserializer)?;
     Ok(ObjectMeta { name, uid, generation, resource_version, creation_timestamp, labels, ..ObjectMeta::default() })
 }
 
-impl<P, U> Resource for Slim<P, U> {
+impl<P, U> Resource for Trimmed<P, U> {
     type DynamicType = ApiResource;
     type Scope = DynamicResourceScope;
 
@@ -209,11 +210,11 @@ pub(super) struct OrdersSpec {
     #[serde(default)]
     wanted: Option<u32>,
     #[serde(default)]
-    orders: Vec<SlimOrder>,
+    orders: Vec<TrimmedOrder>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
-struct SlimOrder {
+struct TrimmedOrder {
     image: String,
     #[serde(default)]
     digest: Option<String>,
@@ -229,14 +230,14 @@ pub(super) struct OrdersStatus {
     #[serde(default)]
     disk: Option<Disk>,
     #[serde(default)]
-    conditions: Vec<SlimCondition>,
+    conditions: Vec<TrimmedCondition>,
     #[serde(default)]
-    images: Vec<SlimReport>,
+    images: Vec<TrimmedReport>,
 }
 
 /// A [`Condition`](crate::node_images::Condition) of a report.
 #[derive(Clone, Debug, Deserialize)]
-struct SlimCondition {
+struct TrimmedCondition {
     #[serde(rename = "type")]
     kind: String,
     status: String,
@@ -247,7 +248,7 @@ struct SlimCondition {
 /// An [`ImageReport`](crate::node_images::ImageReport), names unparsed.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct SlimReport {
+struct TrimmedReport {
     image: String,
     #[serde(default)]
     digest: Option<String>,
@@ -325,12 +326,12 @@ pub(super) const URGENT: u32 = 0;
 
 impl SeenOrders {
     pub(super) fn new(object: OrdersObject) -> Self {
-        let given = |order: SlimOrder| Given {
+        let given = |order: TrimmedOrder| Given {
             key: Key::new(&order.image, order.digest.as_deref()),
             urgent: order.priority == URGENT,
             gate: order.gate,
         };
-        let report = |report: SlimReport| Report {
+        let report = |report: TrimmedReport| Report {
             key: Key::new(&report.image, report.digest.as_deref()),
             told: Reported {
                 state: report.state,
@@ -348,7 +349,7 @@ impl SeenOrders {
             Some(status) => status.reported.map_or(LastReport::Undated, LastReport::At),
         };
         let status = object.status.unwrap_or_default();
-        let runtime_problem = |condition: SlimCondition| {
+        let runtime_problem = |condition: TrimmedCondition| {
             (condition.kind == RUNTIME_UNAVAILABLE && condition.status == "True").then_some(condition.message)
         };
         Self {

@@ -13,17 +13,17 @@ use jiff::Timestamp;
 use lab_images::catalogue::{Catalogue, CatalogueImage, RepositoryState};
 use serde::Serialize;
 
-use super::asked::{Asked, Begins};
+use super::scan_requests::{Begins, ScanRequests};
 use super::shared::Shared;
-use super::world::World;
+use super::state::ClusterState;
 
 #[derive(Clone)]
 struct Served {
     shared: Shared,
-    asked: Arc<Asked>,
+    asked: Arc<ScanRequests>,
 }
 
-pub(super) fn routes(shared: Shared, asked: Arc<Asked>) -> Router {
+pub(super) fn routes(shared: Shared, asked: Arc<ScanRequests>) -> Router {
     Router::new()
         .route("/catalogue.json", get(catalogue))
         .route("/scan", post(scan))
@@ -65,7 +65,7 @@ async fn catalogue(State(served): State<Served>, headers: HeaderMap) -> Response
 }
 
 /// Changes with everything in the document.
-fn tag(world: &World, catalogue: &Catalogue) -> String {
+fn tag(world: &ClusterState, catalogue: &Catalogue) -> String {
     let mut hasher = DefaultHasher::new();
     catalogue.generated.hash(&mut hasher);
     for repository in &catalogue.repositories {
@@ -106,7 +106,7 @@ struct Nodes {
     eligible: usize,
 }
 
-fn document<'a>(world: &'a World, catalogue: &'a Catalogue) -> Document<'a> {
+fn document<'a>(world: &'a ClusterState, catalogue: &'a Catalogue) -> Document<'a> {
     let mut waves = world.waves();
     let all = world.standings()[0];
     let image = |image: &'a CatalogueImage| {

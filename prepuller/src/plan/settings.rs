@@ -13,7 +13,7 @@ use super::eligible::NodeRules;
 use super::gate::GateRules;
 use super::overview::Mode;
 use super::pull_pods::PullPodSettings;
-use super::world::Rules;
+use super::state::Rules;
 use crate::settings::{CatalogueArguments, CatalogueSettings};
 
 /// The shortest of what is waited for or repeated: anything below is load.

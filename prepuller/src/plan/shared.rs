@@ -7,12 +7,12 @@ use sidecar::sync::lock;
 use tokio::sync::{Notify, watch};
 
 use super::overview::OverviewSource;
-use super::world::World;
+use super::state::ClusterState;
 
 /// The world, and who is to hear when it changes; clones share it.
 #[derive(Clone, Debug)]
 pub(super) struct Shared {
-    world: Arc<Mutex<World>>,
+    world: Arc<Mutex<ClusterState>>,
     /// Wakes the planner.
     changed: Arc<Notify>,
     /// Tells those who show it, after the planner has decided.
@@ -20,7 +20,7 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(world: World) -> Self {
+    pub(super) fn new(world: ClusterState) -> Self {
         Self { world: Arc::new(Mutex::new(world)), changed: Arc::new(Notify::new()), decided: watch::Sender::new(0) }
     }
 
@@ -31,18 +31,18 @@ impl Shared {
     }
 
     /// Looks at it. Never held over an await.
-    pub(super) fn look<T>(&self, look: impl FnOnce(&World) -> T) -> T {
+    pub(super) fn look<T>(&self, look: impl FnOnce(&ClusterState) -> T) -> T {
         look(&lock(&self.world))
     }
 
     /// Changes it, and has the planner decide anew.
-    pub(super) fn change(&self, change: impl FnOnce(&mut World)) {
+    pub(super) fn change(&self, change: impl FnOnce(&mut ClusterState)) {
         self.update(change);
         self.changed.notify_one();
     }
 
     /// Changes it by the planner itself.
-    pub(super) fn update<T>(&self, change: impl FnOnce(&mut World) -> T) -> T {
+    pub(super) fn update<T>(&self, change: impl FnOnce(&mut ClusterState) -> T) -> T {
         change(&mut lock(&self.world))
     }
 

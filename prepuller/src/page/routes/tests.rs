@@ -117,8 +117,8 @@ async fn a_browser_shows_it_wide_narrow_dark_and_without_script() {
     let served = serve(|| fleet(200), without_script).await;
     let folder = pictures();
     for (name, path, look) in [
-        ("desk", "/", DESK),
-        ("desk-dark", "/?show=problems", Look { dark: true, ..DESK }),
+        ("selection", "/", DESK),
+        ("selection-dark", "/?show=problems", Look { dark: true, ..DESK }),
         ("phone", "/", PHONE),
         ("phone-without-script", "/still?show=pulling", PHONE),
         ("phone-dark", "/?missing=registry.example.org%2Frubin%2Flab%3Ad_2026_11_24", Look { dark: true, ..PHONE }),

@@ -5,7 +5,7 @@ use lab_images::catalogue::RepositoryState;
 use super::{Cell, CellState, Counts, ImageRow, NodeRow, PER_PAGE, RepositoryRow, ScanTimes, Standing, Totals, View};
 use crate::node_images::PullState;
 use crate::page::query::{Query, Show};
-use crate::page::words;
+use crate::page::text;
 use crate::plan::overview::{AgentState, ImageOnNode, ImageOverview, Mode, NodeOverview, Overview, Reported, Wave};
 
 /// So much of an error is shown; the node's agent has all of it.
@@ -174,10 +174,10 @@ impl ImageRow {
             Wave::Canary { node } => (Standing::Pulling, format!("{node} tries it first")),
             Wave::Rolling => (Standing::Pulling, "spreading".to_owned()),
             Wave::Stopped { node, next, .. } => {
-                (Standing::Problem, format!("stopped: {node} could not pull it; {}", words::next(node, next)))
+                (Standing::Problem, format!("stopped: {node} could not pull it; {}", text::next(node, next)))
             }
             Wave::Held { node, why, next } => {
-                (Standing::Waiting, format!("held up by {node}: {why}; {}", words::next(node, next)))
+                (Standing::Waiting, format!("held up by {node}: {why}; {}", text::next(node, next)))
             }
         };
         Self {
@@ -263,7 +263,7 @@ fn trouble(node: &NodeOverview) -> Option<String> {
     let agent = match &node.agent {
         AgentState::Missing => Some("no agent has reported".to_owned()),
         AgentState::Silent(silence) => {
-            Some(format!("its agent has not reported for {}", words::duration(silence.as_secs())))
+            Some(format!("its agent has not reported for {}", text::duration(silence.as_secs())))
         }
         AgentState::NoRuntime(problem) => Some(format!("its container runtime can't be used: {}", short(problem))),
         AgentState::Awaited | AgentState::Fine => None,
@@ -299,14 +299,14 @@ fn problems(overview: &Overview) -> Vec<String> {
     problems.extend(scan_problem(overview));
     for image in &overview.images {
         if let Wave::Stopped { node, error, next } = &image.wave {
-            let (name, reference, next) = (&image.name, &image.reference, words::next(node, next));
+            let (name, reference, next) = (&image.name, &image.reference, text::next(node, next));
             problems.push(format!("{name} is stopped: {node} could not pull {reference}: {error}; {next}"));
         }
     }
     let eligible = || overview.nodes.iter().filter(|node| node.not_eligible.is_none());
     let named = |is_it: fn(&NodeOverview) -> bool| {
         let names: Vec<&str> = eligible().filter(|node| is_it(node)).map(|node| &*node.name).collect();
-        words::names(&names)
+        text::names(&names)
     };
     if let Some(nodes) = named(|node| node.unwritten.is_some()) {
         let first = eligible().find_map(|node| node.unwritten.as_deref()).unwrap_or_default();

@@ -1,6 +1,6 @@
 use super::*;
 use crate::page::sample::{self, downloading, failed, fleet, node, of_nodes};
-use crate::page::words;
+use crate::page::text;
 use crate::plan::overview::{AgentState, ImageOnNode, NextTry, Overview, Wave};
 
 fn view(overview: &Overview, query: &str) -> View {
@@ -99,18 +99,18 @@ fn an_unknown_size_is_not_zero() {
     overview.images[1].size = None;
     let view = view(&overview, "");
     assert_eq!((view.totals.unknown, view.totals.eta_seconds), (1, None));
-    let words = words::progress(&view);
+    let words = text::progress(&view);
     assert!(words.contains("at most 4.00 GiB to come and 1 of unknown size"), "{words}");
     let mut only = node("a", 6);
     only.images[1] = ImageOnNode::Ordered;
     let mut overview = of_nodes(vec![only]);
     overview.images[1].size = None;
-    assert_eq!(words::progress(&self::view(&overview, "")), "5 of 6 copies are there, 1 of unknown size to come");
+    assert_eq!(text::progress(&self::view(&overview, "")), "5 of 6 copies are there, 1 of unknown size to come");
 }
 
 /// What the headline says of an overview, in words and colour.
 fn headline(overview: &Overview) -> (Standing, String) {
-    words::headline(&view(overview, ""))
+    text::headline(&view(overview, ""))
 }
 
 #[test]
@@ -122,7 +122,7 @@ fn the_headline_never_contradicts_what_is_below_it() {
     let mut restarted = complete();
     restarted.scan = Default::default();
     assert_eq!(headline(&restarted).1, "6 images on both nodes");
-    assert_eq!(words::scan(&view(&restarted, "")), "2026-11-25 02:22 UTC, by an earlier planner");
+    assert_eq!(text::scan(&view(&restarted, "")), "2026-11-25 02:22 UTC, by an earlier planner");
     restarted.decided = false;
     restarted.images.clear();
     assert_eq!(headline(&restarted), (Standing::Waiting, "The nodes have not been looked at yet".to_owned()));
@@ -175,7 +175,7 @@ fn a_node_that_cannot_do_its_part_is_a_problem() {
         assert!(view.problems.len() == 1 && view.problems[0].contains(problem), "{:?}", view.problems);
         assert!(view.nodes[0].name == "b" && view.nodes[0].standing == Standing::Problem, "{:?}", view.nodes[0]);
         assert!(view.nodes[0].remarks[0].contains(remark), "{:?}", view.nodes[0].remarks);
-        let (standing, words) = words::headline(&view);
+        let (standing, words) = text::headline(&view);
         assert_eq!((standing, words.as_str()), (Standing::Problem, "6 images on all 3 nodes; there is a problem"));
         // It is not asked of a node that should hold nothing.
         overview.nodes[1].not_eligible = Some("cordoned".to_owned());
@@ -212,7 +212,7 @@ fn repositories_are_shown_with_what_no_scheme_could_read() {
     .unwrap();
     overview.catalogue = Some(std::sync::Arc::new(catalogue));
     let view = view(&overview, "");
-    let words: Vec<String> = view.repositories.iter().map(|row| words::repository(&view, row)).collect();
+    let words: Vec<String> = view.repositories.iter().map(|row| text::repository(&view, row)).collect();
     assert_eq!(
         words,
         [

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use sidecar::kubernetes::{EventType, node_reference};
 use sidecar::sync::lock;
 
-use super::{ORDERS, Teller, TroubleLabel, signed};
-use crate::plan::world::Trouble;
+use super::{ORDERS, Telemetry, TroubleLabel, signed};
+use crate::plan::state::Trouble;
 
 /// So many nodes get an Event of their own when they fall into trouble at once, or out of it.
 const MOST_NODES_TOLD: usize = 50;
 
-impl Teller {
+impl Telemetry {
     /// Which nodes can't do their part: an Event for each that begins or ends to be one of them.
     pub(super) fn troubles(&self, troubles: &[(Arc<str>, Trouble)]) {
         for words in ALL_WORDS {

@@ -7,13 +7,13 @@ use jiff::Timestamp;
 use lab_images::catalogue::CatalogueImage;
 use lab_images::reference::Platform;
 
-use super::{Record, World, is_new};
+use super::{ClusterState, NodeState, is_new};
 use crate::node_images::PullState;
 use crate::plan::decide::{Spread, Wanted};
 use crate::plan::eligible::Standing;
 use crate::plan::overview::{ImageOnNode, ImageOverview, NodeOverview, Overview, Reported};
 
-impl World {
+impl ClusterState {
     /// Nodes by standing: eligible, paused, excluded.
     pub(in crate::plan) fn standings(&self) -> [usize; 3] {
         let count = |wanted: fn(&Standing) -> bool| {
@@ -33,7 +33,7 @@ impl World {
     /// The platforms of the nodes that may hold images, this machine's first if it is among them. Before any node is seen: this
     /// machine's.
     pub(in crate::plan) fn platforms(&self) -> Vec<Platform> {
-        let may = |record: &&Record| !matches!(record.standing, Some(Standing::Excluded(_)));
+        let may = |record: &&NodeState| !matches!(record.standing, Some(Standing::Excluded(_)));
         let nodes = self.nodes.values().filter(may).filter_map(|record| record.node.as_ref()?.architecture.as_deref());
         let architectures: BTreeSet<&str> = nodes.collect();
         let own = &self.platform;
@@ -83,7 +83,7 @@ impl World {
         unlisted.chain(unanswered).collect()
     }
 
-    fn node_overview(&self, name: &Arc<str>, record: &Record, now: Timestamp) -> Option<NodeOverview> {
+    fn node_overview(&self, name: &Arc<str>, record: &NodeState, now: Timestamp) -> Option<NodeOverview> {
         let node = record.node.as_ref()?;
         let standing = record.standing.as_ref()?;
         let object = record.object.as_ref();

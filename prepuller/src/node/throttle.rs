@@ -24,7 +24,7 @@ pub(super) enum Next {
 
 /// What was told last, and from when on the next may be.
 #[derive(Debug, Default)]
-pub(super) struct Pace {
+pub(super) struct StatusThrottle {
     told: Option<(String, NodeImagesStatus)>,
     /// When it is told again although nothing changed.
     again: Option<Instant>,
@@ -32,7 +32,7 @@ pub(super) struct Pace {
     failures: u32,
 }
 
-impl Pace {
+impl StatusThrottle {
     /// Decides over the status of the object with this uid: an object made anew was never told anything.
     pub(super) fn next(&self, uid: &str, status: &NodeImagesStatus, now: Instant) -> Next {
         let is_told = self.told.as_ref().is_some_and(|(object, told)| object == uid && same(told, status));
@@ -79,38 +79,38 @@ mod tests {
 
     #[test]
     fn the_first_is_told_at_once_and_the_same_as_a_sign_of_life() {
-        let (mut pace, now) = (Pace::default(), Instant::now());
-        assert_eq!(pace.next("a", &status(1, 0), now), Next::Tell);
-        pace.told("a".into(), status(1, 0), now, 0.0);
+        let (mut throttle, now) = (StatusThrottle::default(), Instant::now());
+        assert_eq!(throttle.next("a", &status(1, 0), now), Next::Tell);
+        throttle.told("a".into(), status(1, 0), now, 0.0);
         let later = now + Duration::from_secs(200);
-        assert_eq!(pace.next("a", &status(1, 9), later), Next::WaitUntil(now + REPORT_INTERVAL));
-        assert_eq!(pace.next("a", &status(1, 10), later), Next::Tell);
-        assert_eq!(pace.next("a", &status(2, 0), later), Next::Tell);
-        assert_eq!(pace.next("a", &status(1, 0), now + REPORT_INTERVAL), Next::Tell);
+        assert_eq!(throttle.next("a", &status(1, 9), later), Next::WaitUntil(now + REPORT_INTERVAL));
+        assert_eq!(throttle.next("a", &status(1, 10), later), Next::Tell);
+        assert_eq!(throttle.next("a", &status(2, 0), later), Next::Tell);
+        assert_eq!(throttle.next("a", &status(1, 0), now + REPORT_INTERVAL), Next::Tell);
         // An agent whose sign of life can't be written tries again before anybody takes it for silent.
-        pace.failed(now + REPORT_INTERVAL, 0.0);
-        assert_eq!(pace.next("a", &status(1, 0), now + REPORT_INTERVAL + INTERVAL), Next::Tell);
-        pace.told("a".into(), status(1, 0), now, 0.9);
-        let Next::WaitUntil(spread) = pace.next("a", &status(1, 0), now) else { panic!("it was told") };
+        throttle.failed(now + REPORT_INTERVAL, 0.0);
+        assert_eq!(throttle.next("a", &status(1, 0), now + REPORT_INTERVAL + INTERVAL), Next::Tell);
+        throttle.told("a".into(), status(1, 0), now, 0.9);
+        let Next::WaitUntil(spread) = throttle.next("a", &status(1, 0), now) else { panic!("it was told") };
         assert!(spread < now + REPORT_INTERVAL && spread > now + REPORT_INTERVAL / 2);
     }
 
     #[test]
     fn an_object_made_anew_is_told_again() {
-        let (mut pace, now) = (Pace::default(), Instant::now());
-        pace.told("a".into(), status(1, 0), now, 0.0);
-        assert_eq!(pace.next("b", &status(1, 0), now + INTERVAL), Next::Tell);
+        let (mut throttle, now) = (StatusThrottle::default(), Instant::now());
+        throttle.told("a".into(), status(1, 0), now, 0.0);
+        assert_eq!(throttle.next("b", &status(1, 0), now + INTERVAL), Next::Tell);
     }
 
     #[test]
     fn failures_are_tried_again_ever_more_seldom() {
-        let (mut pace, mut now) = (Pace::default(), Instant::now());
+        let (mut throttle, mut now) = (StatusThrottle::default(), Instant::now());
         for seconds in [10, 20, 40, 60, 60] {
-            pace.failed(now, 0.0);
+            throttle.failed(now, 0.0);
             let then = now + Duration::from_secs(seconds);
-            assert_eq!(pace.next("a", &status(1, 0), now), Next::WaitUntil(then));
+            assert_eq!(throttle.next("a", &status(1, 0), now), Next::WaitUntil(then));
             now = then;
-            assert_eq!(pace.next("a", &status(1, 0), now), Next::Tell);
+            assert_eq!(throttle.next("a", &status(1, 0), now), Next::Tell);
         }
     }
 
@@ -118,28 +118,28 @@ mod tests {
         /// Whatever comes when, two statuses are ten seconds apart, and the last one is told in the end.
         #[test]
         fn never_more_often_than_every_ten_seconds(steps in proptest::collection::vec((0_u64..5_000, 0_u32..3), 1..60)) {
-            let (mut pace, mut now) = (Pace::default(), Instant::now());
+            let (mut throttle, mut now) = (StatusThrottle::default(), Instant::now());
             let mut told: Option<Instant> = None;
-            let mut tell = |pace: &mut Pace, status: NodeImagesStatus, now: Instant| {
+            let mut tell = |throttle: &mut StatusThrottle, status: NodeImagesStatus, now: Instant| {
                 if let Some(before) = told.replace(now) {
                     assert!(now - before >= INTERVAL);
                 }
-                pace.told("a".into(), status, now, 0.0);
+                throttle.told("a".into(), status, now, 0.0);
             };
             let mut last = 0;
             for (milliseconds, present) in steps {
                 now += Duration::from_millis(milliseconds);
                 last = present;
-                if pace.next("a", &status(last, 0), now) == Next::Tell {
-                    tell(&mut pace, status(last, 0), now);
+                if throttle.next("a", &status(last, 0), now) == Next::Tell {
+                    tell(&mut throttle, status(last, 0), now);
                 }
             }
-            if let Next::WaitUntil(then) = pace.next("a", &status(last, 0), now) {
-                prop_assert_eq!(pace.next("a", &status(last, 0), then), Next::Tell);
-                tell(&mut pace, status(last, 0), then);
+            if let Next::WaitUntil(then) = throttle.next("a", &status(last, 0), now) {
+                prop_assert_eq!(throttle.next("a", &status(last, 0), then), Next::Tell);
+                tell(&mut throttle, status(last, 0), then);
                 now = then;
             }
-            prop_assert_eq!(pace.next("a", &status(last, 0), now), Next::WaitUntil(now + REPORT_INTERVAL));
+            prop_assert_eq!(throttle.next("a", &status(last, 0), now), Next::WaitUntil(now + REPORT_INTERVAL));
         }
     }
 }

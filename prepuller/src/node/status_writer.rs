@@ -13,8 +13,8 @@ use tokio::time::sleep_until;
 
 use super::metrics::Counters;
 use super::orders::Object;
-use super::pace::{Next, Pace};
 use super::status;
+use super::throttle::{Next, StatusThrottle};
 use crate::node_images::{AGENT, NodeImages, NodeImagesStatus};
 use crate::puller::Report;
 
@@ -22,7 +22,7 @@ use crate::puller::Report;
 const LONGEST_SILENCE: Duration = Duration::from_secs(20 * 60);
 
 /// Tells what the reports say.
-pub(super) struct Telling {
+pub(super) struct StatusWriter {
     runtime: Latch,
     reports: Latch,
     pulse: Pulse,
@@ -30,7 +30,7 @@ pub(super) struct Telling {
     disk_high: u8,
 }
 
-impl Telling {
+impl StatusWriter {
     pub(super) fn new(health: &Health, counters: Counters, disk_high: u8) -> Self {
         let (runtime, reports) = (health.latch("runtime"), health.latch("reports"));
         // Until one can't be written.
@@ -46,7 +46,7 @@ impl Telling {
         mut reports: watch::Receiver<Report>,
         mut objects: watch::Receiver<Option<Object>>,
     ) {
-        let mut pace = Pace::default();
+        let mut throttle = StatusThrottle::default();
         loop {
             let object = objects.borrow_and_update().clone();
             let told = object.and_then(|object| {
@@ -55,18 +55,18 @@ impl Telling {
             });
             let mut wake = None;
             if let Some((uid, status)) = told {
-                match pace.next(&uid, &status, Instant::now()) {
+                match throttle.next(&uid, &status, Instant::now()) {
                     Next::WaitUntil(moment) => wake = Some(moment),
                     Next::Tell => match write(&api, node, &status).await {
                         Ok(()) => {
                             self.reports.ready();
-                            pace.told(uid, status, Instant::now(), random());
+                            throttle.told(uid, status, Instant::now(), random());
                         }
                         Err(error) => {
                             self.counters.api_failed("status");
                             tracing::warn!(error, "the report can't be written");
                             self.reports.not_ready(format!("the report can't be written: {error}"));
-                            pace.failed(Instant::now(), random());
+                            throttle.failed(Instant::now(), random());
                             continue;
                         }
                     },

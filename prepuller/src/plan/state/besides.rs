@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use lab_images::catalogue::CatalogueImage;
 
-use super::{Record, World};
+use super::{ClusterState, NodeState};
 use crate::node_images::PullState;
 use crate::plan::decide::Wanted;
 use crate::plan::eligible::Standing;
@@ -14,7 +14,7 @@ use crate::plan::overview::Wave;
 use crate::plan::pull_pods::{Ordered, SeenPull, Turn, turn};
 use crate::plan::seen::Key;
 
-impl World {
+impl ClusterState {
     /// What pull pods are to be made, told of and removed, node by node.
     pub(in crate::plan) fn pull_turns(&self, now: Timestamp) -> Vec<(Arc<str>, Turn)> {
         let mut pulls: HashMap<&str, Vec<(&Arc<str>, &SeenPull)>> = HashMap::new();
@@ -23,7 +23,7 @@ impl World {
         }
         let Some(catalogue) = &self.catalogue else { return Vec::new() };
         let images: Vec<&CatalogueImage> = catalogue.wanted().collect();
-        let turn = |(name, record): (&Arc<str>, &Record)| {
+        let turn = |(name, record): (&Arc<str>, &NodeState)| {
             let object = record.object.as_ref()?;
             let ordered = |(index, wanted): (usize, &Wanted)| {
                 let given = object.orders.iter().find(|given| given.key == wanted.key)?;

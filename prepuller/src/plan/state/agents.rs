@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use super::{Record, World};
+use super::{ClusterState, NodeState};
 use crate::node_images::LONGEST_SILENCE;
-use crate::page::words;
+use crate::page::text;
 use crate::plan::decide::Unfit;
 use crate::plan::eligible::Standing;
 use crate::plan::overview::{AgentState, Mode};
@@ -38,7 +38,7 @@ impl fmt::Display for Trouble {
                 f.write_str("No agent has reported: does one run on this node, and may it write its report?")
             }
             Self::Silent(silence) => {
-                let silence = words::duration(silence.as_secs());
+                let silence = text::duration(silence.as_secs());
                 write!(f, "The agent has not reported for {silence}: does it run, and may it write its report?")
             }
             Self::NoRuntime(problem) => write!(f, "The container runtime can't be used: {problem}"),
@@ -84,7 +84,7 @@ pub(super) fn heard(reported: LastReport, (time, instant): (Timestamp, Instant))
     instant.checked_sub(age).unwrap_or(instant)
 }
 
-impl World {
+impl ClusterState {
     /// Judges anew which agents are silent; whether any answer is another than before.
     pub(in crate::plan) fn listen(&mut self, now: Instant) -> bool {
         let (by_agents, interrupted) = (self.rules.mode == Mode::Agents, self.interrupted);
@@ -125,7 +125,7 @@ impl World {
 
     /// What is wrong with eligible nodes, by name.
     pub(in crate::plan) fn troubles(&self) -> impl Iterator<Item = (&Arc<str>, Trouble)> {
-        let eligible = |record: &Record| record.standing == Some(Standing::Eligible);
+        let eligible = |record: &NodeState| record.standing == Some(Standing::Eligible);
         self.nodes.iter().filter(move |(_, record)| eligible(record)).flat_map(|(name, record)| {
             let agent = match &record.agent {
                 AgentState::Missing => Some(Trouble::NoAgent),

@@ -23,7 +23,7 @@ use sidecar::sync::lock;
 use self::spawns::SpawnMetrics;
 use self::troubles::Words;
 use super::overview::Wave;
-use super::world::{News, Trouble as NodeTrouble, World};
+use super::state::{ClusterState, News, Trouble as NodeTrouble};
 
 /// The planner's Deployment, which its Events are about.
 pub(super) const DEPLOYMENT: &str = "prepuller-plan";
@@ -66,7 +66,7 @@ struct RepositoryLabel {
 }
 
 /// Tells people; shared by the parts of the planner.
-pub(super) struct Teller {
+pub(super) struct Telemetry {
     events: EventRecorder,
     planner: ObjectReference,
     scanning: Trouble,
@@ -94,7 +94,7 @@ pub(super) struct Teller {
     told: Mutex<HashMap<String, Said>>,
 }
 
-impl Teller {
+impl Telemetry {
     pub(super) fn new(client: &Client, metrics: &Metrics, namespace: &str, instance: &str) -> Self {
         let events = EventRecorder::new(client.clone(), DEPLOYMENT, instance);
         events.register(metrics);
@@ -162,7 +162,7 @@ impl Teller {
     }
 
     /// Takes over the Deployment's uid, without which `kubectl describe` shows no Events.
-    pub(super) fn know(&mut self, deployment: &Deployment) {
+    pub(super) fn set_uid(&mut self, deployment: &Deployment) {
         self.planner.uid.clone_from(&deployment.metadata.uid);
         self.scanning = Trouble::new(&self.events, &self.planner, "Scan", SCAN);
         self.publishing = Trouble::new(&self.events, &self.planner, "Publish", PUBLISH);
@@ -223,7 +223,7 @@ impl Teller {
     }
 
     /// What nodes reported.
-    pub(super) fn news(&self, news: Vec<News>) {
+    pub(super) fn record(&self, news: Vec<News>) {
         for news in news {
             match news {
                 News::Spawned(spawn) => self.spawns.count(spawn),
@@ -269,12 +269,12 @@ impl Teller {
     }
 
     /// How nodes and waves are after a decision.
-    pub(super) fn decided(&self, told: Told) {
+    pub(super) fn decided(&self, told: Snapshot) {
         self.troubles(&told.troubles);
         self.waves(told);
     }
 
-    fn waves(&self, told: Told) {
+    fn waves(&self, told: Snapshot) {
         let ([eligible, paused, excluded], waves) = (told.standings, &told.waves);
         for (standing, count) in [("eligible", eligible), ("paused", paused), ("excluded", excluded)] {
             self.nodes.get_or_create(&StandingLabel { standing }).set(signed(count));
@@ -303,7 +303,7 @@ impl Teller {
     }
 
     /// Waves that are stopped since the last decision, for another node or cause too, and those that are wanted and go on.
-    fn turns(&self, told: &Told) -> (Vec<Stop>, Vec<String>) {
+    fn turns(&self, told: &Snapshot) -> (Vec<Stop>, Vec<String>) {
         let mut known = lock(&self.told);
         let stopped = told.waves.iter().filter_map(|wave| {
             let (node, error) = wave.stopped.as_ref()?;
@@ -340,7 +340,7 @@ fn signed(count: usize) -> i64 {
 }
 
 /// What is told of a decision.
-pub(super) struct Told {
+pub(super) struct Snapshot {
     standings: [usize; 3],
     troubles: Vec<(Arc<str>, NodeTrouble)>,
     waves: Vec<ToldWave>,
@@ -353,8 +353,8 @@ struct ToldWave {
     stopped: Option<(Arc<str>, String)>,
 }
 
-impl Told {
-    pub(super) fn of(world: &World) -> Self {
+impl Snapshot {
+    pub(super) fn of(world: &ClusterState) -> Self {
         let waves = world.waves().map(|(image, spread)| ToldWave {
             image: image.reference.to_string(),
             present: spread.present,

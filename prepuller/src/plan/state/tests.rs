@@ -14,11 +14,11 @@ fn image(tag: &str) -> CatalogueImage {
     .unwrap()
 }
 
-fn world() -> World {
+fn world() -> ClusterState {
     let nodes = NodeRules { selector: None, tolerated: Vec::new(), gate_taint: "labhands.dev/images".to_owned() };
     let gate = GateRules { timeout: Duration::from_secs(1), images: Vec::new() };
     let (new_for, stalled_after) = (Duration::ZERO, Duration::from_secs(120));
-    let mut world = World::new(Rules { nodes, parallel: 1, new_for, stalled_after, gate, mode: Mode::Agents });
+    let mut world = ClusterState::new(Rules { nodes, parallel: 1, new_for, stalled_after, gate, mode: Mode::Agents });
     let node: NodeObject = serde_json::from_value(json!({
         "metadata": {"name": "node1", "uid": "u"}, "spec": {},
         "status": {"conditions": [{"type": "Ready", "status": "True"}], "nodeInfo": {"architecture": "amd64"}},
@@ -32,16 +32,16 @@ fn world() -> World {
         ]},
     }))
     .unwrap();
-    world.see_node("node1", SeenNode::new(node));
-    world.see_orders("node1", SeenOrders::new(orders), (Timestamp::now(), Instant::now()));
+    world.apply_node("node1", SeenNode::new(node));
+    world.apply_orders("node1", SeenOrders::new(orders), (Timestamp::now(), Instant::now()));
     world
 }
 
-fn counts(world: &World) -> Vec<(String, usize, usize)> {
+fn counts(world: &ClusterState) -> Vec<(String, usize, usize)> {
     world.waves().map(|(image, spread)| (image.tag.clone(), spread.present, spread.eligible)).collect()
 }
 
-fn take(world: &mut World, tags: &[&str]) {
+fn take(world: &mut ClusterState, tags: &[&str]) {
     let images = tags.iter().map(|tag| image(tag)).collect();
     let now = Timestamp::now();
     world.take_catalogue(Catalogue::new(now, true, images), HashMap::new(), (now, Instant::now()));
@@ -75,7 +75,7 @@ fn report(reported: &str) -> SeenOrders {
     SeenOrders::new(object)
 }
 
-fn troubles(world: &World) -> Vec<Trouble> {
+fn troubles(world: &ClusterState) -> Vec<Trouble> {
     world.troubles().map(|(_, trouble)| trouble).collect()
 }
 
@@ -84,15 +84,15 @@ fn a_sign_of_life_is_no_change_and_its_lack_is_seen_by_time() {
     let (mut world, time) = (world(), "2026-11-29T01:00:00Z".parse::<Timestamp>().unwrap());
     let begun = Instant::now();
     let at = |minutes: u64| begun + Duration::from_secs(60 * minutes);
-    world.see_orders("node1", report("2026-11-29T01:00:00Z"), (time, at(0)));
+    world.apply_orders("node1", report("2026-11-29T01:00:00Z"), (time, at(0)));
     world.decide(time, at(0));
-    let (changed, _) = world.see_orders("node1", report("2026-11-29T01:05:00Z"), (time, at(5)));
+    let (changed, _) = world.apply_orders("node1", report("2026-11-29T01:05:00Z"), (time, at(5)));
     assert!(!changed && !world.listen(at(15)) && troubles(&world).is_empty());
     assert!(world.listen(at(16)) && !world.listen(at(17)));
     assert_eq!(troubles(&world), [Trouble::Silent(Duration::from_secs(12 * 60))]);
     assert_eq!(world.overview(time).nodes[0].agent, AgentState::Silent(Duration::from_secs(12 * 60)));
     // The next report is one.
-    let (changed, _) = world.see_orders("node1", report("2026-11-29T01:20:00Z"), (time, at(20)));
+    let (changed, _) = world.apply_orders("node1", report("2026-11-29T01:20:00Z"), (time, at(20)));
     assert!(changed && world.listen(at(20)) && troubles(&world).is_empty());
     // Whom the planner could not hear is not called silent.
     world.watch_broken(Kind::NodeImages, "no answer", at(30));
@@ -124,7 +124,7 @@ fn what_a_node_should_hold_is_told_before_its_turn() {
         "status": {"conditions": [{"type": "Ready", "status": "True"}], "nodeInfo": {"architecture": "amd64"}},
     }))
     .unwrap();
-    world.see_node("node2", SeenNode::new(second));
+    world.apply_node("node2", SeenNode::new(second));
     let writes = world.decide(Timestamp::now(), Instant::now());
     // One is the canary of the new image; both should hold it.
     let told: Vec<(Option<u32>, usize)> =
@@ -144,13 +144,13 @@ fn a_lab_that_runs_is_a_spawn_that_found_what_its_node_had_reported() {
         SeenPod::new(serde_json::from_value(object).unwrap()).unwrap()
     };
     let mut world = world();
-    world.see_orders("node1", report("2026-02-01T00:00:00Z"), (Timestamp::now(), Instant::now()));
+    world.apply_orders("node1", report("2026-02-01T00:00:00Z"), (Timestamp::now(), Instant::now()));
     let mut old = image("w_0");
     (old.wanted, old.digest) = (false, Some(digest.parse().unwrap()));
     let now = Timestamp::now();
     let images = vec![image("w_2"), image("w_1"), old];
     world.take_catalogue(Catalogue::new(now, true, images), HashMap::new(), (now, Instant::now()));
-    world.keep_pods(&HashSet::new(), now);
+    world.reset_pods(&HashSet::new(), now);
     for (name, node, image, expected) in [
         ("a", "node1", "registry.example.org/lab:w_1", Some(Found::Present)),
         ("b", "node1", "registry.example.org/lab:w_2", Some(Found::Absent)),
@@ -160,9 +160,9 @@ fn a_lab_that_runs_is_a_spawn_that_found_what_its_node_had_reported() {
         ("f", "node1", "registry.example.org/hub:1", None),
     ] {
         let id: Arc<str> = name.into();
-        let (waits, spawned) = world.see_pod(&id, Some(pod(name, node, image, "Pending")), now);
+        let (waits, spawned) = world.apply_pod(&id, Some(pod(name, node, image, "Pending")), now);
         assert!(waits && spawned.is_none(), "{name}");
-        let (changed, spawned) = world.see_pod(&id, Some(pod(name, node, image, "Running")), now);
+        let (changed, spawned) = world.apply_pod(&id, Some(pod(name, node, image, "Running")), now);
         let found = spawned.map(|news| match news {
             News::Spawned(spawn) => spawn.found,
             other => panic!("{other:?}"),

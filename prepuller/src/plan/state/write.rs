@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use lab_images::catalogue::{Catalogue, CatalogueImage};
 
-use super::{Record, World};
+use super::{ClusterState, NodeState};
 use crate::node_images::{NodeImagesSpec, Order, OrderLayer};
 use crate::plan::decide::{Decision, Node, NodeOrder, Wanted};
 use crate::plan::eligible::Standing;
@@ -55,11 +55,11 @@ impl Write {
     }
 }
 
-impl World {
+impl ClusterState {
     pub(super) fn writes(
         &self,
         catalogue: &Catalogue,
-        seen: &[(&Record, Node<'_>)],
+        seen: &[(&NodeState, Node<'_>)],
         decision: &Decision,
     ) -> Vec<Write> {
         let order = |(index, (image, wanted)): (usize, (&CatalogueImage, &Wanted))| {
@@ -78,7 +78,7 @@ impl World {
         // Mostly nothing is to be written.
         let wanted: LazyCell<Arc<[Order]>, _> =
             LazyCell::new(|| catalogue.wanted().zip(&self.wanted).enumerate().map(order).collect());
-        let write = |((record, node), told): (&(&Record, Node<'_>), &Vec<NodeOrder>)| {
+        let write = |((record, node), told): (&(&NodeState, Node<'_>), &Vec<NodeOrder>)| {
             let given = |order: &NodeOrder| Given {
                 key: self.wanted[order.image].key,
                 urgent: order.urgent,

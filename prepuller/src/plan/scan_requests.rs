@@ -12,7 +12,7 @@ pub(super) const LEAST_PAUSE: Duration = Duration::from_secs(30);
 
 /// Who asks for scans, and when there was one; several that ask at once are one.
 #[derive(Debug, Default)]
-pub(super) struct Asked {
+pub(super) struct ScanRequests {
     asked: Notify,
     scan: Mutex<Scan>,
 }
@@ -38,7 +38,7 @@ pub(super) enum Begins {
     In(Duration),
 }
 
-impl Asked {
+impl ScanRequests {
     /// Asks for a scan. It is never forgotten, at most put off.
     pub(super) fn ask(&self, now: Instant) -> Begins {
         self.asked.notify_one();
@@ -84,7 +84,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn scans_that_are_asked_for_keep_their_distance_and_none_is_forgotten() {
-        let asked = Asked::default();
+        let asked = ScanRequests::default();
         let now = || tokio::time::Instant::now().into_std();
         assert_eq!(asked.ask(now()), Begins::Now);
         asked.due().await;

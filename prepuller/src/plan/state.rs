@@ -46,14 +46,14 @@ pub struct Rules {
 
 /// All that the planner knows.
 #[derive(Debug)]
-pub(super) struct World {
+pub(super) struct ClusterState {
     pub(super) rules: Rules,
     pub(super) scan: ScanState,
     catalogue: Option<Arc<Catalogue>>,
     wanted: Vec<Wanted>,
     manifests: HashMap<Digest, Arc<ImageManifest>>,
     platform: Platform,
-    nodes: BTreeMap<Arc<str>, Record>,
+    nodes: BTreeMap<Arc<str>, NodeState>,
     /// Pods that wait on a node.
     pods: HashMap<Arc<str>, SeenPod>,
     /// The lab images of the catalogue by name, each with what nodes are ordered where it is wanted.
@@ -75,7 +75,7 @@ pub(super) struct World {
 
 /// What is known of one node.
 #[derive(Debug, Default)]
-struct Record {
+struct NodeState {
     node: Option<SeenNode>,
     standing: Option<Standing>,
     object: Option<SeenOrders>,
@@ -114,7 +114,7 @@ static NOTHING: SeenOrders = SeenOrders {
     disk: None,
 };
 
-impl World {
+impl ClusterState {
     /// Nothing known yet.
     pub(super) fn new(rules: Rules) -> Self {
         Self {
@@ -171,7 +171,7 @@ impl World {
     }
 
     /// A node as it is now; whether anything changed that decisions go by.
-    pub(super) fn see_node(&mut self, name: &str, mut node: SeenNode) -> bool {
+    pub(super) fn apply_node(&mut self, name: &str, mut node: SeenNode) -> bool {
         node.labels.retain(|key, _| self.rules.nodes.looks_at(key)); // nodes in clouds have dozens
         let record = self.record(name);
         if record.node.as_ref() == Some(&node) {
@@ -182,7 +182,7 @@ impl World {
     }
 
     /// A node is gone.
-    pub(super) fn lose_node(&mut self, name: &str) {
+    pub(super) fn delete_node(&mut self, name: &str) {
         if let Some(record) = self.nodes.get_mut(name) {
             record.node = None;
         }
@@ -191,7 +191,7 @@ impl World {
 
     /// A `NodeImages` as it is now; whether anything changed that decisions go by, and what people should hear of. What this process
     /// wrote itself and has not seen come back yet is not forgotten.
-    pub(super) fn see_orders(
+    pub(super) fn apply_orders(
         &mut self,
         name: &str,
         mut orders: SeenOrders,
@@ -223,7 +223,7 @@ impl World {
         } else {
             record.heard = Some(agents::heard(orders.reported, now));
             if !orders.orders.is_empty() {
-                // Told by an earlier process: as good as now.
+                // Snapshot by an earlier process: as good as now.
                 record.told = Some(now.1);
             }
         }
@@ -236,7 +236,7 @@ impl World {
     }
 
     /// A `NodeImages` is gone.
-    pub(super) fn lose_orders(&mut self, name: &str) {
+    pub(super) fn delete_orders(&mut self, name: &str) {
         if let Some(record) = self.nodes.get_mut(name) {
             record.object = None;
         }
@@ -244,7 +244,7 @@ impl World {
     }
 
     /// A pod as it is now, or its end; whether anything changed that decisions go by, and the spawn that it now is.
-    pub(super) fn see_pod(&mut self, id: &Arc<str>, pod: Option<SeenPod>, now: Timestamp) -> (bool, Option<News>) {
+    pub(super) fn apply_pod(&mut self, id: &Arc<str>, pod: Option<SeenPod>, now: Timestamp) -> (bool, Option<News>) {
         let spawned = match &pod {
             Some(pod) => self.spawns.see(id, pod, self.found(pod), now),
             None => {
@@ -253,7 +253,7 @@ impl World {
             }
         };
         let waits = pod.filter(|pod| pod.state == PodState::Waits);
-        (self.see_waiting(id, waits), spawned.map(News::Spawned))
+        (self.apply_waiting(id, waits), spawned.map(News::Spawned))
     }
 
     /// Whether a pod that is scheduled finds its image on its node; nothing for one that is no lab of the catalogue.
@@ -273,7 +273,7 @@ impl World {
     }
 
     /// A pod that waits, or one that no longer does.
-    fn see_waiting(&mut self, id: &Arc<str>, pod: Option<SeenPod>) -> bool {
+    fn apply_waiting(&mut self, id: &Arc<str>, pod: Option<SeenPod>) -> bool {
         let before = match &pod {
             Some(pod) => self.pods.insert(id.clone(), pod.clone()),
             None => self.pods.remove(id),
@@ -295,7 +295,7 @@ impl World {
     }
 
     /// A pull pod as it is now, or its end.
-    pub(super) fn see_pull(&mut self, name: &Arc<str>, pull: Option<SeenPull>) {
+    pub(super) fn apply_pull(&mut self, name: &Arc<str>, pull: Option<SeenPull>) {
         match pull {
             Some(pull) => self.pulls.insert(name.clone(), pull),
             None => self.pulls.remove(name),
@@ -303,46 +303,46 @@ impl World {
     }
 
     /// The names that a whole list has left out are gone.
-    pub(super) fn keep_nodes(&mut self, listed: &HashSet<Arc<str>>) {
+    pub(super) fn reset_nodes(&mut self, listed: &HashSet<Arc<str>>) {
         let gone: Vec<Arc<str>> = self.missing(listed, |record| record.node.is_some());
-        gone.iter().for_each(|name| self.lose_node(name));
+        gone.iter().for_each(|name| self.delete_node(name));
     }
 
-    /// As [`World::keep_nodes`], for `NodeImages`.
-    pub(super) fn keep_orders(&mut self, listed: &HashSet<Arc<str>>) {
+    /// As [`ClusterState::reset_nodes`], for `NodeImages`.
+    pub(super) fn reset_orders(&mut self, listed: &HashSet<Arc<str>>) {
         let gone = self.missing(listed, |record| record.object.is_some());
-        gone.iter().for_each(|name| self.lose_orders(name));
+        gone.iter().for_each(|name| self.delete_orders(name));
     }
 
-    /// As [`World::keep_nodes`], for pods.
-    pub(super) fn keep_pods(&mut self, listed: &HashSet<Arc<str>>, now: Timestamp) {
+    /// As [`ClusterState::reset_nodes`], for pods.
+    pub(super) fn reset_pods(&mut self, listed: &HashSet<Arc<str>>, now: Timestamp) {
         let gone: Vec<Arc<str>> = self.pods.keys().filter(|id| !listed.contains(*id)).cloned().collect();
         for id in gone {
-            self.see_waiting(&id, None);
+            self.apply_waiting(&id, None);
         }
         self.spawns.listed(listed, now);
     }
 
-    /// As [`World::keep_nodes`], for pull pods.
-    pub(super) fn keep_pulls(&mut self, listed: &HashSet<Arc<str>>) {
+    /// As [`ClusterState::reset_nodes`], for pull pods.
+    pub(super) fn reset_pulls(&mut self, listed: &HashSet<Arc<str>>) {
         self.pulls.retain(|name, _| listed.contains(name));
     }
 
-    fn missing(&self, listed: &HashSet<Arc<str>>, has: impl Fn(&Record) -> bool) -> Vec<Arc<str>> {
+    fn missing(&self, listed: &HashSet<Arc<str>>, has: impl Fn(&NodeState) -> bool) -> Vec<Arc<str>> {
         let missing = self.nodes.iter().filter(|(name, record)| has(record) && !listed.contains(*name));
         missing.map(|(name, _)| name.clone()).collect()
     }
 
-    fn record(&mut self, name: &str) -> &mut Record {
+    fn record(&mut self, name: &str) -> &mut NodeState {
         if !self.nodes.contains_key(name) {
-            self.nodes.insert(name.into(), Record::default());
+            self.nodes.insert(name.into(), NodeState::default());
         }
         // It was just put there.
         self.nodes.entry(name.into()).or_default()
     }
 
     fn forget(&mut self, name: &str) {
-        let empty = |record: &Record| record.node.is_none() && record.object.is_none() && record.waiting_pods == 0;
+        let empty = |record: &NodeState| record.node.is_none() && record.object.is_none() && record.waiting_pods == 0;
         if self.nodes.get(name).is_some_and(empty) {
             self.nodes.remove(name);
         }
@@ -360,7 +360,7 @@ impl World {
             record.standing = record.node.as_ref().map(|node| self.rules.nodes.standing(node, user_nodes));
         }
         self.listen(instant);
-        let seen: Vec<(&Record, Node<'_>)> = self
+        let seen: Vec<(&NodeState, Node<'_>)> = self
             .nodes
             .iter()
             .filter_map(|(name, record)| {

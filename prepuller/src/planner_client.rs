@@ -21,7 +21,7 @@ pub struct Planner {
 
 /// Why the planner could not be asked.
 #[derive(Debug, Error)]
-pub enum AskError {
+pub enum ClientError {
     /// There is no client.
     #[error("cannot make a client for PREPULLER_URL: {0}")]
     Client(String),
@@ -48,48 +48,48 @@ impl Planner {
     ///
     /// # Errors
     ///
-    /// [`AskError::Client`] when there are no root certificates.
-    pub fn at(mut address: Url) -> Result<Self, AskError> {
+    /// [`ClientError::Client`] when there are no root certificates.
+    pub fn at(mut address: Url) -> Result<Self, ClientError> {
         if !address.path().ends_with('/') {
             address.set_path(&format!("{}/", address.path()));
         }
-        let tls = sidecar::tls::client_config().map_err(|error| AskError::Client(error.to_string()))?;
+        let tls = sidecar::tls::client_config().map_err(|error| ClientError::Client(error.to_string()))?;
         let client = Client::builder()
             .tls_backend_preconfigured((*tls).clone())
             .user_agent(concat!("labhands/", env!("CARGO_PKG_VERSION")))
             .timeout(ANSWER_LIMIT)
             .build();
-        Ok(Self { client: client.map_err(|error| AskError::Client(reason(&error)))?, address })
+        Ok(Self { client: client.map_err(|error| ClientError::Client(reason(&error)))?, address })
     }
 
     /// What it shows for `query`.
     ///
     /// # Errors
     ///
-    /// [`AskError`] when it does not answer, or not as expected.
-    pub async fn view(&self, query: &Query) -> Result<View, AskError> {
+    /// [`ClientError`] when it does not answer, or not as expected.
+    pub async fn view(&self, query: &Query) -> Result<View, ClientError> {
         let address = self.to(&format!("status.json{query}"));
         let answer = self.client.get(address.clone()).send().await;
         let answer =
-            answer.map_err(|error| AskError::Unreachable { address: address.clone(), reason: reason(&error) })?;
+            answer.map_err(|error| ClientError::Unreachable { address: address.clone(), reason: reason(&error) })?;
         if !answer.status().is_success() {
-            return Err(AskError::Answer { address, reason: format!("the answer is {}", answer.status()) });
+            return Err(ClientError::Answer { address, reason: format!("the answer is {}", answer.status()) });
         }
-        answer.json().await.map_err(|error| AskError::Answer { address, reason: reason(&error) })
+        answer.json().await.map_err(|error| ClientError::Answer { address, reason: reason(&error) })
     }
 
     /// Has it scan the registry now.
     ///
     /// # Errors
     ///
-    /// [`AskError`] when it does not answer, or refuses.
-    pub async fn scan(&self) -> Result<(), AskError> {
+    /// [`ClientError`] when it does not answer, or refuses.
+    pub async fn scan(&self) -> Result<(), ClientError> {
         let address = self.to("scan");
         let answer = self.client.post(address.clone()).send().await;
         let answer =
-            answer.map_err(|error| AskError::Unreachable { address: address.clone(), reason: reason(&error) })?;
+            answer.map_err(|error| ClientError::Unreachable { address: address.clone(), reason: reason(&error) })?;
         if !answer.status().is_success() {
-            return Err(AskError::Answer { address, reason: format!("the answer is {}", answer.status()) });
+            return Err(ClientError::Answer { address, reason: format!("the answer is {}", answer.status()) });
         }
         Ok(())
     }

@@ -12,7 +12,7 @@ use kube::{Api, Client};
 use serde_json::json;
 use sidecar::kubernetes::{explain, is_refused};
 
-use super::world::Write;
+use super::state::Write;
 use crate::node_images::{NodeImages, PLANNER};
 
 /// Writes under way at a time.
