@@ -6,6 +6,7 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
@@ -53,6 +54,8 @@ fn a_planner_brings_images_to_nodes_whatever_happens() {
     bed.step("who waits");
     who_waits_is_first_and_no_gate_waits_for_ever(&bed);
     record.one_canary_at_a_time();
+    bed.step("spawns");
+    labs_that_start_are_counted_once_over_a_restart(&bed);
     bed.step("token");
     the_planners_token_takes_the_gates_taint_and_nothing_else(&bed);
     bed.step("pull pods");
@@ -73,8 +76,13 @@ fn a_catalogue_is_published_and_every_node_holds_what_is_wanted(bed: &Bed) {
     assert_eq!(catalogue["images"][0]["tag"], "w_2026_02");
     assert_eq!(catalogue["images"][0]["nodes"]["eligible"], 2);
     let url = format!("http://{}:8080/catalogue.json", bed.planner());
-    let known = Client::new(None, None).unwrap().send("GET", &url, &[("if-none-match", answer.header("etag"))], b"");
-    assert_eq!(known.unwrap().status, 304);
+    // Each scan is news, and there may be one between two requests.
+    let is_known = || {
+        let tag = bed.ask("/catalogue.json")?.header("etag").to_owned();
+        let known = Client::new(None, None).unwrap().send("GET", &url, &[("if-none-match", &tag)], b"");
+        (known.ok()?.status == 304).then_some(())
+    };
+    patiently(LIMIT, is_known).expect("what is known is not sent again");
 
     let map = ["-n", "labhands", "get", "configmap", "lab-images", "-o", r"jsonpath={.data.catalogue\.json}"];
     let published: Value = serde_json::from_str(&bed.kubectl.run(&map).unwrap()).unwrap();
@@ -152,7 +160,7 @@ fn a_failing_canary_stops_the_wave(bed: &Bed) {
     let stopped = bed.wait_event("labhands", "WaveStopped");
     let canary = bed.ordered("w_2026_04");
     assert_eq!(canary.len(), 1, "{canary:?}");
-    assert!(stopped.contains("w_2026_04 goes to no further node") && stopped.contains(&canary[0]), "{stopped}");
+    assert!(stopped.contains("w_2026_04 stopped") && stopped.contains(&canary[0]), "{stopped}");
     bed.wait_event("default", "ImagePullFailed");
     let metrics = bed.ask("/metrics").unwrap().text();
     assert!(metrics.contains("labhands_prepuller_stopped_waves 1"), "{metrics}");
@@ -207,11 +215,33 @@ fn orders_that_cannot_be_written_are_said(bed: &Bed) {
     assert!(metrics.text().contains(trouble), "{}", metrics.text());
     assert_eq!(bed.ask("/readyz").unwrap().status, 200, "a Service leads to the page that says it");
     verbs(r#"["list", "watch", "create", "patch"]"#);
+    bed.wait_event("labhands", "OrdersWritten");
+    a_definition_that_is_too_old_is_said(bed);
     for node in ["node1", "node2"] {
         bed.wait_present(node, &["w_2026_06", "w_2026_05"]);
     }
-    bed.wait_event("labhands", "OrdersWritten");
     bed.wait_answer("/metrics", |answer| answer.text().contains(&format!("{trouble}0")));
+}
+
+/// A planner was upgraded, and the CustomResourceDefinition was not.
+fn a_definition_that_is_too_old_is_said(bed: &Bed) {
+    let definition = "nodeimages.labhands.dev";
+    let path = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/wanted";
+    let patch = |patch: Value| {
+        bed.kubectl.run(&["patch", "crd", definition, "--type=json", "-p", &patch.to_string()]).unwrap();
+    };
+    let field = "jsonpath={.spec.versions[0].schema.openAPIV3Schema.properties.spec.properties.wanted}";
+    let field: Value =
+        serde_json::from_str(&bed.kubectl.run(&["get", "crd", definition, "-o", field]).unwrap()).unwrap();
+    patch(json!([{"op": "remove", "path": path}]));
+    bed.push("w_2026_06", &[60, 62]);
+    let says = "the CustomResourceDefinition in the cluster is older than this program";
+    let page = bed.wait_answer("/status.json", |answer| answer.text().contains(says));
+    assert!(page.text().contains("Orders can't be written for"), "{}", page.text());
+    let note = ["-n", "labhands", "get", "events.events.k8s.io", "-o", "jsonpath={.items[*].note}"];
+    bed.kubectl.wait(&note, LIMIT, |notes| notes.contains(says)).unwrap();
+    assert_eq!(bed.ask("/readyz").unwrap().status, 200, "a Service leads to the page that says it");
+    patch(json!([{"op": "add", "path": path, "value": field}]));
 }
 
 /// The other's new weekly gets onto the nodes, and the catalogue says which repository is old.
@@ -349,6 +379,54 @@ fn who_waits_is_first_and_no_gate_waits_for_ever(bed: &Bed) {
     bed.kubectl.run(&["delete", "pod", "jupyter-waits", "--grace-period=0", "--force"]).unwrap();
 }
 
+/// Twenty labs: some find their image, some wait while the planner is restarted, some come after that.
+fn labs_that_start_are_counted_once_over_a_restart(bed: &Bed) {
+    let push = |tag: &str, seed| {
+        let image = Image::pause().unwrap().layer(Layer::random(seed, 2 * MB));
+        image.push(bed.cluster.registry(), "lab", tag).unwrap();
+    };
+    let start = |numbers: Range<u32>, node: &str, tag: &str| {
+        let image = format!("{}/lab:{tag}", bed.cluster.registry_host());
+        let pod = |number: u32| {
+            let pod = json!({"apiVersion": "v1", "kind": "Pod",
+                "metadata": {"name": format!("jupyter-{number}"), "namespace": "default", "labels": {"spawned": "yes"}},
+                "spec": {"nodeName": node, "terminationGracePeriodSeconds": 0, "containers": [{"name": "notebook", "image": image}]}});
+            format!("---\n{pod}\n")
+        };
+        bed.kubectl.apply(&numbers.map(pod).collect::<String>()).unwrap();
+    };
+    let wait_counts = |present: u32, absent: u32| {
+        let lines = [("present", present), ("absent", absent), ("unknown", 0)].map(|(image, count)| {
+            let count_of = |metric: &str| format!("labhands_prepuller_{metric}{{image=\"{image}\"}} {count}\n");
+            [count_of("spawns_total"), count_of("spawn_duration_seconds_count")]
+        });
+        let are = |answer: &Answer| lines.as_flattened().iter().all(|line| answer.text().contains(line));
+        bed.wait_answer("/metrics", are);
+    };
+    push("w_2026_08", 80);
+    for node in ["node1", "node2"] {
+        bed.wait_present(node, &["w_2026_08", "w_2026_07"]);
+    }
+    start(0..4, "node1", "w_2026_08");
+    start(4..8, "node2", "w_2026_08");
+    wait_counts(8, 0);
+    bed.cluster.registry_proxy().limit_rate(Some(200_000));
+    push("w_2026_09", 90);
+    let other = if bed.wait_for_canary("w_2026_09") == "node1" { "node2" } else { "node1" };
+    start(8..12, other, "w_2026_09");
+    bed.wait_answer("/status.json", |answer| answer.text().contains("4 users wait here"));
+    bed.restart_planner();
+    bed.wait_answer("/status.json", |answer| {
+        serde_json::from_slice::<Value>(&answer.body).is_ok_and(|status| status["spawns"].is_object())
+    });
+    bed.cluster.registry_proxy().limit_rate(None);
+    start(12..20, "node1", "w_2026_08");
+    wait_counts(8, 4);
+    let page = bed.ask("/").unwrap().text();
+    assert!(page.contains("12 labs started. 8 found their image on their node (66 %)."), "{page}");
+    bed.kubectl.run(&["delete", "pods", "-l", "spawned=yes", "--wait"]).unwrap();
+}
+
 fn pods_pull_where_agents_may_not(bed: &Bed) {
     let agents = ["daemonset/prepuller-node", "role/prepuller-node", "rolebinding/prepuller-node"];
     bed.kubectl.run(&[&["-n", "labhands-node", "delete"], &agents[..]].concat()).unwrap();
@@ -356,7 +434,7 @@ fn pods_pull_where_agents_may_not(bed: &Bed) {
         ["validatingadmissionpolicybinding/labhands-node-images", "validatingadmissionpolicy/labhands-node-images"];
     bed.kubectl.run(&[&["delete"], &policy[..]].concat()).unwrap();
     // No shell in them; the program of this test needs its libraries, the released one nothing.
-    for (tag, seed) in [("w_2026_07", 72), ("w_2026_08", 70)] {
+    for (tag, seed) in [("w_2026_10", 72), ("w_2026_11", 70)] {
         let image = Image::program(Path::new(PROGRAM)).unwrap().layer(Layer::random(seed, MB));
         image.push(bed.cluster.registry(), "lab", tag).unwrap();
     }
@@ -364,8 +442,8 @@ fn pods_pull_where_agents_may_not(bed: &Bed) {
     bed.agents.set("labhands-pull");
     bed.kubectl.run(&["-n", "labhands", "rollout", "status", "deployment/prepuller-plan", "--timeout=120s"]).unwrap();
     for node in bed.cluster.nodes() {
-        bed.wait_present(node.name(), &["w_2026_08", "w_2026_07"]);
-        assert!(node.ctr(&["images", "ls"]).unwrap().contains("/lab:w_2026_08 "));
+        bed.wait_present(node.name(), &["w_2026_11", "w_2026_10"]);
+        assert!(node.ctr(&["images", "ls"]).unwrap().contains("/lab:w_2026_11 "));
     }
     let pods = ["-n", "labhands-pull", "get", "pods", "-l", "labhands.dev/pull", "-o", "name"];
     bed.kubectl.wait(&pods, LIMIT, |names| names.trim().is_empty()).unwrap();
