@@ -69,7 +69,7 @@ fn last_good(file: &Path) -> anyhow::Result<Option<Catalogue>> {
         Err(CatalogueError::Read { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error @ CatalogueError::Read { .. }) => Err(error.into()),
         Err(error) => {
-            tracing::warn!(%error, "CATALOGUE_FILE is of no use and will be replaced");
+            tracing::warn!(%error, "CATALOGUE_FILE is not usable and will be replaced");
             Ok(None)
         }
     }

@@ -58,23 +58,23 @@ use crate::page;
 const NAME: &str = env!("CARGO_PKG_NAME");
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// From a change to the decision: what comes at once is decided over at once.
+/// Debounce: changes within this window are decided together.
 const SETTLE: Duration = Duration::from_millis(100);
 
-/// Between two decisions: thousands of reports a second are no thousand decisions.
+/// The least time between two decisions, however many reports arrive.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// So many times what a decision took passes before the next one, where that is longer: with thousands of nodes deciding twice a
-/// second would take most of the planner's time.
+/// Duty cycle: the next decision waits at least this many times as long as the last one took, so that a large cluster does not keep the
+/// planner busy with deciding.
 const REST: u32 = 300;
 
-/// How often it is decided anew while only time changes something: stalled nodes, gates.
+/// How often the planner decides while only time changes something: stalled nodes, gates.
 const TICK: Duration = Duration::from_secs(5);
 
-/// After how long a write that failed is tried again.
+/// How long the planner waits before it retries a failed write.
 const WRITE_RETRY: Duration = Duration::from_secs(5);
 
-/// The planner decides at least so often, or it is stuck.
+/// A planner that has not decided for this long is stuck.
 const LONGEST_STEP: Duration = Duration::from_secs(300);
 
 /// Runs until `shutdown`.
@@ -93,7 +93,7 @@ pub async fn run(settings: PlanSettings, warnings: &[String], shutdown: Shutdown
         scan_interval_seconds = settings.scan_interval.as_secs(),
         parallel_nodes = settings.rules.parallel,
         mode = ?settings.rules.mode,
-        labs = settings.lab_namespace.as_deref().unwrap_or("nowhere: LAB_NAMESPACE is unset, so nobody is seen waiting"),
+        lab_namespace = settings.lab_namespace.as_deref().unwrap_or("(unset: pods are ignored)"),
         "{NAME} plan starts"
     );
     let client = sidecar::kubernetes::client().await?;

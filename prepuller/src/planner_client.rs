@@ -33,8 +33,8 @@ pub enum ClientError {
         /// What went wrong.
         reason: String,
     },
-    /// Somebody answered with something else.
-    #[error("{address} is not answered as a planner does: {reason}; is PREPULLER_URL right?")]
+    /// The answer is not a planner's.
+    #[error("unexpected response from {address}: {reason}; is it a planner? Check PREPULLER_URL")]
     Answer {
         /// What was asked.
         address: Url,

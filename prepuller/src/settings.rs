@@ -35,7 +35,7 @@ const DAY: Duration = Duration::from_secs(86_400);
 #[command(
     name = "prepuller",
     version,
-    about = "Decides which lab images are wanted and has every node hold them before anyone asks",
+    about = "Decides which lab images are wanted and pulls them to every node before anyone asks",
     after_help = "Every setting is an environment variable and a flag of the same name; the flag wins."
 )]
 pub struct Arguments {
@@ -51,13 +51,13 @@ pub enum CommandArguments {
     Tags(TagsArguments),
     /// Scan the registry once and print which images are wanted, and why
     Scan(ScanArguments),
-    /// Have this machine hold what is wanted, once
+    /// Pull the wanted images to this machine, once
     Pull(PullArguments),
-    /// Have this node hold what the planner orders, for ever (the DaemonSet)
+    /// Run the node agent: pull what the planner orders (the DaemonSet)
     Node(NodeArguments),
-    /// Decide, for a whole cluster, what is wanted and which node pulls what now
+    /// Run the planner: decide for a cluster which images are wanted and which node pulls them now (the Deployment)
     Plan(Box<PlanArguments>),
-    /// Show how far the nodes are, as the planner's page does
+    /// Show the progress of the nodes, as the planner's page does
     Status(StatusArguments),
     /// Wait until every eligible node holds what is wanted, for a deploy hook
     Wait(WaitArguments),
@@ -74,10 +74,10 @@ pub enum CommandArguments {
 pub struct TagsArguments {
     #[command(flatten)]
     tags: TagArguments,
-    /// Add to each line whether it is kept when so many of the newest of each class are
+    /// Also show which tags this policy would keep
     #[arg(long, value_name = "CLASS=NUMBER,…")]
     keep: Option<String>,
-    /// A tag that stands for another one, instead of the usual ones; may be repeated
+    /// A tag that is an alias of another one, in place of the default aliases; may be repeated
     #[arg(long, value_name = "TAG")]
     alias: Vec<String>,
 }
@@ -129,7 +129,7 @@ pub(crate) struct CatalogueArguments {
     policy: PolicyArguments,
     #[command(flatten)]
     registry: RegistryArguments,
-    /// Where the catalogue is kept as a file; read from there where no repository or image is named
+    /// File of the catalogue; it is read where no repository or image is named
     #[arg(long, env = "CATALOGUE_FILE", value_name = "FILE", help_heading = "Catalogue")]
     catalogue_file: Option<PathBuf>,
 }
@@ -144,13 +144,13 @@ struct PullsArguments {
     /// How many pulls may be in flight: one downloads, the others unpack
     #[arg(long, env = "PREPULLER_PARALLEL_IMAGES", value_name = "NUMBER", default_value = "2")]
     prepuller_parallel_images: String,
-    /// A pull is given up when no byte came for this long while bytes are outstanding
+    /// A pull fails when no byte arrives for this long before the last one
     #[arg(long, env = "PULL_STALL_TIMEOUT", value_name = "DURATION", default_value = "5m")]
     pull_stall_timeout: String,
-    /// A pull is given up when nothing was unpacked for this long after the last byte
+    /// A pull fails when nothing is unpacked for this long after the last byte
     #[arg(long, env = "UNPACK_TIMEOUT", value_name = "DURATION", default_value = "30m")]
     unpack_timeout: String,
-    /// Where this machine's experience with unpacking, and a node's last orders, are kept
+    /// State directory: the learned unpack factor and the last orders
     #[arg(long, env = "STATE_DIR", value_name = "FOLDER", default_value = "/var/lib/labhands/prepuller")]
     state_dir: PathBuf,
 }

@@ -92,7 +92,7 @@ fn verdict(view: &View, since: Timestamp, min_nodes: usize) -> Verdict {
     // A catalogue from a file may be old, whenever it was read.
     if view.scan.last_good_began.or(view.scan.generated).is_none_or(|began| began < since) {
         let problem = view.scan.problem.as_ref().map(|problem| format!("; the last one failed: {problem}"));
-        return Verdict::Waiting(format!("the registry is scanned{}", problem.unwrap_or_default()));
+        return Verdict::Waiting(format!("waiting for a registry scan{}", problem.unwrap_or_default()));
     }
     let eligible = view.counts.all.saturating_sub(view.counts.not_eligible);
     if eligible < min_nodes {
@@ -165,7 +165,7 @@ mod tests {
     fn only_a_scan_that_began_afterwards_counts() {
         let complete = of_nodes(vec![node("a", 6)]);
         assert_eq!(look(&complete, BEFORE), Verdict::Done("6 images on the node".to_owned()));
-        assert_eq!(look(&complete, AFTER), Verdict::Waiting("the registry is scanned".to_owned()));
+        assert_eq!(look(&complete, AFTER), Verdict::Waiting("waiting for a registry scan".to_owned()));
         let mut failing = nothing();
         failing.scan.problem = Some("registry.example.org does not answer".to_owned());
         let Verdict::Waiting(words) = look(&failing, BEFORE) else { panic!("there is no catalogue") };
@@ -198,7 +198,7 @@ mod tests {
         let planner = Planner::at(address.parse().unwrap()).unwrap();
         let mut said = String::new();
         assert_eq!(all_is_there(&planner, 1, &mut said).await, "6 images on the node");
-        assert_eq!(said, "the registry is scanned");
+        assert_eq!(said, "waiting for a registry scan");
         server.abort();
     }
 

@@ -218,7 +218,7 @@ fn nodes(view: &View) -> Markup {
                                     (index + 1) span.unseen { " " (text::tag(&image.reference)) }
                                 }
                             }
-                            th.notes role="columnheader" scope="col" { "How it stands" }
+                            th.notes role="columnheader" scope="col" { "Status" }
                         }
                     }
                     tbody role="rowgroup" { @for node in &view.nodes { (node_row(view, node)) } }

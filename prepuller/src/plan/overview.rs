@@ -139,7 +139,7 @@ pub struct ImageOverview {
 /// How far a new image's way over the nodes is.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Wave {
-    /// Every eligible node holds it; so it is, too, where no node is eligible.
+    /// Present on all eligible nodes (vacuously true if there are none).
     Done,
     /// No node holds it and none was told to pull it yet.
     Waiting,

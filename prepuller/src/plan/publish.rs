@@ -89,7 +89,7 @@ impl Publisher {
                 Ok(Some(catalogue))
             }
             Err(error) => {
-                tracing::warn!(%error, "the published catalogue is of no use and will be replaced");
+                tracing::warn!(%error, "the published catalogue is not usable and will be replaced");
                 Ok(None)
             }
         }

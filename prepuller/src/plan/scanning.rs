@@ -118,7 +118,7 @@ impl Scanner {
                 self.publish(found).await
             }
             Err(problem) => {
-                tracing::warn!(problem, seconds, "the scan is of no use; the last good catalogue stays");
+                tracing::warn!(problem, seconds, "the scan failed; keeping the last good catalogue");
                 self.shared.change(|world| {
                     world.scan.last = Some(now);
                     world.scan.problem = Some(problem);

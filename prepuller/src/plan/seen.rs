@@ -186,8 +186,7 @@ impl SeenNode {
     }
 }
 
-/// An image with its digest, as one number: all that is kept of it for each node. Two images meet in one number once in
-/// billions of catalogues.
+/// An image with its digest, as one number: all that is kept of it for each node. A collision of this 64-bit hash is negligible.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Key(u64);
 

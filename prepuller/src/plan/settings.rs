@@ -52,7 +52,7 @@ struct NodesArguments {
     /// Time between two scans, a tenth more or less
     #[arg(long, env = "SCAN_INTERVAL", value_name = "DURATION", default_value = "5m")]
     scan_interval: String,
-    /// Nodes that hold lab images; unset: those labelled hub.jupyter.org/node-purpose=user if there are any, else all
+    /// Which nodes hold lab images; unset: those labelled hub.jupyter.org/node-purpose=user if there are any, else all
     #[arg(long, env = "LAB_NODE_SELECTOR", value_name = "LABEL=VALUE,…")]
     lab_node_selector: Option<String>,
     /// Taints that labs tolerate, besides those of Zero to JupyterHub's user nodes
@@ -64,7 +64,7 @@ struct NodesArguments {
     /// A node younger than this gets all its images at once, beside the others
     #[arg(long, env = "PREPULLER_NEW_NODE_AGE", value_name = "DURATION", default_value = "1h")]
     prepuller_new_node_age: String,
-    /// A node whose report says nothing new for this long gives its place to the next one
+    /// A node whose report does not change for this long counts as stalled and frees its slot
     #[arg(long, env = "PREPULLER_STALLED_AFTER", value_name = "DURATION", default_value = "2m")]
     prepuller_stalled_after: String,
 }
@@ -89,10 +89,10 @@ struct GateArguments {
     /// The key of the startup taint that new nodes lose once they hold their images
     #[arg(long, env = "GATE_TAINT", value_name = "KEY", default_value = "labhands.dev/images")]
     gate_taint: String,
-    /// How long it may stay
+    /// How long a new node may keep the taint
     #[arg(long, env = "GATE_TIMEOUT", value_name = "DURATION", default_value = "30m")]
     gate_timeout: String,
-    /// The tags or images that it waits for; unset: all that is wanted
+    /// The tags or images that a new node must hold first; unset: all wanted images
     #[arg(long, env = "GATE_IMAGES", value_name = "TAG,…")]
     gate_images: Option<String>,
 }
@@ -100,13 +100,13 @@ struct GateArguments {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Cluster")]
 struct ClusterArguments {
-    /// Where labs run, to see who waits; unset: nobody is seen
+    /// Namespace of user pods: nodes with pending pods are served first, and starts are counted. Unset: pods are ignored
     #[arg(long, env = "LAB_NAMESPACE", value_name = "NAMESPACE")]
     lab_namespace: Option<String>,
-    /// Where the ConfigMap and the Lease lab-images are, and the planner's Deployment
+    /// Namespace of the ConfigMap and the Lease lab-images, and of the planner's Deployment
     #[arg(long, env = "CATALOGUE_NAMESPACE", value_name = "NAMESPACE", default_value = "labhands")]
     catalogue_namespace: String,
-    /// Where the NodeImages and the node agents are
+    /// Namespace of the NodeImages and the node agents
     #[arg(long, env = "NODE_IMAGES_NAMESPACE", value_name = "NAMESPACE", default_value = "labhands-node")]
     node_images_namespace: String,
     /// This pod's name

@@ -9,7 +9,7 @@ use tokio::sync::{Notify, watch};
 use super::overview::OverviewSource;
 use super::state::ClusterState;
 
-/// The world, and who is to hear when it changes; clones share it.
+/// The state of the cluster with change notification; clones share it.
 #[derive(Clone, Debug)]
 pub(super) struct Shared {
     world: Arc<Mutex<ClusterState>>,

@@ -142,7 +142,7 @@ impl Telemetry {
             registry.register("image_nodes_present", help, this.present.clone());
             let help = "Eligible nodes that should hold a wanted image";
             registry.register("image_nodes_eligible", help, this.eligible.clone());
-            let help = "Wanted images that go to no further node because the first one could not pull them";
+            let help = "Wanted images whose rollout stopped because the canary node could not pull them";
             registry.register("stopped_waves", help, this.stopped.clone());
             registry.register("order_writes", "Writes of nodes' orders by how they ended", this.writes.clone());
             let help = "Gates of new nodes: opened with all images (complete) or without (timeout), or not to be opened (refused)";
@@ -257,7 +257,7 @@ impl Telemetry {
             let note = "The node holds its images and takes labs now".to_owned();
             self.events.raise(&node_reference(node), EventType::Normal, "GateOpened", "OpenGate", &note);
         } else {
-            let note = format!("GATE_TIMEOUT is over; the node takes labs without {}", lacks.join(", "));
+            let note = format!("The gate timed out; the node takes labs without {}", lacks.join(", "));
             self.events.raise(&node_reference(node), EventType::Warning, "GateTimedOut", "OpenGate", &note);
         }
     }
@@ -290,14 +290,13 @@ impl Telemetry {
         self.stopped.set(signed(waves.iter().filter(|wave| wave.stopped.is_some()).count()));
         let (stopped, moving) = self.turns(&told);
         for (image, node, error) in stopped {
-            tracing::warn!(image, %node, error, "the wave of an image is stopped: the first node cannot pull it");
-            let note =
-                format!("{image} goes to no further node, because the first one, {node}, cannot pull it: {error}");
+            tracing::warn!(image, %node, error, "the rollout of an image stopped: the canary node could not pull it");
+            let note = format!("The rollout of {image} stopped: the canary node {node} could not pull it: {error}");
             self.events.raise(&self.planner, EventType::Warning, "WaveStopped", "Plan", &note);
         }
         for image in moving {
-            tracing::info!(image, "the wave of an image goes on");
-            let note = format!("{image} goes to further nodes again");
+            tracing::info!(image, "the rollout of an image continues");
+            let note = format!("The rollout of {image} continues");
             self.events.raise(&self.planner, EventType::Normal, "WaveContinues", "Plan", &note);
         }
     }

@@ -20,7 +20,7 @@ pub struct StatusArguments {
     /// Which nodes: all, problems, pulling, waiting, complete, or not-eligible
     #[arg(long, value_name = "WHICH", default_value = "all")]
     show: String,
-    /// Only nodes whose name has this in it
+    /// Only nodes whose name contains this
     #[arg(long, value_name = "TEXT", default_value = "")]
     node: String,
     /// Only nodes that lack this image
@@ -39,7 +39,7 @@ pub struct WaitArguments {
     /// How long to wait before giving up with exit code 1
     #[arg(long, env = "WAIT_TIMEOUT", value_name = "DURATION", default_value = "30m")]
     wait_timeout: String,
-    /// How many nodes must be eligible, or it waits for them and gives up in the end; 0 where a cluster may have none
+    /// The least number of eligible nodes to wait for; 0 where a cluster may have none
     #[arg(long, env = "WAIT_MIN_NODES", visible_alias = "min-nodes", value_name = "NUMBER", default_value = "1")]
     wait_min_nodes: String,
 }
@@ -47,7 +47,7 @@ pub struct WaitArguments {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Planner")]
 struct PlannerArguments {
-    /// Where the planner serves its page
+    /// Address of the planner's page
     #[arg(long, env = "PREPULLER_URL", value_name = "URL", default_value = "http://127.0.0.1:8080")]
     prepuller_url: String,
 }

@@ -60,7 +60,7 @@ impl ClusterState {
                     report.is_some_and(|report| report.state == PullState::Present)
                 };
                 let waits = images.filter(|((_, wanted), spread)| {
-                    // What nobody can pull keeps no node closed.
+                    // A stopped rollout does not hold the gate.
                     wanted.gate
                         && wanted.is_for(node.architecture.as_deref())
                         && !matches!(spread.wave, Wave::Stopped { .. })
