@@ -6,6 +6,7 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
@@ -53,6 +54,8 @@ fn a_planner_brings_images_to_nodes_whatever_happens() {
     bed.step("who waits");
     who_waits_is_first_and_no_gate_waits_for_ever(&bed);
     record.one_canary_at_a_time();
+    bed.step("spawns");
+    labs_that_start_are_counted_once_over_a_restart(&bed);
     bed.step("token");
     the_planners_token_takes_the_gates_taint_and_nothing_else(&bed);
     bed.step("pull pods");
@@ -376,6 +379,54 @@ fn who_waits_is_first_and_no_gate_waits_for_ever(bed: &Bed) {
     bed.kubectl.run(&["delete", "pod", "jupyter-waits", "--grace-period=0", "--force"]).unwrap();
 }
 
+/// Twenty labs: some find their image, some wait while the planner is restarted, some come after that.
+fn labs_that_start_are_counted_once_over_a_restart(bed: &Bed) {
+    let push = |tag: &str, seed| {
+        let image = Image::pause().unwrap().layer(Layer::random(seed, 2 * MB));
+        image.push(bed.cluster.registry(), "lab", tag).unwrap();
+    };
+    let start = |numbers: Range<u32>, node: &str, tag: &str| {
+        let image = format!("{}/lab:{tag}", bed.cluster.registry_host());
+        let pod = |number: u32| {
+            let pod = json!({"apiVersion": "v1", "kind": "Pod",
+                "metadata": {"name": format!("jupyter-{number}"), "namespace": "default", "labels": {"spawned": "yes"}},
+                "spec": {"nodeName": node, "terminationGracePeriodSeconds": 0, "containers": [{"name": "notebook", "image": image}]}});
+            format!("---\n{pod}\n")
+        };
+        bed.kubectl.apply(&numbers.map(pod).collect::<String>()).unwrap();
+    };
+    let wait_counts = |present: u32, absent: u32| {
+        let lines = [("present", present), ("absent", absent), ("unknown", 0)].map(|(image, count)| {
+            let count_of = |metric: &str| format!("labhands_prepuller_{metric}{{image=\"{image}\"}} {count}\n");
+            [count_of("spawns_total"), count_of("spawn_duration_seconds_count")]
+        });
+        let are = |answer: &Answer| lines.as_flattened().iter().all(|line| answer.text().contains(line));
+        bed.wait_answer("/metrics", are);
+    };
+    push("w_2026_08", 80);
+    for node in ["node1", "node2"] {
+        bed.wait_present(node, &["w_2026_08", "w_2026_07"]);
+    }
+    start(0..4, "node1", "w_2026_08");
+    start(4..8, "node2", "w_2026_08");
+    wait_counts(8, 0);
+    bed.cluster.registry_proxy().limit_rate(Some(200_000));
+    push("w_2026_09", 90);
+    let other = if bed.wait_for_canary("w_2026_09") == "node1" { "node2" } else { "node1" };
+    start(8..12, other, "w_2026_09");
+    bed.wait_answer("/status.json", |answer| answer.text().contains("4 users wait here"));
+    bed.restart_planner();
+    bed.wait_answer("/status.json", |answer| {
+        serde_json::from_slice::<Value>(&answer.body).is_ok_and(|status| status["spawns"].is_object())
+    });
+    bed.cluster.registry_proxy().limit_rate(None);
+    start(12..20, "node1", "w_2026_08");
+    wait_counts(8, 4);
+    let page = bed.ask("/").unwrap().text();
+    assert!(page.contains("12 labs started. 8 found their image on their node (66 %)."), "{page}");
+    bed.kubectl.run(&["delete", "pods", "-l", "spawned=yes", "--wait"]).unwrap();
+}
+
 fn pods_pull_where_agents_may_not(bed: &Bed) {
     let agents = ["daemonset/prepuller-node", "role/prepuller-node", "rolebinding/prepuller-node"];
     bed.kubectl.run(&[&["-n", "labhands-node", "delete"], &agents[..]].concat()).unwrap();
@@ -383,7 +434,7 @@ fn pods_pull_where_agents_may_not(bed: &Bed) {
         ["validatingadmissionpolicybinding/labhands-node-images", "validatingadmissionpolicy/labhands-node-images"];
     bed.kubectl.run(&[&["delete"], &policy[..]].concat()).unwrap();
     // No shell in them; the program of this test needs its libraries, the released one nothing.
-    for (tag, seed) in [("w_2026_07", 72), ("w_2026_08", 70)] {
+    for (tag, seed) in [("w_2026_10", 72), ("w_2026_11", 70)] {
         let image = Image::program(Path::new(PROGRAM)).unwrap().layer(Layer::random(seed, MB));
         image.push(bed.cluster.registry(), "lab", tag).unwrap();
     }
@@ -391,8 +442,8 @@ fn pods_pull_where_agents_may_not(bed: &Bed) {
     bed.agents.set("labhands-pull");
     bed.kubectl.run(&["-n", "labhands", "rollout", "status", "deployment/prepuller-plan", "--timeout=120s"]).unwrap();
     for node in bed.cluster.nodes() {
-        bed.wait_present(node.name(), &["w_2026_08", "w_2026_07"]);
-        assert!(node.ctr(&["images", "ls"]).unwrap().contains("/lab:w_2026_08 "));
+        bed.wait_present(node.name(), &["w_2026_11", "w_2026_10"]);
+        assert!(node.ctr(&["images", "ls"]).unwrap().contains("/lab:w_2026_11 "));
     }
     let pods = ["-n", "labhands-pull", "get", "pods", "-l", "labhands.dev/pull", "-o", "name"];
     bed.kubectl.wait(&pods, LIMIT, |names| names.trim().is_empty()).unwrap();

@@ -53,8 +53,6 @@ struct ContainerStatus {
 struct ContainerState {
     #[serde(default)]
     running: Option<Started>,
-    #[serde(default)]
-    terminated: Option<Started>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -82,8 +80,10 @@ pub(in crate::plan) struct SeenPod {
 /// Whether a pod runs.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(in crate::plan) enum PodState {
-    /// Its containers do not all run yet.
+    /// Its containers are not all made yet.
     Waits,
+    /// They are, and none runs: one that cannot start, or ended.
+    Starts,
     /// They do, since the last of them started.
     Runs(Option<Timestamp>),
 }
@@ -92,12 +92,11 @@ impl SeenPod {
     /// `None` for a pod that has ended, or is on no node.
     pub(in crate::plan) fn new(object: PodObject) -> Option<Self> {
         let status = object.status.unwrap_or_default();
-        let starts = status.container_statuses.iter().flat_map(|container| {
-            [&container.state.running, &container.state.terminated].into_iter().flatten().filter_map(|at| at.started_at)
-        });
+        let running = || status.container_statuses.iter().filter_map(|container| container.state.running.as_ref());
         let state = match status.phase.as_deref() {
             None | Some("Pending") => PodState::Waits,
-            Some("Running") => PodState::Runs(starts.max()),
+            Some("Running") if running().next().is_none() => PodState::Starts,
+            Some("Running") => PodState::Runs(running().filter_map(|running| running.started_at).max()),
             Some(_) => return None,
         };
         let is_scheduled =
@@ -147,11 +146,21 @@ mod tests {
             ("node1", json!({"phase": "Pending"}), Some(PodState::Waits)),
             ("node1", json!({}), Some(PodState::Waits)),
             ("node1", Value::Null, Some(PodState::Waits)),
-            ("node1", json!({"phase": "Running"}), Some(PodState::Runs(None))),
+            ("node1", json!({"phase": "Running"}), Some(PodState::Starts)),
+            (
+                "node1",
+                json!({"phase": "Running", "containerStatuses": [{"state": {"running": {}}}]}),
+                Some(PodState::Runs(None)),
+            ),
+            (
+                "node1",
+                json!({"phase": "Running", "containerStatuses": [{"state": {"terminated": {"startedAt": "1970-01-01T00:00:00Z"}}}]}),
+                Some(PodState::Starts),
+            ),
             (
                 "node1",
                 json!({"phase": "Running", "containerStatuses": [{"state": {"waiting": {}}}]}),
-                Some(PodState::Runs(None)),
+                Some(PodState::Starts),
             ),
             ("node1", json!({"phase": "Succeeded"}), None),
             ("node1", json!({"phase": "Failed"}), None),

@@ -138,7 +138,7 @@ fn a_lab_that_runs_is_a_spawn_that_found_what_its_node_had_reported() {
     let pod = |name: &str, node: &str, image: &str, phase: &str| {
         let object = json!({
             "metadata": {"name": name, "uid": name}, "spec": {"nodeName": node, "containers": [{"image": image}]},
-            "status": {"phase": phase, "conditions": [
+            "status": {"phase": phase, "containerStatuses": [{"state": {"running": {}}}], "conditions": [
                 {"type": "PodScheduled", "status": "True", "lastTransitionTime": "2026-02-01T00:00:00Z"}]},
         });
         SeenPod::new(serde_json::from_value(object).unwrap()).unwrap()
