@@ -73,7 +73,8 @@ fn a_refused_container_does_not_stop_the_others_and_comes_when_it_may() {
     }
 }
 
-/// `POISON_SECONDS=300 cargo test -p log-shipper --test refusals -- --ignored --nocapture` prints the delays of the healthy ones.
+/// `POISON_SECONDS=300 cargo test -p log-shipper --test refusals -- --ignored --nocapture` prints the delays of the healthy ones;
+/// `LOG_SHIPPER` names a release build.
 #[test]
 #[ignore = "takes POISON_SECONDS (60) for each kind"]
 fn how_long_healthy_containers_wait_beside_a_refused_one() {

@@ -25,10 +25,17 @@ pub fn settings(root: &Path, state: &Path, broker: SocketAddr) -> Vec<(String, S
     pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
+/// The shipper that is tried: the one that was built with the test, or another, such as a release build, by `LOG_SHIPPER`.
+pub fn program() -> String {
+    std::env::var_os("LOG_SHIPPER")
+        .and_then(|program| program.into_string().ok())
+        .unwrap_or_else(|| env!("CARGO_BIN_EXE_log-shipper").to_owned())
+}
+
 /// Starts the shipper.
 pub fn start(settings: &[(String, String)]) -> testbed::daemon::Daemon {
     let settings: Vec<_> = settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-    testbed::daemon::Daemon::start(env!("CARGO_BIN_EXE_log-shipper"), &["run"], &settings).unwrap()
+    testbed::daemon::Daemon::start(&program(), &["run"], &settings).unwrap()
 }
 
 /// Runs it until all is shipped; gives its exit code and what it said.
@@ -38,7 +45,7 @@ pub fn until_idle(settings: &[(String, String)]) -> (Option<i32>, String) {
 
 /// The same with more arguments.
 pub fn until_idle_with(settings: &[(String, String)], arguments: &[&str]) -> (Option<i32>, String) {
-    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_log-shipper"));
+    let mut command = std::process::Command::new(program());
     command
         .args(["run", "--until-idle"])
         .args(arguments)
