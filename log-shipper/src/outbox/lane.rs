@@ -80,10 +80,9 @@ impl Refused {
     /// How often a message must be refused again, after others were confirmed, to be one that the broker never takes.
     pub(super) fn evidence_needed(self) -> Option<u32> {
         match self {
-            // A full queue takes now this message, now that one.
-            Self::Nack => Some(8),
             Self::Alone => Some(2),
-            Self::Key | Self::Lost => None,
+            // A full queue takes now this message, now that one, and never says so of one for ever.
+            Self::Nack | Self::Key | Self::Lost => None,
         }
     }
 }
