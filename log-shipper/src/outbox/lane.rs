@@ -81,7 +81,7 @@ impl Refused {
     pub(super) fn evidence_needed(self) -> Option<u32> {
         match self {
             Self::Alone => Some(2),
-            // A full queue takes now this message, now that one, and never says so of one for ever.
+            // A full queue refuses one message now and takes it later: a nack says nothing about the message.
             Self::Nack | Self::Key | Self::Lost => None,
         }
     }
