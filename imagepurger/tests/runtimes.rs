@@ -283,7 +283,7 @@ async fn plan_prints_each_verdict_with_its_reason_and_leaves_everything_as_it_is
     let table = print("table");
     let first = table.lines().nth(1).unwrap();
     assert!(first.starts_with("to go") && first.contains("registry.example.org/lab:w_1 (+1)"), "{table}");
-    assert!(table.contains("\n1 to go (about 0.0 kB), 2 kept\n"), "{table}");
+    assert!(table.contains("\n1 to go (about 1 B), 2 kept\n"), "{table}");
 
     machine.write(&catalogue(&[], &["registry.example.org/lab:w_3"]));
     let held = print("table");

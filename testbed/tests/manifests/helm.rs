@@ -23,6 +23,7 @@ impl<'a> Release<'a> {
     pub(crate) fn install(cluster: &'a Cluster) -> Self {
         let on = [
             "log-shipper",
+            "fileserver-claim",
             "fileserver",
             "nfs-volumes",
             "fs-keepalive",
