@@ -57,10 +57,10 @@ impl StatusWriter {
             if let Some((uid, status)) = told {
                 match throttle.next(&uid, &status, Instant::now()) {
                     Next::WaitUntil(moment) => wake = Some(moment),
-                    Next::Tell => match write(&api, node, &status).await {
+                    Next::Write => match write(&api, node, &status).await {
                         Ok(()) => {
                             self.reports.ready();
-                            throttle.told(uid, status, Instant::now(), random());
+                            throttle.written(uid, status, Instant::now(), random());
                         }
                         Err(error) => {
                             self.counters.api_failed("status");
