@@ -1,6 +1,9 @@
 //! Commands that end by themselves.
 
 use std::process::{Command, Stdio};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::thread;
+use std::time::Duration;
 
 use crate::{Error, Result};
 
@@ -17,6 +20,27 @@ pub fn run(command: &mut Command) -> Result<String> {
     }
     let output_text = format!("{written}{}", String::from_utf8_lossy(&output.stderr));
     Err(Error::Command { command: shown, status: output.status.to_string(), output: output_text.trim_end().into() })
+}
+
+/// [`run`] for what takes minutes: says on standard error what is going on, and again each minute.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_long(command: &mut Command, what: &str) -> Result<String> {
+    let (ends, over) = channel::<()>();
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            eprintln!("testbed: {what}");
+            let mut minutes = 0;
+            while over.recv_timeout(Duration::from_secs(60)) == Err(RecvTimeoutError::Timeout) {
+                minutes += 1;
+                eprintln!("testbed: still {what}, {minutes} min so far");
+            }
+        });
+        let result = run(command);
+        drop(ends);
+        result
+    })
 }
 
 /// [`run`] for a program with arguments and nothing else.

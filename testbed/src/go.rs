@@ -38,11 +38,11 @@ impl Programs<'_> {
         let held = File::create(&lock).map_err(Error::io(format!("create {}", lock.display())))?;
         held.lock().map_err(Error::io(format!("wait for another build of {name}, which holds {}", lock.display())))?;
         if !are_in(&folder, programs) {
-            eprintln!("testbed: building {name} into {} ({duration}, once)", folder.display());
+            let what = format!("building {name} into {} ({duration}, once)", folder.display());
             let path = env::var_os("PATH").unwrap_or_default();
             let path = env::join_paths([go(&cache)?].into_iter().chain(env::split_paths(&path)));
             let path = path.map_err(|error| Error::Missing(format!("PATH cannot be used: {error}")))?;
-            command::run(build(&folder).env("PATH", path))?;
+            command::run_long(build(&folder).env("PATH", path), &what)?;
         }
         Ok(folder)
     }

@@ -88,6 +88,14 @@ impl Image {
         Ok(Image { entrypoint: Some(target), ..image })
     }
 
+    /// This image with a program of this machine, and the libraries that it is linked to, where they are here.
+    ///
+    /// # Errors
+    /// When the program or one of its libraries cannot be read.
+    pub fn with_program(self, path: &Path) -> Result<Image> {
+        Ok(self.layer(Layer::libraries(path)?).layer(Layer::program(path, &path.to_string_lossy())?))
+    }
+
     /// What Kubernetes calls a pause image: waits for ever, reaps, ends at SIGTERM.
     ///
     /// # Errors

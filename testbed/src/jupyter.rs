@@ -55,13 +55,13 @@ fn layer(cache: &Path, name: &str, version: &str, base: Option<&Path>) -> Result
     let folder = cache.join(format!("jupyter-{name}{version}-{}", &crate::images::digest(&script)[7..19]));
     if !folder.join("layer.tar.gz").exists() {
         packages::require(Part::Jupyter)?;
-        eprintln!("testbed: making {} (a minute or two, once)", folder.display());
+        let what = format!("making {} (a minute or two, once)", folder.display());
         let mut build = Command::new(BUILD);
         build.arg(name).arg(&folder);
         if let Some(base) = base {
             build.arg(base).arg(version);
         }
-        command::run(&mut build)?;
+        command::run_long(&mut build, &what)?;
     }
     Ok(folder)
 }

@@ -34,6 +34,8 @@ pub enum Part {
     Chromium,
     /// What images of JupyterHub and JupyterLab are made with.
     Jupyter,
+    /// The web server that has TLS in front of the Hub.
+    Nginx,
 }
 
 impl Part {
@@ -64,6 +66,7 @@ impl Part {
             Part::Buildah => &["buildah", "skopeo"],
             Part::Chromium => &["chromium-headless-shell", "fonts-dejavu-core"],
             Part::Jupyter => &["mmdebstrap"],
+            Part::Nginx => &["nginx-light"],
         }
     }
 }

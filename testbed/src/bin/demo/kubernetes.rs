@@ -1,5 +1,5 @@
-//! `./demo kubernetes`: a real cluster of two nodes, the prepuller installed as a site does, a Rubin-like repository; then a new
-//! weekly comes. The cluster stays for people to look around until `./demo down`.
+//! `./demo kubernetes`: the whole platform on a real cluster of two nodes; a user starts a lab, and a new weekly comes. It stays for
+//! people to look around until `./demo down`.
 
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::process::CommandExt as _;
@@ -7,11 +7,13 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use rustix::process::{Signal, set_parent_process_death_signal};
-use testbed::cluster::{Cluster, Install, Kubectl};
+use testbed::chromium::{Browser, Look};
+use testbed::cluster::Kubectl;
 use testbed::http::Client;
-use testbed::images::{Image, Layer, RubinSet, publish_rubin};
+use testbed::images::{Image, Layer};
 use testbed::{Error, Result, wait};
 
+use crate::platform::Platform;
 use crate::{print, say};
 
 /// How this program calls itself to keep the cluster.
@@ -20,17 +22,15 @@ pub(crate) const KEEP: &str = "keep-kubernetes";
 /// The keeper's last line.
 const SHOWN: &str = "shown";
 
-const REPOSITORY: &str = "lsstsqre/sciplat-lab";
+const REPOSITORY: &str = "lab";
 const NEW_WEEKLY: &str = "w_2026_48";
 const AGENTS: &str = "labhands-node";
 
-/// Small images, and a slow way to the registry, so that there is something to see.
-const SET: ([u64; 2], u64) = ([8 << 20, 4 << 20], 2 << 20);
+/// A small image and a slow way to the registry, so that there is something to see.
 const NEW_SIZE: u64 = 24_000_000;
 const RATE: u64 = 1_000_000;
 
-const BUILD_LIMIT: Duration = Duration::from_secs(600);
-const WAVE_LIMIT: Duration = Duration::from_secs(300);
+const LIMIT: Duration = Duration::from_secs(300);
 
 /// Starts the keeper, shows what it says, and leaves it behind once all is shown. Whether all went well.
 pub(crate) fn in_the_background() -> Result<bool> {
@@ -51,16 +51,17 @@ pub(crate) fn in_the_background() -> Result<bool> {
     Ok(false)
 }
 
-/// Shows it, and gives back the cluster to be kept.
-pub(crate) fn show() -> Result<Cluster> {
+/// Shows it, and gives back the platform to be kept.
+pub(crate) fn show() -> Result<Platform> {
     let tie =
         |signal| set_parent_process_death_signal(signal).map_err(|error| Error::io("be told of its end")(error.into()));
     // Until all is shown, the end of who shows it is the end of it: Ctrl-C there leaves nothing.
     tie(Some(Signal::TERM))?;
-    let cluster = Cluster::start(2)?;
-    show_on(&cluster)?;
+    let platform = Platform::start()?;
+    platform.install()?;
+    show_on(&platform)?;
     tie(None)?;
-    Ok(cluster)
+    Ok(platform)
 }
 
 /// Tells who shows it that all is shown, and the cluster kept.
@@ -68,33 +69,17 @@ pub(crate) fn say_shown() -> Result<()> {
     print(&format!("{SHOWN}\n"))
 }
 
-fn show_on(cluster: &Cluster) -> Result<()> {
+fn show_on(platform: &Platform) -> Result<()> {
+    let cluster = &platform.cluster;
     let kubectl = cluster.kubectl();
-    say("a cluster of two nodes")?;
-    print(&kubectl.run(&["get", "nodes", "-o", "wide"])?)?;
-
-    say("a registry with a Rubin-like repository")?;
-    let set = RubinSet { shared: SET.0.to_vec(), own: SET.1 };
-    publish_rubin(cluster.registry(), REPOSITORY, &set)?;
-    let repository = format!("{}/{REPOSITORY}", cluster.registry_host());
-    print(&format!("{repository}\n"))?;
-
-    say("the image by prepuller/bld (the first release build takes minutes), the manifests by kubectl apply -k")?;
-    cluster.install(&Install {
-        overlay: "prepuller",
-        images: &["prepuller"],
-        settings: &[("LAB_REPOSITORIES", &repository), ("SCAN_INTERVAL", "15s"), ("DISK_HIGH", "95%")],
-        ..Install::default()
-    })?;
-    for part in ["-n=labhands deployment/prepuller-plan", "-n=labhands-node daemonset/prepuller-node"] {
-        let (namespace, name) = part.split_once(' ').unwrap_or_default();
-        print(&kubectl.run(&[namespace, "rollout", "status", name, "--timeout=300s"])?)?;
-    }
-
-    say("every node gets every wanted image")?;
+    say("both nodes get both labs")?;
     let planner = planner(&kubectl)?;
     until_complete(&kubectl, &planner, None)?;
     print(&kubectl.run(&["-n", AGENTS, "get", "nodeimages"])?)?;
+
+    say("ada logs in through nginx with TLS and the GitHub, in a browser, and starts the newest lab")?;
+    start_a_lab(platform)?;
+    print(&kubectl.run(&["-n", "jupyter", "get", "pods", "-o", "wide"])?)?;
 
     say(&format!("a new weekly, {NEW_WEEKLY}, is pushed: one node gets it first, then the other"))?;
     cluster.registry_proxy().limit_rate(Some(RATE));
@@ -109,22 +94,49 @@ fn show_on(cluster: &Cluster) -> Result<()> {
     let _ = watch.wait();
     cluster.registry_proxy().limit_rate(None);
     complete?;
-    print("\n")?;
-    print(&kubectl.run(&["-n", AGENTS, "get", "nodeimages"])?)?;
+    say("the log lines of all pods are in the broker's queue")?;
+    print(&platform.broker.control(&["list_queues", "name", "messages"])?)?;
+    say("all of it runs, and stays until ./demo down")?;
+    look_around(platform, &planner)
+}
 
-    say("look around")?;
+fn look_around(platform: &Platform, planner: &str) -> Result<()> {
+    let cluster = &platform.cluster;
+    let kubectl = cluster.kubectl();
     let kubectl = format!("{} --kubeconfig {}", kubectl.program().display(), cluster.kubeconfig().display());
+    let (hub, github) = (&platform.hub, &platform.github);
+    let authority = platform.authority().display().to_string();
     let testbed = crate::beside_this("testbed");
     print(&format!(
-        "the page            http://{planner}/\n\
+        "the Hub             https://{hub}/  (its authority, for your browser: {authority})\n\
+         who logs in         ada and bob are members of stars, eve is not. The GitHub takes your browser for ada until you say:\n                    \
+         curl --cacert {authority} https://{github}/control -d '{{\"browser_user\": \"bob\"}}'\n\
+         is nginx there      curl --cacert {authority} https://{hub}/hub/api/\n\
+         the planner's page  http://{planner}/\n\
          the catalogue       curl http://{planner}/catalogue.json\n\
+         nodes and images    {kubectl} -n {AGENTS} get nodeimages\n\
+         what would go       {kubectl} -n {AGENTS} exec daemonset/imagepurger -- /bin/imagepurger plan\n\
+         homes               {kubectl} -n labhands-fileserver exec fileserver-0 -- busybox ls -l /data/home\n\
+         the file server     {kubectl} -n labhands logs deployment/nfs-health-judge\n\
+         how far logs are    {kubectl} -n {AGENTS} exec daemonset/log-shipper -- /bin/log-shipper status\n\
          Events              {kubectl} get events --all-namespaces\n\
-         nodes and images    {kubectl} -n {AGENTS} get nodeimages --watch\n\
-         another new image   {} push {}/{REPOSITORY}:w_2026_49 64\n\
+         the site's page     {page}, then {kubectl} apply -k {page}\n\
+         another new image   {testbed} push {registry}/{REPOSITORY}:w_2026_49 64\n\
          the end of it all   ./demo down\n",
-        testbed.display(),
-        cluster.registry().host()
+        page = platform.page().display(),
+        testbed = testbed.display(),
+        registry = cluster.registry().host(),
     ))
+}
+
+/// What a user does: logs in, takes the first lab of the menu, and comes to JupyterLab.
+fn start_a_lab(platform: &Platform) -> Result<()> {
+    let mut page = Browser::find()?.page(Look { width: 1100, height: 800, dark: false })?;
+    page.open(&format!("https://{}/hub/oauth_login?next=%2Fhub%2Fspawn", platform.hub))?;
+    page.wait(LIMIT, "!!document.querySelector('[name=profile]')")?;
+    page.click(LIMIT, "form input[type=submit], form button[type=submit]")?;
+    let ready = "location.pathname.includes('/lab') && !!document.querySelector('.jp-Launcher, .jp-NotebookPanel')";
+    page.wait(LIMIT, ready).map(drop)
 }
 
 /// The planner's address, as this machine reaches it.
@@ -137,7 +149,6 @@ fn planner(kubectl: &Kubectl) -> Result<String> {
 /// Waits until the catalogue has the tag and every eligible node holds every wanted image.
 fn until_complete(kubectl: &Kubectl, planner: &str, tag: Option<&str>) -> Result<()> {
     let client = Client::new(None, None)?;
-    let limit = if tag.is_some() { WAVE_LIMIT } else { BUILD_LIMIT };
     let complete = || {
         let answer = client.send("GET", &format!("http://{planner}/catalogue.json"), &[], b"").ok()?;
         let catalogue: serde_json::Value = serde_json::from_slice(&answer.body).ok()?;
@@ -146,8 +157,8 @@ fn until_complete(kubectl: &Kubectl, planner: &str, tag: Option<&str>) -> Result
         let everywhere = wanted().all(|image| image["nodes"]["present"] == 2);
         (everywhere && tag.is_none_or(|tag| wanted().any(|image| image["tag"] == tag))).then_some(())
     };
-    wait::patiently(limit, complete).ok_or_else(|| {
+    wait::patiently(LIMIT, complete).ok_or_else(|| {
         let said = kubectl.run(&["-n", AGENTS, "get", "nodeimages", "-o", "wide"]).unwrap_or_default();
-        Error::Missing(format!("not every node holds every image within {limit:?}:\n{said}"))
+        Error::Missing(format!("not every node holds every image within {LIMIT:?}:\n{said}"))
     })
 }
