@@ -1,0 +1,46 @@
+"""What the documents tell people to write for kustomize builds as it stands."""
+
+import re
+from pathlib import Path
+
+import pytest
+from conftest import MANIFESTS, kustomize
+
+DOCUMENTS = [MANIFESTS / "README.md", MANIFESTS.parent / "README.md", *sorted(MANIFESTS.glob("../docs/*.md"))]
+FENCED = re.compile(r"^```yaml\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+# A reader has the manifests beside the site's folder, or names them by an address.
+WHERE = re.compile(r"(https://…|\.\.)/manifests")
+
+SNIPPETS = [
+    pytest.param(text, id=f"{document.name}-{number}")
+    for document in DOCUMENTS
+    for number, text in enumerate(FENCED.findall(document.read_text()))
+    if re.search(r"^(resources|configMapGenerator|patches):|^kind: Component$", text, re.MULTILINE)
+]
+
+
+def write(folder: Path, text: str) -> None:
+    """Writes a kustomization with the files that it names."""
+    folder.mkdir(exist_ok=True)
+    up = "../" * (len(folder.parts) - 1) + str(MANIFESTS).lstrip("/")
+    (folder / "kustomization.yaml").write_text(WHERE.sub(up, text))
+    for names in re.findall(r"(?:envs|files): \[(.*?)\]", text):
+        for name in names.split(", "):
+            (folder / name).write_text("ADDED_HERE=1\n")
+
+
+def test_there_are_some() -> None:
+    assert len(SNIPPETS) >= 3
+
+
+@pytest.mark.parametrize("text", SNIPPETS)
+def test_a_snippet_builds(text: str, tmp_path: Path) -> None:
+    folder = tmp_path / "site"
+    if "kind: Component" in text:
+        # On a page as in a site of a few lines, components are what it adds to.
+        write(folder, "resources: [../manifests/base]\ncomponents: [../manifests/components/hub, own]\n")
+        write(folder / "own", text)
+    else:
+        write(folder, text)
+    built = str(kustomize(folder))
+    assert "ghcr.io/you" in built or "ADDED_HERE" in built
