@@ -324,30 +324,30 @@ def claims() -> dict[str, str]:
 
 def values() -> str:
     """The text of values.yaml."""
-    out = [f"# {GENERATED}", "# A name that is not here is refused: values.schema.json has them all.", ""]
+    out = [f"# {GENERATED}", "# Helm rejects names that are not in this file: values.schema.json lists them all.", ""]
     out += ["# The registry that `images/bld --push` pushed to, such as registry.example.org/labhands.", 'imagePrefix: ""']
-    out += ["# One of the images: repository, tag, digest. Our own are at imagePrefix with the chart's version."]
+    out += ["# Repository, tag and digest of each image. The images of Labhands default to imagePrefix and the chart's version."]
     out += ["images:"]
     for name, (repository, tag) in images().items():
         out += [f"  {name}: {{ repository: {json.dumps(repository)}, tag: {json.dumps(tag)}, digest: \"\" }}"]
-    out += ["", "# What is on."]
+    out += ["", "# The components that are on."]
     out += ["components:"]
     for name in COMPONENTS:
-        out += textwrap.wrap(about(name), 130, initial_indent="  # ", subsequent_indent="  # ")
+        out += textwrap.wrap(about(name), 130, initial_indent="  # ", subsequent_indent="  # ", break_on_hyphens=False)
         out += [f"  {name}: {'true' if name in ON else 'false'}"]
-    out += ["", "# Every setting of the daemons, by its name; docs/configuration.md explains each. Empty is the daemon's own default."]
-    out += ["# Names of namespaces in here follow `namespaces` below by hand.", "settings:"]
+    out += ["", "# Every setting of the daemons by name; docs/configuration.md explains each. An empty value means the daemon's own default."]
+    out += ["# If you change `namespaces` below, change the names of namespaces in these values too.", "settings:"]
     out += [f"  {name}: {json.dumps(value)}" for name, value in defaults().items()]
-    out += ["", "# The names of Secrets that you make: what each holds is in docs/helm.md.", "secrets:"]
+    out += ["", "# The names of Secrets that you create; docs/helm.md lists their keys.", "secrets:"]
     out += [f"  {name}: {name}" for name in secrets()]
-    out += ["", "# The chart makes these, except the one that the release is in.", "namespaces:", "  create: true"]
+    out += ["", "# The chart creates these namespaces, except the one that the release is in.", "namespaces:", "  create: true"]
     out += [f"  {value}: {name}" for name, value in NAMESPACES.items()]
-    out += ["", "# Disks. An empty class is the cluster's default.", "claims:"]
+    out += ["", "# Disks. An empty storage class means the cluster's default.", "claims:"]
     out += [f'  {name}: {{ storage: {size}, storageClassName: "" }}' for name, size in claims().items()]
     out += ["", "# The folders of the container runtime on the nodes."]
-    out += ["# k3s has /run/k3s/containerd and /var/lib/rancher/k3s/agent/containerd.", "folders:"]
+    out += ["# On k3s they are /run/k3s/containerd and /var/lib/rancher/k3s/agent/containerd.", "folders:"]
     out += [f"  {value}: {folder}" for folder, value in FOLDERS.items()]
-    out += ["", "# More taints of nodes that the agents tolerate.", "tolerations: []"]
+    out += ["", "# Additional tolerations of the agents.", "tolerations: []"]
     return "\n".join(out) + "\n"
 
 

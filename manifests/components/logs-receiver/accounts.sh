@@ -1,14 +1,14 @@
 #!/bin/sh
-# Makes the two accounts, again and again without harm: one that writes to one exchange, and one that reads two queues. Run it where
+# Creates two accounts: one that writes to one exchange, and one that reads two queues. Running it again does no harm. Run it where
 # rabbitmqctl works, after `rabbitmqctl import_definitions definitions.json`:
 #   accounts.sh FILE_WITH_THE_SHIPPERS_PASSWORD FILE_WITH_LOGSTASHS_PASSWORD
-# RABBITMQCTL is another command to use, such as "kubectl -n rabbitmq exec -i rabbitmq-0 -- rabbitmqctl".
+# RABBITMQCTL sets another command, such as "kubectl -n rabbitmq exec -i rabbitmq-0 -- rabbitmqctl".
 set -eu
 ctl=${RABBITMQCTL:-rabbitmqctl}
 [ $# = 2 ] && [ -s "$1" ] && [ -s "$2" ] || { echo "accounts.sh: name two files, each with a password in its first line" >&2; exit 64; }
 
 account() { # account NAME FILE WRITE READ
-    # Passwords go through standard input, where no list of processes shows them. A line's end does not count.
+    # Passwords go through standard input, so that no process list shows them. A trailing newline is ignored.
     password() { head -n 1 "$1" | tr -d '\r'; }
     if $ctl --quiet list_users | cut -f 1 | grep -qx "$1"; then
         password "$2" | $ctl --quiet change_password "$1"

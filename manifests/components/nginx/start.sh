@@ -1,5 +1,5 @@
 #!/bin/sh
-# Fills nginx.conf in, starts nginx, and has it take a renewed certificate. Runs as any user, and writes to $RUN alone.
+# Fills in nginx.conf, starts nginx, and reloads it when the certificate is renewed. It runs as any user, and writes only to $RUN.
 set -eu
 FILES=${FILES:-/etc/labhands/nginx}
 TLS=${TLS:-/etc/labhands/tls}
@@ -15,13 +15,13 @@ for file in tls.crt tls.key; do
     [ -s "$TLS/$file" ] || refuse "$file is missing: put it into the Secret nginx-tls of the namespace labhands"
 done
 
-# nginx asks no search domains: a Service needs its whole name.
+# nginx does not use search domains, so a Service needs its full name.
 domain=$(awk '$1 == "search" { for (i = 2; i <= NF; i++) if ($i ~ /^svc\./) { print $i; exit } }' "$RESOLV_CONF")
 domain=${domain:-svc.cluster.local}
 resolver=$(awk '$1 == "nameserver" { print ($2 ~ /:/) ? "[" $2 "]" : $2; exit }' "$RESOLV_CONF")
 [ -n "$resolver" ] || refuse "there is no nameserver in $RESOLV_CONF"
 
-address() { # address NAME VALUE: what nginx takes, from NAMESPACE/SERVICE[:PORT] or HOST:PORT
+address() { # address NAME VALUE: nginx' form of NAMESPACE/SERVICE[:PORT] or HOST:PORT
     case $2 in
     *[!A-Za-z0-9./:_-]*) refuse "$1: \"$2\" has a character that no address has (example: $1=jupyter/proxy-public)" ;;
     */*/* | /* | */) refuse "$1: \"$2\" is no NAMESPACE/SERVICE (example: $1=jupyter/proxy-public)" ;;

@@ -1,24 +1,24 @@
-# What is not ready, in the pods' own words, and where users find it.
+# What is not ready, with the pods' own messages, and the site's address.
 
 ours=app.kubernetes.io/part-of=labhands
 
 check_ready() {
-  kubectl get --raw /version --request-timeout=10s >/dev/null 2>&1 || { problem cluster "kubectl reaches none"; return; }
+  kubectl get --raw /version --request-timeout=10s >/dev/null 2>&1 || { problem cluster "kubectl can't reach a cluster"; return; }
   local kind namespace name ready wanted any=
   while read -r kind namespace name ready wanted; do
     any=1
-    [ "${wanted:-0}" = 0 ] && [ "$kind" = DaemonSet ] && warn "$namespace/$name" "no node is one for it: look at its nodeSelector and the nodes' taints"
+    [ "${wanted:-0}" = 0 ] && [ "$kind" = DaemonSet ] && warn "$namespace/$name" "no node matches: check its nodeSelector and the nodes' taints"
     [ "${ready:-0}" -ge "${wanted:-0}" ] || tell_pods "$kind" "$namespace" "$name" "${ready:-0}" "$wanted"
   done < <(kubectl get deployments,daemonsets,statefulsets -A -l "$ours" -o go-template='{{range .items}}{{.kind}} {{.metadata.namespace}} {{.metadata.name}} {{if eq .kind "DaemonSet"}}{{or .status.numberReady 0}} {{or .status.desiredNumberScheduled 0}}{{else}}{{or .status.readyReplicas 0}} {{or .spec.replicas 0}}{{end}}
 {{end}}')
-  [ -n "$any" ] || problem cluster "nothing of the page is in it: kubectl apply -k manifests/site"
+  [ -n "$any" ] || problem cluster "no part of the page is in the cluster: run kubectl apply -k manifests/site"
   check_bound
 }
 
 tell_pods() { # tell_pods KIND NAMESPACE NAME READY WANTED
   local pod selector why said=
   selector=$(kubectl -n "$2" get "$1" "$3" -o go-template='{{range $key, $value := .spec.selector.matchLabels}}{{$key}}={{$value}},{{end}}')
-  # A pod that no node takes has no condition Ready at all.
+  # A pod that is not scheduled has no condition Ready at all.
   while read -r pod; do
     [ -n "$pod" ] || continue
     why=$(why_not "$2" "$pod")
@@ -29,13 +29,13 @@ tell_pods() { # tell_pods KIND NAMESPACE NAME READY WANTED
   done < <(kubectl -n "$2" get pods -l "${selector%,}" -o go-template='{{range .items}}{{$ready := false}}{{range .status.conditions}}{{if and (eq .type "Ready") (eq .status "True")}}{{$ready = true}}{{end}}{{end}}{{if not $ready}}{{.metadata.name}}
 {{end}}{{end}}')
   [ -n "$said" ] && return
-  # No pod at all: quotas and policies are told by whoever makes pods.
+  # No pod at all: the controller reports quotas and policies.
   why=$(kubectl -n "$2" get events --field-selector reason=FailedCreate -o go-template='{{range .items}}{{.involvedObject.name}} {{.message}}
 {{end}}' | grep "^$3" | tail -n 1)
   problem "$2/$3" "$4 of $5 pods are ready. ${why:+No pod may be made: ${why#* }}${why:-They are still starting.}"
 }
 
-# Why a pod is not ready: its container's last words, what it waits for, or what its /readyz says.
+# Why a pod is not ready: its container's last message, what it waits for, or the answer of its /readyz.
 why_not() { # why_not NAMESPACE POD
   local words
   words=$(kubectl -n "$1" get pod "$2" -o go-template='{{range .status.conditions}}{{if and (eq .type "PodScheduled") (eq .status "False")}}no node takes it: {{.message}}
@@ -50,7 +50,7 @@ why_not() { # why_not NAMESPACE POD
     words=$(kubectl get --raw "/api/v1/namespaces/$1/pods/$2:8080/proxy/readyz" --request-timeout=10s 2>&1 | sed 's/^Error from server ([A-Za-z]*): //' | head -n 5)
     words="it runs and is not ready: ${words:-it has just begun}"
   fi
-  # Mounts that wait are told in Events alone.
+  # Only Events report mounts that wait.
   case $words in
   ContainerCreating* | PodInitializing*)
     local event
@@ -65,7 +65,7 @@ check_bound() {
   local namespace name phase
   while read -r namespace name phase; do
     [ "$phase" = Bound ] || [ -z "$name" ] ||
-      problem "$namespace/$name" "the claim is $phase: kubectl -n $namespace describe persistentvolumeclaim $name says what it waits for"
+      problem "$namespace/$name" "the claim is $phase: run kubectl -n $namespace describe persistentvolumeclaim $name to see what it waits for"
   done < <(kubectl get persistentvolumeclaims -A -l "$ours" -o go-template='{{range .items}}{{.metadata.namespace}} {{.metadata.name}} {{.status.phase}}
 {{end}}')
 }

@@ -3,14 +3,14 @@
 built=
 
 check_build() {
-  # What is wrong is said already, and in better words.
+  # Earlier checks have reported the reason in better words.
   [ "$problems" = 0 ] || return 1
   if built=$(kubectl kustomize . 2>&1); then return 0; fi
   problem kustomization.yaml "it does not build: ${built#error: }"
   return 1
 }
 
-# No answer is no "no".
+# "No answer" does not mean "no".
 has_kind() { [[ $(kubectl get "$1" -A --request-timeout=10s 2>&1 >/dev/null) != *"the server doesn't have a resource type"* ]]; }
 
 must_have_kind() { # must_have_kind RESOURCE PART WHAT
@@ -20,47 +20,47 @@ must_have_kind() { # must_have_kind RESOURCE PART WHAT
 check_cluster() {
   local version
   if ! version=$(kubectl get --raw /version --request-timeout=10s 2>/dev/null); then
-    warn cluster "kubectl reaches none: only the page and its secrets were looked at"
+    warn cluster "kubectl can't reach a cluster: only the page and its secrets were checked"
     return 0
   fi
   version=$(sed -n 's/.*"minor": *"\([0-9]*\).*/\1/p' <<<"$version")
-  [ "${version:-30}" -ge 30 ] || problem cluster "Kubernetes 1.$version has no ValidatingAdmissionPolicy of v1: 1.30 or newer is needed"
+  [ "${version:-30}" -ge 30 ] || problem cluster "Kubernetes 1.$version has no ValidatingAdmissionPolicy v1: you need 1.30 or newer"
 
   if on gateway || on httproute; then must_have_kind httproutes.gateway.networking.k8s.io httproute "the CRDs of the Gateway API"; fi
   if on certificate || on nginx-certificate; then must_have_kind certificates.cert-manager.io certificate cert-manager; fi
   on monitoring-operator && must_have_kind podmonitors.monitoring.coreos.com monitoring-operator "the Prometheus operator"
-  on ingress && [ -z "$(kubectl get ingressclass -o name 2>/dev/null)" ] && problem ingress "the cluster has no IngressClass: nobody would serve it"
+  on ingress && [ -z "$(kubectl get ingressclass -o name 2>/dev/null)" ] && problem ingress "the cluster has no IngressClass, so no controller would serve the Ingress"
   check_storage
   check_claims
   check_made_secrets
   if [ "$(kubectl get nodes -o jsonpath='{range .items[*]}{.status.nodeInfo.architecture}{"\n"}{end}' 2>/dev/null | sort -u | grep -c .)" -gt 1 ]; then
-    warn nodes "they have several architectures: build the images for each"
+    warn nodes "the nodes have several architectures: build the images for each"
   fi
   check_dry_run
 }
 
-# A claim without a class waits for ever where no class is the default.
+# A claim without a class waits forever if no class is the default.
 check_storage() {
   local default claim
   default=$(kubectl get storageclass -o jsonpath='{range .items[*]}{.metadata.annotations.storageclass\.kubernetes\.io/is-default-class}{"\n"}{end}' 2>/dev/null | grep -c true)
   [ "$default" = 0 ] || return 0
   while IFS= read -r claim; do
-    [ -z "$claim" ] || problem "$claim" "its claim names no storage class, and none of the cluster's is the default: patch storageClassName in"
+    [ -z "$claim" ] || problem "$claim" "the claim has no storage class, and the cluster has no default class: set storageClassName with a patch"
   done < <(awk -v RS='---\n' '/(^|\n)kind: PersistentVolumeClaim\n/ && !/storageClassName:/ { match($0, /\n  name: [^\n]+/); print substr($0, RSTART + 9, RLENGTH - 9) }' <<<"$built")
 }
 
-# nfs-volumes makes claims in namespaces that are there.
+# nfs-volumes creates claims only in namespaces that exist.
 check_claims() {
   on nfs-volumes || return 0
   local claim namespace
   for claim in $(value VOLUME_CLAIM | tr ',' ' '); do
     namespace=${claim%%/*}
     grep -A9 '^kind: Namespace' <<<"$built" | grep -q "^  name: $namespace$" || kubectl get namespace "$namespace" >/dev/null 2>&1 ||
-      problem VOLUME_CLAIM "the namespace $namespace is neither in the cluster nor on the page"
+      problem VOLUME_CLAIM "the namespace $namespace exists neither in the cluster nor on the page"
   done
 }
 
-# Secrets that are to be there already, because no file makes them.
+# Secrets that must exist already, because no file creates them.
 check_made_secrets() {
   local part namespace name
   while read -r part namespace name; do
@@ -68,7 +68,7 @@ check_made_secrets() {
     if [ "$part" = nginx ] && on nginx-certificate; then continue; fi
     if [ "$name" = tls ] && { on secrets/ingress || on certificate; }; then continue; fi
     kubectl -n "$namespace" get secret "$name" >/dev/null 2>&1 ||
-      problem "$part" "the Secret $name is not in the namespace $namespace: switch its line below secrets/ on, or make the Secret"
+      problem "$part" "the Secret $name is missing in the namespace $namespace: switch its line below secrets/ on, or create the Secret"
   done <<'LIST'
 hub jupyter hub
 nginx labhands nginx-tls
@@ -78,7 +78,7 @@ gateway jupyter tls
 LIST
 }
 
-# What the API server would say. Namespaces of the page that are not there yet are no fault.
+# The API server's own answer. Namespaces of the page that do not exist yet are not an error.
 check_dry_run() {
   local line
   while IFS= read -r line; do

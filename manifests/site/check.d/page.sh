@@ -25,10 +25,10 @@ read_page() {
       ;;
     esac
   done <kustomization.yaml
-  [ "${#parts[@]}" -gt 0 ] || problem components "no part is on"
+  [ "${#parts[@]}" -gt 0 ] || problem components "no component is on"
 }
 
-# What stands in a list entry, without quotes and without a comment behind it.
+# The text of a list entry, without quotes and without a trailing comment.
 trimmed() {
   local text=$1
   if [[ $text =~ ^\"([^\"]*)\" || $text =~ ^\'([^\']*)\' ]]; then
@@ -44,9 +44,9 @@ read_setting() { # read_setting NAME=VALUE LINE
   if [[ $1 != *=* ]]; then
     problem "$1" "line $2 has no value: write $1=VALUE"
   elif [[ ! $name =~ ^[A-Z][A-Z0-9_]*$ ]]; then
-    problem "$name" "line $2: a name has capital letters, digits and _, and no blank before the ="
+    problem "$name" "line $2: a name consists of capital letters, digits and _, without a blank before the ="
   elif [ -n "${line_of[$name]:-}" ]; then
-    problem "$name" "it is set twice, in the lines ${line_of[$name]} and $2"
+    problem "$name" "it is set twice, in lines ${line_of[$name]} and $2"
   else
     setting[$name]=$value
     line_of[$name]=$2
@@ -61,10 +61,10 @@ on() { # on PART: whether it is one of the parts
   return 1
 }
 
-# The value that holds, the page's or the default.
+# The effective value: the page's or the default.
 value() { printf '%s' "${setting[$1]-${known[$1]-}}"; }
 
-needs() { # needs PART OTHER…: the part stands on one of the others, which come before it
+needs() { # needs PART OTHER…: the part needs one of the others, which must come before it
   on "$1" || return 0
   local part other seen=
   for part in "${parts[@]}"; do
@@ -73,13 +73,13 @@ needs() { # needs PART OTHER…: the part stands on one of the others, which com
   done
   [ -n "$seen" ] && return 0
   for other in "${@:2}"; do
-    if on "$other"; then problem "$1" "it changes $other, so its line comes after that of $other"; return 0; fi
+    if on "$other"; then problem "$1" "it changes $other, so its line must come after that of $other"; return 0; fi
   done
-  problem "$1" "it needs ${*:2}, which is off: switch that on, or this off"
+  problem "$1" "it needs ${*:2}, which is off: switch that on, or this part off"
 }
 
 excludes() { # excludes PART OTHER WHY
-  if on "$1" && on "$2"; then problem "$1" "not together with $2: $3"; fi
+  if on "$1" && on "$2"; then problem "$1" "it can't be used together with $2: $3"; fi
   return 0
 }
 
@@ -89,14 +89,14 @@ check_parts() {
   declare -A seen=()
   for part in "${parts[@]}"; do
     name=${part#../components/}
-    [ -z "${seen[$part]:-}" ] || problem "$name" "its line is there twice"
+    [ -z "${seen[$part]:-}" ] || problem "$name" "its line appears twice"
     seen[$part]=1
     if [ ! -r "$part/kustomization.yaml" ]; then
       local like; like=$(nearest "$part" "${all[@]}")
-      problem "$part" "there is no such part${like:+; is it $like?}"
+      problem "$part" "there is no such component${like:+; did you mean $like?}"
     fi
   done
-  [ "${parts[${#parts[@]} - 1]:-}" = wiring ] || problem wiring "it is the last line of components: it hands the settings to the parts before it"
+  [ "${parts[${#parts[@]} - 1]:-}" = wiring ] || problem wiring "it must be the last line of components, because it passes the settings to the parts before it"
 
   needs nfs-health-taint nfs-health
   needs fileserver-node-network fileserver
@@ -113,15 +113,15 @@ check_parts() {
   needs nginx-certificate nginx
   needs certificate ingress gateway httproute
   needs monitoring prepuller imagepurger log-shipper nfs-health fs-keepalive
-  excludes monitoring monitoring-operator "Prometheus would count everything twice"
-  excludes secrets/ingress certificate "both make the Secret tls"
-  excludes secrets/nginx nginx-certificate "both make the Secret nginx-tls"
-  if on gateway && ! on httproute; then problem gateway "without httproute nothing goes through it"; fi
+  excludes monitoring monitoring-operator "Prometheus would scrape everything twice"
+  excludes secrets/ingress certificate "both create the Secret tls"
+  excludes secrets/nginx nginx-certificate "both create the Secret nginx-tls"
+  if on gateway && ! on httproute; then problem gateway "without httproute it routes nothing"; fi
   if on hub && ! on nginx && ! on ingress && ! on httproute; then
-    warn hub "no way in is on (nginx, ingress or httproute): users reach it only by what you make yourself"
+    warn hub "none of nginx, ingress and httproute is on: users can reach the Hub only if you create a route yourself"
   fi
-  if on imagepurger && ! on prepuller; then warn imagepurger "without prepuller nobody says what is wanted, and it removes nothing"; fi
-  if on fileserver-claim && ! on keep-data; then warn fileserver-claim "without keep-data, kubectl delete -k takes the users' files along"; fi
+  if on imagepurger && ! on prepuller; then warn imagepurger "without prepuller there is no catalogue, so it removes nothing"; fi
+  if on fileserver-claim && ! on keep-data; then warn fileserver-claim "without keep-data, kubectl delete -k also deletes the users' files"; fi
 }
 
 check_settings() {
@@ -129,10 +129,10 @@ check_settings() {
   for name in "${!setting[@]}"; do
     [ -n "${known[$name]+known}" ] && continue
     case $name in
-    AMQP_PASSWORD) problem "$name" "a secret: write password= into secrets/log-shipper/amqp.env" ;;
-    GITHUB_CLIENT_ID | GITHUB_CLIENT_SECRET | LOGIN_PASSWORD) problem "$name" "a secret: write it into secrets/hub/login.env" ;;
-    JUPYTERHUB_CRYPT_KEY | CONFIGPROXY_AUTH_TOKEN) problem "$name" "a secret: write it into secrets/hub/hub.env" ;;
-    ADMIN_PASSWORD) problem "$name" "a secret: write admin-password= into secrets/firefly/firefly.env" ;;
+    AMQP_PASSWORD) problem "$name" "it is a secret: write password= into secrets/log-shipper/amqp.env" ;;
+    GITHUB_CLIENT_ID | GITHUB_CLIENT_SECRET | LOGIN_PASSWORD) problem "$name" "it is a secret: write it into secrets/hub/login.env" ;;
+    JUPYTERHUB_CRYPT_KEY | CONFIGPROXY_AUTH_TOKEN) problem "$name" "it is a secret: write it into secrets/hub/hub.env" ;;
+    ADMIN_PASSWORD) problem "$name" "it is a secret: write admin-password= into secrets/firefly/firefly.env" ;;
     GITHUB_ORGANIZATION_WHITELIST) problem "$name" "an old name: write GITHUB_ORGANIZATIONS" ;;
     JLD_INFRASTRUCTURE_IMAGES) problem "$name" "an old name: write LAB_INFRASTRUCTURE_IMAGES" ;;
     LAB_REPO_HOST | LAB_OWNER | LAB_REPO_NAME) problem "$name" "an old name: write LAB_REPOSITORIES=REGISTRY/OWNER/NAME" ;;
@@ -140,11 +140,11 @@ check_settings() {
     SESSION_DB_URL) problem "$name" "an old name: switch hub-database-url on, and write database-url= into secrets/hub/hub.env" ;;
     MAX_JVM_SIZE) problem "$name" "an old name: patch Firefly's memory limit; MAX_RAM_PERCENT is its share" ;;
     FIREFLY_OPTS) problem "$name" "an old name: write VISUALIZE_FITS_SEARCH_PATH" ;;
-    MANAGER) problem "$name" "it has no meaning any more: take it away" ;;
+    MANAGER) problem "$name" "it has no effect any more: remove it" ;;
     HOSTNAME) problem "$name" "an old name: write SITE_HOST" ;;
     *)
       like=$(nearest "$name" "${!known[@]}")
-      problem "$name" "line ${line_of[$name]}: there is no such setting${like:+; is it $like?}"
+      problem "$name" "line ${line_of[$name]}: there is no such setting${like:+; did you mean $like?}"
       ;;
     esac
   done
@@ -162,9 +162,9 @@ check_images() {
     seen[$image]=1
     line=$(grep -E "^ *- .*name: *\"?labhands/$image\"?[ ,}]" kustomization.yaml | grep -v '^ *#' | head -n 1)
     case $line in
-    "") problem images "labhands/$image has no line: nodes would look for it on Docker Hub" ;;
-    *registry.example.org*) problem images "labhands/$image is still the example's: write your registry's name" ;;
-    *newTag:*latest*) warn images "labhands/$image: the tag latest does not say which build runs; write a version or a digest" ;;
+    "") problem images "labhands/$image has no line, so nodes would pull it from Docker Hub" ;;
+    *registry.example.org*) problem images "labhands/$image still has the example's value: write your registry's name" ;;
+    *newTag:*latest*) warn images "labhands/$image: the tag latest does not show which build runs; write a version or a digest" ;;
     esac
   done
 }

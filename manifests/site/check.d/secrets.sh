@@ -4,7 +4,7 @@
 secret_of() { sed -n "s/^$2=//p" "secrets/$1" 2>/dev/null | head -n 1 | tr -d '\r'; }
 
 must_have() { # must_have FILE NAME HOW
-  [ -r "secrets/$1" ] || return 0 # said already
+  [ -r "secrets/$1" ] || return 0 # reported already
   [ -n "$(secret_of "$1" "$2")" ] || problem "secrets/$1" "$2= is missing: $3"
 }
 
@@ -12,7 +12,7 @@ must_be_there() { # must_be_there FILE WHAT
   if [ ! -e "secrets/$1" ]; then
     problem "secrets/$1" "the file is missing: $2"
   elif [ ! -r "secrets/$1" ]; then
-    problem "secrets/$1" "it cannot be read"
+    problem "secrets/$1" "the file can't be read"
   elif [ ! -s "secrets/$1" ] && [ "${1##*/}" != root_chain.pem ]; then
     problem "secrets/$1" "the file is empty: $2"
   else
@@ -30,10 +30,10 @@ must_know() { # must_know FILE NAME…: no line but these
     name=${line%%=*}
     case " $* " in
     *" $name "*) [[ $line == *=[[:space:]]* || $line == *[[:space:]] || $line == *=[\"\']* ]] &&
-      problem "secrets/$file" "$name: blanks and quotes would be part of the secret" ;;
+      problem "secrets/$file" "$name: remove blanks and quotes, because they would be part of the secret" ;;
     *)
       local like; like=$(nearest "$name" "$@")
-      problem "secrets/$file" "nobody reads the name before the = in one of its lines${like:+; is it $like?}" ;;
+      problem "secrets/$file" "the name before the = in one of its lines is unknown${like:+; did you mean $like?}" ;;
     esac
   done <"secrets/$file"
 }
@@ -50,14 +50,14 @@ check_secrets() {
     done
     key=$(secret_of hub/hub.env crypt-key)
     [ -n "$key" ] && [ "$key" = "$(secret_of hub/hub.env cookie-secret)" ] &&
-      problem secrets/hub/hub.env "crypt-key and cookie-secret are the same: each is to be random by itself"
+      problem secrets/hub/hub.env "crypt-key and cookie-secret are the same: generate each one separately"
     on hub-database-url && must_have hub/hub.env database-url "such as postgresql+psycopg2://hub:PASSWORD@database/hub"
     must_be_there hub/login.env "GITHUB_CLIENT_ID= and GITHUB_CLIENT_SECRET= of your OAuth application"
     local provider; provider=$(value LOGIN_PROVIDER)
     if [ "${provider:-github}" = github ]; then
       must_know hub/login.env GITHUB_CLIENT_ID GITHUB_CLIENT_SECRET
       must_have hub/login.env GITHUB_CLIENT_ID "GitHub shows it for your OAuth application"
-      must_have hub/login.env GITHUB_CLIENT_SECRET "GitHub shows it once, when it is made"
+      must_have hub/login.env GITHUB_CLIENT_SECRET "GitHub shows it only once, when you create it"
     fi
   fi
   if on secrets/log-shipper; then
@@ -73,33 +73,33 @@ check_secrets() {
     [ -z "$key" ] || [ "${#key}" -ge 20 ] || problem secrets/firefly/firefly.env "admin-password is short: take it from openssl rand -hex 32"
   fi
   if on secrets/registry && must_be_there registry/config.json "what docker login writes"; then
-    grep -q '"auths"' secrets/registry/config.json || problem secrets/registry/config.json "it has no \"auths\": it is no dockerconfigjson"
+    grep -q '"auths"' secrets/registry/config.json || problem secrets/registry/config.json "it has no \"auths\", so it is not a dockerconfigjson"
     grep -q '"credsStore"' secrets/registry/config.json &&
-      problem secrets/registry/config.json "it says credsStore: the credentials are in a store of your machine, not in the file"
+      problem secrets/registry/config.json "it has credsStore: the credentials are in a store on your machine, not in this file"
   fi
-  on secrets/nginx && check_certificate nginx && must_be_there nginx/root_chain.pem "the authority's chain, or an empty file where tls.crt has it"
+  on secrets/nginx && check_certificate nginx && must_be_there nginx/root_chain.pem "the authority's chain, or an empty file if tls.crt contains it"
   on secrets/ingress && check_certificate ingress
   check_tracked
 }
 
 check_certificate() { # check_certificate FOLDER
   must_be_there "$1/tls.crt" "the certificate, as PEM" && {
-    grep -q -- '-----BEGIN CERTIFICATE-----' "secrets/$1/tls.crt" || problem "secrets/$1/tls.crt" "there is no certificate in it (PEM)"
-    grep -q -- 'PRIVATE KEY-----' "secrets/$1/tls.crt" && problem "secrets/$1/tls.crt" "it holds a private key: everybody who connects would not see it, but backups would"
+    grep -q -- '-----BEGIN CERTIFICATE-----' "secrets/$1/tls.crt" || problem "secrets/$1/tls.crt" "the file contains no certificate (PEM)"
+    grep -q -- 'PRIVATE KEY-----' "secrets/$1/tls.crt" && problem "secrets/$1/tls.crt" "it contains a private key: move the key to tls.key"
   }
   must_be_there "$1/tls.key" "the certificate's key, as PEM" && {
-    grep -q -- '-----BEGIN .*PRIVATE KEY-----' "secrets/$1/tls.key" || problem "secrets/$1/tls.key" "there is no private key in it (PEM)"
-    grep -q -- 'ENCRYPTED' "secrets/$1/tls.key" && problem "secrets/$1/tls.key" "it has a passphrase, which nobody could type: openssl pkey -in tls.key -out plain.key"
+    grep -q -- '-----BEGIN .*PRIVATE KEY-----' "secrets/$1/tls.key" || problem "secrets/$1/tls.key" "the file contains no private key (PEM)"
+    grep -q -- 'ENCRYPTED' "secrets/$1/tls.key" && problem "secrets/$1/tls.key" "it has a passphrase, which nginx can't enter; remove it: openssl pkey -in tls.key -out plain.key"
   }
   return 0
 }
 
-# git may be missing; then nobody commits either.
+# Without git, nobody commits the files.
 check_tracked() {
   local file
   command -v git >/dev/null || return 0
   while IFS= read -r file; do
-    [ -z "$file" ] || problem "secrets/${file#secrets/}" "git has it: take it out with git rm --cached, and make the secret anew"
+    [ -z "$file" ] || problem "secrets/${file#secrets/}" "git tracks this file: remove it with git rm --cached, and replace the secret"
   done < <(git ls-files secrets 2>/dev/null | grep -v '/kustomization.yaml$')
   return 0
 }

@@ -1,4 +1,4 @@
-# How problems are told: one line each, the name first.
+# How problems are printed: one line each, the name first.
 
 problems=0
 warnings=0
@@ -23,7 +23,7 @@ verdict() { # verdict WHAT_TO_SAY_WHERE_ALL_IS_WELL
   echo "$1"
 }
 
-# The known word that is most like another: nearest WORD WORDS…, or nothing where none is like it.
+# The known word that is most similar to another: nearest WORD WORDS…, or nothing if none is similar.
 nearest() {
   awk -v word="$1" 'BEGIN {
     best = int(length(word) / 4) + 2
