@@ -319,4 +319,4 @@ def test_services_have_their_whole_name(nginx: Nginx, tmp_path: Path) -> None:
     configuration = (tmp_path / "run/nginx.conf").read_text()
     other.stop()
     assert '"proxy-public.hubs.svc.cluster.local:8000"' in configuration
-    assert "firefly" not in configuration and "@" not in configuration.replace("Names between @", "")
+    assert "firefly" not in configuration and "@" not in configuration.replace("the names between @", "")
