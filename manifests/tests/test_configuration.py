@@ -18,14 +18,14 @@ INTRODUCTION = """# Configuration
 
 Generated from each daemon's `--help` by: {update}
 
-Every setting is an environment variable and a flag of the same name: `LAB_KEEP` and `--lab-keep`. The flag wins. A secret `X` may also be
-`X_FILE`, which is read again when the file changes. What has no variable is a flag alone. Wrong settings are all shown at once, and the
-daemon ends with exit code 64.
+Every setting is an environment variable and a flag of the same name: `LAB_KEEP` and `--lab-keep`. The flag wins. A secret `X` may also be set
+as `X_FILE`; the daemon reads that file again when it changes. Options without a variable are only flags. A daemon reports all invalid settings
+together and exits with code 64.
 
-In a cluster, a site sets them on its page ([walkthrough.md](walkthrough.md)) or in Helm's `settings` ([helm.md](helm.md)). What a pod's
-manifest sets there itself, such as `ADMIN_ADDR` and `NODE_NAME`, is on neither. Settings of other parts: the Hub's are in
-[manifests/hub/README.md](../manifests/hub/README.md#settings), the file server's in [fileserver.md](fileserver.md), those of nginx and
-Firefly in `manifests/components/nginx/nginx.env` and `manifests/components/firefly/firefly.env`.
+In a cluster, a site sets them on its page ([walkthrough.md](walkthrough.md)) or in Helm's `settings` ([helm.md](helm.md)). Settings that a pod's
+manifest sets itself, such as `ADMIN_ADDR` and `NODE_NAME`, are on neither. For the settings of other parts, see
+[manifests/hub/README.md](../manifests/hub/README.md#settings) (the Hub), [fileserver.md](fileserver.md#the-file-server) (the file server),
+`manifests/components/nginx/nginx.env` and `manifests/components/firefly/firefly.env`.
 """
 
 
@@ -101,7 +101,7 @@ def section(daemon: str, program: Path) -> list[str]:
         for each in settings_of(said(program, name, "--help")):
             users.setdefault(each, []).append(name)
     for group in dict.fromkeys(each.group for each in users):
-        lines += ["", f"### {daemon}: {group[0].lower() + group[1:]}", ""]
+        lines += ["", f"### {daemon}: {group if group[1:] != group[1:].lower() else group.lower()}", ""]
         lines += ["| setting | default | meaning | commands |", "|---|---|---|---|"]
         for each, names in users.items():
             if each.group == group:
