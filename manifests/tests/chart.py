@@ -329,13 +329,16 @@ def values() -> str:
     out += ["# Repository, tag and digest of each image. The images of Labhands default to imagePrefix and the chart's version."]
     out += ["images:"]
     for name, (repository, tag) in images().items():
-        out += [f"  {name}: {{ repository: {json.dumps(repository)}, tag: {json.dumps(tag)}, digest: \"\" }}"]
+        out += [f'  {name}: {{ repository: {json.dumps(repository)}, tag: {json.dumps(tag)}, digest: "" }}']
     out += ["", "# The components that are on."]
     out += ["components:"]
     for name in COMPONENTS:
         out += textwrap.wrap(about(name), 130, initial_indent="  # ", subsequent_indent="  # ", break_on_hyphens=False)
         out += [f"  {name}: {'true' if name in ON else 'false'}"]
-    out += ["", "# Every setting of the daemons by name; docs/configuration.md explains each. An empty value means the daemon's own default."]
+    out += [
+        "",
+        "# Every setting of the daemons by name; docs/configuration.md explains each. An empty value means the daemon's own default.",
+    ]
     out += ["# If you change `namespaces` below, change the names of namespaces in these values too.", "settings:"]
     out += [f"  {name}: {json.dumps(value)}" for name, value in defaults().items()]
     out += ["", "# The names of Secrets that you create; docs/helm.md lists their keys.", "secrets:"]
