@@ -1,13 +1,15 @@
 //! What the planner shows of itself: a page for people, its live updates, and JSON for `prepuller status` and for those who read
 //! Nublado's documents.
 //!
-//! - `query` what a reader asked for; `view` what is shown then, from an overview, pure; `words` the same words everywhere
+//! - `query` what a reader asked for; `view` what is shown then, from an overview, pure; `text` the same words everywhere, `reason`
+//!   those for what a runtime says
 //! - `html`, `page.css`, `page.js` the page; `nublado` the two documents that users of Nublado know
 //! - `routes` all of it over HTTP
 
 mod html;
 pub mod nublado;
 pub mod query;
+pub(crate) mod reason;
 mod routes;
 #[cfg(test)]
 pub(crate) mod sample;

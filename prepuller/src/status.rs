@@ -64,7 +64,12 @@ fn images(view: &View) -> Table {
                 let _ = write!(wave, ", {} {word}", text::count(number));
             }
         }
-        table.row([row.to_string(), image.reference.clone(), size, nodes, wave, image.why.clone()]);
+        let mut why = image.why.clone();
+        if !image.also.is_empty() {
+            // As above.
+            let _ = write!(why, "; also {}", image.also.join(", "));
+        }
+        table.row([row.to_string(), image.reference.clone(), size, nodes, wave, why]);
     }
     table
 }
@@ -127,9 +132,9 @@ mod tests {
             "Images are missing on 9 of 19 nodes, 2 with problems\n",
             "Last good scan: 2026-11-25 02:22 UTC (3 minutes ago)\n",
             "NO  IMAGE                                        SIZE      NODES     WAVE",
-            "5   registry.example.org/rubin/lab:d_2026_11_24  ",
-            "NODE             1  2  3  4  5  6  STANDING\n",
-            "pool-users-0006  ✓  ✓  ✓  ✓  ×  ✓  problem, 5 of 6\n",
+            "1   registry.example.org/rubin/lab:d_2026_11_24  ",
+            "NODE             1  2  3  4  5  STANDING\n",
+            "pool-users-0006  ×  ✓  ✓  ✓  ✓  problem, 4 of 5\n",
             "d_2026_11_24: failed 3 times: registry.example.org answered 503 Service Unavailable\n",
             "✓ present   ↓ downloading",
             "Page 1 of 1, 20 nodes. Of all 20: 2 problems, 2 pulling, 5 waiting, 10 complete, 1 not eligible.\n",

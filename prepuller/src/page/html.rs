@@ -6,6 +6,9 @@ use super::query::{Query, Show};
 use super::text;
 use super::view::{Cell, CellState, ImageRow, NodeRow, Standing, View};
 
+/// So many nodes are read without a choice.
+const FEW: usize = 10;
+
 /// The whole page.
 pub(super) fn page(view: &View) -> Markup {
     html! {
@@ -91,8 +94,8 @@ fn summary(view: &View) -> Markup {
     html! {
         section.summary.(class(standing)) aria-label="Summary" {
             p.headline role="status" { (headline) }
-            @if view.totals.wanted > 0 {
-                progress.(if view.complete { "good" } else { "busy" }) max=(view.totals.wanted)
+            @if view.totals.wanted > 0 && !view.complete {
+                progress.busy max=(view.totals.wanted)
                     value=(view.totals.present) aria-label="Copies that are there" {}
                 p { (text::progress(view)) "." }
             }
@@ -109,54 +112,77 @@ fn summary(view: &View) -> Markup {
 }
 
 fn images(view: &View) -> Markup {
+    let rows: Vec<(usize, &ImageRow)> = (1..).zip(&view.images).collect();
+    // What is on every node comes last, and is folded up while there is something else to look at.
+    let done_from = rows.iter().position(|(_, image)| image.standing == Standing::Complete).unwrap_or(rows.len());
+    let (open, done) = rows.split_at(done_from);
     html! {
         section aria-labelledby="images" {
             h2 #images { "Wanted images" }
-            @if view.images.is_empty() { p.quiet { "None." } } @else {
-                table.images role="table" aria-labelledby="images" {
-                    thead role="rowgroup" {
-                        tr role="row" {
-                            th.number role="columnheader" scope="col" { "No." }
-                            th role="columnheader" scope="col" { "Image" }
-                            th role="columnheader" scope="col" { "Why" }
-                            th.size role="columnheader" scope="col" { "Size" }
-                            th role="columnheader" scope="col" { "On nodes" }
-                        }
-                    }
-                    tbody role="rowgroup" {
-                        @for (index, image) in view.images.iter().enumerate() { (image_row(index, image)) }
-                    }
+            @if rows.is_empty() { p.quiet { "None." } }
+            @if !open.is_empty() { (image_table(open)) }
+            @if open.is_empty() && !done.is_empty() { (image_table(done)) }
+            @if !open.is_empty() && !done.is_empty() {
+                details #complete {
+                    summary { (text::images(done.len())) " on every node" }
+                    (image_table(done))
                 }
             }
         }
     }
 }
 
-fn image_row(index: usize, image: &ImageRow) -> Markup {
-    let lacking = image.eligible - image.present.min(image.eligible);
-    let lacks = Query { missing: image.reference.clone(), page: 1, ..Query::default() };
+fn image_table(rows: &[(usize, &ImageRow)]) -> Markup {
+    html! {
+        table.images role="table" aria-labelledby="images" {
+            thead role="rowgroup" {
+                tr role="row" {
+                    th.number role="columnheader" scope="col" { "No." }
+                    th role="columnheader" scope="col" { "Image" }
+                    th role="columnheader" scope="col" { "Why" }
+                    th.size role="columnheader" scope="col" { "Size" }
+                    th role="columnheader" scope="col" { "On nodes" }
+                }
+            }
+            tbody role="rowgroup" { @for (number, image) in rows { (image_row(*number, image)) } }
+        }
+    }
+}
+
+fn image_row(number: usize, image: &ImageRow) -> Markup {
     html! {
         tr role="row" {
-            td.number role="cell" { (index + 1) }
+            td.number role="cell" { (number) }
             th role="rowheader" scope="row" {
                 (image.name) " "
                 code title=(image.reference) { (text::tag(&image.reference)) }
+                @if !image.also.is_empty() { span.quiet { "also " (image.also.join(", ")) } }
             }
             td.why role="cell" { (image.why) }
             td.size role="cell" { @if let Some(size) = image.size { (text::bytes(size)) } }
-            td.spread role="cell" {
-                @if image.eligible > 0 {
-                    progress.(class(image.standing)) max=(image.eligible) value=(image.present)
-                        aria-label=(format!("Nodes that hold {}", image.name)) {}
-                    " " (text::count(image.present)) " of " (text::count(image.eligible))
-                }
-                div.note.(class(image.standing)) {
-                    (image.wave)
-                    @if image.pulling > 0 { ", " (text::count(image.pulling)) " pulling" }
-                    @if image.failed > 0 { ", " (text::count(image.failed)) " failed" }
-                    @if lacking > 0 { ", " a href=(address(&lacks)) { "missing on " (text::count(lacking)) } }
-                }
-            }
+            td.spread role="cell" { (spread(image)) }
+        }
+    }
+}
+
+/// How far an image is; a sign is enough for one that is everywhere.
+fn spread(image: &ImageRow) -> Markup {
+    if image.standing == Standing::Complete && image.eligible > 0 {
+        return html! { span.sign.good role="img" aria-label=(image.wave) title=(image.wave) { (text::sign(CellState::Present)) } };
+    }
+    let lacking = image.eligible - image.present.min(image.eligible);
+    let lacks = Query { missing: image.reference.clone(), page: 1, ..Query::default() };
+    html! {
+        @if image.eligible > 0 {
+            progress.(class(image.standing)) max=(image.eligible) value=(image.present)
+                aria-label=(format!("Nodes that hold {}", image.name)) {}
+            " " (text::count(image.present)) " of " (text::count(image.eligible))
+        }
+        div.note.(class(image.standing)) {
+            (image.wave)
+            @if image.pulling > 0 { ", " (text::count(image.pulling)) " pulling" }
+            @if image.failed > 0 { ", " (text::count(image.failed)) " failed" }
+            @if lacking > 0 { ", " a href=(address(&lacks)) { "missing on " (text::count(lacking)) } }
         }
     }
 }
@@ -188,19 +214,7 @@ fn nodes(view: &View) -> Markup {
     html! {
         section #nodes aria-labelledby="nodes-title" {
             h2 #nodes-title { "Nodes" }
-            nav.choices aria-label="Which nodes" {
-                @for show in Show::ALL {
-                    a href=(address(&query.showing(show))) aria-current=[(show == query.show).then_some("true")] {
-                        (show.label()) " " span.count { (text::count(view.counts.of(show))) }
-                    }
-                }
-            }
-            form method="get" action="./" role="search" {
-                label { "Name " input type="search" name="node" value=(query.node) autocomplete="off"; }
-                @if query.show != Show::All { input type="hidden" name="show" value=(query.show.as_str()); }
-                @if !query.missing.is_empty() { input type="hidden" name="missing" value=(query.missing); }
-                button { "Find" }
-            }
+            @if view.counts.all > FEW || !query.to_string().is_empty() { (choices(view)) }
             @if !query.missing.is_empty() {
                 p.quiet {
                     "Only nodes that lack " code { (query.missing) } ". "
@@ -223,8 +237,28 @@ fn nodes(view: &View) -> Markup {
                     }
                     tbody role="rowgroup" { @for node in &view.nodes { (node_row(view, node)) } }
                 }
-                (pager(view))
+                @if view.pages > 1 { (pager(view)) }
             }
+        }
+    }
+}
+
+/// Which nodes are shown, and a search for one.
+fn choices(view: &View) -> Markup {
+    let query = &view.query;
+    html! {
+        nav.choices aria-label="Which nodes" {
+            @for show in Show::ALL {
+                a href=(address(&query.showing(show))) aria-current=[(show == query.show).then_some("true")] {
+                    (show.label()) " " span.count { (text::count(view.counts.of(show))) }
+                }
+            }
+        }
+        form method="get" action="./" role="search" {
+            label { "Name " input type="search" name="node" value=(query.node) autocomplete="off"; }
+            @if query.show != Show::All { input type="hidden" name="show" value=(query.show.as_str()); }
+            @if !query.missing.is_empty() { input type="hidden" name="missing" value=(query.missing); }
+            button { "Find" }
         }
     }
 }
@@ -272,7 +306,7 @@ fn node_row(view: &View, node: &NodeRow) -> Markup {
             }
             td.notes role="cell" {
                 span.standing.(class(node.standing)) { (text::standing(node.standing)) }
-                @if node.standing != Standing::NotEligible {
+                @if !matches!(node.standing, Standing::Complete | Standing::NotEligible) {
                     " " span.quiet { (node.present) " of " (node.wanted) }
                 }
                 @for remark in &node.remarks { p { (remark) } }
@@ -282,12 +316,18 @@ fn node_row(view: &View, node: &NodeRow) -> Markup {
     }
 }
 
-/// A pull that runs, or the error of one that failed.
+/// A pull that runs, or why one failed, with the runtime's own words behind a click.
 fn note(cell: &Cell, image: &ImageRow, details: &str) -> Markup {
-    let failed = matches!(cell.state, CellState::Failed | CellState::Refused);
+    let tag = text::tag(&image.reference);
+    if let Some((failure, words)) = text::failure_in_short(cell) {
+        return html! {
+            p.bad { code { (tag) } " " (failure) }
+            @if let Some(words) = words { details { summary { "In the runtime's words" } p { (words) } } }
+        };
+    }
     html! {
-        p.(if failed { "bad" } else { "busy" }) {
-            code { (text::tag(&image.reference)) } " "
+        p.busy {
+            code { (tag) } " "
             @if cell.state == CellState::Downloading && cell.total > 0 {
                 progress.busy max=(cell.total) value=(cell.done.min(cell.total))
                     aria-label=(format!("Download of {}", image.name)) {}

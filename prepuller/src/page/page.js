@@ -12,7 +12,8 @@
       if (old.getAttribute(name) !== value) old.setAttribute(name, value);
     }
     for (const { name } of [...old.attributes]) {
-      if (!next.hasAttribute(name)) old.removeAttribute(name);
+      // What a reader has unfolded stays so.
+      if (!next.hasAttribute(name) && name !== "open") old.removeAttribute(name);
     }
     const olds = [...old.childNodes];
     const nexts = [...next.childNodes];

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use sidecar::human;
 pub use sidecar::human::bytes;
 
+use super::reason;
 use super::view::{Cell, CellState, RepositoryRow, Standing, View};
 use crate::plan::overview::{NextTry, SpawnsOverview, Tally};
 
@@ -258,13 +259,27 @@ pub fn details(cell: &Cell) -> Option<String> {
             Some(format!("downloading {}", parts.join(", ")).trim_end().to_owned())
         }
         CellState::Unpacking => Some("unpacking".to_owned()),
-        CellState::Failed | CellState::Refused => {
-            let times = if cell.failures > 1 { format!(" {} times", cell.failures) } else { String::new() };
-            let error = cell.error.as_deref().unwrap_or("no reason was given");
-            Some(format!("{}{times}: {error}", state(cell.state)))
-        }
+        CellState::Failed | CellState::Refused => Some(failure(cell, cell.error.as_deref().unwrap_or(NO_REASON))),
         CellState::Waiting | CellState::Present | CellState::NotWanted | CellState::NotOrdered => None,
     }
+}
+
+/// What is said of an error that says nothing.
+const NO_REASON: &str = "no reason was given";
+
+/// `failed 3 times: the registry does not answer in time`
+fn failure(cell: &Cell, why: &str) -> String {
+    let times = if cell.failures > 1 { format!(" {} times", cell.failures) } else { String::new() };
+    format!("{}{times}: {why}", state(cell.state))
+}
+
+/// A failure as one sentence, and the runtime's own words where these say more. `None` where nothing failed.
+pub fn failure_in_short(cell: &Cell) -> Option<(String, Option<&str>)> {
+    matches!(cell.state, CellState::Failed | CellState::Refused).then(|| {
+        let error = cell.error.as_deref().unwrap_or(NO_REASON);
+        let (why, says_more) = reason::sentence(error);
+        (failure(cell, why), says_more.then_some(error))
+    })
 }
 
 /// The tag of a whole name, or the name itself.

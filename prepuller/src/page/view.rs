@@ -3,6 +3,7 @@
 //! The page, its live updates, `/status.json` and `prepuller status` all show this.
 
 mod build;
+mod fold;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -33,7 +34,7 @@ pub struct View {
     /// The repositories that are scanned.
     #[serde(default)]
     pub repositories: Vec<RepositoryRow>,
-    /// The wanted images.
+    /// The wanted images, each once; what fails or moves comes first.
     pub images: Vec<ImageRow>,
     /// How many nodes each choice would show, of all.
     pub counts: Counts,
@@ -92,6 +93,9 @@ pub struct ImageRow {
     pub reference: String,
     /// What a menu calls it.
     pub name: String,
+    /// Its other tags: aliases that lead to it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub also: Vec<String>,
     /// Why it is wanted.
     pub why: String,
     /// Compressed size in bytes, where it is known.

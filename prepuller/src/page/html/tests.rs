@@ -61,3 +61,30 @@ fn a_pull_shows_how_far_it_is_and_a_failure_why() {
     assert!(html.contains("2 users wait here"), "{html}");
     assert!(html.contains("refused: the disk would be 81 % full") && html.contains("cordoned"), "{html}");
 }
+
+#[test]
+fn an_error_is_one_sentence_with_the_runtimes_words_behind_a_click() {
+    let words = "failed to pull and unpack image \"registry.example.org/rubin/lab:w_2026_47\": failed to copy: httpReadSeeker: \
+                 failed open: content at https://registry.example.org/v2/rubin/lab/blobs/sha256:b69fe344 not found: not found";
+    let mut troubled = node("a", 6);
+    troubled.images[1] = failed(1, words);
+    let html = shown(&of_nodes(vec![troubled]), "");
+    assert!(html.contains("failed: a part of it is missing in the registry</p><details>"), "{html}");
+    assert_eq!(html.matches("httpReadSeeker").count(), 1, "{html}");
+}
+
+#[test]
+fn a_page_is_quiet_when_all_is_well() {
+    let quiet = shown(&of_nodes(vec![node("a", 6), node("b", 6)]), "");
+    for gone in ["on every node<", "<form", "Page 1", "<details", "<progress"] {
+        assert!(!quiet.contains(gone), "{gone}: {quiet}");
+    }
+    // What is complete is folded up while something else is not.
+    let busy = shown(&fleet(20), "");
+    assert!(busy.contains("<form") && !busy.contains("Page 1"), "{busy}");
+    let mut pulling = node("a", 6);
+    pulling.images[5] = sample::downloading(10);
+    let html = shown(&of_nodes(vec![pulling]), "");
+    assert!(html.contains("<summary>4 images on every node</summary>"), "{html}");
+    assert!(html.find("d_2026_11_23") < html.find("w_2026_47"), "{html}");
+}

@@ -153,7 +153,7 @@ async fn the_page_updates_itself_and_never_overflows_a_phone() {
     let dom = served.look("/measured", move |browser, address| browser.dom(address, PHONE)).await;
     busy_planner.abort();
     assert!(dom.contains("data-over=\"0\""), "{}", &dom[..dom.floor_char_boundary(300)]);
-    assert!(dom.contains("6 images on both nodes"), "the live update did not arrive");
+    assert!(dom.contains("5 images on both nodes"), "the live update did not arrive");
     assert!(dom.contains("<title>100 % – Lab images</title>"));
     assert!(dom.contains("id=\"state\" class=\"on\">Live<"), "{dom}");
     assert!(!dom.contains("pool-users-0004"), "what is gone was not removed");

@@ -2,10 +2,11 @@
 
 use lab_images::catalogue::RepositoryState;
 
+use super::fold::Folded;
 use super::{Cell, CellState, Counts, ImageRow, NodeRow, PER_PAGE, RepositoryRow, ScanTimes, Standing, Totals, View};
 use crate::node_images::PullState;
 use crate::page::query::{Query, Show};
-use crate::page::text;
+use crate::page::{reason, text};
 use crate::plan::overview::{AgentState, ImageOnNode, ImageOverview, Mode, NodeOverview, Overview, Reported, Wave};
 
 /// So much of an error is shown; the node's agent has all of it.
@@ -14,16 +15,16 @@ const MOST_ERROR_BYTES: usize = 400;
 impl View {
     /// What a reader sees of `overview` who asked for `query`.
     pub fn new(overview: &Overview, query: &Query) -> Self {
-        let mut sums = Sums::new(overview);
+        let folded = Folded::new(overview);
+        let mut sums = Sums::new(&folded);
         let mut found = Vec::new();
-        let missing = (!query.missing.is_empty())
-            .then(|| overview.images.iter().position(|image| image.reference.to_string() == query.missing));
+        let missing = (!query.missing.is_empty()).then(|| folded.named(&query.missing));
         for node in &overview.nodes {
-            let standing = sums.add(node);
+            let standing = sums.add(&folded, node);
             let lacks = match missing {
                 None => true,
                 Some(index) => {
-                    let image = index.and_then(|index| node.images.get(index));
+                    let image = index.and_then(|index| folded.on(node).nth(index));
                     standing != Standing::NotEligible && image.is_some_and(ImageOnNode::is_missing)
                 }
             };
@@ -49,7 +50,7 @@ impl View {
             },
             problems: problems(overview),
             repositories: repositories(overview),
-            nodes: nodes.map(|(standing, node)| NodeRow::new(node, *standing)).collect(),
+            nodes: nodes.map(|(standing, node)| NodeRow::new(&folded, node, *standing)).collect(),
             matching: found.len(),
             pages,
             query,
@@ -96,16 +97,16 @@ struct Sums {
 }
 
 impl Sums {
-    fn new(overview: &Overview) -> Self {
+    fn new(folded: &Folded) -> Self {
         Self {
-            images: overview.images.iter().map(ImageRow::new).collect(),
+            images: folded.images().map(|(image, others, behind)| ImageRow::new(image, &others, behind)).collect(),
             counts: Counts::default(),
             totals: Totals::default(),
         }
     }
 
     /// Adds a node and says how it stands.
-    fn add(&mut self, node: &NodeOverview) -> Standing {
+    fn add(&mut self, folded: &Folded, node: &NodeOverview) -> Standing {
         self.counts.all += 1;
         if node.not_eligible.is_some() {
             self.counts.not_eligible += 1;
@@ -113,7 +114,7 @@ impl Sums {
         }
         // Where nothing is wanted yet, nothing is complete.
         let mut standing = if self.images.is_empty() { Standing::Waiting } else { Standing::Complete };
-        for (image, row) in node.images.iter().zip(&mut self.images) {
+        for (image, row) in folded.on(node).zip(&mut self.images) {
             standing = standing.min(self.totals.add(image, row));
         }
         self.totals.behind += usize::from(standing < Standing::Complete);
@@ -166,37 +167,49 @@ impl Totals {
 }
 
 impl ImageRow {
-    fn new(image: &ImageOverview) -> Self {
-        let (standing, wave) = match &image.wave {
-            Wave::Done if image.eligible == 0 => (Standing::Complete, "no node should hold it".to_owned()),
-            Wave::Done => (Standing::Complete, "on every node".to_owned()),
-            Wave::Waiting => (Standing::Waiting, "waits for its first node".to_owned()),
-            Wave::Canary { node } => (Standing::Pulling, format!("{node} tries it first")),
-            Wave::Rolling => (Standing::Pulling, "spreading".to_owned()),
-            Wave::Stopped { node, next, .. } => {
-                (Standing::Problem, format!("stopped: {node} could not pull it; {}", text::next(node, next)))
-            }
-            Wave::Held { node, why, next } => {
-                (Standing::Waiting, format!("held up by {node}: {why}; {}", text::next(node, next)))
-            }
-        };
+    /// An image by the name that it goes by, with its other names, and how far the one is that is furthest behind.
+    fn new(image: &ImageOverview, others: &[&ImageOverview], behind: &ImageOverview) -> Self {
         Self {
             reference: image.reference.to_string(),
             name: image.name.clone(),
+            also: others.iter().map(|other| text::tag(&other.reference.to_string()).to_owned()).collect(),
             why: image.why.clone(),
             size: image.size,
-            present: image.present,
-            eligible: image.eligible,
+            present: behind.present,
+            eligible: behind.eligible,
             pulling: 0,
             failed: 0,
-            standing,
-            wave,
+            standing: standing(&behind.wave),
+            wave: wave(behind),
         }
     }
 }
 
+/// How things stand with an image.
+pub(super) fn standing(wave: &Wave) -> Standing {
+    match wave {
+        Wave::Done => Standing::Complete,
+        Wave::Waiting | Wave::Held { .. } => Standing::Waiting,
+        Wave::Canary { .. } | Wave::Rolling => Standing::Pulling,
+        Wave::Stopped { .. } => Standing::Problem,
+    }
+}
+
+/// How far an image's wave is, in words.
+fn wave(image: &ImageOverview) -> String {
+    match &image.wave {
+        Wave::Done if image.eligible == 0 => "no node should hold it".to_owned(),
+        Wave::Done => "on every node".to_owned(),
+        Wave::Waiting => "waits for its first node".to_owned(),
+        Wave::Canary { node } => format!("{node} tries it first"),
+        Wave::Rolling => "spreading".to_owned(),
+        Wave::Stopped { node, next, .. } => format!("stopped: {node} could not pull it; {}", text::next(node, next)),
+        Wave::Held { node, why, next } => format!("held up by {node}: {why}; {}", text::next(node, next)),
+    }
+}
+
 impl NodeRow {
-    fn new(node: &NodeOverview, standing: Standing) -> Self {
+    fn new(folded: &Folded, node: &NodeOverview, standing: Standing) -> Self {
         let mut remarks: Vec<String> = node.not_eligible.iter().cloned().collect();
         match node.waiting_pods {
             0 => {}
@@ -215,11 +228,11 @@ impl NodeRow {
         Self {
             name: node.name.to_string(),
             standing,
-            present: node.images.iter().filter(|image| image.is_present()).count(),
-            wanted: node.images.iter().filter(|image| !matches!(image, ImageOnNode::NotWanted)).count(),
+            present: folded.on(node).filter(|image| image.is_present()).count(),
+            wanted: folded.on(node).filter(|image| !matches!(image, ImageOnNode::NotWanted)).count(),
             remarks,
             disk: node.disk,
-            images: node.images.iter().map(Cell::new).collect(),
+            images: folded.on(node).map(Cell::new).collect(),
         }
     }
 }
@@ -299,8 +312,8 @@ fn problems(overview: &Overview) -> Vec<String> {
     problems.extend(scan_problem(overview));
     for image in &overview.images {
         if let Wave::Stopped { node, error, next } = &image.wave {
-            let (name, reference, next) = (&image.name, &image.reference, text::next(node, next));
-            problems.push(format!("{name} is stopped: {node} could not pull {reference}: {error}; {next}"));
+            let (name, next, (why, _)) = (&image.name, text::next(node, next), reason::sentence(error));
+            problems.push(format!("{name} is stopped: {node} could not pull {}: {why}; {next}", image.reference));
         }
     }
     let eligible = || overview.nodes.iter().filter(|node| node.not_eligible.is_none());

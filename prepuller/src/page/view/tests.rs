@@ -26,7 +26,7 @@ fn what_needs_attention_comes_first() {
     let all = view(&overview, "");
     assert_eq!(names(&all), ["d", "c", "e", "b", "a"]);
     assert_eq!(all.counts, Counts { all: 5, problems: 1, pulling: 1, waiting: 1, complete: 1, not_eligible: 1 });
-    assert_eq!((all.totals.wanted, all.totals.present), (24, 20));
+    assert_eq!((all.totals.wanted, all.totals.present), (20, 16));
     assert!(!all.complete);
     for (show, expected) in
         [("problems", "d"), ("pulling", "c"), ("waiting", "e"), ("complete", "b"), ("not-eligible", "a")]
@@ -105,7 +105,7 @@ fn an_unknown_size_is_not_zero() {
     only.images[1] = ImageOnNode::Ordered;
     let mut overview = of_nodes(vec![only]);
     overview.images[1].size = None;
-    assert_eq!(text::progress(&self::view(&overview, "")), "5 of 6 copies are there, 1 of unknown size to come");
+    assert_eq!(text::progress(&self::view(&overview, "")), "4 of 5 copies are there, 1 of unknown size to come");
 }
 
 /// What the headline says of an overview, in words and colour.
@@ -116,12 +116,12 @@ fn headline(overview: &Overview) -> (Standing, String) {
 #[test]
 fn the_headline_never_contradicts_what_is_below_it() {
     let complete = || of_nodes(vec![node("a", 6), node("b", 6)]);
-    assert_eq!(headline(&complete()), (Standing::Complete, "6 images on both nodes".to_owned()));
+    assert_eq!(headline(&complete()), (Standing::Complete, "5 images on both nodes".to_owned()));
 
     // After a restart the catalogue is there, and no scan of this planner yet.
     let mut restarted = complete();
     restarted.scan = Default::default();
-    assert_eq!(headline(&restarted).1, "6 images on both nodes");
+    assert_eq!(headline(&restarted).1, "5 images on both nodes");
     assert_eq!(text::scan(&view(&restarted, "")), "2026-11-25 02:22 UTC, by an earlier planner");
     restarted.decided = false;
     restarted.images.clear();
@@ -140,7 +140,7 @@ fn the_headline_never_contradicts_what_is_below_it() {
     let mut failing = complete();
     failing.scan.last = Some(failing.now);
     failing.scan.problem = Some("registry.example.org is unreachable".to_owned());
-    assert_eq!(headline(&failing), (Standing::Problem, "6 images on both nodes; there is a problem".to_owned()));
+    assert_eq!(headline(&failing), (Standing::Problem, "5 images on both nodes; there is a problem".to_owned()));
     assert!(self::view(&failing, "").problems[0].starts_with("The last scan failed, so what an earlier one found"));
     failing.scan.last_good = failing.scan.last;
     assert!(self::view(&failing, "").problems[0].starts_with("The last scan missed something; what it found is taken"));
@@ -176,7 +176,7 @@ fn a_node_that_cannot_do_its_part_is_a_problem() {
         assert!(view.nodes[0].name == "b" && view.nodes[0].standing == Standing::Problem, "{:?}", view.nodes[0]);
         assert!(view.nodes[0].remarks[0].contains(remark), "{:?}", view.nodes[0].remarks);
         let (standing, words) = text::headline(&view);
-        assert_eq!((standing, words.as_str()), (Standing::Problem, "6 images on all 3 nodes; there is a problem"));
+        assert_eq!((standing, words.as_str()), (Standing::Problem, "5 images on all 3 nodes; there is a problem"));
         // It is not asked of a node that should hold nothing.
         overview.nodes[1].not_eligible = Some("cordoned".to_owned());
         assert!(self::view(&overview, "").problems.is_empty());
@@ -187,16 +187,16 @@ fn a_node_that_cannot_do_its_part_is_a_problem() {
 fn what_happens_next_to_an_image_that_is_held_up_is_said() {
     let mut overview = of_nodes(vec![node("a", 6)]);
     let eight = std::time::Duration::from_secs(480);
-    overview.images[0].wave =
-        Wave::Stopped { node: "a".into(), error: "no space".to_owned(), next: NextTry::In(eight) };
     overview.images[1].wave =
+        Wave::Stopped { node: "a".into(), error: "no space".to_owned(), next: NextTry::In(eight) };
+    overview.images[3].wave =
         Wave::Held { node: "a".into(), why: "it is not ready".to_owned(), next: NextTry::NoOther };
-    overview.images[2].wave =
+    overview.images[4].wave =
         Wave::Stopped { node: "a".into(), error: "x".to_owned(), next: NextTry::Now { node: "b".into() } };
     let view = view(&overview, "");
     assert_eq!(view.images[0].wave, "stopped: a could not pull it; another node tries it in 8 minutes");
-    assert_eq!(view.images[1].wave, "held up by a: it is not ready; no other node could try it, so it waits for a");
-    assert_eq!(view.images[2].wave, "stopped: a could not pull it; b tries it now");
+    assert_eq!(view.images[1].wave, "stopped: a could not pull it; b tries it now");
+    assert_eq!(view.images[2].wave, "held up by a: it is not ready; no other node could try it, so it waits for a");
     assert!(view.problems[0].ends_with("no space; another node tries it in 8 minutes"), "{:?}", view.problems);
 }
 
@@ -221,4 +221,20 @@ fn repositories_are_shown_with_what_no_scheme_could_read() {
             "never scanned completely"
         ]
     );
+}
+
+#[test]
+fn the_names_of_an_image_are_one_and_what_moves_comes_first() {
+    let mut pulling = node("a", 6);
+    pulling.images[0] = ImageOnNode::NotOrdered; // an alias of the third
+    pulling.images[5] = downloading(10);
+    let view = view(&of_nodes(vec![pulling, node("b", 6)]), "");
+    let tags: Vec<&str> = view.images.iter().map(|image| text::tag(&image.reference)).collect();
+    assert_eq!(tags, ["d_2026_11_23", "w_2026_47", "r29_0_0", "w_2026_46", "d_2026_11_24"]);
+    assert_eq!((view.images[1].also.as_slice(), view.images[1].present), (&["recommended".to_owned()][..], 1));
+    let states: Vec<CellState> = view.nodes[0].images.iter().map(|cell| cell.state).collect();
+    assert_eq!(states[..3], [CellState::Downloading, CellState::NotOrdered, CellState::Present]);
+    assert_eq!((view.nodes[0].present, view.nodes[0].wanted, view.totals.wanted), (3, 5, 10));
+    let lacking = self::view(&of_nodes(vec![node("b", 6)]), "missing=registry.example.org/rubin/lab:recommended");
+    assert_eq!(lacking.matching, 0);
 }
