@@ -380,6 +380,7 @@ mod tests {
             ("plan", "SCAN_INTERVAL", "999ms"),
             ("plan", "PREPULLER_NEW_NODE_AGE", "999us"),
             ("plan", "PREPULLER_STALLED_AFTER", "999ms"),
+            ("plan", "PREPULLER_AGENT_MISSING_AFTER", "999ms"),
             ("plan", "GATE_TIMEOUT", "999ms"),
             ("plan", "PULL_POD_TIMEOUT", "999ms"),
             ("node", "PULL_STALL_TIMEOUT", "999ms"),

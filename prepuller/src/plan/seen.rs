@@ -274,6 +274,8 @@ pub struct SeenOrders {
     pub generation: i64,
     /// The uid, for pods that it owns.
     pub uid: String,
+    /// When it was made.
+    pub created: Option<Timestamp>,
     /// Its orders.
     pub orders: Vec<Given>,
     /// How many images it should hold in the end; unset in an object of an older planner.
@@ -354,6 +356,7 @@ impl SeenOrders {
         Self {
             generation: object.metadata.generation.unwrap_or_default(),
             uid: object.metadata.uid.unwrap_or_default(),
+            created: object.metadata.creation_timestamp.map(|time| time.0),
             orders: object.spec.orders.into_iter().map(given).collect(),
             wanted: object.spec.wanted,
             reported,

@@ -67,6 +67,9 @@ struct NodesArguments {
     /// A node whose report does not change for this long counts as stalled and frees its slot
     #[arg(long, env = "PREPULLER_STALLED_AFTER", value_name = "DURATION", default_value = "2m")]
     prepuller_stalled_after: String,
+    /// How long after a node's first orders its agent may take to report; the agent's own image must be pulled, too
+    #[arg(long, env = "PREPULLER_AGENT_MISSING_AFTER", value_name = "DURATION", default_value = "5m")]
+    prepuller_agent_missing_after: String,
 }
 
 #[derive(Args, Debug)]
@@ -199,6 +202,9 @@ impl PlanArguments {
         let stalled = &self.nodes.prepuller_stalled_after;
         let stalled_after =
             problems.parse("PREPULLER_STALLED_AFTER", stalled, "2m", |text| duration_within(text, SECOND, DAY));
+        let missing = &self.nodes.prepuller_agent_missing_after;
+        let agent_missing_after =
+            problems.parse("PREPULLER_AGENT_MISSING_AFTER", missing, "5m", |text| duration_within(text, SECOND, DAY));
         let timeout =
             problems.parse("GATE_TIMEOUT", &self.gate.gate_timeout, "30m", |text| duration_within(text, SECOND, WEEK));
         let images = list(self.gate.gate_images.as_deref().unwrap_or_default()).map(str::to_owned).collect();
@@ -207,6 +213,7 @@ impl PlanArguments {
             parallel: parallel? as usize,
             new_for: new_for?,
             stalled_after: stalled_after?,
+            agent_missing_after: agent_missing_after?,
             gate: GateRules { timeout: timeout?, images },
             mode: Mode::Agents,
         })

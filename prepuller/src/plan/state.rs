@@ -38,6 +38,8 @@ pub struct Rules {
     pub new_for: Duration,
     /// After how long without anything new in its report a node's slot is given on.
     pub stalled_after: Duration,
+    /// How long a node may have orders before its agent's first report.
+    pub agent_missing_after: Duration,
     /// When a new node is opened.
     pub gate: GateRules,
     /// Who pulls.
@@ -106,6 +108,7 @@ pub(super) enum News {
 static NOTHING: SeenOrders = SeenOrders {
     generation: 0,
     uid: String::new(),
+    created: None,
     orders: Vec::new(),
     wanted: None,
     reported: LastReport::Never,
@@ -221,7 +224,7 @@ impl ClusterState {
                 }
             }
         } else {
-            record.heard = Some(agents::heard(orders.reported, now));
+            record.heard = Some(agents::heard(&orders, now));
             if !orders.orders.is_empty() {
                 // Snapshot by an earlier process: as good as now.
                 record.told = Some(now.1);

@@ -15,9 +15,6 @@ use crate::plan::overview::{AgentState, Mode};
 use crate::plan::seen::{LastReport, SeenOrders};
 use crate::plan::watch::Kind;
 
-/// How long a node may have orders before its agent's first report: its image must be pulled, too.
-const FIRST_REPORT: Duration = Duration::from_secs(300);
-
 /// What is wrong with an eligible node, beside its images.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(in crate::plan) enum Trouble {
@@ -48,12 +45,11 @@ impl fmt::Display for Trouble {
 }
 
 impl AgentState {
-    /// What an agent lets hear that was last heard at `heard`.
-    fn of(object: Option<&SeenOrders>, heard: Option<Instant>, now: Instant) -> Self {
+    /// What an agent lets hear that was last heard so long ago, or could have been.
+    fn of(object: Option<&SeenOrders>, silence: Duration, missing_after: Duration) -> Self {
         let Some(object) = object else { return Self::Awaited };
-        let silence = heard.map_or(Duration::ZERO, |heard| now.saturating_duration_since(heard));
         match (object.reported, &object.runtime_problem) {
-            (LastReport::Never, _) if silence >= FIRST_REPORT => Self::Missing,
+            (LastReport::Never, _) if silence >= missing_after => Self::Missing,
             (LastReport::Never, _) => Self::Awaited,
             (LastReport::At(_), _) if silence >= LONGEST_SILENCE => Self::Silent(silence),
             (_, Some(problem)) => Self::NoRuntime(problem.to_string()),
@@ -77,21 +73,29 @@ impl AgentState {
     }
 }
 
-/// When an agent was last heard whose report is seen for the first time: by the clocks, of which the node's may be wrong.
-pub(super) fn heard(reported: LastReport, (time, instant): (Timestamp, Instant)) -> Instant {
-    let LastReport::At(reported) = reported else { return instant };
-    let age = Duration::try_from(time.duration_since(reported)).unwrap_or_default();
-    instant.checked_sub(age).unwrap_or(instant)
+/// When an agent was last heard whose object is seen for the first time; before its first report, when it could have begun to. By the
+/// clocks, of which the node's may be wrong.
+pub(super) fn heard(object: &SeenOrders, (time, instant): (Timestamp, Instant)) -> Instant {
+    let at = match object.reported {
+        LastReport::At(reported) => Some(reported),
+        LastReport::Never => object.created,
+        LastReport::Undated => None,
+    };
+    let age = at.and_then(|at| Duration::try_from(time.duration_since(at)).ok());
+    age.and_then(|age| instant.checked_sub(age)).unwrap_or(instant)
 }
 
 impl ClusterState {
     /// Judges anew which agents are silent; whether any answer is another than before.
     pub(in crate::plan) fn listen(&mut self, now: Instant) -> bool {
         let (by_agents, interrupted) = (self.rules.mode == Mode::Agents, self.interrupted);
+        let missing_after = self.rules.agent_missing_after;
         let mut changed = false;
         for record in self.nodes.values_mut() {
+            let heard = record.heard.max(interrupted);
+            let silence = heard.map_or(Duration::ZERO, |heard| now.saturating_duration_since(heard));
             let agent = match by_agents {
-                true => AgentState::of(record.object.as_ref(), record.heard.max(interrupted), now),
+                true => AgentState::of(record.object.as_ref(), silence, missing_after),
                 false => AgentState::Fine,
             };
             changed |= agent.unfit() != record.agent.unfit();

@@ -18,7 +18,16 @@ fn world() -> ClusterState {
     let nodes = NodeRules { selector: None, tolerated: Vec::new(), gate_taint: "labhands.dev/images".to_owned() };
     let gate = GateRules { timeout: Duration::from_secs(1), images: Vec::new() };
     let (new_for, stalled_after) = (Duration::ZERO, Duration::from_secs(120));
-    let mut world = ClusterState::new(Rules { nodes, parallel: 1, new_for, stalled_after, gate, mode: Mode::Agents });
+    let agent_missing_after = Duration::from_secs(300);
+    let mut world = ClusterState::new(Rules {
+        nodes,
+        parallel: 1,
+        new_for,
+        stalled_after,
+        agent_missing_after,
+        gate,
+        mode: Mode::Agents,
+    });
     let node: NodeObject = serde_json::from_value(json!({
         "metadata": {"name": "node1", "uid": "u"}, "spec": {},
         "status": {"conditions": [{"type": "Ready", "status": "True"}], "nodeInfo": {"architecture": "amd64"}},

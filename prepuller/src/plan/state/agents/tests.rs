@@ -15,10 +15,9 @@ fn object(status: serde_json::Value) -> SeenOrders {
 
 #[test]
 fn an_agent_is_missing_silent_or_without_a_runtime() {
-    let now = Instant::now() + 100 * MINUTE;
     let reported = "2026-11-29T01:00:00Z";
     let away = json!([{"type": "RuntimeUnavailable", "status": "True", "message": "nobody listens"}]);
-    let of = |status, minutes: u32| AgentState::of(Some(&object(status)), Some(now - minutes * MINUTE), now);
+    let of = |status, minutes: u32| AgentState::of(Some(&object(status)), minutes * MINUTE, 5 * MINUTE);
     for (status, minutes, expected) in [
         (json!(null), 4, AgentState::Awaited),
         (json!(null), 5, AgentState::Missing),
@@ -32,15 +31,23 @@ fn an_agent_is_missing_silent_or_without_a_runtime() {
     ] {
         assert_eq!(of(status.clone(), minutes), expected, "{status} {minutes}");
     }
-    assert_eq!(AgentState::of(None, None, now), AgentState::Awaited);
+    assert_eq!(AgentState::of(None, Duration::MAX, 5 * MINUTE), AgentState::Awaited);
 }
 
 #[test]
-fn the_first_report_that_is_seen_may_be_an_old_one() {
+fn what_is_seen_for_the_first_time_may_be_old() {
     let (time, now): (Timestamp, _) = ("2026-11-29T01:00:00Z".parse().unwrap(), Instant::now() + 100 * MINUTE);
-    let at = |text: &str| heard(LastReport::At(text.parse().unwrap()), (time, now));
-    assert_eq!(at("2026-11-29T00:40:00Z"), now - 20 * MINUTE);
+    let at = |created: &str, status| {
+        let created = Some(created.parse().unwrap());
+        heard(&SeenOrders { created, ..object(status) }, (time, now))
+    };
+    let old = "2026-11-28T01:00:00Z";
+    assert_eq!(at(old, json!({"reported": "2026-11-29T00:40:00Z"})), now - 20 * MINUTE);
     // By a clock that is ahead.
-    assert_eq!(at("2026-11-29T02:00:00Z"), now);
-    assert_eq!(heard(LastReport::Never, (time, now)), now);
+    assert_eq!(at(old, json!({"reported": "2026-11-29T02:00:00Z"})), now);
+    assert_eq!(at("2026-11-29T02:00:00Z", json!(null)), now);
+    // A planner that starts anew finds a node that has had orders for a while, and no report.
+    assert_eq!(at("2026-11-29T00:50:00Z", json!(null)), now - 10 * MINUTE);
+    // An agent of before does not say when it reports.
+    assert_eq!(at(old, json!({})), now);
 }
