@@ -26,7 +26,7 @@ use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Client};
 use serde::de::DeserializeOwned;
 use sidecar::admin::AdminServer;
-use sidecar::kubernetes::{EventRecorder, EventType, client, explain, own_namespace};
+use sidecar::kubernetes::{EventRecorder, EventType, client, explain, explain_about, own_namespace};
 use sidecar::metrics::Metrics;
 use sidecar::readiness::{Health, Latch, Pulse};
 use sidecar::shutdown::Shutdown;
@@ -148,7 +148,7 @@ pub async fn run(settings: JudgeSettings, shutdown: Shutdown) -> anyhow::Result<
 /// Takes in what a watch says, without end: its events, and `None` when it breaks.
 async fn follow<K>(api: Api<K>, what: &'static str, latch: Latch, mut take: impl FnMut(Option<watcher::Event<K>>))
 where
-    K: kube::Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+    K: kube::Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
 {
     let mut events = pin!(watcher(api, watcher::Config::default()).default_backoff());
     while let Some(event) = events.next().await {
@@ -161,7 +161,7 @@ where
                 }
             }
             Err(error) => {
-                let error = explain(&error);
+                let error = explain_about::<K>(&(), &error);
                 tracing::warn!(error, "{what} can't be read");
                 latch.not_ready(format!("{what} can't be read: {error}"));
                 take(None);

@@ -11,7 +11,7 @@ use thiserror::Error;
 use limits::Limits;
 
 pub use events::{EventRecorder, EventType, Trouble, node_reference};
-pub use explain::{explain, is_refused};
+pub use explain::{explain, explain_about, is_refused, is_unknown_kind};
 pub use limits::{ANSWER_LIMIT, BODY_LIMIT, WATCH_SILENCE};
 
 /// How long the API server's address may take to accept a connection.

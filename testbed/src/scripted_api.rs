@@ -26,6 +26,8 @@ pub struct ScriptedApi {
 struct Shared {
     /// Objects by path.
     objects: BTreeMap<String, Value>,
+    /// Beginnings of paths that it does not have.
+    unknown: Vec<String>,
     /// `METHOD path` of each request that was answered.
     seen: Vec<String>,
 }
@@ -73,6 +75,16 @@ impl ScriptedApi {
     /// Has this object at a path such as `/api/v1/nodes/node1`.
     pub fn put(&self, path: &str, object: Value) {
         lock(&self.shared).put(path, object);
+    }
+
+    /// Knows nothing below this path from now on, such as that of a kind whose CustomResourceDefinition is missing.
+    pub fn does_not_know(&self, path: &str) {
+        lock(&self.shared).unknown.push(path.to_owned());
+    }
+
+    /// Knows all paths again.
+    pub fn knows_all(&self) {
+        lock(&self.shared).unknown.clear();
     }
 
     /// The object at a path, if somebody wrote it.
@@ -185,6 +197,12 @@ fn serve(mut client: TcpStream, shared: &Mutex<Shared>) -> std::io::Result<()> {
         let mut body = vec![0; length];
         reader.read_exact(&mut body)?;
         let (path, query) = target.split_once('?').unwrap_or((&target, ""));
+        if lock(shared).unknown.iter().any(|unknown| path.starts_with(unknown)) {
+            let text = "404 page not found\n";
+            let head = format!("HTTP/1.1 404 X\r\ncontent-type: text/plain\r\ncontent-length: {}\r\n\r\n", text.len());
+            client.write_all((head + text).as_bytes())?;
+            continue;
+        }
         if query.contains("watch=true") {
             client.write_all(
                 b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n",

@@ -6,7 +6,7 @@ use std::time::Duration;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
 use prometheus_client::metrics::counter::Counter;
-use sidecar::kubernetes::{ClientError, client, explain};
+use sidecar::kubernetes::{ClientError, client, explain_about};
 use sidecar::metrics::Metrics;
 use sidecar::readiness::Latch;
 use sidecar::retry::{BackoffBuilder, forever};
@@ -80,7 +80,7 @@ impl Reporter {
                 }
                 Err(error) => {
                     self.failed.inc();
-                    let error = explain(&error);
+                    let error = explain_about::<NfsReport>(&(), &error);
                     self.latch.not_ready(format!("the node's report could not be written: {error}"));
                     tracing::warn!(error, node = self.node, "the node's report could not be written");
                     written = None;

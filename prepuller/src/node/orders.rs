@@ -7,7 +7,7 @@ use futures_util::StreamExt;
 use kube::Api;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::watch_object;
-use sidecar::kubernetes::explain;
+use sidecar::kubernetes::explain_about;
 use sidecar::readiness::{Health, Latch};
 use tokio::sync::watch;
 
@@ -41,6 +41,8 @@ pub(super) fn kept(file: &Path) -> Option<Orders> {
 /// Takes orders over from the API server.
 pub(super) struct OrderWatcher {
     latch: Latch,
+    /// Whether any are known: of now, or kept from before.
+    has_orders: bool,
     counters: Counters,
     file: PathBuf,
 }
@@ -54,7 +56,7 @@ impl OrderWatcher {
         } else {
             latch.not_ready("no word from the API server yet, and no orders are kept from before");
         }
-        Self { latch, counters, file }
+        Self { latch, has_orders, counters, file }
     }
 
     /// Follows the object named like the node, for ever.
@@ -66,15 +68,20 @@ impl OrderWatcher {
         object: &watch::Sender<Option<Object>>,
     ) {
         let mut seen = pin!(watch_object(api, node).default_backoff());
+        let mut has_orders = self.has_orders;
         while let Some(seen) = seen.next().await {
             match seen {
                 Ok(found) => {
                     self.latch.ready();
+                    has_orders = true;
                     self.take(found, orders, object);
                 }
                 Err(error) => {
                     self.counters.api_failed("watch");
-                    let error = explain(&error);
+                    let error = explain_about::<NodeImages>(&(), &error);
+                    if !has_orders {
+                        self.latch.not_ready(format!("no orders are known, and they can't be read: {error}"));
+                    }
                     tracing::warn!(error, "orders can't be read from the API server; the last ones are carried out");
                 }
             }

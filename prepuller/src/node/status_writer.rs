@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use jiff::{Timestamp, Unit};
 use kube::Api;
 use kube::api::{Patch, PatchParams};
-use sidecar::kubernetes::explain;
+use sidecar::kubernetes::{explain_about, is_unknown_kind};
 use sidecar::readiness::{Health, Latch, Pulse};
 use sidecar::schedule::random;
 use tokio::sync::watch;
@@ -113,8 +113,8 @@ async fn write(api: &Api<NodeImages>, node: &str, status: &NodeImagesStatus) -> 
     let object = serde_json::json!({"apiVersion": "labhands.dev/v1alpha1", "kind": "NodeImages", "status": status});
     let parameters = PatchParams::apply(AGENT).force();
     match api.patch_status(node, &parameters, &Patch::Apply(object)).await {
-        Err(kube::Error::Api(answer)) if answer.code == 404 => Ok(()),
-        written => written.map(drop).map_err(|error| explain(&error)),
+        Err(kube::Error::Api(answer)) if answer.code == 404 && !is_unknown_kind(&answer) => Ok(()),
+        written => written.map(drop).map_err(|error| explain_about::<NodeImages>(&(), &error)),
     }
 }
 

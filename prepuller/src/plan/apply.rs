@@ -10,7 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
 use serde_json::json;
-use sidecar::kubernetes::{explain, is_refused};
+use sidecar::kubernetes::{explain, explain_about, is_refused};
 
 use super::state::Write;
 use crate::node_images::{NodeImages, PLANNER};
@@ -117,8 +117,10 @@ impl Writer {
         let parameters = PatchParams::apply(PLANNER).force();
         let name = &write.node;
         let patched = self.orders.patch_metadata(name, &parameters, &Patch::Apply(&object)).await;
-        let metadata = patched
-            .map_err(|error| (name.clone(), Failed::new(&format!("cannot write the orders of {name}"), &error)))?;
+        let metadata = patched.map_err(|error| {
+            let words = format!("cannot write the orders of {name}: {}", explain_about::<NodeImages>(&(), &error));
+            (name.clone(), Failed { words, refused: is_refused(&error) })
+        })?;
         let metadata = metadata.metadata;
         let (generation, uid) = (metadata.generation.unwrap_or_default(), metadata.uid.unwrap_or_default());
         Ok(Written { write, generation, uid })

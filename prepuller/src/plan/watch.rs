@@ -10,7 +10,7 @@ use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::Deserialize;
-use sidecar::kubernetes::explain;
+use sidecar::kubernetes::explain_about;
 
 use super::overview::Mode;
 use super::pull_pods::{LABEL, PullPodObject, SeenPull};
@@ -67,8 +67,10 @@ pub(super) fn all(
     let orders: Api<OrdersObject> = Api::namespaced_with(client.clone(), agents, &seen::node_images());
     let mut kinds = HashSet::from([Kind::Nodes, Kind::NodeImages]);
     let mut streams = vec![
-        watch(nodes, watcher::Config::default(), Kind::Nodes, |name, node| Seen::Node(name, node.map(SeenNode::new))),
-        watch(orders, watcher::Config::default(), Kind::NodeImages, |name, orders| {
+        watch(nodes, seen::nodes(), watcher::Config::default(), Kind::Nodes, |name, node| {
+            Seen::Node(name, node.map(SeenNode::new))
+        }),
+        watch(orders, seen::node_images(), watcher::Config::default(), Kind::NodeImages, |name, orders| {
             Seen::Orders(name, orders.map(|orders| Box::new(SeenOrders::new(orders))))
         }),
     ];
@@ -77,14 +79,14 @@ pub(super) fn all(
         // With those that run: a watch of waiting pods would not tell when they began to.
         let alive = watcher::Config::default().fields("status.phase!=Succeeded,status.phase!=Failed");
         let pod = |name, pod: Option<PodObject>| Seen::Pod(name, pod.and_then(SeenPod::new));
-        streams.push(watch(pods, alive, Kind::Pods, pod));
+        streams.push(watch(pods, seen::pods(), alive, Kind::Pods, pod));
         kinds.insert(Kind::Pods);
     }
     if mode == Mode::Pods {
         let pulls: Api<PullPodObject> = Api::namespaced_with(client.clone(), agents, &seen::pods());
         let labelled = watcher::Config::default().labels(LABEL);
         let pull = |name, pull: Option<PullPodObject>| Seen::Pull(name, pull.and_then(SeenPull::new));
-        streams.push(watch(pulls, labelled, Kind::PullPods, pull));
+        streams.push(watch(pulls, seen::pods(), labelled, Kind::PullPods, pull));
         kinds.insert(Kind::PullPods);
     }
     (select_all(streams).boxed(), kinds)
@@ -92,6 +94,7 @@ pub(super) fn all(
 
 fn watch<K>(
     api: Api<K>,
+    resource: ApiResource,
     config: watcher::Config,
     kind: Kind,
     seen: fn(Arc<str>, Option<K>) -> Seen,
@@ -114,7 +117,7 @@ where
         Ok(Event::InitDone) => Some(Seen::Listed(kind, std::mem::take(&mut listed))),
         Ok(Event::Apply(object)) => Some(seen(name(&object), Some(object))),
         Ok(Event::Delete(object)) => Some(seen(name(&object), None)),
-        Err(error) => Some(Seen::Broken(kind, explain(&error))),
+        Err(error) => Some(Seen::Broken(kind, explain_about::<K>(&resource, &error))),
     };
     let config = config.page_size(PAGE);
     watcher(api, config).default_backoff().map(take).filter_map(|seen| async { seen }).boxed()

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 
+use kube::Resource;
 use kube::core::Status;
 
 /// How the API server ends the sentence about an applied object that has a field which its CustomResourceDefinition does not have. Its
@@ -20,12 +21,7 @@ fn is_of_older_definition(status: &Status) -> bool {
 
 /// What an error of kube's client or of a watch says to people: the API server's own sentence with its code, or the chain of causes.
 pub fn explain(error: &(dyn Error + 'static)) -> String {
-    let (mut chain, mut next) = (Vec::new(), Some(error));
-    while let Some(error) = next {
-        chain.push(error);
-        next = error.source();
-    }
-    if let Some(status) = chain.iter().find_map(|error| status_of(*error)) {
+    if let Some(status) = causes(error).find_map(status_of) {
         return explain_status(status);
     }
     // What kube puts around a cause repeats it.
@@ -33,13 +29,37 @@ pub fn explain(error: &(dyn Error + 'static)) -> String {
         error.source().is_some() && (error.is::<kube::Error>() || error.is::<kube::runtime::watcher::Error>())
     };
     let mut words: Vec<String> = Vec::new();
-    for error in chain.into_iter().filter(|error| !is_wrapper(*error)) {
+    for error in causes(error).filter(|error| !is_wrapper(*error)) {
         let text = error.to_string();
         if words.last().is_none_or(|before| !before.contains(&text)) {
             words.push(text);
         }
     }
     words.join(": ")
+}
+
+/// As [`explain`], for a call about this kind: that its CustomResourceDefinition is missing is a bare 404 to the API server.
+pub fn explain_about<K: Resource>(kind: &K::DynamicType, error: &(dyn Error + 'static)) -> String {
+    let group = K::group(kind);
+    let is_custom = group.contains('.') && !group.ends_with(".k8s.io");
+    if is_custom && causes(error).find_map(status_of).is_some_and(is_unknown_kind) {
+        return format!(
+            "the cluster has no CustomResourceDefinition {}.{group} of version {}; apply the crd.yaml of this release (404)",
+            K::plural(kind),
+            K::version(kind)
+        );
+    }
+    explain(error)
+}
+
+/// Whether the API server has no such path, because a CustomResourceDefinition is missing or does not serve the version. That an object
+/// is not there is answered otherwise.
+pub fn is_unknown_kind(status: &Status) -> bool {
+    status.code == 404 && status.reason != "NotFound"
+}
+
+fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |&error| error.source())
 }
 
 fn status_of<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a Status> {
@@ -91,6 +111,33 @@ mod tests {
         for (code, refused) in [(400, true), (403, true), (429, false), (500, false), (503, false)] {
             assert_eq!(is_refused(&answer(code, "no")), refused, "{code}");
         }
+    }
+
+    #[test]
+    fn a_kind_that_the_api_server_does_not_know_is_named() {
+        use kube::core::ApiResource;
+        let kind = kube::core::GroupVersionKind::gvk("labhands.dev", "v1alpha1", "NodeImages");
+        let kind = ApiResource::from_gvk_with_plural(&kind, "nodeimages");
+        let explain_about = |error: &(dyn Error + 'static)| explain_about::<kube::core::DynamicObject>(&kind, error);
+        // What kube makes of an answer that is no JSON.
+        let unknown = || {
+            let status = Status::failure("404 page not found", "Failed to parse error data").with_code(404);
+            kube::Error::Api(Box::new(status))
+        };
+        let words = "the cluster has no CustomResourceDefinition nodeimages.labhands.dev of version v1alpha1; \
+                     apply the crd.yaml of this release (404)";
+        assert_eq!(explain_about(&unknown()), words);
+        assert_eq!(explain_about(&watcher::Error::InitialListFailed(unknown())), words);
+        // An object that is not there, and all else, as before.
+        let status = r#"{"code": 404, "reason": "NotFound", "message": "nodeimages.labhands.dev \"a\" not found"}"#;
+        let absent = kube::Error::Api(Box::new(serde_json::from_str(status).unwrap()));
+        assert_eq!(explain_about(&absent), "nodeimages.labhands.dev \"a\" not found (404)");
+        assert_eq!(explain_about(&forbidden()), "nodes is forbidden (403)");
+        // A cluster without Pods is none: something else answers at this address.
+        assert_eq!(
+            super::explain_about::<k8s_openapi::api::core::v1::Pod>(&(), &unknown()),
+            "404 page not found (404)"
+        );
     }
 
     #[test]

@@ -21,7 +21,10 @@ async fn answer(State(server): State<Server>, request: Request) -> Response {
     *server.asked.lock().unwrap() += 1;
     let path = request.uri().path();
     if let Some((_, code)) = server.refuses.iter().find(|(end, _)| path.ends_with(end)) {
-        let said = format!(r#"{{"kind": "Status", "status": "Failure", "code": {code}, "message": "not this one"}}"#);
+        let reason = if *code == 404 { "NotFound" } else { "" };
+        let said = format!(
+            r#"{{"kind": "Status", "status": "Failure", "code": {code}, "reason": "{reason}", "message": "not this one"}}"#
+        );
         return (StatusCode::from_u16(*code).unwrap(), said).into_response();
     }
     r#"{"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": {"generation": 2, "uid": "u"}}"#
