@@ -146,11 +146,6 @@ fn unexpected(answer: &Answer) -> FileError {
     FileError::Child(format!("the child answered something else: {answer:.40?}"))
 }
 
-/// Whether this process was started to be a child.
-pub fn is_child() -> bool {
-    std::env::args_os().nth(1).is_some_and(|argument| argument == child::SUBCOMMAND)
-}
-
 /// The child: carries out one order.
 pub fn serve() -> ExitCode {
     child::run(|order: Order, heartbeat: &mut Heartbeat| {

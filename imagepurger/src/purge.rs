@@ -1,13 +1,11 @@
 //! `imagepurger purge`: one round, then the end, for cron and for people.
 
-use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use jiff::SignedDuration;
-use lab_images::settings::unclear_runtime;
 use sidecar::human::bytes;
-use sidecar::settings::Problems;
+use sidecar::program;
 use sidecar::shutdown::Shutdown;
 use tokio::time::sleep;
 
@@ -29,20 +27,15 @@ const SHORT_WAIT: SignedDuration = SignedDuration::from_secs(2);
 ///
 /// # Errors
 ///
-/// When the runtime or the cluster can't be reached, or nobody reads what is printed; problems, when several runtimes answer and
-/// none is named.
-pub async fn run(settings: PurgeSettings, shutdown: Shutdown) -> anyhow::Result<Result<ExitCode, Problems>> {
+/// When the runtime or the cluster can't be reached, when several runtimes answer and none is named, or when printing fails.
+pub async fn run(settings: PurgeSettings) -> anyhow::Result<ExitCode> {
     sidecar::log::init(settings.log);
+    let shutdown = Shutdown::listen()?;
     let (node, limits) = (settings.node, settings.limits);
     let (grace, dry_run) = (node.rules.grace, limits.dry_run);
     let PurgerEnvironment { catalogue, pods, .. } = PurgerEnvironment::of(&node.place).await?;
-    let runtime = match open(node.endpoint.as_ref()).await {
-        Ok((endpoint, runtime)) => {
-            tracing::info!(%endpoint, "the container runtime answers");
-            runtime
-        }
-        Err(error) => return unclear_runtime(&error).map(Err).ok_or(error.into()),
-    };
+    let (endpoint, runtime) = open(node.endpoint.as_ref()).await?;
+    tracing::info!(%endpoint, "the container runtime answers");
     let memory = Memory::new(node.history_file, Files::new());
     let mut purger = Purger::new(runtime, catalogue, pods, node.rules, (node.watermarks, limits), memory);
     purger.memory.load(&purger.clock).await;
@@ -61,8 +54,8 @@ pub async fn run(settings: PurgeSettings, shutdown: Shutdown) -> anyhow::Result<
             age(grace)
         );
     }
-    std::io::stdout().write_all(text.as_bytes())?;
-    Ok(Ok(if is_clean(&round) && !token.is_cancelled() { ExitCode::SUCCESS } else { ExitCode::FAILURE }))
+    program::print(&text)?;
+    Ok(if is_clean(&round) && !token.is_cancelled() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn is_clean(round: &Round) -> bool {

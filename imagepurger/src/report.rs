@@ -1,14 +1,13 @@
 //! `imagepurger plan`: the verdict on every image, for people and for programs.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
+use std::process::ExitCode;
 
 use jiff::{SignedDuration, Timestamp};
 use lab_images::runtime::FileSystem;
-use lab_images::settings::unclear_runtime;
 use serde::Serialize;
 use sidecar::human::{Table, bytes};
-use sidecar::settings::Problems;
+use sidecar::program;
 
 use crate::environment::{PurgerEnvironment, open};
 use crate::files::Files;
@@ -23,16 +22,12 @@ use crate::verdict::{Action, age};
 ///
 /// # Errors
 ///
-/// When the runtime or the cluster can't be reached, or nobody reads what is printed; problems, when several runtimes answer and
-/// none is named.
-pub async fn run(settings: PlanSettings) -> anyhow::Result<Result<(), Problems>> {
+/// When the runtime or the cluster can't be reached, when several runtimes answer and none is named, or when printing fails.
+pub async fn run(settings: PlanSettings) -> anyhow::Result<ExitCode> {
     sidecar::log::init(settings.log);
     let node = settings.node;
     let PurgerEnvironment { catalogue, pods, .. } = PurgerEnvironment::of(&node.place).await?;
-    let (endpoint, runtime) = match open(node.endpoint.as_ref()).await {
-        Ok(opened) => opened,
-        Err(error) => return unclear_runtime(&error).map(Err).ok_or(error.into()),
-    };
+    let (endpoint, runtime) = open(node.endpoint.as_ref()).await?;
     let limits = Limits { most: usize::MAX, dry_run: true };
     let grace = node.rules.grace;
     let memory = Memory::new(node.history_file, Files::new());
@@ -45,7 +40,8 @@ pub async fn run(settings: PlanSettings) -> anyhow::Result<Result<(), Problems>>
         Output::Table => report.table(look.seen.now),
         Output::Json => serde_json::to_string_pretty(&report)? + "\n",
     };
-    Ok(Ok(std::io::stdout().write_all(text.as_bytes())?))
+    program::print(&text)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// What the settings and the machine say, beside the images.

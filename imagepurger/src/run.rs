@@ -1,6 +1,7 @@
 //! `imagepurger run`: rounds for ever, by the clock and when the disk is full.
 
 use std::future::Future;
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,15 +9,12 @@ use axum::Router;
 use jiff::Timestamp;
 use lab_images::runtime::{FileSystem, Runtime, RuntimeEndpoint, RuntimeError};
 use lab_images::settings::unclear_runtime;
-use sidecar::admin::AdminServer;
+use sidecar::daemon::Daemon;
 use sidecar::human::bytes;
 use sidecar::kubernetes::EventType;
-use sidecar::metrics::Metrics;
-use sidecar::readiness::{Health, Latch, Pulse};
+use sidecar::readiness::{Latch, Pulse};
 use sidecar::retry::{BackoffBuilder, forever};
 use sidecar::schedule::with_jitter;
-use sidecar::settings::Problems;
-use sidecar::shutdown::Shutdown;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
@@ -40,21 +38,21 @@ const FLUSH_LIMIT: Duration = Duration::from_secs(3);
 /// One step of a round: a call to the runtime may take two minutes, on Docker for each name of an image.
 const LONGEST_STEP: Duration = Duration::from_secs(60 * 60);
 
-/// Runs until `shutdown`.
+/// Runs until a signal.
 ///
 /// # Errors
 ///
-/// When the admin address can't be had, or there is no way to the cluster that the settings name; problems, when several
-/// runtimes answer and none is named.
-pub async fn run(settings: RunSettings, shutdown: Shutdown) -> anyhow::Result<Result<(), Problems>> {
-    sidecar::log::init(settings.log);
-    let RunSettings { node, limits, admin, .. } = settings;
-    let first = shutdown.token().run_until_cancelled(open(node.endpoint.as_ref())).await;
-    if let Some(Err(error)) = &first
-        && let Some(problems) = unclear_runtime(error)
-    {
-        return Ok(Err(problems));
-    }
+/// When the admin address can't be had, when there is no way to the cluster that the settings name, or when several runtimes answer
+/// and none is named.
+pub async fn run(settings: RunSettings) -> anyhow::Result<ExitCode> {
+    let RunSettings { node, limits, admin, log } = settings;
+    let mut daemon = Daemon::start(NAME, VERSION, log)?;
+    let token = daemon.shutdown.token();
+    let first = token.run_until_cancelled(open(node.endpoint.as_ref())).await;
+    let first = match first {
+        Some(Err(error)) if unclear_runtime(&error).is_some() => return Err(error.into()),
+        first => first,
+    };
     let runtime = match (&node.endpoint, &first) {
         (Some(endpoint), _) | (None, Some(Ok((endpoint, _)))) => endpoint.to_string(),
         _ => "none found yet".to_owned(),
@@ -72,46 +70,40 @@ pub async fn run(settings: RunSettings, shutdown: Shutdown) -> anyhow::Result<Re
         place = ?node.place,
         "{NAME} starts"
     );
-    let (health, metrics) = (Health::default(), Metrics::new(NAME, VERSION));
-    let (latch, pulse) = (health.latch("rounds"), health.pulse("rounds", LONGEST_STEP + DISK_INTERVAL));
-    let round_metrics = RoundMetrics::new(&metrics);
+    let (latch, pulse) = (daemon.health.latch("rounds"), daemon.health.pulse("rounds", LONGEST_STEP + DISK_INTERVAL));
+    let metrics = RoundMetrics::new(&daemon.metrics);
     let PurgerEnvironment { catalogue, pods, teller } = PurgerEnvironment::of(&node.place).await?;
     let events = teller.as_ref().map(|teller| teller.events.clone());
-    events.iter().for_each(|events| events.register(&metrics));
-    let server = AdminServer::bind(admin, health, metrics, Router::new()).await?;
-    let serving = tokio::spawn(server.serve(shutdown.token()));
-    let token = shutdown.token();
+    events.iter().for_each(|events| events.register(&daemon.metrics));
+    daemon.serve(admin, Router::new()).await?;
     let work = async {
-        let runtime = match until_connected(first, node.endpoint.as_ref(), &latch, &token).await {
-            Ok(Some(runtime)) => runtime,
-            Ok(None) => return Ok(()),
-            Err(problems) => return Err(problems),
+        let Some(runtime) = until_connected(first, node.endpoint.as_ref(), &latch, &token).await? else {
+            return Ok(());
         };
         let memory = Memory::new(node.history_file, Files::new());
         let purger = Purger::new(runtime, catalogue, pods, node.rules, (node.watermarks, limits), memory);
-        Daemon { purger, interval: node.interval, metrics: round_metrics, teller, latch, pulse }.run(&token).await;
+        Rounds { purger, interval: node.interval, metrics, teller, latch, pulse }.run(&token).await;
         if let Some(events) = events {
             events.flush(FLUSH_LIMIT).await;
         }
-        Ok(())
+        Ok::<_, RuntimeError>(())
     };
     // A removal that takes longer is left to the runtime, which ends it.
-    let ended = shutdown.drain(work).await;
-    serving.abort();
-    Ok(ended.unwrap_or(Ok(())))
+    daemon.run(work).await.unwrap_or(Ok(()))?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Tries until the runtime answers; `None` when `shutdown` came first.
 ///
 /// # Errors
 ///
-/// When several answer and none is named.
+/// [`RuntimeError::SeveralFound`] when several answer and none is named.
 async fn until_connected(
     first: Option<Result<Opened, RuntimeError>>,
     endpoint: Option<&RuntimeEndpoint>,
     latch: &Latch,
     shutdown: &CancellationToken,
-) -> Result<Option<Arc<dyn Runtime>>, Problems> {
+) -> Result<Option<Arc<dyn Runtime>>, RuntimeError> {
     let mut answer = first;
     for delay in forever().build() {
         match answer {
@@ -121,8 +113,8 @@ async fn until_connected(
                 return Ok(Some(runtime));
             }
             Some(Err(error)) => {
-                if let Some(problems) = unclear_runtime(&error) {
-                    return Err(problems);
+                if unclear_runtime(&error).is_some() {
+                    return Err(error);
                 }
                 tracing::warn!("{error}");
                 latch.not_ready(error.to_string());
@@ -141,7 +133,7 @@ async fn or_shutdown(wait: impl Future<Output = ()>, shutdown: &CancellationToke
     tokio::select! { () = wait => true, () = shutdown.cancelled() => false }
 }
 
-struct Daemon {
+struct Rounds {
     purger: Purger,
     interval: Duration,
     metrics: RoundMetrics,
@@ -150,7 +142,7 @@ struct Daemon {
     pulse: Pulse,
 }
 
-impl Daemon {
+impl Rounds {
     async fn run(mut self, shutdown: &CancellationToken) {
         loop {
             self.pulse.beat();

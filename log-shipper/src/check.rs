@@ -2,9 +2,11 @@
 //! the first that fails.
 
 use std::io::Write;
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::bail;
+use sidecar::log::LogSettings;
 
 use crate::amqp::{Address, Connection, ConnectionError, Event, Step};
 use crate::container::{Container, Pod};
@@ -19,18 +21,19 @@ const CONFIRM_LIMIT: Duration = Duration::from_secs(15);
 /// # Errors
 ///
 /// When a step fails with one of them.
-pub async fn run(broker: &BrokerSettings, publish: bool) -> anyhow::Result<()> {
+pub async fn run((broker, log): (BrokerSettings, LogSettings), publish: bool) -> anyhow::Result<ExitCode> {
+    sidecar::log::init(log);
     let mut failed = 0;
     for address in &broker.addresses {
         say(&format!("{}:{}\n", address.host, address.port))?;
-        if !check(address, broker, publish).await? {
+        if !check(address, &broker, publish).await? {
             failed += 1;
         }
     }
     if failed > 0 {
         bail!("{failed} of {} brokers can't be used", broker.addresses.len());
     }
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }
 
 async fn check(address: &Address, broker: &BrokerSettings, publish: bool) -> anyhow::Result<bool> {

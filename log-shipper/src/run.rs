@@ -1,19 +1,18 @@
 //! `log-shipper run`: starts the parts, and ends them in order: readers, then shipping, then the checkpoint.
 
+use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{anyhow, bail};
 use axum::http::StatusCode;
 use axum::routing::get;
 use rustix::process::{Resource, getrlimit, setrlimit};
-use sidecar::admin::AdminServer;
+use sidecar::daemon::Daemon;
 use sidecar::kubernetes::explain;
 use sidecar::readiness::Health;
-use sidecar::shutdown::Shutdown;
 use tokio::sync::mpsc::unbounded_channel;
-use tokio_util::sync::CancellationToken;
 
 use crate::checkpoint::Saved;
 use crate::content::Decoders;
@@ -32,6 +31,9 @@ use crate::registry::Registry;
 use crate::settings::{Output, RunSettings};
 use crate::state_dir::{Complaint, StateDir};
 use crate::threads::{Ended, thread};
+
+const NAME: &str = env!("CARGO_PKG_NAME");
+const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// How often the checkpoint is written, if it changed.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
@@ -64,24 +66,19 @@ enum End {
 /// # Errors
 ///
 /// What can't be started; a part that broke; with `--until-idle` what could not be shipped.
-pub async fn run(settings: RunSettings, hostname: String, warnings: &[String]) -> anyhow::Result<()> {
-    let shutdown = Shutdown::listen().context("cannot listen for signals")?;
-    for warning in warnings {
-        tracing::warn!("{warning}");
-    }
+pub async fn run(settings: RunSettings, warnings: &[String]) -> anyhow::Result<ExitCode> {
+    let mut daemon = Daemon::start(NAME, VERSION, settings.log.clone().with_warnings(warnings))?;
     announce(&settings);
     raise_open_files();
-    let (metrics, health) = (Metrics::default(), Health::default());
-    let exported = sidecar::metrics::Metrics::new(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"));
-    metrics.register(&exported);
+    let metrics = Metrics::default();
+    metrics.register(&daemon.metrics);
     // How the broker is, is no question of whether this works.
-    let (found, output) = (health.latch("logs"), Health::default());
+    let (found, output) = (daemon.health.latch("logs"), Health::default());
     let flows = output.latch("output");
     let findings = Findings::default();
     let found = (found, findings.clone());
-    let admin = AdminServer::bind(settings.admin, health.clone(), exported, routes(output.clone())).await?;
-    let admin_token = CancellationToken::new();
-    let serving = tokio::spawn(admin.serve(admin_token.clone()));
+    daemon.serve(settings.admin, routes(output.clone())).await?;
+    let shutdown = daemon.shutdown.clone();
 
     let checkpoint = keeper::checkpoint_path(&settings.output, &settings.logs.state_dir);
     let state = checkpoint.as_ref().map(|_| StateDir::take(&settings.logs.state_dir)).transpose()?.map(Arc::new);
@@ -93,7 +90,7 @@ pub async fn run(settings: RunSettings, hostname: String, warnings: &[String]) -
     let pods = Arc::new(Pods::new(settings.logs.labels.clone()));
     let node = settings.node_name.clone().filter(|_| settings.watch_pods);
     let watching_pods = node.map(|node| tokio::spawn(watch_pods(node, pods.clone(), metrics.clone())));
-    let shipper = shipper(&settings, &hostname);
+    let shipper = shipper(&settings, &own_hostname());
     let own_mark = matches!(settings.output, Output::Stdout).then(|| shipper.ephemeral_id.clone());
     let reading = Arc::new(Reading {
         schema: settings.schema,
@@ -240,14 +237,10 @@ pub async fn run(settings: RunSettings, hostname: String, warnings: &[String]) -
     if let Some(watching) = watching_pods {
         watching.abort();
     }
-    admin_token.cancel();
-    match tokio::time::timeout_at(ended_by.into(), serving).await {
-        Ok(served) => served.context("the admin server broke")?,
-        Err(_) => tracing::warn!("a client of the admin server is left behind"),
-    }
+    daemon.end().await;
     worked.unwrap_or(Ok(()))?;
     if settings.until_idle.is_none() {
-        return Ok(());
+        return Ok(ExitCode::SUCCESS);
     }
     if keeper.complaint.is_open() {
         bail!("the checkpoint could not be written: the same lines are shipped again by the next run");
@@ -256,7 +249,7 @@ pub async fn run(settings: RunSettings, hostname: String, warnings: &[String]) -
         bail!("not all logs could be read: {failure}");
     }
     match metrics.messages_given_up.get() {
-        0 => Ok(()),
+        0 => Ok(ExitCode::SUCCESS),
         given_up => bail!("{given_up} messages were given up that the broker never takes; the log names them"),
     }
 }
@@ -301,9 +294,13 @@ fn announce(settings: &RunSettings) {
         Output::Null => "null".to_owned(),
     };
     tracing::info!(
-        version = env!("CARGO_PKG_VERSION"), paths = ?settings.logs.paths, schema = ?settings.schema, output,
-        state = %settings.logs.state_dir.display(), "log-shipper starts"
+        version = VERSION, paths = ?settings.logs.paths, schema = ?settings.schema, output,
+        state = %settings.logs.state_dir.display(), "{NAME} starts"
     );
+}
+
+fn own_hostname() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
 fn shipper(settings: &RunSettings, hostname: &str) -> Shipper {

@@ -4,11 +4,25 @@ use std::fmt::Write;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::process::ExitCode;
 
 use sidecar::human::Table;
+use sidecar::program;
 
 use crate::checkpoint::{self, CheckpointError, Saved};
 use crate::identity::FileKey;
+use crate::settings::LogsSettings;
+
+/// Prints [`tables`].
+///
+/// # Errors
+///
+/// When a checkpoint can't be read, or printing fails.
+pub fn run(logs: &LogsSettings) -> anyhow::Result<ExitCode> {
+    let (text, failed) = tables(&logs.state_dir);
+    program::print(&text)?;
+    failed.map_or(Ok(ExitCode::SUCCESS), |error| Err(error.into()))
+}
 
 /// What was shipped where: of each checkpoint in `STATE_DIR` one line per file, the one furthest behind first, and a sum. Also gives
 /// the first checkpoint that can't be read; the others are shown all the same.

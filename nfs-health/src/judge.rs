@@ -17,6 +17,7 @@ pub mod state;
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::pin::pin;
+use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -25,11 +26,9 @@ use futures_util::StreamExt as _;
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Client};
 use serde::de::DeserializeOwned;
-use sidecar::admin::AdminServer;
+use sidecar::daemon::Daemon;
 use sidecar::kubernetes::{EventRecorder, EventType, client, explain, explain_about, own_namespace};
-use sidecar::metrics::Metrics;
-use sidecar::readiness::{Health, Latch, Pulse};
-use sidecar::shutdown::Shutdown;
+use sidecar::readiness::{Latch, Pulse};
 use sidecar::sync::lock;
 use tokio::time::Instant;
 
@@ -58,14 +57,14 @@ const MOST_VOLUMES: usize = 50;
 /// How soon to look again for the first list of volumes.
 const FIRST_LIST: Duration = Duration::from_secs(1);
 
-/// Judges until `shutdown`.
+/// Judges until a signal.
 ///
 /// # Errors
 ///
 /// When there is no way to the Kubernetes API, or the admin address can't be had.
-pub async fn run(settings: JudgeSettings, shutdown: Shutdown) -> anyhow::Result<()> {
+pub async fn run(settings: JudgeSettings) -> anyhow::Result<ExitCode> {
     let JudgeSettings { look, interval, rounds, namespace, taint, admin, log } = settings;
-    sidecar::log::init(log);
+    let mut daemon = Daemon::start(NAME, VERSION, log)?;
     let client = client().await?;
     let namespace = match namespace {
         Some(namespace) => namespace,
@@ -80,18 +79,18 @@ pub async fn run(settings: JudgeSettings, shutdown: Shutdown) -> anyhow::Result<
         taint,
         "{NAME} judge starts"
     );
-    let (health, metrics, table) = (Health::default(), Metrics::new(NAME, VERSION), Arc::new(ExportTable::default()));
+    let (health, table) = (daemon.health.clone(), Arc::new(ExportTable::default()));
     let (reports, volumes) = (Arc::<Mutex<Reports>>::default(), Arc::<Mutex<NfsVolumes>>::default());
     let targets = Arc::<Mutex<BTreeMap<Server, Target>>>::default();
     let events = EventRecorder::new(client.clone(), "nfs-health-judge", &look.probing.owner);
-    events.register(&metrics);
+    events.register(&daemon.metrics);
     let see = targets.clone();
     let watch = Watch {
         see: Box::new(move || lock(&see).clone()),
         probing: look.probing.clone(),
         interval,
         rounds,
-        metrics: HealthMetrics::new(&metrics),
+        metrics: HealthMetrics::new(&daemon.metrics),
         table: table.clone(),
     };
     let judge = Judge {
@@ -108,15 +107,14 @@ pub async fn run(settings: JudgeSettings, shutdown: Shutdown) -> anyhow::Result<
         volumes: Vec::new(),
         rulings: BTreeMap::new(),
         states: BTreeMap::new(),
-        metrics: JudgeMetrics::new(&metrics),
+        metrics: JudgeMetrics::new(&daemon.metrics),
         services: health.latch("services"),
         written: health.latch("nodes"),
     };
     let [of_reports, of_volumes] = [health.latch("reports"), health.latch("volumes")];
     let watching = health.pulse("watch", Watch::pulse_limit(interval));
     let judging = health.pulse("judge", Watch::pulse_limit(interval) + Duration::from_secs(600));
-    let server = AdminServer::bind(admin, health, metrics, Router::new()).await?;
-    let serving = tokio::spawn(server.serve(shutdown.token()));
+    daemon.serve(admin, Router::new()).await?;
     let following = [
         tokio::spawn(follow(
             Api::namespaced(client.clone(), &namespace),
@@ -134,15 +132,14 @@ pub async fn run(settings: JudgeSettings, shutdown: Shutdown) -> anyhow::Result<
             event.into_iter().for_each(|event| lock(&volumes).take(event));
         })),
     ];
-    let watching = watch.watch(watching, shutdown.token());
-    let token = shutdown.token();
+    let token = daemon.shutdown.token();
+    let watching = watch.watch(watching, token.clone());
     let judging = async {
         tokio::select! { () = judge.judge(judging) => (), () = token.cancelled() => () }
     };
-    shutdown.drain(async { tokio::join!(watching, judging) }).await;
+    daemon.run(async { tokio::join!(watching, judging) }).await;
     following.iter().for_each(tokio::task::JoinHandle::abort);
-    serving.abort();
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Takes in what a watch says, without end: its events, and `None` when it breaks.

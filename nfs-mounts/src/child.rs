@@ -57,6 +57,11 @@ impl Heartbeat {
     }
 }
 
+/// Whether this process is the child: its `main` then calls [`run`] and nothing else.
+pub fn is_child() -> bool {
+    std::env::args_os().nth(1).is_some_and(|argument| argument == SUBCOMMAND)
+}
+
 /// Runs the child: reads the order, does `work`, says its answer. The exit code is 0 whenever an answer was given.
 pub fn run<O: DeserializeOwned, A: Serialize>(work: impl FnOnce(O, &mut Heartbeat) -> A) -> ExitCode {
     // A child that outlived its daemon would touch the volume beside the next daemon's child.

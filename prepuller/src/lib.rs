@@ -20,6 +20,5 @@ pub mod puller;
 pub mod scan;
 pub mod settings;
 pub mod status;
-mod stdout;
 pub mod tags;
 pub mod wait;

@@ -21,11 +21,8 @@ use std::time::Duration;
 use kube::Api;
 use lab_images::registry::Credentials;
 use lab_images::runtime::{Runtime, RuntimeEndpoint};
-use sidecar::admin::AdminServer;
-use sidecar::metrics::Metrics;
-use sidecar::readiness::Health;
+use sidecar::daemon::Daemon;
 use sidecar::retry::{BackoffBuilder, forever};
-use sidecar::shutdown::Shutdown;
 use tokio::sync::watch;
 
 use self::orders::OrderWatcher;
@@ -34,6 +31,9 @@ use crate::node_images::NodeImages;
 use crate::pull::open;
 use crate::puller::{Orders, Puller, PullerSettings, Report};
 use crate::settings::NodeSettings;
+
+const NAME: &str = env!("CARGO_PKG_NAME");
+const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// How long a runtime that is not there is left alone, at the most.
 const LONGEST_RUNTIME_RETRY: Duration = Duration::from_secs(10);
@@ -44,38 +44,32 @@ const LONGEST_RUNTIME_RETRY: Duration = Duration::from_secs(10);
 ///
 /// When there is no way to the cluster at all, the credentials can't be read, or the admin address can't be had.
 pub async fn run(settings: NodeSettings, warnings: &[String]) -> anyhow::Result<ExitCode> {
-    sidecar::log::init(settings.log);
-    for warning in warnings {
-        tracing::warn!("{warning}");
-    }
-    let shutdown = Shutdown::listen()?;
+    let mut daemon = Daemon::start(NAME, VERSION, settings.log.with_warnings(warnings))?;
     let namespace = sidecar::kubernetes::own_namespace().await?;
-    let (version, disk_high) = (env!("CARGO_PKG_VERSION"), settings.puller.disk_high);
+    let disk_high = settings.puller.disk_high;
     let runtime = settings.runtime.as_ref().map_or_else(|| "the first that answers".to_owned(), ToString::to_string);
-    tracing::info!(version, node = settings.node, namespace, disk_high, runtime, "prepuller node starts");
+    tracing::info!(version = VERSION, node = settings.node, namespace, disk_high, runtime, "{NAME} node starts");
 
     let api: Api<NodeImages> = Api::namespaced(sidecar::kubernetes::client().await?, &namespace);
     let credentials = Arc::new(Credentials::new(settings.credentials)?);
     // One machine may serve two clusters' or namespaces' prepullers.
     let orders_file = settings.state_dir.join(format!("orders.{namespace}.json"));
     let kept = orders::kept(&orders_file);
-    let (health, metrics) = (Health::default(), Metrics::new("prepuller", version));
     let (report, reports) = watch::channel(Report::default());
-    let counters = metrics::register(&metrics, reports.clone());
+    let counters = metrics::register(&daemon.metrics, reports.clone());
     let puller = PullerSettings { durations: Some(counters.durations()), ..settings.puller };
-    let following = OrderWatcher::new(&health, counters.clone(), orders_file, kept.is_some());
-    let telling = StatusWriter::new(&health, counters, disk_high);
+    let following = OrderWatcher::new(&daemon.health, counters.clone(), orders_file, kept.is_some());
+    let telling = StatusWriter::new(&daemon.health, counters, disk_high);
     let (orders, ordered) = watch::channel(kept.unwrap_or_default());
     let (object, objects) = watch::channel(None);
     let routes = page::routes(&settings.node, disk_high, reports.clone());
-    let server = AdminServer::bind(settings.admin, health, metrics, routes).await?;
-    let serving = tokio::spawn(server.serve(shutdown.token()));
+    daemon.serve(settings.admin, routes).await?;
 
-    let (token, endpoint) = (shutdown.token(), settings.runtime);
+    let (token, endpoint) = (daemon.shutdown.token(), settings.runtime);
     let pulling = async {
         let runtime = until_open(endpoint.as_ref(), &report, &ordered).await;
         if let Some(runtime) = runtime {
-            Puller::new(runtime, credentials, puller, report).run(ordered, shutdown.token()).await;
+            Puller::new(runtime, credentials, puller, report).run(ordered, token.clone()).await;
         }
     };
     let work = async {
@@ -86,8 +80,7 @@ pub async fn run(settings: NodeSettings, warnings: &[String]) -> anyhow::Result<
             () = token.cancelled() => {}
         }
     };
-    shutdown.drain(work).await;
-    serving.abort();
+    daemon.run(work).await;
     Ok(ExitCode::SUCCESS)
 }
 

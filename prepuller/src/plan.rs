@@ -26,6 +26,7 @@ mod telemetry;
 mod watch;
 
 use std::collections::HashSet;
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -33,11 +34,9 @@ use anyhow::Context;
 use futures_util::stream::{BoxStream, StreamExt};
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
-use sidecar::admin::AdminServer;
+use sidecar::daemon::Daemon;
 use sidecar::kubernetes::explain;
-use sidecar::metrics::Metrics;
-use sidecar::readiness::{Health, Latch, Pulse};
-use sidecar::shutdown::Shutdown;
+use sidecar::readiness::{Latch, Pulse};
 use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
 
@@ -77,16 +76,13 @@ const WRITE_RETRY: Duration = Duration::from_secs(5);
 /// A planner that has not decided for this long is stuck.
 const LONGEST_STEP: Duration = Duration::from_secs(300);
 
-/// Runs until `shutdown`.
+/// Runs until a signal.
 ///
 /// # Errors
 ///
 /// When there is no way to the cluster or to the registries, or the admin address can't be had.
-pub async fn run(settings: PlanSettings, warnings: &[String], shutdown: Shutdown) -> anyhow::Result<()> {
-    sidecar::log::init(settings.log);
-    for warning in warnings {
-        tracing::warn!("{warning}");
-    }
+pub async fn run(settings: PlanSettings, warnings: &[String]) -> anyhow::Result<ExitCode> {
+    let mut daemon = Daemon::start(NAME, VERSION, settings.log.with_warnings(warnings))?;
     tracing::info!(
         version = VERSION,
         repositories = ?settings.catalogue.source.repositories.iter().map(ToString::to_string).collect::<Vec<_>>(),
@@ -98,18 +94,16 @@ pub async fn run(settings: PlanSettings, warnings: &[String], shutdown: Shutdown
     );
     let client = sidecar::kubernetes::client().await?;
     let registry = crate::catalogue::registry(&settings.catalogue)?;
-    let (health, metrics) = (Health::default(), Metrics::new(NAME, VERSION));
     // Without a catalogue it is ready as well: its page says what the scans met, and a Service leads to ready pods only.
-    let cluster = health.latch("cluster");
-    let pulse = health.pulse("planner", LONGEST_STEP);
+    let cluster = daemon.health.latch("cluster");
+    let pulse = daemon.health.pulse("planner", LONGEST_STEP);
     let mode = settings.rules.mode;
-    let mut telemetry = Telemetry::new(&client, &metrics, &settings.catalogue_namespace, &settings.pod_name);
+    let mut telemetry = Telemetry::new(&client, &daemon.metrics, &settings.catalogue_namespace, &settings.pod_name);
     let (shared, asked) = (Shared::new(ClusterState::new(settings.rules)), Arc::new(ScanRequests::default()));
     let config = page::nublado::Config::new(&settings.catalogue.source, &settings.catalogue.policy);
     let routes = serve::routes(shared.clone(), asked.clone());
-    let routes = routes.merge(page::routes(shared.overviews(), config, shutdown.token()));
-    let server = AdminServer::bind(settings.admin, health, metrics, routes).await?;
-    let serving = tokio::spawn(server.serve(shutdown.token()));
+    let routes = routes.merge(page::routes(shared.overviews(), config, daemon.shutdown.token()));
+    daemon.serve(settings.admin, routes).await?;
     let deployment = own_deployment(&client, &settings.catalogue_namespace).await;
     match &deployment {
         Ok(deployment) => telemetry.set_uid(deployment),
@@ -156,10 +150,9 @@ pub async fn run(settings: PlanSettings, warnings: &[String], shutdown: Shutdown
         decided: Instant::now(),
         pause: PAUSE,
     };
-    let token = shutdown.token();
-    shutdown.drain(async { tokio::join!(scanner.run(token.clone()), planner.run(token.clone())) }).await;
-    serving.abort();
-    Ok(())
+    let token = daemon.shutdown.token();
+    daemon.run(async { tokio::join!(scanner.run(token.clone()), planner.run(token.clone())) }).await;
+    Ok(ExitCode::SUCCESS)
 }
 
 async fn own_deployment(client: &kube::Client, namespace: &str) -> kube::Result<Deployment> {

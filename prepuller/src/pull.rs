@@ -30,10 +30,7 @@ const SECOND_LOOK_LIMIT: Duration = Duration::from_secs(30);
 ///
 /// When there is no catalogue or no runtime.
 pub async fn run(settings: PullSettings, warnings: &[String]) -> anyhow::Result<ExitCode> {
-    sidecar::log::init(settings.log);
-    for warning in warnings {
-        tracing::warn!("{warning}");
-    }
+    sidecar::log::init(settings.log.with_warnings(warnings));
     let shutdown = Shutdown::listen()?;
     let stopped = shutdown.token();
     let runtime = open(settings.runtime.as_ref()).await?;

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use lab_images::catalogue::Catalogue;
 use lab_images::reference::Platform;
 use sidecar::human::{Table, bytes};
+use sidecar::program;
 
 use crate::catalogue::{Found, find, registry};
 use crate::settings::{Output, ScanSettings};
@@ -16,10 +17,7 @@ use crate::settings::{Output, ScanSettings};
 ///
 /// When there is no way to scan at all, or nothing to print to.
 pub async fn run(settings: ScanSettings, warnings: &[String]) -> anyhow::Result<ExitCode> {
-    sidecar::log::init(settings.log);
-    for warning in warnings {
-        tracing::warn!("{warning}");
-    }
+    sidecar::log::init(settings.log.with_warnings(warnings));
     let registry = registry(&settings.catalogue)?;
     let platforms = [Platform::of_this_machine()];
     let Found { catalogue, problems, remarks, .. } = find(&registry, &settings.catalogue, &platforms, None).await?;
@@ -28,7 +26,7 @@ pub async fn run(settings: ScanSettings, warnings: &[String]) -> anyhow::Result<
         Output::Json => serde_json::to_string_pretty(&catalogue)? + "\n",
         Output::Env => assignments(&catalogue),
     };
-    crate::stdout::print(&text)?;
+    program::print(&text)?;
     Ok(if problems.is_empty() && remarks.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

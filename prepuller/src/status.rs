@@ -1,8 +1,10 @@
 //! `prepuller status`: what the planner's page shows, in a terminal.
 
 use std::fmt::Write as _;
+use std::process::ExitCode;
 
 use sidecar::human::Table;
+use sidecar::program;
 
 use crate::page::query::Show;
 use crate::page::text;
@@ -15,13 +17,13 @@ use crate::settings::{StatusOutput, StatusSettings};
 /// # Errors
 ///
 /// When it does not answer.
-pub async fn run(settings: StatusSettings) -> anyhow::Result<()> {
+pub async fn run(settings: StatusSettings) -> anyhow::Result<ExitCode> {
     let view = Planner::at(settings.planner)?.view(&settings.query).await?;
     match settings.output {
-        StatusOutput::Table => crate::stdout::print(&table(&view))?,
-        StatusOutput::Json => crate::stdout::print(&(serde_json::to_string_pretty(&view)? + "\n"))?,
+        StatusOutput::Table => program::print(&table(&view))?,
+        StatusOutput::Json => program::print(&(serde_json::to_string_pretty(&view)? + "\n"))?,
     }
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The view for a terminal. Whatever it holds, no control characters get there.

@@ -1,6 +1,7 @@
 //! `prepuller tags`: tags on standard input, one JSON object for each on standard output, in the order of a menu.
 
 use std::io::{self, BufRead, Read, Write};
+use std::process::ExitCode;
 
 use lab_images::policy::{Keep, Known, Policy, decide};
 use lab_images::tag::{Class, Tag};
@@ -32,12 +33,12 @@ struct Line<'a> {
 /// # Errors
 ///
 /// When either breaks.
-pub fn run(settings: &TagsSettings) -> io::Result<()> {
+pub fn run(settings: &TagsSettings) -> io::Result<ExitCode> {
     let written = print(settings, io::stdin().lock(), io::BufWriter::new(io::stdout().lock()));
     match written {
         // `| head` has seen enough.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        other => other,
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),
+        _ => Ok(ExitCode::SUCCESS),
     }
 }
 

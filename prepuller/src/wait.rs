@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use sidecar::program;
 use sidecar::shutdown::Shutdown;
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -41,7 +42,7 @@ pub async fn run(settings: WaitSettings) -> anyhow::Result<ExitCode> {
     let waited = timeout_at(Instant::now() + settings.timeout, all_is_there(&planner, settings.min_nodes, &mut said));
     match shutdown.token().run_until_cancelled(waited).await {
         Some(Ok(done)) => {
-            crate::stdout::print(&format!("{done}\n"))?;
+            program::print(&format!("{done}\n"))?;
             Ok(ExitCode::SUCCESS)
         }
         Some(Err(_)) => {

@@ -1,21 +1,24 @@
 //! What every Labhands daemon shares, one concern a file.
 //!
-//! A daemon's `main` reads: [`tls::install_crypto_provider`], then [`settings::arguments`] (names and strings, by clap), the
-//! daemon's own `settings.rs` (strings to types, every problem at once through [`settings::Problems`], exit code 64), then
-//! [`log::init`], [`shutdown::Shutdown::listen`], [`admin::AdminServer::bind`], and the work.
+//! Read in this order: [`program`] (from `main` to the exit code), [`settings`] (names and values, every problem at once), [`daemon`]
+//! (log, signals, health, metrics and admin server, wired once), then what a daemon needs of the rest.
 //!
-//! - [`settings`] the environment as a map, typed values, problems; [`secret`] values that are never printed and files read again
-//! - [`log`], [`metrics`], [`readiness`] (latches and pulses) and [`admin`] (`/livez`, `/readyz`, `/metrics`)
-//! - [`shutdown`] drain on the first signal, end on the second; [`retry`] the one backoff policy
-//! - [`kubernetes`] a client and Events; [`files`] replace a file without a torn state, notice that one changed; [`tls`] the one crypto provider and its roots
+//! - [`log`], [`metrics`], [`readiness`] (latches and pulses), [`admin`] (`/livez`, `/readyz`, `/metrics`), [`shutdown`] (drain on the
+//!   first signal, end on the second)
+//! - [`kubernetes`] a client whose calls all end, and Events; [`tls`] the one crypto provider and its roots
+//! - [`secret`] values that are never printed and files that are read again; [`files`] replaces a file without a torn state
+//! - [`retry`] the one backoff, [`schedule`] the one jitter, [`human`] sizes, times and tables for people, [`sync`] the one lock,
+//!   [`causes`] an error with its causes
 
 pub mod admin;
 pub mod causes;
+pub mod daemon;
 pub mod files;
 pub mod human;
 pub mod kubernetes;
 pub mod log;
 pub mod metrics;
+pub mod program;
 pub mod readiness;
 pub mod retry;
 pub mod schedule;

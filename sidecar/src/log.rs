@@ -23,10 +23,11 @@ pub struct LogArguments {
 }
 
 /// How to log.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct LogSettings {
     filter: Targets,
     format: LogFormat,
+    warnings: Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,7 +48,15 @@ impl LogArguments {
             _ => Err(format!("{text:?} is neither text nor json")),
         });
         let by_itself = || if std::io::stderr().is_terminal() { LogFormat::Text } else { LogFormat::Json };
-        Some(LogSettings { filter: filter?, format: format?.unwrap_or_else(by_itself) })
+        Some(LogSettings { filter: filter?, format: format?.unwrap_or_else(by_itself), warnings: Vec::new() })
+    }
+}
+
+impl LogSettings {
+    /// Adds warnings from before the start of the log; [`init`] writes them first.
+    #[must_use]
+    pub fn with_warnings(self, warnings: &[String]) -> Self {
+        Self { warnings: warnings.to_vec(), ..self }
     }
 }
 
@@ -59,6 +68,9 @@ pub fn init(settings: LogSettings) {
         LogFormat::Json => filtered.with(lines.json().flatten_event(true)).try_init(),
     };
     drop(started);
+    for warning in settings.warnings {
+        tracing::warn!("{warning}");
+    }
 }
 
 #[cfg(test)]

@@ -1,10 +1,11 @@
 //! Metrics named `labhands_<daemon>_…` in base units, in the text format that the scraper asks for.
 
 mod classic;
+mod process;
 
 use std::sync::{Arc, Mutex};
 
-use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
@@ -58,19 +59,25 @@ impl Format {
 
 /// The metrics of one daemon; clones share them.
 #[derive(Clone, Debug)]
-pub struct Metrics(Arc<Mutex<Registry>>);
+pub struct Metrics {
+    daemon: Arc<Mutex<Registry>>,
+    /// Their names have no prefix.
+    process: Arc<Registry>,
+}
 
 impl Metrics {
-    /// Metrics whose names begin with `labhands_<daemon>_`; `build_info` is there from the start.
+    /// Metrics whose names begin with `labhands_<daemon>_`; `build_info` and `process_*` are there from the start.
     pub fn new(daemon: &str, version: &'static str) -> Self {
         let mut registry = Registry::with_prefix(format!("labhands_{}", daemon.replace('-', "_")));
         registry.register("build", "Version of the running binary", Info::new([("version", version)]));
-        Self(Arc::new(Mutex::new(registry)))
+        let mut process = Registry::default();
+        process.register_collector(Box::new(process::Process));
+        Self { daemon: Arc::new(Mutex::new(registry)), process: Arc::new(process) }
     }
 
     /// Registers a family of metrics through `register`, which gets the prometheus-client registry.
     pub fn register<T>(&self, register: impl FnOnce(&mut Registry) -> T) -> T {
-        register(&mut lock(&self.0))
+        register(&mut lock(&self.daemon))
     }
 
     /// All metrics as text.
@@ -78,7 +85,10 @@ impl Metrics {
         let mut text = String::new();
         // Writing to a String fails only if an encoder does: then what was written is served, and a scraper of OpenMetrics notices the
         // missing end mark.
-        if let Err(error) = encode(&mut text, &lock(&self.0)) {
+        let encoded = encode_registry(&mut text, &lock(&self.daemon))
+            .and_then(|()| encode_registry(&mut text, &self.process))
+            .and_then(|()| encode_eof(&mut text));
+        if let Err(error) = encoded {
             tracing::error!(%error, "cannot encode the metrics");
         }
         match format {
@@ -103,6 +113,28 @@ mod tests {
         assert!(text.contains("labhands_fs_keepalive_rounds_total 1"), "{text}");
         assert!(text.contains("labhands_fs_keepalive_build_info{version=\"1.2.3\"} 1"), "{text}");
         assert!(text.ends_with("# EOF\n"), "{text}");
+    }
+
+    #[test]
+    fn what_the_process_uses_is_in_both_formats() {
+        let metrics = Metrics::new("thing", "1");
+        for (format, cpu) in
+            [(Format::OpenMetrics, "process_cpu_seconds"), (Format::Classic, "process_cpu_seconds_total")]
+        {
+            let text = metrics.encode(format);
+            let value = |name: &str| -> f64 {
+                let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+                line.unwrap_or_else(|| panic!("{name} is not in\n{text}")).parse().unwrap()
+            };
+            assert!(value("process_cpu_seconds_total") >= 0.0);
+            assert!(value("process_open_fds") >= 3.0 && value("process_max_fds") >= value("process_open_fds"));
+            assert!(value("process_resident_memory_bytes") > 1e5);
+            assert!(value("process_virtual_memory_bytes") >= value("process_resident_memory_bytes"));
+            assert!(value("process_threads") >= 1.0);
+            let now = jiff::Timestamp::now().as_second() as f64;
+            assert!((now - 3600.0..=now + 1.0).contains(&value("process_start_time_seconds")), "{text}");
+            assert!(text.contains(&format!("# TYPE {cpu} counter")), "{text}");
+        }
     }
 
     #[test]

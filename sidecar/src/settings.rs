@@ -8,7 +8,7 @@ mod environment;
 mod problems;
 pub mod values;
 
-pub use arguments::{arguments, parse};
+pub use arguments::parse;
 pub use environment::{Environment, Now, OldName};
 pub use problems::{Problem, Problems};
 

@@ -45,8 +45,8 @@ pub struct RunSettings {
     pub window_bytes: usize,
     /// Where the admin server listens.
     pub admin: SocketAddr,
-    /// How to log; `main` takes it.
-    pub log: Option<LogSettings>,
+    /// How to log.
+    pub log: LogSettings,
 }
 
 /// Which logs, and where their checkpoint is.
@@ -145,7 +145,7 @@ impl RunArguments {
                 output: output?,
                 window_bytes: window_bytes?,
                 admin: admin?,
-                log: Some(log?),
+                log: log?,
             })
         })();
         problems.finish(settings)

@@ -2,16 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::process::ExitCode;
 use std::sync::Arc;
 
 use axum::Router;
 use axum::http::header;
 use axum::routing::get;
 use nfs_mounts::mountinfo::Mounts;
-use sidecar::admin::AdminServer;
-use sidecar::metrics::Metrics;
-use sidecar::readiness::{Health, Latch};
-use sidecar::shutdown::Shutdown;
+use sidecar::daemon::Daemon;
+use sidecar::readiness::Latch;
 
 use crate::agent::exports::ExportTable;
 use crate::agent::metrics::HealthMetrics;
@@ -24,14 +23,14 @@ use crate::targets::{Found, Target, targets};
 const NAME: &str = env!("CARGO_PKG_NAME");
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// Runs until `shutdown`.
+/// Runs until a signal.
 ///
 /// # Errors
 ///
 /// When the admin address can't be had, or a report is wanted and there is no way to the Kubernetes API.
-pub async fn run(settings: RunSettings, shutdown: Shutdown) -> anyhow::Result<()> {
+pub async fn run(settings: RunSettings) -> anyhow::Result<ExitCode> {
     let RunSettings { look, interval, rounds, report, admin, log } = settings;
-    sidecar::log::init(log);
+    let mut daemon = Daemon::start(NAME, VERSION, log)?;
     let servers: Vec<String> = look.servers.iter().map(ToString::to_string).collect();
     tracing::info!(
         version = VERSION,
@@ -44,12 +43,12 @@ pub async fn run(settings: RunSettings, shutdown: Shutdown) -> anyhow::Result<()
         rounds,
         "{NAME} run starts"
     );
-    let (health, metrics, table) = (Health::default(), Metrics::new(NAME, VERSION), Arc::new(ExportTable::default()));
+    let (health, table) = (daemon.health.clone(), Arc::new(ExportTable::default()));
     // Ready means that this process works. The state of the exports is in metrics, on the page and in the report.
     let (pulse, listing) = (health.pulse("watch", Watch::pulse_limit(interval)), health.latch("mounts"));
-    let health_metrics = HealthMetrics::new(&metrics);
+    let health_metrics = HealthMetrics::new(&daemon.metrics);
     let reporter = match report {
-        Some(place) => Some(Reporter::new(place, interval, &metrics, health.latch("report")).await?),
+        Some(place) => Some(Reporter::new(place, interval, &daemon.metrics, health.latch("report")).await?),
         None => None,
     };
     let (probing, seen_metrics) = (look.probing.clone(), health_metrics.clone());
@@ -60,13 +59,12 @@ pub async fn run(settings: RunSettings, shutdown: Shutdown) -> anyhow::Result<()
         let exports = shown.json().to_string();
         async move { ([(header::CONTENT_TYPE, "application/json")], exports) }
     };
-    let server = AdminServer::bind(admin, health, metrics, Router::new().route("/exports", get(page))).await?;
-    let serving = tokio::spawn(server.serve(shutdown.token()));
+    daemon.serve(admin, Router::new().route("/exports", get(page))).await?;
     let reporting = reporter.map(|reporter| tokio::spawn(reporter.report(table)));
-    shutdown.drain(watch.watch(pulse, shutdown.token())).await;
+    let token = daemon.shutdown.token();
+    daemon.run(watch.watch(pulse, token)).await;
     reporting.inspect(tokio::task::JoinHandle::abort);
-    serving.abort();
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }
 
 /// What there is to look at, now.

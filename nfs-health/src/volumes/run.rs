@@ -3,17 +3,15 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
+use anyhow::anyhow;
 use axum::Router;
 use axum::routing::get;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
-use sidecar::admin::{AdminServer, BindError};
-use sidecar::kubernetes::{ClientError, EventRecorder, EventType, explain};
-use sidecar::metrics::Metrics;
-use sidecar::readiness::{Health, Latch, Pulse};
+use sidecar::daemon::Daemon;
+use sidecar::kubernetes::{EventRecorder, EventType, explain};
+use sidecar::readiness::{Latch, Pulse};
 use sidecar::retry::{BackoffBuilder, few, forever};
-use sidecar::shutdown::Shutdown;
-use thiserror::Error;
 
 use super::act::{Acted, act};
 use super::changes::Changes;
@@ -36,71 +34,46 @@ const FLUSH_LIMIT: Duration = Duration::from_secs(5);
 /// The longest that one look and its steps may take before the process counts as hung.
 const PULSE_LIMIT: Duration = Duration::from_secs(600);
 
-/// Why the command could not do its work.
-#[derive(Debug, Error)]
-pub enum VolumesError {
-    /// No way to the cluster.
-    #[error(transparent)]
-    Client(#[from] ClientError),
-    /// The admin address can't be had.
-    #[error(transparent)]
-    Bind(#[from] BindError),
-    /// The API server refuses, or does not answer.
-    #[error("the Kubernetes API did not let the volumes be made: {}", explain(.0))]
-    Api(#[from] kube::Error),
-}
-
-/// Makes volumes and claims; goes on until `shutdown` when it is to watch. The exit code is 0 when all claims are bound and 1 when
+/// Makes volumes and claims; goes on until a signal when it is to watch. The exit code is 0 when all claims are bound and 1 when
 /// somebody has to do something first.
 ///
 /// # Errors
 ///
-/// [`VolumesError`].
-pub async fn run(settings: VolumesSettings, shutdown: Shutdown) -> Result<ExitCode, VolumesError> {
+/// When there is no way to the cluster, when the admin address can't be had, or when the API server refuses or does not answer.
+pub async fn run(settings: VolumesSettings) -> anyhow::Result<ExitCode> {
     let VolumesSettings { wanted, watch, admin, log } = settings;
-    sidecar::log::init(log);
+    let mut daemon = Daemon::start(NAME, VERSION, log)?;
     for wanted in &wanted {
         let (service, export, claim) = (wanted.service.to_string(), &wanted.export, wanted.claim.to_string());
         tracing::info!(version = VERSION, service, export, claim, driver = ?wanted.driver, watch, "{NAME} volumes starts");
     }
     let client = sidecar::kubernetes::client().await?;
-    let (health, metrics) = (Health::default(), Metrics::new(NAME, VERSION));
     let events = EventRecorder::new(client.clone(), "nfs-health-volumes", &host());
-    events.register(&metrics);
+    events.register(&daemon.metrics);
     let page = Page::default();
     for wanted in &wanted {
         page.show(&wanted.claim, None);
     }
     let mut volumes = Volumes {
         events: events.clone(),
-        metrics: VolumesMetrics::new(&metrics),
-        latch: health.latch("volumes"),
+        metrics: VolumesMetrics::new(&daemon.metrics),
+        latch: daemon.health.latch("volumes"),
         changes: Changes::watch(&client, &wanted),
         page: page.clone(),
         states: Vec::new(),
         client,
         wanted,
     };
+    let token = daemon.shutdown.token();
     if !watch {
-        let once = volumes.once();
-        let stopped = shutdown.token();
-        let done = tokio::select! {
-            done = once => done,
-            () = stopped.cancelled() => Ok(ExitCode::FAILURE),
-        };
+        let done = token.run_until_cancelled(volumes.once()).await.unwrap_or(Ok(ExitCode::FAILURE));
         events.flush(FLUSH_LIMIT).await;
-        return done;
+        return done
+            .map_err(|error| anyhow!("the Kubernetes API did not let the volumes be made: {}", explain(&error)));
     }
-    let pulse = health.pulse("volumes", PULSE_LIMIT);
-    let routes = Router::new().route("/claims", get(async move || page.answer()));
-    let server = AdminServer::bind(admin, health, metrics, routes).await?;
-    let serving = tokio::spawn(server.serve(shutdown.token()));
-    let stopped = shutdown.token();
-    tokio::select! {
-        () = volumes.watch(&pulse) => (),
-        () = stopped.cancelled() => (),
-    }
-    serving.abort();
+    let pulse = daemon.health.pulse("volumes", PULSE_LIMIT);
+    daemon.serve(admin, Router::new().route("/claims", get(async move || page.answer()))).await?;
+    daemon.run(token.run_until_cancelled(volumes.watch(&pulse))).await;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -121,7 +94,7 @@ struct Volumes {
 }
 
 impl Volumes {
-    async fn once(&mut self) -> Result<ExitCode, VolumesError> {
+    async fn once(&mut self) -> kube::Result<ExitCode> {
         let mut delays = few().build();
         loop {
             match self.look().await {
@@ -141,7 +114,7 @@ impl Volumes {
                         tracing::warn!(error = explain(&error), "the Kubernetes API is asked again");
                         tokio::time::sleep(delay).await;
                     }
-                    None => return Err(error.into()),
+                    None => return Err(error),
                 },
             }
         }

@@ -96,7 +96,9 @@ labhands_thing_took_seconds_bucket{le="0.5"} 0
 labhands_thing_took_seconds_bucket{le="1.0"} 1
 labhands_thing_took_seconds_bucket{le="+Inf"} 1
 "#;
-        assert_eq!(metrics.encode(Format::Classic), wanted);
+        let text = metrics.encode(Format::Classic);
+        let (of_daemon, _of_process) = text.split_once("# HELP process_").unwrap();
+        assert_eq!(of_daemon, wanted);
     }
 
     #[test]

@@ -1,29 +1,12 @@
 //! From an environment map and command-line arguments to a clap struct of strings.
 
 use std::ffi::OsString;
-use std::process::ExitCode;
 
 use clap::builder::{OsStr, Resettable};
 use clap::error::ErrorKind;
 use clap::{Command, CommandFactory, FromArgMatches};
 
-use super::{EXIT_USAGE, Environment};
-
-/// Parses `arguments` (the program's name first) over `environment`; on `--help` or bad usage prints what clap says and
-/// gives the exit code (0 or [`EXIT_USAGE`]).
-pub fn arguments<A: CommandFactory + FromArgMatches>(
-    environment: &Environment,
-    arguments: impl IntoIterator<Item = OsString>,
-) -> Result<A, ExitCode> {
-    parse(environment, arguments).map_err(|error| {
-        // Nothing is left to tell anybody when stderr is gone.
-        let _ = error.print();
-        match error.kind() {
-            ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::SUCCESS,
-            _ => ExitCode::from(EXIT_USAGE),
-        }
-    })
-}
+use super::Environment;
 
 /// Parses `arguments` (the program's name first) over `environment`.
 ///

@@ -75,6 +75,8 @@ impl Problems {
     }
 }
 
+impl std::error::Error for Problems {}
+
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for Problem { setting, reason, example } in &self.0 {
