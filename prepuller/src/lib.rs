@@ -9,9 +9,11 @@
 //! See, decide, act: `puller/schedule.rs` and `puller/presence.rs` decide and are pure; the rest sees and acts.
 
 pub mod catalogue;
+pub mod cli;
 pub mod node;
 pub mod node_images;
 pub mod old_names;
+pub mod overview;
 pub mod page;
 pub mod plan;
 pub mod planner_client;

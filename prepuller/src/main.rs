@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use lab_images::settings::unclear_runtime;
-use prepuller::settings::{Arguments, CommandArguments};
+use prepuller::cli::{Arguments, CommandArguments};
 use prepuller::{node, old_names, plan, pull, scan, status, tags, wait};
 use sidecar::settings::{Environment, parse};
 

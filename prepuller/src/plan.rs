@@ -1,7 +1,8 @@
 //! `prepuller plan`: which images are wanted, and which node should pull what now.
 //!
 //! See, decide, act: `scanning.rs` and `watch.rs` see, `decide.rs`, `eligible.rs` and `gate.rs` decide (pure), `apply.rs`,
-//! `pull_pods.rs` and `publish.rs` act, `state.rs` keeps what is known, `overview.rs` shows it, `telemetry.rs` raises Events and counts.
+//! `pull_pods.rs` and `publish.rs` act, `state.rs` keeps what is known and gives the overview of it, `telemetry.rs` raises Events and
+//! counts.
 //!
 //! Every write may be repeated without harm, and all that decisions go by is in the cluster's objects: a planner that starts
 //! anew goes on where the last one was.
@@ -10,7 +11,7 @@ mod apply;
 pub mod decide;
 pub mod eligible;
 pub mod gate;
-pub mod overview;
+mod outcome;
 mod pauses;
 mod publish;
 pub mod pull_pods;
@@ -40,7 +41,8 @@ use sidecar::readiness::{Latch, Pulse};
 use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
 
-use apply::{Outcome, Tried, Writer, Written};
+use apply::{Tried, Writer, Written};
+use outcome::Outcome;
 use pauses::Pauses;
 use publish::Publisher;
 use pull_pods::{PullPodSettings, PullPods};

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::Args;
 use lab_images::policy::{Choice, Keep, Policy};
 use lab_images::registry::{CredentialSources, RegistryConfig};
 use lab_images::runtime::{PullLimits, RuntimeEndpoint};
@@ -21,7 +21,6 @@ use sidecar::settings::Problems;
 use sidecar::settings::values::{count, duration_within, list};
 
 pub use self::ask::{StatusArguments, StatusOutput, StatusSettings, WaitArguments, WaitSettings};
-use crate::plan::settings::PlanArguments;
 use crate::puller::{PullerSettings, Until};
 
 /// The shortest of what a pull may be waited for.
@@ -29,45 +28,6 @@ const SECOND: Duration = Duration::from_secs(1);
 
 /// The longest.
 const DAY: Duration = Duration::from_secs(86_400);
-
-/// Names, strings and help.
-#[derive(Debug, Parser)]
-#[command(
-    name = "prepuller",
-    version,
-    about = "Decides which lab images are wanted and pulls them to every node before anyone asks",
-    after_help = "Every setting is an environment variable and a flag of the same name; the flag wins."
-)]
-pub struct Arguments {
-    /// What to do.
-    #[command(subcommand)]
-    pub command: CommandArguments,
-}
-
-/// The commands.
-#[derive(Debug, Subcommand)]
-pub enum CommandArguments {
-    /// Read tags from standard input, print one JSON object for each in menu order
-    Tags(TagsArguments),
-    /// Scan the registry once and print which images are wanted, and why
-    Scan(ScanArguments),
-    /// Pull the wanted images to this machine, once
-    Pull(PullArguments),
-    /// Run the node agent: pull what the planner orders (the DaemonSet)
-    Node(NodeArguments),
-    /// Run the planner: decide for a cluster which images are wanted and which node pulls them now (the Deployment)
-    Plan(Box<PlanArguments>),
-    /// Show the progress of the nodes, as the planner's page does
-    Status(StatusArguments),
-    /// Wait until every eligible node holds what is wanted, for a deploy hook
-    Wait(WaitArguments),
-    /// Copy this program to where another image's container can run it (for pull pods)
-    #[command(hide = true)]
-    Bring {
-        /// The copy
-        to: PathBuf,
-    },
-}
 
 /// `prepuller tags`
 #[derive(Args, Debug)]
@@ -358,7 +318,7 @@ impl PullsArguments {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::cli::{Arguments, CommandArguments};
 
     fn problems(command: &str, setting: &str, value: &str) -> String {
         let environment = [(setting, value), ("LAB_REPOSITORIES", "registry.example.org/lab"), ("NODE_NAME", "node1")];

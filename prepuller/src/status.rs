@@ -7,8 +7,8 @@ use sidecar::human::Table;
 use sidecar::program;
 
 use crate::page::query::Show;
-use crate::page::text;
 use crate::page::view::{CellState, NodeRow, Standing, View};
+use crate::page::{summary, text};
 use crate::planner_client::Planner;
 use crate::settings::{StatusOutput, StatusSettings};
 
@@ -28,11 +28,11 @@ pub async fn run(settings: StatusSettings) -> anyhow::Result<ExitCode> {
 
 /// The view for a terminal. Whatever it holds, no control characters get there.
 pub fn table(view: &View) -> String {
-    let mut lines = vec![text::headline(view).1];
+    let mut lines = vec![summary::headline(view).1];
     if view.totals.wanted > 0 {
-        lines.push(text::progress(view));
+        lines.push(summary::progress(view));
     }
-    lines.push(format!("Last good scan: {}", text::scan(view)));
+    lines.push(format!("Last good scan: {}", summary::scan(view)));
     lines.extend(view.problems.iter().map(|problem| format!("Problem: {problem}")));
     if !view.images.is_empty() {
         lines.push(String::new());
@@ -45,7 +45,7 @@ pub fn table(view: &View) -> String {
         lines.push(signs(view));
     }
     lines.push(counts(view));
-    lines.extend(view.repositories.iter().map(|row| format!("{}: {}", row.name, text::repository(view, row))));
+    lines.extend(view.repositories.iter().map(|row| format!("{}: {}", row.name, summary::repository(view, row))));
     let mut text = String::new();
     for line in lines {
         text.extend(line.trim_end().chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }));
@@ -82,12 +82,12 @@ fn nodes(view: &View) -> Vec<String> {
     let numbers: String = (1..=view.images.len()).map(|number| format!("{number:>3}")).collect();
     let mut lines = vec![format!("{:longest$}{numbers}  STANDING", "NODE")];
     for node in &view.nodes {
-        let signs: String = node.images.iter().map(|cell| format!("{:>3}", text::sign(cell.state))).collect();
+        let signs: String = node.images.iter().map(|cell| format!("{:>3}", summary::sign(cell.state))).collect();
         let have = match node.standing {
             Standing::NotEligible => String::new(),
             _ => format!(", {} of {}", node.present, node.wanted),
         };
-        lines.push(format!("{:longest$}{signs}  {}{have}", node.name, text::standing(node.standing)));
+        lines.push(format!("{:longest$}{signs}  {}{have}", node.name, summary::standing(node.standing)));
         lines.extend(notes(view, node).map(|note| format!("{:longest$}  {note}", "")));
     }
     lines
@@ -99,13 +99,13 @@ pub(crate) fn notes<'a>(view: &'a View, node: &'a NodeRow) -> impl Iterator<Item
         .images
         .iter()
         .zip(&view.images)
-        .filter_map(|(cell, image)| Some(format!("{}: {}", text::tag(&image.reference), text::details(cell)?)));
+        .filter_map(|(cell, image)| Some(format!("{}: {}", text::tag(&image.reference), summary::details(cell)?)));
     node.remarks.iter().cloned().chain(of_images)
 }
 
 fn signs(view: &View) -> String {
     let shown = CellState::ALL.into_iter().filter(|state| view.nodes.iter().any(|node| node.has(*state)));
-    shown.map(|state| format!("{} {}", text::sign(state), text::state(state))).collect::<Vec<_>>().join("   ")
+    shown.map(|state| format!("{} {}", summary::sign(state), summary::state(state))).collect::<Vec<_>>().join("   ")
 }
 
 /// `Page 1 of 4, 200 nodes. Of all 200: 4 problems, 10 waiting`

@@ -11,7 +11,7 @@ use sidecar::shutdown::Shutdown;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::page::query::Query;
-use crate::page::text;
+use crate::page::summary;
 use crate::page::view::{NodeRow, Standing, View};
 use crate::planner_client::{ClientError, Planner};
 use crate::settings::WaitSettings;
@@ -99,7 +99,7 @@ fn verdict(view: &View, since: Timestamp, min_nodes: usize) -> Verdict {
     if eligible < min_nodes {
         return Verdict::Waiting(few_nodes(eligible, view.counts.all, min_nodes));
     }
-    let (_, headline) = text::headline(view);
+    let (_, headline) = summary::headline(view);
     if view.complete {
         return Verdict::Done(headline);
     }
@@ -151,9 +151,9 @@ mod tests {
     use lab_images::catalogue::Catalogue;
     use tokio_util::sync::CancellationToken;
 
+    use crate::overview::{Overview, OverviewSource};
     use crate::page;
     use crate::page::sample::{self, fleet, node, nothing, of_nodes};
-    use crate::plan::overview::{Overview, OverviewSource};
 
     fn look(overview: &Overview, scan_began: SignedDuration) -> Verdict {
         verdict(&View::new(overview, &Query::default()), sample::catalogue().generated - scan_began, 1)

@@ -3,6 +3,7 @@
 use maud::{DOCTYPE, Markup, html};
 
 use super::query::{Query, Show};
+use super::summary;
 use super::text;
 use super::view::{Cell, CellState, ImageRow, NodeRow, Standing, View};
 
@@ -90,20 +91,20 @@ fn class(standing: Standing) -> &'static str {
 }
 
 fn summary(view: &View) -> Markup {
-    let (standing, headline) = text::headline(view);
+    let (standing, headline) = summary::headline(view);
     html! {
         section.summary.(class(standing)) aria-label="Summary" {
             p.headline role="status" { (headline) }
             @if view.totals.wanted > 0 && !view.complete {
                 progress.busy max=(view.totals.wanted)
                     value=(view.totals.present) aria-label="Copies that are there" {}
-                p { (text::progress(view)) "." }
+                p { (summary::progress(view)) "." }
             }
             p.quiet {
                 "Last good scan: "
                 @if let Some(good) = view.scan.last_good {
-                    time datetime=(good) { (text::scan(view)) }
-                } @else { (text::scan(view)) }
+                    time datetime=(good) { (summary::scan(view)) }
+                } @else { (summary::scan(view)) }
                 "."
                 @if view.by_pods { " Pulls are made by pods: there is no progress within an image." }
             }
@@ -168,7 +169,7 @@ fn image_row(number: usize, image: &ImageRow) -> Markup {
 /// How far an image is; a sign is enough for one that is everywhere.
 fn spread(image: &ImageRow) -> Markup {
     if image.standing == Standing::Complete && image.eligible > 0 {
-        return html! { span.sign.good role="img" aria-label=(image.wave) title=(image.wave) { (text::sign(CellState::Present)) } };
+        return html! { span.sign.good role="img" aria-label=(image.wave) title=(image.wave) { (summary::sign(CellState::Present)) } };
     }
     let lacking = image.eligible - image.present.min(image.eligible);
     let lacks = Query { missing: image.reference.clone(), page: 1, ..Query::default() };
@@ -197,7 +198,7 @@ fn repositories(view: &View) -> Markup {
                     @for repository in &view.repositories {
                         li {
                             code { (repository.name) } " "
-                            span.quiet { (text::repository(view, repository)) }
+                            span.quiet { (summary::repository(view, repository)) }
                             @if let Some(problem) = &repository.problem {
                                 p.(if repository.complete { "wait" } else { "bad" }) { (problem) }
                             }
@@ -280,7 +281,7 @@ fn legend(view: &View) -> Markup {
     html! {
         ul.legend aria-label="Signs" {
             @for state in shown {
-                li { span.cell.(cell_class(state)) aria-hidden="true" { (text::sign(state)) } " " (text::state(state)) }
+                li { span.cell.(cell_class(state)) aria-hidden="true" { (summary::sign(state)) } " " (summary::state(state)) }
             }
         }
     }
@@ -288,7 +289,7 @@ fn legend(view: &View) -> Markup {
 
 fn node_row(view: &View, node: &NodeRow) -> Markup {
     let notes =
-        node.images.iter().zip(&view.images).filter_map(|(cell, image)| Some((cell, image, text::details(cell)?)));
+        node.images.iter().zip(&view.images).filter_map(|(cell, image)| Some((cell, image, summary::details(cell)?)));
     html! {
         tr role="row" {
             th role="rowheader" scope="row" {
@@ -300,12 +301,12 @@ fn node_row(view: &View, node: &NodeRow) -> Markup {
                 }
             }
             @for cell in &node.images {
-                td.cell.(cell_class(cell.state)) role="cell" aria-label=(text::state(cell.state)) {
-                    (text::sign(cell.state))
+                td.cell.(cell_class(cell.state)) role="cell" aria-label=(summary::state(cell.state)) {
+                    (summary::sign(cell.state))
                 }
             }
             td.notes role="cell" {
-                span.standing.(class(node.standing)) { (text::standing(node.standing)) }
+                span.standing.(class(node.standing)) { (summary::standing(node.standing)) }
                 @if !matches!(node.standing, Standing::Complete | Standing::NotEligible) {
                     " " span.quiet { (node.present) " of " (node.wanted) }
                 }
@@ -319,7 +320,7 @@ fn node_row(view: &View, node: &NodeRow) -> Markup {
 /// A pull that runs, or why one failed, with the runtime's own words behind a click.
 fn note(cell: &Cell, image: &ImageRow, details: &str) -> Markup {
     let tag = text::tag(&image.reference);
-    if let Some((failure, words)) = text::failure_in_short(cell) {
+    if let Some((failure, words)) = summary::failure_in_short(cell) {
         return html! {
             p.bad { code { (tag) } " " (failure) }
             @if let Some(words) = words { details { summary { "In the runtime's words" } p { (words) } } }

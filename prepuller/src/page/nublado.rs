@@ -9,7 +9,7 @@ use lab_images::settings::Source;
 use lab_images::tag::Class;
 use serde::Serialize;
 
-use crate::plan::overview::{NodeOverview, Overview};
+use crate::overview::{NodeOverview, Overview};
 
 /// What `/spawner/v1/prepulls` says of the settings.
 #[derive(Clone, Debug, Serialize)]

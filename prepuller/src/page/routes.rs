@@ -23,7 +23,7 @@ use super::html;
 use super::nublado::{self, Config};
 use super::query::Query;
 use super::view::View;
-use crate::plan::overview::{Overview, OverviewSource};
+use crate::overview::{Overview, OverviewSource};
 
 /// How many readers get live updates at the same time; the page works without them.
 const MOST_LIVE: usize = 64;

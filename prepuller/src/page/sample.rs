@@ -10,7 +10,7 @@ use lab_images::tag::Class;
 
 use super::nublado::Config;
 use crate::node_images::{Disk, PullState};
-use crate::plan::overview::{
+use crate::overview::{
     AgentState, ImageOnNode, ImageOverview, Mode, NodeOverview, Overview, Reported, ScanState, Wave,
 };
 

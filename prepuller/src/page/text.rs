@@ -1,4 +1,4 @@
-//! The same words for the page and for a terminal.
+//! Numbers, times and names, the same on the page and in a terminal.
 
 use std::time::Duration;
 
@@ -6,9 +6,7 @@ use jiff::Timestamp;
 use sidecar::human;
 pub use sidecar::human::bytes;
 
-use super::reason;
-use super::view::{Cell, CellState, RepositoryRow, Standing, View};
-use crate::plan::overview::{NextTry, SpawnsOverview, Tally};
+use crate::overview::{NextTry, SpawnsOverview, Tally};
 
 /// `5,000`
 pub fn count(number: usize) -> String {
@@ -30,7 +28,7 @@ pub fn images(number: usize) -> String {
     format!("{} image{}", count(number), plural(number))
 }
 
-fn plural(number: usize) -> &'static str {
+pub(super) fn plural(number: usize) -> &'static str {
     human::plural(number as u64)
 }
 
@@ -74,90 +72,6 @@ pub(crate) fn next(node: &str, next: &NextTry) -> String {
     }
 }
 
-/// How it stands as a whole: for colour, and as a sentence. Never better than the problems below it.
-pub fn headline(view: &View) -> (Standing, String) {
-    let (standing, sentence) = state_of_all(view);
-    if standing == Standing::Problem || (view.problems.is_empty() && view.counts.problems == 0) {
-        return (standing, sentence);
-    }
-    let problems = match (view.problems.len(), view.counts.problems) {
-        (0, nodes) => format!("{} in trouble", self::nodes(nodes)),
-        (1, _) => "there is a problem".to_owned(),
-        (problems, _) => format!("there are {} problems", count(problems)),
-    };
-    (Standing::Problem, format!("{sentence}; {problems}"))
-}
-
-fn state_of_all(view: &View) -> (Standing, String) {
-    let eligible = view.counts.all - view.counts.not_eligible;
-    let stopped = view.images.iter().filter(|image| image.standing == Standing::Problem).count();
-    if view.scan.generated.is_none() && view.scan.last.is_none() {
-        (Standing::Waiting, "The first scan is under way".to_owned())
-    } else if view.scan.generated.is_none() {
-        (Standing::Problem, "No scan has succeeded yet".to_owned())
-    } else if !view.decided {
-        (Standing::Waiting, "The nodes have not been looked at yet".to_owned())
-    } else if view.images.is_empty() {
-        (Standing::Problem, "No image is wanted".to_owned())
-    } else if eligible == 0 {
-        (Standing::Waiting, "No node is eligible".to_owned())
-    } else if view.complete {
-        let nodes = match eligible {
-            1 => "the node".to_owned(),
-            2 => "both nodes".to_owned(),
-            _ => format!("all {}", nodes(eligible)),
-        };
-        (Standing::Complete, format!("{} on {nodes}", images(view.images.len())))
-    } else {
-        let missing = format!("Images are missing on {} of {}", count(view.totals.behind), nodes(eligible));
-        match (stopped, view.counts.problems) {
-            (0, 0) => (Standing::Pulling, missing),
-            (0, troubled) => (Standing::Problem, format!("{missing}, {} with problems", count(troubled))),
-            (stopped, _) => (Standing::Problem, format!("{missing}, {} stopped", images(stopped))),
-        }
-    }
-}
-
-/// `412 of 600 copies there, at most 1.2 TiB to come, 340 MiB/s, about 12 minutes left`
-pub fn progress(view: &View) -> String {
-    let totals = &view.totals;
-    let mut text = format!("{} of {} copies are there", count(totals.present), count(totals.wanted));
-    match (totals.bytes_left, totals.unknown) {
-        (0, 0) => {}
-        (0, unknown) => text += &format!(", {} of unknown size to come", count(unknown)),
-        (left, 0) => text += &format!(", at most {} to come", bytes(left)),
-        (left, unknown) => {
-            text += &format!(", at most {} to come and {} of unknown size", bytes(left), count(unknown));
-        }
-    }
-    if totals.rate > 0 {
-        text += &format!(", {}/s", bytes(totals.rate));
-    }
-    if let Some(left) = totals.eta_seconds {
-        text += &format!(", about {} left", duration(left));
-    }
-    text
-}
-
-/// What there is to say of a repository: `212 tags, 3 of them not read by LAB_TAG_SCHEME, scanned 3 minutes ago`
-pub fn repository(view: &View, row: &RepositoryRow) -> String {
-    let mut parts = Vec::new();
-    if let Some(tags) = row.tags {
-        let tags = usize::try_from(tags).unwrap_or(usize::MAX);
-        parts.push(format!("{} tag{}", count(tags), plural(tags)));
-    }
-    if let Some(unread) = row.unread.filter(|unread| *unread > 0) {
-        parts.push(format!("{} of them not read by LAB_TAG_SCHEME", human::count(unread)));
-    }
-    match (row.complete, row.scanned) {
-        (true, Some(scanned)) => parts.push(format!("scanned {}", ago(view.now, scanned))),
-        (false, Some(scanned)) => parts.push(format!("its images are those of {}", time(scanned))),
-        (false, None) => parts.push("never scanned completely".to_owned()),
-        (true, None) => {}
-    }
-    parts.join(", ")
-}
-
 /// What the puller is worth: `In the last 24 hours, 20 labs started. 17 found their image on their node: 4 seconds on average. …`
 pub fn spawns(now: Timestamp, spawns: &SpawnsOverview) -> String {
     let since = match now.duration_since(spawns.since).as_hours() {
@@ -190,96 +104,6 @@ pub fn spawns(now: Timestamp, spawns: &SpawnsOverview) -> String {
         text += &format!(" Of {}, no node reports the image.{}", human::count(unknown.count), took(unknown));
     }
     text
-}
-
-/// `2026-11-25 02:25 UTC (3 minutes ago)`
-pub fn scan(view: &View) -> String {
-    match view.scan.last_good {
-        Some(good) => format!("{} ({})", time(good), ago(view.now, good)),
-        None => match view.scan.generated {
-            Some(generated) => format!("{}, by an earlier planner", time(generated)),
-            None => "none yet".to_owned(),
-        },
-    }
-}
-
-/// A standing in one word.
-pub fn standing(standing: Standing) -> &'static str {
-    match standing {
-        Standing::Problem => "problem",
-        Standing::Pulling => "pulling",
-        Standing::Waiting => "waiting",
-        Standing::Complete => "complete",
-        Standing::NotEligible => "not eligible",
-    }
-}
-
-/// A cell's state in one or two words.
-pub fn state(state: CellState) -> &'static str {
-    match state {
-        CellState::NotWanted => "not for this node",
-        CellState::NotOrdered => "not its turn yet",
-        CellState::Waiting => "waiting",
-        CellState::Downloading => "downloading",
-        CellState::Unpacking => "unpacking",
-        CellState::Present => "present",
-        CellState::Failed => "failed",
-        CellState::Refused => "refused",
-    }
-}
-
-/// A cell's state in one sign.
-pub fn sign(state: CellState) -> &'static str {
-    match state {
-        CellState::NotWanted => "–",
-        CellState::NotOrdered => "○",
-        CellState::Waiting => "·",
-        CellState::Downloading => "↓",
-        CellState::Unpacking => "≡",
-        CellState::Present => "✓",
-        CellState::Failed => "×",
-        CellState::Refused => "!",
-    }
-}
-
-/// What there is to say of a cell beyond its state: `downloading 43 %, 512 MiB of 1 GiB, 50 MiB/s, 10 seconds left`, or why it
-/// failed. `None` where the state says it all.
-pub fn details(cell: &Cell) -> Option<String> {
-    match cell.state {
-        CellState::Downloading => {
-            let mut parts = Vec::new();
-            if cell.total > 0 {
-                parts.push(format!("{} %", percent(cell.done, cell.total)));
-                parts.push(format!("{} of {}", bytes(cell.done), bytes(cell.total)));
-            } else if cell.done > 0 {
-                parts.push(bytes(cell.done));
-            }
-            parts.extend(cell.rate.map(|rate| format!("{}/s", bytes(rate))));
-            parts.extend(cell.eta_seconds.map(|left| format!("{} left", duration(left))));
-            Some(format!("downloading {}", parts.join(", ")).trim_end().to_owned())
-        }
-        CellState::Unpacking => Some("unpacking".to_owned()),
-        CellState::Failed | CellState::Refused => Some(failure(cell, cell.error.as_deref().unwrap_or(NO_REASON))),
-        CellState::Waiting | CellState::Present | CellState::NotWanted | CellState::NotOrdered => None,
-    }
-}
-
-/// What is said of an error that says nothing.
-const NO_REASON: &str = "no reason was given";
-
-/// `failed 3 times: the registry does not answer in time`
-fn failure(cell: &Cell, why: &str) -> String {
-    let times = if cell.failures > 1 { format!(" {} times", cell.failures) } else { String::new() };
-    format!("{}{times}: {why}", state(cell.state))
-}
-
-/// A failure as one sentence, and the runtime's own words where these say more. `None` where nothing failed.
-pub fn failure_in_short(cell: &Cell) -> Option<(String, Option<&str>)> {
-    matches!(cell.state, CellState::Failed | CellState::Refused).then(|| {
-        let error = cell.error.as_deref().unwrap_or(NO_REASON);
-        let (why, says_more) = reason::sentence(error);
-        (failure(cell, why), says_more.then_some(error))
-    })
 }
 
 /// The tag of a whole name, or the name itself.

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::query::Query;
 use crate::node_images::Disk;
-use crate::plan::overview::SpawnsOverview;
+use crate::overview::{SpawnsOverview, Wave};
 
 /// Nodes on one page.
 pub const PER_PAGE: usize = 50;
@@ -128,6 +128,18 @@ pub enum Standing {
     Complete,
     /// Nothing should be there.
     NotEligible,
+}
+
+impl Standing {
+    /// How things stand with an image.
+    fn of(wave: &Wave) -> Self {
+        match wave {
+            Wave::Done => Self::Complete,
+            Wave::Waiting | Wave::Held { .. } => Self::Waiting,
+            Wave::Canary { .. } | Wave::Rolling => Self::Pulling,
+            Wave::Stopped { .. } => Self::Problem,
+        }
+    }
 }
 
 /// How many nodes each choice shows.

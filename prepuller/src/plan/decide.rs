@@ -15,9 +15,9 @@ use std::time::Duration;
 use sidecar::retry;
 
 use super::eligible::Standing;
-use super::overview::{NextTry, Reported, Wave};
 use super::seen::{Given, Key, SeenOrders};
 use crate::node_images::PullState;
+use crate::overview::{NextTry, Reported, Wave};
 
 /// After how long another node may try what the canary could not pull. Each further try waits twice as long.
 const SECOND_OPINION: Duration = Duration::from_secs(600);

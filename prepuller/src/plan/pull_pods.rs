@@ -20,10 +20,10 @@ use serde::Deserialize;
 use serde_json::json;
 use sidecar::retry;
 
-use super::apply::Failed;
-use super::overview::Reported;
+use super::outcome::Failed;
 use super::seen::Key;
 use crate::node_images::{AGENT, ImageReport, NodeImagesStatus, PullState};
+use crate::overview::Reported;
 
 /// The label of pull pods.
 pub(super) const LABEL: &str = "labhands.dev/pull";

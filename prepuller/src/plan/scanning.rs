@@ -12,12 +12,12 @@ use sidecar::schedule::with_jitter;
 use tokio::time::{sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::overview::ScanState;
 use super::publish::Publisher;
 use super::scan_requests::ScanRequests;
 use super::shared::Shared;
 use super::telemetry::Telemetry;
 use crate::catalogue::{Found, find};
+use crate::overview::ScanState;
 use crate::settings::CatalogueSettings;
 
 /// After how long a catalogue that could not be published is published again.

@@ -17,8 +17,8 @@ use serde::{Deserialize, Deserializer};
 
 use self::pods::{PodSpec, PodStatus};
 pub(super) use self::pods::{PodState, SeenPod};
-use super::overview::Reported;
 use crate::node_images::{Disk, PullState, RUNTIME_UNAVAILABLE};
+use crate::overview::Reported;
 
 /// A node as it is watched.
 pub(super) type NodeObject = Trimmed<NodeSpec, NodeStatus>;

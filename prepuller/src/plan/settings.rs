@@ -11,9 +11,9 @@ use sidecar::settings::values::{count, duration_within, list};
 
 use super::eligible::NodeRules;
 use super::gate::GateRules;
-use super::overview::Mode;
 use super::pull_pods::PullPodSettings;
 use super::state::Rules;
+use crate::overview::Mode;
 use crate::settings::{CatalogueArguments, CatalogueSettings};
 
 /// The shortest of what is waited for or repeated: anything below is load.

@@ -6,8 +6,8 @@ use jiff::Timestamp;
 use sidecar::sync::lock;
 use tokio::sync::{Notify, watch};
 
-use super::overview::OverviewSource;
 use super::state::ClusterState;
+use crate::overview::OverviewSource;
 
 /// The state of the cluster with change notification; clones share it.
 #[derive(Clone, Debug)]

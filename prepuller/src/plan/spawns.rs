@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::overview::{SpawnsOverview, Tally};
 use super::seen::{PodState, SeenPod};
+use crate::overview::{SpawnsOverview, Tally};
 
 const HOUR_SECONDS: i64 = 3600;
 

@@ -20,12 +20,12 @@ pub(super) use self::write::Write;
 use super::decide::{Decision, Node, Spread, Wanted, decide};
 use super::eligible::{NodeRules, Standing};
 use super::gate::GateRules;
-use super::overview::{AgentState, Mode, ScanState, Wave};
 use super::pull_pods::SeenPull;
 use super::seen::{Key, LastReport, PodState, Report, SeenNode, SeenOrders, SeenPod};
 use super::spawns::{Found, Reports, Spawn, Spawns, found};
 use super::watch::Kind;
 use crate::node_images::PullState;
+use crate::overview::{AgentState, Mode, ScanState, Wave};
 
 /// What decisions go by, from the settings.
 #[derive(Clone, Debug)]

@@ -22,8 +22,8 @@ use sidecar::sync::lock;
 
 use self::spawns::SpawnMetrics;
 use self::troubles::Words;
-use super::overview::Wave;
 use super::state::{ClusterState, News, Trouble as NodeTrouble};
+use crate::overview::Wave;
 
 /// The planner's Deployment, which its Events are about.
 pub(super) const DEPLOYMENT: &str = "prepuller-plan";

@@ -12,9 +12,9 @@ use kube::{Api, Client, Resource, ResourceExt};
 use serde::Deserialize;
 use sidecar::kubernetes::explain_about;
 
-use super::overview::Mode;
 use super::pull_pods::{LABEL, PullPodObject, SeenPull};
 use super::seen::{self, NodeObject, OrdersObject, PodObject, SeenNode, SeenOrders, SeenPod};
+use crate::overview::Mode;
 
 /// Objects in one answer of a list: what is parsed at once.
 const PAGE: u32 = 200;

@@ -131,7 +131,7 @@ impl PlannerArguments {
 
 #[cfg(test)]
 mod tests {
-    use crate::settings::{Arguments, CommandArguments};
+    use crate::cli::{Arguments, CommandArguments};
 
     fn parse(arguments: &[&str], environment: &[(&str, &str)]) -> CommandArguments {
         let environment = environment.iter().copied().collect();

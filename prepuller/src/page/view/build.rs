@@ -5,9 +5,9 @@ use lab_images::catalogue::RepositoryState;
 use super::fold::Folded;
 use super::{Cell, CellState, Counts, ImageRow, NodeRow, PER_PAGE, RepositoryRow, ScanTimes, Standing, Totals, View};
 use crate::node_images::PullState;
+use crate::overview::{AgentState, ImageOnNode, ImageOverview, Mode, NodeOverview, Overview, Reported, Wave};
 use crate::page::query::{Query, Show};
 use crate::page::{reason, text};
-use crate::plan::overview::{AgentState, ImageOnNode, ImageOverview, Mode, NodeOverview, Overview, Reported, Wave};
 
 /// So much of an error is shown; the node's agent has all of it.
 const MOST_ERROR_BYTES: usize = 400;
@@ -179,19 +179,9 @@ impl ImageRow {
             eligible: behind.eligible,
             pulling: 0,
             failed: 0,
-            standing: standing(&behind.wave),
+            standing: Standing::of(&behind.wave),
             wave: wave(behind),
         }
-    }
-}
-
-/// How things stand with an image.
-pub(super) fn standing(wave: &Wave) -> Standing {
-    match wave {
-        Wave::Done => Standing::Complete,
-        Wave::Waiting | Wave::Held { .. } => Standing::Waiting,
-        Wave::Canary { .. } | Wave::Rolling => Standing::Pulling,
-        Wave::Stopped { .. } => Standing::Problem,
     }
 }
 

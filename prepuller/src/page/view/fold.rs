@@ -5,9 +5,8 @@ use std::iter;
 use lab_images::tag::Class;
 
 use super::Standing;
-use super::build::standing;
 use crate::node_images::PullState;
-use crate::plan::overview::{ImageOnNode, ImageOverview, NodeOverview, Overview};
+use crate::overview::{ImageOnNode, ImageOverview, NodeOverview, Overview};
 
 /// The wanted images of an overview, each with all of its names; what fails or moves comes first.
 pub(super) struct Folded<'a> {
@@ -77,8 +76,8 @@ impl Names {
 
     fn furthest_behind<'a>(&self, overview: &'a Overview) -> (&'a ImageOverview, Standing) {
         let first = &overview.images[self.first];
-        let all = self.all().map(|index| (&overview.images[index], standing(&overview.images[index].wave)));
-        all.min_by_key(|(image, standing)| (*standing, image.present)).unwrap_or((first, standing(&first.wave)))
+        let all = self.all().map(|index| (&overview.images[index], Standing::of(&overview.images[index].wave)));
+        all.min_by_key(|(image, standing)| (*standing, image.present)).unwrap_or((first, Standing::of(&first.wave)))
     }
 }
 

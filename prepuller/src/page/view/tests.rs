@@ -1,7 +1,7 @@
 use super::*;
+use crate::overview::{AgentState, ImageOnNode, NextTry, Overview, Wave};
 use crate::page::sample::{self, downloading, failed, fleet, node, of_nodes};
-use crate::page::text;
-use crate::plan::overview::{AgentState, ImageOnNode, NextTry, Overview, Wave};
+use crate::page::{summary, text};
 
 fn view(overview: &Overview, query: &str) -> View {
     View::new(overview, &Query::parse(query))
@@ -99,18 +99,18 @@ fn an_unknown_size_is_not_zero() {
     overview.images[1].size = None;
     let view = view(&overview, "");
     assert_eq!((view.totals.unknown, view.totals.eta_seconds), (1, None));
-    let words = text::progress(&view);
+    let words = summary::progress(&view);
     assert!(words.contains("at most 4.00 GiB to come and 1 of unknown size"), "{words}");
     let mut only = node("a", 6);
     only.images[1] = ImageOnNode::Ordered;
     let mut overview = of_nodes(vec![only]);
     overview.images[1].size = None;
-    assert_eq!(text::progress(&self::view(&overview, "")), "4 of 5 copies are there, 1 of unknown size to come");
+    assert_eq!(summary::progress(&self::view(&overview, "")), "4 of 5 copies are there, 1 of unknown size to come");
 }
 
 /// What the headline says of an overview, in words and colour.
 fn headline(overview: &Overview) -> (Standing, String) {
-    text::headline(&view(overview, ""))
+    summary::headline(&view(overview, ""))
 }
 
 #[test]
@@ -122,7 +122,7 @@ fn the_headline_never_contradicts_what_is_below_it() {
     let mut restarted = complete();
     restarted.scan = Default::default();
     assert_eq!(headline(&restarted).1, "5 images on both nodes");
-    assert_eq!(text::scan(&view(&restarted, "")), "2026-11-25 02:22 UTC, by an earlier planner");
+    assert_eq!(summary::scan(&view(&restarted, "")), "2026-11-25 02:22 UTC, by an earlier planner");
     restarted.decided = false;
     restarted.images.clear();
     assert_eq!(headline(&restarted), (Standing::Waiting, "The nodes have not been looked at yet".to_owned()));
@@ -149,7 +149,7 @@ fn the_headline_never_contradicts_what_is_below_it() {
 #[test]
 fn a_node_that_cannot_do_its_part_is_a_problem() {
     let complete = || of_nodes(vec![node("a", 6), node("b", 6), node("c", 6)]);
-    type Change = fn(&mut crate::plan::overview::NodeOverview);
+    type Change = fn(&mut crate::overview::NodeOverview);
     let changes: [(Change, &str, &str); 4] = [
         (|node| node.agent = AgentState::Missing, "No agent reports from b", "no agent has reported"),
         (
@@ -175,7 +175,7 @@ fn a_node_that_cannot_do_its_part_is_a_problem() {
         assert!(view.problems.len() == 1 && view.problems[0].contains(problem), "{:?}", view.problems);
         assert!(view.nodes[0].name == "b" && view.nodes[0].standing == Standing::Problem, "{:?}", view.nodes[0]);
         assert!(view.nodes[0].remarks[0].contains(remark), "{:?}", view.nodes[0].remarks);
-        let (standing, words) = text::headline(&view);
+        let (standing, words) = summary::headline(&view);
         assert_eq!((standing, words.as_str()), (Standing::Problem, "5 images on all 3 nodes; there is a problem"));
         // It is not asked of a node that should hold nothing.
         overview.nodes[1].not_eligible = Some("cordoned".to_owned());
@@ -212,7 +212,7 @@ fn repositories_are_shown_with_what_no_scheme_could_read() {
     .unwrap();
     overview.catalogue = Some(std::sync::Arc::new(catalogue));
     let view = view(&overview, "");
-    let words: Vec<String> = view.repositories.iter().map(|row| text::repository(&view, row)).collect();
+    let words: Vec<String> = view.repositories.iter().map(|row| summary::repository(&view, row)).collect();
     assert_eq!(
         words,
         [

@@ -8,10 +8,10 @@ use jiff::Timestamp;
 
 use super::{ClusterState, NodeState};
 use crate::node_images::LONGEST_SILENCE;
+use crate::overview::{AgentState, Mode};
 use crate::page::text;
 use crate::plan::decide::Unfit;
 use crate::plan::eligible::Standing;
-use crate::plan::overview::{AgentState, Mode};
 use crate::plan::seen::{LastReport, SeenOrders};
 use crate::plan::watch::Kind;
 

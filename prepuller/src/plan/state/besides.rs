@@ -8,9 +8,9 @@ use lab_images::catalogue::CatalogueImage;
 
 use super::{ClusterState, NodeState};
 use crate::node_images::PullState;
+use crate::overview::Wave;
 use crate::plan::decide::Wanted;
 use crate::plan::eligible::Standing;
-use crate::plan::overview::Wave;
 use crate::plan::pull_pods::{Ordered, SeenPull, Turn, turn};
 use crate::plan::seen::Key;
 

@@ -9,9 +9,9 @@ use lab_images::reference::Platform;
 
 use super::{ClusterState, NodeState, is_new};
 use crate::node_images::PullState;
+use crate::overview::{ImageOnNode, ImageOverview, NodeOverview, Overview, Reported};
 use crate::plan::decide::{Spread, Wanted};
 use crate::plan::eligible::Standing;
-use crate::plan::overview::{ImageOnNode, ImageOverview, NodeOverview, Overview, Reported};
 
 impl ClusterState {
     /// Nodes by standing: eligible, paused, excluded.

@@ -1,0 +1,47 @@
+//! The commands of `prepuller`.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+use crate::plan::settings::PlanArguments;
+use crate::settings::{NodeArguments, PullArguments, ScanArguments, StatusArguments, TagsArguments, WaitArguments};
+
+/// Names, strings and help.
+#[derive(Debug, Parser)]
+#[command(
+    name = "prepuller",
+    version,
+    about = "Decides which lab images are wanted and pulls them to every node before anyone asks",
+    after_help = "Every setting is an environment variable and a flag of the same name; the flag wins."
+)]
+pub struct Arguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: CommandArguments,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum CommandArguments {
+    /// Read tags from standard input, print one JSON object for each in menu order
+    Tags(TagsArguments),
+    /// Scan the registry once and print which images are wanted, and why
+    Scan(ScanArguments),
+    /// Pull the wanted images to this machine, once
+    Pull(PullArguments),
+    /// Run the node agent: pull what the planner orders (the DaemonSet)
+    Node(NodeArguments),
+    /// Run the planner: decide for a cluster which images are wanted and which node pulls them now (the Deployment)
+    Plan(Box<PlanArguments>),
+    /// Show the progress of the nodes, as the planner's page does
+    Status(StatusArguments),
+    /// Wait until every eligible node holds what is wanted, for a deploy hook
+    Wait(WaitArguments),
+    /// Copy this program to where another image's container can run it (for pull pods)
+    #[command(hide = true)]
+    Bring {
+        /// The copy
+        to: PathBuf,
+    },
+}
