@@ -12,13 +12,10 @@ use std::time::SystemTime;
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 
-use super::survey::{Kind, Problem};
+use super::problem::{Kind, Problem};
 use crate::container::Container;
 use crate::identity::FileKey;
 use crate::names::{Age, LogName};
-
-/// Docker's configuration of a container is smaller.
-const MOST_CONFIG_BYTES: u64 = 4 * 1024 * 1024;
 
 /// So many open files are left to the broker, the checkpoint, the admin server and to looking into folders.
 const RESERVED_FILES: u64 = 32;
@@ -181,16 +178,4 @@ pub(super) fn open(path: &Path, key: FileKey) -> io::Result<File> {
     } else {
         Err(io::ErrorKind::NotFound.into())
     }
-}
-
-/// What to do about this error, if it is about open files.
-pub(super) fn too_many(error: &io::Error) -> &'static str {
-    let limit = Errno::from_io_error(error) == Some(Errno::MFILE);
-    if limit { "; raise the limit of open files (ulimit -n)" } else { "" }
-}
-
-/// Docker's configuration of a container.
-pub(super) fn read_config(path: &Path) -> Option<Vec<u8>> {
-    let size = fs::metadata(path).ok()?.len();
-    if size > MOST_CONFIG_BYTES { None } else { fs::read(path).ok() }
 }

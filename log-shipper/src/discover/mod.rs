@@ -4,8 +4,10 @@
 //! used directly; the notify crate always asks for writes, too.
 
 mod choice;
+mod docker_config;
 mod listing;
 mod open;
+mod problem;
 mod survey;
 mod upkeep;
 mod watches;
@@ -20,8 +22,9 @@ use sidecar::readiness::Latch;
 
 pub use self::choice::Choice;
 use self::listing::Folders;
+use self::problem::{Kind, Problem};
 pub use self::survey::Findings;
-use self::survey::{Kind, Problem, Survey};
+use self::survey::Survey;
 use self::watches::Watches;
 use crate::container::Container;
 use crate::follow::{ContainerLog, Reading};
@@ -270,7 +273,7 @@ impl Discovery {
         if first || self.folders.contains_key(path) || self.pods.is_empty() {
             return false;
         }
-        let config = listing::read_config(&path.join("config.v2.json"));
+        let config = docker_config::read(&path.join("config.v2.json"));
         let Some(pod) = Container::of_docker_folder(path, config.as_deref()).and_then(|container| container.pod) else {
             return false;
         };

@@ -6,8 +6,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::Discovery;
+use super::docker_config;
 use super::listing::{self, Listed};
-use super::survey::{Kind, Problem};
+use super::problem::{Kind, Problem};
 use crate::checkpoint::LogKey;
 use crate::container::Container;
 use crate::follow::{ContainerLog, News, Opened};
@@ -71,7 +72,7 @@ impl Discovery {
         }
         let mut labels = BTreeMap::new();
         let container = Container::of_pod_folder(path, base).or_else(|| {
-            let config = listing::read_config(&path.join("config.v2.json"));
+            let config = docker_config::read(&path.join("config.v2.json"));
             labels = config.as_deref().map(Container::docker_labels).unwrap_or_default();
             // Docker keeps other files here, too, such as container-cached.log.
             Container::of_docker_folder(path, config.as_deref()).filter(|container| container.has_log(base))

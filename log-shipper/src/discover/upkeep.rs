@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Discovery;
-use super::survey::{Kind, Problem};
+use super::problem::{Kind, Problem};
 use crate::follow::ContainerLog;
 
 impl Discovery {

@@ -4,9 +4,8 @@
 use std::time::{Duration, Instant};
 
 use super::Inner;
-use super::lines::{End, Work};
+use super::lines::{CHUNK_BYTES, End, Work};
 use super::segment::Segment;
-use super::turn::{CHUNK_BYTES, Next, SHORTEST_REST};
 use crate::content::Chunk;
 use crate::identity::Mark;
 
@@ -88,24 +87,6 @@ impl Work<'_> {
                 self.unfinished(segment, &line);
             }
         }
-    }
-
-    /// When the log is looked at again, now that all was read.
-    pub(super) fn rest(&self, inner: &mut Inner, longest: Duration) -> Next {
-        if inner.joiner.has_trace() {
-            return Next::Later(SHORTEST_REST);
-        }
-        let rest = inner.rest;
-        inner.rest = (rest + rest / 8).min(longest);
-        if !inner.has_open_line() {
-            return Next::Idle(rest);
-        }
-        let since = match inner.rewound {
-            Rewound::Since(since) => since,
-            _ => inner.grew,
-        };
-        let wait = self.reading.quiet.saturating_sub(since.elapsed()).max(SHORTEST_REST);
-        if self.reading.until_idle { Next::Later(wait) } else { Next::Idle(rest.min(wait)) }
     }
 
     /// Ships what a file ends with after its last newline.

@@ -16,6 +16,9 @@ use crate::outgoing::{Builder, MessageId};
 use crate::parse::object::Object;
 use crate::parse::{self, Line, Text, Unparsed, json_text};
 
+/// How much of a log one turn reads.
+pub(super) const CHUNK_BYTES: usize = 64 * 1024;
+
 /// How the end of a line was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {

@@ -9,6 +9,7 @@ mod last_words;
 mod lines;
 mod nuls;
 mod rate;
+mod rest;
 mod segment;
 mod share;
 mod turn;
@@ -37,9 +38,10 @@ use crate::traces::Languages;
 
 use last_words::Rewound;
 use rate::Rate;
+pub use rest::Next;
 use segment::Segment;
 use share::Share;
-pub use turn::{Next, Slab, Turn};
+pub use turn::{Slab, Turn};
 
 /// [`Reading::quiet`], as long as a runtime may take for the rest of a line.
 pub const QUIET: Duration = Duration::from_secs(5);
@@ -197,7 +199,7 @@ impl ContainerLog {
             unplaced: Vec::new(),
             at_end,
             bounded: false,
-            rest: turn::SHORTEST_REST,
+            rest: rest::SHORTEST_REST,
             pod: None,
             pods_seen: 0,
             since: Instant::now(),

@@ -8,9 +8,10 @@ use sidecar::sync::lock;
 
 use super::consent::Consent;
 use super::last_words::Rewound;
-use super::lines::{End, Work};
+use super::lines::{CHUNK_BYTES, End, Work};
 use super::nuls;
 use super::rate::Rate;
+use super::rest::{Next, SHORTEST_REST};
 use super::segment::Segment;
 use super::{ContainerLog, Inner, Reading};
 use crate::content::Chunk;
@@ -21,20 +22,11 @@ use crate::outgoing::{Batch, Builder};
 use crate::parse;
 use crate::source::Receipt;
 
-/// How much of a log one turn reads.
-pub(super) const CHUNK_BYTES: usize = 64 * 1024;
-
-/// How much it reads at least where the broker refuses something.
+/// How much of a log one turn reads at least, where the broker refuses something.
 const LEAST_CHUNK_BYTES: usize = 2 * 1024;
 
 /// Events of short lines are about so many times as long as these.
 const EVENT_GROWTH: usize = 8;
-
-/// The shortest and longest time that a log without new lines rests; each rest is an eighth longer than the one before, so
-/// that a line waits for about an eighth of its container's silence at most. The discovery looks at the file meanwhile and wakes
-/// a log that has grown.
-pub(super) const SHORTEST_REST: Duration = Duration::from_millis(100);
-const LONGEST_REST: Duration = Duration::from_secs(40);
 
 /// When a log is looked at again that can't be read or is not to be shipped.
 const AGAIN: Duration = Duration::from_secs(5);
@@ -59,17 +51,6 @@ pub struct Turn {
     pub batch: Option<Batch>,
     /// When the log wants its next turn.
     pub next: Next,
-}
-
-/// When a log wants its next turn.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Next {
-    /// There is more to read.
-    Ready,
-    /// There is more to read, but not now.
-    Later(Duration),
-    /// All was read; look again after this time.
-    Idle(Duration),
 }
 
 impl ContainerLog {
@@ -108,7 +89,7 @@ impl ContainerLog {
         inner.wind(reading.quiet);
         let next = loop {
             if inner.has_read_its_share() {
-                break work.rest(inner, LONGEST_REST);
+                break work.rest(inner);
             }
             let Some(index) = inner.pick() else { break work.nothing_unread(inner) };
             inner.rest = SHORTEST_REST;
@@ -296,7 +277,7 @@ impl Work<'_> {
     fn nothing_unread(&mut self, inner: &mut Inner) -> Next {
         let count = inner.segments.len();
         if matches!(inner.rewound, Rewound::Since(_)) {
-            return self.rest(inner, LONGEST_REST);
+            return self.rest(inner);
         }
         for index in 0..count {
             let newer_has_lines = inner.segments[index + 1..].iter().any(|segment| segment.looked > 0);
@@ -332,7 +313,7 @@ impl Work<'_> {
                 self.close_open_lines(inner, count - 1);
             }
         }
-        self.rest(inner, LONGEST_REST)
+        self.rest(inner)
     }
 
     /// Ships traces that have not grown for this long.

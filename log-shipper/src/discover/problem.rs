@@ -1,0 +1,141 @@
+//! What of the logs can't be read, and what to do about it.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use rustix::io::Errno;
+
+use super::docker_config;
+
+/// What is wrong with a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Kind {
+    /// A folder of `LOG_PATHS` can't be read.
+    Root,
+    /// A folder of `LOG_PATHS` holds something else.
+    NoContainers,
+    /// A pod's or a container's folder can't be read.
+    Folder,
+    /// A log file can't be opened.
+    File,
+    /// A log file is open and can't be read.
+    Content,
+    /// A log is a link that can't be followed.
+    Link,
+    /// A container's log is kept in a format that can't be read.
+    Format,
+    /// A file can't be told to be a log's.
+    Unplaced,
+}
+
+impl Kind {
+    pub(super) fn said(self) -> &'static str {
+        match self {
+            Self::Root => "folders of LOG_PATHS can't be read",
+            Self::NoContainers => "folders of LOG_PATHS hold no pods' or containers' folders",
+            Self::Folder => "folders of pods or containers can't be read",
+            Self::File => "log files can't be opened; they are tried again",
+            Self::Content => "log files can't be read; they are tried again",
+            Self::Link => "links to log files can't be followed",
+            Self::Format => "containers keep their logs in a way that can't be read",
+            Self::Unplaced => "files beside logs are not read: their names do not say when they were rotated",
+        }
+    }
+
+    /// Whether lines that are on disk, and that are to be shipped, are out of reach.
+    pub(super) fn is_failure(self) -> bool {
+        !matches!(self, Self::Format | Self::Unplaced)
+    }
+}
+
+/// Something that can't be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Problem {
+    pub(super) kind: Kind,
+    /// Where, and why.
+    pub(super) what: String,
+}
+
+impl Problem {
+    pub(super) fn new(kind: Kind, path: &Path, why: impl std::fmt::Display) -> Self {
+        Self { kind, what: format!("{}: {why}", path.display()) }
+    }
+
+    /// A file or folder that the system does not let us read.
+    pub(super) fn of_error(kind: Kind, path: &Path, error: &io::Error) -> Self {
+        Self::new(kind, path, format_args!("{error}{}", too_many(error)))
+    }
+
+    /// A link that can't be followed.
+    pub(super) fn link(path: &Path, error: &io::Error) -> Self {
+        let target = fs::read_link(path).unwrap_or_default();
+        Self::new(
+            Kind::Link,
+            path,
+            format_args!("it leads to {}: {error}; is that folder mounted here, too?", target.display()),
+        )
+    }
+
+    /// A folder of `LOG_PATHS` without a single folder of a pod or container.
+    pub(super) fn no_containers(root: &Path) -> Self {
+        let below = ["pods", "containers"].map(|name| root.join(name));
+        let has_links = fs::read_dir(root).is_ok_and(|entries| {
+            entries.flatten().any(|entry| entry.file_name().as_encoded_bytes().ends_with(b".log"))
+        });
+        let hint = match below.iter().find(|path| path.is_dir()) {
+            Some(path) => format!("use {}", path.display()),
+            None if has_links => {
+                "log files or links to them are not followed here: use /var/log/pods, which holds a folder for each \
+                                  pod"
+                .to_owned()
+            }
+            None => "use /var/log/pods, or Docker's containers folder".to_owned(),
+        };
+        Self::new(Kind::NoContainers, root, hint)
+    }
+
+    /// Why a container's folder, named by its id, holds no log; `None` if it may come yet.
+    pub(super) fn of_format(folder: &Path) -> Option<Self> {
+        if folder.join("userdata/ctr.log").exists() {
+            let why = "podman's log ctr.log is not read; only those of kubelet's folders and Docker's json-file are";
+            return Some(Self::new(Kind::Format, folder, why));
+        }
+        let driver = docker_config::log_driver(folder)?;
+        // Who turned logs off wants none.
+        if ["", "json-file", "none"].contains(&driver.as_str()) {
+            return None;
+        }
+        let why = format_args!("Docker's log driver {driver} keeps no file that can be read; json-file does");
+        Some(Self::new(Kind::Format, folder, why))
+    }
+}
+
+/// What to do about this error, if it is about open files.
+fn too_many(error: &io::Error) -> &'static str {
+    let limit = Errno::from_io_error(error) == Some(Errno::MFILE);
+    if limit { "; raise the limit of open files (ulimit -n)" } else { "" }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_driver_without_a_file_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let driver = |name: &str| {
+            let config = format!("{{\"LogConfig\":{{\"Type\":\"{name}\",\"Config\":{{}}}}}}");
+            fs::write(folder.path().join("hostconfig.json"), config).unwrap();
+            Problem::of_format(folder.path()).map(|problem| problem.what)
+        };
+        assert_eq!(driver("json-file"), None);
+        assert_eq!(driver("none"), None);
+        for name in ["local", "journald", "syslog"] {
+            assert!(driver(name).unwrap().contains(&format!("driver {name} ")));
+        }
+        fs::create_dir(folder.path().join("userdata")).unwrap();
+        fs::write(folder.path().join("userdata/ctr.log"), "").unwrap();
+        assert!(driver("json-file").unwrap().contains("podman"));
+    }
+}
