@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use nfs_health::rpc::record::{Assembler, MOST_BYTES};
+use nfs_health::wire::rpc::record::{Assembler, MOST_BYTES};
 
 fn records(pieces: &[&[u8]]) -> (Vec<Vec<u8>>, bool) {
     let (mut assembler, mut records) = (Assembler::default(), Vec::new());

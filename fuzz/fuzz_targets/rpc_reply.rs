@@ -2,10 +2,10 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use nfs_health::nfs4::{self, Operation, Results, attributes, elsewhere, session};
-use nfs_health::rpc::message;
-use nfs_health::rpc::xdr::Reader;
-use nfs_health::nfs3;
+use nfs_health::wire::nfs4::{self, Operation, Results, attributes, elsewhere, session};
+use nfs_health::wire::rpc::message;
+use nfs_health::wire::rpc::xdr::Reader;
+use nfs_health::wire::nfs3;
 
 fuzz_target!(|input: &[u8]| {
     let _ = message::reply(0, input);

@@ -37,8 +37,8 @@ use crate::agent::exports::ExportTable;
 use crate::agent::metrics::HealthMetrics;
 use crate::agent::rounds::Watch;
 use crate::server::Server;
-use crate::settings::{JudgeSettings, Look};
-use crate::targets::Target;
+use crate::settings::JudgeSettings;
+use crate::targets::{Look, Target};
 
 use self::evidence::evidence;
 use self::metrics::JudgeMetrics;

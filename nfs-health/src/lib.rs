@@ -17,9 +17,7 @@ pub mod probe;
 pub mod report;
 pub mod server;
 pub mod settings;
+pub mod space;
 pub mod targets;
 pub mod volumes;
 pub mod wire;
-
-/// The wire formats by their short names, for fuzzing.
-pub use self::wire::{nfs3, nfs4, rpc};

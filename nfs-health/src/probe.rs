@@ -10,7 +10,6 @@ pub mod fault;
 pub mod mount;
 pub mod patience;
 pub mod rate_limit;
-pub mod space;
 mod v3;
 mod v4;
 pub mod verdict;
@@ -21,8 +20,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use crate::probe::fault::Fault;
-use crate::probe::space::Space;
 use crate::server::{Host, NFS_PORT, Server};
+use crate::space::Space;
 use crate::wire::nfs4::session::Identity;
 use crate::wire::rpc::connection::{Connection, RpcError};
 use crate::wire::rpc::message::ReplyError;

@@ -1,15 +1,13 @@
 //! The custom resource `NfsReport` (`nfsreports.labhands.dev`), one object per node, named like the node: what the node's agent
 //! sees of NFS. It is written by that agent only, and read by the judge.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::agent::exports::Entry;
-use crate::probe::verdict::Kind;
+use crate::probe::verdict::{Kind, Verdict};
 use crate::server::Server;
 
 /// The field manager of a node's agent.
@@ -79,21 +77,23 @@ pub struct ExportReport {
     pub sentence: String,
 }
 
+impl ExportReport {
+    /// The report on an export that is mounted `mounts` times here, perhaps by another name.
+    pub fn new(server: &Server, alias: Option<&str>, mounts: usize, verdict: &Verdict) -> Self {
+        Self {
+            export: cut(&server.to_string()),
+            alias: alias.map(cut),
+            mounts: u32::try_from(mounts).unwrap_or(u32::MAX),
+            verdict: verdict.kind,
+            phase: verdict.phase.to_owned(),
+            sentence: cut(&verdict.sentence),
+        }
+    }
+}
+
 impl NfsReportSpec {
-    /// The report on what a node thinks of its exports. Those without a verdict are not in it.
-    pub fn new(number: u64, next: Duration, table: &BTreeMap<Server, Entry>) -> Self {
-        let judged = table.iter().filter_map(|(server, entry)| {
-            let verdict = entry.verdict.as_ref()?;
-            Some(ExportReport {
-                export: cut(&server.to_string()),
-                alias: entry.target.alias.as_deref().map(cut),
-                mounts: u32::try_from(entry.target.mounts.len()).unwrap_or(u32::MAX),
-                verdict: verdict.kind,
-                phase: verdict.phase.to_owned(),
-                sentence: cut(&verdict.sentence),
-            })
-        });
-        let mut exports: Vec<ExportReport> = judged.collect();
+    /// The report on these exports.
+    pub fn new(number: u64, next: Duration, mut exports: Vec<ExportReport>) -> Self {
         exports.sort_by_key(|export| export.verdict.is_healthy());
         let troubled = exports.iter().filter(|export| !export.verdict.is_healthy()).count();
         let problem = exports.first().filter(|_| troubled > 0).map(|export| cut(&export.to_string()));
@@ -132,24 +132,21 @@ fn cut(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::probe::verdict::Verdict;
-    use crate::targets::Target;
 
-    fn table(kinds: impl IntoIterator<Item = Option<Kind>>) -> BTreeMap<Server, Entry> {
-        let entry = |(number, kind): (usize, Option<Kind>)| {
-            let server = format!("10.0.0.9/{number:03}").parse().unwrap();
-            let verdict = kind.map(|kind| Verdict { kind, phase: "stat", sentence: "é".repeat(900) });
-            (server, Entry { target: Target::default(), verdict, place: None })
+    fn exports(kinds: impl IntoIterator<Item = Kind>) -> Vec<ExportReport> {
+        let export = |(number, kind): (usize, Kind)| {
+            let verdict = Verdict { kind, phase: "stat", sentence: "é".repeat(900) };
+            ExportReport::new(&format!("10.0.0.9/{number:03}").parse().unwrap(), None, 1, &verdict)
         };
-        kinds.into_iter().enumerate().map(entry).collect()
+        kinds.into_iter().enumerate().map(export).collect()
     }
 
     #[test]
     fn trouble_comes_first_and_is_never_left_out_for_what_is_well() {
-        let mut kinds = vec![Some(Kind::Ok); 200];
-        (kinds[0], kinds[199]) = (None, Some(Kind::ClientStuck));
-        let report = NfsReportSpec::new(7, Duration::from_secs(120), &table(kinds));
-        assert_eq!((report.number, report.next_seconds, report.seen, report.troubled), (7, 120, 199, 1));
+        let mut kinds = vec![Kind::Ok; 200];
+        kinds[199] = Kind::ClientStuck;
+        let report = NfsReportSpec::new(7, Duration::from_secs(120), exports(kinds));
+        assert_eq!((report.number, report.next_seconds, report.seen, report.troubled), (7, 120, 200, 1));
         assert_eq!((report.exports.len(), report.exports[0].export.as_str()), (MOST_EXPORTS, "10.0.0.9/199"));
         assert!(report.problem.as_deref().unwrap().starts_with("10.0.0.9/199: client_stuck (stat): é"));
         assert_eq!(report.exports[0].sentence.chars().count(), MOST_CHARACTERS);
@@ -158,7 +155,7 @@ mod tests {
 
     #[test]
     fn other_words_are_no_news_and_another_verdict_is() {
-        let report = |kind| NfsReportSpec::new(1, Duration::from_secs(1), &table([Some(kind)]));
+        let report = |kind| NfsReportSpec::new(1, Duration::from_secs(1), exports([kind]));
         let mut later = NfsReportSpec { number: 2, ..report(Kind::ClientStuck) };
         later.exports[0].sentence = "the mount does not answer for 20 s".into();
         assert!(later.is_same_as(&report(Kind::ClientStuck)));

@@ -11,6 +11,7 @@ use sidecar::settings::{Problems, values};
 
 use crate::probe::{Probing, Version};
 use crate::server::Server;
+use crate::targets::Look;
 use crate::volumes::settings::{VolumesArguments, VolumesSettings};
 
 mod check;
@@ -142,21 +143,6 @@ pub enum Settings {
     Judge(Box<JudgeSettings>),
     /// Make volumes and claims.
     Volumes(Box<VolumesSettings>),
-}
-
-/// What to look at, and how.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Look {
-    /// The servers that are named.
-    pub servers: Vec<Server>,
-    /// The servers behind addresses, by address (without an export).
-    pub backends: Vec<(Server, Server)>,
-    /// Where the mounts are listed; `None` when mounts are not looked at.
-    pub mountinfo: Option<PathBuf>,
-    /// Mounts that are left alone: patterns of paths.
-    pub excluded: Vec<String>,
-    /// How to probe.
-    pub probing: Probing,
 }
 
 /// Settings of the watch.
@@ -342,14 +328,6 @@ fn version(text: &str) -> Result<Option<Version>, String> {
         "4.1" => Ok(Some(Version::V4(1))),
         "4.2" => Ok(Some(Version::V4(2))),
         _ => Err(format!("{text:?} is none of auto, 3, 4.0, 4.1 and 4.2")),
-    }
-}
-
-impl Look {
-    /// The server behind the address of `front`, with the same export.
-    pub fn behind(&self, front: &Server) -> Option<Server> {
-        let (_, behind) = self.backends.iter().find(|(at, _)| (&at.host, at.port) == (&front.host, front.port))?;
-        Some(Server { export: front.export.clone(), ..behind.clone() })
     }
 }
 

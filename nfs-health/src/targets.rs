@@ -6,12 +6,27 @@ use std::path::{Path, PathBuf};
 
 use nfs_mounts::mountinfo::{Device, Mount, Mounts};
 
-use crate::probe::Version;
+use crate::probe::verdict::OnlyMounts;
+use crate::probe::{Probing, Version};
 use crate::server::{Host, NFS_PORT, Server};
-use crate::settings::Look;
 
 /// No more exports are looked at than this, whatever is mounted.
 pub const MOST_TARGETS: usize = 512;
+
+/// What to look at, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Look {
+    /// The servers that are named.
+    pub servers: Vec<Server>,
+    /// The servers behind addresses, by address (without an export).
+    pub backends: Vec<(Server, Server)>,
+    /// Where the mounts are listed; `None` when mounts are not looked at.
+    pub mountinfo: Option<PathBuf>,
+    /// Mounts that are left alone: patterns of paths.
+    pub excluded: Vec<String>,
+    /// How to probe.
+    pub probing: Probing,
+}
 
 /// One export with its mounts here.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -32,19 +47,6 @@ pub struct Target {
     pub behind: Option<Server>,
     /// Why a failure over the wire is no verdict, where only the mounts can tell.
     pub only_mounts: Option<OnlyMounts>,
-}
-
-/// Why the wire, as this process sees it, is not the mounts' wire.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum OnlyMounts {
-    /// The server is a tunnel or a proxy on the node's loopback interface, which may not be that of this process.
-    Loopback,
-    /// The mounts speak RDMA.
-    Rdma,
-    /// The mounts speak UDP.
-    Udp,
-    /// The mounts name no server.
-    NoServer,
 }
 
 /// What was found.
@@ -71,6 +73,14 @@ pub enum LeftOut {
 
 /// All reasons.
 pub const LEFT_OUT: [LeftOut; 4] = [LeftOut::Excluded, LeftOut::Automount, LeftOut::Limit, LeftOut::NotUnderstood];
+
+impl Look {
+    /// The server behind the address of `front`, with the same export.
+    pub fn behind(&self, front: &Server) -> Option<Server> {
+        let (_, behind) = self.backends.iter().find(|(at, _)| (&at.host, at.port) == (&front.host, front.port))?;
+        Some(Server { export: front.export.clone(), ..behind.clone() })
+    }
+}
 
 /// All targets: each named server, whether mounted here or not, and each server that is mounted here.
 pub fn targets(look: &Look, mounts: &Mounts) -> Found {
@@ -203,18 +213,6 @@ fn fits(pattern: &str, text: &str) -> bool {
     rest.ends_with(last)
 }
 
-impl OnlyMounts {
-    /// Why, for people.
-    pub fn reason(self) -> &'static str {
-        match self {
-            Self::Loopback => "the server is a tunnel on the node's loopback interface",
-            Self::Rdma => "the mounts speak RDMA",
-            Self::Udp => "the mounts speak UDP",
-            Self::NoServer => "the mount names no server",
-        }
-    }
-}
-
 impl LeftOut {
     /// The reason in one word, as metrics have it.
     pub fn name(self) -> &'static str {
@@ -230,7 +228,6 @@ impl LeftOut {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::probe::Probing;
     use std::time::Duration;
 
     const NODE: &str = "\

@@ -7,6 +7,7 @@ use sidecar::sync::lock;
 use tokio::sync::Notify;
 
 use crate::probe::verdict::Verdict;
+use crate::report::ExportReport;
 use crate::server::Server;
 use crate::targets::Target;
 
@@ -91,8 +92,37 @@ impl ExportTable {
         serde_json::json!({ "exports": exports.iter().map(export).collect::<Vec<_>>() })
     }
 
+    /// What the node's report says of the exports that have a verdict.
+    pub fn reports(&self) -> Vec<ExportReport> {
+        let exports = self.exports();
+        let report = |(server, Entry { target, verdict, .. }): (&Server, &Entry)| {
+            let alias = target.alias.as_deref();
+            Some(ExportReport::new(server, alias, target.mounts.len(), verdict.as_ref()?))
+        };
+        exports.iter().filter_map(report).collect()
+    }
+
     /// Whether an export has no verdict yet.
     pub fn is_pending(&self) -> bool {
         self.exports().values().any(|entry| entry.verdict.is_none())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::probe::verdict::Kind;
+
+    #[test]
+    fn an_export_without_a_verdict_is_in_no_report() {
+        let table = ExportTable::default();
+        let [new, judged] = ["10.0.0.9/new", "10.0.0.9/judged"].map(|server| server.parse::<Server>().unwrap());
+        table.update([new, judged.clone()].map(|server| (server, Target::default())).into());
+        assert_eq!(table.reports(), []);
+        table.show(&judged, &Verdict { kind: Kind::Ok, phase: "stat", sentence: String::new() }, None);
+        assert_eq!(
+            table.reports().iter().map(|report| report.export.as_str()).collect::<Vec<_>>(),
+            ["10.0.0.9/judged"]
+        );
     }
 }

@@ -67,7 +67,7 @@ impl Reporter {
                 continue;
             }
             number += 1;
-            let report = NfsReportSpec::new(number, REFRESH, &table.exports());
+            let report = NfsReportSpec::new(number, REFRESH, table.reports());
             if Instant::now() < due && written.as_ref().is_some_and(|written| written.is_same_as(&report)) {
                 continue;
             }

@@ -17,8 +17,8 @@ use crate::agent::metrics::HealthMetrics;
 use crate::agent::reporter::Reporter;
 use crate::agent::rounds::Watch;
 use crate::server::Server;
-use crate::settings::{Look, RunSettings};
-use crate::targets::{Found, Target, targets};
+use crate::settings::RunSettings;
+use crate::targets::{Found, Look, Target, targets};
 
 const NAME: &str = env!("CARGO_PKG_NAME");
 const VERSION: &str = env!("CARGO_PKG_VERSION");

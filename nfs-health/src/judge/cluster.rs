@@ -10,8 +10,7 @@ use kube::{Api, Client};
 
 use crate::judge::nfs_volumes::NfsVolume;
 use crate::server::{Host, Server};
-use crate::settings::Look;
-use crate::targets::{MOST_TARGETS, Target};
+use crate::targets::{Look, MOST_TARGETS, Target};
 
 /// No more exports of one server are probed than this: what is wrong with all of them shows at some.
 const MOST_EXPORTS: usize = 16;

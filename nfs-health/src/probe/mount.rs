@@ -11,7 +11,7 @@ use nfs_mounts::mountinfo::Device;
 use rustix::fs::{AtFlags, Mode, OFlags, StatVfsMountFlags, StatxFlags};
 use serde::{Deserialize, Serialize};
 
-use crate::probe::space::Space;
+use crate::space::Space;
 
 /// What a child saw of a mount.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

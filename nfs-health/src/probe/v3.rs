@@ -2,8 +2,8 @@
 
 use super::{Pauses, Phase, Probing, Round, Stop};
 use crate::probe::fault::{Fault, wanted};
-use crate::probe::space::Space;
 use crate::server::{Host, Server};
+use crate::space::Space;
 use crate::wire::nfs3::{self, Status};
 use crate::wire::rpc::connection::Connection;
 use crate::wire::rpc::{MOUNTD, NFS_3, PORTMAPPER};

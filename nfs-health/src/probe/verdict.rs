@@ -9,7 +9,6 @@ use serde::{Deserialize, Serialize};
 use crate::probe::fault::Fault;
 use crate::probe::mount::MountSeen;
 use crate::probe::{Phase, Seen};
-use crate::targets::OnlyMounts;
 
 /// What is wrong, in one word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
@@ -76,6 +75,31 @@ pub struct Sight<'a> {
     pub mounts: Vec<(String, &'a MountSeen)>,
     /// Why a failure over the wire is no verdict, where only the mounts can tell.
     pub only_mounts: Option<OnlyMounts>,
+}
+
+/// Why the wire, as this process sees it, is not the mounts' wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum OnlyMounts {
+    /// The server is a tunnel or a proxy on the node's loopback interface, which may not be that of this process.
+    Loopback,
+    /// The mounts speak RDMA.
+    Rdma,
+    /// The mounts speak UDP.
+    Udp,
+    /// The mounts name no server.
+    NoServer,
+}
+
+impl OnlyMounts {
+    /// Why, for people.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::Loopback => "the server is a tunnel on the node's loopback interface",
+            Self::Rdma => "the mounts speak RDMA",
+            Self::Udp => "the mounts speak UDP",
+            Self::NoServer => "the mount names no server",
+        }
+    }
 }
 
 /// Judges one round.

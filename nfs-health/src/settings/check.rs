@@ -5,7 +5,8 @@ use std::time::Duration;
 use clap::Args;
 use sidecar::settings::{Problems, values};
 
-use super::{Look, MountArguments, ServerArguments, look};
+use super::{MountArguments, ServerArguments, look};
+use crate::targets::Look;
 
 #[derive(Args, Clone, Debug)]
 pub(super) struct CheckArguments {

@@ -4,7 +4,7 @@ use std::fmt;
 
 use thiserror::Error;
 
-use crate::probe::space::Space;
+use crate::space::Space;
 use crate::wire::nfs4::elsewhere::Flavor;
 use crate::wire::rpc::xdr::{Reader, Writer, XdrError};
 use crate::wire::rpc::{MOUNTD, Program};

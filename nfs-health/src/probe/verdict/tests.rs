@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::probe::Step;
 use crate::probe::mount::Look;
-use crate::probe::space::Space;
+use crate::space::Space;
 
 const ROOM: Space = Space { available: 5, total: 10, files_available: Some(5), files: Some(10) };
 const NO_ROOM: Space = Space { available: 0, ..ROOM };

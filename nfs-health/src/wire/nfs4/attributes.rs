@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::CompoundError;
-use crate::probe::space::Space;
+use crate::space::Space;
 use crate::wire::rpc::xdr::{Reader, Writer, XdrError};
 
 const TYPE: u32 = 1;
