@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::bail;
 use sidecar::log::LogSettings;
 
-use crate::amqp::{Address, Connection, ConnectionError, Event, Step};
+use crate::amqp::{Address, ConnectStep, Connection, ConnectionError, Event};
 use crate::container::{Container, Pod};
 use crate::outgoing::MessageId;
 use crate::settings::BrokerSettings;
@@ -149,46 +149,48 @@ fn container() -> Container {
     Container { pod: Some(pod), docker: None, restart: "0".into() }
 }
 
-fn next_step(done: Option<Step>, tls: bool) -> Step {
+fn next_step(done: Option<ConnectStep>, tls: bool) -> ConnectStep {
     match done {
-        None => Step::Name,
-        Some(Step::Name) => Step::Address,
-        Some(Step::Address) if tls => Step::Tls,
-        Some(Step::Address | Step::Tls) => Step::Login,
-        Some(Step::Login) => Step::VirtualHost,
-        Some(Step::VirtualHost | Step::Exchange) => Step::Exchange,
+        None => ConnectStep::Name,
+        Some(ConnectStep::Name) => ConnectStep::Address,
+        Some(ConnectStep::Address) if tls => ConnectStep::Tls,
+        Some(ConnectStep::Address | ConnectStep::Tls) => ConnectStep::Login,
+        Some(ConnectStep::Login) => ConnectStep::VirtualHost,
+        Some(ConnectStep::VirtualHost | ConnectStep::Exchange) => ConnectStep::Exchange,
     }
 }
 
-fn name(step: Step) -> &'static str {
+fn name(step: ConnectStep) -> &'static str {
     match step {
-        Step::Name => "name",
-        Step::Address => "address",
-        Step::Tls => "TLS",
-        Step::Login => "login",
-        Step::VirtualHost => "virtual host",
-        Step::Exchange => "exchange",
+        ConnectStep::Name => "name",
+        ConnectStep::Address => "address",
+        ConnectStep::Tls => "TLS",
+        ConnectStep::Login => "login",
+        ConnectStep::VirtualHost => "virtual host",
+        ConnectStep::Exchange => "exchange",
     }
 }
 
-fn advice(step: Step, error: &ConnectionError) -> &'static str {
+fn advice(step: ConnectStep, error: &ConnectionError) -> &'static str {
     if matches!(error, ConnectionError::Protocol(_)) {
         return "Look at scheme and port of AMQP_URL.";
     }
     match step {
-        Step::Name => "Look at the host in AMQP_URL, and at this machine's DNS.",
-        Step::Address => {
+        ConnectStep::Name => "Look at the host in AMQP_URL, and at this machine's DNS.",
+        ConnectStep::Address => {
             "Look at host and port in AMQP_URL, whether the broker runs, and at firewalls and network policies."
         }
-        Step::Tls => {
+        ConnectStep::Tls => {
             "SSL_CERT_FILE must hold the authority of the broker's certificate; AMQP_TLS_SERVER_NAME is the name that it bears, \
              if that is not the host's."
         }
-        Step::Login => "Look at AMQP_USERNAME and AMQP_PASSWORD, or at AMQP_CERT_FILE; the broker's own log says why.",
-        Step::VirtualHost => {
+        ConnectStep::Login => {
+            "Look at AMQP_USERNAME and AMQP_PASSWORD, or at AMQP_CERT_FILE; the broker's own log says why."
+        }
+        ConnectStep::VirtualHost => {
             "The virtual host is the path of AMQP_URL; it must exist, and the user needs permissions there."
         }
-        Step::Exchange => {
+        ConnectStep::Exchange => {
             "Set AMQP_EXCHANGE to an exchange that is there, or have it declared: it belongs to the receiver."
         }
     }

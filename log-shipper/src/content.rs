@@ -45,11 +45,11 @@ impl Drop for DecoderSlot {
 /// What a read gave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Chunk {
-    /// The slab holds `before` bytes that come before the mark, then what comes after it.
+    /// The buffer holds `before` bytes that come before the mark, then what comes after it.
     Data {
         /// How many bytes before the mark come first.
         before: usize,
-        /// Whether the content ends with the slab.
+        /// Whether the content ends with the buffer.
         end: bool,
     },
     /// The bytes before the mark are not what they were: the file was truncated.
@@ -58,17 +58,17 @@ pub enum Chunk {
     Busy,
 }
 
-/// Reads a plain file from `mark` into `slab`: the bytes before the mark, then up to `want` more.
+/// Reads a plain file from `mark` into `buffer`: the bytes before the mark, then up to `want` more.
 ///
 /// # Errors
 ///
 /// What the system said.
-pub fn read_plain(file: &File, mark: Mark, want: usize, slab: &mut Vec<u8>) -> io::Result<Chunk> {
+pub fn read_plain(file: &File, mark: Mark, want: usize, buffer: &mut Vec<u8>) -> io::Result<Chunk> {
     let before = Mark::tail_length(mark.offset);
-    slab.resize(before + want, 0);
-    let filled = read_at(file, slab, mark.offset - before as u64)?;
-    slab.truncate(filled);
-    if filled < before || Mark::at(mark.offset, &slab[..before]) != mark {
+    buffer.resize(before + want, 0);
+    let filled = read_at(file, buffer, mark.offset - before as u64)?;
+    buffer.truncate(filled);
+    if filled < before || Mark::at(mark.offset, &buffer[..before]) != mark {
         return Ok(Chunk::Truncated);
     }
     Ok(Chunk::Data { before, end: filled < before + want })
@@ -130,16 +130,16 @@ impl GzipReader {
     /// # Errors
     ///
     /// When the file is not gzip, is damaged before the mark, or can't be read.
-    pub fn read(&mut self, mark: Mark, want: usize, slab: &mut Vec<u8>) -> io::Result<Chunk> {
+    pub fn read(&mut self, mark: Mark, want: usize, buffer: &mut Vec<u8>) -> io::Result<Chunk> {
         let before = Mark::tail_length(mark.offset);
         let from = mark.offset - before as u64;
-        slab.clear();
+        buffer.clear();
         if !self.can_reach(mark) {
             return Err(io::Error::other("a decoder can't go back"));
         }
         let carried_from = self.position - self.carry.len() as u64;
         if from < self.position {
-            slab.extend_from_slice(&self.carry[(from - carried_from) as usize..]);
+            buffer.extend_from_slice(&self.carry[(from - carried_from) as usize..]);
         } else {
             let skip = from - self.position;
             let skipped = io::copy(&mut (&mut self.decoder).take(skip), &mut io::sink())?;
@@ -148,21 +148,21 @@ impl GzipReader {
                 return Ok(Chunk::Truncated);
             }
         }
-        let wanted = (before + want).saturating_sub(slab.len());
-        let had = slab.len();
+        let wanted = (before + want).saturating_sub(buffer.len());
+        let had = buffer.len();
         if self.damage.is_none() {
-            // What was decompressed before an error is in the slab all the same.
-            self.damage = (&mut self.decoder).take(wanted as u64).read_to_end(slab).err();
+            // What was decompressed before an error is in the buffer all the same.
+            self.damage = (&mut self.decoder).take(wanted as u64).read_to_end(buffer).err();
         }
-        let came = slab.len() - had;
+        let came = buffer.len() - had;
         self.position += came as u64;
-        self.carry.clone_from(slab);
-        if slab.len() < before
+        self.carry.clone_from(buffer);
+        if buffer.len() < before
             && let Some(error) = &self.damage
         {
             return Err(io::Error::new(error.kind(), error.to_string()));
         }
-        if slab.len() < before || Mark::at(mark.offset, &slab[..before]) != mark {
+        if buffer.len() < before || Mark::at(mark.offset, &buffer[..before]) != mark {
             return Ok(Chunk::Truncated);
         }
         Ok(Chunk::Data { before, end: came < wanted })
@@ -287,22 +287,22 @@ mod tests {
     #[test]
     fn other_content_before_the_mark_is_a_truncation() {
         let mark = Mark::at(10, b"0123456789");
-        let mut slab = Vec::new();
+        let mut buffer = Vec::new();
         assert_eq!(
-            read_plain(&plain(b"0123456789ab"), mark, 9, &mut slab).unwrap(),
+            read_plain(&plain(b"0123456789ab"), mark, 9, &mut buffer).unwrap(),
             Chunk::Data { before: 10, end: true }
         );
-        assert_eq!(&slab[10..], b"ab");
-        assert_eq!(read_plain(&plain(b"012345678Xab"), mark, 9, &mut slab).unwrap(), Chunk::Truncated);
-        assert_eq!(read_plain(&plain(b"012"), mark, 9, &mut slab).unwrap(), Chunk::Truncated);
+        assert_eq!(&buffer[10..], b"ab");
+        assert_eq!(read_plain(&plain(b"012345678Xab"), mark, 9, &mut buffer).unwrap(), Chunk::Truncated);
+        assert_eq!(read_plain(&plain(b"012"), mark, 9, &mut buffer).unwrap(), Chunk::Truncated);
     }
 
     #[test]
     fn a_file_that_is_not_gzip_has_nothing() {
-        let mut slab = Vec::new();
+        let mut buffer = Vec::new();
         let mut reader = GzipReader::open(&plain(b"not gzip"), &Decoders::default()).unwrap().unwrap();
-        assert_eq!(reader.read(Mark::default(), 10, &mut slab).unwrap(), Chunk::Data { before: 0, end: true });
-        assert!(reader.damage().is_some() && slab.is_empty());
+        assert_eq!(reader.read(Mark::default(), 10, &mut buffer).unwrap(), Chunk::Data { before: 0, end: true });
+        assert!(reader.damage().is_some() && buffer.is_empty());
         assert!(beginning(&plain(b"not gzip"), true).is_err());
     }
 
@@ -316,13 +316,13 @@ mod tests {
             let damaged = gzip(&content);
             damaged.set_len(length - missing).unwrap();
             let mut reader = GzipReader::open(&damaged, &Decoders::default()).unwrap().unwrap();
-            let (mut slab, mut read) = (Vec::new(), Vec::new());
+            let (mut buffer, mut read) = (Vec::new(), Vec::new());
             loop {
                 let mark = Mark::at(read.len() as u64, &read);
-                let Chunk::Data { before, end } = reader.read(mark, 4096, &mut slab).unwrap() else {
+                let Chunk::Data { before, end } = reader.read(mark, 4096, &mut buffer).unwrap() else {
                     panic!("no data")
                 };
-                read.extend_from_slice(&slab[before..]);
+                read.extend_from_slice(&buffer[before..]);
                 if end {
                     break;
                 }
@@ -377,14 +377,14 @@ mod tests {
         ) {
             let mut at = start.min(content.len());
             let mut reader = GzipReader::open(&gzip(&content), &Decoders::default()).unwrap().unwrap();
-            let mut slab = Vec::new();
+            let mut buffer = Vec::new();
             for (want, advance) in steps {
                 let mark = Mark::at(at as u64, &content[..at]);
                 prop_assert!(reader.can_reach(mark));
-                let Chunk::Data { before, .. } = reader.read(mark, want, &mut slab).unwrap() else { panic!("no data") };
+                let Chunk::Data { before, .. } = reader.read(mark, want, &mut buffer).unwrap() else { panic!("no data") };
                 let expected = &content[at..(at + want).min(content.len())];
-                prop_assert!(slab[before..].starts_with(expected));
-                at += advance.min(slab.len() - before);
+                prop_assert!(buffer[before..].starts_with(expected));
+                at += advance.min(buffer.len() - before);
                 reader.consumed(at as u64);
             }
         }

@@ -12,7 +12,7 @@ pub type FileNumber = u32;
 
 /// Where a line begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct Position {
     /// The file.
     pub file: FileNumber,
     /// What names the file in message ids.
@@ -33,10 +33,10 @@ pub struct OpenLine {
     /// The stream it belongs to.
     pub stream: Stream,
     /// Where its first part begins.
-    pub start: Place,
+    pub start: Position,
     /// What names its event: where its first part begins, or the last line of a trace, because a trace may be joined otherwise
     /// when it is read again.
-    pub named_by: Place,
+    pub named_by: Position,
     /// Where its last part ends.
     pub end: u64,
     /// What names the file of its last part.
@@ -139,9 +139,9 @@ impl Joiner {
     }
 
     /// Takes the next line of a file, which ends at `end`.
-    pub fn add(&mut self, line: &Line<'_>, place: Place, end: u64, now: Instant) -> Added {
+    pub fn add(&mut self, line: &Line<'_>, position: Position, end: u64, now: Instant) -> Added {
         if self.traces.is_empty() {
-            return Added { before: None, joined: self.add_part(line, place, end, now) };
+            return Added { before: None, joined: self.add_part(line, position, end, now) };
         }
         let trace = self.open[slot(line.stream)].as_ref().and_then(|open| open.trace);
         if line.whole && (trace.is_some() || !self.is_open(line.stream)) {
@@ -156,16 +156,16 @@ impl Joiner {
             let goes_on = trace.and_then(|trace| trace.goes_on(text));
             if let (Some(next), Some(open)) = (goes_on, &mut self.open[slot(line.stream)]) {
                 open.append_line(line.text, self.max_line);
-                open.hold_at(&[(place.file, place.mark)]);
-                (open.named_by, open.end, open.trace) = (place, end, Some(next));
-                (open.last_file_id, open.grew) = (place.file_id, now);
+                open.hold_at(&[(position.file, position.mark)]);
+                (open.named_by, open.end, open.trace) = (position, end, Some(next));
+                (open.last_file_id, open.grew) = (position.file_id, now);
                 return Added { before: None, joined: Joined::Open };
             }
             let begins = self.traces.begins(text);
             let before = trace.and_then(|_| self.finish(line.stream));
             let Some(begins) = begins else { return Added { before, joined: Joined::Alone } };
             // As a part that more may follow.
-            self.add_part(&Line { whole: false, ..*line }, place, end, now);
+            self.add_part(&Line { whole: false, ..*line }, position, end, now);
             if let Some(open) = &mut self.open[slot(line.stream)] {
                 open.trace = Some(begins);
             }
@@ -173,7 +173,7 @@ impl Joiner {
         }
         // A line in parts is too long for one of a trace.
         let before = trace.and_then(|_| self.finish(line.stream));
-        Added { before, joined: self.add_part(line, place, end, now) }
+        Added { before, joined: self.add_part(line, position, end, now) }
     }
 
     fn finish(&mut self, stream: Stream) -> Option<Box<OpenLine>> {
@@ -221,7 +221,7 @@ impl Joiner {
     }
 
     /// Takes the next part in its order.
-    fn add_part(&mut self, line: &Line<'_>, place: Place, end: u64, now: Instant) -> Joined {
+    fn add_part(&mut self, line: &Line<'_>, position: Position, end: u64, now: Instant) -> Joined {
         let Self { open: [stdout, stderr], began, max_line, .. } = self;
         let slot = match line.stream {
             Stream::Stdout => stdout,
@@ -237,10 +237,10 @@ impl Joiner {
             time: line.time.to_owned(),
             attrs: line.attrs.map(Box::from),
             stream: line.stream,
-            start: place,
-            named_by: place,
+            start: position,
+            named_by: position,
             end,
-            last_file_id: place.file_id,
+            last_file_id: position.file_id,
             grew: now,
             trace: None,
             first_in: Vec::new(),
@@ -250,8 +250,8 @@ impl Joiner {
         let open = slot.get_or_insert_with(|| Box::new(begin()));
         *began += 1;
         open.json &= json;
-        (open.end, open.last_file_id, open.grew) = (end, place.file_id, now);
-        open.hold_at(&[(place.file, place.mark)]);
+        (open.end, open.last_file_id, open.grew) = (end, position.file_id, now);
+        open.hold_at(&[(position.file, position.mark)]);
         open.append(line.text, *max_line);
         if !line.whole {
             return Joined::Open;

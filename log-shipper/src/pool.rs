@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use sidecar::sync::lock;
 use tokio::sync::mpsc::UnboundedSender;
 
-use crate::follow::{ContainerLog, Next, Reading, Slab};
+use crate::follow::{ContainerLog, Next, ReadBuffer, Reading};
 use crate::outgoing::Batch;
 
 /// Rests end at multiples of this, so that many logs wake one reader once.
@@ -25,12 +25,12 @@ pub struct Pool {
 struct State {
     ready: VecDeque<Arc<ContainerLog>>,
     resting: BTreeMap<(Instant, u64), Arc<ContainerLog>>,
-    places: HashMap<u64, Place>,
+    states: HashMap<u64, QueueState>,
     closed: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
+enum QueueState {
     Ready,
     /// A reader has it; `again` if it was woken meanwhile.
     Running {
@@ -53,16 +53,16 @@ impl Pool {
     /// Takes a log in, or wakes it.
     pub fn wake(&self, log: &Arc<ContainerLog>) {
         let mut state = self.state();
-        match state.places.get(&log.id()).copied() {
-            Some(Place::Ready | Place::Running { again: true }) => return,
-            Some(Place::Running { again: false }) => {
-                state.places.insert(log.id(), Place::Running { again: true });
+        match state.states.get(&log.id()).copied() {
+            Some(QueueState::Ready | QueueState::Running { again: true }) => return,
+            Some(QueueState::Running { again: false }) => {
+                state.states.insert(log.id(), QueueState::Running { again: true });
                 return;
             }
-            Some(Place::Resting { until, .. }) => drop(state.resting.remove(&(until, log.id()))),
+            Some(QueueState::Resting { until, .. }) => drop(state.resting.remove(&(until, log.id()))),
             None => (),
         }
-        state.places.insert(log.id(), Place::Ready);
+        state.states.insert(log.id(), QueueState::Ready);
         state.ready.push_back(log.clone());
         self.changed.notify_one();
     }
@@ -70,7 +70,7 @@ impl Pool {
     /// Forgets a log.
     pub fn remove(&self, id: u64) {
         let mut state = self.state();
-        if let Some(Place::Resting { until, .. }) = state.places.remove(&id) {
+        if let Some(QueueState::Resting { until, .. }) = state.states.remove(&id) {
             state.resting.remove(&(until, id));
         }
         state.ready.retain(|log| log.id() != id);
@@ -78,7 +78,7 @@ impl Pool {
 
     /// Whether every log was read to its end and found without news since.
     pub fn is_idle(&self) -> bool {
-        self.state().places.values().all(|place| matches!(place, Place::Resting { idle: true, .. }))
+        self.state().states.values().all(|state| matches!(state, QueueState::Resting { idle: true, .. }))
     }
 
     /// Ends all readers.
@@ -100,11 +100,11 @@ impl Pool {
                     break;
                 }
                 let log = first.remove();
-                state.places.insert(log.id(), Place::Ready);
+                state.states.insert(log.id(), QueueState::Ready);
                 state.ready.push_back(log);
             }
             if let Some(log) = state.ready.pop_front() {
-                state.places.insert(log.id(), Place::Running { again: false });
+                state.states.insert(log.id(), QueueState::Running { again: false });
                 return Some(log);
             }
             let wait = state.resting.first_key_value().map(|((until, _), _)| *until - now);
@@ -120,8 +120,8 @@ impl Pool {
 
     fn done(&self, log: Arc<ContainerLog>, next: Next) {
         let mut state = self.state();
-        let again = match state.places.get(&log.id()) {
-            Some(Place::Running { again }) => *again,
+        let again = match state.states.get(&log.id()) {
+            Some(QueueState::Running { again }) => *again,
             // It was removed meanwhile.
             _ => return,
         };
@@ -133,12 +133,12 @@ impl Pool {
         };
         match rest {
             None => {
-                state.places.insert(log.id(), Place::Ready);
+                state.states.insert(log.id(), QueueState::Ready);
                 state.ready.push_back(log);
             }
             Some(rest) => {
                 let until = self.tick(Instant::now() + rest);
-                state.places.insert(log.id(), Place::Resting { until, idle });
+                state.states.insert(log.id(), QueueState::Resting { until, idle });
                 state.resting.insert((until, log.id()), log);
             }
         }
@@ -156,10 +156,10 @@ impl Pool {
 
 /// A reader: takes logs from the pool, in turn, as long as the budget lets it. Returns when pool or budget are closed.
 pub fn read(pool: &Pool, reading: &Reading, batches: &UnboundedSender<Batch>) {
-    let mut slab = Slab::default();
+    let mut buffer = ReadBuffer::default();
     while reading.budget.wait() {
         let Some(log) = pool.next() else { return };
-        let turn = log.turn(&mut slab, reading);
+        let turn = log.turn(&mut buffer, reading);
         if let Some(batch) = turn.batch
             && batches.send(batch).is_err()
         {

@@ -1,8 +1,11 @@
 //! `log-shipper run`: starts the parts, and ends them in order: readers, then shipping, then the checkpoint.
 
+mod readers;
+mod watch;
+
+use std::pin::pin;
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{anyhow, bail};
@@ -12,54 +15,34 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 use sidecar::daemon::Daemon;
 use sidecar::kubernetes::explain;
 use sidecar::readiness::Health;
-use tokio::sync::mpsc::unbounded_channel;
+use sidecar::shutdown::Shutdown;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
-use crate::checkpoint::Saved;
+use self::readers::Readers;
+use self::watch::{RunEnd, Watch};
+use crate::checkpoint_writer::CheckpointWriter;
 use crate::content::Decoders;
-use crate::discover::{Choice, Discovery, Findings};
+use crate::discover::Findings;
 use crate::encode::Shipper;
 use crate::follow::{QUIET, QUIET_UNTIL_IDLE, Reading};
-use crate::idle::{Patience, Progress};
-use crate::keeper::{self, Keeper};
+use crate::idle::Patience;
 use crate::metrics::Metrics;
-use crate::outgoing::Budget;
+use crate::outgoing::{Batch, Budget};
 use crate::output::Sink;
-use crate::own::Own;
 use crate::pods::{self, Pods};
-use crate::pool::{self, Pool};
-use crate::registry::Registry;
 use crate::settings::{Output, RunSettings};
-use crate::state_dir::{Complaint, StateDir};
-use crate::threads::{Ended, thread};
+use crate::threads::Ended;
 
 const NAME: &str = env!("CARGO_PKG_NAME");
 const VERSION: &str = env!("CARGO_PKG_VERSION");
-
-/// How often the checkpoint is written, if it changed.
-const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
-
-/// The least time between two of them; one that comes early costs this many times its own time at the most.
-const CHECKPOINT_GAP: Duration = Duration::from_millis(100);
-const CHECKPOINT_SHARE: u32 = 20;
 
 /// How long the last checkpoint may take.
 const CHECKPOINT_LIMIT: Duration = Duration::from_millis(1500);
 
 /// When the process ends after the signal, whatever still runs.
 const END_LIMIT: Duration = Duration::from_millis(9500);
-
-/// How often `--until-idle` looks whether all is done.
-const IDLE_CHECK: Duration = Duration::from_millis(50);
-
-/// Why the process ends.
-enum End {
-    /// A signal came, or all is shipped.
-    Wanted,
-    /// A thread ended that should go on.
-    Thread(Ended),
-    /// With `--until-idle`: nothing was read or confirmed for too long.
-    Stuck,
-}
 
 /// Runs until a signal comes, or with `--until-idle` until all is shipped.
 ///
@@ -72,34 +55,117 @@ pub async fn run(settings: RunSettings, warnings: &[String]) -> anyhow::Result<E
     raise_open_files();
     let metrics = Metrics::default();
     metrics.register(&daemon.metrics);
-    // How the broker is, is no question of whether this works.
+    // The broker's state says nothing about whether this process works, so it has a page of its own.
     let (found, output) = (daemon.health.latch("logs"), Health::default());
-    let flows = output.latch("output");
-    let findings = Findings::default();
-    let found = (found, findings.clone());
+    let (flows, findings) = (output.latch("output"), Findings::default());
     daemon.serve(settings.admin, routes(output.clone())).await?;
-    let shutdown = daemon.shutdown.clone();
 
-    let checkpoint = keeper::checkpoint_path(&settings.output, &settings.logs.state_dir);
-    let state = checkpoint.as_ref().map(|_| StateDir::take(&settings.logs.state_dir)).transpose()?.map(Arc::new);
-    let (saved, fresh) = match &checkpoint {
-        Some(path) => keeper::load(path)?,
-        None => (Saved::default(), true),
-    };
-    let budget = Budget::new(settings.window_bytes);
+    let (writer, fresh) = CheckpointWriter::open(&settings.output, &settings.logs.state_dir, &metrics)?;
     let pods = Arc::new(Pods::new(settings.logs.labels.clone()));
     let node = settings.node_name.clone().filter(|_| settings.watch_pods);
     let watching_pods = node.map(|node| tokio::spawn(watch_pods(node, pods.clone(), metrics.clone())));
-    let shipper = shipper(&settings, &own_hostname());
-    let own_mark = matches!(settings.output, Output::Stdout).then(|| shipper.ephemeral_id.clone());
-    let reading = Arc::new(Reading {
+    let reading = Arc::new(reading(&settings, pods, &metrics));
+    let (sender, batches) = unbounded_channel();
+    let (ended, ends) = unbounded_channel();
+    let logs = (writer.logs.clone(), fresh && settings.logs.at_end);
+    let readers = Readers::start(&settings, &reading, logs, (found, findings.clone()), sender, &ended)?;
+
+    let (shutdown, until_idle) = (daemon.shutdown.clone(), settings.until_idle);
+    let watch = Watch {
+        readers: &readers,
+        writer: &writer,
+        metrics: &metrics,
+        to_reader: matches!(settings.output, Output::Stdout),
+        patience: until_idle.map(|limit| Patience::new(limit, Instant::now())),
+    };
+    let sink = Sink {
+        output: settings.output,
+        budget: reading.budget.clone(),
+        metrics: metrics.clone(),
+        latch: flows,
+        until_idle: until_idle.is_some(),
+    };
+    let shipping = ship((sink, batches), (watch, ends), &shutdown, &output, until_idle);
+    let ended_by = async {
+        shutdown.token().cancelled().await;
+        Instant::now() + END_LIMIT
+    };
+    let (shipped, ended_by) = tokio::join!(shutdown.drain(shipping), ended_by);
+    writer.logs.mark_changed();
+    if timeout(CHECKPOINT_LIMIT, writer.write()).await.is_err() {
+        tracing::error!("the last checkpoint could not be written in time; lines may be shipped twice after a restart");
+    }
+    readers.join_until(ended_by).await;
+    watching_pods.inspect(JoinHandle::abort);
+    daemon.end().await;
+    shipped.unwrap_or(Ok(()))?;
+    if until_idle.is_some() {
+        all_was_shipped(&writer, &findings, &metrics)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Ships until the run ends. What was read by then is still shipped, within the drain time.
+async fn ship(
+    (sink, mut batches): (Sink, UnboundedReceiver<Batch>),
+    (mut watch, mut ends): (Watch<'_>, UnboundedReceiver<Ended>),
+    shutdown: &Shutdown,
+    output: &Health,
+    until_idle: Option<Duration>,
+) -> anyhow::Result<()> {
+    let (stop, readers) = (shutdown.token(), watch.readers);
+    let end_reading = || {
+        shutdown.begin();
+        readers.end();
+    };
+    let mut shipped = pin!(sink.run(&mut batches, &stop));
+    let end = tokio::select! {
+        biased;
+        // The output failed: nothing more is worth reading.
+        shipped = &mut shipped => {
+            end_reading();
+            return shipped;
+        }
+        end = watch.until_end(&stop, &mut ends) => end,
+    };
+    let obstacles = output.not_ready();
+    end_reading();
+    shipped.await?;
+    match end {
+        RunEnd::Wanted => Ok(()),
+        RunEnd::Thread(Ended { name, panicked: true }) => {
+            Err(anyhow!("the {name} thread panicked; see the lines before this one"))
+        }
+        RunEnd::Thread(Ended { name, panicked: false }) => Err(anyhow!("the {name} thread ended")),
+        RunEnd::Stuck => Err(stuck(until_idle, readers.unconfirmed(), &obstacles)),
+    }
+}
+
+/// With `--until-idle`: an error if lines were left behind or may come twice.
+fn all_was_shipped(writer: &CheckpointWriter, findings: &Findings, metrics: &Metrics) -> anyhow::Result<()> {
+    if writer.complaint.is_open() {
+        bail!("the checkpoint could not be written: the same lines are shipped again by the next run");
+    }
+    if let Some(failure) = findings.failure() {
+        bail!("not all logs could be read: {failure}");
+    }
+    match metrics.messages_given_up.get() {
+        0 => Ok(()),
+        given_up => bail!("{given_up} messages were given up that the broker never takes; the log names them"),
+    }
+}
+
+/// What readers do with lines.
+fn reading(settings: &RunSettings, pods: Arc<Pods>, metrics: &Metrics) -> Reading {
+    let shipper = shipper(settings, &own_hostname());
+    Reading {
         schema: settings.schema,
+        own_mark: matches!(settings.output, Output::Stdout).then(|| shipper.ephemeral_id.clone()),
         shipper,
-        own_mark,
         pods,
         opt_out: settings.logs.opt_out,
         asks_labels: settings.watch_pods && !settings.logs.labels.is_empty(),
-        exclude: settings.lines.exclude,
+        exclude: settings.lines.exclude.clone(),
         json_lines: settings.lines.json,
         lines_per_second: settings.lines.per_second,
         traces: settings.lines.traces,
@@ -108,149 +174,10 @@ pub async fn run(settings: RunSettings, warnings: &[String]) -> anyhow::Result<E
         quiet: if settings.until_idle.is_some() { QUIET_UNTIL_IDLE } else { QUIET },
         until_idle: settings.until_idle.is_some(),
         batching: settings.batching,
-        budget: budget.clone(),
+        budget: Budget::new(settings.window_bytes),
         decoders: Decoders::default(),
         partial_bytes: Arc::default(),
         metrics: metrics.clone(),
-    });
-    let (pool, registry) = (Arc::new(Pool::default()), Arc::new(Registry::new(saved)));
-    let (sender, mut batches) = unbounded_channel();
-    let first_look_done = Arc::new(OnceLock::new());
-    let (ended, mut ends) = unbounded_channel();
-    let readers: Vec<_> = (0..settings.logs.reader_threads)
-        .map(|_| {
-            let (pool, reading, sender) = (pool.clone(), reading.clone(), sender.clone());
-            let first_look_done = first_look_done.clone();
-            thread("reader", &ended, move || {
-                // What is kept of each log is then not among the events, whose memory is given back only from its end.
-                first_look_done.wait();
-                pool::read(&pool, &reading, &sender);
-            })
-        })
-        .collect::<Result<_, _>>()?;
-    drop(sender);
-    let stop_looking = Arc::new(AtomicBool::new(false));
-    let discovery = {
-        let choice = Choice {
-            namespaces: settings.logs.namespaces.clone(),
-            excluded_namespaces: settings.logs.excluded_namespaces.clone(),
-            labels: settings.logs.labels.clone(),
-            asks_pods: settings.watch_pods,
-            own: Own::of_process(settings.pod_uid.as_deref()),
-        };
-        let (pool, registry, reading) = (pool.clone(), registry.clone(), reading.clone());
-        let at_end = fresh && settings.logs.at_end;
-        let (roots, pinned) = (settings.logs.paths.clone(), settings.logs.pinned_bytes_max);
-        let (stop, done) = (stop_looking.clone(), first_look_done.clone());
-        thread("discovery", &ended, move || {
-            let mut discovery = Discovery::new(roots, choice, pinned, at_end, reading, pool, registry, found);
-            discovery.first_look();
-            done.get_or_init(|| ());
-            discovery.run(&stop);
-        })?
-    };
-
-    let keeper =
-        Keeper { place: checkpoint.zip(state), registry, metrics: metrics.clone(), complaint: Complaint::default() };
-    let stop = shutdown.token();
-    let is_idle = || first_look_done.get().is_some() && pool.is_idle() && budget.used() == 0;
-    let end_reading = || {
-        stop_looking.store(true, Ordering::Relaxed);
-        pool.close();
-        budget.close();
-    };
-    let progress = || Progress {
-        read: metrics.bytes_read.get(),
-        settled: metrics.messages_confirmed.get() + metrics.messages_given_up.get() + metrics.events_confirmed.get(),
-        looked: first_look_done.get().is_some(),
-    };
-    let to_reader = matches!(settings.output, Output::Stdout);
-    let mut patience = settings.until_idle.map(|limit| Patience::new(limit, Instant::now()));
-    let watching = async {
-        let now = tokio::time::Instant::now();
-        let (mut not_before, mut next) = (now + CHECKPOINT_GAP, now + CHECKPOINT_EVERY);
-        loop {
-            tokio::select! {
-                () = stop.cancelled() => return End::Wanted,
-                Some(end) = ends.recv() => return End::Thread(end),
-                () = keeper.is_due(&budget, not_before, next) => {
-                    let began = tokio::time::Instant::now();
-                    keeper.write().await;
-                    next = began + CHECKPOINT_EVERY;
-                    not_before = began + (CHECKPOINT_SHARE * began.elapsed()).clamp(CHECKPOINT_GAP, CHECKPOINT_EVERY);
-                }
-                () = tokio::time::sleep(IDLE_CHECK), if patience.is_some() => {
-                    if is_idle() {
-                        return End::Wanted;
-                    }
-                    let reader = to_reader && budget.used() > 0;
-                    if patience.as_mut().is_some_and(|patience| patience.is_over(progress(), reader, Instant::now())) {
-                        return End::Stuck;
-                    }
-                }
-            }
-        }
-    };
-    let (budget_of_sink, until_idle) = (budget.clone(), settings.until_idle.is_some());
-    let sink =
-        Sink { output: settings.output, budget: budget_of_sink, metrics: metrics.clone(), latch: flows, until_idle };
-    let work = async {
-        let shipped = sink.run(&mut batches, &stop);
-        tokio::pin!(shipped);
-        let end = tokio::select! {
-            biased;
-            // The output broke: nothing more is worth reading.
-            shipped = &mut shipped => {
-                shutdown.begin();
-                end_reading();
-                return shipped;
-            }
-            end = watching => end,
-        };
-        let obstacles = output.not_ready();
-        // No more is read; what was read is still shipped, within the drain time.
-        shutdown.begin();
-        end_reading();
-        shipped.await?;
-        match end {
-            End::Wanted => Ok(()),
-            End::Thread(Ended { name, panicked: true }) => {
-                Err(anyhow!("the {name} thread panicked; see the lines before this one"))
-            }
-            End::Thread(Ended { name, panicked: false }) => Err(anyhow!("the {name} thread ended")),
-            End::Stuck => Err(stuck(settings.until_idle, budget.used(), &obstacles)),
-        }
-    };
-    let ended_by = async {
-        stop.cancelled().await;
-        Instant::now() + END_LIMIT
-    };
-    let (worked, ended_by) = tokio::join!(shutdown.drain(work), ended_by);
-    keeper.registry.mark_changed();
-    if tokio::time::timeout(CHECKPOINT_LIMIT, keeper.write()).await.is_err() {
-        tracing::error!("the last checkpoint could not be written in time; lines may be shipped twice after a restart");
-    }
-    // A reader may be in the middle of a large compressed file. What it reads now is read again by the next run.
-    while !readers.iter().chain([&discovery]).all(std::thread::JoinHandle::is_finished) && Instant::now() < ended_by {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    if let Some(watching) = watching_pods {
-        watching.abort();
-    }
-    daemon.end().await;
-    worked.unwrap_or(Ok(()))?;
-    if settings.until_idle.is_none() {
-        return Ok(ExitCode::SUCCESS);
-    }
-    if keeper.complaint.is_open() {
-        bail!("the checkpoint could not be written: the same lines are shipped again by the next run");
-    }
-    if let Some(failure) = findings.failure() {
-        bail!("not all logs could be read: {failure}");
-    }
-    match metrics.messages_given_up.get() {
-        0 => Ok(ExitCode::SUCCESS),
-        given_up => bail!("{given_up} messages were given up that the broker never takes; the log names them"),
     }
 }
 

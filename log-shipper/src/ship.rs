@@ -39,7 +39,7 @@ pub struct Shipping {
 }
 
 /// Why a session ended.
-enum End {
+enum SessionEnd {
     /// All was confirmed and nothing more will come.
     Done,
     /// The connection was lost.
@@ -89,21 +89,21 @@ pub async fn ship(shipping: &Shipping, batches: &mut UnboundedReceiver<Batch>, s
                     delays = retry::forever().build();
                 }
                 match end {
-                    End::Done => return,
-                    End::Lost(ConnectionError::Closed { refusal, .. })
+                    SessionEnd::Done => return,
+                    SessionEnd::Lost(ConnectionError::Closed { refusal, .. })
                         if shipping.blame(&refusal) != Blame::Everything =>
                     {
                         channel_closed(shipping, &mut outbox, &refusal);
                         tokio::time::sleep(SHORT_WAIT).await;
                         continue;
                     }
-                    End::Lost(error) => error,
+                    SessionEnd::Lost(error) => error,
                 }
             }
             Err(error) => error,
         };
         outbox.disconnected(Instant::now());
-        take_in(shipping, outbox.aftermath());
+        account(shipping, outbox.aftermath());
         shipping.latch.not_ready(format!("no broker: {error}"));
         let delay = delays.next().unwrap_or(LONGEST_WAIT).min(LONGEST_WAIT);
         tracing::warn!(broker = %name, %error, again_in = ?delay, unconfirmed = outbox.pending(), "no connection to the broker");
@@ -128,7 +128,7 @@ async fn session(
     outbox: &mut Outbox,
     batches: &mut UnboundedReceiver<Batch>,
     trouble: &mut Trouble,
-) -> (End, bool) {
+) -> (SessionEnd, bool) {
     let endpoint = &shipping.broker.endpoint;
     let (mut filling, mut readers_run, mut confirmed) = (true, true, false);
     // `None` while the broker asks to stop.
@@ -150,22 +150,22 @@ async fn session(
                 shipping.metrics.messages_dead_lettered.inc();
             }
             if let Err(error) = put {
-                return (End::Lost(error), confirmed);
+                return (SessionEnd::Lost(error), confirmed);
             }
         }
-        take_in(shipping, outbox.aftermath());
+        account(shipping, outbox.aftermath());
         filling &= outbox.has_room();
         shipping.metrics.unconfirmed.set(outbox.pending() as i64);
         shipping.metrics.refused_containers.set(outbox.refused_containers() as i64);
         shipping.budget.park(outbox.parked());
         if !readers_run && outbox.is_empty() {
             connection.close().await;
-            return (End::Done, confirmed);
+            return (SessionEnd::Done, confirmed);
         }
         let pause = outbox.paused_until(now).filter(|_| taking_since.is_some());
         tokio::select! {
             progress = connection.progress() => if let Err(error) = progress {
-                return (End::Lost(error), confirmed);
+                return (SessionEnd::Lost(error), confirmed);
             },
             batch = batches.recv(), if readers_run => match batch {
                 Some(batch) => outbox.push(batch),
@@ -177,7 +177,7 @@ async fn session(
             () = wait_until(pause) => (),
             _ = tick.tick() => {
                 if let Err(error) = check(shipping, &mut connection, outbox, taking_since) {
-                    return (End::Lost(error), confirmed);
+                    return (SessionEnd::Lost(error), confirmed);
                 }
                 trouble.look(outbox.refused_containers() > 0, &shipping.latch);
             }
@@ -191,13 +191,13 @@ async fn session(
                         confirmed = true;
                         trouble.confirmed(&shipping.latch);
                     }
-                    take_in(shipping, settled);
+                    account(shipping, settled);
                 }
                 Event::Nack(tag, multiple) => {
                     let settled = outbox.settle(tag, multiple, false, now);
                     shipping.metrics.messages_refused.inc_by(settled.failed);
                     trouble.refused("the broker refuses messages (is a queue full?); they are tried again");
-                    take_in(shipping, settled);
+                    account(shipping, settled);
                 }
                 Event::Returned(id) => {
                     if outbox.returned(id) {
@@ -207,12 +207,12 @@ async fn session(
                 }
                 Event::ChannelClosed(refusal) => {
                     if shipping.blame(&refusal) == Blame::Everything {
-                        return (End::Lost(ConnectionError::Closed { refusal, who: String::new() }), confirmed);
+                        return (SessionEnd::Lost(ConnectionError::Closed { refusal, who: String::new() }), confirmed);
                     }
                     trouble.refused("the broker closes the channel because of single messages; the others go on");
                     channel_closed(shipping, outbox, &refusal);
                     if let Err(error) = connection.reopen(endpoint).await {
-                        return (End::Lost(error), confirmed);
+                        return (SessionEnd::Lost(error), confirmed);
                     }
                 }
                 Event::Blocked(reason) => {
@@ -243,10 +243,10 @@ fn channel_closed(shipping: &Shipping, outbox: &mut Outbox, refusal: &Refusal) {
     let key = &shipping.broker.endpoint.routing_key;
     let settled = outbox.channel_closed(&blame, |container| key.of(container), Instant::now());
     shipping.metrics.messages_refused.inc_by(settled.failed.max(1));
-    take_in(shipping, settled);
+    account(shipping, settled);
 }
 
-fn take_in(shipping: &Shipping, settled: Settled) {
+fn account(shipping: &Shipping, settled: Settled) {
     shipping.metrics.messages_confirmed.inc_by(settled.confirmed);
     for verdict in settled.verdicts {
         judge(&verdict, &shipping.metrics);

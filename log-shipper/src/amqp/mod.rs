@@ -17,6 +17,6 @@ pub use address::{Address, AddressError, Url};
 pub use connection::{Connection, Event};
 pub use endpoint::{Auth, Endpoint};
 pub use error::ConnectionError;
-pub use open::Step;
+pub use open::ConnectStep;
 pub use refusal::{Blame, Refusal};
 pub use route::{MOST_KEY_BYTES, RoutingKey};

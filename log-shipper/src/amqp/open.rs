@@ -24,7 +24,7 @@ const MOST_FRAME_BYTES: u32 = 128 * 1024;
 
 /// What is done to open a connection, in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Step {
+pub enum ConnectStep {
     /// The host's name is resolved.
     Name,
     /// An address takes a connection.
@@ -48,15 +48,15 @@ impl Connection {
     pub async fn open(
         address: &Address,
         endpoint: &Endpoint,
-        done: &mut (dyn FnMut(Step, String) + Send),
+        done: &mut (dyn FnMut(ConnectStep, String) + Send),
     ) -> Result<Self, ConnectionError> {
         let mut left = dial::resolve(&address.host, address.port).await?;
         let only_one = left.len() == 1;
         let said: Vec<_> = left.iter().map(|address| address.ip().to_string()).collect();
-        done(Step::Name, format!("{}: {}", address.host, said.join(", ")));
+        done(ConnectStep::Name, format!("{}: {}", address.host, said.join(", ")));
         loop {
             let (tcp, chosen) = dial::first(&left).await?;
-            done(Step::Address, chosen.to_string());
+            done(ConnectStep::Address, chosen.to_string());
             let opening = Self::open_on(tcp, &address.host, endpoint, done);
             let error = match tokio::time::timeout(OPEN_LIMIT, opening).await {
                 Ok(Ok(opened)) => return Ok(opened),
@@ -83,7 +83,7 @@ impl Connection {
         tcp: TcpStream,
         host: &str,
         endpoint: &Endpoint,
-        done: &mut (dyn FnMut(Step, String) + Send),
+        done: &mut (dyn FnMut(ConnectStep, String) + Send),
     ) -> Result<Self, ConnectionError> {
         tcp.set_nodelay(true)?;
         let stream: Box<dyn Stream> = if endpoint.tls {
@@ -94,7 +94,10 @@ impl Connection {
             let connecting = tokio_rustls::TlsConnector::from(config).connect(name, tcp);
             let stream = connecting.await.map_err(not_tls)?;
             let version = stream.get_ref().1.protocol_version();
-            done(Step::Tls, format!("{host}, {}", version.and_then(|version| version.as_str()).unwrap_or("TLS")));
+            done(
+                ConnectStep::Tls,
+                format!("{host}, {}", version.and_then(|version| version.as_str()).unwrap_or("TLS")),
+            );
             Box::new(stream)
         } else {
             Box::new(tcp)
@@ -103,7 +106,7 @@ impl Connection {
         opened.shake_hands(endpoint, done).await?;
         opened.open_channel(endpoint).await?;
         done(
-            Step::Exchange,
+            ConnectStep::Exchange,
             if endpoint.exchange.is_empty() { "the default one".into() } else { endpoint.exchange.clone() },
         );
         Ok(opened)
@@ -127,7 +130,7 @@ impl Connection {
     async fn shake_hands(
         &mut self,
         endpoint: &Endpoint,
-        done: &mut (dyn FnMut(Step, String) + Send),
+        done: &mut (dyn FnMut(ConnectStep, String) + Send),
     ) -> Result<(), ConnectionError> {
         use connection::AMQPMethod as Method;
         frames::write(&frames::protocol_header(), &mut self.output)?;
@@ -152,7 +155,7 @@ impl Connection {
             AMQPClass::Connection(Method::Tune(tune)) => tune,
             other => return Err(unexpected("connection.tune", &other)),
         };
-        done(Step::Login, format!("{}, {mechanism}", endpoint.auth.user()));
+        done(ConnectStep::Login, format!("{}, {mechanism}", endpoint.auth.user()));
         // 0 means no limit.
         let least = |theirs: u32, ours: u32| if theirs == 0 { ours } else { theirs.min(ours) };
         let frame_max = least(tune.frame_max, MOST_FRAME_BYTES).max(LEAST_FRAME_MAX);
@@ -164,7 +167,7 @@ impl Connection {
         let open = connection::Open { virtual_host: endpoint.virtual_host.as_str().into() };
         self.send(0, AMQPClass::Connection(Method::Open(open)))?;
         match self.method().await.map_err(as_whom)? {
-            AMQPClass::Connection(Method::OpenOk(_)) => done(Step::VirtualHost, endpoint.virtual_host.clone()),
+            AMQPClass::Connection(Method::OpenOk(_)) => done(ConnectStep::VirtualHost, endpoint.virtual_host.clone()),
             other => return Err(unexpected("connection.open-ok", &other)),
         }
         Ok(())

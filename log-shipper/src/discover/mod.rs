@@ -5,11 +5,11 @@
 
 mod choice;
 mod docker_config;
+mod housekeeping;
 mod listing;
 mod open;
 mod problem;
 mod survey;
-mod upkeep;
 mod watches;
 
 use std::collections::{BTreeSet, HashMap};
@@ -30,10 +30,10 @@ use crate::container::Container;
 use crate::follow::{ContainerLog, Reading};
 use crate::identity::FileKey;
 use crate::ledger::FileRecord;
+use crate::logs::FollowedLogs;
 use crate::names::LogName;
 use crate::plan;
 use crate::pool::Pool;
-use crate::registry::Registry;
 
 /// How often all folders are looked at.
 const RECONCILE: Duration = Duration::from_secs(10);
@@ -57,7 +57,7 @@ pub struct Discovery {
     at_end: bool,
     reading: Arc<Reading>,
     pool: Arc<Pool>,
-    registry: Arc<Registry>,
+    logs: Arc<FollowedLogs>,
     /// The folders of pods.
     pods: HashMap<Arc<Path>, Pod>,
     folders: HashMap<Arc<Path>, Folder>,
@@ -98,7 +98,7 @@ impl Discovery {
         at_end: bool,
         reading: Arc<Reading>,
         pool: Arc<Pool>,
-        registry: Arc<Registry>,
+        logs: Arc<FollowedLogs>,
         found: (Latch, Findings),
     ) -> Self {
         let (pods, folders, watches) = (HashMap::new(), HashMap::new(), Watches::new());
@@ -110,7 +110,7 @@ impl Discovery {
             at_end,
             reading,
             pool,
-            registry,
+            logs,
             pods,
             folders,
             owners: HashMap::new(),
@@ -132,7 +132,7 @@ impl Discovery {
         if self.reading.until_idle {
             self.folders.values().flat_map(|folder| &folder.logs).for_each(|log| log.bound());
         }
-        for (key, records) in self.registry.take_unclaimed(&seen) {
+        for (key, records) in self.logs.take_unclaimed(&seen) {
             let elsewhere = |record: &&FileRecord| !self.owners.contains_key(&record.key);
             for record in records.iter().filter(|record| record.size > record.done.offset).filter(elsewhere) {
                 let (from, to) = (record.done.offset, record.size);
@@ -295,7 +295,7 @@ impl Discovery {
         let folder = self.folders.get(path);
         let base_of = |inode| {
             let known = folder.and_then(|folder| folder.base_of(inode));
-            known.or_else(|| self.registry.base_of(path, inode)).map(Box::from)
+            known.or_else(|| self.logs.base_of(path, inode)).map(Box::from)
         };
         let mut found = match listing::files(path, base_of) {
             Ok(found) => found,

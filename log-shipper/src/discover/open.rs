@@ -11,14 +11,14 @@ use super::listing::{self, Listed};
 use super::problem::{Kind, Problem};
 use crate::checkpoint::LogKey;
 use crate::container::Container;
-use crate::follow::{ContainerLog, News, Opened};
+use crate::follow::{ContainerLog, FileEvent, Opened};
 use crate::plan::Change;
 
 impl Discovery {
     /// Opens what is new and hands it over; `false` if something could not be opened.
     pub(super) fn take(&mut self, path: &Arc<Path>, changes: Vec<Change>, listed: &[Listed]) -> bool {
         let mut all_open = true;
-        let mut news: BTreeMap<Box<str>, Vec<News>> = BTreeMap::new();
+        let mut news: BTreeMap<Box<str>, Vec<FileEvent>> = BTreeMap::new();
         for change in changes {
             match change {
                 Change::Gone(key) => {
@@ -27,7 +27,7 @@ impl Discovery {
                     self.owners.remove(&key);
                     // Whose it was, its log knows.
                     for log in &folder.logs {
-                        news.entry(log.key.base.as_str().into()).or_default().push(News::Gone(key));
+                        news.entry(log.key.base.as_str().into()).or_default().push(FileEvent::Gone(key));
                     }
                 }
                 Change::Open(key, name) | Change::Rename(key, name) => {
@@ -41,7 +41,7 @@ impl Discovery {
                         Ok(file) => {
                             self.folders.entry(path.clone()).or_default().know(key, &name);
                             self.owners.insert(key, path.clone());
-                            news.entry(base).or_default().push(News::Opened(Opened { key, name, file }));
+                            news.entry(base).or_default().push(FileEvent::Opened(Opened { key, name, file }));
                         }
                         // It was renamed or deleted since: the next look sees it.
                         Err(error) if error.kind() == io::ErrorKind::NotFound => all_open = false,
@@ -55,7 +55,7 @@ impl Discovery {
         }
         for (base, news) in news {
             if let Some(log) = self.folders.get(path).and_then(|folder| folder.log(&base)) {
-                log.hand(news);
+                log.enqueue(news);
                 // Readers may wait for the broker. A file that was rotated has its last size now, and is deleted soon: should
                 // this process end before it is read, the next one can say what was lost.
                 log.maintain(&self.reading);
@@ -79,7 +79,7 @@ impl Discovery {
         });
         let Some(container) = container.filter(|container| self.choice.takes(container, &labels)) else { return false };
         let key = LogKey { folder: path.clone(), base: base.to_owned() };
-        let saved = self.registry.claim(&key);
+        let saved = self.logs.claim(&key);
         let log = ContainerLog::new(
             self.next_id,
             key,
@@ -91,7 +91,7 @@ impl Discovery {
         );
         self.next_id += 1;
         let log = Arc::new(log);
-        self.registry.insert(log.clone());
+        self.logs.insert(log.clone());
         let folder = self.folders.entry(path.clone()).or_default();
         folder.logs.reserve_exact(1);
         folder.logs.push(log);

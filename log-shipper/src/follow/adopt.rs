@@ -6,7 +6,7 @@ use std::path::Path;
 use sidecar::sync::lock;
 
 use super::segment::{self, Copy, Segment};
-use super::{ContainerLog, Inner, News, Opened, Reading};
+use super::{ContainerLog, FileEvent, Inner, Opened, Reading};
 use crate::content::{self, Chunk, read_plain};
 use crate::encode::Frame;
 use crate::identity::{Head, Mark, TAIL_BYTES};
@@ -17,7 +17,7 @@ use crate::pods::PodInfo;
 impl ContainerLog {
     /// Takes in what the discovery saw. After the first look every file is known, and what the checkpoint names beyond
     /// them is gone.
-    pub(super) fn take_in(&self, inner: &mut Inner, reading: &Reading) {
+    pub(super) fn drain_events(&self, inner: &mut Inner, reading: &Reading) {
         let news = std::mem::take(&mut *lock(&self.inbox));
         if news.is_empty() {
             return;
@@ -29,8 +29,8 @@ impl ContainerLog {
         }
         for item in news {
             match item {
-                News::Opened(opened) => self.adopt(inner, opened, reading),
-                News::Gone(key) => {
+                FileEvent::Opened(opened) => self.adopt(inner, opened, reading),
+                FileEvent::Gone(key) => {
                     inner.segments.iter_mut().for_each(|segment| segment.unlist(key));
                     inner.unplaced.retain(|(unplaced, _)| *unplaced != key);
                 }

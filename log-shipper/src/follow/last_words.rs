@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use super::Inner;
-use super::lines::{CHUNK_BYTES, End, Work};
+use super::lines::{CHUNK_BYTES, LineEnd, Work};
 use super::segment::Segment;
 use crate::content::Chunk;
 use crate::identity::Mark;
@@ -91,16 +91,17 @@ impl Work<'_> {
 
     /// Ships what a file ends with after its last newline.
     pub(super) fn read_tail(&mut self, inner: &mut Inner, index: usize) {
-        let mut slab = Vec::new();
+        let mut buffer = Vec::new();
         loop {
             let segment = &mut inner.segments[index];
             let want = (segment.looked - segment.read.offset).min(self.reading.max_line as u64 + CHUNK_BYTES as u64);
-            let Ok(Chunk::Data { before, .. }) = segment.fill(want as usize, &mut slab, &self.reading.decoders) else {
+            let Ok(Chunk::Data { before, .. }) = segment.fill(want as usize, &mut buffer, &self.reading.decoders)
+            else {
                 return;
             };
-            let passed = segment.pass_nuls(&slab, before, true);
+            let passed = segment.pass_nuls(&buffer, before, true);
             if passed == 0 {
-                return self.tail(inner, index, &slab, before);
+                return self.tail(inner, index, &buffer, before);
             }
             if segment.looked <= segment.read.offset {
                 return self.say_nuls(segment);
@@ -108,8 +109,8 @@ impl Work<'_> {
         }
     }
 
-    pub(super) fn tail(&mut self, inner: &mut Inner, index: usize, slab: &[u8], before: usize) {
-        let data = &slab[before..];
+    pub(super) fn tail(&mut self, inner: &mut Inner, index: usize, buffer: &[u8], before: usize) {
+        let data = &buffer[before..];
         let begin = memchr::memrchr(b'\n', data).map_or(0, |newline| newline + 1);
         let segment = &mut inner.segments[index];
         if begin == data.len() || segment.cut_from().is_some() {
@@ -125,10 +126,10 @@ impl Work<'_> {
                 segment.file_id = Some(self.log.container().file_id(line));
             }
             let places = (read.offset, read.offset + line.len() as u64);
-            self.line(inner, index, line, || read, places, End::Missing);
+            self.line(inner, index, line, || read, places, LineEnd::Missing);
         }
         let segment = &mut inner.segments[index];
-        segment.advance(Mark::at(end, slab), end);
+        segment.advance(Mark::at(end, buffer), end);
         self.say_nuls(segment);
     }
 

@@ -11,7 +11,7 @@ use super::{ContainerLog, Inner, Reading};
 use crate::content::first_line;
 use crate::encode::{Event, ReadTime};
 use crate::identity::Mark;
-use crate::join::{Added, Joined, OpenLine, Place};
+use crate::join::{Added, Joined, OpenLine, Position};
 use crate::outgoing::{Builder, MessageId};
 use crate::parse::object::Object;
 use crate::parse::{self, Line, Text, Unparsed, json_text};
@@ -21,7 +21,7 @@ pub(super) const CHUNK_BYTES: usize = 64 * 1024;
 
 /// How the end of a line was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum End {
+pub(super) enum LineEnd {
     /// By its newline.
     Newline,
     /// It was cut at `MAX_LINE`.
@@ -46,16 +46,16 @@ pub(super) struct Work<'a> {
 
 impl Work<'_> {
     /// Takes the whole lines of what was read; with `too_long` there is none, only the beginning of one.
-    pub(super) fn lines(&mut self, inner: &mut Inner, index: usize, slab: &[u8], before: usize, too_long: bool) {
+    pub(super) fn lines(&mut self, inner: &mut Inner, index: usize, buffer: &[u8], before: usize, too_long: bool) {
         let segment = &mut inner.segments[index];
         let base = segment.read.offset;
-        let data = &slab[before..];
+        let data = &buffer[before..];
         if segment.file_id.is_none() && segment.has_only_nuls_before(base) {
             // Written since the beginning was looked at.
             segment.file_id = first_line(data).map(|line| self.log.container().file_id(line));
         }
         let has_nuls = memchr(0, data).is_some();
-        let mark = |at: usize| Mark::at(base + at as u64, &slab[..before + at]);
+        let mark = |at: usize| Mark::at(base + at as u64, &buffer[..before + at]);
         let mut at = 0;
         while let Some(length) = memchr(b'\n', &data[at..]) {
             let end = at + length + 1;
@@ -69,7 +69,7 @@ impl Work<'_> {
                     let (start, end) = (at + piece.torn.start, at + piece.torn.end);
                     if start < end {
                         let places = (base + start as u64, base + end as u64);
-                        self.line(inner, index, &data[start..end], || mark(start), places, End::Missing);
+                        self.line(inner, index, &data[start..end], || mark(start), places, LineEnd::Missing);
                     }
                     inner.segments[index].skip_nuls((piece.next - piece.torn.end) as u64);
                     from = at + piece.next;
@@ -78,7 +78,7 @@ impl Work<'_> {
             // Behind nothing but NULs there is no line.
             if from < end - 1 || from == at {
                 let places = (base + from as u64, base + end as u64);
-                self.line(inner, index, &data[from..end - 1], || mark(from), places, End::Newline);
+                self.line(inner, index, &data[from..end - 1], || mark(from), places, LineEnd::Newline);
             }
             at = end;
         }
@@ -87,7 +87,7 @@ impl Work<'_> {
         } else if too_long {
             inner.segments[index].cut(mark(0));
             let places = (base, base + data.len() as u64);
-            self.line(inner, index, parse::cut(data, self.reading.max_line), || mark(0), places, End::Cut);
+            self.line(inner, index, parse::cut(data, self.reading.max_line), || mark(0), places, LineEnd::Cut);
             at = data.len();
         }
         inner.segments[index].advance(mark(at), base + data.len() as u64);
@@ -101,11 +101,11 @@ impl Work<'_> {
         line: &[u8],
         mark: impl Fn() -> Mark,
         (start, end): (u64, u64),
-        ending: End,
+        ending: LineEnd,
     ) {
         let segment = &inner.segments[index];
         let file_id = segment.file_id.unwrap_or_default();
-        let offset = if ending == End::Missing { unfinished_offset(end) } else { start };
+        let offset = if ending == LineEnd::Missing { unfinished_offset(end) } else { start };
         let id = MessageId { file: file_id, offset };
         let parsed = match parse::line(line) {
             Ok(parsed) => parsed,
@@ -113,8 +113,8 @@ impl Work<'_> {
                 let text = parse::cut(line, self.reading.max_line);
                 let event = Event {
                     text: Text::Raw(text),
-                    truncated: ending == End::Cut || text.len() < line.len(),
-                    unfinished: ending == End::Missing,
+                    truncated: ending == LineEnd::Cut || text.len() < line.len(),
+                    unfinished: ending == LineEnd::Missing,
                     unparsed: Some(if self.log.container().docker.is_some() { Unparsed::Docker } else { reason }),
                     ..event(None, start, end)
                 };
@@ -125,8 +125,8 @@ impl Work<'_> {
         if parsed.whole && (replayed || inner.joiner.stands_alone(parsed.stream)) {
             return self.whole_line(segment, id, &parsed, (start, end), ending);
         }
-        let place = Place { file: segment.number, file_id, mark: mark() };
-        let Added { before, joined } = inner.joiner.add(&parsed, place, end, Instant::now());
+        let position = Position { file: segment.number, file_id, mark: mark() };
+        let Added { before, joined } = inner.joiner.add(&parsed, position, end, Instant::now());
         let segment = &inner.segments[index];
         if let Some(trace) = before {
             self.trace(segment, &trace);
@@ -138,22 +138,29 @@ impl Work<'_> {
         }
     }
 
-    fn whole_line(&mut self, segment: &Segment, id: MessageId, line: &Line<'_>, (start, end): (u64, u64), ending: End) {
+    fn whole_line(
+        &mut self,
+        segment: &Segment,
+        id: MessageId,
+        line: &Line<'_>,
+        (start, end): (u64, u64),
+        ending: LineEnd,
+    ) {
         let (text, shortened) = shorten(line.text, self.reading.max_line);
         let event = Event {
             text,
             stream: Some(line.stream),
             attrs: line.attrs,
-            truncated: ending == End::Cut || shortened,
-            unfinished: ending == End::Missing,
+            truncated: ending == LineEnd::Cut || shortened,
+            unfinished: ending == LineEnd::Missing,
             ..event(Some(line.time), start, end)
         };
         self.event(segment, id, event);
     }
 
-    fn joined(&mut self, segment: &Segment, line: &OpenLine, end: u64, ending: End) {
+    fn joined(&mut self, segment: &Segment, line: &OpenLine, end: u64, ending: LineEnd) {
         let (id, event) = of_open(line, end);
-        self.event(segment, id, Event { unfinished: ending == End::Missing, ..event });
+        self.event(segment, id, Event { unfinished: ending == LineEnd::Missing, ..event });
     }
 
     /// A line that is still open was never handed on, whatever was. Its rest may come after all, as an event of its own, and both

@@ -4,10 +4,10 @@
 //! ([`ContainerLog::turn`]); a confirm moves the ledger. Files are known again by content: see [`crate::identity`].
 
 mod adopt;
-mod consent;
 mod last_words;
 mod lines;
 mod nuls;
+mod opt_out;
 mod rate;
 mod rest;
 mod segment;
@@ -41,7 +41,7 @@ use rate::Rate;
 pub use rest::Next;
 use segment::Segment;
 use share::Share;
-pub use turn::{Slab, Turn};
+pub use turn::{ReadBuffer, Turn};
 
 /// [`Reading::quiet`], as long as a runtime may take for the rest of a line.
 pub const QUIET: Duration = Duration::from_secs(5);
@@ -108,7 +108,7 @@ pub struct Opened {
 
 /// What the discovery saw.
 #[derive(Debug)]
-pub enum News {
+pub enum FileEvent {
     /// A new file, or a known one under another name.
     Opened(Opened),
     /// A file is not listed any more.
@@ -117,7 +117,7 @@ pub enum News {
 
 /// What [`ContainerLog::maintain`] found.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Upkeep {
+pub struct Housekeeping {
     /// How many bytes deleted files keep on disk for this log.
     pub pinned: u64,
     /// Whether a file has changed since it was read.
@@ -134,7 +134,7 @@ pub struct ContainerLog {
     source: Arc<Source>,
     /// Its folder and the base of its names.
     pub key: LogKey,
-    inbox: Mutex<Vec<News>>,
+    inbox: Mutex<Vec<FileEvent>>,
     inner: Mutex<Inner>,
 }
 
@@ -213,7 +213,7 @@ impl ContainerLog {
     }
 
     /// Hands over what the discovery saw; never waits for a reader.
-    pub fn hand(&self, news: Vec<News>) {
+    pub fn enqueue(&self, news: Vec<FileEvent>) {
         lock(&self.inbox).extend(news);
     }
 
@@ -240,10 +240,10 @@ impl ContainerLog {
     }
 
     /// Looks after the files without reading lines: takes in news, notices truncation, gives up what is gone.
-    pub fn maintain(&self, reading: &Reading) -> Upkeep {
+    pub fn maintain(&self, reading: &Reading) -> Housekeeping {
         let mut inner = lock(&self.inner);
         let mut unread = false;
-        self.take_in(&mut inner, reading);
+        self.drain_events(&mut inner, reading);
         for segment in &mut inner.segments {
             segment.note_size();
             if let Err(error) = segment.learn_beginning(self.container()) {
@@ -256,7 +256,7 @@ impl ContainerLog {
         let unplaced = inner.unplaced.iter().map(|(_, name)| self.path(name)).collect();
         let failed = inner.segments.iter().filter_map(|segment| Some((segment.path(), segment.failure()?)));
         let unreadable = failed.map(|(path, why)| (path.to_owned(), why.to_owned())).collect();
-        Upkeep { pinned: inner.segments.iter().map(Segment::pinned).sum(), unread, unplaced, unreadable }
+        Housekeeping { pinned: inner.segments.iter().map(Segment::pinned).sum(), unread, unplaced, unreadable }
     }
 
     /// Gives up the oldest deleted file that is still open, to let its disk space go; gives the bytes that this frees.

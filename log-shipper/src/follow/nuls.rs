@@ -48,17 +48,17 @@ pub(super) fn torn_before_hole(data: &[u8]) -> Option<usize> {
 }
 
 impl Segment {
-    /// Passes over the NULs that `slab` begins with after its first `before` bytes, and over the hole after them, if a line may
-    /// begin here. Gives how many bytes of the slab that were; at the end of the file only with `at_end`, since a network file
+    /// Passes over the NULs that `buffer` begins with after its first `before` bytes, and over the hole after them, if a line may
+    /// begin here. Gives how many bytes of the buffer that were; at the end of the file only with `at_end`, since a network file
     /// system may show what is being written as NULs for a moment.
-    pub(super) fn pass_nuls(&mut self, slab: &[u8], before: usize, at_end: bool) -> usize {
-        if self.cut_from().is_some() || slab.get(before) != Some(&0) {
+    pub(super) fn pass_nuls(&mut self, buffer: &[u8], before: usize, at_end: bool) -> usize {
+        if self.cut_from().is_some() || buffer.get(before) != Some(&0) {
             return 0;
         }
-        let nuls = content::leading_nuls(&slab[before..]);
+        let nuls = content::leading_nuls(&buffer[before..]);
         let offset = self.read.offset + nuls as u64;
-        if nuls < slab.len() - before {
-            self.pass(Mark::at(offset, &slab[..before + nuls]), nuls as u64);
+        if nuls < buffer.len() - before {
+            self.pass(Mark::at(offset, &buffer[..before + nuls]), nuls as u64);
             return nuls;
         }
         let at_end = at_end || self.is_compressed();
@@ -67,12 +67,12 @@ impl Segment {
             Some(data) if data >= offset + TAIL_BYTES as u64 => {
                 self.pass(Mark::at(data, &[0; TAIL_BYTES]), nuls as u64 + data - offset);
             }
-            Some(_) if at_end || offset < self.asked_size() => self.pass(Mark::at(offset, slab), nuls as u64),
+            Some(_) if at_end || offset < self.asked_size() => self.pass(Mark::at(offset, buffer), nuls as u64),
             None if at_end && self.asked_size() >= offset + TAIL_BYTES as u64 => {
                 let end = self.asked_size();
                 self.pass(Mark::at(end, &[0; TAIL_BYTES]), nuls as u64 + end - offset);
             }
-            None if at_end => self.pass(Mark::at(offset, slab), nuls as u64),
+            None if at_end => self.pass(Mark::at(offset, buffer), nuls as u64),
             // All NULs up to the end of the file: what comes next is waited for.
             _ => {
                 let end = self.asked_size().max(offset);

@@ -20,7 +20,7 @@ type Stat = (u64, i64, i64);
 
 /// What comes next of a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Progress {
+enum Phase {
     /// All of it; the file held other content before, and no line that is open goes on in this one.
     Anew,
     /// A line.
@@ -33,7 +33,7 @@ enum Progress {
 
 /// Whether a folder lists a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
+enum Listing {
     Listed,
     /// Not since then; it is kept for a while, in case it comes back under another name.
     Gone(Instant),
@@ -58,7 +58,7 @@ pub(super) struct Segment {
     /// Size and time of change when it was last asked for, not checked to belong to the same content; and when it was read.
     asked: Stat,
     seen: Stat,
-    progress: Progress,
+    phase: Phase,
     /// Lines that end here or before were handed on already; they are read again for the sake of an open line.
     pub(super) replay_until: u64,
     /// NULs that were passed over: all of them, and those that were not said yet.
@@ -68,7 +68,7 @@ pub(super) struct Segment {
     /// What was last said to the ledger.
     pub(super) told: Mark,
     pub(super) told_growth: (u64, Head),
-    place: Place,
+    listing: Listing,
     /// Why it can't be read at present.
     failure: Option<Box<str>>,
     /// The size that it had when a run began that is to end by itself.
@@ -89,13 +89,13 @@ impl Segment {
             size: 0,
             asked: Stat::default(),
             seen: Stat::default(),
-            progress: Progress::Line,
+            phase: Phase::Line,
             replay_until: 0,
             nuls: (0, 0),
             gzip: None,
             told: Mark::default(),
             told_growth: Default::default(),
-            place: Place::Listed,
+            listing: Listing::Listed,
             failure: None,
             bound: 0,
         }
@@ -123,13 +123,13 @@ impl Segment {
 
     /// Whether nothing more will be read.
     pub(super) fn is_ended(&self) -> bool {
-        self.progress == Progress::Ended
+        self.phase == Phase::Ended
     }
 
     /// Where a line began that was cut and whose end is still looked for.
     pub(super) fn cut_from(&self) -> Option<Mark> {
-        match self.progress {
-            Progress::RestOf(mark) => Some(mark),
+        match self.phase {
+            Phase::RestOf(mark) => Some(mark),
             _ => None,
         }
     }
@@ -137,7 +137,7 @@ impl Segment {
     /// The line that begins here is cut: its rest is passed over.
     pub(super) fn cut(&mut self, from: Mark) {
         if !self.is_ended() {
-            self.progress = Progress::RestOf(from);
+            self.phase = Phase::RestOf(from);
         }
     }
 
@@ -145,46 +145,46 @@ impl Segment {
     pub(super) fn end_line(&mut self) -> bool {
         let cut = self.cut_from().is_some();
         if cut {
-            self.progress = Progress::Line;
+            self.phase = Phase::Line;
         }
         cut
     }
 
     /// The file held other content before.
     pub(super) fn begin_anew(&mut self) {
-        if self.progress == Progress::Line {
-            self.progress = Progress::Anew;
+        if self.phase == Phase::Line {
+            self.phase = Phase::Anew;
         }
     }
 
     /// Whether lines that were open before can't go on in this file; asked once, before it is read.
     pub(super) fn take_anew(&mut self) -> bool {
-        let anew = self.progress == Progress::Anew;
+        let anew = self.phase == Phase::Anew;
         if anew {
-            self.progress = Progress::Line;
+            self.phase = Phase::Line;
         }
         anew
     }
 
     /// Whether no folder lists it.
     pub(super) fn is_gone(&self) -> bool {
-        matches!(self.place, Place::Gone(_))
+        matches!(self.listing, Listing::Gone(_))
     }
 
     /// Whether no folder has listed it for so long.
     pub(super) fn is_gone_for(&self, grace: Duration, now: Instant) -> bool {
-        matches!(self.place, Place::Gone(since) if now.saturating_duration_since(since) >= grace)
+        matches!(self.listing, Listing::Gone(since) if now.saturating_duration_since(since) >= grace)
     }
 
     /// A folder lists it again.
     pub(super) fn come_back(&mut self) {
-        self.place = Place::Listed;
+        self.listing = Listing::Listed;
     }
 
     /// As if it had been gone for longer.
     #[cfg(test)]
     pub(super) fn age_absence(&mut self, by: Duration) {
-        if let Place::Gone(since) = &mut self.place
+        if let Listing::Gone(since) = &mut self.listing
             && let Some(earlier) = since.checked_sub(by)
         {
             *since = earlier;
@@ -268,18 +268,18 @@ impl Segment {
         };
     }
 
-    /// Reads what comes after `read` into `slab`.
-    pub(super) fn fill(&mut self, want: usize, slab: &mut Vec<u8>, decoders: &Decoders) -> io::Result<Chunk> {
+    /// Reads what comes after `read` into `buffer`.
+    pub(super) fn fill(&mut self, want: usize, buffer: &mut Vec<u8>, decoders: &Decoders) -> io::Result<Chunk> {
         let Some(Copy { gzip, file: Some(file), .. }) = self.copies.first() else {
             return Err(io::Error::other("the file is closed"));
         };
         if !gzip {
-            let chunk = content::read_plain(file, self.read, want, slab)?;
+            let chunk = content::read_plain(file, self.read, want, buffer)?;
             self.failure = None;
             // Before the first line no mark tells a truncation. What was read may be less than is known of the beginning.
             let whole_head =
-                slab.len() >= usize::from(self.head.length) || matches!(chunk, Chunk::Data { end: true, .. });
-            let other = self.read.offset == 0 && whole_head && !self.head.begins(slab);
+                buffer.len() >= usize::from(self.head.length) || matches!(chunk, Chunk::Data { end: true, .. });
+            let other = self.read.offset == 0 && whole_head && !self.head.begins(buffer);
             return Ok(if other { Chunk::Truncated } else { chunk });
         }
         if self.gzip.as_ref().is_some_and(|reader| !reader.can_reach(self.read)) {
@@ -289,7 +289,7 @@ impl Segment {
             self.gzip = GzipReader::open(file, decoders)?.map(Box::new);
         }
         match &mut self.gzip {
-            Some(reader) => reader.read(self.read, want, slab),
+            Some(reader) => reader.read(self.read, want, buffer),
             None => Ok(Chunk::Busy),
         }
     }
@@ -307,7 +307,7 @@ impl Segment {
 
     /// Nothing more will be read.
     pub(super) fn end(&mut self) {
-        self.progress = Progress::Ended;
+        self.phase = Phase::Ended;
         self.close();
     }
 

@@ -83,7 +83,7 @@ struct Reader {
     log: Arc<ContainerLog>,
     reading: Reading,
     known: BTreeMap<FileKey, String>,
-    slab: Slab,
+    buffer: ReadBuffer,
     got: Vec<(String, Value)>,
     unconfirmed: Vec<u64>,
 }
@@ -122,8 +122,8 @@ impl Reader {
         let container = Container::of_pod_folder(Path::new("/p/n_pod_uid/c"), "0").unwrap();
         let key = LogKey { folder: folder.into(), base: "0".into() };
         let log = Arc::new(ContainerLog::new(1, key, container, saved, false, reading.max_line, reading.traces));
-        let (known, slab) = (BTreeMap::new(), Slab::default());
-        let mut reader = Self { log, reading, known, slab, got: Vec::new(), unconfirmed: Vec::new() };
+        let (known, buffer) = (BTreeMap::new(), ReadBuffer::default());
+        let mut reader = Self { log, reading, known, buffer, got: Vec::new(), unconfirmed: Vec::new() };
         reader.look();
         reader
     }
@@ -144,20 +144,20 @@ impl Reader {
             match change {
                 Change::Gone(key) => {
                     self.known.remove(&key);
-                    news.push(News::Gone(key));
+                    news.push(FileEvent::Gone(key));
                 }
                 Change::Open(key, name) | Change::Rename(key, name) => {
                     let file = File::open(self.log.key.folder.join(&name)).unwrap();
                     self.known.insert(key, name.clone());
-                    news.push(News::Opened(Opened { key, name, file }));
+                    news.push(FileEvent::Opened(Opened { key, name, file }));
                 }
             }
         }
-        self.log.hand(news);
+        self.log.enqueue(news);
     }
 
     fn turn(&mut self) -> Next {
-        let turn = self.log.turn(&mut self.slab, &self.reading);
+        let turn = self.log.turn(&mut self.buffer, &self.reading);
         if let Some(batch) = turn.batch {
             for (index, message) in batch.messages.iter().enumerate() {
                 self.got.push((message.id.text(), serde_json::from_slice(batch.body(index)).unwrap()));

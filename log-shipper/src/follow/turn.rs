@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use memchr::memchr;
 use sidecar::sync::lock;
 
-use super::consent::Consent;
 use super::last_words::Rewound;
-use super::lines::{CHUNK_BYTES, End, Work};
+use super::lines::{CHUNK_BYTES, LineEnd, Work};
 use super::nuls;
+use super::opt_out::OptOut;
 use super::rate::Rate;
 use super::rest::{Next, SHORTEST_REST};
 use super::segment::Segment;
@@ -39,7 +39,7 @@ const MOST_BATCH_BYTES: usize = 1024 * 1024;
 
 /// What a reader keeps from turn to turn.
 #[derive(Debug, Default)]
-pub struct Slab {
+pub struct ReadBuffer {
     bytes: Vec<u8>,
     plain: Vec<u8>,
 }
@@ -55,15 +55,15 @@ pub struct Turn {
 
 impl ContainerLog {
     /// Reads some bytes of the log and makes events of them.
-    pub fn turn(&self, slab: &mut Slab, reading: &Reading) -> Turn {
+    pub fn turn(&self, buffer: &mut ReadBuffer, reading: &Reading) -> Turn {
         let mut inner = lock(&self.inner);
         let inner = &mut *inner;
-        self.take_in(inner, reading);
+        self.drain_events(inner, reading);
         self.refresh(inner, reading);
-        match self.consent(inner, reading) {
-            Consent::Ship => (),
-            Consent::Wait => return Turn { batch: None, next: Next::Later(SHORTEST_REST) },
-            Consent::Off => {
+        match self.opt_out(inner, reading) {
+            OptOut::No => (),
+            OptOut::Unknown => return Turn { batch: None, next: Next::Later(SHORTEST_REST) },
+            OptOut::Yes => {
                 self.pass_over(inner, reading);
                 return Turn { batch: None, next: Next::Idle(AGAIN) };
             }
@@ -80,7 +80,7 @@ impl ContainerLog {
         let mut work = Work {
             log: self,
             reading,
-            plain: &mut slab.plain,
+            plain: &mut buffer.plain,
             now: ReadTime::now(),
             rate,
             chunk: chunk_bytes(share),
@@ -93,7 +93,7 @@ impl ContainerLog {
             }
             let Some(index) = inner.pick() else { break work.nothing_unread(inner) };
             inner.rest = SHORTEST_REST;
-            match work.read(inner, index, &mut slab.bytes) {
+            match work.read(inner, index, &mut buffer.bytes) {
                 Read::Some if work.must_go_on(inner) => (),
                 Read::Some => break Next::Ready,
                 Read::Busy => break Next::Later(SHORTEST_REST),
@@ -121,8 +121,8 @@ impl ContainerLog {
             reading.budget.take(batch.bytes.len());
             Some(batch)
         };
-        slab.bytes.truncate(CHUNK_BYTES);
-        slab.bytes.shrink_to(2 * CHUNK_BYTES);
+        buffer.bytes.truncate(CHUNK_BYTES);
+        buffer.bytes.shrink_to(2 * CHUNK_BYTES);
         Turn { batch, next }
     }
 
@@ -179,7 +179,7 @@ enum Read {
 
 impl Work<'_> {
     /// Reads a chunk of a segment and takes its lines.
-    fn read(&mut self, inner: &mut Inner, index: usize, slab: &mut Vec<u8>) -> Read {
+    fn read(&mut self, inner: &mut Inner, index: usize, buffer: &mut Vec<u8>) -> Read {
         self.now = ReadTime::now();
         if inner.segments[index].take_anew() {
             self.close_open_lines(inner, index);
@@ -190,7 +190,7 @@ impl Work<'_> {
         loop {
             let chunk = segment
                 .learn_beginning(self.log.container())
-                .and_then(|()| segment.fill(want, slab, &self.reading.decoders));
+                .and_then(|()| segment.fill(want, buffer, &self.reading.decoders));
             let (mut before, end) = match chunk {
                 Ok(Chunk::Data { before, end }) => (before, end),
                 Ok(Chunk::Busy) => return Read::Busy,
@@ -202,16 +202,16 @@ impl Work<'_> {
                 }
                 Err(error) => return self.broken(segment, &error),
             };
-            if segment.read.offset + (slab.len() - before) as u64 > segment.looked {
+            if segment.read.offset + (buffer.len() - before) as u64 > segment.looked {
                 inner.grew = Instant::now();
             }
-            let passed = segment.pass_nuls(slab, before, false);
+            let passed = segment.pass_nuls(buffer, before, false);
             let last = end && segment.is_compressed();
-            if passed > 0 && passed == slab.len() - before && !last {
+            if passed > 0 && passed == buffer.len() - before && !last {
                 return Read::Some;
             }
             before += passed;
-            let data = &slab[before..];
+            let data = &buffer[before..];
             let has_line = memchr(b'\n', data).is_some();
             let grown = want > self.chunk || want >= most;
             if !has_line
@@ -226,20 +226,20 @@ impl Work<'_> {
                     parse::cut(&data[..torn], self.reading.max_line),
                     || read,
                     (read.offset, end),
-                    End::Missing,
+                    LineEnd::Missing,
                 );
-                inner.segments[index].advance(Mark::at(end, &slab[..before + torn]), end);
+                inner.segments[index].advance(Mark::at(end, &buffer[..before + torn]), end);
                 return Read::Some;
             }
             if !end && !has_line && want < most && segment.cut_from().is_none() {
                 want = (4 * want).min(most);
                 continue;
             }
-            self.reading.metrics.bytes_read.inc_by((slab.len() - before) as u64);
-            self.lines(inner, index, slab, before, !has_line && want >= most);
+            self.reading.metrics.bytes_read.inc_by((buffer.len() - before) as u64);
+            self.lines(inner, index, buffer, before, !has_line && want >= most);
             self.say_nuls(&mut inner.segments[index]);
             if last {
-                self.tail(inner, index, slab, before);
+                self.tail(inner, index, buffer, before);
                 self.end_compressed(&mut inner.segments[index]);
             }
             return Read::Some;

@@ -19,7 +19,7 @@ impl Outbox {
     pub fn channel_closed(&mut self, blame: &Blame, key: impl Fn(&Container) -> String, now: Instant) -> Settled {
         let entries: Vec<_> = self.take_in_flight();
         match blame {
-            Blame::Everything => self.put_back(entries.into_iter().map(|in_flight| in_flight.entry)),
+            Blame::Everything => self.requeue(entries.into_iter().map(|in_flight| in_flight.entry)),
             Blame::Size(limit) => {
                 let size = |in_flight: &InFlight| {
                     self.held[in_flight.entry.slot].as_ref().map_or(0, |held| body(held, &in_flight.entry).len())
@@ -31,7 +31,7 @@ impl Outbox {
                     // A broker that counts more than the body means less; how much less takes a few refusals to know.
                     let limit = if largest > *limit { *limit } else { largest - largest / 16 };
                     self.size_limit = Some(self.size_limit.map_or(limit, |known| known.min(limit)));
-                    self.put_back(entries.into_iter().map(|in_flight| in_flight.entry));
+                    self.requeue(entries.into_iter().map(|in_flight| in_flight.entry));
                 }
             }
             Blame::Key(_) | Blame::DeadLetters | Blame::OneMessage => {
@@ -46,7 +46,7 @@ impl Outbox {
                 if guilty.is_empty() {
                     self.suspect(innocent, Refused::Alone, now);
                 } else {
-                    self.put_back(innocent.into_iter().map(|in_flight| in_flight.entry));
+                    self.requeue(innocent.into_iter().map(|in_flight| in_flight.entry));
                     for in_flight in guilty {
                         self.aftermath.failed += 1;
                         self.count_out(in_flight.entry.slot);
@@ -71,7 +71,7 @@ impl Outbox {
         if self.losses >= LOSSES_BEFORE_DOUBT {
             self.suspect(entries, Refused::Lost, now);
         } else {
-            self.put_back(entries.into_iter().map(|in_flight| in_flight.entry));
+            self.requeue(entries.into_iter().map(|in_flight| in_flight.entry));
         }
         for lane in self.lanes.values_mut() {
             lane.end_pause();
@@ -105,7 +105,7 @@ impl Outbox {
         entries
     }
 
-    pub(super) fn put_back(&mut self, entries: impl DoubleEndedIterator<Item = Entry>) {
+    pub(super) fn requeue(&mut self, entries: impl DoubleEndedIterator<Item = Entry>) {
         for entry in entries.rev() {
             let (id, place) = (self.log_id(entry.slot), self.place(&entry));
             match self.lanes.get_mut(&id) {

@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use super::{Place, Segment};
+use super::{Listing, Segment};
 use crate::identity::FileKey;
 use crate::names::{Age, LogName};
 
@@ -48,7 +48,7 @@ impl Segment {
         self.copies.retain(|other| other.listed || other.file.is_some());
         self.copies.push(copy);
         self.gzip = None;
-        self.place = Place::Listed;
+        self.listing = Listing::Listed;
         self.sort_copies();
     }
 
@@ -68,7 +68,7 @@ impl Segment {
             copy.listed = false;
         }
         if !self.is_gone() && self.copies.iter().all(|copy| !copy.listed) {
-            self.place = Place::Gone(Instant::now());
+            self.listing = Listing::Gone(Instant::now());
         }
     }
 

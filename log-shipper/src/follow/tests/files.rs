@@ -47,7 +47,7 @@ fn a_file_that_is_rotated_and_compressed_between_two_looks_keeps_its_place() {
 }
 
 #[test]
-fn upkeep_tells_what_a_resting_log_has_unread() {
+fn housekeeping_tells_what_a_resting_log_has_unread() {
     let writer = Writer::new();
     writer.line("1");
     let mut reader = Reader::start(writer.folder.path(), Vec::new());
@@ -193,8 +193,8 @@ fn a_file_put_aside_is_the_logs_if_its_content_was() {
             let mut again = Reader::start(writer.folder.path(), saved);
             again.read_all();
             assert_eq!(again.messages(), ["2", "3"], "{name}");
-            let upkeep = again.log.maintain(&again.reading);
-            assert_eq!(upkeep.unplaced, [writer.path("0.log.unrelated")]);
+            let housekeeping = again.log.maintain(&again.reading);
+            assert_eq!(housekeeping.unplaced, [writer.path("0.log.unrelated")]);
         }
     }
 }

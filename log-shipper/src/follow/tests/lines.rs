@@ -131,7 +131,7 @@ fn a_turn_takes_from_the_budget_what_its_batch_gives_back() {
     for batching in [None, Some(Batching { events: 500, bytes: 1 << 18 })] {
         let settings = Reading { batching, ..reading(2000, 1 << 20) };
         let mut reader = Reader::with(writer.folder.path(), Vec::new(), settings);
-        let batch = reader.log.turn(&mut reader.slab, &reader.reading).batch.unwrap();
+        let batch = reader.log.turn(&mut reader.buffer, &reader.reading).batch.unwrap();
         assert_eq!(reader.reading.budget.used(), batch.bytes.len());
     }
 }

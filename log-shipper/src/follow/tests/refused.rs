@@ -23,7 +23,7 @@ fn log(folder: &Path, id: u64, text: &str) -> Arc<ContainerLog> {
     let log = ContainerLog::new(id, key, container, Vec::new(), false, 1 << 20, Languages::default());
     let file = File::open(&path).unwrap();
     let (key, name) = (FileKey { device: metadata.dev(), inode: metadata.ino() }, format!("{id}.log"));
-    log.hand(vec![News::Opened(Opened { key, name, file })]);
+    log.enqueue(vec![FileEvent::Opened(Opened { key, name, file })]);
     Arc::new(log)
 }
 

@@ -12,7 +12,7 @@ use crate::ledger::FileRecord;
 
 /// Shared by the discovery and the checkpoint.
 #[derive(Debug, Default)]
-pub struct Registry(Mutex<State>);
+pub struct FollowedLogs(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -22,7 +22,7 @@ struct State {
     changed: bool,
 }
 
-impl Registry {
+impl FollowedLogs {
     /// Starts with what an earlier run left.
     pub fn new(saved: Saved) -> Self {
         Self(Mutex::new(State { unclaimed: saved, ..State::default() }))
@@ -86,7 +86,7 @@ impl Registry {
         Some(saved)
     }
 
-    /// The next [`Registry::take_changes`] gives everything.
+    /// The next [`FollowedLogs::take_changes`] gives everything.
     pub fn mark_changed(&self) {
         self.state().changed = true;
     }

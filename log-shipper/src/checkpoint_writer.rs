@@ -1,40 +1,59 @@
 //! Keeps the checkpoint up to date: reads it at the start, and writes it again as lines are confirmed.
 
+use std::future::{Future, pending};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context;
+use tokio::time::{Instant, sleep_until};
 
 use crate::checkpoint::{self, CheckpointError, Saved};
+use crate::logs::FollowedLogs;
 use crate::metrics::Metrics;
-use crate::outgoing::Budget;
-use crate::registry::Registry;
 use crate::settings::Output;
 use crate::state_dir::{Complaint, StateDir};
 
 /// Keeps the checkpoint up to date.
 #[derive(Debug)]
-pub struct Keeper {
+pub struct CheckpointWriter {
     /// The file and its folder; `None` for an output that keeps none.
     pub place: Option<(PathBuf, Arc<StateDir>)>,
     /// What it holds.
-    pub registry: Arc<Registry>,
+    pub logs: Arc<FollowedLogs>,
     /// What is counted.
     pub metrics: Metrics,
     /// That it can't be written.
     pub complaint: Complaint,
 }
 
-impl Keeper {
-    /// Returns at `at`, or as soon as much was confirmed: what was and is not written comes again after a kill.
-    pub async fn is_due(&self, budget: &Budget, not_before: tokio::time::Instant, at: tokio::time::Instant) {
+impl CheckpointWriter {
+    /// Takes the folder and reads what an earlier run left there; also gives whether that was nothing.
+    ///
+    /// # Errors
+    ///
+    /// When the folder cannot be used, or the checkpoint cannot be read, or is broken and cannot be moved aside.
+    pub fn open(output: &Output, state_dir: &Path, metrics: &Metrics) -> anyhow::Result<(Self, bool)> {
+        let (place, (saved, fresh)) = match checkpoint_path(output, state_dir) {
+            Some(path) => {
+                let folder = Arc::new(StateDir::take(state_dir)?);
+                let saved = load(&path)?;
+                (Some((path, folder)), saved)
+            }
+            None => (None, (Saved::default(), true)),
+        };
+        let logs = Arc::new(FollowedLogs::new(saved));
+        Ok((Self { place, logs, metrics: metrics.clone(), complaint: Complaint::default() }, fresh))
+    }
+
+    /// Returns at `at`, or as soon as much was confirmed: what was confirmed and is not written comes again after a kill.
+    pub async fn is_due(&self, much_confirmed: impl Future<Output = ()>, not_before: Instant, at: Instant) {
         if self.place.is_none() {
-            std::future::pending::<()>().await;
+            pending::<()>().await;
         }
-        tokio::time::sleep_until(not_before).await;
+        sleep_until(not_before).await;
         tokio::select! {
-            () = tokio::time::sleep_until(at) => (),
-            () = budget.much_given() => (),
+            () = sleep_until(at) => (),
+            () = much_confirmed => (),
         }
     }
 
@@ -43,9 +62,9 @@ impl Keeper {
         let Some((path, state)) = self.place.clone() else { return };
         if self.metrics.checkpoints.get() > 0 && !path.exists() {
             // Somebody deleted it.
-            self.registry.mark_changed();
+            self.logs.mark_changed();
         }
-        let Some(saved) = self.registry.take_changes() else { return };
+        let Some(saved) = self.logs.take_changes() else { return };
         let shown = path.display().to_string();
         let written = tokio::task::spawn_blocking(move || state.replace(&path, &checkpoint::render(&saved))).await;
         let error = match written {
@@ -60,7 +79,7 @@ impl Keeper {
             Err(error) => error.to_string(),
         };
         self.metrics.checkpoint_errors.inc();
-        self.registry.mark_changed();
+        self.logs.mark_changed();
         if self.complaint.is_due() {
             tracing::error!(
                 file = shown,
@@ -72,7 +91,7 @@ impl Keeper {
 }
 
 /// Where it is kept how far logs were read: each kind of output has its own, so that lines that went elsewhere are shipped, too.
-pub fn checkpoint_path(output: &Output, state_dir: &Path) -> Option<PathBuf> {
+fn checkpoint_path(output: &Output, state_dir: &Path) -> Option<PathBuf> {
     let name = match output {
         Output::Amqp(_) => checkpoint::FILE_NAME,
         Output::Stdout => checkpoint::STDOUT_FILE_NAME,
@@ -82,11 +101,7 @@ pub fn checkpoint_path(output: &Output, state_dir: &Path) -> Option<PathBuf> {
 }
 
 /// What an earlier run left, and whether that was nothing.
-///
-/// # Errors
-///
-/// When it can't be read, or is broken and can't be moved aside.
-pub fn load(path: &Path) -> anyhow::Result<(Saved, bool)> {
+fn load(path: &Path) -> anyhow::Result<(Saved, bool)> {
     match checkpoint::read(path) {
         Ok(Some(saved)) => Ok((saved, false)),
         Ok(None) => Ok((Saved::default(), true)),

@@ -14,19 +14,19 @@ impl Discovery {
         let (mut unplaced, mut unreadable) = (Vec::new(), Vec::new());
         for (path, folder) in &mut self.folders {
             folder.logs.retain(|log| {
-                let upkeep = log.maintain(&self.reading);
-                if upkeep.unread {
+                let housekeeping = log.maintain(&self.reading);
+                if housekeeping.unread {
                     self.pool.wake(log);
                 }
-                unplaced.extend(upkeep.unplaced);
-                unreadable.extend(upkeep.unreadable);
-                pinned.push((upkeep.pinned, log.clone()));
+                unplaced.extend(housekeeping.unplaced);
+                unreadable.extend(housekeeping.unreadable);
+                pinned.push((housekeeping.pinned, log.clone()));
                 open_files += log.open_files();
                 let over = log.is_over();
                 if over {
                     tracing::debug!(folder = %path.display(), "the log is over");
                     self.pool.remove(log.id());
-                    self.registry.remove(&log.key);
+                    self.logs.remove(&log.key);
                 }
                 !over
             });

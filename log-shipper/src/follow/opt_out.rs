@@ -8,23 +8,23 @@ use super::{ContainerLog, Inner, Reading};
 /// How long a new log waits for Kubernetes' word on its pod.
 const WAIT: Duration = Duration::from_secs(10);
 
-/// Whether a log is to be shipped.
+/// Whether a pod opted its logs out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Consent {
-    Ship,
-    /// Not known yet.
-    Wait,
-    /// What is there, and what comes until it changes, is passed over.
-    Off,
+pub(super) enum OptOut {
+    No,
+    /// Not known yet: the log waits.
+    Unknown,
+    /// The log is passed over until this changes.
+    Yes,
 }
 
 impl ContainerLog {
-    pub(super) fn consent(&self, inner: &Inner, reading: &Reading) -> Consent {
+    pub(super) fn opt_out(&self, inner: &Inner, reading: &Reading) -> OptOut {
         match &inner.pod {
-            _ if !(reading.opt_out || reading.asks_labels) || self.container().pod.is_none() => Consent::Ship,
-            Some(pod) if (reading.opt_out && pod.opted_out) || pod.left_out => Consent::Off,
-            None if inner.since.elapsed() < WAIT => Consent::Wait,
-            _ => Consent::Ship,
+            _ if !(reading.opt_out || reading.asks_labels) || self.container().pod.is_none() => OptOut::No,
+            Some(pod) if (reading.opt_out && pod.opted_out) || pod.left_out => OptOut::Yes,
+            None if inner.since.elapsed() < WAIT => OptOut::Unknown,
+            _ => OptOut::No,
         }
     }
 
