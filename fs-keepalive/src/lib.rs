@@ -1,12 +1,13 @@
-//! fs-keepalive: writes a small record to each shared volume once a minute, so that the file server does not fall asleep and
-//! its clients keep their connection, and reads it back from the server, so that a hang is noticed.
+//! fs-keepalive writes a small record to each shared volume once a minute, so that the file server does not go to sleep and its clients
+//! keep their connection. It reads the record back from the server, so that it notices a hang.
 //!
-//! - [`settings`] what the environment says
-//! - [`record`] the 512 bytes; [`touch`] one round on one volume, which happens in a child process (see `nfs_mounts`);
-//!   [`removal`] which files of writers long gone are removed
-//! - [`place`] is the path on a mount at all; [`trouble`] what can be wrong, told apart
-//! - [`volume`] the loop over rounds of one volume, with its [`metrics`] and its line on the [`page`]; ready means that rounds are made
-//! - [`run`] puts it together
+//! Read in this order:
+//!
+//! - [`record`] the 512 bytes
+//! - [`touch`] one round on one volume, in a child process (see `nfs_mounts`); [`removal`] which old files of other writers it removes
+//! - [`place`] whether the path is on a mount at all; [`trouble`] what can be wrong
+//! - [`volume`] the loop over the rounds of one volume, with its [`metrics`] and its line on the [`page`]
+//! - [`run`] puts everything together from the [`settings`]
 
 pub mod metrics;
 pub mod page;

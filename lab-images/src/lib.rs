@@ -1,9 +1,12 @@
-//! Lab images: which there are, which are wanted, and what holds them.
+//! Lab images: which images exist, which are wanted, and what holds them.
+//!
+//! Read in this order:
 //!
 //! - [`reference`] names: repositories, tags, digests, platforms
 //! - [`tag`] what a tag says, by four schemes, and the order of a menu
 //! - [`policy`] which tags are wanted and why: pure
-//! - [`registry`] a client for registries; [`scan`] asks it what the policy needs to know and makes the [`catalogue`]
+//! - [`catalogue`] the wanted images as a document, and [`published`] the names under which a cluster has it
+//! - [`registry`] a client for registries; [`scan`] asks it what the policy needs to know and makes the catalogue
 //! - [`runtime`] containerd (CRI) and Docker: list, pull with progress, what is in use, remove; the disk guard
 //! - [`settings`] the settings that daemons around lab images share
 

@@ -1,12 +1,18 @@
-//! log-shipper: a node's container logs to RabbitMQ, each line at least once.
+//! log-shipper ships the container logs of a node to RabbitMQ, each line at least once.
 //!
-//! Data flows one way. [`discover`] finds files and opens them at once; [`follow`] keeps the files of each container in order
-//! and knows them again by content; readers ([`pool`]) take turns and make events of lines ([`parse`], [`join`], [`encode`]);
-//! batches ([`outgoing`]) go through the [`outbox`], the window of unconfirmed messages, to a broker ([`ship`], [`amqp`]).
-//! [`pods`] tells what Kubernetes knows of a container. Only a confirm moves a log's [`ledger`], which the [`checkpoint`] saves. When the broker is away the budget of read and
-//! unconfirmed bytes is used up and reading stops: the log files are the spool.
+//! Data flows one way; read in this order:
 //!
-//! Decisions without I/O: [`plan`] (what a folder's listing means), [`join`], [`ledger`], [`outbox`], [`names`].
+//! - [`discover`] finds files and opens them at once; [`plan`] decides what the listing of a folder means, from [`names`] and [`identity`]
+//! - [`follow`] keeps the files of each container in order and recognizes them by content; readers ([`pool`]) take turns
+//! - [`parse`], [`join`] and [`encode`] make events of lines; [`pods`] knows what Kubernetes says of a container
+//! - [`outgoing`] batches of events; the [`outbox`] is the window of unconfirmed messages
+//! - [`ship`] runs a session with a broker over [`amqp`]
+//! - [`ledger`] moves only when the broker confirms; [`checkpoint`] saves it, and [`checkpoint_writer`] says when
+//! - [`mod@run`] starts and ends all of it; [`check`] and [`status`] are the other commands; [`settings`]
+//!
+//! When the broker is away, the budget of read and unconfirmed bytes is used up and reading stops: the log files are the spool.
+//!
+//! Decisions without I/O: [`plan`], [`join`], [`ledger`], [`outbox`], [`names`].
 
 pub mod amqp;
 pub mod arguments;

@@ -1,12 +1,13 @@
 //! `prepuller` scans a registry, decides which lab images are wanted, and pulls them to machines before anyone asks.
 //!
-//! - [`settings`] what the environment and flags say; [`old_names`] what the seed called it
-//! - [`tags`], [`scan`], [`pull`], [`node`], [`status`], [`wait`]: one command each; [`catalogue`] where they get the catalogue from
-//! - [`plan`] decides for a whole cluster which node pulls what now; [`page`] shows it, [`planner_client`] asks it from elsewhere
-//! - [`puller`] pulls the ordered images on one machine: which pull starts next, what is there already, one pull in flight
-//! - [`node_images`] an order and its report, as the custom resource `NodeImages` has them
+//! Read in this order:
 //!
-//! See, decide, act: `puller/schedule.rs` and `puller/presence.rs` decide and are pure; the rest sees and acts.
+//! - [`node_images`] an order and its report, as the custom resource `NodeImages` has them: planner and agents meet there
+//! - [`plan`] decides for a whole cluster which node pulls what now; `plan/decide.rs` is the decision
+//! - [`overview`] what the planner knows at one moment; [`page`] shows it, and [`planner_client`] asks for it from elsewhere
+//! - [`node`] the agent, which gives the orders to the [`puller`]; `puller/schedule.rs` and `puller/presence.rs` are its decisions
+//! - [`cli`] the commands; [`tags`], [`scan`], [`pull`], [`status`] and [`wait`] are one each; [`catalogue`] where they find the wanted images
+//! - [`settings`] what the environment and flags say; [`old_names`] the names in LSST's Jupyter Lab Demo
 
 pub mod catalogue;
 pub mod cli;
