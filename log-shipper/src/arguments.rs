@@ -18,20 +18,20 @@ pub struct Arguments {
 pub enum CommandArguments {
     /// Read the logs of this node's containers and ship them
     Run(Box<RunArguments>),
-    /// Say how far each log file was shipped
+    /// Show how far each log file was shipped
     Status(Box<StatusArguments>),
-    /// Try the way to the broker step by step, as run goes it; exit code 0 if all of it works, 1 if not
+    /// Test the connection to the broker step by step, as run does; exit code 0 if everything works, 1 if not
     Check(Box<CheckArguments>),
 }
 
 /// `log-shipper run`.
 #[derive(Args, Clone, Debug)]
 pub struct RunArguments {
-    /// Ship what is there now, and end with exit code 0 once all of it is confirmed
+    /// Ship the lines that are there now and end; exit code 0 once the broker has confirmed all of them
     #[arg(long)]
     pub until_idle: bool,
-    /// With --until-idle: end with exit code 1 when nothing was read or confirmed for so long; what is not confirmed is shipped by
-    /// the next run
+    /// With --until-idle: end with exit code 1 when nothing was read or confirmed for this long; the next run ships what is not
+    /// confirmed
     #[arg(long, value_name = "TIME", default_value = "2m", requires = "until_idle")]
     pub give_up_after: String,
     /// Which logs.
@@ -68,7 +68,7 @@ pub struct StatusArguments {
 /// `log-shipper check`.
 #[derive(Args, Clone, Debug)]
 pub struct CheckArguments {
-    /// Publish nothing: all but the last two steps
+    /// Skip the last two steps, which publish a test message
     #[arg(long)]
     pub no_publish: bool,
     /// The broker.
@@ -83,13 +83,13 @@ pub struct CheckArguments {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Logs")]
 pub struct LogsArguments {
-    /// Folders with logs, comma-separated [default: /var/log/pods and, if it is there, /var/lib/docker/containers]
+    /// Folders with logs, comma-separated [default: /var/log/pods and, if it exists, /var/lib/docker/containers]
     #[arg(long, env = "LOG_PATHS", value_name = "FOLDERS")]
     pub log_paths: Option<String>,
-    /// Where the checkpoint is kept; must survive restarts
+    /// Folder of the checkpoint; it must survive restarts
     #[arg(long, env = "STATE_DIR", value_name = "FOLDER", default_value = "/var/lib/log-shipper")]
     pub state_dir: String,
-    /// Where to begin when there is no checkpoint: beginning or end
+    /// Where to start reading when there is no checkpoint: beginning or end
     #[arg(long, env = "READ_FROM", value_name = "PLACE", default_value = "beginning")]
     pub read_from: String,
     /// Follow only these Kubernetes namespaces, comma-separated
@@ -98,7 +98,7 @@ pub struct LogsArguments {
     /// Never follow these Kubernetes namespaces, comma-separated
     #[arg(long, env = "LOG_NAMESPACES_EXCLUDED", value_name = "NAMES")]
     pub log_namespaces_excluded: Option<String>,
-    /// Leave out pods with the annotation labhands.dev/logs: "off"; a new pod's log then waits up to 10 s for its annotations
+    /// Skip pods with the annotation labhands.dev/logs: "off"; the log of a new pod then waits up to 10 s for its annotations
     #[arg(long, env = "LOG_OPT_OUT", value_name = "SWITCH", default_value = "false")]
     pub log_opt_out: String,
     /// Follow only pods and Docker containers with these labels, such as app=web,tier in (a,b),!debug
@@ -107,10 +107,10 @@ pub struct LogsArguments {
     /// Never follow pods and Docker containers with these labels
     #[arg(long, env = "LOG_LABELS_EXCLUDED", value_name = "SELECTOR")]
     pub log_labels_excluded: Option<String>,
-    /// How much disk space deleted files may take until they are read
+    /// Disk space that deleted log files may occupy until they are read
     #[arg(long, env = "PINNED_BYTES_MAX", value_name = "SIZE", default_value = "2GiB")]
     pub pinned_bytes_max: String,
-    /// How many threads read, parse and encode
+    /// Number of threads that read, parse and encode
     #[arg(long, env = "READER_THREADS", value_name = "COUNT", default_value = "1")]
     pub reader_threads: String,
 }
@@ -119,22 +119,22 @@ pub struct LogsArguments {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Lines")]
 pub struct LinesArguments {
-    /// Leave out lines that match one of these regular expressions; separated by newlines, or by commas outside brackets
+    /// Drop lines that match one of these regular expressions; separate them by newlines, or by commas outside brackets
     #[arg(long, env = "EXCLUDE_LINES", value_name = "REGEXES")]
     pub exclude_lines: Option<String>,
-    /// Make fields of a line that is a JSON object, below the key json (in the legacy schema json.fields): on or off
+    /// Parse lines that are JSON objects into fields below the key json (in the legacy schema json.fields): on or off
     #[arg(long, env = "JSON_LINES", value_name = "SWITCH", default_value = "off")]
     pub json_lines: String,
-    /// Leave out what one container writes beyond so many lines a second, and count it; or off
+    /// Maximum lines per second of each container; lines beyond it are dropped and counted; or off
     #[arg(long, env = "LINES_PER_SECOND", value_name = "COUNT", default_value = "off")]
     pub lines_per_second: String,
-    /// Make one event of a stack trace in these languages: java, python, go, comma-separated; or off
+    /// Join each stack trace into one event, for these languages: java, python, go, comma-separated; or off
     #[arg(long, env = "MULTILINE", value_name = "LANGUAGES", default_value = "off")]
     pub multiline: String,
-    /// Cut longer lines, and mark them
+    /// Maximum length of a line; longer lines are cut and marked
     #[arg(long, env = "MAX_LINE", value_name = "SIZE", default_value = "1MiB")]
     pub max_line: String,
-    /// What lines may take of which only parts are there; beyond it they are read again from the file
+    /// Memory limit for incomplete lines; above it they are dropped from memory and later read again from the file
     #[arg(long, env = "PARTIAL_BYTES_MAX", value_name = "SIZE", default_value = "8MiB")]
     pub partial_bytes_max: String,
 }
@@ -146,16 +146,16 @@ pub struct EventArguments {
     /// ecs (Elastic Common Schema) or legacy (Filebeat 5 through Logstash 5)
     #[arg(long, env = "EVENT_SCHEMA", value_name = "SCHEMA", default_value = "ecs")]
     pub event_schema: String,
-    /// This shipper's name in events [default: NODE_NAME, else the host's name]
+    /// Name of this shipper in events [default: NODE_NAME, or else the host name]
     #[arg(long, env = "SHIPPER_NAME", value_name = "NAME")]
     pub shipper_name: Option<String>,
-    /// The Kubernetes node's name in events; in a cluster its pods are watched for their labels
+    /// Name of the Kubernetes node, for events; in a cluster log-shipper also watches the node's pods for their labels
     #[arg(long, env = "NODE_NAME", value_name = "NAME")]
     pub node_name: Option<String>,
-    /// The uid of the pod that this runs in; its own log is not shipped [default: as its mounts and its cgroup say]
+    /// UID of the pod that log-shipper runs in; its own log is not shipped [default: found from its mounts and cgroup]
     #[arg(long, env = "POD_UID", value_name = "UID")]
     pub pod_uid: Option<String>,
-    /// Put up to so many events into one message, as a JSON array; off is one event per message
+    /// Maximum number of events in one message, as a JSON array; off sends one event per message
     #[arg(long, env = "BATCH", value_name = "COUNT", default_value = "off")]
     pub batch: String,
     /// amqp, stdout (JSON lines), or null, which confirms everything [default: amqp, and stdout outside a cluster without
@@ -171,45 +171,44 @@ pub struct BrokerArguments {
     /// Brokers: amqps://HOST[:PORT][,HOST[:PORT]…][/VHOST]; amqp:// without TLS
     #[arg(long, env = "AMQP_URL", value_name = "URL", hide_env_values = true)]
     pub amqp_url: Option<String>,
-    /// The user's name
+    /// User name for the broker
     #[arg(long, env = "AMQP_USERNAME", value_name = "NAME")]
     pub amqp_username: Option<String>,
-    /// The user's password
+    /// Password of the user
     #[arg(long, env = "AMQP_PASSWORD", value_name = "PASSWORD", hide_env_values = true)]
     pub amqp_password: Option<String>,
-    /// A file with the user's password, read again for each connection
+    /// File with the password of the user; it is read again for each connection
     #[arg(long, env = "AMQP_PASSWORD_FILE", value_name = "FILE")]
     pub amqp_password_file: Option<String>,
-    /// A client certificate (PEM); without AMQP_USERNAME it is who we are (SASL EXTERNAL)
+    /// Client certificate (PEM); without AMQP_USERNAME it also authenticates the client (SASL EXTERNAL)
     #[arg(long, env = "AMQP_CERT_FILE", value_name = "FILE")]
     pub amqp_cert_file: Option<String>,
-    /// The certificate's key (PEM)
+    /// Private key of the client certificate (PEM)
     #[arg(long, env = "AMQP_KEY_FILE", value_name = "FILE")]
     pub amqp_key_file: Option<String>,
-    /// The name that the broker's certificate must bear, if it is not the host's in AMQP_URL
+    /// Host name that the broker's certificate must be valid for, if it is not the host in AMQP_URL
     #[arg(long, env = "AMQP_TLS_SERVER_NAME", value_name = "NAME")]
     pub amqp_tls_server_name: Option<String>,
-    /// The exchange; it must exist. default is the default exchange: the routing key is then a queue's name
+    /// Name of the exchange, which must exist; "default" is the default exchange, where the routing key is the name of a queue
     #[arg(long, env = "AMQP_EXCHANGE", value_name = "NAME", default_value = "logstash-exchange")]
     pub amqp_exchange: String,
-    /// The routing key of every message; {namespace}, {pod} and {container} stand for the container's, such as
-    /// logs.{namespace}.{container}
+    /// Routing key of every message; it may contain {namespace}, {pod} and {container}, such as logs.{namespace}.{container}
     #[arg(long, env = "AMQP_ROUTING_KEY", value_name = "KEY", default_value = "logstash")]
     pub amqp_routing_key: String,
-    /// Where messages go that were refused or returned five times, or that are too large; it must exist [default: those are
-    /// tried for ever, and what is too large is cut to fit]
+    /// Exchange for messages that the broker refused or returned five times or that are too large; it must exist [default: retry
+    /// them for ever, and cut what is too large]
     #[arg(long, env = "AMQP_DEAD_LETTER_EXCHANGE", value_name = "NAME")]
     pub amqp_dead_letter_exchange: Option<String>,
-    /// How many messages may wait for their confirm
+    /// Maximum number of messages that wait for a confirm
     #[arg(long, env = "AMQP_WINDOW", value_name = "COUNT", default_value = "500")]
     pub amqp_window: String,
-    /// How many bytes may be read and not confirmed
+    /// Maximum number of bytes of events that are read and not yet confirmed
     #[arg(long, env = "AMQP_WINDOW_BYTES", value_name = "SIZE", default_value = "2MiB")]
     pub amqp_window_bytes: String,
-    /// Give a connection up when a confirm takes longer
+    /// Close the connection when a confirm takes longer than this
     #[arg(long, env = "AMQP_CONFIRM_TIMEOUT", value_name = "TIME", default_value = "60s")]
     pub amqp_confirm_timeout: String,
-    /// Ask for a sign of life this often
+    /// AMQP heartbeat interval
     #[arg(long, env = "AMQP_HEARTBEAT", value_name = "TIME", default_value = "30s")]
     pub amqp_heartbeat: String,
 }

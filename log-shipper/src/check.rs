@@ -173,25 +173,25 @@ fn name(step: ConnectStep) -> &'static str {
 
 fn advice(step: ConnectStep, error: &ConnectionError) -> &'static str {
     if matches!(error, ConnectionError::Protocol(_)) {
-        return "Look at scheme and port of AMQP_URL.";
+        return "Check the scheme and the port of AMQP_URL.";
     }
     match step {
-        ConnectStep::Name => "Look at the host in AMQP_URL, and at this machine's DNS.",
+        ConnectStep::Name => "Check the host in AMQP_URL, and the DNS of this machine.",
         ConnectStep::Address => {
-            "Look at host and port in AMQP_URL, whether the broker runs, and at firewalls and network policies."
+            "Check the host and the port in AMQP_URL, firewalls and network policies, and whether the broker runs."
         }
         ConnectStep::Tls => {
             "SSL_CERT_FILE must hold the authority of the broker's certificate; AMQP_TLS_SERVER_NAME is the name that it bears, \
              if that is not the host's."
         }
         ConnectStep::Login => {
-            "Look at AMQP_USERNAME and AMQP_PASSWORD, or at AMQP_CERT_FILE; the broker's own log says why."
+            "Check AMQP_USERNAME and AMQP_PASSWORD, or AMQP_CERT_FILE; the log of the broker says why."
         }
         ConnectStep::VirtualHost => {
             "The virtual host is the path of AMQP_URL; it must exist, and the user needs permissions there."
         }
         ConnectStep::Exchange => {
-            "Set AMQP_EXCHANGE to an exchange that is there, or have it declared: it belongs to the receiver."
+            "Set AMQP_EXCHANGE to an existing exchange, or have the receiver's administrator declare it."
         }
     }
 }

@@ -48,9 +48,9 @@ pub struct Metrics {
     pub connected: Gauge,
     /// Whether the broker asked to stop publishing.
     pub blocked: Gauge,
-    /// Messages that wait for their confirm.
+    /// Messages that wait for a confirm.
     pub unconfirmed: Gauge,
-    /// Containers that wait because the broker refuses messages of theirs.
+    /// Containers that wait because the broker refuses their messages.
     pub refused_containers: Gauge,
     /// Bytes that were read and are not confirmed.
     pub pending_bytes: Gauge,
@@ -64,7 +64,7 @@ pub struct Metrics {
     pub unreadable: Gauge,
     /// Files beside logs that can't be told to be a log's.
     pub unplaced_files: Gauge,
-    /// Times that the watch of this node's pods broke.
+    /// Failures of the watch on this node's pods.
     pub pod_watch_errors: Counter,
     /// Checkpoints written.
     pub checkpoints: Counter,
@@ -84,32 +84,32 @@ impl Metrics {
                 &self.losses_unknown,
             ),
             ("nul_bytes_skipped", "NUL bytes in log files that no container wrote", &self.nul_bytes),
-            ("lines_unfinished", "Lines shipped without their end, which did not come", &self.unfinished),
+            ("lines_unfinished", "Lines shipped incomplete because their end never came", &self.unfinished),
             ("events_confirmed", "Events that the broker confirmed", &self.events_confirmed),
             ("messages_published", "Messages published, repetitions included", &self.messages_published),
             ("messages_confirmed", "Messages that the broker confirmed", &self.messages_confirmed),
             ("messages_returned", "Messages that no queue was bound for", &self.messages_returned),
             ("messages_refused", "Messages that the broker refused", &self.messages_refused),
             ("messages_dead_lettered", "Messages sent to the dead letter exchange", &self.messages_dead_lettered),
-            ("messages_cut", "Messages cut because the broker takes none of their size", &self.messages_cut),
-            ("messages_given_up", "Messages given up because the broker never took them", &self.messages_given_up),
-            ("lines_excluded", "Lines left out by EXCLUDE_LINES", &self.excluded),
-            ("lines_limited", "Lines left out by LINES_PER_SECOND", &self.limited),
-            ("lines_own", "Lines left out because they are our own output", &self.own_lines),
+            ("messages_cut", "Messages cut because they are too large for the broker", &self.messages_cut),
+            ("messages_given_up", "Messages given up because the broker never accepted them", &self.messages_given_up),
+            ("lines_excluded", "Lines dropped by EXCLUDE_LINES", &self.excluded),
+            ("lines_limited", "Lines dropped by LINES_PER_SECOND", &self.limited),
+            ("lines_own", "Lines skipped because they are log-shipper's own output", &self.own_lines),
             ("lines_truncated", "Lines cut at MAX_LINE", &self.truncated),
-            ("lines_unparsed", "Lines shipped as they are because they were not understood", &self.unparsed),
+            ("lines_unparsed", "Lines shipped unchanged because they could not be parsed", &self.unparsed),
             ("connections", "Connections to a broker", &self.connections),
-            ("pod_watch_errors", "Times that the watch of this node's pods broke", &self.pod_watch_errors),
+            ("pod_watch_errors", "Failures of the watch on this node's pods", &self.pod_watch_errors),
             ("checkpoints", "Checkpoints written", &self.checkpoints),
             ("checkpoint_errors", "Checkpoints that could not be written", &self.checkpoint_errors),
         ];
         let gauges = [
             ("connected", "1 while a broker is connected", &self.connected),
             ("blocked", "1 while the broker asks to stop publishing", &self.blocked),
-            ("unconfirmed_messages", "Messages that wait for their confirm", &self.unconfirmed),
+            ("unconfirmed_messages", "Messages that wait for a confirm", &self.unconfirmed),
             (
                 "refused_containers",
-                "Containers that wait because the broker refuses messages of theirs",
+                "Containers that wait because the broker refuses their messages",
                 &self.refused_containers,
             ),
             ("pending_bytes", "Bytes read and not confirmed", &self.pending_bytes),
@@ -117,7 +117,7 @@ impl Metrics {
             ("containers", "Containers whose logs are followed", &self.containers),
             ("open_files", "Log files that are open", &self.open_files),
             ("unreadable", "Folders, files and links of logs that can't be read", &self.unreadable),
-            ("unplaced_files", "Files beside logs that are not read because of their names", &self.unplaced_files),
+            ("unplaced_files", "Files next to logs that are not read because of their names", &self.unplaced_files),
         ];
         metrics.register(|registry| {
             for (name, help, counter) in counters {

@@ -49,7 +49,7 @@ impl Sink {
                 let shipping = Shipping { broker: *broker, budget, metrics, latch, until_idle };
                 tokio::select! {
                     () = ship(&shipping, batches, stop) => (),
-                    () = limit => tracing::warn!("not all was confirmed in time; the rest is read again by the next run"),
+                    () = limit => tracing::warn!("some events were not confirmed in time; the next run reads them again"),
                 }
                 Ok(())
             }
@@ -79,7 +79,7 @@ impl Sink {
                             .context("cannot write to standard output")
                     }
                     () = limit => {
-                        tracing::warn!("standard output does not take all lines in time; the rest is written by the next run");
+                        tracing::warn!("standard output did not accept all lines in time; the next run writes the rest");
                         Ok(())
                     }
                 }

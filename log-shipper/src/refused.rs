@@ -68,7 +68,7 @@ impl Trouble {
             // What was refused was given up, and nothing else came.
             return;
         }
-        tracing::info!(after_seconds = since.elapsed().as_secs(), "the broker takes all messages again");
+        tracing::info!(after_seconds = since.elapsed().as_secs(), "the broker accepts all messages again");
         *self = Self { said: self.said.filter(|(at, _)| at.elapsed() < AGAIN), ..Self::default() };
         latch.ready();
     }
@@ -80,20 +80,20 @@ pub fn judge(verdict: &Verdict, metrics: &Metrics) {
     match verdict.fate {
         Fate::Cut => {
             metrics.messages_cut.inc();
-            tracing::warn!(%container, message_id = id, bytes, "the broker does not take a message of this size; it was cut and marked");
+            tracing::warn!(%container, message_id = id, bytes, "a message was too large for the broker; it was cut and marked");
         }
         Fate::CutForDeadLetters => {
             metrics.messages_cut.inc();
             tracing::warn!(
                 %container, message_id = id, bytes,
-                "the broker does not take a message of this size; it was cut and marked, and goes to the dead letter exchange"
+                "a message was too large for the broker; it was cut, marked, and sent to the dead letter exchange"
             );
         }
         Fate::GivenUp => {
             metrics.messages_given_up.inc();
             tracing::error!(
                 %container, message_id = id, bytes, offset = verdict.id.offset,
-                "a message was given up that the broker never takes, while it takes others"
+                "gave up a message that the broker never accepts, although it accepts others"
             );
         }
     }

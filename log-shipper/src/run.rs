@@ -144,14 +144,14 @@ async fn ship(
 /// With `--until-idle`: an error if lines were left behind or may come twice.
 fn all_was_shipped(writer: &CheckpointWriter, findings: &Findings, metrics: &Metrics) -> anyhow::Result<()> {
     if writer.complaint.is_open() {
-        bail!("the checkpoint could not be written: the same lines are shipped again by the next run");
+        bail!("the checkpoint could not be written: the next run ships the same lines again");
     }
     if let Some(failure) = findings.failure() {
         bail!("not all logs could be read: {failure}");
     }
     match metrics.messages_given_up.get() {
         0 => Ok(()),
-        given_up => bail!("{given_up} messages were given up that the broker never takes; the log names them"),
+        given_up => bail!("gave up {given_up} messages that the broker never accepts; the log names them"),
     }
 }
 
@@ -186,7 +186,7 @@ fn stuck(limit: Option<Duration>, unconfirmed: usize, obstacles: &[String]) -> a
     let seconds = limit.unwrap_or_default().as_secs();
     let why = if obstacles.is_empty() { "the log says why".to_owned() } else { obstacles.join("; ") };
     anyhow!(
-        "not all was shipped: nothing was read or confirmed for {seconds} s (--give-up-after), and {unconfirmed} bytes of events are not \
+        "not everything was shipped: nothing was read or confirmed for {seconds} s (--give-up-after), and {unconfirmed} bytes of events are not \
          confirmed; {why}. The next run reads them again"
     )
 }
@@ -205,7 +205,7 @@ async fn watch_pods(node: String, pods: Arc<Pods>, metrics: Metrics) {
         Ok(client) => pods::watch(client, &node, &pods, &metrics).await,
         Err(error) => {
             let error = explain(&error);
-            tracing::error!(error, "the pods of this node can't be watched; events go without their labels");
+            tracing::error!(error, "the pods of this node can't be watched; events are shipped without pod labels");
         }
     }
 }

@@ -196,20 +196,22 @@ async fn session(
                 Event::Nack(tag, multiple) => {
                     let settled = outbox.settle(tag, multiple, false, now);
                     shipping.metrics.messages_refused.inc_by(settled.failed);
-                    trouble.refused("the broker refuses messages (is a queue full?); they are tried again");
+                    trouble.refused("the broker refuses messages (is a queue full?); trying again");
                     account(shipping, settled);
                 }
                 Event::Returned(id) => {
                     if outbox.returned(id) {
                         shipping.metrics.messages_returned.inc();
-                        trouble.refused("no queue is bound for our routing key; messages are tried again");
+                        trouble.refused("no queue is bound for the routing key; trying again");
                     }
                 }
                 Event::ChannelClosed(refusal) => {
                     if shipping.blame(&refusal) == Blame::Everything {
                         return (SessionEnd::Lost(ConnectionError::Closed { refusal, who: String::new() }), confirmed);
                     }
-                    trouble.refused("the broker closes the channel because of single messages; the others go on");
+                    trouble.refused(
+                        "the broker closes the channel because of single messages; other messages are shipped",
+                    );
                     channel_closed(shipping, outbox, &refusal);
                     if let Err(error) = connection.reopen(endpoint).await {
                         return (SessionEnd::Lost(error), confirmed);
@@ -221,7 +223,7 @@ async fn session(
                     taking_since = None;
                 }
                 Event::Unblocked => {
-                    tracing::info!("the broker takes messages again");
+                    tracing::info!("the broker accepts messages again");
                     trouble.connected(&shipping.latch);
                     taking_since = Some(now);
                 }
@@ -238,7 +240,7 @@ fn channel_closed(shipping: &Shipping, outbox: &mut Outbox, refusal: &Refusal) {
         code = refusal.code,
         text = refusal.text,
         ?blame,
-        "the broker refuses a message and closed the channel"
+        "the broker refused a message and closed the channel"
     );
     let key = &shipping.broker.endpoint.routing_key;
     let settled = outbox.channel_closed(&blame, |container| key.of(container), Instant::now());

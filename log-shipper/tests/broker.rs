@@ -120,7 +120,7 @@ fn a_replaced_client_certificate_is_taken_without_a_restart() {
     let key = node.folder.write("tls.key", unknown.key).unwrap();
     let shipper = support::start(&node.certified(&certificate, &key));
     let said = shipper.until("/output", LIMIT, |status, body| status == 503 && body.contains("no broker: ")).unwrap();
-    assert!(said.contains("does it take our certificate?"), "{said}");
+    assert!(said.contains("does it accept the client certificate?"), "{said}");
     let [_, its_certificate, its_key] = node.broker.client_files();
     fs::copy(its_certificate, certificate).unwrap();
     fs::copy(its_key, key).unwrap();
@@ -177,7 +177,7 @@ fn while_the_broker_asks_to_stop_nothing_is_published_and_later_all() {
     assert!(consumer.seen().all().all(|(_, arrivals)| arrivals.times == 1));
     assert_eq!(metric(&shipper, "blocked"), Some(0.0));
     assert_eq!(metric(&shipper, "connections_total"), Some(1.0));
-    assert!(shipper.log().contains("the broker takes messages again"), "{}", shipper.log());
+    assert!(shipper.log().contains("the broker accepts messages again"), "{}", shipper.log());
 }
 
 #[test]
@@ -251,7 +251,7 @@ fn a_run_until_idle_ends_when_the_broker_does_not_take_all() {
     let ends = |settings: &[(String, String)], patience: &str, why: &str| {
         let (code, said) = support::until_idle_with(settings, &["--give-up-after", patience]);
         assert_eq!(code, Some(1), "{said}");
-        assert!(said.contains("not all was shipped") && said.contains(why), "{said}");
+        assert!(said.contains("not everything was shipped") && said.contains(why), "{said}");
     };
     // Nobody listens on port 1.
     ends(&with(node.settings(), &[("AMQP_URL", "amqp://127.0.0.1:1")]), "1s", "no broker: ");

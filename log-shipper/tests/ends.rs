@@ -100,7 +100,7 @@ fn a_file_that_can_not_be_read_does_not_keep_a_run_until_idle_from_ending() {
     let (code, said) =
         node.start(&["--until-idle", "--give-up-after", "1s"], &[("OUTPUT", "stdout")], Stdio::null()).end();
     assert_eq!(code, Some(1), "{said}");
-    assert!(said.contains("a log file can't be read") && said.contains("not all was shipped"), "{said}");
+    assert!(said.contains("a log file can't be read") && said.contains("not everything was shipped"), "{said}");
 }
 
 #[test]
@@ -114,7 +114,7 @@ fn an_output_that_nobody_reads_does_not_keep_the_run_from_ending() {
     kill_process(Pid::from_child(&run.0), Signal::TERM).unwrap();
     let (code, said) = run.end();
     assert_eq!(code, Some(0), "{said}");
-    assert!(said.contains("standard output does not take all lines in time"), "{said}");
+    assert!(said.contains("standard output did not accept all lines in time"), "{said}");
 }
 
 #[test]

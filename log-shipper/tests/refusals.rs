@@ -224,7 +224,7 @@ impl<'a> Case<'a> {
         assert!(metric(refused) > 0.0, "{}", self.shipper.log());
         self.mend();
         self.wait_for(&format!("pod-{HEALTHY}"), self.lines - u64::from(self.kind == Kind::FullQueue));
-        wait::until(LIMIT, || self.shipper.log().contains("the broker takes all messages again").then_some(()))
+        wait::until(LIMIT, || self.shipper.log().contains("the broker accepts all messages again").then_some(()))
             .unwrap_or_else(|| panic!("{}", self.shipper.log()));
     }
 

@@ -42,5 +42,5 @@ fn lines_go_on_with_an_api_server_that_never_answers() {
     assert_eq!(shipper.get("/livez").unwrap().0, 200);
     api.proxy().resume();
     until("pods are watched", &|| api.answered("WATCH /api/v1/pods") == 1);
-    until("it is said", &|| shipper.log().contains("the pods of this node are watched again"));
+    until("it is said", &|| shipper.log().contains("watching the pods of this node again"));
 }

@@ -285,8 +285,8 @@ impl Judge {
                 (EventType::Warning, trouble.kind.event(), format!("{export}: {}", trouble.sentence))
             }
             None if was_troubled => {
-                tracing::info!(export, "well again");
-                (EventType::Normal, "NFSRecovered", format!("{export}: well again"))
+                tracing::info!(export, "healthy again");
+                (EventType::Normal, "NFSRecovered", format!("{export}: healthy again"))
             }
             None => return,
         };

@@ -157,7 +157,7 @@ mod tests {
     fn other_words_are_no_news_and_another_verdict_is() {
         let report = |kind| NfsReportSpec::new(1, Duration::from_secs(1), exports([kind]));
         let mut later = NfsReportSpec { number: 2, ..report(Kind::ClientStuck) };
-        later.exports[0].sentence = "the mount does not answer for 20 s".into();
+        later.exports[0].sentence = "the mount has not answered for 20 s".into();
         assert!(later.is_same_as(&report(Kind::ClientStuck)));
         assert!(!later.is_same_as(&report(Kind::Ok)));
         assert_eq!(report(Kind::Grace).problem, None);

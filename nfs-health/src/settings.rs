@@ -32,13 +32,13 @@ pub struct Arguments {
 
 #[derive(Subcommand, Clone, Debug)]
 enum Command {
-    /// Look once and print a line per step and a verdict; exit code 0 when all is well, 1 when not (Nagios: 0, 1, 2 or 3)
+    /// Check once and print a line for each step and a verdict; exit code 0 if all exports are healthy, 1 if not (Nagios: 0, 1, 2 or 3)
     Check(Box<CheckArguments>),
-    /// Look again and again, with metrics and readiness; on a node of a cluster, write down what is seen for `judge`
+    /// Probe continuously and export metrics; on a node of a cluster, also write an NfsReport for `judge`
     Run(Box<RunArguments>),
-    /// Judge across the nodes of a cluster by what each wrote down, and set node conditions and Events
+    /// Compare the NfsReports of all nodes of a cluster, set node conditions and raise Events
     Judge(Box<JudgeArguments>),
-    /// Make a volume and a claim for each namespace that uses the server, from its Service; again and again without harm
+    /// Create a volume and a claim for each namespace that uses the server, from the server's Service; safe to run again
     Volumes(Box<VolumesArguments>),
 }
 
@@ -66,7 +66,7 @@ struct JudgeArguments {
     watch: WatchArguments,
     #[command(flatten)]
     reports: ReportArguments,
-    /// Whether to taint nodes that are at fault themselves (labhands.dev/nfs:NoSchedule), until they are well again
+    /// Whether to taint nodes that are at fault themselves (labhands.dev/nfs:NoSchedule) until they recover
     #[arg(long, env = "NFS_TAINT", value_name = "BOOL", default_value = "false", help_heading = "Watch")]
     nfs_taint: String,
     #[command(flatten)]
@@ -78,23 +78,24 @@ struct JudgeArguments {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "What to look at")]
 struct ServerArguments {
-    /// Servers with their exports; without an export only the server itself is looked at. A comma or a blank in an export is
-    /// written with a backslash before it
+    /// Servers with their exports; without an export, only the server itself is probed. Put a backslash before a comma or a space
+    /// in an export
     #[arg(long, env = "NFS_SERVERS", value_name = "HOST[:PORT]/EXPORT,…")]
     nfs_servers: Option<String>,
-    /// The server itself behind an address of NFS_SERVERS (a Service or a load balancer), to tell a dead server from a dead path
+    /// Address of the server behind an address of NFS_SERVERS (a Service or a load balancer), to distinguish a server that is down from
+    /// a broken network path
     #[arg(long, env = "NFS_BACKENDS", value_name = "HOST[:PORT]=HOST[:PORT],…")]
     nfs_backends: Option<String>,
-    /// The version to go through: 3, 4.0, 4.1, 4.2, or auto for the highest that the server has
+    /// NFS version to probe: 3, 4.0, 4.1, 4.2, or auto for the highest that the server supports
     #[arg(long, env = "NFS_VERSION", value_name = "VERSION", default_value = "auto")]
     nfs_version: String,
-    /// The port of mountd, for version 3; asked of the portmapper where unset
+    /// Port of mountd, for version 3 [default: ask the portmapper]
     #[arg(long, env = "NFS_MOUNT_PORT", value_name = "PORT")]
     nfs_mount_port: Option<String>,
-    /// How long a server or a mount may take for a round
+    /// Time limit for one round of a server or a mount
     #[arg(long, env = "NFS_TIMEOUT", value_name = "DURATION", default_value = "10s")]
     nfs_timeout: String,
-    /// This node's name, as servers see it; the host's name where unset
+    /// Name of this node, by which servers know it [default: the host name]
     #[arg(long, env = "NODE_NAME", value_name = "NAME")]
     node_name: Option<String>,
 }
@@ -102,13 +103,13 @@ struct ServerArguments {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "What to look at")]
 struct MountArguments {
-    /// Whether to look at the NFS mounts of this node as well
+    /// Whether to check the NFS mounts of this node as well
     #[arg(long, env = "NFS_MOUNTS", value_name = "BOOL", default_value = "true")]
     nfs_mounts: String,
-    /// Where the mounts are listed: the node's own are in /proc/1/mountinfo when its processes are visible
+    /// File that lists the mounts; /proc/1/mountinfo lists those of the node if its processes are visible
     #[arg(long, env = "NFS_MOUNTINFO", value_name = "FILE", default_value = "/proc/self/mountinfo")]
     nfs_mountinfo: String,
-    /// Mounts that are left alone, with those below them; `*` stands for any characters
+    /// Mounts to ignore, with all mounts below them; `*` matches any characters
     #[arg(long, env = "NFS_MOUNTS_EXCLUDED", value_name = "PATH,…")]
     nfs_mounts_excluded: Option<String>,
 }
@@ -119,7 +120,7 @@ struct WatchArguments {
     /// Time between two rounds of a server
     #[arg(long, env = "NFS_INTERVAL", value_name = "DURATION", default_value = "30s")]
     nfs_interval: String,
-    /// How many rounds in a row must agree before the verdict changes
+    /// Number of consecutive rounds that must agree before the verdict changes
     #[arg(long, env = "NFS_ROUNDS", value_name = "COUNT", default_value = "2")]
     nfs_rounds: String,
 }
@@ -127,7 +128,7 @@ struct WatchArguments {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Watch")]
 struct ReportArguments {
-    /// Where the nodes' NfsReports are; where unset, `run` writes none, and `judge` reads those of its own namespace
+    /// Namespace of the NfsReports; if unset, `run` writes none and `judge` reads those of its own namespace
     #[arg(long, env = "NFS_REPORT_NAMESPACE", value_name = "NAMESPACE")]
     nfs_report_namespace: Option<String>,
 }
@@ -244,9 +245,7 @@ impl WatchArguments {
         let interval = problems.parse("NFS_INTERVAL", &self.nfs_interval, "30s", |text| {
             let interval = values::duration(text).map_err(|error| error.to_string())?;
             let enough = interval >= Duration::from_secs(1);
-            enough
-                .then_some(interval)
-                .ok_or_else(|| format!("{text:?} is shorter than 1s: that is no watch but a load"))
+            enough.then_some(interval).ok_or_else(|| format!("{text:?} is too short: the interval must be at least 1s"))
         });
         let rounds = problems.parse("NFS_ROUNDS", &self.nfs_rounds, "2", |text| values::count(text, 1, 100));
         Some((interval?, rounds?))
@@ -258,13 +257,17 @@ fn look(servers: &ServerArguments, mounts: &MountArguments, problems: &mut Probl
     let wanted = problems.parse("NFS_MOUNTS", &mounts.nfs_mounts, "true", values::switch)?;
     let look = look?;
     if look.servers.is_empty() && !wanted {
-        problems.add("NFS_SERVERS", "no server is named, and mounts are not looked at", "10.0.0.9/home");
+        problems.add(
+            "NFS_SERVERS",
+            "no server is named and NFS_MOUNTS is off, so there is nothing to check",
+            "10.0.0.9/home",
+        );
     }
     let excluded = mounts.nfs_mounts_excluded.as_deref().unwrap_or_default();
     let excluded = problems.parse("NFS_MOUNTS_EXCLUDED", excluded, "/net,/mnt/backup*", |text| {
         let path = |item: &str| match item.starts_with(['/', '*']) {
             true => Ok(item.to_owned()),
-            false => Err(format!("{item:?} is no path from the root")),
+            false => Err(format!("{item:?} is not an absolute path")),
         };
         values::list(text).map(path).collect::<Result<Vec<String>, String>>()
     })?;
@@ -306,14 +309,14 @@ fn backends_of(text: &str, servers: &[Server]) -> Result<Vec<(Server, Server)>, 
             let parse = |text: &str| {
                 let server: Server = text.parse().map_err(|error: crate::server::ServerError| error.to_string())?;
                 if server.export.is_some() {
-                    Err(format!("{text:?} has an export; only hosts stand here"))
+                    Err(format!("{text:?} has an export; name the host alone"))
                 } else {
                     Ok(server)
                 }
             };
             let (front, behind) = (parse(front)?, parse(behind)?);
             if !servers.iter().any(|server| (&server.host, server.port) == (&front.host, front.port)) {
-                return Err(format!("{front} is none of NFS_SERVERS"));
+                return Err(format!("{front} is not in NFS_SERVERS"));
             }
             Ok((front, behind))
         })

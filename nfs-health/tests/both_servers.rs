@@ -310,7 +310,7 @@ fn of_paths(knfsd: &Knfsd, ganesha: &Ganesha) {
     };
     said("home/link", "4.2", "ok compound", "by links at /srv/home/sub");
     said("home/link/.", "4.0", "ok compound", "by links at /srv/home/sub");
-    said("home/closed/hub", "4.2", "ok compound", "as root, since others may not go there");
+    said("home/closed/hub", "4.2", "ok compound", "as root, because other users may not access it");
     said("home/closed/hub", "3", "ok compound", "");
     said("nowhere", "4.2", "denied compound", "there is no such export");
     said("kerberos", "4.2", "denied compound", "the server serves, and wants Kerberos (sec=krb5)");
@@ -319,7 +319,7 @@ fn of_paths(knfsd: &Knfsd, ganesha: &Ganesha) {
     let nobody = check(&place("default"), "4.2", "60s", As::Nobody);
     assert!(nobody.sentence.contains("NFS4ERR_PERM") && nobody.sentence.contains("`insecure`"), "{}", nobody.sentence);
     knfsd.run("mkdir -p -m 0700 /srv/rootsquash/closed/hub && chmod 0700 /srv/rootsquash/closed").unwrap();
-    said("rootsquash/closed/hub", "4.2", "denied compound", "may go through /srv/rootsquash/closed");
+    said("rootsquash/closed/hub", "4.2", "denied compound", "may enter /srv/rootsquash/closed");
     knfsd.export("/srv/referral", Some("ro,insecure,no_subtree_check,fsid=16,refer=/home@127.0.0.9")).unwrap();
     let lost = check(&place("referral"), "4.2", "60s", As::Root);
     assert!(
@@ -343,14 +343,14 @@ fn of_the_node(knfsd: &Knfsd) {
     mount("/srv/default", "/mnt/default");
     verdict("nfs-health", "verdict             ok");
     let said =
-        verdict("unshare -n nfs-health", "the mounts here answer; this process itself is not let through (connect: ");
+        verdict("unshare -n nfs-health", "the mounts here answer, but the server rejects this process (connect: ");
     assert!(said.contains("127.0.0.1/srv/default"), "{said}");
     // What covers a mount is not taken for it.
     knfsd
         .run("mount -t tmpfs -o size=64k tmpfs /mnt/default && ! dd if=/dev/zero of=/mnt/default/x 2>/dev/null")
         .unwrap();
     let said = verdict("nfs-health", "verdict             ok");
-    assert!(said.contains("something else is at the path"), "{said}");
+    assert!(said.contains("the path leads to another file system"), "{said}");
     knfsd.run("umount /mnt/default && umount /mnt/default").unwrap();
 }
 

@@ -51,7 +51,7 @@ fn a_mount_that_hangs_while_the_server_serves_is_this_nodes_trouble() {
         daemon.metric(&format!("labhands_nfs_health_mounts{{export=\"{address}/home\",state=\"{state}\"}}"))
     };
     assert_eq!((state("ok"), state("unknown")), (Some(1.0), Some(0.0)));
-    for (silence, words) in [(Silence::Killable, "does not answer for"), (Silence::BeyondSigkill, "can't be killed")] {
+    for (silence, words) in [(Silence::Killable, "has not answered for"), (Silence::BeyondSigkill, "can't be killed")] {
         let silent = SilentFileSystem::mount_over(&place, silence).unwrap();
         // What is listed is another device than what is there now: nothing is known, and nothing said.
         wait::until(LIMIT, || state("unknown").filter(|count| *count == 1.0)).unwrap();

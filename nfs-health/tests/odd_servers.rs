@@ -247,10 +247,7 @@ fn each_status_of_nfs_has_its_meaning() {
         ("lookup-2", "denied compound: there is no such export"),
         ("lookup-63", "denied compound: there is no such export: NFS4ERR_NAMETOOLONG"),
         ("lookup-10041", "denied compound: there is no such export: NFS4ERR_BADNAME"),
-        (
-            "a/lookup-13",
-            "denied compound: NFS4ERR_ACCESS: neither user 65534 nor root of this client may go through /a;",
-        ),
+        ("a/lookup-13", "denied compound: NFS4ERR_ACCESS: neither user 65534 nor root of this client may enter /a;"),
         ("lookup-10016", "denied compound: the server serves, and wants Kerberos"),
         ("lookup-10019", "denied compound: the export is on another server, and it does not say which"),
         ("getattr-10019", "denied compound: the export is on another server, and it does not say which"),
@@ -293,7 +290,7 @@ fn a_grace_period_that_does_not_end_is_a_server_that_does_not_serve() {
     let said = |wanted: &str| exports::until(&daemon, Duration::from_secs(120), |said| said[0].contains(wanted));
     said(": grace (session)");
     let said = said(": server_down (session)");
-    assert!(said[0].contains("its lease is 2 s: it opens no file and does not come out of it"), "{said:?}");
+    assert!(said[0].contains("its lease is 2 s: it opens no files and does not leave the grace period"), "{said:?}");
     let healthy = format!("labhands_nfs_health_healthy{{export=\"{servers}\"}}");
     assert_eq!(daemon.metric(&healthy), Some(0.0));
 }

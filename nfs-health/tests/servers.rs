@@ -71,7 +71,7 @@ fn what_the_server_refuses_is_told_apart() {
         assert_verdict(&ganesha, version, "readonly compound");
     }
     ganesha.restart(|setup| setup.minor_versions = "0").unwrap();
-    assert_verdict(&ganesha, "4.2", "protocol_error compound: version 4.2 is wanted, the server has 4.0");
+    assert_verdict(&ganesha, "4.2", "protocol_error compound: version 4.2 is required, but the server supports 4.0");
     assert_verdict(&ganesha, "auto", "readonly compound");
     ganesha.restart(|setup| setup.versions = "3").unwrap();
     assert_verdict(&ganesha, "4.1", "protocol_error null: the server has versions 3 to 3");
@@ -147,7 +147,7 @@ fn with_the_server_behind_an_address_a_dead_path_is_told_from_a_dead_server() {
     let (servers, backends) = (format!("{front}/home"), format!("{front}={behind}"));
     let settings = [("NFS_SERVERS", servers.as_str()), ("NFS_BACKENDS", backends.as_str())];
     let said = verdict(&settings);
-    assert!(said.starts_with("service_path_broken connect: the server itself serves"), "{said}");
+    assert!(said.starts_with("service_path_broken connect: the server itself works"), "{said}");
     ganesha.kill();
     assert!(verdict(&settings).starts_with("server_down connect"));
 }
@@ -177,7 +177,7 @@ fn the_watch_sees_a_stop_a_restart_and_grace_and_recovers() {
     let restarts = format!("labhands_nfs_health_server_restarts_total{{export=\"{servers}\"}}");
     testbed::wait::until(LIMIT, || daemon.metric(&restarts).filter(|count| *count == 1.0)).unwrap();
     exports::until(&daemon, LIMIT, exports::well);
-    assert!(daemon.log().contains("the server was started again"));
+    assert!(daemon.log().contains("the server was restarted"));
 }
 
 #[test]

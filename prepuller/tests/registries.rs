@@ -65,7 +65,7 @@ fn a_private_registry_is_reached_as_other_programs_reach_it() {
         (vec![("REGISTRY_AUTH_FILE", &stale)], 1, vec!["were refused", "stale.json"]),
         (vec![("REGISTRY_AUTH_FILE", "/nonexistent")], 1, vec!["/nonexistent"]),
         (vec![("LAB_TOKEN_SERVERS", "auth.example.org/token")], 64, vec!["LAB_TOKEN_SERVERS", "has a path"]),
-        (vec![("LAB_INSECURE_REGISTRIES", "https://r")], 64, vec!["LAB_INSECURE_REGISTRIES", "another scheme"]),
+        (vec![("LAB_INSECURE_REGISTRIES", "https://r")], 64, vec!["LAB_INSECURE_REGISTRIES", "a scheme other than"]),
     ] {
         let (actual, said) = scan(&[&both[..], &more[..]].concat());
         assert_eq!(actual, code, "{more:?}: {said}");

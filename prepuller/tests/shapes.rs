@@ -169,7 +169,7 @@ fn what_a_runtime_takes_is_wanted_and_what_it_cannot_use_takes_no_place() {
         }
     }
     for (name, words) in [
-        ("chart", "it is no image but \"application/vnd.cncf.helm.config.v1+json\""),
+        ("chart", "it is not an image but \"application/vnd.cncf.helm.config.v1+json\""),
         ("other-index", &format!("it has nothing for linux/{}, only for linux/{}", own(), other())),
         ("other-plain", &format!("it has nothing for linux/{}, only for linux/{}", own(), other())),
         ("dangling", "its manifest is gone"),

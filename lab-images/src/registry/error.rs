@@ -49,7 +49,7 @@ impl RegistryError {
 pub enum Problem {
     /// No connection, or one that broke.
     #[error(
-        "{host} does not answer: {reason}; look at the network, the proxy, and whether {host} belongs into LAB_INSECURE_REGISTRIES"
+        "{host} does not answer: {reason}; check the network, the proxy, and whether {host} should be listed in LAB_INSECURE_REGISTRIES"
     )]
     Unreachable {
         /// The registry.
@@ -58,7 +58,7 @@ pub enum Problem {
         reason: String,
     },
     /// A host that was given up a short while ago.
-    #[error("{host} is left alone for another {seconds} s: {reason}")]
+    #[error("{host} gets no requests for another {seconds} s: {reason}")]
     LeftAlone {
         /// The host.
         host: String,
@@ -69,7 +69,7 @@ pub enum Problem {
     },
     /// A certificate that is not accepted. Another try would not change it.
     #[error(
-        "the certificate of {host} is not accepted: {reason}; if its CA is your own, name a file with the CA's certificate in SSL_CERT_FILE"
+        "the certificate of {host} is not accepted: {reason}; if the CA is your own, set SSL_CERT_FILE to a file with its certificate"
     )]
     Certificate {
         /// The host.
@@ -78,13 +78,15 @@ pub enum Problem {
         reason: String,
     },
     /// No TLS where TLS was expected.
-    #[error("{host} does not answer with TLS; if it has plain HTTP only, put {host} into LAB_INSECURE_REGISTRIES")]
+    #[error("{host} does not use TLS; if it only has plain HTTP, list {host} in LAB_INSECURE_REGISTRIES")]
     NotTls {
         /// The host.
         host: String,
     },
     /// A body packed in a way that was not asked for.
-    #[error("{host} sent its answer as {encoding}, although it was asked for none (Accept-Encoding: identity)")]
+    #[error(
+        "{host} sent a response encoded as {encoding}, although the request did not allow it (Accept-Encoding: identity)"
+    )]
     Encoding {
         /// The host.
         host: String,
@@ -92,9 +94,7 @@ pub enum Problem {
         encoding: String,
     },
     /// A body that is no JSON object.
-    #[error(
-        "{host} did not send the JSON that belongs there, but {begins:?}; is it a registry, or a proxy's own page?"
-    )]
+    #[error("{host} did not send the expected JSON, but {begins:?}; is it a registry, or did a proxy answer?")]
     NoObject {
         /// The host.
         host: String,
@@ -134,9 +134,7 @@ pub enum Problem {
         hint: String,
     },
     /// 401 without a way to authorise.
-    #[error(
-        "{host} answered 401 without a challenge that can be met (WWW-Authenticate: {challenge:?}); is it a registry?"
-    )]
+    #[error("{host} answered 401 without a usable challenge (WWW-Authenticate: {challenge:?}); is it a registry?")]
     NoChallenge {
         /// The registry.
         host: String,
@@ -192,7 +190,7 @@ pub enum Problem {
         reason: &'static str,
     },
     /// More bytes than any answer of this kind has.
-    #[error("{host} sent more than {most} bytes; that is no answer to this request")]
+    #[error("{host} sent more than {most} bytes; that is too much for this request")]
     TooLarge {
         /// The registry.
         host: String,
@@ -200,7 +198,7 @@ pub enum Problem {
         most: usize,
     },
     /// Not the JSON that belongs there.
-    #[error("what came is not the JSON that belongs there: {0}")]
+    #[error("unexpected JSON in the response: {0}")]
     Json(serde_json::Error),
     /// A digest that is none.
     #[error("the registry's digest can't be read: {0}")]
@@ -214,7 +212,7 @@ pub enum Problem {
         actual: Digest,
     },
     /// A page again.
-    #[error("the pages go round in a circle, back to {url}")]
+    #[error("the pagination loops back to {url}")]
     PageLoop {
         /// The page.
         url: String,
@@ -240,10 +238,10 @@ pub enum Problem {
     )]
     MediaType(String),
     /// Something else that registries keep.
-    #[error("it is no image but {0:?}")]
+    #[error("it is not an image but {0:?}")]
     NoImage(String),
     /// Nothing for this platform.
-    #[error("it has nothing for {wanted}, only for {found}; build it for {wanted} or leave these nodes out")]
+    #[error("it has nothing for {wanted}, only for {found}; build it for {wanted} or exclude these nodes")]
     NoPlatform {
         /// The platform.
         wanted: String,
@@ -251,7 +249,7 @@ pub enum Problem {
         found: String,
     },
     /// Indices inside indices without end.
-    #[error("its indices point at further indices, more than any image has; push it again as one index")]
+    #[error("its indices are nested too deeply; push it again as one index")]
     NestedIndex,
     /// A file of credentials that can't be used.
     #[error(transparent)]
@@ -260,6 +258,6 @@ pub enum Problem {
     #[error(transparent)]
     Roots(#[from] sidecar::tls::RootsError),
     /// A URL that can't be made.
-    #[error("{0:?} gives no URL")]
+    #[error("invalid URL {0:?}")]
     Url(String),
 }

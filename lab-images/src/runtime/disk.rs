@@ -104,16 +104,16 @@ impl fmt::Display for Refusal {
             bytes(self.need),
         )?;
         if self.reserved > 0 {
-            write!(f, ", {} promised to pulls in flight", bytes(self.reserved))?;
+            write!(f, ", {} reserved for pulls in flight", bytes(self.reserved))?;
         }
-        f.write_str("; remove images, raise DISK_HIGH or want fewer")
+        f.write_str("; remove images, raise DISK_HIGH or reduce the number of wanted images")
     }
 }
 
 /// A disk that is fuller than the limit, with the numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error(
-    "the disk is {} % full, above DISK_HIGH {high} %: {} of {} used; remove images, raise DISK_HIGH or want fewer",
+    "the disk is {} % full, above DISK_HIGH {high} %: {} of {} used; remove images, raise DISK_HIGH or reduce the number of wanted images",
     percent(*used, *capacity), bytes(*used), bytes(*capacity)
 )]
 pub struct Overrun {
@@ -256,7 +256,7 @@ mod tests {
         let _held = guard.admit(&disk(50 * GIB, 100 * GIB), 2 * GIB).unwrap();
         let refusal = guard.admit(&disk(50 * GIB, 100 * GIB), 6 * GIB).unwrap_err();
         let text = refusal.to_string();
-        for part in ["78 %", "DISK_HIGH 75 %", "50.00 GiB of 100.00 GiB", "21.00 GiB needed", "7.00 GiB promised"] {
+        for part in ["78 %", "DISK_HIGH 75 %", "50.00 GiB of 100.00 GiB", "21.00 GiB needed", "7.00 GiB reserved"] {
             assert!(text.contains(part), "{part} in {text}");
         }
         assert!(refusal.fits_alone());

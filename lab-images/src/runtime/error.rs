@@ -107,7 +107,7 @@ pub enum RuntimeError {
     },
     /// The file system of images cannot be measured.
     #[error(
-        "cannot measure the file system of images at {path}: {source}; in a container, mount the host's folder at the same path"
+        "cannot measure the file system of images at {path}: {source}; in a container, mount the folder of the host at the same path"
     )]
     FileSystem {
         /// The folder that the runtime named.

@@ -14,13 +14,13 @@ pub struct PolicyArguments {
     /// How tags are read.
     #[command(flatten)]
     pub tags: TagArguments,
-    /// How many of the newest to keep of each class; 0 keeps none
+    /// Number of newest tags to keep of each class; 0 keeps none
     #[arg(long, env = "LAB_KEEP", value_name = "CLASS=NUMBER,…", default_value = "release=1,weekly=2,daily=3")]
     pub lab_keep: String,
     /// Tags that are always kept
     #[arg(long, env = "LAB_PINNED", value_name = "TAG,…")]
     pub lab_pinned: Option<String>,
-    /// Tags that stand for another one and are always wanted; empty for none
+    /// Alias tags, such as recommended; they are always wanted; empty for none
     #[arg(
         long,
         env = "LAB_ALIASES",
@@ -37,10 +37,10 @@ pub struct TagArguments {
     /// How tags are read: rubin, semver, calendar, or regex:<pattern with named groups>
     #[arg(long, env = "LAB_TAG_SCHEME", value_name = "SCHEME", default_value = "rubin")]
     pub lab_tag_scheme: String,
-    /// Look only at tags that match this regular expression, and at those of LAB_PINNED and LAB_ALIASES
+    /// Use only tags that match this regular expression, and those of LAB_PINNED and LAB_ALIASES
     #[arg(long, env = "LAB_TAGS", value_name = "REGEX")]
     pub lab_tags: Option<String>,
-    /// Leave out tags that match this regular expression, besides signatures, attestations and SBOMs
+    /// Ignore tags that match this regular expression; signatures, attestations and SBOMs are always ignored
     #[arg(long, env = "LAB_TAGS_EXCLUDED", value_name = "REGEX")]
     pub lab_tags_excluded: Option<String>,
 }

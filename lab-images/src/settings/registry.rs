@@ -16,7 +16,7 @@ pub struct SourceArguments {
     /// Repositories to scan
     #[arg(long, env = "LAB_REPOSITORIES", value_name = "REGISTRY/OWNER/NAME,…")]
     pub lab_repositories: Option<String>,
-    /// One repository in three parts: its registry (used where LAB_REPOSITORIES is unset)
+    /// One repository in three parts: its registry (if LAB_REPOSITORIES is unset)
     #[arg(long, env = "LAB_REPO_HOST", value_name = "REGISTRY", default_value = "docker.io")]
     pub lab_repo_host: String,
     /// One repository in three parts: its owner
@@ -28,7 +28,7 @@ pub struct SourceArguments {
     /// A fixed list of images instead of a scan
     #[arg(long, env = "LAB_CONTAINER_NAMES", value_name = "IMAGE,…")]
     pub lab_container_names: Option<String>,
-    /// Images that are wanted besides, whatever the scan finds
+    /// Additional images that are always wanted
     #[arg(long, env = "LAB_INFRASTRUCTURE_IMAGES", value_name = "IMAGE,…")]
     pub lab_infrastructure_images: Option<String>,
 }
@@ -93,10 +93,10 @@ fn images(problems: &mut Problems, setting: &'static str, text: Option<&str>) ->
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Registries")]
 pub struct RegistryArguments {
-    /// Registries that are spoken to over plain HTTP
+    /// Registries that use plain HTTP
     #[arg(long, env = "LAB_INSECURE_REGISTRIES", value_name = "HOST:PORT,…")]
     pub lab_insecure_registries: Option<String>,
-    /// Token servers on other domains than their registries', to which credentials may be sent; * matches one label
+    /// Token servers in other domains than their registries that may receive credentials; * matches one label
     #[arg(long, env = "LAB_TOKEN_SERVERS", value_name = "HOST,…")]
     pub lab_token_servers: Option<String>,
     /// The registries' credentials.
@@ -108,8 +108,8 @@ pub struct RegistryArguments {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Registries")]
 pub struct CredentialsArguments {
-    /// A dockerconfigjson with the registries' credentials, read again when it changes. Unset outside a cluster: the files of
-    /// podman, skopeo and Docker
+    /// File of type dockerconfigjson with the credentials of the registries, reloaded when it changes. If unset outside a cluster: the
+    /// files of podman, skopeo and Docker
     #[arg(long, env = "REGISTRY_AUTH_FILE", value_name = "FILE")]
     pub registry_auth_file: Option<PathBuf>,
     /// Where other programs keep credentials.
@@ -184,7 +184,7 @@ impl RegistryArguments {
 fn plain_host(text: &str, scheme: &str, wildcards: bool) -> Result<String, String> {
     let bare = text.strip_prefix(scheme).unwrap_or(text).trim_end_matches('/').to_ascii_lowercase();
     if bare.contains("://") {
-        return Err(format!("{text:?} begins with another scheme than {scheme}; name the host alone"));
+        return Err(format!("{text:?} has a scheme other than {scheme}; name the host alone"));
     }
     if bare.contains('/') {
         return Err(format!("{text:?} has a path; name the host alone"));

@@ -10,7 +10,7 @@ use crate::runtime::{RuntimeEndpoint, RuntimeError};
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Container runtime")]
 pub struct RuntimeArguments {
-    /// Its socket, unix:///… for CRI or docker:///… for Docker; found by itself where unset
+    /// Socket of the container runtime: unix:///… for CRI, docker:///… for Docker; if unset, the usual sockets are tried
     #[arg(long, env = "RUNTIME_ENDPOINT", value_name = "SOCKET")]
     pub runtime_endpoint: Option<String>,
 }

@@ -23,9 +23,12 @@ use scripted::{DIGEST, Fake, credentials, digest_of, says, unauthorised};
 #[tokio::test]
 async fn a_401_without_a_challenge_is_said() {
     let fake = Fake::start(|_, _| unauthorised(None)).await;
-    says(&fake.tags_fail().await, &["list the tags of", &fake.host, "401 without a challenge", "is it a registry?"]);
+    says(
+        &fake.tags_fail().await,
+        &["list the tags of", &fake.host, "401 without a usable challenge", "is it a registry?"],
+    );
     let fake = Fake::start(|_, _| unauthorised(Some("Negotiate".into()))).await;
-    says(&fake.tags_fail().await, &["without a challenge that can be met", "Negotiate"]);
+    says(&fake.tags_fail().await, &["without a usable challenge", "Negotiate"]);
 }
 
 #[tokio::test]
@@ -76,7 +79,7 @@ async fn pages_are_followed_and_a_circle_ends_with_what_came() {
     .await;
     let list = fake.registry().tags(&fake.repository()).await.unwrap();
     assert_eq!(list.tags[..3], ["a", "b", "c"]);
-    says(&list.partial.unwrap().to_string(), &["page", "round in a circle"]);
+    says(&list.partial.unwrap().to_string(), &["page", "pagination loops back"]);
     // Of a link only its query counts: another host is never asked, and one without a query leads nowhere.
     let foreign = [(header::LINK, "<https://evil.example.org/v2/x>; rel=\"next\"")];
     let fake = Fake::start(move |_, _| (foreign.clone(), r#"{"tags":["a"]}"#)).await;
@@ -178,7 +181,7 @@ async fn too_many_requests_are_waited_out_and_given_up_in_the_end() {
 #[tokio::test]
 async fn truncated_json_is_said() {
     let fake = Fake::start(|_, _| r#"{"tags":["w_2026_47","#).await;
-    says(&fake.tags_fail().await, &["list the tags of", "not the JSON that belongs there"]);
+    says(&fake.tags_fail().await, &["list the tags of", "unexpected JSON in the response"]);
 }
 
 #[tokio::test]
@@ -195,7 +198,7 @@ async fn a_tag_list_of_a_gigabyte_is_cut_off() {
         Body::from_stream(chunks)
     })
     .await;
-    says(&fake.tags_fail().await, &["sent more than", "no answer to this request"]);
+    says(&fake.tags_fail().await, &["sent more than", "too much for this request"]);
     assert!(sent.load(Ordering::Relaxed) < 100 << 20, "{} bytes were taken", sent.load(Ordering::Relaxed));
 }
 
@@ -234,7 +237,7 @@ async fn plain_http_is_refused_unless_allowed() {
     let fake = Fake::start(|_, _| r#"{"tags":[]}"#).await;
     let registry = Registry::new(RegistryConfig { insecure: Vec::new(), ..fake.config() }).unwrap();
     let error = registry.tags(&fake.repository()).await.unwrap_err().to_string();
-    says(&error, &[&fake.host, "does not answer", "LAB_INSECURE_REGISTRIES"]);
+    says(&error, &[&fake.host, "does not use TLS", "LAB_INSECURE_REGISTRIES"]);
     assert!(fake.asked().is_empty());
 }
 

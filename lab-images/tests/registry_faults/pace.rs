@@ -132,5 +132,5 @@ async fn a_host_that_never_answers_is_left_alone_after_a_while() {
     for _ in 0..8 {
         says(&registry.tags(&repository).await.unwrap_err().to_string(), &[&host, "does not answer"]);
     }
-    says(&registry.tags(&repository).await.unwrap_err().to_string(), &[&host, "left alone", "refused"]);
+    says(&registry.tags(&repository).await.unwrap_err().to_string(), &[&host, "gets no requests", "refused"]);
 }

@@ -49,10 +49,12 @@ pub enum AddressError {
     )]
     Unescaped,
     /// A query is RabbitMQ's clients' own.
-    #[error("it has a query (after ?), which is not read; set AMQP_HEARTBEAT, AMQP_CERT_FILE and the like instead")]
+    #[error(
+        "it has a query (after ?), which log-shipper ignores; set AMQP_HEARTBEAT, AMQP_CERT_FILE and the like instead"
+    )]
     Query,
     /// A fragment means nothing.
-    #[error("it has a # that means nothing; in a user, password or virtual host write it as %23")]
+    #[error("it has an unescaped #; write it as %23 in a user, password or virtual host")]
     Fragment,
     /// A password without a user.
     #[error("it has a password and no user; write amqps://USER:PASSWORD@HOST, or set AMQP_USERNAME and AMQP_PASSWORD")]
@@ -66,7 +68,7 @@ pub enum AddressError {
         reason: &'static str,
     },
     /// More than the virtual host.
-    #[error("after the virtual host nothing may follow; a / in its name is written %2f")]
+    #[error("nothing may follow the virtual host; write a / in its name as %2f")]
     Path,
 }
 
@@ -183,12 +185,12 @@ fn address(text: &str, tls: bool, index: usize) -> Result<Address, AddressError>
         Some(rest) => {
             let (host, port) = rest.split_once(']').ok_or_else(|| wrong("a [ has no ]"))?;
             if host.parse::<std::net::Ipv6Addr>().is_err() {
-                return Err(wrong("what is in brackets is no IPv6 address"));
+                return Err(wrong("the brackets do not contain an IPv6 address"));
             }
             (host.to_owned(), if port.is_empty() { None } else { Some(port.strip_prefix(':').unwrap_or(port)) })
         }
         None if text.matches(':').count() > 1 => {
-            return Err(wrong("an IPv6 address is written in brackets, [::1]:5671"));
+            return Err(wrong("an IPv6 address needs brackets: [::1]:5671"));
         }
         None => match text.split_once(':') {
             Some((host, port)) => (decode(host), Some(port)),
@@ -199,7 +201,7 @@ fn address(text: &str, tls: bool, index: usize) -> Result<Address, AddressError>
         return Err(wrong("it has no host"));
     }
     if host.contains(|char: char| char.is_whitespace() || char.is_control() || "/?#@[]\\<>\"'`{}|^".contains(char)) {
-        return Err(wrong("a host name has no such characters"));
+        return Err(wrong("the host name contains a character that is not allowed"));
     }
     let port = match port {
         None | Some("") => {
@@ -213,7 +215,7 @@ fn address(text: &str, tls: bool, index: usize) -> Result<Address, AddressError>
             Ok(port) if port > 0 && !text.contains('+') => port,
             _ => {
                 return Err(wrong(
-                    "the port is no number from 1 to 65535; if this is a password, escape its / ? # and @",
+                    "the port is not a number from 1 to 65535; if this is a password, escape its / ? # and @",
                 ));
             }
         },
@@ -309,7 +311,7 @@ mod tests {
             ("amqp://::1", "brackets"),
             ("amqp://[::1", "no ]"),
             ("amqp://h:0", "65535"),
-            ("amqp://a b", "characters"),
+            ("amqp://a b", "not allowed"),
         ] {
             let error = Url::parse(text).err().unwrap_or_else(|| panic!("{text} is taken")).to_string();
             assert!(error.contains(said) && !error.contains("secret"), "{text}: {error}");

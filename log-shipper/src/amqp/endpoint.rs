@@ -76,7 +76,9 @@ pub(super) fn not_tls(error: std::io::Error) -> ConnectionError {
         return ConnectionError::Protocol(said.to_owned());
     }
     if error.kind() == std::io::ErrorKind::UnexpectedEof {
-        return ConnectionError::Protocol("it hung up during the TLS handshake; does this port speak TLS?".to_owned());
+        return ConnectionError::Protocol(
+            "it closed the connection during the TLS handshake; does this port speak TLS?".to_owned(),
+        );
     }
     ConnectionError::Io(error)
 }
@@ -113,7 +115,7 @@ pub(super) fn tls(certificate: Option<&(PathBuf, PathBuf)>) -> Result<ClientConf
 pub(super) fn silently_refused(error: ConnectionError, endpoint: &Endpoint) -> ConnectionError {
     match error {
         ConnectionError::Io(error) if endpoint.certificate.is_some() => {
-            let said = format!("{error} before the broker said anything; does it take our certificate?");
+            let said = format!("{error} before the broker said anything; does it accept the client certificate?");
             ConnectionError::Credentials(said)
         }
         ConnectionError::Io(error) if !endpoint.tls => ConnectionError::Protocol(format!(

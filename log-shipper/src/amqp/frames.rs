@@ -44,7 +44,7 @@ pub(super) fn read(bytes: &[u8], frame_max: usize) -> Result<Option<(AMQPFrame, 
     let whole = length as usize + FRAME_OVERHEAD;
     if whole > frame_max {
         return Err(ConnectionError::Codec(format!(
-            "the broker sent a frame of {whole} bytes, {frame_max} were agreed"
+            "the broker sent a frame of {whole} bytes, but {frame_max} were negotiated"
         )));
     }
     let Some(frame) = bytes.get(..whole) else { return Ok(None) };

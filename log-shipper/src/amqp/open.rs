@@ -62,7 +62,7 @@ impl Connection {
                 Ok(Ok(opened)) => return Ok(opened),
                 Ok(Err(error)) => error,
                 Err(_) => ConnectionError::Timeout(format!(
-                    "it takes connections, and has not answered within {} s; does this port speak AMQP{}?",
+                    "it accepts connections but has not answered within {} s; does this port speak AMQP{}?",
                     OPEN_LIMIT.as_secs(),
                     if endpoint.tls { " over TLS" } else { " without TLS" },
                 )),

@@ -139,7 +139,7 @@ impl Discovery {
                 self.reading.metrics.bytes_lost.inc_by(to - from);
                 tracing::error!(
                     file = %key.folder.join(&record.name).display(), from, to, bytes = to - from,
-                    "log lines were lost before they could be read: the container's logs were deleted while nothing ran here"
+                    "lost log lines before they could be read: the container's logs were deleted while log-shipper was not running"
                 );
             }
         }

@@ -39,7 +39,7 @@ impl Kind {
             Self::Content => "log files can't be read; they are tried again",
             Self::Link => "links to log files can't be followed",
             Self::Format => "containers keep their logs in a way that can't be read",
-            Self::Unplaced => "files beside logs are not read: their names do not say when they were rotated",
+            Self::Unplaced => "some files next to logs are not read: their names do not say when they were rotated",
         }
     }
 
@@ -73,7 +73,7 @@ impl Problem {
         Self::new(
             Kind::Link,
             path,
-            format_args!("it leads to {}: {error}; is that folder mounted here, too?", target.display()),
+            format_args!("it points to {}: {error}; is that folder mounted here, too?", target.display()),
         )
     }
 
@@ -106,7 +106,7 @@ impl Problem {
         if ["", "json-file", "none"].contains(&driver.as_str()) {
             return None;
         }
-        let why = format_args!("Docker's log driver {driver} keeps no file that can be read; json-file does");
+        let why = format_args!("Docker's log driver {driver} writes no file that log-shipper can read; use json-file");
         Some(Self::new(Kind::Format, folder, why))
     }
 }

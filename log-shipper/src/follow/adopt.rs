@@ -40,7 +40,13 @@ impl ContainerLog {
         inner.at_end = false;
         for record in std::mem::take(&mut inner.saved) {
             let path = self.path(&record.name);
-            self.lost(&path, record.done.offset, record.size, "the file was deleted while nothing ran here", reading);
+            self.lost(
+                &path,
+                record.done.offset,
+                record.size,
+                "the file was deleted while log-shipper was not running",
+                reading,
+            );
         }
         let known: Vec<_> = inner.segments.iter().map(|segment| segment.number).collect();
         let steps: Vec<_> =
@@ -104,7 +110,7 @@ impl ContainerLog {
                 segment.size = segment.size.max(record.size);
             }
             None if inner.at_end => start_at_end(&mut segment),
-            // The checkpoint has other content in this place: it was truncated while nothing ran here.
+            // The checkpoint has other content in this place: it was truncated while log-shipper was not running.
             None => {
                 let other =
                     |record: &FileRecord| record.key == key && record.name == name && !record.head.begins(&beginning);

@@ -194,7 +194,7 @@ impl Work<'_> {
                 if metrics.own_lines.inc() == 0 {
                     tracing::warn!(
                         file = %segment.path().display(),
-                        "this log holds our own output, which is left out: set POD_UID, or send events elsewhere than to stdout"
+                        "this log contains log-shipper's own output, which is skipped: set POD_UID, or use an OUTPUT other than stdout"
                     );
                 }
                 return;

@@ -341,7 +341,7 @@ impl ContainerLog {
         reading.metrics.bytes_lost.inc_by(to - from);
         tracing::error!(
             file = %path.display(), container = %self.container(), from, to, bytes = to - from,
-            "log lines were lost before they could be read: {why}"
+            "lost log lines before they could be read: {why}"
         );
     }
 

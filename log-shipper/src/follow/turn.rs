@@ -104,7 +104,7 @@ impl ContainerLog {
         if let Some(rate) = &mut work.rate
             && let Some(lines) = rate.take_unsaid(Instant::now())
         {
-            tracing::warn!(container = %self.container(), lines, "lines were left out: the container writes more than LINES_PER_SECOND");
+            tracing::warn!(container = %self.container(), lines, "dropped lines: the container writes more than LINES_PER_SECOND");
         }
         inner.rate = work.rate;
         let out = work.out;
@@ -259,7 +259,7 @@ impl Work<'_> {
         self.reading.metrics.losses_unknown.inc();
         tracing::error!(
             file = %segment.path().display(), container = %self.log.container(), %error, read = segment.read.offset,
-            "a compressed log file is damaged: what can be decompressed is shipped, what comes after it is lost"
+            "a compressed log file is damaged: log-shipper ships what can be decompressed and loses the rest"
         );
     }
 

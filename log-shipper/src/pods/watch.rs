@@ -21,7 +21,7 @@ pub async fn watch(client: Client, node: &str, pods: &Pods, metrics: &Metrics) {
         match event {
             Ok(event) => {
                 if std::mem::take(&mut broken) {
-                    tracing::info!("the pods of this node are watched again");
+                    tracing::info!("watching the pods of this node again");
                 }
                 take(event, &mut listed, pods);
             }
@@ -30,7 +30,7 @@ pub async fn watch(client: Client, node: &str, pods: &Pods, metrics: &Metrics) {
                 if !std::mem::replace(&mut broken, true) {
                     tracing::warn!(
                         error = explain(&error),
-                        "the pods of this node can't be watched; events go on without their labels"
+                        "the pods of this node can't be watched; events are shipped without pod labels"
                     );
                 }
             }

@@ -47,11 +47,11 @@ impl BrokerArguments {
             (Some(chain), Some(key)) => Some((PathBuf::from(chain), PathBuf::from(key))),
             (None, None) => None,
             (Some(_), None) => {
-                problems.add("AMQP_KEY_FILE", "AMQP_CERT_FILE is set and the key is missing", "/tls/tls.key");
+                problems.add("AMQP_KEY_FILE", "AMQP_CERT_FILE is set, but the key is missing", "/tls/tls.key");
                 None
             }
             (None, Some(_)) => {
-                problems.add("AMQP_CERT_FILE", "AMQP_KEY_FILE is set and the certificate is missing", "/tls/tls.crt");
+                problems.add("AMQP_CERT_FILE", "AMQP_KEY_FILE is set, but the certificate is missing", "/tls/tls.crt");
                 None
             }
         };
@@ -72,14 +72,14 @@ impl BrokerArguments {
         let user = self.amqp_username.as_deref().map(|user| line(user).to_owned()).or(url_user);
         let server_name = self.amqp_tls_server_name.as_deref().map(|name| line(name).to_owned());
         if server_name.is_some() && !url.tls {
-            problems.add("AMQP_TLS_SERVER_NAME", "a name to check needs TLS: AMQP_URL must begin with amqps://", "");
+            problems.add("AMQP_TLS_SERVER_NAME", "it has no effect without TLS: AMQP_URL must begin with amqps://", "");
         }
         if let Some(name) = &server_name
             && rustls::pki_types::ServerName::try_from(name.as_str()).is_err()
         {
             problems.add(
                 "AMQP_TLS_SERVER_NAME",
-                format!("{name:?} is no host name or address"),
+                format!("{name:?} is not a host name or address"),
                 "rabbitmq.example.org",
             );
         }
@@ -93,11 +93,11 @@ impl BrokerArguments {
             }
             (Some(user), Some(password)) => Auth::Password { user, password },
             (Some(_), None) => {
-                problems.add("AMQP_PASSWORD", "a user is named and the password is missing", "***");
+                problems.add("AMQP_PASSWORD", "there is a user name, but no password", "***");
                 return None;
             }
             (None, Some(_)) => {
-                problems.add("AMQP_USERNAME", "AMQP_PASSWORD is set and the name is missing", "logs");
+                problems.add("AMQP_USERNAME", "AMQP_PASSWORD is set, but there is no user name", "logs");
                 return None;
             }
         };

@@ -128,7 +128,7 @@ impl RunArguments {
         let (admin, log) = (self.admin.settings(&mut problems), self.log.settings(&mut problems));
         let watch_pods = in_cluster && self.events.node_name.is_some();
         if logs.as_ref().is_some_and(|logs| logs.opt_out) && !watch_pods {
-            problems.add("LOG_OPT_OUT", "annotations are known in a cluster only, and with NODE_NAME", "false");
+            problems.add("LOG_OPT_OUT", "annotations are known only in a cluster and if NODE_NAME is set", "false");
         }
         let settings = (|| {
             let (schema, batching) = events?;
@@ -200,7 +200,11 @@ impl LogsArguments {
             Some(paths) => {
                 let paths: Vec<PathBuf> = values::list(paths).map(PathBuf::from).collect();
                 if let Some(relative) = paths.iter().find(|path| !path.is_absolute()) {
-                    problems.add("LOG_PATHS", format!("{} is no absolute path", relative.display()), "/var/log/pods");
+                    problems.add(
+                        "LOG_PATHS",
+                        format!("{} is not an absolute path", relative.display()),
+                        "/var/log/pods",
+                    );
                 }
                 paths
             }

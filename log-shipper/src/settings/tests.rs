@@ -51,7 +51,7 @@ fn an_old_name_is_taken_only_where_the_new_one_is_not_set() {
 fn wrong_credentials_are_refused_and_never_shown() {
     for (variables, said) in [
         (&[("AMQP_URL", "amqp://:secret@h")][..], "AMQP_URL: it has a password and no user"),
-        (&[("AMQP_URL", "amqp://nl@h")], "AMQP_PASSWORD: a user is named"),
+        (&[("AMQP_URL", "amqp://nl@h")], "AMQP_PASSWORD: there is a user name"),
         (&[("AMQP_URL", "amqp://h/v?heartbeat=5")], "AMQP_URL: it has a query"),
         (&[("AMQP_URL", "rabbit.example.org")], "AMQP_URL: it has no scheme"),
         (&[("AMQP_URL", "amqp://u:12#secret@h")], "AMQP_URL: an @ comes after"),

@@ -36,12 +36,12 @@ impl Said {
             };
             let message = entry["message"].as_str().unwrap_or_default();
             let number = |name: &str| entry[name].as_u64().unwrap_or_default();
-            if message.starts_with("log lines were lost") {
+            if message.starts_with("lost log lines") {
                 let file = entry["file"].as_str().unwrap_or_default().to_owned();
                 self.lost.push(Lost { file, from: number("from"), to: number("to") });
                 lost += number("bytes");
             } else if message == "no connection to the broker"
-                || message == "the broker refuses a message and closed the channel"
+                || message == "the broker refused a message and closed the channel"
             {
                 self.reconnected.insert(shipper.to_owned());
             } else if message.contains("can't be") || message.contains("broken") {

@@ -100,32 +100,32 @@ impl HealthMetrics {
             connects: Family::default(),
         };
         metrics.register(|registry| {
-            registry.register("verdict", "1 for the verdict that holds, 0 for the others", this.verdict.clone());
+            registry.register("verdict", "1 for the current verdict, 0 for the others", this.verdict.clone());
             registry.register("healthy", "1 while the verdict is ok or grace", this.healthy.clone());
-            registry.register("rounds", "Rounds by what each of them saw", this.rounds.clone());
+            registry.register("rounds", "Rounds, by their verdict", this.rounds.clone());
             registry.register("phase_duration_seconds", "Time that each step took", this.phases.clone());
             registry.register("lease_seconds", "How long the server remembers a silent client", this.lease.clone());
-            registry.register("available_bytes", "Room that is left on the export", this.available.clone());
+            registry.register("available_bytes", "Space that is left on the export", this.available.clone());
             registry.register("size_bytes", "Size of the export", this.total.clone());
-            registry.register("server_restarts", "Times that the server was started again", this.restarts.clone());
-            let help = "Times that another server answered at the address";
+            registry.register("server_restarts", "Restarts of the server", this.restarts.clone());
+            let help = "Times that a different server answered at the address";
             registry.register("server_replacements", help, this.replacements.clone());
-            let help = "For how long a process has been hanging on a mount that can't be killed; 0 when none is";
+            let help = "How long a process that can't be killed has been hanging on a mount; 0 if there is none";
             registry.register("mount_stuck_seconds", help, this.stuck.clone());
             let help = "Mounts of an export by what is known of them; of those that are unknown nothing is";
             registry.register("mounts", help, this.states.clone());
-            let help = "Mounts of this node that are not looked at, by why";
+            let help = "Mounts of this node that are not checked, by reason";
             registry.register("mounts_left_out", help, this.left_out.clone());
-            let help = "Calls that the kernel's client sent again, since the mount";
+            let help = "Calls that the kernel's client retransmitted since the mount";
             registry.register("mount_retransmissions", help, this.retransmissions.clone());
-            let help = "Calls of the kernel's client that timed out, since the mount";
+            let help = "Calls of the kernel's client that timed out since the mount";
             registry.register("mount_timeouts", help, this.timeouts.clone());
             registry.register(
                 "mount_operations",
-                "Calls of the kernel's client, since the mount",
+                "Calls of the kernel's client since the mount",
                 this.operations.clone(),
             );
-            let help = "Connections that the kernel's client made, since the mount";
+            let help = "Connections that the kernel's client opened since the mount";
             registry.register("mount_connects", help, this.connects.clone());
         });
         this

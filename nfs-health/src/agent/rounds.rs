@@ -93,7 +93,7 @@ impl Watch {
             Some(change) => {
                 self.metrics.change(name, change);
                 match change {
-                    Change::Restarted => tracing::warn!(export = name, "the server was started again"),
+                    Change::Restarted => tracing::warn!(export = name, "the server was restarted"),
                     Change::Replaced => tracing::warn!(export = name, "another server answers at the address"),
                 }
             }

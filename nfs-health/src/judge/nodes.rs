@@ -94,7 +94,7 @@ impl Nodes {
 
     async fn write(&self, name: &str, state: &NodeState) -> Result<Written, kube::Error> {
         let Some(mut node) = self.nodes.get_opt(name).await? else {
-            tracing::info!(node = name, "the node is gone, and its report with it");
+            tracing::info!(node = name, "the node was deleted, and its report with it");
             return match self.reports.delete(name, &DeleteParams::default()).await {
                 Err(kube::Error::Api(status)) if status.is_not_found() => Ok(Written::NodeIsGone),
                 deleted => deleted.map(|_| Written::NodeIsGone),
@@ -114,7 +114,7 @@ impl Nodes {
         if self.taint
             && let Some(taints) = state.taints(&node)
         {
-            tracing::warn!(node = name, "the node's taints are changed");
+            tracing::warn!(node = name, "changed the taints of the node");
             self.nodes.patch(name, &PatchParams::default(), &Patch::Merge(taints.patch())).await?;
         }
         Ok(Written::Brought)

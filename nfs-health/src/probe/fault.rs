@@ -40,7 +40,7 @@ pub enum Fault {
     Denied(String),
     /// The folder's own mode does not let us through, neither as user 65534 nor as root.
     #[error(
-        "{status}: neither user 65534 nor root of this client may go through {folder}; see its owner and mode, and `root_squash`"
+        "{status}: neither user 65534 nor root of this client may enter {folder}; check its owner, its mode and `root_squash`"
     )]
     NoWay {
         /// The status.

@@ -118,10 +118,10 @@ async fn look_at(helper: &mut Helper, device: Device, path: &Path) -> MountSeen 
             MountSeen::Answers { look, time: phases.iter().map(|(_, time)| *time).sum() }
         }
         Ok(Outcome::Answered { answer: Ok(Answer::OtherDevice), .. }) => MountSeen::Unknown(
-            "something else is at the path: another mount covers it, or it leads elsewhere".to_owned(),
+            "the path leads to another file system: another mount covers it, or a link leads elsewhere".to_owned(),
         ),
         Ok(Outcome::Answered { answer: Err(Failure::NotFound), .. }) => {
-            MountSeen::Unknown("the path can't be reached from here".to_owned())
+            MountSeen::Unknown("the path is not visible to this process".to_owned())
         }
         Ok(Outcome::Answered { answer: Err(failure), .. }) => MountSeen::Failed(failure),
         Ok(Outcome::Hung { after, .. }) => MountSeen::Hung { after },

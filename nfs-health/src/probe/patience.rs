@@ -26,7 +26,7 @@ impl Patience {
             return verdict;
         }
         let sentence = format!(
-            "the server has been in its grace period for {} s, its lease is {} s: it opens no file and does not come out of it",
+            "the server has been in its grace period for {} s, and its lease is {} s: it opens no files and does not leave the grace period",
             lasted.as_secs(),
             lease.as_secs()
         );

@@ -75,11 +75,9 @@ async fn minors(round: &mut Round, connection: &mut Connection, wanted: Option<u
         let has = list(&minors.iter().map(|minor| Version::V4(*minor)).collect::<Vec<_>>());
         match wanted {
             Some(wanted) if !minors.contains(&wanted) => {
-                Err(Fault::NoVersion(format!("version 4.{wanted} is wanted, the server has {has}")))
+                Err(Fault::NoVersion(format!("version 4.{wanted} is required, but the server supports {has}")))
             }
-            None if minors.is_empty() => {
-                Err(Fault::NoVersion("the server has no minor version that is known".to_owned()))
-            }
+            None if minors.is_empty() => Err(Fault::NoVersion("the server supports no known minor version".to_owned())),
             _ => Ok((minors, has)),
         }
     };
@@ -293,7 +291,7 @@ async fn look(round: &mut Round, caller: &mut Caller, export: Option<&str>) -> R
             said.push(format!("by links at /{}", path.join("/")));
         }
         if *as_root {
-            said.push("as root, since others may not go there".to_owned());
+            said.push("as root, because other users may not access it".to_owned());
         }
         said.join(", ")
     };

@@ -130,7 +130,7 @@ pub fn judge(sight: &Sight<'_>) -> Verdict {
         (false, Some(behind)) if behind.kind.server_serves() => Verdict {
             kind: Kind::ServicePathBroken,
             phase: front.phase,
-            sentence: format!("the server itself serves, and at its address for clients {}", front.sentence),
+            sentence: format!("the server itself works, but at its address for clients {}", front.sentence),
         },
         (false, Some(behind)) => behind.or_down(),
         (false, None) => front,
@@ -140,13 +140,13 @@ pub fn judge(sight: &Sight<'_>) -> Verdict {
 /// The mounts work, and the wire from here does not.
 fn remark(front: &Verdict) -> Verdict {
     let sentence =
-        format!("the mounts here answer; this process itself is not let through ({}: {})", front.phase, front.sentence);
+        format!("the mounts here answer, but the server rejects this process ({}: {})", front.phase, front.sentence);
     ok("stat", &sentence)
 }
 
 fn not_from_here(front: &Verdict, only: OnlyMounts) -> Verdict {
     let sentence = format!(
-        "no mount can be looked at, and the wire from here tells nothing, since {} ({})",
+        "no mount can be checked, and probing over the network from here proves nothing, because {} ({})",
         only.reason(),
         front.sentence
     );
@@ -162,7 +162,7 @@ fn wire(seen: &Seen) -> Verdict {
     if let Some((phase, fault)) = seen.failed() {
         let sentence = match (phase, fault) {
             (Phase::Portmapper | Phase::Mountd, fault) if fault.is_no_answer() => {
-                format!("NFS itself answers, and {} does not: {fault}", phase.name())
+                format!("NFS itself answers, but {} does not: {fault}", phase.name())
             }
             _ => fault.to_string(),
         };
@@ -174,7 +174,7 @@ fn wire(seen: &Seen) -> Verdict {
         return compound(Kind::Readonly, "the export is read-only");
     }
     if seen.space.is_some_and(|space| space.is_full()) {
-        return compound(Kind::Full, "no space or no files left on the export");
+        return compound(Kind::Full, "no space or no inodes left on the export");
     }
     if seen.in_grace == Some(true) {
         return Verdict { phase: Phase::Session.name(), ..compound(Kind::Grace, &Fault::Grace.to_string()) };
@@ -255,11 +255,14 @@ fn mounts(mounts: &[(String, &MountSeen)]) -> Option<Verdict> {
     };
     let verdicts = mounts.iter().filter_map(|(path, seen)| match seen {
         MountSeen::Stuck { after, pid } => {
-            let what = format!("the mount hangs for {} s, and process {pid} on it can't be killed", after.as_secs());
+            let what = format!(
+                "the mount has been hanging for {} s, and process {pid} on it can't be killed",
+                after.as_secs()
+            );
             Some((0, said(Kind::ClientStuck, path, &what)))
         }
         MountSeen::Hung { after } => {
-            Some((1, said(Kind::ClientStuck, path, &format!("the mount does not answer for {} s", after.as_secs()))))
+            Some((1, said(Kind::ClientStuck, path, &format!("the mount has not answered for {} s", after.as_secs()))))
         }
         MountSeen::Failed(failure) => Some((2, said(kind_of_failure(failure), path, failure))),
         MountSeen::Answers { look, .. } if look.space.is_full() => Some((3, said(Kind::Full, path, &Failure::Full))),

@@ -14,13 +14,13 @@ pub(super) struct CheckArguments {
     servers: ServerArguments,
     #[command(flatten)]
     mounts: MountArguments,
-    /// What to print: a table, JSON, or a Nagios plugin's line with perfdata and exit code
+    /// Output format: a table, JSON, or the line of a Nagios plugin with perfdata and its exit code
     #[arg(long, value_name = "FORMAT", default_value = "table", value_parser = ["table", "json", "nagios"])]
     output: String,
-    /// Time of a round from which an export is slow: a warning
+    /// Duration of a round above which an export is slow: a warning
     #[arg(long, value_name = "DURATION")]
     warn: Option<String>,
-    /// Time of a round from which an export is too slow: as if it were not well
+    /// Duration of a round above which an export is too slow: it counts as unhealthy
     #[arg(long, value_name = "DURATION")]
     critical: Option<String>,
 }
@@ -60,7 +60,7 @@ impl CheckArguments {
         {
             problems.add(
                 "--warn",
-                "is longer than --critical, so that nothing is ever a warning",
+                "is longer than --critical, so nothing would ever be a warning",
                 "--warn=500ms --critical=2s",
             );
         }

@@ -38,7 +38,7 @@ fn items(text: &str) -> Result<Vec<String>, String> {
         let plain = |written: &[Written]| written.iter().map(|(character, _)| character).collect::<String>();
         if let Some(next) = item.split(is_blank).skip(1).map(plain).find(|word| begins_a_server(word)) {
             return Err(format!(
-                "{next:?} stands behind a blank: servers are separated by commas, and a blank in an export is written as `\\ `"
+                "{next:?} follows a space: servers are separated by commas, and a space in an export is written as `\\ `"
             ));
         }
         items.push(plain(item));

@@ -56,7 +56,7 @@ impl Changes {
             while let Some(change) = streams.next().await {
                 match change {
                     Ok(()) => tell.notify_one(),
-                    Err(error) => tracing::warn!(error = explain(&error), "a watch broke off, and is begun again"),
+                    Err(error) => tracing::warn!(error = explain(&error), "a watch ended; starting it again"),
                 }
             }
         });

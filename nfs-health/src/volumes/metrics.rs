@@ -34,9 +34,9 @@ impl VolumesMetrics {
     pub fn new(metrics: &Metrics) -> Self {
         let this = Self::default();
         metrics.register(|registry| {
-            let help = "1 while the claim is bound to a volume that leads to the Service";
+            let help = "1 while the claim is bound to a volume of the Service";
             registry.register("volumes_bound", help, this.bound.clone());
-            let help = "1 while somebody has to do something for the claim: see its Events";
+            let help = "1 while the claim needs an administrator: see its Events";
             registry.register("volumes_trouble", help, this.trouble.clone());
             registry.register("volumes_steps", "Changes made to the cluster", this.steps.clone());
         });

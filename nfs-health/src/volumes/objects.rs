@@ -129,7 +129,7 @@ pub fn kept(wanted: &Wanted, name: &str, address: IpAddr, first: &ServiceSpec) -
         labels: Some(labels(&wanted.service)),
         annotations: Some(BTreeMap::from([(
             "labhands.dev/why".to_owned(),
-            format!("mounts still lead to {address}, which Service {} no longer has", wanted.service.name),
+            format!("mounts still use {address}, which Service {} no longer has", wanted.service.name),
         )])),
         ..ObjectMeta::default()
     };

@@ -351,7 +351,7 @@ fn elsewhere(wanted: &Wanted, seen: &Seen, volume: &Volume, target: &Source) -> 
         Some(holder) if holder.ours => Some(Plan::Do(Step::FollowService { name: holder.service.name.clone() })),
         Some(holder) => lost(format!("Service {} has it now", holder.service)),
         None if seen.service.as_ref().is_some_and(|service| !service.has_selector) => {
-            lost(format!("Service {} has no selector that a second one could have", wanted.service))
+            lost(format!("Service {} has no selector that a second Service could use", wanted.service))
         }
         None => {
             let name = names::of_kept(&wanted.service.name, &seen.service_names);

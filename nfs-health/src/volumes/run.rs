@@ -68,8 +68,7 @@ pub async fn run(settings: VolumesSettings) -> anyhow::Result<ExitCode> {
     if !watch {
         let done = token.run_until_cancelled(volumes.once()).await.unwrap_or(Ok(ExitCode::FAILURE));
         events.flush(FLUSH_LIMIT).await;
-        return done
-            .map_err(|error| anyhow!("the Kubernetes API did not let the volumes be made: {}", explain(&error)));
+        return done.map_err(|error| anyhow!("cannot create the volumes: {}", explain(&error)));
     }
     let pulse = daemon.health.pulse("volumes", PULSE_LIMIT);
     daemon.serve(admin, Router::new().route("/claims", get(async move || page.answer()))).await?;
@@ -111,7 +110,7 @@ impl Volumes {
                 }
                 Err(error) => match delays.next() {
                     Some(delay) => {
-                        tracing::warn!(error = explain(&error), "the Kubernetes API is asked again");
+                        tracing::warn!(error = explain(&error), "the Kubernetes API failed; trying again");
                         tokio::time::sleep(delay).await;
                     }
                     None => return Err(error),
@@ -130,7 +129,7 @@ impl Volumes {
                     self.changes.next().await;
                 }
                 Err(error) => {
-                    tracing::warn!(error = explain(&error), "the Kubernetes API is asked again");
+                    tracing::warn!(error = explain(&error), "the Kubernetes API failed; trying again");
                     tokio::time::sleep(delays.next().unwrap_or(Duration::from_secs(60))).await;
                 }
             }
@@ -194,7 +193,7 @@ impl Volumes {
                 }
             }
         }
-        Ok(ClaimState::Waiting("others change the same objects at the same time".to_owned()))
+        Ok(ClaimState::Waiting("another program changes the same objects at the same time".to_owned()))
     }
 
     fn done(&self, wanted: &Wanted, step: &Step) {
@@ -203,7 +202,7 @@ impl Volumes {
         self.metrics.step(&wanted.claim, step.name());
         if let Step::KeepAddress { name, address } = step {
             let note = format!(
-                "Service {} was made anew with another address; {name} keeps {address} for volumes that lead there",
+                "Service {} was created again with another address; {name} keeps {address} for volumes that still use it",
                 wanted.service
             );
             let service = reference("Service", Some(&wanted.service.namespace), &wanted.service.name);

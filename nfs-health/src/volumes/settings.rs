@@ -24,19 +24,19 @@ pub struct VolumesArguments {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Volumes")]
 struct Volumes {
-    /// The Service of the NFS server
+    /// Service of the NFS server
     #[arg(long, env = "NFS_SERVICE", value_name = "NAMESPACE/NAME")]
     nfs_service: Option<String>,
-    /// The export, as clients mount it
+    /// Export, as clients mount it
     #[arg(long, env = "NFS_EXPORT", value_name = "PATH", default_value = "/home")]
     nfs_export: String,
-    /// The claims to make, each with a volume of its own
+    /// Claims to create, each with its own volume
     #[arg(long, env = "VOLUME_CLAIM", value_name = "NAMESPACE/NAME,…")]
     volume_claim: Option<String>,
-    /// The size that volume and claim name; NFS does not hold anybody to it
+    /// Size of the volume and the claim; informational, because NFS does not enforce it
     #[arg(long, env = "VOLUME_SIZE", value_name = "QUANTITY", default_value = "100Gi")]
     volume_size: String,
-    /// Options of mount(8) for the volume
+    /// Mount options of the volume, see mount(8)
     #[arg(
         long,
         env = "VOLUME_MOUNT_OPTIONS",
@@ -44,13 +44,13 @@ struct Volumes {
         default_value = "nfsvers=4.2,proto=tcp,hard,timeo=600,retrans=2,noresvport"
     )]
     volume_mount_options: String,
-    /// Who mounts: nfs is kubelet itself, by the Service's address; csi is csi-driver-nfs, by the Service's name
+    /// Driver that mounts: nfs is kubelet itself, which uses the Service's address; csi is csi-driver-nfs, which uses its name
     #[arg(long, env = "VOLUME_DRIVER", value_name = "nfs|csi", default_value = "nfs")]
     volume_driver: String,
-    /// The cluster's DNS domain, for csi
+    /// DNS domain of the cluster, for csi
     #[arg(long, env = "CLUSTER_DOMAIN", value_name = "DOMAIN", default_value = "cluster.local")]
     cluster_domain: String,
-    /// Go on and follow what happens to Service, volumes and claims; otherwise end when all claims are bound
+    /// Keep running and react to changes of the Service, the volumes and the claims; if false, end when all claims are bound
     #[arg(long, env = "VOLUME_WATCH", value_name = "BOOL", default_value = "false")]
     volume_watch: String,
 }
@@ -137,7 +137,7 @@ fn size(text: &str) -> Result<String, String> {
 fn mount_options(text: &str) -> Result<Vec<String>, String> {
     let options: Vec<String> = values::list(text).map(str::to_owned).collect();
     match options.iter().find(|option| option.chars().any(|c| c.is_whitespace() || c.is_control())) {
-        Some(option) => Err(format!("{option:?} has a space in it; options are separated by commas")),
+        Some(option) => Err(format!("{option:?} contains a space; separate options by commas")),
         None => Ok(options),
     }
 }

@@ -20,7 +20,7 @@ impl Trouble {
     pub fn sentence(&self, wanted: &Wanted) -> String {
         let Wanted { service, claim, .. } = wanted;
         let delete_claim = format!("kubectl -n {} delete pvc {}", claim.namespace, claim.name);
-        let anew = "both are made anew then, and the files stay on the server";
+        let anew = "both are then created again, and the files stay on the server";
         match self {
             Self::WithoutAddress => format!(
                 "Service {service} has no cluster address (it is headless, or a name elsewhere). Give it one, or set \

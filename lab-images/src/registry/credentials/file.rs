@@ -84,7 +84,7 @@ fn parse(bytes: &[u8]) -> Result<Contents, String> {
     let mut take = |name: &str| match file.remove(name) {
         None | Some(Value::Null) => Ok(None),
         Some(Value::Object(map)) => Ok(Some(map)),
-        Some(_) => Err(format!("{name} is no object")),
+        Some(_) => Err(format!("{name} is not an object")),
     };
     let (auths, helpers) = (take("auths")?, take("credHelpers")?);
     let store = file.get("credsStore").and_then(Value::as_str).filter(|name| !name.is_empty()).map(str::to_owned);
@@ -123,7 +123,7 @@ fn login(entry: &Value) -> Result<Option<Login>, &'static str> {
     let entry = match entry {
         Value::Null => return Ok(None),
         Value::Object(entry) => entry,
-        _ => return Err("it is no object"),
+        _ => return Err("it is not an object"),
     };
     let field = |name: &str| match entry.get(name) {
         None | Some(Value::Null) => Ok(""),
@@ -208,7 +208,7 @@ mod tests {
         for (json, expected) in [
             ("7", "line 1"),
             (r#"{"auths":{"a":{"auth":"hunter2"#, "line 1"),
-            (r#"{"auths":["hunter2"]}"#, "auths is no object"),
+            (r#"{"auths":["hunter2"]}"#, "auths is not an object"),
         ] {
             let error = parse(json.as_bytes()).unwrap_err();
             assert!(error.contains(expected) && !error.contains("hunter2"), "{error}");

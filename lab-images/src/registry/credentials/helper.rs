@@ -36,7 +36,7 @@ struct Answer {
 pub(super) async fn ask(name: &str, server: &str) -> Result<Option<Login>, String> {
     let is_name = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
     if name.is_empty() || !name.chars().all(is_name) {
-        return Err(format!("{name:?} is no name of a credential helper"));
+        return Err(format!("{name:?} is not the name of a credential helper"));
     }
     let program = format!("docker-credential-{name}");
     let answered = tokio::time::timeout(LONGEST_RUN, run(&program, server)).await;
@@ -127,7 +127,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_name_that_is_a_path_and_a_missing_helper_are_said() {
-        for (name, expected) in [("../x", "no name"), ("", "no name"), ("labhands-missing", "is not installed")] {
+        for (name, expected) in
+            [("../x", "not the name"), ("", "not the name"), ("labhands-missing", "is not installed")]
+        {
             let error = ask(name, "r.example.org").await.unwrap_err();
             assert!(error.contains(expected), "{error}");
         }

@@ -85,7 +85,7 @@ fn a_mount_that_hangs_is_the_nodes_only_while_the_server_serves() {
     assert_eq!(kind(&good(), None, Some(&hung)), Kind::ClientStuck);
     let verdict = verdict(&good(), None, Some(&stuck));
     assert_eq!((verdict.kind, verdict.phase), (Kind::ClientStuck, "stat"));
-    assert!(verdict.sentence.contains("/mnt: the mount hangs for 99 s, and process 7"), "{verdict}");
+    assert!(verdict.sentence.contains("/mnt: the mount has been hanging for 99 s, and process 7"), "{verdict}");
     assert_eq!(kind(&bad(Phase::Null, Fault::Silent), None, Some(&stuck)), Kind::ServerDown);
     let in_grace = Seen { in_grace: Some(true), ..good() };
     assert_eq!(kind(&in_grace, None, Some(&hung)), Kind::ClientStuck);
@@ -165,7 +165,7 @@ fn the_service_of_version_3_that_does_not_answer_is_named() {
         let seen = verdict(&bad(phase, fault), None, None);
         let name = phase.name();
         assert_eq!((seen.kind, seen.phase), (Kind::ServerDown, name));
-        assert!(seen.sentence.starts_with(&format!("NFS itself answers, and {name} does not: ")), "{seen}");
+        assert!(seen.sentence.starts_with(&format!("NFS itself answers, but {name} does not: ")), "{seen}");
     }
 }
 
