@@ -1,9 +1,6 @@
-//! What lies around the purger: the container runtime, the catalogue's source, the node's pods, and where Events go.
-
-use std::sync::Arc;
+//! What lies around the purger: the catalogue's source, the node's pods, and where Events go.
 
 use k8s_openapi::api::core::v1::ObjectReference;
-use lab_images::runtime::{Runtime, RuntimeEndpoint, RuntimeError, connect, discover};
 use sidecar::kubernetes::{ClientError, EventRecorder, EventType};
 
 use crate::catalogue::CatalogueSource;
@@ -48,21 +45,6 @@ impl PurgerEnvironment {
         };
         let pods = Some(NodePods::new(&client, &cluster.node));
         Ok(Self { catalogue, pods, teller: Teller::new(&client, cluster) })
-    }
-}
-
-/// A runtime that answers, and where.
-pub type Opened = (RuntimeEndpoint, Arc<dyn Runtime>);
-
-/// Opens the runtime that is set, or the only usual one that answers.
-///
-/// # Errors
-///
-/// [`RuntimeError`] with what to do.
-pub async fn open(endpoint: Option<&RuntimeEndpoint>) -> Result<Opened, RuntimeError> {
-    match endpoint {
-        Some(endpoint) => Ok((endpoint.clone(), connect(endpoint).await?)),
-        None => discover(&RuntimeEndpoint::usual()).await,
     }
 }
 

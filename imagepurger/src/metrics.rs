@@ -28,7 +28,7 @@ pub struct RoundMetrics {
     removed: Counter,
     freed: Counter,
     failures: Counter,
-    put_back: Counter,
+    restored: Counter,
     lost_races: Counter,
     unsaved: Counter,
 }
@@ -53,7 +53,7 @@ impl RoundMetrics {
             registry.register("freed_bytes", "What the file system gained by removals", this.freed.clone());
             registry.register("failed_removals", "Removals that failed", this.failures.clone());
             let help = "Images put back because something began to use them in the instant of their removal";
-            registry.register("put_back_images", help, this.put_back.clone());
+            registry.register("put_back_images", help, this.restored.clone());
             let help = "Images that a container began to use in the instant of their removal and that are gone";
             registry.register("lost_races", help, this.lost_races.clone());
             registry.register("history_save_failures", "Times the history could not be saved", this.unsaved.clone());
@@ -80,7 +80,7 @@ impl RoundMetrics {
         }
         self.freed.inc_by(round.freed);
         self.failures.inc_by(round.failed.len() as u64);
-        self.put_back.inc_by(round.put_back.len() as u64);
+        self.restored.inc_by(round.restored.len() as u64);
         self.lost_races.inc_by(round.lost.len() as u64);
         self.unsaved.inc_by(u64::from(round.unsaved.is_some()));
     }

@@ -4,12 +4,13 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use jiff::SignedDuration;
+use lab_images::runtime::open;
 use sidecar::human::bytes;
 use sidecar::program;
 use sidecar::shutdown::Shutdown;
 use tokio::time::sleep;
 
-use crate::environment::{PurgerEnvironment, open};
+use crate::environment::PurgerEnvironment;
 use crate::files::Files;
 use crate::memory::Memory;
 use crate::report::images;
@@ -73,7 +74,7 @@ fn report(round: &Round, dry_run: bool) -> String {
     for image in &round.removed {
         line(if dry_run { "would remove" } else { "removed" }, image);
     }
-    round.put_back.iter().for_each(|image| line("restored, because something needs it again", image));
+    round.restored.iter().for_each(|image| line("restored, because something needs it again", image));
     round.lost.iter().for_each(|image| line("removed while a container was starting to use it", image));
     for Failed { image, error, .. } in &round.failed {
         line("not removed", &format!("{image}: {error}"));

@@ -4,12 +4,12 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use jiff::{SignedDuration, Timestamp};
-use lab_images::runtime::FileSystem;
+use lab_images::runtime::{FileSystem, open};
 use serde::Serialize;
 use sidecar::human::{Table, bytes};
 use sidecar::program;
 
-use crate::environment::{PurgerEnvironment, open};
+use crate::environment::PurgerEnvironment;
 use crate::files::Files;
 use crate::kubelet::Thresholds;
 use crate::memory::Memory;

@@ -94,7 +94,7 @@ pub struct Round {
     /// What could not be removed, and why.
     pub failed: Vec<Failed>,
     /// Images that were put back, because something began to use them in the instant of their removal.
-    pub put_back: Vec<String>,
+    pub restored: Vec<String>,
     /// Images that a container began to use in the instant of their removal, and that could not be put back.
     pub lost: Vec<String>,
     /// The history could not be saved.
@@ -246,7 +246,7 @@ impl Purger {
                 return Ok(());
             }
             // What fails takes no place of what would not.
-            let done = round.removed.len() + round.put_back.len();
+            let done = round.removed.len() + round.restored.len();
             let next = to_go.into_iter().find(|(image, _)| !tried.contains(&image.id));
             let Some((image, why)) = next.filter(|_| done < self.limits.most && !shutdown.is_cancelled()) else {
                 return Ok(());
@@ -266,7 +266,7 @@ impl Purger {
                         by,
                         "image put back: needed again meanwhile"
                     );
-                    round.put_back.push(name_of(&image));
+                    round.restored.push(name_of(&image));
                 }
                 Err(error) => {
                     // Others would wait as long, one after the other.
@@ -316,11 +316,11 @@ impl Purger {
         if removed.can_be_undone()
             && let Some(by) = self.needed_again(image).await
         {
-            self.runtime.put_back(image, &removed).await?;
+            self.runtime.restore(image, &removed).await?;
             return Ok(Some(by));
         }
         // The names are gone, so it is removed; what cannot be let go now goes by itself later.
-        if let Err(error) = self.runtime.let_go(&removed).await {
+        if let Err(error) = self.runtime.release(&removed).await {
             tracing::warn!(image = name_of(image), %error, "the space of this image is given back later");
         }
         Ok(None)

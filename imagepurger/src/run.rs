@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use axum::Router;
 use jiff::Timestamp;
-use lab_images::runtime::{FileSystem, Runtime, RuntimeEndpoint, RuntimeError};
+use lab_images::runtime::{FileSystem, Opened, Runtime, RuntimeEndpoint, RuntimeError, open};
 use lab_images::settings::unclear_runtime;
 use sidecar::daemon::Daemon;
 use sidecar::human::bytes;
@@ -18,7 +18,7 @@ use sidecar::schedule::with_jitter;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use crate::environment::{Opened, PurgerEnvironment, Teller, open};
+use crate::environment::{PurgerEnvironment, Teller};
 use crate::files::Files;
 use crate::memory::Memory;
 use crate::metrics::RoundMetrics;
@@ -224,8 +224,8 @@ impl Rounds {
         if let Some(Failed { image, error, .. }) = news.first() {
             note.push(format!("{} not removed, such as {image}: {error}", images(news.len())));
         }
-        if !round.put_back.is_empty() {
-            note.push(format!("restored, because something needs it again: {}", names(&round.put_back)));
+        if !round.restored.is_empty() {
+            note.push(format!("restored, because something needs it again: {}", names(&round.restored)));
         }
         if !round.lost.is_empty() {
             note.push(format!("removed while a container was starting to use it: {}", names(&round.lost)));

@@ -86,7 +86,7 @@ async fn race_on_containerd(release: Release) {
     for race in 0..races() {
         number.store(race, Ordering::SeqCst);
         let done = round(&mut purger).await;
-        assert_eq!(done.put_back.len(), 1, "{race}: {done:?}");
+        assert_eq!(done.restored.len(), 1, "{race}: {done:?}");
         assert!(done.removed.is_empty() && done.lost.is_empty() && done.failed.is_empty(), "{race}: {done:?}");
         assert_eq!(machine.names().await, before, "{race}");
         let container = created.lock().unwrap()[race].clone();

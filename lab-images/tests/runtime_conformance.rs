@@ -189,7 +189,7 @@ async fn pulled(runtime: &dyn Runtime, request: &PullRequest) -> Pulled {
 async fn clear(bed: &Bed, runtime: &dyn Runtime) {
     for image in runtime.images().await.unwrap().iter().filter(|image| !image.tags.contains(&bed.pause)) {
         let removed = runtime.remove(image).await.unwrap();
-        runtime.let_go(&removed).await.unwrap();
+        runtime.release(&removed).await.unwrap();
     }
 }
 
@@ -207,10 +207,10 @@ async fn removal_takes_every_name_of_one_image_and_leaves_the_others(bed: &Bed, 
     assert!(runtime.image(&recommended).await.unwrap().is_none());
     let left = runtime.images().await.unwrap();
     assert_eq!(left.iter().flat_map(|image| &image.tags).collect::<Vec<_>>(), [&other.reference]);
-    runtime.let_go(&removed).await.unwrap();
+    runtime.release(&removed).await.unwrap();
     // An image that is gone already is fine.
     let nothing = runtime.remove(&image).await.unwrap();
-    runtime.let_go(&nothing).await.unwrap();
+    runtime.release(&nothing).await.unwrap();
     clear(bed, runtime).await;
 }
 
@@ -386,7 +386,7 @@ async fn pods_use(bed: &Bed, containerd: &Containerd, runtime: &dyn Runtime, lab
     assert!(removed.can_be_undone() && runtime.image(lab).await.unwrap().is_none());
     let containers = runtime.containers().await.unwrap();
     assert!(uses(&containers, &running).images.contains(&image.id), "{containers:?}");
-    assert!(runtime.put_back(&image, &removed).await.unwrap());
+    assert!(runtime.restore(&image, &removed).await.unwrap());
     let by_id = |mut images: Vec<lab_images::runtime::Image>| {
         images.sort_by(|one, other| one.id.cmp(&other.id));
         images.iter_mut().for_each(|image| image.tags.sort());

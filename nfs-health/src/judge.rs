@@ -270,7 +270,7 @@ impl Judge {
         self.metrics.show(rulings, self.states.values().filter_map(Debounced::shown));
     }
 
-    /// SameVerdict what is new about an export: in the log, and in Events on its volumes and their claims.
+    /// Reports what is new about an export: in the log, and in Events on its volumes and their claims.
     fn tell(&self, server: &Server, ruling: &Ruling, was_troubled: bool) {
         let export = server.to_string();
         let (type_, reason, note) = match &ruling.trouble {

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use kube::Api;
 use lab_images::registry::Credentials;
-use lab_images::runtime::{Runtime, RuntimeEndpoint};
+use lab_images::runtime::{Runtime, RuntimeEndpoint, open};
 use sidecar::daemon::Daemon;
 use sidecar::retry::{BackoffBuilder, forever};
 use tokio::sync::watch;
@@ -28,7 +28,6 @@ use tokio::sync::watch;
 use self::orders::OrderWatcher;
 use self::status_writer::StatusWriter;
 use crate::node_images::NodeImages;
-use crate::pull::open;
 use crate::puller::{Orders, Puller, PullerSettings, Report};
 use crate::settings::NodeSettings;
 
@@ -92,7 +91,10 @@ async fn until_open(
 ) -> Option<Arc<dyn Runtime>> {
     for delay in forever().with_max_delay(LONGEST_RUNTIME_RETRY).build() {
         match open(endpoint).await {
-            Ok(runtime) => return Some(runtime),
+            Ok((endpoint, runtime)) => {
+                tracing::info!(%endpoint, "the container runtime answers");
+                return Some(runtime);
+            }
             Err(error) => {
                 tracing::warn!(%error, "no container runtime yet");
                 report.send_modify(|report| {

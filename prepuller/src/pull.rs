@@ -11,7 +11,7 @@ use std::time::Duration;
 use lab_images::catalogue::Catalogue;
 use lab_images::reference::{Digest, Platform};
 use lab_images::registry::{ImageManifest, Registry};
-use lab_images::runtime::{Runtime, RuntimeEndpoint, RuntimeError, connect, discover};
+use lab_images::runtime::open;
 use sidecar::shutdown::Shutdown;
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -33,7 +33,8 @@ pub async fn run(settings: PullSettings, warnings: &[String]) -> anyhow::Result<
     sidecar::log::init(settings.log.with_warnings(warnings));
     let shutdown = Shutdown::listen()?;
     let stopped = shutdown.token();
-    let runtime = open(settings.runtime.as_ref()).await?;
+    let (endpoint, runtime) = open(settings.runtime.as_ref()).await?;
+    tracing::info!(%endpoint, "the container runtime answers");
     let registry = Arc::new(registry(&settings.catalogue)?);
     let platforms = [Platform::of_this_machine()];
     let found = tokio::select! {
@@ -76,16 +77,6 @@ pub async fn run(settings: PullSettings, warnings: &[String]) -> anyhow::Result<
 /// On standard error; when nobody reads it any more, that is no reason to stop.
 fn say(text: &str) {
     let _ = std::io::stderr().write_all(text.as_bytes());
-}
-
-/// The runtime that is named, or the first usual one that answers.
-pub(crate) async fn open(endpoint: Option<&RuntimeEndpoint>) -> Result<Arc<dyn Runtime>, RuntimeError> {
-    if let Some(endpoint) = endpoint {
-        return connect(endpoint).await;
-    }
-    let (endpoint, runtime) = discover(&RuntimeEndpoint::usual()).await?;
-    tracing::info!(%endpoint, "found a container runtime");
-    Ok(runtime)
 }
 
 /// One order for each wanted image, in the order of the menu.

@@ -19,47 +19,6 @@ struct World {
     rules: Rules,
 }
 
-/// What keeps one image.
-#[derive(Clone, Copy, Debug)]
-enum Protection {
-    Container,
-    Pod,
-    SandboxName,
-    PinnedByRuntime,
-    PinnedTag,
-    PinnedImage,
-    Allowed,
-    OwnName,
-    Wanted,
-    ForeignName,
-    UnreadableName,
-    PartialRepository,
-    Grace,
-    NeverSeen,
-    Refused,
-}
-
-const PROTECTIONS: [Protection; 15] = {
-    use Protection::*;
-    [
-        Container,
-        Pod,
-        SandboxName,
-        PinnedByRuntime,
-        PinnedTag,
-        PinnedImage,
-        Allowed,
-        OwnName,
-        Wanted,
-        ForeignName,
-        UnreadableName,
-        PartialRepository,
-        Grace,
-        NeverSeen,
-        Refused,
-    ]
-};
-
 type Change = fn(&mut World);
 
 /// What keeps all images.
@@ -84,55 +43,75 @@ impl World {
         plan(&self.seen, &self.history, &self.rules).to_remove().map(|(image, _)| image.id.clone()).collect()
     }
 
-    /// Protects an image; by which of its names, chance decides.
-    fn protect(&mut self, id: &str, protection: Protection, name: Index) {
-        let image = self.seen.images.iter_mut().find(|image| image.id == id).unwrap();
-        let named: Vec<String> = image.tags.iter().chain(&image.digests).cloned().collect();
-        let one = named[name.index(named.len())].clone();
-        let short = one.trim_start_matches("docker.io/library/").to_owned();
-        let any = [one.clone(), short, id.to_owned(), id.trim_start_matches("sha256:").to_owned()];
-        let any = &any[name.index(any.len())];
-        let reference: Reference = one.parse().unwrap();
-        match protection {
-            Protection::Container => self.seen.containers.push(uses_of("c", &[any])),
-            Protection::Pod => {
-                let pods = vec![PodImages { pod: "jupyter/someone".into(), images: vec![any.clone()] }];
-                self.seen.pods = Pods::Seen { at: at(0), pods };
-            }
-            Protection::SandboxName => image.tags.push("registry.k8s.io/pause:3.9".into()),
-            Protection::PinnedByRuntime => image.pinned = true,
-            Protection::PinnedTag => {
-                image.tags.push(format!("{}:kept", REPOSITORIES[0]));
-                self.rules.pinned_tags.insert("kept".into());
-            }
-            Protection::PinnedImage => self.rules.pinned_images.push(reference),
-            Protection::Allowed => self.rules.allow.push(one.parse().unwrap()),
-            Protection::OwnName => image.tags.push("ghcr.io/owner/labhands-imagepurger:1".into()),
-            Protection::Wanted => {
-                let mut entry = listed_in(REPOSITORIES[0], "w_8", true);
-                match (&reference.tag, reference.digest) {
-                    (_, Some(digest)) => entry.digest = Some(digest),
-                    (Some(tag), None) => {
-                        entry.repository = reference.repository.clone();
-                        entry.aliases = vec![tag.to_string()];
-                    }
-                    (None, None) => unreachable!("a name has a tag or a digest"),
-                }
-                self.catalogue().catalogue.images.push(entry);
-            }
-            Protection::ForeignName => image.tags.push("other.example.org/mine:1".into()),
-            Protection::UnreadableName => image.tags.push("No Name".into()),
-            Protection::PartialRepository => {
-                let name = reference.repository;
-                let state =
-                    RepositoryState { name, complete: false, scanned: None, problem: None, tags: None, unread: None };
-                self.catalogue().catalogue.repositories.push(state);
-            }
-            Protection::Grace => self.history.images.get_mut(id).unwrap().last_used = Some(at(1 - HOUR)),
-            Protection::NeverSeen => drop(self.history.images.remove(id)),
-            Protection::Refused => drop(self.history.note_refusal(id, false, "busy".into(), at(0))),
-        }
+    fn image(&mut self, id: &str) -> &mut Image {
+        self.seen.images.iter_mut().find(|image| image.id == id).unwrap()
     }
+
+    /// An image, and one of its names in one of their spellings, as chance decides.
+    fn victim(&self, id: &str, chance: Index) -> Victim {
+        let image = self.seen.images.iter().find(|image| image.id == id).unwrap();
+        let names: Vec<&String> = image.tags.iter().chain(&image.digests).collect();
+        let name = names[chance.index(names.len())].clone();
+        let short = name.trim_start_matches("docker.io/library/").to_owned();
+        let spellings = [name.clone(), short, id.to_owned(), id.trim_start_matches("sha256:").to_owned()];
+        let spelling = spellings[chance.index(spellings.len())].clone();
+        Victim { id: id.to_owned(), reference: name.parse().unwrap(), name, spelling }
+    }
+}
+
+/// The image that something protects.
+#[derive(Debug)]
+struct Victim {
+    id: String,
+    name: String,
+    reference: Reference,
+    spelling: String,
+}
+
+type Protection = fn(&mut World, &Victim);
+
+/// What keeps one image.
+const PROTECTIONS: [(&str, Protection); 15] = [
+    ("container", |world, victim| world.seen.containers.push(uses_of("c", &[&victim.spelling]))),
+    ("pod", |world, victim| {
+        let pods = vec![PodImages { pod: "jupyter/someone".into(), images: vec![victim.spelling.clone()] }];
+        world.seen.pods = Pods::Seen { at: at(0), pods };
+    }),
+    ("name of the sandbox", |world, victim| world.image(&victim.id).tags.push("registry.k8s.io/pause:3.9".into())),
+    ("pinned by the runtime", |world, victim| world.image(&victim.id).pinned = true),
+    ("pinned tag", |world, victim| {
+        world.image(&victim.id).tags.push(format!("{}:kept", REPOSITORIES[0]));
+        world.rules.pinned_tags.insert("kept".into());
+    }),
+    ("pinned image", |world, victim| world.rules.pinned_images.push(victim.reference.clone())),
+    ("allowed", |world, victim| world.rules.allow.push(victim.name.parse().unwrap())),
+    ("own name", |world, victim| world.image(&victim.id).tags.push("ghcr.io/owner/labhands-imagepurger:1".into())),
+    ("wanted", want),
+    ("name elsewhere", |world, victim| world.image(&victim.id).tags.push("other.example.org/mine:1".into())),
+    ("unreadable name", |world, victim| world.image(&victim.id).tags.push("No Name".into())),
+    ("repository scanned in part", |world, victim| {
+        let name = victim.reference.repository.clone();
+        let state = RepositoryState { name, complete: false, scanned: None, problem: None, tags: None, unread: None };
+        world.catalogue().catalogue.repositories.push(state);
+    }),
+    ("grace", |world, victim| world.history.images.get_mut(&victim.id).unwrap().last_used = Some(at(1 - HOUR))),
+    ("never seen", |world, victim| drop(world.history.images.remove(&victim.id))),
+    ("refused", |world, victim| {
+        world.history.note_refusal(&victim.id, false, "busy".into(), at(0));
+    }),
+];
+
+fn want(world: &mut World, victim: &Victim) {
+    let mut entry = listed_in(REPOSITORIES[0], "w_8", true);
+    match (&victim.reference.tag, &victim.reference.digest) {
+        (_, Some(digest)) => entry.digest = Some(digest.clone()),
+        (Some(tag), None) => {
+            entry.repository = victim.reference.repository.clone();
+            entry.aliases = vec![tag.to_string()];
+        }
+        (None, None) => unreachable!("a name has a tag or a digest"),
+    }
+    world.catalogue().catalogue.images.push(entry);
 }
 
 prop_compose! {
@@ -182,9 +161,10 @@ proptest! {
         let before = world.going();
         prop_assert_eq!(before.len(), world.seen.images.len() - 1, "all but the wanted one would go");
         let victim = &before[victim.index(before.len())];
-        let mut protected = world;
-        protected.protect(victim, protection, name);
-        prop_assert!(!protected.going().contains(victim), "{:?} of {}: {:?}", protection, victim, protected);
+        let (mut protected, (what, protect)) = (world, protection);
+        let victim = protected.victim(victim, name);
+        protect(&mut protected, &victim);
+        prop_assert!(!protected.going().contains(&victim.id), "{} of {:?}: {:?}", what, victim, protected);
     }
 
     #[test]

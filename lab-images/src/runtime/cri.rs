@@ -266,7 +266,7 @@ impl Runtime for Cri {
                 (Err(error), Some(held)) => {
                     // What the call took until then is found again by the bare record that it leaves. A lease that stays ends
                     // by itself.
-                    let _ = self.containerd("Leases.Delete", self.records.let_go(&held)).await;
+                    let _ = self.containerd("Leases.Delete", self.records.release(&held)).await;
                     Err(error)
                 }
                 (Err(error), None) => Err(error),
@@ -274,20 +274,20 @@ impl Runtime for Cri {
         })
     }
 
-    fn put_back<'a>(&'a self, image: &'a Image, removed: &'a Removed) -> BoxFuture<'a, Result<bool, RuntimeError>> {
+    fn restore<'a>(&'a self, image: &'a Image, removed: &'a Removed) -> BoxFuture<'a, Result<bool, RuntimeError>> {
         Box::pin(async move {
             let Some(held) = &removed.held else { return Ok(false) };
-            self.containerd("Images.Create", self.records.put_back(held)).await?;
+            self.containerd("Images.Create", self.records.restore(held)).await?;
             self.until_seen(image).await?;
-            self.containerd("Leases.Delete", self.records.let_go(held)).await?;
+            self.containerd("Leases.Delete", self.records.release(held)).await?;
             Ok(true)
         })
     }
 
-    fn let_go<'a>(&'a self, removed: &'a Removed) -> BoxFuture<'a, Result<(), RuntimeError>> {
+    fn release<'a>(&'a self, removed: &'a Removed) -> BoxFuture<'a, Result<(), RuntimeError>> {
         Box::pin(async move {
             match &removed.held {
-                Some(held) => self.containerd("Leases.Delete", self.records.let_go(held)).await,
+                Some(held) => self.containerd("Leases.Delete", self.records.release(held)).await,
                 None => Ok(()),
             }
         })

@@ -80,7 +80,7 @@ impl Leases {
     }
 
     /// Lets go of what [`Leases::hold`] held, and answers once it is gone unless something else holds it.
-    pub(super) async fn let_go(&self, id: &str) -> Result<(), Status> {
+    pub(super) async fn release(&self, id: &str) -> Result<(), Status> {
         let request = in_namespace(api::DeleteRequest { id: id.to_owned(), sync: true });
         self.0.clone().delete(request).await.map(drop)
     }

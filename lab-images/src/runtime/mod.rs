@@ -219,7 +219,7 @@ pub trait Runtime: Debug + Send + Sync {
     ) -> BoxFuture<'a, Result<(), RuntimeError>>;
 
     /// Removes an image with all its names: CRI in one call, Docker name by name and never by force. An image that is not
-    /// here (any more) is fine. On containerd its bytes are held until [`Runtime::let_go`].
+    /// here (any more) is fine. On containerd its bytes are held until [`Runtime::release`].
     ///
     /// # Errors
     /// [`RuntimeError::InUse`] where the runtime knows (Docker, CRI-O). **containerd removes an image that a container uses**:
@@ -227,13 +227,27 @@ pub trait Runtime: Debug + Send + Sync {
     fn remove<'a>(&'a self, image: &'a Image) -> BoxFuture<'a, Result<Removed, RuntimeError>>;
 
     /// Undoes a removal, for an image that something began to use in its instant; `false` where the runtime cannot.
-    fn put_back<'a>(&'a self, _image: &'a Image, _removed: &'a Removed) -> BoxFuture<'a, Result<bool, RuntimeError>> {
+    fn restore<'a>(&'a self, _image: &'a Image, _removed: &'a Removed) -> BoxFuture<'a, Result<bool, RuntimeError>> {
         Box::pin(async { Ok(false) })
     }
 
     /// Makes a removal final; answers when the bytes are gone. One that is never made final becomes so after ten minutes.
-    fn let_go<'a>(&'a self, _removed: &'a Removed) -> BoxFuture<'a, Result<(), RuntimeError>> {
+    fn release<'a>(&'a self, _removed: &'a Removed) -> BoxFuture<'a, Result<(), RuntimeError>> {
         Box::pin(async { Ok(()) })
+    }
+}
+
+/// A runtime that answers, and where.
+pub type Opened = (RuntimeEndpoint, Arc<dyn Runtime>);
+
+/// Opens the runtime that is set, or the only usual one that answers.
+///
+/// # Errors
+/// As [`connect`] and [`discover`] have them.
+pub async fn open(endpoint: Option<&RuntimeEndpoint>) -> Result<Opened, RuntimeError> {
+    match endpoint {
+        Some(endpoint) => Ok((endpoint.clone(), connect(endpoint).await?)),
+        None => discover(&RuntimeEndpoint::usual()).await,
     }
 }
 
@@ -253,12 +267,12 @@ pub async fn connect(endpoint: &RuntimeEndpoint) -> Result<Arc<dyn Runtime>, Run
 /// # Errors
 /// When none answers: each that was tried, with the reason. When several answer, those: which of them runs the labs is not to be
 /// guessed. When one answers and another takes the call and says nothing, that one.
-pub async fn discover(candidates: &[RuntimeEndpoint]) -> Result<(RuntimeEndpoint, Arc<dyn Runtime>), RuntimeError> {
+pub async fn discover(candidates: &[RuntimeEndpoint]) -> Result<Opened, RuntimeError> {
     let mut sockets = HashSet::new();
     let each_once = candidates.iter().filter(|endpoint| endpoint.socket().is_none_or(|socket| sockets.insert(socket)));
     let asked: Vec<&RuntimeEndpoint> = each_once.collect();
     let answers = join_all(asked.iter().map(|endpoint| connect(endpoint))).await;
-    let mut found: Vec<(RuntimeEndpoint, Arc<dyn Runtime>)> = Vec::new();
+    let mut found: Vec<Opened> = Vec::new();
     let (mut silent, mut tried) = (None, Vec::new());
     for (&endpoint, answer) in asked.iter().zip(answers) {
         match answer {

@@ -61,7 +61,7 @@ impl Records {
     }
 
     /// Writes the records back. One that somebody wrote meanwhile stays as it is.
-    pub(super) async fn put_back(&self, held: &Held) -> Result<(), Status> {
+    pub(super) async fn restore(&self, held: &Held) -> Result<(), Status> {
         for record in &held.records {
             let request = in_namespace(api::CreateImageRequest { image: Some(record.clone()) });
             match self.images.clone().create(request).await {
@@ -73,7 +73,7 @@ impl Records {
     }
 
     /// Lets what nothing holds any more be removed; answers when that is done.
-    pub(super) async fn let_go(&self, held: &Held) -> Result<(), Status> {
-        self.leases.let_go(&held.lease).await
+    pub(super) async fn release(&self, held: &Held) -> Result<(), Status> {
+        self.leases.release(&held.lease).await
     }
 }

@@ -20,12 +20,12 @@ use crate::probe::verdict::Verdict;
 use crate::server::Server;
 use crate::targets::Target;
 
-/// SameVerdict what there is to look at; asked again before each pass.
+/// Lists what there is to look at, before each pass.
 pub type See = Box<dyn Fn() -> BTreeMap<Server, Target> + Send + Sync>;
 
 /// What is watched and how.
 pub struct Watch {
-    /// SameVerdict what there is to look at.
+    /// Lists what there is to look at.
     pub see: See,
     /// How to probe.
     pub probing: Probing,

@@ -48,7 +48,7 @@ impl Operation {
     pub const SEQUENCE: Self = Self(53);
     /// Forgets a client.
     pub const DESTROY_CLIENTID: Self = Self(57);
-    /// SameVerdict that nothing is to be reclaimed.
+    /// Tells the server that there is nothing to reclaim.
     pub const RECLAIM_COMPLETE: Self = Self(58);
 }
 
