@@ -60,6 +60,8 @@ struct FileEntry {
     size: u64,
     done: u64,
     tail: u64,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    anew: bool,
 }
 
 /// Why a checkpoint could not be used.
@@ -120,6 +122,7 @@ pub fn parse(bytes: &[u8]) -> Result<Saved, String> {
         head: Head { length: file.head_length, hash: file.head },
         size: file.size,
         done: Mark { offset: file.done, tail: file.tail },
+        anew: file.anew,
     };
     let entry = |log: LogEntry| {
         let key = LogKey { folder: Path::new(&log.folder).into(), base: log.base };
@@ -139,6 +142,7 @@ pub fn render(saved: &Saved) -> Vec<u8> {
         size: record.size,
         done: record.done.offset,
         tail: record.done.tail,
+        anew: record.anew,
     };
     let log = |(key, files): (&LogKey, &Vec<FileRecord>)| LogEntry {
         folder: key.folder.to_string_lossy().into_owned(),
@@ -174,6 +178,7 @@ mod tests {
             head: Head { length: 3, hash: u64::MAX },
             size: 5,
             done: Mark { offset: 4, tail: 6 },
+            anew: true,
         };
         [(LogKey { folder: Path::new("/var/log/pods/n_p_u/c").into(), base: "0".into() }, vec![record])]
             .into_iter()

@@ -13,7 +13,7 @@ pub const TAIL_BYTES: usize = 64;
 const LEAST_HEAD_BYTES: u16 = 24;
 
 /// Where a file is on its file system. Inodes are used again, so this alone proves nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct FileKey {
     /// The device's number.
     pub device: u64,

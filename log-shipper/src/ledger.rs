@@ -18,6 +18,8 @@ pub struct FileRecord {
     pub size: u64,
     /// Everything before this was confirmed, or needs no confirm.
     pub done: Mark,
+    /// Whether the file held other content before: no line that is open in an older file goes on in this one.
+    pub anew: bool,
 }
 
 /// What the confirm of a batch moves.
@@ -156,7 +158,7 @@ mod tests {
 
     fn record() -> FileRecord {
         let key = FileKey { device: 1, inode: 2 };
-        FileRecord { name: "0.log".into(), key, head: Head::default(), size: 0, done: Mark::default() }
+        FileRecord { name: "0.log".into(), key, head: Head::default(), size: 0, done: Mark::default(), anew: false }
     }
 
     fn done(offset: u64) -> Vec<Step> {

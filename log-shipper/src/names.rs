@@ -33,6 +33,11 @@ pub struct LogName<'a> {
     pub gzip: bool,
 }
 
+impl Age {
+    /// Older than any other.
+    pub const OLDEST: Self = Self::Numbered(Reverse(u32::MAX));
+}
+
 impl<'a> LogName<'a> {
     /// Takes a name, or the last part of a path, apart; `None` for files that are no logs or not ready to be read.
     pub fn parse(path: &'a str) -> Option<Self> {

@@ -88,7 +88,14 @@ mod tests {
             fs::write(&path, vec![b'x'; size]).unwrap();
             let metadata = fs::metadata(&path).unwrap();
             let key = FileKey { device: metadata.dev(), inode: metadata.ino() };
-            FileRecord { name: name.into(), key, head: Head::default(), size: 0, done: Mark { offset: done, tail: 0 } }
+            FileRecord {
+                name: name.into(),
+                key,
+                head: Head::default(),
+                size: 0,
+                done: Mark { offset: done, tail: 0 },
+                anew: false,
+            }
         };
         let records = vec![record("0.log.1", 10, 10), record("0.log", 100, 40)];
         let key = LogKey { folder: folder.path().into(), base: "0".into() };

@@ -9,7 +9,7 @@ use super::segment::{self, Copy, Segment};
 use super::{ContainerLog, FileEvent, Inner, Opened, Reading};
 use crate::content::{self, Chunk, read_plain};
 use crate::encode::Frame;
-use crate::identity::{Head, Mark, TAIL_BYTES};
+use crate::identity::{FileKey, Head, Mark, TAIL_BYTES};
 use crate::ledger::{FileRecord, Step};
 use crate::names::{Age, LogName};
 use crate::pods::PodInfo;
@@ -104,6 +104,7 @@ impl ContainerLog {
         match saved {
             Some(record) => {
                 segment.start_at(record.done);
+                segment.anew = record.anew;
                 if segment.is_compressed() && was_complete(&record) {
                     segment.end_here();
                 }
@@ -112,11 +113,11 @@ impl ContainerLog {
             None if inner.at_end => start_at_end(&mut segment),
             // The checkpoint has other content in this place: it was truncated while log-shipper was not running.
             None => {
-                let other =
-                    |record: &FileRecord| record.key == key && record.name == name && !record.head.begins(&beginning);
-                if inner.saved.iter().any(other) {
-                    segment.begin_anew();
-                }
+                let other = |record: &FileRecord| {
+                    let same_place = record.name == name || LogName::age_of(&record.name).0 == Age::Live;
+                    record.key == key && same_place && (record.anew || !record.head.begins(&beginning))
+                };
+                segment.anew = inner.saved.iter().any(other);
             }
         }
         self.tell(&segment);
@@ -153,8 +154,11 @@ impl ContainerLog {
     pub(super) fn tell(&self, segment: &Segment) {
         let Some(copy) = segment.copies.first() else { return };
         let relative = copy.path.strip_prefix(&self.key.folder).unwrap_or(&copy.path);
-        let (name, key) = (relative.to_string_lossy().into_owned(), copy.key);
-        let record = FileRecord { name, key, head: segment.head, size: segment.size, done: segment.told };
+        // The inode of a file that is neither listed nor open may be another's.
+        let key = if copy.listed || copy.file.is_some() { copy.key } else { FileKey::default() };
+        let name = relative.to_string_lossy().into_owned();
+        let record =
+            FileRecord { name, key, head: segment.head, size: segment.size, done: segment.told, anew: segment.anew };
         self.ledger().know(segment.number, record);
     }
 
@@ -168,9 +172,9 @@ impl ContainerLog {
         }
     }
 
-    /// The file holds other content than before. What was there goes on in a copy, if there is one (`true`); the new
-    /// content is a file of its own.
-    pub(super) fn truncated(&self, inner: &mut Inner, index: usize) -> bool {
+    /// The file holds other content than before. What was there goes on in a copy, if there is one, and its last line may go on
+    /// in the new content, which is a file of its own.
+    pub(super) fn truncated(&self, inner: &mut Inner, index: usize) {
         let number = inner.next_number();
         let segment = &mut inner.segments[index];
         tracing::info!(file = %segment.path().display(), read = segment.read.offset, "a log file was truncated");
@@ -182,13 +186,18 @@ impl ContainerLog {
         segment.unlist(copy.key);
         segment.sort_copies();
         let goes_on = segment.copies[0].file.is_some();
+        if !goes_on {
+            // Under the name of the new content it would seem to come after files that are rotated from now on.
+            segment.age = Age::OLDEST;
+        }
+        self.tell(segment);
         let mut next = Segment::new(number, age, copy, frame);
+        next.anew = !goes_on;
         next.note_size();
         // Learnt again with the first turn, if it can't be read now.
         let _ = next.learn_beginning(self.container());
         self.tell(&next);
         inner.segments.insert(index + 1, next);
-        goes_on
     }
 }
 

@@ -21,8 +21,6 @@ type Stat = (u64, i64, i64);
 /// What comes next of a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    /// All of it; the file held other content before, and no line that is open goes on in this one.
-    Anew,
     /// A line.
     Line,
     /// The rest of a line that began here and was cut.
@@ -59,6 +57,8 @@ pub(super) struct Segment {
     asked: Stat,
     seen: Stat,
     phase: Phase,
+    /// Whether the file held other content before: no line that is open in an older file goes on in it.
+    pub(super) anew: bool,
     /// Lines that end here or before were handed on already; they are read again for the sake of an open line.
     pub(super) replay_until: u64,
     /// NULs that were passed over: all of them, and those that were not said yet.
@@ -90,6 +90,7 @@ impl Segment {
             asked: Stat::default(),
             seen: Stat::default(),
             phase: Phase::Line,
+            anew: false,
             replay_until: 0,
             nuls: (0, 0),
             gzip: None,
@@ -148,22 +149,6 @@ impl Segment {
             self.phase = Phase::Line;
         }
         cut
-    }
-
-    /// The file held other content before.
-    pub(super) fn begin_anew(&mut self) {
-        if self.phase == Phase::Line {
-            self.phase = Phase::Anew;
-        }
-    }
-
-    /// Whether lines that were open before can't go on in this file; asked once, before it is read.
-    pub(super) fn take_anew(&mut self) -> bool {
-        let anew = self.phase == Phase::Anew;
-        if anew {
-            self.phase = Phase::Line;
-        }
-        anew
     }
 
     /// Whether no folder lists it.

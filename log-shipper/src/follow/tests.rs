@@ -7,7 +7,7 @@ mod lines;
 mod open_lines;
 mod refused;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::MetadataExt;
@@ -71,6 +71,10 @@ impl Writer {
         fs::write(self.path(&format!("{name}.tmp")), encoder.finish().unwrap()).unwrap();
         fs::rename(self.path(&format!("{name}.tmp")), self.path(&format!("{name}.gz"))).unwrap();
         fs::remove_file(self.path(name)).unwrap();
+    }
+
+    fn is_empty(&self) -> bool {
+        fs::metadata(self.path("0.log")).unwrap().len() == 0
     }
 
     fn truncate(&self) {

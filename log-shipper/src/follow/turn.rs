@@ -153,6 +153,18 @@ impl Inner {
         self.bounded && !self.has_open_line() && self.segments.iter().all(Segment::has_read_its_share)
     }
 
+    /// Whether a file after the open lines, up to this one, held other content before: they can't go on here. A file
+    /// that is no longer listed may have lost its place among the others.
+    fn open_lines_end_before(&self, index: usize) -> bool {
+        if !self.joiner.is_any_open() {
+            return false;
+        }
+        let last = self.segments[..=index].iter().rposition(|segment| self.joiner.holds(segment.number).is_some());
+        last.is_some_and(|last| {
+            self.segments[last + 1..=index].iter().any(|segment| segment.anew && !segment.is_gone())
+        })
+    }
+
     /// The oldest segment with unread bytes. The newest is looked at first: when it has some, the older ones have all that
     /// they will ever have, so that nothing is read out of order.
     pub(super) fn pick(&mut self) -> Option<usize> {
@@ -181,7 +193,7 @@ impl Work<'_> {
     /// Reads a chunk of a segment and takes its lines.
     fn read(&mut self, inner: &mut Inner, index: usize, buffer: &mut Vec<u8>) -> Read {
         self.now = ReadTime::now();
-        if inner.segments[index].take_anew() {
+        if inner.open_lines_end_before(index) {
             self.close_open_lines(inner, index);
         }
         let segment = &mut inner.segments[index];
@@ -195,9 +207,7 @@ impl Work<'_> {
                 Ok(Chunk::Data { before, end }) => (before, end),
                 Ok(Chunk::Busy) => return Read::Busy,
                 Ok(Chunk::Truncated) => {
-                    if !self.log.truncated(inner, index) {
-                        self.close_open_lines(inner, index);
-                    }
+                    self.log.truncated(inner, index);
                     return Read::Some;
                 }
                 Err(error) => return self.broken(segment, &error),

@@ -12,6 +12,7 @@ enum Step {
     Turn,
     Confirm(usize),
     Restart,
+    Truncate,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -25,6 +26,10 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (0usize..3).prop_map(Step::Confirm),
         1 => Just(Step::Restart),
     ]
+}
+
+fn step_or_truncation() -> impl Strategy<Value = Step> {
+    prop_oneof![20 => step(), 1 => Just(Step::Truncate)]
 }
 
 proptest! {
@@ -66,6 +71,7 @@ proptest! {
                 Step::Look => reader.look(),
                 Step::Turn => drop(reader.turn()),
                 Step::Confirm(count) => reader.confirm(count),
+                Step::Truncate => unreachable!("not among these steps"),
                 Step::Restart => {
                     restarts += 1;
                     let saved = reader.saved();
@@ -86,6 +92,87 @@ proptest! {
         let mut last = Reader::start(writer.folder.path(), reader.saved());
         last.read_all();
         prop_assert_eq!(last.messages(), Vec::<&str>::new());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    /// What was truncated may be lost, nothing else is, and no line is joined with a part of another.
+    #[test]
+    fn a_truncation_takes_only_what_was_in_the_file(steps in proptest::collection::vec(step_or_truncation(), 1..120)) {
+        let mut writer = Writer::new();
+        let mut rotated: Vec<String> = Vec::new();
+        // Whole lines, those of them that are in the live file, and the parts of one that is not whole yet.
+        let (mut written, mut live, mut open) = (BTreeSet::new(), BTreeSet::new(), String::new());
+        let (mut lost, mut truncated) = (BTreeSet::new(), false);
+        let mut events: Vec<Value> = Vec::new();
+        let mut reader = Reader::start(writer.folder.path(), Vec::new());
+        for (number, step) in steps.into_iter().enumerate() {
+            match step {
+                Step::Line(length) if open.is_empty() => {
+                    let text = format!("{number} {};", "x".repeat(length));
+                    writer.line(&text);
+                    live.insert(text.clone());
+                    written.insert(text);
+                }
+                Step::Line(_) => (),
+                Step::Part(_, whole) => {
+                    let text = format!("{number},");
+                    open.push_str(&text);
+                    writer.part("stdout", if whole { "F" } else { "P" }, &text);
+                    if whole {
+                        live.insert(open.clone());
+                        written.insert(std::mem::take(&mut open));
+                    }
+                }
+                // kubelet rotates no empty file.
+                Step::Rotate if writer.is_empty() => (),
+                Step::Rotate => {
+                    // A truncation that nobody saw before the file was renamed and compressed can't be known either.
+                    if std::mem::take(&mut truncated) {
+                        reader.read_all();
+                    }
+                    rotated.push(writer.rotate());
+                    live.clear();
+                }
+                Step::Compress if rotated.len() > 1 => writer.compress(&rotated.remove(0)),
+                Step::Compress => (),
+                Step::Look => reader.look(),
+                Step::Turn => drop(reader.turn()),
+                Step::Confirm(count) => reader.confirm(count),
+                Step::Restart => {
+                    let saved = reader.saved();
+                    events.extend(reader.got.iter().map(|(_, event)| event.clone()));
+                    reader = Reader::start(writer.folder.path(), saved);
+                }
+                Step::Truncate => {
+                    // What is written and truncated between two looks can be known by nobody.
+                    reader.look();
+                    reader.log.maintain(&reader.reading);
+                    if writer.is_empty() {
+                        continue;
+                    }
+                    writer.truncate();
+                    truncated = true;
+                    lost.append(&mut live);
+                    open.clear();
+                }
+            }
+        }
+        reader.look();
+        reader.read_all();
+        events.extend(reader.got.iter().map(|(_, event)| event.clone()));
+        let mut arrived = BTreeSet::new();
+        for event in &events {
+            let text = event["message"].as_str().unwrap();
+            let unfinished = event["log"]["flags"].to_string().contains("unfinished");
+            prop_assert!(unfinished || written.contains(text), "{text:?} was never written: {events:?}");
+            arrived.insert(text.to_owned());
+        }
+        for text in written.difference(&lost) {
+            prop_assert!(arrived.contains(text), "{text:?} is missing");
+        }
     }
 }
 

@@ -57,7 +57,7 @@ fn last_words_are_shipped_when_nothing_comes_and_what_comes_after_all_is_an_even
             writer.append(if name == "part" { "2026-11-22T10:00:01Z stderr F more\n" } else { "more\n" });
             reader.read_all();
             assert_eq!(reader.messages()[2..], ["more"], "{name}");
-            let ids: std::collections::BTreeSet<_> = reader.got.iter().map(|(id, _)| id).collect();
+            let ids: BTreeSet<_> = reader.got.iter().map(|(id, _)| id).collect();
             assert_eq!(ids.len(), 3);
             // Another run that finds the whole line gives it another id than its half had.
             let mut whole = Reader::with(writer.folder.path(), Vec::new(), reading(100_000, 1 << 20));
