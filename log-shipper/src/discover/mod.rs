@@ -1,7 +1,7 @@
 //! Finding log files: inotify on the folders, for speed, and a look at all of them every few seconds, for certainty.
 //!
-//! Only names are watched, not writes: a busy log would cost more to be told about than to be read. This is why inotify is
-//! used directly; the notify crate always asks for writes, too.
+//! Only names are watched, not writes: to learn of each write to a busy log would cost more than to read it. inotify is used
+//! directly: the notify crate can watch names alone only in a release candidate, and takes more memory (bench/README.md).
 
 mod choice;
 mod docker_config;
