@@ -19,7 +19,7 @@ const MOST_EXPORTS: usize = 128;
 /// Characters of a text in a report.
 const MOST_CHARACTERS: usize = 400;
 
-/// What a node's agent sees of NFS.
+/// The NFS report of a node's agent.
 #[derive(CustomResource, Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[kube(
     group = "labhands.dev",
@@ -28,7 +28,7 @@ const MOST_CHARACTERS: usize = 400;
     plural = "nfsreports",
     singular = "nfsreport",
     namespaced,
-    doc = "What the node of the same name sees of NFS servers and its mounts",
+    doc = "The state of NFS servers and mounts, as seen from the node of the same name",
     printcolumn = r#"{"name":"Exports","type":"integer","jsonPath":".spec.seen"}"#,
     printcolumn = r#"{"name":"Troubled","type":"integer","jsonPath":".spec.troubled"}"#,
     printcolumn = r#"{"name":"Problem","type":"string","jsonPath":".spec.problem"}"#,
@@ -36,43 +36,43 @@ const MOST_CHARACTERS: usize = 400;
 )]
 #[serde(rename_all = "camelCase")]
 pub struct NfsReportSpec {
-    /// Goes up with each report, so that a silent agent can be told from a calm one.
+    /// Increases with every report (heartbeat).
     pub number: u64,
-    /// After how many seconds the next report comes at the latest.
+    /// Maximum number of seconds until the next report.
     pub next_seconds: u32,
-    /// How many exports the node looks at.
+    /// Number of exports that the node checks.
     pub seen: u32,
-    /// How many of them are not well.
+    /// Number of unhealthy exports.
     pub troubled: u32,
-    /// The first of those, in words.
+    /// The first of these problems, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 400))]
     pub problem: Option<String>,
-    /// The exports; where there are too many, those that are well are left out first.
+    /// The exports. If there are too many, healthy ones are left out first.
     #[serde(default)]
     #[schemars(length(max = 128))]
     pub exports: Vec<ExportReport>,
 }
 
-/// What a node sees of one export.
+/// One export, as seen from a node.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ExportReport {
     /// Server and export, as in `10.96.0.9/home`.
     #[schemars(length(max = 400))]
     pub export: String,
-    /// The server's name, where it was mounted by one.
+    /// The server's name, if the mount uses a name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 400))]
     pub alias: Option<String>,
-    /// How many mounts of it are on the node.
+    /// Number of its mounts on the node.
     pub mounts: u32,
     /// The verdict, in one word.
     pub verdict: Kind,
-    /// The phase that showed it.
+    /// The phase that led to the verdict.
     #[schemars(length(max = 400))]
     pub phase: String,
-    /// What was seen, for people.
+    /// Explanation for people.
     #[schemars(length(max = 400))]
     pub sentence: String,
 }

@@ -17,7 +17,7 @@ pub const PLANNER: &str = "prepuller-plan";
 /// The field manager of a node agent.
 pub const AGENT: &str = "prepuller-node";
 
-/// What a node should hold.
+/// The images that a node should hold.
 #[derive(CustomResource, Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[kube(
     group = "labhands.dev",
@@ -29,7 +29,7 @@ pub const AGENT: &str = "prepuller-node";
     status = "NodeImagesStatus",
     derive = "Default",
     derive = "PartialEq",
-    doc = "The lab images that a node should hold, and what its agent reports of them",
+    doc = "The lab images that a node should hold, and its agent's report",
     printcolumn = r#"{"name":"Wanted","type":"integer","jsonPath":".spec.wanted"}"#,
     printcolumn = r#"{"name":"Present","type":"integer","jsonPath":".status.present"}"#,
     printcolumn = r#"{"name":"Pulling","type":"string","jsonPath":".status.pulling"}"#,
@@ -41,7 +41,7 @@ pub const AGENT: &str = "prepuller-node";
 )]
 #[serde(rename_all = "camelCase")]
 pub struct NodeImagesSpec {
-    /// How many images the node should hold in the end. Orders may be fewer: a new image goes to one node first, then to some at a time.
+    /// How many images the node should hold in the end. A new image is not ordered on all nodes at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wanted: Option<u32>,
     /// The images that the node should hold now, the most urgent first.
@@ -56,19 +56,19 @@ pub struct Order {
     /// The reference to pull, by tag.
     #[schemars(with = "String")]
     pub image: Reference,
-    /// The digest that the tag should have, of the index or of the platform's manifest; unset where it is not known.
+    /// The digest of the tag, of the index or of the platform's manifest; unset if unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub digest: Option<Digest>,
-    /// Compressed size in bytes; unset where it is not known.
+    /// Compressed size in bytes; unset if unknown.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "zero_is_unknown")]
     pub size: Option<u64>,
-    /// Its layers, for the disk guard; empty where they are not known.
+    /// The image's layers, for the disk limit; empty if unknown.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub layers: Vec<OrderLayer>,
-    /// Lower is sooner.
+    /// Priority of the pull; lower values come first.
     pub priority: u32,
-    /// Whether a new node's gate waits for it.
+    /// Whether the gate of a new node waits for this image.
     #[serde(default)]
     pub gate: bool,
 }
@@ -88,29 +88,29 @@ pub struct OrderLayer {
     pub size: u64,
 }
 
-/// What a node's agent reports.
+/// The report of the node's agent.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NodeImagesStatus {
     /// The generation of the spec that the report is about.
     #[serde(default)]
     pub observed_generation: i64,
-    /// When the agent reported, at least every five minutes.
+    /// Time of the agent's last report; it reports at least every five minutes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reported: Option<Timestamp>,
-    /// How many images are ordered.
+    /// Number of ordered images.
     #[serde(default)]
     pub wanted: u32,
-    /// How many of them are there.
+    /// How many ordered images are present.
     #[serde(default)]
     pub present: u32,
-    /// The tags that are pulled now.
+    /// The tags that are being pulled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pulling: Option<String>,
-    /// Share of the bytes of the running pulls that arrived, in percent.
+    /// Downloaded share of the running pulls, in percent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<String>,
-    /// When the running pulls should end, as a duration.
+    /// Estimated time left for the running pulls.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub eta: Option<String>,
     /// The first problem, if there is one.
@@ -122,7 +122,7 @@ pub struct NodeImagesStatus {
     /// The file system that holds the images.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disk: Option<Disk>,
-    /// What is wrong with the node, for as long as it is.
+    /// Current problems of the node.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
     /// One entry for each order.
@@ -134,7 +134,7 @@ pub struct NodeImagesStatus {
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Disk {
-    /// What it can hold in bytes, without what is reserved for root.
+    /// Capacity in bytes, without the part that is reserved for root.
     pub total: u64,
     /// Bytes in use.
     pub used: u64,
@@ -142,20 +142,20 @@ pub struct Disk {
     pub high: u8,
 }
 
-/// Something that is wrong with the node, as Kubernetes words it.
+/// A problem of the node, as a Kubernetes condition.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Condition {
-    /// What: `DiskTooSmall`, `RuntimeUnavailable`.
+    /// Type: `DiskTooSmall` or `RuntimeUnavailable`.
     #[serde(rename = "type")]
     pub kind: String,
-    /// `True`: what is not so is left out.
+    /// Always `True`; conditions that do not apply are omitted.
     pub status: String,
-    /// Why, in one word.
+    /// Reason, in one word.
     pub reason: String,
-    /// The same for people.
+    /// Message for people.
     pub message: String,
-    /// Since when.
+    /// When the condition became true.
     pub last_transition_time: Timestamp,
 }
 
@@ -171,7 +171,7 @@ pub const LONGEST_SILENCE: Duration = Duration::from_secs(660);
 /// The condition of a node whose container runtime can't be used.
 pub const RUNTIME_UNAVAILABLE: &str = "RuntimeUnavailable";
 
-/// What became of one order.
+/// State of one order.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ImageReport {
@@ -182,27 +182,27 @@ pub struct ImageReport {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub digest: Option<Digest>,
-    /// How far it is.
+    /// State of the pull.
     pub state: PullState,
-    /// Bytes that arrived.
+    /// Bytes downloaded so far.
     #[serde(default)]
     pub done: u64,
-    /// Bytes to arrive: the layers that were not there yet.
+    /// Bytes to download: the layers that were missing.
     #[serde(default)]
     pub total: u64,
-    /// Bytes a second.
+    /// Bytes per second.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate: Option<u64>,
-    /// Seconds until the last byte should be there.
+    /// Estimated seconds until the download is complete.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub eta_seconds: Option<u64>,
-    /// Tries that failed.
+    /// Number of failed tries.
     #[serde(default)]
     pub failures: u32,
     /// Why the last try failed or was refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
-    /// Since when the agent, which may have been restarted, has seen it in this state.
+    /// When the agent first saw this state; a restart of the agent resets it.
     pub since: Timestamp,
 }
 

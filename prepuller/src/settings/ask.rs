@@ -120,7 +120,7 @@ impl WaitArguments {
 
 impl PlannerArguments {
     fn settings(&self, problems: &mut Problems) -> Option<Url> {
-        problems.parse("PREPULLER_URL", &self.prepuller_url, "http://prepuller-plan.labhands:8080", |text| {
+        problems.parse("PREPULLER_URL", &self.prepuller_url, "http://prepuller.labhands", |text| {
             match text.parse::<Url>() {
                 Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Ok(url),
                 _ => Err(format!("{text:?} is no address that starts with http:// or https://")),
