@@ -131,6 +131,7 @@ def prepared(each: dict[str, Any]) -> dict[str, Any]:
         each["metadata"]["name"] = f"@@namespace {NAMESPACES[name]}@@"
     if kind == "PersistentVolumeClaim" or (kind == "Namespace" and name in ("jupyter", "labhands-fileserver")):
         each["metadata"].setdefault("annotations", {})["helm.sh/resource-policy"] = "keep"
+    each["metadata"].pop("finalizers", None)  # of keep-data: helm uninstall leaves claims by the annotation, however often
     if kind == "PersistentVolumeClaim":
         each["spec"]["resources"]["requests"]["storage"] = f"@@storage {name}@@"
         each["spec"]["storageClassName"] = f"@@class {name}@@"

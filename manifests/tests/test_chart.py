@@ -65,12 +65,15 @@ def built(folder: Path, components: list[str], given: dict[str, str]) -> Objects
     return plain(run.stdout)
 
 
+OF_ONE = ("labhands.dev/checksum", "helm.sh/resource-policy", "finalizers")
+
+
 def without_helms_own(each: dict[str, Any]) -> dict[str, Any]:
-    """An object without the two annotations that only Helm needs, and without what says nothing."""
+    """An object without the annotations that only Helm needs and the finalizers that it does not, and without what says nothing."""
 
     def bare(value: Any) -> Any:
         if isinstance(value, dict):
-            kept = {name: bare(inner) for name, inner in value.items() if name not in ("labhands.dev/checksum", "helm.sh/resource-policy")}
+            kept = {name: bare(inner) for name, inner in value.items() if name not in OF_ONE}
             return {name: inner for name, inner in kept.items() if inner not in ({}, None) or name in ("podSelector", "emptyDir", "from")}
         return [bare(inner) for inner in value] if isinstance(value, list) else value
 

@@ -17,8 +17,8 @@ use crate::{Error, Result, wait};
 
 const NAME: &str = "up";
 
-/// How long parts may take to end.
-const LIMIT: Duration = Duration::from_secs(60);
+/// How long parts may take to end: a busy disk takes minutes over the files of all images.
+const LIMIT: Duration = Duration::from_secs(300);
 
 /// Starts parts, says that they are there, and keeps them until Ctrl-C or SIGTERM, then drops them. Where that comes before all
 /// have started, this process ends at once: what it started ends with it, and the janitor of its folders removes the rest.

@@ -265,17 +265,21 @@ fn what_is_not_ready_is_told(cluster: &Cluster, site: &Folder) {
     assert!(told.is_some() && !last.contains("No pod may be made"), "{last}");
 }
 
-/// `kubectl delete -k` removes all but what holds users' files, and says so.
+/// `kubectl delete -k` removes all but what holds users' files, and says so, however often it is run.
 fn what_holds_data_stays(cluster: &Cluster, folder: &Path) {
     let kubectl = cluster.kubectl();
     let path = folder.display().to_string();
-    let refused = kubectl.run(&["delete", "-k", &path, "--timeout=120s"]).unwrap_err().to_string();
-    for name in ["labhands-fileserver", "jupyter", "fileserver", "hub-database"] {
-        assert!(refused.contains(&format!("{name} holds data of users and stays")), "{refused}");
+    for _ in 0..3 {
+        let delete = ["delete", "-k", &path, "--ignore-not-found", "--timeout=120s"];
+        let refused = kubectl.run(&delete).unwrap_err().to_string();
+        for name in ["labhands-fileserver", "jupyter", "fileserver", "hub-database"] {
+            assert!(refused.contains(&format!("{name} holds data of users and stays")), "{refused}");
+        }
+        assert_eq!(names(&kubectl, "persistentvolumeclaims"), DISKS.map(str::to_owned).into());
     }
-    assert_eq!(names(&kubectl, "persistentvolumeclaims"), DISKS.map(str::to_owned).into());
     for kind in KINDS.into_iter().chain(["customresourcedefinitions"]) {
-        assert_eq!(names(&kubectl, kind), BTreeSet::new(), "{kind} of ours are left");
+        let lock = (kind == "validatingadmissionpolicies").then(|| LOCK.to_owned());
+        assert_eq!(names(&kubectl, kind), lock.into_iter().collect(), "{kind} of ours are left");
     }
     // And it comes back, once what was removed is gone: after a refusal kubectl waits for nothing.
     kubectl.run(&["wait", "--for=delete", "namespace/labhands", "namespace/labhands-node", "--timeout=120s"]).unwrap();
@@ -283,7 +287,15 @@ fn what_holds_data_stays(cluster: &Cluster, folder: &Path) {
     // With the annotation it goes.
     kubectl.run(&["annotate", "namespace/labhands-fileserver", "labhands.dev/delete-data=true"]).unwrap();
     kubectl.run(&["delete", "namespace", "labhands-fileserver", "--wait=false"]).unwrap();
+    // And so does the policy that keeps it, without its finalizers.
+    let lock = ["validatingadmissionpolicy", "validatingadmissionpolicybinding"].map(|kind| format!("{kind}/{LOCK}"));
+    let free = r#"{"metadata": {"finalizers": null}}"#;
+    kubectl.run(&["patch", &lock[0], &lock[1], "--type=merge", "--patch", free]).unwrap();
+    kubectl.run(&["delete", &lock[0], &lock[1], "--ignore-not-found", "--timeout=60s"]).unwrap();
 }
+
+/// The policy that holds them.
+const LOCK: &str = "labhands-keep-data";
 
 /// The claims that hold users' files.
 const DISKS: [&str; 2] = ["fileserver", "hub-database"];
