@@ -120,7 +120,7 @@ fn the_manifests_are_accepted_and_the_page_is_checked() {
     let (right, said) = check(&cluster, &site, &[]);
     assert!(!right, "{said}");
     for claim in ["fileserver", "hub-database"] {
-        let wanted = format!("wrong    {claim}: its claim names no storage class");
+        let wanted = format!("wrong    {claim}: the claim has no storage class");
         assert!(said.contains(&wanted), "{said}");
     }
     assert_eq!(said.matches("wrong ").count(), 2, "{said}");
