@@ -132,10 +132,9 @@ impl Registry {
             let url = self.exchange.url(repository, &format!("manifests/{tag}"))?;
             let ask = Ask::get(repository, url, &what, 0).method(Method::HEAD).accept(manifest::ACCEPTED);
             match self.exchange.send(ask).await {
-                // The header is only recommended: the content has the same digest.
                 Ok(answer) => {
-                    if let Some(digest) = answer.header(DIGEST_HEADER) {
-                        return digest.parse().map_err(|error| RegistryError::new(&what, Problem::Digest(error)));
+                    if let Some(digest) = digest_header(&answer) {
+                        return Ok(digest);
                     }
                 }
                 // Some registries know no HEAD, and its answer has no body that says what is wrong.
@@ -167,8 +166,7 @@ impl Registry {
         let ask = Ask::get(repository, url, &what, MOST_MANIFEST_BYTES).accept(manifest::ACCEPTED);
         let answer = self.exchange.send(ask).await?;
         let failed = |problem| RegistryError::new(&what, problem);
-        let told = answer.header(DIGEST_HEADER).map(str::parse::<Digest>).transpose();
-        let told = told.map_err(|error| failed(Problem::Digest(error)))?;
+        let told = digest_header(&answer);
         let expected = expected.or(told.as_ref());
         let actual = manifest::digest_of(&answer.body, expected.map_or("sha256", Digest::algorithm));
         match expected {
@@ -178,4 +176,10 @@ impl Registry {
             _ => Ok((answer, actual)),
         }
     }
+}
+
+/// The digest that the registry gives. The header is only recommended: without it, or with one that can't be read, the content says
+/// its digest.
+fn digest_header(answer: &Answer) -> Option<Digest> {
+    answer.header(DIGEST_HEADER)?.parse().ok()
 }

@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use crate::reference::{Digest, ReferenceError};
+use crate::reference::Digest;
 
 /// A request that did not work out.
 #[derive(Debug, Error)]
@@ -200,9 +200,6 @@ pub enum Problem {
     /// Not the JSON that belongs there.
     #[error("unexpected JSON in the response: {0}")]
     Json(serde_json::Error),
-    /// A digest that is none.
-    #[error("the registry's digest can't be read: {0}")]
-    Digest(ReferenceError),
     /// The content is not what its digest says.
     #[error("the content has digest {actual} instead of {expected}; it was changed on its way or in the registry")]
     DigestMismatch {

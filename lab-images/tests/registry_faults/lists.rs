@@ -116,6 +116,12 @@ async fn a_digest_comes_from_get_where_head_does_not_have_it() {
         assert_eq!(registry.digest(&fake.repository(), &tag).await.unwrap().to_string(), digest_of(manifest));
     }
     assert_eq!(heads.load(Ordering::Relaxed), 1, "a host that knows no HEAD is asked with it once");
+    // Nor where its header can't be read.
+    for header in ["", "latest", "sha256:", "sha256:abc", "blake3:0123456789abcdef0123456789abcdef"] {
+        let fake = Fake::start(move |_, _| ([("docker-content-digest", header)], manifest)).await;
+        let digest = fake.registry().digest(&fake.repository(), &tag).await.unwrap();
+        assert_eq!(digest.to_string(), digest_of(manifest), "{header}");
+    }
     // A page that a proxy puts before the registry has a digest too, but not an image's.
     for body in ["<html>sign in</html>", r#"{"errors":[{"code":"DENIED","message":"sign in"}]}"#] {
         let fake = Fake::start(move |_, _| body).await;
