@@ -92,8 +92,13 @@ fn the_menu_knows_what_is_on_the_nodes(bed: &Bed, page: &mut Page) {
 }
 
 fn choose(page: &mut Page, bed: &Bed, profile: &str) {
-    page.open(&format!("{}/hub/spawn", bed.hub)).unwrap();
-    page.click(LIMIT, &format!("[name=profile][value={profile}]")).unwrap();
+    let (form, profile) = (format!("{}/hub/spawn", bed.hub), format!("[name=profile][value={profile}]"));
+    // While a server still ends, the Hub leads elsewhere.
+    let chosen = patiently(LIMIT, || {
+        page.open(&form).ok()?;
+        page.click(Duration::from_secs(5), &profile).ok()
+    });
+    assert!(chosen.is_some(), "no {profile} on the form\n{}", bed.said());
     page.click(LIMIT, "form input[type=submit], form button[type=submit]").unwrap();
 }
 
