@@ -132,6 +132,8 @@ impl<'a> Case<'a> {
             broker.control(&["set_topic_permissions", USER, TOPICS, "^logs\\.healthy\\.", ".*"]).unwrap();
         }
         let folder = Folder::new("refusals").unwrap();
+        // A folder that is not there when the shipper starts is found only ten seconds later.
+        fs::create_dir(folder.join("pods")).unwrap();
         let mut settings = support::settings(&folder.join("pods"), &folder.join("state"), address);
         let mut set = vec![("AMQP_EXCHANGE", TOPICS), ("AMQP_ROUTING_KEY", "logs.{namespace}.{container}")];
         if kind == Kind::TooLargeWithDeadLetters {
