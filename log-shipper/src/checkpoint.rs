@@ -61,7 +61,7 @@ struct FileEntry {
     done: u64,
     tail: u64,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    anew: bool,
+    after_truncation: bool,
 }
 
 /// Why a checkpoint could not be used.
@@ -122,7 +122,7 @@ pub fn parse(bytes: &[u8]) -> Result<Saved, String> {
         head: Head { length: file.head_length, hash: file.head },
         size: file.size,
         done: Mark { offset: file.done, tail: file.tail },
-        anew: file.anew,
+        after_truncation: file.after_truncation,
     };
     let entry = |log: LogEntry| {
         let key = LogKey { folder: Path::new(&log.folder).into(), base: log.base };
@@ -142,7 +142,7 @@ pub fn render(saved: &Saved) -> Vec<u8> {
         size: record.size,
         done: record.done.offset,
         tail: record.done.tail,
-        anew: record.anew,
+        after_truncation: record.after_truncation,
     };
     let log = |(key, files): (&LogKey, &Vec<FileRecord>)| LogEntry {
         folder: key.folder.to_string_lossy().into_owned(),
@@ -178,7 +178,7 @@ mod tests {
             head: Head { length: 3, hash: u64::MAX },
             size: 5,
             done: Mark { offset: 4, tail: 6 },
-            anew: true,
+            after_truncation: true,
         };
         [(LogKey { folder: Path::new("/var/log/pods/n_p_u/c").into(), base: "0".into() }, vec![record])]
             .into_iter()

@@ -18,8 +18,8 @@ pub struct FileRecord {
     pub size: u64,
     /// Everything before this was confirmed, or needs no confirm.
     pub done: Mark,
-    /// Whether the file held other content before: no line that is open in an older file goes on in this one.
-    pub anew: bool,
+    /// Whether this content came after a truncation: no line that is open in an older file goes on in it.
+    pub after_truncation: bool,
 }
 
 /// What the confirm of a batch moves.
@@ -158,7 +158,14 @@ mod tests {
 
     fn record() -> FileRecord {
         let key = FileKey { device: 1, inode: 2 };
-        FileRecord { name: "0.log".into(), key, head: Head::default(), size: 0, done: Mark::default(), anew: false }
+        FileRecord {
+            name: "0.log".into(),
+            key,
+            head: Head::default(),
+            size: 0,
+            done: Mark::default(),
+            after_truncation: false,
+        }
     }
 
     fn done(offset: u64) -> Vec<Step> {

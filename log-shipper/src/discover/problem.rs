@@ -25,7 +25,7 @@ pub(super) enum Kind {
     Link,
     /// A container's log is kept in a format that can't be read.
     Format,
-    /// A file can't be told to be a log's.
+    /// A file that nothing shows to be part of a log.
     Unplaced,
 }
 

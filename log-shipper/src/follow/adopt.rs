@@ -104,7 +104,7 @@ impl ContainerLog {
         match saved {
             Some(record) => {
                 segment.start_at(record.done);
-                segment.anew = record.anew;
+                segment.after_truncation = record.after_truncation;
                 if segment.is_compressed() && was_complete(&record) {
                     segment.end_here();
                 }
@@ -115,9 +115,9 @@ impl ContainerLog {
             None => {
                 let other = |record: &FileRecord| {
                     let same_place = record.name == name || LogName::age_of(&record.name).0 == Age::Live;
-                    record.key == key && same_place && (record.anew || !record.head.begins(&beginning))
+                    record.key == key && same_place && (record.after_truncation || !record.head.begins(&beginning))
                 };
-                segment.anew = inner.saved.iter().any(other);
+                segment.after_truncation = inner.saved.iter().any(other);
             }
         }
         self.tell(&segment);
@@ -157,8 +157,14 @@ impl ContainerLog {
         // The inode of a file that is neither listed nor open may be another's.
         let key = if copy.listed || copy.file.is_some() { copy.key } else { FileKey::default() };
         let name = relative.to_string_lossy().into_owned();
-        let record =
-            FileRecord { name, key, head: segment.head, size: segment.size, done: segment.told, anew: segment.anew };
+        let record = FileRecord {
+            name,
+            key,
+            head: segment.head,
+            size: segment.size,
+            done: segment.told,
+            after_truncation: segment.after_truncation,
+        };
         self.ledger().know(segment.number, record);
     }
 
@@ -192,7 +198,7 @@ impl ContainerLog {
         }
         self.tell(segment);
         let mut next = Segment::new(number, age, copy, frame);
-        next.anew = !goes_on;
+        next.after_truncation = !goes_on;
         next.note_size();
         // Learnt again with the first turn, if it can't be read now.
         let _ = next.learn_beginning(self.container());

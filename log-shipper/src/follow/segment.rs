@@ -57,8 +57,8 @@ pub(super) struct Segment {
     asked: Stat,
     seen: Stat,
     phase: Phase,
-    /// Whether the file held other content before: no line that is open in an older file goes on in it.
-    pub(super) anew: bool,
+    /// Whether this content came after a truncation: no line that is open in an older file goes on in it.
+    pub(super) after_truncation: bool,
     /// Lines that end here or before were handed on already; they are read again for the sake of an open line.
     pub(super) replay_until: u64,
     /// NULs that were passed over: all of them, and those that were not said yet.
@@ -90,7 +90,7 @@ impl Segment {
             asked: Stat::default(),
             seen: Stat::default(),
             phase: Phase::Line,
-            anew: false,
+            after_truncation: false,
             replay_until: 0,
             nuls: (0, 0),
             gzip: None,

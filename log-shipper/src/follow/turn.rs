@@ -161,7 +161,7 @@ impl Inner {
         }
         let last = self.segments[..=index].iter().rposition(|segment| self.joiner.holds(segment.number).is_some());
         last.is_some_and(|last| {
-            self.segments[last + 1..=index].iter().any(|segment| segment.anew && !segment.is_gone())
+            self.segments[last + 1..=index].iter().any(|segment| segment.after_truncation && !segment.is_gone())
         })
     }
 
