@@ -14,7 +14,7 @@ use crate::Size;
 use crate::measure::{Subject, command, on_cpu, program};
 use crate::table::{Table, median};
 
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_secs(300);
 
 /// Lines of 200 bytes with what the runtime puts before the message.
 const LENGTH: usize = 155;

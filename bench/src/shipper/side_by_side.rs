@@ -12,7 +12,7 @@ use crate::Size;
 use crate::measure::{Subject, Taken};
 use crate::table::{Table, median, range};
 
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_secs(300);
 
 /// How long the message of a line is.
 const LENGTH: usize = 190;
