@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,8 +13,24 @@ import pytest
 from conftest import MANIFESTS, Objects, kustomize
 
 RANDOM = ["0123456789abcdef" * 4, "123456789abcdef0" * 4, "23456789abcdef01" * 4]
-CERTIFICATE = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
-KEY = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"
+
+
+def certificate(host: str, days: int = 90) -> tuple[str, str]:
+    """A certificate that signs itself, and its key. With negative days it has expired."""
+
+    def openssl(*arguments: str, given: str = "") -> str:
+        return subprocess.run(["openssl", *arguments], input=given, capture_output=True, text=True, check=True).stdout
+
+    key = openssl("genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256")
+    with tempfile.NamedTemporaryFile("w") as file:
+        file.write(key)
+        file.flush()
+        request = openssl("req", "-new", "-key", file.name, "-subj", "/CN=hub", "-addext", f"subjectAltName=DNS:{host}")
+        sign = ["x509", "-req", "-signkey", file.name, "-copy_extensions", "copyall", "-days", str(days)]
+        return openssl(*sign, given=request), key
+
+
+CERTIFICATE, KEY = certificate("hub.university.edu")
 SECRETS = {
     # A line's end more, or one of Windows, does no harm.
     "hub/hub.env": "proxy-token={}\r\ncrypt-key={}\ncookie-secret={}\n\n".format(*RANDOM),
@@ -158,6 +175,16 @@ def firefly(site: Site) -> None:
     site.on("../components/firefly\n", "secrets/firefly")
 
 
+def pair(site: Site, folder: str, host: str, days: int) -> None:
+    for name, text in zip(("tls.crt", "tls.key"), certificate(host, days), strict=True):
+        site.secret(f"{folder}/{name}", text)
+
+
+def image(field: str, value: str) -> Callable[[Site], None]:
+    line = "{ name: labhands/prepuller, newName: registry.university.edu/labhands/prepuller"
+    return lambda site: site.change(f"{line} }}", f"{line.replace('registry.university.edu/labhands/prepuller', value)} }}" if field == "newName" else f"{line}, {field}: {value} }}")
+
+
 MISTAKES: dict[str, tuple[Callable[[Site], None], str]] = {
     "an empty field": (lambda site: site.change("LAB_REPOSITORIES=ghcr.io/university/lab", "LAB_REPOSITORIES="), "LAB_REPOSITORIES: it is missing"),
     "a field taken away": (lambda site: site.change("      - SITE_HOST=hub.university.edu\n", ""), "SITE_HOST: it is missing"),
@@ -169,6 +196,9 @@ MISTAKES: dict[str, tuple[Callable[[Site], None], str]] = {
     "a host with a scheme": (lambda site: site.change("SITE_HOST=hub", "SITE_HOST=https://hub"), 'SITE_HOST: "https://hub.university.edu" is not a host name'),
     "a repository with a tag": (lambda site: site.change("university/lab", "university/lab:latest"), "LAB_REPOSITORIES:"),
     "a wrong policy": (lambda site: site.change("release=3", "release"), 'LAB_KEEP: "release" is not CLASS=NUMBER'),
+    "a class that is misspelled": (lambda site: site.change("release=3", "releases=3"), "LAB_KEEP: there is no class releases"),
+    "a class of another scheme": (lambda site: site.change("release=3", "weekly=3"), "warning  LAB_KEEP: it keeps no class that LAB_TAG_SCHEME reads"),
+    "no lab at all": (lambda site: site.change("release=3", "release=0"), "warning  LAB_KEEP: it keeps no class"),
     "an unknown scheme": (lambda site: site.change("SCHEME=semver", "SCHEME=sematic"), "LAB_TAG_SCHEME:"),
     "a disk that is never empty enough": (lambda site: site.set("DISK_LOW=80%"), "DISK_LOW: 80 % is not below DISK_HIGH, 75 %"),
     "a duration without a unit": (lambda site: site.set("PURGE_GRACE=24"), 'PURGE_GRACE: "24" is not a duration'),
@@ -200,6 +230,12 @@ MISTAKES: dict[str, tuple[Callable[[Site], None], str]] = {
     "Firefly's password in the logs": (lambda site: (firefly(site), site.set("EXCLUDE_LINES=GET /")), 'EXCLUDE_LINES: it lacks "Admin password"'),
     "no Firefly": (lambda site: site.set("FIREFLY_SERVICE=firefly/firefly"), "FIREFLY_SERVICE: firefly is off"),
     "an image that is nowhere": (lambda site: site.change("  - { name: labhands/fileserver, newName: registry.university.edu/labhands/fileserver }\n", ""), "images: labhands/fileserver has no line"),
+    "an image with its tag in the name": (image("newName", "registry.university.edu/labhands/prepuller:1"), 'labhands/prepuller: newName "registry.university.edu/labhands/prepuller:1" is not'),
+    "an image in capital letters": (image("newName", "registry.university.edu/Labhands/prepuller"), "labhands/prepuller: newName"),
+    "an image with a scheme": (image("newName", "https://registry.university.edu/labhands/prepuller"), "labhands/prepuller: newName"),
+    "a digest that is cut": (image("digest", "sha256:abc"), 'labhands/prepuller: digest "sha256:abc" is not'),
+    "a tag that is a number": (image("newTag", "1.10"), "labhands/prepuller: YAML reads this newTag as a number"),
+    "a tag that moves": (image("newTag", "latest"), "warning  images: labhands/prepuller: the tag latest"),
     "credentials that nobody reads": (lambda site: site.on("secrets/registry"), "REGISTRY_AUTH_FILE: secrets/registry is on, but nothing reads it"),
     "a secret's file is missing": (lambda site: (site.folder / "secrets/hub/hub.env").unlink(), "secrets/hub/hub.env: the file is missing"),
     "an empty secret": (lambda site: site.secret("log-shipper/amqp.env", "password=\n"), "secrets/log-shipper/amqp.env: password= is missing"),
@@ -208,6 +244,11 @@ MISTAKES: dict[str, tuple[Callable[[Site], None], str]] = {
     "a key that is no key": (lambda site: site.secret("hub/hub.env", SECRETS["hub/hub.env"].replace(RANDOM[1], "secret")), "crypt-key is not 32 random bytes"),
     "one key for two": (lambda site: site.secret("hub/hub.env", SECRETS["hub/hub.env"].replace(RANDOM[2], RANDOM[1])), "crypt-key and cookie-secret are the same"),
     "certificate and key exchanged": (lambda site: site.secret("nginx/tls.crt", KEY), "secrets/nginx/tls.crt: the file contains no certificate"),
+    "a certificate that is damaged": (lambda site: site.secret("nginx/tls.crt", CERTIFICATE.replace("M", "")), "secrets/nginx/tls.crt: openssl can't read its first certificate"),
+    "another certificate's key": (lambda site: site.secret("nginx/tls.key", certificate("hub.university.edu")[1]), "secrets/nginx/tls.key: it is not the key of the first certificate"),
+    "another host's certificate": (lambda site: pair(site, "nginx", "other.university.edu", 90), "secrets/nginx/tls.crt: browsers do not accept it for SITE_HOST, hub.university.edu"),
+    "an expired certificate": (lambda site: pair(site, "nginx", "hub.university.edu", -1), "secrets/nginx/tls.crt: it has expired"),
+    "a certificate that expires soon": (lambda site: pair(site, "nginx", "hub.university.edu", 7), "warning  secrets/nginx/tls.crt: it expires within 14 days"),
     "a key with a passphrase": (lambda site: site.secret("nginx/tls.key", KEY.replace("PRIVATE", "ENCRYPTED PRIVATE")), "secrets/nginx/tls.key: it has a passphrase"),
     "a credential store": (lambda site: (site.on("secrets/registry"), site.secret("registry/config.json", '{"auths": {}, "credsStore": "x"}')), "it has credsStore"),
     "a page that is no YAML": (lambda site: site.change("resources: [defaults]", "resources: [defaults"), "kustomization.yaml: it does not build"),

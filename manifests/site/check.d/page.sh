@@ -151,8 +151,12 @@ check_settings() {
   . ./check.d/settings.sh
 }
 
+image_field() { # image_field FIELD LINE: its value in a line of images
+  [[ $2 =~ [\{,\ ]$1:\ *[\"\']?([^\ ,\}\"\']*) ]] && printf '%s' "${BASH_REMATCH[1]}"
+}
+
 check_images() {
-  local image line
+  local image line name digest
   declare -A seen=()
   for image in prepuller:prepuller imagepurger:imagepurger log-shipper:log-shipper fs-keepalive:fs-keepalive \
     nfs-health:nfs-health nfs-volumes:nfs-health fileserver:fileserver; do
@@ -166,5 +170,13 @@ check_images() {
     *registry.example.org*) problem images "labhands/$image still has the example's value: write your registry's name" ;;
     *newTag:*latest*) warn images "labhands/$image: the tag latest does not show which build runs; write a version or a digest" ;;
     esac
+    name=$(image_field newName "$line")
+    [[ -z $name || $name =~ ^[A-Za-z0-9.-]+(:[0-9]+)?(/[a-z0-9]+([._-]+[a-z0-9]+)*)+$ ]] ||
+      problem images "labhands/$image: newName \"$name\" is not REGISTRY/OWNER/NAME in lowercase letters, without scheme and tag; a tag is newTag's, a digest is digest's"
+    digest=$(image_field digest "$line")
+    [[ -z $digest || $digest =~ ^sha256:[0-9a-f]{64}$ ]] ||
+      problem images "labhands/$image: digest \"$digest\" is not sha256: and 64 hexadecimal digits in lowercase"
+    [[ ! $line =~ newTag:\ *[0-9]+(\.[0-9]+)?([eE][0-9]+)?\ *[,}] ]] ||
+      problem images "labhands/$image: YAML reads this newTag as a number: write it in quotes"
   done
 }

@@ -83,6 +83,7 @@ check_secrets() {
 }
 
 check_certificate() { # check_certificate FOLDER
+  local before=$problems
   must_be_there "$1/tls.crt" "the certificate, as PEM" && {
     grep -q -- '-----BEGIN CERTIFICATE-----' "secrets/$1/tls.crt" || problem "secrets/$1/tls.crt" "the file contains no certificate (PEM)"
     grep -q -- 'PRIVATE KEY-----' "secrets/$1/tls.crt" && problem "secrets/$1/tls.crt" "it contains a private key: move the key to tls.key"
@@ -91,7 +92,27 @@ check_certificate() { # check_certificate FOLDER
     grep -q -- '-----BEGIN .*PRIVATE KEY-----' "secrets/$1/tls.key" || problem "secrets/$1/tls.key" "the file contains no private key (PEM)"
     grep -q -- 'ENCRYPTED' "secrets/$1/tls.key" && problem "secrets/$1/tls.key" "it has a passphrase, which nginx can't enter; remove it: openssl pkey -in tls.key -out plain.key"
   }
+  [ "$problems" -gt "$before" ] || ! command -v openssl >/dev/null || check_pair "$1"
   return 0
+}
+
+check_pair() { # check_pair FOLDER: what only openssl can tell
+  local certificate="secrets/$1/tls.crt" key="secrets/$1/tls.key" option=-checkhost public host
+  if ! public=$(openssl x509 -in "$certificate" -noout -pubkey 2>/dev/null); then
+    problem "$certificate" "openssl can't read its first certificate"
+    return
+  fi
+  [ "$public" = "$(openssl pkey -in "$key" -passin pass: -pubout 2>/dev/null)" ] ||
+    problem "$key" "it is not the key of the first certificate in tls.crt, which must be the server's own"
+  if ! openssl x509 -in "$certificate" -noout -checkend 0 >/dev/null; then
+    problem "$certificate" "it has expired"
+  elif ! openssl x509 -in "$certificate" -noout -checkend $((14 * 24 * 3600)) >/dev/null; then
+    warn "$certificate" "it expires within 14 days"
+  fi
+  host=$(value SITE_HOST)
+  [[ $host =~ ^[0-9.]+$ ]] && option=-checkip
+  [ -z "$host" ] || openssl x509 -in "$certificate" -noout $option "$host" | grep -q 'does match' ||
+    problem "$certificate" "browsers do not accept it for SITE_HOST, $host"
 }
 
 # Without git, nobody commits the files.

@@ -42,6 +42,21 @@ fi
 must_match LAB_REPOSITORIES "$repository( *, *$repository)*" "REGISTRY/OWNER/NAME, without scheme and tag, comma-separated" ghcr.io/you/lab
 must_match LAB_TAG_SCHEME 'rubin|semver|calendar|regex:.+' "rubin, semver, calendar or regex:PATTERN" semver
 must_match LAB_KEEP '[a-z_]+=[0-9]+( *, *[a-z_]+=[0-9]+)*' "CLASS=NUMBER, comma-separated" release=1,weekly=2,daily=3
+classes="release weekly daily candidate experimental unknown"
+case $(value LAB_TAG_SCHEME) in
+semver) read_as="release candidate" ;;
+calendar) read_as="release daily candidate" ;;
+*) read_as=$classes ;;
+esac
+keeps=
+for entry in $(value LAB_KEEP | tr , ' '); do
+  name=${entry%%=*}
+  [[ " $classes " == *" $name "* ]] || problem LAB_KEEP "there is no class $name; the classes are ${classes// /, }"
+  [[ " $read_as unknown " == *" $name "* && ! ${entry#*=} =~ ^0*$ ]] && keeps=1
+done
+if on prepuller && [ -z "$keeps$(value LAB_PINNED)$(value LAB_CONTAINER_NAMES)" ]; then
+  warn LAB_KEEP "it keeps no class that LAB_TAG_SCHEME reads, so no lab is wanted; the scheme reads tags as ${read_as// /, }"
+fi
 must_match LAB_NAMESPACE "$label" "a namespace" jupyter
 must_match LAB_NODE_SELECTOR '[^=,]+=[^=,]*(,[^=,]+=[^=,]*)*' "LABEL=VALUE, comma-separated" hub.jupyter.org/node-purpose=user
 must_match RUNTIME_ENDPOINT '(unix|docker):///.+' "unix:///… or docker:///…" unix:///run/containerd/containerd.sock
