@@ -18,7 +18,11 @@ impl RegistryError {
     pub fn is_unusable(&self) -> bool {
         matches!(
             self.problem,
-            Problem::NoPlatform { .. } | Problem::NoImage(_) | Problem::MediaType(_) | Problem::NestedIndex
+            Problem::NoPlatform { .. }
+                | Problem::NoImage(_)
+                | Problem::MediaType(_)
+                | Problem::Malformed(_)
+                | Problem::NestedIndex
         )
     }
 
@@ -229,6 +233,9 @@ pub enum Problem {
         /// The limit.
         most: usize,
     },
+    /// A manifest that came as its digest says and that no runtime can read.
+    #[error("its manifest is malformed: {0}; push the image again")]
+    Malformed(serde_json::Error),
     /// A manifest of no known kind.
     #[error(
         "its media type {0:?} is not an image or index that a runtime can use; push it again as an OCI or Docker v2 image"

@@ -155,9 +155,9 @@ impl PlatformJson {
     }
 }
 
-/// Reads a manifest; `content_type` counts where the body does not name its own media type.
+/// Reads a manifest whose digest was checked; `content_type` counts where the body does not name its own media type.
 pub(super) fn parse(body: &[u8], content_type: Option<&str>) -> Result<Parsed, Problem> {
-    let json: Json = serde_json::from_slice(body).map_err(Problem::Json)?;
+    let json: Json = serde_json::from_slice(body).map_err(Problem::Malformed)?;
     let media_type = json.media_type.as_deref().or(content_type).unwrap_or_default();
     let short = |text: &str| text.chars().take(200).collect::<String>();
     let unknown = || Problem::MediaType(short(media_type));

@@ -93,7 +93,7 @@ pub(super) fn choose<'a>(entries: &'a [Entry], wanted: &[Platform]) -> Option<(&
 pub(super) fn nothing_for(wanted: &[Platform], found: &[Platform]) -> Problem {
     let words =
         |platforms: &[Platform]| platforms.iter().map(ToString::to_string).take(20).collect::<Vec<_>>().join(", ");
-    let found = if found.is_empty() { "no platform that is named".to_owned() } else { words(found) };
+    let found = if found.is_empty() { "unnamed platforms".to_owned() } else { words(found) };
     Problem::NoPlatform { wanted: words(wanted), found }
 }
 

@@ -219,6 +219,39 @@ async fn manifests_that_no_runtime_could_use_are_told_apart() {
 }
 
 #[tokio::test]
+async fn a_malformed_manifest_is_known_to_be_unusable_and_the_next_older_image_is_wanted() {
+    let image = r#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","layers":[]}"#;
+    let layer = |size: &str| image.replace("[]", &format!(r#"[{{"digest":"{DIGEST}"{size}}}]"#));
+    for malformed in [
+        layer(""),
+        layer(r#","size":null"#),
+        layer(r#","size":-5"#),
+        layer(r#","size":"20000""#),
+        image.replace("[]", r#"[{"digest":"sha256:abc","size":1}]"#),
+        image.replace("[]", "7"),
+        image.replace("2,", "2,,"),
+    ] {
+        let digest = digest_of(&malformed);
+        let fake = Fake::start_with_method(move |method, path, _| {
+            let body = match path {
+                path if path.contains("tags/list") => r#"{"tags":["w_2026_46","w_2026_47"]}"#,
+                path if path.ends_with("w_2026_47") || path.ends_with(&digest) => &malformed,
+                _ => image,
+            };
+            let headers = [("docker-content-digest", digest_of(body))];
+            (headers, if method == Method::HEAD { String::new() } else { body.to_owned() }).into_response()
+        })
+        .await;
+        let catalogue = fake.scan().await.catalogue(None, jiff::Timestamp::now());
+        let wanted: Vec<&str> =
+            catalogue.images.iter().filter(|image| image.wanted).map(|image| image.tag.as_str()).collect();
+        assert!(catalogue.complete && wanted == ["w_2026_46"], "{catalogue:?}");
+        let newest = catalogue.images.iter().find(|image| !image.wanted).unwrap();
+        says(&newest.why, &["its manifest is malformed", "push the image again"]);
+    }
+}
+
+#[tokio::test]
 async fn a_tag_with_control_characters_is_left_out_and_the_others_stay() {
     let fake = Fake::start(|path: &str, _: &HeaderMap| {
         if path.contains("tags/list") {
