@@ -67,6 +67,9 @@ pub enum AddressError {
         /// What is wrong.
         reason: &'static str,
     },
+    /// A percent sign that begins no escaped character (RFC 3986, section 2.1), or bytes that are no text.
+    #[error("a % must begin an escaped character such as %2f; in a user, password or virtual host write % as %25")]
+    Percent,
     /// More than the virtual host.
     #[error("nothing may follow the virtual host; write a / in its name as %2f")]
     Path,
@@ -119,7 +122,7 @@ impl Url {
                         return Err(AddressError::Path);
                     }
                     if !path.is_empty() {
-                        url.virtual_host = decode(path);
+                        url.virtual_host = decode(path)?;
                     }
                     more
                 }
@@ -176,7 +179,7 @@ fn user(text: &str) -> Result<User, AddressError> {
     if user.is_empty() {
         return Err(AddressError::NoUser);
     }
-    Ok((decode(user), password.map(decode)))
+    Ok((decode(user)?, password.map(decode).transpose()?))
 }
 
 fn address(text: &str, tls: bool, index: usize) -> Result<Address, AddressError> {
@@ -193,8 +196,8 @@ fn address(text: &str, tls: bool, index: usize) -> Result<Address, AddressError>
             return Err(wrong("an IPv6 address needs brackets: [::1]:5671"));
         }
         None => match text.split_once(':') {
-            Some((host, port)) => (decode(host), Some(port)),
-            None => (decode(text), None),
+            Some((host, port)) => (decode(host)?, Some(port)),
+            None => (decode(text)?, None),
         },
     };
     if host.is_empty() {
@@ -223,23 +226,16 @@ fn address(text: &str, tls: bool, index: usize) -> Result<Address, AddressError>
     Ok(Address { host, port })
 }
 
-fn decode(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((first, after)) = rest.split_first() {
-        let hex = after.get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
-        match hex.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
-            Some(byte) if *first == b'%' => {
-                bytes.push(byte);
-                rest = &after[2..];
-            }
-            _ => {
-                bytes.push(*first);
-                rest = after;
-            }
-        }
+fn decode(text: &str) -> Result<String, AddressError> {
+    let mut parts = text.split('%');
+    let mut bytes = parts.next().unwrap_or_default().as_bytes().to_vec();
+    for part in parts {
+        let digits = part.get(..2).filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()));
+        let byte = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()).ok_or(AddressError::Percent)?;
+        bytes.push(byte);
+        bytes.extend_from_slice(&part.as_bytes()[2..]);
     }
-    String::from_utf8_lossy(&bytes).into_owned()
+    String::from_utf8(bytes).map_err(|_| AddressError::Percent)
 }
 
 #[cfg(test)]
@@ -312,6 +308,14 @@ mod tests {
             ("amqp://[::1", "no ]"),
             ("amqp://h:0", "65535"),
             ("amqp://a b", "not allowed"),
+            ("amqp://u:50%secret@h", "%25"),
+            ("amqp://u:secret%@h", "%25"),
+            ("amqp://u:secret%2@h", "%25"),
+            ("amqp://u:secret%+1@h", "%25"),
+            ("amqp://u:secret%éa@h", "%25"),
+            ("amqp://u:secret%ff@h", "%25"),
+            ("amqp://h/%2", "%25"),
+            ("amqp://h%zz", "%25"),
         ] {
             let error = Url::parse(text).err().unwrap_or_else(|| panic!("{text} is taken")).to_string();
             assert!(error.contains(said) && !error.contains("secret"), "{text}: {error}");
