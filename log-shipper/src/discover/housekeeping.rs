@@ -32,7 +32,7 @@ impl Discovery {
             });
         }
         self.problems.extend(unreadable.into_iter().map(|(path, why)| Problem::new(Kind::Content, &path, why)));
-        self.problems.extend(unplaced.into_iter().map(|path| Problem::new(Kind::Unplaced, &path, "not read")));
+        self.problems.extend(unplaced.into_iter().map(|path| Problem::unplaced(&path)));
         self.folders.retain(|_, folder| !folder.known.is_empty() || !folder.logs.is_empty());
         let mut total: u64 = pinned.iter().map(|(bytes, _)| bytes).sum();
         while total > self.pinned_bytes_max {

@@ -111,6 +111,9 @@ pub(super) fn files(path: &Path, base_of: impl Fn(u64) -> Option<Box<str>>) -> i
                 }
                 found.add(Listed { key, name, base }, link);
             }
+            Ok(_) if parsed.is_some() => {
+                found.problems.push(Problem::new(Kind::Unplaced, &entry.path(), "it is no regular file"));
+            }
             Ok(_) => (),
             Err(error) if link => found.problems.push(Problem::link(&entry.path(), &error)),
             Err(error) if is_gone(&error) => (), // it was renamed or deleted since

@@ -8,6 +8,9 @@ use rustix::io::Errno;
 
 use super::docker_config;
 
+/// How logrotate's users compress, besides gzip.
+const OTHER_COMPRESSIONS: [&str; 5] = ["bz2", "lz4", "xz", "zip", "zst"];
+
 /// What is wrong with a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Kind {
@@ -39,7 +42,7 @@ impl Kind {
             Self::Content => "log files can't be read; they are tried again",
             Self::Link => "links to log files can't be followed",
             Self::Format => "containers keep their logs in a way that can't be read",
-            Self::Unplaced => "some files next to logs are not read: their names do not say when they were rotated",
+            Self::Unplaced => "some files next to logs are not read",
         }
     }
 
@@ -65,6 +68,17 @@ impl Problem {
     /// A file or folder that the system does not let us read.
     pub(super) fn of_error(kind: Kind, path: &Path, error: &io::Error) -> Self {
         Self::new(kind, path, format_args!("{error}{}", too_many(error)))
+    }
+
+    /// A file with a log's name that nothing shows to be part of it.
+    pub(super) fn unplaced(path: &Path) -> Self {
+        let compressed = path.extension().is_some_and(|ending| OTHER_COMPRESSIONS.iter().any(|other| ending == *other));
+        let why = if compressed {
+            "log-shipper decompresses gzip files only"
+        } else {
+            "the name does not say when the file was rotated"
+        };
+        Self::new(Kind::Unplaced, path, why)
     }
 
     /// A link that can't be followed.
@@ -120,6 +134,13 @@ fn too_many(error: &io::Error) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_that_is_not_read_has_its_reason() {
+        for (name, said) in [("0.log.1.xz", "gzip"), ("0.log-20261123.zst", "gzip"), ("0.log.old", "rotated")] {
+            assert!(Problem::unplaced(Path::new(name)).what.contains(said), "{name}");
+        }
+    }
 
     #[test]
     fn a_log_driver_without_a_file_is_named() {

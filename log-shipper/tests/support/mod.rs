@@ -6,6 +6,7 @@
 pub mod consumer;
 pub mod exchange;
 pub mod kubelet;
+pub mod layout;
 
 use std::net::SocketAddr;
 use std::path::Path;
