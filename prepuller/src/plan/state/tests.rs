@@ -5,6 +5,7 @@ use serde_json::json;
 
 use super::*;
 use crate::plan::seen::{NodeObject, OrdersObject};
+use crate::plan::spawns::Found;
 
 fn image(tag: &str) -> CatalogueImage {
     serde_json::from_value(json!({

@@ -1,0 +1,206 @@
+//! What is seen of nodes, `NodeImages` and pods, one event at a time, or by name where a list is whole.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Instant;
+
+use jiff::Timestamp;
+
+use super::{ClusterState, NodeState, agents};
+use crate::node_images::PullState;
+use crate::plan::pull_pods::SeenPull;
+use crate::plan::seen::{Key, LastReport, PodState, Report, SeenNode, SeenOrders, SeenPod};
+use crate::plan::spawns::{Found, Reports, Spawn, found};
+
+/// Something that people should hear of.
+#[derive(Clone, Debug, PartialEq)]
+pub(in crate::plan) enum News {
+    /// A node could not pull an image.
+    Failed { node: Arc<str>, image: String, error: String },
+    /// A node has no room for an image.
+    NoRoom { node: Arc<str>, image: String, error: String },
+    /// A lab runs.
+    Spawned(Spawn),
+}
+
+impl ClusterState {
+    /// A node as it is now; whether anything changed that decisions go by.
+    pub(in crate::plan) fn apply_node(&mut self, name: &str, mut node: SeenNode) -> bool {
+        node.labels.retain(|key, _| self.rules.nodes.looks_at(key)); // nodes in clouds have dozens
+        let record = self.record(name);
+        if record.node.as_ref() == Some(&node) {
+            return false;
+        }
+        record.node = Some(node);
+        true
+    }
+
+    /// A node is gone.
+    pub(in crate::plan) fn delete_node(&mut self, name: &str) {
+        if let Some(record) = self.nodes.get_mut(name) {
+            record.node = None;
+        }
+        self.forget(name);
+    }
+
+    /// A `NodeImages` as it is now; whether anything changed that decisions go by, and what people should hear of. What this process
+    /// wrote itself and has not seen come back yet is not forgotten.
+    pub(in crate::plan) fn apply_orders(
+        &mut self,
+        name: &str,
+        mut orders: SeenOrders,
+        now: (Timestamp, Instant),
+    ) -> (bool, Vec<News>) {
+        let record = self.record(name);
+        let mut failed = Vec::new();
+        if let Some(known) = &record.object {
+            if known.generation > orders.generation {
+                (orders.generation, orders.orders, orders.wanted) =
+                    (known.generation, known.orders.clone(), known.wanted);
+            }
+            if known.reported != orders.reported {
+                record.heard = Some(now.1);
+            }
+            if known.reports == orders.reports {
+                let changed = !known.is_as_before(&orders) || record.agent.is_trouble();
+                record.object = Some(orders);
+                return (changed, Vec::new());
+            }
+            for Report { key, told } in &orders.reports {
+                let before = known.report(*key);
+                let tried = told.failures > before.map_or(0, |before| before.failures);
+                let refused = told.state == PullState::Refused;
+                if tried || (refused && before.is_none_or(|before| before.state != PullState::Refused)) {
+                    failed.push((*key, tried, told.error.as_deref().unwrap_or_default().to_owned()));
+                }
+            }
+        } else {
+            record.heard = Some(agents::heard(&orders, now));
+            if !orders.orders.is_empty() {
+                // Snapshot by an earlier process: as good as now.
+                record.told = Some(now.1);
+            }
+        }
+        (record.moved, record.object) = (Some(now.1), Some(orders));
+        let news = failed.into_iter().filter_map(|(key, tried, error)| {
+            let (node, image) = (Arc::from(name), self.name_of(key)?);
+            Some(if tried { News::Failed { node, image, error } } else { News::NoRoom { node, image, error } })
+        });
+        (true, news.collect())
+    }
+
+    /// A `NodeImages` is gone.
+    pub(in crate::plan) fn delete_orders(&mut self, name: &str) {
+        if let Some(record) = self.nodes.get_mut(name) {
+            record.object = None;
+        }
+        self.forget(name);
+    }
+
+    /// A pod as it is now, or its end; whether anything changed that decisions go by, and the spawn that it now is.
+    pub(in crate::plan) fn apply_pod(
+        &mut self,
+        id: &Arc<str>,
+        pod: Option<SeenPod>,
+        now: Timestamp,
+    ) -> (bool, Option<News>) {
+        let spawned = match &pod {
+            Some(pod) => self.spawns.see(id, pod, self.found(pod), now),
+            None => {
+                self.spawns.lose(id);
+                None
+            }
+        };
+        let waits = pod.filter(|pod| pod.state == PodState::Waits);
+        (self.apply_waiting(id, waits), spawned.map(News::Spawned))
+    }
+
+    /// Whether a pod that is scheduled finds its image on its node; nothing for one that is no lab of the catalogue.
+    fn found(&self, pod: &SeenPod) -> Option<Found> {
+        let record = self.nodes.get(&pod.node[..]).filter(|record| !record.agent.is_trouble());
+        let object = record.and_then(|record| record.object.as_ref());
+        let object = object.filter(|object| object.reported != LastReport::Never);
+        let reports = |ordered: &Option<Key>| match (ordered, object) {
+            (Some(key), Some(object)) => match object.report(*key) {
+                Some(report) if report.state == PullState::Present => Reports::Holds(report.since),
+                _ => Reports::Lacks,
+            },
+            _ => Reports::Nothing,
+        };
+        let images: Vec<Reports> = pod.images.iter().filter_map(|name| self.labs.get(name)).map(reports).collect();
+        (!images.is_empty()).then(|| found(&images, pod.scheduled))
+    }
+
+    /// A pod that waits, or one that no longer does.
+    fn apply_waiting(&mut self, id: &Arc<str>, pod: Option<SeenPod>) -> bool {
+        let before = match &pod {
+            Some(pod) => self.pods.insert(id.clone(), pod.clone()),
+            None => self.pods.remove(id),
+        };
+        if before == pod {
+            return false;
+        }
+        for node in [before, pod].into_iter().flatten().map(|pod| pod.node) {
+            let waiting = || self.pods.values().filter(|pod| pod.node == node);
+            let mut images: Vec<Key> = waiting().flat_map(|pod| pod.images.iter().copied()).collect();
+            images.sort_unstable();
+            images.dedup();
+            let count = waiting().count();
+            let record = self.record(&node);
+            (record.waits_for, record.waiting_pods) = (images, count);
+            self.forget(&node);
+        }
+        true
+    }
+
+    /// A pull pod as it is now, or its end.
+    pub(in crate::plan) fn apply_pull(&mut self, name: &Arc<str>, pull: Option<SeenPull>) {
+        match pull {
+            Some(pull) => self.pulls.insert(name.clone(), pull),
+            None => self.pulls.remove(name),
+        };
+    }
+
+    /// The names that a whole list has left out are gone.
+    pub(in crate::plan) fn reset_nodes(&mut self, listed: &HashSet<Arc<str>>) {
+        let gone: Vec<Arc<str>> = self.missing(listed, |record| record.node.is_some());
+        gone.iter().for_each(|name| self.delete_node(name));
+    }
+
+    /// As [`ClusterState::reset_nodes`], for `NodeImages`.
+    pub(in crate::plan) fn reset_orders(&mut self, listed: &HashSet<Arc<str>>) {
+        let gone = self.missing(listed, |record| record.object.is_some());
+        gone.iter().for_each(|name| self.delete_orders(name));
+    }
+
+    /// As [`ClusterState::reset_nodes`], for pods.
+    pub(in crate::plan) fn reset_pods(&mut self, listed: &HashSet<Arc<str>>, now: Timestamp) {
+        let gone: Vec<Arc<str>> = self.pods.keys().filter(|id| !listed.contains(*id)).cloned().collect();
+        for id in gone {
+            self.apply_waiting(&id, None);
+        }
+        self.spawns.listed(listed, now);
+    }
+
+    /// As [`ClusterState::reset_nodes`], for pull pods.
+    pub(in crate::plan) fn reset_pulls(&mut self, listed: &HashSet<Arc<str>>) {
+        self.pulls.retain(|name, _| listed.contains(name));
+    }
+
+    fn missing(&self, listed: &HashSet<Arc<str>>, has: impl Fn(&NodeState) -> bool) -> Vec<Arc<str>> {
+        let missing = self.nodes.iter().filter(|(name, record)| has(record) && !listed.contains(*name));
+        missing.map(|(name, _)| name.clone()).collect()
+    }
+
+    fn forget(&mut self, name: &str) {
+        let empty = |record: &NodeState| record.node.is_none() && record.object.is_none() && record.waiting_pods == 0;
+        if self.nodes.get(name).is_some_and(empty) {
+            self.nodes.remove(name);
+        }
+    }
+
+    fn name_of(&self, key: Key) -> Option<String> {
+        let index = self.wanted.iter().position(|wanted| wanted.key == key)?;
+        self.catalogue.as_ref()?.wanted().nth(index).map(|image| image.reference.to_string())
+    }
+}
