@@ -40,7 +40,8 @@ impl Policy {
     pub fn tags<T: AsRef<str>>(&self, texts: impl IntoIterator<Item = T>) -> Vec<Tag> {
         let texts: BTreeSet<String> = texts.into_iter().map(|text| text.as_ref().to_owned()).collect();
         let texts: Vec<String> = texts.into_iter().collect();
-        let mut tags = self.scheme.parse_all(&texts, &self.aliases);
+        let chosen: Vec<&String> = texts.iter().filter(|text| self.choice.leaves_out(text).is_none()).collect();
+        let mut tags = self.scheme.parse_all(&texts, &chosen, &self.aliases);
         tags.sort_by(Tag::menu_order);
         tags.dedup_by(|a, b| a.text == b.text);
         tags

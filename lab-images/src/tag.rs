@@ -168,7 +168,7 @@ pub enum SchemeError {
 pub enum TagScheme {
     /// The tags of the Rubin Science Platform (SQR-059).
     Rubin,
-    /// Semantic versions: `4.2.1`, `v4.2.1-rc.1`, `5.0.0rc1`, `v4.2.1-py312`.
+    /// Semantic versions: `4.2.1`, `v4.2.1-rc.1`, `5.0.0rc1`, `v4.2.1-py312`, `4.2`.
     Semver,
     /// Dates and calendar versions: `2026.11.22`, `2026-11-22`, `20261122`, `2026.11`, `2026.1.5`.
     Calendar,
@@ -203,10 +203,29 @@ impl FromStr for TagScheme {
     }
 }
 
+/// What the other tags of a repository tell of one that may mean two things.
+#[derive(Debug)]
+struct Others {
+    dotted: calendar::Dotted,
+    series: semantic::Series,
+}
+
+impl Others {
+    fn of<T: AsRef<str>>(scheme: &TagScheme, tags: &[T]) -> Self {
+        let (mut dotted, mut series) = (calendar::Dotted::Dates, semantic::Series::default());
+        match scheme {
+            TagScheme::Semver => series = semantic::Series::of(tags),
+            TagScheme::Calendar => dotted = calendar::Dotted::of(tags),
+            TagScheme::Rubin | TagScheme::Pattern(_) => {}
+        }
+        Self { dotted, series }
+    }
+}
+
 impl TagScheme {
     /// What this tag says, on its own. An empty one means `latest`.
     pub fn parse(&self, text: &str) -> Tag {
-        self.read(text, calendar::Dotted::of(&[text]))
+        self.read(text, &Others::of(self, &[text]))
     }
 
     /// What this tag says, knowing that it is an alias when `aliases` has it.
@@ -214,23 +233,23 @@ impl TagScheme {
         if aliases.iter().any(|alias| alias == text) { rubin::alias(text) } else { self.parse(text) }
     }
 
-    /// What the tags of one repository say: each is read with a look at the others.
-    pub fn parse_all<T: AsRef<str>>(&self, texts: &[T], aliases: &[String]) -> Vec<Tag> {
-        let dotted = calendar::Dotted::of(texts);
+    /// What the tags of one repository say: each is read with a look at those that are `chosen`.
+    pub fn parse_all<T: AsRef<str>, C: AsRef<str>>(&self, texts: &[T], chosen: &[C], aliases: &[String]) -> Vec<Tag> {
+        let others = Others::of(self, chosen);
         let parse = |text: &str| {
-            if aliases.iter().any(|alias| alias == text) { rubin::alias(text) } else { self.read(text, dotted) }
+            if aliases.iter().any(|alias| alias == text) { rubin::alias(text) } else { self.read(text, &others) }
         };
         texts.iter().map(|text| parse(text.as_ref())).collect()
     }
 
-    fn read(&self, text: &str, dotted: calendar::Dotted) -> Tag {
+    fn read(&self, text: &str, others: &Others) -> Tag {
         let text = if text.is_empty() { "latest" } else { text };
         // A tag that no registry can have is known by nobody, and must not reach the grammar's digits and dates.
         let known = if text.parse::<crate::reference::TagName>().is_ok() {
             match self {
                 Self::Rubin => rubin::parse(text),
-                Self::Semver => semantic::parse(text),
-                Self::Calendar => calendar::parse(text, dotted),
+                Self::Semver => semantic::parse(text, &others.series),
+                Self::Calendar => calendar::parse(text, others.dotted),
                 Self::Pattern(pattern) => pattern.parse(text),
             }
         } else {

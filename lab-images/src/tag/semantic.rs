@@ -1,44 +1,100 @@
-//! Tags that are semantic versions (Semantic Versioning 2.0, and PEP 440 with three numbers): `4.2.1`, `v4.2.1-rc.1`,
-//! `5.0.0rc1`. What follows the numbers is read in `suffix.rs`; what does not say that the version is still to come names a
-//! variant or a build, as `v4.2.1-py312` and `4.2.1_build.7` do: it is the rest.
-//! `4` and `4.2` move, so they are no versions but aliases, known by their digest.
+//! Tags that are semantic versions (Semantic Versioning 2.0, and PEP 440): `4.2.1`, `v4.2.1-rc.1`, `5.0.0rc1`, `4.2`. What
+//! follows the numbers is read in `suffix.rs`; what does not say that the version is still to come names a variant or a build, as
+//! `v4.2.1-py312` and `4.2.1_build.7` do: it is the rest.
+//!
+//! Two numbers are a release in one repository (`1.9`, `1.10`) and a moving tag in another, which stands for the newest `4.2.N`. No
+//! single tag tells which: where the repository has a release `4.2.N` of the same variant, `4.2` moves. It is no version then, but
+//! an alias, known by its digest. `4` always moves.
 
-use super::suffix::{self, Numbers};
+use std::collections::BTreeSet;
+
+use super::suffix::{self, Numbers, Suffix};
 use super::version::Version;
-use super::{Class, Tag, architecture, name};
+use super::{Class, Number, Tag, architecture, name};
 
-/// Reads a version; `None` for anything else.
-pub(super) fn parse(text: &str) -> Option<Tag> {
-    let (base, arch) = architecture::split_loosely(text);
-    let bare = base.strip_prefix('v').unwrap_or(base);
-    let end = numbers_end(bare);
-    // The crate decides what numbers a version has: no leading zeros, no overflow.
-    let parsed = semver::Version::parse(&bare[..end]).ok()?;
-    let suffix = suffix::read(&bare[end..], Numbers::AreCandidates)?;
+/// The series (`4.2`) of which a repository has releases with three numbers (`4.2.1`), each with its variant.
+#[derive(Debug, Default)]
+pub(super) struct Series(BTreeSet<(u64, u64, Option<String>)>);
+
+impl Series {
+    /// The series in a repository with these tags.
+    pub(super) fn of<T: AsRef<str>>(tags: &[T]) -> Self {
+        let series = |tag: &T| {
+            let read = Read::of(tag.as_ref()).filter(Read::is_plain_release)?;
+            let [major, minor, _] = read.numbers[..] else { return None };
+            Some((major, minor, read.suffix.rest.map(str::to_owned)))
+        };
+        Self(tags.iter().filter_map(series).collect())
+    }
+
+    /// Whether a tag stands for the newest release of its series.
+    fn moves(&self, read: &Read<'_>) -> bool {
+        let [major, minor] = read.numbers[..] else { return false };
+        // `4.2rc1` and `4.2.post1` are what they are, whatever comes after them.
+        read.is_plain_release() && self.0.contains(&(major, minor, read.suffix.rest.map(str::to_owned)))
+    }
+}
+
+/// Reads a version of a repository with these series; `None` for anything else.
+pub(super) fn parse(text: &str, series: &Series) -> Option<Tag> {
+    let read = Read::of(text).filter(|read| !series.moves(read))?;
+    let Read { numbers, suffix, shown, arch } = read;
     let class = if suffix.candidate.is_some() { Class::Candidate } else { Class::Release };
-    let shown = &base[..base.len() - bare.len() + end + suffix.shown];
     Some(Tag {
         text: text.to_owned(),
         class,
         name: name(class, shown, None, None, suffix.rest, arch),
-        version: Some(Version {
-            numbers: vec![parsed.major, parsed.minor, parsed.patch],
-            candidate: suffix.candidate,
-            post: suffix.post,
-        }),
+        version: Some(Version { numbers, candidate: suffix.candidate, post: suffix.post }),
         rest: suffix.rest.map(str::to_owned),
         arch: arch.map(str::to_owned),
         ..Tag::plain_first(text)
     })
 }
 
-/// Where `4.2.1` ends: three numbers with dots between.
+/// What a tag says on its own.
+struct Read<'a> {
+    /// Two or three.
+    numbers: Vec<u64>,
+    suffix: Suffix<'a>,
+    /// What a name shows of the version.
+    shown: &'a str,
+    arch: Option<&'a str>,
+}
+
+impl<'a> Read<'a> {
+    fn of(text: &'a str) -> Option<Self> {
+        let (base, arch) = architecture::split_loosely(text);
+        let bare = base.strip_prefix('v').unwrap_or(base);
+        let end = numbers_end(bare);
+        let numbers = numbers(&bare[..end])?;
+        let suffix = suffix::read(&bare[end..], Numbers::AreCandidates)?;
+        let shown = &base[..base.len() - bare.len() + end + suffix.shown];
+        Some(Self { numbers, suffix, shown, arch })
+    }
+
+    fn is_plain_release(&self) -> bool {
+        self.suffix.candidate.is_none() && self.suffix.post.is_none()
+    }
+}
+
+/// Where `4.2.1` ends: up to three numbers with dots between.
 fn numbers_end(text: &str) -> usize {
     let mut end = 0;
     for number in 0..3 {
         let after = if number == 0 { Some(text) } else { text[end..].strip_prefix('.') };
-        let Some(after) = after else { return end };
+        let Some(after) = after.filter(|after| after.starts_with(|c: char| c.is_ascii_digit())) else { return end };
         end = text.len() - after.len() + after.find(|c: char| !c.is_ascii_digit()).unwrap_or(after.len());
     }
     end
+}
+
+fn numbers(text: &str) -> Option<Vec<u64>> {
+    let (major, minor) = text.split_once('.')?;
+    if minor.contains('.') {
+        // The crate decides what numbers a semantic version has: no leading zeros, no overflow.
+        return semver::Version::parse(text).ok().map(|version| vec![version.major, version.minor, version.patch]);
+    }
+    // Two numbers are no semantic version, and `24.04` is as usual as `24.10`: were one of them not read, the other would seem the newest.
+    let major = Number::parse(major).filter(|_| major == "0" || !major.starts_with('0'))?;
+    Some(vec![major.value, Number::parse(minor)?.value])
 }

@@ -6,7 +6,7 @@ use crate::tag::{Tag, TagScheme};
 #[test]
 fn dotted_tags_are_dates_or_versions_by_repository() {
     let classes = |tags: &[&str]| -> Vec<String> {
-        TagScheme::Calendar.parse_all(tags, &[]).iter().map(|tag| format!("{}", tag.class)).collect()
+        TagScheme::Calendar.parse_all(tags, tags, &[]).iter().map(|tag| format!("{}", tag.class)).collect()
     };
     assert_eq!(classes(&["2026.11.22", "2026.01.05", "2026-11-21"]), ["daily"; 3]);
     assert_eq!(classes(&["2026.1.5", "2025.11.10", "2025.11.9"]), ["release"; 3]);
@@ -15,7 +15,8 @@ fn dotted_tags_are_dates_or_versions_by_repository() {
         classes(&["2026.1.5", "2026.2.0b3", "2026.2.0rc1", "20261122", "2026-02-30"]),
         ["release", "candidate", "candidate", "daily", "unknown"]
     );
-    let mut tags = TagScheme::Calendar.parse_all(&["2025.11.9", "2026.1.5", "2025.11.10", "2026.1.12"], &[]);
+    let tags = ["2025.11.9", "2026.1.5", "2025.11.10", "2026.1.12"];
+    let mut tags = TagScheme::Calendar.parse_all(&tags, &tags, &[]);
     tags.sort_by(Tag::menu_order);
     assert_eq!(
         tags.iter().map(|tag| tag.text.as_str()).collect::<Vec<_>>(),

@@ -1,7 +1,8 @@
 //! Semantic versions, and what Python and chartpress make of them.
 
 use super::{assert_sorted, said};
-use crate::tag::TagScheme;
+use crate::policy::{Choice, DEFAULT_KEEP, Policy};
+use crate::tag::{Class, TagScheme};
 
 #[test]
 fn semantic_versions() {
@@ -46,7 +47,25 @@ fn semantic_versions() {
         ("4.2.1.7", "unknown | 4.2.1.7 | - | - | - | - | -"),
         ("4.2.1foo", "unknown | 4.2.1foo | - | - | - | - | -"),
         ("4.2.1-", "unknown | 4.2.1- | - | - | - | - | -"),
-        ("4.2", "unknown | 4.2 | - | - | - | - | -"),
+        ("4.2", "release | Release 4.2 | 4.2 | - | - | - | -"),
+        ("v4.2-gpu-arm64", "release | Release v4.2 [gpu] [arm64] | 4.2 | - | - | gpu | arm64"),
+        ("4.2rc1", "candidate | Release Candidate 4.2rc1 | 4.2-rc1 | - | - | - | -"),
+        ("4.2-rc.1", "candidate | Release Candidate 4.2-rc.1 | 4.2-rc1 | - | - | - | -"),
+        ("4.2.dev3", "candidate | Release Candidate 4.2.dev3 | 4.2.dev3 | - | - | - | -"),
+        ("4.2.post1", "release | Release 4.2.post1 | 4.2.post1 | - | - | - | -"),
+        ("4.2_build.7", "release | Release 4.2 [build.7] | 4.2 | - | - | build.7 | -"),
+        ("24.04", "release | Release 24.04 | 24.4 | - | - | - | -"),
+        ("2024.10", "release | Release 2024.10 | 2024.10 | - | - | - | -"),
+        ("4.2.x", "unknown | 4.2.x | - | - | - | - | -"),
+        ("4.x", "unknown | 4.x | - | - | - | - | -"),
+        ("4.2.", "unknown | 4.2. | - | - | - | - | -"),
+        ("4..2", "unknown | 4..2 | - | - | - | - | -"),
+        ("4.2foo", "unknown | 4.2foo | - | - | - | - | -"),
+        ("4.9999999999999999999", "unknown | 4.9999999999999999999 | - | - | - | - | -"),
+        ("4", "unknown | 4 | - | - | - | - | -"),
+        ("v4", "unknown | v4 | - | - | - | - | -"),
+        ("4-gpu", "unknown | 4-gpu | - | - | - | - | -"),
+        ("04.2", "unknown | 04.2 | - | - | - | - | -"),
         ("04.2.1", "unknown | 04.2.1 | - | - | - | - | -"),
         ("main", "unknown | main | - | - | - | - | -"),
     ] {
@@ -86,4 +105,50 @@ fn semantic_versions() {
     );
     // chartpress: commits after a release.
     assert_sorted(&scheme, &["0.11.1", "0.11.0", "0.11.1-n221.h84f79652", "0.11.1-n99.h00112233", "0.11.1-rc.1"]);
+}
+
+#[test]
+fn two_numbers_are_a_version_where_there_are_no_three() {
+    let scheme = TagScheme::Semver;
+    assert_sorted(&scheme, &["1.10", "1.10-arm64", "1.10-gpu", "1.9", "v1.8", "0.10", "1.11rc2", "1.11rc1"]);
+    assert_sorted(&scheme, &["25.04", "24.10", "24.04", "9.1"]);
+    assert_sorted(&scheme, &["2.0.0", "1.10", "1.9.3", "1.9"]);
+    let classes =
+        |tags: &[&str]| -> Vec<Class> { scheme.parse_all(tags, tags, &[]).iter().map(|tag| tag.class).collect() };
+    use Class::{Candidate, Release, Unknown};
+    assert_eq!(classes(&["1.10", "1.9", "1.9-gpu"]), [Release; 3]);
+    // Docker's official images: `3.13` is the newest `3.13.N`.
+    assert_eq!(classes(&["3.13", "v3.13", "3.13-arm64", "3", "3.13.1"]), [Unknown, Unknown, Unknown, Unknown, Release]);
+    assert_eq!(classes(&["3.13-slim", "3.13.1", "3.13", "3.13.1-slim"]), [Unknown, Release, Unknown, Release]);
+    // Of this series, and of this variant.
+    assert_eq!(classes(&["1.10", "1.9", "1.9.3", "1.10.1-gpu"]), [Release, Unknown, Release, Release]);
+    assert_eq!(classes(&["1.10-gpu", "1.10.1-arm64", "1.10"]), [Release, Release, Unknown]);
+    // Candidates of what is to come leave a release what it is, and do not move themselves.
+    assert_eq!(classes(&["1.10", "1.10.1-rc.1"]), [Release, Candidate]);
+    assert_eq!(classes(&["1.10rc1", "1.10.0", "1.10.post1"]), [Candidate, Release, Release]);
+}
+
+#[test]
+fn what_is_not_chosen_makes_no_tag_move() {
+    let policy = |only: Option<&str>| Policy {
+        scheme: TagScheme::Semver,
+        keep: DEFAULT_KEEP.parse().unwrap(),
+        pinned: Vec::new(),
+        aliases: Vec::new(),
+        choice: Choice::new(only.map(|pattern| pattern.parse().unwrap()), None),
+    };
+    let read = |only| -> Vec<(String, Class)> {
+        let tags = policy(only).tags(["3", "3.9", "3.13", "3.13.1", "3.12"]);
+        tags.into_iter().map(|tag| (tag.text, tag.class)).collect()
+    };
+    let all = |tags: [(&str, Class); 5]| tags.map(|(text, class)| (text.to_owned(), class));
+    use Class::{Release, Unknown};
+    assert_eq!(
+        read(None),
+        all([("3.13.1", Release), ("3.12", Release), ("3.9", Release), ("3.13", Unknown), ("3", Unknown)])
+    );
+    assert_eq!(
+        read(Some(r"^3\.\d+$")),
+        all([("3.13.1", Release), ("3.13", Release), ("3.12", Release), ("3.9", Release), ("3", Unknown)])
+    );
 }
