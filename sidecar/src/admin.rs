@@ -1,4 +1,4 @@
-//! The admin server: `/livez`, `/readyz`, `/metrics`, and what the daemon adds.
+//! The admin server: `/livez`, `/readyz`, `/metrics`, and the daemon's own routes.
 
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -24,26 +24,27 @@ use crate::metrics::{Format, Metrics};
 use crate::readiness::Health;
 use crate::settings::Problems;
 
-/// Connections at a time: probes, scrapers, and some hundred people who look at a page. More wait until one of them ends.
+/// The most connections at a time: probes, scrapers, and some hundred people who look at a page. Further connections
+/// wait.
 const MOST_CONNECTIONS: usize = 512;
 
-/// How long a client may take to send a request, and to send the next one.
+/// How long a client may take to send a request, and may wait before the next one.
 const HEADER_LIMIT: Duration = Duration::from_secs(10);
 
-/// How long the system is left alone when it gives no connection: too many open files, mostly.
+/// The pause after `accept` failed, mostly because of too many open files.
 const ACCEPT_RETRY: Duration = Duration::from_secs(1);
 
 /// Flags and variables of the admin server.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Admin server")]
 pub struct AdminArguments {
-    /// Where /livez, /readyz and /metrics are served; port 0 takes a free one
+    /// Address of the admin server with /livez, /readyz and /metrics; port 0 picks a free port
     #[arg(long, env = "ADMIN_ADDR", value_name = "ADDRESS:PORT", default_value = "127.0.0.1:0")]
     pub admin_addr: String,
 }
 
 impl AdminArguments {
-    /// The address, or `None` with the problem noted.
+    /// The address, or `None` with the problem recorded.
     pub fn settings(&self, problems: &mut Problems) -> Option<SocketAddr> {
         problems.parse("ADMIN_ADDR", &self.admin_addr, "0.0.0.0:8080", |text| {
             text.parse().map_err(|_| format!("{text:?} is not an IP address and port"))
@@ -72,7 +73,7 @@ impl AdminServer {
     ///
     /// # Errors
     ///
-    /// [`BindError`] when the address can't be had.
+    /// [`BindError`] if the address cannot be bound.
     pub async fn bind(address: SocketAddr, health: Health, metrics: Metrics, more: Router) -> Result<Self, BindError> {
         let failed = |source| BindError { address, source };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
@@ -88,15 +89,15 @@ impl AdminServer {
 
     /// Answers until `shutdown` is cancelled, then lets open requests end.
     ///
-    /// It goes on whatever happens to single connections: one that is not taken or broken is logged, a client that does not send its request
-    /// is hung up on, and of too many at once the latest wait.
+    /// Trouble with single connections does not stop it: an error of `accept` is logged, and a client that does not
+    /// send its request in time is disconnected. At the limit, new connections wait.
     pub async fn serve(self, shutdown: CancellationToken) {
         let Self { listener, routes, .. } = self;
         let open = Arc::new(Semaphore::new(MOST_CONNECTIONS));
         let serving = TaskTracker::new();
         loop {
             let next = async {
-                // Closed by nobody.
+                // Nothing closes this semaphore.
                 let permit = open.clone().acquire_owned().await.ok();
                 (permit, listener.accept().await)
             };
@@ -110,7 +111,7 @@ impl AdminServer {
                     });
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "the admin server cannot take a connection");
+                    tracing::warn!(%error, "the admin server cannot accept a connection");
                     tokio::select! { () = sleep(ACCEPT_RETRY) => (), () = shutdown.cancelled() => break }
                 }
             }
@@ -137,7 +138,7 @@ async fn connection(stream: TcpStream, routes: Router, shutdown: CancellationTok
         }
     };
     if let Err(error) = served {
-        // Clients go away as they like.
+        // Clients may disconnect at any time.
         tracing::debug!(%error, "a connection to the admin server ended early");
     }
 }
@@ -151,7 +152,7 @@ fn routes(health: Health, metrics: Metrics) -> Router {
 }
 
 fn scrape(metrics: &Metrics, headers: &HeaderMap) -> Response {
-    // Several lines are one list (RFC 9110, section 5.3).
+    // Several header lines form one list (RFC 9110, section 5.3).
     let accept: Vec<&str> = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok()).collect();
     let format = Format::accepted(Some(&accept.join(",")));
     let headers = [(header::CONTENT_TYPE, format.content_type()), (header::VARY, "accept")];

@@ -1,9 +1,9 @@
-//! What an error says together with its causes, for the last line of a program that fails.
+//! An error together with its causes, for the last line of a program that fails.
 
 use std::error::Error;
 
-/// The error and its causes with colons between. A cause whose text was said already is left out: many errors have their cause's
-/// text in their own.
+/// The error and its causes, separated by colons. A cause whose text was already included is left out, because many
+/// errors repeat their cause's text.
 pub fn said(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut next = error.source();

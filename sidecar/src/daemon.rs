@@ -1,4 +1,4 @@
-//! The runtime of every daemon, wired once: log, signals, health, metrics, admin server, drain.
+//! The runtime of every daemon, wired in one place: log, signals, health, metrics, admin server, drain.
 //!
 //! ```no_run
 //! # async fn work(_: sidecar::readiness::Latch) {}
@@ -30,36 +30,36 @@ use crate::shutdown::Shutdown;
 /// How long clients of the admin server may take for their last answer.
 const LAST_ANSWERS: Duration = Duration::from_millis(500);
 
-/// A running daemon: it logs, listens for signals, and answers on its admin address.
+/// A running daemon: it logs, handles signals, and serves its admin address.
 #[derive(Debug)]
 pub struct Daemon {
-    /// Which parts are ready and alive.
+    /// Readiness and liveness of its parts.
     pub health: Health,
     /// What `/metrics` shows.
     pub metrics: Metrics,
-    /// When to end.
+    /// Cancelled when the daemon is to end.
     pub shutdown: Shutdown,
     admin: Option<(JoinHandle<()>, CancellationToken)>,
 }
 
 impl Daemon {
-    /// Starts the log and listens for signals. The metrics are named after `name`.
+    /// Starts the log and the signal handlers. The metrics are named after `name`.
     ///
     /// # Errors
     ///
-    /// When a signal handler cannot be set.
+    /// If a signal handler cannot be set.
     pub fn start(name: &str, version: &'static str, log: LogSettings) -> io::Result<Self> {
         log::init(log);
         let shutdown = Shutdown::listen()?;
         Ok(Self { health: Health::default(), metrics: Metrics::new(name, version), shutdown, admin: None })
     }
 
-    /// Starts the admin server, with the daemon's own `routes`, and gives its address. Make every latch first: a part without a latch
-    /// counts as ready.
+    /// Starts the admin server with the daemon's own `routes`, and returns its address. Create every latch first: a
+    /// part without a latch counts as ready.
     ///
     /// # Errors
     ///
-    /// [`BindError`] when the address is not available.
+    /// [`BindError`] if the address is not available.
     pub async fn serve(&mut self, address: SocketAddr, routes: Router) -> Result<SocketAddr, BindError> {
         let server = AdminServer::bind(address, self.health.clone(), self.metrics.clone(), routes).await?;
         let (bound, token) = (server.address(), CancellationToken::new());
@@ -67,8 +67,8 @@ impl Daemon {
         Ok(bound)
     }
 
-    /// Runs `work` to its end, then ends the admin server. After a signal the work has [`crate::shutdown::DRAIN_LIMIT`] left; `None`
-    /// when it did not end in time.
+    /// Runs `work` to its end, then ends the admin server. After a signal the work has [`crate::shutdown::DRAIN_LIMIT`]
+    /// left. `None` if it did not end in time.
     pub async fn run<T>(self, work: impl Future<Output = T>) -> Option<T> {
         let done = self.shutdown.drain(work).await;
         self.end().await;
@@ -83,7 +83,7 @@ impl Daemon {
         match timeout(LAST_ANSWERS, serving).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::error!(%error, "the admin server failed"),
-            Err(_) => tracing::debug!("a client of the admin server got no full answer"),
+            Err(_) => tracing::debug!("a client of the admin server did not receive its whole answer"),
         }
     }
 }

@@ -1,22 +1,22 @@
-//! Files that must never be seen half written, and files that change under us.
+//! Writes files atomically, and detects changes of files.
 
 use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-/// Writes `bytes` so that a reader, or a start after a crash, finds either the old content or the new one: temporary file
-/// in the same folder, fsync, rename, fsync of the folder.
+/// Writes `bytes` so that a reader, or a start after a crash, finds either the old content or the new content:
+/// temporary file in the same folder, fsync, rename, fsync of the folder.
 ///
 /// # Errors
 ///
-/// What the system said; the old content is then still there.
+/// The system's error. The old content is then still there.
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let folder = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
     let name = path.file_name().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "the path names no file"))?;
-    // One name per process and target: a crash leaves one file at the most, which the next write replaces.
+    // One name per process and target, so a crash leaves at most one file, which the next write replaces.
     let temporary = folder.join(format!(".{}.{}.tmp", name.to_string_lossy(), std::process::id()));
     let written = (|| {
         let mut file = std::fs::File::create(&temporary)?;
@@ -25,15 +25,15 @@ pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
         std::fs::rename(&temporary, path)
     })();
     if written.is_err() {
-        // The first error is the one to tell.
+        // The first error is the one to report.
         let _ = std::fs::remove_file(&temporary);
         return written;
     }
     std::fs::File::open(folder)?.sync_all()
 }
 
-/// What tells one state of a file from the next: device, inode, size and time of change, with links followed (Kubernetes
-/// swaps a link when a Secret or ConfigMap changes).
+/// Identifies one state of a file: device, inode, size and time of change, with links followed (Kubernetes swaps a link
+/// when a Secret or ConfigMap changes).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stamp {
     device: u64,
@@ -43,7 +43,7 @@ pub struct Stamp {
 }
 
 impl Stamp {
-    /// The file's stamp now; `None` if it can't be seen.
+    /// The file's current stamp; `None` if it cannot be read.
     pub fn of(path: &Path) -> Option<Self> {
         let metadata = std::fs::metadata(path).ok()?;
         Some(Self {

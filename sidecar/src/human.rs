@@ -1,15 +1,15 @@
-//! Sizes, times, numbers and tables for people, the same in every program.
+//! Formats sizes, times, numbers and tables for people, the same way in every program.
 
 use std::fmt;
 use std::time::Duration;
 
-/// A number of bytes in binary units: `512 B`, `120.00 MiB`, `7.45 GiB`.
+/// Formats a number of bytes in binary units: `512 B`, `120.00 MiB`, `7.45 GiB`.
 pub fn bytes(bytes: u64) -> String {
     const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
     if bytes < 1024 {
         return format!("{bytes} B");
     }
-    // What rounds to 1024.00 of a unit is 1.00 of the next one.
+    // A value that rounds to 1024.00 of a unit is 1.00 of the next one.
     let (mut value, mut unit) = (bytes as f64 / 1024.0, 0);
     while value >= 1023.995 && unit + 1 < UNITS.len() {
         value /= 1024.0;
@@ -18,7 +18,8 @@ pub fn bytes(bytes: u64) -> String {
     format!("{value:.2} {}", UNITS[unit])
 }
 
-/// About how long, in one unit: `38 seconds`, `12 minutes`. A larger unit begins at one and a half of it.
+/// Formats a duration roughly, in one unit: `38 seconds`, `12 minutes`. A larger unit is used from one and a half of it
+/// on.
 pub fn duration(duration: Duration) -> String {
     const UNITS: [(u64, &str); 6] =
         [(365 * 86_400, "year"), (7 * 86_400, "week"), (86_400, "day"), (3600, "hour"), (60, "minute"), (1, "second")];
@@ -29,7 +30,7 @@ pub fn duration(duration: Duration) -> String {
     format!("{} {name}{}", count(number), plural(number))
 }
 
-/// A number with its thousands apart: `5,000`.
+/// Formats a number with thousands separators: `5,000`.
 pub fn count(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
@@ -42,12 +43,12 @@ pub fn count(number: u64) -> String {
     text
 }
 
-/// The ending of a noun after this number.
+/// The plural ending of a noun after this number.
 pub fn plural(number: u64) -> &'static str {
     if number == 1 { "" } else { "s" }
 }
 
-/// Rows whose columns are aligned, for a terminal. No control character gets there.
+/// Rows with aligned columns, for a terminal. Control characters are replaced.
 #[derive(Clone, Debug, Default)]
 pub struct Table {
     rows: Vec<Vec<String>>,
@@ -55,7 +56,7 @@ pub struct Table {
 }
 
 impl Table {
-    /// A table whose first row are these headings.
+    /// A table with these headings as its first row.
     pub fn new(headings: &[&str]) -> Self {
         Self { rows: vec![headings.iter().map(|heading| (*heading).to_owned()).collect()], right: &[] }
     }

@@ -1,4 +1,4 @@
-//! Kubernetes: a client for the cluster that this process belongs to, whose calls all end, and Events that do not repeat themselves.
+//! Kubernetes: a client for this process's cluster whose calls all have time limits, and a recorder of Events.
 
 mod events;
 mod explain;
@@ -14,24 +14,26 @@ pub use events::{EventRecorder, EventType, Trouble, node_reference};
 pub use explain::{explain, explain_about, is_refused, is_unknown_kind};
 pub use limits::{ANSWER_LIMIT, BODY_LIMIT, WATCH_SILENCE};
 
-/// How long the API server's address may take to accept a connection.
+/// How long connecting to the API server may take.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 
-/// Why there is no client.
+/// Why the client could not be built.
 #[derive(Debug, Error)]
 pub enum ClientError {
     /// Neither a kubeconfig nor a pod's service account was found, or it is broken.
-    #[error("no way to the Kubernetes API: {0}; set KUBECONFIG, or run in a pod with a service account token")]
+    #[error(
+        "no configuration for the Kubernetes API: {0}; set KUBECONFIG, or run in a pod with a service account token"
+    )]
     NoConfiguration(#[from] kube::config::InferConfigError),
-    /// The configuration can't be used.
+    /// The configuration is invalid.
     #[error("the configuration for the Kubernetes API can't be used: {0}")]
     Unusable(#[from] kube::Error),
 }
 
-/// A client by kubeconfig (`KUBECONFIG`, `~/.kube/config`) or by the pod's service account.
+/// A client configured by kubeconfig (`KUBECONFIG`, `~/.kube/config`) or by the pod's service account.
 ///
-/// Each of its calls ends by itself: an answer begins within [`ANSWER_LIMIT`] and ends within another [`BODY_LIMIT`], and a watch
-/// that is silent for [`WATCH_SILENCE`] ends. Callers need no limits of their own.
+/// Each of its calls has time limits: an answer begins within [`ANSWER_LIMIT`] and ends within another [`BODY_LIMIT`],
+/// and a watch that is silent for [`WATCH_SILENCE`] ends. Callers need no limits of their own.
 ///
 /// # Errors
 ///

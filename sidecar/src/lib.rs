@@ -1,14 +1,16 @@
-//! What every Labhands daemon shares, one concern a file.
+//! What all Labhands daemons share, one concern per file.
 //!
-//! Read in this order: [`program`] (from `main` to the exit code), [`settings`] (names and values, every problem at once), [`daemon`]
-//! (log, signals, health, metrics and admin server, wired once), then what a daemon needs of the rest.
+//! Read in this order: [`program`] (from `main` to the exit code), [`settings`] (names and values, every problem at
+//! once), [`daemon`] (log, signals, health, metrics and admin server, wired in one place), then whatever a daemon uses
+//! of the rest.
 //!
-//! - [`log`], [`metrics`], [`readiness`] (latches and pulses), [`admin`] (`/livez`, `/readyz`, `/metrics`), [`shutdown`] (drain on the
-//!   first signal, end on the second)
-//! - [`kubernetes`] a client whose calls all end, and Events; [`tls`] the one crypto provider and its roots
-//! - [`secret`] values that are never printed and files that are read again; [`files`] replaces a file without a torn state
-//! - [`retry`] the one backoff, [`schedule`] the one jitter, [`human`] sizes, times and tables for people, [`sync`] the one lock,
-//!   [`causes`] an error with its causes
+//! - [`log`], [`metrics`], [`readiness`] (latches and pulses), [`admin`] (`/livez`, `/readyz`, `/metrics`),
+//!   [`shutdown`] (drain on the first signal, end on the second)
+//! - [`kubernetes`] a client whose calls have time limits, and Events; [`tls`] the crypto provider and the roots
+//! - [`secret`] values that are never printed, and files that are read again when they change; [`files`] replaces a
+//!   file atomically
+//! - [`retry`] backoff, [`schedule`] jitter, [`human`] sizes, times and tables for people, [`sync`] locks, [`causes`]
+//!   an error with its causes
 
 pub mod admin;
 pub mod causes;

@@ -1,4 +1,4 @@
-//! Logs: one line per event on stderr (stdout belongs to what a command prints), text for people and JSON for machines.
+//! Logs: one line per event on stderr (stdout is for a command's output), as text for people or JSON for machines.
 
 use std::io::IsTerminal;
 
@@ -14,15 +14,15 @@ use crate::settings::Problems;
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Log")]
 pub struct LogArguments {
-    /// What to log: a level, or a filter such as info,lab_images=debug
+    /// Log level, or a filter such as info,lab_images=debug
     #[arg(long, env = "LOG", value_name = "FILTER", default_value = "info")]
     pub log: String,
-    /// text or json; text on a terminal and json elsewhere where unset
+    /// text or json; unset: text on a terminal, else json
     #[arg(long, env = "LOG_FORMAT", value_name = "FORMAT")]
     pub log_format: Option<String>,
 }
 
-/// How to log.
+/// The level and format of the log.
 #[derive(Clone, Debug)]
 pub struct LogSettings {
     filter: Targets,
@@ -37,7 +37,7 @@ enum LogFormat {
 }
 
 impl LogArguments {
-    /// The settings, or `None` with the problems noted.
+    /// The settings, or `None` with the problems recorded.
     pub fn settings(&self, problems: &mut Problems) -> Option<LogSettings> {
         let filter = problems.parse("LOG", &self.log, "info", |text| {
             text.parse::<Targets>().map_err(|error| format!("{text:?} is not a log filter: {error}"))
@@ -53,14 +53,14 @@ impl LogArguments {
 }
 
 impl LogSettings {
-    /// Adds warnings from before the start of the log; [`init`] writes them first.
+    /// Adds warnings from before the log was started; [`init`] writes them first.
     #[must_use]
     pub fn with_warnings(self, warnings: &[String]) -> Self {
         Self { warnings: warnings.to_vec(), ..self }
     }
 }
 
-/// Starts logging for the whole process; a second call changes nothing.
+/// Starts logging for the whole process. A second call has no effect.
 pub fn init(settings: LogSettings) {
     let (filtered, lines) = (registry().with(settings.filter), fmt::layer().with_writer(std::io::stderr));
     let started = match settings.format {

@@ -21,8 +21,8 @@ pub enum Format {
 }
 
 impl Format {
-    /// The format that an `Accept` header asks for: OpenMetrics only where it is named and nothing of the classic format is preferred
-    /// (RFC 9110, section 12.5.1).
+    /// The format that an `Accept` header asks for: OpenMetrics only if it is named and no media type of the classic
+    /// format is preferred (RFC 9110, section 12.5.1).
     pub fn accepted(accept: Option<&str>) -> Self {
         let (mut open, mut classic) = (0.0_f32, 0.0_f32);
         for range in accept.unwrap_or_default().split(',') {
@@ -61,12 +61,13 @@ impl Format {
 #[derive(Clone, Debug)]
 pub struct Metrics {
     daemon: Arc<Mutex<Registry>>,
-    /// Their names have no prefix.
+    /// Metrics without the daemon's prefix.
     process: Arc<Registry>,
 }
 
 impl Metrics {
-    /// Metrics whose names begin with `labhands_<daemon>_`; `build_info` and `process_*` are there from the start.
+    /// A set of metrics whose names begin with `labhands_<daemon>_`. It contains `build_info` and `process_*` from the
+    /// start.
     pub fn new(daemon: &str, version: &'static str) -> Self {
         let mut registry = Registry::with_prefix(format!("labhands_{}", daemon.replace('-', "_")));
         registry.register("build", "Version of the running binary", Info::new([("version", version)]));
@@ -83,8 +84,8 @@ impl Metrics {
     /// All metrics as text.
     pub fn encode(&self, format: Format) -> String {
         let mut text = String::new();
-        // Writing to a String fails only if an encoder does: then what was written is served, and a scraper of OpenMetrics notices the
-        // missing end mark.
+        // Writing to a String fails only if an encoder does. Then the partial text is served, and an OpenMetrics
+        // scraper notices the missing end mark.
         let encoded = encode_registry(&mut text, &lock(&self.daemon))
             .and_then(|()| encode_registry(&mut text, &self.process))
             .and_then(|()| encode_eof(&mut text));

@@ -9,11 +9,12 @@ use clap::error::ErrorKind;
 use crate::causes;
 use crate::settings::{EXIT_USAGE, Problems};
 
-/// The most threads for blocking calls: name lookups and files. A resolver that hangs can take no more than these.
+/// The most threads for blocking calls (name lookups and files). A resolver that hangs blocks at most these.
 const MOST_BLOCKING: usize = 16;
 
-/// Runs `program` on one thread and gives its exit code: its own; 0 after `--help`; [`EXIT_USAGE`] after it printed what is wrong with
-/// the arguments or settings; 1 after it printed any other error with its causes. It does not wait for threads that are still blocked.
+/// Runs `program` on one thread and returns its exit code: the program's own; 0 after `--help`; [`EXIT_USAGE`] after it
+/// printed what is wrong with the arguments or settings; 1 after it printed any other error with its causes. It does
+/// not wait for threads that are still blocked.
 pub fn run(name: &str, program: impl Future<Output = anyhow::Result<ExitCode>>) -> ExitCode {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(MOST_BLOCKING).build();
@@ -25,11 +26,11 @@ pub fn run(name: &str, program: impl Future<Output = anyhow::Result<ExitCode>>) 
     done.unwrap_or_else(|error| failed(name, &error))
 }
 
-/// Prints to standard output. Whoever closed it, as `| head` does, has seen enough.
+/// Prints to standard output. A closed pipe, as with `| head`, is not an error.
 ///
 /// # Errors
 ///
-/// When it breaks otherwise.
+/// Any other error of the write.
 pub fn print(text: &str) -> io::Result<()> {
     let mut output = io::stdout().lock();
     match output.write_all(text.as_bytes()).and_then(|()| output.flush()) {
@@ -43,7 +44,7 @@ fn failed(name: &str, error: &anyhow::Error) -> ExitCode {
         return problems.report();
     }
     if let Some(usage) = error.downcast_ref::<clap::Error>() {
-        // Without stderr there is nobody left to tell, here and below.
+        // Without stderr nothing can be reported, here and below.
         let _ = usage.print();
         return match usage.kind() {
             ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::SUCCESS,
@@ -78,7 +79,7 @@ mod tests {
     fn a_thread_that_hangs_is_not_waited_for() {
         let (sender, receiver) = std::sync::mpsc::channel::<()>();
         let done = run("thing", async {
-            // Blocks until the sender is gone, which is after this program.
+            // Blocks until the sender is dropped, which is after this program.
             tokio::task::spawn_blocking(move || receiver.recv());
             Ok(ExitCode::SUCCESS)
         });

@@ -1,4 +1,4 @@
-//! Readiness as latches, one for each part, and liveness as pulses.
+//! Readiness as latches and liveness as pulses, one for each part of a daemon.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -6,25 +6,25 @@ use std::time::{Duration, Instant};
 
 use crate::sync::lock;
 
-/// What the parts say of themselves; clones share it.
+/// The state of all parts; clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct Health(Arc<Mutex<Parts>>);
 
 #[derive(Debug, Default)]
 struct Parts {
-    /// Why a part is not ready; `None` for one that is.
+    /// Why a part is not ready; `None` for a part that is.
     latches: BTreeMap<&'static str, Option<String>>,
     pulses: BTreeMap<&'static str, (Instant, Duration)>,
 }
 
-/// One part's word on whether it is ready. Not ready until it says so.
+/// Readiness of one part. It starts as not ready.
 #[derive(Debug)]
 pub struct Latch {
     health: Health,
     part: &'static str,
 }
 
-/// One part's sign of life.
+/// Liveness of one part.
 #[derive(Debug)]
 pub struct Pulse {
     health: Health,
@@ -38,7 +38,7 @@ impl Health {
         Latch { health: self.clone(), part }
     }
 
-    /// A pulse for `part`, which is taken for dead when it has not beaten for `limit`.
+    /// A pulse for `part`, which counts as dead if it has not beaten for `limit`.
     pub fn pulse(&self, part: &'static str, limit: Duration) -> Pulse {
         self.parts().pulses.insert(part, (Instant::now(), limit));
         Pulse { health: self.clone(), part }
@@ -86,7 +86,7 @@ impl Pulse {
 }
 
 impl Drop for Pulse {
-    /// A part that ended is no longer waited for.
+    /// A part that ended no longer counts.
     fn drop(&mut self) {
         self.health.parts().pulses.remove(self.part);
     }

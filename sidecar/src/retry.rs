@@ -1,21 +1,21 @@
-//! The backoff of every daemon: exponential with jitter, so that many nodes do not come back at once.
+//! The backoff of all daemons: exponential with jitter, so that many nodes do not retry at once.
 
 use std::time::Duration;
 
 pub use backon::{BackoffBuilder, ExponentialBuilder, Retryable};
 
-/// 1 s, 2 s, 4 s … up to 60 s, each with jitter, without end.
+/// Retries forever after 1 s, 2 s, 4 s … up to 60 s, with jitter.
 pub fn forever() -> ExponentialBuilder {
     few().without_max_times().with_max_delay(Duration::from_secs(60))
 }
 
-/// Three more tries after 1 s, 2 s and 4 s, each with jitter.
+/// Retries three times, after 1 s, 2 s and 4 s, with jitter.
 pub fn few() -> ExponentialBuilder {
     ExponentialBuilder::new().with_jitter().with_min_delay(Duration::from_secs(1)).with_max_times(3)
 }
 
-/// The pause after the `failures`th failure in a row, for callers that keep the count themselves: `first`, then twice as long each
-/// time, and never longer than `most`. It has no jitter.
+/// The pause after the `failures`th failure in a row, for callers that keep the count themselves: `first`, doubled each
+/// time, at most `most`. It has no jitter.
 pub fn pause(first: Duration, failures: u32, most: Duration) -> Duration {
     first.saturating_mul(2_u32.saturating_pow(failures.saturating_sub(1))).min(most)
 }

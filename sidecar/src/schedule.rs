@@ -1,8 +1,8 @@
-//! When something happens again: intervals with jitter, so that many nodes do not act at the same moment.
+//! Intervals with jitter, so that many nodes do not act at the same moment.
 
 use std::time::Duration;
 
-/// The largest part of an interval that is added or taken away.
+/// The largest part of an interval that is added or subtracted.
 const JITTER: f64 = 0.1;
 
 /// A random number in [0, 1), good enough to spread many nodes.
@@ -10,7 +10,7 @@ pub fn random() -> f64 {
     fastrand::f64()
 }
 
-/// The interval with up to a tenth more or less.
+/// The interval plus or minus up to a tenth.
 pub fn with_jitter(interval: Duration) -> Duration {
     jittered(interval, random())
 }

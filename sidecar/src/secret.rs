@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use crate::settings::Problems;
 
-/// No secret is longer; a larger file is a mistake.
+/// The largest secret; a larger file is a mistake.
 const MOST_BYTES: u64 = 64 * 1024;
 
 /// A text that `Debug` does not show. There is no `Display`.
@@ -35,9 +35,9 @@ impl fmt::Debug for Secret {
 /// Where a secret comes from: the variable `X`, or the file that `X_FILE` names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SecretSource {
-    /// Given as it is.
+    /// The value itself.
     Value(Secret),
-    /// In a file, whose last newline does not count. Kubernetes and others replace it in place when the secret changes.
+    /// A file, without its trailing newline. Kubernetes and others replace the file when the secret changes.
     File(PathBuf),
 }
 
@@ -49,11 +49,11 @@ pub enum SecretError {
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
     /// The file is too large to be a secret.
-    #[error("{path} has more than {MOST_BYTES} bytes; a file with the secret alone is needed")]
+    #[error("{path} has more than {MOST_BYTES} bytes; the file must contain only the secret")]
     TooLarge {
         /// The file.
         path: PathBuf,
@@ -61,7 +61,7 @@ pub enum SecretError {
 }
 
 impl SecretSource {
-    /// From the two variables of a setting; both at once is a problem.
+    /// Builds the source from the two variables of a setting. Setting both is a problem.
     pub fn from_settings(
         problems: &mut Problems,
         setting: &'static str,
@@ -73,18 +73,18 @@ impl SecretSource {
                 problems.add(setting, format!("set either {setting} or {setting}_FILE, not both"), "***");
                 None
             }
-            // What `echo` put into a Secret ends with a newline, too.
+            // A Secret that was written with `echo` ends with a newline, too.
             (Some(value), None) => Some(Self::Value(Secret::new(without_newline(value)))),
             (None, Some(file)) => Some(Self::File(PathBuf::from(file))),
             (None, None) => None,
         }
     }
 
-    /// The secret as it is now. Call it whenever the secret is needed: a file is read again.
+    /// The current secret. Call this whenever the secret is needed, because a file is read again.
     ///
     /// # Errors
     ///
-    /// [`SecretError`] when the file can't be read or is too large.
+    /// [`SecretError`] if the file cannot be read or is too large.
     pub fn read(&self) -> Result<Secret, SecretError> {
         match self {
             Self::Value(secret) => Ok(secret.clone()),

@@ -1,7 +1,7 @@
-//! Settings: names, strings and help by clap; values and problems by plain functions over a map.
+//! Settings: clap provides names, strings and help; plain functions over a map parse values and collect problems.
 //!
-//! The process environment is read once, in `main`, into an [`Environment`]; tests give a literal one. A flag wins over the
-//! variable of the same name, an empty variable counts as unset.
+//! The process environment is read once, in `main`, into an [`Environment`]; tests use a literal one. A flag overrides
+//! the variable of the same name, and an empty variable counts as unset.
 
 mod arguments;
 mod environment;

@@ -1,4 +1,4 @@
-//! Shutdown: the first SIGTERM or SIGINT asks every part to drain, the second ends the process at once.
+//! Shutdown: the first SIGTERM or SIGINT asks every part to drain; the second ends the process at once.
 
 use std::future::Future;
 use std::io;
@@ -18,11 +18,12 @@ const EXIT_ABORTED: i32 = 130;
 pub struct Shutdown(CancellationToken);
 
 impl Shutdown {
-    /// Listens for the signals. As PID 1 of a container there is no default action for them, so this comes early in `main`.
+    /// Installs the signal handlers. PID 1 of a container has no default action for signals, so call this early in
+    /// `main`.
     ///
     /// # Errors
     ///
-    /// What the system said when a handler could not be set.
+    /// The system's error if a handler could not be set.
     pub fn listen() -> io::Result<Self> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
@@ -49,7 +50,7 @@ impl Shutdown {
         self.0.cancel();
     }
 
-    /// Runs `work` to its end; after the signal it has [`DRAIN_LIMIT`] left. `None` when it did not end in time.
+    /// Runs `work` to its end. After the signal it has [`DRAIN_LIMIT`] left. `None` if it did not end in time.
     pub async fn drain<T>(&self, work: impl Future<Output = T>) -> Option<T> {
         tokio::pin!(work);
         tokio::select! {
@@ -58,7 +59,7 @@ impl Shutdown {
         }
         let done = tokio::time::timeout(DRAIN_LIMIT, work).await.ok();
         if done.is_none() {
-            tracing::warn!("not drained within {} s", DRAIN_LIMIT.as_secs());
+            tracing::warn!("draining did not finish within {} s", DRAIN_LIMIT.as_secs());
         }
         done
     }

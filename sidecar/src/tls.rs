@@ -1,4 +1,4 @@
-//! TLS: one crypto provider for the whole process, and the roots that servers are checked against.
+//! TLS: one crypto provider for the whole process, and the trusted roots.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,16 +9,16 @@ use thiserror::Error;
 
 use crate::files::Stamp;
 
-/// Makes ring the crypto provider of the process. First call of every `main`; a second one changes nothing.
+/// Makes ring the crypto provider of the process. Must be the first call of every `main`; a second call has no effect.
 pub fn install_crypto_provider() {
-    // An error says that one is installed already, which can only be this one.
+    // An error means that a provider is installed already, which can only be this one.
     let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
-/// Why no roots could be had.
+/// Why there are no roots.
 #[derive(Debug, Error)]
 pub enum RootsError {
-    /// There is not one usable root certificate.
+    /// There is no usable root certificate.
     #[error("no root certificates found{}; mount a bundle of certificates and name it in SSL_CERT_FILE", said(.0))]
     None(Vec<String>),
 }
@@ -27,46 +27,46 @@ fn said(errors: &[String]) -> String {
     errors.iter().map(|error| format!(", {error}")).collect()
 }
 
-/// The root certificates of the system, or of `SSL_CERT_FILE` (and `SSL_CERT_DIR`), as they are now.
+/// The current root certificates of the system, or of `SSL_CERT_FILE` (and `SSL_CERT_DIR`).
 ///
 /// # Errors
 ///
-/// [`RootsError::None`] when there is not one.
+/// [`RootsError::None`] if there is none.
 pub fn roots() -> Result<Vec<CertificateDer<'static>>, RootsError> {
     let found = rustls_native_certs::load_native_certs();
     if found.certs.is_empty() {
         return Err(RootsError::None(found.errors.iter().map(ToString::to_string).collect()));
     }
     for error in &found.errors {
-        tracing::warn!(%error, "a root certificate was left out");
+        tracing::warn!(%error, "a root certificate was skipped");
     }
     Ok(found.certs)
 }
 
-/// A client's TLS without a certificate of its own, over [`roots`]. ALPN is left to the caller.
+/// A TLS client configuration with [`roots`] and without a client certificate. The caller sets ALPN.
 ///
 /// # Errors
 ///
-/// [`RootsError`] when there are no roots.
+/// [`RootsError`] if there are no roots.
 pub fn client_config() -> Result<Arc<ClientConfig>, RootsError> {
     let mut store = RootCertStore::empty();
     let (_added, ignored) = store.add_parsable_certificates(roots()?);
     if ignored > 0 {
-        tracing::warn!(ignored, "root certificates that can't be read were left out");
+        tracing::warn!(ignored, "root certificates that cannot be parsed were skipped");
     }
     Ok(Arc::new(ClientConfig::builder().with_root_certificates(store).with_no_client_auth()))
 }
 
-/// What is wrong with TLS itself, as far as another try would not change it.
+/// A TLS error that retries would not fix.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// The server's certificate is not accepted.
     Certificate(String),
-    /// The server speaks something else.
+    /// The server does not speak TLS.
     NotTls,
 }
 
-/// Looks for a fault of TLS among an error's causes.
+/// Finds a TLS fault among an error's causes.
 pub fn fault(error: &(dyn std::error::Error + 'static)) -> Option<Fault> {
     let mut next = Some(error);
     while let Some(error) = next {
@@ -80,7 +80,7 @@ pub fn fault(error: &(dyn std::error::Error + 'static)) -> Option<Fault> {
                 _ => None,
             };
         }
-        // An I/O error's source is that of the error inside, which is passed over.
+        // An I/O error's `source` skips the inner error, so look at the inner error itself.
         let inside = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
         next = inside.map(|inside| inside as &(dyn std::error::Error + 'static)).or_else(|| error.source());
     }
@@ -89,7 +89,7 @@ pub fn fault(error: &(dyn std::error::Error + 'static)) -> Option<Fault> {
 
 fn words(reason: &rustls::CertificateError) -> String {
     match reason {
-        // rustls has no variant for it; `openssl req -x509` makes such certificates.
+        // rustls has no variant for it. `openssl req -x509` creates such certificates.
         rustls::CertificateError::Other(other) if other.to_string().contains("CaUsedAsEndEntity") => {
             "it is a CA's own certificate; a server needs one that a CA issued for it".to_owned()
         }
@@ -97,19 +97,19 @@ fn words(reason: &rustls::CertificateError) -> String {
     }
 }
 
-/// Notices that certificate files changed on disk.
+/// Detects that certificate files changed on disk.
 #[derive(Debug)]
 pub struct Watched {
     files: Vec<(PathBuf, Option<Stamp>)>,
 }
 
 impl Watched {
-    /// Watches these files from their state of now.
+    /// Watches these files, starting from their current state.
     pub fn new(files: impl IntoIterator<Item = PathBuf>) -> Self {
         Self { files: files.into_iter().map(|file| (file.clone(), Stamp::of(&file))).collect() }
     }
 
-    /// The bundle that `SSL_CERT_FILE` names, if any.
+    /// Watches the bundle that `SSL_CERT_FILE` names, if any.
     pub fn root_bundle() -> Self {
         Self::new(std::env::var_os("SSL_CERT_FILE").map(PathBuf::from))
     }

@@ -1,8 +1,8 @@
-//! Events, raised by a task of their own: who raises one never waits for the API server.
+//! Records Events in a separate task, so that callers never wait for the API server.
 //!
-//! An Event says one thing about one object. The same thing said again within minutes is counted in the same Event; another cause or
-//! another image is an Event of its own. What may be raised about one object for one reason is limited, and then the newest is
-//! kept. [`ledger`] decides this, and is pure.
+//! An Event says one thing about one object. If the same thing is recorded again within minutes, the same Event is
+//! counted up; a different cause or image makes a new Event. The rate per object and reason is limited; above the
+//! limit, the newest Event waits and replaces an older one. [`ledger`] decides this, and is pure.
 
 mod ledger;
 
@@ -26,23 +26,24 @@ use crate::metrics::Metrics;
 use crate::retry::{BackoffBuilder, forever};
 use crate::sync::lock;
 
-/// Events that wait to be raised: one for each node of a large cluster. More at once are lost, which the log and a metric say.
+/// The most Events that wait to be sent: one for each node of a large cluster. Further Events are dropped, logged and
+/// counted.
 const MOST_WAITING: usize = 8192;
 
-/// How long an Event is tried again while the API server does not take it.
+/// How long an Event is retried while the API server does not accept it.
 const KEEP_TRYING: Duration = Duration::from_secs(600);
 
-/// The most bytes that the API takes as a note.
+/// The longest note that the API accepts, in bytes.
 const NOTE_BYTES: usize = 1024;
 
-/// Raises Events through `events.k8s.io`; clones share the queue.
+/// Records Events through `events.k8s.io`; clones share the queue.
 #[derive(Clone, Debug)]
 pub struct EventRecorder {
     sender: mpsc::Sender<Message>,
     lost: Counter,
 }
 
-/// An Event that is to be raised.
+/// An Event that is to be sent.
 #[derive(Clone, Debug, PartialEq)]
 struct Raised {
     regarding: ObjectReference,
@@ -60,8 +61,8 @@ enum Message {
 }
 
 impl EventRecorder {
-    /// Events reported by `controller` (the Deployment's or DaemonSet's name) on `instance` (the pod or node). Begins the task that
-    /// raises them, which ends with the last clone.
+    /// A recorder of Events reported by `controller` (the Deployment's or DaemonSet's name) on `instance` (the pod or
+    /// node). Starts the task that sends them, which ends with the last clone.
     pub fn new(client: Client, controller: &str, instance: &str) -> Self {
         let (sender, messages) = mpsc::channel(MOST_WAITING);
         let lost = Counter::default();
@@ -71,14 +72,14 @@ impl EventRecorder {
         Self { sender, lost }
     }
 
-    /// Counts the Events that could not be raised.
+    /// Registers the count of Events that could not be sent.
     pub fn register(&self, metrics: &Metrics) {
-        let help = "Events that could not be raised";
+        let help = "Events that could not be sent";
         metrics.register(|registry| registry.register("events_lost", help, self.lost.clone()));
     }
 
-    /// Raises an Event about `regarding`, and waits for nothing. An Event that can't be raised is logged and counted: it never stops the
-    /// work that it tells of.
+    /// Records an Event about `regarding`, without waiting. An Event that cannot be sent is logged and counted: it
+    /// never stops the work that it reports.
     pub fn raise(&self, regarding: &ObjectReference, type_: EventType, reason: &str, action: &str, note: &str) {
         let raised = Raised {
             regarding: regarding.clone(),
@@ -90,11 +91,11 @@ impl EventRecorder {
         };
         if self.sender.try_send(Message::Raise(Box::new(raised))).is_err() {
             self.lost.inc();
-            tracing::warn!(reason, note, "too many Events wait for the API server: one is not raised");
+            tracing::warn!(reason, note, "too many Events are waiting for the API server; one was dropped");
         }
     }
 
-    /// Waits until all that was raised so far is with the API server, or `limit` is over: before a program ends.
+    /// Before a program ends: waits until all Events recorded so far have been sent, or until `limit` is over.
     pub async fn flush(&self, limit: Duration) {
         let (sender, flushed) = oneshot::channel();
         let flush = async {
@@ -103,12 +104,12 @@ impl EventRecorder {
             }
         };
         if timeout(limit, flush).await.is_err() {
-            tracing::warn!("not all Events could be raised within {} s", limit.as_secs());
+            tracing::warn!("not all Events could be sent within {} s", limit.as_secs());
         }
     }
 }
 
-/// Something that is well or in trouble: an Event with the cause each time it is found in trouble, and one when it is well again.
+/// A condition that is good or bad: each cause records a Warning, and recovery records a Normal Event.
 #[derive(Debug)]
 pub struct Trouble {
     events: EventRecorder,
@@ -117,12 +118,12 @@ pub struct Trouble {
     reason: &'static str,
     recovered: &'static str,
     is_in: AtomicBool,
-    /// What was said last.
+    /// The last note.
     said: Mutex<String>,
 }
 
 impl Trouble {
-    /// Nothing is wrong yet. `reason` is the reason of a Warning, `recovered` that of the Normal Event after it.
+    /// Starts in the good state. `reason` is the reason of the Warning, `recovered` that of the Normal Event after it.
     pub fn new(
         events: &EventRecorder,
         regarding: &ObjectReference,
@@ -133,13 +134,13 @@ impl Trouble {
         Self { events, regarding, action, reason, recovered, is_in: AtomicBool::new(false), said: Mutex::default() }
     }
 
-    /// It is in trouble, for the cause that `note` tells; whether it was well before.
+    /// The condition is bad, for the cause in `note`. Returns whether it was good before.
     pub fn begins(&self, note: &str) -> bool {
         self.events.raise(&self.regarding, EventType::Warning, self.reason, self.action, note);
         !self.is_in.swap(true, Ordering::Relaxed)
     }
 
-    /// It is in trouble, for the cause that `note` tells: raises an Event only where it was well before, or another note was said.
+    /// The condition is bad, for the cause in `note`. Records an Event only if it was good before or the note changed.
     pub fn begins_or_changes(&self, note: &str) {
         let mut said = lock(&self.said);
         if !self.is_in.load(Ordering::Relaxed) || *said != note {
@@ -148,7 +149,7 @@ impl Trouble {
         }
     }
 
-    /// It is well; whether it was in trouble before, which alone raises an Event.
+    /// The condition is good. Records an Event only if it was bad before, and returns whether it was.
     pub fn ends(&self, note: &str) -> bool {
         let was = self.is_in.swap(false, Ordering::Relaxed);
         if was {
@@ -158,7 +159,8 @@ impl Trouble {
     }
 }
 
-/// What Events about a node refer to. Its uid is its name, as kubelet has it, so that `kubectl describe node` finds them.
+/// The reference for Events about a node. Its UID is the node's name, as in kubelet's own Events, so that `kubectl
+/// describe node` finds them.
 pub fn node_reference(name: &str) -> ObjectReference {
     ObjectReference {
         kind: Some("Node".to_owned()),
@@ -208,7 +210,7 @@ impl Writer {
         }
     }
 
-    /// Tries until the API server takes the Event, refuses it, or the Event is too old to be news.
+    /// Retries until the API server accepts or refuses the Event, or the Event is too old.
     async fn carry_out(&mut self, step: Step) {
         let begun = Instant::now();
         let mut pauses = forever().build();
@@ -221,32 +223,32 @@ impl Writer {
                     error = why,
                     reason = step.raised().reason,
                     note = step.raised().note,
-                    "an Event could not be raised"
+                    "an Event could not be sent"
                 );
                 return;
             }
-            tracing::debug!(error = why, reason = step.raised().reason, "an Event is raised again");
+            tracing::debug!(error = why, reason = step.raised().reason, "retrying to send an Event");
             sleep(pauses.next().unwrap_or(KEEP_TRYING)).await;
         }
     }
 
     async fn write(&mut self, step: &Step) -> kube::Result<()> {
         let regarding = &step.raised().regarding;
-        // Events about objects of no namespace are in this one.
+        // Events about cluster-scoped objects are in this namespace.
         let namespace = regarding.namespace.as_deref().unwrap_or("default");
         let events: Api<Event> = Api::namespaced(self.client.clone(), namespace);
         if let Step::Count { name, count, raised } = step {
             let time = k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime(raised.at);
             let series = json!({"series": {"count": count, "lastObservedTime": time}});
             match events.patch_metadata(name, &PatchParams::default(), &Patch::Merge(series)).await {
-                // It expired, or somebody deleted it.
+                // The Event expired, or somebody deleted it.
                 Err(kube::Error::Api(status)) if status.code == 404 => {}
                 patched => return patched.map(drop),
             }
         }
         let event = step.raised().event(step.name(), namespace, &self.controller, &self.instance);
         match events.create(&PostParams::default(), &event).await {
-            // An answer that was lost: the try before had made it.
+            // An earlier try created it, and its answer was lost.
             Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
             created => created.map(drop),
         }

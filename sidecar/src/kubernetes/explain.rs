@@ -1,15 +1,16 @@
-//! Errors of the Kubernetes API in words: without Rust's own form of a whole answer, and with the cause.
+//! Formats errors of the Kubernetes API as sentences: with the cause, and without Rust's debug form of a whole answer.
 
 use std::error::Error;
 
 use kube::Resource;
 use kube::core::Status;
 
-/// How the API server ends the sentence about an applied object that has a field which its CustomResourceDefinition does not have. Its
-/// code is 500 (structured-merge-diff's `typed` package).
+/// The end of the API server's message when an applied object has a field that its CustomResourceDefinition does not
+/// have. The code is 500 (structured-merge-diff's `typed` package).
 const UNKNOWN_FIELD: &str = "field not declared in schema";
 
-/// Whether the API server refused this call, so that other calls may well succeed. Otherwise it did not answer, or is overloaded.
+/// Whether the API server refused this call, so that other calls may well succeed. If not, it did not answer or is
+/// overloaded.
 pub fn is_refused(error: &kube::Error) -> bool {
     let kube::Error::Api(status) = error else { return false };
     ((400..500).contains(&status.code) && status.code != 429) || is_of_older_definition(status)
@@ -19,12 +20,12 @@ fn is_of_older_definition(status: &Status) -> bool {
     status.message.ends_with(UNKNOWN_FIELD)
 }
 
-/// What an error of kube's client or of a watch says to people: the API server's own sentence with its code, or the chain of causes.
+/// Formats an error of kube's client or of a watch: the API server's own message with its code, or the chain of causes.
 pub fn explain(error: &(dyn Error + 'static)) -> String {
     if let Some(status) = causes(error).find_map(status_of) {
         return explain_status(status);
     }
-    // What kube puts around a cause repeats it.
+    // kube's wrappers repeat the cause.
     let is_wrapper = |error: &(dyn Error + 'static)| {
         error.source().is_some() && (error.is::<kube::Error>() || error.is::<kube::runtime::watcher::Error>())
     };
@@ -38,7 +39,8 @@ pub fn explain(error: &(dyn Error + 'static)) -> String {
     words.join(": ")
 }
 
-/// As [`explain`], for a call about this kind: that its CustomResourceDefinition is missing is a bare 404 to the API server.
+/// As [`explain`], for a call about this kind. If its CustomResourceDefinition is missing, the API server answers only
+/// with a bare 404.
 pub fn explain_about<K: Resource>(kind: &K::DynamicType, error: &(dyn Error + 'static)) -> String {
     let group = K::group(kind);
     let is_custom = group.contains('.') && !group.ends_with(".k8s.io");
@@ -52,8 +54,8 @@ pub fn explain_about<K: Resource>(kind: &K::DynamicType, error: &(dyn Error + 's
     explain(error)
 }
 
-/// Whether the API server has no such path, because a CustomResourceDefinition is missing or does not serve the version. That an object
-/// is not there is answered otherwise.
+/// Whether the API server does not know the path, because a CustomResourceDefinition is missing or does not serve the
+/// version. A missing object gives a different answer.
 pub fn is_unknown_kind(status: &Status) -> bool {
     status.code == 404 && status.reason != "NotFound"
 }
@@ -119,7 +121,7 @@ mod tests {
         let kind = kube::core::GroupVersionKind::gvk("labhands.dev", "v1alpha1", "NodeImages");
         let kind = ApiResource::from_gvk_with_plural(&kind, "nodeimages");
         let explain_about = |error: &(dyn Error + 'static)| explain_about::<kube::core::DynamicObject>(&kind, error);
-        // What kube makes of an answer that is no JSON.
+        // What kube returns for an answer that is not JSON.
         let unknown = || {
             let status = Status::failure("404 page not found", "Failed to parse error data").with_code(404);
             kube::Error::Api(Box::new(status))
@@ -128,12 +130,12 @@ mod tests {
                      apply the crd.yaml of this release (404)";
         assert_eq!(explain_about(&unknown()), words);
         assert_eq!(explain_about(&watcher::Error::InitialListFailed(unknown())), words);
-        // An object that is not there, and all else, as before.
+        // A missing object and other errors are explained as before.
         let status = r#"{"code": 404, "reason": "NotFound", "message": "nodeimages.labhands.dev \"a\" not found"}"#;
         let absent = kube::Error::Api(Box::new(serde_json::from_str(status).unwrap()));
         assert_eq!(explain_about(&absent), "nodeimages.labhands.dev \"a\" not found (404)");
         assert_eq!(explain_about(&forbidden()), "nodes is forbidden (403)");
-        // A cluster without Pods is none: something else answers at this address.
+        // Every cluster has Pods, so something else answers at this address.
         assert_eq!(
             super::explain_about::<k8s_openapi::api::core::v1::Pod>(&(), &unknown()),
             "404 page not found (404)"

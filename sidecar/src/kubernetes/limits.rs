@@ -1,7 +1,9 @@
-//! Time limits for every call to the Kubernetes API, in one place: the API server that accepts and never answers stops nobody.
+//! Time limits for every call to the Kubernetes API, in one place, so that an API server that accepts and never answers
+//! blocks nothing.
 //!
-//! The limits are around the whole stack of the client, so that waiting for a connection, for a new token and for the client's own
-//! retries counts as well. An API server answers the headers of a watch at once; what a watch may wait for is its next line.
+//! The limits surround the whole client stack, so they include waiting for a connection, for a new token and for the
+//! client's own retries. An API server sends the headers of a watch at once, so [`ANSWER_LIMIT`] applies to a watch as
+//! well; after that only [`WATCH_SILENCE`] does.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -19,16 +21,16 @@ pub const ANSWER_LIMIT: Duration = Duration::from_secs(15);
 /// How long an answer may take from its beginning to its end, unless it is a watch.
 pub const BODY_LIMIT: Duration = Duration::from_secs(30);
 
-/// How long a watch may be silent. The API server sends a bookmark each minute; a watch that gets none has lost its server, and is
-/// ended as the API server ends it now and then: the watcher begins the next one where this one was.
+/// How long a watch may be silent. The API server sends a bookmark each minute, so a silent watch has lost its server.
+/// It is ended as the API server itself ends watches now and then, and the watcher resumes where it was.
 pub const WATCH_SILENCE: Duration = Duration::from_secs(150);
 
-/// Why a call was given up.
+/// Why a call ended.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 enum Late {
     #[error("the Kubernetes API gave no answer within {} s", .0.as_secs())]
     Answer(Duration),
-    #[error("the Kubernetes API did not end its answer within {} s", .0.as_secs())]
+    #[error("the Kubernetes API did not finish its answer within {} s", .0.as_secs())]
     Body(Duration),
 }
 
@@ -91,7 +93,7 @@ fn asks_to_watch(query: &str) -> bool {
     query.split('&').any(|part| matches!(part, "watch=true" | "watch=1"))
 }
 
-/// An answer that ends in time.
+/// A response body with a time limit.
 #[derive(Debug)]
 pub(super) struct LimitedBody<B> {
     inner: B,

@@ -1,5 +1,5 @@
-//! From OpenMetrics 1.0 to Prometheus' text format 0.0.4. The samples are the same; a counter's and an info's name has its suffix in the
-//! lines about the family too, there are no units and no exemplars, and three types have other names.
+//! Converts OpenMetrics 1.0 to Prometheus' text format 0.0.4. The samples are the same. The lines about a counter's or
+//! info's family use the name with its suffix, there are no units and no exemplars, and three types have other names.
 
 /// The text in the classic format.
 pub(super) fn of_open_metrics(text: &str) -> String {
@@ -8,7 +8,7 @@ pub(super) fn of_open_metrics(text: &str) -> String {
     for (index, line) in lines.iter().enumerate() {
         if let Some(rest) = line.strip_prefix("# HELP ") {
             let (name, help) = rest.split_once(' ').unwrap_or((rest, ""));
-            // The type is said next, before or after a unit.
+            // The type follows on one of the next lines, before or after a unit.
             let kind = lines[index + 1..].iter().take(2).find_map(|line| type_of(line, name)).unwrap_or("unknown");
             classic.extend(["# HELP ", name, suffix(kind), " ", help, "\n"]);
         } else if let Some((name, kind)) = line.strip_prefix("# TYPE ").and_then(|rest| rest.split_once(' ')) {
@@ -41,7 +41,7 @@ fn classic_type(kind: &str) -> &str {
     }
 }
 
-/// A sample as it is, up to ` # {`, which may be in a label's value as well.
+/// A sample without its exemplar, which begins with ` # {`. A label's value may contain that text as well.
 fn without_exemplar(line: &str) -> &str {
     let (mut quoted, mut escaped) = (false, false);
     for (at, character) in line.char_indices() {

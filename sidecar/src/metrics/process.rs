@@ -1,7 +1,8 @@
-//! `process_*`: what this process uses, named as the Prometheus client libraries name it, so without the daemon's prefix.
+//! `process_*`: the resources that this process uses, named as the Prometheus client libraries name them, without the
+//! daemon's prefix.
 //!
-//! <https://prometheus.io/docs/instrumenting/writing_clientlibs/#process-metrics>; read from `/proc/self` (proc(5)) at each scrape.
-//! What can't be read is left out.
+//! <https://prometheus.io/docs/instrumenting/writing_clientlibs/#process-metrics>; read from `/proc/self` (proc(5)) at
+//! each scrape. Values that cannot be read are left out.
 
 use std::fs;
 
@@ -12,17 +13,17 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Unit;
 use rustix::process::{Resource, getrlimit};
 
-/// Reads `/proc/self` when it is scraped.
+/// Reads `/proc/self` at each scrape.
 #[derive(Debug)]
 pub(super) struct Process;
 
-/// The numbers of `/proc/self/stat` that count here.
+/// The fields of `/proc/self/stat` that are used.
 #[derive(Debug, PartialEq)]
 struct Stat {
     /// User and system time, in clock ticks.
     cpu_ticks: u64,
     threads: u64,
-    /// After the boot, in clock ticks.
+    /// Time of the start after boot, in clock ticks.
     start_ticks: u64,
     virtual_bytes: u64,
     resident_pages: u64,
@@ -59,10 +60,10 @@ impl Collector for Process {
 }
 
 impl Stat {
-    /// proc(5): the command's name is in parentheses and may hold anything.
+    /// proc(5): the command's name is in parentheses and may contain any character.
     fn parse(stat: &str) -> Option<Self> {
         let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_ascii_whitespace().collect();
-        // The third field of the manual is the first one after the name.
+        // The manual's third field is the first one after the name.
         let field = |number: usize| fields.get(number - 3)?.parse::<u64>().ok();
         Some(Self {
             cpu_ticks: field(14)?.checked_add(field(15)?)?,
@@ -74,7 +75,7 @@ impl Stat {
     }
 }
 
-/// When the machine was started, in seconds since the epoch.
+/// The time of boot, in seconds since the epoch.
 fn boot_time(stat: &str) -> Option<u64> {
     stat.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()
 }

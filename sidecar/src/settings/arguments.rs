@@ -1,4 +1,4 @@
-//! From an environment map and command-line arguments to a clap struct of strings.
+//! Parses an environment map and command-line arguments into a clap struct of strings.
 
 use std::ffi::OsString;
 
@@ -8,18 +8,18 @@ use clap::{Command, CommandFactory, FromArgMatches};
 
 use super::Environment;
 
-/// Parses `arguments` (the program's name first) over `environment`.
+/// Parses `arguments` (the program's name first), with `environment` for flags that are not given.
 ///
 /// # Errors
 ///
-/// What clap says of unknown flags or commands, or its help text.
+/// clap's error for unknown flags or commands, or its help text.
 pub fn parse<A: CommandFactory + FromArgMatches>(
     environment: &Environment,
     arguments: impl IntoIterator<Item = OsString>,
 ) -> Result<A, clap::Error> {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
     let help_says = |error: clap::Error| match error.kind() {
-        // Rendered from the plain command, so that help shows defaults and never what the environment holds.
+        // Rendered from the plain command, so that the help shows the defaults and never the environment's values.
         ErrorKind::DisplayHelp | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
             without_process_environment(A::command()).try_get_matches_from(&arguments).err().unwrap_or(error)
         }
@@ -29,7 +29,7 @@ pub fn parse<A: CommandFactory + FromArgMatches>(
     A::from_arg_matches(&matches)
 }
 
-/// The environment's values become the defaults of the flags that bear the same name.
+/// Makes the environment's values the defaults of the flags of the same name.
 fn with_defaults(command: Command, environment: &Environment) -> Command {
     let command = command.mut_args(|argument| {
         let name = argument.get_env().and_then(|name| name.to_str()).map(str::to_owned);

@@ -1,4 +1,4 @@
-//! The environment as a map, and names that it may still hold from earlier systems.
+//! The environment as a map, and variable names from earlier systems.
 
 use std::collections::BTreeMap;
 
@@ -11,22 +11,22 @@ pub struct Environment(BTreeMap<String, String>);
 pub struct OldName {
     /// The variable's old name.
     pub name: &'static str,
-    /// What it is today.
+    /// Its meaning today.
     pub now: Now,
 }
 
-/// What became of an old name.
+/// The current meaning of an old name.
 #[derive(Clone, Copy, Debug)]
 pub enum Now {
-    /// The same value under a new name; the new name wins when both are set.
+    /// The same value has this new name, which wins if both are set.
     Setting(&'static str),
-    /// No meaning today; the text says what to use instead.
+    /// It has no meaning any more; the text says what to use instead.
     Gone(&'static str),
 }
 
 impl Environment {
-    /// The environment of this process. Values that are not UTF-8 are taken with replacement characters, so that the
-    /// setting's own parser names them.
+    /// The environment of this process. Values that are not UTF-8 get replacement characters, so that the setting's own
+    /// parser reports them.
     pub fn of_process() -> Self {
         std::env::vars_os()
             .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
@@ -38,16 +38,17 @@ impl Environment {
         self.0.get(name).map(String::as_str)
     }
 
-    /// Sets `name` unless it is set already; an empty value changes nothing.
+    /// Sets `name` unless it is set already. An empty value has no effect.
     pub fn default_to(&mut self, name: &str, value: &str) {
         if !value.is_empty() {
             self.0.entry(name.to_owned()).or_insert_with(|| value.to_owned());
         }
     }
 
-    /// Takes over old names; one sentence for each that was found, to be logged as a warning.
+    /// Translates old names. Returns one sentence for each that was found, to be logged as a warning.
     ///
-    /// A value that begins with `tcp://` comes from a Service of the same name (Kubernetes' service links) and means nothing.
+    /// A value that begins with `tcp://` comes from a Service of the same name (Kubernetes' service links) and has no
+    /// meaning here.
     pub fn take_over(&mut self, old_names: &[OldName]) -> Vec<String> {
         let mut warnings = Vec::new();
         for old in old_names {
@@ -64,10 +65,10 @@ impl Environment {
                     warnings.push(format!("{} is ignored because {new} is set", old.name));
                 }
                 Now::Setting(new) => {
-                    warnings.push(format!("{} is an old name, taken as {new}", old.name));
+                    warnings.push(format!("{} is an old name and is read as {new}", old.name));
                     self.0.insert(new.to_owned(), value);
                 }
-                Now::Gone(instead) => warnings.push(format!("{} has no meaning any more: {instead}", old.name)),
+                Now::Gone(instead) => warnings.push(format!("{} is no longer used: {instead}", old.name)),
             }
         }
         warnings
@@ -102,7 +103,7 @@ mod tests {
         let mut environment: Environment = [("OLD_A", "1"), ("OLD_B", "2")].into_iter().collect();
         let warnings = environment.take_over(OLD);
         assert_eq!(environment.get("NEW_A"), Some("1"));
-        assert_eq!(warnings, ["OLD_A is an old name, taken as NEW_A", "OLD_B has no meaning any more: use NEW_B"]);
+        assert_eq!(warnings, ["OLD_A is an old name and is read as NEW_A", "OLD_B is no longer used: use NEW_B"]);
     }
 
     #[test]

@@ -1,18 +1,18 @@
-//! Every bad setting is reported, not only the first.
+//! Collects every invalid setting, so that all are reported together.
 
 use std::fmt;
 use std::process::ExitCode;
 
 use super::EXIT_USAGE;
 
-/// One setting that could not be used.
+/// One invalid setting.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     /// The variable's name.
     pub setting: &'static str,
-    /// What was wrong, with the value where it is no secret.
+    /// What is wrong, with the value unless it is secret.
     pub reason: String,
-    /// A value that would have been right.
+    /// A value that would be valid.
     pub example: &'static str,
 }
 
@@ -21,12 +21,12 @@ pub struct Problem {
 pub struct Problems(Vec<Problem>);
 
 impl Problems {
-    /// Notes a problem.
+    /// Records a problem.
     pub fn add(&mut self, setting: &'static str, reason: impl fmt::Display, example: &'static str) {
         self.0.push(Problem { setting, reason: reason.to_string(), example });
     }
 
-    /// Parses `value`; a failure is noted and gives `None`.
+    /// Parses `value`. Records a failure and returns `None`.
     pub fn parse<T, E: fmt::Display>(
         &mut self,
         setting: &'static str,
@@ -37,7 +37,7 @@ impl Problems {
         parse(value.trim()).map_err(|error| self.add(setting, error, example)).ok()
     }
 
-    /// Parses `value` if there is one: `None` after a failure, `Some(None)` where nothing is set.
+    /// Parses `value` if it is set: `None` after a failure, `Some(None)` if nothing is set.
     pub fn parse_optional<T, E: fmt::Display>(
         &mut self,
         setting: &'static str,
@@ -51,11 +51,11 @@ impl Problems {
         }
     }
 
-    /// The settings, if nothing was wrong.
+    /// Returns the settings if there are no problems.
     ///
     /// # Errors
     ///
-    /// All problems, when there is at least one.
+    /// All problems, if there is at least one.
     pub fn finish<T>(self, settings: Option<T>) -> Result<T, Self> {
         match settings {
             Some(settings) if self.0.is_empty() => Ok(settings),
@@ -63,7 +63,7 @@ impl Problems {
         }
     }
 
-    /// Prints one line per problem to stderr and gives exit code [`EXIT_USAGE`].
+    /// Prints one line per problem to stderr and returns exit code [`EXIT_USAGE`].
     pub fn report(&self) -> ExitCode {
         eprint!("{self}");
         ExitCode::from(EXIT_USAGE)
@@ -80,7 +80,7 @@ impl std::error::Error for Problems {}
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for Problem { setting, reason, example } in &self.0 {
-            // One line per problem, whatever the value held.
+            // One line per problem, whatever characters the value contains.
             let reason: String = reason.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
             writeln!(f, "{setting}: {reason} (example: {setting}={example})")?;
         }

@@ -1,19 +1,19 @@
-//! Values that settings of several daemons have: durations, percentages, sizes, lists, switches.
+//! Types of values that several daemons' settings have: durations, percentages, sizes, lists, switches.
 
 use std::time::Duration;
 
 use thiserror::Error;
 
-/// Why a value could not be read.
+/// Why a value could not be parsed.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum ValueError {
     /// Not a duration.
     #[error("{0:?} is not a duration; write a number and a unit (ms, s, m, h, d)")]
     Duration(String),
-    /// A duration of zero where time must pass.
+    /// A duration of zero where zero is not allowed.
     #[error("{0:?} must be longer than zero")]
     Zero(String),
-    /// A duration beyond its limits.
+    /// A duration outside of its limits.
     #[error("{value:?} is not from {} to {}", humantime::format_duration(*.least), humantime::format_duration(*.most))]
     DurationLimits {
         /// What was given.
@@ -44,7 +44,7 @@ pub enum ValueError {
     Switch(String),
 }
 
-/// A duration longer than zero: `90s`, `5m`, `1h 30m`; a bare number counts seconds.
+/// Parses a duration longer than zero: `90s`, `5m`, `1h 30m`; a bare number means seconds.
 ///
 /// # Errors
 ///
@@ -57,7 +57,7 @@ pub fn duration(text: &str) -> Result<Duration, ValueError> {
     if duration.is_zero() { Err(ValueError::Zero(text.to_owned())) } else { Ok(duration) }
 }
 
-/// A duration from `least` to `most`.
+/// Parses a duration from `least` to `most`.
 ///
 /// # Errors
 ///
@@ -70,7 +70,7 @@ pub fn duration_within(text: &str, least: Duration, most: Duration) -> Result<Du
     Err(ValueError::DurationLimits { value: text.to_owned(), least, most })
 }
 
-/// A whole percentage from 1 to 99, with or without its sign: `75`, `75%`, `75 %`.
+/// Parses a whole percentage from 1 to 99, with or without its sign: `75`, `75%`, `75 %`.
 ///
 /// # Errors
 ///
@@ -83,7 +83,7 @@ pub fn percent(text: &str) -> Result<u8, ValueError> {
     }
 }
 
-/// A number of bytes: `1048576`, `8MiB`, `1.5 GB`.
+/// Parses a number of bytes: `1048576`, `8MiB`, `1.5 GB`.
 ///
 /// # Errors
 ///
@@ -106,11 +106,11 @@ pub fn bytes(text: &str) -> Result<u64, ValueError> {
         return whole.checked_mul(factor).ok_or_else(wrong);
     }
     let bytes = number.parse::<f64>().map_err(|_| wrong())? * factor as f64;
-    // Beyond 2^53 a fraction says nothing that the number can hold.
+    // Above 2^53 an f64 cannot hold every whole number.
     if bytes < 9e15 { Ok(bytes as u64) } else { Err(wrong()) }
 }
 
-/// A whole number from `least` to `most`.
+/// Parses a whole number from `least` to `most`.
 ///
 /// # Errors
 ///
@@ -122,7 +122,7 @@ pub fn count(text: &str, least: u32, most: u32) -> Result<u32, ValueError> {
     }
 }
 
-/// A switch: `true`, `yes`, `on`, `1`, or their opposites, in any case.
+/// Parses a switch: `true`, `yes`, `on`, `1`, or their opposites, in any case.
 ///
 /// # Errors
 ///
@@ -135,7 +135,7 @@ pub fn switch(text: &str) -> Result<bool, ValueError> {
     }
 }
 
-/// The items of a comma-separated list, trimmed, empty ones left out.
+/// The items of a comma-separated list, trimmed, without empty ones.
 pub fn list(text: &str) -> impl Iterator<Item = &str> {
     text.split(',').map(str::trim).filter(|item| !item.is_empty())
 }

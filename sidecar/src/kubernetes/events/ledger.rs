@@ -1,26 +1,26 @@
-//! Which Event is new, which is counted in one before, and which has to wait.
+//! Decides which Event is new, which is counted in an earlier one, and which has to wait.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use super::{EventType, Raised};
 
-/// How long after it was last said the same thing is counted in the same Event.
+/// Within this time the same thing is counted in the same Event.
 const SAME_WITHIN: Duration = Duration::from_secs(600);
 
-/// What may be raised about one object for one reason at once.
+/// How many Events may be recorded at once about one object for one reason.
 const BURST: u32 = 20;
 
-/// After so long one more may be raised.
+/// After this time one more may be recorded.
 const REFILL: Duration = Duration::from_secs(30);
 
-/// Objects and Events that are remembered; the oldest are forgotten beyond.
+/// The most objects and Events that are remembered; the oldest are forgotten.
 const MOST_KEPT: usize = 16 * 1024;
 
-/// The longest name of an object, less what is put behind it.
+/// The longest name of an object, minus the suffix that is added.
 const NAME_BYTES: usize = 253 - 33;
 
-/// What an Event is about: the object and the reason.
+/// The subject of an Event: the object and the reason.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 struct Subject {
     kind: Option<String>,
@@ -30,7 +30,7 @@ struct Subject {
     reason: String,
 }
 
-/// What an Event says.
+/// The content of an Event.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 struct Said {
     subject: Subject,
@@ -47,7 +47,7 @@ struct Known {
     last: Instant,
 }
 
-/// What may still be raised about a subject, and what waits for that.
+/// The remaining allowance of a subject, and the Event that waits for it.
 #[derive(Debug)]
 struct Allowance {
     left: u32,
@@ -55,12 +55,12 @@ struct Allowance {
     held: Option<Raised>,
 }
 
-/// What is to be written.
+/// A write to the API.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Step {
-    /// An Event with this name.
+    /// Create an Event with this name.
     Create { name: String, raised: Raised },
-    /// The Event of this name was seen so many times.
+    /// Set the count of the Event of this name.
     Count { name: String, count: i32, raised: Raised },
 }
 
@@ -76,18 +76,19 @@ impl Step {
     }
 }
 
-/// What was raised.
+/// The Events that were recorded.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
     known: HashMap<Said, Known>,
     allowances: HashMap<Subject, Allowance>,
     made: u64,
-    /// When the old was forgotten last.
+    /// When old entries were last removed.
     swept: Option<Instant>,
 }
 
 impl Ledger {
-    /// What to write for this Event now; `None` when it waits, in the place of an older one about the same.
+    /// What to write for this Event now; `None` if it has to wait. It then replaces an older waiting Event about the
+    /// same subject.
     pub(super) fn take(&mut self, raised: Raised, now: Instant) -> Option<Step> {
         self.forget(now);
         let subject = Subject::of(&raised);
@@ -101,13 +102,13 @@ impl Ledger {
         Some(self.step(raised, now))
     }
 
-    /// When something that waits may be raised.
+    /// When the next waiting Event may be written.
     pub(super) fn next_due(&self) -> Option<Instant> {
         let held = self.allowances.values().filter(|allowance| allowance.held.is_some());
         held.map(|allowance| allowance.refilled + REFILL).min()
     }
 
-    /// One that waited and may be raised now.
+    /// A waiting Event that may be written now.
     pub(super) fn release(&mut self, now: Instant) -> Option<Step> {
         let mut waiting = self.allowances.values_mut().filter(|allowance| allowance.held.is_some());
         let allowance = waiting.find_map(|allowance| {
@@ -119,7 +120,7 @@ impl Ledger {
         Some(self.step(raised, now))
     }
 
-    /// All that waits, whether it may be raised or not.
+    /// All waiting Events, whether they are due or not.
     pub(super) fn release_all(&mut self, now: Instant) -> Vec<Step> {
         let held: Vec<Raised> = self.allowances.values_mut().filter_map(|allowance| allowance.held.take()).collect();
         held.into_iter().map(|raised| self.step(raised, now)).collect()
@@ -145,7 +146,7 @@ impl Ledger {
         Step::Create { name, raised }
     }
 
-    /// What is too old to be gone on with, and what is too much. Not at each of thousands at once.
+    /// Removes entries that are too old or too many, but not on each of thousands of calls.
     fn forget(&mut self, now: Instant) {
         let is_full = self.known.len() >= MOST_KEPT || self.allowances.len() >= MOST_KEPT;
         if !is_full && self.swept.is_some_and(|swept| now.saturating_duration_since(swept) < REFILL) {
@@ -228,7 +229,7 @@ mod tests {
             assert_eq!(count(ledger.take(other, now)), Some(1));
         }
         assert_eq!(count(ledger.take(first.clone(), now)), Some(3));
-        // Long ago is another time.
+        // After a long time it is a new Event.
         assert_eq!(count(ledger.take(first, now + SAME_WITHIN)), Some(1));
     }
 
@@ -239,7 +240,7 @@ mod tests {
         let raised_now =
             notes.iter().filter_map(|note| ledger.take(raised("node1", "ImagePullFailed", note), now)).count();
         assert_eq!(raised_now, BURST as usize);
-        // Another object has an allowance of its own.
+        // Another object has its own allowance.
         assert!(ledger.take(raised("node2", "ImagePullFailed", "x"), now).is_some());
         let due = ledger.next_due().unwrap();
         assert!(ledger.release(now).is_none());

@@ -1,4 +1,4 @@
-//! Against a server that takes every Event, or none.
+//! Tests against a server that accepts every Event, or none.
 
 use std::sync::{Arc, Mutex};
 

@@ -1,4 +1,4 @@
-//! A server that says only what each test wants, over plain HTTP.
+//! Tests against a server that sends only what each test needs, over plain HTTP.
 
 use std::net::SocketAddr;
 
@@ -15,7 +15,7 @@ use crate::kubernetes::client_of;
 const SHORT: Limits =
     Limits { answer: Duration::from_millis(300), body: Duration::from_millis(300), watch: Duration::from_millis(300) };
 
-/// Takes connections, says these words to each request and then nothing.
+/// Accepts connections, answers each request with these words, and then stays silent.
 async fn server(words: &'static str) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
