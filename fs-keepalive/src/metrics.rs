@@ -57,19 +57,27 @@ impl VolumeMetrics {
             clock_offset: Family::default(),
         };
         metrics.register(|registry| {
-            registry.register("rounds", "Rounds by how they ended", this.rounds.clone());
-            registry.register("phase_duration_seconds", "Time that each phase took", this.phases.clone());
-            registry.register("good", "1 while the last round was good", this.good.clone());
-            registry.register("last_good_timestamp_seconds", "When a round was last good", this.last_good.clone());
-            registry.register("child_stuck", "1 while a child hangs that can't be killed", this.stuck.clone());
-            registry.register("removed_files", "Files removed of writers gone for a day", this.removed.clone());
-            let help = "The server's clock less ours when the record was written";
+            registry.register("rounds", "Rounds by result", this.rounds.clone());
+            registry.register("phase_duration_seconds", "Duration of each phase", this.phases.clone());
+            registry.register("good", "1 if the last round succeeded", this.good.clone());
+            registry.register(
+                "last_good_timestamp_seconds",
+                "Time of the last successful round",
+                this.last_good.clone(),
+            );
+            registry.register("child_stuck", "1 while a hung child process cannot be killed", this.stuck.clone());
+            registry.register(
+                "removed_files",
+                "Records removed because their writer has been gone for a day",
+                this.removed.clone(),
+            );
+            let help = "The server's clock minus this node's clock when the record was written";
             registry.register("server_clock_offset_seconds", help, this.clock_offset.clone());
         });
         this
     }
 
-    /// Counts a round; `result` is `ok` or a trouble's name.
+    /// Counts a round; `result` is `ok` or [`Trouble::name`](crate::trouble::Trouble::name).
     pub fn round(&self, path: &Path, result: &'static str, phases: &[(Phase, Duration)]) {
         let name = path.display().to_string();
         for (phase, time) in phases {
@@ -82,7 +90,7 @@ impl VolumeMetrics {
         self.stuck.get_or_create(&volume).set(i64::from(result == "stuck"));
     }
 
-    /// Notes what a good round told.
+    /// Records the results of a successful round.
     pub fn good(&self, path: &Path, time: jiff::Timestamp, removed: u32, clock_offset: f64) {
         let volume = Volume { path: path.display().to_string() };
         self.last_good.get_or_create(&volume).set(time.as_second() as f64);

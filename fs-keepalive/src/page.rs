@@ -1,4 +1,4 @@
-//! The page `/volumes`: the state of each volume in its last round, for probes that check the volumes and for people.
+//! The page `/volumes`: the result of each volume's last round, for people and for probes.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -24,12 +24,12 @@ struct Round {
 }
 
 impl Page {
-    /// A volume without a round yet.
+    /// Adds a volume that has had no round yet.
     pub fn expect(&self, path: &Path) {
         self.set(path, None);
     }
 
-    /// A round ended.
+    /// Records a round that ended.
     pub fn round(&self, path: &Path, ended: Timestamp, failed: Option<Failed>) {
         self.set(path, Some(Round { ended, failed }));
     }
@@ -38,7 +38,7 @@ impl Page {
         lock(&self.0).insert(path.to_owned(), round);
     }
 
-    /// 200 when each volume's last round was good, else 503; each with all volumes.
+    /// Answers 200 when each volume's last round succeeded, else 503. Either way the body lists all volumes.
     pub fn answer(&self) -> impl IntoResponse + use<> {
         let volumes = lock(&self.0);
         let are_good = volumes.values().all(|round| round.as_ref().is_some_and(|round| round.failed.is_none()));

@@ -1,4 +1,5 @@
-//! Is the path on a mount of its own, or only a folder of the root file system that waits for one?
+//! Checks that a path is on a mount, and not only in a folder of the root file system over which nothing is mounted
+//! yet.
 
 use std::path::Path;
 
@@ -6,11 +7,11 @@ use nfs_mounts::mountinfo::Mounts;
 
 use crate::trouble::Trouble;
 
-/// Whether the path lies on a mount other than the root.
+/// Checks that the path lies on a mount other than the root.
 ///
 /// # Errors
 ///
-/// [`Trouble::MissingMount`] when it does not: nothing may be written there.
+/// [`Trouble::MissingMount`] if it does not: nothing may be written there.
 pub fn on_a_mount(mounts: &Mounts, path: &Path) -> Result<(), Trouble> {
     match mounts.holding(path) {
         Some(mount) if mount.mount_point != Path::new("/") => Ok(()),

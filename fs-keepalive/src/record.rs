@@ -1,7 +1,7 @@
 //! The keepalive record: 512 bytes, one line of text, padded with blanks.
 //!
-//! `labhands-keepalive 1 sequence=7 time=2026-11-23T08:31:15Z node=n pod=p interval=60 crc32=xxxxxxxx`. The checksum is the
-//! CRC-32 (IEEE) of all that stands before its blank, in eight hexadecimal digits.
+//! `labhands-keepalive 1 sequence=7 time=2026-11-23T08:31:15Z node=n pod=p interval=60 crc32=xxxxxxxx`. The checksum is
+//! the CRC-32 (IEEE) of all bytes before the blank that precedes `crc32=`, in eight hexadecimal digits.
 
 use jiff::Timestamp;
 use thiserror::Error;
@@ -9,16 +9,16 @@ use thiserror::Error;
 /// The size of a record, in bytes: one disk sector, so that it is written whole.
 pub const SIZE: usize = 512;
 
-/// The longest writer's name (node, or pod) in bytes; two of them fit into a record and into a file name.
+/// The longest writer's name (node or pod), in bytes. Two of them fit into a record and into a file name.
 pub const LONGEST_NAME: usize = 100;
 
 const MAGIC: &str = "labhands-keepalive";
 const VERSION: &str = "1";
 
-/// What a record says.
+/// The fields of a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
-    /// Counts the writer's rounds since its start.
+    /// The number of this round since the writer started.
     pub sequence: u64,
     /// When it was written, by the writer's clock.
     pub time: Timestamp,
@@ -30,7 +30,7 @@ pub struct Record {
     pub interval: u64,
 }
 
-/// Why bytes are no record.
+/// Why bytes are not a record.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum RecordError {
     /// Not 512 bytes.
@@ -45,7 +45,7 @@ pub enum RecordError {
 }
 
 impl Record {
-    /// The record's bytes. Names are cut to [`LONGEST_NAME`] bytes, so that it always fits.
+    /// Encodes the record. Cuts names to [`LONGEST_NAME`] bytes, so that it always fits.
     pub fn encode(&self) -> [u8; SIZE] {
         let Self { sequence, time, node, pod, interval } = self;
         let (node, pod) = (cut(node), cut(pod));
@@ -59,11 +59,11 @@ impl Record {
         bytes
     }
 
-    /// Reads a record.
+    /// Decodes a record.
     ///
     /// # Errors
     ///
-    /// [`RecordError`] when the bytes are not a whole record.
+    /// [`RecordError`] if the bytes are not a whole record.
     pub fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
         if bytes.len() != SIZE {
             return Err(RecordError::Size(bytes.len()));

@@ -1,22 +1,22 @@
-//! Which files of other writers are removed: those whose writer has been gone for more than a day.
+//! Decides which files of other writers are removed: those whose writer has been gone for more than a day.
 
 use std::time::Duration;
 
 use crate::record::SIZE;
 
-/// A record this much older than our own belongs to a writer that is gone.
+/// A record that is older than our own by this much belongs to a writer that is gone.
 pub const GONE_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// No folder is listed further.
+/// The most entries that are listed of one folder.
 pub const MOST_ENTRIES: usize = 100_000;
 
-/// No more entries are examined in one round; the next round goes on.
+/// The most entries that are examined in one round. The next round continues from there.
 pub const MOST_EXAMINED: usize = 500;
 
-/// So many entries share the time that one step may take.
+/// This many entries share the time limit of one step.
 pub const ENTRIES_PER_STEP: usize = 100;
 
-/// What is seen of a file without opening it.
+/// What `stat` shows of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seen<'a> {
     /// Its name in the folder.
@@ -29,13 +29,13 @@ pub struct Seen<'a> {
     pub written: i64,
 }
 
-/// Whether a file of this name may be a record at all: node and pod, with an underscore between them.
+/// Whether a record may have this file name: node and pod, with an underscore between them.
 pub fn may_be_a_record(name: &[u8]) -> bool {
     name.contains(&b'_')
 }
 
-/// Whether a file may be one to remove; `own` is our own file, just written. Both times are the server's, so that a wrong
-/// clock here removes nothing. What is in the file decides in the end: only a whole record is removed.
+/// Whether a file may be removed; `own` is our own file, just written. Both times are the server's, so that a wrong
+/// clock on this node removes nothing. The file's content decides in the end: only a whole record is removed.
 pub fn is_candidate(file: &Seen<'_>, own: &Seen<'_>) -> bool {
     let age = own.written.saturating_sub(file.written);
     file.name != own.name

@@ -1,4 +1,4 @@
-//! Puts the daemon together.
+//! Wires the daemon.
 
 use std::process::ExitCode;
 
@@ -15,11 +15,11 @@ use crate::volume::{Volume, longest_round};
 const NAME: &str = env!("CARGO_PKG_NAME");
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// Runs until a signal: one loop per volume.
+/// Runs until a signal, with one task per volume.
 ///
 /// # Errors
 ///
-/// When the admin address can't be had.
+/// If the admin address cannot be bound.
 pub async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
     let Settings { keepalive, admin, log } = settings;
     let mut daemon = Daemon::start(NAME, VERSION, log)?;
@@ -35,7 +35,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
     let (volume_metrics, page) = (VolumeMetrics::new(&daemon.metrics), Page::default());
     let mut volumes = JoinSet::new();
     for path in keepalive.paths.clone() {
-        // Once for each setting, so nothing grows.
+        // Leaked once per configured path, so memory does not grow.
         let name: &'static str = path.display().to_string().leak();
         let (latch, pulse) = (daemon.health.latch(name), daemon.health.pulse(name, longest_round(&keepalive)));
         let volume = Volume::new(path, keepalive.clone(), volume_metrics.clone(), page.clone(), latch);
@@ -43,7 +43,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
     }
     let volumes_page = get(move || async move { page.answer() });
     daemon.serve(admin, Router::new().route("/volumes", volumes_page)).await?;
-    // A round that hangs is left after the drain limit; its child is killed with it.
+    // A round that hangs is abandoned after the drain limit, and its child is killed.
     daemon.run(async { while volumes.join_next().await.is_some() {} }).await;
     Ok(ExitCode::SUCCESS)
 }

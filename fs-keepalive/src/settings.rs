@@ -12,7 +12,7 @@ use sidecar::settings::{Problems, values};
 
 use crate::record::LONGEST_NAME;
 
-/// Keeps shared file systems awake, and notices when they hang.
+/// Keeps shared file systems awake, and detects when they hang.
 #[derive(Parser, Clone, Debug)]
 #[command(name = "fs-keepalive", version)]
 pub struct Arguments {
@@ -22,7 +22,7 @@ pub struct Arguments {
 
 #[derive(Subcommand, Clone, Debug)]
 enum Command {
-    /// Write a record to each volume again and again, and read it back from the server
+    /// Write a record to each volume at a regular interval, and read it back from the server
     Run(Box<RunArguments>),
 }
 
@@ -39,22 +39,22 @@ struct RunArguments {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Keepalive")]
 struct KeepaliveArguments {
-    /// Where the volumes are mounted
+    /// Paths of the mounted volumes
     #[arg(long, env = "KEEPALIVE_PATHS", value_name = "PATH,…", default_value = "/home")]
     keepalive_paths: String,
-    /// Time between two records; below 5 min, after which an idle NFS client closes its connection
+    /// Time between two records; must be below 5 min, because an NFS client closes a connection that is idle for 5 min
     #[arg(long, env = "KEEPALIVE_INTERVAL", value_name = "DURATION", default_value = "60s")]
     keepalive_interval: String,
-    /// How long one step (open, write, fsync, read …) may take until the volume counts as hung
+    /// Time limit for one step (open, write, fsync, read …); a volume that exceeds it counts as hung
     #[arg(long, env = "KEEPALIVE_TIMEOUT", value_name = "DURATION", default_value = "10s")]
     keepalive_timeout: String,
-    /// Write one line with the date to this file of each volume as well (true: .keepalive)
+    /// Also write one line with the date to this file in each volume; true means .keepalive
     #[arg(long, env = "KEEPALIVE_PLAIN_FILE", value_name = "NAME")]
     keepalive_plain_file: Option<String>,
-    /// This node's name; the host's name where unset
+    /// This node's name; the default is the host name
     #[arg(long, env = "NODE_NAME", value_name = "NAME")]
     node_name: Option<String>,
-    /// This pod's name; each writer on a node needs a name of its own
+    /// This pod's name; each writer on a node needs a different name
     #[arg(long, env = "POD_NAME", value_name = "NAME", default_value = "host")]
     pod_name: String,
 }
@@ -62,24 +62,24 @@ struct KeepaliveArguments {
 /// The settings.
 #[derive(Debug)]
 pub struct Settings {
-    /// What to write where.
+    /// What is written, and where.
     pub keepalive: Keepalive,
-    /// Where the admin server listens.
+    /// The address of the admin server.
     pub admin: SocketAddr,
     /// How to log.
     pub log: LogSettings,
 }
 
-/// What to write, where and when.
+/// What is written, where and how often.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Keepalive {
     /// The volumes: absolute paths, each once.
     pub paths: Vec<PathBuf>,
     /// Time between two records.
     pub interval: Duration,
-    /// How long one phase may take.
+    /// Time limit for one phase.
     pub timeout: Duration,
-    /// Name of the file with the date, in each volume's own folder.
+    /// Name of the file with the date, in the top folder of each volume.
     pub plain_file: Option<String>,
     /// The node's name.
     pub node: String,
@@ -92,7 +92,7 @@ impl Settings {
     ///
     /// # Errors
     ///
-    /// Every problem found.
+    /// All invalid settings.
     pub fn parse(arguments: &Arguments) -> Result<Self, Problems> {
         let Command::Run(arguments) = &arguments.command;
         let mut problems = Problems::default();
@@ -132,34 +132,37 @@ impl KeepaliveArguments {
 fn paths(text: &str) -> Result<Vec<PathBuf>, String> {
     let mut paths = Vec::new();
     for item in values::list(text) {
-        // Collected from its components, so that a slash at the end makes no second path.
+        // Built from its components, so that a trailing slash does not make a second path.
         let path: PathBuf = Path::new(item).components().collect();
         if !is_plain_absolute(&path) {
-            return Err(format!("{item:?} is not an absolute path without . and .."));
+            return Err(format!("{item:?} is not an absolute path without . and .. in it"));
         }
         if path == Path::new("/") {
-            return Err("/ is the root file system, no volume".to_owned());
+            return Err("/ is the root file system, not a volume".to_owned());
         }
         if !paths.contains(&path) {
             paths.push(path);
         }
     }
-    if paths.is_empty() { Err("at least one path is needed".to_owned()) } else { Ok(paths) }
+    if paths.is_empty() { Err("at least one path is required".to_owned()) } else { Ok(paths) }
 }
 
-/// The Linux NFS client closes a connection that carried nothing for 300 s; with its jitter this interval stays below that.
+/// The Linux NFS client closes a connection that has been idle for 300 s. With its jitter, this interval stays below
+/// that.
 const LONGEST_INTERVAL: Duration = Duration::from_secs(270);
 
 fn interval(text: &str) -> Result<Duration, String> {
     let interval = values::duration(text).map_err(|error| error.to_string())?;
     if interval > LONGEST_INTERVAL {
         let most = LONGEST_INTERVAL.as_secs();
-        return Err(format!("{text:?} is longer than {most}s: an NFS client closes a connection idle for 5 min"));
+        return Err(format!(
+            "{text:?} is longer than {most}s; an NFS client closes a connection that is idle for 5 min"
+        ));
     }
     Ok(interval)
 }
 
-/// A switch, a name, or the absolute path of a file directly in one of the volumes.
+/// Parses a switch, a file name, or the absolute path of a file directly in one of the volumes.
 fn plain_name(text: &str, paths: &[PathBuf]) -> Result<Option<String>, String> {
     if let Ok(on) = values::switch(text) {
         return Ok(on.then(|| ".keepalive".to_owned()));
@@ -171,12 +174,12 @@ fn plain_name(text: &str, paths: &[PathBuf]) -> Result<Option<String>, String> {
     };
     match name.and_then(|name| name.to_str()) {
         Some(name) if name != ".keepalive.d" => Ok(Some(name.to_owned())),
-        _ => Err(format!("{text:?} is neither true, false nor the name of a file in the volume's own folder")),
+        _ => Err(format!("{text:?} is neither true, nor false, nor the name of a file directly in the volume")),
     }
 }
 
-/// Kubernetes' names pass; what would change the file's path or the record's fields does not. Long ones are cut, and made
-/// different again by a checksum.
+/// Accepts Kubernetes' names. Rejects characters that would change the file's path or the record's fields. Cuts long
+/// names and appends a checksum to keep them unique.
 fn writer_name(text: &str) -> Result<String, String> {
     if text.is_empty() || text.starts_with('.') || !text.chars().all(is_of_a_name) {
         return Err(format!("{text:?} is not a name of letters, digits, hyphens and dots"));
@@ -187,7 +190,7 @@ fn writer_name(text: &str) -> Result<String, String> {
     Ok(format!("{}-{:08x}", &text[..LONGEST_NAME - 9], crc32fast::hash(text.as_bytes())))
 }
 
-/// This host's name, which nobody set here: what does not fit into a file's name or a record is replaced.
+/// The host name as the default writer name. Characters that do not fit into a file name or a record are replaced.
 fn host_name() -> String {
     fitting(&rustix::system::uname().nodename().to_string_lossy())
 }

@@ -1,7 +1,8 @@
-//! One round on one volume. It runs in a child process, since each of these calls may hang for ever.
+//! One round on one volume. It runs in a child process, because each of these calls may hang forever.
 //!
-//! The folder is opened once and everything else goes relative to it, so that an unmount in between can't lead a write to the
-//! root file system. Users can write to the volume, so no link is followed and nothing is opened that could block.
+//! The folder is opened once and every other path is relative to it, so that an unmount in between cannot redirect a
+//! write to the root file system. Users can write to the volume, so no link is followed and nothing is opened that
+//! could block.
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -19,10 +20,10 @@ use crate::record::{Record, SIZE};
 use crate::removal::{ENTRIES_PER_STEP, MOST_ENTRIES, MOST_EXAMINED, Seen, is_candidate, may_be_a_record};
 use crate::trouble::{Failed, Trouble};
 
-/// The folder of the records, in the volume's own folder.
+/// The folder of the records, in the top folder of the volume.
 pub const FOLDER: &str = ".keepalive.d";
 
-/// What the child is to do.
+/// The child's order.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Order {
     /// The volume's folder.
@@ -33,19 +34,19 @@ pub struct Order {
     pub pod: String,
     /// The round's number.
     pub sequence: u64,
-    /// Until the next record is due.
+    /// The time until the next record is due.
     pub interval: Duration,
-    /// The file system that was there before, if any.
+    /// The file system that was found there in the last round, if any.
     pub expected: Option<Identity>,
     /// Name of the file with the date.
     pub plain_file: Option<String>,
-    /// Whether to take a new block as well: what is there since the first round needs none, so only that meets a quota.
+    /// Whether to allocate a new block as well. Only a new block runs into a quota; rewriting the record does not.
     pub new_block: bool,
-    /// After how many entries of the folder to look for files of writers long gone; `None`: not in this round.
+    /// The entry of the folder from which to search for files of writers that are gone; `None` for no search.
     pub remove_from: Option<usize>,
 }
 
-/// What tells one file system from another.
+/// Identifies a file system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
     device: u64,
@@ -53,25 +54,25 @@ pub struct Identity {
     inode: u64,
 }
 
-/// What was done.
+/// The result of a round.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Done {
     /// The file system that was written to.
     pub identity: Identity,
-    /// What came of looking for files of other writers, if it was ordered.
+    /// The result of the search for files of other writers, if it was ordered.
     pub removal: Option<Removal>,
-    /// The server's clock less ours, in seconds, at the time of the write.
+    /// The server's clock minus this node's clock, in seconds, at the time of the write.
     pub clock_offset: f64,
 }
 
-/// What came of looking for files of writers long gone.
+/// The result of a search for files of writers that are gone.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Removal {
-    /// Those that were removed.
+    /// How many files were removed.
     pub removed: u32,
-    /// Where to go on, when not all entries were looked at.
+    /// Where to continue if not all entries were examined.
     pub go_on_from: Option<usize>,
-    /// Why the folder could not be listed: our own record is written nevertheless.
+    /// Why the folder could not be listed. Our own record is written nevertheless.
     pub failed: Option<String>,
 }
 
@@ -79,7 +80,7 @@ pub struct Removal {
 ///
 /// # Errors
 ///
-/// [`Failed`]: the first thing that went wrong, and in which phase.
+/// [`Failed`]: the first error, and its phase.
 pub fn touch(order: Order, heartbeat: &mut Heartbeat) -> Result<Done, Failed> {
     let mut steps = Steps(heartbeat);
     let name = format!("{}_{}", order.node, order.pod);
@@ -109,7 +110,7 @@ pub fn touch(order: Order, heartbeat: &mut Heartbeat) -> Result<Done, Failed> {
         false => Ok(()),
     };
     let removal = order.remove_from.map(|from| steps.remove_old(&folder, name.as_bytes(), &written, from));
-    // The record is written and the server is awake, but others can't write, and that is reported.
+    // The record was written and the server responds, but other users cannot write; report that.
     if volume.full {
         return Err(Failed { phase: Some(Phase::Stat), trouble: Failure::Full.into() });
     }
@@ -124,8 +125,9 @@ impl Steps<'_> {
         self.0.phase(phase, work).map_err(|trouble| Failed { phase: Some(phase), trouble })
     }
 
-    /// Removes the records of writers long gone. What can't be removed (another user's, on a squashed export) is left. Users may
-    /// fill the folder, so each few entries are a step with a limit of its own, and the rest is for the next round.
+    /// Removes the records of writers that are gone. Files that cannot be removed (another user's, on a squashed
+    /// export) are skipped. Users may fill the folder, so a few entries at a time are one step with its own limit, and
+    /// the next round continues.
     fn remove_old(&mut self, folder: &OwnedFd, own_name: &[u8], own: &Stat, from: usize) -> Removal {
         let own = seen(own_name, own);
         let mut removal = Removal::default();
@@ -157,7 +159,7 @@ impl Steps<'_> {
             });
             match more {
                 Ok(true) if listed >= MOST_ENTRIES => return removal,
-                // Entries before it went.
+                // Entries before this one were removed.
                 Ok(true) if examined >= MOST_EXAMINED => {
                     removal.go_on_from = Some(listed.saturating_sub(removal.removed as usize));
                     return removal;
@@ -198,15 +200,15 @@ fn look(order: &Order) -> Result<Volume, Trouble> {
     Ok(Volume { folder, identity, full })
 }
 
-/// Opens the folder of the records; makes it where it is missing, writable for all as `/tmp` is, since writers on other nodes
-/// may be other users to the server.
+/// Opens the folder of the records, and creates it if it is missing. It is writable for all, as `/tmp` is, because the
+/// server may map writers on other nodes to other users.
 fn records_folder(volume: &OwnedFd) -> Result<OwnedFd, Trouble> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let opened = match rustix::fs::openat(volume, FOLDER, flags, Mode::empty()) {
         Err(Errno::NOENT) => match rustix::fs::mkdirat(volume, FOLDER, Mode::from(0o1777)) {
             Ok(()) => {
                 let folder = rustix::fs::openat(volume, FOLDER, flags, Mode::empty())?;
-                // The umask took bits away.
+                // The umask removed some bits.
                 rustix::fs::fchmod(&folder, Mode::from(0o1777))?;
                 return Ok(folder);
             }
@@ -221,23 +223,23 @@ fn records_folder(volume: &OwnedFd) -> Result<OwnedFd, Trouble> {
     })
 }
 
-/// So much new room, and where it is beyond what the record's own blocks may reach. Servers take writes of 64 KiB and more whole or not
-/// at all, so users cannot write with less than that left.
+/// The size of the new block, and an offset that the record's own blocks never reach. Servers accept writes of 64 KiB
+/// and more either whole or not at all, so if this fails, users cannot write either.
 const NEW_BLOCK: usize = 64 * 1024;
 const NEW_BLOCK_AT: usize = 1024 * 1024;
 
-/// Direct I/O wants its memory aligned.
+/// Direct I/O requires aligned memory.
 #[repr(align(4096))]
 struct Page([u8; NEW_BLOCK]);
 
-/// Direct I/O wants its memory aligned.
+/// Direct I/O requires aligned memory.
 #[repr(align(4096))]
 struct Block([u8; SIZE]);
 
 struct OurFile {
     file: OwnedFd,
-    /// Whether reads and writes pass the page cache by. The kernel's NFS client can do so, and a process that waits in such a
-    /// write can be killed, unlike one that waits for dirty pages.
+    /// Whether reads and writes bypass the page cache. The kernel's NFS client supports that, and a process that waits
+    /// in such a write can be killed, unlike one that waits for dirty pages.
     direct: bool,
 }
 
@@ -268,8 +270,8 @@ impl OurFile {
         Ok(())
     }
 
-    /// Takes a block that the file has not had, and gives it back: with the user's quota used up, this fails and the record does
-    /// not.
+    /// Allocates a block that the file has not had, and frees it again. With the user's quota exhausted, this fails
+    /// although the record itself can be written.
     fn take_a_new_block(&self) -> Result<(), Trouble> {
         let taken = (|| {
             let mut done = 0;
@@ -289,7 +291,7 @@ impl OurFile {
         Ok(given_back?)
     }
 
-    /// For file systems that want larger blocks in direct I/O than our record.
+    /// Falls back to the page cache, for file systems whose direct I/O requires larger blocks than our record.
     fn through_the_cache(&self) -> Result<(), Errno> {
         let flags = rustix::fs::fcntl_getfl(&self.file)?;
         if !flags.contains(OFlags::DIRECT) {
@@ -298,7 +300,7 @@ impl OurFile {
         rustix::fs::fcntl_setfl(&self.file, flags - OFlags::DIRECT)
     }
 
-    /// Reads the record from the server, not from the page cache, and compares.
+    /// Reads the record from the server, not from the page cache, and compares it.
     fn read_back(&self, written: &Block) -> Result<Stat, Trouble> {
         // Without direct I/O: the pages are clean after fsync and can be dropped.
         rustix::fs::fadvise(&self.file, 0, None, Advice::DontNeed)?;
@@ -320,11 +322,12 @@ impl OurFile {
     }
 }
 
-/// Opens or makes a file that is ours: a regular one with a single name. Links are not followed, and a FIFO does not block.
+/// Opens or creates a file that is ours: a regular file with a single link. Symbolic links are not followed, and a FIFO
+/// does not block.
 ///
-/// It is made only where it is missing: with `fs.protected_regular` the kernel refuses to open with `O_CREAT` a file of another
-/// user in a folder like `/tmp`, and on an export that maps users our own file is another user's, even the one that this very
-/// call made.
+/// The file is created only if it is missing. With `fs.protected_regular` the kernel refuses `O_CREAT` on another
+/// user's file in a folder like `/tmp`, and on an export that maps users, our own file belongs to another user, even
+/// the one that this very call created.
 fn open_regular(folder: &OwnedFd, name: &str, flags: OFlags) -> Result<OwnedFd, Trouble> {
     let flags = flags | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let open = |more: OFlags| rustix::fs::openat(folder, name, flags | more, Mode::from(0o644));
@@ -349,7 +352,7 @@ fn open_regular(folder: &OwnedFd, name: &str, flags: OFlags) -> Result<OwnedFd, 
     Ok(file)
 }
 
-/// One line as date(1) prints it, in UTC.
+/// Writes one line as date(1) prints it, in UTC.
 fn write_plain(folder: &OwnedFd, name: &str, time: Timestamp) -> Result<(), Trouble> {
     let file = open_regular(folder, name, OFlags::WRONLY)?;
     let line = time.strftime("%a %b %e %H:%M:%S UTC %Y\n").to_string();

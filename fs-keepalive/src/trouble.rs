@@ -7,7 +7,7 @@ use nfs_mounts::failure::Failure;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-/// Why a round was not good.
+/// Why a round failed.
 #[derive(Clone, Debug, PartialEq, Eq, Error, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Trouble {
@@ -16,32 +16,32 @@ pub enum Trouble {
     Failed(#[from] Failure),
     /// The path is on the root file system.
     #[error(
-        "nothing is mounted there (the path itself must be a mount or lie on one, without links); nothing is written to the root file system"
+        "nothing is mounted there (the path must be a mount or lie on one, without symbolic links), so nothing is written"
     )]
     MissingMount,
     /// Another file system is mounted there than before.
-    #[error("another file system is mounted there than before; it is taken for the volume from the next round on")]
+    #[error("the mount now shows another file system than before; the next round accepts it as the volume")]
     ChangedMount,
-    /// The server gave back something else than was written.
+    /// The server returned something other than what was written.
     #[error("the record read back from the server differs from what was written")]
     ReadBack,
-    /// Something that is not ours stands where our file should be.
-    #[error("{0} is a link, a folder or another's file; remove it")]
+    /// Our file's name is taken by something that is not ours.
+    #[error("{0} is a link, a folder or another user's file; remove it")]
     Foreign(String),
-    /// A call did not come back within the limit; the child was killed.
+    /// A call did not return within the limit; the child was killed.
     #[error("no answer for {0} s")]
     Hung(u64),
-    /// A call did not come back, and the child can't even be killed.
+    /// A call did not return, and the child cannot be killed.
     #[error("no answer for {seconds} s, and process {pid} that waits for it can't be killed{}", waiting(.waits_in.as_deref()))]
     Stuck {
-        /// For how long.
+        /// How long it has hung.
         seconds: u64,
-        /// The child.
+        /// The child's process id.
         pid: u32,
-        /// The kernel function that it waits in.
+        /// The kernel function in which it waits.
         waits_in: Option<String>,
     },
-    /// The round itself could not be carried out.
+    /// The round could not be run at all.
     #[error("{0}")]
     Helper(String),
 }
@@ -51,7 +51,7 @@ fn waiting(waits_in: Option<&str>) -> String {
 }
 
 impl Trouble {
-    /// The trouble in one word, for metrics.
+    /// The kind of trouble in one word, for metrics.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Failed(failure) => failure.name(),
@@ -66,7 +66,7 @@ impl Trouble {
     }
 }
 
-/// A trouble with the phase in which it came.
+/// A trouble with the phase in which it occurred.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failed {
     /// The phase; `None` before the first.

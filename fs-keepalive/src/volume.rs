@@ -19,13 +19,15 @@ use crate::settings::Keepalive;
 use crate::touch::{Done, Identity, Order, Removal};
 use crate::trouble::{Failed, Trouble};
 
-/// How often the folder is searched for files of writers long gone.
+/// How often the folder is searched for files of writers that are gone.
 const REMOVE_EVERY: Duration = Duration::from_secs(60 * 60);
 
-/// Every few rounds the record takes a new block, to notice a quota; while one is used up, every round does.
+/// Every this many rounds the record allocates a new block, to detect an exhausted quota. While one is exhausted, every
+/// round does.
 const NEW_BLOCK_EVERY: u64 = 5;
 
-/// A round's phases; with the time to kill a child this bounds a round. Entries that are only passed over take no time.
+/// The most phases of a round. With the time to kill a child, this bounds a round. Entries that are only skipped take
+/// no time.
 const MOST_PHASES: u32 = 16;
 
 /// One volume.
@@ -36,25 +38,25 @@ pub struct Volume {
     helper: Helper,
     sequence: u64,
     identity: Option<Identity>,
-    /// When a search of the folder last ended, whether it succeeded or failed.
+    /// When the last search of the folder ended, successfully or not.
     removed_at: Option<tokio::time::Instant>,
-    /// Where that search goes on.
+    /// Where that search continues.
     remove_from: usize,
     removal_failed: bool,
-    /// The last trouble's name, so that only changes are logged above debug.
+    /// The last trouble's name: repeated troubles are logged at debug level only.
     trouble: Option<&'static str>,
     metrics: VolumeMetrics,
     page: Page,
     latch: Latch,
 }
 
-/// The longest time from one round's start to the next: what liveness may wait for.
+/// The longest time between the starts of two rounds: the limit for liveness.
 pub fn longest_round(keepalive: &Keepalive) -> Duration {
     keepalive.interval.mul_f64(1.2) + keepalive.timeout * (MOST_PHASES + 1) + Duration::from_secs(10)
 }
 
 impl Volume {
-    /// A volume whose first round is to come.
+    /// A volume before its first round.
     pub fn new(path: PathBuf, keepalive: Keepalive, metrics: VolumeMetrics, page: Page, latch: Latch) -> Self {
         let helper = Helper::new(keepalive.timeout);
         page.expect(&path);
@@ -74,7 +76,7 @@ impl Volume {
         }
     }
 
-    /// Does rounds until `shutdown`; one that has begun is finished.
+    /// Does rounds until `shutdown`. A round that has begun is finished.
     pub async fn run(mut self, pulse: Pulse, shutdown: CancellationToken) {
         while !shutdown.is_cancelled() {
             let next = tokio::time::Instant::now() + with_jitter(self.keepalive.interval);
@@ -124,7 +126,7 @@ impl Volume {
             new_block: over_quota || self.sequence % NEW_BLOCK_EVERY == 1,
             remove_from: remove.then_some(self.remove_from),
         };
-        // Not in the next round again, should this search hang or fail.
+        // If this search hangs or fails, do not repeat it in the next round.
         if remove {
             (self.removed_at, self.remove_from) = (Some(now), 0);
         }
@@ -149,13 +151,13 @@ impl Volume {
         }
     }
 
-    /// A search that did not come to its end goes on in the next round.
+    /// An unfinished search continues in the next round.
     fn searched(&mut self, removal: &Removal) {
         if let Some(from) = removal.go_on_from {
             (self.removed_at, self.remove_from) = (None, from);
         }
         if let Some(why) = removal.failed.as_ref().filter(|_| !self.removal_failed) {
-            tracing::warn!(path = %self.path.display(), "records of writers gone for a day cannot be looked for: {why}");
+            tracing::warn!(path = %self.path.display(), "cannot search for records of writers that have been gone for a day: {why}");
         }
         self.removal_failed = removal.failed.is_some();
     }
@@ -167,7 +169,7 @@ impl Volume {
                 tracing::info!(%path, removed = removed(done), "the volume is good again");
             }
             Ok(done) if self.identity.is_none() => {
-                tracing::info!(%path, removed = removed(done), "the first record is written");
+                tracing::info!(%path, removed = removed(done), "the first record was written");
             }
             Ok(done) => tracing::debug!(%path, sequence = self.sequence, removed = removed(done), "record written"),
             Err(failed) => {
@@ -182,7 +184,7 @@ impl Volume {
     }
 }
 
-/// Why no round could be made at all. A volume that is in trouble was looked at, which is this program's work.
+/// Why the daemon itself could not run a round. A round that finds the volume in trouble is not a fault of the daemon.
 fn own_fault(result: &Result<Done, Failed>) -> Option<String> {
     match result {
         Err(failed @ Failed { trouble: Trouble::Helper(_), .. }) => Some(failed.to_string()),

@@ -1,6 +1,6 @@
-//! The child's side: one order in, a heartbeat at each phase, one answer out.
+//! The child process: it reads one order, sends a heartbeat at each phase, and writes one answer.
 //!
-//! It must not ask for anything that could have been on the hung mount: it starts from `/proc/self/exe`, in `/`, and reads its
+//! It must not need anything that could be on the hung mount: it starts from `/proc/self/exe`, in `/`, and reads its
 //! order from stdin.
 
 use std::io::{self, Read, Write};
@@ -13,32 +13,32 @@ use serde::{Deserialize, Serialize};
 
 use crate::Phase;
 
-/// The hidden subcommand with which a daemon starts itself as a child.
+/// The hidden subcommand with which a daemon starts itself as a child process.
 pub const SUBCOMMAND: &str = "touch-mount";
 
-/// No order and no conversation with a child is longer: imagepurger has a child read catalogues, of 64 MiB at the most.
+/// The largest order and answer: imagepurger's child reads catalogues of up to 64 MiB.
 pub(crate) const MOST_BYTES: u64 = 192 * 1024 * 1024;
 
 /// One line from the child, as JSON.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Line<A> {
-    /// A phase begins: the heartbeat.
+    /// A phase started. This is the heartbeat.
     Started(Phase),
     /// The phase ended, after this many nanoseconds.
     Ended(Phase, u64),
-    /// All is done.
+    /// The answer.
     Answer(A),
 }
 
-/// Tells the daemon what the child is about to do.
+/// Reports to the daemon what the child is about to do.
 #[derive(Debug)]
 pub struct Heartbeat {
     out: io::Stdout,
 }
 
 impl Heartbeat {
-    /// Does `work` as one phase, which must end within the daemon's limit.
+    /// Runs `work` as one phase, which must end within the daemon's limit.
     pub fn phase<T>(&mut self, phase: Phase, work: impl FnOnce() -> T) -> T {
         self.say(&Line::<()>::Started(phase));
         let start = Instant::now();
@@ -49,7 +49,7 @@ impl Heartbeat {
     }
 
     fn say<A: Serialize>(&mut self, line: &Line<A>) {
-        // Without a listener there is nobody to tell; the daemon is gone and this process follows it.
+        // If the write fails, the daemon is gone, and this process ends with it.
         if let Ok(mut text) = serde_json::to_vec(line) {
             text.push(b'\n');
             let _ = self.out.write_all(&text).and_then(|()| self.out.flush());
@@ -57,21 +57,21 @@ impl Heartbeat {
     }
 }
 
-/// Whether this process is the child: its `main` then calls [`run`] and nothing else.
+/// Whether this process is the child. Its `main` then calls [`run`] and nothing else.
 pub fn is_child() -> bool {
     std::env::args_os().nth(1).is_some_and(|argument| argument == SUBCOMMAND)
 }
 
-/// Runs the child: reads the order, does `work`, says its answer. The exit code is 0 whenever an answer was given.
+/// Runs the child: reads the order, does `work`, and writes the answer. The exit code is 0 if there is an answer.
 pub fn run<O: DeserializeOwned, A: Serialize>(work: impl FnOnce(O, &mut Heartbeat) -> A) -> ExitCode {
-    // A child that outlived its daemon would touch the volume beside the next daemon's child.
+    // A child that outlives its daemon would touch the volume at the same time as the next daemon's child.
     let _ = set_parent_process_death_signal(Some(Signal::KILL));
     let mut order = Vec::new();
     if io::stdin().take(MOST_BYTES).read_to_end(&mut order).is_err() {
         return ExitCode::FAILURE;
     }
     let Ok(order) = serde_json::from_slice(&order) else {
-        eprintln!("{SUBCOMMAND} is started by the daemon itself, with an order on stdin; it is no command for people");
+        eprintln!("{SUBCOMMAND} is started by the daemon itself, with an order on stdin; it is an internal command");
         return ExitCode::from(64);
     };
     let mut heartbeat = Heartbeat { out: io::stdout() };

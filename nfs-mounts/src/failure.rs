@@ -1,4 +1,4 @@
-//! What a failed file operation on NFS means.
+//! Explains why a file operation on NFS failed.
 
 use std::io;
 
@@ -6,12 +6,12 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-/// Why a file operation failed, as far as the error number tells.
+/// Why a file operation failed, as far as the error number shows it.
 #[derive(Clone, Debug, PartialEq, Eq, Error, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "kind", content = "detail")]
 pub enum Failure {
     /// ESTALE: the server no longer knows the file handle.
-    #[error("stale file handle: the export was removed or made anew on the server; mount it again")]
+    #[error("stale file handle: the export was removed or recreated on the server; mount it again")]
     Stale,
     /// EROFS.
     #[error("the file system is read-only")]
@@ -22,15 +22,15 @@ pub enum Failure {
     /// EDQUOT.
     #[error("the quota is used up")]
     Quota,
-    /// EACCES or EPERM: from the server, or from this machine's own rules before it was asked. The error number does not tell which.
+    /// EACCES or EPERM, from the server or from this machine's own rules. The error number does not show which.
     #[error(
-        "permission denied: by the export or the modes on the server, or by this machine (SELinux, or sysctl fs.protected_regular for files of others in a folder like /tmp)"
+        "permission denied: by the export or the modes on the server, or by this machine (SELinux, or sysctl fs.protected_regular for other users' files in a folder like /tmp)"
     )]
     Denied,
-    /// ENOENT or ENOTDIR: the path is not there.
+    /// ENOENT or ENOTDIR: the path does not exist.
     #[error("no such folder")]
     NotFound,
-    /// The server, or the connection to it, gave up (a `soft` mount).
+    /// The client gave up waiting for the server (a `soft` mount).
     #[error("the server did not answer in time: {0}")]
     NoAnswer(String),
     /// Any other error.
@@ -39,7 +39,7 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// Tells an error of a system call.
+    /// Classifies the error of a system call.
     pub fn of(error: &io::Error) -> Self {
         let Some(errno) = Errno::from_io_error(error) else { return Self::Other(error.to_string()) };
         match errno {
@@ -56,7 +56,7 @@ impl Failure {
         }
     }
 
-    /// The failure in one word, for metrics.
+    /// The kind of failure in one word, for metrics.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Stale => "stale",

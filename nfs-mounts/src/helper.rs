@@ -1,4 +1,4 @@
-//! The daemon's side: starts the child, judges its heartbeat, kills it, and never waits for it.
+//! The daemon's side: starts the child, checks its heartbeat, kills it, and never blocks on it.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -14,10 +14,10 @@ use tokio::process::{Child, ChildStdout, Command};
 use crate::Phase;
 use crate::child::{Line, MOST_BYTES, SUBCOMMAND};
 
-/// How long a killed child may take to end before it is called stuck.
+/// How long a killed child may take to end before it counts as stuck.
 const REAP_LIMIT: Duration = Duration::from_secs(2);
 
-/// The way to touch one volume: at most one child at a time.
+/// Touches one volume, with at most one child at a time.
 #[derive(Debug)]
 pub struct Helper {
     program: PathBuf,
@@ -28,47 +28,47 @@ pub struct Helper {
 #[derive(Debug)]
 struct StuckChild {
     child: Child,
-    /// The child itself forgets it once it was reaped.
+    /// Kept here, because `Child` forgets it once the child was reaped.
     pid: u32,
     phase: Option<Phase>,
     since: Instant,
 }
 
-/// What came of an order.
+/// The result of an order.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Outcome<A> {
     /// The child answered.
     Answered {
         /// Its answer.
         answer: A,
-        /// The phases that it went through, with their times.
+        /// The phases of the child, with their durations.
         phases: Vec<(Phase, Duration)>,
     },
     /// The file system did not answer within the limit; the child was killed and is gone.
     Hung {
-        /// What hung; `None` when the child did not even begin.
+        /// The phase that hung; `None` if the child did not start any.
         phase: Option<Phase>,
-        /// The phases that ended before, with their times.
+        /// The phases that ended before, with their durations.
         phases: Vec<(Phase, Duration)>,
-        /// For how long it hung until it was killed.
+        /// How long it hung until it was killed.
         after: Duration,
     },
-    /// As `Hung`, and not even SIGKILL ends the child, or one from before is still there. Nothing new was started.
+    /// As `Hung`, but SIGKILL does not end the child, or an earlier child is still there. No new child was started.
     Stuck {
-        /// What hung.
+        /// The phase that hung.
         phase: Option<Phase>,
-        /// The phases that ended before, with their times.
+        /// The phases that ended before, with their durations.
         phases: Vec<(Phase, Duration)>,
-        /// Since it began to hang.
+        /// How long it has hung.
         after: Duration,
-        /// The child.
+        /// The child's process id.
         pid: u32,
-        /// The kernel function that it waits in, where the system tells.
+        /// The kernel function in which it waits, if the system shows it.
         waits_in: Option<String>,
     },
 }
 
-/// Why a child gave no answer, although the file system did not hang.
+/// Why a child gave no answer although the file system did not hang.
 #[derive(Debug, Error)]
 pub enum HelperError {
     /// The child could not be started.
@@ -76,30 +76,30 @@ pub enum HelperError {
     Start {
         /// The program.
         program: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
     /// The child ended without an answer.
     #[error("the child that touches the volume ended without an answer ({status})")]
     NoAnswer {
-        /// How it ended.
+        /// Its exit status.
         status: ExitStatus,
     },
 }
 
 impl Helper {
-    /// A helper that starts this same program again. `limit` is how long one phase may take.
+    /// A helper that starts this same program. `limit` is the time limit of one phase.
     pub fn new(limit: Duration) -> Self {
-        // The link leads to this very binary even when the file was replaced.
+        // The link points to this binary even if the file was replaced.
         Self::starting(PathBuf::from("/proc/self/exe"), limit)
     }
 
-    /// A helper that starts `program`, whose main knows [`SUBCOMMAND`].
+    /// A helper that starts `program`, whose main handles [`SUBCOMMAND`].
     pub fn starting(program: PathBuf, limit: Duration) -> Self {
         Self { program, limit, stuck: None }
     }
 
-    /// Whether a child from before is still stuck.
+    /// Whether an earlier child is still stuck.
     pub fn is_stuck(&mut self) -> bool {
         if let Some(stuck) = &mut self.stuck
             && matches!(stuck.child.try_wait(), Ok(Some(_)) | Err(_))
@@ -110,11 +110,11 @@ impl Helper {
         self.stuck.is_some()
     }
 
-    /// Has a child carry out `order`. Comes back within the limit for each phase and 2 s more, whatever the file system does.
+    /// Lets a child carry out `order`. Returns within the limit of each phase plus 2 s, whatever the file system does.
     ///
     /// # Errors
     ///
-    /// [`HelperError`] when the child could not be started or ended without an answer.
+    /// [`HelperError`] if the child could not be started or ended without an answer.
     pub async fn run<O: Serialize, A: DeserializeOwned>(&mut self, order: &O) -> Result<Outcome<A>, HelperError> {
         if self.is_stuck()
             && let Some(stuck) = &self.stuck
@@ -135,7 +135,7 @@ impl Helper {
                     beat = Instant::now();
                 }
                 Ok(Some(Line::Answer(answer))) => {
-                    // It has nothing left to do but to end; should it hang even there, the next order finds it stuck.
+                    // The child only has to end. If it hangs even there, the next order finds it stuck.
                     self.end(child, phase, beat).await;
                     return Ok(Outcome::Answered { answer, phases });
                 }
@@ -154,7 +154,7 @@ impl Helper {
         }
     }
 
-    /// Waits a little for the end of a child that should end; keeps it as stuck otherwise.
+    /// Waits a short time for a child that should end, and keeps it as stuck otherwise.
     async fn end(&mut self, mut child: Child, phase: Option<Phase>, since: Instant) -> Option<ExitStatus> {
         match tokio::time::timeout(REAP_LIMIT, child.wait()).await {
             Ok(status) => status.ok(),
@@ -181,7 +181,7 @@ impl Helper {
             .current_dir("/")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            // A stuck child must not hold the daemon's own streams open.
+            // A stuck child must not keep the daemon's own streams open.
             .stderr(Stdio::null())
             .kill_on_drop(true)
             .spawn()
@@ -192,7 +192,7 @@ impl Helper {
 impl StuckChild {
     fn outcome<A>(&self, phases: Vec<(Phase, Duration)>) -> Outcome<A> {
         let pid = self.pid;
-        // Safe to read for a process in any state; `cmdline` and others are not.
+        // This file can be read for a process in any state; reading `cmdline` and others may block.
         let waits_in = std::fs::read_to_string(format!("/proc/{pid}/wchan")).ok().filter(|name| name.len() > 1);
         Outcome::Stuck { phase: self.phase, phases, after: self.since.elapsed(), pid, waits_in }
     }
@@ -211,13 +211,13 @@ impl Conversation {
     }
 
     async fn give<O: Serialize>(&mut self, order: &O) {
-        // A child that died already shows at the other pipe.
+        // If the child died already, the other pipe shows it.
         if let (Some(mut stdin), Ok(order)) = (self.stdin.take(), serde_json::to_vec(order)) {
             let _ = stdin.write_all(&order).await;
         }
     }
 
-    /// The next line; `None` when the child has closed its end or says what no child says.
+    /// The next line; `None` if the child closed its end or wrote something else.
     async fn line<A: DeserializeOwned>(&mut self) -> Option<Line<A>> {
         let mut text = Vec::new();
         let read = self.lines.as_mut()?.read_until(b'\n', &mut text).await;

@@ -6,7 +6,7 @@ use std::io::{self, Read};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-/// No mountinfo or mountstats is read beyond this many bytes (some ten thousand mounts).
+/// The most bytes that are read of mountinfo or mountstats (some ten thousand mounts).
 pub(crate) const MOST_BYTES: u64 = 16 * 1024 * 1024;
 
 /// One mount.
@@ -14,19 +14,19 @@ pub(crate) const MOST_BYTES: u64 = 16 * 1024 * 1024;
 pub struct Mount {
     /// The mount's id, unique at one time.
     pub id: u32,
-    /// The id of the mount that it is mounted on.
+    /// The id of the parent mount.
     pub parent: u32,
     /// The device number of its files, as the kernel shows it.
     pub device: Device,
-    /// The folder within the file system that the mount shows.
+    /// The folder of the file system that is mounted.
     pub root: PathBuf,
-    /// Where it is mounted, relative to the process' root.
+    /// The mount point, relative to the process's root.
     pub mount_point: PathBuf,
     /// Whether the mount, or the file system as a whole, is read-only.
     pub read_only: bool,
     /// The type of file system, such as `nfs4`.
     pub file_system: String,
-    /// What is mounted, such as `server:/export`.
+    /// The source, such as `server:/export`.
     pub source: String,
     /// The options of the file system, comma-separated.
     pub options: String,
@@ -46,7 +46,7 @@ pub struct Device {
 pub struct Mounts {
     /// In the kernel's order.
     pub mounts: Vec<Mount>,
-    /// Numbers of the lines, from 1, that were not understood.
+    /// Numbers of the lines, from 1, that could not be parsed.
     pub not_understood: Vec<usize>,
 }
 
@@ -55,14 +55,14 @@ impl Mounts {
     ///
     /// # Errors
     ///
-    /// What the system said.
+    /// The system's error.
     pub fn read(path: &Path) -> io::Result<Self> {
         let mut text = Vec::new();
         std::fs::File::open(path)?.take(MOST_BYTES).read_to_end(&mut text)?;
         Ok(Self::parse(&text))
     }
 
-    /// Parses the file's content. A line that is not understood does not hide the others.
+    /// Parses the file's content. A line that cannot be parsed does not affect the others.
     pub fn parse(text: &[u8]) -> Self {
         let mut mounts = Self::default();
         for (index, line) in text.split(|byte| *byte == b'\n').enumerate().filter(|(_, line)| !line.is_empty()) {
@@ -79,20 +79,20 @@ impl Mounts {
         self.mounts.iter().filter(|mount| mount.is_nfs())
     }
 
-    /// The mount on which `path` (absolute, without links and `..`) lies: walked from the root as the kernel does, so that
-    /// mounts hidden by a later one are not found.
+    /// The mount that contains `path` (absolute, without links and `..`). It is searched from the root as the kernel
+    /// does, so that mounts hidden by a later one are not found.
     pub fn holding(&self, path: &Path) -> Option<&Mount> {
         let ids: HashSet<u32> = self.mounts.iter().map(|mount| mount.id).collect();
         let is_top = |mount: &Mount| mount.parent == mount.id || !ids.contains(&mount.parent);
         let depth = |mount: &Mount| mount.mount_point.components().count();
-        // The nearest to the root is met first; of several at one place the last covers the others.
+        // The one nearest to the root comes first. If several are at one place, the last one covers the others.
         let pick = |wanted: &dyn Fn(&Mount) -> bool| -> Option<&Mount> {
             let met = || self.mounts.iter().filter(|mount| wanted(mount) && path.starts_with(&mount.mount_point));
             let nearest = met().map(depth).min()?;
             met().rfind(|mount| depth(mount) == nearest)
         };
         let mut holder = pick(&is_top)?;
-        // Each step goes to a child; a made-up file with a circle of parents ends the walk too.
+        // Each step goes to a child mount. The limit ends the loop for invalid input with a circle of parents.
         for _ in 0..self.mounts.len() {
             let (id, point) = (holder.id, &holder.mount_point);
             match pick(&|mount| mount.parent == id && mount.id != id && mount.mount_point.starts_with(point)) {
@@ -115,8 +115,8 @@ impl Mount {
         self.options.split(',').find_map(|option| option.split_once('=').filter(|(n, _)| *n == name)).map(|(_, v)| v)
     }
 
-    /// Server and export of an NFS source: `server:/export`, or whatever else stands behind the server's colon (RFC 1813: mountd
-    /// takes any path), with brackets around an IPv6 address taken away.
+    /// The server and the export of an NFS source: `server:/export`, or whatever else follows the server's colon (RFC
+    /// 1813: mountd accepts any path), without brackets around an IPv6 address.
     pub fn nfs_source(&self) -> Option<(&str, &str)> {
         match self.source.strip_prefix('[').and_then(|source| source.split_once(']')) {
             Some((server, rest)) => Some((server, rest.strip_prefix(':')?)),
@@ -155,7 +155,7 @@ pub(crate) fn text(field: &[u8]) -> String {
     String::from_utf8_lossy(&unescape(field)).into_owned()
 }
 
-/// The kernel writes blanks, newlines, `\` and `#` as three octal digits after a backslash.
+/// Decodes the kernel's octal escapes of blanks, newlines, `\` and `#`.
 fn unescape(field: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(field.len());
     let mut rest = field;
@@ -174,7 +174,7 @@ fn unescape(field: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Whether a path, taken as text, is one that [`Mounts::holding`] can look up.
+/// Whether [`Mounts::holding`] can look up this path, judged by its text.
 pub fn is_plain_absolute(path: &Path) -> bool {
     path.is_absolute() && !path.as_os_str().as_bytes().split(|b| *b == b'/').any(|part| part == b".." || part == b".")
 }

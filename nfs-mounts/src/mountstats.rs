@@ -1,4 +1,5 @@
-//! `/proc/PID/mountstats`: what the kernel's NFS client counts for each mount (nfs_show_stats in the kernel's fs/nfs/super.c).
+//! `/proc/PID/mountstats`: the counters of the kernel's NFS client for each mount (nfs_show_stats in the kernel's
+//! fs/nfs/super.c).
 
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -9,32 +10,32 @@ use crate::mountinfo::{self, MOST_BYTES};
 /// The counters of one NFS mount since it was mounted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MountStatistics {
-    /// What is mounted, such as `server:/export`.
+    /// The source, such as `server:/export`.
     pub source: String,
-    /// Where it is mounted, relative to the process' root.
+    /// The mount point, relative to the process's root.
     pub mount_point: PathBuf,
     /// How long it has been mounted.
     pub age: Duration,
-    /// Calls that were begun.
+    /// Calls that were started.
     pub operations: u64,
-    /// Calls that were sent, again ones counted each time.
+    /// Calls that were sent, including each retransmission.
     pub transmissions: u64,
-    /// Calls whose answer did not come within `timeo` and its retries.
+    /// Calls without an answer within `timeo` and its retries.
     pub timeouts: u64,
     /// Bytes sent.
     pub bytes_sent: u64,
     /// Bytes received.
     pub bytes_received: u64,
-    /// Time that calls waited for their answers, added up.
+    /// Total time that calls waited for their answers.
     pub round_trips: Duration,
-    /// Times that a connection was made (TCP only).
+    /// How often a connection was opened (TCP only).
     pub connects: u64,
-    /// Time since the connection last carried anything (TCP only).
+    /// Time since the connection was last used (TCP only).
     pub idle: Duration,
 }
 
 impl MountStatistics {
-    /// Calls that were sent again.
+    /// Calls that were retransmitted.
     pub fn retransmissions(&self) -> u64 {
         self.transmissions.saturating_sub(self.operations)
     }
@@ -44,14 +45,14 @@ impl MountStatistics {
 ///
 /// # Errors
 ///
-/// What the system said.
+/// The system's error.
 pub fn read(path: &Path) -> io::Result<Vec<MountStatistics>> {
     let mut text = Vec::new();
     std::fs::File::open(path)?.take(MOST_BYTES).read_to_end(&mut text)?;
     Ok(parse(&text))
 }
 
-/// Parses the file's content: NFS mounts only; lines that are not understood are passed over, as newer kernels add some.
+/// Parses the file's content. Returns NFS mounts only, and skips unknown lines, because newer kernels add some.
 pub fn parse(text: &[u8]) -> Vec<MountStatistics> {
     let mut all = Vec::new();
     let mut current: Option<MountStatistics> = None;

@@ -2,17 +2,17 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// What a child does on a file system, one at a time.
+/// What a child does on a file system, one phase at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
-    /// Looks at the volume: opens its folder, `fstat`, `fstatfs`.
+    /// Examines the volume: opens its folder, `fstat`, `fstatfs`.
     Stat,
-    /// Opens or makes a file.
+    /// Opens or creates a file.
     Open,
     /// Writes.
     Write,
-    /// Has the server put it on stable storage.
+    /// Flushes it to the server's stable storage.
     Fsync,
     /// Reads back.
     Read,
@@ -21,7 +21,7 @@ pub enum Phase {
 }
 
 impl Phase {
-    /// The phase as it stands in metrics and logs.
+    /// The phase's name in metrics and logs.
     pub fn name(self) -> &'static str {
         match self {
             Self::Stat => "stat",
