@@ -1,7 +1,7 @@
 //! The catalogue: which lab images exist and which are wanted, as JSON, version 1.
 //!
-//! `prepuller` alone writes it; the Hub's menu, the purger and people read it. A reader takes fields that it does not know
-//! for what a later version added, and refuses another version.
+//! Only `prepuller` writes it; the Hub's menu, the purger and people read it. A reader ignores unknown fields, which a
+//! newer program may have added, and refuses another version.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -13,10 +13,10 @@ use thiserror::Error;
 use crate::reference::{Digest, Platform, Reference, Repository};
 use crate::tag::Class;
 
-/// The version that this code writes and reads.
+/// The version that this code reads and writes.
 const VERSION: u32 = 1;
 
-/// A catalogue of 10,000 tags has about 4 MB; nothing larger is read.
+/// The largest catalogue that is read. A catalogue of 10,000 tags has about 4 MB.
 const MOST_BYTES: u64 = 64 * 1024 * 1024;
 
 /// Lab images in the order of a menu.
@@ -26,29 +26,29 @@ pub struct Catalogue {
     pub version: u32,
     /// When the registry was scanned.
     pub generated: Timestamp,
-    /// Whether the scan saw everything. Nothing is ever removed on an incomplete one.
+    /// Whether the scan was complete. Nothing is ever removed because of an incomplete one.
     pub complete: bool,
-    /// How far each repository was scanned. Empty in a catalogue of an older prepuller: `complete` is then true of all of it.
+    /// The state of each repository. Empty in a catalogue of an older prepuller, where `complete` applies to all of it.
     #[serde(default)]
     pub repositories: Vec<RepositoryState>,
     /// The images.
     pub images: Vec<CatalogueImage>,
 }
 
-/// How far a repository was scanned.
+/// The state of a repository in the catalogue.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct RepositoryState {
     /// The repository.
     pub name: Repository,
-    /// Whether the last scan saw everything. Where it did not, the images are those of the last good scan, if there was one.
+    /// Whether the last scan of it was complete. If not, the images are those of the last good scan, if there was one.
     pub complete: bool,
-    /// When the images here were scanned; unset where no scan was good so far.
+    /// When these images were scanned; unset if no scan was good so far.
     #[serde(default)]
     pub scanned: Option<Timestamp>,
-    /// What was wrong with the last scan, or what to look at although it saw everything.
+    /// What was wrong with the last scan, or needs attention although it was complete.
     #[serde(default)]
     pub problem: Option<String>,
-    /// How many tags the registry listed, where it was asked for a list and gave all of it.
+    /// How many tags the registry listed, if they were listed completely.
     #[serde(default)]
     pub tags: Option<u64>,
     /// How many of these tags the scheme (`LAB_TAG_SCHEME`) could not read.
@@ -56,7 +56,7 @@ pub struct RepositoryState {
     pub unread: Option<u64>,
 }
 
-/// What an image is for.
+/// The purpose of an image.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, Hash, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
@@ -70,7 +70,7 @@ pub enum Kind {
 /// One tag of the catalogue.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct CatalogueImage {
-    /// The whole name, by tag.
+    /// The full name, with the tag.
     pub reference: Reference,
     /// The repository.
     pub repository: Repository,
@@ -78,24 +78,24 @@ pub struct CatalogueImage {
     pub tag: String,
     /// Its class.
     pub class: Class,
-    /// What it is for. A catalogue of an older prepuller does not say it.
+    /// Its purpose. A catalogue of an older prepuller does not contain it.
     #[serde(default)]
     pub kind: Kind,
-    /// What a menu calls it.
+    /// Its name in a menu.
     pub name: String,
-    /// The digest that the tag stands for: of the index where there is one. Known for wanted and alias tags only.
+    /// The digest of the tag: that of the index, if there is one. Known only for wanted and alias tags.
     pub digest: Option<Digest>,
-    /// What it runs on, where that is known.
+    /// The platforms that it runs on, if they are known.
     #[serde(default)]
     pub platforms: Vec<Platform>,
-    /// Compressed size in bytes for this scan's platform, where that is known.
+    /// Compressed size in bytes for this scan's platform, if it is known.
     pub size: Option<u64>,
-    /// Aliases that stand for it.
+    /// Its aliases.
     #[serde(default)]
     pub aliases: Vec<String>,
-    /// Whether nodes should hold it.
+    /// Whether nodes should have it.
     pub wanted: bool,
-    /// Why, or why not.
+    /// Why it is wanted, or why not.
     pub why: String,
 }
 
@@ -107,41 +107,41 @@ pub enum CatalogueError {
     Read {
         /// The file.
         path: String,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// Not JSON of this form.
+    /// Not a catalogue.
     #[error("{from} is not a catalogue: {source}")]
     Json {
-        /// Where it came from.
+        /// The source, in words.
         from: String,
         /// What is wrong.
         source: serde_json::Error,
     },
-    /// Another version.
-    #[error("{from} has version {found}, this program reads version {VERSION}; update it together with prepuller")]
+    /// A version that this code does not read.
+    #[error("{from} has version {found}, but this program reads version {VERSION}; update it together with prepuller")]
     Version {
-        /// Where it came from.
+        /// The source, in words.
         from: String,
         /// Its version.
         found: u64,
     },
-    /// Too large.
+    /// It is too large.
     #[error("{from} has more than {MOST_BYTES} bytes and is not read")]
     TooLarge {
-        /// Where it came from.
+        /// The source, in words.
         from: String,
     },
 }
 
 impl CatalogueImage {
-    /// The architectures, as nodes name them, of machines that run it; unset where its platforms are not known.
+    /// The architectures, in Kubernetes' terms, of machines that can run it; unset if its platforms are not known.
     pub fn architectures(&self) -> Option<Vec<String>> {
         if self.platforms.is_empty() {
             return None;
         }
         let named = self.platforms.iter().map(|platform| platform.architecture.clone());
-        // Machines of these run programs of other architectures too.
+        // Machines of these architectures run programs of others too.
         let all: BTreeSet<String> = named.chain(["amd64", "arm64", "arm"].map(str::to_owned)).collect();
         let machine = |architecture: &String| Platform {
             os: "linux".to_owned(),
@@ -154,28 +154,28 @@ impl CatalogueImage {
 }
 
 impl Catalogue {
-    /// A catalogue of now.
+    /// A catalogue generated at this time.
     pub fn new(generated: Timestamp, complete: bool, images: Vec<CatalogueImage>) -> Self {
         Self { version: VERSION, generated, complete, repositories: Vec::new(), images }
     }
 
-    /// The images that nodes should hold, in the order of a menu.
+    /// The wanted images, in the order of a menu.
     pub fn wanted(&self) -> impl Iterator<Item = &CatalogueImage> {
         self.images.iter().filter(|image| image.wanted)
     }
 
-    /// Whether this part of the catalogue is of the last scan, which saw everything. Nothing is removed that may belong to a
-    /// part that is not.
+    /// Whether the part of the catalogue for this repository is from a complete last scan. Images that may belong to
+    /// another part are never removed.
     pub fn is_complete(&self, repository: &Repository) -> bool {
         let state = self.repositories.iter().find(|state| state.name == *repository);
         state.map_or(self.complete, |state| state.complete)
     }
 
-    /// From JSON; `from` names its source in errors.
+    /// Parses JSON; `from` names its source in errors.
     ///
     /// # Errors
     ///
-    /// [`CatalogueError`] for another version or for no catalogue at all.
+    /// [`CatalogueError`] if it is not a catalogue, or has another version.
     pub fn from_json(json: &[u8], from: &str) -> Result<Self, CatalogueError> {
         #[derive(Deserialize)]
         struct Versioned {
@@ -192,7 +192,7 @@ impl Catalogue {
         serde_json::from_slice(json).map_err(no_catalogue)
     }
 
-    /// From a file.
+    /// Reads a file.
     ///
     /// # Errors
     ///
@@ -206,11 +206,11 @@ impl Catalogue {
         Self::from_json(&std::fs::read(path).map_err(failed)?, &name)
     }
 
-    /// To a file, never half.
+    /// Writes a file atomically.
     ///
     /// # Errors
     ///
-    /// What the system said.
+    /// The system's error.
     pub fn write(&self, path: &Path) -> std::io::Result<()> {
         sidecar::files::replace(path, &serde_json::to_vec(self)?)
     }
@@ -279,7 +279,7 @@ mod tests {
         assert_eq!(on(&["linux/arm/v7"]).as_deref(), Some("arm arm64"));
         assert_eq!(on(&["linux/arm/v8"]).as_deref(), Some("arm64"));
         assert_eq!(on(&["linux/arm64", "linux/s390x"]).as_deref(), Some("arm64 s390x"));
-        // No usual machine runs these.
+        // Usual machines do not run these.
         assert_eq!(on(&["linux/amd64/v3"]).as_deref(), Some(""));
         assert_eq!(on(&["windows/amd64"]).as_deref(), Some(""));
     }

@@ -1,12 +1,12 @@
-//! Lab images: which images exist, which are wanted, and what holds them.
+//! Lab images: which images exist, which are wanted, and which container runtimes have them.
 //!
 //! Read in this order:
 //!
 //! - [`reference`] names: repositories, tags, digests, platforms
-//! - [`tag`] what a tag says, by four schemes, and the order of a menu
-//! - [`policy`] which tags are wanted and why: pure
-//! - [`catalogue`] the wanted images as a document, and [`published`] the names under which a cluster has it
-//! - [`registry`] a client for registries; [`scan`] asks it what the policy needs to know and makes the catalogue
+//! - [`tag`] parses tags by four schemes, and orders them for a menu
+//! - [`policy`] decides which tags are wanted and why; pure
+//! - [`catalogue`] the images as a document, and [`published`] the names of its objects in a cluster
+//! - [`registry`] a client for registries; [`scan`] asks it what the policy needs, and builds the catalogue
 //! - [`runtime`] containerd (CRI) and Docker: list, pull with progress, what is in use, remove; the disk guard
 //! - [`settings`] the settings that daemons around lab images share
 

@@ -1,8 +1,9 @@
-//! Which tags are wanted, and why: pure.
+//! Decides which tags are wanted, and why. Pure.
 //!
-//! [`Policy::tags`] reads and orders what a registry listed. [`decide`] says which are wanted, and what it would need to know
-//! first: different tags of one digest count once, and what no node could use takes no place, so the next older tag may come in.
-//! Ask, add, decide again, until nothing is needed; every round names at least one thing more, so it ends.
+//! [`Policy::tags`] parses and orders what a registry listed. [`decide`] returns which tags are wanted, and what it
+//! still needs to know: tags with the same digest count once, and an image that no node could use takes no place, so
+//! the next older tag may be kept. The caller asks the registry, adds the answers and decides again until nothing is
+//! needed. Every round answers at least one question, so this ends.
 
 mod choice;
 mod decision;
@@ -17,26 +18,26 @@ pub use keep::{DEFAULT_KEEP, Keep, KeepError};
 
 use crate::tag::{Tag, TagScheme};
 
-/// `LAB_ALIASES` where it is unset.
+/// The default of `LAB_ALIASES`.
 pub const DEFAULT_ALIASES: &str = "recommended,latest,latest_release,latest_weekly,latest_daily";
 
-/// What is wanted.
+/// The configuration of what is wanted.
 #[derive(Clone, Debug)]
 pub struct Policy {
-    /// How tags are read.
+    /// How to read tags.
     pub scheme: TagScheme,
-    /// How many of each class.
+    /// How many tags of each class to keep.
     pub keep: Keep,
     /// Tags that are always kept.
     pub pinned: Vec<String>,
-    /// Tags that stand for others and are always wanted.
+    /// Tags that are aliases of others and always wanted.
     pub aliases: Vec<String>,
-    /// Which tags are looked at.
+    /// Which tags are considered.
     pub choice: Choice,
 }
 
 impl Policy {
-    /// The tags that a registry listed, each once, in the order of a menu.
+    /// The tags that a registry listed, without duplicates, in the order of a menu.
     pub fn tags<T: AsRef<str>>(&self, texts: impl IntoIterator<Item = T>) -> Vec<Tag> {
         let texts: BTreeSet<String> = texts.into_iter().map(|text| text.as_ref().to_owned()).collect();
         let texts: Vec<String> = texts.into_iter().collect();
@@ -47,7 +48,8 @@ impl Policy {
         tags
     }
 
-    /// Why a tag is not looked at, if so. A pinned one always is; an alias is named one by one, so `LAB_TAGS` is not about it.
+    /// Why a tag is ignored, if it is. Pinned tags never are. Aliases are configured one by one, so `LAB_TAGS` does not
+    /// apply to them.
     fn leaves_out(&self, tag: &Tag) -> Option<&'static str> {
         if self.pinned.contains(&tag.text) {
             return None;
@@ -57,7 +59,7 @@ impl Policy {
         (!is_alias || self.choice.excludes(&tag.text)).then_some(why)
     }
 
-    /// Whether the scheme could not read a tag that it should: one that is chosen and not named otherwise.
+    /// Whether the scheme failed to parse a tag that it should: one that is considered and not configured otherwise.
     pub(crate) fn is_unread(&self, tag: &Tag) -> bool {
         tag.class == crate::tag::Class::Unknown && !self.pinned.contains(&tag.text) && self.leaves_out(tag).is_none()
     }

@@ -1,7 +1,7 @@
-//! The catalogue as a cluster publishes it: a ConfigMap with the JSON, and a Lease of the same name that vouches for it.
+//! The catalogue in a cluster: a ConfigMap with the JSON, and a Lease of the same name that vouches for it.
 //!
-//! The Lease says when a scan last found this content, and carries the content's hash: what somebody else wrote into the ConfigMap is not
-//! what the planner vouched for.
+//! The Lease has the time at which a scan last found this content, and a hash of the content. If somebody else changes
+//! the ConfigMap, the hash no longer matches.
 
 use sha2::{Digest, Sha256};
 
@@ -11,7 +11,7 @@ pub const NAME: &str = "lab-images";
 /// The ConfigMap's key.
 pub const KEY: &str = "catalogue.json";
 
-/// The Lease's annotation with the [`content_hash`] of what it vouches for.
+/// The Lease's annotation with the [`content_hash`] of the content that it vouches for.
 pub const VOUCHED: &str = "labhands.dev/catalogue-sha256";
 
 /// The SHA-256 of a published catalogue's text, in lower-case hexadecimal digits.

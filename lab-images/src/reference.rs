@@ -1,8 +1,9 @@
 //! Names of images: repository, tag, digest, reference, platform.
 //!
-//! The grammar is that of the OCI distribution specification 1.1 ("Pulling manifests") and of the Docker reference format:
-//! `registry/owner/name:tag@digest`, where a first part without a dot, colon or the word `localhost` is no registry but the
-//! beginning of a Docker Hub name.
+//! The grammar is that of the OCI distribution specification 1.1 ("Pulling manifests") and of the Docker reference
+//! format:
+//! `registry/owner/name:tag@digest`, where a first part without a dot or colon that is not `localhost` is not a
+//! registry but the beginning of a Docker Hub name.
 
 mod digest;
 mod platform;
@@ -22,7 +23,7 @@ pub use self::repository::Repository;
 pub(crate) use self::repository::is_host;
 pub use self::tag::TagName;
 
-/// Why a text names no image.
+/// Why a text is not the name of an image.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[error("{given:?} is not {wanted}: {problem}; an example is {example}")]
 pub struct ReferenceError {
@@ -47,7 +48,7 @@ fn wrong(given: &str, wanted: &'static str, problem: impl Into<Cow<'static, str>
     ReferenceError { given, wanted, problem: problem.into(), example }
 }
 
-/// An image in a repository, by tag, by digest, or both. Without either it means the tag `latest`, which is then filled in.
+/// An image in a repository, by tag, by digest, or both. Without either, the tag is set to `latest`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Reference {
     /// The repository.
@@ -64,7 +65,7 @@ impl Reference {
         Self { repository, tag: Some(tag), digest: None }
     }
 
-    /// The part that decides which image it is: the digest where there is one, without the tag beside it.
+    /// The part that identifies the image: the digest if there is one, without the tag beside it.
     pub fn decisive(&self) -> Self {
         let tag = self.tag.clone().filter(|_| self.digest.is_none());
         Self { tag, ..self.clone() }
@@ -107,7 +108,7 @@ impl fmt::Display for Reference {
     }
 }
 
-/// These are texts in JSON.
+/// In JSON these are strings.
 macro_rules! as_text {
     ($($type:ty),*) => {$(
         impl Serialize for $type {
@@ -211,7 +212,7 @@ mod tests {
         fn what_is_shown_is_read_again(
             text in "([a-z]{1,5}\\.[a-z]{1,5}(:[1-9][0-9]{0,3})?/)?[a-z0-9]{1,5}([._-][a-z0-9]{1,3})?(/[a-z0-9]{1,4})?(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,9})?"
         ) {
-            // A name with a dot and no slash is taken for a registry without a repository.
+            // A name with a dot and without a slash is parsed as a registry without a repository.
             prop_assume!(text.contains('/') || !text.split(':').next().unwrap().contains('.'));
             let reference: Reference = text.parse().unwrap();
             prop_assert_eq!(&reference.to_string().parse::<Reference>().unwrap(), &reference);

@@ -1,9 +1,9 @@
 //! A client for registries: Docker Registry HTTP API v2 and the OCI distribution specification 1.1.
 //!
-//! [`Registry`] lists tags, asks for digests and reads manifests. `exchange.rs` sends a request with redirects and logins
-//! (`login.rs`, `challenge.rs`, `token.rs`, `credentials.rs`) over `transport.rs`, which paces and retries (`host.rs`,
-//! `backoff.rs`) what `request.rs` sends once. `image.rs` follows indices to the image that a runtime
-//! takes; `tag_list.rs`, `paging.rs`, `manifest.rs` and `platform.rs` read what came.
+//! [`Registry`] lists tags, asks for digests and reads manifests. `exchange.rs` sends a request with redirects and
+//! logins (`login.rs`, `challenge.rs`, `token.rs`, `credentials.rs`) over `transport.rs`, which limits the rate and
+//! retries (`host.rs`, `backoff.rs`) what `request.rs` sends once. `image.rs` follows indices to the image that a
+//! runtime uses. `tag_list.rs`, `paging.rs`, `manifest.rs` and `platform.rs` parse the answers.
 
 mod backoff;
 mod challenge;
@@ -38,30 +38,30 @@ pub use error::{Problem, RegistryError};
 pub use manifest::ImageManifest;
 pub use tag_list::TagList;
 
-/// The OCI image specification asks clients to take manifests of 4 MiB.
+/// The OCI image specification recommends accepting manifests of up to 4 MiB.
 const MOST_MANIFEST_BYTES: usize = 4 * 1024 * 1024;
 
-/// Manifests kept, by digest. One has a few kilobytes.
+/// The most manifests that are kept, by digest. One has a few kilobytes.
 const MOST_MANIFESTS_KEPT: usize = 1024;
 
 const DIGEST_HEADER: &str = "docker-content-digest";
 
-/// How registries are reached.
+/// How to access registries.
 #[derive(Clone, Debug)]
 pub struct RegistryConfig {
-    /// Hosts that are spoken to over plain HTTP (`LAB_INSECURE_REGISTRIES`), with their ports.
+    /// Hosts that use plain HTTP (`LAB_INSECURE_REGISTRIES`), with their ports.
     pub insecure: Vec<String>,
-    /// Hosts on other domains that may be asked for tokens (`LAB_TOKEN_SERVERS`).
+    /// Hosts in other domains that may be asked for tokens (`LAB_TOKEN_SERVERS`).
     pub token_servers: Vec<String>,
-    /// Where credentials come from.
+    /// The sources of credentials.
     pub credentials: CredentialSources,
-    /// How long one request may wait for a registry that is too busy, all tries together.
+    /// The longest time that one request may wait for a registry that is too busy, all tries together.
     pub patience: Duration,
-    /// The first pause after a failure that may pass; each further one is twice as long.
+    /// The first pause after a temporary failure; each further one is twice as long.
     pub first_pause: Duration,
-    /// Requests to one host at a time.
+    /// The most concurrent requests to one host.
     pub parallel: usize,
-    /// Requests to one host in any second, token servers and retries included.
+    /// The most requests per second to one host, including token servers and retries.
     pub per_second: usize,
 }
 
@@ -87,7 +87,7 @@ pub struct Registry {
     /// Images whose configuration could not be read, and when that was tried.
     unread: Mutex<HashMap<Digest, Instant>>,
     tag_lists: TagLists,
-    /// Hosts that know no HEAD.
+    /// Hosts that do not support HEAD.
     without_head: Mutex<HashSet<String>>,
 }
 
@@ -96,7 +96,7 @@ impl Registry {
     ///
     /// # Errors
     ///
-    /// When the credentials can't be read or there are no root certificates.
+    /// If the credentials cannot be read or there are no root certificates.
     pub fn new(config: RegistryConfig) -> Result<Self, RegistryError> {
         Ok(Self {
             exchange: Exchange::new(config)?,
@@ -116,16 +116,16 @@ impl Registry {
     ///
     /// # Errors
     ///
-    /// When the first page does not come. When a later one does not, the list says so.
+    /// If the first page cannot be read. If a later one cannot be read, the list says so.
     pub async fn tags(&self, repository: &Repository) -> Result<TagList, RegistryError> {
         self.tag_lists.list(&self.exchange, repository).await
     }
 
-    /// The digest that a tag stands for now: of the index where there is one.
+    /// The current digest of a tag: that of the index, if there is one.
     ///
     /// # Errors
     ///
-    /// When the registry does not say, or there is no such tag ([`RegistryError::is_gone`]).
+    /// If the registry does not answer, or there is no such tag ([`RegistryError::is_gone`]).
     pub async fn digest(&self, repository: &Repository, tag: &TagName) -> Result<Digest, RegistryError> {
         if !lock(&self.without_head).contains(repository.host()) {
             let what = format!("ask for the digest of {repository}:{tag}");
@@ -137,7 +137,7 @@ impl Registry {
                         return Ok(digest);
                     }
                 }
-                // Some registries know no HEAD, and its answer has no body that says what is wrong.
+                // Some registries do not support HEAD, and its answer has no body that explains the error.
                 Err(error) if error.is_refusal() => {
                     if matches!(error.problem, Problem::Status { status: 405 | 501, .. }) {
                         lock(&self.without_head).insert(repository.host().to_owned());
@@ -147,13 +147,13 @@ impl Registry {
             }
         }
         let (answer, digest) = self.fetch(repository, tag.as_str(), None).await?;
-        // The digest of a proxy's own page is no image's.
+        // The digest of a proxy's error page is not an image's digest.
         let what = format!("read the manifest {repository}:{tag}");
         answer.object::<serde::de::IgnoredAny>().map_err(|problem| RegistryError::new(&what, problem))?;
         Ok(digest)
     }
 
-    /// A manifest as it is, whose digest was checked against what was asked for and what the registry says.
+    /// A manifest, whose digest was checked against the requested one and the registry's header.
     async fn fetch(
         &self,
         repository: &Repository,
@@ -178,8 +178,8 @@ impl Registry {
     }
 }
 
-/// The digest that the registry gives. The header is only recommended: without it, or with one that can't be read, the content says
-/// its digest.
+/// The digest in the registry's header. The header is only recommended: if it is missing or invalid, the digest is
+/// computed from the content.
 fn digest_header(answer: &Answer) -> Option<Digest> {
     answer.header(DIGEST_HEADER)?.parse().ok()
 }

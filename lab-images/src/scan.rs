@@ -1,8 +1,8 @@
-//! A scan: from what is configured, by way of the registry, to a catalogue.
+//! A scan: builds a catalogue from the configuration and the registry.
 //!
-//! Only what the policy needs is asked for: a list of tags for each repository, digests of tags that may be wanted, manifests
-//! of those that are. Repositories are scanned side by side and fail alone; `parts.rs` puts what came together with the last
-//! good catalogue.
+//! Only what the policy needs is requested: a list of tags for each repository, digests of tags that may be wanted, and
+//! manifests of those that are. Repositories are scanned concurrently and fail separately; `parts.rs` merges the
+//! results with the last good catalogue.
 
 mod parts;
 
@@ -20,29 +20,30 @@ use crate::tag::{Class, Tag};
 
 pub use parts::{NamedImage, ScannedRepository};
 
-/// Requests under way at a time for one repository; the client limits them for each host besides.
+/// The most concurrent requests for one repository. The client also limits them for each host.
 const PARALLEL: usize = 16;
 
-/// Repositories that are scanned at a time.
+/// The most repositories that are scanned concurrently.
 const PARALLEL_REPOSITORIES: usize = 4;
 
-/// From how many tags without a manifest on somebody should look at the registry.
+/// From this many tags without a manifest on, somebody should check the registry.
 const MANY_GONE: usize = 5;
 
-/// What a scan brought.
+/// The result of a scan.
 #[derive(Debug, Default)]
 pub struct Scanned {
     /// Repositories whose tags were listed.
     pub repositories: Vec<ScannedRepository>,
-    /// Images that are named one by one.
+    /// Images that are configured one by one.
     pub named: Vec<NamedImage>,
-    /// What should be looked at, although nothing is unknown: what is named and not there, nothing that is wanted.
+    /// What needs attention although the scan was complete: configured images that do not exist, or repositories in
+    /// which nothing is wanted.
     pub remarks: Vec<String>,
-    /// Manifests of images that nodes can use, by the digest in the catalogue.
+    /// Manifests of usable images, by the digest in the catalogue.
     pub manifests: HashMap<Digest, Arc<ImageManifest>>,
 }
 
-/// Scans everything that `source` names, for machines of these platforms, the first before the others.
+/// Scans everything in `source`, for machines of these platforms, the first before the others.
 pub async fn scan(registry: &Registry, source: &Source, policy: &Policy, platforms: &[Platform]) -> Scanned {
     let scan = &Scan { registry, policy, platforms };
     let repositories = stream::iter(&source.repositories).map(|repository| scan.repository(repository));
@@ -69,14 +70,14 @@ pub async fn scan(registry: &Registry, source: &Source, policy: &Policy, platfor
 }
 
 impl Scanned {
-    /// What could not be found out.
+    /// What could not be scanned.
     pub fn problems(&self) -> impl Iterator<Item = &RegistryError> {
         let of_repositories = self.repositories.iter().flat_map(|repository| &repository.problems);
         of_repositories.chain(self.named.iter().filter_map(|named| named.problem.as_ref()))
     }
 
-    /// Whether anything was found out: a repository was scanned completely, or an image that is named on its own was looked at. Nothing
-    /// is named: nothing is left to find out.
+    /// Whether the scan found anything: a repository was scanned completely, or a configured image was looked up.
+    /// Without any configured image, nothing is missing.
     pub fn is_of_use(&self, last: Option<&Catalogue>) -> bool {
         let nothing_asked = self.repositories.is_empty() && self.named.is_empty();
         nothing_asked
@@ -84,7 +85,7 @@ impl Scanned {
             || self.named.iter().any(|named| named.problem.is_none())
     }
 
-    /// Remarks on pinned tags that no repository has.
+    /// Adds remarks on pinned tags that no repository has.
     fn pinned_are_there(&mut self, policy: &Policy) {
         if self.repositories.is_empty() || !self.repositories.iter().all(|repository| repository.is_listed) {
             return;
@@ -111,7 +112,7 @@ struct Scan<'a> {
 type Manifests = HashMap<Digest, Arc<ImageManifest>>;
 
 impl Scan<'_> {
-    /// All tags of a repository, with what the policy says of them.
+    /// All tags of a repository, with the policy's decisions.
     async fn repository(&self, repository: &Repository) -> (ScannedRepository, Manifests) {
         let mut scanned = ScannedRepository::new(repository.clone());
         let list = match self.registry.tags(repository).await {
@@ -122,16 +123,16 @@ impl Scan<'_> {
             }
         };
         if let Some(error) = list.partial {
-            // Half a list has any half of the tags: nothing is chosen from it.
+            // An incomplete list contains an arbitrary part of the tags, so nothing is chosen from it.
             scanned.problems.push(error);
             return (scanned, Manifests::new());
         }
         scanned.is_listed = true;
-        // A tag that no registry may have can't be asked for, and no runtime could pull it.
+        // An invalid tag cannot be requested, and no runtime could pull it.
         let (tags, strange): (Vec<String>, Vec<String>) =
             list.tags.into_iter().partition(|tag| tag.parse::<TagName>().is_ok());
         if !strange.is_empty() {
-            tracing::warn!(%repository, tags = ?strange.iter().take(5).collect::<Vec<_>>(), count = strange.len(), "tags that no registry may have are left out");
+            tracing::warn!(%repository, tags = ?strange.iter().take(5).collect::<Vec<_>>(), count = strange.len(), "invalid tags are ignored");
         }
         let tags = self.policy.tags(tags);
         let (mut known, mut manifests) = (Known::default(), Manifests::new());
@@ -175,7 +176,7 @@ impl Scan<'_> {
         (scanned, manifests)
     }
 
-    /// Asks for what is needed; every need is known afterwards, if only as unanswered.
+    /// Requests what is needed. Afterwards every need has an answer, if only `Unanswered`.
     async fn ask(
         &self,
         repository: &Repository,
@@ -206,7 +207,7 @@ impl Scan<'_> {
                     if decides {
                         problems.push(error);
                     } else {
-                        tracing::info!(%error, "what the tag stands for is not known");
+                        tracing::info!(%error, "cannot get the digest of a tag");
                     }
                     KnownTag::Unanswered
                 }
@@ -224,7 +225,7 @@ impl Scan<'_> {
         }
     }
 
-    /// An image that is named on its own: wanted, if there is anything of it.
+    /// An image that is configured by name: it is wanted if it exists.
     async fn named(&self, reference: &Reference, setting: &'static str, kind: Kind) -> (NamedImage, Manifests) {
         let mut manifests = Manifests::new();
         let why = match kind {
@@ -267,7 +268,7 @@ impl Scan<'_> {
     }
 }
 
-/// What a manifest says of an image; an error where it says nothing.
+/// What a manifest says about an image; an error if it says nothing.
 fn usable(
     answer: Result<Arc<ImageManifest>, RegistryError>,
     digest: &Digest,
@@ -308,7 +309,7 @@ fn image(
     }
 }
 
-/// Logs what would be wanted and is left out, one line for each reason.
+/// Logs tags that would be wanted but are left out, one line for each reason.
 fn say_left_out(repository: &Repository, tags: &[Tag], verdicts: &[Verdict], known: &Known) {
     let mut by_reason: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for (tag, verdict) in tags.iter().zip(verdicts).filter(|(_, verdict)| verdict.is_left_out) {
@@ -321,11 +322,11 @@ fn say_left_out(repository: &Repository, tags: &[Tag], verdicts: &[Verdict], kno
     }
     let gone = known.tags.values().filter(|tag| **tag == KnownTag::Gone).count();
     if gone >= MANY_GONE {
-        tracing::warn!(%repository, gone, asked = known.tags.len(), "many tags have no manifest: look at the registry's storage, or at what deletes images there");
+        tracing::warn!(%repository, gone, asked = known.tags.len(), "many tags have no manifest; check the registry's storage, or what deletes images there");
     }
 }
 
-/// Why none of a repository's tags is wanted, and where to look.
+/// Why none of a repository's tags is wanted, and which settings to check.
 fn nothing_wanted(policy: &Policy, count: usize, unread: &[&Tag], left_out: Option<(&Tag, &Verdict)>) -> String {
     let (tags, is) =
         if count == 1 { ("its only tag".to_owned(), "is not") } else { (format!("none of its {count} tags"), "is") };

@@ -1,4 +1,4 @@
-//! Settings that daemons around lab images share: where images are, which are wanted, and what runs them.
+//! Settings that daemons for lab images share: where images come from, which are wanted, and which runtime has them.
 
 mod policy;
 mod registry;

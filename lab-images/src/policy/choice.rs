@@ -1,22 +1,22 @@
-//! Which tags are looked at, whatever their class (`LAB_TAGS`, `LAB_TAGS_EXCLUDED`).
+//! Decides which tags are considered, whatever their class (`LAB_TAGS`, `LAB_TAGS_EXCLUDED`).
 
 use std::str::FromStr;
 
 use regex::{Regex, RegexBuilder};
 use thiserror::Error;
 
-/// A pattern that is larger than this when compiled is none that an operator wrote.
+/// The largest compiled pattern. A larger one was not written by an operator.
 const MOST_PATTERN_BYTES: usize = 1 << 20;
 
-/// What goes with an image and is none: cosign's signatures, attestations and SBOMs, and the referrers' tags of the OCI
-/// distribution specification 1.1 ("Referrers Tag Schema").
+/// Tags of artifacts that are attached to images: cosign's signatures, attestations and SBOMs, and the referrers' tags
+/// of the OCI distribution specification 1.1 ("Referrers Tag Schema").
 const ATTACHED: &str = r"^sha(256|512)-[0-9a-f]{32,}|\.(sig|att|sbom)$";
 
-/// A regular expression over tags; it may match any part of one.
+/// A regular expression for tags. It may match any part of a tag.
 #[derive(Clone, Debug)]
 pub struct TagPattern(Regex);
 
-/// Why it is none.
+/// Why a pattern is invalid.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[error("it is not a regular expression: {0}")]
 pub struct TagPatternError(String);
@@ -30,24 +30,24 @@ impl FromStr for TagPattern {
     }
 }
 
-/// Which tags are looked at.
+/// Which tags are considered.
 #[derive(Clone, Debug)]
 pub struct Choice {
-    /// Only those that match (`LAB_TAGS`).
+    /// Only tags that match (`LAB_TAGS`).
     only: Option<TagPattern>,
-    /// None of those that match (`LAB_TAGS_EXCLUDED`).
+    /// No tags that match (`LAB_TAGS_EXCLUDED`).
     excluded: Option<TagPattern>,
     attached: Regex,
 }
 
 impl Choice {
-    /// A choice of tags that match `only` and do not match `excluded`. What goes with an image and is none is never chosen.
+    /// Tags that match `only` and do not match `excluded`. Attached artifacts are never included.
     pub fn new(only: Option<TagPattern>, excluded: Option<TagPattern>) -> Self {
         let attached = Regex::new(ATTACHED).expect("the constant is a regular expression, which a test compiles");
         Self { only, excluded, attached }
     }
 
-    /// Why a tag is left out, if it is.
+    /// Why a tag is ignored, if it is.
     pub fn leaves_out(&self, tag: &str) -> Option<&'static str> {
         let is_chosen = self.only.as_ref().is_none_or(|TagPattern(regex)| regex.is_match(tag));
         if self.excludes(tag) {
@@ -59,7 +59,7 @@ impl Choice {
         }
     }
 
-    /// Whether a tag is excluded, rather than not chosen.
+    /// Whether a tag is ignored by `excluded`, and not just missing in `only`.
     pub(super) fn excludes(&self, tag: &str) -> bool {
         self.excluded.as_ref().is_some_and(|TagPattern(regex)| regex.is_match(tag))
     }

@@ -1,4 +1,4 @@
-//! The decision over the tags of one repository: pure.
+//! The decision about the tags of one repository. Pure.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -6,38 +6,40 @@ use super::Policy;
 use crate::reference::Digest;
 use crate::tag::{Class, Tag};
 
-/// Unknown tags are looked at for aliases by digest where there are no more than this: one request each.
+/// The digests of unknown tags are requested, to find aliases, only if there are at most this many of them: one request
+/// each.
 const MOST_UNKNOWN_LOOKED_AT: usize = 20;
 
-/// Tags that follow the last one kept of a class are looked at while they are of an image that is kept, but not more than these.
+/// Tags after the last one kept of a class are looked up while they have the digest of a kept image, but at most this
+/// many.
 const MOST_SAME_LOOKED_AT: usize = 20;
 
-/// Why a tag that the registry lists is left out when its manifest is not there.
+/// Why a listed tag without a manifest is left out.
 pub(crate) const GONE: &str = "its manifest is gone from the registry";
 
-/// What is known of a tag.
+/// What is known about a tag.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KnownTag {
-    /// It stands for this digest.
+    /// It has this digest.
     Is(Digest),
-    /// The registry lists it and has no manifest for it.
+    /// The registry lists it but has no manifest for it.
     Gone,
-    /// The registry was asked and did not say.
+    /// The registry was asked and did not answer.
     Unanswered,
 }
 
-/// What is known of the image with a digest.
+/// What is known about the image with a digest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KnownImage {
     /// The machines can run it.
     Usable,
-    /// They can't, and why.
+    /// The machines cannot run it, for this reason.
     Unusable(String),
-    /// The registry was asked and did not say.
+    /// The registry was asked and did not answer.
     Unanswered,
 }
 
-/// What the registry told so far.
+/// The registry's answers so far.
 #[derive(Clone, Debug, Default)]
 pub struct Known {
     /// By tag.
@@ -47,7 +49,7 @@ pub struct Known {
 }
 
 impl Known {
-    /// The tag's digest, where it is known.
+    /// The tag's digest, if it is known.
     pub fn digest(&self, tag: &str) -> Option<&Digest> {
         match self.tags.get(tag) {
             Some(KnownTag::Is(digest)) => Some(digest),
@@ -56,14 +58,14 @@ impl Known {
     }
 }
 
-/// What would have to be known to be sure.
+/// The answers that are still needed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Needs {
     /// Tags whose digests are needed, in the order given.
     pub tags: Vec<String>,
-    /// Tags whose digests tell only of what image they are: without an answer nothing else is decided.
+    /// Tags whose digests only show which image they belong to. Nothing else depends on the answer.
     pub perhaps: Vec<String>,
-    /// Images of which it is needed whether they can be used.
+    /// Images for which it must be known whether the machines can run them.
     pub images: BTreeSet<Digest>,
 }
 
@@ -74,33 +76,33 @@ impl Needs {
     }
 }
 
-/// Whether a tag is wanted, and why.
+/// The decision on a tag.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verdict {
     /// Whether it is wanted.
     pub wanted: bool,
-    /// A sentence's worth of reason.
+    /// The reason, in a few words.
     pub why: String,
-    /// What a menu calls it: with what it stands for, where that is known.
+    /// Its name in a menu, with the tag that it is an alias of, if that is known.
     pub name: String,
-    /// It is an alias, by configuration or because it shares its digest with a classified tag.
+    /// Whether it is an alias, by configuration or because it has the digest of a classified tag.
     pub is_alias: bool,
-    /// Aliases that stand for it.
+    /// Its aliases.
     pub aliases: Vec<String>,
-    /// It would be wanted, and the registry has nothing for it that can be used.
+    /// Whether it would be wanted, but the registry has no usable image for it.
     pub is_left_out: bool,
 }
 
-/// The verdicts, and what would have to be known to be sure of them.
+/// The decisions, and what is still needed to be sure of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decision {
-    /// One for each tag, in the order given.
+    /// One verdict for each tag, in the order given.
     pub verdicts: Vec<Verdict>,
-    /// What is needed. Nothing: the verdicts are settled.
+    /// The answers that are needed. If empty, the verdicts are final.
     pub needs: Needs,
 }
 
-/// Decides over `tags`, given in the order of a menu, with what is known so far.
+/// Decides about `tags`, given in the order of a menu, with the answers so far.
 pub fn decide(policy: &Policy, tags: &[Tag], known: &Known) -> Decision {
     let chosen = tags.iter().map(|tag| policy.leaves_out(tag)).collect();
     let mut selection = Selection {
@@ -128,32 +130,32 @@ pub fn decide(policy: &Policy, tags: &[Tag], known: &Known) -> Decision {
     Decision { verdicts, needs }
 }
 
-/// A decision in the making.
+/// The intermediate state of a decision.
 struct Selection<'a> {
     policy: &'a Policy,
     tags: &'a [Tag],
     known: &'a Known,
-    /// Why a tag is not looked at.
+    /// Why a tag is ignored.
     not_chosen: Vec<Option<&'static str>>,
     /// Why a tag is wanted.
     reasons: Vec<Option<String>>,
-    /// Why a tag that would be wanted is not.
+    /// Why a tag that would be wanted is left out.
     left_out: Vec<Option<String>>,
-    /// Tags to be asked for, and whether anything is decided by the answer.
+    /// Tags whose digests are needed, and whether a decision depends on the answer.
     needs_tags: BTreeMap<usize, bool>,
     needs_images: BTreeSet<Digest>,
 }
 
-/// What a look at a tag that would be wanted brought.
+/// The result of looking up a tag that would be wanted.
 enum Look<'a> {
-    /// Nodes can use it, as far as is known; its digest, where it is known.
+    /// Nodes can use it, as far as is known. Contains its digest, if it is known.
     Image(Option<&'a Digest>),
-    /// There is nothing that they could use.
+    /// There is no usable image, for this reason.
     Nothing(String),
 }
 
 impl<'a> Selection<'a> {
-    /// The tag's digest; a tag that was not asked about is noted as needed.
+    /// The tag's digest. If it was not requested yet, records that it is needed.
     fn tag(&mut self, index: usize, decides: bool) -> Option<&'a KnownTag> {
         let known = self.known.tags.get(&self.tags[index].text);
         if known.is_none() {
@@ -177,8 +179,8 @@ impl<'a> Selection<'a> {
         }
     }
 
-    /// Wants the newest images of a class; a tag of an image that counts already comes with it, and one that no node could use
-    /// takes no place.
+    /// Selects the newest images of a class. A tag of an image that already counts is kept with it, and an image that
+    /// no node could use takes no place.
     fn keep_newest(&mut self, class: Class) {
         let most = self.policy.keep.of(class);
         if most == 0 {
@@ -193,7 +195,7 @@ impl<'a> Selection<'a> {
             }
             let first = |digest: Option<&Digest>| digest.and_then(|digest| kept.get(digest)).copied();
             if count == most {
-                // The next one may be of an image that is kept.
+                // The next tag may belong to a kept image.
                 looked_further += 1;
                 let same = match self.tag(index, false) {
                     Some(KnownTag::Is(digest)) => first(Some(digest)),
@@ -278,14 +280,14 @@ impl<'a> Selection<'a> {
         }
     }
 
-    /// Tells aliases what they stand for, and classified tags which aliases stand for them.
+    /// Sets the targets of aliases, and the aliases of classified tags.
     fn name_aliases(&self, verdicts: &mut [Verdict]) {
         let known = |index: usize| self.known.digest(&self.tags[index].text);
         let classified = |tag: &Tag| !matches!(tag.class, Class::Alias | Class::Unknown) && tag.arch.is_none();
         let mut targets: HashMap<&Digest, usize> = HashMap::new();
         for index in (0..self.tags.len()).filter(|index| classified(&self.tags[*index])) {
             if let Some(digest) = known(index) {
-                // The first in menu order is the best name.
+                // The first in the order of the menu is the best name.
                 targets.entry(digest).or_insert(index);
             }
         }

@@ -1,4 +1,4 @@
-//! How many of each class are kept (`LAB_KEEP`).
+//! How many tags of each class are kept (`LAB_KEEP`).
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,29 +8,29 @@ use thiserror::Error;
 
 use crate::tag::Class;
 
-/// `LAB_KEEP` where it is unset.
+/// The default of `LAB_KEEP`.
 pub const DEFAULT_KEEP: &str = "release=1,weekly=2,daily=3";
 
 /// The most that may be kept of one class.
 const MOST_KEPT: u32 = 1000;
 
-/// How many of the newest to keep of each class. A class that is not named is not kept, and neither is one with 0.
+/// How many of the newest tags of each class are kept. Classes that are not listed, or have 0, are not kept.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Keep(BTreeMap<Class, u32>);
 
-/// Why `LAB_KEEP` could not be read.
+/// Why `LAB_KEEP` is invalid.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum KeepError {
-    /// No `class=number`.
+    /// Not `class=number`.
     #[error("{0:?} is not of the form class=number")]
     Form(String),
-    /// No such class.
+    /// Not a class.
     #[error("{0:?} is not a class that can be kept; use release, weekly, daily, candidate, experimental or unknown")]
     Class(String),
-    /// No number.
+    /// Not a number.
     #[error("{0:?} is not a number of images to keep, from 0 to {MOST_KEPT}")]
     Number(String),
-    /// Twice the same class.
+    /// The class is listed twice.
     #[error("{0} is named twice")]
     Twice(Class),
 }

@@ -33,7 +33,7 @@ impl FromStr for Digest {
             _ => return Err(wrong("its algorithm is neither sha256 nor sha512")),
         };
         if hex.len() != digits || !hex.bytes().all(|c| c.is_ascii_digit() || (b'a'..=b'f').contains(&c)) {
-            return Err(wrong("it has not as many lower-case hexadecimal digits as its algorithm gives"));
+            return Err(wrong("it does not have as many lower-case hexadecimal digits as its algorithm requires"));
         }
         Ok(Self(text.to_owned()))
     }

@@ -1,18 +1,18 @@
-//! Platforms, in the words of the OCI image index.
+//! Platforms, in the terms of the OCI image index.
 
 use std::fmt;
 use std::str::FromStr;
 
 use super::{ReferenceError, wrong};
 
-/// What an image runs on, in the words of the OCI image index (`platform`).
+/// The platform of an image, in the terms of the OCI image index (`platform`).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Platform {
     /// `linux`
     pub os: String,
     /// `amd64`, `arm64`, …
     pub architecture: String,
-    /// `v8`, … where the architecture has variants.
+    /// `v8`, …, if the architecture has variants.
     pub variant: Option<String>,
 }
 
@@ -39,14 +39,14 @@ impl FromStr for Platform {
             |part: &str| !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
         let parts: Vec<&str> = text.split('/').collect();
         if !parts.iter().all(|part| word(part)) {
-            return Err(wrong(text, "a platform", "its parts are words with a slash between"));
+            return Err(wrong(text, "a platform", "its parts must be words, separated by slashes"));
         }
         match parts[..] {
             [os, architecture] => Ok(Self { os: os.to_owned(), architecture: architecture.to_owned(), variant: None }),
             [os, architecture, variant] => {
                 Ok(Self { os: os.to_owned(), architecture: architecture.to_owned(), variant: Some(variant.to_owned()) })
             }
-            _ => Err(wrong(text, "a platform", "it has two or three parts")),
+            _ => Err(wrong(text, "a platform", "it must have two or three parts")),
         }
     }
 }

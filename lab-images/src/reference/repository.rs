@@ -5,16 +5,16 @@ use std::str::FromStr;
 
 use super::{ReferenceError, wrong};
 
-/// Docker Hub as references name it.
+/// Docker Hub's name in references.
 const DOCKER_HUB: &str = "docker.io";
 
-/// Where Docker Hub answers.
+/// The host of Docker Hub's API.
 const DOCKER_HUB_API: &str = "registry-1.docker.io";
 
-/// Registry and path together, as common clients limit them.
+/// The length limit of registry and path together, as in common clients.
 const MOST_NAME_BYTES: usize = 255;
 
-/// A repository: where tags are listed.
+/// A repository, which has tags.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Repository {
     host: String,
@@ -22,17 +22,17 @@ pub struct Repository {
 }
 
 impl Repository {
-    /// The registry as references name it, with its port if it has one: `docker.io`, `127.0.0.1:5000`, `[::1]:5000`.
+    /// The registry's name in references, with its port if it has one: `docker.io`, `127.0.0.1:5000`, `[::1]:5000`.
     pub fn host(&self) -> &str {
         &self.host
     }
 
-    /// Where the registry's API answers: the host, but for Docker Hub.
+    /// The host of the registry's API. It differs from the registry's name only for Docker Hub.
     pub fn api_host(&self) -> &str {
         if self.host == DOCKER_HUB { DOCKER_HUB_API } else { &self.host }
     }
 
-    /// The path below the registry, without slashes at its ends.
+    /// The path below the registry, without leading or trailing slashes.
     pub fn path(&self) -> &str {
         &self.path
     }
@@ -50,13 +50,15 @@ impl FromStr for Repository {
             return Err(wrong("it has more than 255 bytes"));
         }
         if text.contains("://") {
-            return Err(wrong("it begins with a scheme, which does not belong there"));
+            return Err(wrong("it begins with a scheme; leave it out"));
         }
         if text.ends_with('/') {
             return Err(wrong("it has a slash at its end; leave it out"));
         }
         if !text.contains('/') && text.contains(['.', ':']) {
-            return Err(wrong("it has a registry and no repository, or a tag, which belongs into LAB_CONTAINER_NAMES"));
+            return Err(wrong(
+                "it has a registry but no repository, or it has a tag; images with tags belong in LAB_CONTAINER_NAMES",
+            ));
         }
         let (host, path) = match text.split_once('/') {
             Some((first, rest)) if first == "localhost" || first.contains(['.', ':']) || first.starts_with('[') => {
@@ -73,20 +75,14 @@ impl FromStr for Repository {
         };
         let path = if host == DOCKER_HUB && !path.contains('/') { format!("library/{path}") } else { path };
         if path.contains([':', '@']) {
-            return Err(wrong("it names one image; an image with a tag or digest belongs into LAB_CONTAINER_NAMES"));
+            return Err(wrong("it names one image; images with a tag or digest belong in LAB_CONTAINER_NAMES"));
         }
         let lower = text.to_lowercase();
         if path.to_lowercase() != path && path.to_lowercase().split('/').all(is_path_component) {
-            return Err(super::wrong(
-                text,
-                "a repository",
-                format!("registries know no upper case; its lower-case form is {lower}"),
-            ));
+            return Err(super::wrong(text, "a repository", format!("it must be lower-case: {lower}")));
         }
         if !path.split('/').all(is_path_component) {
-            return Err(wrong(
-                "each part of its path must be lower-case letters and digits, with single . _ - or __ between",
-            ));
+            return Err(wrong("each part of its path must be lower-case letters and digits, separated by . _ - or __"));
         }
         Ok(Self { host, path })
     }

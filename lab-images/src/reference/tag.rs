@@ -5,15 +5,15 @@ use std::str::FromStr;
 
 use super::{ReferenceError, wrong};
 
-/// A tag, by the specification.
+/// The length limit of a tag, by the specification.
 const MOST_TAG_BYTES: usize = 128;
 
-/// A tag that a registry can have.
+/// A valid tag.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TagName(String);
 
 impl TagName {
-    /// The tag of a reference that names none.
+    /// The tag of a reference without one.
     pub(super) fn latest() -> Self {
         Self("latest".to_owned())
     }

@@ -1,26 +1,27 @@
-//! How long to wait before a request is sent again. No I/O: what a server says is taken within limits.
+//! How long to wait before a request is sent again. No I/O. Servers' requests are limited.
 
 use std::time::{Duration, SystemTime};
 
 use sidecar::retry;
 use sidecar::schedule::random;
 
-/// A longer pause between two tries is not made unless the server asks for it.
+/// The longest pause between two tries, unless the server asks for a longer one.
 pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
-/// The pause after the `tries`th failure in a row: `first`, then twice as long each time, with up to half more at random so that
-/// many clients do not come back at once.
+/// The pause after the `tries`th failure in a row: `first`, doubled each time, plus up to half of it at random, so that
+/// many clients do not retry at once.
 pub(super) fn pause(first: Duration, tries: u32) -> Duration {
     retry::pause(first, tries, LONGEST_PAUSE).mul_f64(1.0 + random() / 2.0)
 }
 
-/// `Retry-After` in seconds or as a date (RFC 9110, section 10.2.3); `None` where it can't be read.
+/// Parses `Retry-After` in seconds or as a date (RFC 9110, section 10.2.3); `None` if it is invalid.
 ///
-/// It is a wish, not an order: zero and a date in the past come out as zero, so the caller takes the longer of this and [`pause`].
+/// It is a request, not an order: zero and a date in the past give zero, so the caller uses the longer of this and
+/// [`pause`].
 pub(super) fn retry_after(text: &str, now: SystemTime) -> Option<Duration> {
     let text = text.trim();
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
-        // More digits than fit are a very long time.
+        // A number with more digits means a very long time.
         return Some(Duration::from_secs(text.parse().unwrap_or(u64::from(u32::MAX)).min(u64::from(u32::MAX))));
     }
     if let Ok(seconds) = text.parse::<f64>() {

@@ -1,22 +1,23 @@
 //! `WWW-Authenticate`: challenges with their parameters (RFC 9110, section 11.6.1).
 
-/// What a registry asks for.
+/// The authentication that a registry asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Challenge {
     /// A name and a password.
     Basic,
     /// A token (distribution specification, "Token Authentication").
     Bearer {
-        /// Where tokens come from.
+        /// The URL of the token server.
         realm: String,
-        /// For whom.
+        /// The service to request a token for.
         service: Option<String>,
-        /// For what.
+        /// The scope to request.
         scope: Option<String>,
     },
 }
 
-/// The best challenge that can be met: a bearer token before a password. Headers may hold several, with commas everywhere.
+/// The best supported challenge: a bearer token before a password. Headers may contain several challenges, separated by
+/// commas like their parameters.
 pub(super) fn best<'a>(headers: impl Iterator<Item = &'a str>) -> Option<Challenge> {
     let challenges: Vec<Challenge> = headers.flat_map(parse).collect();
     let bearer = challenges.iter().find(|challenge| matches!(challenge, Challenge::Bearer { .. }));
@@ -31,7 +32,7 @@ fn parse(header: &str) -> Vec<Challenge> {
     while !left.is_empty() {
         let (word, after) = token(left);
         if word.is_empty() {
-            // Not the grammar: what was read so far may still be of use.
+            // The rest is invalid, but the parameters so far may be usable.
             break;
         }
         let spaced = after.trim_start_matches([' ', '\t']);
@@ -80,8 +81,8 @@ fn value_of(text: &str) -> (String, &str) {
     })
 }
 
-/// A quoted string (RFC 9110, section 5.6.4) without its quotes and escapes, and what comes after it; `None` where `text` does not begin
-/// with one. One that does not end is taken to the end.
+/// A quoted string (RFC 9110, section 5.6.4) without its quotes and escapes, and the text after it; `None` if `text`
+/// does not begin with one. Without an end quote, it extends to the end.
 pub(super) fn quoted_string(text: &str) -> Option<(String, &str)> {
     let quoted = text.strip_prefix('"')?;
     let mut value = String::new();

@@ -1,8 +1,9 @@
-//! Credentials for registries, found as Docker, containers and Kubernetes keep them. Files are read again when they change.
+//! Credentials for registries, in the files of Docker, containers and Kubernetes. Files are read again when they
+//! change.
 //!
-//! Forms of an entry: `auth` (base64 of `name:password`), `username` and `password`, `identitytoken`, `registrytoken`. That
-//! covers Docker Hub, GHCR, Harbor, Google (`_json_key`, `oauth2accesstoken`) and ECR tokens. Helper programs run on a single host
-//! only: in a cluster there are none, and a node's agent starts no programs of others.
+//! Forms of an entry: `auth` (base64 of `name:password`), `username` and `password`, `identitytoken`, `registrytoken`.
+//! That covers Docker Hub, GHCR, Harbor, Google (`_json_key`, `oauth2accesstoken`) and ECR tokens. Helper programs run
+//! on a single host only: in a cluster there are none, and a node's agent does not run foreign programs.
 
 mod file;
 mod helper;
@@ -25,33 +26,33 @@ use key::Fit;
 pub use file::CredentialsError;
 pub(super) use key::host_matches;
 
-/// What a helper said is good for this long; ECR's passwords live for hours, and a refused one is asked for again at once.
+/// How long a helper's answer is used. ECR's passwords live for hours, and a refused one is requested again at once.
 const HELPER_LIFE: Duration = Duration::from_secs(300);
 
-/// The key that helpers know Docker Hub by.
+/// The key of Docker Hub for helpers.
 const DOCKER_HUB_SERVER: &str = "https://index.docker.io/v1/";
 
-/// Where credentials come from.
+/// The sources of credentials.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CredentialSources {
     /// Dockerconfigjson files; credentials of an earlier one are tried first.
     pub files: Vec<PathBuf>,
-    /// Whether the files were named by a setting: then they must be there and be whole.
+    /// Whether the files come from a setting. Then they must exist and be valid.
     pub required: bool,
     /// Whether helper programs may be run (`credsStore`, `credHelpers`).
     pub run_helpers: bool,
 }
 
-/// What is shown to a registry.
+/// The login for a registry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Login {
     Basic {
         username: String,
         password: Secret,
     },
-    /// Exchanged for a token of the registry's (OAuth2).
+    /// Exchanged for a token (OAuth2).
     IdentityToken(Secret),
-    /// Sent as it is.
+    /// Sent unchanged.
     RegistryToken(Secret),
 }
 
@@ -66,14 +67,14 @@ impl Login {
 pub struct Credentials {
     sources: CredentialSources,
     files: Mutex<HashMap<PathBuf, Loaded>>,
-    /// What helpers said, by program and server.
+    /// The helpers' answers, by program and server.
     helped: Mutex<HashMap<(String, String), Helped>>,
-    /// What registries took last: tried first.
+    /// The logins that registries last accepted, which are tried first.
     accepted: Mutex<HashMap<Repository, Login>>,
     warned: Mutex<HashSet<String>>,
 }
 
-/// What a helper said, and when.
+/// The time and the result of a helper's answer.
 type Helped = (Instant, Result<Option<Login>, String>);
 
 #[derive(Debug, Default)]
@@ -83,11 +84,11 @@ struct Loaded {
 }
 
 impl Credentials {
-    /// From these sources.
+    /// Reads these sources.
     ///
     /// # Errors
     ///
-    /// When a file that a setting names can't be used. One that was only looked for is warned about.
+    /// If a configured file is invalid. Problems of other files are only logged.
     pub fn new(sources: CredentialSources) -> Result<Self, CredentialsError> {
         let credentials = Self { sources, ..Self::default() };
         for path in &credentials.sources.files {
@@ -102,20 +103,20 @@ impl Credentials {
         Ok(credentials)
     }
 
-    /// For a runtime that pulls from this repository: all that fit, what the registry took last first, then the best, as kubelet tries
-    /// them.
+    /// The credentials for a runtime that pulls from this repository: all that match, the last accepted one first, then
+    /// the best ones, in kubelet's order.
     pub async fn for_pulls(&self, repository: &Repository) -> Vec<PullCredentials> {
         let logins = self.logins(repository).await.into_iter();
         let usable = logins.filter_map(|login| match login {
             Login::Basic { username, password } => Some(PullCredentials::Basic { username, password }),
             Login::IdentityToken(token) => Some(PullCredentials::IdentityToken(token)),
-            // CRI runtimes do not take it.
+            // CRI runtimes do not accept it.
             Login::RegistryToken(_) => None,
         });
         usable.collect()
     }
 
-    /// A registry let a runtime pull with these: they are tried first from now on.
+    /// A registry accepted these credentials from a runtime. They are tried first from now on.
     pub fn pulled_with(&self, repository: &Repository, credentials: &PullCredentials) {
         let login = match credentials.clone() {
             PullCredentials::Basic { username, password } => Login::Basic { username, password },
@@ -124,8 +125,8 @@ impl Credentials {
         self.accept(repository, &login);
     }
 
-    /// The logins for a repository, the best first: what the registry took last; then file by file what is for a part of the
-    /// registry, what a helper says, and what is for the whole registry.
+    /// The logins for a repository, the best first: the last accepted one; then, file by file, entries for a part of
+    /// the registry, a helper's answer, and entries for the whole registry.
     pub(super) async fn logins(&self, repository: &Repository) -> Vec<Login> {
         self.read_again();
         let mut logins = Vec::new();
@@ -152,7 +153,7 @@ impl Credentials {
         different
     }
 
-    /// A registry took this login.
+    /// A registry accepted this login.
     pub(super) fn accept(&self, repository: &Repository, login: &Login) {
         let mut accepted = lock(&self.accepted);
         if accepted.get(repository) != Some(login) {
@@ -160,7 +161,7 @@ impl Credentials {
         }
     }
 
-    /// A registry refused a login: helpers are asked again.
+    /// A registry refused a login, so helpers are asked again.
     pub(super) fn refuse(&self, repository: &Repository, login: &Login) {
         let mut accepted = lock(&self.accepted);
         if accepted.get(repository) == Some(login) {
@@ -169,7 +170,7 @@ impl Credentials {
         lock(&self.helped).retain(|_, (_, said)| !said.as_ref().is_ok_and(|said| said.as_ref() == Some(login)));
     }
 
-    /// What to do about a registry that does not let us in, after `; `.
+    /// What to do about a registry that refuses access.
     pub(super) fn hint(&self, repository: &Repository, refused: bool) -> String {
         let host = repository.host();
         let place = match self.sources.files.as_slice() {
@@ -224,13 +225,13 @@ impl Credentials {
         said.unwrap_or_else(|error| {
             let host = repository.host();
             self.warn(format!(
-                "credsStore or credHelpers has the credentials for {host}, which are not known: {error}"
+                "credsStore or credHelpers has the credentials for {host}, but the helper failed: {error}"
             ));
             None
         })
     }
 
-    /// Reads files that changed. The last good ones serve until a file is whole again.
+    /// Reads files that changed. While a file is invalid, its last good content is used.
     fn read_again(&self) {
         for path in &self.sources.files {
             let stamp = Stamp::of(path);
@@ -239,7 +240,7 @@ impl Credentials {
             }
             match file::read(path) {
                 Ok(contents) => self.take(path, Loaded { stamp, contents }),
-                Err(error) => self.warn(format!("the changed credentials are left out: {error}")),
+                Err(error) => self.warn(format!("ignoring the changed credentials: {error}")),
             }
         }
     }
@@ -257,7 +258,7 @@ impl Credentials {
         lock(&self.files).insert(path.to_owned(), loaded);
     }
 
-    /// Each warning once.
+    /// Logs each warning once.
     fn warn(&self, warning: String) {
         if lock(&self.warned).insert(warning.clone()) {
             tracing::warn!("{warning}");
@@ -265,7 +266,7 @@ impl Credentials {
     }
 }
 
-/// How helpers name a registry.
+/// The registry's name for helpers.
 fn server_of(repository: &Repository) -> String {
     match repository.host() {
         "docker.io" => DOCKER_HUB_SERVER.to_owned(),

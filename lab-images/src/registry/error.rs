@@ -1,20 +1,20 @@
-//! What goes wrong with registries: what was tried, on what, what came, and what to do.
+//! Errors of registries: the operation, the problem, and what to do.
 
 use thiserror::Error;
 
 use crate::reference::Digest;
 
-/// A request that did not work out.
+/// A request that failed.
 #[derive(Debug, Error)]
 #[error("cannot {what}: {problem}")]
 pub struct RegistryError {
     what: String,
-    /// What came instead. No `source`: the text has it already.
+    /// The problem. It is not a `source`, because the message contains it already.
     pub problem: Problem,
 }
 
 impl RegistryError {
-    /// Whether what is there is known, and no machine of the platforms that were asked for can run it.
+    /// Whether the registry answered, and no machine of the requested platforms can run the image.
     pub fn is_unusable(&self) -> bool {
         matches!(
             self.problem,
@@ -26,19 +26,20 @@ impl RegistryError {
         )
     }
 
-    /// Whether the registry itself says that there is no such manifest (any more): a known answer, unlike a request that failed.
+    /// Whether the registry itself says that there is no such manifest (any more): a known answer, unlike a failed
+    /// request.
     ///
     /// Only a GET can tell, because only its body has the error code (distribution specification, "Error Codes").
     pub fn is_gone(&self) -> bool {
         matches!(self.problem, Problem::Gone { .. })
     }
 
-    /// Whether the server answered, and refused: another request for the same thing may be answered otherwise.
+    /// Whether the server answered with a refusal. Another request for the same thing may succeed.
     pub(super) fn is_refusal(&self) -> bool {
         matches!(self.problem, Problem::Status { .. } | Problem::Denied { status: 403, .. } | Problem::Gone { .. })
     }
 
-    /// Whether a list of tags may have been refused for the number of tags that it asks for.
+    /// Whether a list of tags may have been refused because of the requested page size.
     pub(super) fn may_be_the_page_size(&self) -> bool {
         matches!(self.problem, Problem::Status { status: 400 | 406 | 413 | 414 | 416 | 422, .. })
     }
@@ -48,46 +49,46 @@ impl RegistryError {
     }
 }
 
-/// What came instead of an answer.
+/// What went wrong.
 #[derive(Debug, Error)]
 pub enum Problem {
-    /// No connection, or one that broke.
+    /// The connection failed or was lost.
     #[error(
         "{host} does not answer: {reason}; check the network, the proxy, and whether {host} should be listed in LAB_INSECURE_REGISTRIES"
     )]
     Unreachable {
         /// The registry.
         host: String,
-        /// What the connection said.
+        /// The reason.
         reason: String,
     },
-    /// A host that was given up a short while ago.
+    /// A host that is not asked for a while, after too many failures.
     #[error("{host} gets no requests for another {seconds} s: {reason}")]
     LeftAlone {
         /// The host.
         host: String,
-        /// Until then nothing is sent.
+        /// How long it will not be asked.
         seconds: u64,
-        /// Why it was given up.
+        /// The reason.
         reason: String,
     },
-    /// A certificate that is not accepted. Another try would not change it.
+    /// A certificate that is not accepted. Retries would not change that.
     #[error(
         "the certificate of {host} is not accepted: {reason}; if the CA is your own, set SSL_CERT_FILE to a file with its certificate"
     )]
     Certificate {
         /// The host.
         host: String,
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
     },
-    /// No TLS where TLS was expected.
+    /// The server does not speak TLS.
     #[error("{host} does not use TLS; if it only has plain HTTP, list {host} in LAB_INSECURE_REGISTRIES")]
     NotTls {
         /// The host.
         host: String,
     },
-    /// A body packed in a way that was not asked for.
+    /// A body with an encoding that was not requested.
     #[error(
         "{host} sent a response encoded as {encoding}, although the request did not allow it (Accept-Encoding: identity)"
     )]
@@ -97,47 +98,47 @@ pub enum Problem {
         /// `Content-Encoding`.
         encoding: String,
     },
-    /// A body that is no JSON object.
+    /// A body that is not a JSON object.
     #[error("{host} did not send the expected JSON, but {begins:?}; is it a registry, or did a proxy answer?")]
     NoObject {
         /// The host.
         host: String,
-        /// The first letters.
+        /// The beginning of the body.
         begins: String,
     },
-    /// A status that is no answer.
+    /// An unexpected status.
     #[error("{host} answered {status}{told}")]
     Status {
         /// The registry.
         host: String,
         /// The status.
         status: u16,
-        /// What it said, from `: ` on, or nothing.
+        /// The server's message, including `: `, or nothing.
         told: String,
     },
-    /// The registry knows no such manifest or repository.
+    /// The registry has no such manifest or repository.
     #[error("{host} answered {status}{told}: it is not in the registry")]
     Gone {
         /// The registry.
         host: String,
         /// The status: 404 or 410.
         status: u16,
-        /// What it said.
+        /// The server's message.
         told: String,
     },
-    /// 401 or 403 with what credentials there are.
+    /// 401 or 403 with all available credentials.
     #[error("{host} does not allow it ({status}){told}; {hint}")]
     Denied {
         /// The registry.
         host: String,
         /// The status.
         status: u16,
-        /// What it said.
+        /// The server's message.
         told: String,
         /// What to do.
         hint: String,
     },
-    /// 401 without a way to authorise.
+    /// 401 without a supported challenge.
     #[error("{host} answered 401 without a usable challenge (WWW-Authenticate: {challenge:?}); is it a registry?")]
     NoChallenge {
         /// The registry.
@@ -145,7 +146,7 @@ pub enum Problem {
         /// The header, shortened.
         challenge: String,
     },
-    /// The token server is somewhere else.
+    /// The token server is another host.
     #[error(
         "{host} asks for a token from {realm}, which is another host; credentials are not sent there unless LAB_TOKEN_SERVERS names it"
     )]
@@ -155,7 +156,7 @@ pub enum Problem {
         /// The token server's host.
         realm: String,
     },
-    /// The token server has no TLS.
+    /// The token server does not use TLS.
     #[error(
         "{host} asks for a token from {realm} over plain HTTP; credentials are not sent there unless LAB_INSECURE_REGISTRIES names it"
     )]
@@ -165,12 +166,12 @@ pub enum Problem {
         /// The token server's host.
         realm: String,
     },
-    /// The token server gave no token.
+    /// The token server did not return a token.
     #[error("{realm} gave no token: {reason}")]
     NoToken {
         /// The token server's host.
         realm: String,
-        /// Why.
+        /// The reason.
         reason: String,
     },
     /// Too many requests, for too long.
@@ -180,7 +181,7 @@ pub enum Problem {
         host: String,
         /// The status.
         status: u16,
-        /// How often it was tried.
+        /// How many tries there were.
         tries: u32,
     },
     /// A redirect that is not followed.
@@ -188,12 +189,12 @@ pub enum Problem {
     Redirect {
         /// The registry.
         host: String,
-        /// Where to, without its query.
+        /// The target, without its query.
         target: String,
-        /// Why not.
+        /// The reason.
         reason: &'static str,
     },
-    /// More bytes than any answer of this kind has.
+    /// The answer is too large.
     #[error("{host} sent more than {most} bytes; that is too much for this request")]
     TooLarge {
         /// The registry.
@@ -201,24 +202,24 @@ pub enum Problem {
         /// The limit.
         most: usize,
     },
-    /// Not the JSON that belongs there.
+    /// Not the expected JSON.
     #[error("unexpected JSON in the response: {0}")]
     Json(serde_json::Error),
-    /// The content is not what its digest says.
+    /// The content does not match its digest.
     #[error("the content has digest {actual} instead of {expected}; it was changed on its way or in the registry")]
     DigestMismatch {
-        /// What was asked for.
+        /// The expected digest.
         expected: Digest,
-        /// What came.
+        /// The actual digest.
         actual: Digest,
     },
-    /// A page again.
+    /// The same page again.
     #[error("the pagination loops back to {url}")]
     PageLoop {
         /// The page.
         url: String,
     },
-    /// A `Link` that can't be read.
+    /// An invalid `Link` header.
     #[error("the link to the next page can't be read: {0:?}")]
     Link(String),
     /// Too many tags.
@@ -233,35 +234,35 @@ pub enum Problem {
         /// The limit.
         most: usize,
     },
-    /// A manifest that came as its digest says and that no runtime can read.
+    /// A manifest that matches its digest, but that no runtime can read.
     #[error("its manifest is malformed: {0}; push the image again")]
     Malformed(serde_json::Error),
-    /// A manifest of no known kind.
+    /// A manifest of an unknown kind.
     #[error(
         "its media type {0:?} is not an image or index that a runtime can use; push it again as an OCI or Docker v2 image"
     )]
     MediaType(String),
-    /// Something else that registries keep.
+    /// Another kind of artifact.
     #[error("it is not an image but {0:?}")]
     NoImage(String),
-    /// Nothing for this platform.
+    /// No image for this platform.
     #[error("it has nothing for {wanted}, only for {found}; build it for {wanted} or exclude these nodes")]
     NoPlatform {
-        /// The platform.
+        /// The requested platform.
         wanted: String,
-        /// What there is.
+        /// The available platforms.
         found: String,
     },
-    /// Indices inside indices without end.
+    /// Indices are nested too deeply.
     #[error("its indices are nested too deeply; push it again as one index")]
     NestedIndex,
-    /// A file of credentials that can't be used.
+    /// A file of credentials that cannot be used.
     #[error(transparent)]
     Credentials(#[from] super::credentials::CredentialsError),
     /// No root certificates.
     #[error(transparent)]
     Roots(#[from] sidecar::tls::RootsError),
-    /// A URL that can't be made.
+    /// An invalid URL.
     #[error("invalid URL {0:?}")]
     Url(String),
 }

@@ -1,4 +1,4 @@
-//! A registry's answer to a request: redirects and logins on top of `transport.rs`.
+//! Requests to a registry, with redirects and logins on top of `transport.rs`.
 
 use std::sync::Arc;
 
@@ -16,13 +16,13 @@ use crate::reference::Repository;
 
 const MOST_REDIRECTS: usize = 5;
 
-/// What registries call a thing that is not there; Harbor says `NOT_FOUND` for all of them.
+/// The error codes of registries for something that does not exist; Harbor uses `NOT_FOUND` for all of them.
 const GONE_CODES: [&str; 3] = ["MANIFEST_UNKNOWN", "NAME_UNKNOWN", "NOT_FOUND"];
 
-/// What some registries say with another status than 401 and 403.
+/// The error codes of some registries for a refusal with a status other than 401 and 403.
 const DENIED_CODES: [&str; 2] = ["UNAUTHORIZED", "DENIED"];
 
-/// A request of one repository.
+/// A request about one repository.
 pub(super) struct Ask<'a> {
     repository: &'a Repository,
     what: &'a str,
@@ -30,7 +30,7 @@ pub(super) struct Ask<'a> {
 }
 
 impl<'a> Ask<'a> {
-    /// `what` says in errors what was tried; an answer has at most `most_bytes`.
+    /// `what` describes the operation in errors; an answer has at most `most_bytes`.
     pub(super) fn get(repository: &'a Repository, url: Url, what: &'a str, most_bytes: usize) -> Self {
         Self { repository, what, request: Request::get(url, most_bytes) }
     }
@@ -45,7 +45,7 @@ impl<'a> Ask<'a> {
         self
     }
 
-    /// A value that can't be sent is left out.
+    /// Adds a header. An invalid value is left out.
     pub(super) fn header(mut self, name: HeaderName, value: &str) -> Self {
         if let Ok(value) = HeaderValue::from_str(value) {
             self.request.headers.insert(name, value);
@@ -62,17 +62,17 @@ pub(super) struct Exchange {
     logins: Logins,
 }
 
-/// What an answer means.
+/// The meaning of an answer.
 #[derive(Debug, PartialEq, Eq)]
 enum Verdict {
-    /// A success, or the 304 that was asked for.
+    /// Success, or a requested 304.
     Good,
     Redirect,
     Unauthorised,
-    /// Refused, perhaps for the credentials' sake.
+    /// Refused, possibly because of the credentials.
     Forbidden,
     Gone,
-    /// No answer to this request.
+    /// Another status.
     Other,
 }
 
@@ -113,14 +113,14 @@ impl Exchange {
         self.insecure.iter().any(|insecure| insecure.eq_ignore_ascii_case(host))
     }
 
-    /// Sends a request until it is answered, refused, or patience ends.
+    /// Sends a request until it is answered or refused, or the time is over.
     pub(super) async fn send(&self, ask: Ask<'_>) -> Result<Answer, RegistryError> {
         let home = self.url(ask.repository, "")?;
         let failed = |problem| RegistryError::new(ask.what, problem);
         self.answered(&ask, &home).await.map_err(failed)
     }
 
-    /// `home` is where credentials may be shown, wherever the request goes.
+    /// `home` is the host that may receive credentials, wherever redirects lead.
     async fn answered(&self, ask: &Ask<'_>, home: &Url) -> Result<Answer, Problem> {
         let (mut redirects, mut attempts) = (0, Attempts::default());
         let mut request = ask.request.clone();
@@ -166,7 +166,7 @@ impl Exchange {
         }
     }
 
-    /// Where a redirect leads: never from TLS to plain HTTP, never far.
+    /// The target of a redirect: never from TLS to plain HTTP, and only a few in a row.
     fn follow(&self, answer: &Answer, redirects: usize) -> Result<Url, Problem> {
         let refused = |target: String, reason| Err(Problem::Redirect { host: name(&answer.url), target, reason });
         let Some(target) = answer.header(LOCATION).and_then(|target| answer.url.join(target).ok()) else {

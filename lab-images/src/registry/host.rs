@@ -1,4 +1,4 @@
-//! How many requests one host gets: at a time, in a second, while it is too busy, and after it was given up.
+//! Limits the requests to one host: concurrently, per second, while it is too busy, and after too many failures.
 
 use std::collections::VecDeque;
 use std::sync::Mutex;
@@ -10,22 +10,22 @@ use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 use super::backoff;
 use super::error::Problem;
 
-/// After so many requests in a row that got no answer with all their retries, the host is left alone for a while.
+/// After this many requests in a row without any answer, despite retries, the host is not asked for a while.
 const MOST_UNREACHABLE: u32 = 8;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// What is shared by all requests to one host.
+/// The state that all requests to one host share.
 #[derive(Debug)]
 pub(super) struct Host {
     name: String,
     places: Semaphore,
     state: Mutex<State>,
-    /// The state changed: whoever waits for a probe looks again.
+    /// Signals a change of the state to requests that wait for a probe.
     changed: Notify,
 }
 
-/// The right to send one request now. A probe that is dropped lets the next one go.
+/// The permission to send one request now. Dropping a probe allows the next one.
 pub(super) struct Turn<'a> {
     host: &'a Host,
     began: Instant,
@@ -45,7 +45,7 @@ impl Drop for Turn<'_> {
 }
 
 impl Host {
-    /// At most `parallel` requests at a time, and `per_second` in any second.
+    /// At most `parallel` concurrent requests, and `per_second` in any second.
     pub(super) fn new(name: String, parallel: usize, per_second: usize) -> Self {
         Self {
             name,
@@ -59,7 +59,7 @@ impl Host {
     ///
     /// # Errors
     ///
-    /// When the host was given up a short while ago.
+    /// If the host is not asked for a while, after too many failures.
     pub(super) async fn turn(&self) -> Result<Turn<'_>, Problem> {
         let place = self.places.acquire().await.expect("nobody closes this semaphore");
         loop {
@@ -80,13 +80,14 @@ impl Host {
         }
     }
 
-    /// It answered what was asked, or refused it.
+    /// The host answered or refused the request.
     pub(super) fn answered(&self, turn: &Turn<'_>) {
         lock(&self.state).answered(turn.began);
         self.changed.notify_waiters();
     }
 
-    /// It is too busy; `asked` is what it wants to be left alone for. How long nothing is sent, or `None` when patience is over.
+    /// The host is too busy; `asked` is the pause that it asks for. Returns how long nothing is sent, or `None` if the
+    /// time is over.
     pub(super) fn busy(
         &self,
         turn: &Turn<'_>,
@@ -99,12 +100,12 @@ impl Host {
         pause
     }
 
-    /// A request was given up without any answer.
+    /// A request got no answer at all.
     pub(super) fn unreachable(&self, longest: Duration, reason: &str) {
         lock(&self.state).unreachable(Instant::now(), longest, reason);
     }
 
-    /// Whether the trouble of now is yet to be said; true once until the host answers again.
+    /// Whether the current trouble was not logged yet. True once until the host answers again.
     pub(super) fn is_news(&self) -> bool {
         !std::mem::replace(&mut lock(&self.state).said, true)
     }
@@ -116,7 +117,7 @@ enum Step {
         probe: bool,
     },
     Wait(Duration),
-    /// One request finds out whether the host is still too busy.
+    /// One request is probing whether the host is still too busy.
     WaitForProbe,
     LeaveAlone {
         pause: Duration,
@@ -127,7 +128,7 @@ enum Step {
 #[derive(Debug)]
 struct State {
     per_second: usize,
-    /// When the last requests were sent: at most `per_second`.
+    /// When the last requests were sent; at most `per_second`.
     sent: VecDeque<Instant>,
     busy: Option<Busy>,
     unreachable: u32,
@@ -138,7 +139,7 @@ struct State {
 #[derive(Debug)]
 struct Busy {
     since: Instant,
-    /// When it last said so.
+    /// When it last said that it is too busy.
     last: Instant,
     times: u32,
     until: Instant,
@@ -174,7 +175,7 @@ impl State {
 
     fn answered(&mut self, began: Instant) {
         self.unreachable = 0;
-        // An answer to what was sent before it said that it is too busy tells nothing of now.
+        // An answer to a request from before the host said that it is too busy does not count.
         if self.busy.as_ref().is_none_or(|busy| began > busy.last) {
             self.busy = None;
             self.alone = None;
@@ -191,7 +192,7 @@ impl State {
         patience: Duration,
     ) -> Option<Duration> {
         let busy = self.busy.get_or_insert(Busy { since: now, last: now, times: 0, until: now, probing: false });
-        // Requests that were under way together count once.
+        // Concurrent requests count once.
         if busy.times == 0 || began > busy.last {
             busy.times += 1;
             busy.last = now;
@@ -233,7 +234,7 @@ mod tests {
         for _ in 0..8 {
             assert_eq!(state.step(start), Step::Go { probe: false });
         }
-        // All eight were under way: one pause, not eight.
+        // All eight were concurrent: one pause, not eight.
         for _ in 0..8 {
             let pause = state.busy(start, start + ms(10), FIRST, Some(Duration::ZERO), PATIENCE).unwrap();
             assert!(pause >= FIRST && pause < FIRST * 2, "{pause:?}");
@@ -244,7 +245,7 @@ mod tests {
         assert_eq!(state.step(later), Step::WaitForProbe);
         let pause = state.busy(later, later + ms(10), FIRST, None, PATIENCE).unwrap();
         assert!(pause >= FIRST * 2, "{pause:?}");
-        // An answer to an older request changes nothing, the probe's does.
+        // An answer to an older request changes nothing, but the probe's answer does.
         state.answered(start);
         assert!(state.busy.is_some());
         state.answered(later + ms(4000));
@@ -275,7 +276,8 @@ mod tests {
         assert!(requests <= 12 && now.duration_since(began) <= PATIENCE, "{requests}");
         assert!(matches!(state.step(now + ms(2)), Step::LeaveAlone { .. }));
         assert_eq!(state.step(now + PATIENCE), Step::Go { probe: false });
-        // A wish of an hour is more than patience: given up at once, and left alone for as long as patience is.
+        // A requested pause of an hour is too long: the request fails at once, and the host is not asked for as long as
+        // a request may wait.
         let mut state = State::new(20);
         assert_eq!(state.busy(now, now, FIRST, Some(Duration::from_secs(3600)), PATIENCE), None);
         assert!(matches!(state.step(now + PATIENCE - ms(1)), Step::LeaveAlone { .. }));

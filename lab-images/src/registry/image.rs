@@ -1,4 +1,4 @@
-//! From a digest to the manifest that a runtime takes: through indices, also nested ones, to one platform's image.
+//! Finds the manifest that a runtime uses for a digest: through indices, also nested ones, to one platform's image.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,22 +11,22 @@ use super::manifest::{self, EntryPlatform, ImageManifest, Parsed};
 use super::{MOST_MANIFESTS_KEPT, Registry, platform};
 use crate::reference::{Digest, Platform, Repository};
 
-/// Indices inside indices that are followed. The field has two.
+/// How deeply nested indices are followed. In practice there are two levels.
 const MOST_LEVELS: usize = 5;
 
-/// After how long a configuration that could not be read is asked for again. Blobs often come from a host of their own, which may
-/// be out of reach for good.
+/// The pause before a configuration that could not be read is requested again. Blobs are often on another host, which
+/// may be unreachable for good.
 const CONFIG_RETRY: Duration = Duration::from_secs(3600);
 
-/// A configuration has a few kilobytes, with a long history some dozen.
+/// The largest configuration. Usual ones have a few kilobytes, or some dozen with a long history.
 const MOST_CONFIG_BYTES: usize = 4 * 1024 * 1024;
 
 impl Registry {
-    /// The image with this digest, as a runtime takes it for the first of these platforms that there is something for.
+    /// The image with this digest, for the first of these platforms for which the runtime finds one.
     ///
     /// # Errors
     ///
-    /// When it does not come, is no image, or is not there for any of the platforms.
+    /// If it cannot be read, is not an image, or does not exist for any of the platforms.
     pub async fn manifest(
         &self,
         repository: &Repository,
@@ -37,10 +37,10 @@ impl Registry {
             return Ok(manifest);
         }
         let failed = |problem| RegistryError::new(&format!("read the manifest {repository}@{digest}"), problem);
-        // All platforms that were named on the way.
+        // All platforms that indices have named.
         let mut platforms: Vec<Platform> = Vec::new();
         let mut wanted = wanted.to_vec();
-        // Whether the platform of what comes next was named by an index.
+        // Whether an index has named the platform of the next manifest.
         let mut is_named = false;
         let mut next = digest.clone();
         for _ in 0..MOST_LEVELS {
@@ -65,7 +65,7 @@ impl Registry {
                 Parsed::Image(image) => {
                     let mut is_known = true;
                     if !is_named {
-                        // Only the configuration tells what it runs on.
+                        // Only the configuration contains the platform.
                         let config = match &image.config {
                             Some(config) => self.config_platform(repository, config).await,
                             None => None,
@@ -92,7 +92,7 @@ impl Registry {
         Err(failed(Problem::NestedIndex))
     }
 
-    /// An image that was read before, without asking the registry.
+    /// An image that was read before, without a request to the registry.
     pub fn known_manifest(&self, digest: &Digest, wanted: &[Platform]) -> Option<Arc<ImageManifest>> {
         let known = lock(&self.manifests).get(digest).cloned()?;
         if lock(&self.unread).get(digest).is_some_and(|tried| tried.elapsed() >= CONFIG_RETRY) {
@@ -119,8 +119,8 @@ impl Registry {
         kept.insert(digest.clone(), Arc::clone(manifest));
     }
 
-    /// What a configuration says its image runs on; `Some(None)` where it says nothing, `None` where it could not be read: that
-    /// leaves the platform unknown, and the image may be pulled all the same.
+    /// The platform in an image's configuration; `Some(None)` if it contains none, `None` if it could not be read. Then
+    /// the platform is unknown, and the image may still be pulled.
     async fn config_platform(&self, repository: &Repository, config: &Digest) -> Option<Option<Platform>> {
         let what = format!("read the configuration {repository}@{config}");
         let read = async {

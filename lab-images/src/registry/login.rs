@@ -1,4 +1,4 @@
-//! How a repository's registry lets us in: one login at a time for each repository, and refusals are remembered.
+//! Logs in to a repository's registry: one login at a time for each repository, and refusals are remembered.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -19,17 +19,17 @@ use crate::reference::Repository;
 const MOST_TOKEN_BYTES: usize = 1024 * 1024;
 const MOST_REDIRECTS: usize = 3;
 
-/// A refused login is not tried again for so long, unless it changed.
+/// How long a refused login is not tried again, unless it changed.
 const REFUSAL_LIFE: Duration = Duration::from_secs(60);
 
-/// What was shown to the registry, and who that is.
+/// The token that was sent to the registry, and the login it belongs to.
 #[derive(Clone, Debug)]
 pub(super) struct Shown {
     token: Token,
-    /// `None` for a token that anybody gets.
+    /// `None` for an anonymous token.
     login: Option<Login>,
     challenge: Challenge,
-    /// Which login of this repository it was.
+    /// The number of this repository's login.
     number: u64,
 }
 
@@ -38,13 +38,13 @@ impl Shown {
         self.token.header()
     }
 
-    /// Whether it comes from credentials, and not from a server that lets anybody in.
+    /// Whether it comes from credentials and is not anonymous.
     pub(super) fn is_of_someone(&self) -> bool {
         self.login.is_some()
     }
 }
 
-/// All that is known of one repository's registry.
+/// The state for one repository.
 #[derive(Debug, Default)]
 struct Session {
     shown: Mutex<Option<Shown>>,
@@ -57,14 +57,14 @@ struct Renewal {
     refused: Vec<(Option<Login>, Challenge, Instant)>,
 }
 
-/// One request's way through refusals.
+/// The state of one request's logins.
 #[derive(Debug, Default)]
 pub(super) struct Attempts {
     rounds: u32,
     forbidden: Vec<Option<Login>>,
 }
 
-/// More logins for one request than anybody has credentials for one registry.
+/// The most logins for one request. Nobody has more credentials for one registry.
 const MOST_ROUNDS: u32 = 8;
 
 /// Logs in.
@@ -84,21 +84,21 @@ impl Logins {
         self.credentials.clone()
     }
 
-    /// What to show for this repository without being asked.
+    /// The token to send for this repository at first.
     pub(super) fn shown(&self, repository: &Repository) -> Option<Shown> {
         let session = self.session(repository);
         let shown = lock(&session.shown).clone();
         shown.filter(|shown| shown.token.serves(Instant::now()))
     }
 
-    /// The registry took what was shown.
+    /// The registry accepted the token.
     pub(super) fn accepted(&self, repository: &Repository, shown: &Shown) {
         if let Some(login) = &shown.login {
             self.credentials.accept(repository, login);
         }
     }
 
-    /// After a 401 to a request that showed `shown`: `Ok` when there is something else to show.
+    /// After a 401 to a request with `shown`. Returns `Ok` if there is another token to send.
     pub(super) async fn after_401(
         &self,
         transport: &Transport,
@@ -114,7 +114,7 @@ impl Logins {
         if attempts.rounds > MOST_ROUNDS {
             return Err(self.denied(repository, answer, shown.is_some()));
         }
-        // Another request was faster: its token was not refused.
+        // Another request was faster, and its token was not refused.
         if lock(&session.shown).as_ref().is_some_and(|now| shown.is_none_or(|shown| shown.number != now.number)) {
             return Ok(());
         }
@@ -125,7 +125,7 @@ impl Logins {
         *lock(&session.shown) = None;
         renewal.refused.retain(|(_, _, at)| at.elapsed() < REFUSAL_LIFE);
         if let Some(shown) = shown {
-            // A token that served for a while has ended; one that was got for this very challenge is refused.
+            // A token that was accepted before has expired. One that was requested for this very challenge is refused.
             let direct =
                 matches!(shown.challenge, Challenge::Basic) || matches!(shown.login, Some(Login::RegistryToken(_)));
             if shown.challenge == challenge && (direct || attempts.rounds > 1) {
@@ -135,7 +135,7 @@ impl Logins {
         self.log_in(transport, repository, answer, challenge, &session, &mut renewal).await
     }
 
-    /// After a 403, or its like, to a request that showed `shown`: `true` when there are other credentials to show.
+    /// After a 403, or similar, to a request with `shown`. Returns `true` if there are other credentials to try.
     pub(super) async fn after_403(
         &self,
         transport: &Transport,
@@ -171,7 +171,7 @@ impl Logins {
         Ok(true)
     }
 
-    /// What a registry that lets nobody in is told as.
+    /// The error for a registry that refuses access.
     pub(super) fn denied(&self, repository: &Repository, answer: &Answer, refused: bool) -> Problem {
         Problem::Denied {
             host: name(&answer.url),
@@ -204,7 +204,7 @@ impl Logins {
         logins
     }
 
-    /// Tries one login after the other; without any, a token that anybody gets.
+    /// Tries one login after another, and an anonymous token if there are none.
     async fn log_in(
         &self,
         transport: &Transport,
@@ -238,7 +238,7 @@ impl Logins {
         Err(last.unwrap_or_else(|| self.denied(repository, answer, !all.is_empty())))
     }
 
-    /// What to show for a login; the inner error says why it is refused.
+    /// Requests the token for a login. The inner error is the reason of a refusal.
     async fn token(
         &self,
         transport: &Transport,
@@ -291,7 +291,7 @@ impl Logins {
             else {
                 break;
             };
-            // Credentials go only where a realm may be, and only to the host that was asked.
+            // Credentials are sent only to a permitted realm, and only to the host that was asked.
             let target = self.realms.check(target.as_str(), registry)?;
             if target.host() != request.url.host() {
                 request.headers.remove(AUTHORIZATION);
@@ -303,7 +303,7 @@ impl Logins {
             return token::read(&answer.body, asked).map(Ok).map_err(failed);
         }
         let (status, told) = (answer.status, answer.errors().told());
-        // A refresh token that ended is answered with 400 (RFC 6749, section 5.2).
+        // An expired refresh token is answered with 400 (RFC 6749, section 5.2).
         let by_form = status == StatusCode::BAD_REQUEST && request.form.is_some();
         if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) || by_form {
             let hint = self.credentials.hint(repository, login.is_some());

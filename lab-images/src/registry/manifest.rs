@@ -9,7 +9,7 @@ use super::error::Problem;
 use crate::reference::{Digest, Platform};
 use crate::runtime::Layer;
 
-/// `Accept` for every kind that can be read.
+/// `Accept` with all supported kinds.
 pub(super) const ACCEPTED: &str = "application/vnd.oci.image.index.v1+json, application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json";
 
 const INDICES: [&str; 2] =
@@ -17,22 +17,22 @@ const INDICES: [&str; 2] =
 const IMAGES: [&str; 2] =
     ["application/vnd.oci.image.manifest.v1+json", "application/vnd.docker.distribution.manifest.v2+json"];
 
-/// `config.mediaType` of images. Helm charts, signatures and other artifacts have others.
+/// `config.mediaType` of images. Helm charts, signatures and other artifacts have other types.
 const CONFIGS: [&str; 2] =
     ["application/vnd.oci.image.config.v1+json", "application/vnd.docker.container.image.v1+json"];
 
-/// What a pull of one image brings.
+/// The content of one platform's image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ImageManifest {
-    /// What a tag stands for: the index where there is one, else the manifest.
+    /// The digest of the tag: that of the index if there is one, else the manifest's.
     pub digest: Digest,
-    /// The platform's manifest.
+    /// The digest of the platform's manifest.
     pub platform_digest: Digest,
-    /// The platform that was asked for.
+    /// The platform that was requested.
     pub platform: Platform,
-    /// All platforms that the image is for; empty where that is not known.
+    /// All platforms of the image; empty if they are not known.
     pub platforms: Vec<Platform>,
-    /// The layers, each once.
+    /// The layers, without duplicates.
     pub layers: Vec<Layer>,
     /// Compressed bytes of all layers.
     pub size: u64,
@@ -63,7 +63,7 @@ pub(super) enum Parsed {
 /// The manifest of one platform's image.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Image {
-    /// The blob that names the platform; not read where the configuration is of an older kind.
+    /// The blob that contains the platform; not read if the configuration is of an older kind.
     pub(super) config: Option<Digest>,
     pub(super) layers: Vec<Layer>,
 }
@@ -75,11 +75,11 @@ pub(super) struct Entry {
     pub(super) platform: EntryPlatform,
 }
 
-/// What an entry of an index says of its platform, which is optional.
+/// The platform of an index's entry, which is optional.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum EntryPlatform {
     Named(Platform),
-    /// Nothing: the manifest, or its configuration, says it.
+    /// Missing: the manifest or its configuration contains it.
     Unnamed,
     /// Not for any machine: attestations have `unknown/unknown`.
     None,
@@ -118,7 +118,7 @@ struct LayerJson {
 }
 
 impl LayerJson {
-    /// Whether its media type is that of a layer of files, in any compression, or not told.
+    /// Whether its media type is missing or that of a file system layer, in any compression.
     fn is_unpacked(&self) -> bool {
         self.media_type
             .as_deref()
@@ -144,7 +144,7 @@ struct PlatformJson {
 }
 
 impl PlatformJson {
-    /// The platform; `None` where it is not named or `unknown`.
+    /// The platform; `None` if it is missing or `unknown`.
     fn read(self) -> Option<Platform> {
         let named = |word: &str| !word.is_empty() && word != "unknown";
         (named(&self.os) && named(&self.architecture)).then(|| Platform {
@@ -155,7 +155,7 @@ impl PlatformJson {
     }
 }
 
-/// Reads a manifest whose digest was checked; `content_type` counts where the body does not name its own media type.
+/// Parses a manifest whose digest was checked; `content_type` is used if the body does not contain its media type.
 pub(super) fn parse(body: &[u8], content_type: Option<&str>) -> Result<Parsed, Problem> {
     let json: Json = serde_json::from_slice(body).map_err(Problem::Malformed)?;
     let media_type = json.media_type.as_deref().or(content_type).unwrap_or_default();
@@ -170,7 +170,7 @@ pub(super) fn parse(body: &[u8], content_type: Option<&str>) -> Result<Parsed, P
     }
     let config_type = json.config.as_ref().and_then(|config| config.media_type.as_deref());
     if let Some(strange) = config_type.filter(|config_type| !CONFIGS.contains(config_type)) {
-        // `artifactType` says better what it is (OCI image specification 1.1, "Guidelines for Artifact Usage").
+        // `artifactType` is more precise (OCI image specification 1.1, "Guidelines for Artifact Usage").
         let artifact = json.artifact_type.as_deref().filter(|artifact| !artifact.is_empty());
         return Err(Problem::NoImage(short(artifact.unwrap_or(strange))));
     }
@@ -178,7 +178,7 @@ pub(super) fn parse(body: &[u8], content_type: Option<&str>) -> Result<Parsed, P
         return Err(Problem::NoImage(short(artifact)));
     }
     let layers = json.layers.ok_or_else(unknown)?;
-    // Signatures and attestations may have an image's configuration, and layers that no runtime unpacks.
+    // Signatures and attestations may have an image's configuration, but layers that runtimes do not unpack.
     if let Some(strange) = layers.first().filter(|_| !layers.iter().any(LayerJson::is_unpacked)) {
         return Err(Problem::NoImage(short(strange.media_type.as_deref().unwrap_or_default())));
     }
@@ -188,7 +188,7 @@ pub(super) fn parse(body: &[u8], content_type: Option<&str>) -> Result<Parsed, P
     }))
 }
 
-/// The platform that an image's configuration names; `None` where it names none.
+/// The platform in an image's configuration; `None` if it contains none.
 pub(super) fn platform_of_config(body: &[u8]) -> Result<Option<Platform>, Problem> {
     serde_json::from_slice::<PlatformJson>(body).map(PlatformJson::read).map_err(Problem::Json)
 }
@@ -196,7 +196,7 @@ pub(super) fn platform_of_config(body: &[u8]) -> Result<Option<Platform>, Proble
 impl EntryJson {
     fn read(self) -> Entry {
         let platform = match self.platform {
-            // A platform whose fields are all empty says nothing.
+            // A platform with only empty fields counts as missing.
             None => EntryPlatform::Unnamed,
             Some(json) if json.os.is_empty() && json.architecture.is_empty() => EntryPlatform::Unnamed,
             Some(json) => json.read().map_or(EntryPlatform::None, EntryPlatform::Named),

@@ -1,18 +1,18 @@
-//! `Link: <…>; rel="next"` (RFC 8288), as registries page with it.
+//! Parses `Link: <…>; rel="next"` (RFC 8288), which registries use for paging.
 
 use reqwest::Url;
 
 use super::challenge::quoted_string;
 use super::error::Problem;
 
-/// The next page: the address that answered, with the query of the link.
+/// The next page: the URL that answered, with the query of the link.
 ///
-/// Scheme, host, port and path of a link are those that the server knows itself by, which behind a proxy or in a virtual
-/// repository are not ours. Its query is the one thing that only the server knows.
+/// The scheme, host, port and path of a link are the server's own names, which may differ from ours behind a proxy or
+/// in a virtual repository. Only the query is needed from it.
 ///
 /// # Errors
 ///
-/// When a link can't be read, or the next one has no query: then there is a page that is not known.
+/// If a link is invalid, or the next one has no query: then there is a page that cannot be requested.
 pub(super) fn next(links: &[String], answered: &Url) -> Result<Option<Url>, Problem> {
     let broken = |link: &str| Problem::Link(link.chars().take(200).collect());
     let mut unread = None;
@@ -42,7 +42,7 @@ pub(super) fn next(links: &[String], answered: &Url) -> Result<Option<Url>, Prob
 /// Names and values.
 type Parameters = Vec<(String, String)>;
 
-/// The first link: its target, its parameters, and what comes after it. `None` where there is no link.
+/// The first link: its target, its parameters, and the text after it. `None` if there is no link.
 fn link(text: &str) -> Option<(&str, Parameters, &str)> {
     let text = text.trim_start_matches([' ', '\t', ',']);
     let (target, mut left) = text.strip_prefix('<')?.split_once('>')?;
@@ -62,7 +62,7 @@ fn link(text: &str) -> Option<(&str, Parameters, &str)> {
     (left.is_empty() || left.starts_with(',')).then_some((target, parameters, left))
 }
 
-/// A token or a quoted string, and what comes after it.
+/// A token or a quoted string, and the text after it.
 fn value(text: &str) -> (String, &str) {
     quoted_string(text).unwrap_or_else(|| {
         let (value, rest) = text.split_at(text.find([';', ',']).unwrap_or(text.len()));
@@ -98,7 +98,7 @@ mod tests {
             r#"<?n=2&last=b>; rel="next""#,
             "<?n=2&last=b#top>; rel=next",
             r#"</first>; title="a, <b>; \"rel=next"; rel="first", <?n=2&last=b>; rel = "next""#,
-            // What servers behind proxies and in virtual repositories know themselves by.
+            // The own names of servers behind proxies and in virtual repositories.
             "<http://r.example.org/v2/lab/tags/list?n=2&last=b>; rel=next",
             "<http://registry.internal:5000/v2/lab/tags/list?n=2&last=b>; rel=next",
             "<https://r.example.org/repository/docker/v2/lab/tags/list?n=2&last=b>; rel=next",

@@ -1,24 +1,24 @@
-//! Which manifest of an index a runtime takes: as `github.com/containerd/platforms` and containerd's image handlers choose it,
-//! which Docker and Kubernetes use as well.
+//! Chooses the manifest of an index as `github.com/containerd/platforms` and containerd's image handlers do, which
+//! Docker and Kubernetes use as well.
 
 use super::error::Problem;
 use super::manifest::{Entry, EntryPlatform};
 use crate::reference::{Digest, Platform};
 
 impl Platform {
-    /// Whether a machine of this platform runs what is for `image`, as containerd judges it.
+    /// Whether a machine of this platform can run an image for `image`, as containerd decides it.
     pub fn can_run(&self, image: &Platform) -> bool {
         distance(self, image).is_some()
     }
 }
 
-/// How far a platform is from what a machine prefers: 0 is the machine itself, higher is worse; `None` does not run there.
+/// How far a platform is from the preferred one: 0 is the machine's own, higher is worse; `None` does not run there.
 pub(super) fn distance(wanted: &Platform, offered: &Platform) -> Option<usize> {
     let offered = normal(offered);
     runs(&normal(wanted)).iter().position(|runs| *runs == offered)
 }
 
-/// Everything that a machine of this platform runs, the best first.
+/// Everything that a machine of this platform can run, the best first.
 fn runs(wanted: &Platform) -> Vec<Platform> {
     let other = |architecture: &str, variant: Option<String>| Platform {
         os: wanted.os.clone(),
@@ -47,7 +47,7 @@ fn runs(wanted: &Platform) -> Vec<Platform> {
     all
 }
 
-/// One spelling for each platform, and no variant where it is the usual one.
+/// Normalizes the spelling of a platform, and drops the default variant.
 fn normal(platform: &Platform) -> Platform {
     let lower = |text: &str| text.to_ascii_lowercase();
     let architecture = lower(&platform.architecture);
@@ -72,15 +72,15 @@ fn normal(platform: &Platform) -> Platform {
     }
 }
 
-/// The entry that a runtime takes for the first of these platforms that there is something for: the best that is named, else the
-/// first whose platform is not named.
+/// The entry that a runtime uses for the first of these platforms that has one: the best named one, else the first
+/// without a platform.
 pub(super) fn choose<'a>(entries: &'a [Entry], wanted: &[Platform]) -> Option<(&'a Digest, Option<Platform>)> {
     for wanted in wanted {
         let distances = entries.iter().filter_map(|entry| match &entry.platform {
             EntryPlatform::Named(offered) => Some((distance(wanted, offered)?, entry)),
             EntryPlatform::Unnamed | EntryPlatform::None => None,
         });
-        // The first of equals, as a stable sort has it.
+        // The first of equals, as with a stable sort.
         if let Some((_, entry)) = distances.min_by_key(|(distance, _)| *distance) {
             return Some((&entry.digest, Some(wanted.clone())));
         }
@@ -89,7 +89,7 @@ pub(super) fn choose<'a>(entries: &'a [Entry], wanted: &[Platform]) -> Option<(&
     Some((&unnamed.digest, None))
 }
 
-/// Nothing for any of these platforms.
+/// The error if there is nothing for these platforms.
 pub(super) fn nothing_for(wanted: &[Platform], found: &[Platform]) -> Problem {
     let words =
         |platforms: &[Platform]| platforms.iter().map(ToString::to_string).take(20).collect::<Vec<_>>().join(", ");
@@ -105,7 +105,7 @@ mod tests {
         format!("sha256:{number:064x}").parse().unwrap()
     }
 
-    /// The index of the entry that is taken; entries are platforms, `-` unnamed, `unknown/unknown` an attestation.
+    /// The index of the chosen entry. Entries are platforms, `-` for unnamed, `unknown/unknown` for an attestation.
     fn taken(entries: &[&str], wanted: &str) -> Option<usize> {
         let entry = |(number, text): (usize, &&str)| Entry {
             digest: digest(number),

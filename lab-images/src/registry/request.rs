@@ -1,4 +1,4 @@
-//! One request on the wire, and its whole answer. Nothing is tried again here, and no redirect followed.
+//! Sends one request and reads the whole answer, without retries and redirects.
 
 use std::io::Read as _;
 use std::sync::Mutex;
@@ -13,13 +13,13 @@ use sidecar::tls::Watched;
 
 use super::error::Problem;
 
-/// More of an answer that is an error is not read.
+/// The most bytes that are read of an error's body.
 const MOST_ERROR_BYTES: usize = 64 * 1024;
 
-/// One try takes no longer, even if a byte comes now and then.
+/// The time limit of one try, even if bytes arrive now and then.
 const LONGEST_TRY: Duration = Duration::from_secs(120);
 
-/// What is sent.
+/// The request.
 #[derive(Clone)]
 pub(super) struct Request {
     pub(super) method: Method,
@@ -27,7 +27,7 @@ pub(super) struct Request {
     pub(super) headers: HeaderMap,
     /// A form.
     pub(super) form: Option<String>,
-    /// A success has at most so many bytes.
+    /// The most bytes of a successful answer.
     pub(super) most_bytes: usize,
 }
 
@@ -42,9 +42,9 @@ impl Request {
     }
 }
 
-/// A whole answer, whatever its status.
+/// A complete answer, whatever its status.
 pub(super) struct Answer {
-    /// What was asked.
+    /// The requested URL.
     pub(super) url: Url,
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
@@ -52,12 +52,12 @@ pub(super) struct Answer {
 }
 
 impl Answer {
-    /// A header that may be there once.
+    /// A header that occurs at most once.
     pub(super) fn header(&self, name: impl AsRef<str>) -> Option<&str> {
         self.headers.get(name.as_ref())?.to_str().ok()
     }
 
-    /// All values of a header that is a list; bytes that are no text are replaced.
+    /// All values of a header that is a list; bytes that are not text are replaced.
     pub(super) fn header_list(&self, name: HeaderName) -> Vec<String> {
         self.headers.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()).collect()
     }
@@ -67,7 +67,7 @@ impl Answer {
         self.header(CONTENT_TYPE).and_then(|value| value.split(';').next()).map(str::trim)
     }
 
-    /// The body as a JSON object; an error body that came with a success is an error all the same.
+    /// The body as a JSON object. An error body with a success status is an error nevertheless.
     pub(super) fn object<T: for<'de> Deserialize<'de>>(&self) -> Result<T, Problem> {
         let host = || name(&self.url);
         let start = self.body.iter().find(|byte| !byte.is_ascii_whitespace());
@@ -86,7 +86,7 @@ impl Answer {
     }
 }
 
-/// The errors of a body (distribution specification, "Error Codes"); empty where it has none.
+/// The errors in a body (distribution specification, "Error Codes"); empty if there are none.
 pub(super) struct Errors(Vec<(String, String)>);
 
 impl Errors {
@@ -104,7 +104,7 @@ impl Errors {
         let errors: Vec<_> =
             body.errors.as_array().map(|errors| errors.iter().map(error).collect()).unwrap_or_default();
         match body.details.as_str() {
-            // Token servers of Docker Hub answer so.
+            // Docker Hub's token servers use this form.
             Some(details) if errors.is_empty() => Self(vec![(String::new(), details.to_owned())]),
             _ => Self(errors),
         }
@@ -134,19 +134,19 @@ impl Wire {
         Ok(Self(Mutex::new((watched, client()?))))
     }
 
-    /// The client, built again when the root certificates changed on disk.
+    /// The client. It is built again when the root certificates changed on disk.
     fn client(&self) -> Client {
         let mut held = lock(&self.0);
         if held.0.changed() {
             match client() {
                 Ok(client) => held.1 = client,
-                Err(error) => tracing::warn!(%error, "the changed root certificates are left out"),
+                Err(error) => tracing::warn!(%error, "ignoring the changed root certificates"),
             }
         }
         held.1.clone()
     }
 
-    /// Sends it once and reads the whole answer.
+    /// Sends a request once and reads the whole answer.
     pub(super) async fn send(&self, request: &Request) -> Result<Answer, Problem> {
         let host = name(&request.url);
         let mut builder = self.client().request(request.method.clone(), request.url.clone());
@@ -167,7 +167,8 @@ impl Wire {
     }
 }
 
-/// A client that follows no redirect by itself: where to, and with what, is decided elsewhere. Proxies come from the environment.
+/// A client that does not follow redirects, because `exchange.rs` decides about them. Proxies come from the
+/// environment.
 fn client() -> Result<Client, Problem> {
     let tls = sidecar::tls::client_config()?;
     Client::builder()
@@ -196,17 +197,17 @@ async fn read_body(mut response: reqwest::Response, most: usize, host: &str) -> 
     }
 }
 
-/// The body as it was before a proxy packed it, although it was asked not to (RFC 9110, section 8.4).
+/// Decodes a body that a proxy encoded although it was asked not to (RFC 9110, section 8.4).
 fn decoded(body: Vec<u8>, headers: &HeaderMap, most: usize, host: &str) -> Result<Vec<u8>, Problem> {
     let encoding = headers.get(CONTENT_ENCODING).map(|value| String::from_utf8_lossy(value.as_bytes()).to_lowercase());
     match encoding.as_deref().map(str::trim) {
         None | Some("" | "identity") => Ok(body),
-        // A HEAD answer, or 304, names the encoding of a body that is not there.
+        // The answer to HEAD, or a 304, has the encoding of a missing body.
         Some(_) if body.is_empty() => Ok(body),
         Some("gzip" | "x-gzip") => {
             let mut plain = Vec::new();
             let mut reader = flate2::read::MultiGzDecoder::new(body.as_slice()).take(most as u64 + 1);
-            let broken = |_| Problem::Encoding { host: host.to_owned(), encoding: "gzip, which is broken".to_owned() };
+            let broken = |_| Problem::Encoding { host: host.to_owned(), encoding: "invalid gzip".to_owned() };
             reader.read_to_end(&mut plain).map_err(broken)?;
             if plain.len() > most { Err(Problem::TooLarge { host: host.to_owned(), most }) } else { Ok(plain) }
         }
@@ -224,7 +225,7 @@ fn problem(host: &str, error: reqwest::Error) -> Problem {
     }
 }
 
-/// What an error says, down to its cause, without the URL (its query may have a token).
+/// An error with its cause, without the URL (its query may contain a token).
 fn reason(error: reqwest::Error) -> String {
     let error = error.without_url();
     let mut text = error.to_string();
@@ -236,7 +237,7 @@ fn reason(error: reqwest::Error) -> String {
     shortened(text.as_bytes(), 300)
 }
 
-/// Text from outside, on one line and not long.
+/// Shortens foreign text, on one line.
 pub(super) fn shortened(text: &[u8], most: usize) -> String {
     let text = String::from_utf8_lossy(&text[..text.len().min(most * 4)]);
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(most).collect()
@@ -246,7 +247,7 @@ pub(super) fn same_host(a: &Url, b: &Url) -> bool {
     a.scheme() == b.scheme() && a.host() == b.host() && a.port_or_known_default() == b.port_or_known_default()
 }
 
-/// Host and port as references name them.
+/// Host and port as in references.
 pub(super) fn name(url: &Url) -> String {
     let host = url.host_str().unwrap_or_default();
     url.port().map_or(host.to_owned(), |port| format!("{host}:{port}"))

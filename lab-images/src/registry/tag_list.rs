@@ -14,16 +14,16 @@ use super::paging;
 use super::request::Answer;
 use crate::reference::Repository;
 
-/// One page of tags.
+/// The largest page of tags.
 const MOST_PAGE_BYTES: usize = 32 * 1024 * 1024;
 
-/// A repository with more tags needs somebody to tidy it.
+/// The most tags of a repository.
 const MOST_TAGS: usize = 1_000_000;
 
 const MOST_PAGES: usize = 10_000;
 
-/// How many tags are asked for in one page, from the first size that a registry does not refuse; `None` asks for no number. A
-/// registry may give fewer, or ignore it.
+/// The page sizes that are tried, until a registry accepts one; `None` requests no size. A registry may return fewer
+/// tags, or ignore the size.
 const PAGE_SIZES: [Option<usize>; 3] = [Some(1000), Some(100), None];
 
 /// The tags of a repository.
@@ -31,16 +31,16 @@ const PAGE_SIZES: [Option<usize>; 3] = [Some(1000), Some(100), None];
 pub struct TagList {
     /// The tags, as the registry lists them.
     pub tags: Vec<String>,
-    /// Why some are missing: the error of the page that did not come.
+    /// Why some tags are missing: the error of the page that could not be read.
     pub partial: Option<RegistryError>,
 }
 
-/// What is known from earlier lists.
+/// The state from earlier lists.
 #[derive(Debug, Default)]
 pub(super) struct TagLists {
-    /// Tags of repositories that fit one page, with its ETag.
+    /// Tags of repositories that fit on one page, with its ETag.
     kept: Mutex<HashMap<Repository, (String, Vec<String>)>>,
-    /// The page size that a host does not refuse, as an index of [`PAGE_SIZES`].
+    /// The page size that a host accepts, as an index of [`PAGE_SIZES`].
     sizes: Mutex<HashMap<String, usize>>,
 }
 
@@ -49,7 +49,7 @@ impl TagLists {
     ///
     /// # Errors
     ///
-    /// When the first page does not come. When a later one does not, the list says so.
+    /// If the first page cannot be read. If a later one cannot be read, the list says so.
     pub(super) async fn list(&self, exchange: &Exchange, repository: &Repository) -> Result<TagList, RegistryError> {
         let kept = lock(&self.kept).get(repository).cloned();
         let first = format!("list the tags of {repository} (page 1)");
@@ -104,7 +104,7 @@ impl TagLists {
         Ok(list)
     }
 
-    /// The first page, of the size that the registry takes.
+    /// The first page, with the size that the registry accepts.
     async fn first_page(
         &self,
         exchange: &Exchange,
@@ -121,7 +121,7 @@ impl TagLists {
                 ask = ask.header(IF_NONE_MATCH, etag);
             }
             match exchange.send(ask).await {
-                // Of all that is in this request, only the number is not in the specification's every example.
+                // The page size is the only unusual part of this request.
                 Err(error) if error.may_be_the_page_size() && size + 1 < PAGE_SIZES.len() => size += 1,
                 Err(error) => return Err(error),
                 Ok(answer) => {
@@ -147,7 +147,8 @@ fn read(answer: &Answer) -> Result<Page, Problem> {
     Ok(Page { tags, next: paging::next(&answer.header_list(LINK), &answer.url) })
 }
 
-/// `GET /v2/<name>/tags/list`. Some registries send `null` for no tags; without the field it is something else's answer.
+/// `GET /v2/<name>/tags/list`. Some registries send `null` for no tags. An answer without the field is not a list of
+/// tags.
 #[derive(Deserialize)]
 struct Body {
     #[serde(deserialize_with = "Option::deserialize")]

@@ -1,5 +1,5 @@
-//! Tokens: where one may be asked for, and how long it serves (distribution specification, "Token Authentication"; OAuth2 with
-//! an identity token as Docker documents it).
+//! Tokens: where they may be requested, and how long they are valid (distribution specification, "Token
+//! Authentication"; OAuth2 with an identity token as Docker documents it).
 
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -16,14 +16,14 @@ use super::credentials::{Login, host_matches};
 use super::error::Problem;
 use super::request::{Request, name};
 
-/// What a token serves for when its server does not say, or says less: no token has a shorter life (distribution
+/// The life of a token if its server gives none, or a shorter one: no token has a shorter life (distribution
 /// specification, "Token Authentication").
 const SHORTEST_LIFE: Duration = Duration::from_secs(60);
 
-/// A token serves no longer than this, whatever its server says.
+/// The longest life of a token, whatever its server says.
 const LONGEST_LIFE: Duration = Duration::from_secs(24 * 3600);
 
-/// What a repository's registry lets us in by.
+/// The authorization for a repository.
 #[derive(Clone, Debug)]
 pub(super) struct Token {
     /// The value of `Authorization`.
@@ -38,26 +38,26 @@ impl Token {
         Self { authorisation: Secret::new(format!("Basic {pair}")), until: Instant::now() + LONGEST_LIFE }
     }
 
-    /// A token that the credentials have ready.
+    /// A token from the credentials.
     pub(super) fn bearer(token: &Secret) -> Self {
         let authorisation = Secret::new(format!("Bearer {}", token.expose()));
         Self { authorisation, until: Instant::now() + LONGEST_LIFE }
     }
 
-    /// The header's value; `None` for a token with bytes that no header can have.
+    /// The header's value; `None` for a token with bytes that a header cannot contain.
     pub(super) fn header(&self) -> Option<HeaderValue> {
         let mut value = HeaderValue::from_str(self.authorisation.expose()).ok()?;
         value.set_sensitive(true);
         Some(value)
     }
 
-    /// Whether it still serves: the last tenth of its life is left for requests under way.
+    /// Whether it is still valid. The last tenth of its life is reserved for requests in progress.
     pub(super) fn serves(&self, now: Instant) -> bool {
         now < self.until
     }
 }
 
-/// What asks a token server for a token: a GET with a password or without, or a form with an identity token.
+/// The request for a token: a GET with or without a password, or a form with an identity token.
 pub(super) fn request(mut realm: Url, service: &str, scope: &str, login: Option<&Login>, most_bytes: usize) -> Request {
     if let Some(Login::IdentityToken(token)) = login {
         let form = form_of(&[
@@ -69,7 +69,7 @@ pub(super) fn request(mut realm: Url, service: &str, scope: &str, login: Option<
         ]);
         return Request { method: Method::POST, form: Some(form), ..Request::get(realm, most_bytes) };
     }
-    // A challenge may name several scopes, with blanks between.
+    // A challenge may contain several scopes, separated by blanks.
     for scope in scope.split_ascii_whitespace() {
         realm.query_pairs_mut().append_pair("scope", scope);
     }
@@ -89,21 +89,21 @@ fn form_of(pairs: &[(&str, &str)]) -> String {
     url.query().unwrap_or_default().to_owned()
 }
 
-/// What a token server answers; both names of the token are in use.
+/// A token server's answer. Both names of the token are in use.
 #[derive(Deserialize)]
 struct Answer {
     #[serde(default)]
     token: Option<String>,
     #[serde(default)]
     access_token: Option<String>,
-    /// Seconds; some servers write it as a text.
+    /// In seconds; some servers send a string.
     #[serde(default)]
     expires_in: Value,
 }
 
-/// Reads the answer to what was asked at `asked`.
+/// Parses the answer to a request that was sent at `asked`.
 pub(super) fn read(body: &[u8], asked: Instant) -> Result<Token, String> {
-    // Only where it is wrong: the body has the token.
+    // The error contains only the position, because the body contains the token.
     let answer: Answer = serde_json::from_slice(body)
         .map_err(|error| format!("its answer is no JSON of that form at column {}", error.column()))?;
     let tokens = [answer.token, answer.access_token].into_iter().flatten();
@@ -116,14 +116,14 @@ pub(super) fn read(body: &[u8], asked: Instant) -> Result<Token, String> {
     }
 }
 
-/// How long a token serves, whatever number its server gives.
+/// The life of a token, whatever number its server sends.
 fn life(expires_in: &Value) -> Duration {
     let told = expires_in.as_f64().or_else(|| expires_in.as_str()?.trim().parse().ok());
     let seconds = told.filter(|seconds| !seconds.is_nan()).unwrap_or_default();
     Duration::from_secs_f64(seconds.clamp(SHORTEST_LIFE.as_secs_f64(), LONGEST_LIFE.as_secs_f64()))
 }
 
-/// Where tokens may be asked for besides the registries' own hosts, and what may have no TLS.
+/// Where tokens may be requested besides the registries' own hosts, and which hosts may have no TLS.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Realms {
     /// Hosts, with wildcards as in credentials (`LAB_TOKEN_SERVERS`).
@@ -133,17 +133,17 @@ pub(super) struct Realms {
 }
 
 impl Realms {
-    /// The realm as a URL, if a token may be asked for there.
+    /// The realm as a URL, if a token may be requested there.
     ///
-    /// It must be the registry's own host (on any port), its parent (`gitlab.com` for `registry.gitlab.com`), a host beside it
-    /// (`auth.docker.io` for `registry-1.docker.io`), or one that `LAB_TOKEN_SERVERS` names; over HTTPS unless it is on this
-    /// machine, is the host of a registry that may have plain HTTP, or may have plain HTTP itself.
+    /// It must be the registry's own host (on any port), its parent (`gitlab.com` for `registry.gitlab.com`), a sibling
+    /// (`auth.docker.io` for `registry-1.docker.io`), or a host in `LAB_TOKEN_SERVERS`. It must use HTTPS, unless it is
+    /// on this machine, is the host of a registry that may use plain HTTP, or may use plain HTTP itself.
     pub(super) fn check(&self, realm: &str, registry: &Url) -> Result<Url, Problem> {
         let host = |url: &Url| url.host_str().unwrap_or_default().to_ascii_lowercase();
         let from = name(registry);
         let url = Url::parse(realm).map_err(|_| Problem::NoToken {
             realm: realm.chars().take(200).collect(),
-            reason: "it is no URL".to_owned(),
+            reason: "it is not a URL".to_owned(),
         })?;
         let (there, here) = (host(&url), host(registry));
         let named = |server: &String| host_matches(server, &there) || host_matches(server, &name(&url));

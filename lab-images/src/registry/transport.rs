@@ -1,4 +1,5 @@
-//! Sends a request until it is answered: pace, retries, patience. The same care for registries and token servers.
+//! Sends a request until it is answered: rate limits, retries and time limits, the same for registries and token
+//! servers.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -14,7 +15,7 @@ use super::error::Problem;
 use super::host::Host;
 use super::request::{Answer, Request, Wire, name};
 
-/// How often a server that fails, or can't be reached, is tried again.
+/// How often a request is retried if the server fails or is unreachable.
 const RETRIES: u32 = 3;
 
 #[derive(Debug)]
@@ -27,14 +28,14 @@ pub(super) struct Transport {
     per_second: usize,
 }
 
-/// Why a request is sent again.
+/// Why a request is retried.
 #[derive(Debug, PartialEq, Eq)]
 enum Trouble {
     /// The whole host is too busy, and may say for how long.
     Busy(Option<Duration>),
     /// This request is not served at the moment, which may last.
     Unavailable,
-    /// It failed, which may pass.
+    /// A failure that may be temporary.
     Failed,
 }
 
@@ -44,7 +45,7 @@ impl Trouble {
         match answer.status {
             StatusCode::TOO_MANY_REQUESTS => Some(Self::Busy(asked())),
             StatusCode::SERVICE_UNAVAILABLE => Some(asked().map_or(Self::Unavailable, |pause| Self::Busy(Some(pause)))),
-            // What it can't do today it can't do in a second.
+            // Retries would not change these.
             StatusCode::NOT_IMPLEMENTED | StatusCode::HTTP_VERSION_NOT_SUPPORTED => None,
             status if status.is_server_error() => Some(Self::Failed),
             _ => None,
@@ -64,7 +65,7 @@ impl Transport {
         })
     }
 
-    /// Sends it until there is an answer that another try would not change, whatever its status.
+    /// Sends a request until there is an answer that a retry would not change, whatever its status.
     pub(super) async fn send(&self, request: &Request) -> Result<Answer, Problem> {
         let host = self.host(request);
         let (mut tries, mut trouble_since) = (0, None::<Instant>);
@@ -96,14 +97,14 @@ impl Transport {
             };
             self.say(&host, request, &came, &trouble, pause);
             drop(turn);
-            // A busy host's next turn comes after the pause.
+            // For a busy host the next turn comes after its pause.
             if !matches!(trouble, Trouble::Busy(_)) {
                 tokio::time::sleep(pause).await;
             }
         }
     }
 
-    /// The end of all tries.
+    /// The result after the last try.
     fn given_up(&self, host: &Host, came: Result<Answer, Problem>, tries: u32) -> Result<Answer, Problem> {
         match came {
             Ok(answer) if matches!(answer.status.as_u16(), 429 | 503) => {
@@ -119,7 +120,7 @@ impl Transport {
         }
     }
 
-    /// One line for the first retry: what is waited for, and until when.
+    /// Logs the first retry in one line: the reason, and until when it is retried.
     fn say(&self, host: &Host, request: &Request, came: &Result<Answer, Problem>, trouble: &Trouble, pause: Duration) {
         if !host.is_news() {
             return;

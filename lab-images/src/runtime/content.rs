@@ -1,4 +1,4 @@
-//! containerd's content store: which layers are there, and how far those on their way are.
+//! containerd's content store: which layers are complete, and the progress of those that are being downloaded.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -17,13 +17,13 @@ mod api {
 
 use api::content_client::ContentClient;
 
-/// Each layer is asked for by itself; so many questions are under way at once.
+/// The most concurrent calls, because each layer is looked up separately.
 const CONCURRENT_CALLS: usize = 16;
 
-/// The OCI image specification asks clients to take manifests of 4 MiB.
+/// The OCI image specification recommends accepting manifests of up to 4 MiB.
 const MOST_BLOB_BYTES: usize = 4 * 1024 * 1024;
 
-/// The content store of a containerd, in the namespace that CRI uses.
+/// The content store of a containerd, in CRI's namespace.
 #[derive(Clone, Debug)]
 pub(super) struct Content(ContentClient<Channel>);
 
@@ -32,7 +32,7 @@ impl Content {
         Self(ContentClient::new(channel))
     }
 
-    /// Which of these layers are there, whole.
+    /// Which of these layers are complete.
     pub(super) async fn present(&self, layers: &[Layer]) -> Result<HashSet<Digest>, Status> {
         let digests: Vec<_> = layers.iter().map(|layer| layer.digest.clone()).collect();
         stream::iter(digests)
@@ -43,14 +43,15 @@ impl Content {
             .await
     }
 
-    /// Watches a pull's layers but those that need no download. `manifest` is the digest that is pulled, where it is known.
+    /// Watches a pull's layers, except those that need no download. `manifest` is the digest to be pulled, if it is
+    /// known.
     pub(super) fn watch(
         &self,
         layers: &[Layer],
         mut needless: HashSet<Digest>,
         manifest: Option<&Digest>,
     ) -> ContentWatch {
-        // A layer may be listed twice and is fetched once.
+        // A layer may be listed twice but is downloaded once.
         let missing = layers.iter().filter(|layer| needless.insert(layer.digest.clone()));
         let layers = missing.map(|layer| LayerProgress {
             layer: layer.digest.to_string(),
@@ -67,7 +68,7 @@ impl Content {
         }
     }
 
-    /// A small blob: a manifest or a configuration. `None` when it is not there or larger than those are.
+    /// A small blob: a manifest or a configuration. `None` if it does not exist or is larger than these are.
     pub(super) async fn read(&self, digest: &str) -> Result<Option<Vec<u8>>, Status> {
         let request = api::ReadContentRequest { digest: digest.to_owned(), offset: 0, size: 0 };
         let mut parts = match self.0.clone().read(in_namespace(request)).await {
@@ -84,7 +85,7 @@ impl Content {
         Ok(Some(blob))
     }
 
-    /// The names of a blob's labels; none when it is not there.
+    /// The names of a blob's labels; none if the blob does not exist.
     pub(super) async fn labels(&self, digest: &str) -> Result<Vec<String>, Status> {
         let labels = self.info(digest).await?.map(|info| info.labels).unwrap_or_default();
         Ok(labels.into_keys().collect())
@@ -104,24 +105,24 @@ impl Content {
     }
 }
 
-/// Layers on their way into a content store.
+/// Layers that are being downloaded into a content store.
 #[derive(Debug)]
 pub(super) struct ContentWatch {
     content: Content,
     layers: Vec<LayerProgress>,
     arriving: BTreeSet<String>,
-    /// The digest that is pulled, until the store has it.
+    /// The digest of the pull, until the store has it.
     unresolved: Option<String>,
     fetching: bool,
 }
 
 impl ContentWatch {
-    /// What moved, as of the last look.
+    /// The progress at the last look.
     pub(super) fn transfer(&self) -> Transfer {
         Transfer::Layers { layers: self.layers.clone(), fetching: self.fetching }
     }
 
-    /// Looks for the last time, when the pull has ended well: what is not in the store by now was never needed.
+    /// Looks for the last time, after a successful pull: layers that are not in the store now were never needed.
     pub(super) async fn settle(&mut self) -> Result<(), Status> {
         let mut came = HashMap::new();
         for layer in &self.layers {
@@ -134,8 +135,8 @@ impl ContentWatch {
         Ok(())
     }
 
-    /// Looks once. A layer is whole when it is no longer written and the store has it; that is asked only when the set of
-    /// layers being written has changed, so a look at a large layer on its way is one call.
+    /// Looks once. A layer is complete when it is no longer being written and the store has it. The store is asked only
+    /// if the set of layers being written has changed, so a look during the download of a large layer is one call.
     pub(super) async fn look(&mut self) -> Result<(), Status> {
         let request = api::ListStatusesRequest { filters: Vec::new() };
         let statuses = self.content.0.clone().list_statuses(in_namespace(request)).await?.into_inner().statuses;
@@ -159,18 +160,18 @@ impl ContentWatch {
     }
 }
 
-/// Whether this is the way to some image's layers: what has to be there before any of them is asked for.
+/// Whether this blob is needed before any layer is requested.
 fn leads_to_layers(status: &api::Status) -> bool {
     ["index-", "manifest-", "config-"].iter().any(|kind| status.r#ref.starts_with(kind))
 }
 
-/// Notes the bytes of each layer that is being written, and says which are. Another client's write of the same layer counts:
-/// our pull waits for it.
+/// Records the bytes of each layer that is being written. Returns which ones are. Another client's write of the same
+/// layer counts, because our pull waits for it.
 fn note_arriving(layers: &mut [LayerProgress], statuses: &[api::Status]) -> BTreeSet<String> {
     let mut arriving = BTreeSet::new();
     for layer in layers.iter_mut() {
         let total = layer.total.unwrap_or(u64::MAX);
-        // A reference is `layer-<digest>`; the expected digest may be left out.
+        // A reference is `layer-<digest>`; the expected digest may be missing.
         let writes = |status: &&api::Status| status.expected == layer.layer || status.r#ref.ends_with(&layer.layer);
         if let Some(status) = statuses.iter().find(writes) {
             layer.done = u64::try_from(status.offset).unwrap_or(0).min(total);
@@ -180,7 +181,7 @@ fn note_arriving(layers: &mut [LayerProgress], statuses: &[api::Status]) -> BTre
     arriving
 }
 
-/// A request in the namespace that CRI uses.
+/// A request in CRI's namespace.
 pub(super) fn in_namespace<T>(message: T) -> Request<T> {
     let mut request = Request::new(message);
     request.metadata_mut().insert("containerd-namespace", MetadataValue::from_static("k8s.io"));

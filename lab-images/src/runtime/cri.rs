@@ -36,7 +36,7 @@ mod api {
 use api::image_service_client::ImageServiceClient;
 use api::runtime_service_client::RuntimeServiceClient;
 
-/// Calls under way at once when each container is asked for its mounts.
+/// The most concurrent calls when each container is asked for its mounts.
 const CONCURRENT_CALLS: usize = 8;
 
 /// A runtime that speaks CRI v1.
@@ -54,7 +54,7 @@ impl Cri {
     /// Connects and asks for the version.
     pub(super) async fn connect(path: &Path) -> Result<Self, RuntimeError> {
         check_socket(path).await?;
-        // The channel opens the path anew each time it connects: after a restart of the runtime it is another socket.
+        // The channel opens the path again for each connection, because a restarted runtime has another socket.
         let endpoint = Endpoint::from_shared(format!("unix://{}", path.display())).map_err(|error| {
             RuntimeError::Call { path: path.to_owned(), operation: "connect", message: innermost(&error) }
         })?;
@@ -79,7 +79,7 @@ impl Cri {
         Ok(RuntimeVersion { name: answer.runtime_name, version: answer.runtime_version })
     }
 
-    /// One call with its limit and its error explained.
+    /// Makes one call with a time limit, and explains its error.
     async fn call<T>(
         &self,
         operation: &'static str,
@@ -103,20 +103,20 @@ impl Cri {
                 "enable its CRI plugin (containerd: disabled_plugins in config.toml) or upgrade it",
             );
         }
-        // Only an error made on this side of the socket has a source.
+        // Only an error from this side of the socket has a source.
         if let Some(reason) = status.source().map(innermost) {
             if let Err(error) = check_socket(&self.path).await {
                 return error;
             }
             if operation == "Version" {
-                return protocol(reason, "for the Docker engine write docker:// instead of unix://");
+                return protocol(reason, "for the Docker engine, write docker:// instead of unix://");
             }
             return RuntimeError::Call { path, operation, message: format!("the connection broke: {reason}") };
         }
         RuntimeError::Call { path, operation, message: status.message().to_owned() }
     }
 
-    /// What a container uses besides its image. One that is gone by now uses nothing.
+    /// What a container uses besides its image. A container that is gone uses nothing.
     async fn image_volumes(&self, container: &str) -> Result<Vec<String>, RuntimeError> {
         let mut client = self.runtime.clone();
         let request = api::ContainerStatusRequest { container_id: container.to_owned() };
@@ -130,7 +130,7 @@ impl Cri {
         Ok(mounts.into_iter().filter_map(|mount| mount.image).flat_map(names_in_spec).collect())
     }
 
-    /// The image that pods are started with; nothing lists it as used, and containerd 1.6 does not pin it.
+    /// The sandbox image, which is not listed as used, and which containerd 1.6 does not pin.
     async fn sandbox_image(&self) -> Result<Option<ContainerImages>, RuntimeError> {
         let mut client = self.runtime.clone();
         let answer = self.call("Status", CALL_LIMIT, client.status(api::StatusRequest { verbose: true })).await?;
@@ -156,7 +156,7 @@ impl Cri {
             }
         });
         match answer.await {
-            // CRI-O has no code of its own for this.
+            // CRI-O has no status code for this.
             Err(RuntimeError::Call { message, .. }) if message.contains("in use") => {
                 Err(RuntimeError::InUse { image: image.id.clone(), message })
             }
@@ -164,7 +164,7 @@ impl Cri {
         }
     }
 
-    /// Waits until CRI has taken note of an image that was written back to containerd's records.
+    /// Waits until CRI lists an image that was restored in containerd's records.
     async fn until_seen(&self, image: &Image) -> Result<(), RuntimeError> {
         let seen = async {
             while self.image(&image.id).await?.is_none() {
@@ -225,7 +225,7 @@ impl Runtime for Cri {
             let call = client.image_fs_info(api::ImageFsInfoRequest {});
             let answer = self.call("ImageFsInfo", CALL_LIMIT, call).await?;
             let folder = answer.image_filesystems.into_iter().find_map(|usage| usage.fs_id).ok_or_else(|| {
-                let message = "it names no file system of images".to_owned();
+                let message = "it does not report the file system of images".to_owned();
                 RuntimeError::Call { path: self.path.clone(), operation: "ImageFsInfo", message }
             })?;
             FileSystem::measure(Path::new(&folder.mountpoint)).await
@@ -264,8 +264,8 @@ impl Runtime for Cri {
             match (self.remove_image(image).await, held) {
                 (Ok(()), held) => Ok(Removed { held }),
                 (Err(error), Some(held)) => {
-                    // What the call took until then is found again by the bare record that it leaves. A lease that stays ends
-                    // by itself.
+                    // If this call was interrupted, the bare record that it leaves is found later. A remaining lease
+                    // expires.
                     let _ = self.containerd("Leases.Delete", self.records.release(&held)).await;
                     Err(error)
                 }

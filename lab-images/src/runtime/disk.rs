@@ -1,7 +1,7 @@
 //! The disk guard: whether a pull fits below `DISK_HIGH`, decided before it starts.
 //!
-//! A pull needs its missing compressed bytes times (1 + factor): a runtime writes them as they are and once more unpacked, and
-//! the factor is what unpacking adds for each compressed byte. It is learned from what earlier pulls on this machine took.
+//! A pull needs its missing compressed bytes times (1 + factor): a runtime writes them compressed and then unpacked,
+//! and the factor is what unpacking adds per compressed byte. It is learned from earlier pulls on this machine.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,13 +13,13 @@ use thiserror::Error;
 use super::FileSystem;
 use super::file_system::percent;
 
-/// Less than this says nothing about the factor: metadata and whole blocks outweigh the layers.
+/// Smaller pulls do not show the factor, because metadata and whole blocks outweigh the layers.
 const LEAST_TO_LEARN_FROM: u64 = 64 * 1024 * 1024;
 
-/// The weight of one measurement against what was known.
+/// The weight of one new measurement.
 const LEARNING_RATE: f64 = 0.3;
 
-/// How many bytes unpacking adds for each compressed byte on this machine. Saved as a number.
+/// How many bytes unpacking adds per compressed byte on this machine. Saved as a number.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(from = "f64", into = "f64")]
 pub struct UnpackFactor(f64);
@@ -31,7 +31,7 @@ impl Default for UnpackFactor {
 }
 
 impl From<f64> for UnpackFactor {
-    /// Takes a saved number; one that cannot be true (not a number, below 0, above 10) is brought into range.
+    /// Converts a saved number. An impossible one (not a number, below 0, above 10) is moved into the range.
     fn from(factor: f64) -> Self {
         if factor.is_nan() { Self::default() } else { Self(factor.clamp(0.0, 10.0)) }
     }
@@ -44,13 +44,13 @@ impl From<UnpackFactor> for f64 {
 }
 
 impl UnpackFactor {
-    /// What a pull of so many missing compressed bytes takes in the end, at most.
+    /// The most bytes that a pull of this many missing compressed bytes needs in the end.
     pub fn need(self, missing: u64) -> u64 {
-        // A float turns into the nearest integer in range: never less than zero, never an overflow.
+        // The cast saturates: never below zero, and never an overflow.
         (missing as f64 * (1.0 + self.0)).ceil() as u64
     }
 
-    /// Learns from pulls that fetched `downloaded` bytes while the file system grew by `growth`.
+    /// Learns from pulls that downloaded `downloaded` bytes while the file system grew by `growth`.
     pub fn learn(&mut self, downloaded: u64, growth: u64) {
         if downloaded < LEAST_TO_LEARN_FROM {
             return;
@@ -60,28 +60,28 @@ impl UnpackFactor {
     }
 }
 
-/// A share of the disk that a pull in flight may still take. Give it back with [`DiskGuard::finish`].
+/// Disk space that a running pull may still use. Return it with [`DiskGuard::finish`].
 #[derive(Debug, PartialEq, Eq)]
-#[must_use = "a reservation that is dropped is never given back"]
+#[must_use = "a dropped reservation is never returned"]
 pub struct Reservation(u64);
 
-/// A pull that would fill the disk too far, with the numbers.
+/// The numbers of a pull that would fill the disk too much.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub struct Refusal {
-    /// Used now, in bytes.
+    /// Bytes used now.
     pub used: u64,
-    /// What pulls in flight may still take, in bytes.
+    /// Bytes that running pulls may still use.
     pub reserved: u64,
-    /// What this pull needs, in bytes.
+    /// Bytes that this pull needs.
     pub need: u64,
-    /// What can hold data at all, in bytes.
+    /// Bytes that the file system can hold.
     pub capacity: u64,
     /// `DISK_HIGH`, in percent.
     pub high: u8,
 }
 
 impl Refusal {
-    /// Whether it would fit once the pulls in flight have ended as small as they can: worth another try then.
+    /// Whether it would fit once the running pulls have ended, if they need little. Then another try is worthwhile.
     pub fn fits_alone(&self) -> bool {
         fits(self.used, self.need, self.capacity, self.high)
     }
@@ -104,22 +104,22 @@ impl fmt::Display for Refusal {
             bytes(self.need),
         )?;
         if self.reserved > 0 {
-            write!(f, ", {} reserved for pulls in flight", bytes(self.reserved))?;
+            write!(f, ", {} reserved for running pulls", bytes(self.reserved))?;
         }
         f.write_str("; remove images, raise DISK_HIGH or reduce the number of wanted images")
     }
 }
 
-/// A disk that is fuller than the limit, with the numbers.
+/// The numbers of a disk that is fuller than the limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error(
     "the disk is {} % full, above DISK_HIGH {high} %: {} of {} used; remove images, raise DISK_HIGH or reduce the number of wanted images",
     percent(*used, *capacity), bytes(*used), bytes(*capacity)
 )]
 pub struct Overrun {
-    /// Used now, in bytes.
+    /// Bytes used now.
     pub used: u64,
-    /// What can hold data at all, in bytes.
+    /// Bytes that the file system can hold.
     pub capacity: u64,
     /// `DISK_HIGH`, in percent.
     pub high: u8,
@@ -129,39 +129,42 @@ fn fits(used: u64, more: u64, capacity: u64, high: u8) -> bool {
     (u128::from(used) + u128::from(more)) * 100 <= u128::from(capacity) * u128::from(high)
 }
 
-/// Admits pulls to one file system. It holds numbers only; the caller measures and tells.
+/// Admits pulls to one file system. It only calculates; the caller measures.
 #[derive(Clone, Debug)]
 pub struct DiskGuard {
     high: u8,
     factor: UnpackFactor,
     in_flight: BTreeMap<u64, u64>,
     next: u64,
-    // What one stretch of pulls took, from the first to start to the last to end: parallel pulls cannot be told apart.
+    // The measurements of a group of overlapping pulls, from the first start to the last end, because concurrent pulls
+    // cannot be told apart.
     used_at_start: u64,
     downloaded: u64,
 }
 
 impl DiskGuard {
-    /// A guard that keeps the file system at `high` percent of its capacity or below (`DISK_HIGH`).
+    /// A guard that keeps the file system at or below `high` percent of its capacity (`DISK_HIGH`).
     pub fn new(high: u8, factor: UnpackFactor) -> Self {
         Self { high, factor, in_flight: BTreeMap::new(), next: 0, used_at_start: 0, downloaded: 0 }
     }
 
-    /// The factor as learned so far, to be saved.
+    /// The learned factor, to be saved.
     pub fn factor(&self) -> UnpackFactor {
         self.factor
     }
 
-    /// What pulls in flight may still take, in bytes. What they have written already counts twice (here and as used) until
-    /// they end: the guard errs to the safe side.
+    /// Bytes that running pulls may still use. What they have written already counts twice (here and as used) until
+    /// they end, so the guard errs on the safe side.
     pub fn reserved(&self) -> u64 {
         self.in_flight.values().fold(0, |sum, need| sum.saturating_add(*need))
     }
 
-    /// Admits a pull of `missing` compressed bytes (layers not yet in the content store), and reserves what it needs.
+    /// Admits a pull of `missing` compressed bytes (layers that are not in the content store), and reserves what it
+    /// needs.
     ///
     /// # Errors
-    /// A refusal with the numbers when the file system would be above the limit. A pull that fetches nothing is never refused.
+    /// A refusal with the numbers if the file system would exceed the limit. A pull that downloads nothing is never
+    /// refused.
     pub fn admit(&mut self, disk: &FileSystem, missing: u64) -> Result<Reservation, Refusal> {
         let (need, reserved, capacity) = (self.factor.need(missing), self.reserved(), disk.capacity());
         if missing > 0 && !fits(disk.used, reserved.saturating_add(need), capacity, self.high) {
@@ -170,11 +173,10 @@ impl DiskGuard {
         Ok(self.reserve(disk, need))
     }
 
-    /// Admits a pull of which nobody knows how much it fetches. Nothing is reserved for it: look at the file system often while
-    /// it runs.
+    /// Admits a pull of unknown size. Nothing is reserved for it, so measure the file system often while it runs.
     ///
     /// # Errors
-    /// When the file system is at the limit now, or above.
+    /// If the file system is at or above the limit now.
     pub fn admit_unknown(&mut self, disk: &FileSystem) -> Result<Reservation, Overrun> {
         let (used, capacity) = (disk.used.saturating_add(self.reserved()), disk.capacity());
         if !fits(used, 1, capacity, self.high) {
@@ -193,19 +195,20 @@ impl DiskGuard {
         Reservation(number)
     }
 
-    /// Whether the file system is above the limit now: a pull took more than expected, or others write to it.
+    /// Whether the file system is above the limit now: a pull used more than expected, or others write to it.
     pub fn overrun(&self, disk: &FileSystem) -> Option<Overrun> {
         let (used, capacity) = (disk.used, disk.capacity());
         (!fits(used, 0, capacity, self.high)).then_some(Overrun { used, capacity, high: self.high })
     }
 
-    /// Ends a pull, well or not, that fetched `downloaded` bytes. When it was the last in flight, the guard learns from what
-    /// the file system took since the first began; `disk` is `None` when that cannot be said (a pull failed, images were removed).
+    /// Ends a pull that downloaded `downloaded` bytes, successfully or not. After the last running pull, the guard
+    /// learns from the growth of the file system since the first one started; `disk` is `None` if that is meaningless
+    /// (a pull failed, images were removed).
     pub fn finish(&mut self, reservation: Reservation, downloaded: u64, disk: Option<&FileSystem>) {
         self.in_flight.remove(&reservation.0);
         self.downloaded = self.downloaded.saturating_add(downloaded);
         if disk.is_none() {
-            // Too little to learn from, whatever the others of this stretch fetch.
+            // Nothing is learned from this group any more.
             (self.used_at_start, self.downloaded) = (u64::MAX, 0);
         }
         if let Some(disk) = disk.filter(|disk| self.in_flight.is_empty() && disk.used >= self.used_at_start) {
@@ -227,7 +230,7 @@ mod tests {
 
     #[test]
     fn admits_up_to_the_limit_and_refuses_above() {
-        // used, missing, high, factor, admitted; the capacity is 100 GiB.
+        // Used, missing, high, factor, admitted; the capacity is 100 GiB.
         let table = [
             (0, 10 * GIB, 75, 2.5, true),
             (40 * GIB, 10 * GIB, 75, 2.5, true),
@@ -294,7 +297,7 @@ mod tests {
         guard.finish(first, GIB, Some(&disk(14 * GIB, 1000 * GIB)));
         assert_eq!(guard.factor(), UnpackFactor::from(2.0));
         guard.finish(second, GIB, Some(&disk(18 * GIB, 1000 * GIB)));
-        // 8 GiB for 2 GiB: 3 more for each byte; a third of the way there.
+        // 8 GiB for 2 GiB means 3 more per byte; a third of the way is learned.
         assert_eq!(guard.factor(), UnpackFactor::from(2.3));
     }
 

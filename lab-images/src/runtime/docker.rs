@@ -27,7 +27,7 @@ use super::{
 };
 use crate::reference::Digest;
 
-/// The client wants a limit for the first byte of every answer; a pull's is judged by its progress instead.
+/// The client requires a time limit for the first byte of every answer. Pulls are limited by their progress instead.
 const NO_LIMIT: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// The Docker engine.
@@ -38,14 +38,15 @@ pub(super) struct DockerEngine {
 }
 
 impl DockerEngine {
-    /// Connects and agrees on a version of the API. Every call opens the socket anew, so a restart of the engine does no harm.
+    /// Connects and negotiates the version of the API. Every call opens the socket again, so a restart of the engine
+    /// does no harm.
     pub(super) async fn connect(path: &Path) -> Result<Self, RuntimeError> {
         check_socket(path).await?;
         let protocol = |error: &Error| RuntimeError::Protocol {
             path: path.to_owned(),
             protocol: "the Docker engine's API",
             reason: innermost(error),
-            hint: "for containerd or CRI-O write unix:// instead of docker://",
+            hint: "for containerd or CRI-O, write unix:// instead of docker://",
         };
         let address = path.to_string_lossy();
         let client = Docker::connect_with_unix(&address, CALL_LIMIT.as_secs(), API_DEFAULT_VERSION)
@@ -81,7 +82,7 @@ impl DockerEngine {
         }
     }
 
-    /// Takes one name away; the image goes with its last one. A name that is gone is fine.
+    /// Removes one name. The image is removed with its last name. A name that is gone is fine.
     async fn untag(&self, name: &str) -> Result<(), RuntimeError> {
         let options = RemoveImageOptionsBuilder::default().force(false).build();
         let removed = self.call("image removal", async {
@@ -146,7 +147,7 @@ impl Runtime for DockerEngine {
         Box::pin(async {
             let info = self.call("info", self.client.info()).await?;
             let root = info.docker_root_dir.ok_or_else(|| {
-                let message = "it names no root folder".to_owned();
+                let message = "it does not report its root folder".to_owned();
                 RuntimeError::Call { path: self.path.clone(), operation: "info", message }
             })?;
             FileSystem::measure(Path::new(&root)).await
@@ -157,7 +158,7 @@ impl Runtime for DockerEngine {
         &'a self,
         _layers: &'a [Layer],
     ) -> BoxFuture<'a, Result<Option<HashSet<Digest>>, RuntimeError>> {
-        // The engine keeps no compressed layers, and tells "Already exists" only while it pulls.
+        // The engine keeps no compressed layers, and reports "Already exists" only during a pull.
         Box::pin(async { Ok(None) })
     }
 
@@ -185,7 +186,7 @@ impl Runtime for DockerEngine {
                     }
                     Err(error) => return Err(self.explain("pull", error).await),
                 };
-                // The engine sends a message for every half per cent of every layer.
+                // The engine sends a message for every half percent of every layer.
                 if moved.take(&message) && told.is_none_or(|told| told.elapsed() >= LOOK_INTERVAL / 5) {
                     transfer.send_replace(moved.transfer());
                     told = Some(Instant::now());
@@ -202,11 +203,11 @@ impl Runtime for DockerEngine {
                 self.untag(&image.id).await?;
                 return Ok(Removed::default());
             }
-            // Digest names of a repository go with its last tag, so most of these are gone when it is their turn. Never by the
-            // id: that would take a name that somebody gave the image meanwhile.
+            // A repository's digest names are removed with its last tag, so most of these are gone when it is their
+            // turn. The image is never removed by id, because that would remove a name that somebody added meanwhile.
             for (taken, name) in image.tags.iter().chain(&image.digests).enumerate() {
                 if let Err(error) = self.untag(name).await {
-                    // The engine looks at containers only before it takes the last name.
+                    // The engine checks containers only before it removes the last name.
                     if let RuntimeError::InUse { .. } = error {
                         self.tag_again(&image.id, image.tags.iter().take(taken)).await?;
                     }
@@ -218,7 +219,7 @@ impl Runtime for DockerEngine {
     }
 }
 
-/// The engine's placeholder for "no name".
+/// The engine uses a placeholder for "no name".
 fn named(names: impl IntoIterator<Item = String>) -> Vec<String> {
     names.into_iter().filter(|name| !name.starts_with("<none>")).collect()
 }

@@ -1,13 +1,14 @@
-//! What a pull moves, from the progress messages that the Docker engine streams.
+//! The progress of a pull, from the messages that the Docker engine streams.
 
 use bollard::models::CreateImageInfo;
 
 use super::{Layer, LayerProgress, Transfer};
 
-/// More layers than an image can have (overlay stops at 128); a stream that names more does not fill memory.
+/// The most layers of a pull. An image cannot have more (overlay stops at 128), and a faulty stream must not fill
+/// memory.
 const MOST_LAYERS: usize = 1024;
 
-/// The layers of one pull by the engine's short names.
+/// The layers of one pull, by the engine's short names.
 #[derive(Debug)]
 pub(super) struct DockerTransfer<'a> {
     known: &'a [Layer],
@@ -21,7 +22,8 @@ impl<'a> DockerTransfer<'a> {
         Self { known, layers: Vec::new(), spoken: false }
     }
 
-    /// Takes one message, and says whether anything changed. Statuses are those of the engine's `POST /images/create`; others are passed over.
+    /// Processes one message. Returns whether anything changed. The statuses are those of the engine's `POST
+    /// /images/create`; others are ignored.
     pub(super) fn take(&mut self, message: &CreateImageInfo) -> bool {
         let (Some(layer), Some(status)) = (&message.id, &message.status) else { return false };
         let detail = message.progress_detail.as_ref();
@@ -64,9 +66,9 @@ impl<'a> DockerTransfer<'a> {
         true
     }
 
-    /// What moves, as of the last message.
+    /// The progress after the last message.
     pub(super) fn transfer(&self) -> Transfer {
-        // The engine names all that it lacks and nothing else.
+        // The engine reports exactly the layers that it lacks.
         let layers = || Transfer::Layers { layers: self.layers.clone(), fetching: true };
         if self.spoken { layers() } else { Transfer::Unseen }
     }
@@ -78,7 +80,7 @@ impl<'a> DockerTransfer<'a> {
             if self.layers.len() >= MOST_LAYERS {
                 return None;
             }
-            // The engine names a layer by the first twelve digits of its digest.
+            // The engine abbreviates a layer's digest to its first twelve digits.
             let is_it = |layer: &&Layer| {
                 layer.digest.to_string().strip_prefix("sha256:").is_some_and(|hex| hex.starts_with(name))
             };

@@ -1,4 +1,4 @@
-//! Where a runtime listens: parsing the setting, the usual places, and what is wrong with a socket.
+//! The socket of a runtime: parses the setting, lists the usual places, and explains what is wrong with a socket.
 
 use std::fmt;
 use std::io::ErrorKind;
@@ -10,13 +10,13 @@ use tokio::net::UnixStream;
 
 use super::RuntimeError;
 
-/// cri-dockerd, which serves Docker's images by CRI.
+/// cri-dockerd, which serves Docker's images over CRI.
 const CRI_DOCKERD: &str = "/run/cri-dockerd.sock";
 
 /// Podman's service, which speaks the Docker engine's API.
 const PODMAN: &str = "/run/podman/podman.sock";
 
-/// The socket of a container runtime and the protocol spoken there (`RUNTIME_ENDPOINT`).
+/// The socket of a container runtime and its protocol (`RUNTIME_ENDPOINT`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RuntimeEndpoint {
     /// CRI v1 (containerd, k3s, CRI-O): `unix:///run/containerd/containerd.sock`.
@@ -26,7 +26,7 @@ pub enum RuntimeEndpoint {
 }
 
 impl RuntimeEndpoint {
-    /// Where runtimes usually listen; of two that serve the same images, the one that sees more of them comes first.
+    /// The usual sockets. If two serve the same images, the one that sees more of them comes first.
     pub fn usual() -> Vec<Self> {
         let cri = |path: &str| Self::Cri(path.into());
         let docker = |path: &str| Self::Docker(path.into());
@@ -42,7 +42,8 @@ impl RuntimeEndpoint {
         ]
     }
 
-    /// Whether both serve the images of one store: cri-dockerd speaks CRI for Docker, and CRI-O and Podman share theirs.
+    /// Whether both serve the images of one store: cri-dockerd serves Docker's images, and CRI-O and Podman share
+    /// theirs.
     pub(super) fn shares_images_with(&self, other: &Self) -> bool {
         let pair = |one: &Self, another: &Self| {
             (matches!(one, Self::Docker(path) if path != Path::new(PODMAN)) && another.path() == Path::new(CRI_DOCKERD))
@@ -51,7 +52,7 @@ impl RuntimeEndpoint {
         pair(self, other) || pair(other, self)
     }
 
-    /// What tells the socket from others: the same one may lie at two paths, by a link or a mount.
+    /// Identifies the socket, because the same one may have two paths, by a link or a mount.
     pub(super) fn socket(&self) -> Option<(u64, u64)> {
         std::fs::metadata(self.path()).ok().map(|found| (found.dev(), found.ino()))
     }
@@ -90,13 +91,17 @@ impl fmt::Display for RuntimeEndpoint {
     }
 }
 
-/// Finds out what is wrong with a socket, by looking at it and connecting once; fine if somebody listens.
+/// Checks a socket: examines the file, and connects once.
+///
+/// # Errors
+///
+/// What is wrong, and what to do.
 pub(super) async fn check_socket(path: &Path) -> Result<(), RuntimeError> {
     let wrong = |problem| RuntimeError::Socket { path: path.to_owned(), problem };
     match std::fs::metadata(path) {
         Ok(found) if found.is_dir() => {
             return Err(wrong(
-                "it is a folder (a volume mount of a missing socket makes one); remove it or correct RUNTIME_ENDPOINT",
+                "it is a folder (a volume mount of a missing socket creates one); remove it or correct RUNTIME_ENDPOINT",
             ));
         }
         Ok(found) if found.is_file() => {
@@ -110,7 +115,7 @@ pub(super) async fn check_socket(path: &Path) -> Result<(), RuntimeError> {
             ErrorKind::NotFound => "it does not exist; is the runtime running, and its folder mounted here?",
             ErrorKind::PermissionDenied => "permission denied; run as root or in the socket's group",
             ErrorKind::ConnectionRefused => "nobody listens on it; is the runtime running?",
-            _ => "it cannot be connected to; correct RUNTIME_ENDPOINT",
+            _ => "cannot connect to it; correct RUNTIME_ENDPOINT",
         })),
     }
 }

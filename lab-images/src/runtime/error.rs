@@ -1,4 +1,4 @@
-//! What can go wrong with a container runtime, and what to do about it.
+//! Errors of container runtimes, and what to do about them.
 
 use std::error::Error;
 use std::io;
@@ -9,7 +9,7 @@ use thiserror::Error;
 
 use super::RuntimeEndpoint;
 
-/// Why a runtime did not do what it was asked.
+/// Why a call to a runtime failed.
 #[derive(Debug, Error)]
 pub enum RuntimeError {
     /// The setting does not name an endpoint.
@@ -17,12 +17,12 @@ pub enum RuntimeError {
         "RUNTIME_ENDPOINT {given:?}: {problem}; write unix:///run/containerd/containerd.sock (CRI) or docker:///var/run/docker.sock"
     )]
     Endpoint {
-        /// What was given.
+        /// The value of the setting.
         given: String,
         /// What is wrong with it.
         problem: &'static str,
     },
-    /// No endpoint was set and none of the usual ones answers.
+    /// No endpoint is set, and none of the usual ones answers.
     #[error("no container runtime found; set RUNTIME_ENDPOINT; tried:\n  {}", tried.join("\n  "))]
     NoneFound {
         /// Each endpoint with what was wrong.
@@ -36,36 +36,36 @@ pub enum RuntimeError {
         /// What is wrong, and what to do.
         problem: &'static str,
     },
-    /// Something listens on the socket and it is not the runtime that the endpoint names.
+    /// The socket belongs to something other than the runtime that the endpoint names.
     #[error("runtime socket {path} does not speak {protocol} ({reason}); {hint}")]
     Protocol {
         /// The socket.
         path: PathBuf,
-        /// What it should speak.
+        /// The expected protocol.
         protocol: &'static str,
-        /// What came instead.
+        /// What happened instead.
         reason: String,
         /// What to do.
         hint: &'static str,
     },
-    /// The runtime took the call and gave no answer in time.
+    /// The runtime accepted the call and did not answer in time.
     #[error("runtime at {path} gave no answer to {operation} within {} s; is it overloaded or stopped?", limit.as_secs())]
     NoAnswer {
         /// The socket.
         path: PathBuf,
         /// The call.
         operation: &'static str,
-        /// How long it had.
+        /// The time limit.
         limit: Duration,
     },
-    /// The runtime refused a call, or the connection broke.
+    /// The runtime refused a call, or the connection was lost.
     #[error("runtime at {path}: {operation} failed: {message}")]
     Call {
         /// The socket.
         path: PathBuf,
         /// The call.
         operation: &'static str,
-        /// What the runtime said.
+        /// The runtime's message.
         message: String,
     },
     /// A pull failed: the registry, the network, the disk or the image.
@@ -73,11 +73,11 @@ pub enum RuntimeError {
     Pull {
         /// The image.
         reference: String,
-        /// What the runtime said.
+        /// The runtime's message.
         message: String,
     },
-    /// A pull ended well and the runtime does not list the image: it was removed at once, or the disk is full.
-    #[error("{reference} was pulled and is not there; was it removed at once?")]
+    /// A pull succeeded, but the runtime does not list the image: it was removed at once, or the disk is full.
+    #[error("{reference} was pulled, but the runtime does not list it; was it removed at once?")]
     Vanished {
         /// The image.
         reference: String,
@@ -87,22 +87,22 @@ pub enum RuntimeError {
     InUse {
         /// The image.
         image: String,
-        /// What the runtime said.
+        /// The runtime's message.
         message: String,
     },
-    /// The runtime called a removal done, and the image is still there.
+    /// The runtime reported a removal as done, but still lists the image.
     #[error("the runtime reported that it removed {image}, and still lists it")]
     StillListed {
         /// The image.
         image: String,
     },
-    /// More than one runtime answers, and none is named.
+    /// More than one runtime answers, and none is configured.
     #[error(
         "more than one container runtime answers: {}; set RUNTIME_ENDPOINT to the one that runs the labs",
         found.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ")
     )]
     SeveralFound {
-        /// Those that answer.
+        /// The endpoints that answer.
         found: Vec<RuntimeEndpoint>,
     },
     /// The file system of images cannot be measured.
@@ -110,14 +110,14 @@ pub enum RuntimeError {
         "cannot measure the file system of images at {path}: {source}; in a container, mount the folder of the host at the same path"
     )]
     FileSystem {
-        /// The folder that the runtime named.
+        /// The folder that the runtime reported.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
 }
 
-/// The cause behind the causes: libraries wrap what the system said in sentences that say nothing.
+/// The innermost cause, because libraries wrap the system's error in texts without information.
 pub(super) fn innermost(error: &dyn Error) -> String {
     let mut error = error;
     while let Some(source) = error.source() {

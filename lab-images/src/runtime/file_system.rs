@@ -1,4 +1,4 @@
-//! How full the file system of images is, as `df` tells it.
+//! Measures how full the file system of images is, as `df` shows it.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -17,25 +17,26 @@ use super::RuntimeError;
 pub struct FileSystem {
     /// A folder on it.
     pub path: PathBuf,
-    /// All of it, with what is reserved for root.
+    /// Its whole size, including what is reserved for root.
     pub size: u64,
-    /// Taken.
+    /// Bytes in use.
     pub used: u64,
-    /// Free for anybody.
+    /// Bytes available to ordinary users.
     pub available: u64,
 }
 
-/// A file system that does not answer within this is taken for hung.
+/// A file system that does not answer within this time counts as hung.
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// What hangs: nothing new is begun there before it answers.
+/// The folders that hang. No new measurement is started there until the last one ends.
 static HUNG: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 
 impl FileSystem {
-    /// Measures the file system that holds `path`, in a thread of its own: it may hang, and nobody waits for it then.
+    /// Measures the file system that contains `path`, in a separate thread, because it may hang.
     ///
     /// # Errors
-    /// When the path is not there (in a container: not mounted), cannot be measured or does not answer within ten seconds.
+    /// If the path does not exist (in a container: is not mounted), cannot be measured or does not answer within ten
+    /// seconds.
     pub async fn measure(path: &Path) -> Result<Self, RuntimeError> {
         let failed = |source: io::Error| RuntimeError::FileSystem { path: path.to_owned(), source };
         let silent = || failed(io::Error::new(io::ErrorKind::TimedOut, "it does not answer"));
@@ -45,7 +46,7 @@ impl FileSystem {
         let (sender, mut measured) = oneshot::channel();
         let owned = path.to_owned();
         let work = move || {
-            // Nobody waits any more when it took too long.
+            // There is no receiver any more if it took too long.
             let _ = sender.send(Self::measure_here(&owned));
             hung().remove(&owned);
         };
@@ -54,7 +55,7 @@ impl FileSystem {
             return found.map_err(failed);
         }
         hung().insert(path.to_owned());
-        // It may have answered just now, and then it does not hang.
+        // If it has just answered, it does not hang.
         if measured.try_recv().is_ok() {
             hung().remove(path);
         }
@@ -72,7 +73,8 @@ impl FileSystem {
         })
     }
 
-    /// What can hold data at all: used and available, without what is reserved for root. `df` takes its percentage of this.
+    /// The bytes that it can hold: used and available, without what is reserved for root. `df` calculates its
+    /// percentage from this.
     pub fn capacity(&self) -> u64 {
         self.used.saturating_add(self.available)
     }
@@ -87,7 +89,7 @@ fn hung() -> MutexGuard<'static, BTreeSet<PathBuf>> {
     lock(&HUNG)
 }
 
-/// `part` of `whole` in percent, rounded up, at most 255; of nothing it is 0.
+/// `part` of `whole` in percent, rounded up, at most 255; 0 if `whole` is 0.
 pub(super) fn percent(part: u64, whole: u64) -> u8 {
     if whole == 0 {
         return 0;
@@ -105,7 +107,7 @@ mod tests {
         let shown = String::from_utf8(df.stdout).unwrap();
         let shown: u8 = shown.lines().nth(1).unwrap().trim().trim_end_matches('%').parse().unwrap();
         let measured = FileSystem::measure_here(Path::new("/")).unwrap().used_percent();
-        // Others write to this disk between the two measurements.
+        // Other processes write to this disk between the two measurements.
         assert!(measured.abs_diff(shown) <= 1, "df {shown}, here {measured}");
     }
 

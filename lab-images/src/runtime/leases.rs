@@ -1,7 +1,7 @@
-//! Leases that keep what an unfinished pull has fetched, and what a removal took until it is for good.
+//! Leases that keep what an unfinished pull has downloaded, and what a removal took until it is final.
 //!
-//! containerd ends the lease of a CRI pull together with the call, and its garbage collection then takes every layer of an image
-//! that did not get whole. A pull that runs under a lease of ours (header `containerd-lease`) leaves them for the next try, until
+//! containerd ends the lease of a CRI pull together with the call, and its garbage collection then removes every layer
+//! of an incomplete image. A pull under our own lease (header `containerd-lease`) keeps them for the next try, until
 //! the lease is ended or expires.
 
 use std::collections::HashMap;
@@ -22,19 +22,19 @@ use api::leases_client::LeasesClient;
 /// The reference that a lease belongs to.
 const LABEL: &str = "labhands.dev/pull";
 
-/// When containerd ends a lease by itself (RFC 3339).
+/// The label with a lease's expiry time (RFC 3339).
 const EXPIRES: &str = "containerd.io/gc.expire";
 
-/// What is left of a pull that nobody tries again goes after this.
+/// How long the layers of a pull that nobody retries are kept.
 const LIFE: SignedDuration = SignedDuration::from_hours(72);
 
-/// What a removal took stays as long as this when nobody says that it is for good, because the one who removed was killed.
+/// If the purger is killed during a removal, the lease expires after this time, and containerd reclaims the content.
 const REMOVAL: SignedDuration = SignedDuration::from_mins(10);
 
-/// A pull does not begin under a lease that ends sooner: it would break off with it.
+/// A pull does not start under a lease that expires sooner, because its layers would be removed.
 const LEAST_LEFT: SignedDuration = SignedDuration::from_hours(36);
 
-/// The leases of a containerd, in the namespace that CRI uses.
+/// The leases of a containerd, in CRI's namespace.
 #[derive(Clone, Debug)]
 pub(super) struct Leases(LeasesClient<Channel>);
 
@@ -43,7 +43,7 @@ impl Leases {
         Self(LeasesClient::new(channel))
     }
 
-    /// The id of a lease for pulls of this reference: the one of an earlier try, or a new one.
+    /// The id of a lease for pulls of this reference: that of an earlier try, or a new one.
     pub(super) async fn take(&self, reference: &str) -> Result<String, Status> {
         let now = Timestamp::now();
         if let Some(lease) = self.of(reference).await?.into_iter().find(|lease| lasts(lease, now)) {
@@ -56,7 +56,7 @@ impl Leases {
         Ok(id)
     }
 
-    /// Ends all leases for this reference: its image holds the layers now.
+    /// Ends all leases for this reference, because its image keeps the layers now.
     pub(super) async fn end(&self, reference: &str) -> Result<(), Status> {
         for lease in self.of(reference).await? {
             self.0.clone().delete(in_namespace(api::DeleteRequest { id: lease.id, sync: false })).await?;
@@ -64,7 +64,7 @@ impl Leases {
         Ok(())
     }
 
-    /// Holds these blobs, with all that they refer to, for a removal that may be undone; gives back the lease's id.
+    /// Keeps these blobs, and all that they refer to, for a removal that may be undone. Returns the lease's id.
     pub(super) async fn hold(&self, digests: impl IntoIterator<Item = String>) -> Result<String, Status> {
         let now = Timestamp::now();
         let id = format!("labhands-removal-{}", now.as_nanosecond());
@@ -79,14 +79,14 @@ impl Leases {
         Ok(id)
     }
 
-    /// Lets go of what [`Leases::hold`] held, and answers once it is gone unless something else holds it.
+    /// Ends the lease of [`Leases::hold`]. Returns once the content is gone, unless something else refers to it.
     pub(super) async fn release(&self, id: &str) -> Result<(), Status> {
         let request = in_namespace(api::DeleteRequest { id: id.to_owned(), sync: true });
         self.0.clone().delete(request).await.map(drop)
     }
 
     async fn of(&self, reference: &str) -> Result<Vec<api::Lease>, Status> {
-        // References have no character that would need quoting.
+        // References contain no character that would need quoting.
         let filters = vec![format!("labels.\"{LABEL}\"==\"{reference}\"")];
         Ok(self.0.clone().list(in_namespace(api::ListRequest { filters })).await?.into_inner().leases)
     }

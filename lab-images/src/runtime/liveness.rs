@@ -1,22 +1,23 @@
-//! Whether a pull still moves: a state machine fed with what was seen and when, without a clock of its own.
+//! Decides whether a pull makes progress: a state machine over observations and their times, without a clock.
 
 use std::time::Duration;
 
-/// Growth of the file system below this is noise (logs, other programs), not unpacking.
+/// Smaller growth of the file system is noise (logs, other programs), not unpacking.
 const LEAST_GROWTH: u64 = 1024 * 1024;
 
-/// No image unpacks to more than this many times its compressed bytes; growth beyond is somebody else's and no sign of life.
+/// No image unpacks to more than this many times its compressed bytes. Growth beyond that is caused by something else,
+/// and does not count.
 const MOST_GROWTH_FACTOR: u64 = 20;
 
-/// Room for the growth of small images, whose files take whole blocks.
+/// A minimum of accepted growth, for small images whose files take whole blocks.
 const MOST_GROWTH_FLOOR: u64 = 1 << 30;
 
-/// How long a pull may show no sign of life.
+/// How long a pull may make no progress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PullLimits {
-    /// While bytes are outstanding (`PULL_STALL_TIMEOUT`).
+    /// During the download (`PULL_STALL_TIMEOUT`).
     pub stall: Duration,
-    /// After the last byte (`UNPACK_TIMEOUT`).
+    /// After the download (`UNPACK_TIMEOUT`).
     pub unpack: Duration,
 }
 
@@ -26,27 +27,27 @@ impl Default for PullLimits {
     }
 }
 
-/// What one look at a pull showed.
+/// An observation of a pull.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Observation {
     /// Time since the pull began.
     pub at: Duration,
-    /// What moved over the network; `None` when the runtime does not tell.
+    /// The download's progress; `None` if the runtime does not show it.
     pub transfer: Option<Moved>,
-    /// Bytes used on the file system of images; `None` when it cannot be measured.
+    /// Bytes used on the file system of images; `None` if it cannot be measured.
     pub used: Option<u64>,
 }
 
 /// Bytes of a pull's missing layers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Moved {
-    /// Arrived so far.
+    /// Bytes downloaded so far.
     pub done: u64,
-    /// To arrive; grows while a runtime still finds out.
+    /// Bytes to download; grows while a runtime still discovers layers.
     pub total: u64,
-    /// Layers whose size is not known yet are on their way.
+    /// Whether layers of unknown size are being downloaded.
     pub open: bool,
-    /// Compressed bytes unpacked so far, where the runtime tells (Docker), else 0.
+    /// Compressed bytes unpacked so far, if the runtime shows it (Docker), else 0.
     pub unpacked: u64,
     /// Whether the registry has something to send now.
     pub fetching: bool,
@@ -59,18 +60,18 @@ impl Moved {
     }
 }
 
-/// The judgement after one observation.
+/// The verdict after one observation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Go on waiting.
+    /// Continue to wait.
     Alive,
-    /// Bytes are outstanding and none came for this long.
+    /// Bytes are outstanding, and none arrived for this long.
     Stalled(Duration),
-    /// All bytes are there and nothing was unpacked for this long.
+    /// All bytes arrived, and nothing was unpacked for this long.
     UnpackStuck(Duration),
 }
 
-/// The state of the judgement of one pull.
+/// The state for one pull.
 #[derive(Clone, Debug)]
 pub struct Liveness {
     limits: PullLimits,
@@ -83,19 +84,20 @@ pub struct Liveness {
 }
 
 impl Liveness {
-    /// A pull that begins now (time zero).
+    /// A pull that starts now (time zero).
     pub fn new(limits: PullLimits) -> Self {
         Self { limits, last_sign: Duration::ZERO, unpacking: false, done: 0, unpacked: 0, used: None, grown: 0 }
     }
 
-    /// Takes one observation and judges.
+    /// Processes one observation.
     pub fn observe(&mut self, seen: Observation) -> Verdict {
         let unpacking = seen.transfer.is_some_and(|moved| !moved.outstanding());
         let arrived = seen.transfer.is_some_and(|moved| moved.done > self.done);
         let unpacked = seen.transfer.is_some_and(|moved| moved.unpacked > self.unpacked);
         let grew = self.grew(&seen);
-        // Growth of the file system counts only where no bytes can be seen: a stalled download does not live by a neighbour's
-        // writes. Nothing is fetched while what is outstanding is unpacked, or comes in a form that is no layer.
+        // Growth of the file system counts only if no bytes can be seen, so that another program's writes do not keep a
+        // stalled download alive. Nothing is downloaded while the outstanding content is unpacked, or arrives in a form
+        // that is not a layer.
         let by_growth = grew && (unpacking || seen.transfer.is_none_or(|moved| !moved.fetching));
         if arrived || by_growth || (unpacking && (unpacked || !self.unpacking)) {
             self.last_sign = seen.at;
@@ -113,10 +115,10 @@ impl Liveness {
         }
     }
 
-    /// Whether the file system grew by more than noise since growth was last seen, and the image can be the cause.
+    /// Whether the file system grew by more than noise since the last growth, and the image can be the cause.
     fn grew(&mut self, seen: &Observation) -> bool {
         let Some(used) = seen.used else { return false };
-        // A removal elsewhere lowers what growth is measured from.
+        // A removal elsewhere lowers the base for growth.
         let base = self.used.map_or(used, |base| base.min(used));
         self.used = Some(base);
         if used - base < LEAST_GROWTH {
@@ -144,7 +146,7 @@ mod tests {
         Observation { at: Duration::from_secs(at), transfer, used: Some(used) }
     }
 
-    /// Bytes are outstanding and nothing is asked of the registry.
+    /// Bytes are outstanding, and nothing is requested from the registry.
     fn quiet(at: u64, used: u64) -> Observation {
         let transfer = Some(Moved { done: 1, total: 10, open: false, unpacked: 0, fetching: false });
         Observation { at: Duration::from_secs(at), transfer, used: Some(used) }
@@ -268,7 +270,7 @@ mod tests {
                 let transfer = known.then_some(Moved { done, total: 100, open: false, unpacked: 0, fetching: true });
                 liveness.observe(Observation { at: Duration::from_secs(at), transfer, used: Some(used) });
             }
-            // From here on nothing changes any more; the change of phase itself may count once.
+            // From here on nothing changes; the change of phase itself may count once.
             let still = |at| bytes(at, 100, 100, 0);
             liveness.observe(still(at + 1));
             prop_assert_ne!(liveness.observe(still(at + 1 + 1800)), Verdict::Alive);

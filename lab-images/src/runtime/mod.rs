@@ -1,8 +1,9 @@
-//! Container runtimes: one trait, [`Runtime`], with two adapters, CRI v1 (containerd, k3s, CRI-O) and the Docker engine.
+//! Container runtimes: one trait, [`Runtime`], with two adapters, CRI v1 (containerd, k3s, CRI-O) and the Docker
+//! engine.
 //!
-//! [`connect`] opens a [`RuntimeEndpoint`]; [`discover`] tries the usual ones. An adapter only sees and acts; what to decide is
-//! pure and apart: [`liveness`] (does a pull still move), [`disk`] (does it fit), [`rate`] (how fast, how long). [`pull()`]
-//! drives one pull with all of it and tells its [`Progress`].
+//! [`connect`] opens a [`RuntimeEndpoint`]; [`discover`] tries the usual ones. An adapter only observes and acts.
+//! Decisions are separate and pure: [`liveness`] (does a pull make progress), [`disk`] (does it fit), [`rate`] (how
+//! fast, how long). [`pull()`] runs one pull with all of them and reports its [`Progress`].
 
 mod content;
 mod cri;
@@ -36,19 +37,19 @@ pub use pull::{ArrivedDigest, Phase, Progress, PullError, Pulled, pull};
 
 use crate::reference::{Digest, Reference};
 
-/// A runtime that listens answers its first call within this, or it is not usable.
+/// The time limit for the first answer of a runtime.
 const FIRST_ANSWER: Duration = Duration::from_secs(10);
 
-/// A call other than a pull may take this long; removing a large image does take minutes on a slow disk.
+/// The time limit of a call other than a pull. Removing a large image takes minutes on a slow disk.
 const CALL_LIMIT: Duration = Duration::from_secs(120);
 
-/// The list of a node with many images is larger than gRPC's usual 4 MiB.
+/// The list of a node with many images exceeds gRPC's usual limit of 4 MiB.
 const MOST_MESSAGE_BYTES: usize = 16 * 1024 * 1024;
 
-/// How often progress is looked at: often enough for a bar, too seldom to cost anything.
+/// How often the progress is checked: often enough for a progress bar, and seldom enough to cost little.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 
-/// What a runtime says it is.
+/// The version that a runtime reports.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RuntimeVersion {
     /// `containerd`, `cri-o`, `docker`.
@@ -66,31 +67,32 @@ pub struct Image {
     pub tags: Vec<String>,
     /// Names with a digest (`repository@sha256:…`).
     pub digests: Vec<String>,
-    /// In bytes; compressed on containerd, unpacked on Docker: never sum it to know what a removal frees.
+    /// In bytes: compressed on containerd, unpacked on Docker. The sum is not what a removal frees.
     pub size: u64,
-    /// The runtime asks never to remove it (CRI only).
+    /// Whether the runtime asks never to remove it (CRI only).
     pub pinned: bool,
 }
 
-/// What one container uses. Every name counts: an image is in use when any of them is its id, a tag or a digest of it.
+/// The images of one container. Every name counts: an image is in use if any of them is its id, a tag or a digest of
+/// it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ContainerImages {
-    /// The container's id, or `sandbox` for the image that the runtime starts pods with.
+    /// The container's id, or `sandbox` for the sandbox image.
     pub container: String,
-    /// Ids, tags and digests, as the runtime gives them, of its image and of its image volumes.
+    /// Ids, tags and digests of its image and of its image volumes, as the runtime shows them.
     pub images: BTreeSet<String>,
 }
 
 /// A layer of an image as its manifest lists it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layer {
-    /// Of the compressed blob.
+    /// The digest of the compressed blob.
     pub digest: Digest,
     /// In compressed bytes.
     pub size: u64,
 }
 
-/// What a removal took, as far as the runtime can put it back.
+/// What a removal took, as far as the runtime can restore it.
 #[derive(Clone, Debug, Default)]
 pub struct Removed {
     held: Option<removal::Held>,
@@ -103,7 +105,7 @@ impl Removed {
     }
 }
 
-/// What a runtime shows to the registry. Never printed.
+/// The credentials that a runtime sends to the registry. Never printed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PullCredentials {
     /// A name and a password or token.
@@ -113,61 +115,61 @@ pub enum PullCredentials {
         /// The password.
         password: Secret,
     },
-    /// An identity token, exchanged by the runtime for one of the registry's.
+    /// An identity token, which the runtime exchanges for a registry token.
     IdentityToken(Secret),
 }
 
 /// One image to pull.
 #[derive(Clone, Debug)]
 pub struct PullRequest {
-    /// Pulled by its digest where it has one, else by its tag: CRI cannot give a tag later.
+    /// Pulled by its digest if it has one, else by its tag, because CRI cannot add a tag later.
     pub reference: Reference,
-    /// What the catalogue says the tag points at; the digest of the reference counts before it.
+    /// The tag's digest according to the catalogue. A digest in the reference takes precedence.
     pub expected: Option<Digest>,
-    /// The layers for this platform; without them a CRI runtime shows no bytes.
+    /// The layers for this platform. Without them a CRI runtime shows no bytes.
     pub layers: Vec<Layer>,
-    /// For a registry that asks for them.
+    /// The credentials, for a registry that asks for them.
     pub credentials: Option<PullCredentials>,
 }
 
 impl PullRequest {
-    /// The name that the runtime is asked for, and keeps. A tag beside a digest only says what the digest is called, as for
-    /// kubelet, containerd and Docker: it may have moved, or be gone.
+    /// The name that the runtime is asked for, and keeps. A tag beside a digest is only a comment, as in kubelet,
+    /// containerd and Docker: it may have moved, or be gone.
     pub fn name(&self) -> String {
         self.reference.decisive().to_string()
     }
 
-    /// The digest that has to arrive, where one is known.
+    /// The digest that has to arrive, if it is known.
     pub fn digest(&self) -> Option<&Digest> {
         self.reference.digest.as_ref().or(self.expected.as_ref())
     }
 }
 
-/// How far one missing layer is.
+/// The progress of one missing layer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LayerProgress {
     /// The layer's digest, or Docker's short form of it.
     pub layer: String,
-    /// Compressed bytes that arrived.
+    /// Compressed bytes downloaded.
     pub done: u64,
-    /// Compressed bytes in all, once known.
+    /// Compressed bytes in total, once known.
     pub total: Option<u64>,
-    /// Compressed bytes that were unpacked; always 0 where the runtime does not tell (CRI).
+    /// Compressed bytes unpacked; always 0 if the runtime does not show it (CRI).
     pub unpacked: u64,
 }
 
-/// What a pull moves over the network.
+/// The download of a pull.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Transfer {
-    /// Nothing can be told (yet).
+    /// Nothing is known (yet).
     #[default]
     Unseen,
-    /// What the pull has to fetch.
+    /// The layers to download.
     Layers {
-        /// The layers that were missing when the pull began.
+        /// The layers that were missing at the start of the pull.
         layers: Vec<LayerProgress>,
-        /// Whether the registry has something to send now. Where it has not, what is outstanding may be there in another form:
-        /// a snapshot, or what a lazy snapshotter fetches when it is used.
+        /// Whether the registry has something to send now. If not, the outstanding content may exist in another form: a
+        /// snapshot, or something that a lazy snapshotter loads on use.
         fetching: bool,
     },
 }
@@ -187,63 +189,64 @@ impl Transfer {
     }
 }
 
-/// A container runtime on this machine. Calls are bounded in time, except `pull`, whose end [`pull()`] judges; a runtime that
-/// was restarted in between is connected to again. Dropping a call's future cancels it.
+/// A container runtime on this machine. Calls have time limits, except `pull`, whose end [`pull()`] decides. After a
+/// restart of the runtime, calls connect again. Dropping a call's future cancels it.
 pub trait Runtime: Debug + Send + Sync {
-    /// Which runtime it is.
+    /// The runtime's name and version.
     fn version(&self) -> BoxFuture<'_, Result<RuntimeVersion, RuntimeError>>;
 
     /// All images.
     fn images(&self) -> BoxFuture<'_, Result<Vec<Image>, RuntimeError>>;
 
-    /// The image that a name (tag, digest or id) stands for now, if it is here.
+    /// The image that a name (tag, digest or id) refers to now, if it exists.
     fn image<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<Image>, RuntimeError>>;
 
-    /// What all containers use, in every state (created, running, paused, exited).
+    /// The images of all containers, in every state (created, running, paused, exited).
     fn containers(&self) -> BoxFuture<'_, Result<Vec<ContainerImages>, RuntimeError>>;
 
-    /// The file system of images, measured now.
+    /// Measures the file system of images.
     fn file_system(&self) -> BoxFuture<'_, Result<FileSystem, RuntimeError>>;
 
-    /// Which of these layers, in the order of their manifest, need no download: the runtime has them as they come, or unpacked; `None` when the runtime cannot tell beforehand (Docker, CRI-O).
+    /// Which of these layers, in the order of their manifest, need no download, because the runtime has them compressed
+    /// or unpacked; `None` if the runtime cannot show it beforehand (Docker, CRI-O).
     fn present_layers<'a>(
         &'a self,
         layers: &'a [Layer],
     ) -> BoxFuture<'a, Result<Option<HashSet<Digest>>, RuntimeError>>;
 
-    /// Pulls and unpacks, telling what moves. [`pull()`] adds what a caller wants: limits, phases, the digest check.
+    /// Pulls and unpacks, and reports the progress. [`pull()`] adds limits, phases and the digest check.
     fn pull<'a>(
         &'a self,
         request: &'a PullRequest,
         transfer: &'a watch::Sender<Transfer>,
     ) -> BoxFuture<'a, Result<(), RuntimeError>>;
 
-    /// Removes an image with all its names: CRI in one call, Docker name by name and never by force. An image that is not
-    /// here (any more) is fine. On containerd its bytes are held until [`Runtime::release`].
+    /// Removes an image with all its names: CRI in one call, Docker name by name and never by force. An image that does
+    /// not exist (any more) is fine. On containerd its content is kept until [`Runtime::release`].
     ///
     /// # Errors
-    /// [`RuntimeError::InUse`] where the runtime knows (Docker, CRI-O). **containerd removes an image that a container uses**:
-    /// look at [`Runtime::containers`] first, and once more before letting go.
+    /// [`RuntimeError::InUse`] if the runtime detects it (Docker, CRI-O). **containerd removes an image that a
+    /// container uses**: check [`Runtime::containers`] before, and once more before the release.
     fn remove<'a>(&'a self, image: &'a Image) -> BoxFuture<'a, Result<Removed, RuntimeError>>;
 
-    /// Undoes a removal, for an image that something began to use in its instant; `false` where the runtime cannot.
+    /// Undoes a removal, for an image that something began to use during it; `false` if the runtime cannot.
     fn restore<'a>(&'a self, _image: &'a Image, _removed: &'a Removed) -> BoxFuture<'a, Result<bool, RuntimeError>> {
         Box::pin(async { Ok(false) })
     }
 
-    /// Makes a removal final; answers when the bytes are gone. One that is never made final becomes so after ten minutes.
+    /// Makes a removal final. Returns when the content is gone. Without this call, it becomes final after ten minutes.
     fn release<'a>(&'a self, _removed: &'a Removed) -> BoxFuture<'a, Result<(), RuntimeError>> {
         Box::pin(async { Ok(()) })
     }
 }
 
-/// A runtime that answers, and where.
+/// A runtime that answers, and its endpoint.
 pub type Opened = (RuntimeEndpoint, Arc<dyn Runtime>);
 
-/// Opens the runtime that is set, or the only usual one that answers.
+/// Opens the configured runtime, or the only usual one that answers.
 ///
 /// # Errors
-/// As [`connect`] and [`discover`] have them.
+/// As [`connect`] and [`discover`].
 pub async fn open(endpoint: Option<&RuntimeEndpoint>) -> Result<Opened, RuntimeError> {
     match endpoint {
         Some(endpoint) => Ok((endpoint.clone(), connect(endpoint).await?)),
@@ -254,7 +257,7 @@ pub async fn open(endpoint: Option<&RuntimeEndpoint>) -> Result<Opened, RuntimeE
 /// Opens a runtime and asks for its version, within ten seconds.
 ///
 /// # Errors
-/// A socket that is absent, a folder, not a socket, not permitted or not speaking the endpoint's protocol, each with what to do.
+/// A socket that is missing, a folder, not a socket, not permitted or of another protocol, each with what to do.
 pub async fn connect(endpoint: &RuntimeEndpoint) -> Result<Arc<dyn Runtime>, RuntimeError> {
     Ok(match endpoint {
         RuntimeEndpoint::Cri(path) => Arc::new(cri::Cri::connect(path).await?),
@@ -262,11 +265,11 @@ pub async fn connect(endpoint: &RuntimeEndpoint) -> Result<Arc<dyn Runtime>, Run
     })
 }
 
-/// Opens the one runtime that answers; give it [`RuntimeEndpoint::usual`] when none is set.
+/// Opens the only runtime that answers; pass [`RuntimeEndpoint::usual`] if none is configured.
 ///
 /// # Errors
-/// When none answers: each that was tried, with the reason. When several answer, those: which of them runs the labs is not to be
-/// guessed. When one answers and another takes the call and says nothing, that one.
+/// If none answers: each that was tried, with the reason. If several answer: all of them, because it cannot be guessed
+/// which one runs the labs. If one answers and another accepts the call but stays silent: the silent one.
 pub async fn discover(candidates: &[RuntimeEndpoint]) -> Result<Opened, RuntimeError> {
     let mut sockets = HashSet::new();
     let each_once = candidates.iter().filter(|endpoint| endpoint.socket().is_none_or(|socket| sockets.insert(socket)));
@@ -290,7 +293,7 @@ pub async fn discover(candidates: &[RuntimeEndpoint]) -> Result<Opened, RuntimeE
         return Err(RuntimeError::SeveralFound { found: found.into_iter().map(|(endpoint, _)| endpoint).collect() });
     }
     match (found.pop(), silent) {
-        // The one that says nothing now may be the one that is meant.
+        // The silent one may be the right one.
         (Some((one, _)), Some((endpoint, error))) if !one.shares_images_with(endpoint) => Err(error),
         (Some(found), _) => Ok(found),
         (None, _) => Err(RuntimeError::NoneFound { tried }),

@@ -1,4 +1,4 @@
-//! One pull from start to end: told while it runs, ended when it no longer moves, checked when it is done.
+//! One pull from start to end: reports its progress, aborts it if it stalls, and checks the result.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,74 +12,74 @@ use super::rate::Rate;
 use super::{FileSystem, Image, LOOK_INTERVAL, PullRequest, Runtime, RuntimeError, Transfer};
 use crate::reference::Digest;
 
-/// What a pull does now.
+/// The phase of a pull.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Phase {
     /// No byte has arrived.
     #[default]
     Waiting,
-    /// Bytes arrive.
+    /// Bytes are arriving.
     Downloading,
-    /// All bytes are there.
+    /// All bytes have arrived.
     Unpacking,
     /// The image can be used.
     Done,
 }
 
-/// How far a pull is. Bytes are compressed ones of layers that were missing when it began.
+/// The progress of a pull, in compressed bytes of layers that were missing at its start.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
-    /// What it does.
+    /// The phase.
     pub phase: Phase,
-    /// Bytes that arrived.
+    /// Bytes downloaded.
     pub done: u64,
-    /// Bytes in all; `None` while, or where, it cannot be told.
+    /// Bytes in total; `None` while, or if, it is unknown.
     pub total: Option<u64>,
-    /// Bytes a second over the last 15 seconds.
+    /// Bytes per second over the last 15 seconds.
     pub rate: Option<u64>,
-    /// Until the last byte, not until the end of unpacking.
+    /// The time until the download is complete, without unpacking.
     pub time_left: Option<Duration>,
-    /// Since the pull began.
+    /// The time since the start.
     pub elapsed: Duration,
 }
 
-/// Whether the image that arrived is the one that the catalogue names.
+/// Whether the image that arrived is the catalogue's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ArrivedDigest {
-    /// It is.
+    /// It is the expected one.
     Expected,
-    /// Nothing was expected.
+    /// No digest was expected.
     NotAsked,
-    /// The tag has moved since the scan, or a mirror of the runtime serves another image under it. That one is there under the
-    /// tag.
+    /// The tag has moved since the scan, or a mirror of the runtime serves another image under it. The other image now
+    /// has the tag.
     Other {
         /// The catalogue's digest.
         expected: Digest,
-        /// The names with a digest that the runtime gives the image.
+        /// The image's names with a digest, from the runtime.
         arrived: Vec<String>,
     },
 }
 
-/// A pull that ended well.
+/// A successful pull.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pulled {
-    /// As the runtime lists it.
+    /// The image, as the runtime lists it.
     pub image: Image,
-    /// Whether it is the one that was meant.
+    /// Whether it is the expected image.
     pub digest: ArrivedDigest,
-    /// Compressed bytes of the layers that were missing; `None` where the runtime does not tell.
+    /// Compressed bytes of the layers that were missing; `None` if the runtime does not show it.
     pub downloaded: Option<u64>,
-    /// From the call to the end.
+    /// The duration of the pull.
     pub elapsed: Duration,
 }
 
-/// A pull that did not end well. What arrived may be used by the next one (containerd), or not (Docker).
+/// A failed pull. The next one may reuse what was downloaded (containerd), or not (Docker).
 #[derive(Debug, Error)]
 pub enum PullError {
-    /// The runtime said no.
+    /// The runtime returned an error.
     #[error(transparent)]
     Runtime(#[from] RuntimeError),
-    /// Bytes were outstanding and none came.
+    /// Bytes were outstanding, and none arrived.
     #[error(
         "pull of {reference} stalled: no byte for {} s at {done} of {} bytes; look at the registry and the network, or raise PULL_STALL_TIMEOUT",
         idle.as_secs(), total.map_or("unknown".to_owned(), |total| total.to_string())
@@ -87,15 +87,15 @@ pub enum PullError {
     Stalled {
         /// The image.
         reference: String,
-        /// Bytes that had arrived.
+        /// Bytes downloaded.
         done: u64,
-        /// Bytes in all, if known.
+        /// Bytes in total, if known.
         total: Option<u64>,
-        /// How long none came.
+        /// How long no byte arrived.
         idle: Duration,
     },
-    /// All bytes were there and nothing grew.
-    #[error("{reference} was downloaded and did not unpack: no growth on disk for {} s; look at the disk and the runtime's log, or raise UNPACK_TIMEOUT", idle.as_secs())]
+    /// All bytes had arrived, and nothing was unpacked.
+    #[error("{reference} was downloaded but not unpacked: no growth on disk for {} s; look at the disk and the runtime's log, or raise UNPACK_TIMEOUT", idle.as_secs())]
     UnpackStuck {
         /// The image.
         reference: String,
@@ -104,11 +104,11 @@ pub enum PullError {
     },
 }
 
-/// Pulls one image, tells how it goes, and judges how long it may take by whether it moves, never by its length. Dropping the
-/// future cancels the pull in the runtime.
+/// Pulls one image and reports its progress. It may take any time as long as there is progress. Dropping the future
+/// cancels the pull in the runtime.
 ///
 /// # Errors
-/// When the runtime refuses, when no byte comes for `limits.stall`, or when nothing is unpacked for `limits.unpack`.
+/// If the runtime refuses, if no byte arrives for `limits.stall`, or if nothing is unpacked for `limits.unpack`.
 pub async fn pull(
     runtime: &dyn Runtime,
     request: &PullRequest,
@@ -116,7 +116,7 @@ pub async fn pull(
     progress: &watch::Sender<Progress>,
 ) -> Result<Pulled, PullError> {
     let started = Instant::now();
-    // Without it the growth of the disk is no sign of life; that alone does not keep a pull from being tried.
+    // Without the folder, growth of the disk cannot count as progress, but the pull can be tried nevertheless.
     let images_folder = runtime.file_system().await.ok().map(|disk| disk.path);
     let (transfer, _) = watch::channel(Transfer::default());
     let mut told = Told { progress, rate: Rate::default(), started };
@@ -132,7 +132,7 @@ pub async fn pull(
     Ok(Pulled { digest: check_digest(request.digest(), &image), image, downloaded, elapsed: started.elapsed() })
 }
 
-/// Looks again and again; ends with an error once the pull no longer moves.
+/// Checks the progress repeatedly. Ends with an error once there is none.
 async fn watch_over(
     transfer: &watch::Sender<Transfer>,
     images_folder: Option<PathBuf>,
@@ -162,7 +162,7 @@ async fn watch_over(
     }
 }
 
-/// The progress as it is told.
+/// The progress that is reported.
 struct Told<'a> {
     progress: &'a watch::Sender<Progress>,
     rate: Rate,

@@ -1,4 +1,4 @@
-//! The driver against a runtime that does what a real one does not do on demand. Time is tokio's paused clock.
+//! Tests with a runtime that does what a real one does not do on demand. The time is tokio's paused clock.
 
 use std::collections::HashSet;
 use std::future::pending;
@@ -13,7 +13,7 @@ use crate::runtime::{ContainerImages, Layer, LayerProgress, Removed, RuntimeVers
 const DIGEST: &str = "sha256:bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
 const OTHER: &str = "sha256:cccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc";
 
-/// One step of a scripted pull: after so many seconds, so many bytes of 1000.
+/// One step of a scripted pull: after this many seconds, this many bytes of 1000.
 type Step = (u64, u64);
 
 /// What follows the last step.
@@ -32,7 +32,7 @@ struct Scripted {
     arrives: Mutex<Option<Image>>,
 }
 
-/// Sets the flag unless the pull came to its end.
+/// Sets the flag unless the pull reached its end.
 struct CancelFlag<'a>(&'a AtomicBool);
 
 impl Drop for CancelFlag<'_> {
@@ -59,7 +59,7 @@ impl Runtime for Scripted {
     }
 
     fn file_system(&self) -> BoxFuture<'_, Result<FileSystem, RuntimeError>> {
-        // Not to be measured: the machine's real disk has no part in these tests, nor has real time, which a measurement takes.
+        // It fails, because the machine's real disk and the real time of a measurement have no part in these tests.
         Box::pin(async {
             let (path, operation, limit) = ("/not/there".into(), "ImageFsInfo", Duration::ZERO);
             Err(RuntimeError::NoAnswer { path, operation, limit })
@@ -243,7 +243,7 @@ async fn the_digest_of_the_reference_is_expected_before_any_other() {
     let (progress, _) = watch::channel(Progress::default());
     for (digest, matches) in [(DIGEST, true), (OTHER, false)] {
         let reference = format!("registry.example/lab:w_1@{digest}").parse().unwrap();
-        // What the tag stands for now says nothing.
+        // The current image of the tag does not matter.
         let request = PullRequest { reference, ..request(Some(if matches { OTHER } else { DIGEST })) };
         let runtime = scripted(&[(1, 1000)], End::Success);
         let pulled = pull(&runtime, &request, PullLimits::default(), &progress).await.unwrap();

@@ -1,9 +1,9 @@
-//! How fast bytes arrive, and when the last of them will.
+//! Calculates how fast bytes arrive, and when the last one will.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// Older samples say little about now.
+/// Older samples do not count.
 const WINDOW: Duration = Duration::from_secs(15);
 
 /// A shorter span gives no rate: two bytes in a millisecond are not 2 kB/s.
@@ -16,7 +16,7 @@ pub struct Rate {
 }
 
 impl Rate {
-    /// Adds one sample: `bytes` so far, `at` this time since the start. A counter that falls starts the window anew.
+    /// Adds one sample: `bytes` so far, `at` this time since the start. If the counter falls, the window starts again.
     pub fn add(&mut self, at: Duration, bytes: u64) {
         if self.samples.back().is_some_and(|&(last_at, last)| bytes < last || at < last_at) {
             self.samples.clear();
@@ -27,7 +27,7 @@ impl Rate {
         }
     }
 
-    /// Bytes a second; `None` while there is too little to tell.
+    /// Bytes per second; `None` while there are too few samples.
     pub fn bytes_per_second(&self) -> Option<u64> {
         let (&(from, first), &(to, last)) = (self.samples.front()?, self.samples.back()?);
         let span = to.checked_sub(from)?;
@@ -37,7 +37,7 @@ impl Rate {
         Some((last.saturating_sub(first) as f64 / span.as_secs_f64()) as u64)
     }
 
-    /// The time until `remaining` bytes are there at this rate; `None` while nothing moves.
+    /// The time until `remaining` more bytes have arrived at this rate; `None` while nothing moves.
     pub fn time_left(&self, remaining: u64) -> Option<Duration> {
         let rate = self.bytes_per_second().filter(|&rate| rate > 0)?;
         Some(Duration::from_secs(remaining.div_ceil(rate)))
@@ -66,7 +66,7 @@ mod tests {
             (&[(0, 0), (0, 100)], None, None),
             (&[(0, 0), (2, 200)], Some(100), Some(10)),
             (&[(0, 0), (10, 0)], Some(0), None),
-            // The quick first minute has left the window.
+            // The fast first minute has left the window.
             (&[(0, 0), (60, 60_000), (70, 60_100), (80, 60_200)], Some(10), Some(100)),
             // A layer that starts again makes the counter fall.
             (&[(0, 0), (5, 5000), (6, 100), (8, 300)], Some(100), Some(10)),

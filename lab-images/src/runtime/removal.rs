@@ -1,8 +1,8 @@
 //! A removal on containerd that can be undone.
 //!
-//! CRI removes an image although a container uses it, so a container that is created in the instant of the removal would keep
-//! running without its image. Before the names go, a lease takes hold of what the image is made of and its records are noted;
-//! after a look at who uses it now, the records are written back or the lease ends.
+//! CRI removes an image although a container uses it, so a container that is created during the removal would keep
+//! running without its image. So before the removal, a lease keeps the image's content, and its records are saved.
+//! After another check of its users, either the records are restored or the lease is ended.
 
 use tonic::transport::Channel;
 use tonic::{Code, Status};
@@ -18,14 +18,14 @@ mod api {
 
 use api::images_client::ImagesClient;
 
-/// containerd's records of images, in the namespace that CRI uses.
+/// containerd's records of images, in CRI's namespace.
 #[derive(Clone, Debug)]
 pub(super) struct Records {
     images: ImagesClient<Channel>,
     leases: Leases,
 }
 
-/// What a removal took, held until it is for good.
+/// What a removal took, kept until the removal is final.
 #[derive(Clone, Debug)]
 pub(super) struct Held {
     lease: String,
@@ -37,10 +37,10 @@ impl Records {
         Self { images: ImagesClient::new(channel).max_decoding_message_size(MOST_MESSAGE_BYTES), leases }
     }
 
-    /// Takes hold of an image with all its names; `None` where the runtime is not containerd.
+    /// Keeps the content of an image with all its names; `None` if the runtime is not containerd.
     pub(super) async fn hold(&self, image: &Image) -> Result<Option<Held>, Status> {
         let names = image.tags.iter().chain(&image.digests).chain([&image.id]);
-        // No name of an image has a character that would need quoting.
+        // Names of images contain no character that would need quoting.
         let filters = names.map(|name| format!("name==\"{name}\"")).collect();
         let listed = self.images.clone().list(in_namespace(api::ListImagesRequest { filters })).await;
         let records = match listed {
@@ -53,14 +53,14 @@ impl Records {
         Ok(Some(Held { lease: self.leases.hold(digests).await?, records }))
     }
 
-    /// The digests of what all images stand for: of indices where there are some.
+    /// The digests of all images' targets: of indices if there are any.
     pub(super) async fn targets(&self) -> Result<impl Iterator<Item = String> + use<>, Status> {
         let request = api::ListImagesRequest { filters: Vec::new() };
         let images = self.images.clone().list(in_namespace(request)).await?.into_inner().images;
         Ok(images.into_iter().filter_map(|image| Some(image.target?.digest)))
     }
 
-    /// Writes the records back. One that somebody wrote meanwhile stays as it is.
+    /// Restores the records. A record that somebody wrote meanwhile is not changed.
     pub(super) async fn restore(&self, held: &Held) -> Result<(), Status> {
         for record in &held.records {
             let request = in_namespace(api::CreateImageRequest { image: Some(record.clone()) });
@@ -72,7 +72,7 @@ impl Records {
         Ok(())
     }
 
-    /// Lets what nothing holds any more be removed; answers when that is done.
+    /// Allows unused content to be removed. Returns when that is done.
     pub(super) async fn release(&self, held: &Held) -> Result<(), Status> {
         self.leases.release(&held.lease).await
     }

@@ -1,8 +1,9 @@
-//! Layers that need no download though their bytes are gone: an image on this machine has them unpacked.
+//! Layers that need no download although their compressed bytes are gone, because an image on this machine has them
+//! unpacked.
 //!
-//! A containerd with `discard_unpacked_layers` (Amazon's nodes have it by default), or with a snapshotter that fetches lazily,
-//! keeps an image's manifest and configuration, not its layers. It does not fetch a layer whose snapshot it has, and a snapshot
-//! is known by the layer and all below it: what a new image shares is the layers that it begins with.
+//! A containerd with `discard_unpacked_layers` (the default on Amazon's nodes), or with a lazy snapshotter, keeps an
+//! image's manifest and configuration, but not its layers. It does not download a layer whose snapshot it has. A
+//! snapshot is identified by the layer and all layers below it, so a new image shares the layers that both begin with.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -15,22 +16,23 @@ use super::content::Content;
 use super::removal::Records;
 use crate::reference::Digest;
 
-/// Images looked at, at once.
+/// The most images that are examined concurrently.
 const CONCURRENT_IMAGES: usize = 8;
 
-/// Indices inside indices are followed as deep as this.
+/// How deeply nested indices are followed.
 const MOST_DEPTH: usize = 3;
 
-/// An index of more manifests than this is not an image's.
+/// The most manifests of an index. A larger index does not belong to an image.
 const MOST_CHILDREN: usize = 256;
 
-/// containerd labels a configuration with the snapshot that its image was unpacked to: this, and the snapshotter's name.
+/// containerd labels a configuration with the snapshot to which its image was unpacked: this prefix, and the
+/// snapshotter's name.
 const SNAPSHOT_LABEL: &str = "containerd.io/gc.ref.snapshot.";
 
 /// Which of `wanted`, in the order of their manifest, an image in the store has unpacked.
 ///
 /// # Errors
-/// What containerd said. Images that cannot be read are passed over.
+/// containerd's error. Images that cannot be read are skipped.
 pub(super) async fn layers(
     content: &Content,
     records: &Records,
@@ -47,11 +49,11 @@ pub(super) async fn layers(
     Ok(wanted.iter().take(shared).map(|layer| layer.digest.clone()).collect())
 }
 
-/// How many of the first layers are those of an image, or of the images of an index, that is unpacked.
+/// How many of the first layers are shared with an unpacked image, or with the images of an index.
 async fn shared_with(content: &Content, target: String, snapshotter: Option<&str>, wanted: &[Layer]) -> usize {
     let (mut most, mut open) = (0, vec![(target, 0)]);
     while let Some((digest, depth)) = open.pop() {
-        // Manifests of other platforms are not there.
+        // Manifests of other platforms do not exist here.
         let Some(manifest) = content.read(&digest).await.ok().flatten().and_then(|bytes| read(&bytes)) else {
             continue;
         };
@@ -90,7 +92,7 @@ enum Manifest {
     Index(Vec<String>),
 }
 
-/// Reads what the digests need of a manifest or index (OCI image specification, Docker schema 2).
+/// Parses the digests of a manifest or index (OCI image specification, Docker schema 2).
 fn read(bytes: &[u8]) -> Option<Manifest> {
     #[derive(Deserialize)]
     struct Descriptor {
@@ -105,7 +107,7 @@ fn read(bytes: &[u8]) -> Option<Manifest> {
     let digests = |descriptors: Vec<Descriptor>| descriptors.into_iter().map(|descriptor| descriptor.digest);
     match serde_json::from_slice(bytes).ok()? {
         Json { config: Some(config), layers: Some(layers), .. } => {
-            // As the registry's client lists them: each once.
+            // Without duplicates, as the registry client lists them.
             let mut seen = HashSet::new();
             let layers = digests(layers).filter(|layer| seen.insert(layer.clone())).collect();
             Some(Manifest::Image { config: config.digest, layers })

@@ -1,4 +1,4 @@
-//! What a scan brought, and how it replaces what was known before: repository by repository. Pure.
+//! Merges the result of a scan with the last catalogue, repository by repository. Pure.
 
 use std::collections::BTreeSet;
 
@@ -16,26 +16,27 @@ pub struct ScannedRepository {
     pub name: Repository,
     /// Its tags as images, in the order of a menu.
     pub images: Vec<CatalogueImage>,
-    /// Whether the registry gave all of the list. Half a list has any half of the tags: nothing is chosen from it.
+    /// Whether the registry returned the whole list. An incomplete list contains an arbitrary part of the tags, so
+    /// nothing is chosen from it.
     pub is_listed: bool,
-    /// How many tags the list has.
+    /// How many tags are in the list.
     pub tags: Option<u64>,
-    /// How many of them the scheme could not read.
+    /// How many of them the scheme could not parse.
     pub unread: Option<u64>,
-    /// What could not be found out. Nothing: the scan of it is complete.
+    /// What could not be scanned. If empty, the scan of it is complete.
     pub problems: Vec<RegistryError>,
-    /// What should be looked at, although nothing is unknown.
+    /// What needs attention although the scan was complete.
     pub remark: Option<String>,
 }
 
-/// An image that is named one by one.
+/// An image that is configured by name.
 #[derive(Debug)]
 pub struct NamedImage {
     /// The setting that names it.
     pub setting: &'static str,
     /// The image.
     pub image: CatalogueImage,
-    /// What could not be found out.
+    /// What could not be looked up.
     pub problem: Option<RegistryError>,
 }
 
@@ -54,16 +55,16 @@ impl ScannedRepository {
 }
 
 impl NamedImage {
-    /// What should be looked at: it is named, and there is nothing that could be used.
+    /// What needs attention: it is configured, but there is no usable image.
     pub(super) fn remark(&self) -> Option<String> {
         (!self.image.wanted).then(|| format!("{}: {}", self.image.reference, self.image.why))
     }
 }
 
 impl Scanned {
-    /// The catalogue of this scan, made at `now`. A repository that was not scanned completely keeps its part of the last
-    /// catalogue, and so does one in which nothing is wanted any more; of an image that is named on its own, what was known
-    /// of it.
+    /// The catalogue of this scan, generated at `now`. A repository that was not scanned completely keeps its part of
+    /// the last catalogue, and so does one in which nothing is wanted any more. An image that is configured by name
+    /// keeps what was known of it.
     pub fn catalogue(&self, last: Option<&Catalogue>, now: Timestamp) -> Catalogue {
         let mut images: Vec<CatalogueImage> = Vec::new();
         let mut states: Vec<RepositoryState> = Vec::new();
@@ -75,7 +76,7 @@ impl Scanned {
         for named in &self.named {
             let known = || last?.images.iter().find(|image| image.reference == named.image.reference);
             let image = match (&named.problem, known()) {
-                // What it was before is better than nothing, but whether it is wanted is known.
+                // The old data is better than none, but whether it is wanted is known.
                 (Some(_), Some(known)) => CatalogueImage {
                     wanted: true,
                     why: named.image.why.clone(),
@@ -95,7 +96,7 @@ impl Scanned {
 }
 
 impl ScannedRepository {
-    /// Whether the catalogue gets anything from this scan of it: all, or, where there is nothing better, what was listed.
+    /// Whether this scan adds anything to the catalogue: everything, or the listed tags if there is nothing better.
     pub(super) fn is_news(&self, last: Option<&Catalogue>) -> bool {
         match last.and_then(|last| last_good(last, &self.name)) {
             Some((images, _)) => self.problems.is_empty() && !self.has_lost_all(&images),
@@ -103,7 +104,7 @@ impl ScannedRepository {
         }
     }
 
-    /// Whether nothing is wanted any more where something was.
+    /// Whether nothing is wanted any more although something was.
     fn has_lost_all(&self, before: &[CatalogueImage]) -> bool {
         before.iter().any(|image| image.wanted) && !self.images.iter().any(|image| image.wanted)
     }
@@ -135,19 +136,19 @@ impl ScannedRepository {
     }
 
     fn lost_all(&self) -> String {
-        let now = self.remark.as_deref().unwrap_or("the registry lists no tag of it");
+        let now = self.remark.as_deref().unwrap_or("the registry lists no tags");
         format!(
-            "nothing of it is wanted any more, and before there was something: {now}; see LAB_KEEP, and whether the repository was emptied"
+            "nothing of it is wanted any more, although something was before: {now}; see LAB_KEEP, and whether the repository was emptied"
         )
     }
 }
 
-/// The images of a repository's last good scan, and when that was.
+/// The images of a repository's last good scan, and its time.
 fn last_good(last: &Catalogue, name: &Repository) -> Option<(Vec<CatalogueImage>, Timestamp)> {
     let state = last.repositories.iter().find(|state| state.name == *name);
     let scanned = match state {
         Some(state) => state.scanned?,
-        // A catalogue of an older prepuller was written only after a whole scan.
+        // An older prepuller wrote a catalogue only after a complete scan.
         None if last.repositories.is_empty() && last.complete => last.generated,
         None => return None,
     };
@@ -157,7 +158,7 @@ fn last_good(last: &Catalogue, name: &Repository) -> Option<(Vec<CatalogueImage>
 }
 
 impl NamedImage {
-    /// Notes in the state of its repository how far it was found.
+    /// Adds the result to the state of the repository.
     fn note(&self, states: &mut Vec<RepositoryState>, last: Option<&Catalogue>, now: Timestamp) {
         let name = &self.image.repository;
         let before = || last?.repositories.iter().find(|state| state.name == *name)?.scanned;

@@ -11,16 +11,16 @@ use crate::tag::TagScheme;
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Which images are wanted")]
 pub struct PolicyArguments {
-    /// How tags are read.
+    /// How to read tags.
     #[command(flatten)]
     pub tags: TagArguments,
     /// Number of newest tags to keep of each class; 0 keeps none
     #[arg(long, env = "LAB_KEEP", value_name = "CLASS=NUMBER,…", default_value = "release=1,weekly=2,daily=3")]
     pub lab_keep: String,
-    /// Tags that are always kept
+    /// Tags that are always wanted
     #[arg(long, env = "LAB_PINNED", value_name = "TAG,…")]
     pub lab_pinned: Option<String>,
-    /// Alias tags, such as recommended; they are always wanted; empty for none
+    /// Alias tags, such as recommended, which are always wanted; empty for none
     #[arg(
         long,
         env = "LAB_ALIASES",
@@ -30,14 +30,14 @@ pub struct PolicyArguments {
     pub lab_aliases: String,
 }
 
-/// Flags and variables that say how tags are read, and which.
+/// Flags and variables about reading and choosing tags.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Which images are wanted")]
 pub struct TagArguments {
-    /// How tags are read: rubin, semver, calendar, or regex:<pattern with named groups>
+    /// How to read tags: rubin, semver, calendar, or regex:<pattern with named groups>
     #[arg(long, env = "LAB_TAG_SCHEME", value_name = "SCHEME", default_value = "rubin")]
     pub lab_tag_scheme: String,
-    /// Use only tags that match this regular expression, and those of LAB_PINNED and LAB_ALIASES
+    /// Use only tags that match this regular expression, and those in LAB_PINNED and LAB_ALIASES
     #[arg(long, env = "LAB_TAGS", value_name = "REGEX")]
     pub lab_tags: Option<String>,
     /// Ignore tags that match this regular expression; signatures, attestations and SBOMs are always ignored
@@ -46,7 +46,7 @@ pub struct TagArguments {
 }
 
 impl TagArguments {
-    /// The scheme and the choice, or `None` with the problems noted.
+    /// The scheme and the choice, or `None` with the problems recorded.
     pub fn settings(&self, problems: &mut Problems) -> Option<(TagScheme, Choice)> {
         let scheme = problems.parse("LAB_TAG_SCHEME", &self.lab_tag_scheme, "rubin", str::parse::<TagScheme>);
         let mut pattern = |setting, text: &Option<String>, example| {
@@ -59,7 +59,7 @@ impl TagArguments {
 }
 
 impl PolicyArguments {
-    /// The policy, or `None` with the problems noted.
+    /// The policy, or `None` with the problems recorded.
     pub fn settings(&self, problems: &mut Problems) -> Option<Policy> {
         let tags = self.tags.settings(problems);
         let keep = problems.parse("LAB_KEEP", &self.lab_keep, "release=1,weekly=2,daily=3", str::parse::<Keep>);

@@ -1,4 +1,4 @@
-//! Where images come from: repositories to scan or a fixed list, and how their registries are reached.
+//! Where images come from: repositories to scan or a fixed list, and how to access their registries.
 
 use std::path::PathBuf;
 
@@ -9,7 +9,7 @@ use sidecar::settings::values::list;
 use crate::reference::{Reference, Repository, is_host};
 use crate::registry::{CredentialSources, RegistryConfig};
 
-/// Flags and variables that say where images come from.
+/// Flags and variables about the sources of images.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Where images come from")]
 pub struct SourceArguments {
@@ -36,16 +36,16 @@ pub struct SourceArguments {
 /// Where images come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Source {
-    /// Repositories to scan; empty where `fixed` is given.
+    /// Repositories to scan; empty if `fixed` is set.
     pub repositories: Vec<Repository>,
     /// A fixed list of images instead of a scan.
     pub fixed: Vec<Reference>,
-    /// Images wanted besides.
+    /// Additional images that are wanted.
     pub infrastructure: Vec<Reference>,
 }
 
 impl Source {
-    /// Whether it names any image or repository.
+    /// Whether it contains no image and no repository.
     pub fn is_empty(&self) -> bool {
         self.repositories.is_empty() && self.fixed.is_empty() && self.infrastructure.is_empty()
     }
@@ -56,7 +56,7 @@ const REPOSITORIES_EXAMPLE: &str = "registry.example.org/owner/lab";
 const IMAGES_EXAMPLE: &str = "registry.example.org/owner/lab:w_2026_47";
 
 impl SourceArguments {
-    /// The source, which may be empty, or `None` with the problems noted.
+    /// The source, which may be empty, or `None` with the problems recorded.
     pub fn settings(&self, problems: &mut Problems) -> Option<Source> {
         let fixed = images(problems, "LAB_CONTAINER_NAMES", self.lab_container_names.as_deref());
         let infrastructure = images(problems, "LAB_INFRASTRUCTURE_IMAGES", self.lab_infrastructure_images.as_deref());
@@ -89,7 +89,7 @@ fn images(problems: &mut Problems, setting: &'static str, text: Option<&str>) ->
     problems.parse(setting, text.unwrap_or_default(), IMAGES_EXAMPLE, |text| list(text).map(str::parse).collect())
 }
 
-/// Flags and variables that say how registries are reached.
+/// Flags and variables about access to registries.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Registries")]
 pub struct RegistryArguments {
@@ -108,8 +108,8 @@ pub struct RegistryArguments {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Registries")]
 pub struct CredentialsArguments {
-    /// File of type dockerconfigjson with the credentials of the registries, reloaded when it changes. If unset outside a cluster: the
-    /// files of podman, skopeo and Docker
+    /// File of type dockerconfigjson with the registries' credentials; it is read again when it changes. Unset outside
+    /// of a cluster: the files of podman, skopeo and Docker
     #[arg(long, env = "REGISTRY_AUTH_FILE", value_name = "FILE")]
     pub registry_auth_file: Option<PathBuf>,
     /// Where other programs keep credentials.
@@ -117,7 +117,7 @@ pub struct CredentialsArguments {
     usual: UsualPlaces,
 }
 
-/// What says where other programs keep credentials. Set by the system, not by operators: hidden.
+/// Variables about other programs' credentials. The system sets them and not the operator, so they are hidden.
 #[derive(Args, Clone, Debug)]
 struct UsualPlaces {
     #[arg(long, env = "KUBERNETES_SERVICE_HOST", hide = true)]
@@ -133,7 +133,7 @@ struct UsualPlaces {
 }
 
 impl UsualPlaces {
-    /// As podman, skopeo and Docker look for them, in that order (containers-auth.json(5)).
+    /// The files in the order of podman, skopeo and Docker (containers-auth.json(5)).
     fn files(&self) -> Vec<PathBuf> {
         let home = |below: &str| self.home.as_ref().map(|home| home.join(below));
         let containers = |folder: PathBuf| folder.join("containers/auth.json");
@@ -149,7 +149,8 @@ impl UsualPlaces {
 }
 
 impl CredentialsArguments {
-    /// Where credentials come from: the named file, else on a single host the usual ones. Helper programs run there only.
+    /// The sources of credentials: the configured file, else the usual ones on a single host. Helper programs run only
+    /// there.
     pub fn sources(&self) -> CredentialSources {
         let single_host = self.usual.kubernetes_service_host.is_none();
         let files = match &self.registry_auth_file {
@@ -165,7 +166,7 @@ const INSECURE: &str = "LAB_INSECURE_REGISTRIES";
 const TOKEN_SERVERS: &str = "LAB_TOKEN_SERVERS";
 
 impl RegistryArguments {
-    /// How registries are reached, or `None` with the problems noted.
+    /// How to access registries, or `None` with the problems recorded.
     pub fn settings(&self, problems: &mut Problems) -> Option<RegistryConfig> {
         let text = |text: &Option<String>| text.clone().unwrap_or_default();
         let insecure =
@@ -180,7 +181,7 @@ impl RegistryArguments {
     }
 }
 
-/// A host with an optional port. A scheme that says the same as the setting is taken off, and so are slashes at the end.
+/// A host with an optional port. A scheme that matches the setting is removed, and so are trailing slashes.
 fn plain_host(text: &str, scheme: &str, wildcards: bool) -> Result<String, String> {
     let bare = text.strip_prefix(scheme).unwrap_or(text).trim_end_matches('/').to_ascii_lowercase();
     if bare.contains("://") {
@@ -206,7 +207,7 @@ mod tests {
         registry: RegistryArguments,
     }
 
-    /// Flags only: the environment of the test does not count.
+    /// Flags only, so that the test's environment does not count.
     fn run(flags: &[(&str, &str)]) -> Run {
         let cleared = ["HOME", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME", "DOCKER_CONFIG", "KUBERNETES_SERVICE_HOST"];
         let mut command = <Run as clap::CommandFactory>::command();

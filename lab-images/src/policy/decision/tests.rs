@@ -26,7 +26,8 @@ const NO_MANIFEST: usize = 1_000_000;
 /// An image that no machine can use.
 const NO_USE: usize = 2_000_000;
 
-/// Decides until nothing is needed, with every tag's digest by its number; and how many tags were asked for.
+/// Decides until nothing is needed, with each tag's digest derived from its number. Returns how many tags were
+/// requested, too.
 fn settled(policy: &Policy, world: &[(&str, usize)]) -> (Vec<Tag>, Decision, usize) {
     let tags = policy.tags(world.iter().map(|(text, _)| *text));
     let mut known = Known::default();
@@ -131,7 +132,7 @@ fn digests_are_asked_for_what_counts_only() {
     let mut world: Vec<(&str, usize)> =
         texts.iter().enumerate().map(|(number, text)| (text.as_str(), number)).collect();
     world.push(("recommended", 7));
-    // Two that are kept, the alias, and one that might be of the same image.
+    // Two kept tags, the alias, and one that might have the same digest.
     assert_eq!(settled(&policy(DEFAULT_KEEP, &[]), &world).2, 4);
 }
 
@@ -143,7 +144,7 @@ fn a_digest_that_is_not_told_counts_as_an_image() {
     known.tags.insert("w_2026_47".to_owned(), KnownTag::Unanswered);
     let decision = decide(&policy, &tags, &known);
     assert_eq!((decision.verdicts[0].wanted, decision.verdicts[1].wanted), (true, false));
-    // Whether the older one is the same image decides nothing.
+    // No decision depends on whether the older one is the same image.
     assert_eq!((decision.needs.tags.len(), decision.needs.perhaps.len()), (0, 1));
 }
 

@@ -1,4 +1,4 @@
-//! A dockerconfigjson, read as Docker, containers and kubelet read it: what one entry has wrong is a note, not the end.
+//! Parses a dockerconfigjson as Docker, containers and kubelet do. An invalid entry is reported and skipped.
 
 use std::path::{Path, PathBuf};
 
@@ -14,12 +14,12 @@ use super::key::Key;
 
 const MOST_BYTES: u64 = 1024 * 1024;
 
-/// As others write it: with padding or without.
+/// Other programs write base64 with or without padding.
 const LENIENT: GeneralPurposeConfig = GeneralPurposeConfig::new()
     .with_decode_padding_mode(DecodePaddingMode::Indifferent)
     .with_decode_allow_trailing_bits(true);
 
-/// Why a file of credentials can't be used.
+/// Why a file of credentials cannot be used.
 #[derive(Debug, Error)]
 pub enum CredentialsError {
     /// It could not be read.
@@ -27,35 +27,35 @@ pub enum CredentialsError {
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         error: std::io::Error,
     },
-    /// It is something else.
+    /// It is not a dockerconfigjson.
     #[error(
-        "REGISTRY_AUTH_FILE {path} is not a dockerconfigjson: {reason}; make it with docker login or kubectl create secret docker-registry"
+        "REGISTRY_AUTH_FILE {path} is not a dockerconfigjson: {reason}; create it with docker login or kubectl create secret docker-registry"
     )]
     Form {
         /// The file.
         path: PathBuf,
-        /// What is wrong: a place, never content.
+        /// The position of the error, never content.
         reason: String,
     },
 }
 
-/// What a file says.
+/// The content of a file.
 #[derive(Debug, Default)]
 pub(super) struct Contents {
     pub(super) entries: Vec<(Key, Login)>,
-    /// Programs that know the credentials of a registry.
+    /// Helper programs for single registries.
     pub(super) helpers: Vec<(Key, String)>,
     /// The program for all other registries.
     pub(super) store: Option<String>,
-    /// Entries that can't be used, and why.
+    /// Entries that are invalid, and why.
     pub(super) notes: Vec<(Key, String)>,
 }
 
 impl Contents {
-    /// The settings that name helper programs, for people.
+    /// The settings with helper programs, for people.
     pub(super) fn named_helpers(&self) -> Option<String> {
         let store = self.store.iter().map(|name| format!("credsStore {name:?}"));
         let helpers = self.helpers.iter().map(|(_, name)| format!("credHelpers {name:?}"));
@@ -75,12 +75,12 @@ pub(super) fn read(path: &Path) -> Result<Contents, CredentialsError> {
     parse(&bytes).map_err(wrong)
 }
 
-/// Where it is wrong, not what stands there: it may be a password.
+/// Errors contain the position and not the content, which may be a password.
 fn parse(bytes: &[u8]) -> Result<Contents, String> {
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     let value: Value = serde_json::from_slice(bytes)
-        .map_err(|error| format!("no JSON at line {}, column {}", error.line(), error.column()))?;
-    let Value::Object(mut file) = value else { return Err("line 1 begins no JSON object".to_owned()) };
+        .map_err(|error| format!("invalid JSON at line {}, column {}", error.line(), error.column()))?;
+    let Value::Object(mut file) = value else { return Err("line 1 does not begin a JSON object".to_owned()) };
     let mut take = |name: &str| match file.remove(name) {
         None | Some(Value::Null) => Ok(None),
         Some(Value::Object(map)) => Ok(Some(map)),
@@ -90,7 +90,7 @@ fn parse(bytes: &[u8]) -> Result<Contents, String> {
     let store = file.get("credsStore").and_then(Value::as_str).filter(|name| !name.is_empty()).map(str::to_owned);
     let auths = match auths {
         Some(auths) => auths,
-        // The form before `auths` (.dockercfg) is the map alone.
+        // In the form before `auths` (.dockercfg), the map is the whole file.
         None if helpers.is_none() && store.is_none() && is_old_form(&file) => file,
         None => Map::new(),
     };
@@ -100,14 +100,16 @@ fn parse(bytes: &[u8]) -> Result<Contents, String> {
         match login(&entry) {
             Ok(Some(login)) => contents.entries.push((key_of, login)),
             Ok(None) => {}
-            Err(reason) => contents.notes.push((key_of, format!("the entry for {key:?} is left out: {reason}"))),
+            Err(reason) => contents.notes.push((key_of, format!("the entry for {key:?} is ignored: {reason}"))),
         }
     }
     for (key, name) in helpers.unwrap_or_default() {
         match name.as_str() {
             Some("") => {}
             Some(name) => contents.helpers.push((Key::new(&key), name.to_owned())),
-            None => contents.notes.push((Key::new(&key), format!("the helper for {key:?} is left out: it is no text"))),
+            None => {
+                contents.notes.push((Key::new(&key), format!("the helper for {key:?} is ignored: it is not a string")));
+            }
         }
     }
     Ok(contents)
@@ -118,7 +120,7 @@ fn is_old_form(file: &Map<String, Value>) -> bool {
     file.values().any(|entry| FIELDS.iter().any(|field| entry.get(field).is_some()))
 }
 
-/// `Ok(None)` for an empty entry (`docker login` with a helper leaves such).
+/// `Ok(None)` for an empty entry, which `docker login` with a helper writes.
 fn login(entry: &Value) -> Result<Option<Login>, &'static str> {
     let entry = match entry {
         Value::Null => return Ok(None),
@@ -128,7 +130,7 @@ fn login(entry: &Value) -> Result<Option<Login>, &'static str> {
     let field = |name: &str| match entry.get(name) {
         None | Some(Value::Null) => Ok(""),
         Some(Value::String(text)) => Ok(text.as_str()),
-        Some(_) => Err("one of its fields is no text"),
+        Some(_) => Err("one of its fields is not a string"),
     };
     let token = field("identitytoken")?;
     if !token.is_empty() {

@@ -11,12 +11,12 @@ use tokio::process::Command;
 
 use super::Login;
 
-/// A helper that opens a window, or asks a cloud, may take a while.
+/// How long a helper may run. It may open a window or ask a cloud.
 const LONGEST_RUN: Duration = Duration::from_secs(30);
 
 const MOST_BYTES: u64 = 256 * 1024;
 
-/// As the helper names the one who has only a token.
+/// The helpers' user name for a bare token.
 const TOKEN_NAME: &str = "<token>";
 
 #[derive(Deserialize)]
@@ -28,11 +28,11 @@ struct Answer {
     secret: String,
 }
 
-/// What a helper knows of a server; `None` where it knows nothing.
+/// A helper's login for a server; `None` if it has none.
 ///
 /// # Errors
 ///
-/// Why it did not say, for people and without secrets.
+/// Why it failed, for people and without secrets.
 pub(super) async fn ask(name: &str, server: &str) -> Result<Option<Login>, String> {
     let is_name = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
     if name.is_empty() || !name.chars().all(is_name) {
@@ -58,7 +58,7 @@ async fn run(program: &str, server: &str) -> Result<Option<Login>, String> {
         .spawn()
         .map_err(failed)?;
     if let Some(mut stdin) = child.stdin.take() {
-        // One that ends without reading has said all it will.
+        // A helper that ends without reading its input has written its whole answer.
         let _ = stdin.write_all(format!("{server}\n").as_bytes()).await;
     }
     let mut output = Vec::new();
@@ -67,7 +67,7 @@ async fn run(program: &str, server: &str) -> Result<Option<Login>, String> {
     }
     let status = child.wait().await.map_err(failed)?;
     if status.success() {
-        return read(&output).ok_or_else(|| "printed no credentials that can be read".to_owned());
+        return read(&output).ok_or_else(|| "printed no valid credentials".to_owned());
     }
     let said: String = String::from_utf8_lossy(&output).chars().filter(|c| !c.is_control()).take(200).collect();
     if said.contains("credentials not found") {
@@ -76,7 +76,7 @@ async fn run(program: &str, server: &str) -> Result<Option<Login>, String> {
     Err(format!("failed ({status}){}{said}", if said.is_empty() { "" } else { ": " }))
 }
 
-/// `None` for no such JSON, `Some(None)` for an answer without credentials.
+/// `None` for other JSON, `Some(None)` for an answer without credentials.
 fn read(output: &[u8]) -> Option<Option<Login>> {
     let answer: Answer = serde_json::from_slice(output).ok()?;
     Some(match (answer.username.as_str(), answer.secret.is_empty()) {
@@ -105,7 +105,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let program = |name: &str, script: &str| {
             let path = folder.path().join(name);
-            // Written by another process: a test that forks meanwhile would keep the file open and busy.
+            // Written by another process, because a test that forks meanwhile would keep the file open and busy.
             let write = format!("printf '%s\\n' '#!/bin/sh' '{script}' > {0} && chmod 755 {0}", path.display());
             assert!(std::process::Command::new("sh").args(["-c", &write]).status().unwrap().success());
             path.display().to_string()
@@ -117,7 +117,7 @@ mod tests {
         assert_eq!(run(unknown).await, Ok(None));
         for (name, script, expected) in [
             ("broken", "echo no session; exit 3", "no session"),
-            ("silent", "exit 0", "printed no credentials"),
+            ("silent", "exit 0", "printed no valid credentials"),
             ("endless", "yes", "failed ("),
         ] {
             let error = run(program(name, script)).await.unwrap_err();

@@ -1,27 +1,27 @@
-//! Which repositories an entry of a file of credentials is for.
+//! Decides to which repositories an entry of a file of credentials applies.
 
 use crate::reference::Repository;
 
-/// An entry's key, as Docker, containers and Kubernetes write it: `registry.example.org:5000/path`, with or without scheme and
-/// version; in the host `*`, `?` and `[…]` stand for letters of one label, as kubelet matches them.
+/// An entry's key, as Docker, containers and Kubernetes write it: `registry.example.org:5000/path`, with or without
+/// scheme and version. In the host, `*`, `?` and `[…]` match within one label, as in kubelet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Key {
     host: String,
-    /// Without slashes at its ends; empty for the whole registry.
+    /// Without leading and trailing slashes; empty for the whole registry.
     path: String,
-    /// Whether it is written as the registry is named, without scheme, version and slash.
+    /// Whether it is written like the registry's name, without scheme, version and slash.
     plain: bool,
-    /// As it stands in the file.
+    /// The original text.
     text: String,
 }
 
-/// How well a key fits: the greatest is tried first.
+/// How well a key matches. The greatest is tried first.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Fit {
     path_bytes: usize,
     exact_host: bool,
     plain: bool,
-    /// Any fixed order will do.
+    /// Any fixed order is fine.
     text: std::cmp::Reverse<String>,
 }
 
@@ -41,7 +41,7 @@ impl Key {
         Self { host, path: path.trim_matches('/').to_owned(), plain: bare == text, text: text.to_owned() }
     }
 
-    /// `None` where it is for other repositories.
+    /// `None` if it is for other repositories.
     pub(super) fn fits(&self, repository: &Repository) -> Option<Fit> {
         let path = repository.path();
         let below = self.path.is_empty()
@@ -55,7 +55,7 @@ impl Key {
         })
     }
 
-    /// Whether it names a part of a registry.
+    /// Whether it is for a part of a registry.
     pub(super) fn has_path(&self) -> bool {
         !self.path.is_empty()
     }
@@ -76,9 +76,10 @@ pub(in crate::registry) fn host_matches(pattern: &str, host: &str) -> bool {
         && patterns.iter().zip(&labels).all(|(pattern, label)| glob(pattern.as_bytes(), label.as_bytes()))
 }
 
-/// `*` any letters, `?` one, `[a-c]` or `[^a-c]` one of a set. A set without an end matches nothing.
+/// `*` matches any letters, `?` one, `[a-c]` or `[^a-c]` one of a set. A set without an end matches nothing.
 fn glob(pattern: &[u8], text: &[u8]) -> bool {
-    // Where to go on when what comes after the last star does not fit: tried one letter further. Never slower than length times length.
+    // Where to continue if the text after the last star does not match: one letter further. The time is at most length
+    // times length.
     let (mut at, mut read) = (0, 0);
     let mut star: Option<(usize, usize)> = None;
     loop {

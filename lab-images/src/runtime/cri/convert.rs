@@ -1,4 +1,4 @@
-//! Between the messages of CRI and the types of [`Runtime`](crate::runtime::Runtime).
+//! Converts CRI's messages to the types of [`Runtime`](crate::runtime::Runtime).
 
 use std::collections::BTreeSet;
 
@@ -44,7 +44,7 @@ pub(super) fn auth(credentials: &PullCredentials) -> api::AuthConfig {
     }
 }
 
-/// containerd's CRI plugin shows its configuration in the verbose status.
+/// containerd's CRI plugin includes its configuration in the verbose status.
 pub(super) fn sandbox_image_in(config: &str) -> Option<ContainerImages> {
     let config: serde_json::Value = serde_json::from_str(config).ok()?;
     let image = config.get("sandboxImage")?.as_str()?.to_owned();

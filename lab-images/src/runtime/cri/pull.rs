@@ -14,7 +14,7 @@ use crate::runtime::content::{ContentWatch, in_namespace};
 use crate::runtime::{CALL_LIMIT, FIRST_ANSWER, LOOK_INTERVAL, Layer, PullRequest, RuntimeError, Transfer, unpacked};
 
 impl Cri {
-    /// Pulls, and tells `transfer` meanwhile what has arrived.
+    /// Pulls, and reports the progress through `transfer`.
     pub(super) async fn pull_watched(
         &self,
         request: &PullRequest,
@@ -33,7 +33,7 @@ impl Cri {
             if let Some(watched) = &mut watched {
                 tokio::select! {
                     result = &mut pulled => break result?,
-                    // A look that fails says nothing; the pull itself tells when the runtime is gone.
+                    // A failed look is ignored; the pull itself fails if the runtime is gone.
                     _ = timeout(CALL_LIMIT, watched.look()) => {}
                 }
                 transfer.send_replace(watched.transfer());
@@ -43,8 +43,8 @@ impl Cri {
             let _ = timeout(FIRST_ANSWER, watched.settle()).await;
             transfer.send_replace(watched.transfer());
         }
-        // Only now: some runtimes let go of unpacked layers with it. One that stays costs nothing: it holds what the image
-        // holds, and expires.
+        // Not earlier, because some runtimes then drop unpacked layers. A remaining lease does no harm: it refers to
+        // the same content as the image, and expires.
         let _ = timeout(CALL_LIMIT, self.leases.end(&request.name())).await;
         Ok(())
     }
@@ -53,7 +53,7 @@ impl Cri {
         let reference = request.name();
         let auth = request.credentials.as_ref().map(auth);
         let mut call = in_namespace(api::PullImageRequest { image: Some(spec(&reference)), auth });
-        // A runtime without leases (CRI-O) keeps what it keeps.
+        // A runtime without leases (CRI-O) has its own rules.
         let lease = timeout(CALL_LIMIT, self.leases.take(&reference)).await;
         if let Some(lease) = lease.ok().and_then(Result::ok).and_then(|lease| lease.parse().ok()) {
             call.metadata_mut().insert("containerd-lease", lease);
@@ -65,7 +65,7 @@ impl Cri {
         }
     }
 
-    /// A look at what a pull moves from here on; `None` where the runtime cannot tell.
+    /// A watch of what the pull downloads from here on; `None` if the runtime cannot show it.
     async fn watch(&self, request: &PullRequest) -> Option<ContentWatch> {
         if request.layers.is_empty() {
             return None;
@@ -84,7 +84,7 @@ impl Cri {
         Ok(present)
     }
 
-    /// The name of the snapshotter that images are unpacked with; containerd names its folder after it.
+    /// The name of the snapshotter that unpacks images, from the name of its folder.
     async fn snapshotter(&self) -> Option<String> {
         let info = self.images.clone().image_fs_info(api::ImageFsInfoRequest {}).await.ok()?.into_inner();
         let folder = info.image_filesystems.into_iter().find_map(|usage| usage.fs_id)?.mountpoint;

@@ -31,7 +31,7 @@ fn problem(what: &str) -> RegistryError {
     RegistryError::new(what, crate::registry::Problem::Url("x".to_owned()))
 }
 
-/// A whole scan of a repository with these wanted tags.
+/// A complete scan of a repository with these wanted tags.
 fn whole(repository: &str, tags: &[&str]) -> ScannedRepository {
     ScannedRepository {
         images: tags.iter().map(|tag| image(repository, tag, true)).collect(),
@@ -42,7 +42,7 @@ fn whole(repository: &str, tags: &[&str]) -> ScannedRepository {
     }
 }
 
-/// One that did not answer at all.
+/// A repository that did not answer at all.
 fn down(repository: &str) -> ScannedRepository {
     let problems = vec![problem("list the tags")];
     ScannedRepository { problems, ..ScannedRepository::new(repository.parse().unwrap()) }
@@ -73,7 +73,7 @@ fn a_registry_that_is_down_keeps_its_part_and_the_other_goes_on() {
     assert_eq!(states(&second), ["registry.example.org false Some(1)", "other.example.org true Some(2)"]);
     assert!(!second.complete && second.repositories[0].problem.is_some());
     assert_eq!(second.repositories[1].problem, None);
-    // It stays so, with the time of the last good scan, and goes on when it is back.
+    // It stays so, with the time of the last good scan, and continues when it is back.
     let third = scanned(vec![down(LAB), whole(OTHER, &["w_2"])]).catalogue(Some(&second), time(3));
     assert_eq!(states(&third), ["registry.example.org false Some(1)", "other.example.org true Some(3)"]);
     let fourth = scanned(vec![whole(LAB, &["w_4"]), down(OTHER)]).catalogue(Some(&third), time(4));
@@ -108,7 +108,7 @@ fn a_repository_in_which_nothing_is_wanted_any_more_keeps_its_part() {
     assert_eq!((wanted(&second).len(), second.complete), (1, false));
     let problem = second.repositories[0].problem.clone().unwrap();
     assert!(problem.contains("nothing of it is wanted any more") && problem.contains("LAB_KEEP"), "{problem}");
-    // One that had nothing may have nothing.
+    // A repository that had nothing may have nothing.
     let empty = scanned(vec![whole(LAB, &[])]).catalogue(None, time(1));
     assert!(empty.complete && scanned(vec![whole(LAB, &[])]).catalogue(Some(&empty), time(2)).complete);
 }
@@ -137,7 +137,7 @@ fn of_named_images_each_stands_for_itself() {
     let first = first.catalogue(None, time(1));
     assert_eq!((wanted(&first).len(), first.complete), (2, false));
     assert_eq!((first.images[0].size, first.images[1].size), (Some(7), None));
-    // What was known of an image stays known, and a new name is taken up beside one that fails.
+    // An image that fails keeps what was known of it, and a new one is added.
     let named_now = vec![named(LAB, "a", true), named(LAB, "c", false), named(OTHER, "d", false)];
     let second = Scanned { named: named_now, ..Scanned::default() }.catalogue(Some(&first), time(2));
     let sizes: Vec<Option<u64>> = second.images.iter().map(|image| image.size).collect();
@@ -180,7 +180,7 @@ fn a_scan_is_of_use_when_anything_was_found_out() {
     ] {
         assert_eq!(scanned.is_of_use(last), of_use, "{what}");
     }
-    // The name that did not answer keeps what was known of it, and the other one is new.
+    // The one that did not answer keeps what was known of it, and the other one is new.
     let of_both = of_names(vec![named("w_1", true), named("w_2", true)]).catalogue(None, time(1));
     let next = of_names(vec![named("w_3", true), named("w_2", false)]).catalogue(Some(&of_both), time(2));
     assert_eq!(wanted(&next), [format!("{LAB}:w_3"), format!("{LAB}:w_2")]);
