@@ -1,4 +1,4 @@
-//! Where the catalogue comes from, read anew for each look: a file, or the cluster's ConfigMap with its Lease.
+//! Reads the catalogue, again for each look: from a file, or from the cluster's ConfigMap and its Lease.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -15,44 +15,45 @@ use tokio::time::sleep;
 use crate::files::{Files, Found};
 use crate::plan::SeenCatalogue;
 
-/// The planner writes the ConfigMap and then the Lease: who reads in between looks again after this time.
+/// The planner writes the ConfigMap and then the Lease. A reader that hits the time in between reads again after this
+/// delay.
 const BETWEEN_WRITES: Duration = Duration::from_secs(1);
 
-/// How often it is looked at before content that nobody vouches for is refused.
+/// How often the catalogue is read before content that no Lease vouches for is refused.
 const LOOKS: usize = 3;
 
-/// No catalogue is larger.
+/// The largest catalogue that is read.
 const MOST_BYTES: u64 = 64 * 1024 * 1024;
 
 /// Where the catalogue comes from.
 pub enum CatalogueSource {
-    /// A file, fresh as its `generated` and its time of change say, whichever is older.
+    /// A file. It is as fresh as the older of its `generated` field and its modification time.
     File {
         /// The file.
         path: PathBuf,
-        /// The way to it.
+        /// Reads files.
         files: Files,
     },
-    /// The ConfigMap `lab-images` of a namespace, fresh as the Lease of the same name says.
+    /// The ConfigMap `lab-images` of a namespace. It is as fresh as the Lease of the same name.
     ConfigMap {
-        /// The way to the cluster.
+        /// The cluster's client.
         client: Client,
-        /// Where both are.
+        /// The namespace of both.
         namespace: String,
     },
 }
 
 impl CatalogueSource {
-    /// The one in a cluster.
+    /// The source inside a cluster.
     pub fn in_cluster(client: &Client, namespace: &str) -> Self {
         Self::ConfigMap { client: client.clone(), namespace: namespace.to_owned() }
     }
 
-    /// Reads it.
+    /// Reads the catalogue.
     ///
     /// # Errors
     ///
-    /// A sentence, when there is none or its freshness is not known.
+    /// A sentence, if there is no catalogue or its freshness is not known.
     pub async fn read(&mut self) -> Result<SeenCatalogue, String> {
         match self {
             Self::File { path, files } => match files.read(path, MOST_BYTES).await {
@@ -76,7 +77,7 @@ async fn of_cluster(client: &Client, namespace: &str) -> Result<SeenCatalogue, S
     let leases: Api<Lease> = Api::namespaced(client.clone(), namespace);
     let maps: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
     for look in 1.. {
-        // The Lease first: what it vouches for is then the catalogue read after it, or a newer one.
+        // The Lease is read first, so it vouches for the catalogue that is read after it, or for an older one.
         let lease = leases.get_opt(NAME).await;
         let lease = lease.map_err(|error| format!("the Lease {NAME} cannot be read: {}", explain(&error)))?;
         let map = maps.get_opt(NAME).await;
@@ -93,17 +94,17 @@ async fn of_cluster(client: &Client, namespace: &str) -> Result<SeenCatalogue, S
         }
     }
     Err(format!(
-        "the ConfigMap {NAME} is not what the planner published: the Lease {NAME} vouches for another content ({VOUCHED}); \
+        "the ConfigMap {NAME} is not what the planner published: the Lease {NAME} vouches for other content ({VOUCHED}); \
          the planner writes it again with its next scan"
     ))
 }
 
-/// When the Lease was renewed that vouches for this content; `None` when it vouches for another one. A planner before this version
-/// vouches for whatever is there.
+/// The time at which the Lease that vouches for this content was renewed; `None` if it vouches for other content. A
+/// planner older than this version vouches for any content.
 fn vouched(lease: Option<Lease>, json: &str) -> Result<Option<Timestamp>, String> {
     let (metadata, spec) = lease.map(|lease| (lease.metadata, lease.spec)).unwrap_or_default();
     let renewed = spec.and_then(|spec| spec.renew_time);
-    let fresh_at = renewed.ok_or_else(|| format!("there is no Lease {NAME} that says when it was renewed"))?.0;
+    let fresh_at = renewed.ok_or_else(|| format!("the Lease {NAME} does not exist or has no renewTime"))?.0;
     let hash = metadata.annotations.and_then(|mut annotations| annotations.remove(VOUCHED));
     Ok(hash.is_none_or(|hash| hash == content_hash(json)).then_some(fresh_at))
 }

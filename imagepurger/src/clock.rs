@@ -1,9 +1,10 @@
-//! Ages by a clock that cannot jump.
+//! Measures ages with a clock that cannot jump.
 //!
-//! Records carry the wall clock's time, for people. The wall clock is set by hand and by NTP, a board without a battery
-//! begins in 1970, and none of that is time in which an image was not needed. So each look also reads the time since the boot
-//! (`CLOCK_BOOTTIME`, which counts suspended time and is never set): what the wall clock moved beyond that is a step, and the
-//! records are shifted by it. Time in which the machine was off cannot be told from a step, and counts for nobody's age.
+//! Records carry the wall clock's time, for people. But the wall clock is set by hand and by NTP, and a board without a
+//! battery starts in 1970, and an image is not unneeded for longer because of that. So each look also reads the time
+//! since boot (`CLOCK_BOOTTIME`, which includes suspended time and is never set). If the wall clock moved by more than
+//! that, the difference is a step, and the records are shifted by it. Time in which the machine was off looks like a
+//! step, and does not count toward any age.
 
 use std::sync::Arc;
 
@@ -11,13 +12,13 @@ use jiff::{SignedDuration, Timestamp};
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
-/// No copy of this program is older, so a clock that shows less was not set yet (2026-11-01T00:00:00Z).
+/// The release date of this program (2026-11-01T00:00:00Z). A clock that shows an earlier time was not set yet.
 pub const EARLIEST: Timestamp = Timestamp::constant(1_793_491_200, 0);
 
-/// Less than this is a slewed clock, not a step.
+/// A smaller difference is a slewed clock, not a step.
 const SMALLEST_STEP: SignedDuration = SignedDuration::from_secs(1);
 
-/// Where Linux tells one boot from the next.
+/// Where Linux shows a different id for each boot.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 /// Both clocks at one moment.
@@ -27,18 +28,18 @@ pub struct Reading {
     pub wall: Timestamp,
     /// Since the boot.
     pub boot: SignedDuration,
-    /// Which boot; empty where the system does not tell.
+    /// The id of the boot; empty if the system does not show it.
     pub boot_id: String,
 }
 
-/// Reads both clocks; a test gives its own.
+/// Reads both clocks. Tests supply their own.
 #[derive(Clone)]
 pub struct Clock(Arc<dyn Fn() -> Reading + Send + Sync>);
 
 impl Clock {
     /// The machine's clocks.
     pub fn system() -> Self {
-        // In procfs, which never hangs; it stays the same for as long as this process runs.
+        // procfs never hangs, and the id does not change while this process runs.
         let boot_id = std::fs::read_to_string(BOOT_ID).unwrap_or_default().trim().to_owned();
         Self::of(move || {
             let boot = clock_gettime(ClockId::Boottime);
@@ -51,7 +52,7 @@ impl Clock {
         })
     }
 
-    /// A clock that shows what `read` gives.
+    /// A clock that shows what `read` returns.
     pub fn of(read: impl Fn() -> Reading + Send + Sync + 'static) -> Self {
         Self(Arc::new(read))
     }
@@ -63,7 +64,7 @@ impl Clock {
 }
 
 impl Reading {
-    /// By how much the wall clock was set between an earlier reading and this one; zero where it only ran.
+    /// How far the wall clock was set between an earlier reading and this one; zero if it only ran.
     pub fn step_since(&self, earlier: &Self) -> SignedDuration {
         let same_boot = !self.boot_id.is_empty() && self.boot_id == earlier.boot_id && self.boot >= earlier.boot;
         let passed = if same_boot { self.boot.saturating_sub(earlier.boot) } else { SignedDuration::ZERO };
@@ -72,7 +73,7 @@ impl Reading {
     }
 }
 
-/// A time moved by a step, as far as times go.
+/// Moves a time by a step, within the range that times have.
 pub fn shifted(time: Timestamp, step: SignedDuration) -> Timestamp {
     time.checked_add(step).unwrap_or(if step.is_negative() { Timestamp::MIN } else { Timestamp::MAX })
 }
@@ -100,11 +101,11 @@ mod tests {
             (60 + YEARS, 60, "a", YEARS),
             (60 - YEARS, 60, "a", -YEARS),
             (-1_799_999_940, 60, "a", -1_800_000_000),
-            // Another boot: it may have been off for an hour, or the clock was set by an hour.
+            // Another boot: either the machine was off for an hour, or the clock was set by an hour.
             (3600, -990, "b", 3600),
             (-3600, -990, "b", -3600),
             (0, -990, "b", 0),
-            // The system does not tell boots apart, or the clock of the boot went back, which it never does.
+            // The system shows no boot id, or the boot clock went back, which it never does.
             (3600, 3600, "", 3600),
             (3600, -1, "a", 3600),
         ];

@@ -1,4 +1,4 @@
-//! What lies around the purger: the catalogue's source, the node's pods, and where Events go.
+//! What a purger depends on besides the runtime: the catalogue's source, the node's pods, and where Events go.
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use sidecar::kubernetes::{ClientError, EventRecorder, EventType};
@@ -8,28 +8,28 @@ use crate::files::Files;
 use crate::pods::NodePods;
 use crate::settings::{Cluster, Place};
 
-/// Where the catalogue and the pods are seen, and where Events go.
+/// The sources of the catalogue and of the pods, and the recorder of Events.
 pub struct PurgerEnvironment {
-    /// The catalogue's source.
+    /// The source of the catalogue.
     pub catalogue: CatalogueSource,
-    /// The node's pods, in a cluster.
+    /// The node's pods, if the node is part of a cluster.
     pub pods: Option<NodePods>,
-    /// Where Events go, in a pod.
+    /// Records Events, if this process runs in a pod.
     pub(crate) teller: Option<Teller>,
 }
 
-/// What the daemon tells the cluster, as Events about its own pod.
+/// Records Events about the daemon's own pod.
 pub(crate) struct Teller {
     pub(crate) events: EventRecorder,
     pod: ObjectReference,
 }
 
 impl PurgerEnvironment {
-    /// As the settings say; no word is sent to the API server yet.
+    /// Builds the environment from the settings. Sends nothing to the API server yet.
     ///
     /// # Errors
     ///
-    /// When there is no way to the cluster.
+    /// If the cluster's client cannot be configured.
     pub async fn of(place: &Place) -> Result<Self, ClientError> {
         let file = |path: &std::path::PathBuf| CatalogueSource::File { path: path.clone(), files: Files::new() };
         let (cluster, catalogue_file) = match place {

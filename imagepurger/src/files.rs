@@ -1,4 +1,5 @@
-//! Files that may be on a mount that hangs: a child process reads and writes them, with a limit, and never the daemon itself.
+//! Reads and writes files that may be on a mount that hangs: in a child process with a time limit, never in the daemon
+//! itself.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -13,48 +14,48 @@ use nfs_mounts::helper::{Helper, Outcome};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-/// A file system that does not answer within this is taken for hung.
+/// A file system that does not answer within this time counts as hung.
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// More files than any folder of settings has.
+/// The most files that are read from one folder.
 const MOST_FILES: usize = 1000;
 
-/// The way to files; at most one child at a time.
+/// Reads and writes files, with at most one child process at a time.
 #[derive(Debug)]
 pub struct Files(Helper);
 
 /// Why a file could not be read or written.
 #[derive(Debug, Error)]
 pub enum FileError {
-    /// The system refused.
+    /// A system call failed.
     #[error("{0}")]
     System(String),
     /// The file system did not answer.
     #[error("no answer from its file system for {0} s")]
     Hung(u64),
-    /// It did not answer, and the child that waits for it can't be killed.
+    /// The file system did not answer, and the child process that waits for it cannot be killed.
     #[error("no answer from its file system for {seconds} s, and process {pid} that waits for it can't be killed")]
     Stuck {
-        /// For how long.
+        /// How long it has hung.
         seconds: u64,
-        /// The child.
+        /// The child's process id.
         pid: u32,
     },
-    /// There was no child to ask.
+    /// The child process could not be started or used.
     #[error("{0}")]
     Child(String),
 }
 
-/// A file as it was found.
+/// A file that was read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Found {
-    /// What it holds.
+    /// Its content.
     pub text: String,
-    /// When that changed.
+    /// Its modification time.
     pub modified: Timestamp,
 }
 
-/// What a child is to do.
+/// The child's order.
 #[derive(Debug, Serialize, Deserialize)]
 enum Order {
     Read { path: PathBuf, most: u64 },
@@ -62,7 +63,7 @@ enum Order {
     Replace { path: PathBuf, text: String },
 }
 
-/// What came of it.
+/// The child's answer.
 #[derive(Debug, Serialize, Deserialize)]
 enum Answer {
     NotThere,
@@ -73,21 +74,21 @@ enum Answer {
 }
 
 impl Files {
-    /// The children are this same program.
+    /// The child processes run this same program.
     pub fn new() -> Self {
         Self(Helper::new(LIMIT))
     }
 
-    /// The children are `program`, whose main calls [`serve`]: for what is tested inside another program.
+    /// The child processes run `program`, whose main calls [`serve`]: for tests that run inside another program.
     pub fn by(program: &Path) -> Self {
         Self(Helper::starting(program.to_owned(), LIMIT))
     }
 
-    /// Reads a file of text of at most `most` bytes; `None` when it is not there.
+    /// Reads a text file of at most `most` bytes; `None` if it does not exist.
     ///
     /// # Errors
     ///
-    /// [`FileError`], within ten seconds and a little.
+    /// [`FileError`], within little more than ten seconds.
     pub async fn read(&mut self, path: &Path, most: u64) -> Result<Option<Found>, FileError> {
         match self.ask(&Order::Read { path: path.to_owned(), most }).await? {
             Answer::Found(found) => Ok(Some(found)),
@@ -96,7 +97,7 @@ impl Files {
         }
     }
 
-    /// Reads all files of a folder whose names end in `suffix`, by their names; `None` when there is no folder.
+    /// Reads all files of a folder whose names end in `suffix`, sorted by name; `None` if the folder does not exist.
     ///
     /// # Errors
     ///
@@ -114,7 +115,7 @@ impl Files {
         }
     }
 
-    /// Writes a file so that a crash leaves the old text or the new one; makes its folder.
+    /// Writes a file atomically: after a crash it holds either the old text or the new text. Creates its folder.
     ///
     /// # Errors
     ///
@@ -143,10 +144,10 @@ impl Default for Files {
 }
 
 fn unexpected(answer: &Answer) -> FileError {
-    FileError::Child(format!("the child answered something else: {answer:.40?}"))
+    FileError::Child(format!("unexpected answer from the child process: {answer:.40?}"))
 }
 
-/// The child: carries out one order.
+/// Carries out one order in the child process.
 pub fn serve() -> ExitCode {
     child::run(|order: Order, heartbeat: &mut Heartbeat| {
         let phase = if matches!(order, Order::Replace { .. }) { Phase::Write } else { Phase::Read };

@@ -1,7 +1,7 @@
 //! What is remembered of each image between rounds and restarts: when it was first seen, last used and last wanted, its
-//! repositories, and that the runtime refused to remove it.
+//! repositories, and whether the runtime refused to remove it.
 //!
-//! A history that is lost or damaged starts again from nothing: every image then counts as first seen now, and stays longer.
+//! If the history is lost or damaged, it starts empty: every image then counts as first seen now, and stays longer.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ use thiserror::Error;
 use crate::clock::{EARLIEST, Reading, shifted};
 use crate::names::{self, Named};
 
-/// A node holds some hundred images, each a record of some hundred bytes.
+/// The largest history that is read. A node holds a few hundred images, and each record takes a few hundred bytes.
 pub const MOST_BYTES: u64 = 16 * 1024 * 1024;
 
 /// What is remembered of one image.
@@ -26,19 +26,20 @@ pub struct Record {
     /// When it was last seen in use.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_used: Option<Timestamp>,
-    /// When the catalogue last wanted it: the look at which it was found to want it no more, not the one before.
+    /// When the catalogue last wanted it: the time of the look that found it no longer wanted, not of the look before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_wanted: Option<Timestamp>,
-    /// Whether the last catalogue that was believed wanted it.
+    /// Whether the last trusted catalogue wanted it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub wanted: bool,
-    /// What it was wanted as, last.
+    /// The catalogue's entry that last wanted it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wanted_as: Option<WantedAs>,
-    /// The repositories that its names were last of: a removal cut half way takes the names first.
+    /// The repositories of its last names. They are kept because a removal that is interrupted has already removed the
+    /// names.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub repositories: Vec<String>,
-    /// That the runtime did not remove it.
+    /// The runtime's refusal to remove it, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refusal: Option<Refusal>,
 }
@@ -46,28 +47,28 @@ pub struct Record {
 /// The catalogue's entry that wanted an image.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WantedAs {
-    /// Its whole name, by tag.
+    /// Its full name, with the tag.
     pub reference: Reference,
     /// The tag's class.
     pub class: Class,
 }
 
-/// What a runtime said instead of removing an image.
+/// A runtime's refusal to remove an image.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refusal {
-    /// When it said so last.
+    /// When it last refused.
     pub at: Timestamp,
-    /// How many times in a row.
+    /// How many times in a row it refused.
     pub times: u32,
-    /// It is in use, by something that only the runtime sees.
+    /// Whether the runtime says that the image is in use, by something that only the runtime sees.
     #[serde(default)]
     pub in_use: bool,
-    /// In its words.
+    /// The runtime's message.
     pub message: String,
 }
 
 impl Record {
-    /// A record of an image that was not seen before.
+    /// The record of an image that is seen for the first time.
     pub fn new(now: Timestamp) -> Self {
         Self {
             first_seen: now,
@@ -80,12 +81,12 @@ impl Record {
         }
     }
 
-    /// The last moment at which somebody may have had a reason to have it here.
+    /// The last time at which something may have needed the image on this node.
     pub fn last_needed(&self) -> Timestamp {
         [self.last_used, self.last_wanted].into_iter().flatten().fold(self.first_seen, Timestamp::max)
     }
 
-    /// Its remembered repositories, if all can be read.
+    /// Its remembered repositories, if all of them can be parsed.
     pub fn repositories(&self) -> Option<Vec<Repository>> {
         self.repositories.iter().map(|name| name.parse().ok()).collect()
     }
@@ -104,31 +105,31 @@ impl Record {
 pub struct History {
     /// Records by the image's id.
     pub images: BTreeMap<String, Record>,
-    /// How many images the last catalogue that was believed wanted.
+    /// How many images the last trusted catalogue wanted.
     #[serde(default)]
     pub wanted: Option<usize>,
-    /// The clocks to which the records' times belong.
+    /// The clock reading to which the records' times belong.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clock: Option<Reading>,
 }
 
-/// Why a history can't be had.
+/// Why a history cannot be used.
 #[derive(Debug, Error)]
 pub enum HistoryError {
-    /// The file is not what was written.
-    #[error("it is damaged: {0}")]
+    /// The file's content is not a history.
+    #[error("the file is damaged: {0}")]
     Damaged(#[from] serde_json::Error),
     /// The file is far larger than any history.
-    #[error("it is larger than 16 MiB")]
+    #[error("the file is larger than 16 MiB")]
     TooLarge,
 }
 
 impl History {
-    /// Reads what a file holds.
+    /// Parses the file's content.
     ///
     /// # Errors
     ///
-    /// When it is damaged: start from an empty history then.
+    /// If it is damaged. The caller then starts with an empty history.
     pub fn parse(bytes: &[u8]) -> Result<Self, HistoryError> {
         if bytes.len() as u64 > MOST_BYTES {
             return Err(HistoryError::TooLarge);
@@ -136,16 +137,16 @@ impl History {
         Ok(serde_json::from_slice(bytes)?)
     }
 
-    /// What the file is to hold.
+    /// Formats the history for the file.
     ///
     /// # Errors
     ///
-    /// When it can't be written as JSON, which does not happen.
+    /// If it cannot be written as JSON, which does not happen.
     pub fn to_json(&self) -> serde_json::Result<String> {
         serde_json::to_string(self)
     }
 
-    /// Moves all times to the clock as it is now: by the step, if the wall clock was set since the last look. Gives the step.
+    /// Shifts all times by the step, if the wall clock was set since the last look. Returns the step.
     pub fn follow(&mut self, clock: Reading) -> SignedDuration {
         let wall = clock.wall;
         let step = match &self.clock {
@@ -156,7 +157,7 @@ impl History {
         for record in self.images.values_mut() {
             record.each_time(|time| {
                 let time = shifted(time, step);
-                // A time from before a clock was set says nothing, nor does one that is still to come.
+                // A time from before the clock was set, or in the future, is meaningless.
                 if (!belongs_to_a_clock && time < EARLIEST) || time > wall { wall } else { time }
             });
         }
@@ -164,7 +165,7 @@ impl History {
         step
     }
 
-    /// Takes note of all images that are here now; those that are gone are forgotten.
+    /// Records the images that are on the node now, and forgets those that are gone.
     pub fn note(&mut self, images: &[Image], is_used: impl Fn(&Image) -> bool, now: Timestamp) {
         let mut known = std::mem::take(&mut self.images);
         for image in images {
@@ -178,15 +179,15 @@ impl History {
                 record.repositories.sort();
                 record.repositories.dedup();
             } else if !(image.tags.is_empty() && image.digests.is_empty()) {
-                // Names that can't be read: whose it is can't be told later either.
+                // If a name cannot be parsed, the repositories stay unknown later as well.
                 record.repositories.clear();
             }
             self.images.insert(image.id.clone(), record);
         }
     }
 
-    /// Takes note of what the catalogue wants; `None` while that is not known: what it wanted last then counts as wanted, so
-    /// that a grace begins when an image is seen to be wanted no more.
+    /// Records what the catalogue wants. `None` means not known: whatever was wanted last then still counts as wanted,
+    /// so that the grace starts when an image is seen to be no longer wanted.
     pub fn note_wanted(&mut self, images: &[Image], wanted: Option<&Named<WantedAs>>, now: Timestamp) {
         for image in images {
             let Some(record) = self.images.get_mut(&image.id) else { continue };
@@ -203,7 +204,7 @@ impl History {
         }
     }
 
-    /// Takes note that the runtime did not remove an image; whether that is news.
+    /// Records that the runtime refused to remove an image. Returns whether the refusal is new.
     pub fn note_refusal(&mut self, id: &str, in_use: bool, message: String, now: Timestamp) -> bool {
         let Some(record) = self.images.get_mut(id) else { return true };
         let times = record.refusal.as_ref().map_or(0, |refusal| refusal.times);
@@ -211,7 +212,7 @@ impl History {
         times == 0
     }
 
-    /// Takes over what was learned while this could not be read yet.
+    /// Merges what was learned before the file could be read.
     pub fn absorb(&mut self, meanwhile: Self) {
         for (id, new) in meanwhile.images {
             match self.images.get_mut(&id) {
@@ -224,7 +225,7 @@ impl History {
         }
     }
 
-    /// Whether a removal that is cut in the middle could be finished by what `saved` remembers.
+    /// Whether `saved` holds enough to finish a removal that is interrupted.
     pub fn is_covered_by(&self, saved: &Self) -> bool {
         let known = |(id, record): (&String, &Record)| {
             saved.images.get(id).is_some_and(|saved| saved.repositories == record.repositories)
@@ -290,7 +291,7 @@ mod tests {
         }
     }
 
-    /// Some looks, some minutes from each other, some with the wall clock set by years in between, some after another boot.
+    /// A sequence of looks some minutes apart, some with the wall clock set by years in between, some after a reboot.
     #[test]
     fn an_age_is_the_time_that_passed_however_the_wall_clock_was_set() {
         const YEARS: i64 = 10 * 365 * 86_400;
@@ -305,7 +306,7 @@ mod tests {
             let seconds = 60 * (1 + number as i64);
             wall += seconds + step;
             if number % 3 == 2 {
-                // How long the machine was off is not known.
+                // Nobody knows how long the machine was off.
                 (boot, boots) = (20, boots + 1);
             } else {
                 (boot, passed) = (boot + seconds, passed + seconds);
@@ -328,7 +329,7 @@ mod tests {
             |history: &History| ["sha256:a", "sha256:b"].map(|id| history.images[id].last_needed().as_second());
         history.note_wanted(&images, Some(&wanted), at(10));
         assert_eq!(needed(&history), [10, 1]);
-        // Nobody knows what is wanted: what was wanted last is.
+        // While it is unknown what is wanted, whatever was wanted last still is.
         history.note_wanted(&images, None, at(20));
         assert_eq!(needed(&history), [20, 1]);
         history.note_wanted(&images, Some(&Named::default()), at(30));

@@ -1,40 +1,40 @@
-//! Where kubelet's own garbage collection of images begins and ends.
+//! Reads the thresholds of kubelet's own garbage collection of images.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 use crate::files::Files;
 
-/// No configuration of kubelet comes near this.
+/// The largest configuration that is read.
 const MOST_BYTES: u64 = 1024 * 1024;
 
 /// Where kubeadm writes kubelet's configuration.
 const USUAL_FILE: &str = "/var/lib/kubelet/config.yaml";
 
-/// How the drop-ins in kubelet's `--config-dir` end (KEP-3983).
+/// The suffix of the drop-ins in kubelet's `--config-dir` (KEP-3983).
 const DROP_IN: &str = ".conf";
 
-/// kubelet's thresholds, in percent of the file system of images (KubeletConfiguration v1beta1).
+/// kubelet's thresholds, in percent of the file system that holds images (KubeletConfiguration v1beta1).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Thresholds {
-    /// `imageGCHighThresholdPercent`: it removes the oldest images from here …
+    /// `imageGCHighThresholdPercent`: above it, kubelet removes the oldest images.
     pub high: u8,
-    /// `imageGCLowThresholdPercent`: … down to here.
+    /// `imageGCLowThresholdPercent`: kubelet stops at this.
     pub low: u8,
-    /// Where they come from.
+    /// The source of the thresholds.
     pub source: Source,
 }
 
-/// Where thresholds come from.
+/// The source of thresholds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
     /// Read from these files.
     Read(Vec<PathBuf>),
-    /// kubelet's defaults, because of this.
+    /// kubelet's defaults, for this reason.
     Assumed(String),
 }
 
-/// A setting that can't be used, and why.
+/// An invalid setting, and the reason.
 pub type Wrong = (&'static str, String);
 
 impl fmt::Display for Source {
@@ -55,12 +55,12 @@ impl fmt::Display for Thresholds {
     }
 }
 
-/// The thresholds of the file and the drop-ins that are set; without a file those of kubeadm's place, and without that kubelet's
-/// defaults.
+/// Reads the thresholds from the configured file and drop-ins. Without a file, reads kubeadm's usual file, and without
+/// that, uses kubelet's defaults.
 ///
 /// # Errors
 ///
-/// What is set and can't be used.
+/// The settings that are set and cannot be used.
 pub async fn thresholds(
     files: &mut Files,
     file: Option<&Path>,
@@ -78,7 +78,7 @@ pub async fn thresholds(
             };
             wrong.extend(text.err().map(|why| ("KUBELET_CONFIG_FILE", why)));
         }
-        // Nobody named it, so it does no harm when it is not there or of another kind.
+        // No setting names this file, so it may be missing or unreadable.
         None => match files.read(Path::new(USUAL_FILE), MOST_BYTES).await {
             Ok(Some(text)) => assumed = found.take(Path::new(USUAL_FILE), &text.text).err().unwrap_or_default(),
             Ok(None) => assumed = format!("KUBELET_CONFIG_FILE is unset and there is no {USUAL_FILE}"),
@@ -96,7 +96,7 @@ pub async fn thresholds(
     if wrong.is_empty() { Ok(found.thresholds(assumed)) } else { Err(wrong) }
 }
 
-/// What the files said so far, the last one last.
+/// What the files have set so far; later files override earlier ones.
 #[derive(Debug, Default)]
 struct Found {
     high: Option<u8>,
@@ -120,7 +120,7 @@ impl Found {
     }
 }
 
-/// Two keys at the top of YAML or JSON need no parser: `key: 85`, `"key": 85,`.
+/// Finds one top-level key of YAML or JSON without a parser: `key: 85`, `"key": 85,`.
 fn percent(text: &str, key: &str) -> Result<Option<u8>, String> {
     let mut lines = text.split(['\n', ',', '{', '}']).filter_map(|line| line.split_once(':'));
     let Some((_, value)) = lines.find(|(name, _)| name.trim().trim_matches(['"', '\'']) == key) else {
@@ -129,7 +129,7 @@ fn percent(text: &str, key: &str) -> Result<Option<u8>, String> {
     let value = value.split('#').next().unwrap_or_default().trim().trim_matches(['"', '\'']);
     match value.parse() {
         Ok(percent @ 0..=100) => Ok(Some(percent)),
-        _ => Err(format!("{key} is {value:?} and not a number from 0 to 100")),
+        _ => Err(format!("{key} is {value:?}, not a number from 0 to 100")),
     }
 }
 

@@ -1,4 +1,4 @@
-//! The history in its file: read once that file can be read, written when it has news.
+//! Keeps the history in its file: read once the file can be read, written when it has changed.
 
 use std::path::{Path, PathBuf};
 
@@ -6,10 +6,10 @@ use crate::clock::Clock;
 use crate::files::{FileError, Files};
 use crate::history::{History, MOST_BYTES};
 
-/// What is remembered, and the file that keeps it.
+/// The history, and the file that keeps it.
 #[derive(Debug)]
 pub struct Memory {
-    /// What is remembered.
+    /// The history.
     pub history: History,
     file: PathBuf,
     files: Files,
@@ -17,19 +17,19 @@ pub struct Memory {
     saved: Option<History>,
 }
 
-/// What is known of the file.
+/// The state of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// It was not read yet, or it hung: nothing is written over it.
+    /// Not read yet, or it hung: the file is not overwritten.
     Unread,
-    /// There was none.
+    /// The file did not exist.
     Missing,
-    /// It was read, or is of no use.
+    /// The file was read, or its content was unusable.
     Read,
 }
 
 impl Memory {
-    /// Nothing is read yet.
+    /// A memory whose file is not read yet.
     pub fn new(file: PathBuf, files: Files) -> Self {
         Self { history: History::default(), file, files, state: State::Unread, saved: None }
     }
@@ -39,23 +39,20 @@ impl Memory {
         &self.file
     }
 
-    /// Whether nothing was remembered before this process: no file, or it could not be read.
+    /// Whether this process started without a history: the file did not exist or could not be read.
     pub fn is_new(&self) -> bool {
         self.state != State::Read
     }
 
-    /// Reads the file, unless it was read before. A damaged file is logged and ignored; one that hangs
-    /// is tried again the next time.
+    /// Reads the file, unless it was read before. A damaged file is logged and ignored. If its file system hangs, the
+    /// next call tries again.
     pub async fn load(&mut self, clock: &Clock) {
         if self.state != State::Unread {
             return;
         }
         let file = self.file.display().to_string();
         let lost = |why: &dyn std::fmt::Display| {
-            tracing::warn!(
-                file,
-                "what was known of the images is lost, every image stays its whole grace again: {why}"
-            );
+            tracing::warn!(file, "the history of images is lost, so the grace of every image starts again: {why}");
             (State::Read, History::default())
         };
         let (state, history) = match self.files.read(&self.file, MOST_BYTES).await {
@@ -76,19 +73,19 @@ impl Memory {
         self.history.absorb(meanwhile);
     }
 
-    /// Whether what is in the file is enough to finish a removal that is cut in the middle.
+    /// Whether the file holds enough to finish a removal that is interrupted.
     pub fn covers_a_cut(&self) -> bool {
         self.saved.as_ref().is_some_and(|saved| self.history.is_covered_by(saved))
     }
 
-    /// Writes the file, if there is news. A dry run writes too: what it learns of when images were used is true.
+    /// Writes the file, if the history changed. A dry run writes it too, because the observed uses are true.
     ///
     /// # Errors
     ///
-    /// When it can't be written, or could not be read yet.
+    /// If the file cannot be written, or could not be read yet.
     pub async fn save(&mut self) -> Result<(), FileError> {
         if self.state == State::Unread {
-            return Err(FileError::System("it could not be read yet".into()));
+            return Err(FileError::System("the file could not be read yet".into()));
         }
         if self.saved.as_ref() != Some(&self.history) {
             let text = self.history.to_json().map_err(|error| FileError::System(error.to_string()))?;

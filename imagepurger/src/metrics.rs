@@ -38,35 +38,35 @@ impl RoundMetrics {
     pub fn new(metrics: &Metrics) -> Self {
         let this = Self::default();
         metrics.register(|registry| {
-            registry.register("rounds", "Rounds by how they ended", this.rounds.clone());
+            registry.register("rounds", "Rounds by result", this.rounds.clone());
             registry.register(
                 "last_round_timestamp_seconds",
-                "When a round last saw everything",
+                "Time of the last round that could see everything",
                 this.last_round.clone(),
             );
             registry.register("images", "Images on the node", this.images.clone());
-            registry.register("images_to_go", "Images that are to be removed still", this.to_go.clone());
-            let help = "Images that stay because the runtime refused to remove them";
+            registry.register("images_to_go", "Images that are still to be removed", this.to_go.clone());
+            let help = "Images that remain because the runtime refused to remove them";
             registry.register("refused_images", help, this.refused.clone());
-            registry.register("disk_used_ratio", "How full the file system of images is", this.used.clone());
+            registry.register("disk_used_ratio", "Used share of the file system that holds images", this.used.clone());
             registry.register("removed_images", "Images removed", this.removed.clone());
-            registry.register("freed_bytes", "What the file system gained by removals", this.freed.clone());
+            registry.register("freed_bytes", "Bytes freed on the file system by removals", this.freed.clone());
             registry.register("failed_removals", "Removals that failed", this.failures.clone());
-            let help = "Images put back because something began to use them in the instant of their removal";
+            let help = "Images restored because something began to use them during their removal";
             registry.register("put_back_images", help, this.restored.clone());
-            let help = "Images that a container began to use in the instant of their removal and that are gone";
+            let help = "Images removed while a container was starting to use them";
             registry.register("lost_races", help, this.lost_races.clone());
             registry.register("history_save_failures", "Times the history could not be saved", this.unsaved.clone());
         });
         this
     }
 
-    /// Counts a round that could not see the node.
+    /// Counts a round that could not see the node's images or containers.
     pub fn blind(&self) {
         self.rounds.get_or_create(&RoundResult { result: "failed" }).inc();
     }
 
-    /// Counts a round; its result is `ok`, or why nothing may be removed.
+    /// Counts a round. Its result is `ok`, or the reason why nothing may be removed.
     pub fn round(&self, round: &Round, dry_run: bool, now: Timestamp) {
         let result = round.hold.as_ref().map_or("ok", |hold| hold.word());
         self.rounds.get_or_create(&RoundResult { result }).inc();
@@ -85,7 +85,7 @@ impl RoundMetrics {
         self.unsaved.inc_by(u64::from(round.unsaved.is_some()));
     }
 
-    /// Notes how full the disk is.
+    /// Records how full the disk is.
     pub fn disk(&self, used_percent: Option<u8>) {
         if let Some(percent) = used_percent {
             self.used.set(f64::from(percent) / 100.0);

@@ -1,4 +1,4 @@
-//! Names of images as they are compared: an id, a tag or a digest may each stand for one image, in several spellings.
+//! Compares names of images: an id, a tag or a digest may each refer to one image, in several spellings.
 
 use std::collections::HashMap;
 use std::iter;
@@ -10,13 +10,13 @@ use lab_images::runtime::Image;
 /// Docker shows ids cut to this many hexadecimal digits.
 const SHORT_ID: usize = 12;
 
-/// Everything by which an image may be named: its id, its tags and digests as they are and as written in full, and each digest
-/// alone, since the same digest under another repository is the same image.
+/// Every name that an image may have: its id, its tags and digests as they are and fully qualified, and each digest
+/// alone, since the same digest in another repository is the same image.
 pub fn of_image(image: &Image) -> impl Iterator<Item = String> + '_ {
     iter::once(image.id.clone()).chain(image.tags.iter().chain(&image.digests).flat_map(|name| spellings(name)))
 }
 
-/// A name as it is, written in full, and its digest. A name with a tag and a digest stands for either.
+/// A name as it is, fully qualified, and its digest. A name with a tag and a digest matches by either.
 pub fn spellings(name: &str) -> Vec<String> {
     let mut all = vec![name.to_owned()];
     if let Ok(reference) = name.parse::<Reference>() {
@@ -26,21 +26,21 @@ pub fn spellings(name: &str) -> Vec<String> {
     all
 }
 
-/// Every name by which an image may be what an entry of the catalogue means: its reference, its digest alone (a node may hold
-/// the image by digest, or under a tag that moved here), its aliases.
+/// Every name by which a node may hold the image of a catalogue entry: its reference, its digest alone (a node may hold
+/// the image by digest, or under a tag that has moved), its aliases.
 pub fn names_of_entry(entry: &CatalogueImage) -> impl Iterator<Item = String> + '_ {
     let digest = entry.digest.as_ref().map(ToString::to_string);
     let aliases = entry.aliases.iter().map(|alias| format!("{}:{alias}", entry.repository));
     iter::once(entry.reference.to_string()).chain(digest).chain(aliases)
 }
 
-/// The repositories of an image's names; `None` when one of them cannot be read.
+/// The repositories of an image's names; `None` if one of them cannot be parsed.
 pub fn repositories(image: &Image) -> Option<Vec<Repository>> {
     let names = image.tags.iter().chain(&image.digests);
     names.map(|name| name.parse::<Reference>().ok().map(|reference| reference.repository)).collect()
 }
 
-/// Names with what each stands for; the first word on a name counts.
+/// A map from names to values. The first value added for a name wins.
 #[derive(Clone, Debug)]
 pub struct Named<T> {
     by_name: HashMap<String, T>,
@@ -65,12 +65,12 @@ impl<T: Clone> Named<T> {
         }
     }
 
-    /// What was added by this very name, or by one that is spelled so.
+    /// The value that was added for this name or for one of its spellings.
     pub fn get(&self, name: &str) -> Option<&T> {
         self.by_name.get(name)
     }
 
-    /// What the image is named for, if any of its names was added.
+    /// The value for the image, if any of its names was added.
     pub fn of(&self, image: &Image) -> Option<&T> {
         let hexadecimal = image.id.rsplit(':').next().unwrap_or_default();
         let short = || self.short_ids.iter().find(|(short, _)| hexadecimal.starts_with(short)).map(|(_, what)| what);

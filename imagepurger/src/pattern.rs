@@ -1,4 +1,4 @@
-//! Patterns over names of images, as `PURGE_ALLOW` and `PURGE_DENY` have them.
+//! Patterns over names of images, for `PURGE_ALLOW` and `PURGE_DENY`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,8 +6,8 @@ use std::str::FromStr;
 use lab_images::reference::{Reference, ReferenceError, Repository};
 use thiserror::Error;
 
-/// Either a whole name or repository (then all of it), or a name, in full or short (`docker.io/library/busybox:1`, `busybox:1`), in
-/// which `*` stands for any text.
+/// Either a whole name, or a repository with all its names, or a name, qualified or short
+/// (`docker.io/library/busybox:1`, `busybox:1`), in which `*` matches any text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Pattern {
     /// All names of a repository.
@@ -18,17 +18,17 @@ pub enum Pattern {
     Wildcard(String),
 }
 
-/// Why a text is no pattern.
+/// Why a text is not a pattern.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum PatternError {
-    /// A name can't be read.
+    /// The name cannot be parsed.
     #[error(transparent)]
     Name(#[from] ReferenceError),
-    /// It fits everything.
-    #[error("{0:?} fits every image")]
+    /// The pattern matches every image.
+    #[error("{0:?} matches every image")]
     Everything(String),
-    /// No name has white space.
-    #[error("{0:?} holds white space")]
+    /// Names contain no white space.
+    #[error("{0:?} contains white space")]
     WhiteSpace(String),
 }
 
@@ -47,7 +47,8 @@ impl FromStr for Pattern {
                 Ok(Self::Wildcard(text.into()))
             };
         }
-        // A repository with a port has a colon too: only what is no repository is taken for a name with a tag.
+        // A repository with a port contains a colon too, so the text is parsed as a repository first, and then as a
+        // name with a tag.
         match text.parse() {
             Ok(repository) => Ok(Self::Repository(repository)),
             Err(_) => Ok(Self::Reference(text.parse()?)),
@@ -66,7 +67,7 @@ impl fmt::Display for Pattern {
 }
 
 impl Pattern {
-    /// Whether it fits a name as the runtime writes it.
+    /// Whether it matches a name as the runtime writes it.
     pub fn fits(&self, name: &str) -> bool {
         let reference = name.parse::<Reference>().ok();
         match self {
@@ -81,7 +82,7 @@ impl Pattern {
     }
 }
 
-/// As people write names of Docker Hub: `library/busybox:1`, `busybox:1`, `owner/lab:1`.
+/// Short names of Docker Hub, as people write them: `library/busybox:1`, `busybox:1`, `owner/lab:1`.
 fn short_names(full: &str) -> impl Iterator<Item = &str> {
     let hub = full.strip_prefix("docker.io/");
     hub.into_iter().chain(hub.and_then(|name| name.strip_prefix("library/")))

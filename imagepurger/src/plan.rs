@@ -1,7 +1,7 @@
-//! The decision: from what was seen of a node to a verdict for every image. Pure; it has no clock of its own.
+//! The decision: gives a verdict for every image from what was seen of a node. It is pure and reads no clock.
 //!
-//! Whatever protects an image is asked first and wins: see [`KeepReason`], whose order is the order of the questions. Only then is
-//! asked whether it may go at all (its [`Cause`]) and whether its grace is over.
+//! Reasons that protect an image come first and win: see [`KeepReason`], whose order is the order of the checks. Only
+//! then are checked whether the image may be removed at all (its [`Cause`]) and whether its grace is over.
 
 mod decision;
 mod holds;
@@ -23,17 +23,17 @@ use crate::history::{History, Record};
 use crate::pattern::Pattern;
 use crate::verdict::{Action, Cause, Hold, KeepReason, RemoveReason, Verdict};
 
-/// Which images are this program's business.
+/// Which images may be removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Scope {
-    /// Those of the catalogue's repositories.
+    /// Images of the catalogue's repositories.
     #[default]
     Catalogue,
-    /// While the disk is full, every unused image besides.
+    /// Also every other unused image, while the disk is full.
     All,
 }
 
-/// What the settings say.
+/// The rules from the settings.
 #[derive(Clone, Debug)]
 pub struct Rules {
     /// `PURGE_SCOPE`
@@ -54,16 +54,16 @@ pub struct Rules {
     pub deny: Vec<Pattern>,
     /// `LAB_TAG_SCHEME`: the class and the order of tags that the catalogue does not list.
     pub tag_scheme: TagScheme,
-    /// How long after a refusal the runtime is asked again; twice as long after each further one.
+    /// How long after a refusal the runtime is asked again. The time doubles with each further refusal.
     pub retry: SignedDuration,
 }
 
-/// The catalogue, as it was found.
+/// A catalogue that was read.
 #[derive(Clone, Debug)]
 pub struct SeenCatalogue {
     /// The catalogue.
     pub catalogue: Catalogue,
-    /// When somebody last vouched for it.
+    /// When its Lease was renewed or its file was written.
     pub fresh_at: Timestamp,
 }
 
@@ -72,36 +72,36 @@ pub struct SeenCatalogue {
 pub struct PodImages {
     /// Its namespace and name.
     pub pod: String,
-    /// As its specification and its status name them.
+    /// The names in its specification and its status.
     pub images: Vec<String>,
 }
 
 /// The pods that are bound to this node, running or not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Pods {
-    /// This machine is no node of a cluster.
+    /// This machine is not a node of a cluster.
     NoCluster,
-    /// They can't be known.
+    /// The pods cannot be listed, for this reason.
     Unknown(String),
-    /// Those that were seen.
+    /// The pods that were listed.
     Seen {
-        /// When.
+        /// When they were listed.
         at: Timestamp,
         /// The pods.
         pods: Vec<PodImages>,
     },
 }
 
-/// All that was seen.
+/// Everything that a look saw.
 #[derive(Clone, Debug)]
 pub struct Seen {
-    /// When.
+    /// The time of the look.
     pub now: Timestamp,
     /// The images of the node.
     pub images: Vec<Image>,
-    /// What its containers use.
+    /// The images that the node's containers use.
     pub containers: Vec<ContainerImages>,
-    /// The pods bound to it.
+    /// The pods that are bound to the node.
     pub pods: Pods,
     /// The catalogue, or why there is none.
     pub catalogue: Result<SeenCatalogue, String>,
@@ -112,14 +112,14 @@ pub struct Seen {
 /// A verdict for every image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan<'a> {
-    /// Why nothing at all is removed, if so.
+    /// Why nothing at all is removed, if that is so.
     pub hold: Option<Hold>,
-    /// Those to go in the order of removal, then those kept by their names.
+    /// The images to remove in the order of removal, then the kept images by name.
     pub verdicts: Vec<Verdict<'a>>,
 }
 
 impl<'a> Plan<'a> {
-    /// The images to go, in the order of removal.
+    /// The images to remove, in the order of removal.
     pub fn to_remove(&self) -> impl Iterator<Item = (&'a Image, &RemoveReason)> {
         self.verdicts.iter().filter_map(|verdict| match &verdict.action {
             Action::Remove(to_go) => Some((verdict.image, to_go)),
@@ -127,7 +127,7 @@ impl<'a> Plan<'a> {
         })
     }
 
-    /// How many images stay because the runtime refused to remove them.
+    /// How many images remain because the runtime refused to remove them.
     pub fn refused(&self) -> usize {
         self.verdicts
             .iter()
@@ -135,7 +135,7 @@ impl<'a> Plan<'a> {
             .count()
     }
 
-    /// The images that only a grace keeps, each with what is left of it.
+    /// The images that only a grace keeps, each with its remaining time.
     pub fn waiting(&self) -> impl Iterator<Item = (&'a Image, SignedDuration)> {
         self.verdicts.iter().filter_map(|verdict| match &verdict.action {
             Action::Keep(KeepReason::Grace { needed, grace, .. }) => {
@@ -145,13 +145,13 @@ impl<'a> Plan<'a> {
         })
     }
 
-    /// How long from now until the next grace is over.
+    /// The time until the next grace is over.
     pub fn next(&self) -> Option<SignedDuration> {
         self.waiting().map(|(_, left)| left).min()
     }
 }
 
-/// Whether early removal goes on: it starts above `high` and ends at `low` (percent of the file system).
+/// Whether early removal is active: it starts above `high` and ends at `low` (percent of the file system).
 pub fn freeing(before: bool, used: u8, low: u8, high: u8) -> bool {
     used > high || (before && used > low)
 }
@@ -171,7 +171,7 @@ pub fn plan<'a>(seen: &'a Seen, history: &History, rules: &Rules) -> Plan<'a> {
     verdicts.sort_by_cached_key(|verdict| {
         let id = verdict.image.id.clone();
         match &verdict.action {
-            // What was refused before would only be in the way of the others.
+            // Images that were refused before come last, so that they do not block others.
             Action::Remove(to_go) => (refusals(&id), rank(to_go), verdict.last_needed, String::new(), id),
             Action::Keep(_) => (u32::MAX, u8::MAX, Timestamp::MIN, first_name(verdict.image), id),
         }
@@ -183,7 +183,7 @@ fn first_name(image: &Image) -> String {
     image.tags.iter().chain(&image.digests).min().cloned().unwrap_or_default()
 }
 
-/// What costs nobody anything goes first.
+/// Images whose removal costs nobody anything come first.
 fn rank(to_go: &RemoveReason) -> u8 {
     match (&to_go.cause, to_go.early) {
         (Cause::Unfinished, _) => 0,

@@ -1,7 +1,7 @@
-//! The pods that are bound to this node, running or not, listed anew for each look.
+//! Lists the pods that are bound to this node, running or not, again for each look.
 //!
-//! A list taken at the moment of the decision needs no watch that may lag behind, and says by itself when the API server is
-//! away.
+//! A list at the time of the decision needs no watch that may lag behind, and it fails visibly if the API server is
+//! down.
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
@@ -26,7 +26,7 @@ impl NodePods {
 
     /// Lists them.
     pub async fn list(&self) -> Pods {
-        // As old as the beginning of the list, not its end.
+        // The list is as old as the start of the request, not its end.
         let at = Timestamp::now();
         match self.all().await {
             Ok(pods) => Pods::Seen { at, pods },
@@ -34,18 +34,18 @@ impl NodePods {
         }
     }
 
-    /// Without a limit: the API server answers that from its memory, by node, and goes through all pods in etcd for a page. No
-    /// node has more than some hundred pods.
+    /// The request sets no limit. Without one the API server answers from its cache, indexed by node; with one it reads
+    /// all pods from etcd. A node has a few hundred pods at most.
     async fn all(&self) -> Result<Vec<PodImages>, String> {
         let asked = ListParams::default().fields(&format!("spec.nodeName={}", self.node));
         let pods = self.pods.list(&asked).await;
-        let pods = pods.map_err(|error| format!("they cannot be listed: {}", explain(&error)))?;
+        let pods = pods.map_err(|error| format!("cannot list the pods: {}", explain(&error)))?;
         Ok(pods.items.into_iter().filter_map(images_of).collect())
     }
 }
 
-/// Every image that a pod names; `None` for a pod that has ended and is never started again (its containers, as long as they
-/// are there, count by themselves).
+/// Every image that a pod names; `None` for a pod that has ended and is never restarted. Its containers protect their
+/// images as long as they exist.
 fn images_of(pod: Pod) -> Option<PodImages> {
     let name = format!("{}/{}", pod.metadata.namespace.unwrap_or_default(), pod.metadata.name.unwrap_or_default());
     let status = pod.status.unwrap_or_default();
@@ -67,7 +67,7 @@ fn images_of(pod: Pod) -> Option<PodImages> {
     Some(PodImages { pod: name, images })
 }
 
-/// A status names the image and its id, which some runtimes begin with a scheme (`docker-pullable://`).
+/// The image and its id in a status. Some runtimes prefix the id with a scheme (`docker-pullable://`).
 fn names_in(status: ContainerStatus) -> [String; 2] {
     let id = status.image_id.split_once("://").map_or(status.image_id.as_str(), |(_, id)| id).to_owned();
     [status.image, id]

@@ -1,4 +1,4 @@
-//! `imagepurger purge`: one round, then the end, for cron and for people.
+//! `imagepurger purge`: one round and then exit, for cron and for people.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -19,16 +19,17 @@ use crate::settings::PurgeSettings;
 use crate::verdict::age;
 use lab_images::runtime::RuntimeError;
 
-/// A grace that is over within this is waited for: who sets so short a one wants no grace.
+/// If the grace ends within this time, the command waits for it: a grace that short means none.
 const SHORT_WAIT: SignedDuration = SignedDuration::from_secs(2);
 
-/// Removes what is to go, and prints what it did. The exit code is 0 when all that was to go is gone (what the runtime calls in
-/// use is not to go), and 1 when something was in the way: nothing may be removed, a removal failed, or the history could not be
-/// kept.
+/// Removes images in one round and prints what it did. The exit code is 0 if everything that was to be removed is gone
+/// (images in use are not to be removed). It is 1 if nothing may be removed, a removal failed, or the history could not
+/// be saved.
 ///
 /// # Errors
 ///
-/// When the runtime or the cluster can't be reached, when several runtimes answer and none is named, or when printing fails.
+/// If the runtime or the cluster cannot be reached, if several runtimes answer and none is configured, or if printing
+/// fails.
 pub async fn run(settings: PurgeSettings) -> anyhow::Result<ExitCode> {
     sidecar::log::init(settings.log);
     let shutdown = Shutdown::listen()?;
@@ -50,7 +51,7 @@ pub async fn run(settings: PurgeSettings) -> anyhow::Result<ExitCode> {
     let mut text = report(&round, dry_run);
     if is_new && round.next.is_some() {
         text += &format!(
-            "There was no history before this ({}): an image goes PURGE_GRACE ({}) after it was first seen, by a later purge.\n",
+            "There was no history before this purge ({}): a later purge removes an image once PURGE_GRACE ({}) has passed since it was first seen.\n",
             purger.memory.file().display(),
             age(grace)
         );
@@ -86,7 +87,7 @@ fn report(round: &Round, dry_run: bool) -> String {
         text += &format!("The round ended early: {error}\n");
     }
     if let Some(error) = &round.unsaved {
-        text += &format!("The history of images cannot be saved: {error}\n");
+        text += &format!("Cannot save the history of images: {error}\n");
     }
     let count = images(round.removed.len());
     text += &match dry_run {

@@ -18,11 +18,12 @@ use crate::round::{Limits, Look, Purger, Watermarks, name_of};
 use crate::settings::{Output, PlanSettings};
 use crate::verdict::{Action, age};
 
-/// Looks once and prints the plan. Nothing is removed or written.
+/// Looks once and prints the plan. Removes and writes nothing.
 ///
 /// # Errors
 ///
-/// When the runtime or the cluster can't be reached, when several runtimes answer and none is named, or when printing fails.
+/// If the runtime or the cluster cannot be reached, if several runtimes answer and none is configured, or if printing
+/// fails.
 pub async fn run(settings: PlanSettings) -> anyhow::Result<ExitCode> {
     sidecar::log::init(settings.log);
     let node = settings.node;
@@ -44,27 +45,27 @@ pub async fn run(settings: PlanSettings) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What the settings and the machine say, beside the images.
+/// The settings and the state of the machine, apart from the images.
 struct Machine {
     runtime: String,
     kubelet: Thresholds,
     watermarks: Watermarks,
 }
 
-/// A plan, to be printed.
+/// A plan in the form in which it is printed.
 #[derive(Debug, Serialize)]
 pub struct Report {
     /// The runtime's endpoint.
     runtime: String,
-    /// Why nothing at all is removed, if so.
+    /// Why nothing at all is removed, if that is so.
     hold: Option<String>,
     disk: Option<Disk>,
     kubelet: Kubelet,
     history: HistorySeen,
-    /// The sum of the sizes of what is to go, as the runtime gives them: layers that other images share stay, and containerd
-    /// counts compressed bytes.
+    /// The sum of the sizes of the images to remove, as the runtime reports them. The real figure may differ: layers
+    /// that other images share stay, and containerd counts compressed bytes.
     would_free_about: u64,
-    /// What only a grace keeps.
+    /// The images that only a grace keeps.
     after_grace: AfterGrace,
     images: Vec<Line>,
 }
@@ -80,7 +81,7 @@ struct Kubelet {
 #[derive(Debug, Serialize)]
 struct HistorySeen {
     file: String,
-    /// Whether anything was remembered; without that every image counts as first seen now.
+    /// Whether there is a history. Without one, every image counts as first seen now.
     known: bool,
 }
 
@@ -90,7 +91,7 @@ struct AfterGrace {
     would_free_about: u64,
     /// `PURGE_GRACE`
     grace_seconds: f64,
-    /// Until the first of them goes.
+    /// Seconds until the first of them is removed.
     next_in_seconds: Option<f64>,
     #[serde(skip)]
     grace: SignedDuration,
@@ -104,7 +105,7 @@ struct Disk {
     used_percent: u8,
     high_percent: u8,
     low_percent: u8,
-    /// Images go early now.
+    /// Whether images are removed early now.
     freeing: bool,
 }
 
@@ -168,7 +169,7 @@ impl Report {
         }
     }
 
-    /// For people: one line per image, in the order of removal, and what it comes to.
+    /// Formats it for people: one line per image, in the order of removal, and a summary.
     pub fn table(&self, now: Timestamp) -> String {
         let mut table = Table::new(&["VERDICT", "SIZE", "NEEDED", "IMAGE", "WHY"]).right_aligned(&[1]);
         self.images.iter().for_each(|line| table.row(line.cells(now)));
@@ -181,7 +182,7 @@ impl Report {
         if !self.history.known {
             let _ = writeln!(
                 text,
-                "There is no history yet ({}), so every image counts as needed now; the first imagepurger run or purge begins it.",
+                "There is no history yet ({}), so every image counts as needed now; the first imagepurger run or purge creates it.",
                 self.history.file
             );
         }
@@ -215,12 +216,12 @@ impl Line {
     }
 }
 
-/// So many images.
+/// A number of images, in words.
 pub fn images(count: usize) -> String {
     if count == 1 { "1 image".to_owned() } else { format!("{count} images") }
 }
 
-/// The first few names of a list.
+/// The first few names of a list, and how many more there are.
 pub fn names(all: &[String]) -> String {
     const SHOWN: usize = 3;
     let shown = all.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");

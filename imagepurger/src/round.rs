@@ -1,9 +1,10 @@
-//! One round: look, decide, remove one image, and look again, until nothing is left to go.
+//! One round: look, decide, remove one image, and look again, until nothing is left to remove.
 //!
-//! Every removal rests on a look of its own, taken just before it: what began to use an image meanwhile, a tag that moved, a
-//! catalogue that changed or a disk that is free enough again is then known. On containerd, which removes even what is in use, a
-//! last look follows the removal while it can still be undone: what a container or a pod began to use in that instant is put
-//! back. An image counts as removed when the next look does not see it any more, whatever the runtime said.
+//! Each removal follows a look of its own, taken just before it. So the round notices if a container began to use an
+//! image, a tag moved, the catalogue changed or the disk has enough free space again. containerd removes images even
+//! while they are in use, so there a last look follows the removal while it can still be undone, and an image that a
+//! container or a pod began to use is restored. An image counts as removed when the next look no longer sees it,
+//! whatever the runtime said.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -21,10 +22,10 @@ use crate::plan::{Plan, Pods, Rules, Seen, distrust, freeing, plan, pods_unsure,
 use crate::pods::NodePods;
 use crate::verdict::{Hold, RemoveReason};
 
-/// A look older than this is taken again before anything is removed: the process may have been stopped in between.
+/// A look older than this is repeated before anything is removed: the process may have been stopped in between.
 const LOOK_MAX_AGE: Duration = Duration::from_secs(5);
 
-/// Where removal of more than the ordinary begins and ends, in percent of the file system of images.
+/// Where early removal starts and ends, in percent of the file system that holds images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Watermarks {
     /// `DISK_HIGH`
@@ -33,41 +34,41 @@ pub struct Watermarks {
     pub low: u8,
 }
 
-/// What a round may do.
+/// The limits of a round.
 #[derive(Clone, Debug)]
 pub struct Limits {
     /// `PURGE_MAX_PER_ROUND`
     pub most: usize,
-    /// Say what would go, and remove nothing.
+    /// Print what would be removed, and remove nothing.
     pub dry_run: bool,
 }
 
-/// Everything that a round sees with, decides by and acts on.
+/// The sources, the rules and the limits of a round.
 pub struct Purger {
     /// The container runtime.
     pub runtime: Arc<dyn Runtime>,
-    /// Where the catalogue comes from.
+    /// The source of the catalogue.
     pub catalogue: CatalogueSource,
     /// The pods of this node; `None` outside of a cluster.
     pub pods: Option<NodePods>,
-    /// What the settings say.
+    /// The rules from the settings.
     pub rules: Rules,
-    /// Where early removal begins and ends.
+    /// Where early removal starts and ends.
     pub watermarks: Watermarks,
-    /// What a round may do.
+    /// The limits of a round.
     pub limits: Limits,
-    /// What is remembered, and where.
+    /// The history and its file.
     pub memory: Memory,
     /// The machine's clocks.
     pub clock: Clock,
     freeing: bool,
 }
 
-/// What one look saw, and when.
+/// The result of one look.
 pub struct Look {
-    /// What the plan rests on.
+    /// The input of the plan.
     pub seen: Seen,
-    /// The file system of images, if it could be measured.
+    /// The file system that holds images, if it could be measured.
     pub disk: Option<FileSystem>,
     at: Instant,
 }
@@ -75,31 +76,31 @@ pub struct Look {
 /// What a round did.
 #[derive(Debug, Default)]
 pub struct Round {
-    /// Why nothing was removed, if so.
+    /// Why nothing was removed, if that is so.
     pub hold: Option<Hold>,
-    /// Images here at the end.
+    /// How many images are on the node at the end.
     pub images: usize,
-    /// Images that are to go still, at the end.
+    /// How many images are still to be removed at the end.
     pub to_go: usize,
     /// Images that the runtime refused to remove, in this round or before.
     pub refused: usize,
-    /// When the next grace is over, of images that nothing else keeps.
+    /// The time until the next grace is over, among images that nothing else keeps.
     pub next: Option<SignedDuration>,
-    /// How full the file system of images was at the end, in percent.
+    /// How full the file system that holds images was at the end, in percent.
     pub used_percent: Option<u8>,
-    /// Names of what was removed (or would be, in a dry run).
+    /// Names of the images that were removed (or would be, in a dry run).
     pub removed: Vec<String>,
-    /// Bytes that the file system gained by the removals.
+    /// Bytes that the removals freed on the file system.
     pub freed: u64,
-    /// What could not be removed, and why.
+    /// The images that could not be removed, and why.
     pub failed: Vec<Failed>,
-    /// Images that were put back, because something began to use them in the instant of their removal.
+    /// Images that were restored, because something began to use them during their removal.
     pub restored: Vec<String>,
-    /// Images that a container began to use in the instant of their removal, and that could not be put back.
+    /// Images that a container began to use during their removal, and that could not be restored.
     pub lost: Vec<String>,
-    /// The history could not be saved.
+    /// Why the history could not be saved.
     pub unsaved: Option<FileError>,
-    /// The runtime failed in the middle, which ended the round.
+    /// The runtime's error that ended the round early.
     pub broken: Option<RuntimeError>,
 }
 
@@ -108,13 +109,13 @@ pub struct Round {
 pub struct Failed {
     /// Its name.
     pub image: String,
-    /// Why.
+    /// The reason.
     pub error: RuntimeError,
-    /// It failed before, too.
+    /// Whether its removal failed before, too.
     pub again: bool,
 }
 
-/// A removal that the runtime called done; it is when the image is gone.
+/// A removal that the runtime reported as done. It counts once the image is no longer listed.
 struct Asked {
     image: Image,
     why: String,
@@ -122,7 +123,7 @@ struct Asked {
 }
 
 impl Purger {
-    /// A purger that remembers what the file tells, once it was read.
+    /// A purger whose history is read from its file once that can be read.
     pub fn new(
         runtime: Arc<dyn Runtime>,
         catalogue: CatalogueSource,
@@ -135,19 +136,19 @@ impl Purger {
         Self { runtime, catalogue, pods, rules, watermarks, limits, memory, clock, freeing: false }
     }
 
-    /// Whether a disk this full asks for a round now.
+    /// Whether a disk this full requires a round now.
     pub fn is_pressed_by(&self, used_percent: u8) -> bool {
         freeing(self.freeing, used_percent, self.watermarks.low, self.watermarks.high)
     }
 
-    /// Sees everything; what uses images comes last, to be the newest. The history takes note of it.
+    /// Looks at everything. The uses of images come last, so that they are the most recent. Updates the history.
     ///
     /// # Errors
     ///
-    /// When the runtime does not tell its images or containers.
+    /// If the runtime does not list its images or containers.
     pub async fn look(&mut self) -> Result<Look, RuntimeError> {
         let catalogue = self.catalogue.read().await;
-        // A disk that can't be measured is not taken for full: the ordinary rules hold.
+        // A disk that cannot be measured does not count as full, so the normal rules apply.
         let disk = self.runtime.file_system().await;
         let disk = disk.inspect_err(|error| tracing::warn!("{error}")).ok();
         self.freeing = disk.as_ref().is_some_and(|disk| self.is_pressed_by(disk.used_percent()));
@@ -159,7 +160,10 @@ impl Purger {
         let history = &mut self.memory.history;
         let step = history.follow(clock);
         if !step.is_zero() {
-            tracing::info!(seconds = step.as_secs(), "the clock was set, or the machine was off: no image ages by it");
+            tracing::info!(
+                seconds = step.as_secs(),
+                "the clock was set, or the machine was off; this time does not count toward the age of images"
+            );
         }
 
         let uses = uses(&containers, &pods);
@@ -174,7 +178,7 @@ impl Purger {
         Ok(Look { seen, disk, at })
     }
 
-    /// The pods and the containers of this node, as they are now.
+    /// The current pods and containers of this node.
     async fn users(&self) -> Result<(Pods, Vec<ContainerImages>), RuntimeError> {
         let pods = async {
             match &self.pods {
@@ -186,19 +190,19 @@ impl Purger {
         Ok((pods, containers?))
     }
 
-    /// The verdicts on what a look saw.
+    /// Decides on what a look saw.
     pub fn plan<'a>(&self, look: &'a Look) -> Plan<'a> {
         plan(&look.seen, &self.memory.history, &self.rules)
     }
 
-    /// Looks, decides and removes until nothing is left to go, the limit is reached or `shutdown` comes.
+    /// Looks, decides and removes until nothing is left to remove, the limit is reached or `shutdown` is cancelled.
     ///
     /// # Errors
     ///
-    /// When the runtime does not tell its images or containers at the first look.
+    /// If the runtime does not list its images or containers at the first look.
     pub async fn round(&mut self, shutdown: &CancellationToken) -> Result<Round, RuntimeError> {
         let mut round = Round::default();
-        // Files that hang are not waited for once the daemon is to end; a removal under way is.
+        // A shutdown does not wait for files that hang. It does wait for a removal that is in progress.
         let remembered = shutdown.run_until_cancelled(self.memory.load(&self.clock)).await;
         if remembered.is_none() {
             return Ok(round);
@@ -220,7 +224,10 @@ impl Purger {
         loop {
             let Some(look) = shutdown.run_until_cancelled(self.look()).await else {
                 if let Some(Asked { image, .. }) = asked {
-                    tracing::info!(image = name_of(&image), "ending before it was seen whether this image is gone");
+                    tracing::info!(
+                        image = name_of(&image),
+                        "shutting down before it is known whether this image is gone"
+                    );
                 }
                 return Ok(());
             };
@@ -228,7 +235,7 @@ impl Purger {
             if let Some(asked) = asked.take() {
                 self.settle(asked, &look, round);
             }
-            // Before anything is removed: a removal cut half way is finished by what is remembered.
+            // This is saved before anything is removed, so that an interrupted removal can be finished.
             if !self.memory.covers_a_cut()
                 && let Some(Err(error)) = shutdown.run_until_cancelled(self.memory.save()).await
             {
@@ -245,7 +252,7 @@ impl Purger {
                 round.removed = to_go.iter().take(self.limits.most).map(|(image, _)| name_of(image)).collect();
                 return Ok(());
             }
-            // What fails takes no place of what would not.
+            // Failed removals do not use up the limit.
             let done = round.removed.len() + round.restored.len();
             let next = to_go.into_iter().find(|(image, _)| !tried.contains(&image.id));
             let Some((image, why)) = next.filter(|_| done < self.limits.most && !shutdown.is_cancelled()) else {
@@ -264,12 +271,12 @@ impl Purger {
                         image = name_of(&image),
                         id = image.id,
                         by,
-                        "image put back: needed again meanwhile"
+                        "image restored: something needs it again"
                     );
                     round.restored.push(name_of(&image));
                 }
                 Err(error) => {
-                    // Others would wait as long, one after the other.
+                    // Other removals would wait as long, one after another.
                     let ends = matches!(error, RuntimeError::NoAnswer { .. });
                     self.fail(&image, error, look.seen.now, round);
                     if ends {
@@ -280,14 +287,14 @@ impl Purger {
         }
     }
 
-    /// What came of a removal, now that the images are listed again.
+    /// Settles a removal, now that the images are listed again.
     fn settle(&mut self, asked: Asked, look: &Look, round: &mut Round) {
         let Asked { image, why, disk } = asked;
         let name = name_of(&image);
         if look.seen.images.iter().any(|here| here.id == image.id) {
             return self.fail(&image, RuntimeError::StillListed { image: name }, look.seen.now, round);
         }
-        // Other writers count too, so it is never taken for less than nothing.
+        // Other processes write to the disk too, so the difference may be negative and is then taken as zero.
         let freed = match (&disk, &look.disk) {
             (Some(before), Some(after)) => before.used.saturating_sub(after.used),
             _ => 0,
@@ -297,7 +304,7 @@ impl Purger {
         round.removed.push(name);
     }
 
-    /// Remembers that an image was not removed, so that it is left alone for a while.
+    /// Records that an image was not removed, so that it is not tried again for a while.
     fn fail(&mut self, image: &Image, error: RuntimeError, now: Timestamp, round: &mut Round) {
         let in_use = matches!(error, RuntimeError::InUse { .. });
         let is_news = self.memory.history.note_refusal(&image.id, in_use, error.to_string(), now);
@@ -310,7 +317,7 @@ impl Purger {
         round.failed.push(Failed { image: name, error, again: !is_news });
     }
 
-    /// Removes an image; gives back why it was put back, if so.
+    /// Removes an image. Returns why it was restored, if it was.
     async fn remove(&self, image: &Image) -> Result<Option<String>, RuntimeError> {
         let removed = self.runtime.remove(image).await?;
         if removed.can_be_undone()
@@ -319,14 +326,14 @@ impl Purger {
             self.runtime.restore(image, &removed).await?;
             return Ok(Some(by));
         }
-        // The names are gone, so it is removed; what cannot be let go now goes by itself later.
+        // The names are gone, so the image is removed. If its space cannot be released now, its lease expires later.
         if let Err(error) = self.runtime.release(&removed).await {
-            tracing::warn!(image = name_of(image), %error, "the space of this image is given back later");
+            tracing::warn!(image = name_of(image), %error, "cannot release the space of this image now; containerd frees it later");
         }
         Ok(None)
     }
 
-    /// What began to use an image since the plan was made. What cannot be seen counts as a use.
+    /// What has begun to use an image since the plan was made. If that cannot be determined, it counts as a use.
     async fn needed_again(&self, image: &Image) -> Option<String> {
         match self.users().await {
             Err(error) => Some(error.to_string()),
@@ -338,15 +345,16 @@ impl Purger {
     }
 }
 
-/// A container that was being created through the whole of a removal is seen only afterwards. It runs on, and it is told; a
-/// container of a pod cannot be overlooked so, since its pod is bound to the node before.
+/// The images that were removed while a container was being created from them, which shows only afterwards. The
+/// container keeps running, and the loss is reported. This cannot happen to a container of a pod, because its pod is
+/// bound to the node earlier.
 fn lost(gone: &[Image], seen: &Seen) -> Vec<String> {
     let uses = uses(&seen.containers, &Pods::NoCluster);
     let here = |id: &str| seen.images.iter().any(|image| image.id == id);
     gone.iter().filter(|image| !here(&image.id) && uses.of(image).is_some()).map(name_of).collect()
 }
 
-/// What an image is called for people: a tag, else a digest, else its id.
+/// An image's name for people: a tag, else a digest, else its id.
 pub fn name_of(image: &Image) -> String {
     image.tags.first().or(image.digests.first()).unwrap_or(&image.id).clone()
 }

@@ -1,4 +1,4 @@
-//! `imagepurger run`: rounds for ever, by the clock and when the disk is full.
+//! `imagepurger run`: repeats rounds at an interval and whenever the disk is full.
 
 use std::future::Future;
 use std::process::ExitCode;
@@ -29,21 +29,21 @@ use crate::settings::RunSettings;
 const NAME: &str = env!("CARGO_PKG_NAME");
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// How often the disk is looked at between rounds.
+/// How often the disk is checked between rounds.
 const DISK_INTERVAL: Duration = Duration::from_secs(60);
 
-/// How long the last Events may take to be raised.
+/// How long the last Events may take to be sent.
 const FLUSH_LIMIT: Duration = Duration::from_secs(3);
 
-/// One step of a round: a call to the runtime may take two minutes, on Docker for each name of an image.
+/// Upper bound for one removal. Docker removes one name per call, each of which may take two minutes.
 const LONGEST_STEP: Duration = Duration::from_secs(60 * 60);
 
 /// Runs until a signal.
 ///
 /// # Errors
 ///
-/// When the admin address can't be had, when there is no way to the cluster that the settings name, or when several runtimes answer
-/// and none is named.
+/// If the admin address cannot be bound, if the configured cluster's client cannot be built, or if several runtimes
+/// answer and none is configured.
 pub async fn run(settings: RunSettings) -> anyhow::Result<ExitCode> {
     let RunSettings { node, limits, admin, log } = settings;
     let mut daemon = Daemon::start(NAME, VERSION, log)?;
@@ -88,16 +88,16 @@ pub async fn run(settings: RunSettings) -> anyhow::Result<ExitCode> {
         }
         Ok::<_, RuntimeError>(())
     };
-    // A removal that takes longer is left to the runtime, which ends it.
+    // The runtime finishes a removal that outlasts the drain limit.
     daemon.run(work).await.unwrap_or(Ok(()))?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// Tries until the runtime answers; `None` when `shutdown` came first.
+/// Tries until the runtime answers; `None` if `shutdown` was cancelled first.
 ///
 /// # Errors
 ///
-/// [`RuntimeError::SeveralFound`] when several answer and none is named.
+/// [`RuntimeError::SeveralFound`] if several answer and none is configured.
 async fn until_connected(
     first: Option<Result<Opened, RuntimeError>>,
     endpoint: Option<&RuntimeEndpoint>,
@@ -128,7 +128,7 @@ async fn until_connected(
     Ok(None)
 }
 
-/// Whether the wait ended before `shutdown`.
+/// Waits. Returns whether the wait ended before `shutdown`.
 async fn or_shutdown(wait: impl Future<Output = ()>, shutdown: &CancellationToken) -> bool {
     tokio::select! { () = wait => true, () = shutdown.cancelled() => false }
 }
@@ -155,7 +155,7 @@ impl Rounds {
                     self.tell(&round);
                 }
                 Err(error) => {
-                    tracing::warn!("no round: {error}");
+                    tracing::warn!("the round failed: {error}");
                     self.metrics.blind();
                     self.latch.not_ready(error.to_string());
                 }
@@ -167,7 +167,7 @@ impl Rounds {
         }
     }
 
-    /// Until the next round is due or the disk is full; whether there is a next round.
+    /// Waits until the next round is due or the disk is full. Returns whether there is a next round.
     async fn wait(&self, next: Instant, shutdown: &CancellationToken) -> bool {
         loop {
             self.pulse.beat();
@@ -207,7 +207,7 @@ impl Rounds {
             self.raise(EventType::Warning, hold.reason(), &format!("Nothing is removed: {hold}"));
         }
         if let Some(error) = &round.unsaved {
-            tracing::error!(%error, file = %self.purger.memory.file().display(), "the history of images cannot be saved");
+            tracing::error!(%error, file = %self.purger.memory.file().display(), "cannot save the history of images");
         }
         if let Some(error) = &round.broken {
             tracing::warn!("the round ended early: {error}");
@@ -219,7 +219,7 @@ impl Rounds {
         if !round.removed.is_empty() && !dry_run {
             note.push(format!("{} removed, {freed} freed: {removed}", images(round.removed.len())));
         }
-        // What failed before was told then.
+        // Earlier failures were reported when they happened.
         let news: Vec<&Failed> = round.failed.iter().filter(|failed| !failed.again).collect();
         if let Some(Failed { image, error, .. }) = news.first() {
             note.push(format!("{} not removed, such as {image}: {error}", images(news.len())));

@@ -1,4 +1,4 @@
-//! What the environment and the flags say, parsed once into types.
+//! Parses the environment and the flags into types.
 
 mod disk;
 mod place;
@@ -25,10 +25,10 @@ use crate::kubelet::{Thresholds, Wrong};
 use crate::plan::Rules;
 use crate::round::{Limits, Watermarks};
 
-/// The file in `STATE_DIR`.
+/// The name of the file in `STATE_DIR`.
 const HISTORY: &str = "history.json";
 
-/// `PURGE_MAX_PER_ROUND` of the daemon, and the most that it can be.
+/// The default of `PURGE_MAX_PER_ROUND` for the daemon.
 const MOST_PER_ROUND: u32 = 20;
 const MOST_AT_ALL: u32 = 10_000;
 
@@ -37,11 +37,11 @@ const MOST_AT_ALL: u32 = 10_000;
 #[command(
     name = "imagepurger",
     version,
-    about = "Removes lab images that nobody wants and nobody uses, before the disk fills",
+    about = "Removes lab images that are neither wanted nor in use, before the disk fills",
     after_help = "Every setting is an environment variable and a flag of the same name; the flag wins."
 )]
 pub struct Arguments {
-    /// What to do.
+    /// The command.
     #[command(subcommand)]
     pub command: CommandArguments,
 }
@@ -49,11 +49,12 @@ pub struct Arguments {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum CommandArguments {
-    /// Remove, by the clock and when the disk is full, what is no longer wanted
+    /// Remove images that are no longer wanted, at a regular interval and whenever the disk is full
     Run(Box<RunArguments>),
-    /// Remove once what is no longer wanted, and end; exit code 0 when all of it is gone, 1 when something was in the way
+    /// Remove images that are no longer wanted once, and exit: with 0 if all of them are gone, with 1 if something
+    /// prevented that
     Purge(Box<PurgeArguments>),
-    /// Print for each image whether it is kept or to go, and why; remove nothing
+    /// Print for each image whether it is kept or to be removed, and why; remove nothing
     Plan(Box<PlanArguments>),
 }
 
@@ -84,7 +85,7 @@ pub struct PurgeArguments {
 /// `imagepurger plan`
 #[derive(Args, Debug)]
 pub struct PlanArguments {
-    /// What to print
+    /// Output format
     #[arg(long, value_name = "FORMAT", default_value = "table", value_parser = ["table", "json"])]
     output: String,
     #[command(flatten)]
@@ -103,10 +104,10 @@ struct NodeArguments {
     runtime: RuntimeArguments,
     #[command(flatten)]
     disk: WatermarkArguments,
-    /// Where is kept when each image was first seen, last used and last wanted
+    /// Folder for the history of images: when each was first seen, last used and last wanted
     #[arg(long, env = "STATE_DIR", value_name = "FOLDER", default_value = "/var/lib/labhands/imagepurger")]
     state_dir: PathBuf,
-    /// Time between two rounds, a tenth more or less; a full disk begins one sooner
+    /// Time between two rounds, plus or minus a tenth; a full disk starts a round sooner
     #[arg(long, env = "PURGE_INTERVAL", value_name = "DURATION", default_value = "15m")]
     purge_interval: String,
 }
@@ -114,10 +115,10 @@ struct NodeArguments {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Rounds")]
 struct LimitArguments {
-    /// How many images one round removes at most [default: 20; imagepurger purge: all]
+    /// Maximum number of images that one round removes [default: 20; imagepurger purge: no limit]
     #[arg(long, env = "PURGE_MAX_PER_ROUND", value_name = "NUMBER")]
     purge_max_per_round: Option<String>,
-    /// Say what would go and remove nothing
+    /// Print what would be removed, and remove nothing
     #[arg(
         long = "dry-run",
         visible_alias = "purge-dry-run",
@@ -130,42 +131,42 @@ struct LimitArguments {
     purge_dry_run: String,
 }
 
-/// What `imagepurger run` does.
+/// The settings of `imagepurger run`.
 #[derive(Debug)]
 pub struct RunSettings {
-    /// What is decided by.
+    /// What the rounds look at and decide by.
     pub node: NodeSettings,
-    /// What a round may do.
+    /// The limits of a round.
     pub limits: Limits,
-    /// Where the admin server listens.
+    /// The address of the admin server.
     pub admin: SocketAddr,
     /// How to log.
     pub log: LogSettings,
 }
 
-/// What `imagepurger purge` does.
+/// The settings of `imagepurger purge`.
 #[derive(Debug)]
 pub struct PurgeSettings {
-    /// What is decided by.
+    /// What the round looks at and decides by.
     pub node: NodeSettings,
-    /// What the round may do.
+    /// The limits of the round.
     pub limits: Limits,
     /// How to log.
     pub log: LogSettings,
 }
 
-/// What `imagepurger plan` does.
+/// The settings of `imagepurger plan`.
 #[derive(Debug)]
 pub struct PlanSettings {
-    /// What to print.
+    /// The output format.
     pub output: Output,
-    /// What is decided by.
+    /// What the plan looks at and decides by.
     pub node: NodeSettings,
     /// How to log.
     pub log: LogSettings,
 }
 
-/// How a plan is printed.
+/// The output format of a plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Output {
     /// For people.
@@ -174,26 +175,26 @@ pub enum Output {
     Json,
 }
 
-/// What is seen and decided by on this node.
+/// What a purger looks at and decides by.
 #[derive(Debug)]
 pub struct NodeSettings {
-    /// What goes and what stays.
+    /// Which images are removed and which are kept.
     pub rules: Rules,
-    /// Where early removal begins and ends.
+    /// Where early removal starts and ends.
     pub watermarks: Watermarks,
-    /// Where kubelet's begins and ends.
+    /// The thresholds of kubelet's own garbage collection.
     pub kubelet: Thresholds,
     /// `PURGE_INTERVAL`
     pub interval: Duration,
-    /// Where the catalogue and the pods are seen.
+    /// The sources of the catalogue and of the pods.
     pub place: Place,
-    /// The runtime, found by itself where unset.
+    /// The runtime's endpoint; found automatically if unset.
     pub endpoint: Option<RuntimeEndpoint>,
-    /// Where the history is kept.
+    /// The file of the history.
     pub history_file: PathBuf,
 }
 
-/// What kubelet's files say, read before the settings are judged by it.
+/// The thresholds from kubelet's files, which are read before the settings are checked against them.
 pub type Kubelet = Result<Thresholds, Vec<Wrong>>;
 
 impl RunArguments {
@@ -226,7 +227,7 @@ impl PurgeArguments {
     pub fn settings(&self, kubelet: &Kubelet) -> Result<PurgeSettings, Problems> {
         let mut problems = Problems::default();
         let mut node = self.node.settings(kubelet, &mut problems);
-        // Nobody is asked again and again by one round.
+        // A single round does not retry.
         node.iter_mut().for_each(|node| node.rules.retry = SignedDuration::ZERO);
         let limits = self.limits.settings(MOST_AT_ALL, &mut problems);
         let log = self.log.settings(&mut problems);
@@ -283,7 +284,7 @@ impl NodeArguments {
     }
 }
 
-/// Where the history is kept in a folder.
+/// The file of the history in a folder.
 pub fn history_in(folder: &Path) -> PathBuf {
     folder.join(HISTORY)
 }

@@ -1,5 +1,5 @@
-//! Which images wait for their successor: the newest of a class on this node stays until what the catalogue wants instead of it
-//! is on this node, however broken or refused that one is.
+//! Decides which images wait for their successor: the newest of a class on this node stays until its wanted successor
+//! is on the node, even if that one is broken or refused.
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
@@ -15,7 +15,7 @@ use crate::names::{Named, names_of_entry};
 /// One tag of an image on this node, or an entry of the catalogue.
 #[derive(Clone, Debug)]
 struct Member {
-    /// Its place in the catalogue, the newest of a class first, if it is listed.
+    /// Its position in the catalogue, with the newest of a class first, if it is listed.
     listed: Option<usize>,
     tag: Tag,
 }
@@ -23,13 +23,13 @@ struct Member {
 /// The tags of one class of one repository.
 #[derive(Debug, Default)]
 struct Line<'a> {
-    /// What the catalogue wants, the newest first.
+    /// The wanted tags, the newest first.
     wanted: Vec<(Member, &'a CatalogueImage)>,
-    /// What is here, each with the image's id.
+    /// The tags on this node, each with the image's id.
     here: Vec<(Member, String)>,
 }
 
-/// The tags of all classes and repositories, wanted and here.
+/// The tags of all classes and repositories, both wanted and on this node.
 #[derive(Debug)]
 pub(crate) struct Succession<'a>(HashMap<(Repository, Class), Line<'a>>);
 
@@ -50,7 +50,7 @@ impl<'a> Succession<'a> {
                 lines.entry((entry.repository.clone(), entry.class)).or_default().wanted.push((member, entry));
             }
         }
-        // Only a class of which something is wanted has a successor to wait for.
+        // A class without wanted tags has no successor to wait for.
         for image in images {
             for (repository, class, member) in members(image, history.images.get(&image.id), &entries, scheme) {
                 if let Some(line) = lines.get_mut(&(repository, class)) {
@@ -61,7 +61,7 @@ impl<'a> Succession<'a> {
         Self(lines)
     }
 
-    /// The class for which an image that is no longer wanted has to stay, and the wanted image that has to come first.
+    /// The class for which an image that is no longer wanted has to stay, and the wanted image that it waits for.
     pub(crate) fn awaited_by(&self, image: &Image) -> Option<(Class, String)> {
         let awaited = |((_, class), line): (&(Repository, Class), &Line<'a>)| {
             let successor = line.awaited_by(&image.id)?;
@@ -82,7 +82,7 @@ impl<'a> Line<'a> {
         if let Some((_, successor)) = self.wanted.iter().find(|(wanted, _)| is_newer(wanted)) {
             return Some(successor);
         }
-        // All that is wanted is older: this one was taken back, and one of those has to be here.
+        // All wanted tags are older, so this one was withdrawn, and one of the wanted ones has to be here.
         let is_here = |wanted: &Member| self.here.iter().any(|(here, _)| here.listed == wanted.listed);
         if self.wanted.iter().any(|(wanted, _)| is_here(wanted)) {
             return None;
@@ -91,8 +91,8 @@ impl<'a> Line<'a> {
     }
 }
 
-/// What an image is in the catalogue's terms: by its tags, by digests that the catalogue knows, and, when it has no tag left, by
-/// what it was wanted as.
+/// The catalogue's tags of an image: by its tags, by digests that the catalogue knows, or, if it has no tag left, by
+/// the entry that last wanted it.
 fn members(
     image: &Image,
     record: Option<&Record>,
@@ -123,7 +123,7 @@ fn members(
 }
 
 impl Member {
-    /// The newest first: as the catalogue has it where it lists both, else as a menu would.
+    /// The newest first: in the catalogue's order if it lists both, else in the order of the tag scheme.
     fn order(&self, other: &Self) -> Ordering {
         match (self.listed, other.listed) {
             (Some(own), Some(others)) => own.cmp(&others),

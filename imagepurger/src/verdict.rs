@@ -1,4 +1,4 @@
-//! The verdict on each image: whether it is kept or removed, and why, in words.
+//! The verdict on each image: whether it is kept or removed, and the reason in words.
 
 use std::fmt;
 
@@ -11,61 +11,61 @@ use lab_images::tag::Class;
 pub struct Verdict<'a> {
     /// The image.
     pub image: &'a Image,
-    /// When somebody last had a reason to have it here, as far as is known.
+    /// When the image was last needed, as far as is known.
     pub last_needed: Timestamp,
-    /// KeepReason or to go.
+    /// Whether to keep or to remove it.
     pub action: Action,
 }
 
-/// KeepReason or to go.
+/// Whether to keep or to remove an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// It stays, for this reason.
+    /// Keep it, for this reason.
     Keep(KeepReason),
-    /// It is to be removed, for this reason.
+    /// Remove it, for this reason.
     Remove(RemoveReason),
 }
 
-/// Why an image stays: the first reason that holds, from what protects it always to what protects it now.
+/// Why an image stays: the first reason that applies. Permanent protections come before temporary ones.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KeepReason {
     /// Something uses it.
     InUse(Use),
-    /// The runtime asks never to remove it.
+    /// The runtime marks it as pinned.
     PinnedByRuntime,
     /// A setting names it.
     PinnedBySetting(String),
-    /// It fits a pattern of `PURGE_ALLOW`.
+    /// It matches a pattern of `PURGE_ALLOW`.
     Allowed(String),
     /// It is an image of Labhands.
     Own,
     /// The catalogue wants it, by this reference.
     Wanted(String),
-    /// Nothing at all is removed now.
+    /// Nothing at all may be removed now.
     Held(Hold),
-    /// Not an image that this program is to remove.
+    /// This program does not remove images of this kind.
     OutOfScope(OutOfScope),
-    /// It is the newest of its class here, and what the catalogue wants instead is not here yet.
+    /// It is the newest of its class here, and its wanted successor is not here yet.
     Predecessor {
         /// The class.
         class: Class,
-        /// What it waits for.
+        /// The image that it waits for.
         successor: String,
     },
-    /// The runtime refused to remove it, and is not asked again yet.
+    /// The runtime refused to remove it, and it is too early to ask again.
     Refused {
-        /// What the runtime said.
+        /// The runtime's message.
         message: String,
-        /// How long from now until it is asked again.
+        /// The time until the runtime is asked again.
         again: SignedDuration,
     },
     /// It was needed too recently.
     Grace {
-        /// What it would go for afterwards.
+        /// The cause for which it may be removed afterwards.
         cause: Cause,
-        /// How long ago it was needed.
+        /// How long ago it was last needed.
         needed: SignedDuration,
-        /// How long that has to be.
+        /// The grace that applies.
         grace: SignedDuration,
     },
 }
@@ -73,9 +73,9 @@ pub enum KeepReason {
 /// What uses an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Use {
-    /// A container, in whatever state.
+    /// A container in any state.
     Container(String),
-    /// The runtime, to start pods with.
+    /// The runtime, as the sandbox image.
     Sandbox,
     /// A pod of this node, by namespace and name.
     Pod(String),
@@ -84,18 +84,18 @@ pub enum Use {
 /// Why nothing at all is removed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Hold {
-    /// This machine's clock shows a time before this program was built.
+    /// The clock of this machine shows a time before this program was built.
     ClockUnset(Timestamp),
-    /// There is no catalogue to be had.
+    /// There is no catalogue, for this reason.
     CatalogueUnreadable(String),
-    /// Nobody vouched for the catalogue lately, or its time is in the future.
+    /// The catalogue's Lease or file is too old, or its time is in the future.
     CatalogueStale {
-        /// When somebody last did.
+        /// When the Lease was renewed or the file written.
         fresh_at: Timestamp,
         /// `CATALOGUE_MAX_AGE`
         max_age: SignedDuration,
     },
-    /// The scan behind the catalogue did not see everything.
+    /// The scan behind the catalogue was incomplete.
     CataloguePartial,
     /// The catalogue wants nothing.
     CatalogueEmpty,
@@ -106,42 +106,42 @@ pub enum Hold {
         /// How many it wants.
         now: usize,
     },
-    /// The pods of this node are not known.
+    /// The pods of this node cannot be listed, for this reason.
     PodsUnknown(String),
-    /// The pods of this node were last seen too long ago.
+    /// The pods of this node were listed too long ago.
     PodsStale(Timestamp),
 }
 
-/// Why an image is none of this program's business.
+/// Why this program does not remove an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OutOfScope {
-    /// A name of it is of a repository that the catalogue does not list.
+    /// One of its names is in a repository that the catalogue does not list.
     Foreign,
     /// It has no name, and none is remembered.
     Nameless,
-    /// A name of it can't be read.
+    /// One of its names cannot be parsed.
     Unreadable,
 }
 
 /// Why an image is removed now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RemoveReason {
-    /// Why.
+    /// The cause.
     pub cause: Cause,
-    /// Before its grace is over, because the disk is full; only while it is.
+    /// Whether it is removed before its grace is over, because the disk is full.
     pub early: bool,
 }
 
 /// Why an image may go.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Cause {
-    /// A removal was cut half way: only the bare record is left.
+    /// An earlier removal was interrupted: only the bare record is left.
     Unfinished,
-    /// It fits a pattern of `PURGE_DENY`.
+    /// It matches a pattern of `PURGE_DENY`.
     Denied(String),
     /// The catalogue lists its repository and does not want it.
     Unwanted,
-    /// Its tag moved on: only its digest is left.
+    /// Its tag moved to another image: only its digest is left.
     Untagged,
     /// Nobody uses it (`PURGE_SCOPE=all`), and the disk is full.
     Unused,
@@ -169,14 +169,14 @@ impl fmt::Display for KeepReason {
             Self::OutOfScope(why) => why.fmt(f),
             Self::Predecessor { class, successor } => write!(
                 f,
-                "no longer wanted by the catalogue, but the newest{} of its repository here; it stays until {successor} is here",
+                "no longer wanted by the catalogue, but the newest{} of its repository here; it stays until {successor} is on this node",
                 if *class == Class::Unknown { String::new() } else { format!(" {class}") }
             ),
             Self::Refused { message, again } => {
                 write!(f, "the runtime refused to remove it: {message}; it is asked again in {}", age(*again))
             }
             Self::Grace { cause, needed, grace } => {
-                write!(f, "{cause}, but needed {} ago; goes after {}", age(*needed), age(*grace))
+                write!(f, "{cause}, but needed {} ago; it is removed after {}", age(*needed), age(*grace))
             }
         }
     }
@@ -193,12 +193,12 @@ impl fmt::Display for Use {
 }
 
 impl Hold {
-    /// A word for metrics.
+    /// The result in one word, for metrics.
     pub fn word(&self) -> &'static str {
         self.words().0
     }
 
-    /// The reason of an Event.
+    /// The reason of the Event.
     pub fn reason(&self) -> &'static str {
         self.words().1
     }
@@ -221,19 +221,22 @@ impl fmt::Display for Hold {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::ClockUnset(now) => {
-                write!(f, "the clock of this machine is not set: it shows {now}, and this program was built later")
+                write!(
+                    f,
+                    "the clock of this machine is not set: it shows {now}, which is before this program was built"
+                )
             }
             Self::CatalogueUnreadable(why) => write!(f, "there is no catalogue: {why}"),
             Self::CatalogueStale { fresh_at, max_age } => write!(
                 f,
-                "the catalogue is stale: it was last vouched for at {fresh_at}, more than CATALOGUE_MAX_AGE ({}) from now",
+                "the catalogue is stale: its Lease or file is from {fresh_at}, more than CATALOGUE_MAX_AGE ({}) ago or ahead",
                 age(*max_age)
             ),
-            Self::CataloguePartial => f.write_str("the catalogue is partial: its scan did not see everything"),
+            Self::CataloguePartial => f.write_str("the catalogue is partial: its scan was incomplete"),
             Self::CatalogueEmpty => f.write_str("the catalogue is empty: it wants nothing"),
             Self::CatalogueShrank { before, now } => write!(
                 f,
-                "the catalogue shrank at once from {before} wanted images to {now}; set PURGE_FORCE_SHRINK=true if that is right"
+                "the catalogue suddenly shrank from {before} wanted images to {now}; set PURGE_FORCE_SHRINK=true if that is correct"
             ),
             Self::PodsUnknown(why) => write!(f, "the pods of this node are not known: {why}"),
             Self::PodsStale(seen) => write!(f, "the pods of this node were last seen at {seen}"),
@@ -244,9 +247,9 @@ impl fmt::Display for Hold {
 impl fmt::Display for OutOfScope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Foreign => "not of a repository of the catalogue",
-            Self::Nameless => "without a name, and of no known repository",
-            Self::Unreadable => "a name of it cannot be read",
+            Self::Foreign => "not in a repository of the catalogue",
+            Self::Nameless => "has no name and no known repository",
+            Self::Unreadable => "one of its names cannot be parsed",
         })
     }
 }
@@ -261,10 +264,10 @@ impl fmt::Display for RemoveReason {
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unfinished => f.write_str("left over from a removal that was cut"),
+            Self::Unfinished => f.write_str("left over from an interrupted removal"),
             Self::Denied(pattern) => write!(f, "denied by PURGE_DENY ({pattern})"),
             Self::Unwanted => f.write_str("no longer wanted by the catalogue"),
-            Self::Untagged => f.write_str("untagged, left over in a repository of the catalogue"),
+            Self::Untagged => f.write_str("untagged, in a repository of the catalogue"),
             Self::Unused => f.write_str("unused"),
         }
     }

@@ -1,4 +1,4 @@
-//! Rounds while the machine's clock is set by years in the middle: an image's age is the time that passed.
+//! Rounds while the machine's clock is set by years in between: an image's age is the time that really passed.
 
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
@@ -54,7 +54,7 @@ async fn no_step_of_the_clock_ends_a_grace_and_none_prolongs_it() {
         machine.write(&Catalogue { generated: start, ..catalogue(&["registry.example.org/lab:w_0"], &[]) });
         let mut one = purger();
         assert!(round(&mut one).await.removed.is_empty());
-        // A look each hour; a step before some of them, and another process in the middle.
+        // One look per hour. Before some of them the clock is set, or the process restarts.
         for hour in 1..=24 {
             let step = steps.get(hour - 1).copied().unwrap_or(0);
             {
@@ -70,7 +70,7 @@ async fn no_step_of_the_clock_ends_a_grace_and_none_prolongs_it() {
             assert_eq!(done.removed.len(), usize::from(hour == 24 && !unset), "{number}: hour {hour}: {done:?}");
             assert_eq!(done.hold.map(|hold| hold.word()), unset.then_some("clock_unset"), "{number}: hour {hour}");
         }
-        // A clock that was not set for all that time is set at last.
+        // A clock that was wrong all the time is set at last.
         if fake.images().len() == 2 {
             now.lock().unwrap().wall = start + SignedDuration::from_hours(24);
             assert_eq!(round(&mut one).await.removed.len(), 1, "{number}");

@@ -1,5 +1,5 @@
-//! imagepurger as a site installs it, on a real Kubernetes with two nodes: what a pod waits for stays, nothing goes by a catalogue
-//! that is not to be trusted, and old labs leave every node once a new one is published.
+//! imagepurger as a site installs it, on a real Kubernetes with two nodes: an image that a pod waits for stays, nothing
+//! is removed if the catalogue is not to be trusted, and old labs leave every node once a new one is published.
 
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
@@ -78,7 +78,7 @@ fn may(kubectl: &Kubectl, question: &[&str]) -> bool {
     kubectl.run(&[&["auth", "can-i", account][..], question].concat()).is_ok()
 }
 
-/// Waits for an Event with these words from so many pods.
+/// Waits for an Event with these words from this many pods.
 fn told(kubectl: &Kubectl, pods: usize, reason: &str, words: &str) {
     let field = format!("--field-selector=reason={reason}");
     let path = "jsonpath={range .items[*]}{.regarding.name}{.involvedObject.name} {.message}{.note}{'\\n'}{end}";
@@ -86,7 +86,7 @@ fn told(kubectl: &Kubectl, pods: usize, reason: &str, words: &str) {
     kubectl.wait(&["-n", "labhands-node", "get", "events", &field, "-o", path], LIMIT, said).unwrap();
 }
 
-/// The log of imagepurger's pod on a node, without kubelet or the API server.
+/// The log of imagepurger's pod on a node, read without kubelet or the API server.
 fn log(cluster: &Cluster, node: usize) -> String {
     let mut shell = cluster.nodes()[node].command("sh");
     shell.args(["-c", "cat /var/log/pods/labhands-node_imagepurger-*/imagepurger/*.log"]);
@@ -114,7 +114,7 @@ fn nodes_lose_what_is_old_and_nothing_else() {
     let phase = ["get", "pod", "jupyter-someone", "-o", "jsonpath={.status.phase} {.spec.nodeName}"];
     kubectl.wait(&phase, LIMIT, |answer| answer == "Pending node1").unwrap();
 
-    // ---- no catalogue at all, then one that is not to be trusted: nothing goes, and an Event says why ----
+    // ---- without a catalogue, or with one that is not to be trusted, nothing is removed, and an Event says why ----
     let settings = [("PURGE_GRACE", "1s"), ("PURGE_INTERVAL", "2s")];
     let programs = [env!("CARGO_BIN_EXE_imagepurger")];
     let install = Install { overlay: "imagepurger", programs: &programs, settings: &settings, ..Install::default() };
@@ -133,7 +133,7 @@ fn nodes_lose_what_is_old_and_nothing_else() {
     kubectl.run(&["-n", "labhands", "delete", "configmap", "lab-images"]).unwrap();
     assert!(everything(&cluster));
 
-    // ---- it may look, tell and nothing more ----
+    // ---- its account may read, record Events and do nothing else ----
     let allowed: [&[&str]; 4] = [
         &["list", "pods", "--all-namespaces"],
         &["get", "configmaps/lab-images", "-n", "labhands"],
@@ -151,7 +151,7 @@ fn nodes_lose_what_is_old_and_nothing_else() {
     assert!(allowed.iter().all(|question| may(&kubectl, question)));
     assert!(!refused.iter().any(|question| may(&kubectl, question)));
 
-    // ---- a new one is published: the old ones leave both nodes, but for the one that a pod waits for ----
+    // ---- a new catalogue is published: the old images leave both nodes, except the one that a pod waits for ----
     publish(&kubectl, &json(&newest(true)), Timestamp::now());
     let gone = || {
         let left = [("node1", &old), ("node2", &old), ("node2", &waited_for)];
@@ -163,14 +163,14 @@ fn nodes_lose_what_is_old_and_nothing_else() {
         assert!(held(&cluster, node, image), "{image} on {node}");
     }
 
-    // ---- the volume comes, and the pod starts with the image that was kept ----
+    // ---- the volume appears, and the pod starts with the image that was kept ----
     kubectl.wait(&phase, LIMIT, |answer| answer == "Pending node1").unwrap();
     let node = cluster.node("node1").unwrap();
     std::fs::create_dir_all(node.root().join("var/lib/labhands/home")).unwrap();
     let running = ["get", "pod", "jupyter-someone", "-o", "jsonpath={.status.phase}"];
     kubectl.wait(&running, Duration::from_secs(180), |answer| answer == "Running").unwrap();
 
-    // ---- the API server goes away: what pods need is not known, and what would go stays until it is back ----
+    // ---- the API server is down: the pods are not known, so nothing is removed until it is back ----
     let before = log(&cluster, 1).len();
     cluster.stop_api_server();
     cluster.nodes()[1].ctr(&["images", "pull", "--plain-http", &old]).unwrap();
@@ -199,7 +199,8 @@ async fn a_small_disk_drops_from_above_high_to_below_low() {
         said.lines().last().unwrap().trim().trim_end_matches('%').parse().unwrap()
     };
 
-    // ---- filled with images of about 5 % each, that were last needed two hours ago: only a full disk lets them go ----
+    // ---- the disk is filled with images of about 5 % each, last needed two hours ago: only a full disk removes them
+    // ----
     let mut labs = Vec::new();
     while used() <= WATERMARKS.high {
         let number = labs.len() as u64;

@@ -1,4 +1,4 @@
-//! The released program as people call it: plan and purge on a machine by itself, and settings that it refuses.
+//! The released program as people call it: plan and purge on a single machine, and invalid settings.
 
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
@@ -27,7 +27,7 @@ fn images(count: usize) -> Vec<FakeImage> {
     (0..count).map(image).collect()
 }
 
-/// Images of which `w_0` is wanted, and a way to call the program on them.
+/// A site whose catalogue wants `w_0`, and a way to call the program there.
 struct Site {
     fake: FakeCri,
     machine: Machine,
@@ -58,7 +58,7 @@ fn said(output: &Output) -> (Option<i32>, String) {
 #[tokio::test(flavor = "multi_thread")]
 async fn purge_removes_once_what_is_to_go_and_says_what_it_did() {
     let site = Site::new(4).await;
-    // The first one ever only begins to remember.
+    // The very first purge only creates the history.
     let (code, text) = site.call(&["purge"], &[]);
     assert!(
         code == Some(0) && text.contains("0 images removed") && text.contains("There was no history before this"),
@@ -79,13 +79,13 @@ async fn purge_removes_once_what_is_to_go_and_says_what_it_did() {
     );
     assert_eq!(site.fake.images().len(), 2);
 
-    // A grace that is over in a moment is waited for.
+    // The command waits for a grace that ends within a moment.
     site.fake.on_removal(&id(3), Removal::Pretended);
     std::fs::remove_file(site.machine.history_file()).unwrap();
     let (code, text) = site.call(&["purge"], &[("PURGE_GRACE", "1ms")]);
     assert!(code == Some(1) && text.contains("still lists it"), "{text}");
 
-    // What is in the way makes the exit code 1.
+    // Whatever prevents a removal makes the exit code 1.
     site.machine.write(&catalogue(&[], &["registry.example.org/lab:w_0"]));
     let (code, text) = site.call(&["purge"], &[]);
     assert!(code == Some(1) && text.contains("Nothing is removed: the catalogue is empty"), "{text}");
@@ -153,7 +153,7 @@ async fn a_kubelet_file_that_is_set_and_cannot_be_used_is_a_problem() {
     }
 }
 
-/// Two runtimes where runtimes usually listen, in a mount namespace of its own.
+/// Two runtimes on usual sockets, in a separate mount namespace.
 #[tokio::test(flavor = "multi_thread")]
 async fn of_two_runtimes_on_one_machine_one_has_to_be_named() {
     let (one, other) = (Site::new(1).await, Site::new(1).await);
@@ -164,7 +164,7 @@ async fn of_two_runtimes_on_one_machine_one_has_to_be_named() {
         for (fake, place) in sockets {
             script += &format!("ln -s {} {place};", fake.endpoint().trim_start_matches("unix://"));
         }
-        // Whatever else this machine has is not there.
+        // The machine's other sockets are hidden.
         script += "if [ -d /var/snap ]; then mount -t tmpfs none /var/snap; fi; if [ ! -L /var/run ]; then mount -t tmpfs none /var/run; fi;";
         script += &format!("exec {PROGRAM} {command}");
         let mut shell = Command::new("unshare");
@@ -179,7 +179,7 @@ async fn of_two_runtimes_on_one_machine_one_has_to_be_named() {
         assert_eq!(code, Some(64), "{command}: {text}");
         assert!(text.contains("RUNTIME_ENDPOINT: ") && places[..2].iter().all(|place| text.contains(place)), "{text}");
     }
-    // One of them named, the only one, or one under two names: that one.
+    // A configured endpoint, a single runtime, or one runtime under two names is used.
     let named = format!("unix://{}", places[1]);
     let (code, text) =
         call("plan", &[(&one.fake, places[0]), (&other.fake, places[1])], &[("RUNTIME_ENDPOINT", &named)]);

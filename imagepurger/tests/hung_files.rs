@@ -1,4 +1,4 @@
-//! Files on a mount that hangs: the daemon serves, says what hangs, and ends; a plan ends.
+//! Files on a mount that hangs: the daemon serves, logs what hangs, and ends; a plan ends too.
 
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
@@ -16,7 +16,7 @@ use testbed::folder::Folder;
 use testbed::silent_file_system::{Silence, SilentFileSystem};
 use testbed::wait;
 
-/// Ten seconds for the file, and what a busy machine needs.
+/// Ten seconds for the file, plus what a busy machine needs.
 const LIMIT: Duration = Duration::from_secs(90);
 
 /// The limit of a drain.
@@ -73,7 +73,7 @@ async fn a_hung_catalogue_is_no_catalogue_and_a_hung_history_is_waited_for() {
         serves_and_ends(daemon);
     }
 
-    // A plan and a purge end too, and say it.
+    // A plan and a purge end too, and report it.
     let (hung, folder) = (killable.path().join("catalogue.json"), Folder::new("hung").unwrap());
     for command in ["plan", "purge"] {
         let mut process = Command::new(program);
@@ -85,7 +85,7 @@ async fn a_hung_catalogue_is_no_catalogue_and_a_hung_history_is_waited_for() {
     }
     assert_eq!(fake.images().len(), 2);
 
-    // What hangs and then answers is read, and not written over.
+    // A file that hangs and then answers is read, and not overwritten before that.
     let state = Folder::new("state").unwrap();
     std::fs::copy(machine.history_file(), state.path().join("history.json")).unwrap();
     let before = history(&state.path().join("history.json"));

@@ -1,5 +1,5 @@
-//! The daemon is killed at every step of its rounds on a real containerd: what it remembers stays readable, and what is wanted or
-//! used stays.
+//! The daemon is killed at every step of its rounds on a real containerd: its history stays readable, and wanted or
+//! used images stay.
 
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
@@ -24,14 +24,14 @@ const KILLS: usize = 210;
 
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// Kills the daemon at one of its calls to the runtime: before the call, after it, or a little after its answer.
+/// Kills the daemon at one of its calls to the runtime: before the call, after it, or shortly after its answer.
 #[derive(Clone, Default)]
 struct Killer(Arc<(Mutex<Sentence>, Condvar)>);
 
 #[derive(Default)]
 struct Sentence {
     daemon: Option<Pid>,
-    /// The number of the call and when, counted from the daemon's start.
+    /// The number of the call and the moment, counted from the daemon's start.
     due: Option<(usize, Moment)>,
     after_answer: Option<Duration>,
     calls: usize,
@@ -53,7 +53,7 @@ impl Killer {
         if sentence.due != Some((sentence.calls, moment)) {
             return;
         }
-        // The first call may come before the test knows the daemon's number.
+        // The first call may come before the test knows the daemon's process id.
         let sentence = self.0.1.wait_while(sentence, |sentence| sentence.daemon.is_none()).unwrap();
         let daemon = sentence.daemon.unwrap();
         match sentence.after_answer {
@@ -98,7 +98,7 @@ async fn killed_at_any_step_the_daemon_reads_its_state_and_removes_nothing_wante
         daemon
     };
 
-    // A round without a kill, to know how many calls there are.
+    // A round without a kill, to count the calls.
     let mut calls = 0;
     let (mut kills, mut step) = (0, 1);
     while kills < KILLS {
@@ -112,7 +112,7 @@ async fn killed_at_any_step_the_daemon_reads_its_state_and_removes_nothing_wante
             1 => (Moment::After, None),
             _ => (Moment::After, Some(Duration::from_micros(kills as u64 * 97 % 3000))),
         };
-        // Its grace is over, or it would wait for the next round.
+        // Its grace is over; otherwise it would wait for the next round.
         machine.age_images(SignedDuration::from_hours(1)).await;
         killer.sentence((calls > 0).then_some((step, moment)), after_answer);
         let mut daemon = start(&format!("daemon-{kills}"));
@@ -132,7 +132,7 @@ async fn killed_at_any_step_the_daemon_reads_its_state_and_removes_nothing_wante
         assert!(machine.names().await.is_superset(&kept), "kill {kills} at call {step} of {calls}, {moment:?}");
     }
 
-    // The next one finishes what the killed ones left.
+    // The next daemon finishes what the killed ones left.
     machine.age_images(SignedDuration::from_hours(1)).await;
     killer.sentence(None, None);
     let daemon = start("last");

@@ -1,5 +1,5 @@
-//! A container that is created in the instant of a removal keeps its image, whatever the clock does meanwhile: on the real
-//! containerd, the newest and Debian's, and on the real Docker engine.
+//! A container that is created during a removal keeps its image, whatever the clock does meanwhile: on the real
+//! containerd, both the newest and Debian's, and on the real Docker engine.
 
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
@@ -23,7 +23,7 @@ use testbed::grpc::{GrpcServer, Moment};
 use testbed::images::tag;
 use testbed::registry::Registry;
 
-/// How often a container is created in the instant of a removal, on each runtime: `LABHANDS_RACES`, else 100.
+/// How often a container is created during a removal, on each runtime: `LABHANDS_RACES`, else 100.
 #[expect(clippy::disallowed_methods, reason = "a test's own knob")]
 fn races() -> usize {
     std::env::var("LABHANDS_RACES").ok().and_then(|races| races.parse().ok()).unwrap_or(100)
@@ -39,7 +39,7 @@ async fn on_containerd_1_a_container_created_in_the_instant_of_a_removal_keeps_i
     race_on_containerd(Release::Debian).await;
 }
 
-/// A purger whose clock is ten years ahead in every other ten races, and back in time in between; and the number of the race.
+/// A purger whose clock is ten years ahead in every other ten races and right in between, and the number of the race.
 fn purger_with_stepped_clock(machine: &Machine, runtime: Arc<dyn Runtime>) -> (Purger, Arc<AtomicUsize>) {
     let (number, start) = (Arc::new(AtomicUsize::new(0)), Instant::now());
     let race = Arc::clone(&number);
@@ -91,7 +91,7 @@ async fn race_on_containerd(release: Release) {
         assert_eq!(machine.names().await, before, "{race}");
         let container = created.lock().unwrap()[race].clone();
         if race % 20 == 0 {
-            // It starts, and another one can be made of the image.
+            // The container starts, and another one can be created from the image.
             pod.start_container(&container).unwrap();
             let another = pod.create(&format!("another{race}"), &old.reference, &["sleep", "1000"]).unwrap();
             pod.remove_container(&another).unwrap();
@@ -101,7 +101,7 @@ async fn race_on_containerd(release: Release) {
     assert_eq!(created.lock().unwrap().len(), races());
     assert!(!containerd.ctr(&["leases", "list"]).unwrap().contains("labhands"));
 
-    // Without a race the same image goes.
+    // Without a race the same image is removed.
     drop(proxy);
     assert_eq!(round(&mut machine.purger(no_grace())).await.removed.len(), 1);
     assert_eq!(machine.runtime.image(&image.id).await.unwrap(), None);
@@ -127,7 +127,7 @@ async fn on_docker_a_container_created_in_the_instant_of_a_removal_keeps_its_ima
     let (engine, born, name) = (Arc::clone(&docker), Arc::clone(&created), old.reference.clone());
     let socket = folder.join("docker.sock");
     unix_proxy(&socket, docker.socket(), move |request| {
-        // Each name is taken by a call of its own; the container comes with the first.
+        // Each name is removed by its own call; the container is created during the first.
         let mut born = born.lock().unwrap();
         if request.starts_with(b"DELETE ") && born.is_empty() {
             born.push(engine.docker(&["create", "--network", "none", &name]).unwrap().trim().to_owned());

@@ -1,4 +1,5 @@
-//! What a runtime refuses to remove, or only says that it removed, is remembered, told once and in nobody's way.
+//! If a runtime refuses to remove an image, or only claims that it did, imagepurger remembers that, reports it once,
+//! and goes on with other images.
 
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
@@ -58,7 +59,7 @@ async fn twenty_images_in_use_do_not_keep_the_daemon_from_the_next_one() {
     assert_eq!(daemon.log().matches("\"image not removed\"").count(), 20, "{}", daemon.log());
     assert!(daemon.metric("labhands_imagepurger_refused_images").is_some());
     assert!(daemon.log().lines().next().unwrap().contains(&fake.endpoint()));
-    // What is free in the end goes.
+    // Images that become free are removed in the end.
     fake.on_removal(&id(1), Removal::Done);
     let gone = || (!fake.images().iter().any(|image| image.id == id(1))).then_some(());
     wait::until(LIMIT, gone).unwrap();
@@ -80,11 +81,11 @@ async fn a_removal_counts_when_the_image_is_gone_and_a_refusal_outlives_the_proc
     assert_eq!(remembered.images[&id(1)].refusal.as_ref().unwrap().times, 1);
     assert!(remembered.images[&id(2)].refusal.as_ref().unwrap().in_use);
 
-    // Another process knows it, and does not ask again.
+    // Another process reads the history and does not ask again.
     let asked = fake.asked_to_remove().len();
     let done = round(&mut machine.purger(rules())).await;
     assert_eq!((done.refused, done.to_go, fake.asked_to_remove().len()), (2, 0, asked));
-    // When it is time, they come last.
+    // When they are due again, they come last.
     let old = round(&mut machine.purger(Rules { retry: SignedDuration::ZERO, ..rules() })).await;
     assert!(old.failed.iter().all(|failed| failed.again) && old.failed.len() == 2);
     fake.on_removal(&id(1), Removal::Done);

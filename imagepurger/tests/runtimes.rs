@@ -1,5 +1,5 @@
-//! Rounds on the real containerd and the real Docker engine: what is used survives, whatever it is named by and whenever its use
-//! began; what is not wanted goes.
+//! Rounds on the real containerd and the real Docker engine: used images survive, by whatever name and from whatever
+//! time they are used; unwanted images are removed.
 
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
@@ -20,13 +20,13 @@ use testbed::docker::Docker;
 use testbed::images::{Image, Layer, Pushed, tag};
 use testbed::registry::Registry;
 
-/// The images of both tests: by how a container uses them, and those that nothing uses.
+/// The images of both tests: named by how a container uses them, and some that nothing uses.
 struct Labs {
     running: Pushed,
     paused: Pushed,
     exited: Pushed,
     created: Pushed,
-    /// Used by its digest alone, and never pulled by a tag.
+    /// Used by its digest alone, and never pulled by tag.
     digest_only: Pushed,
     unused_digest: Pushed,
     old: Pushed,
@@ -50,7 +50,7 @@ impl Labs {
         labs
     }
 
-    /// All lie in one repository of the catalogue, which wants one of them.
+    /// All are in one repository of the catalogue, which wants one of them.
     fn catalogue(&self) -> lab_images::catalogue::Catalogue {
         let listed =
             [&self.running, &self.paused, &self.exited, &self.created, &self.old].map(|lab| lab.reference.as_str());
@@ -86,13 +86,13 @@ async fn on_containerd_what_is_used_or_wanted_stays_and_the_rest_goes() {
             pod.stop_container(&id).unwrap();
         }
     }
-    // A tag that moved: a container uses what it stood for before.
+    // A tag that moved: a container uses the image that the tag named before.
     let before = lab(&registry, "recommended", "before");
     machine.pull(&before.reference).await;
     pod.create("moved", &before.reference, &["sleep", "1000"]).unwrap();
     let after = lab(&registry, "recommended", "after");
     machine.pull(&after.reference).await;
-    // Two tags of one digest: unwanted both, and one of them wanted.
+    // Two tags of one digest: once both unwanted, once one of them wanted.
     for name in [&labs.old.reference, &with_tag(&labs.old, "old_alias"), &by_digest(&labs.unused_digest)] {
         machine.pull(name).await;
     }
@@ -103,15 +103,15 @@ async fn on_containerd_what_is_used_or_wanted_stays_and_the_rest_goes() {
     let done = round(&mut purger).await;
     assert!(done.failed.is_empty() && done.hold.is_none(), "{done:?}");
     let mut left: BTreeSet<String> = labs.used().into();
-    // What is pulled by its tag is known by its digest as well.
+    // Images that were pulled by tag are known by digest as well.
     left.extend([&labs.running, &labs.paused, &labs.exited, &labs.created, &labs.wanted].map(by_digest));
     left.extend([labs.wanted.reference.clone(), with_tag(&labs.wanted, "w_2026_08")]);
-    // The container was made by the tag's name: what the tag stands for now counts as used as well.
+    // The container was created by the tag's name, so the image that the tag names now counts as used as well.
     left.extend([by_digest(&before), after.reference.clone(), by_digest(&after)]);
     assert_eq!(machine.names().await, left);
     assert_eq!((done.removed.len(), done.to_go), (2, 0), "{done:?}");
 
-    // A removal that was cut half way: the names are gone, the bare record is left.
+    // A removal that was interrupted: the names are gone, the bare record is left.
     let cut = machine.pull(&labs.old.reference).await;
     purger.limits.dry_run = true;
     assert_eq!(round(&mut purger).await.removed.len(), 1);
@@ -191,7 +191,7 @@ async fn a_full_file_system_is_freed_from_above_high_to_below_low_and_no_further
     let registry = Registry::start().unwrap();
     let containerd = containerd_with_pods(&registry, Options { root_size: Some(200_000_000), ..Options::default() });
     let machine = Machine::new(&containerd.endpoint()).await;
-    // Each takes its size twice: as it came, and unpacked.
+    // Each image takes its size twice: compressed and unpacked.
     let push = |seed: u64| {
         let image = Image::new([Layer::random(seed, 5_000_000)]);
         image.push(&registry, "lab", &format!("w_2026_{seed:02}")).unwrap().reference
@@ -205,24 +205,24 @@ async fn a_full_file_system_is_freed_from_above_high_to_below_low_and_no_further
     let used = || async { machine.runtime.file_system().await.unwrap().used_percent() };
     assert!(used().await > WATERMARKS.high, "{} %", used().await);
 
-    // Older than the hour that is never skipped, younger than the grace: only a full disk lets them go.
+    // Older than the hour that always applies, younger than the grace: only a full disk removes them.
     machine.age_images(SignedDuration::from_hours(2)).await;
     let rules = || Rules { grace: SignedDuration::from_hours(24), ..no_grace() };
     let before = machine.runtime.file_system().await.unwrap().used;
     let done = round(&mut machine.purger(rules())).await;
     let after = machine.runtime.file_system().await.unwrap();
     assert!(after.used_percent() <= WATERMARKS.low, "{done:?}");
-    // One image more would have been one too many: each is about 5 %.
+    // One more removed image would have been too many: each is about 5 %.
     assert!(after.used_percent() > WATERMARKS.low - 10, "{done:?}");
     assert!((2..IMAGES as usize - 5).contains(&done.removed.len()) && done.failed.is_empty(), "{done:?}");
     let freed = before - after.used;
     assert!(done.freed.abs_diff(freed) < 2_000_000, "{} said, {freed} measured", done.freed);
     assert!(machine.names().await.contains(&names[0]));
 
-    // With room enough nothing goes early.
+    // With enough room nothing is removed early.
     let more = round(&mut machine.purger(rules())).await;
     assert_eq!((more.removed.len(), more.to_go), (0, 0), "{more:?}");
-    // What was used within the hour stays though the disk is full.
+    // Images used within the hour stay although the disk is full.
     for name in &names[..16] {
         pull(&machine.runtime, name).await;
     }

@@ -1,5 +1,5 @@
-//! An API server that accepts connections and never answers: no round hangs, nothing is removed, the log says why, and rounds go on once
-//! it answers again.
+//! An API server that accepts connections and never answers: no round hangs, nothing is removed, the log says why, and
+//! rounds go on once it answers again.
 
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
@@ -13,7 +13,7 @@ use testbed::daemon::Daemon;
 use testbed::scripted_api::ScriptedApi;
 use testbed::wait;
 
-/// The end of a test that hangs; calls are given up after 15 s.
+/// The limit of a test that hangs; calls end after 15 s.
 const LIMIT: Duration = Duration::from_secs(240);
 
 const SILENT: &str = "the Kubernetes API gave no answer within 15 s";
@@ -47,7 +47,7 @@ fn rounds_survive_an_api_server_that_never_answers() {
 
     api.proxy().resume();
     until("there is no catalogue", &|| held("there is no ConfigMap lab-images"));
-    // A catalogue is vouched for by the hash of its content.
+    // The Lease vouches for a catalogue by the hash of its content.
     let catalogue =
         json!({"version": 1, "generated": "2026-01-01T00:00:00Z", "complete": true, "images": []}).to_string();
     let lease = |content: &str| {
@@ -60,7 +60,7 @@ fn rounds_survive_an_api_server_that_never_answers() {
     until("the edited catalogue is refused", &|| held("is not what the planner published"));
     api.put(path, lease(&catalogue));
     until("the catalogue is read", &|| held("the catalogue is empty"));
-    // Why nothing is removed is told the cluster, too.
+    // An Event tells the cluster, too, why nothing is removed.
     let events = "POST /apis/events.k8s.io/v1/namespaces/labhands-node/events";
     until("Events", &|| api.answered(events) >= 3);
 }

@@ -1,4 +1,5 @@
-//! The decision on one image: first what protects it, then whether it may go at all, and then whether its grace is over.
+//! The decision on one image: first what protects it, then whether it may be removed at all, then whether its grace is
+//! over.
 
 use std::collections::BTreeSet;
 
@@ -15,16 +16,16 @@ use crate::pattern::Pattern;
 use crate::succession::Succession;
 use crate::verdict::{Action, Cause, Hold, KeepReason, OutOfScope, RemoveReason, Use};
 
-/// While the disk is full, what was needed longer ago than this may go.
+/// While the disk is full, an image that has not been needed for this long may be removed.
 const SHORT_GRACE: SignedDuration = SignedDuration::from_hours(1);
 
-/// A runtime that refused to remove an image is asked again within this.
+/// The longest time after which a runtime that refused to remove an image is asked again.
 const LONGEST_RETRY: SignedDuration = SignedDuration::from_hours(24);
 
-/// The name under which the runtime adapter tells the image that pods are started with.
+/// The name that the runtime adapter gives to the user of the sandbox image.
 const SANDBOX: &str = "sandbox";
 
-/// Everything that the verdict on one image rests on, looked up once.
+/// Everything that the verdict on one image depends on, looked up once.
 pub(super) struct Decision<'a> {
     seen: &'a Seen,
     rules: &'a Rules,
@@ -68,7 +69,7 @@ impl<'a> Decision<'a> {
             Ok(cause) => cause,
             Err(why) => return Action::Keep(KeepReason::OutOfScope(why)),
         };
-        // What an operator names is known to be wanted by nobody.
+        // An image that an operator denies needs no successor.
         if !matches!(cause, Cause::Denied(_))
             && let Some((class, successor)) = self.succession.awaited_by(image)
         {
@@ -90,7 +91,7 @@ impl<'a> Decision<'a> {
         Action::Remove(RemoveReason { early: needed < grace || cause == Cause::Unused, cause })
     }
 
-    /// What must never be removed.
+    /// The reason for which the image must never be removed, if any.
     fn protected(&self, image: &Image) -> Option<KeepReason> {
         let names = || image.tags.iter().chain(&image.digests);
         if let Some(by) = self.uses.of(image) {
@@ -120,7 +121,7 @@ impl<'a> Decision<'a> {
         self.hold.clone().map(KeepReason::Held)
     }
 
-    /// Whether a repository that was not scanned completely may want it.
+    /// Whether the image may be wanted by a repository whose scan was incomplete.
     fn may_be_of_a_partial_repository(&self, image: &Image, record: &Record) -> bool {
         let Ok(SeenCatalogue { catalogue, .. }) = &self.seen.catalogue else { return false };
         let names = image.tags.iter().chain(&image.digests).filter_map(|name| name.parse::<Reference>().ok());
@@ -129,7 +130,7 @@ impl<'a> Decision<'a> {
         catalogue.repositories.iter().any(|state| !state.complete && of.contains(&state.name))
     }
 
-    /// Why it may go, or why it is none of our business.
+    /// Why the image may be removed, or why it is out of scope.
     fn cause(&self, image: &Image, record: &Record) -> Result<Cause, OutOfScope> {
         if let Some(pattern) = self.denied(image) {
             return Ok(Cause::Denied(pattern.to_string()));
@@ -140,7 +141,8 @@ impl<'a> Decision<'a> {
         })
     }
 
-    /// All names go with an image, so each must be denied; its digests only where it has no tag.
+    /// Removing an image removes all its names, so each of them must be denied. Digests are checked only if there is no
+    /// tag.
     fn denied(&self, image: &Image) -> Option<&Pattern> {
         let names = if image.tags.is_empty() { &image.digests } else { &image.tags };
         let of = |name: &String| self.rules.deny.iter().find(|pattern| pattern.fits(name));
@@ -155,7 +157,7 @@ impl<'a> Decision<'a> {
         if of.is_empty() {
             return Err(OutOfScope::Nameless);
         }
-        // An image that somebody named otherwise as well is theirs too.
+        // An image that also has a name in another repository belongs to somebody else too.
         if !of.iter().all(|repository| self.repositories.contains(repository)) {
             return Err(OutOfScope::Foreign);
         }
@@ -167,7 +169,7 @@ impl<'a> Decision<'a> {
     }
 }
 
-/// What uses images now: containers in every state, the runtime, and pods bound to this node.
+/// The images that are in use: by containers in every state, by the runtime, and by pods bound to this node.
 pub fn uses(containers: &[ContainerImages], pods: &Pods) -> Named<Use> {
     let mut uses = Named::default();
     for container in containers {
@@ -186,7 +188,7 @@ pub fn uses(containers: &[ContainerImages], pods: &Pods) -> Named<Use> {
     uses
 }
 
-/// What the catalogue wants, by every name that it has.
+/// The images that the catalogue wants, by each of their names.
 pub fn wanted(catalogue: &Catalogue) -> Named<WantedAs> {
     let mut wanted = Named::default();
     for image in catalogue.wanted() {
@@ -196,7 +198,8 @@ pub fn wanted(catalogue: &Catalogue) -> Named<WantedAs> {
     wanted
 }
 
-/// How long after a refusal the runtime is asked again: what it calls in use was needed then.
+/// How long after a refusal the runtime is asked again. An image that the runtime called in use counts as needed at
+/// that time.
 fn retry_after(refusal: &Refusal, first: SignedDuration, grace: SignedDuration) -> SignedDuration {
     let doublings = refusal.times.saturating_sub(1).min(20);
     let retry = first.saturating_mul(1 << doublings).min(LONGEST_RETRY);

@@ -1,4 +1,4 @@
-//! Why nothing at all may be removed now: the clock, the catalogue, the pods.
+//! Reasons for which nothing at all may be removed: the clock, the catalogue, the pods.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -6,16 +6,17 @@ use super::{Pods, Rules, Seen, SeenCatalogue};
 use crate::clock::EARLIEST;
 use crate::verdict::Hold;
 
-/// What was seen of the pods may be this old.
+/// The list of pods may be this old.
 const PODS_MAX_AGE: SignedDuration = SignedDuration::from_secs(60);
 
-/// Why nothing is removed, if so. `before` is how many images the last catalogue that was believed wanted.
+/// The reason for which nothing is removed, if any. `before` is how many images the last trusted catalogue wanted.
 pub(super) fn hold(seen: &Seen, before: Option<usize>, rules: &Rules) -> Option<Hold> {
     let unset = (seen.now < EARLIEST).then_some(Hold::ClockUnset(seen.now));
     unset.or_else(|| distrust(&seen.catalogue, before, rules, seen.now)).or_else(|| pods_unsure(&seen.pods, seen.now))
 }
 
-/// Why the catalogue must not be acted on, if so. `before` is how many images the last one that was believed wanted.
+/// The reason for which the catalogue must not be trusted, if any. `before` is how many images the last trusted one
+/// wanted.
 pub fn distrust(
     catalogue: &Result<SeenCatalogue, String>,
     before: Option<usize>,
@@ -27,11 +28,11 @@ pub fn distrust(
         Err(why) => return Some(Hold::CatalogueUnreadable(why.clone())),
     };
     let wanted = catalogue.wanted().count();
-    // A time far in the future would never grow stale.
+    // A time far in the future would never become stale.
     if now.duration_since(*fresh_at).abs() > rules.catalogue_max_age {
         return Some(Hold::CatalogueStale { fresh_at: *fresh_at, max_age: rules.catalogue_max_age });
     }
-    // A catalogue with a state for each repository holds only what belongs to those that are partial.
+    // If the catalogue has a state for each repository, only images of the partial repositories are held.
     if !catalogue.complete && catalogue.repositories.is_empty() {
         return Some(Hold::CataloguePartial);
     }
@@ -46,7 +47,7 @@ pub fn distrust(
     }
 }
 
-/// Why the pods of this node are not known well enough to remove anything, if so.
+/// The reason for which the pods of this node are not known well enough to remove anything, if any.
 pub fn pods_unsure(pods: &Pods, now: Timestamp) -> Option<Hold> {
     match pods {
         Pods::NoCluster => None,

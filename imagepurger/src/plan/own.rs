@@ -1,22 +1,22 @@
-//! Images that are known by their name: Labhands' own, and the one that pods are started with.
+//! Images that are recognized by name: Labhands' own, and the sandbox image.
 
 use lab_images::reference::Reference;
 
-/// The last part of the repositories of Labhands' own images, alone or after `labhands-`.
+/// The last path component of the repositories of Labhands' own images, alone or after `labhands-`.
 const OWN_NAMES: [&str; 5] = ["prepuller", "imagepurger", "fs-keepalive", "log-shipper", "nfs-health"];
 
-/// Others have one too: ours is in `labhands/`, or after `labhands-`.
+/// Other projects use this name too, so ours must be in `labhands/` or begin with `labhands-`.
 const FILE_SERVER: &str = "fileserver";
 
-/// The last part of a name's repository, and those before it.
+/// The last path component of a name's repository, and the components before it.
 fn repository_parts(name: &str) -> Option<(String, Vec<String>)> {
     let reference: Reference = name.parse().ok()?;
     let mut parts: Vec<String> = reference.repository.path().split('/').map(str::to_owned).collect();
     Some((parts.pop()?, parts))
 }
 
-/// `prepuller`, `labhands-prepuller` and `labhands/prepuller`, wherever they are mirrored to; not whatever else lies in a folder
-/// of that name.
+/// Whether this is one of `prepuller`, `labhands-prepuller` and `labhands/prepuller`, in any registry. Other images in
+/// a folder of that name do not match.
 pub(super) fn is_own(name: &str) -> bool {
     repository_parts(name).is_some_and(|(last, before)| match last.strip_prefix("labhands-") {
         Some(rest) => OWN_NAMES.contains(&rest) || rest == FILE_SERVER,
@@ -27,7 +27,7 @@ pub(super) fn is_own(name: &str) -> bool {
     })
 }
 
-/// Not every runtime tells which image it starts pods with; they are all called that.
+/// Not every runtime says which image it starts pods with. All of them call it `pause`.
 pub(super) fn is_sandbox(name: &str) -> bool {
     repository_parts(name)
         .is_some_and(|(last, _)| last == "pause" || last.starts_with("pause-") || last.ends_with("-pause"))

@@ -1,5 +1,5 @@
-//! What never goes, tried by chance. Every image of a made-up node would go, but for those that the catalogue wants; then one thing
-//! protects one of them, or all.
+//! Property tests of what is never removed. Every image of a generated node would be removed, except those that the
+//! catalogue wants; then one change protects one image, or all of them.
 
 use lab_images::catalogue::RepositoryState;
 use proptest::prelude::*;
@@ -21,7 +21,7 @@ struct World {
 
 type Change = fn(&mut World);
 
-/// What keeps all images.
+/// Changes that hold all images.
 const HOLDS: [Change; 9] = [
     |world| world.seen.now = Timestamp::from_second(60).unwrap(),
     |world| world.seen.catalogue = Err("no such file".into()),
@@ -47,7 +47,7 @@ impl World {
         self.seen.images.iter_mut().find(|image| image.id == id).unwrap()
     }
 
-    /// An image, and one of its names in one of their spellings, as chance decides.
+    /// Picks an image, and one of its names in one of its spellings.
     fn victim(&self, id: &str, chance: Index) -> Victim {
         let image = self.seen.images.iter().find(|image| image.id == id).unwrap();
         let names: Vec<&String> = image.tags.iter().chain(&image.digests).collect();
@@ -59,7 +59,7 @@ impl World {
     }
 }
 
-/// The image that something protects.
+/// The image that the change protects.
 #[derive(Debug)]
 struct Victim {
     id: String,
@@ -70,7 +70,7 @@ struct Victim {
 
 type Protection = fn(&mut World, &Victim);
 
-/// What keeps one image.
+/// Changes that protect one image.
 const PROTECTIONS: [(&str, Protection); 15] = [
     ("container", |world, victim| world.seen.containers.push(uses_of("c", &[&victim.spelling]))),
     ("pod", |world, victim| {
@@ -117,7 +117,7 @@ fn want(world: &mut World, victim: &Victim) {
 prop_compose! {
     fn world()(
         images in prop::collection::vec(
-            // The repositories of its tags and of its digests, and what its tags begin with.
+            // The repositories of its tags and of its digests, and the prefixes of its tags.
             (select(vec![0..1, 1..2, 0..2]), select(vec![0..0, 0..1, 1..2, 0..2]), select(vec!["w_", "exp_", "odd-"]), 24..900i64),
             1..6,
         ),
@@ -187,7 +187,7 @@ proptest! {
         prop_assert_eq!(forth.verdicts, plan(&back, &world.history, &world.rules).verdicts);
     }
 
-    /// Removes one image after the other, each time deciding anew, as a round does.
+    /// Removes one image after another and decides again after each one, as a round does.
     #[test]
     fn early_removal_begins_above_the_high_watermark_and_ends_at_the_low_one(
         world in world(), start in 60u8..100, step in 1u8..20, hours in 1i64..48,

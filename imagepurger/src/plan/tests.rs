@@ -1,4 +1,4 @@
-//! Each rule by itself, with the words that people read: why an image may go, and when.
+//! Each rule by itself, with the reasons that people read: whether an image may be removed, and when.
 
 mod holds;
 mod protection;
@@ -83,7 +83,7 @@ pub(super) fn uses_of(container: &str, names: &[&str]) -> ContainerImages {
     ContainerImages { container: container.into(), images: names.iter().map(|&name| name.to_owned()).collect() }
 }
 
-/// The words on the first image.
+/// The reason for the first image's verdict.
 fn said(seen: &Seen, history: &History, rules: &Rules) -> String {
     let plan = plan(seen, history, rules);
     let first = |verdict: &&Verdict<'_>| verdict.image.id == seen.images[0].id;
@@ -100,7 +100,7 @@ fn an_unwanted_image_goes_after_its_grace() {
     seen.pods = Pods::NoCluster;
     assert_eq!(
         said(&seen, &history, &rules()),
-        "no longer wanted by the catalogue, but needed 23 h 59 min ago; goes after 1 d"
+        "no longer wanted by the catalogue, but needed 23 h 59 min ago; it is removed after 1 d"
     );
     seen.now = at(-24 * 3600);
     assert_eq!(plan(&seen, &history, &rules()).to_remove().count(), 1);
@@ -122,21 +122,21 @@ fn a_denied_image_goes_though_no_catalogue_lists_it_and_only_when_all_its_tags_a
     let (seen, history) = world(vec![other(&["exp_1"])]);
     assert_eq!(said(&seen, &history, &deny), "denied by PURGE_DENY (*:exp_*)");
     let (seen, history) = world(vec![other(&["exp_1", "stable"])]);
-    assert_eq!(said(&seen, &history, &deny), "not of a repository of the catalogue");
+    assert_eq!(said(&seen, &history, &deny), "not in a repository of the catalogue");
 }
 
 #[test]
 fn what_is_left_over_is_known_by_its_digest_or_by_what_is_remembered() {
     let (seen, history) = world(vec![Image { digests: vec![format!("{LAB}@{}", hex('d'))], ..image('a', &[]) }]);
-    assert_eq!(said(&seen, &history, &rules()), "untagged, left over in a repository of the catalogue");
+    assert_eq!(said(&seen, &history, &rules()), "untagged, in a repository of the catalogue");
 
     let (mut seen, mut history) = world(vec![image('a', &["w_1"])]);
     seen.images[0] = image('a', &[]);
     history.note(&seen.images, |_| false, at(-1));
-    assert_eq!(said(&seen, &history, &rules()), "left over from a removal that was cut");
+    assert_eq!(said(&seen, &history, &rules()), "left over from an interrupted removal");
 
     let (seen, history) = world(vec![image('a', &[])]);
-    assert_eq!(said(&seen, &history, &rules()), "without a name, and of no known repository");
+    assert_eq!(said(&seen, &history, &rules()), "has no name and no known repository");
 }
 
 #[test]
@@ -144,9 +144,9 @@ fn an_image_that_somebody_named_otherwise_as_well_is_theirs_too() {
     let (mut seen, mut history) = world(vec![image('a', &["w_1"])]);
     seen.images[0].tags.push("other.example.org/mine:1".into());
     history.note(&seen.images, |_| false, at(0));
-    assert_eq!(said(&seen, &history, &rules()), "not of a repository of the catalogue");
+    assert_eq!(said(&seen, &history, &rules()), "not in a repository of the catalogue");
     seen.images[0].tags[1] = "NO name".into();
-    assert_eq!(said(&seen, &history, &rules()), "a name of it cannot be read");
+    assert_eq!(said(&seen, &history, &rules()), "one of its names cannot be parsed");
 }
 
 #[test]
@@ -157,7 +157,7 @@ fn a_full_disk_shortens_the_grace_to_an_hour_and_no_further() {
     seen.freeing = true;
     assert_eq!(said(&seen, &history, &rules()), "no longer wanted by the catalogue, early because the disk is full");
     history.images.values_mut().for_each(|record| record.last_used = Some(at(-3599)));
-    assert!(said(&seen, &history, &rules()).ends_with("needed 59 min ago; goes after 1 h"));
+    assert!(said(&seen, &history, &rules()).ends_with("needed 59 min ago; it is removed after 1 h"));
 }
 
 #[test]
@@ -165,10 +165,10 @@ fn any_unused_image_goes_only_when_asked_for_and_only_while_the_disk_is_full() {
     let foreign = Image { tags: vec!["other.example.org/x:1".into()], ..image('a', &[]) };
     let (mut seen, history) = world(vec![foreign]);
     let all = Rules { scope: Scope::All, ..rules() };
-    assert_eq!(said(&seen, &history, &all), "not of a repository of the catalogue");
+    assert_eq!(said(&seen, &history, &all), "not in a repository of the catalogue");
     seen.freeing = true;
     assert_eq!(said(&seen, &history, &all), "unused, early because the disk is full");
-    assert_eq!(said(&seen, &history, &rules()), "not of a repository of the catalogue");
+    assert_eq!(said(&seen, &history, &rules()), "not in a repository of the catalogue");
 }
 
 #[test]
@@ -233,7 +233,7 @@ fn what_the_runtime_refused_is_left_alone_for_longer_and_longer_and_is_tried_las
             assert_eq!(order(&seen, &history, &rules), goes, "after {times} refusals, {second} s");
         }
     }
-    // What it calls in use was needed then.
+    // An image that the runtime calls in use was needed at that time.
     history.images.get_mut(&hex('a')).unwrap().refusal = None;
     history.note_refusal(&hex('a'), true, "in use".into(), seen.now);
     assert!(said(&seen, &history, &rules).ends_with("it is asked again in 1 d"));

@@ -1,4 +1,4 @@
-//! Where early removal begins and ends, below where kubelet's own does.
+//! Parses where early removal starts and ends. Both must be below kubelet's own thresholds.
 
 use std::path::PathBuf;
 
@@ -11,7 +11,7 @@ use crate::files::Files;
 use crate::kubelet::{self, Thresholds, Wrong};
 use crate::round::Watermarks;
 
-/// Limits to propose, where the usual ones are not below kubelet's thresholds.
+/// Limits that an error message proposes if the defaults are not below kubelet's thresholds.
 const EXAMPLES: [&str; 9] = ["75%", "65%", "55%", "45%", "35%", "25%", "15%", "5%", "1%"];
 
 #[derive(Args, Debug)]
@@ -19,14 +19,14 @@ const EXAMPLES: [&str; 9] = ["75%", "65%", "55%", "45%", "35%", "25%", "15%", "5
 pub(super) struct WatermarkArguments {
     #[command(flatten)]
     high: DiskArguments,
-    /// Where early removal ends
+    /// Early removal stops when the used share of the disk falls to this
     #[arg(long, env = "DISK_LOW", value_name = "PERCENT", default_value = "65%")]
     disk_low: String,
-    /// kubelet's configuration, whose thresholds both limits stay below; unset: /var/lib/kubelet/config.yaml if it is there, else
-    /// 85 % and 80 %
+    /// Kubelet's configuration; both limits must be below its thresholds. Unset: /var/lib/kubelet/config.yaml if it
+    /// exists, else 85 % and 80 %
     #[arg(long, env = "KUBELET_CONFIG_FILE", value_name = "FILE")]
     kubelet_config_file: Option<PathBuf>,
-    /// kubelet's --config-dir, whose *.conf files go over its configuration
+    /// Kubelet's --config-dir, whose *.conf files override its configuration
     #[arg(long, env = "KUBELET_CONFIG_DIR", value_name = "FOLDER")]
     kubelet_config_dir: Option<PathBuf>,
 }
@@ -60,7 +60,7 @@ impl WatermarkArguments {
     }
 }
 
-/// Both limits below both of kubelet's thresholds, so that its garbage collection never begins.
+/// Checks that both limits are below both of kubelet's thresholds, so that kubelet's garbage collection never starts.
 fn watermarks(high: u8, low: u8, kubelet: &Thresholds, problems: &mut Problems) -> Option<Watermarks> {
     let mut fine = true;
     let limit = kubelet.high.min(kubelet.low);
@@ -74,7 +74,7 @@ fn watermarks(high: u8, low: u8, kubelet: &Thresholds, problems: &mut Problems) 
         if percent >= limit {
             let Thresholds { high, low, source } = kubelet;
             let reason = format!(
-                "{percent} % is not below kubelet's own thresholds ({high} % and {low} %), {source}; kubelet would remove whatever is oldest first"
+                "{percent} % is not below kubelet's own thresholds ({high} % and {low} %), {source}; kubelet would remove the oldest images first"
             );
             problems.add(setting, reason, example);
             fine = false;

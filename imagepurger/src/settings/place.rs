@@ -1,4 +1,4 @@
-//! Where the catalogue and the pods are seen.
+//! Parses where the catalogue and the pods come from.
 
 use std::path::PathBuf;
 
@@ -8,16 +8,16 @@ use sidecar::settings::Problems;
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Catalogue and cluster")]
 pub(super) struct PlaceArguments {
-    /// The catalogue as a file, instead of the ConfigMap lab-images
+    /// Read the catalogue from this file instead of the ConfigMap lab-images
     #[arg(long, env = "CATALOGUE_FILE", value_name = "FILE")]
     catalogue_file: Option<PathBuf>,
-    /// Where the ConfigMap and the Lease lab-images are
+    /// Namespace of the ConfigMap and the Lease lab-images
     #[arg(long, env = "CATALOGUE_NAMESPACE", value_name = "NAMESPACE", default_value = "labhands")]
     catalogue_namespace: String,
-    /// Nothing is removed when nobody vouched for the catalogue for this long
+    /// Remove nothing if the catalogue's Lease or file is older than this
     #[arg(long, env = "CATALOGUE_MAX_AGE", value_name = "DURATION", default_value = "6h")]
     pub(super) catalogue_max_age: String,
-    /// This node's name in its cluster; unset outside of one
+    /// This node's name in its cluster; leave it unset outside of a cluster
     #[arg(long, env = "NODE_NAME", value_name = "NAME")]
     node_name: Option<String>,
     /// This pod's name, for Events
@@ -26,7 +26,7 @@ pub(super) struct PlaceArguments {
     /// This pod's namespace, for Events
     #[arg(long, env = "POD_NAMESPACE", value_name = "NAMESPACE")]
     pod_namespace: Option<String>,
-    /// This pod's uid, by which kubectl describe finds its Events
+    /// This pod's UID, so that kubectl describe shows its Events
     #[arg(long, env = "POD_UID", value_name = "UID")]
     pod_uid: Option<String>,
     /// Kubernetes sets it in every pod
@@ -34,10 +34,10 @@ pub(super) struct PlaceArguments {
     kubernetes_service_host: Option<String>,
 }
 
-/// What this machine is.
+/// The kind of machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// A machine by itself.
+    /// A machine outside of a cluster.
     Host {
         /// `CATALOGUE_FILE`
         catalogue_file: PathBuf,
@@ -51,16 +51,16 @@ pub enum Place {
     },
 }
 
-/// This node's place in its cluster.
+/// This node and its cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cluster {
     /// The node's name.
     pub node: String,
-    /// Where the ConfigMap and the Lease are.
+    /// The namespace of the ConfigMap and the Lease.
     pub catalogue_namespace: String,
     /// Namespace and name of this pod, if it is one.
     pub pod: Option<(String, String)>,
-    /// The pod's uid, if it is told.
+    /// The pod's UID, if it is set.
     pub pod_uid: Option<String>,
 }
 
@@ -68,7 +68,7 @@ impl PlaceArguments {
     pub(super) fn settings(&self, problems: &mut Problems) -> Option<Place> {
         let Some(node) = self.node_name.clone() else {
             if self.kubernetes_service_host.is_some() {
-                let reason = "must be set in a cluster, or pods that wait on this node would not be seen";
+                let reason = "must be set in a cluster, so that pods that wait on this node are seen";
                 problems.add("NODE_NAME", reason, "node-1");
                 return None;
             }
@@ -79,7 +79,7 @@ impl PlaceArguments {
             };
             return Some(Place::Host { catalogue_file });
         };
-        // Both go into the API server's paths and selectors.
+        // Both become part of the API server's paths and selectors.
         for (setting, name, example) in
             [("NODE_NAME", &node, "node-1"), ("CATALOGUE_NAMESPACE", &self.catalogue_namespace, "labhands")]
         {

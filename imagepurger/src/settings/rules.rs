@@ -1,4 +1,4 @@
-//! What goes and what stays.
+//! Parses which images are removed and which are kept.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -12,27 +12,30 @@ use sidecar::settings::values::{duration, list, switch};
 use crate::plan::{Rules, Scope};
 
 #[derive(Args, Debug)]
-#[command(next_help_heading = "What is removed")]
+#[command(next_help_heading = "Which images are removed")]
 pub(super) struct RuleArguments {
-    /// catalogue: what the catalogue's repositories no longer want; all: while the disk is full, any unused image besides
+    /// catalogue: remove what the catalogue's repositories no longer want; all: while the disk is full, also any other
+    /// unused image
     #[arg(long, env = "PURGE_SCOPE", value_name = "SCOPE", default_value = "catalogue")]
     purge_scope: String,
-    /// How long an image stays after it was last used, last wanted or first seen; while the disk is full, an hour at most
+    /// How long an image stays after it was last used, last wanted or first seen; at most an hour while the disk is
+    /// full
     #[arg(long, env = "PURGE_GRACE", value_name = "DURATION", default_value = "24h")]
     purge_grace: String,
-    /// Names that are never removed: whole, a repository, or with * for any text; names of Docker Hub in full or short
+    /// Names that are never removed: a full name, a repository, or a pattern with * for any text; Docker Hub names may
+    /// be short
     #[arg(long, env = "PURGE_ALLOW", value_name = "PATTERN,…")]
     purge_allow: Option<String>,
-    /// Names that go though no catalogue lists them; never what is in use, wanted or pinned
+    /// Names that are removed although no catalogue lists them, unless they are in use, wanted or pinned
     #[arg(long, env = "PURGE_DENY", value_name = "PATTERN,…")]
     purge_deny: Option<String>,
-    /// Believe a catalogue that wants less than half of what it wanted before
+    /// Accept a catalogue that wants less than half of the images that it wanted before
     #[arg(long, env = "PURGE_FORCE_SHRINK", value_name = "SWITCH", default_value = "false")]
     purge_force_shrink: String,
-    /// How tags are read, as for prepuller: rubin, semver, calendar, or regex:<pattern with named groups>
+    /// How to read tags, as for the prepuller: rubin, semver, calendar, or regex:<pattern with named groups>
     #[arg(long, env = "LAB_TAG_SCHEME", value_name = "SCHEME", default_value = "rubin")]
     lab_tag_scheme: String,
-    /// Tags that are always kept
+    /// Images that are never removed
     #[arg(long, env = "LAB_PINNED", value_name = "TAG,…")]
     lab_pinned: Option<String>,
     /// Images that are always kept
@@ -41,7 +44,7 @@ pub(super) struct RuleArguments {
 }
 
 impl RuleArguments {
-    /// The rules, with the age of the catalogue and the time between two tries still to be filled in.
+    /// Builds the rules. The maximum age of the catalogue and the retry time are still to be filled in.
     pub(super) fn settings(&self, problems: &mut Problems) -> Option<Rules> {
         let scope = problems.parse("PURGE_SCOPE", &self.purge_scope, "catalogue", |text| match text {
             "catalogue" => Ok(Scope::Catalogue),

@@ -1,4 +1,4 @@
-//! What is taken, what is refused, and in which words.
+//! Which settings are accepted, which are rejected, and with what messages.
 
 use super::*;
 use crate::kubelet::Source;
@@ -83,7 +83,7 @@ fn both_watermarks_stay_below_both_of_kubelets() {
     let words =
         "DISK_HIGH: 75 % is not below kubelet's own thresholds (70 % and 60 %), read from /var/lib/kubelet/config.yaml";
     assert!(said.contains(words), "{said}");
-    // The examples would do.
+    // The examples would be valid.
     assert!(said.contains("(example: DISK_HIGH=55%)") && said.contains("(example: DISK_LOW=45%)"), "{said}");
     assert!(run_with(&read, &[FILE, ("DISK_HIGH", "55%"), ("DISK_LOW", "45%")], &[]).is_ok());
     let said = run(&[FILE, ("DISK_HIGH", "90%")], &[]).unwrap_err();

@@ -1,4 +1,4 @@
-//! Whether an image waits for its successor, by what is here, what the catalogue wants and what is remembered.
+//! Whether an image waits for its successor, depending on the images on the node, the catalogue and the history.
 
 use super::*;
 use crate::history::WantedAs;
@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 const LAB: &str = "registry.example.org/owner/lab";
 
-/// `!tag` is listed and not wanted; `tag=alias` has an alias; `other/tag` is of another repository.
+/// Builds a catalogue. `!tag` is listed and not wanted; `tag=alias` has an alias; `other/tag` is in another repository.
 fn catalogue(entries: &[&str]) -> Catalogue {
     let images = entries.iter().map(|entry| {
         let (wanted, entry) = entry.strip_prefix('!').map_or((true, *entry), |entry| (false, entry));
@@ -28,8 +28,8 @@ fn digits(tag: &str) -> String {
     tag.chars().filter(char::is_ascii_digit).collect()
 }
 
-/// `tag`, `other/tag`, `@tag` for the digest that the catalogue gives that tag, `-tag` for an image without any name that was
-/// wanted as that tag.
+/// `tag`, `other/tag`, `@tag` for the digest that the catalogue gives that tag, `-tag` for an image without a name that
+/// was wanted as that tag.
 fn node(names: &[&str]) -> (Vec<Image>, History) {
     let mut history = History::default();
     let images = names.iter().enumerate().map(|(number, name)| {
@@ -56,37 +56,37 @@ fn node(names: &[&str]) -> (Vec<Image>, History) {
 
 #[test]
 fn the_newest_of_a_class_waits_for_its_successor() {
-    // What the catalogue lists, what is here, and what the first of these waits for.
+    // The catalogue, the images on the node, and what the first of them waits for.
     type Case = (&'static [&'static str], &'static [&'static str], Option<&'static str>);
     let table: [Case; 24] = [
-        // The successor is not here: the newest stays, and older ones need not.
+        // The successor is not here: the newest stays, and older ones need not stay.
         (&["w_2026_53"], &["w_2026_52"], Some("w_2026_53")),
         (&["w_2026_53", "!w_2026_52"], &["w_2026_52"], Some("w_2026_53")),
         (&["w_2026_53"], &["w_2026_51", "w_2026_52"], None),
         (&["w_2026_53"], &["w_2026_52", "w_2026_51"], Some("w_2026_53")),
         (&["w_2026_53", "w_2026_52"], &["w_2026_51"], Some("w_2026_53")),
-        // It is here, by its tag, by its digest or by an alias; or another one that is wanted and newer.
+        // The successor is here, by its tag, its digest or an alias; or a newer wanted image is.
         (&["w_2026_53"], &["w_2026_52", "w_2026_53"], None),
         (&["w_2026_53"], &["w_2026_52", "@w_2026_53"], None),
         (&["w_2026_53=latest_weekly"], &["w_2026_52", "latest_weekly"], None),
         (&["w_2026_53", "w_2026_52"], &["w_2026_51", "w_2026_52"], None),
-        // Each class and each repository has a line of its own.
+        // Each class and each repository is separate.
         (&["w_2026_53", "d_2026_11_02"], &["w_2026_52", "d_2026_11_02"], Some("w_2026_53")),
         (&["w_2026_53", "r30_0_0"], &["r29_0_0", "w_2026_53"], Some("r30_0_0")),
         (&["w_2026_53", "b/w_2026_53"], &["w_2026_52", "b/w_2026_53"], Some("w_2026_53")),
         (&["w_2026_53", "b/w_2026_53"], &["b/w_2026_52", "w_2026_53"], Some("b/w_2026_53")),
-        // Nothing of the class is wanted any more, so there is no successor.
+        // Nothing of the class is wanted any more, so nothing waits.
         (&["w_2026_53"], &["d_2026_11_01"], None),
         (&["w_2026_53"], &["exp_a"], None),
         (&["w_2026_53"], &["b/w_2026_52"], None),
         (&["!w_2026_53"], &["w_2026_52"], None),
-        // A release was taken back: the one before has to be here.
+        // A release was withdrawn: the one before it has to be here.
         (&["r29_0_0"], &["r30_0_0"], Some("r29_0_0")),
         (&["r29_0_0"], &["r30_0_0", "r29_0_0"], None),
-        // Tags that no scheme orders: by the catalogue.
+        // Tags that no scheme orders: the catalogue's order counts.
         (&["sha-1", "!sha-9"], &["sha-9"], Some("sha-1")),
         (&["sha-1", "!sha-9"], &["sha-9", "sha-1"], None),
-        // An image without a tag is what its digest says, or what it was wanted as.
+        // An image without a tag is identified by its digest, or by the tag that last wanted it.
         (&["w_2026_53", "!w_2026_52"], &["@w_2026_52"], Some("w_2026_53")),
         (&["w_2026_53"], &["-w_2026_52"], Some("w_2026_53")),
         (&["w_2026_53"], &["-w_2026_52", "w_2026_53"], None),

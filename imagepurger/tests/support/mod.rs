@@ -51,7 +51,7 @@ pub(crate) fn catalogue(wanted: &[&str], listed: &[&str]) -> Catalogue {
     Catalogue::new(Timestamp::now(), true, images.collect())
 }
 
-/// The rules of the defaults, without a grace.
+/// The default rules, without a grace.
 pub(crate) fn no_grace() -> Rules {
     Rules {
         scope: Scope::Catalogue,
@@ -70,7 +70,7 @@ pub(crate) fn no_grace() -> Rules {
 /// The default watermarks.
 pub(crate) const WATERMARKS: Watermarks = Watermarks { high: 75, low: 65 };
 
-/// A machine by itself: a runtime, and a folder with the catalogue and the history.
+/// A single machine: a runtime, and a folder with the catalogue and the history.
 pub(crate) struct Machine {
     pub(crate) runtime: Arc<dyn Runtime>,
     folder: tempfile::TempDir,
@@ -93,7 +93,7 @@ impl Machine {
         catalogue.write(&self.catalogue_file()).unwrap();
     }
 
-    /// Has every image that is here now count as first seen long ago.
+    /// Makes every image that is here now count as first seen long ago.
     pub(crate) async fn age_images(&self, age: SignedDuration) {
         let mut history = History::default();
         history.note(&self.runtime.images().await.unwrap(), |_| false, Timestamp::now() - age);
@@ -104,7 +104,7 @@ impl Machine {
         self.purger_on(Arc::clone(&self.runtime), rules)
     }
 
-    /// A purger whose calls take another way to the runtime.
+    /// A purger that calls the given runtime.
     pub(crate) fn purger_on(&self, runtime: Arc<dyn Runtime>, rules: Rules) -> Purger {
         let catalogue = CatalogueSource::File { path: self.catalogue_file(), files: files() };
         let limits = (WATERMARKS, Limits { most: 100, dry_run: false });
@@ -115,7 +115,7 @@ impl Machine {
         pull(&self.runtime, reference).await
     }
 
-    /// Every name that the runtime has, without the image that pods are started with.
+    /// Every image name that the runtime has, except the sandbox image.
     pub(crate) async fn names(&self) -> BTreeSet<String> {
         let images = self.runtime.images().await.unwrap();
         let names = images.into_iter().flat_map(|image| image.tags.into_iter().chain(image.digests));
@@ -123,7 +123,7 @@ impl Machine {
     }
 }
 
-/// Children of the released program, since a test's own main knows nothing of them.
+/// The child processes run the released program, because a test's own main does not serve them.
 fn files() -> Files {
     Files::by(Path::new(env!("CARGO_BIN_EXE_imagepurger")))
 }
@@ -140,22 +140,22 @@ pub(crate) async fn round(purger: &mut Purger) -> Round {
     purger.round(&CancellationToken::new()).await.unwrap()
 }
 
-/// A history that cannot be read fails the test.
+/// Reads the history. One that cannot be read fails the test.
 pub(crate) fn history(path: &Path) -> History {
     History::parse(&std::fs::read(path).unwrap()).unwrap()
 }
 
-/// An image with a program, told from others by its content.
+/// An image with a program, made unique by its content.
 pub(crate) fn lab(registry: &Registry, name: &str, content: &str) -> Pushed {
     Built::busybox().unwrap().label("content", content).push(registry, "lab", name).unwrap()
 }
 
-/// Its name by its digest.
+/// The image's name by digest.
 pub(crate) fn by_digest(image: &Pushed) -> String {
     format!("{}@{}", image.reference.rsplit_once(':').unwrap().0, image.digest)
 }
 
-/// Its name with another tag.
+/// The image's name with another tag.
 pub(crate) fn with_tag(lab: &Pushed, tag: &str) -> String {
     format!("{}:{tag}", lab.reference.rsplit_once(':').unwrap().0)
 }
@@ -167,10 +167,10 @@ pub(crate) fn containerd_with_pods(registry: &Registry, more: containerd::Option
     Containerd::with(&options).unwrap()
 }
 
-/// Passes the bytes of every connection on, and shows the hook what a client sends before the target has it.
+/// Forwards the bytes of every connection, and shows the hook what a client sends before the target receives it.
 pub(crate) fn unix_proxy(socket: &Path, target: &Path, hook: impl Fn(&[u8]) + Send + Sync + 'static) {
     let (listener, target, hook) = (UnixListener::bind(socket).unwrap(), target.to_owned(), Arc::new(hook));
-    // It ends with the test's process.
+    // The thread ends with the test's process.
     thread::spawn(move || {
         for client in listener.incoming() {
             let (mut client, mut server) = (client.unwrap(), UnixStream::connect(&target).unwrap());

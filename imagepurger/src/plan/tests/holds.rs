@@ -1,4 +1,4 @@
-//! What keeps everything.
+//! What holds all images.
 
 use super::*;
 use lab_images::catalogue::RepositoryState;
@@ -54,7 +54,7 @@ fn nothing_goes_when_the_catalogue_shrinks_by_more_than_half_unless_forced() {
     assert_eq!(plan(&seen, &history, &rules()).to_remove().count(), 1);
     history.wanted = Some(3);
     let words =
-        "nothing is removed: the catalogue shrank at once from 3 wanted images to 1; set PURGE_FORCE_SHRINK=true";
+        "nothing is removed: the catalogue suddenly shrank from 3 wanted images to 1; set PURGE_FORCE_SHRINK=true";
     assert!(said(&seen, &history, &rules()).starts_with(words));
     assert_eq!(plan(&seen, &history, &Rules { force_shrink: true, ..rules() }).to_remove().count(), 1);
 }

@@ -68,7 +68,7 @@ fn pins_allowances_and_our_own_images_stay() {
         ("labhands/nfs-health:0.1.0", true),
         ("harbor.example.org/mirror/labhands/fileserver:1", true),
         ("localhost/imagepurger:2", true),
-        // A project that is called so, and names that others have too.
+        // A project of the same name, and names that other projects use too.
         ("harbor.example.org/labhands/lab:w_1", false),
         ("harbor.example.org/labhands/prepuller/lab:w_1", false),
         ("ghcr.io/someone/fileserver:1", false),
@@ -88,9 +88,9 @@ fn the_newest_of_a_class_stays_until_its_successor_is_here_even_while_the_disk_i
     seen.freeing = true;
     let successor = seen.images.pop().unwrap();
     let words = format!(
-        "no longer wanted by the catalogue, but the newest weekly of its repository here; it stays until {LAB}:w_9 is here"
+        "no longer wanted by the catalogue, but the newest weekly of its repository here; it stays until {LAB}:w_9 is on this node"
     );
-    // Listed, so that they have a class and an order.
+    // The tags are listed, so they have a class and an order.
     let entries = &mut seen.catalogue.as_mut().unwrap().catalogue.images;
     entries.insert(1, listed("w_2", false));
     assert_eq!(said(&seen, &history, &rules()), words);
@@ -98,7 +98,7 @@ fn the_newest_of_a_class_stays_until_its_successor_is_here_even_while_the_disk_i
         plan(seen, &history, rules).to_remove().map(|(image, _)| image.tags[0].clone()).collect()
     };
     assert_eq!(going(&seen, &rules()), [format!("{LAB}:w_1")]);
-    // What an operator names goes.
+    // An operator's denial wins.
     let deny = Rules { deny: vec!["*:w_2".parse().unwrap()], ..rules() };
     assert_eq!(going(&seen, &deny).len(), 2);
     seen.images.push(successor);
