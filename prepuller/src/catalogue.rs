@@ -1,4 +1,4 @@
-//! Where the commands get their catalogue: a scan, or a file.
+//! Gets the catalogue for the commands: from a scan or a file.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -11,36 +11,36 @@ use lab_images::scan::scan;
 
 use crate::settings::CatalogueSettings;
 
-/// A catalogue and what a pull needs besides.
+/// A catalogue, and what pulls need besides.
 #[derive(Debug)]
 pub struct Found {
-    /// The catalogue; where a repository could not be scanned, with its last good part.
+    /// The catalogue. A repository that could not be scanned has its last good entries.
     pub catalogue: Catalogue,
-    /// Manifests of images that nodes can use, by the catalogue's digest.
+    /// Manifests for the nodes' platforms, by the catalogue's digest.
     pub manifests: HashMap<Digest, Arc<ImageManifest>>,
-    /// What could not be found out.
+    /// What could not be scanned.
     pub problems: Vec<String>,
-    /// What is named and not there, and repositories in which nothing is wanted.
+    /// Configured images that do not exist, and repositories in which nothing is wanted.
     pub remarks: Vec<String>,
-    /// Whether there is anything new in it.
+    /// Whether the scan found anything new.
     pub is_of_use: bool,
 }
 
-/// A client for the registries of these settings.
+/// A client for the registries in these settings.
 ///
 /// # Errors
 ///
-/// When credentials or root certificates can't be read.
+/// If the credentials or the root certificates cannot be read.
 pub fn registry(settings: &CatalogueSettings) -> Result<Registry, RegistryError> {
     Registry::new(settings.registry.clone())
 }
 
-/// Scans for machines of these platforms, or reads `CATALOGUE_FILE` where no repository or image is named. What was scanned
-/// completely is written there; a repository that was not keeps its part of `last`, or else of the file.
+/// Scans for machines of these platforms, or reads `CATALOGUE_FILE` if no repository or image is configured. Complete
+/// scans are written to that file. A repository whose scan failed keeps its entries from `last`, or else from the file.
 ///
 /// # Errors
 ///
-/// When the file can't be read or written.
+/// If the file cannot be read or written.
 pub async fn find(
     registry: &Registry,
     settings: &CatalogueSettings,
@@ -62,7 +62,8 @@ pub async fn find(
     Ok(found)
 }
 
-/// What the file has from the last time. One that is no catalogue is replaced by the first good scan.
+/// The catalogue that the file has from an earlier scan. If its content is not a catalogue, the first good scan
+/// replaces it.
 fn last_good(file: &Path) -> anyhow::Result<Option<Catalogue>> {
     match Catalogue::read(file) {
         Ok(catalogue) => Ok(Some(catalogue)),
@@ -84,24 +85,24 @@ async fn scan_after(
     let scanned = scan(registry, &settings.source, &settings.policy, platforms).await;
     let mut problems: Vec<String> = scanned.problems().map(ToString::to_string).collect();
     for problem in &problems {
-        tracing::warn!(problem, "the scan missed something");
+        tracing::warn!(problem, "the scan was incomplete");
     }
     for remark in &scanned.remarks {
-        tracing::warn!(remark, "the scan found less than is named");
+        tracing::warn!(remark, "the scan did not find everything that is configured");
     }
     let catalogue = scanned.catalogue(last, jiff::Timestamp::now());
     let is_of_use = scanned.is_of_use(last);
     if problems.is_empty() && !catalogue.complete {
-        // Nothing is wanted any more where something was.
+        // Wanted images of these repositories may have disappeared.
         let states = catalogue.repositories.iter().filter(|state| !state.complete);
         problems.extend(states.filter_map(|state| Some(format!("{}: {}", state.name, state.problem.as_ref()?))));
         for problem in &problems {
-            tracing::warn!(problem, "the last good part of the catalogue stays");
+            tracing::warn!(problem, "keeping the last good part of the catalogue");
         }
     }
     let mut manifests = scanned.manifests;
     for digest in catalogue.wanted().filter_map(|image| image.digest.as_ref()) {
-        // Parts of an earlier scan.
+        // Entries from an earlier scan.
         if let (false, Some(known)) = (manifests.contains_key(digest), registry.known_manifest(digest, platforms)) {
             manifests.insert(digest.clone(), known);
         }
@@ -109,7 +110,7 @@ async fn scan_after(
     Found { catalogue, manifests, problems, remarks: scanned.remarks, is_of_use }
 }
 
-/// The layers of a catalogue's wanted images; pulls work without them, with less to show.
+/// Loads the layers of a catalogue's wanted images. Pulls work without them, but show less progress.
 async fn with_manifests(registry: &Registry, catalogue: Catalogue, platforms: &[Platform]) -> Found {
     let (manifests, problems, remarks) = (HashMap::new(), Vec::new(), Vec::new());
     let mut found = Found { catalogue, manifests, problems, remarks, is_of_use: true };
@@ -119,7 +120,9 @@ async fn with_manifests(registry: &Registry, catalogue: Catalogue, platforms: &[
         };
         match registry.manifest(&image.repository, digest, platforms).await {
             Ok(manifest) => drop(found.manifests.insert(digest.clone(), manifest)),
-            Err(error) => tracing::warn!(%error, "the layers are not known beforehand"),
+            Err(error) => {
+                tracing::warn!(%error, "cannot read the layers of an image; its pull will show less progress");
+            }
         }
     }
     found

@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand};
 use crate::plan::settings::PlanArguments;
 use crate::settings::{NodeArguments, PullArguments, ScanArguments, StatusArguments, TagsArguments, WaitArguments};
 
-/// Names, strings and help.
+/// The command line of `prepuller`.
 #[derive(Debug, Parser)]
 #[command(
     name = "prepuller",
@@ -16,7 +16,7 @@ use crate::settings::{NodeArguments, PullArguments, ScanArguments, StatusArgumen
     after_help = "Every setting is an environment variable and a flag of the same name; the flag wins."
 )]
 pub struct Arguments {
-    /// What to do.
+    /// The command.
     #[command(subcommand)]
     pub command: CommandArguments,
 }
@@ -24,7 +24,7 @@ pub struct Arguments {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum CommandArguments {
-    /// Read tags from standard input, print one JSON object for each in menu order
+    /// Read tags from standard input, and print one JSON object for each in menu order
     Tags(TagsArguments),
     /// Scan the registry once and print which images are wanted, and why
     Scan(ScanArguments),
@@ -32,16 +32,16 @@ pub enum CommandArguments {
     Pull(PullArguments),
     /// Run the node agent: pull what the planner orders (the DaemonSet)
     Node(NodeArguments),
-    /// Run the planner: decide for a cluster which images are wanted and which node pulls them now (the Deployment)
+    /// Run the planner: decide which images are wanted in a cluster and which node pulls them now (the Deployment)
     Plan(Box<PlanArguments>),
-    /// Show the progress of the nodes, as the planner's page does
+    /// Show the progress of the nodes, as on the planner's page
     Status(StatusArguments),
-    /// Wait until every eligible node holds what is wanted, for a deploy hook
+    /// Wait until every eligible node has all wanted images, for a deploy hook
     Wait(WaitArguments),
-    /// Copy this program to where another image's container can run it (for pull pods)
+    /// Copy this program into a volume, so that another image's container can run it (for pull pods)
     #[command(hide = true)]
     Bring {
-        /// The copy
+        /// Path of the copy
         to: PathBuf,
     },
 }

@@ -2,12 +2,14 @@
 //!
 //! Read in this order:
 //!
-//! - [`node_images`] an order and its report, as the custom resource `NodeImages` has them: planner and agents meet there
-//! - [`plan`] decides for a whole cluster which node pulls what now; `plan/decide.rs` is the decision
-//! - [`overview`] what the planner knows at one moment; [`page`] shows it, and [`planner_client`] asks for it from elsewhere
-//! - [`node`] the agent, which gives the orders to the [`puller`]; `puller/schedule.rs` and `puller/presence.rs` are its decisions
-//! - [`cli`] the commands; [`tags`], [`scan`], [`pull`], [`status`] and [`wait`] are one each; [`catalogue`] where they find the wanted images
-//! - [`settings`] what the environment and flags say; [`old_names`] the names in LSST's Jupyter Lab Demo
+//! - [`node_images`] the custom resource `NodeImages`: the planner's orders and the agent's report
+//! - [`plan`] decides for a whole cluster which node pulls which image now; `plan/decide.rs` is the decision
+//! - [`overview`] a snapshot of what the planner knows; [`page`] shows it, and [`planner_client`] reads it over HTTP
+//! - [`node`] the agent, which passes the orders to the [`puller`]; `puller/schedule.rs` and `puller/presence.rs` are
+//!   the puller's decisions
+//! - [`cli`] the commands; [`tags`], [`scan`], [`pull`], [`status`] and [`wait`] are one each; [`catalogue`] gets the
+//!   wanted images for them
+//! - [`settings`] the environment and the flags; [`old_names`] the variables of LSST's Jupyter Lab Demo
 
 pub mod catalogue;
 pub mod cli;

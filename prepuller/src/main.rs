@@ -12,7 +12,7 @@ fn main() -> ExitCode {
     sidecar::program::run(env!("CARGO_PKG_NAME"), async {
         let mut environment = Environment::of_process();
         if std::env::var_os("LAB_ALIASES").is_some_and(|aliases| aliases.is_empty()) {
-            // Elsewhere an empty value counts as unset. Here it says that there are none: a list of nothing.
+            // Elsewhere an empty value counts as unset. Here it means an empty list.
             environment.default_to("LAB_ALIASES", ",");
         }
         let warnings = old_names::take_over(&mut environment);

@@ -1,11 +1,11 @@
-//! `prepuller node`: have this node hold what the planner orders, for ever.
+//! `prepuller node`: pulls the images that the planner orders, until a signal.
 //!
-//! Orders come from the node's own `NodeImages` object and are kept on disk, the puller carries them out, and the object's
-//! status tells how far it is. None of the three waits for another: without the API server the last orders are carried out,
-//! without the runtime its absence is reported.
+//! Orders come from the node's own `NodeImages` object and are saved on disk. The puller carries them out, and the
+//! object's status reports the progress. None of the three waits for another: without the API server the saved orders
+//! are carried out, and without the runtime its absence is reported.
 //!
-//! `status.rs` (what is told) and `throttle.rs` (when) are pure; `orders.rs` and `status_writer.rs` speak with the API server, `page.rs` and
-//! `metrics.rs` show the same to people and to Prometheus.
+//! `status.rs` (what is reported) and `throttle.rs` (when) are pure. `orders.rs` and `status_writer.rs` talk to the API
+//! server. `page.rs` and `metrics.rs` show the same to people and to Prometheus.
 
 mod metrics;
 mod orders;
@@ -34,14 +34,14 @@ use crate::settings::NodeSettings;
 const NAME: &str = env!("CARGO_PKG_NAME");
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// How long a runtime that is not there is left alone, at the most.
+/// The longest pause between two tries to connect to the runtime.
 const LONGEST_RUNTIME_RETRY: Duration = Duration::from_secs(10);
 
 /// Runs until a signal.
 ///
 /// # Errors
 ///
-/// When there is no way to the cluster at all, the credentials can't be read, or the admin address can't be had.
+/// If the cluster's client cannot be configured, the credentials cannot be read, or the admin address cannot be bound.
 pub async fn run(settings: NodeSettings, warnings: &[String]) -> anyhow::Result<ExitCode> {
     let mut daemon = Daemon::start(NAME, VERSION, settings.log.with_warnings(warnings))?;
     let namespace = sidecar::kubernetes::own_namespace().await?;
@@ -51,7 +51,7 @@ pub async fn run(settings: NodeSettings, warnings: &[String]) -> anyhow::Result<
 
     let api: Api<NodeImages> = Api::namespaced(sidecar::kubernetes::client().await?, &namespace);
     let credentials = Arc::new(Credentials::new(settings.credentials)?);
-    // One machine may serve two clusters' or namespaces' prepullers.
+    // One machine may be a node of two clusters, or have a prepuller in two namespaces.
     let orders_file = settings.state_dir.join(format!("orders.{namespace}.json"));
     let kept = orders::kept(&orders_file);
     let (report, reports) = watch::channel(Report::default());
@@ -83,7 +83,7 @@ pub async fn run(settings: NodeSettings, warnings: &[String]) -> anyhow::Result<
     Ok(ExitCode::SUCCESS)
 }
 
-/// Tries until the runtime answers, and reports meanwhile why it doesn't.
+/// Tries until the runtime answers, and reports meanwhile why it does not.
 async fn until_open(
     endpoint: Option<&RuntimeEndpoint>,
     report: &watch::Sender<Report>,

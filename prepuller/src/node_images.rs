@@ -73,7 +73,7 @@ pub struct Order {
     pub gate: bool,
 }
 
-/// Planners up to 0.1 wrote 0 for a size that they did not know.
+/// Planners up to 0.1 wrote 0 for an unknown size.
 fn zero_is_unknown<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
     Ok(Option::<u64>::deserialize(deserializer)?.filter(|size| *size > 0))
 }
@@ -159,16 +159,16 @@ pub struct Condition {
     pub last_transition_time: Timestamp,
 }
 
-/// The condition of a node whose disk has no room for what is ordered.
+/// The condition of a node whose disk has no room for the ordered images.
 pub const DISK_TOO_SMALL: &str = "DiskTooSmall";
 
-/// How often an agent reports at least.
+/// The longest time between two reports of an agent.
 pub const REPORT_INTERVAL: Duration = Duration::from_secs(300);
 
-/// An agent that has not reported for this long is silent: two reports in a row are missing.
+/// An agent that has not reported for this long counts as silent: it missed two reports in a row.
 pub const LONGEST_SILENCE: Duration = Duration::from_secs(660);
 
-/// The condition of a node whose container runtime can't be used.
+/// The condition of a node whose container runtime is unavailable.
 pub const RUNTIME_UNAVAILABLE: &str = "RuntimeUnavailable";
 
 /// State of one order.
@@ -211,11 +211,11 @@ pub struct ImageReport {
 pub enum PullState {
     /// It waits for its turn.
     Waiting,
-    /// Bytes arrive.
+    /// Its layers are being downloaded.
     Downloading,
     /// All bytes are there; layers are unpacked.
     Unpacking,
-    /// It is there.
+    /// It is present.
     Present,
     /// The last try failed; it is tried again after a while.
     Failed,

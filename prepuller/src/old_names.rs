@@ -1,4 +1,5 @@
-//! Names that the seed's prepullers knew (2017 and its successor), taken over where they have a meaning.
+//! Variables of the prepullers in LSST's Jupyter Lab Demo (2017 and its successor), translated if they have a meaning
+//! today.
 
 use lab_images::policy::DEFAULT_KEEP;
 use sidecar::settings::{Environment, Now, OldName};
@@ -9,11 +10,11 @@ const OLD_NAMES: &[OldName] = &[
     OldName { name: "PREPULLER_IMAGE_NAME", now: Now::Setting("LAB_REPO_NAME") },
     OldName { name: "PREPULLER_SORT_FIELD", now: Now::Gone("tags are ordered by class and version (LAB_TAG_SCHEME)") },
     OldName { name: "PREPULLER_COMMAND", now: Now::Gone("no command runs inside the images any more") },
-    OldName { name: "PREPULLER_NAMESPACE", now: Now::Gone("it is the namespace of the manifests") },
+    OldName { name: "PREPULLER_NAMESPACE", now: Now::Gone("the manifests set the namespace") },
     OldName { name: "RESTRICT_LAB_NODES", now: Now::Gone("use LAB_NODE_SELECTOR") },
 ];
 
-/// What the successor took with `_DAILIES` and so on, and the class of today.
+/// The successor's suffixes, such as `_DAILIES`, and today's class.
 const NUMBERS: [(&str, &str); 4] = [
     ("PREPULLER_RELEASES", "release"),
     ("PREPULLER_WEEKLIES", "weekly"),
@@ -21,7 +22,7 @@ const NUMBERS: [(&str, &str); 4] = [
     ("PREPULLER_EXPERIMENTALS", "experimental"),
 ];
 
-/// Takes over old names; one sentence for each that was found.
+/// Translates old names. Returns one sentence for each that was found.
 pub fn take_over(environment: &mut Environment) -> Vec<String> {
     let mut warnings = Vec::new();
     let mut take = |environment: &mut Environment, name: &'static str, now: Now| {
@@ -30,9 +31,10 @@ pub fn take_over(environment: &mut Environment) -> Vec<String> {
         value
     };
 
-    let host = take(environment, "PREPULLER_REPO", Now::Gone("use LAB_REPO_HOST (taken as that)"));
-    let port = take(environment, "PREPULLER_PORT", Now::Gone("put the port into LAB_REPO_HOST (done)"));
-    let insecure = take(environment, "PREPULLER_INSECURE", Now::Gone("use LAB_INSECURE_REGISTRIES (taken as that)"));
+    let host = take(environment, "PREPULLER_REPO", Now::Gone("use LAB_REPO_HOST (it was read as that)"));
+    let port = take(environment, "PREPULLER_PORT", Now::Gone("put the port into LAB_REPO_HOST (it was read as that)"));
+    let insecure =
+        take(environment, "PREPULLER_INSECURE", Now::Gone("use LAB_INSECURE_REGISTRIES (it was read as that)"));
     let host = match (host, port) {
         (Some(host), Some(port)) => Some(format!("{host}:{port}")),
         (host, _) => host,
@@ -44,18 +46,19 @@ pub fn take_over(environment: &mut Environment) -> Vec<String> {
         environment.default_to("LAB_REPO_HOST", &host);
     }
 
-    let list = take(environment, "PREPULLER_IMAGE_LIST", Now::Gone("use LAB_INFRASTRUCTURE_IMAGES (taken as that)"));
+    let list =
+        take(environment, "PREPULLER_IMAGE_LIST", Now::Gone("use LAB_INFRASTRUCTURE_IMAGES (it was read as that)"));
     let no_scan = take(environment, "PREPULLER_NO_SCAN", Now::Gone("use LAB_CONTAINER_NAMES instead of a scan"));
     if let Some(list) = list {
         let only = no_scan.as_deref().is_some_and(is_on);
         environment.default_to(if only { "LAB_CONTAINER_NAMES" } else { "LAB_INFRASTRUCTURE_IMAGES" }, &list);
     }
-    if take(environment, "DEBUG", Now::Gone("use LOG=debug (taken as that)")).as_deref().is_some_and(is_on) {
+    if take(environment, "DEBUG", Now::Gone("use LOG=debug (it was read as that)")).as_deref().is_some_and(is_on) {
         environment.default_to("LOG", "debug");
     }
 
     let numbers =
-        NUMBERS.map(|(name, class)| (class, take(environment, name, Now::Gone("use LAB_KEEP (taken as that)"))));
+        NUMBERS.map(|(name, class)| (class, take(environment, name, Now::Gone("use LAB_KEEP (it was read as that)"))));
     if numbers.iter().any(|(_, number)| number.is_some()) {
         environment.default_to("LAB_KEEP", &keep(&numbers));
     }
@@ -63,7 +66,7 @@ pub fn take_over(environment: &mut Environment) -> Vec<String> {
     warnings
 }
 
-/// The numbers given, over the defaults of the classes not named.
+/// The given numbers, with the defaults of the other classes.
 fn keep(numbers: &[(&str, Option<String>)]) -> String {
     let mut classes: Vec<(&str, &str)> = DEFAULT_KEEP.split(',').filter_map(|item| item.split_once('=')).collect();
     for (class, number) in numbers {

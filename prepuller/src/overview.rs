@@ -1,7 +1,6 @@
-//! What the planner knows at one moment, for those who show it: the page, the JSON documents, `prepuller status` and
-//! `prepuller wait`.
+//! A snapshot of what the planner knows, for the page, the JSON documents, `prepuller status` and `prepuller wait`.
 //!
-//! An [`Overview`] is made when somebody asks ([`OverviewSource::now`]), never on every change: with thousands of nodes the
+//! An [`Overview`] is built on request ([`OverviewSource::now`]), not on every change: with thousands of nodes the
 //! planner would do little else. [`OverviewSource::changed`] waits for the next change.
 
 use std::sync::Arc;
@@ -15,63 +14,63 @@ use tokio::sync::watch;
 
 use crate::node_images::{Disk, PullState};
 
-/// What the planner knows at one moment.
+/// A snapshot of what the planner knows.
 #[derive(Clone, Debug)]
 pub struct Overview {
-    /// When that was.
+    /// The time of the snapshot.
     pub now: Timestamp,
-    /// Who pulls.
+    /// Agents or pull pods.
     pub mode: Mode,
-    /// The last good catalogue, if there was ever one.
+    /// The last good catalogue, if there has been one.
     pub catalogue: Option<Arc<Catalogue>>,
-    /// How the scans go.
+    /// The state of the scans.
     pub scan: ScanState,
-    /// Whether it was decided over the cluster: before that, images and nodes are missing here.
+    /// Whether the planner has decided yet. Before that, images and nodes are missing here.
     pub decided: bool,
-    /// What is wrong with the planner's way to the cluster, one sentence each.
+    /// Problems of the planner with the cluster, one sentence each.
     pub cluster: Vec<String>,
     /// The wanted images, the most urgent first.
     pub images: Vec<ImageOverview>,
-    /// All nodes that are seen, by name.
+    /// All known nodes, by name.
     pub nodes: Vec<NodeOverview>,
-    /// The labs that began to run; unset where pods are not watched, or not read yet.
+    /// The labs that started; unset if pods are not watched, or not listed yet.
     pub spawns: Option<SpawnsOverview>,
 }
 
-/// The labs that began to run within the last 24 hours, by whether they found their image on the node.
+/// The labs that started within the last 24 hours, by whether their image was on the node.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct SpawnsOverview {
-    /// From when on they were counted: 24 hours ago, or when the planner began.
+    /// The beginning of the count: 24 hours ago, or the planner's start.
     pub since: Timestamp,
     /// The node had reported the image.
     pub present: Tally,
-    /// The node had not.
+    /// The node had not reported the image.
     pub absent: Tally,
-    /// Nobody reports on the image there.
+    /// No agent reports on the image there.
     pub unknown: Tally,
 }
 
-/// Some labs, and how long they took from scheduled to running.
+/// A number of labs, and the time that they took from scheduled to running.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Tally {
-    /// How many.
+    /// How many labs.
     pub count: u64,
-    /// How many of them told how long they took.
+    /// For how many of them the time is known.
     pub timed: u64,
-    /// What these took together, in seconds.
+    /// The sum of these times, in seconds.
     pub seconds: u64,
-    /// What the slowest took, in seconds.
+    /// The longest of these times, in seconds.
     pub longest_seconds: u64,
 }
 
 impl Tally {
-    /// Counts one.
+    /// Counts one lab.
     pub(super) fn count(&mut self, took: Option<Duration>) {
         let seconds = took.map_or(0, |took| took.as_secs());
         self.add(&Self { count: 1, timed: took.is_some().into(), seconds, longest_seconds: seconds });
     }
 
-    /// Adds others.
+    /// Adds another tally.
     pub(super) fn add(&mut self, other: &Self) {
         self.count += other.count;
         self.timed += other.timed;
@@ -79,37 +78,37 @@ impl Tally {
         self.longest_seconds = self.longest_seconds.max(other.longest_seconds);
     }
 
-    /// What one took on average, in seconds.
+    /// The average time, in seconds.
     pub fn average_seconds(&self) -> Option<u64> {
         (self.seconds + self.timed / 2).checked_div(self.timed)
     }
 }
 
-/// Who pulls (`PREPULLER_MODE`).
+/// What pulls images (`PREPULLER_MODE`).
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Mode {
-    /// An agent on each node: with progress, stall limit and disk guard.
+    /// An agent on each node: with progress, a stall limit and a disk guard.
     #[default]
     Agents,
-    /// A short-lived pod for each image and node: no progress, no stall limit, no disk guard.
+    /// A short-lived pod for each image and node: without progress, stall limit and disk guard.
     Pods,
 }
 
-/// How the scans go.
+/// The state of the scans.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct ScanState {
     /// When the last scan ended, good or not.
     pub last: Option<Timestamp>,
-    /// When the last scan ended that brought something.
+    /// When the last good scan ended.
     pub last_good: Option<Timestamp>,
     /// When the last good scan began.
     pub last_good_began: Option<Timestamp>,
-    /// What was wrong with the last one; unset when it saw everything.
+    /// What was wrong with the last scan; unset if it was complete.
     pub problem: Option<String>,
 }
 
 impl ScanState {
-    /// Whether the last scan brought nothing.
+    /// Whether the last scan failed.
     pub fn has_failed(&self) -> bool {
         self.last.is_some() && self.last != self.last_good
     }
@@ -118,69 +117,69 @@ impl ScanState {
 /// One wanted image.
 #[derive(Clone, Debug)]
 pub struct ImageOverview {
-    /// Its whole name.
+    /// Its full name.
     pub reference: Reference,
-    /// The digest that nodes should hold, where it is known.
+    /// The digest that nodes should have, if it is known.
     pub digest: Option<Digest>,
-    /// What a menu calls it.
+    /// Its name in a menu.
     pub name: String,
-    /// Compressed size in bytes, where it is known.
+    /// Compressed size in bytes, if it is known.
     pub size: Option<u64>,
     /// Why it is wanted.
     pub why: String,
-    /// Eligible nodes that hold it.
+    /// How many eligible nodes have it.
     pub present: usize,
-    /// Eligible nodes that should hold it.
+    /// How many eligible nodes should have it.
     pub eligible: usize,
-    /// How far its wave is.
+    /// The state of its rollout.
     pub wave: Wave,
 }
 
-/// How far a new image's way over the nodes is.
+/// The state of a new image's rollout.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Wave {
     /// Present on all eligible nodes (vacuously true if there are none).
     Done,
-    /// No node holds it and none was told to pull it yet.
+    /// No node has it, and no node was ordered to pull it yet.
     Waiting,
-    /// The first node pulls it; no other does before it is there.
+    /// The canary node is pulling it. Other nodes wait until it is present there.
     Canary {
         /// The node.
         node: Arc<str>,
     },
-    /// It goes to the other nodes.
+    /// The other nodes are pulling it.
     Rolling,
-    /// The first node could not pull it: no other one starts before its time.
+    /// The canary node could not pull it. Other nodes start only when the next try says so.
     Stopped {
         /// The node.
         node: Arc<str>,
-        /// What it said.
+        /// The node's error.
         error: String,
-        /// Who tries it next.
+        /// Which node tries next.
         next: NextTry,
     },
-    /// The first node does not get on with it, for a reason that says nothing of the image.
+    /// The canary node makes no progress, for a reason that does not depend on the image.
     Held {
         /// The node.
         node: Arc<str>,
-        /// What is the matter with it, as `it is not ready`.
+        /// The reason, such as `it is not ready`.
         why: String,
-        /// Who tries the image next.
+        /// Which node tries next.
         next: NextTry,
     },
 }
 
-/// Who tries an image next whose first node did not get on with it. That node itself tries again all the while.
+/// Which node tries an image next if the canary node makes no progress. The canary keeps trying, too.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum NextTry {
-    /// Another node does already.
+    /// Another node is trying already.
     Now {
         /// The node.
         node: Arc<str>,
     },
-    /// Another node does after this time.
+    /// Another node tries after this time.
     In(Duration),
-    /// There is no other node that could.
+    /// There is no other node that could try.
     NoOther,
 }
 
@@ -189,95 +188,95 @@ pub enum NextTry {
 pub struct NodeOverview {
     /// Its name.
     pub name: Arc<str>,
-    /// Why it is not to hold lab images now; unset for an eligible node.
+    /// Why it should not hold lab images now; unset for an eligible node.
     pub not_eligible: Option<String>,
-    /// It carries the gate's taint still.
+    /// Whether it still has the gate's taint.
     pub gated: bool,
-    /// It is new in the cluster.
+    /// Whether it is new in the cluster.
     pub new: bool,
     /// How many user pods wait on it.
     pub waiting_pods: usize,
-    /// What its agent lets hear.
+    /// The state of its agent.
     pub agent: AgentState,
-    /// Why its orders could not be written, while they can't.
+    /// Why its orders cannot be written, while that is so.
     pub unwritten: Option<String>,
-    /// The file system of its images, as its agent reported.
+    /// The file system of its images, as its agent reported it.
     pub disk: Option<Disk>,
     /// One entry for each of [`Overview::images`], in the same order.
     pub images: Vec<ImageOnNode>,
 }
 
-/// What a node's agent lets hear.
+/// The state of a node's agent.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub enum AgentState {
-    /// It never reported, and may still begin to.
+    /// It has never reported, and there is still time.
     #[default]
     Awaited,
-    /// It never reported, although it had time to.
+    /// It has never reported, although it had time to.
     Missing,
     /// It has not reported for this long.
     Silent(Duration),
-    /// It reports that the container runtime can't be used, for this reason.
+    /// It reports that the container runtime is unavailable, for this reason.
     NoRuntime(String),
-    /// It reports.
+    /// It reports regularly.
     Fine,
 }
 
-/// How far an image is on a node.
+/// The state of an image on a node.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ImageOnNode {
-    /// The node should not hold it: it is not eligible, or the image is not for its platform.
+    /// The node should not have it: it is not eligible, or the image is not for its platform.
     NotWanted,
-    /// The node should hold it and was not told to pull it yet.
+    /// The node should have it, but was not ordered to pull it yet.
     NotOrdered,
-    /// The node was told to pull it, and has not reported on it yet.
+    /// The node was ordered to pull it, but has not reported on it yet.
     Ordered,
-    /// What the node reports.
+    /// The node reports on it.
     Reported(Reported),
 }
 
-/// What a node reports of an image.
+/// A node's report on an image.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Reported {
-    /// How far it is.
+    /// Its state.
     pub state: PullState,
-    /// Bytes that arrived.
+    /// Bytes downloaded.
     pub done: u64,
-    /// Bytes to arrive.
+    /// Bytes to download.
     pub total: u64,
-    /// Bytes a second.
+    /// Bytes per second.
     pub rate: Option<u64>,
-    /// Seconds until the last byte should be there.
+    /// Estimated seconds until the download is complete.
     pub eta_seconds: Option<u64>,
-    /// Tries that failed.
+    /// How many tries failed.
     pub failures: u32,
     /// Why the last try failed or was refused.
     pub error: Option<Box<str>>,
-    /// Since when it has been in this state.
+    /// Since when it has had this state.
     pub since: Timestamp,
 }
 
 impl Overview {
-    /// Whether the planner knows what is wanted, and every eligible node holds all of it. Where nothing is wanted, something is
-    /// wrong.
+    /// Whether the planner knows what is wanted, and every eligible node has all of it. An empty list of wanted images
+    /// is never complete: something is wrong then.
     pub fn is_complete(&self) -> bool {
         !self.images.is_empty() && self.images.iter().all(|image| image.present == image.eligible)
     }
 }
 
 impl ImageOnNode {
-    /// Whether the node holds it.
+    /// Whether the node has it.
     pub fn is_present(&self) -> bool {
         matches!(self, Self::Reported(Reported { state: PullState::Present, .. }))
     }
 
-    /// Whether an eligible node should hold it and does not.
+    /// Whether an eligible node should have it and does not.
     pub fn is_missing(&self) -> bool {
         !self.is_present() && !matches!(self, Self::NotWanted)
     }
 }
 
-/// Where overviews come from; clones share it.
+/// Builds overviews; clones share it.
 #[derive(Clone)]
 pub struct OverviewSource {
     look: Arc<dyn Fn() -> Overview + Send + Sync>,
@@ -285,17 +284,17 @@ pub struct OverviewSource {
 }
 
 impl OverviewSource {
-    /// A source that looks with `look`; `changes` tells when that is worth while.
+    /// A source that builds overviews with `look`; `changes` signals when a new one is worthwhile.
     pub fn new(look: impl Fn() -> Overview + Send + Sync + 'static, changes: watch::Receiver<u64>) -> Self {
         Self { look: Arc::new(look), changes }
     }
 
-    /// What the planner knows now.
+    /// Builds an overview of the current state.
     pub fn now(&self) -> Overview {
         (self.look)()
     }
 
-    /// Waits until something has changed since this was last called; at most a few times a second. `false` once the planner
+    /// Waits until something has changed since the last call, at most a few times a second. `false` once the planner
     /// has ended.
     pub async fn changed(&mut self) -> bool {
         self.changes.changed().await.is_ok()

@@ -1,10 +1,9 @@
-//! What the planner shows of itself: a page for people, its live updates, and JSON for `prepuller status` and for those who read
-//! Nublado's documents.
+//! The planner's web page and its live updates, and JSON for `prepuller status` and for clients of Nublado's documents.
 //!
-//! - `query` what a reader asked for; `view` what is shown then, from an overview, pure
-//! - `summary` what a view says, in sentences; `text` numbers, times and names; `reason` what a runtime means
-//! - `html`, `page.css`, `page.js` the page; `nublado` the two documents that users of Nublado know
-//! - `routes` all of it over HTTP
+//! - `query` the parameters of a request; `view` what the page shows for them, from an overview, pure
+//! - `summary` sentences about a view; `text` formats numbers, times and names; `reason` shortens a runtime's error
+//! - `html`, `page.css`, `page.js` the page; `nublado` the two documents of Nublado's API
+//! - `routes` serves all of it over HTTP
 
 mod html;
 pub mod nublado;

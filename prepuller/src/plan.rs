@@ -1,11 +1,11 @@
-//! `prepuller plan`: which images are wanted, and which node should pull what now.
+//! `prepuller plan`: decides which images are wanted, and which node should pull which image now.
 //!
-//! See, decide, act: `scanning.rs` and `watch.rs` see, `decide.rs`, `eligible.rs` and `gate.rs` decide (pure), `apply.rs`,
-//! `pull_pods.rs` and `publish.rs` act, `state.rs` keeps what is known and gives the overview of it, `telemetry.rs` raises Events and
-//! counts.
+//! It observes, decides and acts: `scanning.rs` and `watch.rs` observe; `decide.rs`, `eligible.rs` and `gate.rs` decide
+//! (pure); `apply.rs`, `pull_pods.rs` and `publish.rs` act. `state.rs` keeps the state and builds the overview of it;
+//! `telemetry.rs` records Events and counts.
 //!
-//! Every write may be repeated without harm, and all that decisions go by is in the cluster's objects: a planner that starts
-//! anew goes on where the last one was.
+//! Every write can be repeated without harm, and all inputs of decisions are in the cluster's objects, so a restarted
+//! planner continues where the last one was.
 
 mod apply;
 pub mod decide;
@@ -65,11 +65,11 @@ const SETTLE: Duration = Duration::from_millis(100);
 /// The least time between two decisions, however many reports arrive.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// Duty cycle: the next decision waits at least this many times as long as the last one took, so that a large cluster does not keep the
-/// planner busy with deciding.
+/// Duty cycle: the pause before the next decision is at least this many times as long as the last decision took, so
+/// that a large cluster does not keep the planner busy.
 const REST: u32 = 300;
 
-/// How often the planner decides while only time changes something: stalled nodes, gates.
+/// How often the planner decides if only time has passed: for stalled nodes and gates.
 const TICK: Duration = Duration::from_secs(5);
 
 /// How long the planner waits before it retries a failed write.
@@ -82,7 +82,7 @@ const LONGEST_STEP: Duration = Duration::from_secs(300);
 ///
 /// # Errors
 ///
-/// When there is no way to the cluster or to the registries, or the admin address can't be had.
+/// If the cluster's client or the registry client cannot be configured, or the admin address cannot be bound.
 pub async fn run(settings: PlanSettings, warnings: &[String]) -> anyhow::Result<ExitCode> {
     let mut daemon = Daemon::start(NAME, VERSION, settings.log.with_warnings(warnings))?;
     tracing::info!(
@@ -96,7 +96,8 @@ pub async fn run(settings: PlanSettings, warnings: &[String]) -> anyhow::Result<
     );
     let client = sidecar::kubernetes::client().await?;
     let registry = crate::catalogue::registry(&settings.catalogue)?;
-    // Without a catalogue it is ready as well: its page says what the scans met, and a Service leads to ready pods only.
+    // The planner is ready even without a catalogue: its page shows what went wrong with the scans, and a Service
+    // routes to ready pods only.
     let cluster = daemon.health.latch("cluster");
     let pulse = daemon.health.pulse("planner", LONGEST_STEP);
     let mode = settings.rules.mode;
@@ -111,14 +112,14 @@ pub async fn run(settings: PlanSettings, warnings: &[String]) -> anyhow::Result<
         Ok(deployment) => telemetry.set_uid(deployment),
         Err(error) => {
             let (error, name) = (explain(error), telemetry::DEPLOYMENT);
-            tracing::warn!(error, "the Deployment {name} is not found: its Events will lack a uid");
+            tracing::warn!(error, "the Deployment {name} is not found: its Events will lack a UID");
         }
     }
     let pull_pods = match settings.pull_pods {
         Some(PullPodSettings { image, deadline }) => {
             let deployment = deployment.map_err(|error| anyhow::anyhow!("{}", explain(&error)));
             let image = image.map_or_else(|| deployment.and_then(image_of), Ok);
-            let image = image.context("PULL_POD_IMAGE must be set where the planner is not a Deployment")?;
+            let image = image.context("PULL_POD_IMAGE must be set if the planner is not a Deployment")?;
             Some(PullPods::new(&client, &settings.node_images_namespace, image, deadline))
         }
         None => None,
@@ -167,10 +168,10 @@ fn image_of(deployment: Deployment) -> anyhow::Result<String> {
     image.with_context(|| format!("the Deployment {} names no image", telemetry::DEPLOYMENT))
 }
 
-/// Sees, decides and acts, one after the other.
+/// Observes, decides and acts, in a loop.
 struct Planner {
     seen: BoxStream<'static, Seen>,
-    /// What was not seen whole yet. Nothing is decided over half of a cluster.
+    /// The kinds of objects that were not listed completely yet. There are no decisions about half of a cluster.
     unlisted: HashSet<Kind>,
     writer: Writer,
     pull_pods: Option<PullPods>,
@@ -182,7 +183,7 @@ struct Planner {
     /// When to decide next.
     due: Option<Instant>,
     decided: Instant,
-    /// From one decision to the next.
+    /// The pause between two decisions.
     pause: Duration,
 }
 
@@ -196,14 +197,14 @@ impl Planner {
                 Some(seen) = self.seen.next() => self.see(seen),
                 () = self.shared.changed() => self.soon(),
                 () = sleep_until(due.into()) => {
-                    // Where lists are still missing, the last of them asks for a decision.
+                    // Whichever list completes last triggers a decision.
                     let silent = self.shared.update(|world| world.listen(Instant::now()));
                     let waits = self.due.take().is_some() || silent || !self.shared.look(ClusterState::is_settled);
                     self.decided = Instant::now();
                     if waits && self.unlisted.is_empty() {
                         self.decide().await;
                     } else if waits {
-                        // Nothing is decided; what the scans met is shown.
+                        // There is no decision, but the result of the scans is shown.
                         self.shared.decided();
                     }
                 }
@@ -296,7 +297,7 @@ impl Planner {
         }
         say(&written, "orders can't be written yet");
         let turned = self.turn_pull_pods().await;
-        say(&turned, "pull pods can't be looked after yet");
+        say(&turned, "pull pods can't be managed yet");
         let opened = self.open_gates().await;
         say(&opened, "gates can't be opened yet");
         let now = Instant::now();
@@ -368,7 +369,7 @@ impl Planner {
     }
 }
 
-/// The nodes that are left alone for a while, by what was refused.
+/// The nodes that are skipped for a while, by the kind of write that was refused.
 #[derive(Default)]
 struct PausesByAct {
     orders: Pauses,
@@ -382,7 +383,7 @@ impl PausesByAct {
     }
 }
 
-/// Says the first of what failed; it is tried again.
+/// Logs the first failure. The writes are retried.
 fn say(outcome: &Outcome, what: &str) {
     if let Some(error) = &outcome.first {
         tracing::warn!(error, failed = outcome.failed, stopped = outcome.stopped, "{what}");

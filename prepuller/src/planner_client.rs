@@ -1,4 +1,4 @@
-//! Asking the planner, for commands that run elsewhere.
+//! An HTTP client of the planner, for commands that run elsewhere.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use url::Url;
 use crate::page::query::Query;
 use crate::page::view::View;
 
-/// A planner that does not answer within this counts as not there.
+/// A planner that does not answer within this time counts as down.
 const ANSWER_LIMIT: Duration = Duration::from_secs(30);
 
 /// The planner, at its address.
@@ -19,24 +19,24 @@ pub struct Planner {
     address: Url,
 }
 
-/// Why the planner could not be asked.
+/// Why a request to the planner failed.
 #[derive(Debug, Error)]
 pub enum ClientError {
-    /// There is no client.
-    #[error("cannot make a client for PREPULLER_URL: {0}")]
+    /// The HTTP client could not be built.
+    #[error("cannot build an HTTP client for PREPULLER_URL: {0}")]
     Client(String),
-    /// Nobody answered.
-    #[error("the planner at {address} does not answer: {reason}; is PREPULLER_URL right?")]
+    /// The planner did not answer.
+    #[error("the planner at {address} does not answer: {reason}; is PREPULLER_URL correct?")]
     Unreachable {
-        /// What was asked.
+        /// The address of the request.
         address: Url,
         /// What went wrong.
         reason: String,
     },
-    /// The answer is not a planner's.
+    /// The answer does not come from a planner.
     #[error("unexpected response from {address}: {reason}; is it a planner? Check PREPULLER_URL")]
     Answer {
-        /// What was asked.
+        /// The address of the request.
         address: Url,
         /// What is wrong.
         reason: String,
@@ -44,11 +44,11 @@ pub enum ClientError {
 }
 
 impl Planner {
-    /// The planner at `address`.
+    /// A client for the planner at `address`.
     ///
     /// # Errors
     ///
-    /// [`ClientError::Client`] when there are no root certificates.
+    /// [`ClientError::Client`] if there are no root certificates.
     pub fn at(mut address: Url) -> Result<Self, ClientError> {
         if !address.path().ends_with('/') {
             address.set_path(&format!("{}/", address.path()));
@@ -62,11 +62,11 @@ impl Planner {
         Ok(Self { client: client.map_err(|error| ClientError::Client(reason(&error)))?, address })
     }
 
-    /// What it shows for `query`.
+    /// The planner's view for `query`.
     ///
     /// # Errors
     ///
-    /// [`ClientError`] when it does not answer, or not as expected.
+    /// [`ClientError`] if it does not answer, or not as expected.
     pub async fn view(&self, query: &Query) -> Result<View, ClientError> {
         let address = self.to(&format!("status.json{query}"));
         let answer = self.client.get(address.clone()).send().await;
@@ -78,11 +78,11 @@ impl Planner {
         answer.json().await.map_err(|error| ClientError::Answer { address, reason: reason(&error) })
     }
 
-    /// Has it scan the registry now.
+    /// Requests a scan of the registry now.
     ///
     /// # Errors
     ///
-    /// [`ClientError`] when it does not answer, or refuses.
+    /// [`ClientError`] if it does not answer, or refuses.
     pub async fn scan(&self) -> Result<(), ClientError> {
         let address = self.to("scan");
         let answer = self.client.post(address.clone()).send().await;
@@ -95,12 +95,12 @@ impl Planner {
     }
 
     fn to(&self, path: &str) -> Url {
-        // A path of our own below a base that can have one: it always fits.
+        // The base address can have a path, so joining a fixed path never fails.
         self.address.join(path).unwrap_or_else(|_| self.address.clone())
     }
 }
 
-/// The whole chain of causes: the first alone says little.
+/// The whole chain of causes, because the first one alone is not specific.
 fn reason(error: &reqwest::Error) -> String {
     let causes = std::iter::successors(std::error::Error::source(error), |cause| cause.source());
     causes.last().map_or_else(|| error.to_string(), ToString::to_string)

@@ -1,4 +1,4 @@
-//! `prepuller pull`: have this machine hold what is wanted, once.
+//! `prepuller pull`: pulls the wanted images to this machine, once.
 
 mod show;
 
@@ -21,14 +21,14 @@ use crate::node_images::{Order, OrderLayer};
 use crate::puller::{Orders, Puller, Report, State};
 use crate::settings::PullSettings;
 
-/// How long the registry may take to say what a tag stands for now.
+/// How long the registry may take to resolve a tag again.
 const SECOND_LOOK_LIMIT: Duration = Duration::from_secs(30);
 
-/// Pulls what is wanted; exit code 0 only if all of it is there in the end.
+/// Pulls the wanted images. The exit code is 0 only if all of them are present in the end.
 ///
 /// # Errors
 ///
-/// When there is no catalogue or no runtime.
+/// If there is no catalogue or no runtime.
 pub async fn run(settings: PullSettings, warnings: &[String]) -> anyhow::Result<ExitCode> {
     sidecar::log::init(settings.log.with_warnings(warnings));
     let shutdown = Shutdown::listen()?;
@@ -66,15 +66,15 @@ pub async fn run(settings: PullSettings, warnings: &[String]) -> anyhow::Result<
     }
     let complete = report.all_present() && found.problems.is_empty() && found.remarks.is_empty();
     if let Some(problem) = found.problems.first() {
-        say(&format!("the scan missed something, so there may be more to pull: {problem}\n"));
+        say(&format!("the scan was incomplete, so there may be more to pull: {problem}\n"));
     }
     for remark in &found.remarks {
-        say(&format!("the scan found less than is named: {remark}\n"));
+        say(&format!("the scan did not find everything that is configured: {remark}\n"));
     }
     Ok(if complete { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// On standard error; when nobody reads it any more, that is no reason to stop.
+/// Prints on standard error. If nobody reads it any more, the pull continues.
 fn say(text: &str) {
     let _ = std::io::stderr().write_all(text.as_bytes());
 }
@@ -98,8 +98,7 @@ fn orders(catalogue: &Catalogue, manifests: &HashMap<Digest, Arc<ImageManifest>>
     catalogue.wanted().enumerate().map(order).collect()
 }
 
-/// Why another image arrived than the one that is wanted, where a second look at the registry tells: what the tag stands for there
-/// now.
+/// Explains why another image arrived than the wanted one, by resolving the tag again.
 async fn second_look(registry: &Registry, order: &Order, arrived: &[String]) -> Option<String> {
     let (tag, wanted) = (order.image.tag.as_ref()?, order.digest.as_ref()?);
     let now = timeout(SECOND_LOOK_LIMIT, registry.digest(&order.image.repository, tag)).await.ok()?.ok()?;

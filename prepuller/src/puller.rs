@@ -1,8 +1,8 @@
-//! The puller: has this machine hold what was ordered, in order of priority, and tells how far it is.
+//! The puller: pulls the ordered images to this machine by priority, and reports its progress.
 //!
-//! `schedule.rs` decides which pull starts next, `presence.rs` what is there already (both pure), `pulling.rs` carries out
-//! one pull behind the disk guard, `puller.rs` goes round: look, decide, start, tell. `prepuller pull` runs it until
-//! everything is settled, `prepuller node` for ever with orders that change.
+//! `schedule.rs` decides which pull starts next, `presence.rs` which images are present already (both pure).
+//! `pulling.rs` carries out one pull under the disk guard, and `puller.rs` is the loop: look, decide, start, report.
+//! `prepuller pull` runs it until everything is settled, `prepuller node` until a signal with orders that change.
 
 mod factor;
 mod presence;
@@ -30,45 +30,45 @@ use schedule::{Next, Retries};
 pub use report::{Done, Job, Orders, Report, RuntimeProblem};
 pub use schedule::State;
 
-/// How often running pulls are looked at. A look costs microseconds.
+/// How often running pulls are checked. A check takes microseconds.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 
-/// How often the runtime is asked what it holds while nothing else happens: somebody may have removed an image.
+/// How often the runtime's images are listed while nothing else happens, because somebody may have removed one.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(300);
 
-/// After how long a runtime that did not answer is asked again.
+/// The pause before a runtime that did not answer is asked again.
 const RUNTIME_RETRY: Duration = Duration::from_secs(5);
 
-/// How often the disk is measured while a pull runs of which nobody knows how large it is: a fast disk takes gigabytes a second.
+/// How often the disk is measured during a pull of unknown size: a fast disk fills by gigabytes a second.
 const UNKNOWN_SIZE_INTERVAL: Duration = Duration::from_millis(25);
 
 /// How the puller works.
 #[derive(Debug)]
 pub struct PullerSettings {
-    /// When a pull is given up.
+    /// When a pull is aborted.
     pub limits: PullLimits,
-    /// Pulls in flight (`PREPULLER_PARALLEL_IMAGES`): one downloads while others unpack.
+    /// The maximum number of running pulls (`PREPULLER_PARALLEL_IMAGES`): one downloads while others unpack.
     pub parallel: usize,
     /// The disk limit in percent (`DISK_HIGH`).
     pub disk_high: u8,
-    /// Where the unpack factor is kept; nowhere when unset.
+    /// The file of the unpack factor, if it is kept.
     pub factor_file: Option<PathBuf>,
-    /// Whether it ends once nothing is left to do.
+    /// When the puller ends.
     pub until: Until,
-    /// Where it is noted how long pulls take that end well.
+    /// Records the durations of successful pulls.
     pub durations: Option<Histogram>,
 }
 
 /// When the puller ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Until {
-    /// When every order is there or has failed for good (`prepuller pull`).
+    /// When every order is present or has failed for good (`prepuller pull`).
     Settled,
-    /// Never: orders change, failures are tried again (`prepuller node`).
+    /// Never: orders change, and failures are retried (`prepuller node`).
     Shutdown,
 }
 
-/// Has one machine hold what was ordered.
+/// Pulls the ordered images to one machine.
 pub struct Puller {
     runtime: Arc<dyn Runtime>,
     credentials: Arc<Credentials>,
@@ -79,12 +79,12 @@ pub struct Puller {
     report: watch::Sender<Report>,
     generation: i64,
     pulls: JoinSet<Ended>,
-    /// In the order in which they began.
+    /// In the order in which they started.
     running: Vec<Pulling>,
 }
 
 impl Puller {
-    /// A puller for this runtime, which tells its reports there.
+    /// A puller for this runtime, which sends its reports to `report`.
     pub fn new(
         runtime: Arc<dyn Runtime>,
         credentials: Arc<Credentials>,
@@ -109,15 +109,15 @@ impl Puller {
         }
     }
 
-    /// Asks this registry how large an image is, just before its pull, where the order does not say.
+    /// Asks this registry for the size of an image just before its pull, if the order does not contain it.
     #[must_use]
     pub fn asking(mut self, registry: Arc<Registry>) -> Self {
         self.registry = Some(registry);
         self
     }
 
-    /// Works until everything is settled or `shutdown` is cancelled; pulls in flight are then cancelled, and what arrived is
-    /// kept by the runtime.
+    /// Works until everything is settled or `shutdown` is cancelled. Running pulls are then cancelled, and the runtime
+    /// keeps what was downloaded.
     pub async fn run(mut self, mut orders: watch::Receiver<Orders>, shutdown: CancellationToken) {
         orders.mark_changed();
         let (mut next_look, mut usable) = (Instant::now(), false);
@@ -142,11 +142,12 @@ impl Puller {
                 Some(ended) = self.pulls.join_next_with_id(), if !self.pulls.is_empty() => {
                     let (id, ended) = match ended {
                         Ok(ended) => ended,
-                        Err(error) => (error.id(), Ended::Failed(format!("the pull ended without a word: {error}"))),
+                        Err(error) => (error.id(), Ended::Failed(format!("the pull ended without a result: {error}"))),
                     };
                     let failed = matches!(ended, Ended::Failed(_));
                     if failed {
-                        // Perhaps it is the runtime that went away: that says nothing of the image, and is no reason to try the next.
+                        // The runtime itself may be unavailable. That says nothing about the image, and the next pull
+                        // would fail, too.
                         usable = self.look().await;
                         next_look = Instant::now() + if usable { REFRESH_INTERVAL } else { RUNTIME_RETRY };
                     }
@@ -161,7 +162,7 @@ impl Puller {
         }
     }
 
-    /// Takes over changed orders: those that stay keep their state, pulls of others are cancelled.
+    /// Takes new orders: orders that remain keep their state, and pulls of others are cancelled.
     fn take(&mut self, Orders { generation, orders }: Orders) {
         self.generation = generation;
         let stays = |pulling: &Pulling| orders.iter().any(|order| pulling.is_for(order));
@@ -171,7 +172,7 @@ impl Puller {
         self.report.send_modify(|report| report.take(orders));
     }
 
-    /// Asks the runtime what is there. Whether it answered.
+    /// Lists the runtime's images. Returns whether the runtime answered.
     async fn look(&mut self) -> bool {
         let looked: Result<_, RuntimeError> = async {
             Ok((self.runtime.version().await?, self.runtime.images().await?, self.runtime.file_system().await?))
@@ -184,14 +185,14 @@ impl Puller {
                     let is_back = report.runtime_problem.take().is_some();
                     (report.looked, report.runtime, report.disk) = (Some(self.generation), Some(version), Some(disk));
                     for job in &mut report.jobs {
-                        // What failed while the runtime was away failed because of that.
+                        // Failures while the runtime was unavailable were caused by that.
                         if is_back && matches!(job.state, State::Failed { .. }) {
                             job.enter(State::Waiting);
                         }
                         match (&job.state, held.holds(&job.order.image, job.order.digest.as_ref())) {
                             (State::Pulling { .. }, _) | (State::Present, presence::Presence::Here) => {}
                             (_, presence::Presence::Here) => job.enter(State::Present),
-                            // Nobody has that other image any more.
+                            // The other image is gone.
                             (State::OtherDigest { .. }, presence::Presence::Absent) => job.enter(State::Waiting),
                             (State::Present, _) => job.enter(State::Waiting),
                             (
@@ -217,7 +218,7 @@ impl Puller {
         }
     }
 
-    /// Starts pulls until the schedule says to wait. When to look again, if there is anything to wait for.
+    /// Starts pulls until the schedule says to wait. Returns when to check again, if there is anything to wait for.
     async fn start_next(&mut self) -> Option<Instant> {
         loop {
             let states: Vec<State> = self.report.borrow().jobs.iter().map(|job| job.state.clone()).collect();
@@ -230,10 +231,10 @@ impl Puller {
         }
     }
 
-    /// A pull ended, well or not. One that was cancelled is no longer among the running.
+    /// Handles a pull that ended, successfully or not. A cancelled pull is not in the list any more.
     async fn end(&mut self, id: Id, ended: Ended) {
         let Some(index) = self.running.iter().position(|pulling| pulling.id() == id) else { return };
-        // In the order in which they began: the disk guard stops the last one.
+        // This keeps the order of starts, because the disk guard stops the pull that started last.
         let pulling = self.running.remove(index);
         let disk = self.runtime.file_system().await.ok();
         let well = matches!(ended, Ended::Present | Ended::OtherDigest(..));
@@ -267,7 +268,7 @@ impl Puller {
                     State::Waiting
                 }
                 Ended::OtherDigest(error, arrived) => {
-                    tracing::warn!(%image, seconds, error, "another image was pulled");
+                    tracing::warn!(%image, seconds, error, "another image than the ordered one was pulled");
                     retries.other_digest(job.failures, (error, arrived), Instant::now(), random())
                 }
                 Ended::Failed(error) => {
@@ -279,7 +280,7 @@ impl Puller {
         });
     }
 
-    /// When to look at running pulls and at the disk next.
+    /// When to check running pulls and the disk next.
     fn look_interval(&self) -> Duration {
         let all_known = self.running.iter().all(Pulling::size_is_known);
         if all_known { LOOK_INTERVAL } else { UNKNOWN_SIZE_INTERVAL }
@@ -300,10 +301,10 @@ impl Puller {
         });
     }
 
-    /// Measures the disk; when it is fuller than the limit, the pull that began last is stopped. What arrived is kept by the
-    /// runtime for a while.
+    /// Measures the disk. If it is fuller than the limit, the pull that started last is stopped. The runtime keeps what
+    /// was downloaded for a while.
     async fn keep_room(&mut self) {
-        // Where the images are was asked for with the last look at the runtime; to ask again would take longer than this may.
+        // The path comes from the last look at the runtime, because asking again would take too long here.
         let path = self.report.borrow().disk.as_ref().map(|disk| disk.path.clone());
         let Some(path) = path else { return };
         let Ok(disk) = FileSystem::measure(&path).await else { return };

@@ -1,4 +1,4 @@
-//! `prepuller scan`: scan once and print.
+//! `prepuller scan`: scans once and prints the result.
 
 use std::fmt::Write as _;
 use std::process::ExitCode;
@@ -11,11 +11,11 @@ use sidecar::program;
 use crate::catalogue::{Found, find, registry};
 use crate::settings::{Output, ScanSettings};
 
-/// Scans and prints; exit code 1 when the scan missed something, or found less than is named.
+/// Scans and prints. The exit code is 1 if the scan was incomplete, or did not find everything that is configured.
 ///
 /// # Errors
 ///
-/// When there is no way to scan at all, or nothing to print to.
+/// If no scan is possible at all, or printing fails.
 pub async fn run(settings: ScanSettings, warnings: &[String]) -> anyhow::Result<ExitCode> {
     sidecar::log::init(settings.log.with_warnings(warnings));
     let registry = registry(&settings.catalogue)?;
@@ -56,10 +56,10 @@ pub fn table(catalogue: &Catalogue) -> String {
     text
 }
 
-/// Shell assignments, as the seed's `get_builds` printed them.
+/// Shell assignments, as `get_builds` of LSST's Jupyter Lab Demo printed them.
 fn assignments(catalogue: &Catalogue) -> String {
     let names: Vec<String> = catalogue.wanted().map(|image| image.reference.to_string()).collect();
-    // A comma divides names; one inside a name would look like two.
+    // Commas separate names, so commas inside of names are removed.
     let described: Vec<String> = catalogue.wanted().map(|image| image.name.replace(',', "")).collect();
     format!("LAB_CONTAINER_NAMES={}\nLAB_CONTAINER_DESCS={}\n", quoted(&names.join(",")), quoted(&described.join(",")))
 }

@@ -1,4 +1,4 @@
-//! What the environment and the flags say, parsed once into types.
+//! Parses the environment and the flags into types.
 
 mod ask;
 
@@ -23,10 +23,10 @@ use sidecar::settings::values::{count, duration_within, list};
 pub use self::ask::{StatusArguments, StatusOutput, StatusSettings, WaitArguments, WaitSettings};
 use crate::puller::{PullerSettings, Until};
 
-/// The shortest of what a pull may be waited for.
+/// The shortest time limit of a pull.
 const SECOND: Duration = Duration::from_secs(1);
 
-/// The longest.
+/// The longest time limit of a pull.
 const DAY: Duration = Duration::from_secs(86_400);
 
 /// `prepuller tags`
@@ -37,7 +37,7 @@ pub struct TagsArguments {
     /// Also show which tags this policy would keep
     #[arg(long, value_name = "CLASS=NUMBER,…")]
     keep: Option<String>,
-    /// A tag that is an alias of another one, in place of the default aliases; may be repeated
+    /// A tag that is an alias of another one, instead of the default aliases; may be repeated
     #[arg(long, value_name = "TAG")]
     alias: Vec<String>,
 }
@@ -45,7 +45,7 @@ pub struct TagsArguments {
 /// `prepuller scan`
 #[derive(Args, Debug)]
 pub struct ScanArguments {
-    /// What to print
+    /// Output format
     #[arg(long, value_name = "FORMAT", default_value = "table", value_parser = ["table", "json", "env"])]
     output: String,
     #[command(flatten)]
@@ -68,7 +68,7 @@ pub struct PullArguments {
 /// `prepuller node`
 #[derive(Args, Debug)]
 pub struct NodeArguments {
-    /// This node's name in Kubernetes, which is the name of its orders
+    /// This node's name in Kubernetes; its NodeImages object has the same name
     #[arg(long, env = "NODE_NAME", value_name = "NAME")]
     node_name: Option<String>,
     #[command(flatten)]
@@ -89,7 +89,7 @@ pub(crate) struct CatalogueArguments {
     policy: PolicyArguments,
     #[command(flatten)]
     registry: RegistryArguments,
-    /// File of the catalogue; it is read where no repository or image is named
+    /// File of the catalogue; read if no repository or image is configured, else written after each complete scan
     #[arg(long, env = "CATALOGUE_FILE", value_name = "FILE", help_heading = "Catalogue")]
     catalogue_file: Option<PathBuf>,
 }
@@ -101,13 +101,13 @@ struct PullsArguments {
     runtime: RuntimeArguments,
     #[command(flatten)]
     disk: DiskArguments,
-    /// How many pulls may be in flight: one downloads, the others unpack
+    /// Maximum number of running pulls: one downloads, the others unpack
     #[arg(long, env = "PREPULLER_PARALLEL_IMAGES", value_name = "NUMBER", default_value = "2")]
     prepuller_parallel_images: String,
-    /// A pull fails when no byte arrives for this long before the last one
+    /// A pull fails if no byte arrives for this long during the download
     #[arg(long, env = "PULL_STALL_TIMEOUT", value_name = "DURATION", default_value = "5m")]
     pull_stall_timeout: String,
-    /// A pull fails when nothing is unpacked for this long after the last byte
+    /// A pull fails if it makes no progress for this long after the download
     #[arg(long, env = "UNPACK_TIMEOUT", value_name = "DURATION", default_value = "30m")]
     unpack_timeout: String,
     /// State directory: the learned unpack factor and the last orders
@@ -115,81 +115,81 @@ struct PullsArguments {
     state_dir: PathBuf,
 }
 
-/// What `prepuller tags` does.
+/// The settings of `prepuller tags`.
 #[derive(Debug)]
 pub struct TagsSettings {
-    /// How tags are read.
+    /// How to read tags.
     pub scheme: TagScheme,
-    /// Which tags are looked at.
+    /// Which tags are considered.
     pub choice: Choice,
-    /// Tags that stand for others.
+    /// Tags that are aliases of others.
     pub aliases: Vec<String>,
-    /// What to keep, if asked.
+    /// What would be kept, if a policy was given.
     pub keep: Option<Keep>,
 }
 
-/// How `prepuller scan` prints.
+/// The output format of `prepuller scan`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Output {
     /// For people.
     Table,
-    /// The catalogue.
+    /// The catalogue as JSON.
     Json,
     /// Shell assignments.
     Env,
 }
 
-/// Where the catalogue comes from.
+/// The sources of the catalogue.
 #[derive(Debug)]
 pub struct CatalogueSettings {
     /// Repositories and images.
     pub source: Source,
-    /// What is wanted.
+    /// Which images are wanted.
     pub policy: Policy,
-    /// How registries are reached.
+    /// How to access registries.
     pub registry: RegistryConfig,
-    /// Where the catalogue is kept as a file.
+    /// The file of the catalogue, if any.
     pub file: Option<PathBuf>,
 }
 
-/// What `prepuller scan` does.
+/// The settings of `prepuller scan`.
 #[derive(Debug)]
 pub struct ScanSettings {
-    /// What to print.
+    /// The output format.
     pub output: Output,
-    /// Where the catalogue comes from.
+    /// The sources of the catalogue.
     pub catalogue: CatalogueSettings,
     /// How to log.
     pub log: LogSettings,
 }
 
-/// What `prepuller pull` does.
+/// The settings of `prepuller pull`.
 #[derive(Debug)]
 pub struct PullSettings {
-    /// Where the catalogue comes from.
+    /// The sources of the catalogue.
     pub catalogue: CatalogueSettings,
-    /// The runtime, found by itself where unset.
+    /// The runtime's endpoint; found automatically if unset.
     pub runtime: Option<RuntimeEndpoint>,
-    /// How images are pulled.
+    /// How to pull images.
     pub puller: PullerSettings,
     /// How to log.
     pub log: LogSettings,
 }
 
-/// What `prepuller node` does.
+/// The settings of `prepuller node`.
 #[derive(Debug)]
 pub struct NodeSettings {
     /// The node's name.
     pub node: String,
-    /// The runtime, found by itself where unset.
+    /// The runtime's endpoint; found automatically if unset.
     pub runtime: Option<RuntimeEndpoint>,
-    /// How images are pulled.
+    /// How to pull images.
     pub puller: PullerSettings,
     /// The registries' credentials.
     pub credentials: CredentialSources,
-    /// Where the last orders are kept.
+    /// The folder of the last orders.
     pub state_dir: PathBuf,
-    /// Where the admin server listens.
+    /// The address of the admin server.
     pub admin: SocketAddr,
     /// How to log.
     pub log: LogSettings,
@@ -228,7 +228,7 @@ impl ScanArguments {
         };
         let catalogue = self.catalogue.settings(&mut problems);
         if catalogue.as_ref().is_some_and(|catalogue| catalogue.source.is_empty()) {
-            problems.add("LAB_REPOSITORIES", "no repository is named", "registry.example.org/owner/lab");
+            problems.add("LAB_REPOSITORIES", "no repository is configured", "registry.example.org/owner/lab");
         }
         let log = self.log.settings(&mut problems);
         problems.finish((|| Some(ScanSettings { output, catalogue: catalogue?, log: log? }))())

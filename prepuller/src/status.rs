@@ -1,4 +1,4 @@
-//! `prepuller status`: what the planner's page shows, in a terminal.
+//! `prepuller status`: shows the planner's page in a terminal.
 
 use std::fmt::Write as _;
 use std::process::ExitCode;
@@ -12,11 +12,11 @@ use crate::page::{summary, text};
 use crate::planner_client::Planner;
 use crate::settings::{StatusOutput, StatusSettings};
 
-/// Asks the planner and prints.
+/// Asks the planner and prints its answer.
 ///
 /// # Errors
 ///
-/// When it does not answer.
+/// If it does not answer.
 pub async fn run(settings: StatusSettings) -> anyhow::Result<ExitCode> {
     let view = Planner::at(settings.planner)?.view(&settings.query).await?;
     match settings.output {
@@ -26,7 +26,7 @@ pub async fn run(settings: StatusSettings) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The view for a terminal. Whatever it holds, no control characters get there.
+/// Formats the view for a terminal. Control characters are replaced.
 pub fn table(view: &View) -> String {
     let mut lines = vec![summary::headline(view).1];
     if view.totals.wanted > 0 {
@@ -68,7 +68,7 @@ fn images(view: &View) -> Table {
         }
         let mut why = image.why.clone();
         if !image.also.is_empty() {
-            // As above.
+            // Writing to a String does not fail.
             let _ = write!(why, "; also {}", image.also.join(", "));
         }
         table.row([row.to_string(), image.reference.clone(), size, nodes, wave, why]);
@@ -76,7 +76,7 @@ fn images(view: &View) -> Table {
     table
 }
 
-/// A line for each node with a sign for each image, and below it what there is to say.
+/// A line for each node with a sign for each image, and its details below.
 fn nodes(view: &View) -> Vec<String> {
     let longest = view.nodes.iter().map(|node| node.name.chars().count()).max().unwrap_or(0).max(4);
     let numbers: String = (1..=view.images.len()).map(|number| format!("{number:>3}")).collect();
@@ -93,7 +93,7 @@ fn nodes(view: &View) -> Vec<String> {
     lines
 }
 
-/// What there is to say of a node.
+/// The remarks on a node.
 pub(crate) fn notes<'a>(view: &'a View, node: &'a NodeRow) -> impl Iterator<Item = String> + 'a {
     let of_images = node
         .images

@@ -1,4 +1,5 @@
-//! `prepuller tags`: tags on standard input, one JSON object for each on standard output, in the order of a menu.
+//! `prepuller tags`: reads tags from standard input, and prints one JSON object for each on standard output, in the
+//! order of a menu.
 
 use std::io::{self, BufRead, Read, Write};
 use std::process::ExitCode;
@@ -9,10 +10,10 @@ use serde::Serialize;
 
 use crate::settings::TagsSettings;
 
-/// A longer line is no tag: the specification gives 128 bytes.
+/// A longer line is not a tag: the specification allows 128 bytes.
 const MOST_LINE_BYTES: u64 = 4096;
 
-/// What is printed of one tag.
+/// The output for one tag.
 #[derive(Serialize)]
 struct Line<'a> {
     tag: &'a str,
@@ -32,11 +33,11 @@ struct Line<'a> {
 ///
 /// # Errors
 ///
-/// When either breaks.
+/// If either fails.
 pub fn run(settings: &TagsSettings) -> io::Result<ExitCode> {
     let written = print(settings, io::stdin().lock(), io::BufWriter::new(io::stdout().lock()));
     match written {
-        // `| head` has seen enough.
+        // A closed pipe, as with `| head`, is not an error.
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),
         _ => Ok(ExitCode::SUCCESS),
     }
@@ -51,7 +52,7 @@ fn print(settings: &TagsSettings, input: impl BufRead, mut output: impl Write) -
         choice: settings.choice.clone(),
     };
     let tags = policy.tags(lines(input)?);
-    // Without a registry every tag counts as an image of its own.
+    // Without a registry every tag counts as a separate image.
     let kept: Vec<bool> =
         decide(&policy, &tags, &Known::default()).verdicts.iter().map(|verdict| verdict.wanted).collect();
     for (tag, kept) in tags.iter().zip(kept) {
@@ -76,7 +77,7 @@ fn line(tag: &Tag, keep: Option<bool>) -> Line<'_> {
     }
 }
 
-/// The lines without their ends; empty ones are left out. Bytes that are not UTF-8 are shown as replacement characters.
+/// The lines without their ends, and without empty lines. Bytes that are not UTF-8 are shown as replacement characters.
 fn lines(mut input: impl BufRead) -> io::Result<Vec<String>> {
     let mut lines = Vec::new();
     loop {
@@ -87,7 +88,7 @@ fn lines(mut input: impl BufRead) -> io::Result<Vec<String>> {
         if line.len() as u64 == MOST_LINE_BYTES && !line.ends_with(b"\n") {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidData,
-                format!("line {} has more than {MOST_LINE_BYTES} bytes and is no tag", lines.len() + 1),
+                format!("line {} has more than {MOST_LINE_BYTES} bytes and is not a tag", lines.len() + 1),
             ));
         }
         let text = String::from_utf8_lossy(&line);

@@ -1,6 +1,7 @@
-//! `prepuller wait`: for a deploy hook that goes on only once every eligible node holds what is wanted.
+//! `prepuller wait`: waits until every eligible node has all wanted images, for a deploy hook.
 //!
-//! What is wanted is what a scan finds that began after this command: an image that was pushed just before counts.
+//! The wanted images are those of a scan that began after this command, so an image that was pushed just before is
+//! included.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -20,7 +21,7 @@ use crate::status::notes;
 /// How often the planner is asked.
 const PAUSE: Duration = Duration::from_secs(2);
 
-/// So many nodes are named of those that are waited for.
+/// The most nodes that are named as missing images.
 const MOST_NAMED: usize = 5;
 
 /// Whether there is something to wait for.
@@ -30,11 +31,11 @@ enum Verdict {
     Waiting(String),
 }
 
-/// Waits; exit code 0 once all is there, 1 when the time is over.
+/// Waits. The exit code is 0 once everything is present, 1 after the timeout.
 ///
 /// # Errors
 ///
-/// When there is no way to ask at all.
+/// If the planner cannot be asked at all.
 pub async fn run(settings: WaitSettings) -> anyhow::Result<ExitCode> {
     let shutdown = Shutdown::listen()?;
     let planner = Planner::at(settings.planner)?;
@@ -56,7 +57,7 @@ pub async fn run(settings: WaitSettings) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// Ends once all is there; until then `said` holds what is waited for, which is told each time it changes.
+/// Returns once everything is present. Until then `said` holds what is waited for, and is printed each time it changes.
 async fn all_is_there(planner: &Planner, min_nodes: usize, said: &mut String) -> String {
     let mut say = |words: String| {
         let words: String = words.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
@@ -76,7 +77,7 @@ async fn all_is_there(planner: &Planner, min_nodes: usize, said: &mut String) ->
     }
 }
 
-/// One look; the first one that succeeds asks for a scan and notes the time, by the planner's clock.
+/// Asks once. The first successful request also asks for a scan and records the time, by the planner's clock.
 async fn look(planner: &Planner, min_nodes: usize, since: &mut Option<Timestamp>) -> Result<Verdict, ClientError> {
     let view = planner.view(&Query::default()).await?;
     let since = match *since {
@@ -104,7 +105,7 @@ fn verdict(view: &View, since: Timestamp, min_nodes: usize) -> Verdict {
         return Verdict::Done(headline);
     }
     if view.images.is_empty() {
-        // No node is behind where nothing is wanted.
+        // If nothing is wanted, no node lacks an image.
         return Verdict::Waiting(headline);
     }
     let behind = view.nodes.iter().filter(|node| node.standing < Standing::Complete);
@@ -118,7 +119,7 @@ fn verdict(view: &View, since: Timestamp, min_nodes: usize) -> Verdict {
     Verdict::Waiting(words)
 }
 
-/// What is said where too few nodes should hold lab images: passing over it would hide a wrong selector.
+/// The message if too few nodes should have lab images. Success would hide a wrong selector.
 fn few_nodes(eligible: usize, all: usize, min_nodes: usize) -> String {
     let nodes = if all == 1 { "the only node is" } else { "nodes are" };
     let eligible = match (eligible, all) {
@@ -131,7 +132,7 @@ fn few_nodes(eligible: usize, all: usize, min_nodes: usize) -> String {
     )
 }
 
-/// A node by name, with the error if there is one.
+/// A node's name, with its error if there is one.
 fn name(view: &View, node: &NodeRow) -> String {
     match notes(view, node).last().filter(|_| node.standing == Standing::Problem) {
         Some(note) => format!("{} ({note})", node.name),
@@ -181,7 +182,7 @@ mod tests {
         let look = move || {
             let mut overview = of_nodes(vec![node("a", 6)]);
             overview.scan.last_good_began = seen.load(Ordering::SeqCst).then_some(overview.now);
-            // As a file says it, that is older than the scan.
+            // As from a file, which is older than the scan.
             let generated = overview.now - SignedDuration::from_hours(1000);
             overview.catalogue = Some(Arc::new(Catalogue { generated, ..sample::catalogue() }));
             overview

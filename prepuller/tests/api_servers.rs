@@ -1,5 +1,5 @@
-//! Planner and node agent with an API server that accepts connections and never answers, or that lacks their CustomResourceDefinition:
-//! neither hangs, both say what is missing, and both go on once it is there.
+//! Planner and node agent with an API server that accepts connections and never answers, or that lacks their
+//! CustomResourceDefinition: neither hangs, both report what is missing, and both continue once it is there.
 
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
@@ -12,7 +12,7 @@ use testbed::daemon::Daemon;
 use testbed::scripted_api::ScriptedApi;
 use testbed::wait;
 
-/// The end of a test that hangs; calls are given up after 15 s, and tried again after pauses of up to a minute.
+/// The limit of a test that hangs. Calls end after 15 s and are retried after pauses of up to a minute.
 const LIMIT: Duration = Duration::from_secs(240);
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_prepuller");
@@ -47,7 +47,7 @@ fn planner(api: &ScriptedApi, file: &Path) -> Daemon {
     start("plan", api, &[("CATALOGUE_FILE", file.display().to_string()), ("SCAN_INTERVAL", "1h".to_owned())])
 }
 
-/// An agent without a container runtime, which it reports.
+/// An agent that reports a missing container runtime.
 fn agent(api: &ScriptedApi, folder: &Path) -> Daemon {
     let settings = [
         ("NODE_NAME", "node1".to_owned()),
@@ -96,7 +96,7 @@ fn a_planner_survives_an_api_server_that_never_answers() {
     let vouched = || api.object(lease).unwrap()["metadata"]["annotations"][lab_images::published::VOUCHED].clone();
     assert_eq!(vouched(), hash(&published()));
 
-    // Silent later on: what was found is published once it answers again, and nothing is scanned for that.
+    // Silent later: the scan's result is published once the API server answers again, without another scan.
     write(&["w_2", "w_1"]);
     api.proxy().stall();
     testbed::http::Client::new(None, None)
@@ -146,7 +146,7 @@ fn a_planner_names_the_definition_that_is_missing() {
     until("orders", &planner, || api.object(&format!("{KIND}/node1")).is_some());
     planner.until_ready(LIMIT, |status, _| status == 200).unwrap();
 
-    // Somebody deletes it later on.
+    // Somebody deletes it later.
     api.does_not_know(KIND);
     fs::write(&file, catalogue(&["w_2", "w_1"])).unwrap();
     let scan = format!("http://{}/scan", planner.admin());

@@ -1,5 +1,5 @@
-//! The node agent as the DaemonSet of the manifests, on a real cluster with two nodes. One cluster for all of it: it takes a while
-//! to start.
+//! The node agent as the DaemonSet of the manifests, on a real cluster with two nodes. All steps share one cluster,
+//! which takes a while to start.
 
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
@@ -13,16 +13,16 @@ use testbed::http::Client;
 use testbed::images::{Image, Layer, Pushed, push_index};
 use testbed::wait::patiently;
 
-/// The end of a test that hangs; nothing here takes nearly as long.
+/// The limit of a test that hangs; nothing here takes nearly as long.
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// How long a pull may show no sign of life.
+/// How long a pull may make no progress.
 const STALL: Duration = Duration::from_secs(10);
 
 const MB: u64 = 1_000_000;
 const NAMESPACE: &str = "labhands-node";
 
-/// The test gives the orders itself.
+/// The test itself gives the orders.
 const NO_PLANNER: &str = "patches:
 - target: {kind: Deployment}
   patch: '- {op: replace, path: /spec/replicas, value: 0}'
@@ -60,7 +60,7 @@ fn agents_carry_out_orders_whatever_is_restarted() {
 
 fn orders_are_carried_out_with_progress(bed: &Bed) {
     let images = [bed.push("w_1", &[1, 2]), bed.push("w_2", &[1, 3])];
-    // Twenty seconds each: the second report, after ten, has some bytes.
+    // Twenty seconds each, so the second report, after ten, has some bytes.
     bed.cluster.registry_proxy().limit_rate(Some(400_000));
     bed.order("node1", &images, |_, _| {});
     let moving = |status: &Value| {
@@ -117,7 +117,7 @@ fn a_pinned_digest_and_a_nested_index_are_held_by_both_nodes(bed: &Bed) {
     }
 }
 
-/// As an Amazon node does with its usual configuration: only snapshots are left of the layers that the images share.
+/// An Amazon node's usual configuration discards layers: of the layers that the images share, only snapshots are left.
 fn a_node_that_discards_layers_holds_what_unpacks_longer_than_a_pull_may_stall(bed: &mut Bed) {
     let shared = Layer::random(1, 4 * MB).blob().unwrap().digest;
     let kept = |node| bed.node(node).ctr(&["content", "ls", "-q"]).unwrap().contains(&shared);
@@ -182,7 +182,7 @@ fn without_the_api_server_the_last_orders_are_carried_out_even_by_a_new_agent(be
     for image in &images {
         patiently(LIMIT, || bed.has("node1", image).then_some(())).expect("the pull goes on without the API server");
     }
-    // What had arrived was not fetched again.
+    // What was downloaded is not downloaded again.
     let delivered = bed.cluster.registry_proxy().delivered() - before;
     let sizes = images.iter().map(Pushed::size).sum::<u64>();
     assert!(delivered < sizes + sizes / 2, "{delivered} bytes for {sizes}");
@@ -215,7 +215,7 @@ fn only_its_own(bed: &Bed, namespace: &str) {
         let answer = api.send(method, &url, &headers, body).unwrap();
         (answer.status, String::from_utf8_lossy(&answer.body).into_owned())
     };
-    // A new policy takes a moment to hold.
+    // A new policy takes effect after a moment.
     let refused = || Some(call("PATCH", "NODEIMAGES/node2/status")).filter(|(status, _)| *status == 403);
     let (_, said) = patiently(LIMIT, refused).expect("another node's report is refused");
     assert!(said.contains("the report of node2 comes from a pod on that node, and this token is from node1"), "{said}");
@@ -242,7 +242,7 @@ impl Bed {
         let began = Instant::now();
         let cluster = Cluster::start(2).unwrap();
         let programs = [env!("CARGO_BIN_EXE_prepuller")];
-        // A test machine's disk may be rather full.
+        // The test machine's disk may be rather full.
         let stall = format!("{}s", STALL.as_secs());
         let settings = [("DISK_HIGH", "98%"), ("PULL_STALL_TIMEOUT", stall.as_str())];
         let install = Install {
@@ -256,12 +256,12 @@ impl Bed {
         Self { began, kubectl: cluster.kubectl(), cluster }
     }
 
-    /// Says in the test's output when something begins: what takes long is seen without trying.
+    /// Prints in the test's output when a step begins, to show what takes long.
     fn step(&self, name: &str) {
         eprintln!("{:>5.0} s  {name}", self.began.elapsed().as_secs_f64());
     }
 
-    /// Applies the overlay once more, in namespaces of other names: `NAME` and `NAME-node`.
+    /// Applies the overlay once more, in other namespaces: `NAME` and `NAME-node`.
     fn render(&self, name: &str) {
         let folder = tempfile::tempdir().unwrap();
         let up = "../".repeat(folder.path().components().count() - 1);
@@ -289,17 +289,17 @@ impl Bed {
         }
     }
 
-    /// An image of layers of 4 MB by seed.
+    /// Pushes an image of layers of 4 MB, generated from seeds.
     fn push(&self, tag: &str, seeds: &[u64]) -> Pushed {
         let layers = seeds.iter().map(|&seed| Layer::random(seed, 4 * MB));
         Image::new(layers).push(self.cluster.registry(), "lab", tag).unwrap()
     }
 
-    /// Orders these images and no others, as the planner does.
+    /// Orders exactly these images, as the planner does.
     fn order(&self, node: &str, images: &[Pushed], change: impl Fn(usize, &mut Value)) {
         let orders = images.iter().enumerate().map(|(priority, image)| {
             let manifest: Value = serde_json::from_slice(&image.manifest).unwrap();
-            // An index has none of its own.
+            // An index has no layers itself.
             let layers = manifest["layers"].as_array().into_iter().flatten();
             let layers: Vec<Value> =
                 layers.map(|layer| json!({"digest": layer["digest"], "size": layer["size"]})).collect();
@@ -316,7 +316,7 @@ impl Bed {
         format!("{}/lab:{}", self.cluster.registry_host(), image.tag)
     }
 
-    /// Waits for a report that is about the orders of now.
+    /// Waits for a report on the current orders.
     fn wait(&self, node: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         let object = |text: &str| serde_json::from_str::<Value>(text).unwrap_or_default();
         let is_wanted = |text: &str| {
@@ -337,7 +337,7 @@ impl Bed {
         self.wait(node, |status| status["wanted"] == count && status["present"] == count)
     }
 
-    /// Waits until nodes have fetched so many bytes from the registry.
+    /// Waits until nodes have downloaded this many bytes from the registry.
     fn delivered(&self, bytes: u64) {
         let proxy = self.cluster.registry_proxy();
         patiently(LIMIT, || (proxy.delivered() >= bytes).then_some(())).expect("bytes move");
@@ -352,7 +352,7 @@ impl Bed {
         self.node(node).ctr(&["images", "ls", "-q"]).unwrap().lines().any(|name| name == self.reference(image))
     }
 
-    /// Something of the agent's pod on a node, by JSON path.
+    /// A field of the agent's pod on a node, by JSON path.
     fn agent(&self, node: &str, path: &str) -> String {
         self.agent_in(NAMESPACE, node, path)
     }
@@ -385,7 +385,7 @@ impl Bed {
         self.kubectl.run(&["config", "view", "-o", "jsonpath={.clusters[0].cluster.server}"]).unwrap()
     }
 
-    /// A client with nothing but this token.
+    /// A client that has only this token.
     fn as_holder_of(&self, token: &str) -> Client {
         let authority = fs::read_to_string(self.cluster.folder().join("ca.crt")).unwrap();
         Client::new(Some(&authority), Some(format!("Bearer {token}"))).unwrap()

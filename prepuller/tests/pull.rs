@@ -18,10 +18,10 @@ const REPOSITORY: &str = "lsstsqre/sciplat-lab";
 const MIB: u64 = 1 << 20;
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// The machine of a test may have little room.
+/// The test machine may have little room.
 const ANY_DISK: (&str, &str) = ("DISK_HIGH", "99");
 
-/// Runs the real program with these settings and no others.
+/// Runs the real program with exactly these settings.
 fn prepuller(command: &[&str], settings: &[(&str, &str)]) -> Output {
     let mut prepuller = Command::new(env!("CARGO_BIN_EXE_prepuller"));
     prepuller.args(command).env_clear().envs(settings.iter().copied());
@@ -74,7 +74,7 @@ fn both_runtimes_hold_what_is_wanted_and_a_second_time_nothing_is_pulled() {
         let with = |more: &[(&'static str, &str)]| {
             prepuller(&["pull"], &[&settings[..], &[("RUNTIME_ENDPOINT", endpoint.as_str())], more].concat())
         };
-        // Bytes that are on the disk already cannot be too many: the limit refuses before anything starts.
+        // The limit refuses before anything starts, however much is on the disk already.
         let full = with(&[("DISK_HIGH", "1")]);
         assert_eq!(full.status.code(), Some(1));
         assert!(stderr(&full).contains("refused") && stderr(&full).contains("1 %"), "{}", stderr(&full));
@@ -144,7 +144,8 @@ fn a_digest_in_a_reference_decides_and_a_mirror_is_named() {
         prepuller(&["pull"], &settings)
     };
 
-    // The tag has moved, stayed, and is gone: each time its digest is what is wanted, and the second time it is there.
+    // The tag has moved, stayed, and disappeared: each time its old digest is wanted, and the second time it is
+    // present.
     let pinned = [(&old, "w_2026_47"), (&new, "w_2026_47"), (&old, "w_2020_01")];
     let pinned = pinned.map(|(image, tag)| format!("{host}/lab:{tag}@{}", image.digest)).join(",");
     for endpoint in [containerd.endpoint(), docker.endpoint()] {
@@ -159,7 +160,7 @@ fn a_digest_in_a_reference_decides_and_a_mirror_is_named() {
     let held = docker.docker(&["images", "--digests"]).unwrap();
     assert!([&old, &new].iter().all(|image| held.contains(&image.digest)), "{held}");
 
-    // A mirror that is behind serves another image under the tag: that one is not what is wanted.
+    // A mirror that lags behind serves another image under the tag, which is not the wanted one.
     let behind = push(&mirror, 1);
     assert_eq!(behind.digest, old.digest);
     let hosts = format!(

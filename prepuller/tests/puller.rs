@@ -1,4 +1,5 @@
-//! The puller on a real containerd whose disk is small: what fills it is stopped, and goes on when there is room.
+//! The puller on a real containerd with a small disk: a pull that fills it is stopped, and continues when there is
+//! room.
 
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
@@ -29,11 +30,11 @@ async fn a_pull_that_fills_the_disk_is_stopped_and_goes_on_when_there_is_room() 
         Containerd::with(&Options { plain_registries, root_size: Some(400 * MB), ..Options::default() }).unwrap();
     let runtime = connect(&containerd.endpoint().parse().unwrap()).await.unwrap();
     Image::new([Layer::random(1, 60 * MB), Layer::random(2, 60 * MB)]).push(&registry, "lab", "w_1").unwrap();
-    // What somebody else put there.
+    // A file that somebody else put there.
     let other = containerd.root().join("other");
     std::fs::write(&other, vec![1; 240 * MB as usize]).unwrap();
 
-    // Nobody knows how large it is, so it is let in; its 120 MB pass 75 % of 400 MB while they arrive, slowly.
+    // The size is unknown, so the pull is admitted; its 120 MB slowly exceed 75 % of 400 MB.
     let order = Order {
         image: format!("{}/lab:w_1", proxy.host()).parse().unwrap(),
         digest: None,
@@ -60,11 +61,11 @@ async fn a_pull_that_fills_the_disk_is_stopped_and_goes_on_when_there_is_room() 
     proxy.limit_rate(None);
     let pulled = run().await;
     assert!(pulled.all_present(), "{pulled:?}");
-    // What had arrived was not fetched again.
+    // What was downloaded is not downloaded again.
     assert!(proxy.delivered() < 150 * MB, "{}", proxy.delivered());
 }
 
-/// A layer's bytes may be there, and unpacked, before somebody who looks each few seconds has looked once.
+/// A layer may be downloaded and unpacked before a check every few seconds sees it once.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_image_of_unknown_size_is_asked_for_again_or_stopped_at_the_limit() {
     let registry = Registry::start().unwrap();
@@ -75,7 +76,7 @@ async fn an_image_of_unknown_size_is_asked_for_again_or_stopped_at_the_limit() {
     })
     .unwrap();
     let runtime = connect(&containerd.endpoint().parse().unwrap()).await.unwrap();
-    // 70 % of the disk with what unpacking adds.
+    // 70 % of the disk, including what unpacking adds.
     let layers = (1..=5).map(|seed| Layer::random(seed, 21 * MB));
     let pushed = Image::new(layers).push(&registry, "lab", "w_1").unwrap();
     let order = Order {
@@ -115,7 +116,7 @@ async fn an_image_of_unknown_size_is_asked_for_again_or_stopped_at_the_limit() {
     assert!(runtime.image(&pushed.reference).await.unwrap().is_none());
 }
 
-/// As kubelet does: a password that is refused is not the last word where another one fits as well.
+/// As in kubelet: if a password is refused, another matching one is tried.
 #[tokio::test(flavor = "multi_thread")]
 async fn each_credential_that_fits_is_tried() {
     let registry = Registry::with_password("reader", "sesame").unwrap();

@@ -1,4 +1,5 @@
-//! `prepuller scan` of a real registry with its own CA and a password, as one machine after another finds it.
+//! `prepuller scan` of a real registry with its own CA and a password, with the different ways to configure
+//! credentials.
 
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
@@ -11,7 +12,7 @@ use testbed::registry::{Options, Registry};
 
 const HELPER: &str = "docker-credential-labhands";
 
-/// Runs the real program with these settings and no others: its exit code, and what it said.
+/// Runs the real program with exactly these settings. Returns its exit code and its output.
 fn scan(settings: &[(&str, &str)]) -> (i32, String) {
     let mut prepuller = Command::new(env!("CARGO_BIN_EXE_prepuller"));
     prepuller.arg("scan").env_clear().envs(settings.iter().copied());
@@ -59,7 +60,7 @@ fn a_private_registry_is_reached_as_other_programs_reach_it() {
         (vec![("DOCKER_CONFIG", &docker)], 0, vec![]),
         (vec![("DOCKER_CONFIG", &helped_folder)], 0, vec![]),
         (vec![("REGISTRY_AUTH_FILE", &helped)], 0, vec![]),
-        // In a cluster nothing is looked for and no helper is run.
+        // In a cluster it searches no files and runs no helper.
         (vec![("DOCKER_CONFIG", &docker), cluster], 1, vec!["put credentials for", "REGISTRY_AUTH_FILE"]),
         (vec![("REGISTRY_AUTH_FILE", &helped), cluster], 1, vec!["credsStore", "not run in a cluster"]),
         (vec![("REGISTRY_AUTH_FILE", &stale)], 1, vec!["were refused", "stale.json"]),
@@ -74,12 +75,12 @@ fn a_private_registry_is_reached_as_other_programs_reach_it() {
         assert!(said.matches("No such file").count() <= 1, "one error is said once: {said}");
     }
 
-    // Its CA is not among the system's: another try would not change that.
+    // Its CA is not among the system's; retries would not change that.
     let (code, said) = scan(&[("LAB_REPOSITORIES", repository.as_str()), ("REGISTRY_AUTH_FILE", &containers)]);
     assert!(code == 1 && said.contains("its CA is not known") && said.contains("SSL_CERT_FILE"), "{said}");
     assert!(!said.contains("before the next try") && !said.contains("LAB_INSECURE_REGISTRIES"), "{said}");
 
-    // Nothing listens there any more: the first retry says so, and the others do not.
+    // Nothing listens there any more: the first retry is logged, and the others are not.
     registry.stop();
     let (code, said) = scan(&[&both[..], &[("REGISTRY_AUTH_FILE", &containers)]].concat());
     assert!(code == 1 && said.contains("before the next try, and trying until about"), "{said}");

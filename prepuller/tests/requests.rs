@@ -1,5 +1,5 @@
-//! Requests counted at the server over a whole `prepuller scan`: whatever a registry answers, it gets no more of them in a second than
-//! is stated.
+//! Counts the requests of a whole `prepuller scan` at the server: whatever a registry answers, it gets at most the
+//! configured number per second.
 
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
@@ -14,14 +14,14 @@ use axum::response::{IntoResponse, Response};
 use lab_images::published::content_hash;
 use lab_images::registry::RegistryConfig;
 
-/// A request as the server met it: when, what, and whether a password came along.
+/// A request as the server received it: its time, its path, and whether it had a password.
 type Asked = (Instant, String, bool);
 
-/// A registry that answers as a test says.
+/// A registry that answers as a test defines.
 struct Fake {
     host: String,
     asked: Arc<Mutex<Vec<Asked>>>,
-    // Dropped last: it serves.
+    // Dropped last, because it runs the server.
     _runtime: tokio::runtime::Runtime,
 }
 
@@ -47,7 +47,7 @@ impl Fake {
         Self { host, asked, _runtime: runtime }
     }
 
-    /// Runs the real program with its own pace: its exit code, what it printed, and what it said.
+    /// Runs the real program at its own rate. Returns its exit code, its standard output and its standard error.
     fn scan(&self, settings: &[(&str, &str)]) -> (i32, String, String) {
         let mut prepuller = Command::new(env!("CARGO_BIN_EXE_prepuller"));
         prepuller.arg("scan").env_clear().envs(settings.iter().copied());
@@ -63,7 +63,7 @@ impl Fake {
         self.asked.lock().unwrap().clone()
     }
 
-    /// The most requests that came within a second of each other. What the client sends a second apart may come a little closer.
+    /// The most requests within one second. Requests that the client sends a second apart may arrive a little closer.
     fn most_in_a_second(&self) -> usize {
         let asked = self.asked();
         let within =
@@ -88,7 +88,7 @@ fn manifest() -> String {
     )
 }
 
-/// What a registry with these tags answers, in pages of a thousand.
+/// The answers of a registry with these tags, in pages of a thousand.
 fn repository(tags: &[String], path: &str, gone: impl Fn(&str) -> bool) -> Response {
     if path.contains("/tags/list") {
         let from = path.split_once("last=").map_or(0, |(_, last)| last.parse::<usize>().unwrap());
@@ -135,7 +135,7 @@ fn ten_thousand_tags_with_ten_that_dangle() {
 #[test]
 fn a_storm_of_429_is_one_request_for_each_pause() {
     let all = tags(100);
-    // `Retry-After: 0` is no leave to ask at once.
+    // `Retry-After: 0` is not a permission to retry at once.
     let fake = Fake::start(move |path, _, number| match number {
         1..=3 => (StatusCode::TOO_MANY_REQUESTS, [(header::RETRY_AFTER, "0")]).into_response(),
         _ => repository(&all, path, |_| false),
@@ -143,7 +143,7 @@ fn a_storm_of_429_is_one_request_for_each_pause() {
     let (code, printed, said) = fake.scan(&[("LAB_KEEP", "daily=5")]);
     assert!(code == 0 && printed.contains(":d_"), "{printed}{said}");
     assert!(said.contains("before the next try"), "the first retry says what is waited for: {said}");
-    // One for each pause of 1 s, 2 s, 4 s.
+    // One request after each pause of 1 s, 2 s, 4 s.
     let asked = fake.asked();
     assert!(asked[3].0 - asked[0].0 >= Duration::from_secs(6), "{asked:?}");
     assert!(fake.most_in_a_second() <= RegistryConfig::default().per_second);

@@ -1,5 +1,6 @@
-//! What registries hold under a tag: nested indices, entries without a platform, charts, images for other machines, tags without
-//! a manifest, and several registries of which one is down. On a real registry and containerd.
+//! Everything that registries may have under a tag: nested indices, entries without a platform, charts, images for
+//! other machines, tags without a manifest, and several registries of which one is down. On a real registry and
+//! containerd.
 
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
@@ -38,7 +39,7 @@ fn image(seed: u64) -> Image {
     Image::new([Layer::random(seed, 20 * KILOBYTE)]).oci()
 }
 
-/// Puts a manifest of any kind under a name or digest, and gives back its descriptor.
+/// Puts a manifest of any kind under a name or digest, and returns its descriptor.
 fn put(registry: &Registry, repository: &str, name: &str, media_type: &str, manifest: &Value) -> Value {
     let url = format!("{}/v2/{repository}/manifests/{name}", registry.url());
     let body = manifest.to_string().into_bytes();
@@ -64,7 +65,7 @@ fn with_platform(mut descriptor: Value, architecture: &str, variant: Option<&str
     descriptor
 }
 
-/// Removes the content of a tag and leaves its name, as storage faults and races of garbage collection do.
+/// Removes the content of a tag and keeps its name, as storage faults and races of garbage collection do.
 fn dangle(registry: &Registry, pushed: &Pushed) {
     let hex = pushed.digest.rsplit(':').next().unwrap();
     let storage = registry.storage().join("docker/registry/v2");
@@ -82,7 +83,7 @@ fn push_chart(registry: &Registry, repository: &str, tag: &str) {
     put(registry, repository, tag, OCI_MANIFEST, &chart);
 }
 
-/// Publishes every shape in a repository of its own.
+/// Publishes each shape in a separate repository.
 fn publish(registry: &Registry) {
     let repository = "nested";
     let [mine, attestation, foreign] =
@@ -159,7 +160,7 @@ fn what_a_runtime_takes_is_wanted_and_what_it_cannot_use_takes_no_place() {
         assert_eq!(wanted, expected, "{name}: {}", stderr(&scan));
         for image in of(name).iter().filter(|image| image["wanted"] == true) {
             assert_eq!(image["kind"], "lab");
-            // 20 kB of noise, and what compression adds.
+            // 20 kB of noise, plus the overhead of compression.
             assert!((20_000..30_000).contains(&image["size"].as_u64().unwrap()), "{image}");
             let platforms = image["platforms"].as_array().unwrap();
             assert!(
@@ -195,7 +196,7 @@ fn interrupted_during_the_scan(settings: &[(&str, &str)]) {
     let mut pull = prepuller(&["pull"], settings);
     pull.env("LAB_REPOSITORIES", repository).env("LAB_INSECURE_REGISTRIES", host);
     let pull = pull.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-    // It has asked: the scan is under way.
+    // The request arrived, so the scan is running.
     let asked = silent.accept().unwrap();
     assert!(Command::new("kill").args(["-INT", &pull.id().to_string()]).status().unwrap().success());
     let output = pull.wait_with_output().unwrap();
@@ -246,7 +247,7 @@ fn a_registry_that_is_down_keeps_its_part_and_the_other_goes_on() {
     assert_eq!(states[0]["scanned"], before["repositories"][0]["scanned"]);
     assert!(states[1]["problem"].is_null() && states[1]["scanned"] == written["generated"], "{written}");
 
-    // When none answers, nothing is new, and the file stays as it is.
+    // If none answers, nothing is new, and the file stays as it is.
     let second_host = second.host();
     drop(second);
     let none = scan();
@@ -269,7 +270,7 @@ fn what_is_named_and_not_there_is_said_and_the_others_go_on() {
     let (good, typo, nowhere) =
         (format!("{host}/lab:4.2.1"), format!("{host}/lab:4.2.11"), format!("{host}/nowhere:1"));
     let named = format!("{good},{typo},{nowhere}");
-    /// Settings, the exit code, what is wanted, and words that are said.
+    /// Settings, the exit code, the wanted images, and words of the output.
     type Case<'a> = (&'a [(&'a str, &'a str)], i32, &'a [&'a str], &'a [&'a str]);
     let cases: &[Case<'_>] = &[
         (
@@ -316,11 +317,11 @@ fn what_is_named_and_not_there_is_said_and_the_others_go_on() {
         assert_eq!(scan.status.code(), Some(*code), "{settings:?}: {said}");
         assert_eq!(wanted(&scan), *expected, "{settings:?}: {said}");
         assert!(words.iter().all(|words| said.contains(words)), "{settings:?}: {said}");
-        // Each of these is a whole scan: what is not there is known.
+        // Each of these scans is complete: missing tags are known.
         let catalogue: Value = serde_json::from_slice(&scan.stdout).unwrap();
         assert_eq!(catalogue["complete"], true, "{settings:?}: {said}");
     }
-    // Half of the output is enough for some.
+    // Some readers close the output half way.
     let settings = [("LAB_REPOSITORIES", repository), ("LAB_INSECURE_REGISTRIES", &host), ("LAB_TAG_SCHEME", "semver")];
     let mut scan = prepuller(&["scan"], &settings).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     drop(scan.stdout.take());

@@ -1,4 +1,4 @@
-//! What a planner says when it cannot do its work: the program, before a scripted API server.
+//! What a planner reports when it cannot do its work: the real program with a scripted API server.
 
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
@@ -10,12 +10,12 @@ use testbed::daemon::Daemon;
 use testbed::scripted_api::ScriptedApi;
 use testbed::wait;
 
-/// The end of a test that hangs.
+/// The limit of a test that hangs.
 const LIMIT: Duration = Duration::from_secs(120);
 
 const EVENTS: &str = "/apis/events.k8s.io/v1/namespaces";
 
-/// A planner before an API server that has one node.
+/// A planner with an API server that has one node.
 struct Bed {
     api: ScriptedApi,
     planner: Daemon,
@@ -60,7 +60,7 @@ impl Bed {
     }
 }
 
-/// The page that explains it can be reached: a Service leads to pods that are ready.
+/// The page that explains the trouble must be reachable: a Service routes only to pods that are ready.
 #[test]
 fn a_first_installation_without_a_registry_says_what_failed() {
     // Nothing listens there any more.

@@ -1,4 +1,4 @@
-//! Metrics of a node agent. What the puller reports is encoded at the scrape, byte by byte; the rest is counted.
+//! Metrics of a node agent. The puller's report is encoded at each scrape; everything else is counted.
 
 use std::fmt;
 use std::sync::atomic::AtomicU64;
@@ -29,7 +29,7 @@ pub(super) struct Counters {
     durations: Histogram,
 }
 
-/// Upper bounds in seconds: from an image whose layers are there already to a night's download.
+/// Upper bounds in seconds: from an image whose layers are already present to a download that takes all night.
 const DURATIONS: [f64; 13] = [1.0, 3.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1200.0, 1800.0, 3600.0, 7200.0, 14400.0];
 
 impl Default for Counters {
@@ -40,17 +40,17 @@ impl Default for Counters {
 }
 
 impl Counters {
-    /// A call to the API server failed: `watch` or `status`.
+    /// Counts a failed call to the API server: `watch` or `status`.
     pub(super) fn api_failed(&self, call: &'static str) {
         self.api_failures.get_or_create(&Call { call }).inc();
     }
 
-    /// How long pulls take that end well.
+    /// Durations of successful pulls.
     pub(super) fn durations(&self) -> Histogram {
         self.durations.clone()
     }
 
-    /// The orders could not be written to `STATE_DIR`.
+    /// Counts that the orders could not be written to `STATE_DIR`.
     pub(super) fn orders_not_kept(&self) {
         self.orders_not_kept.inc();
     }
@@ -60,11 +60,11 @@ impl Counters {
 pub(super) fn register(metrics: &Metrics, reports: watch::Receiver<Report>) -> Counters {
     let counters = Counters::default();
     metrics.register(|registry| {
-        let help = "Calls to the API server that failed: the watch of the orders, or a status";
+        let help = "Failed calls to the API server: watches of the orders, or writes of the status";
         registry.register("node_api_failures", help, counters.api_failures.clone());
-        let help = "Times the orders could not be written to STATE_DIR";
+        let help = "Failed writes of the orders to STATE_DIR";
         registry.register("node_orders_not_kept", help, counters.orders_not_kept.clone());
-        let help = "How long pulls took that ended well, from the call to the runtime until the image could be used";
+        let help = "Duration of successful pulls, from the call to the runtime until the image could be used";
         registry.register("node_pull_duration_seconds", help, counters.durations.clone());
         registry.register_collector(Box::new(Reported(reports)));
     });
@@ -95,7 +95,7 @@ const STATES: [(PullState, &str); 6] = [
     (PullState::Refused, "refused"),
 ];
 
-/// The latest report, as metrics.
+/// Encodes the latest report as metrics.
 #[derive(Debug)]
 struct Reported(watch::Receiver<Report>);
 
@@ -109,7 +109,7 @@ impl Collector for Reported {
             let count = report.jobs.iter().filter(|job| status::state(&job.state) == wanted).count();
             images.get_or_create(&InState { state }).set(i64::try_from(count).unwrap_or(i64::MAX));
         }
-        put("node_images", "Ordered images by how far they are", &images)?;
+        put("node_images", "Ordered images by state", &images)?;
 
         let (done, total) = (Family::<OfImage, Gauge>::default(), Family::<OfImage, Gauge>::default());
         let bytes = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
@@ -118,7 +118,7 @@ impl Collector for Reported {
             done.get_or_create(&image).set(bytes(job.progress.done));
             total.get_or_create(&image).set(bytes(job.progress.total.unwrap_or(0)));
         }
-        put("node_image_done_bytes", "Compressed bytes of the image's missing layers that arrived", &done)?;
+        put("node_image_done_bytes", "Downloaded compressed bytes of the image's missing layers", &done)?;
         put("node_image_bytes", "Compressed bytes of the image's layers that were missing", &total)?;
 
         let pulls = Family::<Ended, Counter>::default();
@@ -133,17 +133,17 @@ impl Collector for Reported {
         }
         put(
             "node_pulls",
-            "Pulls by how they ended; refused by the disk guard, interrupted by the container runtime's end",
+            "Pulls by result; refused: by the disk guard, interrupted: the container runtime ended",
             &pulls,
         )?;
-        put("node_pulled_bytes", "Compressed bytes that ended pulls fetched", &ConstCounter::new(ended.bytes))?;
+        put("node_pulled_bytes", "Compressed bytes that finished pulls downloaded", &ConstCounter::new(ended.bytes))?;
 
         let up = i64::from(report.looked.is_some() && report.runtime_problem.is_none());
         put("node_runtime_up", "Whether the container runtime answers", &ConstGauge::new(up))?;
         if let Some(disk) = &report.disk {
             let used = Gauge::<f64, AtomicU64>::default();
             used.set(disk.used as f64 / disk.capacity().max(1) as f64);
-            put("node_disk_used_ratio", "How full the file system of images is", &used)?;
+            put("node_disk_used_ratio", "Used share of the file system that holds images", &used)?;
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! Where orders come from: the node's own object, and the file that keeps the last ones for when the API server is away.
+//! Where orders come from: the node's own object, and a file with the last orders for when the API server is down.
 
 use std::path::{Path, PathBuf};
 use std::pin::pin;
@@ -15,51 +15,53 @@ use super::metrics::Counters;
 use crate::node_images::NodeImages;
 use crate::puller::Orders;
 
-/// The object as far as reports are concerned.
+/// The fields of the object that reports need.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Object {
-    /// Another uid is another object of the same name.
+    /// The UID. Another object of the same name has another UID.
     pub(super) uid: String,
-    /// The version of its orders.
+    /// The generation of its orders.
     pub(super) generation: i64,
 }
 
-/// The orders as last kept, if any are.
+/// The saved orders, if there are any.
 pub(super) fn kept(file: &Path) -> Option<Orders> {
     let text = match std::fs::read(file) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return None,
         Err(error) => {
-            tracing::warn!(file = %file.display(), %error, "the last orders can't be read");
+            tracing::warn!(file = %file.display(), %error, "cannot read the last orders");
             return None;
         }
     };
     let orders = serde_json::from_slice(&text);
-    orders.inspect_err(|error| tracing::warn!(file = %file.display(), %error, "the last orders are damaged")).ok()
+    orders
+        .inspect_err(|error| tracing::warn!(file = %file.display(), %error, "the file with the last orders is damaged"))
+        .ok()
 }
 
-/// Takes orders over from the API server.
+/// Receives orders from the API server.
 pub(super) struct OrderWatcher {
     latch: Latch,
-    /// Whether any are known: of now, or kept from before.
+    /// Whether any orders are known, received or saved.
     has_orders: bool,
     counters: Counters,
     file: PathBuf,
 }
 
 impl OrderWatcher {
-    /// Ready at once when orders are kept: the API server is not needed to carry them out.
+    /// Ready at once if orders are saved, because they can be carried out without the API server.
     pub(super) fn new(health: &Health, counters: Counters, file: PathBuf, has_orders: bool) -> Self {
         let latch = health.latch("orders");
         if has_orders {
             latch.ready();
         } else {
-            latch.not_ready("no word from the API server yet, and no orders are kept from before");
+            latch.not_ready("no answer from the API server yet, and no saved orders");
         }
         Self { latch, has_orders, counters, file }
     }
 
-    /// Follows the object named like the node, for ever.
+    /// Watches the object named like the node, forever.
     pub(super) async fn follow(
         self,
         api: Api<NodeImages>,
@@ -80,9 +82,14 @@ impl OrderWatcher {
                     self.counters.api_failed("watch");
                     let error = explain_about::<NodeImages>(&(), &error);
                     if !has_orders {
-                        self.latch.not_ready(format!("no orders are known, and they can't be read: {error}"));
+                        self.latch.not_ready(format!(
+                            "no orders are known, and the API server does not provide them: {error}"
+                        ));
                     }
-                    tracing::warn!(error, "orders can't be read from the API server; the last ones are carried out");
+                    tracing::warn!(
+                        error,
+                        "cannot read orders from the API server; continuing with the last known orders"
+                    );
                 }
             }
         }
@@ -101,7 +108,7 @@ impl OrderWatcher {
             changed
         });
         if changed {
-            tracing::info!(generation = ordered.generation, images = ordered.orders.len(), "orders taken over");
+            tracing::info!(generation = ordered.generation, images = ordered.orders.len(), "received new orders");
             self.keep(&ordered);
         }
         object.send_if_modified(|object| std::mem::replace(object, now.clone()) != now);
@@ -114,7 +121,7 @@ impl OrderWatcher {
         });
         if let Err(error) = written {
             self.counters.orders_not_kept();
-            tracing::warn!(file = %self.file.display(), %error, "the orders can't be kept; set STATE_DIR to a folder that can be written");
+            tracing::warn!(file = %self.file.display(), %error, "cannot save the orders; set STATE_DIR to a writable folder");
         }
     }
 }
@@ -162,7 +169,7 @@ mod tests {
         // The agent's own status comes back.
         assert_eq!(take(Some(object("a", 1, &["r.example.org/lab:w_1"]))), (false, false));
         assert_eq!(take(Some(object("a", 2, &["r.example.org/lab:w_2"]))), (true, true));
-        // Deleted and made again: the same generation, other orders.
+        // Deleted and recreated: the same generation, other orders.
         assert_eq!(take(Some(object("b", 2, &["r.example.org/lab:w_3"]))), (true, true));
         assert_eq!(kept(&file).map(|kept| kept.orders), Some(orders.borrow().orders.clone()));
         assert_eq!(take(None), (true, true));

@@ -1,4 +1,5 @@
-//! The agent's page: every order with its progress, fresher than the cluster's status. Plain HTML that loads itself again.
+//! The agent's page: every order with its progress, more recent than the cluster's status. Plain HTML that reloads
+//! itself.
 
 use axum::Router;
 use axum::response::Html;
@@ -36,7 +37,7 @@ fn page(node: &str, disk_high: u8, report: &Report) -> Markup {
                 h1 { "Images of " (node) }
                 p { (status.present) " of " (status.wanted) " present. " (status.runtime) }
                 @if let Some(disk) = &status.disk {
-                    p { "Disk: " (text::bytes(disk.used)) " of " (text::bytes(disk.total)) " used, pulls stop at " (disk.high) " %." }
+                    p { "Disk: " (text::bytes(disk.used)) " of " (text::bytes(disk.total)) " used; pulls stop at " (disk.high) " %." }
                 }
                 @if let Some(problem) = &status.problem { p.problem { (problem) } }
                 table {

@@ -1,4 +1,4 @@
-//! What is told: the object's status from the puller's report. Pure.
+//! Builds the object's status from the puller's report. Pure.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::node_images::{
 use crate::page::text;
 use crate::puller::{Job, Report, RuntimeProblem, State};
 
-/// The status that says what the report says.
+/// The status for a report.
 pub(super) fn of(report: &Report, disk_high: u8) -> NodeImagesStatus {
     let pulls: Vec<&Job> = report.jobs.iter().filter(|job| matches!(job.state, State::Pulling { .. })).collect();
     let present = report.jobs.iter().filter(|job| matches!(job.state, State::Present));
@@ -20,7 +20,7 @@ pub(super) fn of(report: &Report, disk_high: u8) -> NodeImagesStatus {
     let left = pulls.iter().filter_map(|job| job.progress.time_left).max();
     NodeImagesStatus {
         observed_generation: report.looked.unwrap_or(0),
-        // When it is written.
+        // Set when the status is written.
         reported: None,
         wanted: number(report.jobs.len()),
         present: number(present.count()),
@@ -38,7 +38,7 @@ pub(super) fn of(report: &Report, disk_high: u8) -> NodeImagesStatus {
     }
 }
 
-/// What the disk has no room for, if that is so.
+/// The condition that the disk has no room for some images, if that is so.
 fn disk_too_small(jobs: &[Job]) -> Option<Condition> {
     let refused = || jobs.iter().filter(|job| matches!(job.state, State::Refused { .. }));
     let said = refused().filter_map(|job| Some(format!("{}: {}", name(job), job.state.problem()?)));
@@ -51,7 +51,7 @@ fn disk_too_small(jobs: &[Job]) -> Option<Condition> {
     })
 }
 
-/// That the runtime can't be used, while it can't.
+/// The condition that the runtime is unavailable, while it is.
 fn runtime_unavailable(report: &Report) -> Option<Condition> {
     let RuntimeProblem { message, since } = report.runtime_problem.as_ref()?;
     Some(Condition {
@@ -63,14 +63,14 @@ fn runtime_unavailable(report: &Report) -> Option<Condition> {
     })
 }
 
-/// How far an order is, in the words of the resource.
+/// An order's state in the custom resource.
 pub(super) fn state(state: &State) -> PullState {
     match state {
         State::Waiting => PullState::Waiting,
         State::Pulling { phase: Phase::Waiting | Phase::Downloading, .. } => PullState::Downloading,
         State::Pulling { phase: Phase::Unpacking | Phase::Done, .. } => PullState::Unpacking,
         State::Present => PullState::Present,
-        // What is there is not what was ordered.
+        // The image that is present is not the one that was ordered.
         State::OtherDigest { .. } | State::Failed { .. } => PullState::Failed,
         State::Refused { .. } => PullState::Refused,
     }
@@ -91,12 +91,12 @@ fn image(job: &Job) -> ImageReport {
     }
 }
 
-/// Whole seconds are what people read.
+/// In whole seconds, for people.
 fn since(job: &Job) -> Timestamp {
     job.since.round(Unit::Second).unwrap_or(job.since)
 }
 
-/// `42% of 7.45 GiB`, or what can be said without the total.
+/// `42% of 7.45 GiB`, or less if the total is unknown.
 fn progress(pulls: &[&Job]) -> Option<String> {
     let downloads = pulls.iter().filter(|job| state(&job.state) == PullState::Downloading);
     let (mut done, mut total) = (0_u64, Some(0_u64));
@@ -121,7 +121,7 @@ fn problem(report: &Report) -> Option<String> {
     of_runtime.or_else(|| report.jobs.iter().find_map(of_image))
 }
 
-/// The tag, or the repository where there is none.
+/// The tag, or the repository if there is no tag.
 fn name(job: &Job) -> &str {
     let image = &job.order.image;
     image.tag.as_ref().map_or(image.repository.path(), TagName::as_str)
@@ -183,7 +183,7 @@ mod tests {
         assert_eq!(status.progress.as_deref(), Some("75% of 3.73 GiB"));
         assert_eq!(status.eta.as_deref(), Some("2m 10s"));
         assert_eq!((status.problem, status.runtime.as_str()), (None, "containerd 1.6.20"));
-        // What is reserved for root can hold no image.
+        // Space that is reserved for root cannot hold images.
         assert_eq!(status.disk, Some(Disk { total: 100 * GB, used: 40 * GB, high: 75 }));
         let states: Vec<PullState> = status.images.iter().map(|image| image.state).collect();
         assert_eq!(states, [PullState::Present, PullState::Downloading, PullState::Waiting]);

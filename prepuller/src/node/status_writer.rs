@@ -1,4 +1,4 @@
-//! Tells the API server how far this node is, and the probes whether this agent is fit.
+//! Writes this node's status to the API server, and sets the agent's readiness.
 
 use std::time::{Duration, Instant};
 
@@ -18,10 +18,10 @@ use super::throttle::{Next, StatusThrottle};
 use crate::node_images::{AGENT, NodeImages, NodeImagesStatus};
 use crate::puller::Report;
 
-/// The puller reports at least as often as it looks at the runtime: every five minutes, after calls of two minutes each.
+/// The puller reports at least as often as it checks the runtime: every five minutes, after calls of two minutes each.
 const LONGEST_SILENCE: Duration = Duration::from_secs(20 * 60);
 
-/// Tells what the reports say.
+/// Writes the status from the reports.
 pub(super) struct StatusWriter {
     runtime: Latch,
     reports: Latch,
@@ -33,12 +33,12 @@ pub(super) struct StatusWriter {
 impl StatusWriter {
     pub(super) fn new(health: &Health, counters: Counters, disk_high: u8) -> Self {
         let (runtime, reports) = (health.latch("runtime"), health.latch("reports"));
-        // Until one can't be written.
+        // Ready until a write fails.
         reports.ready();
         Self { runtime, reports, pulse: health.pulse("puller", LONGEST_SILENCE), counters, disk_high }
     }
 
-    /// Tells every change of the reports, until there are no more.
+    /// Writes every change of the reports, until the sender is gone.
     pub(super) async fn tell(
         self,
         api: Api<NodeImages>,
@@ -64,8 +64,8 @@ impl StatusWriter {
                         }
                         Err(error) => {
                             self.counters.api_failed("status");
-                            tracing::warn!(error, "the report can't be written");
-                            self.reports.not_ready(format!("the report can't be written: {error}"));
+                            tracing::warn!(error, "failed to write NodeImages status");
+                            self.reports.not_ready(format!("failed to write NodeImages status: {error}"));
                             throttle.failed(Instant::now(), random());
                             continue;
                         }
@@ -89,7 +89,7 @@ impl StatusWriter {
         }
     }
 
-    /// A report came: the puller lives, and knows whether the runtime does.
+    /// Handles a report: the puller is alive, and the report says whether the runtime is available.
     fn look(&self, report: &Report) {
         self.pulse.beat();
         match &report.runtime_problem {
@@ -100,14 +100,15 @@ impl StatusWriter {
     }
 }
 
-/// Whether a report answers the object's orders. Before the runtime was asked, every image would seem to be absent.
+/// Whether a report is about the object's orders. Before the runtime was asked, every image would seem to be absent.
 fn is_about(report: &Report, object: &Object) -> bool {
     report.looked == Some(object.generation) || report.runtime_problem.is_some()
 }
 
-/// By server-side apply: what is no longer said is removed. An object that is gone meanwhile is no failure.
+/// Writes by server-side apply, which removes fields that are no longer set. An object that was deleted meanwhile is
+/// not an error.
 async fn write(api: &Api<NodeImages>, node: &str, status: &NodeImagesStatus) -> Result<(), String> {
-    // Whole seconds are what people read.
+    // In whole seconds, for people.
     let reported = Timestamp::now().round(Unit::Second).ok();
     let status = NodeImagesStatus { reported, ..status.clone() };
     let object = serde_json::json!({"apiVersion": "labhands.dev/v1alpha1", "kind": "NodeImages", "status": status});

@@ -1,10 +1,12 @@
-//! When a status is written. Pure.
+//! Decides when a status is written. Pure.
 //!
-//! A change of state (an image is being pulled, is there, has failed; other orders; a runtime that is gone) is written at once, progress every
-//! ten seconds, and a status that did not change every five minutes, as a sign of life; after a failed write ever more seldom.
+//! A change of state (an image is being pulled, is present or has failed; new orders; the runtime disappears) is
+//! written at once, progress every ten seconds, and an unchanged status every five minutes as a sign of life. After
+//! failed writes the tries become less frequent.
 //!
-//! One budget bounds all writes: each costs `INTERVAL`, and at most `STATE_CREDIT` is spent in advance. So a node writes once in ten seconds
-//! on average, whatever its images do, and six times more in a burst: 5,000 nodes that all pull make 500 writes a second.
+//! One budget bounds all writes: each costs `INTERVAL`, and at most `STATE_CREDIT` is spent in advance. So a node
+//! writes once in ten seconds on average, whatever its images do, and six times more in a burst: 5,000 nodes that all
+//! pull make 500 writes a second.
 
 use std::time::{Duration, Instant};
 
@@ -13,19 +15,19 @@ use sidecar::retry;
 
 use crate::node_images::{ImageReport, NodeImagesStatus, PullState, REPORT_INTERVAL};
 
-/// Between two statuses that differ in progress only, and what each write costs of the budget.
+/// The time between two statuses that differ only in progress, and the cost of each write.
 const INTERVAL: Duration = Duration::from_secs(10);
 
-/// Between two statuses of one node: what changes meanwhile is written together.
+/// The shortest time between two statuses of one node. Changes in between are written together.
 const COALESCE: Duration = Duration::from_secs(1);
 
 /// How much of the budget changes of state may spend in advance.
 const STATE_CREDIT: Duration = Duration::from_secs(60);
 
-/// How much of it progress may: the rest is left for changes of state.
+/// How much of the budget progress may spend in advance. The rest is for changes of state.
 const PROGRESS_CREDIT: Duration = Duration::from_secs(20);
 
-/// Between two tries, when they fail.
+/// The longest time between two tries if writes fail.
 const LONGEST_RETRY: Duration = Duration::from_secs(60);
 
 /// What to do with a status now.
@@ -33,15 +35,15 @@ const LONGEST_RETRY: Duration = Duration::from_secs(60);
 pub(super) enum Next {
     /// Write it.
     Write,
-    /// Not before this moment.
+    /// Do not write before this time.
     WaitUntil(Instant),
 }
 
-/// What was written last, and from when on the next may be.
+/// What was written last, and when the next write is allowed.
 #[derive(Debug, Default)]
 pub(super) struct StatusThrottle {
     last: Option<Written>,
-    /// When the first try after a failure may be.
+    /// When the first try after a failure is allowed.
     retry: Option<Instant>,
     failures: u32,
 }
@@ -51,17 +53,17 @@ struct Written {
     uid: String,
     status: NodeImagesStatus,
     at: Instant,
-    /// When it is written again although nothing changed.
+    /// When the status is written again although nothing changed.
     again: Instant,
-    /// When all writes so far are paid for.
+    /// The time up to which the writes so far have used the budget.
     paid: Instant,
 }
 
 impl StatusThrottle {
-    /// Decides over the status of the object with this uid: an object made anew has no status yet.
+    /// Decides about the status of the object with this UID. A recreated object has no status yet.
     pub(super) fn next(&self, uid: &str, status: &NodeImagesStatus, now: Instant) -> Next {
         let due = self.last.as_ref().map(|last| {
-            // A clock that began a moment ago has no earlier moment; nothing is in debt then.
+            // If the clock started a moment ago, there is no earlier time to subtract to; the budget is unused then.
             let solvent = |credit| last.paid.checked_sub(credit).unwrap_or(last.at);
             if last.uid != uid || !same_state(&last.status, status) {
                 (last.at + COALESCE).max(solvent(STATE_CREDIT))
@@ -77,14 +79,14 @@ impl StatusThrottle {
         }
     }
 
-    /// It was written. `jitter` in [0, 1) spreads the signs of life of many nodes.
+    /// The status was written. `jitter` in [0, 1) spreads the signs of life of many nodes.
     pub(super) fn written(&mut self, uid: String, status: NodeImagesStatus, now: Instant, jitter: f64) {
         let again = now + REPORT_INTERVAL.mul_f64(1.0 - jitter / 5.0);
         let paid = self.last.as_ref().map_or(now, |last| last.paid.max(now)) + INTERVAL;
         *self = Self { last: Some(Written { uid, status, at: now, again, paid }), retry: None, failures: 0 };
     }
 
-    /// It could not be written. `jitter` in [0, 1) spreads the tries of many nodes.
+    /// The status could not be written. `jitter` in [0, 1) spreads the tries of many nodes.
     pub(super) fn failed(&mut self, now: Instant, jitter: f64) {
         self.failures = self.failures.saturating_add(1);
         let delay = retry::pause(INTERVAL, self.failures, LONGEST_RETRY);
@@ -92,7 +94,7 @@ impl StatusThrottle {
     }
 }
 
-/// Whether two statuses say the same to a person: a disk that moves by less than a percent of itself is no news.
+/// Whether two statuses look the same to a person: a disk usage that changes by less than a percent does not count.
 fn same(written: &NodeImagesStatus, status: &NodeImagesStatus) -> bool {
     let as_written = |status: &NodeImagesStatus| NodeImagesStatus { disk: written.disk, ..status.clone() };
     let used = |status: &NodeImagesStatus| {
@@ -101,11 +103,11 @@ fn same(written: &NodeImagesStatus, status: &NodeImagesStatus) -> bool {
     used(written) == used(status) && *written == as_written(status)
 }
 
-/// Whether two statuses differ in nothing that the planner decides by and an operator waits for.
+/// Whether two statuses are equal in everything that the planner decides by or an operator waits for.
 fn same_state(written: &NodeImagesStatus, status: &NodeImagesStatus) -> bool {
     fn image(report: &ImageReport) -> (&Reference, Option<&Digest>, PullState, u32) {
         let state = match report.state {
-            // How far a pull is.
+            // Both are progress of one pull.
             PullState::Unpacking => PullState::Downloading,
             state => state,
         };
@@ -154,7 +156,7 @@ mod tests {
         assert_eq!(throttle.next("a", &present(10), later), Next::Write);
         assert_eq!(throttle.next("a", &pulling(0), later), Next::Write);
         assert_eq!(throttle.next("a", &present(0), now + REPORT_INTERVAL), Next::Write);
-        // An agent whose sign of life can't be written tries again before anybody takes it for silent.
+        // An agent that cannot write its sign of life tries again before it counts as silent.
         throttle.failed(now + REPORT_INTERVAL, 0.0);
         assert_eq!(throttle.next("a", &present(0), now + REPORT_INTERVAL + INTERVAL), Next::Write);
         throttle.written("a".into(), present(0), now, 0.9);
@@ -237,7 +239,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever comes when, no time sees more writes than its share and one burst, and the last status is written in the end.
+        /// Whatever happens at whatever time, no period has more writes than its share plus one burst, and the last
+        /// status is always written.
         #[test]
         fn never_more_often_than_the_budget_allows(
             steps in proptest::collection::vec((0_u64..5_000, 0_u8..3, 0_u64..3), 1..120)
@@ -260,7 +263,7 @@ mod tests {
                 times.push(then);
                 now = then;
             }
-            // Written, and not before the next sign of life again.
+            // The status is written, and not again before the next sign of life.
             let is_quiet = matches!(throttle.next("a", &last, now), Next::WaitUntil(then) if then > now + 2 * STATE_CREDIT);
             prop_assert!(is_quiet);
             for (first, begin) in times.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! The page as HTML: whole, readable without script, nothing from elsewhere.
+//! The page as HTML: complete, readable without scripts, and without external resources.
 
 use maud::{DOCTYPE, Markup, html};
 
@@ -7,7 +7,7 @@ use super::summary;
 use super::text;
 use super::view::{Cell, CellState, ImageRow, NodeRow, Standing, View};
 
-/// So many nodes are read without a choice.
+/// Up to this many nodes, no filter is offered.
 const FEW: usize = 10;
 
 /// The whole page.
@@ -74,7 +74,7 @@ fn title(view: &View) -> String {
     }
 }
 
-/// Where a choice is shown; `?` alone would keep the present one.
+/// The address of a query; a bare `?` would keep the current one.
 fn address(query: &Query) -> String {
     let text = query.to_string();
     if text.is_empty() { "./".to_owned() } else { text }
@@ -106,7 +106,7 @@ fn summary(view: &View) -> Markup {
                     time datetime=(good) { (summary::scan(view)) }
                 } @else { (summary::scan(view)) }
                 "."
-                @if view.by_pods { " Pulls are made by pods: there is no progress within an image." }
+                @if view.by_pods { " Pods pull the images, so there is no progress within an image." }
             }
         }
     }
@@ -114,7 +114,7 @@ fn summary(view: &View) -> Markup {
 
 fn images(view: &View) -> Markup {
     let rows: Vec<(usize, &ImageRow)> = (1..).zip(&view.images).collect();
-    // What is on every node comes last, and is folded up while there is something else to look at.
+    // Images that are on every node come last, and are folded while there are others.
     let done_from = rows.iter().position(|(_, image)| image.standing == Standing::Complete).unwrap_or(rows.len());
     let (open, done) = rows.split_at(done_from);
     html! {
@@ -166,7 +166,7 @@ fn image_row(number: usize, image: &ImageRow) -> Markup {
     }
 }
 
-/// How far an image is; a sign is enough for one that is everywhere.
+/// The state of an image's rollout. One that is everywhere has only a sign.
 fn spread(image: &ImageRow) -> Markup {
     if image.standing == Standing::Complete && image.eligible > 0 {
         return html! { span.sign.good role="img" aria-label=(image.wave) title=(image.wave) { (summary::sign(CellState::Present)) } };
@@ -188,7 +188,7 @@ fn spread(image: &ImageRow) -> Markup {
     }
 }
 
-/// What the scans saw.
+/// The scanned repositories.
 fn repositories(view: &View) -> Markup {
     html! {
         @if !view.repositories.is_empty() {
@@ -244,7 +244,7 @@ fn nodes(view: &View) -> Markup {
     }
 }
 
-/// Which nodes are shown, and a search for one.
+/// The filters for nodes, and the search field.
 fn choices(view: &View) -> Markup {
     let query = &view.query;
     html! {
@@ -275,7 +275,7 @@ fn spawns(view: &View) -> Markup {
     }
 }
 
-/// What the signs of the nodes on this page mean.
+/// The legend of the signs on this page.
 fn legend(view: &View) -> Markup {
     let shown = CellState::ALL.into_iter().filter(|state| view.nodes.iter().any(|node| node.has(*state)));
     html! {
@@ -317,13 +317,13 @@ fn node_row(view: &View, node: &NodeRow) -> Markup {
     }
 }
 
-/// A pull that runs, or why one failed, with the runtime's own words behind a click.
+/// The progress of a running pull, or the reason of a failure, with the runtime's own message behind a click.
 fn note(cell: &Cell, image: &ImageRow, details: &str) -> Markup {
     let tag = text::tag(&image.reference);
     if let Some((failure, words)) = summary::failure_in_short(cell) {
         return html! {
             p.bad { code { (tag) } " " (failure) }
-            @if let Some(words) = words { details { summary { "In the runtime's words" } p { (words) } } }
+            @if let Some(words) = words { details { summary { "Message of the runtime" } p { (words) } } }
         };
     }
     html! {

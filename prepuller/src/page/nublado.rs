@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::overview::{NodeOverview, Overview};
 
-/// What `/spawner/v1/prepulls` says of the settings.
+/// The settings in `/spawner/v1/prepulls`.
 #[derive(Clone, Debug, Serialize)]
 pub struct Config {
     source: ConfigSource,
@@ -19,7 +19,7 @@ pub struct Config {
     num_releases: usize,
     num_weeklies: usize,
     num_dailies: usize,
-    /// A cycle that the menu is limited to: there is no such limit here.
+    /// Nublado can limit the menu to one cycle; this prepuller cannot.
     cycle: Option<u32>,
     pin: Vec<String>,
     alias_tags: Vec<String>,
@@ -53,7 +53,7 @@ struct PrepulledImage<'a> {
     prepulled: bool,
 }
 
-/// How far the nodes are.
+/// The progress of the nodes.
 #[derive(Debug, Serialize)]
 pub(super) struct Prepulls<'a> {
     config: &'a Config,
@@ -87,7 +87,7 @@ struct Node<'a> {
 }
 
 impl Config {
-    /// From what the planner scans and wants. One repository is named: the first one.
+    /// Builds the configuration from the sources and the policy. Only the first repository is named.
     pub fn new(source: &Source, policy: &Policy) -> Self {
         let fixed = || source.fixed.first().map(|image| &image.repository);
         let repository = source.repositories.first().or_else(fixed);
@@ -110,7 +110,7 @@ impl Config {
     }
 }
 
-/// The tags that stand for the same image, by repository and digest.
+/// The tags of the same image, by repository and digest.
 type SameImage<'a> = BTreeMap<(&'a Repository, &'a Digest), Vec<&'a str>>;
 
 fn same_image(catalogue: &Catalogue) -> SameImage<'_> {
@@ -198,7 +198,7 @@ fn node(node: &NodeOverview) -> Node<'_> {
     }
 }
 
-/// The wanted images without the aliases of others that are wanted too.
+/// The wanted images, without those that are aliases of other wanted images.
 fn not_aliases(overview: &Overview) -> Vec<usize> {
     let classes: HashMap<&Reference, Class> = overview
         .catalogue

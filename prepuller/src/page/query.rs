@@ -1,50 +1,50 @@
-//! What a reader asked to see: a filter, a part of a node's name, an image that is missing, the page's number.
+//! The parameters of a page: a filter, a part of a node's name, a missing image, the page's number.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// Longer texts are cut: no node's or image's name is.
+/// Longer texts are cut; names of nodes and images are shorter.
 const MOST_BYTES: usize = 512;
 
-/// What is shown of the nodes.
+/// Which nodes are shown.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
 pub struct Query {
-    /// Which nodes.
+    /// The filter.
     pub show: Show,
-    /// Only nodes whose name has this in it.
+    /// Only nodes whose name contains this.
     pub node: String,
-    /// Only nodes that should hold this image and do not.
+    /// Only nodes that should have this image and do not.
     pub missing: String,
-    /// Which page, from 1.
+    /// The number of the page, from 1.
     pub page: usize,
 }
 
-/// A choice of nodes by their standing.
+/// A filter of nodes by their state.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Show {
-    /// All of them, those with problems first and complete ones last.
+    /// All nodes, those with problems first and complete ones last.
     #[default]
     All,
-    /// Those with a failed or refused image.
+    /// Nodes with a failed or refused image.
     Problems,
-    /// Those that pull now.
+    /// Nodes that are pulling now.
     Pulling,
-    /// Those that wait for their turn.
+    /// Nodes that wait for their turn.
     Waiting,
-    /// Those that hold all that is wanted.
+    /// Nodes that have all wanted images.
     Complete,
-    /// Those that should hold nothing now.
+    /// Nodes that should have no images now.
     NotEligible,
 }
 
 impl Show {
-    /// All choices, in the order in which they are offered.
+    /// All filters, in the order of the page.
     pub const ALL: [Self; 6] =
         [Self::All, Self::Problems, Self::Pulling, Self::Waiting, Self::Complete, Self::NotEligible];
 
-    /// As it stands in an address.
+    /// Its name in an address.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::All => "all",
@@ -56,7 +56,7 @@ impl Show {
         }
     }
 
-    /// As people read it.
+    /// Its label for people.
     pub fn label(self) -> &'static str {
         match self {
             Self::All => "All",
@@ -70,7 +70,7 @@ impl Show {
 }
 
 impl Query {
-    /// From the part of an address after `?`. What is not understood is left out: a page is shown for any address.
+    /// Parses the part of an address after `?`. Unknown parts are ignored, so that any address shows a page.
     pub fn parse(text: &str) -> Self {
         let mut query = Self::default();
         for (name, value) in url::form_urlencoded::parse(text.as_bytes()) {
@@ -88,18 +88,18 @@ impl Query {
         query
     }
 
-    /// The same choice on another page.
+    /// The same query on another page.
     pub fn on_page(&self, page: usize) -> Self {
         Self { page, ..self.clone() }
     }
 
-    /// Other nodes, from their first page.
+    /// The first page of other nodes.
     pub fn showing(&self, show: Show) -> Self {
         Self { show, page: 1, ..self.clone() }
     }
 }
 
-/// `?show=problems&page=2`, or nothing for what is shown without being asked.
+/// `?show=problems&page=2`, or nothing for the default query.
 impl fmt::Display for Query {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut pairs = url::form_urlencoded::Serializer::new(String::new());

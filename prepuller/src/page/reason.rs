@@ -1,9 +1,9 @@
-//! What a container runtime says of a failed pull, as one sentence. Its own words are long, and are shown beside it.
+//! Shortens a container runtime's error to one sentence. The full error is long, and is shown beside it.
 
-/// So long an error is a sentence already.
+/// An error up to this long is shown as it is.
 const SHORT: usize = 90;
 
-/// What the words of runtimes and registries mean; the first that fits is taken.
+/// The meaning of errors of runtimes and registries; the first match counts.
 const MEANINGS: [(&[&str], &str); 11] = [
     (&["no space left on device"], "the disk of the node is full"),
     (&["x509:", "certificate"], "the node does not trust the registry's certificate"),
@@ -12,29 +12,29 @@ const MEANINGS: [(&[&str], &str); 11] = [
         "the registry does not let the node pull it",
     ),
     (&["429 too many requests", "toomanyrequests"], "the registry limits how much is pulled"),
-    (&["no such host", "server misbehaving"], "the node does not find the registry's name"),
-    (&["connection refused"], "nobody listens at the registry's address"),
+    (&["no such host", "server misbehaving"], "the node cannot resolve the registry's name"),
+    (&["connection refused"], "nothing listens at the registry's address"),
     (
         &["connection reset", "broken pipe", "unexpected eof", "use of closed network connection"],
-        "the connection broke",
+        "the connection was interrupted",
     ),
     (&["i/o timeout", "deadline exceeded", "tls handshake timeout"], "the registry does not answer in time"),
     (
         &["500 internal", "502 bad gateway", "503 service unavailable", "504 gateway"],
-        "the registry has trouble of its own",
+        "the registry reports an internal error",
     ),
     (&["no match for platform", "no matching manifest"], "it is not made for the node's architecture"),
     (&["not found", "manifest unknown", "blob unknown"], "a part of it is missing in the registry"),
 ];
 
-/// One sentence, and whether the error says more than that.
+/// One sentence, and whether the error contains more than that.
 pub(crate) fn sentence(error: &str) -> (&str, bool) {
     if error.len() <= SHORT {
         return (error, false);
     }
     let lower = error.to_lowercase();
     let meaning = MEANINGS.iter().find(|(words, _)| words.iter().any(|word| lower.contains(word)));
-    // Each program on the way puts its own words before what it was told.
+    // Each program on the way prepends its own text to the cause.
     let last = || error.rsplit(": ").map(str::trim).find(|part| !part.is_empty()).unwrap_or(error);
     let said = meaning.map_or_else(last, |(_, meaning)| meaning);
     (&said[..said.floor_char_boundary(2 * SHORT)], true)
@@ -58,11 +58,11 @@ mod tests {
             ),
             (
                 "failed to do request: Head \"https://registry.example.org/v2/\": dial tcp: lookup registry.example.org: no such host",
-                "the node does not find the registry's name",
+                "the node cannot resolve the registry's name",
             ),
             (
                 "failed to do request: dial tcp 10.0.0.1:443: connect: connection refused",
-                "nobody listens at the registry's address",
+                "nothing listens at the registry's address",
             ),
             (
                 "failed to extract layer: write /var/lib/containerd/x: no space left on device",

@@ -1,4 +1,4 @@
-//! The page and its documents over HTTP.
+//! Serves the page and its documents over HTTP.
 
 use std::convert::Infallible;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -25,13 +25,13 @@ use super::query::Query;
 use super::view::View;
 use crate::overview::{Overview, OverviewSource};
 
-/// How many readers get live updates at the same time; the page works without them.
+/// How many readers get live updates at the same time. The page works without them.
 const MOST_LIVE: usize = 64;
 
-/// Live updates are at least this far apart, and an overview is made no more often for all readers together.
+/// The shortest time between live updates, and between two overviews for all readers together.
 const LEAST_PAUSE: Duration = Duration::from_millis(500);
 
-/// The page is sent again after this long even if nothing happened: it says how long ago the last scan was.
+/// The page is sent again after this time even if nothing changed, because it says how long ago the last scan was.
 const MOST_PAUSE: Duration = Duration::from_secs(30);
 
 const SECURITY: [(HeaderName, &str); 5] = [
@@ -50,7 +50,7 @@ const SECURITY: [(HeaderName, &str); 5] = [
 #[derive(Clone)]
 struct Shown {
     source: OverviewSource,
-    /// The overview made last, and when: many readers cost little more than one.
+    /// The last overview. Readers share it, so many cost little more than one.
     last: Arc<Mutex<Option<Made>>>,
     config: Arc<Config>,
     live: Arc<Semaphore>,
@@ -158,7 +158,7 @@ async fn events(State(shown): State<Shown>, query: RawQuery) -> Response {
 struct Reader {
     shown: Shown,
     query: Query,
-    /// What was sent last, as a hash.
+    /// A hash of what was sent last.
     told: Option<u64>,
     _permit: OwnedSemaphorePermit,
 }
@@ -172,14 +172,15 @@ impl Reader {
         })
     }
 
-    /// The changing part of the page once it differs from what was sent last; `None` once the planner has ended.
+    /// Waits until the changing part of the page differs from what was sent last, and returns it; `None` once the
+    /// planner has ended.
     async fn next(&mut self) -> Option<String> {
         loop {
             if self.told.is_some() {
                 if let Ok(false) = timeout(MOST_PAUSE, self.shown.source.changed()).await {
                     return None;
                 }
-                // An overview that is shared with other readers was then made after the change.
+                // After this pause, an overview that is shared with other readers was made after the change, too.
                 sleep(LEAST_PAUSE).await;
             }
             let html = html::live(&self.shown.view(&self.query)).into_string();

@@ -16,7 +16,7 @@ use crate::overview::{
 
 const GIBIBYTE: u64 = 1 << 30;
 
-/// The moment of all samples.
+/// The time of all samples.
 pub(crate) fn now() -> Timestamp {
     "2026-11-25T02:25:00Z".parse().unwrap()
 }
@@ -68,7 +68,7 @@ pub(crate) fn catalogue() -> Catalogue {
     Catalogue::new(now() - SignedDuration::from_mins(3), true, images)
 }
 
-/// Settings as for [`catalogue`].
+/// Settings for [`catalogue`].
 pub(crate) fn config() -> Config {
     let source = Source {
         repositories: vec!["registry.example.org/rubin/lab".parse().unwrap()],
@@ -85,7 +85,7 @@ pub(crate) fn config() -> Config {
     Config::new(&source, &policy)
 }
 
-/// What a node reports.
+/// A node's report.
 pub(crate) fn reported(state: PullState) -> Reported {
     Reported { state, done: 0, total: 0, rate: None, eta_seconds: None, failures: 0, error: None, since: now() }
 }
@@ -94,7 +94,7 @@ pub(crate) fn state(state: PullState) -> ImageOnNode {
     ImageOnNode::Reported(reported(state))
 }
 
-/// A pull that runs.
+/// A running pull.
 pub(crate) fn downloading(percent: u64) -> ImageOnNode {
     ImageOnNode::Reported(Reported {
         done: 8 * GIBIBYTE * percent / 100 + 1,
@@ -105,12 +105,12 @@ pub(crate) fn downloading(percent: u64) -> ImageOnNode {
     })
 }
 
-/// A failed one.
+/// A failed pull.
 pub(crate) fn failed(failures: u32, error: &str) -> ImageOnNode {
     ImageOnNode::Reported(Reported { failures, error: Some(error.into()), ..reported(PullState::Failed) })
 }
 
-/// A node that holds everything.
+/// A node that has everything.
 pub(crate) fn node(name: &str, images: usize) -> NodeOverview {
     NodeOverview {
         name: name.into(),
@@ -152,7 +152,7 @@ pub(crate) fn of_nodes(nodes: Vec<NodeOverview>) -> Overview {
     Overview { catalogue: Some(Arc::new(catalogue)), scan, images, nodes, ..nothing() }
 }
 
-/// A busy fleet: one new image spreads, some nodes have trouble, most are complete.
+/// A busy fleet: one new image is being rolled out, some nodes have trouble, most are complete.
 pub(crate) fn fleet(size: usize) -> Overview {
     let nodes = (0..size).map(|number| {
         let mut node = node(&format!("pool-users-{:04}", number + 1), 6);

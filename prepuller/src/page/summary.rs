@@ -1,4 +1,4 @@
-//! What a view says, in sentences: the same on the page and in a terminal.
+//! Sentences about a view, for the page and for a terminal.
 
 use sidecar::human;
 
@@ -6,7 +6,7 @@ use super::reason;
 use super::text::{ago, bytes, count, duration, images, nodes, percent, plural, time};
 use super::view::{Cell, CellState, RepositoryRow, Standing, View};
 
-/// How it stands as a whole: for colour, and as a sentence. Never better than the problems below it.
+/// The overall state, as a color and as a sentence. It is never better than the problems below it.
 pub fn headline(view: &View) -> (Standing, String) {
     let (standing, sentence) = state_of_all(view);
     if standing == Standing::Problem || (view.problems.is_empty() && view.counts.problems == 0) {
@@ -28,7 +28,7 @@ fn state_of_all(view: &View) -> (Standing, String) {
     } else if view.scan.generated.is_none() {
         (Standing::Problem, "No scan has succeeded yet".to_owned())
     } else if !view.decided {
-        (Standing::Waiting, "The nodes have not been looked at yet".to_owned())
+        (Standing::Waiting, "The nodes have not been checked yet".to_owned())
     } else if view.images.is_empty() {
         (Standing::Problem, "No image is wanted".to_owned())
     } else if eligible == 0 {
@@ -50,16 +50,16 @@ fn state_of_all(view: &View) -> (Standing, String) {
     }
 }
 
-/// `412 of 600 copies there, at most 1.2 TiB to come, 340 MiB/s, about 12 minutes left`
+/// `412 of 600 copies are there, at most 1.2 TiB to come, 340 MiB/s, about 12 minutes left`
 pub fn progress(view: &View) -> String {
     let totals = &view.totals;
-    let mut text = format!("{} of {} copies are there", count(totals.present), count(totals.wanted));
+    let mut text = format!("{} of {} copies are present", count(totals.present), count(totals.wanted));
     match (totals.bytes_left, totals.unknown) {
         (0, 0) => {}
-        (0, unknown) => text += &format!(", {} of unknown size to come", count(unknown)),
-        (left, 0) => text += &format!(", at most {} to come", bytes(left)),
+        (0, unknown) => text += &format!(", {} of unknown size missing", count(unknown)),
+        (left, 0) => text += &format!(", at most {} missing", bytes(left)),
         (left, unknown) => {
-            text += &format!(", at most {} to come and {} of unknown size", bytes(left), count(unknown));
+            text += &format!(", at most {} and {} of unknown size missing", bytes(left), count(unknown));
         }
     }
     if totals.rate > 0 {
@@ -71,7 +71,7 @@ pub fn progress(view: &View) -> String {
     text
 }
 
-/// What there is to say of a repository: `212 tags, 3 of them not read by LAB_TAG_SCHEME, scanned 3 minutes ago`
+/// A summary of a repository: `212 tags, 3 of them not read by LAB_TAG_SCHEME, scanned 3 minutes ago`
 pub fn repository(view: &View, row: &RepositoryRow) -> String {
     let mut parts = Vec::new();
     if let Some(tags) = row.tags {
@@ -101,7 +101,7 @@ pub fn scan(view: &View) -> String {
     }
 }
 
-/// A standing in one word.
+/// A state in one word.
 pub fn standing(standing: Standing) -> &'static str {
     match standing {
         Standing::Problem => "problem",
@@ -126,7 +126,7 @@ pub fn state(state: CellState) -> &'static str {
     }
 }
 
-/// A cell's state in one sign.
+/// The sign for a cell's state.
 pub fn sign(state: CellState) -> &'static str {
     match state {
         CellState::NotWanted => "–",
@@ -140,8 +140,8 @@ pub fn sign(state: CellState) -> &'static str {
     }
 }
 
-/// What there is to say of a cell beyond its state: `downloading 43 %, 512 MiB of 1 GiB, 50 MiB/s, 10 seconds left`, or why it
-/// failed. `None` where the state says it all.
+/// Details of a cell beyond its state: `downloading 43 %, 512 MiB of 1 GiB, 50 MiB/s, 10 seconds left`, or why it
+/// failed. `None` if there is nothing more to say.
 pub fn details(cell: &Cell) -> Option<String> {
     match cell.state {
         CellState::Downloading => {
@@ -162,7 +162,7 @@ pub fn details(cell: &Cell) -> Option<String> {
     }
 }
 
-/// What is said of an error that says nothing.
+/// The text for an error without a message.
 const NO_REASON: &str = "no reason was given";
 
 /// `failed 3 times: the registry does not answer in time`
@@ -171,7 +171,7 @@ fn failure(cell: &Cell, why: &str) -> String {
     format!("{}{times}: {why}", state(cell.state))
 }
 
-/// A failure as one sentence, and the runtime's own words where these say more. `None` where nothing failed.
+/// A failure as one sentence, and the runtime's full message if it contains more. `None` if nothing failed.
 pub fn failure_in_short(cell: &Cell) -> Option<(String, Option<&str>)> {
     matches!(cell.state, CellState::Failed | CellState::Refused).then(|| {
         let error = cell.error.as_deref().unwrap_or(NO_REASON);

@@ -1,4 +1,4 @@
-//! Numbers, times and names, the same on the page and in a terminal.
+//! Formats numbers, times and names for the page and for a terminal.
 
 use std::time::Duration;
 
@@ -45,12 +45,12 @@ pub fn ago(now: Timestamp, then: Timestamp) -> String {
     }
 }
 
-/// Whole percent, 100 only when nothing is missing.
+/// A whole percentage; 100 only if nothing is missing.
 pub fn percent(part: u64, whole: u64) -> u64 {
     if whole == 0 { 100 } else { (u128::from(part.min(whole)) * 100 / u128::from(whole)) as u64 }
 }
 
-/// `node1`, `node1, node2 and 7 others`; `None` of none.
+/// `node1`, `node1, node2 and 7 others`; `None` for an empty list.
 pub fn names(names: &[&str]) -> Option<String> {
     const MOST: usize = 5;
     match names {
@@ -61,18 +61,18 @@ pub fn names(names: &[&str]) -> Option<String> {
     }
 }
 
-/// Who tries an image next that `node` did not get on with: `another node tries it in 8 minutes`.
+/// Which node tries an image next if `node` makes no progress with it: `another node tries it in 8 minutes`.
 pub(crate) fn next(node: &str, next: &NextTry) -> String {
     match next {
         NextTry::Now { node } => format!("{node} tries it now"),
-        // What is due is done with the next decision.
+        // A try that is due starts with the next decision.
         NextTry::In(time) if time.as_secs() < 10 => "another node tries it now".to_owned(),
         NextTry::In(time) => format!("another node tries it in {}", duration(time.as_secs())),
-        NextTry::NoOther => format!("no other node could try it, so it waits for {node}"),
+        NextTry::NoOther => format!("no other node can try it, so it waits for {node}"),
     }
 }
 
-/// What the puller is worth: `In the last 24 hours, 20 labs started. 17 found their image on their node: 4 seconds on average. …`
+/// How much the puller helped: `In the last 24 hours, 20 labs started. 17 found their image on their node (85 %). …`
 pub fn spawns(now: Timestamp, spawns: &SpawnsOverview) -> String {
     let since = match now.duration_since(spawns.since).as_hours() {
         24.. => "In the last 24 hours".to_owned(),
@@ -106,7 +106,7 @@ pub fn spawns(now: Timestamp, spawns: &SpawnsOverview) -> String {
     text
 }
 
-/// The tag of a whole name, or the name itself.
+/// The tag of a full name, or the name itself.
 pub fn tag(reference: &str) -> &str {
     reference.rsplit_once(':').map(|(_, tag)| tag).filter(|tag| !tag.contains('/')).unwrap_or(reference)
 }

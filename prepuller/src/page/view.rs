@@ -1,4 +1,4 @@
-//! What one reader sees of an overview: sums over all nodes and images, and one page of nodes.
+//! What the page shows of an overview for one request: totals over all nodes and images, and one page of nodes.
 //!
 //! The page, its live updates, `/status.json` and `prepuller status` all show this.
 
@@ -12,51 +12,51 @@ use super::query::Query;
 use crate::node_images::Disk;
 use crate::overview::{SpawnsOverview, Wave};
 
-/// Nodes on one page.
+/// The number of nodes on one page.
 pub const PER_PAGE: usize = 50;
 
-/// What one reader sees.
+/// What the page shows for one request.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct View {
-    /// When it was so.
+    /// The time of the overview.
     pub now: Timestamp,
-    /// Whether every eligible node holds all that is wanted.
+    /// Whether every eligible node has all wanted images.
     pub complete: bool,
-    /// Whether the planner has looked at the whole cluster.
+    /// Whether the planner has decided about the whole cluster.
     #[serde(default = "yes")]
     pub decided: bool,
-    /// Pulls are made by pods, which have no progress.
+    /// Whether pods pull the images, without progress.
     pub by_pods: bool,
-    /// How the scans go.
+    /// The times of the scans.
     pub scan: ScanTimes,
-    /// What is wrong as a whole, one sentence each.
+    /// General problems, one sentence each.
     pub problems: Vec<String>,
     /// The repositories that are scanned.
     #[serde(default)]
     pub repositories: Vec<RepositoryRow>,
-    /// The wanted images, each once; what fails or moves comes first.
+    /// The wanted images, each once; failing and moving ones come first.
     pub images: Vec<ImageRow>,
-    /// How many nodes each choice would show, of all.
+    /// How many of all nodes each filter would show.
     pub counts: Counts,
     /// Sums over all eligible nodes and wanted images.
     pub totals: Totals,
-    /// What was asked for.
+    /// The request.
     pub query: Query,
-    /// How many nodes match that.
+    /// How many nodes match the request.
     pub matching: usize,
-    /// On how many pages.
+    /// The number of pages for them.
     pub pages: usize,
     /// The nodes of this page.
     pub nodes: Vec<NodeRow>,
-    /// The labs that began to run within the last day, where they are watched.
+    /// The labs that started within the last day, if pods are watched.
     #[serde(default)]
     pub spawns: Option<SpawnsOverview>,
 }
 
-/// How the scans go.
+/// The times of the scans.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct ScanTimes {
-    /// When the scan began that the catalogue is of.
+    /// When the scan of the current catalogue began.
     pub generated: Option<Timestamp>,
     /// When the last scan ended, good or not.
     pub last: Option<Timestamp>,
@@ -65,7 +65,7 @@ pub struct ScanTimes {
     /// When the last good scan of this planner began.
     #[serde(default)]
     pub last_good_began: Option<Timestamp>,
-    /// What was wrong with the last one.
+    /// What was wrong with the last scan.
     pub problem: Option<String>,
 }
 
@@ -74,64 +74,64 @@ pub struct ScanTimes {
 pub struct RepositoryRow {
     /// Its name.
     pub name: String,
-    /// Whether the last scan saw all of it; its images are those of an earlier one otherwise.
+    /// Whether the last scan of it was complete. If not, its images are those of an earlier scan.
     pub complete: bool,
-    /// When its images were scanned, if they ever were.
+    /// When its images were scanned, if ever.
     pub scanned: Option<Timestamp>,
-    /// How many tags it has, where it was listed.
+    /// How many tags it has, if they were listed.
     pub tags: Option<u64>,
-    /// How many of them `LAB_TAG_SCHEME` could not read.
+    /// How many of its tags `LAB_TAG_SCHEME` could not read.
     pub unread: Option<u64>,
-    /// What was wrong, or what to look at.
+    /// What is wrong, or needs attention.
     pub problem: Option<String>,
 }
 
 /// One wanted image.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct ImageRow {
-    /// Its whole name.
+    /// Its full name.
     pub reference: String,
-    /// What a menu calls it.
+    /// Its name in a menu.
     pub name: String,
-    /// Its other tags: aliases that lead to it.
+    /// Its other tags: aliases of the same image.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub also: Vec<String>,
     /// Why it is wanted.
     pub why: String,
-    /// Compressed size in bytes, where it is known.
+    /// Compressed size in bytes, if it is known.
     pub size: Option<u64>,
-    /// Eligible nodes that hold it.
+    /// How many eligible nodes have it.
     pub present: usize,
-    /// Eligible nodes that should hold it.
+    /// How many eligible nodes should have it.
     pub eligible: usize,
-    /// Nodes that pull it now.
+    /// How many nodes are pulling it now.
     pub pulling: usize,
-    /// Nodes where the last try failed or was refused.
+    /// On how many nodes the last try failed or was refused.
     pub failed: usize,
-    /// How far its wave is.
+    /// The state of its rollout.
     pub standing: Standing,
     /// The same in words.
     pub wave: String,
 }
 
-/// How things stand with a node or an image.
+/// The state of a node or an image.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Standing {
     /// Something failed.
     Problem,
-    /// Bytes arrive.
+    /// It is being downloaded or unpacked.
     Pulling,
     /// It waits for its turn.
     Waiting,
-    /// All is there.
+    /// Everything is present.
     Complete,
-    /// Nothing should be there.
+    /// It should have no images.
     NotEligible,
 }
 
 impl Standing {
-    /// How things stand with an image.
+    /// The state for a rollout.
     fn of(wave: &Wave) -> Self {
         match wave {
             Wave::Done => Self::Complete,
@@ -142,41 +142,42 @@ impl Standing {
     }
 }
 
-/// How many nodes each choice shows.
+/// How many nodes each filter shows.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
 pub struct Counts {
     /// All nodes.
     pub all: usize,
-    /// With a failed or refused image.
+    /// Nodes with a failed or refused image.
     pub problems: usize,
-    /// Pulling.
+    /// Nodes that are pulling.
     pub pulling: usize,
-    /// Waiting for their turn.
+    /// Nodes that wait for their turn.
     pub waiting: usize,
-    /// Complete.
+    /// Complete nodes.
     pub complete: usize,
-    /// Not eligible.
+    /// Nodes that are not eligible.
     pub not_eligible: usize,
 }
 
-/// Sums over all eligible nodes and wanted images.
+/// Totals over all eligible nodes and wanted images.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
 pub struct Totals {
-    /// Copies of images that are where they should be.
+    /// How many copies of images are present.
     pub present: usize,
-    /// Copies that should be.
+    /// How many copies should be present.
     pub wanted: usize,
-    /// Nodes that lack an image.
+    /// How many nodes lack an image.
     #[serde(default)]
     pub behind: usize,
-    /// Bytes that must still arrive, at most: layers that are there already count as well. Without [`Totals::unknown`].
+    /// Upper limit for the bytes that are still missing: layers that a node already has count as well. Without
+    /// [`Totals::unknown`].
     pub bytes_left: u64,
-    /// Copies that must still arrive and of which nobody knows how large they are.
+    /// How many missing copies have an unknown size.
     #[serde(default)]
     pub unknown: usize,
-    /// Bytes a second, of all nodes together.
+    /// Bytes per second, of all nodes together.
     pub rate: u64,
-    /// Seconds until all is there, if it goes on as now.
+    /// Estimated seconds until everything is present.
     pub eta_seconds: Option<u64>,
 }
 
@@ -185,60 +186,60 @@ pub struct Totals {
 pub struct NodeRow {
     /// Its name.
     pub name: String,
-    /// How things stand.
+    /// Its state.
     pub standing: Standing,
-    /// How many images that it should hold it holds.
+    /// How many of its wanted images it has.
     pub present: usize,
-    /// How many it should hold.
+    /// How many images it should have.
     pub wanted: usize,
-    /// What else there is to know of it, one phrase each.
+    /// Other remarks, one phrase each.
     pub remarks: Vec<String>,
     /// The file system of its images.
     pub disk: Option<Disk>,
-    /// One for each of [`View::images`], in the same order.
+    /// One cell for each of [`View::images`], in the same order.
     pub images: Vec<Cell>,
 }
 
-/// How far an image is on a node.
+/// The state of an image on a node.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Cell {
-    /// In one word.
+    /// The state in one word.
     pub state: CellState,
-    /// Bytes that arrived.
+    /// Bytes downloaded.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub done: u64,
-    /// Bytes to arrive.
+    /// Bytes to download.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub total: u64,
-    /// Bytes a second.
+    /// Bytes per second.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate: Option<u64>,
-    /// Seconds until the last byte should be there.
+    /// Estimated seconds until the download is complete.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub eta_seconds: Option<u64>,
-    /// Tries that failed.
+    /// How many tries failed.
     #[serde(default, skip_serializing_if = "no_failures")]
     pub failures: u32,
-    /// Why the last one did.
+    /// Why the last try failed or was refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }
 
-/// How far an image is on a node, in one word.
+/// The state of an image on a node, in one word.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CellState {
-    /// The node should not hold it.
+    /// The node should not have it.
     NotWanted,
-    /// Its wave has not come here.
+    /// The node was not ordered to pull it yet.
     NotOrdered,
     /// It waits for its turn on this node.
     Waiting,
-    /// Bytes arrive.
+    /// Its layers are being downloaded.
     Downloading,
-    /// Layers are unpacked.
+    /// Its layers are being unpacked.
     Unpacking,
-    /// It is there.
+    /// It is present.
     Present,
     /// The last try failed.
     Failed,
@@ -247,7 +248,7 @@ pub enum CellState {
 }
 
 impl CellState {
-    /// All of them, the best first.
+    /// All states, the best first.
     pub const ALL: [Self; 8] = [
         Self::Present,
         Self::Downloading,
@@ -261,7 +262,7 @@ impl CellState {
 }
 
 impl NodeRow {
-    /// Whether an image is in this state on it.
+    /// Whether an image on the node has this state.
     pub fn has(&self, state: CellState) -> bool {
         self.images.iter().any(|cell| cell.state == state)
     }

@@ -1,4 +1,5 @@
-//! Writes what was decided: orders by server-side apply, and taints away. Each write may be repeated without harm.
+//! Writes decisions to the cluster: orders by server-side apply, and removals of taints. Each write can be repeated
+//! without harm.
 
 use std::future::ready;
 use std::sync::Arc;
@@ -16,16 +17,16 @@ use super::outcome::{Failed, Outcome};
 use super::state::Write;
 use crate::node_images::{NodeImages, PLANNER};
 
-/// Writes under way at a time.
+/// The most writes at a time.
 const PARALLEL: usize = 16;
 
-/// How a write of orders went.
+/// The result of a write of orders.
 pub(super) enum Tried {
     /// It is done.
     Written(Written),
-    /// The API server refused it for this node, in these words.
+    /// The API server refused it for this node, with this message.
     Refused(Arc<str>, String),
-    /// The API server does not answer.
+    /// The API server did not answer.
     Unanswered,
 }
 
@@ -36,7 +37,7 @@ pub(super) struct Writer {
     nodes: Api<Node>,
 }
 
-/// A write that was done, with the object's generation and uid after it.
+/// A successful write, with the object's new generation and its UID.
 pub(super) struct Written {
     pub(super) write: Write,
     pub(super) generation: i64,
@@ -48,8 +49,8 @@ impl Writer {
         Self { orders: Api::namespaced(client.clone(), agents), nodes: Api::all(client.clone()) }
     }
 
-    /// Writes orders; `done` hears of each. One that is refused holds up no other; once the API server does not answer, those under way
-    /// are waited for and no further ones are begun.
+    /// Writes orders, and calls `done` for each result. A refused write does not delay the others. If the API server
+    /// stops answering, the writes in progress are waited for and no further ones are started.
     pub(super) async fn write(&self, writes: Vec<Write>, mut done: impl FnMut(Tried)) -> Outcome {
         let (mut outcome, stopped) = (Outcome::default(), AtomicBool::new(false));
         let mut writing = stream::iter(writes)
@@ -71,7 +72,7 @@ impl Writer {
 
     async fn write_one(&self, write: Write) -> Result<Written, (Arc<str>, Failed)> {
         let mut object = NodeImages::new(&write.node, write.spec());
-        // The object goes with its node.
+        // The object is deleted with its node.
         object.metadata.owner_references = Some(vec![OwnerReference {
             api_version: "v1".to_owned(),
             kind: "Node".to_owned(),
@@ -91,13 +92,13 @@ impl Writer {
         Ok(Written { write, generation, uid })
     }
 
-    /// Takes a taint from a node; whether it was there.
+    /// Removes a taint from a node. Returns whether it was there.
     ///
     /// # Errors
     ///
-    /// What the API server said, also when the taints were changed in between.
+    /// The API server's error, also if the taints were changed in between.
     pub(super) async fn remove_taint(&self, node: &str, key: &str) -> Result<bool, Failed> {
-        let failed = |error| Failed::new(&format!("cannot take the taint {key} from {node}"), &error);
+        let failed = |error| Failed::new(&format!("cannot remove the taint {key} from {node}"), &error);
         let seen = self.nodes.get(node).await.map_err(failed)?;
         let mut taints = seen.spec.and_then(|spec| spec.taints).unwrap_or_default();
         let before = taints.len();
@@ -105,7 +106,7 @@ impl Writer {
         if taints.len() == before {
             return Ok(false);
         }
-        // With the version seen, so that a taint that came in between is not lost.
+        // With the resource version that was read, so that a taint that was added in between is not lost.
         let patch =
             json!({"metadata": {"resourceVersion": seen.metadata.resource_version}, "spec": {"taints": taints}});
         self.nodes.patch(node, &PatchParams::default(), &Patch::Merge(patch)).await.map_err(failed)?;

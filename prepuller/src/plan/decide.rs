@@ -1,13 +1,14 @@
-//! Which node should pull what now: pure. All that it goes by is in the cluster's objects, so a planner that starts anew in the
-//! middle of a wave goes on where the last one was.
+//! Decides which node should pull which image now. Pure. All its inputs are in the cluster's objects, so a planner that
+//! restarts in the middle of a rollout continues it.
 //!
-//! - An image that no node holds yet goes to one node, the canary. Only when that holds it may others have it.
-//! - Then it goes to nodes as slots are free: not more than `parallel` nodes pull at a time.
-//! - A node where somebody waits for the image, and a node that is new in the cluster, need no slot.
-//! - A node that fails, stands still or is away takes no slot: the next one has it.
-//! - What fails a node (it is not ready, its runtime is away, its agent is silent, its disk is full) says nothing of the image: another
-//!   node is the canary at once. What fails an image stops its wave, and another node tries it after a while.
-//! - What a node was told to hold it goes on holding, as long as it is wanted.
+//! - An image that no node has yet goes to one node, the canary. The others wait until it is present there.
+//! - Then it goes to other nodes as slots become free: at most `parallel` nodes pull at a time.
+//! - A node with a pod that waits for the image, and a node that is new in the cluster, need no slot.
+//! - A node that fails, is stalled or is away takes no slot; the next node gets it.
+//! - A failure of a node (it is not ready, its runtime is unavailable, its agent is silent, its disk is full) says
+//!   nothing about the image: another node becomes the canary at once. A failure of an image stops its rollout, and
+//!   another node tries it after a while.
+//! - A node keeps its orders as long as the images are wanted.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,24 +20,24 @@ use super::seen::{Given, Key, SeenOrders};
 use crate::node_images::PullState;
 use crate::overview::{NextTry, Reported, Wave};
 
-/// After how long another node may try what the canary could not pull. Each further try waits twice as long.
+/// After this time another node may try what the canary could not pull. Each further try waits twice as long.
 const SECOND_OPINION: Duration = Duration::from_secs(600);
 
 /// The longest of these waits.
 const LONGEST_OPINION: Duration = Duration::from_secs(3600);
 
-/// So many nodes may go away over an image that no node holds before the next one waits as if they had failed at it: an image may take
-/// nodes down.
+/// This many nodes may go away while they pull an image that no node has. After that the next one waits as after a
+/// failure, because an image may take nodes down.
 const CHANCE: u32 = 2;
 
-/// A wanted image, as far as decisions go.
+/// The facts about a wanted image that decisions use.
 #[derive(Clone, Debug)]
 pub struct Wanted {
     /// The image with its digest.
     pub key: Key,
-    /// The image's name alone, as pods have it.
+    /// The image's name without the digest, as in pods.
     pub name: Key,
-    /// The architectures of nodes that can run it; unset where that is not known.
+    /// The architectures of nodes that can run it; unset if they are not known.
     pub architectures: Option<Vec<Box<str>>>,
     /// Whether a new node's gate waits for it.
     pub gate: bool,
@@ -50,44 +51,44 @@ impl Wanted {
     }
 }
 
-/// A node, as far as decisions go.
+/// The facts about a node that decisions use.
 #[derive(Clone, Debug)]
 pub struct Node<'a> {
     /// Its name.
     pub name: &'a Arc<str>,
-    /// Whether it is to hold lab images.
+    /// Whether it should have lab images.
     pub standing: &'a Standing,
     /// Its architecture.
     pub architecture: Option<&'a str>,
-    /// It is new in the cluster.
+    /// Whether it is new in the cluster.
     pub new: bool,
     /// The names of the images that pods on it wait for.
     pub waits_for: &'a [Key],
     /// Its orders and its reports.
     pub object: &'a SeenOrders,
-    /// It has reported nothing new for so long that its slot is given on.
+    /// Whether it has reported nothing new for so long that its slot is free again.
     pub stalled: bool,
-    /// Why it can't pull anything now, whatever its standing: its runtime is away, or its agent does not report.
+    /// Why it cannot pull anything now although it may be eligible.
     pub unfit: Option<Unfit>,
-    /// How long ago it was last told to pull something.
+    /// How long ago it was last ordered to pull something.
     pub told: Duration,
 }
 
-/// Why a node that is ready can't pull.
+/// Why a node that is ready cannot pull.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Unfit {
-    /// Its agent says that the container runtime can't be used.
+    /// Its agent reports that the container runtime is unavailable.
     Runtime,
     /// Its agent does not report.
     Silent,
 }
 
-/// What is to be.
+/// The result of a decision.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Decision {
     /// The orders of each node, in the order of the nodes given.
     pub orders: Vec<Vec<NodeOrder>>,
-    /// How far each wanted image is, in the order given.
+    /// The state of each wanted image, in the order given.
     pub images: Vec<Spread>,
 }
 
@@ -96,41 +97,41 @@ pub struct Decision {
 pub struct NodeOrder {
     /// Index of the wanted image.
     pub image: usize,
-    /// Somebody waits for it.
+    /// Whether a pod waits for it.
     pub urgent: bool,
-    /// The node has it already.
+    /// Whether the node has it already.
     pub present: bool,
 }
 
-/// How far a wanted image is.
+/// The state of a wanted image.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Spread {
-    /// Eligible nodes that hold it.
+    /// How many eligible nodes have it.
     pub present: usize,
-    /// Eligible nodes that should.
+    /// How many eligible nodes should have it.
     pub eligible: usize,
-    /// Its wave.
+    /// The state of its rollout.
     pub wave: Wave,
 }
 
-/// How far an image is on a node.
+/// The state of an image on a node.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum State {
     /// It is not for this node.
     NotFor,
-    /// The node was not told.
+    /// The node was not ordered to pull it.
     Lacks,
-    /// The node pulls it, or is about to.
+    /// The node is pulling it, or is about to.
     Active,
-    /// The node does not get on with it, and nobody knows why.
+    /// The node makes no progress, for an unknown reason.
     Stalled,
-    /// The node can't pull anything: it is paused, or unfit.
+    /// The node cannot pull anything: it is paused, or unfit.
     Away,
     /// The node's disk has no room for it.
     NoRoom,
-    /// The node failed at it, and tries again.
+    /// The node failed to pull it, and tries again.
     Failing,
-    /// The node holds it.
+    /// The node has it.
     Present,
 }
 
@@ -149,9 +150,9 @@ pub fn decide(wanted: &[Wanted], nodes: &[Node<'_>], parallel: usize) -> Decisio
 struct Selection<'a, 'n> {
     wanted: &'a [Wanted],
     nodes: &'a [Node<'n>],
-    /// For each node the state of each image.
+    /// The state of each image for each node.
     states: Vec<State>,
-    /// What is given now, as [`Self::states`].
+    /// Which images are ordered now, indexed as [`Self::states`].
     given: Vec<bool>,
 }
 
@@ -178,13 +179,13 @@ impl<'a, 'n> Selection<'a, 'n> {
         &self.states[self.at(node, 0)..self.at(node, self.wanted.len())]
     }
 
-    /// Whether the node fails or stands still with anything.
+    /// Whether the node fails or is stalled with any image.
     fn is_troubled(&self, node: usize) -> bool {
         let is_trouble = |state: &State| matches!(state, State::Failing | State::Stalled | State::Away | State::NoRoom);
         self.nodes[node].unfit.is_some() || self.row(node).iter().any(is_trouble)
     }
 
-    /// How long an image that no node holds, and none pulls, still waits for its next node.
+    /// How long an image that no node has, and none is pulling, still waits for its next node.
     fn patience(&self, image: usize) -> Duration {
         let (mut failed, mut stalled, mut away, mut last) = (0_u32, 0_u32, 0_u32, Duration::MAX);
         for node in 0..self.nodes.len() {
@@ -192,12 +193,12 @@ impl<'a, 'n> Selection<'a, 'n> {
                 State::Failing => failed += 1,
                 State::Stalled => stalled += 1,
                 State::Away => away += 1,
-                // Its disk guard refuses before a byte is fetched.
+                // The disk guard refuses before any download.
                 State::NoRoom | State::NotFor | State::Lacks | State::Active | State::Present => continue,
             }
             last = last.min(self.nodes[node].told);
         }
-        // One node that stands still may be alone with it.
+        // A single stalled node may be an exception.
         let stalled = stalled - u32::from(failed == 0 && stalled > 0);
         let patience = match failed + stalled + away.saturating_sub(CHANCE) {
             0 => Duration::ZERO,
@@ -206,7 +207,7 @@ impl<'a, 'n> Selection<'a, 'n> {
         patience.saturating_sub(last)
     }
 
-    /// Gives an image that no node holds to one node, unless one has it or had it in vain a short time ago.
+    /// Orders an image that no node has on one node, unless one has the order or failed with it a short time ago.
     fn canary(&mut self, image: usize) {
         if self.having(image, State::Active).next().is_some() || !self.patience(image).is_zero() {
             return;
@@ -225,7 +226,7 @@ impl<'a, 'n> Selection<'a, 'n> {
         }
     }
 
-    /// The nodes that could try an image first.
+    /// The nodes that could be the image's canary.
     fn may_be_canary(&self, image: usize) -> impl Iterator<Item = usize> {
         (0..self.nodes.len()).filter(move |node| self.nodes[*node].unfit.is_none() && self.may_have(*node, image))
     }
@@ -234,7 +235,7 @@ impl<'a, 'n> Selection<'a, 'n> {
         *self.nodes[node].standing == Standing::Eligible && self.state(node, image) == State::Lacks
     }
 
-    /// Gives images that some node holds to the others, as slots are free.
+    /// Orders images that some node has on the others, as slots are free.
     fn roll(&mut self, passed: &[bool], parallel: usize) {
         let pulls =
             |node: usize| (0..passed.len()).any(|image| passed[image] && self.state(node, image) == State::Active);
@@ -248,7 +249,7 @@ impl<'a, 'n> Selection<'a, 'n> {
             }
             let lacks = (0..passed.len()).any(|image| passed[image] && self.may_have(node, image));
             if lacks {
-                // A node that pulls anyway takes no further slot.
+                // A node that is pulling anyway takes no further slot.
                 candidates.push((!(exempt || pulls), !waits, self.is_troubled(node), node));
             }
         }
@@ -292,13 +293,13 @@ impl<'a, 'n> Selection<'a, 'n> {
         }
     }
 
-    /// The node that tries an image that no node holds, or is about to.
+    /// The node that is trying, or about to try, an image that no node has.
     fn trying(&self, image: usize) -> Option<usize> {
         let given = || (0..self.nodes.len()).find(|node| self.given[self.at(*node, image)]);
         self.having(image, State::Active).next().or_else(given)
     }
 
-    /// Who tries an image next whose first node did not get on with it.
+    /// Which node tries an image next if its canary makes no progress.
     fn next(&self, image: usize) -> NextTry {
         match (self.trying(image), self.may_be_canary(image).next()) {
             (Some(node), _) => NextTry::Now { node: self.nodes[node].name.clone() },
@@ -307,12 +308,12 @@ impl<'a, 'n> Selection<'a, 'n> {
         }
     }
 
-    /// A node that was to try an image first and does not get on with it, and why.
+    /// The canary that makes no progress, and the reason.
     fn held(&self, image: usize) -> Option<(usize, String)> {
         let first = |state: State| self.having(image, state).next();
         let away = |node: usize| match (self.nodes[node].standing, self.nodes[node].unfit) {
             (Standing::Paused(why) | Standing::Excluded(why), _) => format!("it is {why}"),
-            (Standing::Eligible, Some(Unfit::Runtime)) => "its container runtime is away".to_owned(),
+            (Standing::Eligible, Some(Unfit::Runtime)) => "its container runtime is unavailable".to_owned(),
             (Standing::Eligible, _) => "its agent does not report".to_owned(),
         };
         let stalled = || first(State::Stalled).map(|node| (node, "it reports nothing new".to_owned()));
@@ -335,7 +336,7 @@ impl<'a, 'n> Selection<'a, 'n> {
             Wave::Rolling
         } else if let Some(node) = first(State::Failing) {
             let report = self.nodes[node].object.report(self.wanted[image].key);
-            let error = report.and_then(|report| report.error.as_deref()).unwrap_or("it failed and is tried again");
+            let error = report.and_then(|report| report.error.as_deref()).unwrap_or("it failed and will be retried");
             Wave::Stopped { node: name(node), error: error.to_owned(), next: self.next(image) }
         } else if let Some(node) = self.trying(image) {
             Wave::Canary { node: name(node) }
@@ -348,7 +349,7 @@ impl<'a, 'n> Selection<'a, 'n> {
     }
 }
 
-/// How far an image is on a node.
+/// The state of an image on a node.
 fn state(wanted: &Wanted, node: &Node<'_>) -> State {
     if !wanted.is_for(node.architecture) {
         return State::NotFor;
@@ -363,7 +364,7 @@ fn state(wanted: &Wanted, node: &Node<'_>) -> State {
     match (node.standing, report) {
         // Its orders are about to be withdrawn.
         (Standing::Excluded(_), _) => State::Lacks,
-        // Whatever it reported before: it can't try now, and what it met may have been its own end.
+        // Its last report does not matter: it cannot try now, and a reported failure may have been its own shutdown.
         (Standing::Paused(_), _) => State::Away,
         _ if node.unfit.is_some() => State::Away,
         (_, Some(Reported { state: PullState::Refused, .. })) => State::NoRoom,

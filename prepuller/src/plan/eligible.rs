@@ -1,4 +1,4 @@
-//! Which nodes are to hold lab images, judged from the node alone: pure.
+//! Decides which nodes should have lab images, from the node alone. Pure.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,18 +10,18 @@ use super::seen::{SeenNode, Taint};
 /// The label of z2jh's user nodes.
 const PURPOSE: (&str, &str) = ("hub.jupyter.org/node-purpose", "user");
 
-/// The keys of z2jh's taints on user nodes; the second is for clouds that allow no slash.
+/// The keys of z2jh's taints on user nodes; the second is for clouds that do not allow a slash.
 const DEDICATED: [&str; 2] = ["hub.jupyter.org/dedicated", "hub.jupyter.org_dedicated"];
 
-/// Taints that Kubernetes itself sets while something is wrong with a node.
+/// The prefix of taints that Kubernetes itself sets while something is wrong with a node.
 const OF_KUBERNETES: &str = "node.kubernetes.io/";
 
-/// Whether a node is to hold lab images.
+/// Whether a node should have lab images.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Standing {
     /// Yes.
     Eligible,
-    /// Not now: it keeps its orders and gets no further ones.
+    /// Not now: it keeps its orders and gets no new ones.
     Paused(String),
     /// No: it has no orders.
     Excluded(String),
@@ -37,10 +37,10 @@ impl Standing {
     }
 }
 
-/// How nodes are chosen.
+/// The rules that choose nodes.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct NodeRules {
-    /// `LAB_NODE_SELECTOR`; unset for z2jh's user nodes where there are any, else all.
+    /// `LAB_NODE_SELECTOR`; unset means z2jh's user nodes if there are any, else all nodes.
     pub selector: Option<Selector>,
     /// Taints that labs tolerate, besides z2jh's.
     pub tolerated: Vec<Tolerated>,
@@ -49,24 +49,24 @@ pub struct NodeRules {
 }
 
 impl NodeRules {
-    /// Whether the node carries z2jh's label for user nodes.
+    /// Whether the node has z2jh's label for user nodes.
     pub fn is_user_node(node: &SeenNode) -> bool {
         node.labels.get(PURPOSE.0).is_some_and(|value| value == PURPOSE.1)
     }
 
-    /// Whether a label of this key matters.
+    /// Whether the rules use a label with this key.
     pub fn looks_at(&self, key: &str) -> bool {
         key == PURPOSE.0 || self.selector.as_ref().is_some_and(|selector| selector.looks_at(key))
     }
 
-    /// Judges a node; `user_nodes` says whether any node carries z2jh's label.
+    /// Judges a node; `user_nodes` says whether any node has z2jh's label.
     pub fn standing(&self, node: &SeenNode, user_nodes: bool) -> Standing {
         match &self.selector {
             Some(selector) if !selector.matches(|key| node.labels.get(key).map(String::as_str)) => {
                 return Standing::Excluded(format!("LAB_NODE_SELECTOR {selector} does not match"));
             }
             None if user_nodes && !Self::is_user_node(node) => {
-                return Standing::Excluded(format!("not labelled {}={}", PURPOSE.0, PURPOSE.1));
+                return Standing::Excluded(format!("not labeled {}={}", PURPOSE.0, PURPOSE.1));
             }
             _ => {}
         }
@@ -111,7 +111,7 @@ enum Term {
     HasNot(String),
 }
 
-/// Why a selector or toleration could not be read.
+/// Why a selector or toleration is invalid.
 #[derive(Clone, Debug, Error, Eq, PartialEq)]
 pub enum RuleError {
     /// Not a selector.
@@ -139,7 +139,7 @@ impl Selector {
     }
 }
 
-/// Whether text can be a label's or taint's key or value.
+/// Whether text can be the key or value of a label or taint.
 fn is_word(text: &str) -> bool {
     text.chars().all(|c| c.is_ascii_alphanumeric() || "-_./".contains(c))
 }
@@ -190,7 +190,7 @@ impl fmt::Display for Term {
     }
 }
 
-/// A taint that labs tolerate: `key[=value][:Effect]`; what is left out may be anything.
+/// A taint that labs tolerate: `key[=value][:Effect]`; omitted parts match anything.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Tolerated {
     key: String,

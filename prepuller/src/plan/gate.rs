@@ -1,4 +1,4 @@
-//! When a new node that carries the gate's taint is opened: pure.
+//! Decides when a new node with the gate's taint is opened. Pure.
 
 use std::time::Duration;
 
@@ -7,12 +7,12 @@ use lab_images::catalogue::CatalogueImage;
 
 use super::eligible::Standing;
 
-/// When a new node is opened.
+/// The rules of the gate.
 #[derive(Clone, Debug)]
 pub struct GateRules {
     /// How long a new node may stay closed.
     pub timeout: Duration,
-    /// Tags or whole names that it must hold; empty for all that is wanted.
+    /// Tags or full names that it must have; empty means all wanted images.
     pub images: Vec<String>,
 }
 
@@ -24,8 +24,8 @@ impl GateRules {
         self.images.is_empty() || self.images.iter().any(named)
     }
 
-    /// What a node lacks at the moment at which its gate is to be opened; `None` while it stays closed. `lacks` is unset while
-    /// it is not known what is wanted.
+    /// The images that a node lacks when its gate is to be opened; `None` while it stays closed. `lacks` is unset while
+    /// it is not known which images are wanted.
     pub(super) fn opens(
         &self,
         standing: &Standing,
@@ -39,7 +39,7 @@ impl GateRules {
             // A node that gets no lab images has nothing to wait for.
             Some(_) if matches!(standing, Standing::Excluded(_)) => Some(Vec::new()),
             Some(lacks) if lacks.is_empty() || over => Some(lacks),
-            None if over => Some(vec!["what is wanted is not known".to_owned()]),
+            None if over => Some(vec!["the wanted images are not known".to_owned()]),
             _ => None,
         }
     }

@@ -1,4 +1,4 @@
-//! How writes to the cluster went.
+//! Results of writes to the cluster.
 
 use sidecar::kubernetes::{explain, is_refused};
 
@@ -7,30 +7,31 @@ use sidecar::kubernetes::{explain, is_refused};
 pub(super) struct Failed {
     /// A sentence that names the object.
     pub(super) words: String,
-    /// The API server refused this one, which says nothing of others; otherwise it did not answer, or is overloaded.
+    /// Whether the API server refused this write, which says nothing about others. If not, it did not answer or is
+    /// overloaded.
     pub(super) refused: bool,
 }
 
 impl Failed {
-    /// `what` was tried, such as `cannot write the orders of node1`.
+    /// `what` is the operation that failed, such as `cannot write the orders of node1`.
     pub(super) fn new(what: &str, error: &kube::Error) -> Self {
         Self { words: format!("{what}: {}", explain(error)), refused: is_refused(error) }
     }
 }
 
-/// How several writes went.
+/// The results of several writes.
 #[derive(Debug, Default)]
 pub(super) struct Outcome {
     /// How many failed.
     pub(super) failed: usize,
     /// The first failure, in words.
     pub(super) first: Option<String>,
-    /// The API server does not answer, so that no further ones were begun.
+    /// Whether the API server stopped answering, so that no further writes were started.
     pub(super) stopped: bool,
 }
 
 impl Outcome {
-    /// Takes note of a failure. One that is refused does not hold up the others; without an answer none is begun any more.
+    /// Records a failure. A refused write does not stop the others; a missing answer does.
     pub(super) fn note(&mut self, Failed { words, refused }: Failed) {
         self.failed += 1;
         self.first.get_or_insert(words);

@@ -1,4 +1,5 @@
-//! How long a node is left alone after the API server refused a write for it: each time longer, while all other nodes go on.
+//! How long a node is skipped after the API server refused a write for it: longer each time, while all other nodes
+//! continue.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,7 +11,7 @@ const FIRST: Duration = Duration::from_secs(5);
 /// The longest one.
 const LONGEST: Duration = Duration::from_secs(300);
 
-/// The nodes that are left alone.
+/// The nodes that are skipped.
 #[derive(Debug, Default)]
 pub(super) struct Pauses(HashMap<Arc<str>, Pause>);
 
@@ -21,7 +22,7 @@ struct Pause {
 }
 
 impl Pauses {
-    /// Whether something may be tried for `node` now.
+    /// Whether a write for `node` may be tried now.
     pub(super) fn may_try(&self, node: &str, now: Instant) -> bool {
         self.0.get(node).is_none_or(|pause| pause.until <= now)
     }
@@ -32,12 +33,12 @@ impl Pauses {
         self.0.insert(node.clone(), Pause { length, until: now + length });
     }
 
-    /// A write for `node` went well.
+    /// A write for `node` succeeded.
     pub(super) fn done(&mut self, node: &str) {
         self.0.remove(node);
     }
 
-    /// When the next pause ends that has not ended by `now`; nodes whose pause ended long ago are forgotten.
+    /// When the next pause ends after `now`. Forgets nodes whose pause ended long ago.
     pub(super) fn next(&mut self, now: Instant) -> Option<Instant> {
         self.0.retain(|_, pause| now.saturating_duration_since(pause.until) < LONGEST);
         self.0.values().map(|pause| pause.until).filter(|until| *until > now).min()

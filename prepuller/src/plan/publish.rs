@@ -1,9 +1,9 @@
-//! Publishes the catalogue for purgers and Hubs beside it: the ConfigMap `lab-images` and, in the Lease of the same name, its freshness
-//! and the hash of its content.
+//! Publishes the catalogue for purgers and Hubs: in the ConfigMap `lab-images`, with its freshness and the hash of its
+//! content in the Lease of the same name.
 //!
-//! Both are applied each time, whatever this process wrote before: a ConfigMap that somebody deleted or edited is as it should be after
-//! the next scan. The API server does not write what is the same. Until then the hash in the Lease tells readers that the content is
-//! not what was vouched for.
+//! Both are applied after each scan, whatever this process wrote before, so a ConfigMap that somebody deleted or edited
+//! is restored by the next scan. The API server skips writes that change nothing. Until then the hash in the Lease
+//! shows readers that the content was changed.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -20,7 +20,7 @@ use sidecar::kubernetes::explain;
 
 use crate::node_images::PLANNER;
 
-/// A ConfigMap may have a megabyte; every reader reads it each time.
+/// The largest catalogue that is published. A ConfigMap may have a megabyte, but every reader reads it each time.
 const MOST_BYTES: usize = 128 * 1024;
 
 /// Publishes the catalogue.
@@ -29,18 +29,18 @@ pub(super) struct Publisher {
     leases: Api<Lease>,
     holder: String,
     interval: Duration,
-    /// What the ConfigMap should hold.
+    /// The content that the ConfigMap should have.
     published: Option<Published>,
 }
 
-/// A catalogue as it is published. It keeps its text, with the time at which it was found, until its content changes.
+/// A catalogue in its published form. It keeps its text and its time until its content changes.
 struct Published {
     content: Content,
     json: String,
 }
 
-/// What readers go by: the images, and which repositories were scanned completely. A purger would remove images of a repository
-/// that is not and that it takes for one that is.
+/// What readers rely on: the images, and which repositories were scanned completely. If a purger took an incomplete
+/// repository for a complete one, it would remove its images.
 #[derive(PartialEq)]
 struct Content {
     images: Vec<CatalogueImage>,
@@ -55,7 +55,7 @@ impl Content {
 }
 
 impl Publisher {
-    /// Publishes in `namespace`, in the name of `holder`, every `interval`.
+    /// Publishes in `namespace` with `holder` as the Lease's holder, every `interval`.
     pub(super) fn new(client: &Client, namespace: &str, holder: &str, interval: Duration) -> Self {
         Self {
             maps: Api::namespaced(client.clone(), namespace),
@@ -66,17 +66,17 @@ impl Publisher {
         }
     }
 
-    /// The catalogue that was published last, by an earlier process as well; `None` where there is none that can be read, or where it is
-    /// not what that process vouched for.
+    /// The catalogue that was published last, possibly by an earlier process; `None` if there is none, or if its
+    /// content is not what the Lease vouches for.
     ///
     /// # Errors
     ///
-    /// When the API server does not answer.
+    /// If the API server does not answer.
     pub(super) async fn read_back(&mut self) -> Result<Option<Catalogue>, String> {
         let lease = self.leases.get_opt(NAME).await.map_err(|error| failed("read the Lease", &error))?;
         let map = self.maps.get_opt(NAME).await.map_err(|error| failed("read the ConfigMap", &error))?;
         let Some(json) = map.and_then(|map| map.data?.remove(KEY)) else { return Ok(None) };
-        // A planner before this one vouched for no content.
+        // An older planner vouched for no content.
         let vouched = lease.and_then(|lease| lease.metadata.annotations?.remove(VOUCHED));
         if vouched.is_some_and(|vouched| vouched != content_hash(&json)) {
             tracing::warn!("the published catalogue was changed by somebody else and will be replaced");
@@ -95,16 +95,16 @@ impl Publisher {
         }
     }
 
-    /// Publishes a good catalogue of now: the ConfigMap, then the Lease that vouches for it.
+    /// Publishes a good catalogue: the ConfigMap, then the Lease that vouches for it.
     ///
     /// # Errors
     ///
-    /// What the API server said.
+    /// The API server's error.
     pub(super) async fn publish(&mut self, catalogue: &Catalogue) -> Result<(), String> {
         let (images, json) = cut(catalogue, MOST_BYTES).map_err(|error| error.to_string())?;
         let content = Content::new(catalogue, images);
         if self.published.as_ref().is_none_or(|published| published.content != content) {
-            tracing::info!(images = content.images.len(), "the catalogue in ConfigMap {NAME} is new");
+            tracing::info!(images = content.images.len(), "published a new catalogue in the ConfigMap {NAME}");
             self.published = Some(Published { content, json });
         }
         self.heal().await?;
@@ -122,11 +122,11 @@ impl Publisher {
         applied.map(drop).map_err(|error| failed("write the Lease", &error))
     }
 
-    /// Has the ConfigMap hold what was published last, and vouches for nothing: after a scan that failed.
+    /// Restores the ConfigMap that was published last, without renewing the Lease: after a scan that failed.
     ///
     /// # Errors
     ///
-    /// What the API server said.
+    /// The API server's error.
     pub(super) async fn heal(&self) -> Result<(), String> {
         let Some(Published { json, .. }) = &self.published else { return Ok(()) };
         let map = ConfigMap {
@@ -148,7 +148,7 @@ fn named() -> ObjectMeta {
     ObjectMeta { name: Some(NAME.to_owned()), ..ObjectMeta::default() }
 }
 
-/// All wanted images, and as many others, in the order of the menu, as there is room for.
+/// All wanted images, and as many others as fit, in the order of the menu.
 fn cut(catalogue: &Catalogue, most: usize) -> Result<(Vec<CatalogueImage>, String), serde_json::Error> {
     let empty = Catalogue { images: Vec::new(), ..catalogue.clone() };
     let mut room = most.saturating_sub(serde_json::to_string(&empty)?.len());
@@ -161,7 +161,7 @@ fn cut(catalogue: &Catalogue, most: usize) -> Result<(Vec<CatalogueImage>, Strin
     let mut chosen = Vec::new();
     for wanted in [true, false] {
         for (index, image) in catalogue.images.iter().enumerate().filter(|(_, image)| image.wanted == wanted) {
-            // What is wanted is never left out: a purger would take it for unwanted.
+            // Wanted images are never left out, because a purger would remove them.
             if !fits(image)? && !wanted {
                 break;
             }

@@ -1,8 +1,9 @@
-//! `PREPULLER_MODE=pods`: where no socket of the host may be mounted, a short-lived pod for each image and node has kubelet pull.
+//! `PREPULLER_MODE=pods`: if no socket of the host may be mounted, a short-lived pod for each image and node makes
+//! kubelet pull it.
 //!
-//! The planner then does the agents' part as well: it writes the reports, and takes an image for present once its pod has run.
-//! There is no byte progress, no stall limit and no disk guard. What is made, told and taken away is decided by [`turn`], which
-//! is pure.
+//! The planner then does the agents' part as well: it writes the reports, and an image counts as present once its pod
+//! has run. There is no byte progress, no stall limit and no disk guard. [`turn`] decides which pods are created and
+//! removed and what is reported; it is pure.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::process::ExitCode;
@@ -31,7 +32,7 @@ pub(super) const LABEL: &str = "labhands.dev/pull";
 const IMAGE: &str = "labhands.dev/image";
 const DIGEST: &str = "labhands.dev/digest";
 
-/// kubelet says so of an image that it cannot pull.
+/// kubelet's reasons for an image that it cannot pull.
 const CANNOT_PULL: [&str; 5] =
     ["ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable"];
 
@@ -41,12 +42,12 @@ const FIRST_RETRY: Duration = Duration::from_secs(30);
 /// The longest pause.
 const LONGEST_RETRY: Duration = Duration::from_secs(1800);
 
-/// How pull pods are made.
+/// How pull pods are created.
 #[derive(Clone, Debug)]
 pub struct PullPodSettings {
-    /// Our own image, which brings the program that they run; unset for that of the planner's Deployment.
+    /// Our own image, which contains the program that they run; unset means the image of the planner's Deployment.
     pub image: Option<String>,
-    /// How long one may take.
+    /// The longest time that one may take.
     pub deadline: Duration,
 }
 
@@ -97,16 +98,16 @@ struct Stopped {
     message: Option<String>,
 }
 
-/// What is kept of a pull pod.
+/// The facts about a pull pod that are kept.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct SeenPull {
     /// Its node.
     node: Box<str>,
-    /// What it pulls.
+    /// The image that it pulls.
     key: Key,
-    /// When it was made.
+    /// When it was created.
     made: Option<Timestamp>,
-    /// How it ended, if it did or never will well.
+    /// How it ended, if it ended or can never succeed.
     ended: Option<Result<(), String>>,
 }
 
@@ -147,26 +148,26 @@ pub(super) struct Ordered<'a> {
     pub(super) node: &'a Arc<str>,
     /// The generation of its orders.
     pub(super) generation: i64,
-    /// The uid of its `NodeImages`.
+    /// The UID of its `NodeImages`.
     pub(super) uid: &'a str,
-    /// Whether pods may be made there now.
+    /// Whether pods may be created there now.
     pub(super) eligible: bool,
-    /// The ordered images, the most urgent first, with what was told of them.
+    /// The ordered images, the most urgent first, with their last report.
     pub(super) images: Vec<(&'a CatalogueImage, Key, Option<&'a Reported>)>,
 }
 
-/// What to do for one node.
+/// The actions for one node.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Turn {
-    /// The pod to make.
+    /// The pod to create.
     pub(super) make: Option<PullPod>,
     /// The report to write.
     pub(super) tell: Option<NodeImagesStatus>,
-    /// The pods to take away, once the report is written.
+    /// The pods to remove, once the report is written.
     pub(super) remove: Vec<Arc<str>>,
 }
 
-/// A pod to be made.
+/// A pod to create.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct PullPod {
     name: String,
@@ -176,7 +177,7 @@ pub(super) struct PullPod {
     digest: Option<Digest>,
 }
 
-/// Decides over one node and its pull pods: one at a time, and what failed again after a while.
+/// Decides about one node and its pull pods: one pull at a time, and failed ones again after a while.
 pub(super) fn turn(ordered: &Ordered<'_>, pulls: &[(&Arc<str>, &SeenPull)], now: Timestamp) -> Turn {
     let mut turn = Turn::default();
     let mut reports = Vec::new();
@@ -203,7 +204,7 @@ pub(super) fn turn(ordered: &Ordered<'_>, pulls: &[(&Arc<str>, &SeenPull)], now:
         };
         let since = told.map(|told| told.since);
         let report = match pull.map(|(_, pull)| pull) {
-            // A report that was written and whose pod is not gone yet counts once.
+            // The report of this pod was written already, and the pod is not gone yet.
             Some(pull)
                 if pull.ended.is_some()
                     && since > pull.made
@@ -228,7 +229,7 @@ pub(super) fn turn(ordered: &Ordered<'_>, pulls: &[(&Arc<str>, &SeenPull)], now:
                 if due && next.is_none() {
                     next = Some((*image, *key));
                 }
-                // Of a pod that somebody took away nothing is known.
+                // Nothing is known of a pod that somebody removed.
                 let state = if state == PullState::Downloading { PullState::Waiting } else { state };
                 report(state, failures, told.and_then(|told| told.error.as_deref().map(str::to_owned)), since)
             }
@@ -264,19 +265,19 @@ fn status(generation: i64, images: Vec<ImageReport>) -> NodeImagesStatus {
     }
 }
 
-/// What people call it.
+/// The image's name for people.
 fn tag(report: &ImageReport) -> String {
     report.image.tag.as_ref().map_or_else(|| report.image.to_string(), ToString::to_string)
 }
 
-/// The same for the same image on the same node: a pod is never made twice.
+/// The same name for the same image on the same node, so that a pod is never created twice.
 fn pod_name(node: &str, key: Key) -> String {
     let mut hasher = DefaultHasher::new();
     (node, key).hash(&mut hasher);
     format!("pull-{:016x}", hasher.finish())
 }
 
-/// Makes and removes pull pods, and writes the reports.
+/// Creates and removes pull pods, and writes the reports.
 pub(super) struct PullPods {
     pods: Api<Pod>,
     reports: Api<crate::node_images::NodeImages>,
@@ -285,17 +286,17 @@ pub(super) struct PullPods {
 }
 
 impl PullPods {
-    /// Makes them in `namespace`, beginning with `image`, our own.
+    /// Creates pods in `namespace`; `image` is our own image.
     pub(super) fn new(client: &Client, namespace: &str, image: String, deadline: Duration) -> Self {
         let (pods, reports) = (Api::namespaced(client.clone(), namespace), Api::namespaced(client.clone(), namespace));
         Self { pods, reports, image, deadline }
     }
 
-    /// Carries out one node's turn.
+    /// Carries out the actions for one node.
     ///
     /// # Errors
     ///
-    /// A sentence that names the node. Nothing is lost: the next turn is the same.
+    /// A sentence that names the node. Nothing is lost, because the next turn decides the same.
     pub(super) async fn carry_out(&self, node: &str, turn: Turn) -> Result<(), Failed> {
         let failed = |what: &str, error: kube::Error| Failed::new(&format!("cannot {what} of {node}"), &error);
         if let Some(status) = turn.tell {
@@ -313,18 +314,18 @@ impl PullPods {
             }
         }
         if let Some(pod) = turn.make {
-            let pod = self.pod(&pod).map_err(|error| failed("make a pull pod", kube::Error::SerdeError(error)))?;
+            let pod = self.pod(&pod).map_err(|error| failed("create a pull pod", kube::Error::SerdeError(error)))?;
             match self.pods.create(&PostParams::default(), &pod).await {
-                // The one before is not gone yet.
+                // The previous pod is not gone yet.
                 Err(kube::Error::Api(status)) if status.code == 409 => {}
-                made => drop(made.map_err(|error| failed("make a pull pod", error))?),
+                made => drop(made.map_err(|error| failed("create a pull pod", error))?),
             }
         }
         Ok(())
     }
 
-    /// Our own image brings a static program into a folder that the lab image's container sees: that image needs nothing of
-    /// its own, not even a shell.
+    /// The pod copies a static program from our own image into a volume that the lab image's container mounts, so the
+    /// lab image needs nothing of its own, not even a shell.
     fn pod(&self, pod: &PullPod) -> serde_json::Result<Pod> {
         let restricted = json!({
             "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "capabilities": {"drop": ["ALL"]},
@@ -344,7 +345,7 @@ impl PullPods {
                 "ownerReferences": [{"apiVersion": "labhands.dev/v1alpha1", "kind": "NodeImages", "name": &*pod.node, "uid": pod.owner_uid}],
             },
             "spec": {
-                // Not by the scheduler: a new node's gate is closed to it.
+                // The scheduler would not place it, because a new node's gate is closed to it.
                 "nodeName": &*pod.node,
                 "tolerations": [{"operator": "Exists"}],
                 "restartPolicy": "Never",
@@ -374,7 +375,7 @@ impl PullPods {
 ///
 /// # Errors
 ///
-/// What the system said.
+/// The system's error.
 pub fn bring(to: &std::path::Path) -> std::io::Result<ExitCode> {
     std::fs::copy("/proc/self/exe", to).map(|_| ExitCode::SUCCESS)
 }

@@ -1,4 +1,4 @@
-//! When a scan that was asked for begins: at once, or when the one before ended long enough ago.
+//! Decides when a requested scan begins: at once, or when the last one ended long enough ago.
 
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -7,43 +7,44 @@ use sidecar::sync::lock;
 use tokio::sync::Notify;
 use tokio::time::sleep_until;
 
-/// The least time between the end of a scan and the beginning of one that is asked for. Whoever reaches the planner may ask.
+/// The shortest time between the end of a scan and the beginning of a requested one. Anybody who reaches the planner
+/// may request scans.
 pub(super) const LEAST_PAUSE: Duration = Duration::from_secs(30);
 
-/// Who asks for scans, and when there was one; several that ask at once are one.
+/// The requests for scans, and the last scan. Several requests at once are one.
 #[derive(Debug, Default)]
 pub(super) struct ScanRequests {
     asked: Notify,
     scan: Mutex<Scan>,
 }
 
-/// How it is with the scan before.
+/// The state of the last scan.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 enum Scan {
-    /// There was none.
+    /// There was no scan yet.
     #[default]
     Never,
     Runs,
     EndedAt(Instant),
 }
 
-/// When a scan that is asked for begins.
+/// When a requested scan begins.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Begins {
     /// Now.
     Now,
-    /// So long after the one that runs now.
+    /// This long after the running one.
     AfterThisOne(Duration),
-    /// In so long.
+    /// After this time.
     In(Duration),
 }
 
 impl ScanRequests {
-    /// Asks for a scan. It is never forgotten, at most put off.
+    /// Requests a scan. A request is never lost, at most delayed.
     pub(super) fn ask(&self, now: Instant) -> Begins {
         self.asked.notify_one();
         match *self.scan() {
-            // The first one begins as soon as the cluster answers.
+            // The first scan begins as soon as the cluster answers.
             Scan::Never => Begins::Now,
             Scan::Runs => Begins::AfterThisOne(LEAST_PAUSE),
             Scan::EndedAt(ended) => match LEAST_PAUSE.saturating_sub(now.saturating_duration_since(ended)) {
@@ -63,7 +64,7 @@ impl ScanRequests {
         *self.scan() = Scan::EndedAt(now);
     }
 
-    /// Waits until somebody asks, and until that may be.
+    /// Waits until a scan is requested and allowed.
     pub(super) async fn due(&self) {
         self.asked.notified().await;
         let scan = *self.scan();
@@ -97,7 +98,7 @@ mod tests {
         }
         asked.due().await;
         assert_eq!(now() - ended, LEAST_PAUSE);
-        // A hundred were one.
+        // A hundred requests are one.
         asked.scan_begins();
         asked.scan_ended(now());
         assert!(timeout(Duration::from_secs(1000), asked.due()).await.is_err());

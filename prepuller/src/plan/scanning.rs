@@ -1,5 +1,5 @@
-//! Scans by the clock and when asked. A scan that failed or found nothing leaves the last good catalogue as it was. What was found and
-//! could not be published is published again, without another scan.
+//! Scans at an interval and on request. A scan that failed or found nothing leaves the last good catalogue as it is. A
+//! catalogue that could not be published is published again without another scan.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,10 +20,10 @@ use crate::catalogue::{Found, find};
 use crate::overview::ScanState;
 use crate::settings::CatalogueSettings;
 
-/// After how long a catalogue that could not be published is published again.
+/// The pause before another try to publish.
 const PUBLISH_RETRY: Duration = Duration::from_secs(10);
 
-/// Scans for ever.
+/// Scans until the end.
 pub(super) struct Scanner {
     pub(super) registry: Registry,
     pub(super) settings: CatalogueSettings,
@@ -63,13 +63,13 @@ impl Scanner {
         }
     }
 
-    /// Goes on with what an earlier process published. Without an answer from the cluster there is nothing to plan, so this
-    /// waits for one.
+    /// Continues with the catalogue that an earlier process published. Without an answer from the cluster there is
+    /// nothing to plan, so this waits for one.
     async fn read_back(&mut self) {
         for pause in forever().build() {
             match self.publisher.read_back().await {
                 Ok(Some(catalogue)) => {
-                    tracing::info!(images = catalogue.images.len(), generated = %catalogue.generated, "goes on with the published catalogue");
+                    tracing::info!(images = catalogue.images.len(), generated = %catalogue.generated, "continuing with the published catalogue");
                     self.shared.change(|world| {
                         let now = (Timestamp::now(), Instant::now());
                         world.take_catalogue(catalogue, std::collections::HashMap::new(), now);
@@ -86,7 +86,7 @@ impl Scanner {
         }
     }
 
-    /// Scans once; gives back what was found and could not be published.
+    /// Scans once. Returns a catalogue that could not be published.
     async fn scan(&mut self) -> Option<Catalogue> {
         let (begun, began) = (Instant::now(), Timestamp::now());
         let (last, platforms) = self.shared.look(|world| (world.catalogue().cloned(), world.platforms()));
@@ -124,14 +124,14 @@ impl Scanner {
                     world.scan.problem = Some(problem);
                 });
                 if let Err(error) = self.publisher.heal().await {
-                    tracing::warn!(error, "the published catalogue cannot be looked after");
+                    tracing::warn!(error, "cannot restore the published catalogue");
                 }
                 None
             }
         }
     }
 
-    /// Publishes; gives the catalogue back when that did not work.
+    /// Publishes. Returns the catalogue if that failed.
     async fn publish(&mut self, catalogue: Catalogue) -> Option<Catalogue> {
         let published = self.publisher.publish(&catalogue).await;
         self.telemetry.published(published.as_ref().map(drop).map_err(String::as_str));
@@ -139,7 +139,7 @@ impl Scanner {
     }
 }
 
-/// Whether a scan has anything new. What it missed keeps its last good part.
+/// Whether a scan found anything new. Repositories that it could not scan keep their last good part.
 fn judge(found: Found) -> Result<Found, String> {
     if found.is_of_use {
         return Ok(found);

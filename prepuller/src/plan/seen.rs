@@ -1,5 +1,5 @@
-//! What the API server sends of nodes, their `NodeImages` and waiting pods, cut down as it arrives: of thousands of nodes only
-//! what the planner uses is parsed and kept.
+//! Nodes, their `NodeImages` and waiting pods as the API server sends them, trimmed as they arrive: of thousands of
+//! nodes, only the fields that the planner uses are parsed and kept.
 
 mod pods;
 
@@ -27,7 +27,7 @@ pub(super) type OrdersObject = Trimmed<OrdersSpec, OrdersStatus>;
 /// A pod as it is watched.
 pub(super) type PodObject = Trimmed<PodSpec, PodStatus>;
 
-/// An object as it is watched. Its metadata is cut down too: there is more of `managedFields` than of all that is used.
+/// A watched object. Its metadata is trimmed too: `managedFields` alone is larger than all fields that are used.
 #[derive(Clone, Debug, Deserialize)]
 pub(super) struct Trimmed<P, U> {
     #[serde(deserialize_with = "trimmed_metadata")]
@@ -148,14 +148,14 @@ struct NodeInfo {
     operating_system: Option<Box<str>>,
 }
 
-/// What the planner keeps of a node.
+/// The facts about a node that the planner keeps.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct SeenNode {
-    /// The object's uid.
+    /// The object's UID.
     pub uid: String,
-    /// When it was made.
+    /// When it was created.
     pub created: Option<Timestamp>,
-    /// Its labels; the world keeps those that matter.
+    /// Its labels; only those that the rules use are kept in the state.
     pub labels: BTreeMap<String, String>,
     /// Its taints.
     pub taints: Vec<Taint>,
@@ -186,19 +186,19 @@ impl SeenNode {
     }
 }
 
-/// An image with its digest, as one number: all that is kept of it for each node. A collision of this 64-bit hash is negligible.
+/// An image with its digest, hashed to 64 bits: all that is kept of it for each node. Collisions are negligible.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Key(u64);
 
 impl Key {
-    /// Of an image that should have this digest.
+    /// The key of an image that should have this digest.
     pub fn new(image: &str, digest: Option<&str>) -> Self {
         let mut hasher = DefaultHasher::new();
         (image, digest).hash(&mut hasher);
         Self(hasher.finish())
     }
 
-    /// Of an image's name alone, as pods have it: what decides which image it is.
+    /// The key of an image's name alone, as in pods: the parts of it that identify the image.
     pub fn of_name(image: &Reference) -> Self {
         Self::new(&image.decisive().to_string(), Some(""))
     }
@@ -267,26 +267,26 @@ struct TrimmedReport {
     since: Timestamp,
 }
 
-/// What the planner keeps of a `NodeImages`.
+/// The facts about a `NodeImages` that the planner keeps.
 #[derive(Clone, Debug, Default)]
 pub struct SeenOrders {
-    /// Its generation: of the spec.
+    /// The generation of its spec.
     pub generation: i64,
-    /// The uid, for pods that it owns.
+    /// The UID, for pods that it owns.
     pub uid: String,
-    /// When it was made.
+    /// When it was created.
     pub created: Option<Timestamp>,
     /// Its orders.
     pub orders: Vec<Given>,
-    /// How many images it should hold in the end; unset in an object of an older planner.
+    /// How many images it should have in the end; unset in an object of an older planner.
     pub wanted: Option<u32>,
     /// When its agent last reported.
     pub reported: LastReport,
-    /// Why the container runtime can't be used, as the agent reports.
+    /// Why the container runtime is unavailable, as the agent reports it.
     pub runtime_problem: Option<Box<str>>,
     /// The reports.
     pub reports: Vec<Report>,
-    /// The file system of images.
+    /// The file system that holds images.
     pub disk: Option<Disk>,
 }
 
@@ -296,9 +296,9 @@ pub enum LastReport {
     /// Never.
     #[default]
     Never,
-    /// By an older agent, which does not say when.
+    /// An older agent reported, which does not record the time.
     Undated,
-    /// Then, by the node's clock.
+    /// At this time, by the node's clock.
     At(Timestamp),
 }
 
@@ -307,22 +307,22 @@ pub enum LastReport {
 pub struct Given {
     /// The image.
     pub key: Key,
-    /// Somebody waits for it on this node.
+    /// Whether a pod on this node waits for it.
     pub urgent: bool,
-    /// The gate waits for it.
+    /// Whether the gate waits for it.
     pub gate: bool,
 }
 
-/// What a node reports of an image.
+/// A node's report on an image.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Report {
     /// The image.
     pub key: Key,
-    /// How far it is.
+    /// The reported state.
     pub told: Reported,
 }
 
-/// The priority of an order that somebody waits for; all others are above.
+/// The priority of an order that a pod waits for. All others are higher numbers.
 pub(super) const URGENT: u32 = 0;
 
 impl SeenOrders {
@@ -366,7 +366,7 @@ impl SeenOrders {
         }
     }
 
-    /// Whether another version of the object says the same, but for the time of the report.
+    /// Whether another version of the object is equal, apart from the time of the report.
     pub(super) fn is_as_before(&self, other: &Self) -> bool {
         let dated = |reported| matches!(reported, LastReport::At(_));
         (self.generation, &self.uid, &self.orders, self.wanted)

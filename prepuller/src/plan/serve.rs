@@ -1,4 +1,4 @@
-//! What the planner serves beside the usual: `/catalogue.json`, and `/scan` to ask for a scan now.
+//! What the planner serves in addition to the page: `/catalogue.json`, and `/scan` to request a scan.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -30,7 +30,8 @@ pub(super) fn routes(shared: Shared, asked: Arc<ScanRequests>) -> Router {
         .with_state(Served { shared, asked })
 }
 
-/// Asks for a scan; several at once are one. One that comes soon after another begins later, which the answer says.
+/// Requests a scan; several requests at once are one. If the last scan was a moment ago, the answer says when the next
+/// one begins.
 async fn scan(State(served): State<Served>) -> Response {
     let seconds = |pause: std::time::Duration| pause.as_secs_f64().ceil() as u64;
     let (pause, words) = match served.asked.ask(Instant::now()) {
@@ -48,7 +49,7 @@ async fn scan(State(served): State<Served>) -> Response {
 async fn catalogue(State(served): State<Served>, headers: HeaderMap) -> Response {
     served.shared.look(|world| {
         let Some(catalogue) = world.catalogue() else {
-            let why = world.scan.problem.as_deref().unwrap_or("the first scan has not ended");
+            let why = world.scan.problem.as_deref().unwrap_or("the first scan has not finished");
             return (StatusCode::SERVICE_UNAVAILABLE, format!("there is no catalogue yet: {why}\n")).into_response();
         };
         let tag = tag(world, catalogue);
@@ -64,7 +65,7 @@ async fn catalogue(State(served): State<Served>, headers: HeaderMap) -> Response
     })
 }
 
-/// Changes with everything in the document.
+/// An ETag that changes with everything in the document.
 fn tag(world: &ClusterState, catalogue: &Catalogue) -> String {
     let mut hasher = DefaultHasher::new();
     catalogue.generated.hash(&mut hasher);
@@ -79,13 +80,13 @@ fn tag(world: &ClusterState, catalogue: &Catalogue) -> String {
     format!("\"{:016x}\"", hasher.finish())
 }
 
-/// The catalogue as it is served.
+/// The catalogue in its served form.
 #[derive(Serialize)]
 struct Document<'a> {
     version: u32,
     generated: Timestamp,
     complete: bool,
-    /// What was wrong with the last scan, while the catalogue is of an earlier one.
+    /// What was wrong with the last scan, if the catalogue is from an earlier one.
     #[serde(skip_serializing_if = "Option::is_none")]
     problem: Option<&'a str>,
     repositories: &'a [RepositoryState],
@@ -99,7 +100,7 @@ struct Image<'a> {
     nodes: Nodes,
 }
 
-/// Eligible nodes that are known to hold an image, and all of them.
+/// How many eligible nodes are known to have an image, and how many eligible nodes there are.
 #[derive(Serialize)]
 struct Nodes {
     present: usize,

@@ -1,4 +1,4 @@
-//! What the environment and the flags say to `prepuller plan`.
+//! Parses the environment and the flags of `prepuller plan`.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -16,15 +16,15 @@ use super::state::Rules;
 use crate::overview::Mode;
 use crate::settings::{CatalogueArguments, CatalogueSettings};
 
-/// The shortest of what is waited for or repeated: anything below is load.
+/// The shortest interval or time limit; anything shorter is only load.
 const SECOND: Duration = Duration::from_secs(1);
 
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// The longest: `Instant` can hold some multiples of it.
+/// The longest interval or time limit; `Instant` can hold some multiples of it.
 const WEEK: Duration = Duration::from_secs(7 * 86_400);
 
-/// A node may count as new for this long.
+/// The longest time for which a node may count as new.
 const YEAR: Duration = Duration::from_secs(365 * 86_400);
 
 /// `prepuller plan`
@@ -47,41 +47,43 @@ pub struct PlanArguments {
 }
 
 #[derive(Args, Debug)]
-#[command(next_help_heading = "Nodes and waves")]
+#[command(next_help_heading = "Nodes and rollouts")]
 struct NodesArguments {
-    /// Time between two scans, a tenth more or less
+    /// Time between two scans, plus or minus a tenth
     #[arg(long, env = "SCAN_INTERVAL", value_name = "DURATION", default_value = "5m")]
     scan_interval: String,
-    /// Which nodes hold lab images; unset: those labelled hub.jupyter.org/node-purpose=user if there are any, else all
+    /// Which nodes should have lab images; unset: those labeled hub.jupyter.org/node-purpose=user if there are any,
+    /// else all
     #[arg(long, env = "LAB_NODE_SELECTOR", value_name = "LABEL=VALUE,…")]
     lab_node_selector: Option<String>,
-    /// Taints that labs tolerate, besides those of Zero to JupyterHub's user nodes
+    /// Taints that labs tolerate, in addition to those of Zero to JupyterHub's user nodes
     #[arg(long, env = "LAB_TOLERATIONS", value_name = "KEY[=VALUE][:EFFECT],…")]
     lab_tolerations: Option<String>,
-    /// How many nodes pull at a time, once the first one holds a new image
+    /// Maximum number of nodes that pull at a time, once the canary node has a new image
     #[arg(long, env = "PREPULLER_PARALLEL_NODES", value_name = "NUMBER", default_value = "10")]
     prepuller_parallel_nodes: String,
-    /// A node younger than this gets all its images at once, beside the others
+    /// A node younger than this is new: it gets all its images at once, without waiting for a slot
     #[arg(long, env = "PREPULLER_NEW_NODE_AGE", value_name = "DURATION", default_value = "1h")]
     prepuller_new_node_age: String,
     /// A node whose report does not change for this long counts as stalled and frees its slot
     #[arg(long, env = "PREPULLER_STALLED_AFTER", value_name = "DURATION", default_value = "2m")]
     prepuller_stalled_after: String,
-    /// How long after a node's first orders its agent may take to report; the agent's own image must be pulled, too
+    /// Time from a node's first orders to its agent's first report, after which the agent counts as missing; includes
+    /// the pull of the agent's own image
     #[arg(long, env = "PREPULLER_AGENT_MISSING_AFTER", value_name = "DURATION", default_value = "5m")]
     prepuller_agent_missing_after: String,
 }
 
 #[derive(Args, Debug)]
-#[command(next_help_heading = "Who pulls")]
+#[command(next_help_heading = "How images are pulled")]
 struct ModeArguments {
     /// agents: an agent on each node; pods: a short-lived pod per image and node, without progress, stall limit or disk guard
     #[arg(long, env = "PREPULLER_MODE", value_name = "MODE", default_value = "agents")]
     prepuller_mode: String,
-    /// prepuller's own image, which pull pods begin with; unset: the one that the planner's Deployment has
+    /// Image of the prepuller itself, which pull pods start from; unset: the image of the planner's Deployment
     #[arg(long, env = "PULL_POD_IMAGE", value_name = "IMAGE")]
     pull_pod_image: Option<String>,
-    /// How long a pull pod may take
+    /// Time limit for a pull pod
     #[arg(long, env = "PULL_POD_TIMEOUT", value_name = "DURATION", default_value = "4h")]
     pull_pod_timeout: String,
 }
@@ -89,13 +91,13 @@ struct ModeArguments {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Gate of new nodes")]
 struct GateArguments {
-    /// The key of the startup taint that new nodes lose once they hold their images
+    /// Key of the startup taint that is removed from new nodes once they have their images
     #[arg(long, env = "GATE_TAINT", value_name = "KEY", default_value = "labhands.dev/images")]
     gate_taint: String,
-    /// How long a new node may keep the taint
+    /// Longest time for which a new node keeps the taint
     #[arg(long, env = "GATE_TIMEOUT", value_name = "DURATION", default_value = "30m")]
     gate_timeout: String,
-    /// The tags or images that a new node must hold first; unset: all wanted images
+    /// Tags or images that a new node must have first; unset: all wanted images
     #[arg(long, env = "GATE_IMAGES", value_name = "TAG,…")]
     gate_images: Option<String>,
 }
@@ -117,16 +119,16 @@ struct ClusterArguments {
     pod_name: String,
 }
 
-/// What `prepuller plan` does.
+/// The settings of `prepuller plan`.
 #[derive(Debug)]
 pub struct PlanSettings {
-    /// Where the catalogue comes from.
+    /// The sources of the catalogue.
     pub catalogue: CatalogueSettings,
     /// `SCAN_INTERVAL`
     pub scan_interval: Duration,
-    /// What decisions go by.
+    /// The rules of decisions.
     pub rules: Rules,
-    /// How pull pods are made, where they pull.
+    /// How pull pods are created, if they are used.
     pub pull_pods: Option<PullPodSettings>,
     /// `LAB_NAMESPACE`
     pub lab_namespace: Option<String>,
@@ -136,7 +138,7 @@ pub struct PlanSettings {
     pub node_images_namespace: String,
     /// `POD_NAME`
     pub pod_name: String,
-    /// Where the admin server listens.
+    /// The address of the admin server.
     pub admin: SocketAddr,
     /// How to log.
     pub log: LogSettings,
@@ -150,7 +152,8 @@ impl PlanArguments {
         let mut problems = Problems::default();
         let catalogue = self.catalogue.settings(&mut problems);
         if catalogue.as_ref().is_some_and(|catalogue| catalogue.source.is_empty() && catalogue.file.is_none()) {
-            let reason = "neither a repository nor an image is named";
+            let reason =
+                "set LAB_REPOSITORIES or LAB_INFRASTRUCTURE_IMAGES: neither a repository nor an image is named";
             problems.add("LAB_REPOSITORIES", reason, "registry.example.org/owner/lab");
         }
         let interval = problems
@@ -162,7 +165,7 @@ impl PlanArguments {
             ("CATALOGUE_NAMESPACE", &self.cluster.catalogue_namespace, "labhands"),
             ("NODE_IMAGES_NAMESPACE", &self.cluster.node_images_namespace, "labhands-node"),
         ] {
-            // They go into the API server's paths.
+            // They become part of the API server's paths.
             if !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-') {
                 problems.add(setting, format!("{name:?} is not a namespace"), example);
             }
@@ -184,7 +187,7 @@ impl PlanArguments {
         })())
     }
 
-    /// The rules, with the mode still to be filled in.
+    /// Builds the rules. The mode is still to be filled in.
     fn rules(&self, problems: &mut Problems) -> Option<Rules> {
         let NodesArguments { lab_node_selector, lab_tolerations, .. } = &self.nodes;
         let example = "hub.jupyter.org/node-purpose=user";
@@ -196,7 +199,7 @@ impl PlanArguments {
         let parallel = &self.nodes.prepuller_parallel_nodes;
         let parallel = problems.parse("PREPULLER_PARALLEL_NODES", parallel, "10", |text| count(text, 1, 100_000));
         let new_for = problems.parse("PREPULLER_NEW_NODE_AGE", &self.nodes.prepuller_new_node_age, "1h", |text| {
-            // So short that no node is new: nothing is repeated by it.
+            // A duration so short that no node is new is allowed.
             duration_within(text, Duration::from_millis(1), YEAR)
         });
         let stalled = &self.nodes.prepuller_stalled_after;
@@ -221,7 +224,7 @@ impl PlanArguments {
 }
 
 impl ModeArguments {
-    /// How pull pods are made; `Some(None)` where agents pull.
+    /// How pull pods are created; `Some(None)` if agents pull.
     fn settings(&self, problems: &mut Problems) -> Option<Option<PullPodSettings>> {
         let deadline = problems
             .parse("PULL_POD_TIMEOUT", &self.pull_pod_timeout, "4h", |text| duration_within(text, SECOND, WEEK));

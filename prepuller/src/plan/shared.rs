@@ -1,4 +1,4 @@
-//! The one world, shared by those who see, decide and show.
+//! The cluster state, shared by the parts that observe, decide and show.
 
 use std::sync::{Arc, Mutex};
 
@@ -15,7 +15,7 @@ pub(super) struct Shared {
     world: Arc<Mutex<ClusterState>>,
     /// Wakes the planner.
     changed: Arc<Notify>,
-    /// Tells those who show it, after the planner has decided.
+    /// Notifies readers after the planner has decided.
     decided: watch::Sender<u64>,
 }
 
@@ -24,24 +24,24 @@ impl Shared {
         Self { world: Arc::new(Mutex::new(world)), changed: Arc::new(Notify::new()), decided: watch::Sender::new(0) }
     }
 
-    /// Where overviews come from.
+    /// A source of overviews.
     pub(super) fn overviews(&self) -> OverviewSource {
         let shared = self.clone();
         OverviewSource::new(move || shared.look(|world| world.overview(Timestamp::now())), self.decided.subscribe())
     }
 
-    /// Looks at it. Never held over an await.
+    /// Reads the state. The lock is never held over an await.
     pub(super) fn look<T>(&self, look: impl FnOnce(&ClusterState) -> T) -> T {
         look(&lock(&self.world))
     }
 
-    /// Changes it, and has the planner decide anew.
+    /// Changes the state, and makes the planner decide again.
     pub(super) fn change(&self, change: impl FnOnce(&mut ClusterState)) {
         self.update(change);
         self.changed.notify_one();
     }
 
-    /// Changes it by the planner itself.
+    /// Changes the state without waking the planner, for the planner itself.
     pub(super) fn update<T>(&self, change: impl FnOnce(&mut ClusterState) -> T) -> T {
         change(&mut lock(&self.world))
     }
@@ -51,7 +51,7 @@ impl Shared {
         self.changed.notified().await;
     }
 
-    /// The planner has decided.
+    /// Notifies readers that the planner has decided.
     pub(super) fn decided(&self) {
         self.decided.send_modify(|count| *count = count.wrapping_add(1));
     }

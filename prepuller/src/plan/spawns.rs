@@ -1,8 +1,8 @@
-//! How many labs found their image on their node, and how long it took until they ran: pure.
+//! Counts how many labs found their image on their node, and how long they took to start. Pure.
 //!
-//! A spawn is a pod in `LAB_NAMESPACE` with a lab image of the catalogue. It is counted once, when it is first seen to run. What ran
-//! before the planner read the first whole list of pods was counted by the planner before, or by none: so no spawn is counted twice
-//! over a restart, and those that began to run while no planner did are missing.
+//! A spawn is a pod in `LAB_NAMESPACE` with a lab image of the catalogue. It is counted once, when it is first seen
+//! running. Pods that were running before this planner had listed all pods were counted by the previous planner, or by
+//! none. So no spawn is counted twice over a restart, but labs that started while no planner was running are missing.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::overview::{SpawnsOverview, Tally};
 
 const HOUR_SECONDS: i64 = 3600;
 
-/// Hours of which the sums are kept: a day, and the one that has begun.
+/// How many hourly sums are kept: a day, and the current hour.
 const HOURS: i64 = 25;
 
 /// Whether a lab found its image on its node.
@@ -23,9 +23,9 @@ const HOURS: i64 = 25;
 pub(super) enum Found {
     /// The node had reported it when the pod was scheduled.
     Present,
-    /// The node had not.
+    /// The node had not reported it.
     Absent,
-    /// No node reports on this image, or this node reports nothing.
+    /// No node reports on this image, or this node does not report at all.
     Unknown,
 }
 
@@ -33,7 +33,7 @@ impl Found {
     /// All of them.
     pub(super) const ALL: [Self; 3] = [Self::Present, Self::Absent, Self::Unknown];
 
-    /// As the label of a metric has it.
+    /// The label's value in metrics.
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Present => "present",
@@ -43,35 +43,35 @@ impl Found {
     }
 }
 
-/// What a node reports of a lab image.
+/// A node's report on a lab image.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Reports {
-    /// The node holds it, since then.
+    /// The node has had it since this time.
     Holds(Timestamp),
-    /// The node's agent works and does not say that it is there.
+    /// The node's agent reports, and the image is not present.
     Lacks,
-    /// Nobody tells.
+    /// There is no report.
     Nothing,
 }
 
-/// Whether a pod that was scheduled then found its images, of which there is at least one.
+/// Whether a pod that was scheduled at this time found its images, of which there is at least one.
 pub(super) fn found(images: &[Reports], scheduled: Option<Timestamp>) -> Found {
     let one = |reports: &Reports| match reports {
         Reports::Lacks => Found::Absent,
         Reports::Holds(since) if scheduled.is_some_and(|scheduled| *since <= scheduled) => Found::Present,
-        // It came while the pod waited, or the agent was restarted.
+        // The image arrived while the pod waited, or the agent was restarted.
         Reports::Holds(_) | Reports::Nothing => Found::Unknown,
     };
     let all: HashSet<Found> = images.iter().map(one).collect();
     [Found::Absent, Found::Unknown].into_iter().find(|found| all.contains(found)).unwrap_or(Found::Present)
 }
 
-/// A lab that runs now.
+/// A lab that has started.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Spawn {
     /// Whether it found its image.
     pub(super) found: Found,
-    /// From scheduled to running, where the pod tells both.
+    /// The time from scheduled to running, if the pod shows both.
     pub(super) took: Option<Duration>,
 }
 
@@ -79,23 +79,23 @@ pub(super) struct Spawn {
 #[derive(Debug, Default)]
 pub(super) struct Spawns {
     pods: HashMap<Arc<str>, Known>,
-    /// When all pods had been read for the first time.
+    /// When all pods were listed for the first time.
     since: Option<Timestamp>,
     hours: VecDeque<Hour>,
 }
 
 #[derive(Debug)]
 struct Known {
-    /// A user's next pod has the same name.
+    /// The UID, because a user's next pod has the same name.
     uid: Box<str>,
     stage: Stage,
 }
 
 #[derive(Clone, Copy, Debug)]
 enum Stage {
-    /// It does not run yet; unset while it is not known to have a lab image.
+    /// The pod is not running yet. Unset while it is not known to have a lab image.
     Waits(Option<Found>),
-    /// It runs: it was counted, or is none to count.
+    /// The pod was counted, or is not to be counted.
     Over,
 }
 
@@ -106,13 +106,13 @@ struct Hour {
 }
 
 impl Spawns {
-    /// A pod as it is now. `found` tells whether it finds its image now, and nothing for a pod without a lab image. Gives back a spawn that
-    /// is to be counted.
+    /// Handles the current state of a pod. `found` says whether it finds its image now; `None` for a pod without a lab
+    /// image. Returns a spawn that is to be counted.
     pub(super) fn see(&mut self, id: &Arc<str>, pod: &SeenPod, found: Option<Found>, now: Timestamp) -> Option<Spawn> {
         let before = self.pods.get(id).filter(|known| known.uid == pod.uid).map(|known| known.stage);
         let first = match before {
             Some(Stage::Over) => return None,
-            // What was there before all was listed may have been counted by the planner before.
+            // Pods that were there before the first list completed may have been counted by the previous planner.
             None if self.since.is_none() && pod.state != PodState::Waits => {
                 self.remember(id, pod, Stage::Over);
                 return None;
@@ -120,7 +120,7 @@ impl Spawns {
             None => None,
             Some(Stage::Waits(found)) => found,
         };
-        // Known once is known for good: kubelet may have pulled it by now.
+        // The first answer is kept, because kubelet may have pulled the image since.
         let found = match first {
             Some(known @ (Found::Present | Found::Absent)) => Some(known),
             Some(Found::Unknown) | None => found.or(first),
@@ -137,18 +137,18 @@ impl Spawns {
         Some(spawn)
     }
 
-    /// A pod is gone.
+    /// Forgets a pod that is gone.
     pub(super) fn lose(&mut self, id: &str) {
         self.pods.remove(id);
     }
 
-    /// All pods were read; others are gone.
+    /// Handles a complete list: all other pods are gone.
     pub(super) fn listed(&mut self, listed: &HashSet<Arc<str>>, now: Timestamp) {
         self.pods.retain(|id, _| listed.contains(id));
         self.since.get_or_insert(now);
     }
 
-    /// The sums of the last 24 hours, or since all pods were first read; nothing before that.
+    /// The sums of the last 24 hours, or since all pods were first listed; `None` before that.
     pub(super) fn overview(&self, now: Timestamp) -> Option<SpawnsOverview> {
         let day_ago = now - jiff::SignedDuration::from_hours(24);
         let since = self.since?.max(day_ago);

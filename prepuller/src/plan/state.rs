@@ -1,5 +1,5 @@
-//! All that the planner knows: the catalogue, the nodes with their orders and reports, who waits. Changed by what is seen, one
-//! event at a time; decided over as a whole.
+//! The planner's state: the catalogue, the nodes with their orders and reports, and waiting pods. Watch events change
+//! it one at a time; decisions use the whole.
 
 mod agents;
 mod besides;
@@ -28,26 +28,26 @@ use super::spawns::Spawns;
 use super::watch::Kind;
 use crate::overview::{AgentState, Mode, ScanState, Wave};
 
-/// What decisions go by, from the settings.
+/// The rules of decisions, from the settings.
 #[derive(Clone, Debug)]
 pub struct Rules {
-    /// Which nodes.
+    /// The rules that choose nodes.
     pub nodes: NodeRules,
-    /// How many nodes pull at a time.
+    /// The maximum number of nodes that pull at a time.
     pub parallel: usize,
     /// How long a node counts as new.
     pub new_for: Duration,
-    /// After how long without anything new in its report a node's slot is given on.
+    /// A node whose report does not change for this long counts as stalled.
     pub stalled_after: Duration,
     /// How long a node may have orders before its agent's first report.
     pub agent_missing_after: Duration,
-    /// When a new node is opened.
+    /// The rules for opening new nodes.
     pub gate: GateRules,
-    /// Who pulls.
+    /// Agents or pull pods.
     pub mode: Mode,
 }
 
-/// All that the planner knows.
+/// The planner's state.
 #[derive(Debug)]
 pub(super) struct ClusterState {
     pub(super) rules: Rules,
@@ -59,24 +59,24 @@ pub(super) struct ClusterState {
     nodes: BTreeMap<Arc<str>, NodeState>,
     /// Pods that wait on a node.
     pods: HashMap<Arc<str>, SeenPod>,
-    /// The lab images of the catalogue by name, each with what nodes are ordered where it is wanted.
+    /// The lab images of the catalogue by name, each with the key under which it is ordered, if it is wanted.
     labs: HashMap<Key, Option<Key>>,
     spawns: Spawns,
     pulls: HashMap<Arc<str>, SeenPull>,
     decision: Decision,
-    /// Whether the cluster was seen whole, and decided over.
+    /// Whether there was a decision about the completely listed cluster.
     has_decided: bool,
-    /// When the watch of reports was last interrupted: who was not heard until then may have spoken.
+    /// When the watch of reports was last interrupted. Agents that seem silent until then may have reported.
     interrupted: Option<Instant>,
-    /// What was read whole of the cluster.
+    /// The kinds of objects that were listed completely.
     listed: HashSet<Kind>,
-    /// What could not yet be, and why.
+    /// The kinds that could not be listed yet, and why.
     unlisted: BTreeMap<Kind, String>,
-    /// Why the API server takes no orders, while it does not answer.
+    /// Why the API server accepts no orders, while it does not answer.
     pub(super) unanswered: Option<String>,
 }
 
-/// What is known of one node.
+/// The state of one node.
 #[derive(Debug, Default)]
 struct NodeState {
     node: Option<SeenNode>,
@@ -84,14 +84,14 @@ struct NodeState {
     object: Option<SeenOrders>,
     waits_for: Vec<Key>,
     waiting_pods: usize,
-    /// When its report last said something new.
+    /// When its report last changed.
     moved: Option<Instant>,
-    /// When it was last told to pull something, as far as this process knows.
+    /// When it was last ordered to pull something, as far as this process knows.
     told: Option<Instant>,
-    /// When its agent last reported; before the first report, when it could have begun to.
+    /// When its agent last reported. Before the first report: when it could first have reported.
     heard: Option<Instant>,
     agent: AgentState,
-    /// Why its orders could not be written, while they can't.
+    /// Why its orders cannot be written, while that is so.
     unwritten: Option<String>,
 }
 
@@ -108,7 +108,7 @@ static NOTHING: SeenOrders = SeenOrders {
 };
 
 impl ClusterState {
-    /// Nothing known yet.
+    /// An empty state.
     pub(super) fn new(rules: Rules) -> Self {
         Self {
             rules,
@@ -136,8 +136,8 @@ impl ClusterState {
         self.catalogue.as_ref()
     }
 
-    /// Takes over a good catalogue of now, with what is known of its images' layers. Where something was decided before, it is at once
-    /// decided over these images: who looks in between sees no image as wanted by nobody and present nowhere.
+    /// Stores a good catalogue and the known layers of its images. If there was a decision before, there is at once a
+    /// new one about these images, so that no reader in between sees an image as unwanted or present nowhere.
     pub(super) fn take_catalogue(
         &mut self,
         catalogue: Catalogue,
@@ -158,12 +158,12 @@ impl ClusterState {
         self.catalogue = Some(Arc::new(catalogue));
         self.decision = Decision::default();
         if self.has_decided {
-            // What is to be written is found again by the next decision.
+            // The next decision finds the pending writes again.
             self.decide(now.0, now.1);
         }
     }
 
-    /// Decides anew; gives back what is to be written, nothing while there was never a catalogue.
+    /// Decides again. Returns the orders to write; none while there has been no catalogue.
     pub(super) fn decide(&mut self, now: Timestamp, instant: Instant) -> Vec<Write> {
         let user_nodes = self.nodes.values().filter_map(|record| record.node.as_ref()).any(NodeRules::is_user_node);
         for record in self.nodes.values_mut() {
@@ -202,7 +202,7 @@ impl ClusterState {
         writes
     }
 
-    /// Whether anything may change by time alone.
+    /// Whether time alone changes nothing.
     pub(super) fn is_settled(&self) -> bool {
         self.decision.images.len() == self.wanted.len()
             && self.decision.images.iter().all(|spread| spread.wave == Wave::Done)
@@ -213,7 +213,7 @@ impl ClusterState {
         self.nodes.values().filter_map(|record| record.node.as_ref()).any(|node| self.rules.nodes.is_gated(node))
     }
 
-    /// How the wave of each wanted image is.
+    /// The state of each wanted image's rollout.
     pub(super) fn waves(&self) -> impl Iterator<Item = (&CatalogueImage, &Spread)> {
         self.catalogue.iter().flat_map(|catalogue| catalogue.wanted()).zip(&self.decision.images)
     }
@@ -222,7 +222,7 @@ impl ClusterState {
         if !self.nodes.contains_key(name) {
             self.nodes.insert(name.into(), NodeState::default());
         }
-        // It was just put there.
+        // It was just inserted.
         self.nodes.entry(name.into()).or_default()
     }
 }
@@ -231,7 +231,7 @@ fn key(image: &CatalogueImage) -> Key {
     Key::new(&image.reference.to_string(), image.digest.as_ref().map(Digest::as_str))
 }
 
-/// Each by its tag, and by its digest alone: a spawner may name either.
+/// Each image by its tag and by its digest alone, because a spawner may use either.
 fn labs(catalogue: &Catalogue) -> HashMap<Key, Option<Key>> {
     let mut labs: HashMap<Key, Option<Key>> = HashMap::new();
     for image in catalogue.images.iter().filter(|image| image.kind == ImageKind::Lab) {

@@ -1,4 +1,4 @@
-//! Tells people: Events on nodes and on the planner's Deployment, and metrics.
+//! Events on nodes and on the planner's Deployment, and metrics.
 
 mod spawns;
 mod troubles;
@@ -28,7 +28,7 @@ use crate::overview::Wave;
 /// The planner's Deployment, which its Events are about.
 pub(super) const DEPLOYMENT: &str = "prepuller-plan";
 
-/// Causes of one stopped wave that are remembered as said.
+/// How many causes of one stopped rollout are remembered as reported.
 const MOST_SAID: usize = 16;
 
 /// The reasons of Events about scans.
@@ -65,7 +65,7 @@ struct RepositoryLabel {
     repository: String,
 }
 
-/// Tells people; shared by the parts of the planner.
+/// Records Events and metrics; shared by the parts of the planner.
 pub(super) struct Telemetry {
     events: EventRecorder,
     planner: ObjectReference,
@@ -88,9 +88,9 @@ pub(super) struct Telemetry {
     unread: Family<RepositoryLabel, Gauge>,
     complete: Family<RepositoryLabel, Gauge>,
     spawns: SpawnMetrics,
-    /// What is wrong with which node, as far as it was told.
+    /// The reported trouble of each node.
     nodes_told: Mutex<HashMap<Arc<str>, &'static Words>>,
-    /// What stopped each image's wave, as far as it was told.
+    /// The reported causes that stopped each image's rollout.
     told: Mutex<HashMap<String, Said>>,
 }
 
@@ -132,36 +132,36 @@ impl Telemetry {
         };
         this.spawns.register(metrics);
         metrics.register(|registry| {
-            registry.register("scans", "Scans by how they ended", this.scans.clone());
-            let help = "Tries to publish the catalogue by how they ended";
+            registry.register("scans", "Scans by result", this.scans.clone());
+            let help = "Tries to publish the catalogue by result";
             registry.register("catalogue_publishes", help, this.publishes.clone());
-            let help = "When a scan last saw everything";
+            let help = "Time of the last complete scan";
             registry.register("last_good_scan_timestamp_seconds", help, this.last_good_scan.clone());
-            registry.register("nodes", "Nodes by standing", this.nodes.clone());
-            let help = "Eligible nodes that hold a wanted image";
+            registry.register("nodes", "Nodes by eligibility", this.nodes.clone());
+            let help = "Eligible nodes that have a wanted image";
             registry.register("image_nodes_present", help, this.present.clone());
-            let help = "Eligible nodes that should hold a wanted image";
+            let help = "Eligible nodes that should have a wanted image";
             registry.register("image_nodes_eligible", help, this.eligible.clone());
             let help = "Wanted images whose rollout stopped because the canary node could not pull them";
             registry.register("stopped_waves", help, this.stopped.clone());
-            registry.register("order_writes", "Writes of nodes' orders by how they ended", this.writes.clone());
-            let help = "Gates of new nodes: opened with all images (complete) or without (timeout), or not to be opened (refused)";
+            registry.register("order_writes", "Writes of nodes' orders by result", this.writes.clone());
+            let help = "Gates of new nodes by result: opened with all images (complete), opened without (timeout), or refused by the API server (refused)";
             registry.register("gates_opened", help, this.gates.clone());
-            registry.register("failed_pulls", "Tries that nodes reported as failed", this.failures.clone());
-            let help = "Pulls that nodes reported as refused because the disk has no room";
+            registry.register("failed_pulls", "Failed tries to pull that nodes reported", this.failures.clone());
+            let help = "Pulls that nodes refused because the disk has no room";
             registry.register("refused_pulls", help, this.refusals.clone());
-            let help = "Eligible nodes that can't do their part: no agent, an agent that is silent, no container runtime, orders that can't be written";
+            let help = "Eligible nodes that cannot pull: no agent, a silent agent, no container runtime, or orders that cannot be written";
             registry.register("nodes_in_trouble", help, this.troubled.clone());
             registry.register("repository_tags", "Tags that a repository has", this.tags.clone());
             let help = "Tags of a repository that LAB_TAG_SCHEME could not read";
             registry.register("repository_unread_tags", help, this.unread.clone());
-            let help = "Whether the last scan saw all of a repository; if not, its images are those of an earlier scan";
+            let help = "Whether the last scan of a repository was complete; if not, its images are those of an earlier scan";
             registry.register("repository_complete", help, this.complete.clone());
         });
         this
     }
 
-    /// Takes over the Deployment's uid, without which `kubectl describe` shows no Events.
+    /// Sets the Deployment's UID, without which `kubectl describe` shows no Events.
     pub(super) fn set_uid(&mut self, deployment: &Deployment) {
         self.planner.uid.clone_from(&deployment.metadata.uid);
         self.scanning = Trouble::new(&self.events, &self.planner, "Scan", SCAN);
@@ -169,19 +169,19 @@ impl Telemetry {
         self.ordering = Trouble::new(&self.events, &self.planner, "Plan", ORDERS);
     }
 
-    /// Labs are watched: what is not counted yet is zero.
+    /// Labs are watched from now on, so counters that are missing start at zero.
     pub(super) fn labs_are_watched(&self) {
         self.spawns.begin();
     }
 
-    /// How far the repositories of a good scan were read.
+    /// Records the state of the repositories after a good scan.
     pub(super) fn repositories(&self, states: &[RepositoryState]) {
         for family in [&self.tags, &self.unread, &self.complete] {
             family.clear();
         }
         for state in states {
             let label = RepositoryLabel { repository: state.name.to_string() };
-            // What was not listed has no number of tags.
+            // A repository that was not listed has no number of tags.
             for (family, count) in [(&self.tags, state.tags), (&self.unread, state.unread)] {
                 if let Some(count) = count {
                     family.get_or_create(&label).set(i64::try_from(count).unwrap_or(i64::MAX));
@@ -191,14 +191,14 @@ impl Telemetry {
         }
     }
 
-    /// A scan ended, with so many wanted images or with a problem; `first` while no catalogue is known.
+    /// A scan ended, with this many wanted images or with a problem; `first` while there has been no catalogue.
     pub(super) fn scanned(&self, found: Result<usize, &str>, first: bool, now: Timestamp) {
         let result = if found.is_ok() { "ok" } else { "failed" };
         self.scans.get_or_create(&ResultLabel { result }).inc();
         match found {
             Ok(wanted) => {
                 self.last_good_scan.set(now.as_second() as f64);
-                self.scanning.ends(&format!("A scan found all again; images wanted: {wanted}"));
+                self.scanning.ends(&format!("A scan was complete again; images wanted: {wanted}"));
             }
             Err(problem) => {
                 let stays = if first { "Nothing is wanted yet" } else { "The last good catalogue stays" };
@@ -213,16 +213,16 @@ impl Telemetry {
         self.publishes.get_or_create(&ResultLabel { result }).inc();
         match published {
             Ok(()) => {
-                self.publishing.ends("The catalogue is published again");
+                self.publishing.ends("The catalogue was published again");
             }
             Err(error) => {
                 tracing::warn!(error, "the catalogue cannot be published yet");
-                self.publishing.begins(&format!("Purgers and Hubs beside the planner see an old catalogue: {error}"));
+                self.publishing.begins(&format!("Purgers and Hubs see an old catalogue: {error}"));
             }
         }
     }
 
-    /// What nodes reported.
+    /// Records what nodes reported.
     pub(super) fn record(&self, news: Vec<News>) {
         for news in news {
             match news {
@@ -248,27 +248,27 @@ impl Telemetry {
         self.writes.get_or_create(&ResultLabel { result: if fine { "ok" } else { "failed" } }).inc();
     }
 
-    /// A new node's gate was opened; `lacks` names what it does not hold.
+    /// A new node's gate was opened; `lacks` names the images that it does not have.
     pub(super) fn opened(&self, node: &str, lacks: &[String]) {
         let result = if lacks.is_empty() { "complete" } else { "timeout" };
         self.gates.get_or_create(&ResultLabel { result }).inc();
         tracing::info!(node, ?lacks, "the gate of a new node is open");
         if lacks.is_empty() {
-            let note = "The node holds its images and takes labs now".to_owned();
+            let note = "The node has its images and is open to labs now".to_owned();
             self.events.raise(&node_reference(node), EventType::Normal, "GateOpened", "OpenGate", &note);
         } else {
-            let note = format!("The gate timed out; the node takes labs without {}", lacks.join(", "));
+            let note = format!("The gate timed out; the node was opened without {}", lacks.join(", "));
             self.events.raise(&node_reference(node), EventType::Warning, "GateTimedOut", "OpenGate", &note);
         }
     }
 
-    /// The API server does not let a new node's gate be opened.
+    /// The API server refused to open a new node's gate.
     pub(super) fn gate_refused(&self, node: &str, error: &str) {
         self.gates.get_or_create(&ResultLabel { result: "refused" }).inc();
         self.events.raise(&node_reference(node), EventType::Warning, "GateNotOpened", "OpenGate", error);
     }
 
-    /// How nodes and waves are after a decision.
+    /// Records the state of nodes and rollouts after a decision.
     pub(super) fn decided(&self, told: Snapshot) {
         self.troubles(&told.troubles);
         self.waves(told);
@@ -279,7 +279,7 @@ impl Telemetry {
         for (standing, count) in [("eligible", eligible), ("paused", paused), ("excluded", excluded)] {
             self.nodes.get_or_create(&StandingLabel { standing }).set(signed(count));
         }
-        // Images that are no longer wanted go.
+        // Removes images that are no longer wanted.
         self.present.clear();
         self.eligible.clear();
         for wave in waves {
@@ -301,7 +301,8 @@ impl Telemetry {
         }
     }
 
-    /// Waves that are stopped since the last decision, for another node or cause too, and those that are wanted and go on.
+    /// Rollouts that were stopped since the last decision, including by another node or cause, and wanted ones that
+    /// continue.
     fn turns(&self, told: &Snapshot) -> (Vec<Stop>, Vec<String>) {
         let mut known = lock(&self.told);
         let stopped = told.waves.iter().filter_map(|wave| {
@@ -309,7 +310,7 @@ impl Telemetry {
             Some((wave.image.clone(), node.clone(), error.clone()))
         });
         let stopped: Vec<Stop> = stopped.collect();
-        // A node that tries again and again says the same things in turn: each is said once.
+        // A node that keeps trying reports the same causes in turn: each is reported once.
         let is_new = |(image, node, error): &&Stop| {
             known.get(image).is_none_or(|(before, said)| before != node || !said.contains(error))
         };
@@ -328,7 +329,7 @@ impl Telemetry {
     }
 }
 
-/// The node that stops an image's wave, and the causes of it that were told.
+/// The node that stopped an image's rollout, and its causes that were reported.
 type Said = (Arc<str>, HashSet<String>);
 
 /// An image, the node that could not pull it, and why.
@@ -338,7 +339,7 @@ fn signed(count: usize) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 
-/// What is told of a decision.
+/// The facts about a decision that are reported.
 pub(super) struct Snapshot {
     standings: [usize; 3],
     troubles: Vec<(Arc<str>, NodeTrouble)>,

@@ -1,4 +1,4 @@
-//! Watches nodes, `NodeImages` and pods: one stream of what was seen, whole lists taken page by page.
+//! Watches nodes, `NodeImages` and pods, as one stream of events. Lists are read page by page.
 
 use std::collections::HashSet;
 use std::fmt::{self, Debug};
@@ -16,27 +16,27 @@ use super::pull_pods::{LABEL, PullPodObject, SeenPull};
 use super::seen::{self, NodeObject, OrdersObject, PodObject, SeenNode, SeenOrders, SeenPod};
 use crate::overview::Mode;
 
-/// Objects in one answer of a list: what is parsed at once.
+/// Objects in one page of a list, which is parsed at once.
 const PAGE: u32 = 200;
 
-/// Something seen.
+/// An event of a watch.
 #[derive(Debug)]
 pub(super) enum Seen {
-    /// A node, or its end.
+    /// A node, or its deletion.
     Node(Arc<str>, Option<SeenNode>),
-    /// A `NodeImages`, or its end.
+    /// A `NodeImages`, or its deletion.
     Orders(Arc<str>, Option<Box<SeenOrders>>),
     /// A pod that waits or runs on a node, or its end.
     Pod(Arc<str>, Option<SeenPod>),
     /// A pull pod, or its end.
     Pull(Arc<str>, Option<SeenPull>),
-    /// A whole list was taken: what is not in it is gone.
+    /// A list is complete: objects that are not in it are gone.
     Listed(Kind, HashSet<Arc<str>>),
-    /// A watch is interrupted; it begins anew.
+    /// A watch was interrupted, and starts again.
     Broken(Kind, String),
 }
 
-/// What is watched.
+/// A kind of watched objects.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub(super) enum Kind {
     Nodes,
@@ -56,7 +56,7 @@ impl fmt::Display for Kind {
     }
 }
 
-/// All that is watched, and the kinds of it: pods only where `LAB_NAMESPACE` says where labs run, pull pods only where they pull.
+/// All watches, and their kinds: pods only if `LAB_NAMESPACE` is set, pull pods only in that mode.
 pub(super) fn all(
     client: &Client,
     agents: &str,
@@ -76,7 +76,7 @@ pub(super) fn all(
     ];
     if let Some(namespace) = labs {
         let pods: Api<PodObject> = Api::namespaced_with(client.clone(), namespace, &seen::pods());
-        // With those that run: a watch of waiting pods would not tell when they began to.
+        // This includes running pods: a watch of waiting pods alone would not show when they start.
         let alive = watcher::Config::default().fields("status.phase!=Succeeded,status.phase!=Failed");
         let pod = |name, pod: Option<PodObject>| Seen::Pod(name, pod.and_then(SeenPod::new));
         streams.push(watch(pods, seen::pods(), alive, Kind::Pods, pod));

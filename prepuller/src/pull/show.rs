@@ -28,7 +28,7 @@ trait Show: Send {
     fn job(&mut self, job: &Job);
 }
 
-/// What a job is, in few words.
+/// The state of a job, in few words.
 fn words(job: &Job) -> String {
     match &job.state {
         State::Waiting => "waiting".to_owned(),
@@ -36,14 +36,14 @@ fn words(job: &Job) -> String {
         State::Pulling { phase: Phase::Unpacking | Phase::Done, .. } => "unpacking".to_owned(),
         State::Pulling { phase: Phase::Downloading, .. } => "downloading".to_owned(),
         State::Present => "present".to_owned(),
-        State::OtherDigest { error, .. } => format!("another image is there: {error}"),
-        State::Failed { error, retry: Some(_) } => format!("failed, will be tried again: {error}"),
+        State::OtherDigest { error, .. } => format!("another image was pulled: {error}"),
+        State::Failed { error, retry: Some(_) } => format!("failed, will be retried: {error}"),
         State::Failed { error, retry: None } => format!("failed: {error}"),
         State::Refused { error, .. } => format!("refused: {error}"),
     }
 }
 
-/// Bytes of a download: `512 MiB of 1 GiB, 50 MiB/s, 10 seconds left`.
+/// The progress of a download: `512 MiB of 1 GiB, 50 MiB/s, 10 seconds left`.
 fn bytes(progress: &Progress) -> String {
     let mut text = human::bytes(progress.done);
     if let Some(total) = progress.total {
@@ -76,7 +76,7 @@ impl Show for Lines {
             return;
         }
         let more = if downloading { format!(" {}", bytes(&job.progress)) } else { String::new() };
-        // Progress that nobody reads any more is no reason to stop pulling.
+        // If nobody reads the progress any more, the pull continues.
         let _ = writeln!(std::io::stderr(), "{image}: {words}{more}");
         self.told.insert(image, now);
     }

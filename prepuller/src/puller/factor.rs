@@ -1,15 +1,15 @@
-//! The unpack factor of this machine, kept between runs. Losing it costs accuracy only, so nothing here fails.
+//! Keeps the unpack factor of this machine between runs. Losing it costs only accuracy, so nothing here fails.
 
 use std::path::Path;
 
 use lab_images::runtime::disk::UnpackFactor;
 
-/// The factor as last written, or the default.
+/// The saved factor, or the default.
 pub(super) fn read(file: Option<&Path>) -> UnpackFactor {
     let Some(file) = file else { return UnpackFactor::default() };
     let Ok(text) = std::fs::read_to_string(file) else { return UnpackFactor::default() };
     serde_json::from_str(&text).unwrap_or_else(|error| {
-        tracing::warn!(file = %file.display(), %error, "the unpack factor is damaged; the default is used");
+        tracing::warn!(file = %file.display(), %error, "the file with the unpack factor is damaged; using the default");
         UnpackFactor::default()
     })
 }
@@ -21,7 +21,7 @@ pub(super) fn write(file: Option<&Path>, factor: UnpackFactor) {
     let written = std::fs::create_dir_all(folder)
         .and_then(|()| sidecar::files::replace(file, f64::from(factor).to_string().as_bytes()));
     if let Err(error) = written {
-        tracing::warn!(file = %file.display(), %error, "the unpack factor can't be kept; set STATE_DIR to a folder that can be written");
+        tracing::warn!(file = %file.display(), %error, "cannot save the unpack factor; set STATE_DIR to a writable folder");
     }
 }
 

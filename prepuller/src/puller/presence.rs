@@ -1,4 +1,4 @@
-//! Whether an ordered image is on the machine, judged from the runtime's list: pure.
+//! Decides whether an ordered image is on the machine, from the runtime's list. Pure.
 
 use std::collections::HashMap;
 
@@ -10,17 +10,18 @@ use lab_images::runtime::Image;
 pub(super) enum Presence {
     /// The image as ordered.
     Here,
-    /// The name stands for another image: the tag moved.
+    /// The name refers to another image: the tag moved.
     OtherDigest,
-    /// Nothing.
+    /// There is no such image.
     Absent,
 }
 
-/// Images on the machine by normalised name (Docker lists `owner/lab:tag` for `docker.io/owner/lab:tag`).
+/// Images on the machine by normalized name (Docker lists `owner/lab:tag` for `docker.io/owner/lab:tag`).
 pub(super) struct Held<'a>(HashMap<Reference, &'a Image>);
 
 impl<'a> Held<'a> {
-    /// From the runtime's list. Names that are no references (`<none>:<none>`) stand for nothing that could be ordered.
+    /// Built from the runtime's list. Names that are not references (`<none>:<none>`) cannot be ordered and are
+    /// skipped.
     pub(super) fn new(images: &'a [Image]) -> Self {
         let names = |image: &'a Image| {
             let names = image.tags.iter().chain(&image.digests);
@@ -29,8 +30,8 @@ impl<'a> Held<'a> {
         Self(images.iter().flat_map(names).collect())
     }
 
-    /// Whether `reference` is here, with `digest` where one is given (of the index or of the platform's manifest). A digest in
-    /// the reference decides alone: the tag beside it may have moved.
+    /// Whether `reference` is present, with `digest` if one is given (of the index or of the platform's manifest). A
+    /// digest in the reference takes precedence, because the tag beside it may have moved.
     pub(super) fn holds(&self, reference: &Reference, digest: Option<&Digest>) -> Presence {
         let Some(image) = self.0.get(&reference.decisive()) else { return Presence::Absent };
         let Some(digest) = digest.filter(|_| reference.digest.is_none()) else { return Presence::Here };
@@ -75,16 +76,16 @@ mod tests {
     #[test]
     fn a_digest_beside_a_tag_decides() {
         let pinned = format!("r.example.org/lab:w_1@{DIGEST}");
-        // The tag has moved: what it stands for now says nothing of the digest.
+        // The tag has moved, and its current image says nothing about the digest.
         let moved = || image(&["r.example.org/lab:w_1"], &[format!("r.example.org/lab@{OTHER}")]);
         assert_eq!(holds(moved(), &pinned, None), Presence::Absent);
         assert_eq!(holds(moved(), &pinned, Some(OTHER)), Presence::Absent);
-        // And the digest is there whatever it is called, or not called.
+        // The digest is present, whatever its name, or without a name.
         for tags in [&[][..], &["r.example.org/lab:w_1"], &["r.example.org/lab:w_2"]] {
             let held = image(tags, &[format!("r.example.org/lab@{DIGEST}")]);
             assert_eq!(holds(held, &pinned, Some(OTHER)), Presence::Here, "{tags:?}");
         }
-        // Another repository's image of the digest has another name.
+        // The same digest in another repository has another name.
         let elsewhere = image(&[], &[format!("r.example.org/other@{DIGEST}")]);
         assert_eq!(holds(elsewhere, &pinned, None), Presence::Absent);
     }

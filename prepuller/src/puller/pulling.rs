@@ -1,4 +1,4 @@
-//! One pull in flight.
+//! One running pull.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,31 +15,31 @@ use tokio::time::timeout;
 
 use crate::node_images::{Order, OrderLayer};
 
-/// How long a pull waits to learn how large its image is.
+/// How long a pull waits for the size of its image.
 const SIZE_LIMIT: Duration = Duration::from_secs(30);
 
-/// How a pull ended.
+/// The result of a pull.
 #[derive(Debug)]
 pub(super) enum Ended {
-    /// The image is there.
+    /// The image is present.
     Present,
-    /// Another image than the wanted one is there under its name: the words, and the names with a digest that it has.
+    /// Another image than the wanted one has its name: the message, and the image's names with a digest.
     OtherDigest(String, Vec<String>),
-    /// There is none.
+    /// It failed.
     Failed(String),
-    /// There is none, because the container runtime went away.
+    /// It failed because the container runtime became unavailable.
     WithTheRuntime,
 }
 
-/// A pull in flight.
+/// A running pull.
 pub(super) struct Pulling {
     order: Order,
     task: AbortHandle,
     progress: watch::Receiver<Progress>,
-    /// The bytes last seen to arrive, and when.
+    /// The last change of the downloaded bytes, and when it was seen.
     moved: (u64, Instant),
     reservation: Reservation,
-    /// Whether the guard knew how much it fetches.
+    /// Whether the guard knew the size.
     size_is_known: bool,
 }
 
@@ -80,7 +80,7 @@ impl Pulling {
         self.task.id()
     }
 
-    /// Whether it pulls what is ordered here.
+    /// Whether it is the pull of this order.
     pub(super) fn is_for(&self, order: &Order) -> bool {
         self.order.image == order.image && self.order.digest == order.digest
     }
@@ -93,7 +93,7 @@ impl Pulling {
         self.progress.borrow().clone()
     }
 
-    /// Since when no byte came.
+    /// How long no byte has arrived.
     pub(super) fn idle(&mut self, progress: &Progress) -> Duration {
         if progress.done != self.moved.0 {
             self.moved = (progress.done, Instant::now());
@@ -101,14 +101,14 @@ impl Pulling {
         self.moved.1.elapsed()
     }
 
-    /// Cancels it, and gives back its order: the runtime keeps what arrived.
+    /// Cancels it, and returns its order. The runtime keeps what was downloaded.
     pub(super) fn cancel(self, guard: &mut DiskGuard) -> Order {
         self.task.abort();
         guard.finish(self.reservation, 0, None);
         self.order
     }
 
-    /// It ended; the guard learns from it where it ended well. `disk` is what was measured afterwards.
+    /// It ended. The guard learns from a success. `disk` was measured afterwards.
     pub(super) fn end(self, guard: &mut DiskGuard, well: bool, disk: Option<&FileSystem>) -> (Order, Progress) {
         let progress = self.progress();
         guard.finish(self.reservation, progress.done, disk.filter(|_| well));
@@ -116,7 +116,7 @@ impl Pulling {
     }
 }
 
-/// Pulls with each of the credentials that fit, until the registry lets one in.
+/// Tries to pull with each matching credential until the registry accepts one.
 async fn pull_with(
     credentials: &Credentials,
     runtime: &dyn Runtime,
@@ -125,18 +125,18 @@ async fn pull_with(
     progress: &watch::Sender<Progress>,
 ) -> Result<Pulled, PullError> {
     let repository = request.reference.repository.clone();
-    // A helper program may have to be asked.
+    // This may run a credential helper program.
     let mut untried = credentials.for_pulls(&repository).await.into_iter();
     loop {
         request.credentials = untried.next();
         let pulled = pull(runtime, request, limits, progress).await;
         match (&pulled, &request.credentials) {
             (Ok(_), Some(taken)) => credentials.pulled_with(&repository, taken),
-            // With bytes that arrived it was let in, and failed later.
+            // If bytes arrived, the registry had accepted the credentials, and the failure came later.
             (Err(error @ PullError::Runtime(RuntimeError::Pull { .. })), Some(_))
                 if untried.len() > 0 && progress.borrow().done == 0 =>
             {
-                tracing::info!(image = %request.reference, %error, "the pull is tried with other credentials");
+                tracing::info!(image = %request.reference, %error, "retrying the pull with other credentials");
                 continue;
             }
             _ => {}
@@ -149,7 +149,7 @@ fn layers(order: &Order) -> Vec<Layer> {
     order.layers.iter().map(|layer| Layer { digest: layer.digest.clone(), size: layer.size }).collect()
 }
 
-/// Asks the registry for the layers of an order that came without a size: when the scan asked, it did not answer.
+/// Asks the registry for the layers of an order that has no size, because the registry did not answer the scan.
 pub(super) async fn ask_size(registry: &Registry, order: &mut Order) {
     let (repository, platform) = (&order.image.repository, Platform::of_this_machine());
     let asked = async {
@@ -166,13 +166,13 @@ pub(super) async fn ask_size(registry: &Registry, order: &mut Order) {
             (order.size, order.layers) = (Some(manifest.size), manifest.layers.iter().map(layer).collect());
         }
         Ok(Ok(None)) => {}
-        Ok(Err(error)) => tracing::warn!(image = %order.image, %error, "the image's size is not known"),
-        Err(_) => tracing::warn!(image = %order.image, "the image's size is not known: the registry takes too long"),
+        Ok(Err(error)) => tracing::warn!(image = %order.image, %error, "cannot get the image's size"),
+        Err(_) => tracing::warn!(image = %order.image, "cannot get the image's size: the registry takes too long"),
     }
 }
 
-/// Compressed bytes that a pull of this order has to fetch: layers that the runtime lacks, or all of the image where that
-/// can't be told. `None` when nobody knows.
+/// The compressed bytes that a pull of this order has to download: the layers that the runtime lacks, or all of the
+/// image if that cannot be determined. `None` if the size is unknown.
 pub(super) async fn missing_bytes(runtime: &dyn Runtime, order: &Order) -> Result<Option<u64>, RuntimeError> {
     if order.layers.is_empty() {
         return Ok(order.size);
@@ -180,7 +180,7 @@ pub(super) async fn missing_bytes(runtime: &dyn Runtime, order: &Order) -> Resul
     let layers = layers(order);
     let present = runtime.present_layers(&layers).await?.unwrap_or_default();
     let mut missing: Vec<&Layer> = layers.iter().filter(|layer| !present.contains(&layer.digest)).collect();
-    // A layer that an image lists twice is fetched once.
+    // A layer that an image lists twice is downloaded once.
     missing.sort_by_key(|layer| layer.digest.to_string());
     missing.dedup_by_key(|layer| &layer.digest);
     Ok(Some(missing.iter().map(|layer| layer.size).fold(0, u64::saturating_add)))

@@ -1,4 +1,4 @@
-//! What a machine should hold, and how far it is with it.
+//! A machine's orders, and its report on them.
 
 use lab_images::runtime::{FileSystem, Progress, RuntimeVersion};
 use serde::{Deserialize, Serialize};
@@ -6,48 +6,48 @@ use serde::{Deserialize, Serialize};
 use super::schedule::State;
 use crate::node_images::Order;
 
-/// What a machine should hold.
+/// The orders of a machine.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct Orders {
-    /// Which version of the orders this is, for the report; 0 where there is only one.
+    /// The generation of the orders, for the report; 0 if there is only one.
     pub generation: i64,
-    /// The images.
+    /// The ordered images.
     pub orders: Vec<Order>,
 }
 
-/// How far one order is.
+/// The state of one order.
 #[derive(Clone, Debug)]
 pub struct Job {
-    /// What was ordered.
+    /// The order.
     pub order: Order,
-    /// How far it is.
+    /// Its state.
     pub state: State,
-    /// Tries that failed.
+    /// How many tries failed.
     pub failures: u32,
-    /// Bytes, while it is pulled and after.
+    /// The bytes, during the pull and after it.
     pub progress: Progress,
-    /// Since when it has been in this state.
+    /// Since when it has had this state.
     pub since: jiff::Timestamp,
 }
 
-/// What the puller tells.
+/// The puller's report.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
     /// One job for each order, by priority.
     pub jobs: Vec<Job>,
-    /// The version of the orders that the runtime was last asked about; `None` before the first time.
+    /// The generation of the orders for which the runtime was last asked; `None` before the first time.
     pub looked: Option<i64>,
     /// The runtime's name and version, once known.
     pub runtime: Option<RuntimeVersion>,
-    /// The file system of images, as last measured.
+    /// The file system that holds images, as last measured.
     pub disk: Option<FileSystem>,
-    /// What was done so far.
+    /// The totals of finished pulls.
     pub done: Done,
-    /// Why the runtime can't be used, while it can't.
+    /// Why the runtime is unavailable, while it is.
     pub runtime_problem: Option<RuntimeProblem>,
 }
 
-/// Why the runtime can't be used.
+/// Why the runtime is unavailable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RuntimeProblem {
     /// A sentence.
@@ -56,23 +56,23 @@ pub struct RuntimeProblem {
     pub since: jiff::Timestamp,
 }
 
-/// What a puller has done since it began.
+/// Totals since the puller started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Done {
-    /// Pulls that ended well.
+    /// Successful pulls.
     pub pulled: u64,
     /// Pulls that failed.
     pub failed: u64,
     /// Pulls that the disk guard refused or stopped.
     pub refused: u64,
-    /// Pulls that ended because the runtime went away.
+    /// Pulls that ended because the runtime became unavailable.
     pub interrupted: u64,
-    /// Compressed bytes that the ended pulls fetched.
+    /// Compressed bytes that the finished pulls downloaded.
     pub bytes: u64,
 }
 
 impl Report {
-    /// Takes over changed orders: those that stay keep their state.
+    /// Takes new orders: orders that remain keep their state.
     pub(crate) fn take(&mut self, orders: Vec<Order>) {
         let known = std::mem::take(&mut self.jobs);
         let job = |order: Order| match known.iter().find(|job| job.is_for(&order)) {
@@ -83,7 +83,7 @@ impl Report {
         self.jobs.sort_by_key(|job| job.order.priority);
     }
 
-    /// The runtime can't be used; whether that, or why, is new.
+    /// The runtime is unavailable. Returns whether that, or the reason, is new.
     pub(crate) fn runtime_is_away(&mut self, message: String) -> bool {
         match &mut self.runtime_problem {
             Some(known) if known.message == message => false,
@@ -98,7 +98,7 @@ impl Report {
         }
     }
 
-    /// Whether every order is there.
+    /// Whether every order is present.
     pub fn all_present(&self) -> bool {
         self.jobs.iter().all(|job| matches!(job.state, State::Present))
     }

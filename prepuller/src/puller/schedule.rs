@@ -1,57 +1,57 @@
-//! Which pull starts next, and when a failed one is tried again: pure.
+//! Decides which pull starts next, and when a failed one is retried. Pure.
 
 use std::time::{Duration, Instant};
 
 use lab_images::runtime::Phase;
 use sidecar::retry;
 
-/// A download that has not moved for this long no longer keeps the next one waiting.
+/// A download that has not progressed for this long no longer blocks the next one.
 const YIELD_AFTER: Duration = Duration::from_secs(10);
 
-/// How long a node agent waits before it looks again whether there is room.
+/// How long a node agent waits before it checks for room again.
 const ROOM_RETRY: Duration = Duration::from_secs(60);
 
-/// How far one order is.
+/// The state of one order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum State {
     /// It waits for its turn.
     Waiting,
-    /// It is pulled.
+    /// It is being pulled.
     Pulling {
-        /// What the pull does.
+        /// The phase of the pull.
         phase: Phase,
-        /// Since when no byte came.
+        /// How long no byte has arrived.
         idle: Duration,
     },
-    /// It is there.
+    /// It is present.
     Present,
-    /// An image of its name is there, and it is not the one that is wanted.
+    /// Another image than the ordered one has its name.
     OtherDigest {
-        /// Both digests, and what may be the cause.
+        /// Both digests, and the possible cause.
         error: String,
-        /// The names with a digest that the runtime gives the image.
+        /// The image's names with a digest, from the runtime.
         arrived: Vec<String>,
-        /// When it is tried again; `None` for never.
+        /// When it is retried; `None` for never.
         retry: Option<Instant>,
     },
     /// The last try failed.
     Failed {
         /// Why.
         error: String,
-        /// When it is tried again; `None` for never.
+        /// When it is retried; `None` for never.
         retry: Option<Instant>,
     },
     /// The disk would become too full.
     Refused {
-        /// The numbers.
+        /// The numbers, in a sentence.
         error: String,
-        /// When it is tried again; `None` for never.
+        /// When it is retried; `None` for never.
         retry: Option<Instant>,
     },
 }
 
 impl State {
-    /// What is wrong, if anything is.
+    /// What is wrong, if anything.
     pub fn problem(&self) -> Option<&str> {
         match self {
             Self::Failed { error, .. } | Self::Refused { error, .. } | Self::OtherDigest { error, .. } => Some(error),
@@ -67,21 +67,21 @@ impl State {
     }
 }
 
-/// What to do now.
+/// The next action.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Next {
     /// Start the pull of this order.
     Start(usize),
-    /// Nothing before this moment, unless a pull ends or gets on.
+    /// Wait until this time, or until a pull ends or progresses.
     WaitUntil(Instant),
-    /// Nothing until a pull ends or gets on.
+    /// Wait until a pull ends or progresses.
     WaitForPulls,
     /// Nothing is left to do.
     Settled,
 }
 
-/// Decides over the orders' states, given by priority. One image downloads at a time, so that the first is there as soon as
-/// it can be; the next one begins when the bytes of the one before are there, and not more than `parallel` are in flight.
+/// Decides from the orders' states, given by priority. One image downloads at a time, so that the first one is complete
+/// as early as possible. The next one starts when the previous download is complete, and at most `parallel` pulls run.
 pub(super) fn next(states: &[State], parallel: usize, now: Instant) -> Next {
     let pulls = || states.iter().filter(|state| matches!(state, State::Pulling { .. }));
     let downloads = |state: &State| matches!(state, State::Pulling { phase, idle } if !matches!(phase, Phase::Unpacking | Phase::Done) && *idle < YIELD_AFTER);
@@ -100,12 +100,12 @@ pub(super) fn next(states: &[State], parallel: usize, now: Instant) -> Next {
     }
 }
 
-/// How often a failed pull is tried again.
+/// How often a failed pull is retried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Retries {
-    /// Three more times: one machine, once.
+    /// Three times, for a single run on one machine.
     Few,
-    /// For ever, ever more seldom.
+    /// Forever, with growing pauses.
     Forever,
 }
 
@@ -115,8 +115,8 @@ impl Retries {
         State::Failed { error, retry: self.after(failures, now, jitter) }
     }
 
-    /// The state after another image than the wanted one arrived, as the `failures`th failure. One machine, once, gains nothing
-    /// by asking again; on a node, a mirror may have caught up with the registry.
+    /// The state after another image than the ordered one arrived, as the `failures`th failure. A single run gains
+    /// nothing by retrying; on a node, a mirror may have caught up with the registry.
     pub(super) fn other_digest(
         self,
         failures: u32,
@@ -137,7 +137,8 @@ impl Retries {
         (self == Self::Forever || failures <= 3).then(|| now + delay.mul_f64(1.0 + jitter / 2.0))
     }
 
-    /// The state after the disk guard refused. A refusal that only stands while other pulls are in flight is looked at again.
+    /// The state after the disk guard refused. A refusal that only applies while other pulls are running is checked
+    /// again.
     pub(super) fn refused(self, error: String, room_may_come: bool, now: Instant) -> State {
         let retry = match self {
             Self::Few if !room_may_come => None,

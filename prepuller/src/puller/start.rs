@@ -1,4 +1,4 @@
-//! The start of one pull: how much is missing, and whether the disk guard admits it.
+//! Starts one pull: how much is missing, and whether the disk guard admits it.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use super::pulling::{self, Pulling};
 use super::schedule::State;
 
 impl Puller {
-    /// Starts the pull of a job, or says why it does not start.
+    /// Starts the pull of a job, or records why it does not start.
     pub(super) async fn start(&mut self, job: usize) {
         let mut order = self.report.borrow().jobs[job].order.clone();
         if let Some(registry) = self.registry.as_ref().filter(|_| order.size.is_none() && order.layers.is_empty()) {
@@ -23,7 +23,7 @@ impl Puller {
         let was_refused = matches!(self.report.borrow().jobs[job].state, State::Refused { .. });
         let state = match (missing, disk) {
             (Ok(_), Ok(disk)) if was_refused && self.guard.overrun(&disk).is_some() => {
-                // It may have fetched everything before it was stopped; unpacking would fill the disk still.
+                // The pull may have downloaded everything before it was stopped; unpacking would still fill the disk.
                 let error = self.guard.overrun(&disk).map(|overrun| overrun.to_string()).unwrap_or_default();
                 self.retries.refused(error, false, now)
             }
@@ -46,13 +46,13 @@ impl Puller {
                 }
                 Err((refusal, fits_alone)) => {
                     tracing::warn!(image = %order.image, refusal, "pull does not begin");
-                    // Pulls in flight reserve more than they take in the end: worth another look.
+                    // Running pulls reserve more than they use in the end, so there may be room later.
                     let room_may_come = fits_alone && !self.running.is_empty();
                     self.report.send_modify(|report| report.done.refused += 1);
                     self.retries.refused(refusal, room_may_come, now)
                 }
             },
-            // The runtime went away since it was looked at: the next look says so.
+            // The runtime became unavailable since the last look, and the next look reports it.
             (Err(_), _) | (_, Err(_)) if !self.look().await => State::Waiting,
             (Err(error), _) | (_, Err(error)) => {
                 self.report.send_modify(|report| report.jobs[job].failures += 1);
@@ -63,7 +63,7 @@ impl Puller {
         self.report.send_modify(|report| report.jobs[job].enter(state));
     }
 
-    /// Asks the guard. A refusal says why, and whether the pull would fit if no other were in flight.
+    /// Asks the guard. A refusal gives the reason, and whether the pull would fit if no other pull were running.
     fn admit(&mut self, disk: &FileSystem, missing: Option<u64>) -> Result<Reservation, (String, bool)> {
         match missing {
             Some(missing) => {
@@ -73,7 +73,7 @@ impl Puller {
                 let fits_alone = self.guard.overrun(disk).is_none();
                 self.guard
                     .admit_unknown(disk)
-                    .map_err(|overrun| (format!("its size is not known, and {overrun}"), fits_alone))
+                    .map_err(|overrun| (format!("its size is unknown, and {overrun}"), fits_alone))
             }
         }
     }

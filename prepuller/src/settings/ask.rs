@@ -1,4 +1,4 @@
-//! `prepuller status` and `prepuller wait`: where the planner is, and what to ask of it.
+//! The settings of `prepuller status` and `prepuller wait`: the planner's address, and the request.
 
 use std::time::Duration;
 
@@ -14,19 +14,19 @@ use crate::page::query::{Query, Show};
 pub struct StatusArguments {
     #[command(flatten)]
     planner: PlannerArguments,
-    /// What to print
+    /// Output format
     #[arg(long, value_name = "FORMAT", default_value = "table", value_parser = ["table", "json"])]
     output: String,
-    /// Which nodes: all, problems, pulling, waiting, complete, or not-eligible
+    /// Show only these nodes: all, problems, pulling, waiting, complete, or not-eligible
     #[arg(long, value_name = "WHICH", default_value = "all")]
     show: String,
-    /// Only nodes whose name contains this
+    /// Show only nodes whose name contains this
     #[arg(long, value_name = "TEXT", default_value = "")]
     node: String,
-    /// Only nodes that lack this image
+    /// Show only nodes that lack this image
     #[arg(long, value_name = "IMAGE", default_value = "")]
     missing: String,
-    /// Which page of nodes
+    /// Number of the page of nodes
     #[arg(long, value_name = "NUMBER", default_value = "1")]
     page: String,
 }
@@ -36,10 +36,10 @@ pub struct StatusArguments {
 pub struct WaitArguments {
     #[command(flatten)]
     planner: PlannerArguments,
-    /// How long to wait before giving up with exit code 1
+    /// Give up with exit code 1 after this time
     #[arg(long, env = "WAIT_TIMEOUT", value_name = "DURATION", default_value = "30m")]
     wait_timeout: String,
-    /// The least number of eligible nodes to wait for; 0 where a cluster may have none
+    /// Minimum number of eligible nodes; the command waits until there are that many. 0 if a cluster may have none
     #[arg(long, env = "WAIT_MIN_NODES", visible_alias = "min-nodes", value_name = "NUMBER", default_value = "1")]
     wait_min_nodes: String,
 }
@@ -52,34 +52,34 @@ struct PlannerArguments {
     prepuller_url: String,
 }
 
-/// How `prepuller status` prints.
+/// The output format of `prepuller status`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StatusOutput {
     /// For people.
     Table,
-    /// As the planner said it.
+    /// The planner's own answer.
     Json,
 }
 
-/// What `prepuller status` does.
+/// The settings of `prepuller status`.
 #[derive(Debug)]
 pub struct StatusSettings {
-    /// Where the planner is.
+    /// The planner's address.
     pub planner: Url,
-    /// How to print.
+    /// The output format.
     pub output: StatusOutput,
-    /// Which nodes.
+    /// Which nodes to show.
     pub query: Query,
 }
 
-/// What `prepuller wait` does.
+/// The settings of `prepuller wait`.
 #[derive(Debug)]
 pub struct WaitSettings {
-    /// Where the planner is.
+    /// The planner's address.
     pub planner: Url,
     /// When to give up.
     pub timeout: Duration,
-    /// How many nodes must be eligible.
+    /// The minimum number of eligible nodes.
     pub min_nodes: usize,
 }
 
@@ -123,7 +123,7 @@ impl PlannerArguments {
         problems.parse("PREPULLER_URL", &self.prepuller_url, "http://prepuller.labhands", |text| {
             match text.parse::<Url>() {
                 Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Ok(url),
-                _ => Err(format!("{text:?} is no address that starts with http:// or https://")),
+                _ => Err(format!("{text:?} is not an address that starts with http:// or https://")),
             }
         })
     }

@@ -79,7 +79,7 @@ fn a_page_is_quiet_when_all_is_well() {
     for gone in ["on every node<", "<form", "Page 1", "<details", "<progress"] {
         assert!(!quiet.contains(gone), "{gone}: {quiet}");
     }
-    // What is complete is folded up while something else is not.
+    // Complete images are folded while others are not complete.
     let busy = shown(&fleet(20), "");
     assert!(busy.contains("<form") && !busy.contains("Page 1"), "{busy}");
     let mut pulling = node("a", 6);

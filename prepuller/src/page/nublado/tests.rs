@@ -73,7 +73,7 @@ fn prepulls_as_users_of_nublado_read_them() {
             "missing": ["node2"],
         }])
     );
-    // The alias of a wanted image is not told apart from it.
+    // The alias of a wanted image is not listed separately.
     let prepulled = shown["images"]["prepulled"].as_array().unwrap();
     let tags: Vec<_> = prepulled.iter().map(|image| image["tag"].as_str().unwrap()).collect();
     assert_eq!(tags, ["r29_0_0", "w_2026_47", "d_2026_11_24", "d_2026_11_23"]);

@@ -1,4 +1,4 @@
-//! The page as a browser sees it, from the real router.
+//! The page in a browser, served by the real router.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,8 +12,8 @@ use tokio::sync::{Notify, watch};
 use super::*;
 use crate::page::sample::{self, config, fleet};
 
-/// Notes how much wider than the window the page is, and tells the server once live updates have arrived. Before it does, the
-/// page has not finished loading, so that the browser waits.
+/// Measures how much wider than the window the page is, and tells the server once live updates have arrived. Until then
+/// the page has not finished loading, so that the browser waits.
 const MEASURE: &str = r#"
 const wide = () => { document.documentElement.dataset.over = document.documentElement.scrollWidth - innerWidth; };
 addEventListener("DOMContentLoaded", wide);
@@ -33,7 +33,7 @@ struct Served {
     serving: tokio::task::JoinHandle<()>,
 }
 
-/// Serves overviews over the real routes, and adds `more` for the test alone.
+/// Serves overviews over the real routes, and `more` for the test alone.
 async fn serve(look: impl Fn() -> Overview + Send + Sync + 'static, more: impl FnOnce(Shown) -> Router) -> Served {
     let (changes, receiver) = watch::channel(0);
     let shutdown = CancellationToken::new();
@@ -55,7 +55,7 @@ impl Served {
         reqwest::get(format!("http://{}{path}", self.address)).await.unwrap()
     }
 
-    /// Looks at a page from a thread of its own: the browser blocks.
+    /// Looks at a page from a separate thread, because the browser blocks.
     async fn look<T: Send + 'static>(
         &self,
         path: &str,
@@ -72,7 +72,7 @@ impl Served {
     }
 }
 
-/// The page with [`MEASURE`] beside its own script.
+/// The page with [`MEASURE`] in addition to its own script.
 fn measured(shown: Shown) -> Router {
     let seen = Arc::new(Notify::new());
     let (told, waits) = (seen.clone(), seen);
@@ -98,14 +98,14 @@ fn measured(shown: Shown) -> Router {
         .layer(map_response(guarded))
 }
 
-/// Where pictures are left to be looked at: beside the other results of the build.
+/// The folder for screenshots, beside the other results of the build.
 fn pictures() -> std::path::PathBuf {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/pictures");
     std::fs::create_dir_all(&folder).unwrap();
     folder
 }
 
-/// The page as a browser shows it that runs no scripts.
+/// The page in a browser that runs no scripts.
 fn without_script(shown: Shown) -> Router {
     let sandbox = [(header::CONTENT_TYPE, "text/html"), (header::CONTENT_SECURITY_POLICY, "sandbox allow-same-origin")];
     let page = async move |query| (sandbox, html::page(&shown.view(&asked(query))).into_string());
@@ -133,7 +133,7 @@ async fn a_browser_shows_it_wide_narrow_dark_and_without_script() {
 
 #[tokio::test]
 async fn the_page_updates_itself_and_never_overflows_a_phone() {
-    // The first look is of a busy fleet, all later ones are of one where everything is there.
+    // The first snapshot shows a busy fleet; all later ones show one where everything is present.
     let busy = AtomicBool::new(true);
     let look = move || {
         if busy.swap(false, Ordering::SeqCst) {
@@ -189,7 +189,7 @@ async fn every_answer_has_strict_headers_and_live_updates_end_with_the_planner()
     let mut updates = served.get("/events?show=problems").await.bytes_stream();
     let first = updates.next().await.unwrap().unwrap();
     assert!(first.starts_with(b"data: <main "), "{first:?}");
-    // An open stream does not hold up the end.
+    // An open stream does not delay the shutdown.
     served.stop().await;
     while let Some(Ok(_)) = updates.next().await {}
 }

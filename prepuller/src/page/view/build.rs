@@ -1,4 +1,4 @@
-//! From what the planner knows to what the page shows.
+//! Builds a view from an overview.
 
 use lab_images::catalogue::RepositoryState;
 
@@ -9,11 +9,11 @@ use crate::overview::{AgentState, ImageOnNode, ImageOverview, Mode, NodeOverview
 use crate::page::query::{Query, Show};
 use crate::page::{reason, text};
 
-/// So much of an error is shown; the node's agent has all of it.
+/// Longer errors are cut; the node's agent shows all of it.
 const MOST_ERROR_BYTES: usize = 400;
 
 impl View {
-    /// What a reader sees of `overview` who asked for `query`.
+    /// The view of `overview` for `query`.
     pub fn new(overview: &Overview, query: &Query) -> Self {
         let folded = Folded::new(overview);
         let mut sums = Sums::new(&folded);
@@ -76,7 +76,7 @@ impl Show {
 }
 
 impl Counts {
-    /// How many nodes this choice would show.
+    /// How many nodes this filter would show.
     pub fn of(&self, show: Show) -> usize {
         match show {
             Show::All => self.all,
@@ -89,7 +89,7 @@ impl Counts {
     }
 }
 
-/// Sums, one node after the other.
+/// Totals, added up node by node.
 struct Sums {
     images: Vec<ImageRow>,
     counts: Counts,
@@ -105,14 +105,14 @@ impl Sums {
         }
     }
 
-    /// Adds a node and says how it stands.
+    /// Adds a node and returns its state.
     fn add(&mut self, folded: &Folded, node: &NodeOverview) -> Standing {
         self.counts.all += 1;
         if node.not_eligible.is_some() {
             self.counts.not_eligible += 1;
             return Standing::NotEligible;
         }
-        // Where nothing is wanted yet, nothing is complete.
+        // While nothing is wanted, nothing is complete.
         let mut standing = if self.images.is_empty() { Standing::Waiting } else { Standing::Complete };
         for (image, row) in folded.on(node).zip(&mut self.images) {
             standing = standing.min(self.totals.add(image, row));
@@ -138,7 +138,7 @@ impl Sums {
 }
 
 impl Totals {
-    /// Adds an image on an eligible node and says how it stands.
+    /// Adds an image on an eligible node and returns its state.
     fn add(&mut self, image: &ImageOnNode, row: &mut ImageRow) -> Standing {
         let size = row.size;
         let (standing, left) = match image {
@@ -167,7 +167,7 @@ impl Totals {
 }
 
 impl ImageRow {
-    /// An image by the name that it goes by, with its other names, and how far the one is that is furthest behind.
+    /// An image under its main name, with its other names. The state is that of the name that is furthest behind.
     fn new(image: &ImageOverview, others: &[&ImageOverview], behind: &ImageOverview) -> Self {
         Self {
             reference: image.reference.to_string(),
@@ -185,10 +185,10 @@ impl ImageRow {
     }
 }
 
-/// How far an image's wave is, in words.
+/// The state of an image's rollout, in words.
 fn wave(image: &ImageOverview) -> String {
     match &image.wave {
-        Wave::Done if image.eligible == 0 => "no node should hold it".to_owned(),
+        Wave::Done if image.eligible == 0 => "no node should have it".to_owned(),
         Wave::Done => "on every node".to_owned(),
         Wave::Waiting => "waits for its first node".to_owned(),
         Wave::Canary { node } => format!("{node} tries it first"),
@@ -207,7 +207,7 @@ impl NodeRow {
             users => remarks.push(format!("{users} users wait here")),
         }
         if node.gated {
-            remarks.push("closed to users until its images are there".to_owned());
+            remarks.push("closed to users until its images are present".to_owned());
         }
         if node.not_eligible.is_none() {
             remarks.extend(trouble(node));
@@ -261,7 +261,7 @@ impl Cell {
     }
 }
 
-/// What is wrong with a node that should hold images, beside these.
+/// The trouble of a node that should have images, apart from these images.
 fn trouble(node: &NodeOverview) -> Option<String> {
     let agent = match &node.agent {
         AgentState::Missing => Some("no agent has reported".to_owned()),
@@ -282,7 +282,7 @@ fn short(error: &str) -> &str {
     &error[..error.floor_char_boundary(MOST_ERROR_BYTES)]
 }
 
-/// How the scans of repositories go.
+/// The state of the scans, by repository.
 fn repositories(overview: &Overview) -> Vec<RepositoryRow> {
     let states = overview.catalogue.iter().flat_map(|catalogue| &catalogue.repositories);
     let row = |state: &RepositoryState| RepositoryRow {
@@ -296,7 +296,7 @@ fn repositories(overview: &Overview) -> Vec<RepositoryRow> {
     states.map(row).collect()
 }
 
-/// What is wrong as a whole.
+/// General problems.
 fn problems(overview: &Overview) -> Vec<String> {
     let mut problems = overview.cluster.clone();
     problems.extend(scan_problem(overview));
@@ -329,17 +329,19 @@ fn problems(overview: &Overview) -> Vec<String> {
     problems
 }
 
-/// What was wrong with the last scan, and what that means.
+/// What was wrong with the last scan, and what follows from it.
 fn scan_problem(overview: &Overview) -> Option<String> {
     let (scan, problem) = (&overview.scan, overview.scan.problem.as_ref()?);
     Some(match (scan.last, scan.has_failed(), &overview.catalogue) {
-        (None, _, _) => format!("No scan was made yet: {problem}"),
+        (None, _, _) => format!("There has been no scan yet: {problem}"),
         (Some(_), true, None) => {
             format!("Nothing is known to be wanted, because no scan has succeeded so far: {problem}")
         }
         (Some(_), true, Some(_)) => {
-            format!("The last scan failed, so what an earlier one found stays wanted: {problem}")
+            format!("The last scan failed; the list of wanted images is unchanged: {problem}")
         }
-        (Some(_), false, _) => format!("The last scan missed something; what it found is taken over: {problem}"),
+        (Some(_), false, _) => {
+            format!("The last scan missed something; what it found is taken over: {problem}")
+        }
     })
 }

@@ -1,4 +1,5 @@
-//! The names of an image as one: an alias leads to the digest that a tag has, and readers ask how far the image is.
+//! Folds the names of one image into one row: an alias and a tag may name the same digest, and readers ask about the
+//! image.
 
 use std::iter;
 
@@ -8,15 +9,15 @@ use super::Standing;
 use crate::node_images::PullState;
 use crate::overview::{ImageOnNode, ImageOverview, NodeOverview, Overview};
 
-/// The wanted images of an overview, each with all of its names; what fails or moves comes first.
+/// The wanted images of an overview, each with all of its names; failing and moving ones come first.
 pub(super) struct Folded<'a> {
     overview: &'a Overview,
     images: Vec<Names>,
 }
 
-/// Where the names of one image are in [`Overview::images`].
+/// The positions of one image's names in [`Overview::images`].
 struct Names {
-    /// The one that it goes by: no alias, where there is another.
+    /// The main name: not an alias, if there is another.
     first: usize,
     others: Vec<usize>,
 }
@@ -38,7 +39,7 @@ impl<'a> Folded<'a> {
         Self { overview, images }
     }
 
-    /// Each image by the name that it goes by, with its other names, and how far the one is that is furthest behind.
+    /// Each image under its main name, with its other names. The state is that of the name that is furthest behind.
     pub(super) fn images(
         &self,
     ) -> impl Iterator<Item = (&'a ImageOverview, Vec<&'a ImageOverview>, &'a ImageOverview)> {
@@ -48,7 +49,7 @@ impl<'a> Folded<'a> {
         })
     }
 
-    /// How far each image is on a node: as the name that is furthest behind.
+    /// The state of each image on a node: that of the name that is furthest behind.
     pub(super) fn on<'n>(&self, node: &'n NodeOverview) -> impl Iterator<Item = &'n ImageOnNode> {
         let found =
             |names: &Names| names.all().filter_map(|index| node.images.get(index)).min_by_key(|image| rank(image));
@@ -67,7 +68,7 @@ impl Names {
         iter::once(self.first).chain(self.others.iter().copied())
     }
 
-    /// What needs attention most on any node.
+    /// The most urgent state on any node.
     fn most_urgent(&self, overview: &Overview) -> u8 {
         let eligible = overview.nodes.iter().filter(|node| node.not_eligible.is_none());
         let on = |node: &NodeOverview| self.all().filter_map(|index| node.images.get(index)).map(rank).min();
@@ -81,7 +82,8 @@ impl Names {
     }
 }
 
-/// Whether two names lead to one image. The same bytes in two repositories are two: nodes pull them by both names.
+/// Whether two names refer to one image. The same content in two repositories counts as two images, because nodes pull
+/// both names.
 fn is_same(one: &ImageOverview, other: &ImageOverview) -> bool {
     one.digest.is_some() && one.digest == other.digest && one.reference.repository == other.reference.repository
 }
@@ -91,7 +93,7 @@ fn is_alias(overview: &Overview, image: &ImageOverview) -> bool {
     all.filter(|one| one.class == Class::Alias).any(|one| one.reference == image.reference)
 }
 
-/// What fails comes before what moves, and that before what waits.
+/// Failing images come first, then moving ones, then waiting ones.
 fn rank(image: &ImageOnNode) -> u8 {
     match image {
         ImageOnNode::Reported(reported) => match reported.state {

@@ -100,15 +100,15 @@ fn an_unknown_size_is_not_zero() {
     let view = view(&overview, "");
     assert_eq!((view.totals.unknown, view.totals.eta_seconds), (1, None));
     let words = summary::progress(&view);
-    assert!(words.contains("at most 4.00 GiB to come and 1 of unknown size"), "{words}");
+    assert!(words.contains("at most 4.00 GiB and 1 of unknown size missing"), "{words}");
     let mut only = node("a", 6);
     only.images[1] = ImageOnNode::Ordered;
     let mut overview = of_nodes(vec![only]);
     overview.images[1].size = None;
-    assert_eq!(summary::progress(&self::view(&overview, "")), "4 of 5 copies are there, 1 of unknown size to come");
+    assert_eq!(summary::progress(&self::view(&overview, "")), "4 of 5 copies are present, 1 of unknown size missing");
 }
 
-/// What the headline says of an overview, in words and colour.
+/// The overall state of an overview, as a sentence and a color.
 fn headline(overview: &Overview) -> (Standing, String) {
     summary::headline(&view(overview, ""))
 }
@@ -118,14 +118,14 @@ fn the_headline_never_contradicts_what_is_below_it() {
     let complete = || of_nodes(vec![node("a", 6), node("b", 6)]);
     assert_eq!(headline(&complete()), (Standing::Complete, "5 images on both nodes".to_owned()));
 
-    // After a restart the catalogue is there, and no scan of this planner yet.
+    // After a restart the catalogue is there, but no scan of this planner yet.
     let mut restarted = complete();
     restarted.scan = Default::default();
     assert_eq!(headline(&restarted).1, "5 images on both nodes");
     assert_eq!(summary::scan(&view(&restarted, "")), "2026-11-25 02:22 UTC, by an earlier planner");
     restarted.decided = false;
     restarted.images.clear();
-    assert_eq!(headline(&restarted), (Standing::Waiting, "The nodes have not been looked at yet".to_owned()));
+    assert_eq!(headline(&restarted), (Standing::Waiting, "The nodes have not been checked yet".to_owned()));
 
     let mut never = of_nodes(vec![node("a", 6), node("b", 6)]);
     (never.catalogue, never.scan.last_good) = (None, None);
@@ -141,7 +141,7 @@ fn the_headline_never_contradicts_what_is_below_it() {
     failing.scan.last = Some(failing.now);
     failing.scan.problem = Some("registry.example.org is unreachable".to_owned());
     assert_eq!(headline(&failing), (Standing::Problem, "5 images on both nodes; there is a problem".to_owned()));
-    assert!(self::view(&failing, "").problems[0].starts_with("The last scan failed, so what an earlier one found"));
+    assert!(self::view(&failing, "").problems[0].starts_with("The last scan failed; the list of wanted images"));
     failing.scan.last_good = failing.scan.last;
     assert!(self::view(&failing, "").problems[0].starts_with("The last scan missed something; what it found is taken"));
 }
@@ -177,7 +177,7 @@ fn a_node_that_cannot_do_its_part_is_a_problem() {
         assert!(view.nodes[0].remarks[0].contains(remark), "{:?}", view.nodes[0].remarks);
         let (standing, words) = summary::headline(&view);
         assert_eq!((standing, words.as_str()), (Standing::Problem, "5 images on all 3 nodes; there is a problem"));
-        // It is not asked of a node that should hold nothing.
+        // A node that should have no images needs no agent.
         overview.nodes[1].not_eligible = Some("cordoned".to_owned());
         assert!(self::view(&overview, "").problems.is_empty());
     }
@@ -196,7 +196,7 @@ fn what_happens_next_to_an_image_that_is_held_up_is_said() {
     let view = view(&overview, "");
     assert_eq!(view.images[0].wave, "stopped: a could not pull it; another node tries it in 8 minutes");
     assert_eq!(view.images[1].wave, "stopped: a could not pull it; b tries it now");
-    assert_eq!(view.images[2].wave, "held up by a: it is not ready; no other node could try it, so it waits for a");
+    assert_eq!(view.images[2].wave, "held up by a: it is not ready; no other node can try it, so it waits for a");
     assert!(view.problems[0].ends_with("no space; another node tries it in 8 minutes"), "{:?}", view.problems);
 }
 

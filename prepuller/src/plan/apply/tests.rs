@@ -1,4 +1,4 @@
-//! Against a server that refuses single objects, or everything.
+//! Tests against a server that refuses single objects, or everything.
 
 use std::sync::Mutex;
 
@@ -12,7 +12,7 @@ use super::*;
 
 #[derive(Clone, Default)]
 struct Server {
-    /// The code for each object whose path ends so.
+    /// The status code for each object whose path ends with this suffix.
     refuses: Arc<Vec<(&'static str, u16)>>,
     asked: Arc<Mutex<usize>>,
 }

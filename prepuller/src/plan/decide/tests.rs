@@ -7,7 +7,7 @@ use crate::plan::seen::Report;
 
 const PARALLEL: usize = 2;
 
-/// A node of a small cluster whose images go by number.
+/// A node of a small cluster whose images are numbers.
 #[derive(Clone, Debug)]
 struct Machine {
     name: Arc<str>,
@@ -60,7 +60,7 @@ impl Machine {
         }
     }
 
-    /// With an order, and a report where a state is given.
+    /// Adds an order, and a report if a state is given.
     fn with(mut self, image: usize, state: Option<PullState>) -> Self {
         self.tell(image);
         if let Some(state) = state {
@@ -94,7 +94,7 @@ impl Machine {
         self.standing == Standing::Eligible && self.unfit.is_none()
     }
 
-    /// Whether it failed at an image, or stands still with it, and could do otherwise.
+    /// Whether it failed with an image, or is stalled with it, although it could pull.
     fn tried_in_vain(&self, image: usize) -> bool {
         let failed = self.object.report(key(image)).is_some_and(|told| told.failures > 0);
         self.is_fit() && self.has_order(image) && (failed || self.stalled)
@@ -170,19 +170,19 @@ fn a_failing_canary_stops_the_wave_for_a_while() {
     assert_eq!(orders(1, &machines(soon)), "a:0 b: c:");
     let stopped = |next| Wave::Stopped { node: "a".into(), error: "manifest unknown".into(), next };
     assert_eq!(wave(&machines(soon)), stopped(NextTry::In(Duration::from_secs(570))));
-    // It tries again, which is no success yet.
+    // It tries again, which is not a success yet.
     let mut again = machines(soon);
     again[0].report(0, PullState::Downloading, 1);
     assert!(matches!(wave(&again), Wave::Stopped { .. }));
     assert_eq!(orders(1, &again), "a:0 b: c:");
-    // It may be the node's fault: after ten minutes one other tries, and no third soon.
+    // It may be the node's fault: after ten minutes one other node tries, and the third one much later.
     assert_eq!(orders(1, &machines(Duration::from_secs(600))), "a:0 b:0 c:");
     assert_eq!(wave(&machines(Duration::from_secs(600))), stopped(NextTry::Now { node: "b".into() }));
     assert_eq!(wave(&machines(soon)[..1]), stopped(NextTry::NoOther));
     let mut two = machines(Duration::from_secs(1200));
     two[1] = Machine { told: soon, ..m("b").with(0, FAILED) };
     assert_eq!(orders(1, &two), "a:0 b:0 c:");
-    // Once one holds it, the wave goes on.
+    // Once one node has it, the rollout continues.
     two[1].report(0, PullState::Present, 1);
     assert_eq!(orders(1, &two), "a:0 b:0 c:0");
 }
@@ -205,7 +205,7 @@ fn what_fails_a_node_says_nothing_of_the_image() {
         let next = [canary.clone(), m("b"), m("c")];
         assert_eq!(orders(1, &next), "a:0 b:0 c:", "{what}");
         assert_eq!(wave(&next), Wave::Canary { node: "b".into() }, "{what}");
-        // Nobody else is there: what it waits for is said. A node that is paused need not hold it.
+        // There is no other node, so the reason for the wait is given. A paused node need not have the image.
         if canary.standing != Standing::Eligible {
             continue;
         }
@@ -213,7 +213,7 @@ fn what_fails_a_node_says_nothing_of_the_image() {
         assert!(&*node == "a" && why.starts_with("it"), "{what}: {why}");
         assert_eq!(next, NextTry::NoOther, "{what}");
     }
-    // A node that is gone from the cluster leaves nothing behind.
+    // A node that is gone from the cluster has no effect.
     assert_eq!(orders(1, &[m("b"), m("c")]), "b:0 c:");
 }
 
@@ -225,11 +225,11 @@ fn an_image_that_takes_nodes_down_does_not_go_through_all_of_them() {
     let three = |told| vec![dead("a"), dead("b"), Machine { told, ..dead("c") }, m("d"), m("e")];
     assert_eq!(orders(1, &three(soon)), "a:0 b:0 c:0 d: e:");
     let Wave::Held { why, next, .. } = wave(&three(soon)) else { panic!("it is held up") };
-    assert_eq!((why.as_str(), next), ("its container runtime is away", NextTry::In(Duration::from_secs(570))));
+    assert_eq!((why.as_str(), next), ("its container runtime is unavailable", NextTry::In(Duration::from_secs(570))));
     let mut later = three(soon);
     later.iter_mut().for_each(|machine| machine.told = Duration::from_secs(600));
     assert_eq!(orders(1, &later), "a:0 b:0 c:0 d:0 e:");
-    // Full disks are found before a byte moves, however many there are.
+    // Full disks are found before any download, however many there are.
     let full = |name| Machine { told: soon, ..m(name).with(0, Some(PullState::Refused)) };
     assert_eq!(orders(1, &[full("a"), full("b"), full("c"), m("d"), m("e")]), "a:0 b:0 c:0 d:0 e:");
 }
@@ -260,7 +260,7 @@ fn who_waits_and_who_is_new_needs_no_slot() {
     let new = Machine { new: true, ..m("d") };
     let machines = [busy("a"), busy("b"), waits, new, m("e"), holds];
     assert_eq!(orders(2, &machines), "a:0,1 b:0,1 c:1! d:0,1 e: z:0,1");
-    // And with a slot free, who waits is first.
+    // With one slot free, the node with a waiting pod comes first.
     let machines =
         [busy("a"), m("b"), Machine { waits_for: vec![1], ..m("c") }, m("z").with(0, PRESENT).with(1, PRESENT)];
     assert_eq!(orders(2, &machines), "a:0,1 b: c:0,1! z:0,1");

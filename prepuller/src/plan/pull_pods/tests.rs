@@ -27,7 +27,7 @@ fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
 }
 
-/// A node, played by what happens to its pods.
+/// A node, simulated by what happens to its pods.
 struct Played {
     images: Vec<CatalogueImage>,
     told: Vec<(Key, Reported)>,

@@ -1,4 +1,4 @@
-//! Pods on nodes: those that wait for an image, and those that run.
+//! Pods on nodes: those that wait for an image, and those that are running.
 
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -65,26 +65,26 @@ struct Started {
 /// A pod on a node that has not ended.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(in crate::plan) struct SeenPod {
-    /// The object's uid.
+    /// The object's UID.
     pub uid: Box<str>,
     /// The node.
     pub node: Box<str>,
-    /// The images that it names, by name alone.
+    /// The names of its images, without digests.
     pub images: Vec<Key>,
     /// When it was assigned to the node.
     pub scheduled: Option<Timestamp>,
-    /// Whether it runs.
+    /// Whether it is running.
     pub state: PodState,
 }
 
-/// Whether a pod runs.
+/// Whether a pod is running.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(in crate::plan) enum PodState {
-    /// Its containers are not all made yet.
+    /// Some of its containers are not created yet.
     Waits,
-    /// They are, and none runs: one that cannot start, or ended.
+    /// All containers are created, but none is running: one cannot start, or has ended.
     Starts,
-    /// They do, since the last of them started.
+    /// Its containers are running, since the last of them started.
     Runs(Option<Timestamp>),
 }
 

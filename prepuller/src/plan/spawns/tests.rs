@@ -47,19 +47,19 @@ fn a_spawn_is_counted_once_when_it_runs() {
     let counted = Spawn { found: Found::Absent, took: Some(Duration::from_secs(5)) };
     assert_eq!(see(&pod("1", runs(5)), Some(Found::Present)), Some(counted));
     assert_eq!(see(&pod("1", runs(5)), Some(Found::Present)), None);
-    // A container that was restarted.
+    // A restarted container.
     assert_eq!(see(&pod("1", runs(50)), Some(Found::Present)), None);
-    // The user's next lab has the same name; nobody saw it wait.
+    // The user's next lab has the same name, and was not seen waiting.
     let next = Spawn { found: Found::Present, took: Some(Duration::ZERO) };
     assert_eq!(see(&pod("2", runs(-1)), Some(Found::Present)), Some(next));
-    // What is not known at first may be known later.
+    // An unknown answer may become known later.
     assert_eq!(see(&pod("3", PodState::Waits), Some(Found::Unknown)), None);
     assert_eq!(see(&pod("3", PodState::Waits), Some(Found::Absent)), None);
     assert_eq!(see(&pod("3", runs(2)), None).unwrap().found, Found::Absent);
-    // Other pods of the Hub are none.
+    // Other pods of the Hub are not labs.
     assert_eq!(see(&pod("4", PodState::Waits), None), None);
     assert_eq!(see(&pod("4", runs(2)), None), None);
-    // One that does not tell when it began to run is counted all the same.
+    // A pod that does not show when it started is counted, too.
     assert_eq!(see(&pod("5", PodState::Runs(None)), Some(Found::Present)).unwrap().took, None);
     let sums = spawns.overview(at(10)).unwrap();
     assert_eq!((sums.present.count, sums.absent.count, sums.unknown.count), (2, 2, 0));
@@ -78,7 +78,7 @@ fn a_planner_that_starts_counts_what_waits_and_not_what_runs() {
     spawns.listed(&HashSet::from([old.clone(), new.clone()]), at(3));
     assert_eq!(spawns.see(&old, &pod("1", runs(1)), found, at(4)), None);
     assert!(spawns.see(&new, &pod("2", runs(4)), found, at(4)).is_some());
-    // The watch is taken up anew, and both are listed again.
+    // The watch restarts, and both are listed again.
     assert_eq!(spawns.see(&new, &pod("2", runs(4)), found, at(5)), None);
     spawns.listed(&HashSet::from([new]), at(6));
     assert_eq!(spawns.pods.len(), 1);
@@ -100,7 +100,8 @@ fn sums_are_those_of_a_day_and_take_bounded_memory() {
 }
 
 proptest! {
-    /// In whatever order a pod's states are seen, and however often the list is read anew, each pod is counted at most once.
+    /// In whatever order a pod's states are seen, and however often the list is repeated, each pod is counted at most
+    /// once.
     #[test]
     fn no_pod_is_counted_twice(steps in proptest::collection::vec((0_u8..3, 0_u8..4, any::<bool>()), 0..60)) {
         let mut spawns = none_before();
@@ -108,7 +109,7 @@ proptest! {
         for (name, uid, running) in steps {
             let id: Arc<str> = name.to_string().into();
             let uid = format!("{name}-{uid}");
-            // A name has one pod at a time, and a pod that is gone never comes back.
+            // A name has one pod at a time, and a deleted pod never comes back.
             if spawns.pods.get(&id).is_some_and(|known| *known.uid > *uid) {
                 continue;
             }

@@ -1,4 +1,5 @@
-//! Which nodes let hear nothing, or nothing good: no agent, a silent one, no container runtime, orders that can't be written.
+//! Tracks nodes that cannot do their part: no agent, a silent agent, no container runtime, or orders that cannot be
+//! written.
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,16 +16,16 @@ use crate::plan::eligible::Standing;
 use crate::plan::seen::{LastReport, SeenOrders};
 use crate::plan::watch::Kind;
 
-/// What is wrong with an eligible node, beside its images.
+/// What is wrong with an eligible node, apart from its images.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(in crate::plan) enum Trouble {
-    /// No agent ever reported.
+    /// No agent has ever reported.
     NoAgent,
-    /// Its agent does not report any more.
+    /// Its agent has stopped reporting.
     Silent(Duration),
-    /// Its container runtime can't be used.
+    /// Its container runtime is unavailable.
     NoRuntime(String),
-    /// Its orders can't be written.
+    /// Its orders cannot be written.
     Unwritten(String),
 }
 
@@ -45,7 +46,7 @@ impl fmt::Display for Trouble {
 }
 
 impl AgentState {
-    /// What an agent lets hear that was last heard so long ago, or could have been.
+    /// The state of an agent whose last report, or first chance to report, was this long ago.
     fn of(object: Option<&SeenOrders>, silence: Duration, missing_after: Duration) -> Self {
         let Some(object) = object else { return Self::Awaited };
         match (object.reported, &object.runtime_problem) {
@@ -53,12 +54,12 @@ impl AgentState {
             (LastReport::Never, _) => Self::Awaited,
             (LastReport::At(_), _) if silence >= LONGEST_SILENCE => Self::Silent(silence),
             (_, Some(problem)) => Self::NoRuntime(problem.to_string()),
-            // An older agent reports changes only.
+            // Older agents report only changes.
             (LastReport::Undated | LastReport::At(_), None) => Self::Fine,
         }
     }
 
-    /// Why nothing can be pulled there.
+    /// Why nothing can be pulled on the node.
     pub(super) fn unfit(&self) -> Option<Unfit> {
         match self {
             Self::Missing | Self::Silent(_) => Some(Unfit::Silent),
@@ -67,14 +68,14 @@ impl AgentState {
         }
     }
 
-    /// Whether somebody should look.
+    /// Whether somebody should look into it.
     pub(super) fn is_trouble(&self) -> bool {
         self.unfit().is_some()
     }
 }
 
-/// When an agent was last heard whose object is seen for the first time; before its first report, when it could have begun to. By the
-/// clocks, of which the node's may be wrong.
+/// When an agent last reported, or could first have reported, for an object that is seen for the first time. It uses
+/// the clocks' times, of which the node's may be wrong.
 pub(super) fn heard(object: &SeenOrders, (time, instant): (Timestamp, Instant)) -> Instant {
     let at = match object.reported {
         LastReport::At(reported) => Some(reported),
@@ -86,7 +87,7 @@ pub(super) fn heard(object: &SeenOrders, (time, instant): (Timestamp, Instant)) 
 }
 
 impl ClusterState {
-    /// Judges anew which agents are silent; whether any answer is another than before.
+    /// Checks again which agents are silent. Returns whether anything changed.
     pub(in crate::plan) fn listen(&mut self, now: Instant) -> bool {
         let (by_agents, interrupted) = (self.rules.mode == Mode::Agents, self.interrupted);
         let missing_after = self.rules.agent_missing_after;
@@ -104,7 +105,7 @@ impl ClusterState {
         changed
     }
 
-    /// The watch of something is interrupted, for this reason.
+    /// A watch was interrupted, for this reason.
     pub(in crate::plan) fn watch_broken(&mut self, kind: Kind, error: &str, now: Instant) {
         if kind == Kind::NodeImages {
             self.interrupted = Some(now);
@@ -114,13 +115,13 @@ impl ClusterState {
         }
     }
 
-    /// Something was read whole.
+    /// A kind of objects was listed completely.
     pub(in crate::plan) fn is_listed(&mut self, kind: Kind) {
         self.unlisted.remove(&kind);
         self.listed.insert(kind);
     }
 
-    /// The orders of a node were refused, in these words.
+    /// The API server refused a node's orders, with this message.
     pub(in crate::plan) fn orders_refused(&mut self, node: &str, words: String) {
         if let Some(record) = self.nodes.get_mut(node) {
             record.unwritten = Some(words);

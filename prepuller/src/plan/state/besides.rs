@@ -1,4 +1,4 @@
-//! What is to be done besides writing orders: pull pods, and the gates of new nodes.
+//! Actions other than writing orders: pull pods, and the gates of new nodes.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::plan::pull_pods::{Ordered, SeenPull, Turn, turn};
 use crate::plan::seen::Key;
 
 impl ClusterState {
-    /// What pull pods are to be made, told of and removed, node by node.
+    /// The pull pods to create, report on and remove, node by node.
     pub(in crate::plan) fn pull_turns(&self, now: Timestamp) -> Vec<(Arc<str>, Turn)> {
         let mut pulls: HashMap<&str, Vec<(&Arc<str>, &SeenPull)>> = HashMap::new();
         for (name, pull) in &self.pulls {
@@ -45,7 +45,7 @@ impl ClusterState {
         self.nodes.iter().filter_map(turn).collect()
     }
 
-    /// Nodes whose gate is to be opened, each with the images that it still lacks: none, or time is over.
+    /// Nodes whose gate is to be opened, each with the images that it still lacks: none, or the gate timed out.
     pub(in crate::plan) fn gates_to_open(&self, now: Timestamp) -> Vec<(Arc<str>, Vec<String>)> {
         if self.decision.images.len() != self.wanted.len() {
             return Vec::new();

@@ -12,14 +12,14 @@ use crate::plan::pull_pods::SeenPull;
 use crate::plan::seen::{Key, LastReport, PodState, Report, SeenNode, SeenOrders, SeenPod};
 use crate::plan::spawns::{Found, Reports, Spawn, found};
 
-/// Something that people should hear of.
+/// Something to report to people.
 #[derive(Clone, Debug, PartialEq)]
 pub(in crate::plan) enum News {
     /// A node could not pull an image.
     Failed { node: Arc<str>, image: String, error: String },
     /// A node has no room for an image.
     NoRoom { node: Arc<str>, image: String, error: String },
-    /// A lab runs.
+    /// A lab is running.
     Spawned(Spawn),
 }
 
@@ -77,7 +77,7 @@ impl ClusterState {
         } else {
             record.heard = Some(agents::heard(&orders, now));
             if !orders.orders.is_empty() {
-                // Snapshot by an earlier process: as good as now.
+                // An earlier process gave the order; count from now.
                 record.told = Some(now.1);
             }
         }
@@ -115,7 +115,7 @@ impl ClusterState {
         (self.apply_waiting(id, waits), spawned.map(News::Spawned))
     }
 
-    /// Whether a pod that is scheduled finds its image on its node; nothing for one that is no lab of the catalogue.
+    /// Whether a scheduled pod finds its image on its node; `None` if it is not a lab of the catalogue.
     fn found(&self, pod: &SeenPod) -> Option<Found> {
         let record = self.nodes.get(&pod.node[..]).filter(|record| !record.agent.is_trouble());
         let object = record.and_then(|record| record.object.as_ref());
@@ -131,7 +131,7 @@ impl ClusterState {
         (!images.is_empty()).then(|| found(&images, pod.scheduled))
     }
 
-    /// A pod that waits, or one that no longer does.
+    /// Handles a pod that waits, or no longer does.
     fn apply_waiting(&mut self, id: &Arc<str>, pod: Option<SeenPod>) -> bool {
         let before = match &pod {
             Some(pod) => self.pods.insert(id.clone(), pod.clone()),

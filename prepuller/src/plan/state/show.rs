@@ -1,4 +1,4 @@
-//! What the planner knows, as it is shown.
+//! Builds the overview of the planner's state.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::plan::decide::{Spread, Wanted};
 use crate::plan::eligible::Standing;
 
 impl ClusterState {
-    /// Nodes by standing: eligible, paused, excluded.
+    /// The number of nodes that are eligible, paused and excluded.
     pub(in crate::plan) fn standings(&self) -> [usize; 3] {
         let count = |wanted: fn(&Standing) -> bool| {
             self.nodes
@@ -30,8 +30,8 @@ impl ClusterState {
         ]
     }
 
-    /// The platforms of the nodes that may hold images, this machine's first if it is among them. Before any node is seen: this
-    /// machine's.
+    /// The platforms of the nodes that may have images, with this machine's first if it is among them. Before any node
+    /// is known: this machine's.
     pub(in crate::plan) fn platforms(&self) -> Vec<Platform> {
         let may = |record: &&NodeState| !matches!(record.standing, Some(Standing::Excluded(_)));
         let nodes = self.nodes.values().filter(may).filter_map(|record| record.node.as_ref()?.architecture.as_deref());
@@ -48,7 +48,7 @@ impl ClusterState {
         with_own.then(|| own.clone()).into_iter().chain(others).collect()
     }
 
-    /// All of it, to be shown.
+    /// An overview of the state.
     pub(in crate::plan) fn overview(&self, now: Timestamp) -> Overview {
         let image = |(image, spread): (&CatalogueImage, &Spread)| ImageOverview {
             reference: image.reference.clone(),
@@ -74,7 +74,7 @@ impl ClusterState {
         }
     }
 
-    /// What is wrong with the way to the API server.
+    /// Problems with the API server.
     fn cluster_problems(&self) -> Vec<String> {
         let unlisted =
             self.unlisted.iter().map(|(kind, error)| format!("{kind} can't be read, so nothing is planned: {error}"));
@@ -108,7 +108,7 @@ impl ClusterState {
             agent: record.agent.clone(),
             unwritten: record.unwritten.clone(),
             disk: object.and_then(|object| object.disk),
-            // As many as the overview has images: none before the first decision over a catalogue.
+            // As many as the decision has images: none before the first decision about a catalogue.
             images: self.wanted.iter().take(self.decision.images.len()).map(image).collect(),
         })
     }

@@ -69,7 +69,7 @@ fn counts_do_not_drop_to_zero_between_a_scan_and_the_decision() {
     assert_eq!(counts(&world), std::slice::from_ref(&one));
     take(&mut world, &["w_2", "w_1"]);
     assert_eq!(counts(&world), [("w_2".to_owned(), 0, 1), one]);
-    // What was decided for show is still to be written.
+    // The pending writes of the decision for the overview are still there.
     assert_eq!(world.decide(Timestamp::now(), Instant::now()).len(), 1);
 }
 
@@ -101,10 +101,10 @@ fn a_sign_of_life_is_no_change_and_its_lack_is_seen_by_time() {
     assert!(world.listen(at(16)) && !world.listen(at(17)));
     assert_eq!(troubles(&world), [Trouble::Silent(Duration::from_secs(12 * 60))]);
     assert_eq!(world.overview(time).nodes[0].agent, AgentState::Silent(Duration::from_secs(12 * 60)));
-    // The next report is one.
+    // The next report counts.
     let (changed, _) = world.apply_orders("node1", report("2026-11-29T01:20:00Z"), (time, at(20)));
     assert!(changed && world.listen(at(20)) && troubles(&world).is_empty());
-    // Whom the planner could not hear is not called silent.
+    // An agent does not count as silent while the watch was interrupted.
     world.watch_broken(Kind::NodeImages, "no answer", at(30));
     assert!(!world.listen(at(40)) && world.listen(at(41)));
 }
@@ -136,7 +136,7 @@ fn what_a_node_should_hold_is_told_before_its_turn() {
     .unwrap();
     world.apply_node("node2", SeenNode::new(second));
     let writes = world.decide(Timestamp::now(), Instant::now());
-    // One is the canary of the new image; both should hold it.
+    // One node is the canary of the new image; both should have it in the end.
     let told: Vec<(Option<u32>, usize)> =
         writes.iter().map(|write| (write.spec().wanted, write.spec().orders.len())).collect();
     assert_eq!(told, [(Some(2), 2), (Some(2), 1)]);

@@ -1,4 +1,4 @@
-//! Orders that are to be written, because a node has others.
+//! Builds the orders that must be written because a node has other ones.
 
 use std::cell::LazyCell;
 use std::sync::Arc;
@@ -12,23 +12,24 @@ use crate::plan::decide::{Decision, Node, NodeOrder, Wanted};
 use crate::plan::eligible::Standing;
 use crate::plan::seen::{Given, SeenOrders, URGENT};
 
-/// Orders that a node should have and has not.
+/// Orders that a node should have and does not have.
 #[derive(Clone, Debug)]
 pub(in crate::plan) struct Write {
     pub(in crate::plan) node: Arc<str>,
     pub(in crate::plan) node_uid: String,
-    /// One order for each wanted image, shared by all nodes: with their layers, those of thousands would fill the memory.
+    /// One order for each wanted image, shared by all nodes, because copies of the layers for thousands of nodes would
+    /// fill the memory.
     wanted: Arc<[Order]>,
     /// Whether the layers are those that this node would pull.
     has_layers: bool,
     told: Vec<NodeOrder>,
     given: Vec<Given>,
-    /// How many images the node should hold in the end.
+    /// How many images the node should have in the end.
     in_all: u32,
 }
 
 impl Write {
-    /// The spec, as it is written.
+    /// The spec to write.
     pub(in crate::plan) fn spec(&self) -> NodeImagesSpec {
         NodeImagesSpec { wanted: Some(self.in_all), orders: self.orders() }
     }
@@ -36,7 +37,7 @@ impl Write {
     fn orders(&self) -> Vec<Order> {
         let order = |told: &NodeOrder| {
             let wanted = &self.wanted[told.image];
-            // Layers tell how much is missing: a node that holds the image has no use for them.
+            // The layers show how much is missing. A node that has the image does not need them.
             let layers = if self.has_layers && !told.present { wanted.layers.clone() } else { Vec::new() };
             let priority = if told.urgent { URGENT } else { wanted.priority };
             let (image, digest, size, gate) = (wanted.image.clone(), wanted.digest.clone(), wanted.size, wanted.gate);
@@ -48,7 +49,7 @@ impl Write {
 
 #[cfg(test)]
 impl Write {
-    /// No orders for a node.
+    /// Empty orders for a node.
     pub(in crate::plan) fn of_nothing(node: &str) -> Self {
         let (wanted, node_uid) = (Arc::new([]), String::new());
         Self { node: node.into(), node_uid, wanted, has_layers: false, told: Vec::new(), given: Vec::new(), in_all: 0 }
@@ -75,7 +76,7 @@ impl ClusterState {
                 gate: wanted.gate,
             }
         };
-        // Mostly nothing is to be written.
+        // Usually there is nothing to write.
         let wanted: LazyCell<Arc<[Order]>, _> =
             LazyCell::new(|| catalogue.wanted().zip(&self.wanted).enumerate().map(order).collect());
         let write = |((record, node), told): (&(&NodeState, Node<'_>), &Vec<NodeOrder>)| {
@@ -104,7 +105,7 @@ impl ClusterState {
         seen.iter().zip(&decision.orders).filter_map(write).collect()
     }
 
-    /// A node's orders were written, and have this generation and uid now.
+    /// A node's orders were written, and now have this generation and UID.
     pub(in crate::plan) fn written(&mut self, write: Write, generation: i64, uid: String, now: Instant) {
         let record = self.record(&write.node);
         let object = record.object.get_or_insert_with(SeenOrders::default);
@@ -121,10 +122,10 @@ impl ClusterState {
         record.heard.get_or_insert(now);
     }
 
-    /// What was refused is forgotten where nothing is to be written any more.
+    /// Forgets refusals of nodes for which there is nothing to write any more.
     pub(super) fn forget_refusals(&mut self, writes: &[Write]) {
         for (name, record) in &mut self.nodes {
-            // Both go by name.
+            // Both are sorted by name.
             if record.unwritten.is_some() && writes.binary_search_by(|write| write.node.cmp(name)).is_err() {
                 record.unwritten = None;
             }
@@ -132,7 +133,7 @@ impl ClusterState {
     }
 }
 
-/// Whether a node has its orders as they should be. One that was urgent and no longer is does not have to be written.
+/// Whether a node has the right orders. An order that is no longer urgent need not be written again.
 fn is_as_given(has: &[Given], should: &[Given]) -> bool {
     has.len() == should.len()
         && should.iter().all(|should| {

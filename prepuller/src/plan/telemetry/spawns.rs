@@ -1,4 +1,4 @@
-//! The metrics of labs that began to run.
+//! Metrics of labs that started.
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -8,7 +8,7 @@ use sidecar::metrics::Metrics;
 
 use crate::plan::spawns::{Found, Spawn};
 
-/// Upper bounds in seconds: from a lab whose image is there to one that waits for a large image.
+/// Upper bounds in seconds: from a lab whose image is present to one that waits for a large image.
 const SECONDS: [f64; 13] = [1.0, 2.0, 3.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1200.0, 1800.0];
 
 #[derive(Clone, Debug, Eq, Hash, PartialEq, EncodeLabelSet)]
@@ -22,7 +22,7 @@ impl From<Found> for FoundLabel {
     }
 }
 
-/// Labs by whether they found their image, and how long they took.
+/// Labs by whether they found their image, and their start times.
 #[derive(Debug)]
 pub(super) struct SpawnMetrics {
     counts: Family<FoundLabel, Counter>,
@@ -38,10 +38,9 @@ impl Default for SpawnMetrics {
 impl SpawnMetrics {
     pub(super) fn register(&self, metrics: &Metrics) {
         metrics.register(|registry| {
-            let help =
-                "Labs that began to run, by whether their node had reported their image when they were scheduled";
+            let help = "Labs that started, by whether their node had reported their image when they were scheduled";
             registry.register("spawns", help, self.counts.clone());
-            let help = "How long labs took from scheduled to running";
+            let help = "Time that labs took from scheduled to running";
             registry.register("spawn_duration_seconds", help, self.seconds.clone());
         });
     }

@@ -1,4 +1,5 @@
-//! Nodes that can't do their part, whatever their images: an Event for each that begins or ends to be one, and how many there are.
+//! Reports nodes that cannot pull, whatever their images: an Event when each begins or ceases to be in trouble, and
+//! their number.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,11 +10,11 @@ use sidecar::sync::lock;
 use super::{ORDERS, Telemetry, TroubleLabel, signed};
 use crate::plan::state::Trouble;
 
-/// So many nodes get an Event of their own when they fall into trouble at once, or out of it.
+/// If more nodes than this fall into trouble or recover at once, only this many get their own Events.
 const MOST_NODES_TOLD: usize = 50;
 
 impl Telemetry {
-    /// Which nodes can't do their part: an Event for each that begins or ends to be one of them.
+    /// Records an Event for each node that begins or ceases to be in trouble.
     pub(super) fn troubles(&self, troubles: &[(Arc<str>, Trouble)]) {
         for words in ALL_WORDS {
             let count = troubles.iter().filter(|(_, trouble)| std::ptr::eq(Words::of(trouble), words)).count();
@@ -31,7 +32,7 @@ impl Telemetry {
                 };
                 self.ordering.begins_or_changes(&format!("Nodes pull nothing new: {first}{others}"));
             }
-            None => drop(self.ordering.ends("The orders of all nodes are written again")),
+            None => drop(self.ordering.ends("The orders of all nodes can be written again")),
         }
         let mut told = lock(&self.nodes_told);
         let now: HashMap<Arc<str>, (&'static Words, &Trouble)> = troubles
@@ -59,11 +60,11 @@ impl Telemetry {
     }
 }
 
-/// How it is told that something is wrong with a node, beside its images.
+/// The words that report a node's trouble.
 pub(super) struct Words {
     label: &'static str,
     action: &'static str,
-    /// Of the Warning, and of the Normal Event after it.
+    /// The reason of the Warning, and of the Normal Event after it.
     reasons: (&'static str, &'static str),
     over: &'static str,
 }
@@ -86,8 +87,12 @@ static NO_RUNTIME: Words = Words {
     reasons: ("RuntimeUnavailable", "RuntimeAvailable"),
     over: "The node's container runtime can be used again",
 };
-static UNWRITTEN: Words =
-    Words { label: "orders_not_written", action: "Plan", reasons: ORDERS, over: "The node's orders are written again" };
+static UNWRITTEN: Words = Words {
+    label: "orders_not_written",
+    action: "Plan",
+    reasons: ORDERS,
+    over: "The node's orders can be written again",
+};
 static ALL_WORDS: [&Words; 4] = [&NO_AGENT, &SILENT, &NO_RUNTIME, &UNWRITTEN];
 
 impl Words {

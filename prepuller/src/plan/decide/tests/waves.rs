@@ -1,4 +1,4 @@
-//! Whole waves played to their end over nodes that pull, fail, stall, go away and come back.
+//! Simulates whole rollouts over nodes that pull, fail, stall, go away and come back.
 
 use proptest::prelude::*;
 
@@ -36,7 +36,7 @@ fn turn() -> impl Strategy<Value = Turn> {
 
 const IMAGES: usize = 3;
 
-/// The decision is carried out, as the planner does; what was begun.
+/// Carries out the decision as the planner does. Returns the started pulls.
 fn carry_out(machines: &mut [Machine]) -> Vec<(usize, usize)> {
     let decision = decide_over(IMAGES, machines);
     let mut begun = Vec::new();
@@ -87,7 +87,7 @@ fn happen(machine: &mut Machine, turn: Turn) {
     }
 }
 
-/// Machines that pull an image that passed, without being new or waited on.
+/// How many machines use a slot: they pull an image that passed, are not new and have no waiting pod.
 fn taking_slots(machines: &[Machine]) -> usize {
     let passed = |image: usize| machines.iter().any(|machine| machine.holds(image));
     let pulls = |machine: &&Machine| {
@@ -118,16 +118,17 @@ proptest! {
         for turns in turns {
             let (before, taken) = (machines.clone(), taking_slots(&machines));
             let begun = carry_out(&mut machines);
-            // Nothing that is wanted is taken away, and nothing is ordered twice.
+            // No wanted order is taken away, and nothing is ordered twice.
             for (old, now) in before.iter().zip(&machines) {
                 prop_assert!((0..IMAGES).all(|image| !old.has_order(image) || now.has_order(image)));
             }
             for image in 0..IMAGES {
                 let first = begun.iter().filter(|(_, begun)| *begun == image).count();
                 if !before.iter().any(|machine| machine.holds(image)) {
-                    // Until one holds it, one at a time tries.
+                    // Until one node has it, one node at a time tries.
                     prop_assert!(first <= 1);
-                    // Nodes that went away say nothing of it, up to a few: the next one that can has it at once.
+                    // A few nodes that went away say nothing about the image, so the next possible node gets it at
+                    // once.
                     let could = |machine: &&Machine| machine.is_fit() && !machine.has_order(image);
                     let gone = before.iter().filter(|machine| !machine.is_fit() && machine.has_order(image)).count();
                     let is_full = |machine: &Machine| machine.state(image) == Some(PullState::Refused);
@@ -142,7 +143,7 @@ proptest! {
                     prop_assert!(first == 0 || !tries);
                 }
             }
-            // Others begin only where a slot is free.
+            // Others start only if a slot is free.
             let mut others: Vec<usize> = begun.iter()
                 .filter(|(index, image)| {
                     let machine = &before[*index];
@@ -160,7 +161,7 @@ proptest! {
                 happen(machine, turn);
             }
         }
-        // Whatever happened: when every node works again, every node holds everything after a while.
+        // Whatever happened before: once every node works again, every node has everything after a while.
         for _ in 0..400 {
             if machines.iter().all(|machine| (0..IMAGES).all(|image| machine.holds(image))) {
                 break;

@@ -25,7 +25,7 @@ fn an_agent_is_missing_silent_or_without_a_runtime() {
         (json!({"reported": reported}), 11, AgentState::Silent(11 * MINUTE)),
         (json!({"reported": reported, "conditions": away}), 1, AgentState::NoRuntime("nobody listens".to_owned())),
         (json!({"reported": reported, "conditions": away}), 20, AgentState::Silent(20 * MINUTE)),
-        // An agent of before reports changes only.
+        // An older agent reports only changes.
         (json!({}), 1000, AgentState::Fine),
         (json!({"conditions": away}), 1000, AgentState::NoRuntime("nobody listens".to_owned())),
     ] {
@@ -43,11 +43,11 @@ fn what_is_seen_for_the_first_time_may_be_old() {
     };
     let old = "2026-11-28T01:00:00Z";
     assert_eq!(at(old, json!({"reported": "2026-11-29T00:40:00Z"})), now - 20 * MINUTE);
-    // By a clock that is ahead.
+    // The node's clock is ahead.
     assert_eq!(at(old, json!({"reported": "2026-11-29T02:00:00Z"})), now);
     assert_eq!(at("2026-11-29T02:00:00Z", json!(null)), now);
-    // A planner that starts anew finds a node that has had orders for a while, and no report.
+    // A restarted planner finds a node that has had orders for a while, and no report.
     assert_eq!(at("2026-11-29T00:50:00Z", json!(null)), now - 10 * MINUTE);
-    // An agent of before does not say when it reports.
+    // An older agent does not record when it reports.
     assert_eq!(at(old, json!({})), now);
 }
