@@ -1,4 +1,4 @@
-//! Flags and variables: names, strings and help. What they mean: `settings.rs`.
+//! The flags and variables, as strings with help. `settings.rs` parses them.
 
 use clap::{Args, Parser, Subcommand};
 use sidecar::admin::AdminArguments;
@@ -8,42 +8,42 @@ use sidecar::log::LogArguments;
 #[derive(Debug, Parser)]
 #[command(name = "log-shipper", version)]
 pub struct Arguments {
-    /// What to do
+    /// The command
     #[command(subcommand)]
     pub command: CommandArguments,
 }
 
-/// What to do.
+/// The command.
 #[derive(Debug, Subcommand)]
 pub enum CommandArguments {
     /// Read the logs of this node's containers and ship them
     Run(Box<RunArguments>),
-    /// Show how far each log file was shipped
+    /// Show up to which line each log file was shipped
     Status(Box<StatusArguments>),
-    /// Test the connection to the broker step by step, as run does; exit code 0 if everything works, 1 if not
+    /// Test the connection to the broker step by step, as run opens it; exit code 0 if everything works, 1 if not
     Check(Box<CheckArguments>),
 }
 
 /// `log-shipper run`.
 #[derive(Args, Clone, Debug)]
 pub struct RunArguments {
-    /// Ship the lines that are there now and end; exit code 0 once the broker has confirmed all of them
+    /// Ship the lines that exist now and exit; exit code 0 once the broker has confirmed all of them
     #[arg(long)]
     pub until_idle: bool,
-    /// With --until-idle: end with exit code 1 when nothing was read or confirmed for this long; the next run ships what is not
-    /// confirmed
+    /// With --until-idle: exit with code 1 if nothing was read or confirmed for this long; the next run ships what was
+    /// not confirmed
     #[arg(long, value_name = "TIME", default_value = "2m", requires = "until_idle")]
     pub give_up_after: String,
-    /// Which logs.
+    /// Which logs are followed.
     #[command(flatten)]
     pub logs: LogsArguments,
-    /// What becomes of lines.
+    /// How lines are processed.
     #[command(flatten)]
     pub lines: LinesArguments,
-    /// What events look like.
+    /// The format of events.
     #[command(flatten)]
     pub events: EventArguments,
-    /// Where events go.
+    /// The destination of events.
     #[command(flatten)]
     pub broker: BrokerArguments,
     /// The admin server.
@@ -57,7 +57,7 @@ pub struct RunArguments {
 /// `log-shipper status`.
 #[derive(Args, Clone, Debug)]
 pub struct StatusArguments {
-    /// Which logs.
+    /// Which logs are followed.
     #[command(flatten)]
     pub logs: LogsArguments,
     /// The log.
@@ -79,7 +79,7 @@ pub struct CheckArguments {
     pub log: LogArguments,
 }
 
-/// Which logs, and where it is remembered how far they were read.
+/// Which logs are followed, and where the checkpoint is.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Logs")]
 pub struct LogsArguments {
@@ -89,7 +89,7 @@ pub struct LogsArguments {
     /// Folder of the checkpoint; it must survive restarts
     #[arg(long, env = "STATE_DIR", value_name = "FOLDER", default_value = "/var/lib/log-shipper")]
     pub state_dir: String,
-    /// Where to start reading when there is no checkpoint: beginning or end
+    /// Where to start reading without a checkpoint: beginning or end
     #[arg(long, env = "READ_FROM", value_name = "PLACE", default_value = "beginning")]
     pub read_from: String,
     /// Follow only these Kubernetes namespaces, comma-separated
@@ -115,7 +115,7 @@ pub struct LogsArguments {
     pub reader_threads: String,
 }
 
-/// What becomes of lines.
+/// How lines are processed.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Lines")]
 pub struct LinesArguments {
@@ -134,12 +134,12 @@ pub struct LinesArguments {
     /// Maximum length of a line; longer lines are cut and marked
     #[arg(long, env = "MAX_LINE", value_name = "SIZE", default_value = "1MiB")]
     pub max_line: String,
-    /// Memory limit for incomplete lines; above it they are dropped from memory and later read again from the file
+    /// Memory limit for incomplete lines; above it, they are dropped from memory and read again from the file later
     #[arg(long, env = "PARTIAL_BYTES_MAX", value_name = "SIZE", default_value = "8MiB")]
     pub partial_bytes_max: String,
 }
 
-/// What events look like.
+/// The format of events.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Events")]
 pub struct EventArguments {
@@ -164,7 +164,7 @@ pub struct EventArguments {
     pub output: Option<String>,
 }
 
-/// Where events go.
+/// The destination of events.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "RabbitMQ")]
 pub struct BrokerArguments {
@@ -192,17 +192,18 @@ pub struct BrokerArguments {
     /// Name of the exchange, which must exist; "default" is the default exchange, where the routing key is the name of a queue
     #[arg(long, env = "AMQP_EXCHANGE", value_name = "NAME", default_value = "logstash-exchange")]
     pub amqp_exchange: String,
-    /// Routing key of every message; it may contain {namespace}, {pod} and {container}, such as logs.{namespace}.{container}
+    /// Routing key of every message; it may contain {namespace}, {pod} and {container}, for example
+    /// logs.{namespace}.{container}
     #[arg(long, env = "AMQP_ROUTING_KEY", value_name = "KEY", default_value = "logstash")]
     pub amqp_routing_key: String,
-    /// Exchange for messages that the broker refused or returned five times or that are too large; it must exist [default: retry
-    /// them for ever, and cut what is too large]
+    /// Exchange for messages that are too large or that the broker refused or returned five times; it must exist
+    /// [default: retry them forever, and cut those that are too large]
     #[arg(long, env = "AMQP_DEAD_LETTER_EXCHANGE", value_name = "NAME")]
     pub amqp_dead_letter_exchange: Option<String>,
     /// Maximum number of messages that wait for a confirm
     #[arg(long, env = "AMQP_WINDOW", value_name = "COUNT", default_value = "500")]
     pub amqp_window: String,
-    /// Maximum number of bytes of events that are read and not yet confirmed
+    /// Maximum number of bytes of events that are read but not confirmed yet
     #[arg(long, env = "AMQP_WINDOW_BYTES", value_name = "SIZE", default_value = "2MiB")]
     pub amqp_window_bytes: String,
     /// Close the connection when a confirm takes longer than this

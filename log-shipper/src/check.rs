@@ -1,5 +1,5 @@
-//! `log-shipper check`: goes the way to each broker as `run` would, says after each step how long it took, and what to do about
-//! the first that fails.
+//! `log-shipper check`: connects to each broker as `run` does, prints how long each step took, and gives advice about
+//! the first step that fails.
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -13,14 +13,14 @@ use crate::container::{Container, Pod};
 use crate::outgoing::MessageId;
 use crate::settings::BrokerSettings;
 
-/// How long the broker may take for one message.
+/// How long the broker may take to confirm one message.
 const CONFIRM_LIMIT: Duration = Duration::from_secs(15);
 
-/// Tries every broker of `AMQP_URL`; with `publish` each gets one marked message.
+/// Tries every broker of `AMQP_URL`. With `publish` each gets one test message.
 ///
 /// # Errors
 ///
-/// When a step fails with one of them.
+/// If a step fails with one of them.
 pub async fn run((broker, log): (BrokerSettings, LogSettings), publish: bool) -> anyhow::Result<ExitCode> {
     sidecar::log::init(log);
     let mut failed = 0;
@@ -42,7 +42,7 @@ async fn check(address: &Address, broker: &BrokerSettings, publish: bool) -> any
     let mut steps = Vec::new();
     let opened = Connection::open(address, endpoint, &mut |step, what| {
         let now = Instant::now();
-        // Nobody reads it any more: the next line fails, too, and is heard.
+        // If nobody reads the output any more, the next write fails, too, and its error is returned.
         let _ = say(&line("ok", name(step), &what, now - began));
         began = now;
         steps.push(step);
@@ -69,8 +69,8 @@ async fn check(address: &Address, broker: &BrokerSettings, publish: bool) -> any
     let routing = |result: &str, what: &str| line(result, "routing", what, took);
     let works = match answer {
         Err(_) => {
-            say(&line("FAILED", "confirm", &format!("none within {} s", CONFIRM_LIMIT.as_secs()), took))?;
-            say("        The broker is out of memory or disk, or a mirror of the queue is away: see its log.\n")?;
+            say(&line("FAILED", "confirm", &format!("no confirm within {} s", CONFIRM_LIMIT.as_secs()), took))?;
+            say("        The broker is out of memory or disk, or a replica of the queue is down: see its log.\n")?;
             false
         }
         Ok(Ok(Answer::Confirmed)) => {
@@ -88,7 +88,7 @@ async fn check(address: &Address, broker: &BrokerSettings, publish: bool) -> any
         Ok(Ok(Answer::Refused(why))) => {
             say(&line("FAILED", "confirm", &why, took))?;
             say(
-                "        A full queue (x-overflow: reject-publish) refuses; the user needs write permission on the exchange.\n",
+                "        A full queue with x-overflow: reject-publish refuses messages, and the user needs write permission on the exchange.\n",
             )?;
             false
         }
@@ -129,7 +129,7 @@ async fn one_message(connection: &mut Connection, broker: &BrokerSettings) -> Re
                     return Ok(Answer::Refused(format!("{} {}", refusal.code, refusal.text)));
                 }
                 Event::Blocked(reason) => {
-                    // Nothing is confirmed before it unblocks.
+                    // The broker confirms nothing until it unblocks the connection.
                     tracing::warn!(reason, "the broker asks to stop publishing");
                 }
                 Event::Unblocked => (),
@@ -138,12 +138,12 @@ async fn one_message(connection: &mut Connection, broker: &BrokerSettings) -> Re
     }
 }
 
-/// No file has such an id.
+/// An id that no file has.
 fn message_id() -> MessageId {
     MessageId { file: 0, offset: 0 }
 }
 
-/// What the marked message's routing key and headers are made of.
+/// The names in the test message's routing key and headers.
 fn container() -> Container {
     let pod = Pod { namespace: "log-shipper".into(), name: "check".into(), uid: "0".into(), container: "check".into() };
     Container { pod: Some(pod), docker: None, restart: "0".into() }
@@ -178,20 +178,20 @@ fn advice(step: ConnectStep, error: &ConnectionError) -> &'static str {
     match step {
         ConnectStep::Name => "Check the host in AMQP_URL, and the DNS of this machine.",
         ConnectStep::Address => {
-            "Check the host and the port in AMQP_URL, firewalls and network policies, and whether the broker runs."
+            "Check the host and the port in AMQP_URL, firewalls and network policies, and whether the broker is running."
         }
         ConnectStep::Tls => {
-            "SSL_CERT_FILE must hold the authority of the broker's certificate; AMQP_TLS_SERVER_NAME is the name that it bears, \
-             if that is not the host's."
+            "SSL_CERT_FILE must contain the CA of the broker's certificate; set AMQP_TLS_SERVER_NAME to the certificate's name, \
+             if it is not the host's."
         }
         ConnectStep::Login => {
-            "Check AMQP_USERNAME and AMQP_PASSWORD, or AMQP_CERT_FILE; the log of the broker says why."
+            "Check AMQP_USERNAME and AMQP_PASSWORD, or AMQP_CERT_FILE; the broker's log gives the reason."
         }
         ConnectStep::VirtualHost => {
             "The virtual host is the path of AMQP_URL; it must exist, and the user needs permissions there."
         }
         ConnectStep::Exchange => {
-            "Set AMQP_EXCHANGE to an existing exchange, or have the receiver's administrator declare it."
+            "Set AMQP_EXCHANGE to an existing exchange, or ask the receiver's administrator to declare it."
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The checkpoint: how far each file was confirmed, in one JSON file that is replaced as a whole.
+//! The checkpoint: up to which offset each file was confirmed, in one JSON file that is replaced atomically.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
@@ -11,21 +11,22 @@ use thiserror::Error;
 use crate::identity::{FileKey, Head, Mark};
 use crate::ledger::FileRecord;
 
-/// The name of the file within `STATE_DIR` that says what brokers confirmed.
+/// The name of the checkpoint of a broker in `STATE_DIR`.
 pub const FILE_NAME: &str = "checkpoint.json";
 
-/// The same for what went to standard output: lines that somebody looked at are not shipped.
+/// The name of the checkpoint of standard output. It is separate, because lines that somebody looked at were not
+/// shipped.
 pub const STDOUT_FILE_NAME: &str = "checkpoint-stdout.json";
 
-/// Each of them, with where the lines went.
+/// Both names, with the destination of the lines.
 pub const ALL: [(&str, &str); 2] = [(FILE_NAME, "to the broker"), (STDOUT_FILE_NAME, "to standard output")];
 
 const VERSION: u32 = 1;
 
-/// A checkpoint of 10,000 containers with 5 files each is smaller.
+/// The largest checkpoint that is read: more than 10,000 containers with 5 files each need.
 const MOST_BYTES: u64 = 64 * 1024 * 1024;
 
-/// Names the log of one container: its folder, and the base of its files' names.
+/// Identifies the log of one container: its folder, and the base of its files' names.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LogKey {
     /// The folder that holds the files.
@@ -34,7 +35,7 @@ pub struct LogKey {
     pub base: String,
 }
 
-/// What the checkpoint says of every file.
+/// The saved records of all files.
 pub type Saved = BTreeMap<LogKey, Vec<FileRecord>>;
 
 #[derive(Serialize, Deserialize)]
@@ -64,7 +65,7 @@ struct FileEntry {
     after_truncation: bool,
 }
 
-/// Why a checkpoint could not be used.
+/// Why a checkpoint cannot be used.
 #[derive(Debug, Error)]
 pub enum CheckpointError {
     /// It could not be read.
@@ -72,7 +73,7 @@ pub enum CheckpointError {
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// It is not a checkpoint.
@@ -89,7 +90,7 @@ pub enum CheckpointError {
 ///
 /// # Errors
 ///
-/// [`CheckpointError`] when it can't be read or is not one.
+/// [`CheckpointError`] if it cannot be read or parsed.
 pub fn read(path: &Path) -> Result<Option<Saved>, CheckpointError> {
     let failed = |source| CheckpointError::Read { path: path.to_owned(), source };
     let broken = |reason| CheckpointError::Broken { path: path.to_owned(), reason };
@@ -106,15 +107,15 @@ pub fn read(path: &Path) -> Result<Option<Saved>, CheckpointError> {
     parse(&bytes).map(Some).map_err(broken)
 }
 
-/// The checkpoint that these bytes hold.
+/// Parses a checkpoint.
 ///
 /// # Errors
 ///
-/// What is wrong with them.
+/// A sentence about what is wrong.
 pub fn parse(bytes: &[u8]) -> Result<Saved, String> {
     let document: Document = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
     if document.version != VERSION {
-        return Err(format!("it has version {}, this program knows {VERSION}", document.version));
+        return Err(format!("it has version {}; this program supports version {VERSION}", document.version));
     }
     let record = |file: FileEntry| FileRecord {
         name: file.name,
@@ -150,15 +151,15 @@ pub fn render(saved: &Saved) -> Vec<u8> {
         files: files.iter().map(entry).collect(),
     };
     let document = Document { version: VERSION, logs: saved.iter().map(log).collect() };
-    // Numbers and strings alone can't fail to be written.
+    // A document of only numbers and strings can always be serialized.
     serde_json::to_vec(&document).unwrap_or_default()
 }
 
-/// Moves a broken checkpoint out of the way, to `checkpoint.json.broken`; gives its new path.
+/// Renames a broken checkpoint to `checkpoint.json.broken`. Returns its new path.
 ///
 /// # Errors
 ///
-/// What the system said.
+/// The system's error.
 pub fn set_aside(path: &Path) -> io::Result<PathBuf> {
     let aside = path.with_extension("json.broken");
     std::fs::rename(path, &aside)?;

@@ -1,4 +1,4 @@
-//! Keeps the checkpoint up to date: reads it at the start, and writes it again as lines are confirmed.
+//! Reads the checkpoint at the start, and writes it as lines are confirmed.
 
 use std::future::{Future, pending};
 use std::path::{Path, PathBuf};
@@ -13,25 +13,25 @@ use crate::metrics::Metrics;
 use crate::settings::Output;
 use crate::state_dir::{Complaint, StateDir};
 
-/// Keeps the checkpoint up to date.
+/// Reads and writes the checkpoint.
 #[derive(Debug)]
 pub struct CheckpointWriter {
-    /// The file and its folder; `None` for an output that keeps none.
+    /// The file and its folder; `None` for an output without a checkpoint.
     pub place: Option<(PathBuf, Arc<StateDir>)>,
-    /// What it holds.
+    /// The logs whose progress it saves.
     pub logs: Arc<FollowedLogs>,
-    /// What is counted.
+    /// The metrics.
     pub metrics: Metrics,
-    /// That it can't be written.
+    /// Logs that it cannot be written.
     pub complaint: Complaint,
 }
 
 impl CheckpointWriter {
-    /// Takes the folder and reads what an earlier run left there; also gives whether that was nothing.
+    /// Opens the folder and reads what an earlier run left there. Also returns whether there was nothing.
     ///
     /// # Errors
     ///
-    /// When the folder cannot be used, or the checkpoint cannot be read, or is broken and cannot be moved aside.
+    /// If the folder cannot be used, or the checkpoint cannot be read, or is broken and cannot be renamed.
     pub fn open(output: &Output, state_dir: &Path, metrics: &Metrics) -> anyhow::Result<(Self, bool)> {
         let (place, (saved, fresh)) = match checkpoint_path(output, state_dir) {
             Some(path) => {
@@ -45,7 +45,8 @@ impl CheckpointWriter {
         Ok((Self { place, logs, metrics: metrics.clone(), complaint: Complaint::default() }, fresh))
     }
 
-    /// Returns at `at`, or as soon as much was confirmed: what was confirmed and is not written comes again after a kill.
+    /// Waits until `at`, or until much was confirmed: lines that were confirmed after the last write are shipped again
+    /// after a crash.
     pub async fn is_due(&self, much_confirmed: impl Future<Output = ()>, not_before: Instant, at: Instant) {
         if self.place.is_none() {
             pending::<()>().await;
@@ -57,11 +58,11 @@ impl CheckpointWriter {
         }
     }
 
-    /// Writes it, if anything changed.
+    /// Writes the checkpoint if anything changed.
     pub async fn write(&self) {
         let Some((path, state)) = self.place.clone() else { return };
         if self.metrics.checkpoints.get() > 0 && !path.exists() {
-            // Somebody deleted it.
+            // Somebody deleted the file.
             self.logs.mark_changed();
         }
         let Some(saved) = self.logs.take_changes() else { return };
@@ -71,7 +72,7 @@ impl CheckpointWriter {
             Ok(Ok(())) => {
                 self.metrics.checkpoints.inc();
                 if self.complaint.is_over() {
-                    tracing::info!(file = shown, "the checkpoint is written again");
+                    tracing::info!(file = shown, "the checkpoint can be written again");
                 }
                 return;
             }
@@ -90,7 +91,8 @@ impl CheckpointWriter {
     }
 }
 
-/// Where it is kept how far logs were read: each kind of output has its own, so that lines that went elsewhere are shipped, too.
+/// The path of the checkpoint. Each kind of output has its own, so that lines that went to another output are shipped,
+/// too.
 fn checkpoint_path(output: &Output, state_dir: &Path) -> Option<PathBuf> {
     let name = match output {
         Output::Amqp(_) => checkpoint::FILE_NAME,
@@ -100,7 +102,7 @@ fn checkpoint_path(output: &Output, state_dir: &Path) -> Option<PathBuf> {
     Some(state_dir.join(name))
 }
 
-/// What an earlier run left, and whether that was nothing.
+/// What an earlier run left, and whether there was nothing.
 fn load(path: &Path) -> anyhow::Result<(Saved, bool)> {
     match checkpoint::read(path) {
         Ok(Some(saved)) => Ok((saved, false)),

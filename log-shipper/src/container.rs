@@ -1,4 +1,4 @@
-//! Which container a log file belongs to, from its path alone.
+//! Identifies the container of a log file from its path alone.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -7,38 +7,38 @@ use std::path::Path;
 use serde::Deserialize;
 use xxhash_rust::xxh3::xxh3_128;
 
-/// A container, or one run of it, whose log a folder holds.
+/// A container, or one run of it, whose log is in a folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Container {
-    /// Its place in Kubernetes, where known.
+    /// Its pod, if known.
     pub pod: Option<Pod>,
-    /// What Docker says of it, if the log is Docker's own.
+    /// Its Docker configuration, if the log is Docker's own.
     pub docker: Option<Docker>,
-    /// How many times kubelet had restarted it: the number in the file's name. Empty for Docker.
+    /// How many times kubelet had restarted it, from the file's name. Empty for Docker.
     pub restart: String,
 }
 
-/// A container's place in Kubernetes.
+/// A container's pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pod {
     /// The pod's namespace.
     pub namespace: String,
     /// The pod's name.
     pub name: String,
-    /// The pod's uid; for a static pod the hash of its configuration.
+    /// The pod's UID; for a static pod, the hash of its configuration.
     pub uid: String,
     /// The container's name within the pod.
     pub container: String,
 }
 
 impl Pod {
-    /// How kubelet names the pod's folder of logs.
+    /// The name of the pod's folder of logs, as kubelet forms it.
     pub fn folder_name(&self) -> String {
         format!("{}_{}_{}", self.namespace, self.name, self.uid)
     }
 }
 
-/// A container of Docker's.
+/// A Docker container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Docker {
     /// The container's id: 64 hexadecimal digits.
@@ -55,7 +55,7 @@ impl Container {
         let container = folder.file_name()?.to_str()?;
         let mut parts = folder.parent()?.file_name()?.to_str()?.split('_');
         let (namespace, name, uid) = (parts.next()?, parts.next()?, parts.next()?);
-        // Neither namespaces nor pod names may hold an underscore.
+        // Neither namespaces nor pod names may contain an underscore.
         if parts.next().is_some() || [namespace, name, uid, container].contains(&"") {
             return None;
         }
@@ -63,12 +63,12 @@ impl Container {
         Some(Self { pod: Some(pod), docker: None, restart: restart.into() })
     }
 
-    /// Whether this is the folder of a pod below `/var/log/pods`, by its name.
+    /// Whether this path has the form of a pod's folder below `/var/log/pods`.
     pub fn is_pod_folder(path: &Path) -> bool {
         Self::of_pod_folder(&path.join("container"), "0").is_some()
     }
 
-    /// Whether a log with this base is the container's: Docker names it after the id.
+    /// Whether a log with this base belongs to the container. Docker names it after the id.
     pub fn has_log(&self, base: &str) -> bool {
         self.docker.as_ref().is_none_or(|docker| base.strip_suffix("-json") == Some(&docker.id))
     }
@@ -94,13 +94,13 @@ impl Container {
         Some(Self { pod: pod(), docker: Some(Docker { id: id.into(), name, image }), restart: String::new() })
     }
 
-    /// The labels that Docker's `config.v2.json` names.
+    /// The labels in Docker's `config.v2.json`.
     pub fn docker_labels(config: &[u8]) -> BTreeMap<String, String> {
         serde_json::from_slice::<DockerConfig>(config).map(|config| config.config.labels).unwrap_or_default()
     }
 
-    /// What tells the files of this container from all others, whatever their names and inodes: the hash of its uid (or
-    /// Docker id), name, restart and the file's first whole line.
+    /// Identifies a file of this container, independent of names and inodes: a hash of the container's UID (or Docker
+    /// id), its name and restart, and the file's first whole line.
     pub fn file_id(&self, first_line: &[u8]) -> u128 {
         let (uid, name) = match (&self.docker, &self.pod) {
             (Some(docker), _) => (docker.id.as_str(), ""),
@@ -127,7 +127,7 @@ impl fmt::Display for Container {
     }
 }
 
-/// The part of Docker's `config.v2.json` that is used.
+/// The fields of Docker's `config.v2.json` that are used.
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
 struct DockerConfig {

@@ -1,4 +1,4 @@
-//! The uncompressed bytes of a log file, plain or gzip, from any offset.
+//! Reads the uncompressed bytes of a log file, plain or gzip, from any offset.
 
 use std::fs::File;
 use std::io::{self, BufReader, ErrorKind, Read, Seek};
@@ -10,19 +10,19 @@ use flate2::read::MultiGzDecoder;
 
 use crate::identity::{HEAD_BYTES, Mark, TAIL_BYTES};
 
-/// A first line is looked for within this many bytes.
+/// The first line is searched for within this many bytes.
 const FIRST_LINE_BYTES: usize = 64 * 1024;
 
-/// How many files may be decompressed at once: each takes about 80 KiB.
+/// How many files may be decompressed at once; each takes about 80 KiB.
 const MOST_DECODERS: usize = 8;
 
-/// How often a first line is looked for behind NULs that are no hole.
+/// How many blocks of NULs that are not a hole are read in search of a first line.
 const MOST_NUL_READS: usize = 64;
 
-/// Deflate makes nothing smaller than by this.
+/// Deflate's highest compression ratio.
 const MOST_RATIO: u64 = 1032;
 
-/// Counts the decoders of the process.
+/// Limits the decoders of the process.
 #[derive(Clone, Debug, Default)]
 pub struct Decoders(Arc<AtomicUsize>);
 
@@ -42,19 +42,19 @@ impl Drop for DecoderSlot {
     }
 }
 
-/// What a read gave.
+/// The result of a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Chunk {
-    /// The buffer holds `before` bytes that come before the mark, then what comes after it.
+    /// The buffer contains `before` bytes from before the mark, then the bytes after it.
     Data {
-        /// How many bytes before the mark come first.
+        /// How many bytes from before the mark come first.
         before: usize,
         /// Whether the content ends with the buffer.
         end: bool,
     },
-    /// The bytes before the mark are not what they were: the file was truncated.
+    /// The bytes before the mark have changed: the file was truncated.
     Truncated,
-    /// All decoders are taken; try again soon.
+    /// All decoders are in use; retry soon.
     Busy,
 }
 
@@ -62,7 +62,7 @@ pub enum Chunk {
 ///
 /// # Errors
 ///
-/// What the system said.
+/// The system's error.
 pub fn read_plain(file: &File, mark: Mark, want: usize, buffer: &mut Vec<u8>) -> io::Result<Chunk> {
     let before = Mark::tail_length(mark.offset);
     buffer.resize(before + want, 0);
@@ -91,21 +91,21 @@ fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
 #[derive(Debug)]
 pub struct GzipReader {
     decoder: MultiGzDecoder<BufReader<File>>,
-    /// How many bytes came out of the decoder.
+    /// How many bytes were decompressed.
     position: u64,
-    /// The last of them: what a next read still needs.
+    /// The last of them, which the next read still needs.
     carry: Vec<u8>,
-    /// Why nothing comes after them, although the content is not over.
+    /// Why nothing follows them, although the content is not complete.
     damage: Option<io::Error>,
     _slot: DecoderSlot,
 }
 
 impl GzipReader {
-    /// Starts at the beginning; `None` while all decoders are taken.
+    /// Starts at the beginning; `None` while all decoders are in use.
     ///
     /// # Errors
     ///
-    /// What the system said.
+    /// The system's error.
     pub fn open(file: &File, decoders: &Decoders) -> io::Result<Option<Self>> {
         let Some(slot) = decoders.take() else { return Ok(None) };
         let mut file = file.try_clone()?;
@@ -114,22 +114,22 @@ impl GzipReader {
         Ok(Some(Self { decoder, position: 0, carry: Vec::new(), damage: None, _slot: slot }))
     }
 
-    /// Whether a read at this mark need not start again at the beginning.
+    /// Whether a read at this mark is possible without starting again at the beginning.
     pub fn can_reach(&self, mark: Mark) -> bool {
         mark.offset - Mark::tail_length(mark.offset) as u64 >= self.position - self.carry.len() as u64
     }
 
-    /// Why the content ends before the file's own end, once a read came to that place.
+    /// Why the content ends before the end of the file, once a read has reached that place.
     pub fn damage(&self) -> Option<&io::Error> {
         self.damage.as_ref()
     }
 
-    /// Like [`read_plain`]; what comes before the mark is decompressed and passed over. A file that is damaged further on ends
+    /// Like [`read_plain`]. Bytes before the mark are decompressed and skipped. A file that is damaged further on ends
     /// there ([`GzipReader::damage`]).
     ///
     /// # Errors
     ///
-    /// When the file is not gzip, is damaged before the mark, or can't be read.
+    /// If the file is not gzip, is damaged before the mark, or cannot be read.
     pub fn read(&mut self, mark: Mark, want: usize, buffer: &mut Vec<u8>) -> io::Result<Chunk> {
         let before = Mark::tail_length(mark.offset);
         let from = mark.offset - before as u64;
@@ -151,7 +151,7 @@ impl GzipReader {
         let wanted = (before + want).saturating_sub(buffer.len());
         let had = buffer.len();
         if self.damage.is_none() {
-            // What was decompressed before an error is in the buffer all the same.
+            // Bytes that were decompressed before the error are in the buffer.
             self.damage = (&mut self.decoder).take(wanted as u64).read_to_end(buffer).err();
         }
         let came = buffer.len() - had;
@@ -168,7 +168,7 @@ impl GzipReader {
         Ok(Chunk::Data { before, end: came < wanted })
     }
 
-    /// Drops what lies further back than a read from `offset` needs.
+    /// Drops bytes that a read from `offset` does not need.
     pub fn consumed(&mut self, offset: u64) {
         let keep = self.position.saturating_sub(offset) as usize + TAIL_BYTES;
         let drop = self.carry.len().saturating_sub(keep);
@@ -177,11 +177,11 @@ impl GzipReader {
     }
 }
 
-/// A file's beginning: enough for its [`crate::identity::Head`] and, if there is one, its first whole line.
+/// The beginning of a file: enough for its [`crate::identity::Head`] and, if there is one, its first whole line.
 ///
 /// # Errors
 ///
-/// When the file can't be read, or is said to be gzip and is not.
+/// If the file cannot be read, or has the name of a gzip file and is not one.
 pub fn beginning(file: &File, gzip: bool) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     for limit in [4 * HEAD_BYTES, FIRST_LINE_BYTES] {
@@ -190,7 +190,7 @@ pub fn beginning(file: &File, gzip: bool) -> io::Result<Vec<u8>> {
             file.rewind()?;
             bytes.clear();
             let read = MultiGzDecoder::new(file).take(limit as u64).read_to_end(&mut bytes);
-            // A damaged file has the beginning that can be decompressed.
+            // A damaged file's beginning is what can be decompressed.
             if let Some(error) = read.err().filter(|_| bytes.is_empty()) {
                 return Err(error);
             }
@@ -206,8 +206,8 @@ pub fn beginning(file: &File, gzip: bool) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The uncompressed size of a gzip file, as its last four bytes say (RFC 1952, section 2.3.1): of one member, below 4 GiB. 0 if
-/// they can't be true.
+/// The uncompressed size of a gzip file from its last four bytes (RFC 1952, section 2.3.1), for one member below 4 GiB.
+/// 0 if the value cannot be true.
 pub fn uncompressed_size(file: &File) -> u64 {
     let mut bytes = [0; 4];
     let length = file.metadata().map_or(0, |metadata| metadata.len());
@@ -218,8 +218,8 @@ pub fn uncompressed_size(file: &File) -> u64 {
     }
 }
 
-/// The first whole line of a file that starts with this beginning, NULs before it left out; a line that is too long counts as far
-/// as it was read.
+/// The first whole line of a file with this beginning, without NULs before it. A line that is too long counts as far as
+/// it was read.
 pub fn first_line(beginning: &[u8]) -> Option<&[u8]> {
     let beginning = &beginning[leading_nuls(beginning)..];
     let beginning = &beginning[..beginning.len().min(FIRST_LINE_BYTES)];
@@ -230,7 +230,7 @@ pub fn first_line(beginning: &[u8]) -> Option<&[u8]> {
     }
 }
 
-/// The first whole line of a plain file that begins with nothing but NULs, as [`first_line`] gives that of others.
+/// The first whole line of a plain file that begins with nothing but NULs; see [`first_line`].
 pub fn first_line_after_nuls(file: &File) -> Option<Vec<u8>> {
     let (mut at, mut bytes) = (0, Vec::new());
     for _ in 0..MOST_NUL_READS {
@@ -247,17 +247,17 @@ pub fn first_line_after_nuls(file: &File) -> Option<Vec<u8>> {
     None
 }
 
-/// How many NULs these bytes begin with.
+/// How many NULs are at the beginning of these bytes.
 pub fn leading_nuls(bytes: &[u8]) -> usize {
     bytes.iter().position(|byte| *byte != 0).unwrap_or(bytes.len())
 }
 
-/// Where the file has data at or after this offset: behind the hole there, if there is one; `None` if nothing comes.
+/// The offset of the file's next data at or after `offset`, after a hole if there is one; `None` if there is no more.
 pub fn next_data(file: &File, offset: u64) -> Option<u64> {
     match rustix::fs::seek(file, rustix::fs::SeekFrom::Data(offset)) {
         Ok(data) => Some(data),
         Err(rustix::io::Errno::NXIO) => None,
-        // This file system does not tell holes.
+        // This file system does not report holes.
         Err(_) => Some(offset),
     }
 }

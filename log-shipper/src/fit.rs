@@ -1,25 +1,25 @@
-//! Makes a message fit the broker's size limit: an array of events is split, an event is cut and marked.
+//! Makes a message fit the broker's size limit: an array of events is split, and a single event is cut and marked.
 //!
-//! `MAX_LINE` bounds a line's text; its JSON can be six times as long, and only the broker knows its own limit.
+//! `MAX_LINE` limits a line's text, but its JSON can be six times as long, and only the broker knows its own limit.
 
 use serde_json::{Map, Value};
 
-/// The mark of an event that was cut, as encoders write it.
+/// The mark of an event that was cut, as the encoders write it.
 const MARK: &str = "truncated";
 
 /// A string shorter than this, in bytes of JSON, is not worth cutting.
 const LEAST_CUT: usize = 64;
 
-/// What became of a message.
+/// The replacement for a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fitted {
-    /// The messages that take its place, in order.
+    /// The messages that replace it, in order.
     pub bodies: Vec<Vec<u8>>,
-    /// Whether something was cut off; a message that was only split is whole.
+    /// Whether something was cut off. A message that was only split is complete.
     pub cut: bool,
 }
 
-/// Messages of at most `limit` bytes in place of `body`; `None` when there is nothing to cut.
+/// Messages of at most `limit` bytes that replace `body`; `None` if there is nothing to cut.
 pub fn fit(body: &[u8], limit: usize) -> Option<Fitted> {
     if body.len() <= limit {
         return Some(Fitted { bodies: vec![body.to_vec()], cut: false });
@@ -47,7 +47,7 @@ pub fn fit(body: &[u8], limit: usize) -> Option<Fitted> {
     Some(fitted)
 }
 
-/// An array as two, each with half of its events; `None` for anything else.
+/// Splits an array into two, each with half of its events; `None` for anything else.
 pub fn halves(body: &[u8]) -> Option<Fitted> {
     let elements = elements(body).filter(|elements| elements.len() > 1)?;
     let (first, second) = elements.split_at(elements.len() / 2);
@@ -55,7 +55,7 @@ pub fn halves(body: &[u8]) -> Option<Fitted> {
     Some(Fitted { bodies: vec![array(first), array(second)], cut: false })
 }
 
-/// The elements of a JSON array as they are written; `None` if it is none.
+/// The elements of a JSON array as they are written; `None` if it is not an array.
 fn elements(body: &[u8]) -> Option<Vec<&[u8]>> {
     let inside = body.strip_prefix(b"[")?.strip_suffix(b"]")?;
     let (mut elements, mut start, mut depth) = (Vec::new(), 0, 0_usize);
@@ -79,7 +79,7 @@ fn elements(body: &[u8]) -> Option<Vec<&[u8]>> {
     Some(elements)
 }
 
-/// The event with its longest strings cut and a mark.
+/// The event with its longest strings cut, and marked.
 fn cut(body: &[u8], limit: usize) -> Option<Vec<u8>> {
     let mut event: Value = serde_json::from_slice(body).ok()?;
     mark(event.as_object_mut()?);
@@ -109,7 +109,7 @@ fn mark(event: &mut Map<String, Value>) {
     }
 }
 
-/// The longest string anywhere in a value, keys aside.
+/// The longest string anywhere in a value, without keys.
 fn longest(value: &mut Value) -> Option<&mut String> {
     match value {
         Value::String(text) => Some(text),
@@ -119,7 +119,7 @@ fn longest(value: &mut Value) -> Option<&mut String> {
     }
 }
 
-/// Takes at least `excess` bytes of JSON off the end of a string, or all of it.
+/// Cuts at least `excess` bytes of JSON off the end of a string, or all of it.
 fn shorten(text: &mut String, excess: usize) {
     let mut taken = 0;
     while taken < excess

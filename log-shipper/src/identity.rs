@@ -1,4 +1,4 @@
-//! How a file is known again after a rename, a compression or a restart: by its content, with device and inode as a hint.
+//! Recognizes a file after a rename, a compression or a restart: by its content, with device and inode as a hint.
 
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
@@ -9,10 +9,10 @@ pub const HEAD_BYTES: usize = 1024;
 /// How many bytes before an offset prove that it still belongs to the same content.
 pub const TAIL_BYTES: usize = 64;
 
-/// Below this a beginning says too little to join two files; the shortest CRI line is longer.
+/// A shorter beginning is not enough to match two files; the shortest CRI line is longer.
 const LEAST_HEAD_BYTES: u16 = 24;
 
-/// Where a file is on its file system. Inodes are used again, so this alone proves nothing.
+/// A file's place on its file system. Inodes are reused, so this alone proves nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct FileKey {
     /// The device's number.
@@ -37,28 +37,28 @@ impl Head {
         Self { length: bytes.len() as u16, hash: xxh3_64(bytes) }
     }
 
-    /// Whether a file that begins with `bytes` is this one, perhaps grown.
+    /// Whether a file that begins with `bytes` is this one, possibly grown.
     pub fn matches(&self, bytes: &[u8]) -> bool {
         self.length >= LEAST_HEAD_BYTES && self.begins(bytes)
     }
 
-    /// Whether `bytes` may be the beginning of the file that this was learnt from, however little was learnt.
+    /// Whether `bytes` may be the beginning of the file with this head, however few bytes were hashed.
     pub fn begins(&self, bytes: &[u8]) -> bool {
         bytes.get(..usize::from(self.length)).is_some_and(|bytes| Self::of(bytes).hash == self.hash || bytes.is_empty())
     }
 
-    /// Whether more bytes would make it surer.
+    /// Whether the hash of more bytes would be more certain.
     pub fn is_growing(&self) -> bool {
         usize::from(self.length) < HEAD_BYTES
     }
 }
 
-/// A place in a file's uncompressed content, with the hash of up to [`TAIL_BYTES`] bytes before it.
+/// A position in a file's uncompressed content, with the hash of up to [`TAIL_BYTES`] bytes before it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mark {
     /// Bytes from the beginning.
     pub offset: u64,
-    /// The hash of what comes before.
+    /// The hash of the bytes before the offset.
     pub tail: u64,
 }
 
@@ -68,7 +68,7 @@ impl Mark {
         offset.min(TAIL_BYTES as u64) as usize
     }
 
-    /// The mark at `offset`, where `before` ends with the bytes that come before it.
+    /// The mark at `offset`, where `before` ends with the bytes that precede it.
     pub fn at(offset: u64, before: &[u8]) -> Self {
         let tail = &before[before.len().saturating_sub(Self::tail_length(offset))..];
         Self { offset, tail: if offset == 0 { 0 } else { xxh3_64(tail) } }

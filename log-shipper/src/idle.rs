@@ -1,20 +1,20 @@
-//! The end of `run --until-idle` when not all can be shipped: a broker that is away or refuses messages is not waited for longer than
-//! `--give-up-after`.
+//! Ends `run --until-idle` if not everything can be shipped: a broker that is down or refuses messages is waited for no
+//! longer than `--give-up-after`.
 
 use std::time::{Duration, Instant};
 
-/// What grows as long as there is progress.
+/// Counters that grow while there is progress.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
     /// Bytes read from log files.
     pub read: u64,
     /// Messages that were confirmed or given up.
     pub settled: u64,
-    /// Whether the first look at all folders has ended.
+    /// Whether the first scan of all folders has ended.
     pub looked: bool,
 }
 
-/// Waits for progress, and not for ever.
+/// Waits for progress, up to a limit.
 #[derive(Debug)]
 pub struct Patience {
     limit: Duration,
@@ -23,13 +23,13 @@ pub struct Patience {
 }
 
 impl Patience {
-    /// Of so long, from `now` on.
+    /// A wait of at most `limit` without progress, from `now` on.
     pub fn new(limit: Duration, now: Instant) -> Self {
         Self { limit, last: Progress::default(), since: now }
     }
 
-    /// Whether there was no progress for too long. Where events wait for a `reader` of standard output there is nothing to wait for
-    /// here: a pager may be left open overnight.
+    /// Whether there was no progress for too long. If events wait for a `reader` of standard output, there is no limit:
+    /// a pager may be left open overnight.
     pub fn is_over(&mut self, progress: Progress, reader: bool, now: Instant) -> bool {
         if progress != self.last || reader {
             (self.last, self.since) = (progress, now);

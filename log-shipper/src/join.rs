@@ -1,5 +1,5 @@
-//! Long lines come in parts, which belong together per stream; a line stays open until its last part is there. So does a stack
-//! trace, if those are joined, until a line comes that is none of it, or nothing for a while.
+//! Joins partial lines, per stream: a line stays open until its last part arrives. If stack traces are joined, a trace
+//! stays open until a line that does not belong to it, or silence.
 
 use std::time::Instant;
 
@@ -7,54 +7,54 @@ use crate::identity::Mark;
 use crate::parse::{Line, Stream, Text, cut, json_text};
 use crate::traces::{Languages, Trace};
 
-/// Tells the files of one container from each other while the process runs.
+/// Identifies a file of one container while the process runs.
 pub type FileNumber = u32;
 
-/// Where a line begins.
+/// The position where a line begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Position {
     /// The file.
     pub file: FileNumber,
-    /// What names the file in message ids.
+    /// The file's id in message ids.
     pub file_id: u128,
-    /// The offset, and what comes before it.
+    /// The offset, and a hash of the bytes before it.
     pub mark: Mark,
 }
 
-/// A line of which parts are there.
+/// A line of which some parts were read.
 #[derive(Debug)]
 pub struct OpenLine {
     text: Vec<u8>,
     json: bool,
-    /// When its first part was written.
+    /// The time of its first part.
     pub time: String,
     /// Docker's `attrs` of its first part.
     pub attrs: Option<Box<[u8]>>,
-    /// The stream it belongs to.
+    /// Its stream.
     pub stream: Stream,
-    /// Where its first part begins.
+    /// The beginning of its first part.
     pub start: Position,
-    /// What names its event: where its first part begins, or the last line of a trace, because a trace may be joined otherwise
-    /// when it is read again.
+    /// The position that names its event: the beginning of its first part, or of the last line of a trace, because a
+    /// trace may be joined differently when it is read again.
     pub named_by: Position,
-    /// Where its last part ends.
+    /// The end of its last part.
     pub end: u64,
-    /// What names the file of its last part.
+    /// The id of the file of its last part.
     pub last_file_id: u128,
     /// When its last part was read.
     grew: Instant,
-    /// A trace of whole lines; parts of one line otherwise.
+    /// The trace, if it consists of complete lines and not of parts of one line.
     trace: Option<Trace>,
-    /// Where a restart must read each file again: its first part there, or that of a line it overlaps.
+    /// Where a restart must read each file again: at its first part there, or at that of a line that it overlaps.
     first_in: Vec<(FileNumber, Mark)>,
-    /// Which of two open lines began first.
+    /// The order in which open lines began.
     order: u64,
     /// Whether it was cut at `MAX_LINE`.
     pub truncated: bool,
 }
 
 impl OpenLine {
-    /// What is there of it.
+    /// The available part of its text.
     pub fn text(&self) -> Text<'_> {
         match std::str::from_utf8(&self.text) {
             // Only checked insides of JSON strings were appended.
@@ -79,14 +79,14 @@ impl OpenLine {
     }
 
     fn append(&mut self, text: Text<'_>, max_line: usize) {
-        // After a cut nothing may follow, or a later and shorter part would close up to it.
+        // Nothing may follow a cut, or a later and shorter part would be appended to it.
         if self.truncated {
             return;
         }
         let room = max_line.saturating_sub(self.text.len());
         match text {
             Text::Raw(bytes) => {
-                // A part may end within a character: where it is cut, the whole text tells.
+                // A part may end within a character; where to cut is decided on the whole text.
                 self.text.extend_from_slice(&bytes[..bytes.len().min(room + 1)]);
                 self.truncated = self.text.len() > max_line;
                 self.text.truncate(cut(&self.text, max_line).len());
@@ -100,19 +100,19 @@ impl OpenLine {
     }
 }
 
-/// What became of a line of the file.
+/// The result of adding a line of the file.
 #[derive(Debug)]
 pub struct Added {
-    /// A trace that it ended.
+    /// A trace that the line ended.
     pub before: Option<Box<OpenLine>>,
-    /// What became of itself.
+    /// The result for the line itself.
     pub joined: Joined,
 }
 
-/// What became of a part.
+/// The result of adding a part.
 #[derive(Debug)]
 pub enum Joined {
-    /// It is a whole line by itself.
+    /// It is a complete line.
     Alone,
     /// The line is still open.
     Open,
@@ -123,12 +123,12 @@ pub enum Joined {
 /// The open lines of one container, at most one per stream.
 #[derive(Debug)]
 pub struct Joiner {
-    /// Mostly there is none, and a node has many containers.
+    /// Boxed, because a node has many containers, and most have no open line.
     open: [Option<Box<OpenLine>>; 2],
     max_line: usize,
     traces: Languages,
     began: u64,
-    /// For looking into the text of JSON strings.
+    /// A buffer for the unescaped text of JSON strings.
     plain: Vec<u8>,
 }
 
@@ -138,7 +138,7 @@ impl Joiner {
         Self { open: [None, None], max_line, traces, began: 0, plain: Vec::new() }
     }
 
-    /// Takes the next line of a file, which ends at `end`.
+    /// Adds the next line of a file, which ends at `end`.
     pub fn add(&mut self, line: &Line<'_>, position: Position, end: u64, now: Instant) -> Added {
         if self.traces.is_empty() {
             return Added { before: None, joined: self.add_part(line, position, end, now) };
@@ -164,14 +164,14 @@ impl Joiner {
             let begins = self.traces.begins(text);
             let before = trace.and_then(|_| self.finish(line.stream));
             let Some(begins) = begins else { return Added { before, joined: Joined::Alone } };
-            // As a part that more may follow.
+            // It is added as a part, because more lines may follow.
             self.add_part(&Line { whole: false, ..*line }, position, end, now);
             if let Some(open) = &mut self.open[slot(line.stream)] {
                 open.trace = Some(begins);
             }
             return Added { before, joined: Joined::Open };
         }
-        // A line in parts is too long for one of a trace.
+        // A line in parts is too long to belong to a trace.
         let before = trace.and_then(|_| self.finish(line.stream));
         Added { before, joined: self.add_part(line, position, end, now) }
     }
@@ -184,7 +184,7 @@ impl Joiner {
         };
         let done = this.take()?;
         if let Some(other) = other {
-            // Whoever reads the other's parts again must meet all parts of this line, too, or none.
+            // A reader that reads the other line's parts again must read either all parts of this line, too, or none.
             other.hold_at(&done.first_in);
         }
         Some(done)
@@ -200,17 +200,17 @@ impl Joiner {
         self.open.iter().flatten().any(|open| open.trace.is_some())
     }
 
-    /// Whether this line, which is whole, may be shipped as it is.
+    /// Whether this complete line may be shipped as it is.
     pub fn stands_alone(&self, stream: Stream) -> bool {
         self.traces.is_empty() && !self.is_open(stream)
     }
 
-    /// Traces that have not grown since `then`.
+    /// Ends traces that have not grown since `then`.
     pub fn finish_traces(&mut self, then: Instant) -> Vec<OpenLine> {
         self.finish_where(|open| open.trace.is_some() && open.grew <= then)
     }
 
-    /// Lines in parts that have not grown since `then`: their end may never come.
+    /// Ends partial lines that have not grown since `then`: their end may never come.
     pub fn finish_quiet(&mut self, then: Instant) -> Vec<OpenLine> {
         self.finish_where(|open| open.trace.is_none() && open.grew <= then)
     }
@@ -220,7 +220,7 @@ impl Joiner {
         streams.into_iter().filter_map(|stream| self.finish(stream)).map(|line| *line).collect()
     }
 
-    /// Takes the next part in its order.
+    /// Adds the next part in its order.
     fn add_part(&mut self, line: &Line<'_>, position: Position, end: u64, now: Instant) -> Joined {
         let Self { open: [stdout, stderr], began, max_line, .. } = self;
         let slot = match line.stream {
@@ -270,12 +270,12 @@ impl Joiner {
         held.filter(|(in_file, _)| *in_file == file).map(|(_, mark)| *mark).min_by_key(|mark| mark.offset)
     }
 
-    /// How many bytes open lines take.
+    /// How many bytes open lines use.
     pub fn bytes(&self) -> usize {
         self.open.iter().flatten().map(|open| open.text.capacity()).sum()
     }
 
-    /// Gives up waiting for the rest of what is open, in the order in which it began.
+    /// Ends all open lines, in the order in which they began.
     pub fn close(&mut self) -> Vec<OpenLine> {
         let mut open: Vec<OpenLine> = self.open.iter_mut().filter_map(Option::take).map(|line| *line).collect();
         open.sort_by_key(|line| line.order);

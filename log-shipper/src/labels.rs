@@ -1,37 +1,37 @@
-//! `LOG_LABELS` and `LOG_LABELS_EXCLUDED`: which pods and Docker containers are followed, by Kubernetes' label selectors.
+//! `LOG_LABELS` and `LOG_LABELS_EXCLUDED`: selects pods and Docker containers with Kubernetes' label selectors.
 
 use std::collections::BTreeMap;
 
 use kube::core::{Expression, Selector, SelectorExt};
 
-/// Which labels are wanted.
+/// Which labels are required and excluded.
 #[derive(Clone, Debug, Default)]
 pub struct LabelChoice {
-    /// Only these, if there is one.
+    /// Only these labels, if set.
     pub wanted: Option<Selector>,
-    /// Never these.
+    /// Never these labels.
     pub excluded: Option<Selector>,
 }
 
 impl LabelChoice {
-    /// Whether all are wanted.
+    /// Whether there is no selection.
     pub fn is_empty(&self) -> bool {
         self.wanted.is_none() && self.excluded.is_none()
     }
 
-    /// Whether what has these labels is followed.
+    /// Whether a pod or container with these labels is followed.
     pub fn takes(&self, labels: &BTreeMap<String, String>) -> bool {
         let wanted = self.wanted.as_ref().is_none_or(|selector| selector.matches(labels));
         wanted && !self.excluded.as_ref().is_some_and(|selector| selector.matches(labels))
     }
 }
 
-/// Reads a label selector as kubectl takes it: `key=value`, `key==value`, `key!=value`, `key in (a,b)`, `key notin (a,b)`, `key`,
-/// `!key`, separated by commas; all must hold.
+/// Parses a label selector as kubectl does: `key=value`, `key==value`, `key!=value`, `key in (a,b)`, `key notin (a,b)`,
+/// `key`, `!key`, separated by commas; all must match.
 ///
 /// # Errors
 ///
-/// What is no part of a selector.
+/// A sentence about the invalid part.
 pub fn selector(text: &str) -> Result<Selector, String> {
     let parts = split(text);
     if parts.is_empty() {

@@ -1,51 +1,52 @@
-//! How far each file of one container is done: moved only by confirms, in the order in which lines were read.
+//! Tracks up to which position each file of one container is processed. Only confirms advance it, in the order in which
+//! lines were read.
 
 use std::collections::VecDeque;
 
 use crate::identity::{FileKey, Head, Mark};
 use crate::join::FileNumber;
 
-/// A file as the checkpoint knows it.
+/// A file's record in the checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FileRecord {
     /// Its name within the container's folder.
     pub name: String,
-    /// Where it is on its file system.
+    /// Its device and inode.
     pub key: FileKey,
-    /// How it begins.
+    /// The hash of its beginning.
     pub head: Head,
-    /// The size it was last seen with, uncompressed, in bytes; 0 while unknown.
+    /// Its last known size, uncompressed, in bytes; 0 while unknown.
     pub size: u64,
     /// Everything before this was confirmed, or needs no confirm.
     pub done: Mark,
-    /// Whether this content came after a truncation: no line that is open in an older file goes on in it.
+    /// Whether this content came after a truncation. An open line of an older file does not continue in it.
     pub after_truncation: bool,
 }
 
-/// What the confirm of a batch moves.
+/// A change that the confirm of a batch makes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// The file is done up to here.
+    /// The file is processed up to here.
     Done(FileNumber, Mark),
-    /// The file is no more.
+    /// The file is gone.
     Forget(FileNumber),
 }
 
-/// The batches of one container that are on their way, and what was confirmed.
+/// The unconfirmed batches of one container, and what was confirmed.
 #[derive(Debug, Default)]
 pub struct Ledger {
-    /// A few at most.
+    /// A few at most, so a vector is enough.
     files: Vec<(FileNumber, FileRecord)>,
     /// In the order of reading.
     batches: VecDeque<Pending>,
     /// The number of the first in `batches`.
     first: u64,
     changed: bool,
-    /// Whether the broker refuses what comes from this log.
+    /// Whether the broker refuses messages of this log.
     held: bool,
 }
 
-/// A batch that is on its way, or that waits for an earlier one.
+/// A batch that is unconfirmed, or that waits for an earlier one.
 #[derive(Debug)]
 struct Pending {
     steps: Vec<Step>,
@@ -54,15 +55,15 @@ struct Pending {
     confirmed: bool,
 }
 
-/// A log with more unconfirmed batches than this is not read further …
+/// A log with more unconfirmed batches than this is not read further.
 const MOST_UNCONFIRMED: usize = 64;
-/// … or than this, while the broker refuses what comes from it: enough to see that it takes other lines of it.
+/// The same limit while the broker refuses messages of the log: enough to detect that it accepts other lines.
 const MOST_UNCONFIRMED_HELD: usize = 12;
-/// Confirmed batches wait for earlier ones, up to so many together.
+/// The most confirmed batches that wait for earlier ones.
 const MOST_BATCHES: usize = 4096;
 
 impl Ledger {
-    /// Sets what is known of a file, but for how far it is done: only a new file starts at `record.done`.
+    /// Records a file, except for its progress: only a new file starts at `record.done`.
     pub fn know(&mut self, file: FileNumber, record: FileRecord) {
         match self.record(file) {
             Some(known) => {
@@ -80,13 +81,13 @@ impl Ledger {
         self.changed = true;
     }
 
-    /// A batch of this size begins, whose confirm takes these steps; gives the number to [`Ledger::finish`] it by.
+    /// Adds a batch of this size with the steps of its confirm. Returns its number for [`Ledger::finish`].
     pub fn begin(&mut self, steps: Vec<Step>, bytes: usize) -> u64 {
         self.batches.push_back(Pending { steps, bytes, confirmed: false });
         self.first + self.batches.len() as u64 - 1
     }
 
-    /// The batch was confirmed. Its steps are taken once all batches before it were confirmed too.
+    /// The batch was confirmed. Its steps are applied once all earlier batches were confirmed, too.
     pub fn finish(&mut self, batch: u64) {
         let Some(entry) = batch.checked_sub(self.first).and_then(|at| self.batches.get_mut(at as usize)) else {
             return;
@@ -112,12 +113,13 @@ impl Ledger {
         self.files.iter_mut().find(|(known, _)| *known == file).map(|(_, record)| record)
     }
 
-    /// How many batches are on their way.
+    /// How many batches are unconfirmed.
     pub fn open_batches(&self) -> usize {
         self.batches.len()
     }
 
-    /// Whether so much is on its way that the log should not be read further now: so many batches, or `share` bytes.
+    /// Whether the log should not be read further now, because of the number of unconfirmed batches, or because they
+    /// have `share` bytes.
     pub fn is_full(&self, share: usize) -> bool {
         let unconfirmed = self.batches.iter().filter(|pending| !pending.confirmed);
         let (count, bytes) = unconfirmed.fold((0, 0), |(count, bytes), pending| (count + 1, bytes + pending.bytes));
@@ -125,22 +127,22 @@ impl Ledger {
         count >= most || bytes >= share || self.batches.len() >= MOST_BATCHES
     }
 
-    /// Sets whether the broker refuses what comes from this log.
+    /// Sets whether the broker refuses messages of this log.
     pub fn hold(&mut self, held: bool) {
         self.held = held;
     }
 
-    /// Whether the broker refuses what comes from this log.
+    /// Whether the broker refuses messages of this log.
     pub fn is_held(&self) -> bool {
         self.held
     }
 
-    /// What the checkpoint should say of each file.
+    /// The records of all files, for the checkpoint.
     pub fn records(&self) -> impl Iterator<Item = &FileRecord> {
         self.files.iter().map(|(_, record)| record)
     }
 
-    /// The files it knows.
+    /// The numbers of the recorded files.
     pub fn numbers(&self) -> impl Iterator<Item = FileNumber> {
         self.files.iter().map(|(file, _)| *file)
     }

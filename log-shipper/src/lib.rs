@@ -2,15 +2,20 @@
 //!
 //! Data flows one way; read in this order:
 //!
-//! - [`discover`] finds files and opens them at once; [`plan`] decides what the listing of a folder means, from [`names`] and [`identity`]
-//! - [`follow`] keeps the files of each container in order and recognizes them by content; readers ([`pool`]) take turns
-//! - [`parse`], [`join`] and [`encode`] make events of lines; [`pods`] knows what Kubernetes says of a container
-//! - [`outgoing`] batches of events; the [`outbox`] is the window of unconfirmed messages
+//! - [`discover`] finds files and opens them at once; [`plan`] decides what the listing of a folder means, from
+//!   [`names`] and [`identity`]
+//! - [`follow`] keeps the files of each container in order and recognizes them by content; readers ([`pool`]) take
+//!   turns
+//! - [`parse`], [`join`] and [`encode`] turn lines into events; [`pods`] has the metadata of pods
+//! - [`outgoing`] has the batches of events; the [`outbox`] is the window of unconfirmed messages
 //! - [`ship`] runs a session with a broker over [`amqp`]
-//! - [`ledger`] moves only when the broker confirms; [`checkpoint`] saves it, and [`checkpoint_writer`] says when
-//! - [`mod@run`] starts and ends all of it; [`check`] and [`status`] are the other commands; [`settings`]
+//! - [`ledger`] advances only when the broker confirms; [`checkpoint`] is its file, and [`checkpoint_writer`] decides
+//!   when to write it
+//! - [`mod@run`] starts and ends all of it; [`check`] and [`status`] are the other commands; [`settings`] parses the
+//!   settings
 //!
-//! When the broker is away, the budget of read and unconfirmed bytes is used up and reading stops: the log files are the spool.
+//! While the broker is down, the budget of read and unconfirmed bytes is used up and reading stops: the log files are
+//! the spool.
 //!
 //! Decisions without I/O: [`plan`], [`join`], [`ledger`], [`outbox`], [`names`].
 

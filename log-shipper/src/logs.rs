@@ -1,4 +1,4 @@
-//! All logs that are followed, and what the checkpoint says of them.
+//! All followed logs, and the unused records of the checkpoint.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,30 +10,30 @@ use crate::checkpoint::{LogKey, Saved};
 use crate::follow::ContainerLog;
 use crate::ledger::FileRecord;
 
-/// Shared by the discovery and the checkpoint.
+/// Shared by the discovery and the checkpoint writer.
 #[derive(Debug, Default)]
 pub struct FollowedLogs(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
     logs: BTreeMap<LogKey, Arc<ContainerLog>>,
-    /// What the checkpoint says of logs that were not found yet.
+    /// Records of the checkpoint for logs that were not found yet.
     unclaimed: Saved,
     changed: bool,
 }
 
 impl FollowedLogs {
-    /// Starts with what an earlier run left.
+    /// Starts with the checkpoint of an earlier run.
     pub fn new(saved: Saved) -> Self {
         Self(Mutex::new(State { unclaimed: saved, ..State::default() }))
     }
 
-    /// What the checkpoint says of a log that is about to be followed.
+    /// Takes the checkpoint's records of a log that is about to be followed.
     pub fn claim(&self, key: &LogKey) -> Vec<FileRecord> {
         self.state().unclaimed.remove(key).unwrap_or_default()
     }
 
-    /// The log that a file with this inode belonged to, as the checkpoint has it, if that was not claimed yet.
+    /// The log to which the file with this inode belonged according to the checkpoint, if its record was not taken yet.
     pub fn base_of(&self, folder: &Arc<Path>, inode: u64) -> Option<String> {
         let state = self.state();
         let first = LogKey { folder: folder.clone(), base: String::new() };
@@ -42,7 +42,7 @@ impl FollowedLogs {
             .map(|(key, _)| key.base.clone())
     }
 
-    /// Takes what is still unclaimed below these roots, to be given up.
+    /// Takes the remaining records below these roots, to be given up.
     pub fn take_unclaimed(&self, roots: &[Arc<Path>]) -> Saved {
         let mut state = self.state();
         let below = |key: &LogKey| roots.iter().any(|root| key.folder.starts_with(root));
@@ -57,7 +57,7 @@ impl FollowedLogs {
         self.state().logs.insert(log.key.clone(), log);
     }
 
-    /// Follows it no more.
+    /// Stops following it.
     pub fn remove(&self, key: &LogKey) {
         let mut state = self.state();
         state.logs.remove(key);
@@ -69,7 +69,7 @@ impl FollowedLogs {
         self.state().logs.values().cloned().collect()
     }
 
-    /// What a checkpoint should hold now, if that changed since the last call.
+    /// The content of a checkpoint, if it changed since the last call.
     pub fn take_changes(&self) -> Option<Saved> {
         let mut state = self.state();
         let mut changed = std::mem::take(&mut state.changed);
@@ -86,7 +86,7 @@ impl FollowedLogs {
         Some(saved)
     }
 
-    /// The next [`FollowedLogs::take_changes`] gives everything.
+    /// Makes the next [`FollowedLogs::take_changes`] return everything.
     pub fn mark_changed(&self) {
         self.state().changed = true;
     }

@@ -1,4 +1,4 @@
-//! What is counted.
+//! Metrics of log-shipper.
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
@@ -10,39 +10,39 @@ pub struct Metrics {
     pub bytes_read: Counter,
     /// Bytes that were deleted before they could be read.
     pub bytes_lost: Counter,
-    /// Times that lines were lost of which nobody knows how many bytes they had.
+    /// Losses of which the number of bytes is unknown.
     pub losses_unknown: Counter,
-    /// NULs that were passed over because no container wrote them.
+    /// NULs that were skipped because no container wrote them.
     pub nul_bytes: Counter,
     /// Lines that were shipped without their end.
     pub unfinished: Counter,
     /// Events that the broker confirmed.
     pub events_confirmed: Counter,
-    /// Messages that were published, again or for the first time.
+    /// Messages that were published, including repetitions.
     pub messages_published: Counter,
     /// Messages that the broker confirmed.
     pub messages_confirmed: Counter,
-    /// Messages that no queue wanted.
+    /// Messages that could not be routed to a queue.
     pub messages_returned: Counter,
     /// Messages that the broker refused.
     pub messages_refused: Counter,
     /// Messages that went to the dead letter exchange.
     pub messages_dead_lettered: Counter,
-    /// Messages that were cut because the broker takes none of their size.
+    /// Messages that were cut because they are too large for the broker.
     pub messages_cut: Counter,
-    /// Messages that the broker never took.
+    /// Messages that the broker never accepted.
     pub messages_given_up: Counter,
-    /// Lines that `EXCLUDE_LINES` left out.
+    /// Lines that `EXCLUDE_LINES` dropped.
     pub excluded: Counter,
-    /// Lines that `LINES_PER_SECOND` left out.
+    /// Lines that `LINES_PER_SECOND` dropped.
     pub limited: Counter,
-    /// Lines of our own standard output that were left out.
+    /// Lines of our own standard output that were skipped.
     pub own_lines: Counter,
     /// Lines that were cut at `MAX_LINE`.
     pub truncated: Counter,
-    /// Lines that were not understood.
+    /// Lines that could not be parsed.
     pub unparsed: Counter,
-    /// Connections to a broker that came about.
+    /// Connections to a broker that were opened.
     pub connections: Counter,
     /// Whether a broker is connected.
     pub connected: Gauge,
@@ -60,9 +60,9 @@ pub struct Metrics {
     pub containers: Gauge,
     /// Log files that are open.
     pub open_files: Gauge,
-    /// Files, folders and links that can't be read.
+    /// Files, folders and links that cannot be read.
     pub unreadable: Gauge,
-    /// Files beside logs that can't be told to be a log's.
+    /// Files beside logs that cannot be identified as part of a log.
     pub unplaced_files: Gauge,
     /// Failures of the watch on this node's pods.
     pub pod_watch_errors: Counter,
@@ -86,7 +86,7 @@ impl Metrics {
             ("nul_bytes_skipped", "NUL bytes in log files that no container wrote", &self.nul_bytes),
             ("lines_unfinished", "Lines shipped incomplete because their end never came", &self.unfinished),
             ("events_confirmed", "Events that the broker confirmed", &self.events_confirmed),
-            ("messages_published", "Messages published, repetitions included", &self.messages_published),
+            ("messages_published", "Messages published, including repetitions", &self.messages_published),
             ("messages_confirmed", "Messages that the broker confirmed", &self.messages_confirmed),
             ("messages_returned", "Messages that no queue was bound for", &self.messages_returned),
             ("messages_refused", "Messages that the broker refused", &self.messages_refused),

@@ -1,31 +1,31 @@
-//! What a log file's name says: which log it belongs to, how old it is among its siblings, whether it is compressed.
+//! Parses a log file's name: the log that it belongs to, its age among its siblings, and whether it is compressed.
 //!
-//! kubelet: `0.log`, `0.log.20261122-100000`, `….gz`, and `….tmp` while it compresses. Docker: `<id>-json.log`, `.1`, `.2.gz`.
-//! logrotate: `.1`, or with `dateext` `-20261122`, `-2026112210` (hourly), `-1795348800` (`dateformat -%s`) and what else its
-//! `dateformat` can write, with `extension .log` before the `.log`; each also `.gz`.
+//! kubelet: `0.log`, `0.log.20261122-100000`, `….gz`, and `….tmp` while it compresses. Docker: `<id>-json.log`, `.1`,
+//! `.2.gz`. logrotate: `.1`, or with `dateext` `-20261122`, `-2026112210` (hourly), `-1795348800` (`dateformat -%s`)
+//! and whatever else its `dateformat` can write, with `extension .log` before the `.log`; each also `.gz`.
 
 use std::cmp::Reverse;
 
-/// Longer digits are a date or a time; logrotate and Docker count their files with fewer.
+/// More digits are a date or a time; logrotate and Docker number their files with fewer.
 const MOST_COUNT_DIGITS: usize = 7;
 
 /// A file's age among the files of one container; older ones come first.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Age {
-    /// Rotated, with a number that grows with age.
+    /// Rotated, with a number that increases with age.
     Numbered(Reverse<u32>),
-    /// Rotated at this time (the digits of year to second), and what tells files of the same time apart.
+    /// Rotated at this time (the digits from year to second), and what distinguishes files of the same time.
     Stamped(u64, Box<str>),
-    /// Put aside under a name that says nothing. It is a log's only if its content was.
+    /// Renamed to a name that says nothing. It belongs to a log only if its content did.
     Aside,
-    /// The one that is written to.
+    /// The live file.
     Live,
 }
 
-/// A log file's name, taken apart.
+/// The parts of a log file's name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogName<'a> {
-    /// The part that all files of a log have in common.
+    /// The part that all files of a log share.
     pub base: &'a str,
     /// Its age.
     pub age: Age,
@@ -39,7 +39,7 @@ impl Age {
 }
 
 impl<'a> LogName<'a> {
-    /// Takes a name, or the last part of a path, apart; `None` for files that are no logs or not ready to be read.
+    /// Parses a name, or the last component of a path; `None` for files that are not logs or not ready to be read.
     pub fn parse(path: &'a str) -> Option<Self> {
         let name = path.rsplit('/').next().unwrap_or(path);
         let (plain, gzip) = name.strip_suffix(".gz").map_or((name, false), |plain| (plain, true));
@@ -63,13 +63,13 @@ impl<'a> LogName<'a> {
         Some(Self { base, age: age(stamp).unwrap_or(Age::Aside), gzip })
     }
 
-    /// The age of any file that is taken for a log's, and whether it is compressed.
+    /// The age of any file that belongs to a log, and whether it is compressed.
     pub fn age_of(path: &str) -> (Age, bool) {
         LogName::parse(path).map_or((Age::Aside, path.ends_with(".gz")), |name| (name.age, name.gzip))
     }
 }
 
-/// The age that a rotated file's ending tells; `None` if it tells none.
+/// The age according to a rotated file's suffix; `None` if it shows none.
 fn age(stamp: &str) -> Option<Age> {
     if !stamp.bytes().all(|byte| byte.is_ascii_digit() || b"-_.:T".contains(&byte)) {
         return None;
@@ -103,12 +103,12 @@ fn is_day(digits: &str) -> bool {
         && day.is_some_and(|day| (1..=31).contains(&day))
 }
 
-/// Whether ten digits are an hour; seconds since 1970 look like one only after 2033.
+/// Whether ten digits are a day and an hour. Seconds since 1970 look like that only after 2033.
 fn is_day_and_hour(digits: &str) -> bool {
     is_day(digits) && digits[8..].parse::<u32>().is_ok_and(|hour| hour < 24)
 }
 
-/// The digits of this time, as those of other stamps.
+/// The digits of this time, in the form of other stamps.
 fn of_epoch(seconds: i64) -> Option<u64> {
     jiff::Timestamp::from_second(seconds).ok()?.strftime("%Y%m%d%H%M%S").to_string().parse().ok()
 }

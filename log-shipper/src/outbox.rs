@@ -1,7 +1,9 @@
-//! Which message is published next, and what a confirm, refusal, return or lost connection means. No I/O, no clock.
+//! Decides which message is published next, and handles confirms, refusals, returns and lost connections. No I/O, no
+//! clock.
 //!
-//! What the broker refuses waits in a lane of its container ([`lane`]), and the others go on. When the broker closes the channel
-//! and doesn't say because of which message, each that was on its way is published alone, until it is found.
+//! Messages that the broker refuses wait in a lane for their container ([`lane`]), and the others continue. If the
+//! broker closes the channel without saying which message is the reason, each unconfirmed one is published alone until
+//! it is found.
 
 mod answer;
 mod lane;
@@ -30,9 +32,9 @@ struct InFlight {
 struct Held {
     batch: Batch,
     unconfirmed: usize,
-    /// What took the place of messages that were too large, by their index.
+    /// Replacements of messages that were too large, by their index.
     remade: BTreeMap<usize, Remade>,
-    /// Whether its bytes are counted in [`Outbox::parked`].
+    /// Whether its bytes are included in [`Outbox::parked`].
     parked: bool,
 }
 
@@ -46,7 +48,7 @@ struct Remade {
 /// A message to publish now.
 #[derive(Clone, Copy, Debug)]
 pub struct Sending<'a> {
-    /// Whose it is.
+    /// Its source.
     pub source: &'a Source,
     /// Its id.
     pub id: MessageId,
@@ -56,10 +58,10 @@ pub struct Sending<'a> {
     pub dead_letter: bool,
 }
 
-/// What was done about a message that the broker never takes.
+/// What was done about a message that the broker never accepts.
 #[derive(Clone, Debug)]
 pub struct Verdict {
-    /// Whose it is.
+    /// Its source.
     pub source: Arc<Source>,
     /// Its id.
     pub id: MessageId,
@@ -72,7 +74,7 @@ pub struct Verdict {
 /// See [`Verdict`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
-    /// It was cut and marked, and goes where messages go.
+    /// It was cut and marked, and is published as usual.
     Cut,
     /// It was cut and marked, and goes to the dead letter exchange.
     CutForDeadLetters,
@@ -80,16 +82,16 @@ pub enum Fate {
     GivenUp,
 }
 
-/// What an answer of the broker came to.
+/// The result of an answer from the broker.
 #[derive(Debug, Default)]
 pub struct Settled {
     /// Batches of which every message is confirmed or given up.
     pub batches: Vec<Batch>,
     /// How many messages were confirmed.
     pub confirmed: u64,
-    /// How many are to be tried again.
+    /// How many messages must be retried.
     pub failed: u64,
-    /// What was done about messages that the broker never takes.
+    /// What was done about messages that the broker never accepts.
     pub verdicts: Vec<Verdict>,
 }
 
@@ -97,44 +99,45 @@ pub struct Settled {
 #[derive(Debug)]
 pub struct Outbox {
     window: usize,
-    /// After so many failures a message goes to the dead letter exchange; `None` where there is none.
+    /// After this many failures a message goes to the dead letter exchange; `None` if there is none.
     dead_letter_after: Option<u32>,
-    /// The largest message that the broker takes, in bytes, once it said so.
+    /// The largest message that the broker accepts, in bytes, once it is known.
     size_limit: Option<usize>,
     held: Vec<Option<Held>>,
     free: Vec<usize>,
     /// Batches not published yet.
     fresh: VecDeque<Fresh>,
-    /// To be published again: their channel or connection was lost.
+    /// Messages to publish again, because their channel or connection was lost.
     again: VecDeque<Entry>,
-    /// To be published alone.
+    /// Messages to publish alone.
     suspects: VecDeque<Entry>,
-    /// By the log's id: containers of which a message was refused.
+    /// Containers of which a message was refused, by the log's id.
     lanes: HashMap<u64, Lane>,
-    /// Lanes that may have something to publish, those that will at a time, and whether it is the lanes' turn.
+    /// Lanes that may have something to publish, lanes that will at a certain time, and whether it is the lanes' turn.
     listed: VecDeque<u64>,
     wakes: BTreeSet<(Instant, u64)>,
     lanes_turn: bool,
-    /// How long lanes pause at most.
+    /// The longest pauses of lanes.
     pauses: Pauses,
-    /// Bytes of batches in lanes.
+    /// How many bytes are in batches in lanes.
     parked: usize,
-    /// By delivery tag, from `first_tag` on; `None` once settled.
+    /// Unconfirmed messages by delivery tag, from `first_tag` on; `None` once settled.
     in_flight: VecDeque<Option<InFlight>>,
     first_tag: u64,
     unconfirmed: usize,
-    /// Whether what is on its way must be the only one.
+    /// Whether a published message must be the only unconfirmed one.
     alone: bool,
-    /// Confirms so far, those at the last lost connection, and how many connections were lost since without any.
+    /// The number of confirms, their number at the last lost connection, and how many connections were lost since then
+    /// without any.
     confirms: u64,
     confirms_at_loss: u64,
     losses: u32,
-    /// What [`Outbox::take`] brought about.
+    /// The results of calls of [`Outbox::take`].
     aftermath: Settled,
 }
 
 impl Outbox {
-    /// With at most `window` messages unconfirmed at a time.
+    /// An outbox with at most `window` unconfirmed messages.
     pub fn new(window: usize, dead_letter_after: Option<u32>) -> Self {
         Self {
             window,
@@ -162,7 +165,7 @@ impl Outbox {
         }
     }
 
-    /// Takes a batch in.
+    /// Adds a batch.
     pub fn push(&mut self, batch: Batch) {
         let held = Held { unconfirmed: batch.messages.len(), batch, remade: BTreeMap::new(), parked: false };
         let slot = self.free.pop().unwrap_or(self.held.len());
@@ -174,7 +177,8 @@ impl Outbox {
         self.fresh.push_back(Fresh { slot, next: 0 });
     }
 
-    /// The process ends once all is confirmed: what was refused is tried again at once, and from now on without long pauses.
+    /// The process ends once everything is confirmed: refused messages are retried at once, and from now on without
+    /// long pauses.
     pub fn hurry(&mut self, now: Instant) {
         self.pauses = Pauses::HASTY;
         for lane in self.lanes.values_mut() {
@@ -200,17 +204,17 @@ impl Outbox {
         Some(Sending { source: &held.batch.receipt.source, id: id(held, &entry), body, dead_letter })
     }
 
-    /// Whether another message may be on its way.
+    /// Whether another message may be published.
     pub fn has_room(&self) -> bool {
         self.unconfirmed < self.window && !self.alone
     }
 
-    /// Whether there is so much room that filling it up is worth a write.
+    /// Whether there is so much room that filling it is worth a write.
     pub fn has_much_room(&self) -> bool {
         self.unconfirmed <= self.window * 3 / 4
     }
 
-    /// How many messages were published and are not confirmed, those to be published again included.
+    /// How many published messages are unconfirmed, including those to be published again.
     pub fn pending(&self) -> usize {
         let lanes: usize = self.lanes.values().map(Lane::waiting).sum();
         self.unconfirmed + self.again.len() + self.suspects.len() + lanes
@@ -221,17 +225,17 @@ impl Outbox {
         self.parked
     }
 
-    /// How many containers wait because the broker refused a message of theirs.
+    /// How many containers wait because the broker refused one of their messages.
     pub fn refused_containers(&self) -> usize {
         self.lanes.len()
     }
 
-    /// What publishing brought about since the last call.
+    /// Returns the results of publishing since the last call.
     pub fn aftermath(&mut self) -> Settled {
         std::mem::take(&mut self.aftermath)
     }
 
-    /// Lets a lane publish if it can, or ends it.
+    /// Lets a lane publish if it can, or removes it.
     fn look_after(&mut self, id: u64) {
         let Some(lane) = self.lanes.get_mut(&id) else { return };
         if !lane.is_over(self.window) {
@@ -279,19 +283,19 @@ impl Outbox {
         self.held[slot].as_ref().map_or(u64::MAX, |held| held.batch.receipt.source.id)
     }
 
-    /// Where a message is in its log's order.
+    /// The position of a message in its log.
     fn place(&self, entry: &Entry) -> (u64, usize, usize) {
         (self.held[entry.slot].as_ref().map_or(0, |held| held.batch.receipt.number), entry.index, entry.part)
     }
 
-    /// Until when nothing is published, if only time is waited for.
+    /// Until when nothing is published, if only time has to pass.
     pub fn paused_until(&self, now: Instant) -> Option<Instant> {
         let first = self.wakes.first().map(|(at, _)| *at);
         let lanes = self.listed.iter().filter_map(|id| self.lanes.get(id)?.wakes_at(now));
         lanes.chain(first).min().filter(|until| now < *until)
     }
 
-    /// When the message was published that waits longest for its confirm.
+    /// When the oldest unconfirmed message was published.
     pub fn oldest_sent(&self) -> Option<Instant> {
         self.in_flight.iter().flatten().next().map(|in_flight| in_flight.sent)
     }
@@ -309,7 +313,8 @@ fn body<'a>(held: &'a Held, entry: &Entry) -> &'a [u8] {
     }
 }
 
-/// A part's id is its message's, counted on: offsets within the bytes of its first event name no other message.
+/// The id of a part: its message's id plus its number. Offsets within the first event's bytes are not used by any other
+/// message.
 fn id(held: &Held, entry: &Entry) -> MessageId {
     let id = held.batch.messages[entry.index].id;
     MessageId { offset: id.offset + entry.part as u64, ..id }

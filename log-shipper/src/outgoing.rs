@@ -1,4 +1,4 @@
-//! Events on their way from the readers to the broker, and the budget that bounds them.
+//! Events between the readers and the broker, and the budget that limits them.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
@@ -7,17 +7,17 @@ use tokio::sync::Notify;
 
 use crate::source::Receipt;
 
-/// What names a message: `<file id>-<offset>` in hexadecimal, always of the same length.
+/// Identifies a message: `<file id>-<offset>` in hexadecimal, of constant length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct MessageId {
     /// From [`crate::container::Container::file_id`].
     pub file: u128,
-    /// Where its (first) line begins in the uncompressed file.
+    /// The offset of its (first) line in the uncompressed file.
     pub offset: u64,
 }
 
 impl MessageId {
-    /// How long its text is.
+    /// The length of its text.
     pub const LENGTH: usize = 32 + 1 + 16;
 
     /// Writes its text.
@@ -32,7 +32,7 @@ impl MessageId {
         }
     }
 
-    /// The id that a text names, if it is one of ours.
+    /// Parses an id, if the text is one of ours.
     pub fn parse(text: &str) -> Option<Self> {
         let (file, offset) = text.split_once('-')?;
         let is_hex = |part: &str, length| part.len() == length && part.bytes().all(|byte| byte.is_ascii_hexdigit());
@@ -55,20 +55,20 @@ impl MessageId {
 pub struct Message {
     /// Its id.
     pub id: MessageId,
-    /// Where its body ends in the batch's bytes; it begins where the one before it ends.
+    /// The end of its body in the batch's bytes. It begins at the end of the message before it.
     pub end: usize,
 }
 
-/// What one turn read from one container's log. Confirmed as a whole, it moves the log's checkpoint.
+/// What one turn read from one container's log. Its confirm advances the log's checkpoint.
 #[derive(Debug)]
 pub struct Batch {
-    /// Where it came from, and what confirms it.
+    /// Its source, and how to confirm it.
     pub receipt: Receipt,
     /// The bodies, one after the other.
     pub bytes: Vec<u8>,
     /// The messages, in order.
     pub messages: Vec<Message>,
-    /// How many lines they hold.
+    /// How many lines it contains.
     pub events: u64,
 }
 
@@ -80,7 +80,7 @@ impl Batch {
     }
 }
 
-/// How events share a message.
+/// How events are combined into messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Batching {
     /// At most this many events in one message.
@@ -89,7 +89,7 @@ pub struct Batching {
     pub bytes: usize,
 }
 
-/// Batches that take no more than this are shrunk to what they hold, in bytes.
+/// Smaller batches are shrunk to their content, in bytes.
 const MOST_SHRUNK: usize = 64 * 1024;
 
 /// Collects the messages of one turn.
@@ -99,12 +99,12 @@ pub struct Builder {
     messages: Vec<Message>,
     events: u64,
     batching: Option<Batching>,
-    /// With batching: the id of the open message, where it begins and how many events it holds.
+    /// With batching: the id of the open message, its beginning, and how many events it contains.
     open: Option<(MessageId, usize, u32)>,
 }
 
 impl Builder {
-    /// An empty one; with `batching` each message is a JSON array.
+    /// An empty collector. With `batching`, each message is a JSON array.
     pub fn new(batching: Option<Batching>) -> Self {
         Self { bytes: Vec::new(), messages: Vec::new(), events: 0, batching, open: None }
     }
@@ -143,11 +143,11 @@ impl Builder {
         self.bytes.is_empty()
     }
 
-    /// The batch that this receipt confirms.
+    /// The batch that belongs to this receipt.
     pub fn finish(mut self, receipt: Receipt) -> Batch {
         self.close();
-        // It grew in steps twice as large as the one before, and may wait long. Large ones come and go at full speed, and the
-        // allocator would fetch each anew from the kernel.
+        // The buffer grew by doubling, and the batch may wait for long. Large buffers are not shrunk: they are in
+        // constant use at full speed, and the allocator would fetch each one from the kernel again.
         if self.bytes.capacity() <= MOST_SHRUNK {
             self.bytes.shrink_to_fit();
             self.messages.shrink_to_fit();
@@ -156,7 +156,7 @@ impl Builder {
     }
 }
 
-/// Bounds the bytes that were read and not yet confirmed. Readers wait before they read; the one that passes may go over
+/// Limits the bytes that were read and not confirmed yet. Readers wait before they read, and the last one may exceed
 /// the limit by what one turn reads.
 #[derive(Clone, Debug)]
 pub struct Budget(Arc<Shared>);
@@ -169,39 +169,39 @@ struct Shared {
     much_given: Notify,
 }
 
-/// So many bytes are worth a checkpoint before its time.
+/// This many confirmed bytes are worth an early checkpoint.
 const MUCH: usize = 256 * 1024;
 
 /// Containers of which the broker refuses something are read until they hold this many times the limit together.
 const MOST_PARKED: usize = 4;
 
-/// Each of them may hold this part of what is left of that, so that there is always something left for the next one …
+/// Each of them may hold this part of the rest, so that something is always left for the next one.
 const REFUSED_SHARE: usize = 64;
 
-/// … and each other container this part, for it may be the next one, …
+/// Each other container may hold this part, because it may be the next one.
 const OTHER_SHARE: usize = 8;
 
-/// … or this many bytes, for it must go on.
+/// At least this many bytes, because reading must continue.
 const LEAST_SHARE: usize = 16 * 1024;
 
 #[derive(Debug, Default)]
 struct Use {
     bytes: usize,
-    /// Of these: what waits because the broker refuses it, and must not keep others from being read.
+    /// Of these: bytes that wait because the broker refuses them, and that must not keep other logs from being read.
     parked: usize,
-    /// Given back since [`Budget::much_given`] returned.
+    /// Bytes that were returned since [`Budget::much_given`] last returned.
     given: usize,
     closed: bool,
 }
 
 impl Budget {
-    /// Of so many bytes.
+    /// A budget of this many bytes.
     pub fn new(limit: usize) -> Self {
         let shared = Shared { used: Mutex::default(), freed: Condvar::new(), limit, much_given: Notify::new() };
         Self(Arc::new(shared))
     }
 
-    /// Waits until there is room; `false` once it is closed.
+    /// Waits until there is room. `false` once it is closed.
     pub fn wait(&self) -> bool {
         let mut used = self.lock();
         while used.bytes.saturating_sub(used.parked) >= self.0.limit && !used.closed {
@@ -215,7 +215,7 @@ impl Budget {
         self.lock().bytes += bytes;
     }
 
-    /// Gives them back.
+    /// Returns bytes.
     pub fn give(&self, bytes: usize) {
         let mut used = self.lock();
         used.bytes -= bytes;
@@ -228,7 +228,7 @@ impl Budget {
         }
     }
 
-    /// Returns when many bytes were given back since it returned last.
+    /// Waits until many bytes were returned since its last return.
     pub async fn much_given(&self) {
         loop {
             if self.take_much() {
@@ -247,7 +247,8 @@ impl Budget {
         much
     }
 
-    /// So many of the bytes taken belong to containers of which the broker refuses something: they keep no others from being read.
+    /// This many of the bytes belong to containers of which the broker refuses something. They do not keep other logs
+    /// from being read.
     pub fn park(&self, bytes: usize) {
         let mut used = self.lock();
         if bytes != used.parked {
@@ -257,8 +258,8 @@ impl Budget {
         }
     }
 
-    /// How many bytes one container may have unconfirmed: any number as long as the broker refuses nothing, and the fewer the more it
-    /// refuses. `refused` is whether it refuses what comes from this one.
+    /// How many unconfirmed bytes one container may have: unlimited while the broker refuses nothing, and fewer the
+    /// more it refuses. `refused` is whether it refuses messages of this container.
     pub fn share(&self, refused: bool) -> usize {
         let parked = self.lock().parked;
         let left = (MOST_PARKED * self.0.limit).saturating_sub(parked);
@@ -269,12 +270,12 @@ impl Budget {
         }
     }
 
-    /// How many are taken.
+    /// How many bytes are in use.
     pub fn used(&self) -> usize {
         self.lock().bytes
     }
 
-    /// Ends all waits: nothing more is to be read.
+    /// Ends all waits, because nothing more is to be read.
     pub fn close(&self) {
         self.lock().closed = true;
         self.0.freed.notify_all();

@@ -1,4 +1,4 @@
-//! Where events go: to a broker, to standard output as JSON lines, or nowhere.
+//! Sends events to their destination: a broker, standard output as JSON lines, or nowhere.
 
 use std::io::{self, Write};
 use std::time::Duration;
@@ -14,30 +14,30 @@ use crate::outgoing::{Batch, Budget};
 use crate::settings::Output;
 use crate::ship::{Shipping, confirm, ship};
 
-/// How long shipping may go on after the readers ended; the rest of the drain time is for the checkpoint.
+/// How long shipping may continue after the readers ended. The rest of the drain time is for the checkpoint.
 const SHIP_LIMIT: Duration = Duration::from_secs(7);
 
-/// Takes all events.
+/// Receives all events.
 #[derive(Debug)]
 pub struct Sink {
-    /// Where they go.
+    /// The destination.
     pub output: Output,
-    /// Gets back what was confirmed.
+    /// The budget to which confirmed bytes are returned.
     pub budget: Budget,
-    /// What is counted.
+    /// The metrics.
     pub metrics: Metrics,
-    /// Whether they go out.
+    /// Readiness of the destination.
     pub latch: Latch,
-    /// Whether the process ends when all is confirmed.
+    /// Whether the process ends when everything is confirmed.
     pub until_idle: bool,
 }
 
 impl Sink {
-    /// Takes events until the readers have ended; after `stop` for a while at most.
+    /// Handles events until the readers have ended, or for a limited time after `stop`.
     ///
     /// # Errors
     ///
-    /// When nobody reads standard output any more.
+    /// If nobody reads standard output any more.
     pub async fn run(self, batches: &mut UnboundedReceiver<Batch>, stop: &CancellationToken) -> anyhow::Result<()> {
         let Self { output, budget, metrics, latch, until_idle } = self;
         let limit = async {
@@ -88,7 +88,7 @@ impl Sink {
     }
 }
 
-/// Writes each message as a line, until the readers have ended. A line is confirmed once it was written.
+/// Writes each message as a line until the readers have ended. A line is confirmed once it was written.
 fn write_lines(
     out: &mut impl Write,
     batches: &mut UnboundedReceiver<Batch>,
@@ -106,7 +106,7 @@ fn write_lines(
     Ok(())
 }
 
-/// Confirms everything: for measuring what reading alone costs.
+/// Confirms everything, to measure the cost of reading alone.
 async fn drop_all(batches: &mut UnboundedReceiver<Batch>, budget: &Budget, metrics: &Metrics) {
     while let Some(batch) = batches.recv().await {
         confirm(batch, budget, metrics);

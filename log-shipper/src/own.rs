@@ -1,29 +1,30 @@
-//! Which container this process runs in. Its own log is not shipped, or each line about shipping would make another.
+//! Finds the container that this process runs in. Its log is not shipped, because each line about shipping would cause
+//! another one.
 //!
-//! A host name says nothing: with `hostNetwork` or `network_mode: host` it is the machine's, and any container may be called like
-//! the machine. What identifies a container is what its runtime mounted into it.
+//! The host name is not enough: with `hostNetwork` or `network_mode: host` it is the machine's, and any container may
+//! have the machine's name. What identifies a container is what its runtime mounted into it.
 
 use std::path::Path;
 
 use crate::container::Container;
 
-/// Files that a runtime mounts into every container from the container's own folder.
+/// Files that runtimes mount into every container from the container's own folder.
 const MOUNTED: [&str; 4] = ["/etc/hosts", "/etc/hostname", "/etc/resolv.conf", "/dev/termination-log"];
 
-/// How many hexadecimal digits a container's id has.
+/// The number of hexadecimal digits of a container's id.
 const ID_LENGTH: usize = 64;
 
-/// What is known of the container that this process runs in.
+/// What is known about the container that this process runs in.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Own {
-    /// The uid of its pod.
+    /// The UID of its pod.
     pub pod: Option<String>,
-    /// Ids of its container, or of another of its pod.
+    /// Ids of its container, or of another container of its pod.
     pub containers: Vec<String>,
 }
 
 impl Own {
-    /// Asks the kernel; `pod` is the pod's uid, where it is set.
+    /// Reads the kernel's files; `pod` is the pod's UID, if it is set.
     pub fn of_process(pod: Option<&str>) -> Self {
         let read = |name: &str| std::fs::read_to_string(Path::new("/proc/self").join(name)).unwrap_or_default();
         Self::parse(pod, &read("mountinfo"), &read("cgroup"))
@@ -72,7 +73,7 @@ impl Own {
         }
     }
 
-    /// Whether this is a container of this process's pod, or its own.
+    /// Whether this is a container of this process's pod, or its own container.
     pub fn is(&self, container: &Container) -> bool {
         let pod = container.pod.as_ref().is_some_and(|pod| self.pod.as_ref() == Some(&pod.uid));
         let docker = container.docker.as_ref().is_some_and(|docker| self.containers.contains(&docker.id));
@@ -84,7 +85,7 @@ fn is_id(text: &str) -> bool {
     text.len() == ID_LENGTH && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-/// Whether this is a uid (RFC 9562, section 4), or the hash that stands for that of a static pod.
+/// Whether this is a UID (RFC 9562, section 4), or the hash that replaces it for a static pod.
 fn is_uid(text: &str) -> bool {
     let hex = |text: &str| text.bytes().all(|byte| byte.is_ascii_hexdigit());
     match text.len() {

@@ -1,22 +1,22 @@
-//! What to do about a folder's files, decided from what it lists now and what is known of it. No I/O.
+//! Decides what to do about a folder's files, from its current list and what is known of it. No I/O.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::identity::FileKey;
 use crate::names::{Age, LogName};
 
-/// What changed with one file.
+/// The change of one file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// A file that is not known: to be opened at once, so that a deletion loses nothing.
+    /// An unknown file. It must be opened at once, so that a deletion loses nothing.
     Open(FileKey, String),
     /// A known file has another name.
     Rename(FileKey, String),
-    /// A known file is not listed any more.
+    /// A known file is no longer listed.
     Gone(FileKey),
 }
 
-/// Compares. A compressed file waits as long as its original is there, since it may not be whole yet.
+/// Compares the lists. A compressed file waits while its original is there, because it may be incomplete.
 pub fn changes(known: &[(FileKey, String)], listed: &[(FileKey, String)]) -> Vec<Change> {
     let names: BTreeSet<&str> = listed.iter().map(|(_, name)| name.as_str()).collect();
     let keys: BTreeSet<FileKey> = listed.iter().map(|(key, _)| *key).collect();
@@ -33,7 +33,7 @@ pub fn changes(known: &[(FileKey, String)], listed: &[(FileKey, String)]) -> Vec
             None => seen.push((age, Change::Open(*key, name.clone()))),
         }
     }
-    // Renames make room for the file that is opened under the old name; older files come first.
+    // Renames come before the file that is opened under the old name, and older files come first.
     seen.sort_by_key(|(age, change)| (matches!(change, Change::Open(..)), age.clone()));
     seen.into_iter().map(|(_, change)| change).chain(gone).collect()
 }

@@ -1,5 +1,5 @@
-//! What Kubernetes says of this node's pods, for events and for `LOG_OPT_OUT`. Logs never wait for it: a path alone names
-//! namespace, pod, uid and container.
+//! Metadata of this node's pods, for events and for `LOG_OPT_OUT`. Logs never wait for it otherwise: a path alone
+//! contains namespace, pod, UID and container.
 
 mod info;
 mod watch;
@@ -16,14 +16,14 @@ use crate::labels::LabelChoice;
 pub use info::{ContainerInfo, PodInfo};
 pub use watch::watch;
 
-/// A deleted pod's last lines may be found after it.
+/// The last lines of a pod may be found after it was deleted.
 const KEEP_DELETED: Duration = Duration::from_secs(60);
 
-/// All pods of this node, by the uid that their log folders bear.
+/// All pods of this node, by the UID in the names of their log folders.
 #[derive(Debug, Default)]
 pub struct Pods {
     state: Mutex<State>,
-    /// Grows with each change.
+    /// Increases with each change.
     generation: AtomicU64,
     labels: LabelChoice,
 }
@@ -35,27 +35,27 @@ struct State {
 }
 
 impl Pods {
-    /// None yet; `labels` are those that are wanted.
+    /// Without pods; `labels` is the selection.
     pub fn new(labels: LabelChoice) -> Self {
         Self { labels, ..Self::default() }
     }
 
-    /// The labels that are wanted.
+    /// The selection by labels.
     pub fn labels(&self) -> &LabelChoice {
         &self.labels
     }
 
-    /// Another number for each state.
+    /// A number that changes with each change.
     pub fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
     }
 
-    /// What is known of the pod with this uid.
+    /// The metadata of the pod with this UID.
     pub fn get(&self, uid: &str) -> Option<Arc<PodInfo>> {
         self.state().known.get(uid).cloned()
     }
 
-    /// A pod is there, or has changed.
+    /// A pod was added or changed.
     pub fn apply(&self, uid: String, info: PodInfo) {
         let mut state = self.state();
         state.deleted.retain(|(_, deleted)| *deleted != uid);
@@ -66,7 +66,7 @@ impl Pods {
         state.forget(Instant::now());
     }
 
-    /// A pod is no more.
+    /// A pod was deleted.
     pub fn delete(&self, uid: String) {
         let mut state = self.state();
         let now = Instant::now();
@@ -74,7 +74,7 @@ impl Pods {
         state.forget(now);
     }
 
-    /// Only these pods are there.
+    /// Only these pods exist.
     pub fn keep_only(&self, uids: &[String]) {
         let mut state = self.state();
         let now = Instant::now();

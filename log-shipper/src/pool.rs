@@ -1,4 +1,4 @@
-//! Whose turn it is: logs with unread bytes take turns of the same length, the others rest.
+//! Schedules readers: logs with unread bytes take turns of the same length, the others rest.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -10,10 +10,10 @@ use tokio::sync::mpsc::UnboundedSender;
 use crate::follow::{ContainerLog, Next, ReadBuffer, Reading};
 use crate::outgoing::Batch;
 
-/// Rests end at multiples of this, so that many logs wake one reader once.
+/// Rests end at multiples of this, so that many logs wake a reader only once.
 const TICK: Duration = Duration::from_millis(100);
 
-/// All logs, and which are to be read.
+/// All logs, and which of them are to be read.
 #[derive(Debug)]
 pub struct Pool {
     state: Mutex<State>,
@@ -32,11 +32,11 @@ struct State {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum QueueState {
     Ready,
-    /// A reader has it; `again` if it was woken meanwhile.
+    /// A reader is reading it; `again` if it was woken meanwhile.
     Running {
         again: bool,
     },
-    /// Until then; `idle` if all of it was read.
+    /// It rests until then; `idle` if everything was read.
     Resting {
         until: Instant,
         idle: bool,
@@ -50,7 +50,7 @@ impl Default for Pool {
 }
 
 impl Pool {
-    /// Takes a log in, or wakes it.
+    /// Adds a log, or wakes it.
     pub fn wake(&self, log: &Arc<ContainerLog>) {
         let mut state = self.state();
         match state.states.get(&log.id()).copied() {
@@ -67,7 +67,7 @@ impl Pool {
         self.changed.notify_one();
     }
 
-    /// Forgets a log.
+    /// Removes a log.
     pub fn remove(&self, id: u64) {
         let mut state = self.state();
         if let Some(QueueState::Resting { until, .. }) = state.states.remove(&id) {
@@ -76,7 +76,7 @@ impl Pool {
         state.ready.retain(|log| log.id() != id);
     }
 
-    /// Whether every log was read to its end and found without news since.
+    /// Whether every log was read to its end and had no new data since.
     pub fn is_idle(&self) -> bool {
         self.state().states.values().all(|state| matches!(state, QueueState::Resting { idle: true, .. }))
     }
@@ -87,7 +87,7 @@ impl Pool {
         self.changed.notify_all();
     }
 
-    /// The next log to read; waits for one. `None` once the pool is closed.
+    /// Waits for the next log to read. `None` once the pool is closed.
     fn next(&self) -> Option<Arc<ContainerLog>> {
         let mut state = self.state();
         loop {
@@ -154,7 +154,8 @@ impl Pool {
     }
 }
 
-/// A reader: takes logs from the pool, in turn, as long as the budget lets it. Returns when pool or budget are closed.
+/// A reader: reads logs from the pool in turn, as long as the budget has room. Returns when the pool or the budget is
+/// closed.
 pub fn read(pool: &Pool, reading: &Reading, batches: &UnboundedSender<Batch>) {
     let mut buffer = ReadBuffer::default();
     while reading.budget.wait() {

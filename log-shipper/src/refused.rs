@@ -1,4 +1,4 @@
-//! What is said of messages that the broker refuses: once a minute while it lasts, and when it is over.
+//! Logs that the broker refuses messages: once a minute while it lasts, and when it ends.
 
 use std::time::{Duration, Instant};
 
@@ -7,16 +7,16 @@ use sidecar::readiness::Latch;
 use crate::metrics::Metrics;
 use crate::outbox::{Fate, Verdict};
 
-/// How often something is said again that holds for many messages.
+/// How often a message about many refusals is repeated.
 const AGAIN: Duration = Duration::from_secs(60);
 
-/// A broker that confirms nothing for this long while it refuses messages is an obstacle, and no full queue that empties.
+/// A broker that refuses messages and confirms nothing for this long is an obstacle, and not just a full queue.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What the broker refuses at present.
+/// The current refusals.
 #[derive(Debug, Default)]
 pub struct Trouble {
-    /// Since when, why, and when the broker last confirmed something.
+    /// Since when, why, and when the broker last confirmed a message.
     now: Option<(Instant, &'static str)>,
     confirmed: Option<Instant>,
     said: Option<(Instant, &'static str)>,
@@ -24,7 +24,7 @@ pub struct Trouble {
 }
 
 impl Trouble {
-    /// A broker is connected, and takes messages as far as is known.
+    /// A broker is connected, and is assumed to accept messages.
     pub fn connected(&self, latch: &Latch) {
         match self.now.filter(|_| self.obstructed) {
             Some((_, what)) => latch.not_ready(what),
@@ -53,7 +53,7 @@ impl Trouble {
         }
     }
 
-    /// To be called every second or so; `refused` is whether a container still waits.
+    /// Call it about every second; `refused` is whether a container still waits.
     pub fn look(&mut self, refused: bool, latch: &Latch) {
         let Some((since, what)) = self.now else { return };
         if refused {
@@ -65,7 +65,7 @@ impl Trouble {
             return;
         }
         if self.confirmed.is_none_or(|confirmed| confirmed < since) {
-            // What was refused was given up, and nothing else came.
+            // The refused messages were given up, and there were no others.
             return;
         }
         tracing::info!(after_seconds = since.elapsed().as_secs(), "the broker accepts all messages again");
@@ -74,7 +74,7 @@ impl Trouble {
     }
 }
 
-/// Counts and says what was done about a message that the broker never takes.
+/// Counts and logs what was done about a message that the broker never accepts.
 pub fn judge(verdict: &Verdict, metrics: &Metrics) {
     let (container, id, bytes) = (&verdict.source.container, verdict.id.text(), verdict.bytes);
     match verdict.fate {

@@ -1,4 +1,4 @@
-//! `log-shipper run`: starts the parts, and ends them in order: readers, then shipping, then the checkpoint.
+//! `log-shipper run`: starts the parts, and ends them in order: readers, shipping, checkpoint.
 
 mod readers;
 mod watch;
@@ -41,21 +41,21 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// How long the last checkpoint may take.
 const CHECKPOINT_LIMIT: Duration = Duration::from_millis(1500);
 
-/// When the process ends after the signal, whatever still runs.
+/// When the process ends after the signal, whatever is still running.
 const END_LIMIT: Duration = Duration::from_millis(9500);
 
-/// Runs until a signal comes, or with `--until-idle` until all is shipped.
+/// Runs until a signal, or with `--until-idle` until everything is shipped.
 ///
 /// # Errors
 ///
-/// What can't be started; a part that broke; with `--until-idle` what could not be shipped.
+/// If a part cannot be started, or fails; with `--until-idle` also if not everything could be shipped.
 pub async fn run(settings: RunSettings, warnings: &[String]) -> anyhow::Result<ExitCode> {
     let mut daemon = Daemon::start(NAME, VERSION, settings.log.clone().with_warnings(warnings))?;
     announce(&settings);
     raise_open_files();
     let metrics = Metrics::default();
     metrics.register(&daemon.metrics);
-    // The broker's state says nothing about whether this process works, so it has a page of its own.
+    // The broker's state says nothing about whether this process works, so it has its own page.
     let (found, output) = (daemon.health.latch("logs"), Health::default());
     let (flows, findings) = (output.latch("output"), Findings::default());
     daemon.serve(settings.admin, routes(output.clone())).await?;
@@ -105,7 +105,7 @@ pub async fn run(settings: RunSettings, warnings: &[String]) -> anyhow::Result<E
     Ok(ExitCode::SUCCESS)
 }
 
-/// Ships until the run ends. What was read by then is still shipped, within the drain time.
+/// Ships until the run ends. Everything that was read by then is still shipped, within the drain time.
 async fn ship(
     (sink, mut batches): (Sink, UnboundedReceiver<Batch>),
     (mut watch, mut ends): (Watch<'_>, UnboundedReceiver<Ended>),
@@ -121,7 +121,7 @@ async fn ship(
     let mut shipped = pin!(sink.run(&mut batches, &stop));
     let end = tokio::select! {
         biased;
-        // The output failed: nothing more is worth reading.
+        // The output failed, so further reading is pointless.
         shipped = &mut shipped => {
             end_reading();
             return shipped;
@@ -141,7 +141,7 @@ async fn ship(
     }
 }
 
-/// With `--until-idle`: an error if lines were left behind or may come twice.
+/// With `--until-idle`: an error if lines were not shipped, or may be shipped twice.
 fn all_was_shipped(writer: &CheckpointWriter, findings: &Findings, metrics: &Metrics) -> anyhow::Result<()> {
     if writer.complaint.is_open() {
         bail!("the checkpoint could not be written: the next run ships the same lines again");
@@ -155,7 +155,7 @@ fn all_was_shipped(writer: &CheckpointWriter, findings: &Findings, metrics: &Met
     }
 }
 
-/// What readers do with lines.
+/// The readers' settings and resources.
 fn reading(settings: &RunSettings, pods: Arc<Pods>, metrics: &Metrics) -> Reading {
     let shipper = shipper(settings, &own_hostname());
     Reading {
@@ -181,7 +181,7 @@ fn reading(settings: &RunSettings, pods: Arc<Pods>, metrics: &Metrics) -> Readin
     }
 }
 
-/// What `--until-idle` ends with when it waits in vain.
+/// The error of `--until-idle` if there is no progress.
 fn stuck(limit: Option<Duration>, unconfirmed: usize, obstacles: &[String]) -> anyhow::Error {
     let seconds = limit.unwrap_or_default().as_secs();
     let why = if obstacles.is_empty() { "the log says why".to_owned() } else { obstacles.join("; ") };
@@ -191,7 +191,7 @@ fn stuck(limit: Option<Duration>, unconfirmed: usize, obstacles: &[String]) -> a
     )
 }
 
-/// `/output`: whether events go out, and if not, why.
+/// The page `/output`: whether events can be shipped, and if not, why.
 fn routes(output: Health) -> axum::Router {
     let answer = async move || match output.not_ready() {
         obstacles if obstacles.is_empty() => (StatusCode::OK, "ok\n".to_owned()),

@@ -1,4 +1,4 @@
-//! From the readers to a broker: connects, publishes, and answers what the broker says, for ever.
+//! Ships from the readers to a broker: connects, publishes, and handles the broker's answers, forever.
 
 use std::time::{Duration, Instant};
 
@@ -14,47 +14,47 @@ use crate::outgoing::{Batch, Budget};
 use crate::refused::{Trouble, judge};
 use crate::settings::{BrokerSettings, DEAD_LETTER_AFTER};
 
-/// No more is prepared for the socket at once.
+/// The most bytes that are prepared for the socket at once.
 const MOST_UNWRITTEN: usize = 256 * 1024;
 
-/// A broker that is away is tried again at least this often: meanwhile deleted files fill the disk.
+/// The longest pause between two tries to connect, because meanwhile deleted files fill the disk.
 const LONGEST_WAIT: Duration = Duration::from_secs(15);
 
-/// After a connection that the broker closed because of one message.
+/// The pause after the broker closed a connection because of one message.
 const SHORT_WAIT: Duration = Duration::from_millis(100);
 
-/// What the shipping works with.
+/// The settings and resources of shipping.
 #[derive(Debug)]
 pub struct Shipping {
-    /// Where to.
+    /// The broker.
     pub broker: BrokerSettings,
-    /// Gets back what was confirmed.
+    /// The budget to which confirmed bytes are returned.
     pub budget: Budget,
-    /// What is counted.
+    /// The metrics.
     pub metrics: Metrics,
-    /// Ready while a broker takes events.
+    /// Ready while a broker accepts events.
     pub latch: Latch,
-    /// Whether the process ends when all is confirmed.
+    /// Whether the process ends when everything is confirmed.
     pub until_idle: bool,
 }
 
 /// Why a session ended.
 enum SessionEnd {
-    /// All was confirmed and nothing more will come.
+    /// Everything was confirmed, and nothing more will come.
     Done,
     /// The connection was lost.
     Lost(ConnectionError),
 }
 
-/// Confirms a batch: its log may move on.
+/// Confirms a batch, so that its log's checkpoint can advance.
 pub fn confirm(batch: Batch, budget: &Budget, metrics: &Metrics) {
     batch.receipt.confirm();
     metrics.events_confirmed.inc_by(batch.events);
     budget.give(batch.bytes.len());
 }
 
-/// Ships batches until the readers have ended and all is confirmed. After `stop` a lost or missing broker ends it, too: what
-/// is not confirmed is read again by the next run.
+/// Ships batches until the readers have ended and everything is confirmed. After `stop`, a lost or missing broker ends
+/// it, too; the next run reads unconfirmed lines again.
 pub async fn ship(shipping: &Shipping, batches: &mut UnboundedReceiver<Batch>, stop: &CancellationToken) {
     let broker = &shipping.broker;
     let dead_letter_after = broker.endpoint.dead_letter_exchange.as_ref().map(|_| DEAD_LETTER_AFTER);
@@ -62,10 +62,10 @@ pub async fn ship(shipping: &Shipping, batches: &mut UnboundedReceiver<Batch>, s
     if shipping.until_idle {
         outbox.hurry(Instant::now());
     }
-    // Not every node begins with the same broker.
+    // Different nodes start with different brokers.
     let mut host = std::process::id() as usize;
     let mut delays = retry::forever().build();
-    // What was refused on one connection is refused on the next, until something is confirmed.
+    // Messages that were refused on one connection are refused on the next, until something is confirmed.
     let mut trouble = Trouble::default();
     loop {
         host += 1;
@@ -121,7 +121,7 @@ impl Shipping {
     }
 }
 
-/// Publishes on one connection. Also gives whether anything was confirmed on it.
+/// Publishes on one connection. Also returns whether anything was confirmed on it.
 async fn session(
     shipping: &Shipping,
     mut connection: Connection,
@@ -131,14 +131,14 @@ async fn session(
 ) -> (SessionEnd, bool) {
     let endpoint = &shipping.broker.endpoint;
     let (mut filling, mut readers_run, mut confirmed) = (true, true, false);
-    // `None` while the broker asks to stop.
+    // `None` while the broker asks us to stop.
     let mut taking_since = Some(Instant::now());
     let mut tick = tokio::time::interval(Duration::from_secs(1));
     loop {
         while let Ok(batch) = batches.try_recv() {
             outbox.push(batch);
         }
-        // Filled up only when a good part is free: few large writes cost less than many small ones.
+        // Filled up only if a large part is free: a few large writes cost less than many small ones.
         filling |= outbox.has_much_room();
         let now = Instant::now();
         while taking_since.is_some() && filling && connection.unwritten() < MOST_UNWRITTEN {
@@ -233,7 +233,7 @@ async fn session(
     }
 }
 
-/// The broker closed the channel, or the connection, because of something in a message.
+/// The broker closed the channel or the connection because of a message.
 fn channel_closed(shipping: &Shipping, outbox: &mut Outbox, refusal: &Refusal) {
     let blame = shipping.blame(refusal);
     tracing::warn!(
@@ -271,7 +271,8 @@ fn check(
     connection.keep_alive()
 }
 
-/// How long the broker could have confirmed what was sent first and did not. One that asks to stop confirms nothing either.
+/// How long the broker could have confirmed the oldest message and did not. A broker that asks us to stop does not
+/// confirm, either.
 fn waiting(sent: Option<Instant>, taking_since: Option<Instant>, now: Instant) -> Duration {
     let since = sent.zip(taking_since).map(|(sent, taking_since)| sent.max(taking_since));
     since.map(|since| now.saturating_duration_since(since)).unwrap_or_default()

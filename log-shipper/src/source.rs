@@ -1,4 +1,4 @@
-//! What a log and its batches share: whose lines they are, and how far those were confirmed.
+//! What a log shares with its batches: the container, and the ledger of confirmed lines.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -7,39 +7,39 @@ use sidecar::sync::lock;
 use crate::container::Container;
 use crate::ledger::Ledger;
 
-/// Where batches come from.
+/// The source of batches.
 #[derive(Debug)]
 pub struct Source {
-    /// A number for the process's lifetime.
+    /// A number that is unique within the process.
     pub id: u64,
-    /// Whose log it is.
+    /// The container of the log.
     pub container: Container,
     ledger: Mutex<Ledger>,
 }
 
 impl Source {
-    /// A source whose ledger starts like this.
+    /// A source with this ledger.
     pub fn new(id: u64, container: Container, ledger: Ledger) -> Self {
         Self { id, container, ledger: Mutex::new(ledger) }
     }
 
-    /// How far the log's files were confirmed.
+    /// The ledger of what was confirmed.
     pub fn ledger(&self) -> MutexGuard<'_, Ledger> {
         lock(&self.ledger)
     }
 }
 
-/// What confirms a batch.
+/// Confirms a batch.
 #[derive(Clone, Debug)]
 pub struct Receipt {
-    /// Where the batch came from.
+    /// The source of the batch.
     pub source: Arc<Source>,
     /// Its number in the source's ledger.
     pub number: u64,
 }
 
 impl Receipt {
-    /// Confirms the batch: the checkpoint of its log may move on.
+    /// Confirms the batch, so that its log's checkpoint can advance.
     pub fn confirm(&self) {
         self.source.ledger().finish(self.number);
     }

@@ -1,4 +1,4 @@
-//! `STATE_DIR`: the folder of the checkpoint belongs to one process.
+//! `STATE_DIR`: locks the folder of the checkpoint for one process.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -15,35 +15,35 @@ use thiserror::Error;
 /// The lock's name within `STATE_DIR`.
 const LOCK_NAME: &str = "lock";
 
-/// How often the same is said.
+/// How often the same problem is logged.
 const COMPLAIN: Duration = Duration::from_secs(60);
 
-/// Why `STATE_DIR` can't be used.
+/// Why `STATE_DIR` cannot be used.
 #[derive(Debug, Error)]
 pub enum StateDirError {
-    /// It can't be made, or nothing can be written there.
+    /// It cannot be created, or nothing can be written there.
     #[error(
-        "cannot write to STATE_DIR {path}: {source}; name a folder that survives restarts and that this user may write to"
+        "cannot write to STATE_DIR {path}: {source}; set it to a folder that survives restarts and that this user may write to"
     )]
     Write {
         /// The folder.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// Another process has it.
+    /// Another process uses it.
     #[error(
-        "STATE_DIR {path} is in use by {holder}: two shippers would undo each other's checkpoint; give each its own STATE_DIR"
+        "STATE_DIR {path} is in use by {holder}: two shippers would overwrite each other's checkpoint; give each its own STATE_DIR"
     )]
     Taken {
         /// The folder.
         path: PathBuf,
-        /// Who has it.
+        /// The process that uses it.
         holder: String,
     },
 }
 
-/// The folder, held as long as this lives.
+/// The folder, locked as long as this exists.
 #[derive(Debug)]
 pub struct StateDir {
     path: PathBuf,
@@ -52,12 +52,13 @@ pub struct StateDir {
 }
 
 impl StateDir {
-    /// Makes the folder if it is not there, and takes it for this process. A folder that is full or read-only is none to refuse:
-    /// lines are more than the checkpoint. It is taken as soon as something can be written.
+    /// Creates the folder if it is missing, and locks it for this process. A folder that is full or read-only is
+    /// accepted, because lines are more important than the checkpoint. It is locked as soon as something can be
+    /// written.
     ///
     /// # Errors
     ///
-    /// [`StateDirError`] when it can't be made or another process has it.
+    /// [`StateDirError`] if it cannot be created or another process uses it.
     pub fn take(path: &Path) -> Result<Self, StateDirError> {
         fs::create_dir_all(path).map_err(|source| StateDirError::Write { path: path.to_owned(), source })?;
         let lock = match lock(path) {
@@ -67,18 +68,18 @@ impl StateDir {
         Ok(Self { path: path.to_owned(), lock: Mutex::new(lock) })
     }
 
-    /// Replaces a file of the folder, which is made again if somebody deleted it.
+    /// Replaces a file of the folder. Creates the folder again if somebody deleted it.
     ///
     /// # Errors
     ///
-    /// [`StateDirError`] when that can't be done; the old content is then still there.
+    /// [`StateDirError`] if that fails. The old content is then still there.
     pub fn replace(&self, file: &Path, bytes: &[u8]) -> Result<(), StateDirError> {
         let failed = |source| StateDirError::Write { path: self.path.clone(), source };
         self.restore()?;
         sidecar::files::replace(file, bytes).map_err(failed)
     }
 
-    /// Makes the folder again, and takes it again if its lock went with it.
+    /// Creates the folder again, and locks it again if its lock file was deleted with it.
     fn restore(&self) -> Result<(), StateDirError> {
         let mut held = sync::lock(&self.lock);
         let key = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
@@ -105,22 +106,22 @@ fn lock(path: &Path) -> Result<File, StateDirError> {
             let holder = if known { holder.trim().to_owned() } else { "another process".to_owned() };
             return Err(StateDirError::Taken { path: path.to_owned(), holder });
         }
-        // A file system without locks, such as some of the network, is used all the same.
+        // A file system without locks, such as some network file systems, is used without one.
         Err(Errno::NOSYS | Errno::OPNOTSUPP | Errno::NOLCK) => (),
         Err(error) => return Err(failed(error.into())),
     }
-    // On a full disk the lock holds without a name.
+    // On a full disk the lock file stays empty, and is still a lock.
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let _ = file.set_len(0).and_then(|()| writeln!(file, "process {} on {host}", std::process::id()));
     Ok(file)
 }
 
-/// Says the same once a minute.
+/// Limits a log message to once a minute.
 #[derive(Debug, Default)]
 pub struct Complaint(Mutex<Option<Instant>>);
 
 impl Complaint {
-    /// Whether it is time to say it.
+    /// Whether it is time to log it.
     pub fn is_due(&self) -> bool {
         let mut said = sync::lock(&self.0);
         let due = said.is_none_or(|said| said.elapsed() >= COMPLAIN);
@@ -130,12 +131,12 @@ impl Complaint {
         due
     }
 
-    /// What was complained of is over: gives whether that was said.
+    /// The problem is over. Returns whether it was logged.
     pub fn is_over(&self) -> bool {
         sync::lock(&self.0).take().is_some()
     }
 
-    /// Whether it was said and is not over.
+    /// Whether it was logged and is not over.
     pub fn is_open(&self) -> bool {
         sync::lock(&self.0).is_some()
     }
@@ -166,7 +167,7 @@ mod tests {
         state.replace(&file, b"2").unwrap();
         assert_eq!(fs::read(&file).unwrap(), b"2");
         assert!(matches!(StateDir::take(&path), Err(StateDirError::Taken { .. })));
-        // Another process was quicker.
+        // Another process was faster.
         fs::remove_dir_all(&path).unwrap();
         let _other = StateDir::take(&path).unwrap();
         assert!(matches!(state.replace(&file, b"3"), Err(StateDirError::Taken { .. })));

@@ -1,4 +1,5 @@
-//! `log-shipper status`: how far each log file was shipped, from the checkpoints and the file system.
+//! `log-shipper status`: shows up to which position each log file was shipped, from the checkpoints and the file
+//! system.
 
 use std::fmt::Write;
 use std::fs;
@@ -17,15 +18,15 @@ use crate::settings::LogsSettings;
 ///
 /// # Errors
 ///
-/// When a checkpoint can't be read, or printing fails.
+/// If a checkpoint cannot be read, or printing fails.
 pub fn run(logs: &LogsSettings) -> anyhow::Result<ExitCode> {
     let (text, failed) = tables(&logs.state_dir);
     program::print(&text)?;
     failed.map_or(Ok(ExitCode::SUCCESS), |error| Err(error.into()))
 }
 
-/// What was shipped where: of each checkpoint in `STATE_DIR` one line per file, the one furthest behind first, and a sum. Also gives
-/// the first checkpoint that can't be read; the others are shown all the same.
+/// The progress in each checkpoint in `STATE_DIR`: one line per file, the one furthest behind first, and a sum. Also
+/// returns the first checkpoint that cannot be read; the others are shown nevertheless.
 pub fn tables(state_dir: &Path) -> (String, Option<CheckpointError>) {
     let (mut text, mut failed) = (String::new(), None);
     for (name, destination) in checkpoint::ALL {
@@ -52,7 +53,7 @@ fn table(saved: &Saved) -> String {
             let path = key.folder.join(&record.name);
             let (size, state) = match fs::metadata(&path) {
                 Ok(now) if (FileKey { device: now.dev(), inode: now.ino() }) != record.key => (record.size, "renamed"),
-                // The size of a compressed file says nothing.
+                // The current size of a compressed file cannot be compared.
                 Ok(_) if record.name.ends_with(".gz") => (record.size, ""),
                 Ok(now) => (now.len(), ""),
                 Err(_) => (record.size, "gone"),

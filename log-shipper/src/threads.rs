@@ -1,9 +1,9 @@
-//! Threads that should go on as long as the process: when one ends, by a panic, too, the run ends with it.
+//! Threads that must run as long as the process: if one ends, even by a panic, the run ends.
 
 use anyhow::Context;
 use tokio::sync::mpsc::UnboundedSender;
 
-/// A thread that ended before its time.
+/// A thread that ended too early.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ended {
     /// Its name.
@@ -12,7 +12,7 @@ pub struct Ended {
     pub panicked: bool,
 }
 
-/// Tells when its thread ends, and how.
+/// Reports when its thread ends, and how.
 struct Guard {
     name: &'static str,
     ended: UnboundedSender<Ended>,
@@ -20,16 +20,16 @@ struct Guard {
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        // After the end of the run nobody wants to know.
+        // After the end of the run there is no receiver.
         let _ = self.ended.send(Ended { name: self.name, panicked: std::thread::panicking() });
     }
 }
 
-/// Starts one.
+/// Starts a thread.
 ///
 /// # Errors
 ///
-/// What the system said.
+/// The system's error.
 pub fn thread(
     name: &'static str,
     ended: &UnboundedSender<Ended>,

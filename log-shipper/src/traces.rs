@@ -1,9 +1,9 @@
-//! `MULTILINE`: which lines belong to one stack trace. No I/O, no clock.
+//! `MULTILINE`: decides which lines belong to one stack trace. No I/O, no clock.
 
-/// Whose stack traces become one event.
+/// The languages whose stack traces are joined.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Languages {
-    /// Java and what else runs on its machine.
+    /// Java and other languages of the JVM.
     pub java: bool,
     /// Python.
     pub python: bool,
@@ -11,7 +11,7 @@ pub struct Languages {
     pub go: bool,
 }
 
-/// A stack trace that may go on with the next line.
+/// A stack trace that may continue with the next line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trace {
     /// After a line that names an exception, or a frame.
@@ -25,12 +25,12 @@ pub enum Trace {
 }
 
 impl Languages {
-    /// Whether there is none.
+    /// Whether no language is set.
     pub fn is_empty(self) -> bool {
         self == Self::default()
     }
 
-    /// The trace that this line begins, if it does.
+    /// The trace that this line begins, if any.
     pub fn begins(self, line: &[u8]) -> Option<Trace> {
         let names = |word: &str| memchr::memmem::find(line, word.as_bytes()).is_some();
         if self.python && line.ends_with(b"Traceback (most recent call last):") {
@@ -75,7 +75,7 @@ impl Trace {
 mod tests {
     use super::*;
 
-    /// How many lines the trace has that the first line begins.
+    /// The number of lines of the trace that begins with the first line.
     fn length(languages: Languages, text: &str) -> usize {
         let mut lines = text.lines();
         let mut trace = languages.begins(lines.next().unwrap().as_bytes());

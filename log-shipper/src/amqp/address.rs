@@ -1,4 +1,5 @@
-//! `AMQP_URL`: where the brokers of a cluster are. Form: RabbitMQ's URI specification, with several hosts.
+//! Parses `AMQP_URL`, the addresses of a cluster's brokers. The format is RabbitMQ's URI specification, with several
+//! hosts.
 
 use thiserror::Error;
 
@@ -11,10 +12,10 @@ pub struct Address {
     pub port: u16,
 }
 
-/// What an `AMQP_URL` says.
+/// The content of an `AMQP_URL`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Url {
-    /// The brokers, any of which will do.
+    /// The brokers, any of which may be used.
     pub addresses: Vec<Address>,
     /// Whether to use TLS (`amqps`).
     pub tls: bool,
@@ -24,53 +25,53 @@ pub struct Url {
     pub user: Option<(String, Option<String>)>,
 }
 
-/// Why an `AMQP_URL` can't be used. Never tells the URL, which may hold a password.
+/// Why an `AMQP_URL` is invalid. The message never contains the URL, which may contain a password.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum AddressError {
-    /// It names no broker.
+    /// It contains no host.
     #[error("it names no host")]
     Empty,
-    /// TLS or not is a choice to be made.
+    /// The scheme is missing, and there is no default.
     #[error("it has no scheme; write amqps:// for TLS, or amqp:// without")]
     NoScheme,
-    /// Neither amqp nor amqps.
+    /// The scheme is neither amqp nor amqps.
     #[error("the scheme must be amqp or amqps")]
     Scheme,
-    /// Hosts that don't agree.
+    /// The hosts have different schemes.
     #[error("all hosts must have the same scheme")]
     Mixed,
-    /// Users that don't agree.
+    /// The hosts have different users.
     #[error("all hosts must have the same user and password; write them once, at the first host")]
     MixedUsers,
-    /// A character of the user or password ends the host.
+    /// The user or password contains an unescaped character that ends the host.
     #[error(
         "an @ comes after a /, ? or #; in a user, password or virtual host write / as %2f, ? as %3f, # as %23 and @ as %40, \
          or set AMQP_USERNAME and AMQP_PASSWORD"
     )]
     Unescaped,
-    /// A query is RabbitMQ's clients' own.
+    /// Queries are specific to RabbitMQ's own clients.
     #[error(
         "it has a query (after ?), which log-shipper ignores; set AMQP_HEARTBEAT, AMQP_CERT_FILE and the like instead"
     )]
     Query,
-    /// A fragment means nothing.
+    /// Fragments have no meaning.
     #[error("it has an unescaped #; write it as %23 in a user, password or virtual host")]
     Fragment,
     /// A password without a user.
     #[error("it has a password and no user; write amqps://USER:PASSWORD@HOST, or set AMQP_USERNAME and AMQP_PASSWORD")]
     NoUser,
-    /// A part that is no host.
+    /// One of the hosts is invalid.
     #[error("host {index} is not a host name or address with an optional port: {reason}")]
     Host {
-        /// Which of the comma-separated hosts, counted from 1.
+        /// The position of the host in the comma-separated list, from 1.
         index: usize,
         /// What is wrong.
         reason: &'static str,
     },
-    /// A percent sign that begins no escaped character (RFC 3986, section 2.1), or bytes that are no text.
+    /// A percent sign that does not begin an escaped character (RFC 3986, section 2.1), or bytes that are not text.
     #[error("a % must begin an escaped character such as %2f; in a user, password or virtual host write % as %25")]
     Percent,
-    /// More than the virtual host.
+    /// The path has more than one component.
     #[error("nothing may follow the virtual host; write a / in its name as %2f")]
     Path,
 }
@@ -79,9 +80,9 @@ pub enum AddressError {
 type User = (String, Option<String>);
 
 impl Url {
-    /// Parses `amqps://host-1:5671,host-2/vhost`; hosts after the first may have a scheme, too, and the last may bear the
-    /// virtual host (`%2f` is `/`, the default). A comma in the user or password of the first host is one (RFC 3986, section
-    /// 3.2.1).
+    /// Parses `amqps://host-1:5671,host-2/vhost`; hosts after the first may have a scheme, too, and the last may have
+    /// the virtual host (`%2f` is `/`, the default). A comma in the user or password of the first host is a literal
+    /// comma (RFC 3986, section 3.2.1).
     ///
     /// # Errors
     ///
@@ -153,7 +154,7 @@ fn is_tls(scheme: &str) -> Result<bool, AddressError> {
     }
 }
 
-/// The user and password before the host, and what follows. An @ that comes too late is a character that should be escaped.
+/// Splits off the user and password before the host. A late @ means that an earlier character should have been escaped.
 fn split_user(text: &str, first: bool) -> Result<(Option<&str>, &str), AddressError> {
     let separators: &[char] = if first { &['/', '?', '#'] } else { &[',', '/', '?', '#'] };
     let element = if first {

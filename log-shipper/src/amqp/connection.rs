@@ -1,4 +1,4 @@
-//! One connection to one broker: opening it, publishing on it, and what comes back.
+//! One connection to one broker: opens it, publishes on it, and handles the answers.
 
 use std::collections::{HashMap, VecDeque};
 use std::future::poll_fn;
@@ -17,26 +17,26 @@ use super::{Endpoint, Refusal, route};
 use crate::container::Container;
 use crate::outgoing::MessageId;
 
-/// Room for output that is kept while nothing is to be written.
+/// The capacity that the output buffer keeps while it is empty.
 const IDLE_BYTES: usize = 16 * 1024;
 
-/// Containers whose messages' heads are kept ready.
+/// The most containers for which prepared message headers are kept.
 const MOST_TEMPLATES: usize = 10_000;
 
-/// What the broker says while we publish.
+/// What the broker sends while we publish.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// It took this message, or all up to it.
+    /// It confirms this message, or all messages up to it.
     Ack(u64, bool),
-    /// It refuses this message, or all up to it.
+    /// It refuses this message, or all messages up to it.
     Nack(u64, bool),
-    /// No queue wants the message with this id. Its ack follows all the same.
+    /// It could not route the message with this id to any queue. An ack for it follows nevertheless.
     Returned(MessageId),
-    /// It closed the channel because of something that was published: [`Connection::reopen`] it.
+    /// It closed the channel because of a published message; call [`Connection::reopen`].
     ChannelClosed(Refusal),
-    /// It asks to stop publishing, for this reason.
+    /// It asks us to stop publishing, for this reason.
     Blocked(String),
-    /// Publishing may go on.
+    /// Publishing may continue.
     Unblocked,
 }
 
@@ -46,7 +46,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
 /// An open connection with one channel in confirm mode.
 pub struct Connection {
     stream: Box<dyn Stream>,
-    /// Bytes from the broker that are not taken apart yet.
+    /// Bytes from the broker that are not parsed yet.
     pub(super) input: Vec<u8>,
     /// Bytes to the broker, and how many of them were written.
     pub(super) output: Vec<u8>,
@@ -55,16 +55,17 @@ pub struct Connection {
     pub(super) heartbeat: Duration,
     received: Instant,
     sent: Instant,
-    /// How the messages of each container begin, by its log's id and whether they are dead letters; and the one used last.
+    /// Prepared headers by the id of the container's log and whether the messages are dead letters, and the one that
+    /// was used last.
     templates: HashMap<(u64, bool), Template>,
     last_template: Option<((u64, bool), Template)>,
-    /// A return whose header is still to come.
+    /// A returned message whose content header is still to come.
     pub(super) returning: bool,
     pub(super) events: VecDeque<Event>,
 }
 
 impl Connection {
-    /// Nothing was said on it yet.
+    /// A connection before the handshake.
     pub(super) fn on(stream: Box<dyn Stream>, heartbeat: Duration) -> Self {
         let now = Instant::now();
         Self {
@@ -83,12 +84,12 @@ impl Connection {
         }
     }
 
-    /// Puts a message of a container's into the output; it is written by [`Connection::progress`]. `log` is the same for all
+    /// Puts a message of a container into the output; [`Connection::progress`] writes it. `log` is the same for all
     /// messages of the container.
     ///
     /// # Errors
     ///
-    /// [`ConnectionError::Codec`] when the names can't be encoded.
+    /// [`ConnectionError::Codec`] if the names cannot be encoded.
     pub fn publish(
         &mut self,
         endpoint: &Endpoint,
@@ -121,19 +122,18 @@ impl Connection {
         Ok(())
     }
 
-    /// How many bytes wait to be written.
+    /// How many bytes are still to be written.
     pub fn unwritten(&self) -> usize {
         self.output.len() - self.written
     }
 
-    /// Writes and reads what is possible; returns when all was written or something was read. Losing the future loses
-    /// nothing.
+    /// Writes and reads what is possible. Returns when everything was written or something was read. Cancel-safe.
     ///
     /// # Errors
     ///
     /// [`ConnectionError`]: the connection is over.
     pub async fn progress(&mut self) -> Result<(), ConnectionError> {
-        // Opening may have left something unread.
+        // Opening the connection may have left some input.
         if self.take_frames()? > 0 {
             return Ok(());
         }
@@ -141,7 +141,7 @@ impl Connection {
         self.take_frames().map(|_| ())
     }
 
-    /// Takes the frames that are there; gives how many bytes they were.
+    /// Parses the frames in the input. Returns how many bytes they were.
     fn take_frames(&mut self) -> Result<usize, ConnectionError> {
         let mut taken = 0;
         while let Some((frame, length)) = frames::read(&self.input[taken..], self.frame_max)? {
@@ -152,12 +152,12 @@ impl Connection {
         Ok(taken)
     }
 
-    /// The next thing that the broker said.
+    /// The next event from the broker.
     pub fn event(&mut self) -> Option<Event> {
         self.events.pop_front()
     }
 
-    /// Sends a heartbeat if one is due, and notices a broker that has gone silent. To be called every second or so.
+    /// Sends a heartbeat if one is due, and detects a silent broker. Call it about every second.
     ///
     /// # Errors
     ///
@@ -165,10 +165,10 @@ impl Connection {
     pub fn keep_alive(&mut self) -> Result<(), ConnectionError> {
         let silent = self.received.elapsed();
         if silent > 2 * self.heartbeat {
-            return Err(ConnectionError::Timeout(format!("no sign of life for {} s", silent.as_secs())));
+            return Err(ConnectionError::Timeout(format!("the broker sent nothing for {} s", silent.as_secs())));
         }
         if self.unwritten() == 0 {
-            // What the last burst took.
+            // Releases what the last burst used.
             self.output.shrink_to(IDLE_BYTES);
             if self.sent.elapsed() > self.heartbeat / 2 {
                 frames::write(&AMQPFrame::Heartbeat, &mut self.output)?;
@@ -177,16 +177,16 @@ impl Connection {
         Ok(())
     }
 
-    /// Says goodbye and waits shortly for the answer.
+    /// Closes the connection, and waits a short time for the answer.
     pub async fn close(mut self) {
         let close = connection::Close { reply_code: 200, reply_text: "".into(), class_id: 0, method_id: 0 };
         let closing = async {
             self.send(0, AMQPClass::Connection(connection::AMQPMethod::Close(close)))?;
-            // The broker answers and waits for us to close the socket.
+            // The broker answers and then waits for us to close the socket.
             while !matches!(self.method().await?, AMQPClass::Connection(connection::AMQPMethod::CloseOk(_))) {}
             Ok(())
         };
-        // Either way it is over.
+        // The connection is over, whatever the result.
         let _: Result<Result<(), ConnectionError>, _> = tokio::time::timeout(Duration::from_secs(2), closing).await;
     }
 

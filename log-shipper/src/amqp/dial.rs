@@ -1,4 +1,5 @@
-//! From a name to a socket: every address of the name has its own time, and a dead one does not hold up the others (RFC 8305).
+//! Connects to a name: each of its addresses has its own time limit, and a dead one does not delay the others (RFC
+//! 8305).
 
 use std::io;
 use std::net::SocketAddr;
@@ -10,16 +11,16 @@ use tokio::net::TcpStream;
 
 use super::error::ConnectionError;
 
-/// How long the look-up of a name may take.
+/// How long resolving a name may take.
 const LOOK_UP_LIMIT: Duration = Duration::from_secs(5);
 
-/// How long one address may take to answer.
+/// How long connecting to one address may take.
 const ATTEMPT_LIMIT: Duration = Duration::from_secs(5);
 
-/// The next address is tried beside one that has not answered for this long (RFC 8305, section 5).
+/// The next address is tried in parallel with one that has not answered for this long (RFC 8305, section 5).
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
-/// The addresses of a name, IPv6 and IPv4 in turn (RFC 8305, section 4).
+/// The addresses of a name, alternating between IPv6 and IPv4 (RFC 8305, section 4).
 pub(super) async fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, ConnectionError> {
     let looking = tokio::net::lookup_host((host, port));
     let found: Vec<_> = match tokio::time::timeout(LOOK_UP_LIMIT, looking).await {
@@ -38,7 +39,7 @@ pub(super) async fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, Co
     Ok(found)
 }
 
-/// Keeps the order within each family and the family of the first.
+/// Alternates between the families, starting with that of the first address, and keeps the order within each.
 fn in_turn(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     let first_is_v6 = addresses.first().is_some_and(SocketAddr::is_ipv6);
     let (first, second): (Vec<_>, Vec<_>) = addresses.into_iter().partition(|address| address.is_ipv6() == first_is_v6);
@@ -52,7 +53,7 @@ fn in_turn(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     }
 }
 
-/// A connection to whichever address answers first.
+/// Connects to whichever address answers first.
 pub(super) async fn first(addresses: &[SocketAddr]) -> Result<(TcpStream, SocketAddr), ConnectionError> {
     let mut waiting = addresses.iter().copied();
     let mut attempts = FuturesUnordered::new();
@@ -110,7 +111,7 @@ mod tests {
     async fn a_refused_and_a_silent_address_do_not_hold_up_the_one_that_answers() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let works = listener.local_addr().unwrap();
-        // Its queue of connections is full: the kernel answers no more of them.
+        // Its backlog is full, so the kernel accepts no more connections.
         let silent = TcpSocket::new_v4().unwrap();
         silent.bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let silent = silent.listen(0).unwrap();

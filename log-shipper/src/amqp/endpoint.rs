@@ -1,4 +1,4 @@
-//! Where to publish, as whom, and what proves it.
+//! The broker's settings: exchange, user and credentials.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,45 +10,45 @@ use sidecar::secret::SecretSource;
 
 use super::{ConnectionError, RoutingKey};
 
-/// How we prove who we are.
+/// How the client authenticates.
 #[derive(Clone, Debug)]
 pub enum Auth {
-    /// SASL PLAIN; the password is read again for each connection.
+    /// SASL PLAIN. The password is read again for each connection.
     Password {
         /// `AMQP_USERNAME`.
         user: String,
         /// `AMQP_PASSWORD`.
         password: SecretSource,
     },
-    /// SASL EXTERNAL: the client certificate says it.
+    /// SASL EXTERNAL: the client certificate authenticates.
     Certificate,
 }
 
-/// Where to publish, and as whom.
+/// Where to publish, and with which credentials.
 #[derive(Clone, Debug)]
 pub struct Endpoint {
     /// Whether to use TLS.
     pub tls: bool,
-    /// The name that the broker's certificate must bear, if it is not the host's.
+    /// The name that the broker's certificate must have, if it is not the host's name.
     pub server_name: Option<String>,
-    /// Certificate chain and key, as PEM files, shown to the broker; read again for each connection.
+    /// The client certificate's chain and key, as PEM files; read again for each connection.
     pub certificate: Option<(PathBuf, PathBuf)>,
-    /// How we prove who we are.
+    /// How the client authenticates.
     pub auth: Auth,
     /// The virtual host.
     pub virtual_host: String,
-    /// Must exist; it belongs to the receiver. The default exchange has no name.
+    /// The exchange, which must exist. The default exchange has an empty name.
     pub exchange: String,
-    /// Goes with every message.
+    /// The routing key of every message.
     pub routing_key: RoutingKey,
-    /// Where messages go that can't be delivered. Must exist, too.
+    /// The exchange for messages that cannot be delivered, which must exist.
     pub dead_letter_exchange: Option<String>,
-    /// The longest time without a sign of life that we ask for.
+    /// The heartbeat interval that we request.
     pub heartbeat: Duration,
 }
 
 impl Auth {
-    /// The user's name, as far as we know it.
+    /// The user's name, as far as it is known.
     pub fn user(&self) -> &str {
         match self {
             Self::Password { user, .. } => user,
@@ -57,7 +57,7 @@ impl Auth {
     }
 }
 
-/// A refused login or virtual host, with whom and what we asked for.
+/// Adds the user and the virtual host to a refused login.
 pub(super) fn named(error: ConnectionError, endpoint: &Endpoint) -> ConnectionError {
     match error {
         ConnectionError::Closed { refusal, .. } => {
@@ -68,7 +68,7 @@ pub(super) fn named(error: ConnectionError, endpoint: &Endpoint) -> ConnectionEr
     }
 }
 
-/// A failed TLS handshake: an answer in another protocol is said to be one.
+/// Explains a failed TLS handshake, including answers in another protocol.
 pub(super) fn not_tls(error: std::io::Error) -> ConnectionError {
     let by_rustls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
     if matches!(by_rustls, Some(rustls::Error::InvalidMessage(_))) {
@@ -94,7 +94,7 @@ pub(super) fn credentials(auth: &Auth) -> Result<(&'static str, String), Connect
     }
 }
 
-/// Trusts the roots of this machine and our own, and shows this certificate if there is one.
+/// Trusts this machine's roots and configured ones, and presents the client certificate if there is one.
 pub(super) fn tls(certificate: Option<&(PathBuf, PathBuf)>) -> Result<ClientConfig, ConnectionError> {
     let failed = |what: String| ConnectionError::Credentials(what);
     let roots = sidecar::tls::roots().map_err(|error| failed(error.to_string()))?;
@@ -110,8 +110,8 @@ pub(super) fn tls(certificate: Option<&(PathBuf, PathBuf)>) -> Result<ClientConf
     builder.with_client_auth_cert(certificates, private).map_err(|error| in_file(chain, &error))
 }
 
-/// With TLS 1.3 a client may already write when the broker looks at its certificate: of a refusal often nothing comes back
-/// but the socket's end.
+/// With TLS 1.3 a client may write before the broker has checked its certificate, so a refusal often shows only as a
+/// closed socket.
 pub(super) fn silently_refused(error: ConnectionError, endpoint: &Endpoint) -> ConnectionError {
     match error {
         ConnectionError::Io(error) if endpoint.certificate.is_some() => {

@@ -1,4 +1,4 @@
-//! Why a connection to a broker could not be had, or came to its end.
+//! Why a connection to a broker failed or ended.
 
 use std::io;
 use std::net::SocketAddr;
@@ -8,7 +8,7 @@ use thiserror::Error;
 
 use super::Refusal;
 
-/// Why a connection could not be had or came to its end.
+/// Why a connection failed or ended.
 #[derive(Debug, Error)]
 pub enum ConnectionError {
     /// A socket failed.
@@ -22,7 +22,7 @@ pub enum ConnectionError {
     Name {
         /// The name.
         host: String,
-        /// What the system said.
+        /// The system's error.
         error: io::Error,
     },
     /// One of several addresses of a name failed.
@@ -33,34 +33,34 @@ pub enum ConnectionError {
         /// What failed there.
         error: Box<ConnectionError>,
     },
-    /// The broker ended it.
+    /// The broker closed it.
     #[error("the broker closed it: {} {}{who}", refusal.code, refusal.text)]
     Closed {
-        /// Its reply code and words.
+        /// The broker's reply code and text.
         refusal: Refusal,
-        /// As whom we came, where that may be why.
+        /// The user and virtual host, if they may be the cause.
         who: String,
     },
-    /// What answers is no AMQP 0-9-1, or no TLS.
+    /// The peer does not speak AMQP 0-9-1, or not TLS.
     #[error("{0}")]
     Protocol(String),
-    /// A method came that does not belong there.
+    /// An unexpected method.
     #[error("the broker answered {got} where {expected} was expected")]
     Unexpected {
-        /// What was waited for.
+        /// The expected method.
         expected: &'static str,
-        /// What came.
+        /// The received method.
         got: String,
     },
-    /// The credentials can't be read, or the broker takes none of this kind.
+    /// The credentials cannot be read, or the broker does not support their mechanism.
     #[error("{0}")]
     Credentials(String),
-    /// Nothing came in time.
+    /// There was no answer in time.
     #[error("{0}")]
     Timeout(String),
 }
 
-/// What came in place of what was expected.
+/// The error for an unexpected method.
 pub(super) fn unexpected(expected: &'static str, got: &AMQPClass) -> ConnectionError {
     let got = format!("class {} method {}", got.get_amqp_class_id(), got.get_amqp_method_id());
     ConnectionError::Unexpected { expected, got }

@@ -1,4 +1,4 @@
-//! Frames to and from the broker (AMQP 0-9-1, section 4.2.3).
+//! Reads and writes frames (AMQP 0-9-1, section 4.2.3).
 
 use amq_protocol::frame::{AMQPContentHeader, AMQPFrame, ProtocolVersion, WriteContext, gen_frame, parse_frame};
 use amq_protocol::protocol::basic::{AMQPMethod, AMQPProperties, Publish};
@@ -8,16 +8,16 @@ use amq_protocol::types::FieldTable;
 use super::error::ConnectionError;
 use crate::outgoing::MessageId;
 
-/// The channel that everything is published on.
+/// The channel for all messages.
 pub(super) const CHANNEL: u16 = 1;
 
-/// Type, channel and length before a frame's payload, and the mark after it.
+/// The type, channel and length before a frame's payload, and the end mark after it.
 const FRAME_OVERHEAD: usize = 8;
 
-/// Before the broker says how large frames may be (`frame-min-size`, plus room for what brokers really send first).
+/// The frame size limit before it is negotiated (`frame-min-size`, plus room for what brokers really send first).
 pub(super) const FIRST_FRAME_MAX: usize = 64 * 1024;
 
-/// No peer may ask for less (`frame-min-size`).
+/// The smallest limit that a peer may request (`frame-min-size`).
 pub(super) const LEAST_FRAME_MAX: u32 = 4096;
 
 /// Appends a frame.
@@ -28,12 +28,12 @@ pub(super) fn write(frame: &AMQPFrame, out: &mut Vec<u8>) -> Result<(), Connecti
     Ok(())
 }
 
-/// The bytes that open a connection.
+/// The bytes that open an AMQP connection.
 pub(super) fn protocol_header() -> AMQPFrame {
     AMQPFrame::ProtocolHeader(ProtocolVersion::amqp_0_9_1())
 }
 
-/// The frame that `bytes` begin with, and its length; `None` if it is not all there yet.
+/// The first frame in `bytes`, and its length; `None` if it is incomplete.
 pub(super) fn read(bytes: &[u8], frame_max: usize) -> Result<Option<(AMQPFrame, usize)>, ConnectionError> {
     if let Some(error) = foreign(bytes) {
         return Err(error);
@@ -54,7 +54,7 @@ pub(super) fn read(bytes: &[u8], frame_max: usize) -> Result<Option<(AMQPFrame, 
     }
 }
 
-/// What is said of an answer that begins with no frame (AMQP 0-9-1, section 4.2.3; TLS alerts: RFC 8446, section 6).
+/// The error for an answer that is not a frame (AMQP 0-9-1, section 4.2.3; TLS alerts: RFC 8446, section 6).
 fn foreign(bytes: &[u8]) -> Option<ConnectionError> {
     let said = match bytes {
         []
@@ -65,7 +65,7 @@ fn foreign(bytes: &[u8]) -> Option<ConnectionError> {
             return None;
         }
         [b'A', b'M', b'Q', b'P', id, major, minor, revision, ..] => {
-            format!("the broker speaks another version of AMQP ({id} {major}.{minor}.{revision}), and 0-9-1 is needed")
+            format!("the broker speaks another version of AMQP ({id} {major}.{minor}.{revision}); 0-9-1 is required")
         }
         [b'A'] | [b'A', b'M'] | [b'A', b'M', b'Q', ..] if bytes.len() < 8 => return None,
         [0x15, 0x03, ..] => "the port speaks TLS: use amqps:// in AMQP_URL".to_owned(),
@@ -82,7 +82,7 @@ fn foreign(bytes: &[u8]) -> Option<ConnectionError> {
     Some(ConnectionError::Protocol(said))
 }
 
-/// The frames before a message's body, prepared once; only body size and message id change.
+/// The frames before a message's body, prepared once. Only the body size and the message id change.
 #[derive(Clone, Debug)]
 pub(super) struct Template {
     bytes: Vec<u8>,
@@ -91,7 +91,7 @@ pub(super) struct Template {
 }
 
 impl Template {
-    /// For persistent and mandatory messages of JSON to this exchange.
+    /// A template for persistent, mandatory JSON messages to this exchange.
     pub(super) fn new(exchange: &str, routing_key: &str, headers: FieldTable) -> Result<Self, ConnectionError> {
         let publish =
             Publish { exchange: exchange.into(), routing_key: routing_key.into(), mandatory: true, immediate: false };

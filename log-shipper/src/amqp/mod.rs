@@ -1,7 +1,7 @@
-//! A publisher for AMQP 0-9-1 with confirms, over the frame codec of `amq-protocol`.
+//! Publishes over AMQP 0-9-1 with confirms, on the frame codec of `amq-protocol`.
 //!
-//! A general client costs 11 to 30 µs of CPU per confirmed message here; this one writes a message by copying it behind a
-//! prepared header, and reads what the broker answers: acks, refusals, returns, and the end of a connection.
+//! A general client takes 11 to 30 µs of CPU per confirmed message. This one copies a message behind a prepared header,
+//! and handles only what a publisher can receive: acks, refusals, returns, and the end of the connection.
 
 mod address;
 mod connection;

@@ -1,4 +1,4 @@
-//! Opening a connection: address, TLS, login, virtual host, channel.
+//! Opens a connection: address, TLS, login, virtual host, channel.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -16,31 +16,32 @@ use super::error::{ConnectionError, unexpected};
 use super::frames::{self, CHANNEL, LEAST_FRAME_MAX};
 use super::{Address, Endpoint, dial};
 
-/// How long a broker may take, once it has taken a connection, until messages can be published.
+/// How long a broker may take from accepting the connection until messages can be published.
 const OPEN_LIMIT: Duration = Duration::from_secs(10);
 
-/// Frames larger than this bring nothing.
+/// Larger frames have no benefit.
 const MOST_FRAME_BYTES: u32 = 128 * 1024;
 
-/// What is done to open a connection, in this order.
+/// The steps of opening a connection, in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ConnectStep {
-    /// The host's name is resolved.
+    /// Resolving the host's name.
     Name,
-    /// An address takes a connection.
+    /// Connecting to an address.
     Address,
-    /// It proves by TLS who it is.
+    /// The TLS handshake.
     Tls,
-    /// It takes our user or certificate.
+    /// Logging in with the user or the certificate.
     Login,
-    /// The user may use the virtual host.
+    /// Opening the virtual host.
     VirtualHost,
-    /// The exchanges are there.
+    /// Checking that the exchanges exist.
     Exchange,
 }
 
 impl Connection {
-    /// Opens a connection to one broker, whichever of its addresses answers; `done` hears of each step that worked.
+    /// Opens a connection to one broker, on whichever of its addresses answers. Calls `done` after each successful
+    /// step.
     ///
     /// # Errors
     ///
@@ -68,7 +69,7 @@ impl Connection {
                 )),
             };
             left.retain(|other| *other != chosen);
-            // What one broker of a cluster refuses, all of them do.
+            // A refusal by one broker of a cluster holds for all of them.
             let refused = matches!(error, ConnectionError::Closed { .. } | ConnectionError::Credentials(_));
             if only_one {
                 return Err(error);
@@ -112,13 +113,13 @@ impl Connection {
         Ok(opened)
     }
 
-    /// Opens the channel again, after [`Event::ChannelClosed`]. Confirms begin with tag 1.
+    /// Opens the channel again, after [`Event::ChannelClosed`]. Confirms start again with tag 1.
     ///
     /// # Errors
     ///
     /// [`ConnectionError`]: the connection is over.
     pub async fn reopen(&mut self, endpoint: &Endpoint) -> Result<(), ConnectionError> {
-        // What is still to be written for the old channel comes before this, and the broker drops it.
+        // Output for the old channel comes before this, and the broker discards it.
         self.send(CHANNEL, AMQPClass::Channel(channel::AMQPMethod::CloseOk(channel::CloseOk {})))?;
         self.returning = false;
         match tokio::time::timeout(OPEN_LIMIT, self.open_channel(endpoint)).await {
@@ -180,7 +181,7 @@ impl Connection {
             other => return Err(unexpected("channel.open-ok", &other)),
         }
         let exchanges = [Some(&endpoint.exchange), endpoint.dead_letter_exchange.as_ref()].into_iter().flatten();
-        // The default exchange is always there, and may not be asked for.
+        // The default exchange always exists, and may not be declared.
         for exchange in exchanges.filter(|exchange| !exchange.is_empty()) {
             let declare = exchange::Declare {
                 exchange: exchange.as_str().into(),
@@ -206,7 +207,7 @@ impl Connection {
         }
     }
 
-    /// The next method, while the connection is opened.
+    /// The next method, during opening.
     pub(super) async fn method(&mut self) -> Result<AMQPClass, ConnectionError> {
         loop {
             if let Some((frame, length)) = frames::read(&self.input, self.frame_max)? {

@@ -1,32 +1,33 @@
-//! What a broker means when it closes a channel or connection because of a message (AMQP 0-9-1, section 1.2; texts: RabbitMQ).
+//! Decides what a broker objects to when it closes a channel or connection because of a message (AMQP 0-9-1, section
+//! 1.2; texts: RabbitMQ).
 
-/// `content-too-large`: no other meaning.
+/// `content-too-large`; it has no other meaning.
 const CONTENT_TOO_LARGE: u16 = 311;
 /// `access-refused`.
 const ACCESS_REFUSED: u16 = 403;
 /// `not-found`.
 const NOT_FOUND: u16 = 404;
-/// `precondition-failed`: RabbitMQ says with it, too, that a message is too large.
+/// `precondition-failed`; RabbitMQ uses it for too large messages as well.
 const PRECONDITION_FAILED: u16 = 406;
 
 /// Class and method of `basic.publish`.
 const PUBLISH: (u16, u16) = (60, 40);
 
-/// A smaller number in an answer is no size limit.
+/// A smaller number in a message is not a size limit.
 const LEAST_LIMIT: usize = 64;
 
-/// A channel or connection that the broker closed.
+/// The broker's reason for closing a channel or connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     /// Its reply code.
     pub code: u16,
-    /// Its words.
+    /// Its reply text.
     pub text: String,
-    /// Class and method that it blames.
+    /// The class and method that it names.
     pub method: (u16, u16),
 }
 
-/// What a refusal is about.
+/// The subject of a refusal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Blame {
     /// Messages larger than this many bytes.
@@ -35,14 +36,14 @@ pub enum Blame {
     Key(String),
     /// Everything that goes to the dead letter exchange.
     DeadLetters,
-    /// One message; which one is not said.
+    /// One message; the broker does not say which one.
     OneMessage,
-    /// Not a message: the exchange, the connection, or the broker itself.
+    /// The exchange, the connection, or the broker itself, and not a message.
     Everything,
 }
 
 impl Refusal {
-    /// What it is about; `exchange` and `dead_letter_exchange` are ours.
+    /// The subject of the refusal; `exchange` and `dead_letter_exchange` are the configured ones.
     pub fn blame(&self, exchange: &str, dead_letter_exchange: Option<&str>) -> Blame {
         let names = |name: &str| self.text.contains(&format!("exchange '{name}'"));
         match self.code {
@@ -62,7 +63,8 @@ impl Refusal {
         }
     }
 
-    /// The size limit that the text names: the smallest number in a text about sizes, for a message is larger than its limit.
+    /// The size limit in the text: the smallest number in a text about sizes, because the message's size is larger than
+    /// the limit.
     fn limit(&self) -> Option<usize> {
         let about_size = ["size", "large"].iter().any(|word| self.text.contains(word));
         let numbers =

@@ -1,13 +1,14 @@
-//! Where a container's messages go within the exchange: the routing key, which may have the container's names in it, and headers.
+//! The routing of a container's messages within the exchange: the routing key, which may contain the container's names,
+//! and headers.
 
 use amq_protocol::types::{AMQPValue, FieldTable};
 
 use crate::container::Container;
 
-/// A short string's length on the wire (AMQP 0-9-1, section 4.2.5.3), in bytes.
+/// The length limit of a short string (AMQP 0-9-1, section 4.2.5.3), in bytes.
 pub const MOST_KEY_BYTES: usize = 255;
 
-/// Names of a container that a routing key may hold.
+/// Names of a container that a routing key may contain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Name {
     Namespace,
@@ -30,7 +31,7 @@ impl RoutingKey {
     ///
     /// # Errors
     ///
-    /// What is wrong with it.
+    /// A sentence about what is wrong with it.
     pub fn parse(text: &str) -> Result<Self, String> {
         let mut pieces = Vec::new();
         let mut rest = text;
@@ -57,8 +58,8 @@ impl RoutingKey {
         Ok(Self(pieces))
     }
 
-    /// The key for a container's messages, cut at 255 bytes. A dot in a name becomes `_`, so that a topic exchange counts words as
-    /// the setting shows them.
+    /// The key for a container's messages, cut to 255 bytes. A dot in a name becomes `_`, so that a topic exchange
+    /// counts the words of the setting.
     pub fn of(&self, container: &Container) -> String {
         let names = names(container);
         let mut key = String::new();
@@ -73,7 +74,7 @@ impl RoutingKey {
     }
 }
 
-/// Namespace, pod and container; a Docker container without a pod has `docker` for its namespace, and its own name twice.
+/// Namespace, pod and container. A Docker container without a pod has the namespace `docker`, and its own name twice.
 fn names(container: &Container) -> [&str; 3] {
     match (&container.pod, &container.docker) {
         (Some(pod), _) => [&pod.namespace, &pod.name, &pod.container],
@@ -85,7 +86,7 @@ fn names(container: &Container) -> [&str; 3] {
     }
 }
 
-/// What every message of a container bears, for headers exchanges and for readers that do not parse bodies.
+/// The headers of every message of a container, for headers exchanges and for readers that do not parse bodies.
 pub(super) fn headers(container: &Container) -> FieldTable {
     let mut headers = FieldTable::default();
     for (header, name) in ["namespace", "pod", "container"].into_iter().zip(names(container)) {

@@ -1,4 +1,4 @@
-//! Which containers are followed.
+//! Decides which containers are followed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,20 +9,20 @@ use crate::own::Own;
 /// Which containers are followed.
 #[derive(Clone, Debug, Default)]
 pub struct Choice {
-    /// If there are any, only these namespaces.
+    /// If not empty, only these namespaces are followed.
     pub namespaces: BTreeSet<String>,
-    /// Never these.
+    /// Namespaces that are never followed.
     pub excluded_namespaces: BTreeSet<String>,
-    /// Which labels, for containers that Kubernetes is not asked about.
+    /// The labels, for containers that are not looked up in Kubernetes.
     pub labels: LabelChoice,
-    /// Whether Kubernetes is asked about pods: it says their labels later.
+    /// Whether pods are looked up in Kubernetes, which provides their labels later.
     pub asks_pods: bool,
     /// The container of this process, which is never followed.
     pub own: Own,
 }
 
 impl Choice {
-    /// Whether this one is; `labels` are Docker's.
+    /// Whether this container is followed; `labels` are Docker's.
     pub(super) fn takes(&self, container: &Container, labels: &BTreeMap<String, String>) -> bool {
         let asked = self.asks_pods && container.pod.is_some();
         if !asked && !self.labels.takes(labels) {

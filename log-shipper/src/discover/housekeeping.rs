@@ -1,4 +1,4 @@
-//! What is done for all logs between two looks.
+//! Housekeeping for all logs between two scans of the folders.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use super::problem::{Kind, Problem};
 use crate::follow::ContainerLog;
 
 impl Discovery {
-    /// Keeps what deleted files pin within its limit, and lets go of logs that are over.
+    /// Enforces the limit for deleted files that are kept open, and drops logs that are finished.
     pub(super) fn maintain(&mut self) {
         let mut pinned: Vec<(u64, Arc<ContainerLog>)> = Vec::new();
         let mut open_files = 0;
@@ -24,7 +24,7 @@ impl Discovery {
                 open_files += log.open_files();
                 let over = log.is_over();
                 if over {
-                    tracing::debug!(folder = %path.display(), "the log is over");
+                    tracing::debug!(folder = %path.display(), "the log is finished");
                     self.pool.remove(log.id());
                     self.logs.remove(&log.key);
                 }

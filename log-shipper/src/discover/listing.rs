@@ -1,4 +1,4 @@
-//! What folders hold, and opening it.
+//! Lists folders, and opens files.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -17,23 +17,23 @@ use crate::container::Container;
 use crate::identity::FileKey;
 use crate::names::{Age, LogName};
 
-/// So many open files are left to the broker, the checkpoint, the admin server and to looking into folders.
+/// Open files that are reserved for the broker, the checkpoint, the admin server and listing folders.
 const RESERVED_FILES: u64 = 32;
 
-/// When a name in this folder changed last; `None` if it can't be seen.
+/// The folder's modification time; `None` if it cannot be read.
 pub(super) fn changed(path: &Path) -> Option<SystemTime> {
     fs::metadata(path).and_then(|metadata| metadata.modified()).ok()
 }
 
-/// What a folder holds that is looked into.
+/// The entries of a folder that are followed.
 #[derive(Debug, Default)]
 pub(super) struct Folders {
     pub(super) paths: Vec<Arc<Path>>,
-    /// Whether some of them are links.
+    /// Whether some of them are symbolic links.
     pub(super) links: bool,
-    /// How many other names there are.
+    /// How many other entries there are.
     pub(super) others: usize,
-    /// Links that can't be followed, and why.
+    /// Links that cannot be followed, and why.
     pub(super) broken: Vec<(PathBuf, io::Error)>,
 }
 
@@ -66,9 +66,9 @@ pub(super) fn folders(path: &Path) -> io::Result<Folders> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Listed {
     pub(super) key: FileKey,
-    /// Its name within the folder, or the whole path of one that lies beside a link's target.
+    /// Its name within the folder, or the full path of a file beside a link's target.
     pub(super) name: String,
-    /// Which of the folder's logs it belongs to.
+    /// The base of the log that it belongs to.
     pub(super) base: Box<str>,
 }
 
@@ -76,16 +76,16 @@ pub(super) struct Listed {
 #[derive(Debug, Default)]
 pub(super) struct Files {
     pub(super) files: Vec<Listed>,
-    /// Whether there are links: their targets change without the folder.
+    /// Whether there are links. Their targets change without the folder.
     pub(super) links: bool,
     /// The folders that links lead to.
     pub(super) targets: BTreeSet<PathBuf>,
-    /// Links that lead nowhere or can't be followed.
+    /// Links that are broken or cannot be followed.
     pub(super) problems: Vec<Problem>,
 }
 
-/// The regular files in a folder that are a log's by their name, or because they were before (`base_of`). Where a log is a link,
-/// its rotated files are looked for beside the link's target, too.
+/// The regular files of a folder that belong to a log by their name, or because they did before (`base_of`). If a log
+/// is a link, its rotated files are also searched for beside the link's target.
 pub(super) fn files(path: &Path, base_of: impl Fn(u64) -> Option<Box<str>>) -> io::Result<Files> {
     let mut found = Files::default();
     for entry in fs::read_dir(path)? {
@@ -94,7 +94,7 @@ pub(super) fn files(path: &Path, base_of: impl Fn(u64) -> Option<Box<str>>) -> i
         let parsed = LogName::parse(&name);
         let known = || base_of(entry.ino());
         let Some(base) = parsed.as_ref().map(|parsed| parsed.base.into()).or_else(known) else {
-            // Docker keeps other files beside its logs; kubelet compresses into a temporary one.
+            // Docker keeps other files beside its logs, and kubelet compresses into a temporary file.
             let odd = Container::of_pod_folder(path, "").is_some() && !name.ends_with(".tmp");
             if odd && entry.file_type()?.is_file() {
                 found.problems.push(Problem::new(Kind::Unplaced, &entry.path(), "no name of a log"));
@@ -124,7 +124,7 @@ pub(super) fn files(path: &Path, base_of: impl Fn(u64) -> Option<Box<str>>) -> i
 }
 
 impl Files {
-    /// Adds a file once, however many names lead to it: under that of the file itself rather than a link's.
+    /// Adds a file once, however many names lead to it: under the file's own name rather than a link's.
     fn add(&mut self, listed: Listed, link: bool) {
         match self.files.iter_mut().find(|known| known.key == listed.key) {
             Some(known) if !link => *known = listed,
@@ -144,7 +144,7 @@ fn beside(link: &Path, base: &str, found: &mut Files) {
     found.targets.insert(folder.to_owned());
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
-        // Without the folder there is the link's target alone, as before a rotation.
+        // If the folder is gone, only the link's target counts, as before a rotation.
         Err(error) if is_gone(&error) => return,
         Err(error) => return found.problems.push(Problem::of_error(Kind::Folder, folder, &error)),
     };
@@ -162,7 +162,7 @@ fn beside(link: &Path, base: &str, found: &mut Files) {
     }
 }
 
-/// Whether a folder could not be listed because it is no more.
+/// Whether a folder could not be listed because it was removed.
 pub(super) fn is_gone(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
@@ -170,7 +170,7 @@ pub(super) fn is_gone(error: &io::Error) -> bool {
 /// Opens the file if it is still the one that was listed.
 pub(super) fn open(path: &Path, key: FileKey) -> io::Result<File> {
     let file = File::open(path)?;
-    // The lowest free number is given: the highest ones are never a log's.
+    // The kernel assigns the lowest free number, so the highest numbers are never assigned to logs.
     let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     if file.as_raw_fd() as u64 >= limit.saturating_sub(RESERVED_FILES) {
         return Err(Errno::MFILE.into());

@@ -1,7 +1,8 @@
-//! Finding log files: inotify on the folders, for speed, and a look at all of them every few seconds, for certainty.
+//! Finds log files: inotify on the folders, for speed, and a scan of all of them every few seconds, for certainty.
 //!
-//! Only names are watched, not writes: to learn of each write to a busy log would cost more than to read it. inotify is used
-//! directly: the notify crate can watch names alone only in a release candidate, and takes more memory (bench/README.md).
+//! Only changes of names are watched, not writes: an event for each write to a busy log would cost more than reading
+//! it. inotify is used directly, because the notify crate can watch only names in a release candidate only, and takes
+//! more memory (bench/README.md).
 
 mod choice;
 mod docker_config;
@@ -35,25 +36,25 @@ use crate::names::LogName;
 use crate::plan;
 use crate::pool::Pool;
 
-/// How often all folders are looked at.
+/// How often all folders are scanned.
 const RECONCILE: Duration = Duration::from_secs(10);
 
-/// How long a container of Kubernetes in Docker's folder waits for the link to it in its pod's folder.
+/// How long a Kubernetes container in Docker's folder waits for the link to it in its pod's folder.
 const LINK_WAIT: Duration = Duration::from_secs(60);
 
-/// How often the thread sees whether it should end.
+/// How often the thread checks whether it should end.
 const STOP_CHECK: Duration = Duration::from_millis(500);
 
-/// A folder that changed within this time before a look may change again without another time of change.
+/// A folder that changed this shortly before a scan may change again with the same modification time.
 const TIME_GRAIN: Duration = Duration::from_secs(2);
 
-/// Finds files and hands them to their logs.
+/// Finds files and passes them to their logs.
 #[derive(Debug)]
 pub struct Discovery {
     roots: Vec<Arc<Path>>,
     choice: Choice,
     pinned_bytes_max: u64,
-    /// Whether files that are there at the start are read from their end.
+    /// Whether existing files are read from their end at the start.
     at_end: bool,
     reading: Arc<Reading>,
     pool: Arc<Pool>,
@@ -61,14 +62,14 @@ pub struct Discovery {
     /// The folders of pods.
     pods: HashMap<Arc<Path>, Pod>,
     folders: HashMap<Arc<Path>, Folder>,
-    /// Which folder a file is followed in: several paths may lead to it.
+    /// The folder in which a file is followed, because several paths may lead to it.
     owners: HashMap<FileKey, Arc<Path>>,
     /// Docker's folders that wait for a link in their pod's folder, and since when.
     waiting: HashMap<Arc<Path>, Instant>,
     watches: Option<Watches>,
     next_id: u64,
     survey: Survey,
-    /// What the last look at all folders could not read.
+    /// Problems of the last scan.
     problems: Vec<Problem>,
 }
 
@@ -79,17 +80,17 @@ struct Pod {
     changed: Option<SystemTime>,
 }
 
-/// Mostly one log of one file.
+/// Usually one log of one file.
 #[derive(Debug, Default)]
 struct Folder {
     known: Vec<(FileKey, String)>,
     logs: Vec<Arc<ContainerLog>>,
-    /// The folder's time of change when it was last looked at; `None` if it must be looked at again.
+    /// The folder's modification time at the last scan; `None` if it must be scanned again.
     changed: Option<SystemTime>,
 }
 
 impl Discovery {
-    /// Looks below `roots`; with `at_end` what is there already is not read. What can't be read is said through `found`.
+    /// Scans below `roots`. With `at_end`, existing content is not read. Problems are reported through `found`.
     #[expect(clippy::too_many_arguments, reason = "each is a part of the process, and there is one caller")]
     pub fn new(
         roots: Vec<PathBuf>,
@@ -122,12 +123,12 @@ impl Discovery {
         }
     }
 
-    /// The first look: afterwards every file that is there is open, and its size known. What the checkpoint names beyond them
-    /// is given up.
+    /// The first scan. Afterwards every existing file is open and its size is known, and files that only the checkpoint
+    /// knows are given up.
     pub fn first_look(&mut self) {
         let seen = self.look_at_all(true);
         self.at_end = false;
-        // Readers may wait for the broker, and this process may end before they come to all files.
+        // Readers may wait for the broker, and this process may end before they reach all files.
         self.maintain();
         if self.reading.until_idle {
             self.folders.values().flat_map(|folder| &folder.logs).for_each(|log| log.bound());
@@ -146,7 +147,7 @@ impl Discovery {
         self.report();
     }
 
-    /// Goes on looking until `stop` is set.
+    /// Continues to scan until `stop` is set.
     pub fn run(&mut self, stop: &AtomicBool) {
         let mut reconciled = Instant::now();
         while !stop.load(Ordering::Relaxed) {
@@ -168,7 +169,7 @@ impl Discovery {
         }
     }
 
-    /// Folders whose names changed, after waiting for at most `wait`.
+    /// The folders whose names changed, after a wait of at most `wait`.
     fn changed_folders(&mut self, wait: Duration) -> BTreeSet<Arc<Path>> {
         let Some(watches) = &mut self.watches else {
             std::thread::sleep(wait);
@@ -183,11 +184,11 @@ impl Discovery {
         seen.folders.into_iter().chain(self.roots.first().cloned().filter(|_| seen.overflow)).collect()
     }
 
-    /// Looks at all folders below the roots; gives the roots that could be seen and are not empty.
+    /// Scans all folders below the roots. Returns the roots that could be read and are not empty.
     fn look_at_all(&mut self, first: bool) -> Vec<Arc<Path>> {
         self.problems.clear();
         let mut seen = Vec::new();
-        // Paths are compared part by part: an ordered map of them costs ten such comparisons each time.
+        // Paths are compared component by component, so lookups in an ordered map would cost ten such comparisons each.
         let (mut in_pods, mut in_docker, mut pods) = (Vec::new(), Vec::new(), HashMap::new());
         for root in self.roots.clone() {
             self.watch(&root);
@@ -225,11 +226,11 @@ impl Discovery {
         }
         self.pods = pods;
         if first {
-            // Of several paths to one file, each run takes the same.
+            // If several paths lead to one file, each run chooses the same.
             in_pods.sort();
             in_docker.sort();
         }
-        // A pod's folder says more of a container than Docker's: it comes first.
+        // Pods' folders come first, because they identify a container better than Docker's folders.
         let present: HashMap<Arc<Path>, ()> = in_pods.iter().chain(&in_docker).map(|path| (path.clone(), ())).collect();
         if let Some(watches) = &mut self.watches {
             let (roots, pods) = (&self.roots, &self.pods);
@@ -267,8 +268,8 @@ impl Discovery {
         }
     }
 
-    /// Whether a container of Kubernetes in Docker's folder is left to its pod's folder: kubelet makes that first, the link to
-    /// Docker's file in it last.
+    /// Whether a Kubernetes container in Docker's folder is still expected in its pod's folder. kubelet creates the
+    /// pod's folder first, and the link to Docker's file in it last.
     fn waits_for_link(&mut self, path: &Arc<Path>, first: bool) -> bool {
         if first || self.folders.contains_key(path) || self.pods.is_empty() {
             return false;
@@ -283,7 +284,7 @@ impl Discovery {
         awaited && self.waiting.entry(path.clone()).or_insert_with(Instant::now).elapsed() < LINK_WAIT
     }
 
-    /// Looks at the files of one container's folder.
+    /// Scans one container's folder.
     fn look(&mut self, path: &Arc<Path>) {
         let changed = listing::changed(path);
         if let (Some(now), Some(folder)) = (changed, self.folders.get(path))
@@ -300,7 +301,7 @@ impl Discovery {
         let mut found = match listing::files(path, base_of) {
             Ok(found) => found,
             Err(error) if listing::is_gone(&error) => listing::Files::default(),
-            // What can't be looked into is as it was.
+            // A folder that cannot be read is assumed to be unchanged.
             Err(error) => return self.problems.push(Problem::of_error(Kind::Folder, path, &error)),
         };
         let mut settled = !found.links && found.problems.is_empty();
@@ -310,7 +311,7 @@ impl Discovery {
         }
         found.files.retain(|file| {
             let elsewhere = self.owners.get(&file.key).is_some_and(|owner| owner != path);
-            // It is looked for again, should it be gone from there.
+            // The file is searched for again if it disappears from the other folder.
             settled &= !elsewhere;
             !elsewhere
         });
@@ -330,7 +331,7 @@ impl Discovery {
         }
     }
 
-    /// Says what the last look found.
+    /// Reports what the last scan found.
     fn report(&mut self) {
         let folders = self.folders.values();
         let (containers, files) =
@@ -373,12 +374,12 @@ impl Folder {
     }
 }
 
-/// Whether a folder of this name is a pod's, or a container's in Docker's folder.
+/// Whether a folder of this name belongs to a pod, or to a container in Docker's folder.
 fn holds_logs(path: &Path) -> bool {
     Container::is_pod_folder(path) || Container::of_docker_folder(path, None).is_some()
 }
 
-/// Whether a folder that changed then would show another change by another time.
+/// Whether another change would show as a different modification time.
 fn is_settled(changed: SystemTime) -> bool {
     changed.elapsed().is_ok_and(|since| since > TIME_GRAIN)
 }

@@ -1,4 +1,4 @@
-//! Opens what is new in a folder at once, and hands it to its log.
+//! Opens new files of a folder at once, and passes them to their log.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -15,7 +15,7 @@ use crate::follow::{ContainerLog, FileEvent, Opened};
 use crate::plan::Change;
 
 impl Discovery {
-    /// Opens what is new and hands it over; `false` if something could not be opened.
+    /// Opens new files and passes them on; `false` if something could not be opened.
     pub(super) fn take(&mut self, path: &Arc<Path>, changes: Vec<Change>, listed: &[Listed]) -> bool {
         let mut all_open = true;
         let mut news: BTreeMap<Box<str>, Vec<FileEvent>> = BTreeMap::new();
@@ -25,7 +25,7 @@ impl Discovery {
                     let Some(folder) = self.folders.get_mut(path) else { continue };
                     folder.known.retain(|(known, _)| *known != key);
                     self.owners.remove(&key);
-                    // Whose it was, its log knows.
+                    // The log knows whether the file was its own.
                     for log in &folder.logs {
                         news.entry(log.key.base.as_str().into()).or_default().push(FileEvent::Gone(key));
                     }
@@ -43,7 +43,7 @@ impl Discovery {
                             self.owners.insert(key, path.clone());
                             news.entry(base).or_default().push(FileEvent::Opened(Opened { key, name, file }));
                         }
-                        // It was renamed or deleted since: the next look sees it.
+                        // The file was renamed or deleted since; the next scan finds that.
                         Err(error) if error.kind() == io::ErrorKind::NotFound => all_open = false,
                         Err(error) => {
                             all_open = false;
@@ -56,8 +56,8 @@ impl Discovery {
         for (base, news) in news {
             if let Some(log) = self.folders.get(path).and_then(|folder| folder.log(&base)) {
                 log.enqueue(news);
-                // Readers may wait for the broker. A file that was rotated has its last size now, and is deleted soon: should
-                // this process end before it is read, the next one can say what was lost.
+                // Readers may wait for the broker. A rotated file has its final size now and is deleted soon. If this
+                // process ends before the file is read, the next one can report what was lost.
                 log.maintain(&self.reading);
                 self.pool.wake(log);
             }
@@ -65,7 +65,7 @@ impl Discovery {
         all_open
     }
 
-    /// Whether the log with this base in this folder is followed; begins to if it should be.
+    /// Whether the log with this base in this folder is followed. Starts to follow it if it should be.
     pub(super) fn follows(&mut self, path: &Arc<Path>, base: &str) -> bool {
         if self.folders.get(path).is_some_and(|folder| folder.log(base).is_some()) {
             return true;

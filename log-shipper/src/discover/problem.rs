@@ -1,4 +1,4 @@
-//! What of the logs can't be read, and what to do about it.
+//! Logs that cannot be read, and what to do about it.
 
 use std::fs;
 use std::io;
@@ -8,27 +8,27 @@ use rustix::io::Errno;
 
 use super::docker_config;
 
-/// How logrotate's users compress, besides gzip.
+/// File extensions of compression formats other than gzip that logrotate's users choose.
 const OTHER_COMPRESSIONS: [&str; 5] = ["bz2", "lz4", "xz", "zip", "zst"];
 
-/// What is wrong with a path.
+/// The kind of problem with a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Kind {
-    /// A folder of `LOG_PATHS` can't be read.
+    /// A folder of `LOG_PATHS` cannot be read.
     Root,
-    /// A folder of `LOG_PATHS` holds something else.
+    /// A folder of `LOG_PATHS` has no folders of pods or containers.
     NoContainers,
-    /// A pod's or a container's folder can't be read.
+    /// A pod's or a container's folder cannot be read.
     Folder,
-    /// A log file can't be opened.
+    /// A log file cannot be opened.
     File,
-    /// A log file is open and can't be read.
+    /// An open log file cannot be read.
     Content,
-    /// A log is a link that can't be followed.
+    /// A log is a link that cannot be followed.
     Link,
-    /// A container's log is kept in a format that can't be read.
+    /// A container's log has a format that cannot be read.
     Format,
-    /// A file that nothing shows to be part of a log.
+    /// A file that cannot be identified as part of a log.
     Unplaced,
 }
 
@@ -41,22 +41,22 @@ impl Kind {
             Self::File => "log files can't be opened; they are tried again",
             Self::Content => "log files can't be read; they are tried again",
             Self::Link => "links to log files can't be followed",
-            Self::Format => "containers keep their logs in a way that can't be read",
+            Self::Format => "containers keep their logs in a format that can't be read",
             Self::Unplaced => "some files next to logs are not read",
         }
     }
 
-    /// Whether lines that are on disk, and that are to be shipped, are out of reach.
+    /// Whether lines that should be shipped cannot be read.
     pub(super) fn is_failure(self) -> bool {
         !matches!(self, Self::Format | Self::Unplaced)
     }
 }
 
-/// Something that can't be read.
+/// Something that cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Problem {
     pub(super) kind: Kind,
-    /// Where, and why.
+    /// The path, and the reason.
     pub(super) what: String,
 }
 
@@ -65,12 +65,12 @@ impl Problem {
         Self { kind, what: format!("{}: {why}", path.display()) }
     }
 
-    /// A file or folder that the system does not let us read.
+    /// A file or folder that the system does not allow us to read.
     pub(super) fn of_error(kind: Kind, path: &Path, error: &io::Error) -> Self {
         Self::new(kind, path, format_args!("{error}{}", too_many(error)))
     }
 
-    /// A file with a log's name that nothing shows to be part of it.
+    /// A file with a log's name that cannot be identified as part of it.
     pub(super) fn unplaced(path: &Path) -> Self {
         let compressed = path.extension().is_some_and(|ending| OTHER_COMPRESSIONS.iter().any(|other| ending == *other));
         let why = if compressed {
@@ -81,7 +81,7 @@ impl Problem {
         Self::new(Kind::Unplaced, path, why)
     }
 
-    /// A link that can't be followed.
+    /// A link that cannot be followed.
     pub(super) fn link(path: &Path, error: &io::Error) -> Self {
         let target = fs::read_link(path).unwrap_or_default();
         Self::new(
@@ -91,7 +91,7 @@ impl Problem {
         )
     }
 
-    /// A folder of `LOG_PATHS` without a single folder of a pod or container.
+    /// A folder of `LOG_PATHS` without any folder of a pod or container.
     pub(super) fn no_containers(root: &Path) -> Self {
         let below = ["pods", "containers"].map(|name| root.join(name));
         let has_links = fs::read_dir(root).is_ok_and(|entries| {
@@ -100,7 +100,7 @@ impl Problem {
         let hint = match below.iter().find(|path| path.is_dir()) {
             Some(path) => format!("use {}", path.display()),
             None if has_links => {
-                "log files or links to them are not followed here: use /var/log/pods, which holds a folder for each \
+                "log files or links to them are not followed here: use /var/log/pods, which contains a folder for each \
                                   pod"
                 .to_owned()
             }
@@ -109,14 +109,14 @@ impl Problem {
         Self::new(Kind::NoContainers, root, hint)
     }
 
-    /// Why a container's folder, named by its id, holds no log; `None` if it may come yet.
+    /// Why a container's folder, named by its id, contains no log; `None` if a log may still appear.
     pub(super) fn of_format(folder: &Path) -> Option<Self> {
         if folder.join("userdata/ctr.log").exists() {
             let why = "podman's log ctr.log is not read; only those of kubelet's folders and Docker's json-file are";
             return Some(Self::new(Kind::Format, folder, why));
         }
         let driver = docker_config::log_driver(folder)?;
-        // Who turned logs off wants none.
+        // With these drivers there is a file, or logs were turned off.
         if ["", "json-file", "none"].contains(&driver.as_str()) {
             return None;
         }
@@ -125,7 +125,7 @@ impl Problem {
     }
 }
 
-/// What to do about this error, if it is about open files.
+/// Advice, if the error is about too many open files.
 fn too_many(error: &io::Error) -> &'static str {
     let limit = Errno::from_io_error(error) == Some(Errno::MFILE);
     if limit { "; raise the limit of open files (ulimit -n)" } else { "" }

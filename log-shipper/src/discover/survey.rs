@@ -1,4 +1,4 @@
-//! What a look at all folders found, and what of it can't be read: said, counted, and a reason not to be ready.
+//! Reports what a scan of all folders found: logs and counts the problems, and decides the readiness.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,18 +10,18 @@ use sidecar::sync::lock;
 
 use super::problem::{Kind, Problem};
 
-/// How often the same is said.
+/// How often the same problem is logged.
 const COMPLAIN: Duration = Duration::from_secs(60);
 
-/// So many of one kind are named.
+/// How many paths of one kind are named.
 const MOST_NAMED: usize = 3;
 
-/// What the last look found: shared with whoever decides how the process ends.
+/// The result of the last scan, shared with the code that decides the exit code.
 #[derive(Clone, Debug, Default)]
 pub struct Findings(Arc<Mutex<Option<String>>>);
 
 impl Findings {
-    /// Why some logs can't be read, if that is so.
+    /// Why some logs cannot be read, if that is so.
     pub fn failure(&self) -> Option<String> {
         lock(&self.0).clone()
     }
@@ -31,12 +31,12 @@ impl Findings {
     }
 }
 
-/// Says what looks find.
+/// Reports the results of scans.
 #[derive(Debug)]
 pub(super) struct Survey {
     latch: Latch,
     findings: Findings,
-    /// What was said last of each kind, and when.
+    /// What was logged last of each kind, and when.
     said: BTreeMap<Kind, (Instant, Vec<String>)>,
     first: bool,
 }
@@ -46,7 +46,7 @@ impl Survey {
         Self { latch, findings, said: BTreeMap::new(), first: true }
     }
 
-    /// A look at all folders ended: this was found.
+    /// Handles the results of a scan of all folders.
     pub(super) fn report(&mut self, roots: &[Arc<Path>], containers: usize, files: usize, problems: &[Problem]) {
         let mut kinds: BTreeMap<Kind, Vec<&str>> = BTreeMap::new();
         for problem in problems {
@@ -73,7 +73,7 @@ impl Survey {
         self.findings.set(failure);
     }
 
-    /// Says each kind when it changes, at most once a minute: there may be thousands.
+    /// Logs each kind when it changes, at most once a minute, because there may be thousands of paths.
     fn say(&mut self, kinds: &BTreeMap<Kind, Vec<&str>>) {
         self.said.retain(|kind, _| kinds.contains_key(kind));
         for (kind, paths) in kinds {

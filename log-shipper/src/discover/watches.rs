@@ -11,29 +11,29 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
 use rustix::io::Errno;
 
-/// Tells when names in folders change.
+/// Reports changes of names in folders.
 #[derive(Debug)]
 pub(super) struct Watches {
     inotify: OwnedFd,
     paths: HashMap<i32, Arc<Path>>,
     watched: HashSet<Arc<Path>>,
-    /// For which no watch was left: not tried again until one is freed.
+    /// Folders for which no watch was left. They are not tried again until a watch is freed.
     unwatched: HashSet<Arc<Path>>,
-    /// Whether it was said that no watch is left.
+    /// Whether it was logged that no watch is left.
     said: bool,
 }
 
-/// What changed.
+/// The changes.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
-    /// In these folders.
+    /// These folders changed.
     pub(super) folders: BTreeSet<Arc<Path>>,
-    /// And in others that nobody knows.
+    /// Others may have changed, too.
     pub(super) overflow: bool,
 }
 
 impl Watches {
-    /// None yet; `None` where there is no inotify.
+    /// Without watches at first; `None` if inotify is not available.
     pub(super) fn new() -> Option<Self> {
         match inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK) {
             Ok(inotify) => Some(Self {
@@ -44,13 +44,13 @@ impl Watches {
                 said: false,
             }),
             Err(error) => {
-                tracing::warn!(%error, "inotify is not available; new files are found every second only");
+                tracing::warn!(%error, "inotify is not available; new files are only found by a scan every second");
                 None
             }
         }
     }
 
-    /// Waits for changes, for at most so long.
+    /// Waits for changes, at most this long.
     pub(super) fn wait(&mut self, limit: Duration) -> Seen {
         let mut seen = Seen::default();
         let timeout = Timespec { tv_sec: limit.as_secs() as i64, tv_nsec: i64::from(limit.subsec_nanos()) };
@@ -78,7 +78,7 @@ impl Watches {
             }
         }
         if seen.overflow {
-            // The end of a watch may be among what was missed. Adding one again gives the same number.
+            // The end of a watch may be among the lost events. Adding it again returns the same number.
             self.paths.clear();
             self.watched.clear();
         }
@@ -106,7 +106,7 @@ impl Watches {
                 if !std::mem::replace(&mut self.said, true) {
                     tracing::warn!(
                         path = %path.display(),
-                        "no inotify watch is left (fs.inotify.max_user_watches); this folder, and perhaps others, are looked at \
+                        "no inotify watch is left (fs.inotify.max_user_watches); this folder, and perhaps others, are scanned \
                          every few seconds only"
                     );
                 }
@@ -115,7 +115,7 @@ impl Watches {
         }
     }
 
-    /// Forgets the folders without a watch that are no more: nothing tells their end.
+    /// Forgets unwatched folders that are gone, because no event reports that.
     pub(super) fn keep_only(&mut self, present: impl Fn(&Arc<Path>) -> bool) {
         self.unwatched.retain(present);
     }

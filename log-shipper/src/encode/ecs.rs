@@ -91,7 +91,7 @@ pub(super) fn tail(shipper: &Shipper, container: &Container, info: Option<&PodIn
     tail
 }
 
-/// Adds what Kubernetes says of a pod.
+/// Adds the pod's metadata.
 fn add(info: &PodInfo, fields: &mut serde_json::Value) {
     for (name, map) in [("labels", &info.labels), ("annotations", &info.annotations)] {
         if !map.is_empty() {

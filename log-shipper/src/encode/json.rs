@@ -1,6 +1,6 @@
-//! Writing JSON strings (RFC 8259, section 7) straight to bytes.
+//! Writes JSON strings (RFC 8259, section 7) as bytes.
 
-/// Bytes that may not stand in a JSON string as they are.
+/// Bytes that must be escaped in a JSON string.
 const ESCAPED: [bool; 256] = {
     let mut table = [false; 256];
     let mut byte = 0;
@@ -13,9 +13,9 @@ const ESCAPED: [bool; 256] = {
     table
 };
 
-/// Appends the inside of a JSON string for these bytes; what is not UTF-8 becomes U+FFFD.
+/// Appends these bytes as the inside of a JSON string. Invalid UTF-8 becomes U+FFFD.
 pub fn escape(bytes: &[u8], out: &mut Vec<u8>) {
-    // Checking all of it first is several times as fast as going by chunks.
+    // Checking everything first is several times as fast as going chunk by chunk.
     if std::str::from_utf8(bytes).is_ok() {
         return escape_text(bytes, out);
     }
@@ -48,7 +48,7 @@ fn escape_text(text: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-/// How many bytes at the beginning need no escape: eight at a time, then one by one.
+/// How many bytes at the beginning need no escape. Compares eight at a time, then one by one.
 fn plain_prefix(bytes: &[u8]) -> usize {
     const LOW: u64 = 0x0101_0101_0101_0101;
     const HIGH: u64 = 0x8080_8080_8080_8080;

@@ -1,8 +1,8 @@
-//! The `legacy` schema: what Filebeat 5.4 sent to Logstash 5, as Logstash's json codec published it.
+//! The `legacy` schema: what Filebeat 5.4 sent to Logstash 5, in the form that Logstash's json codec published.
 
 use super::{Event, Frame, ReadTime, Shipper, json, marks, member, text};
 
-/// The Filebeat whose events these are.
+/// The version of Filebeat whose events are reproduced.
 const BEAT_VERSION: &str = "5.4.0";
 
 pub(super) fn encode(frame: &Frame, event: &Event<'_>, read: &ReadTime, out: &mut Vec<u8>) {

@@ -1,6 +1,7 @@
-//! Events: the JSON that downstream readers get for each line, in one of two schemas.
+//! Events: the JSON that readers get for each line, in one of two schemas.
 //!
-//! What is the same for all lines of a file is rendered once into a [`Frame`]; a line then costs a few copies.
+//! Members that are the same for all lines of a file are rendered once into a [`Frame`]; a line then costs a few
+//! copies.
 
 mod ecs;
 pub mod json;
@@ -10,46 +11,47 @@ use crate::container::Container;
 use crate::parse::{Stream, Text, Unparsed};
 use crate::pods::PodInfo;
 
-/// Which JSON readers get.
+/// The schema of events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Schema {
-    /// Elastic Common Schema with Kubernetes fields, as a Filebeat of today writes it.
+    /// Elastic Common Schema with Kubernetes fields, as a current Filebeat writes it.
     Ecs,
     /// What Filebeat 5 and Logstash 5 wrote.
     Legacy,
 }
 
-/// Who ships: the same in every event.
+/// The shipper's identity, which is the same in every event.
 #[derive(Clone, Debug)]
 pub struct Shipper {
     /// `SHIPPER_NAME`.
     pub name: String,
     /// The host or pod that the shipper runs in.
     pub hostname: String,
-    /// The Kubernetes node, where known.
+    /// The Kubernetes node, if known.
     pub node: Option<String>,
     /// The same for all runs on this host.
     pub id: String,
-    /// Another one for each run.
+    /// A new one for each run.
     pub ephemeral_id: String,
 }
 
-/// What all events of one file have in common, rendered.
+/// The members that all events of one file share, rendered.
 #[derive(Clone, Debug)]
 pub struct Frame {
     schema: Schema,
     /// The file's path as a JSON string.
     path: Box<[u8]>,
-    /// The members of every event that come after those of the line.
+    /// The members of every event that follow those of the line.
     tail: Box<[u8]>,
 }
 
-/// When a line was read: RFC 3339 in UTC with milliseconds. It can't be empty: an event without a time is refused by its readers.
+/// When a line was read: RFC 3339 in UTC with milliseconds. It cannot be empty, because readers refuse an event without
+/// a time.
 #[derive(Clone, Debug)]
 pub struct ReadTime(String);
 
 impl ReadTime {
-    /// This moment.
+    /// The current time.
     pub fn now() -> Self {
         Self(jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string())
     }
@@ -60,35 +62,35 @@ impl ReadTime {
     }
 }
 
-/// One event to be.
+/// The input of one event.
 #[derive(Clone, Copy, Debug)]
 pub struct Event<'a> {
-    /// When the container wrote it; `None` for a line that was not understood.
+    /// When the container wrote it; `None` for a line that could not be parsed.
     pub time: Option<&'a str>,
-    /// Which stream it came from, where known.
+    /// The stream of the line, if known.
     pub stream: Option<Stream>,
     /// The message.
     pub text: Text<'a>,
-    /// Where the line begins in the uncompressed file, in bytes.
+    /// The offset of the line's beginning in the uncompressed file, in bytes.
     pub start: u64,
-    /// Where it ends, its newline included.
+    /// The offset of its end, including the newline.
     pub end: u64,
-    /// The fields of a line that is a JSON object, as one (`JSON_LINES`).
+    /// The fields of a line that is a JSON object, as a JSON object (`JSON_LINES`).
     pub fields: Option<&'a [u8]>,
-    /// Whether it is one that is too long or too deep to become fields.
+    /// Whether the line is an object that is too long or too deeply nested to become fields.
     pub too_large: bool,
     /// Docker's `attrs`, a JSON object.
     pub attrs: Option<&'a [u8]>,
     /// Whether the message was cut at `MAX_LINE`.
     pub truncated: bool,
-    /// Whether the container's line never ended: its file was gone first.
+    /// Whether the container's line never ended, because its file disappeared first.
     pub unfinished: bool,
-    /// Why the line was not understood.
+    /// Why the line could not be parsed.
     pub unparsed: Option<Unparsed>,
 }
 
 impl Frame {
-    /// Renders what the events of `container` in the file at `path` share; `pod` is what Kubernetes says, where known.
+    /// Renders what the events of `container` in the file at `path` share; `pod` is the pod's metadata, if known.
     pub fn new(schema: Schema, shipper: &Shipper, container: &Container, pod: Option<&PodInfo>, path: &str) -> Self {
         let mut escaped = Vec::new();
         json::string(path, &mut escaped);
@@ -96,11 +98,11 @@ impl Frame {
             Schema::Ecs => ecs::tail(shipper, container, pod),
             Schema::Legacy => legacy::tail(shipper),
         };
-        // Kept for each file of the node.
+        // This is kept in memory for each file of the node, so unused capacity is dropped.
         Self { schema, path: escaped.into(), tail: tail.into() }
     }
 
-    /// Appends the event, which was read at `read`, as one JSON object.
+    /// Appends the event as one JSON object; `read` is the time at which it was read.
     pub fn encode(&self, event: &Event<'_>, read: &ReadTime, out: &mut Vec<u8>) {
         match self.schema {
             Schema::Ecs => ecs::encode(self, event, read, out),
@@ -116,7 +118,7 @@ fn text(text: Text<'_>, out: &mut Vec<u8>) {
     }
 }
 
-/// The marks of an event, by the names that both schemas use.
+/// The marks of an event, with the names that both schemas use.
 fn marks(event: &Event<'_>) -> impl Iterator<Item = &'static str> {
     let marks = [
         (event.truncated, "truncated"),
@@ -127,7 +129,7 @@ fn marks(event: &Event<'_>) -> impl Iterator<Item = &'static str> {
     marks.into_iter().filter_map(|(holds, name)| holds.then_some(name))
 }
 
-/// Appends a member whose value is JSON already.
+/// Appends a member whose value is already JSON.
 fn member(name: &str, value: Option<&[u8]>, out: &mut Vec<u8>) {
     if let Some(value) = value {
         out.push(b',');

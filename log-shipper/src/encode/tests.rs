@@ -50,7 +50,7 @@ fn encoded(frame: &Frame, event: &Event<'_>) -> String {
     String::from_utf8(out).unwrap()
 }
 
-/// Compared as JSON: the order of members is nobody's business.
+/// Compared as JSON, because the order of members does not matter.
 #[test]
 fn events_are_as_in_the_golden_files() {
     let pods = "/var/log/pods/jhub_jupyter-a_u-1/notebook/0.log";

@@ -1,4 +1,4 @@
-//! Taking files in: is it new, one of the checkpoint, or another copy of what is being read?
+//! Adopts files: decides whether a file is new, one of the checkpoint, or another copy of one that is being read.
 
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -15,15 +15,16 @@ use crate::names::{Age, LogName};
 use crate::pods::PodInfo;
 
 impl ContainerLog {
-    /// Takes in what the discovery saw. After the first look every file is known, and what the checkpoint names beyond
-    /// them is gone.
+    /// Handles what the discovery saw. After the first scan every file is known, so files that only the checkpoint
+    /// knows are gone.
     pub(super) fn drain_events(&self, inner: &mut Inner, reading: &Reading) {
         let news = std::mem::take(&mut *lock(&self.inbox));
         if news.is_empty() {
             return;
         }
         for segment in inner.segments.iter_mut().filter(|segment| segment.head.is_growing()) {
-            // A file that was empty when it was found may have been compressed since: its copy is told by the beginning.
+            // A file that was empty when it was found may have been compressed since. Its copy is recognized by the
+            // beginning.
             segment.note_size();
             let _ = segment.learn_beginning(self.container());
         }
@@ -78,7 +79,7 @@ impl ContainerLog {
         if let Some(segment) = inner.segments.iter_mut().find(|segment| is_copy(segment, &copy, &beginning)) {
             let being_read = segment.copies.first().is_some_and(|first| first.file.is_some());
             if segment.is_ended() || (being_read && copy.gzip) {
-                // The open original is read to its end; of the compressed file the name is enough.
+                // The open original is read to its end. Of the compressed file only the name is needed.
                 copy.file = None;
             }
             segment.add(copy);
@@ -96,7 +97,7 @@ impl ContainerLog {
         }
         segment.note_size();
         if let Some(Copy { gzip: true, file: Some(file), .. }) = segment.copies.first() {
-            // What is lost with it, should it be gone before it was read.
+            // This many bytes are lost if the file disappears before it is read.
             segment.size = content::uncompressed_size(file);
         }
         segment.head = Head::of(&beginning);
@@ -111,7 +112,7 @@ impl ContainerLog {
                 segment.size = segment.size.max(record.size);
             }
             None if inner.at_end => start_at_end(&mut segment),
-            // The checkpoint has other content in this place: it was truncated while log-shipper was not running.
+            // The checkpoint has other content for this file: it was truncated while log-shipper was not running.
             None => {
                 let other = |record: &FileRecord| {
                     let same_place = record.name == name || LogName::age_of(&record.name).0 == Age::Live;
@@ -134,13 +135,13 @@ impl ContainerLog {
         Frame::new(reading.schema, &reading.shipper, self.container(), pod, &path.to_string_lossy())
     }
 
-    /// Renders frames again if what Kubernetes says of the pod has changed.
+    /// Renders frames again if the pod's metadata changed.
     pub(super) fn refresh(&self, inner: &mut Inner, reading: &Reading) {
         let generation = reading.pods.generation();
         let Some(pod) = self.container().pod.as_ref().filter(|_| generation != inner.pods_seen) else { return };
         inner.pods_seen = generation;
         let now = reading.pods.get(&pod.uid);
-        // What is known no more was true until now.
+        // Metadata that is no longer available was true until now.
         if now.is_none() || now == inner.pod {
             return;
         }
@@ -150,11 +151,11 @@ impl ContainerLog {
         }
     }
 
-    /// Tells the ledger how a file is to be known again.
+    /// Updates the ledger's record by which a file is recognized later.
     pub(super) fn tell(&self, segment: &Segment) {
         let Some(copy) = segment.copies.first() else { return };
         let relative = copy.path.strip_prefix(&self.key.folder).unwrap_or(&copy.path);
-        // The inode of a file that is neither listed nor open may be another's.
+        // The inode of a file that is neither listed nor open may be reused.
         let key = if copy.listed || copy.file.is_some() { copy.key } else { FileKey::default() };
         let name = relative.to_string_lossy().into_owned();
         let record = FileRecord {
@@ -168,8 +169,8 @@ impl ContainerLog {
         self.ledger().know(segment.number, record);
     }
 
-    /// Tells the ledger that a file has grown: the next run knows it by its beginning and, should it be gone by then, can
-    /// say what was lost.
+    /// Tells the ledger that a file has grown, so that the next run recognizes it by its beginning and, if it is gone
+    /// by then, can report what was lost.
     pub(super) fn tell_growth(&self, segment: &mut Segment) {
         let growth = (segment.size, segment.head);
         if growth != segment.told_growth {
@@ -178,8 +179,8 @@ impl ContainerLog {
         }
     }
 
-    /// The file holds other content than before. What was there goes on in a copy, if there is one, and its last line may go on
-    /// in the new content, which is a file of its own.
+    /// Handles a file whose content was replaced. The old content continues in a copy, if there is one. Its last line
+    /// may continue in the new content, which counts as a separate file.
     pub(super) fn truncated(&self, inner: &mut Inner, index: usize) {
         let number = inner.next_number();
         let segment = &mut inner.segments[index];
@@ -193,26 +194,26 @@ impl ContainerLog {
         segment.sort_copies();
         let goes_on = segment.copies[0].file.is_some();
         if !goes_on {
-            // Under the name of the new content it would seem to come after files that are rotated from now on.
+            // With the name of the new content, it would seem newer than files that are rotated from now on.
             segment.age = Age::OLDEST;
         }
         self.tell(segment);
         let mut next = Segment::new(number, age, copy, frame);
         next.after_truncation = !goes_on;
         next.note_size();
-        // Learnt again with the first turn, if it can't be read now.
+        // If the beginning cannot be read now, the first turn tries again.
         let _ = next.learn_beginning(self.container());
         self.tell(&next);
         inner.segments.insert(index + 1, next);
     }
 }
 
-/// Whether this file holds what the segment holds.
+/// Whether this file has the segment's content.
 fn is_copy(segment: &Segment, copy: &Copy, beginning: &[u8]) -> bool {
     segment.head.matches(beginning) && reaches(copy, segment.read)
 }
 
-/// Whether the file's content comes to this mark. A compressed file is believed: its head matched.
+/// Whether the file's content reaches this mark. A compressed file is assumed to, because its head matched.
 fn reaches(copy: &Copy, mark: Mark) -> bool {
     match &copy.file {
         Some(file) if !copy.gzip => {
@@ -222,9 +223,9 @@ fn reaches(copy: &Copy, mark: Mark) -> bool {
     }
 }
 
-/// The checkpoint's word on this file: by content, the same inode first.
+/// Takes the checkpoint's record of this file: by content, the same inode first.
 fn take_saved(saved: &mut Vec<FileRecord>, copy: &Copy, beginning: &[u8]) -> Option<FileRecord> {
-    // Of the same inode a beginning that is too short to join two files is enough.
+    // For the same inode, a beginning that is too short to match two files is enough.
     let is_short_head = |record: &FileRecord| {
         let same = record.head.length > 0 || beginning.is_empty();
         record.key == copy.key && same && record.head.begins(beginning)
@@ -239,8 +240,8 @@ fn take_saved(saved: &mut Vec<FileRecord>, copy: &Copy, beginning: &[u8]) -> Opt
     Some(saved.remove(index))
 }
 
-/// Whether all of a file was done when it was no longer written to. Of a compressed file that holds nothing, or nothing that
-/// can be read, all is done as well.
+/// Whether everything in a file was processed when it was last written. A compressed file without readable content
+/// counts as processed.
 fn was_complete(record: &FileRecord) -> bool {
     let (age, gzip) = LogName::age_of(&record.name);
     let has_nothing = gzip && record.head.length == 0;

@@ -1,5 +1,5 @@
-//! Lines whose end does not come. A runtime writes the last words of a container without a newline, too; they are shipped when
-//! nothing came for a while, and marked.
+//! Handles lines that do not end. Runtimes may write the last line of a container without a newline. Such lines are
+//! shipped and marked after a while without new data.
 
 use std::time::{Duration, Instant};
 
@@ -9,18 +9,18 @@ use super::segment::Segment;
 use crate::content::Chunk;
 use crate::identity::Mark;
 
-/// Whether the text of open lines was let go, because those of all logs took too much. Their files are read again from where
-/// they begin when there is more of them, or nothing for too long.
+/// Whether the text of open lines was dropped, because all logs together used too much memory. The files are read again
+/// from the beginning of these lines when there is more data, or none for too long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Rewound {
     No,
     Since(Instant),
-    /// They are read again to be shipped as far as they are there.
+    /// They are read again, to be shipped as far as they are complete.
     Closing,
 }
 
 impl Inner {
-    /// Lets the text of open lines go. `false` if a file is not open any more.
+    /// Drops the text of open lines. `false` if a file is not open any more.
     pub(super) fn rewind(&mut self) -> bool {
         let holds = |segment: &Segment| self.joiner.holds(segment.number);
         if self.segments.iter().any(|segment| segment.is_ended() && holds(segment).is_some()) {
@@ -38,7 +38,7 @@ impl Inner {
         true
     }
 
-    /// Lets the files of lines that were let go be read again, if it is time.
+    /// Allows the files of dropped lines to be read again, if it is time.
     pub(super) fn wind(&mut self, quiet: Duration) {
         let Rewound::Since(since) = self.rewound else { return };
         let ended = self.segments.last().is_some_and(|last| last.is_gone() && last.is_deleted());
@@ -51,7 +51,7 @@ impl Inner {
         }
     }
 
-    /// Whether a line is there whose end is not.
+    /// Whether there is a line without an end.
     pub(super) fn has_open_line(&self) -> bool {
         let open = |segment: &Segment| segment.looked > segment.read.offset || segment.cut_from().is_some();
         let in_file = self.segments.iter().any(|segment| !segment.is_ended() && open(segment));
@@ -60,14 +60,14 @@ impl Inner {
 }
 
 impl Work<'_> {
-    /// Ships all that has no end, when nothing came for too long.
+    /// Ships all lines without an end, if there was no new data for too long.
     pub(super) fn last_words(&mut self, inner: &mut Inner) {
         if inner.grew.elapsed() < self.reading.quiet {
             return;
         }
         for index in 0..inner.segments.len() {
             let segment = &mut inner.segments[index];
-            // The rest of a line that was cut need not come either.
+            // The rest of a line that was cut may never come, either.
             if !segment.is_ended() && !segment.end_line() && segment.looked > segment.read.offset {
                 self.read_tail(inner, index);
             }
@@ -77,8 +77,8 @@ impl Work<'_> {
         }
     }
 
-    /// Ships lines in parts that have not grown for too long, whatever comes on the other stream. Only when all was read: their
-    /// rest may have waited in the file while the broker was away.
+    /// Ships partial lines that have not grown for too long, whatever arrives on the other stream. This happens only if
+    /// everything was read, because their rest may have waited in the file while the broker was down.
     pub(super) fn quiet_lines(&mut self, inner: &mut Inner) {
         let Some(then) = Instant::now().checked_sub(self.reading.quiet) else { return };
         for line in inner.joiner.finish_quiet(then) {
@@ -89,7 +89,7 @@ impl Work<'_> {
         }
     }
 
-    /// Ships what a file ends with after its last newline.
+    /// Ships what follows the last newline of a file.
     pub(super) fn read_tail(&mut self, inner: &mut Inner, index: usize) {
         let mut buffer = Vec::new();
         loop {
@@ -122,7 +122,7 @@ impl Work<'_> {
         segment.skip_nuls((rest.len() - line.len()) as u64);
         if !line.is_empty() {
             if segment.file_id.is_none() {
-                // The file has not one whole line.
+                // The file has not a single complete line.
                 segment.file_id = Some(self.log.container().file_id(line));
             }
             let places = (read.offset, read.offset + line.len() as u64);
@@ -133,7 +133,7 @@ impl Work<'_> {
         self.say_nuls(segment);
     }
 
-    /// Says and counts the NULs that were passed over.
+    /// Logs and counts the NULs that were skipped.
     pub(super) fn say_nuls(&self, segment: &mut Segment) {
         let bytes = segment.take_nuls();
         if bytes > 0 {
@@ -141,7 +141,7 @@ impl Work<'_> {
             let to = segment.read.offset;
             tracing::warn!(
                 file = %segment.path().display(), bytes, to,
-                "skipped NUL bytes in a log file that no container wrote: a hole, or what a crash of the machine left"
+                "skipped NUL bytes in a log file that no container wrote: a hole, or the result of a crash of the machine"
             );
         }
     }

@@ -1,4 +1,4 @@
-//! What becomes of the lines of a turn: whole ones are events at once, parts and traces when they end.
+//! Processes the lines of a turn: complete lines become events at once, partial lines and traces when they end.
 
 use std::time::Instant;
 
@@ -16,42 +16,42 @@ use crate::outgoing::{Builder, MessageId};
 use crate::parse::object::Object;
 use crate::parse::{self, Line, Text, Unparsed, json_text};
 
-/// How much of a log one turn reads.
+/// How much of a log one turn (one time slice of a reader) reads.
 pub(super) const CHUNK_BYTES: usize = 64 * 1024;
 
-/// How the end of a line was found.
+/// How a line ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LineEnd {
-    /// By its newline.
+    /// With a newline.
     Newline,
-    /// It was cut at `MAX_LINE`.
+    /// Cut at `MAX_LINE`.
     Cut,
-    /// Nothing follows, and no newline is there.
+    /// Without a newline, and nothing follows.
     Missing,
 }
 
-/// One turn's work on one log.
+/// The work of one turn on one log.
 pub(super) struct Work<'a> {
     pub(super) log: &'a ContainerLog,
     pub(super) reading: &'a Reading,
     pub(super) plain: &'a mut Vec<u8>,
-    /// With `LINES_PER_SECOND`: the lines of this log.
+    /// The line rate of this log, with `LINES_PER_SECOND`.
     pub(super) rate: Option<Box<Rate>>,
     /// How many bytes are read at a time.
     pub(super) chunk: usize,
-    /// When this turn reads.
+    /// The time of this turn.
     pub(super) now: ReadTime,
     pub(super) out: Builder,
 }
 
 impl Work<'_> {
-    /// Takes the whole lines of what was read; with `too_long` there is none, only the beginning of one.
+    /// Processes the complete lines of what was read. With `too_long` there is only the beginning of a line.
     pub(super) fn lines(&mut self, inner: &mut Inner, index: usize, buffer: &[u8], before: usize, too_long: bool) {
         let segment = &mut inner.segments[index];
         let base = segment.read.offset;
         let data = &buffer[before..];
         if segment.file_id.is_none() && segment.has_only_nuls_before(base) {
-            // Written since the beginning was looked at.
+            // These bytes were written after the beginning was read.
             segment.file_id = first_line(data).map(|line| self.log.container().file_id(line));
         }
         let has_nuls = memchr(0, data).is_some();
@@ -75,7 +75,7 @@ impl Work<'_> {
                     from = at + piece.next;
                 }
             }
-            // Behind nothing but NULs there is no line.
+            // NULs alone are not followed by a line.
             if from < end - 1 || from == at {
                 let places = (base + from as u64, base + end as u64);
                 self.line(inner, index, &data[from..end - 1], || mark(from), places, LineEnd::Newline);
@@ -93,7 +93,7 @@ impl Work<'_> {
         inner.segments[index].advance(mark(at), base + data.len() as u64);
     }
 
-    /// Takes one line, from `start` to `end` in the file.
+    /// Processes one line, from `start` to `end` in the file.
     pub(super) fn line(
         &mut self,
         inner: &mut Inner,
@@ -163,15 +163,15 @@ impl Work<'_> {
         self.event(segment, id, Event { unfinished: ending == LineEnd::Missing, ..event });
     }
 
-    /// A line that is still open was never handed on, whatever was. Its rest may come after all, as an event of its own, and both
-    /// may be read again as one: the offset in its id is none that a line begins at.
+    /// Ships an open line, of which nothing was shipped before. Its rest may still come as a separate event, and both
+    /// may be read again as one. So its id has an offset at which no line begins.
     pub(super) fn unfinished(&mut self, segment: &Segment, line: &OpenLine) {
         let (_, event) = of_open(line, line.end);
         let id = MessageId { file: line.last_file_id, offset: unfinished_offset(line.end) };
         self.add(segment, id, Event { unfinished: true, ..event });
     }
 
-    /// Lines of a trace are never read again for the sake of another line.
+    /// Ships a trace. The lines of a trace are never read again because of another line.
     pub(super) fn trace(&mut self, segment: &Segment, trace: &OpenLine) {
         let (id, event) = of_open(trace, trace.end);
         self.add(segment, id, event);
@@ -244,7 +244,7 @@ impl Work<'_> {
     }
 }
 
-/// Where an unfinished line ends: its last byte.
+/// The offset for an unfinished line: its last byte.
 fn unfinished_offset(end: u64) -> u64 {
     end.saturating_sub(1)
 }

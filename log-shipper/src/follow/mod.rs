@@ -1,7 +1,8 @@
 //! The log of one container: its files from the oldest to the live one, read as one stream of lines.
 //!
-//! The discovery hands over opened files and renames ([`ContainerLog::hand`]); a reader takes a turn
-//! ([`ContainerLog::turn`]); a confirm moves the ledger. Files are known again by content: see [`crate::identity`].
+//! The discovery passes opened files and renames ([`ContainerLog::enqueue`]), a reader takes a turn
+//! ([`ContainerLog::turn`]), and a confirm advances the ledger. Files are recognized by content: see
+//! [`crate::identity`].
 
 mod adopt;
 mod last_words;
@@ -43,33 +44,34 @@ use segment::Segment;
 use share::Share;
 pub use turn::{ReadBuffer, Turn};
 
-/// [`Reading::quiet`], as long as a runtime may take for the rest of a line.
+/// [`Reading::quiet`] in normal operation: the time that a runtime may take for the rest of a line.
 pub const QUIET: Duration = Duration::from_secs(5);
 
-/// [`Reading::quiet`] where all waits for it.
+/// [`Reading::quiet`] if the process waits for it to end.
 pub const QUIET_UNTIL_IDLE: Duration = Duration::from_secs(1);
 
-/// How long a file that is not listed any more may come back under another name.
+/// How long a file that is no longer listed may reappear under another name.
 const GONE_GRACE: Duration = Duration::from_secs(10);
 
-/// What all readers share.
+/// The settings and resources that all readers share.
 #[derive(Debug)]
 pub struct Reading {
-    /// What events look like.
+    /// The schema of events.
     pub schema: Schema,
-    /// Who ships.
+    /// The shipper's identity.
     pub shipper: Shipper,
-    /// What Kubernetes says of pods.
+    /// The metadata of pods.
     pub pods: Arc<Pods>,
     /// `LOG_OPT_OUT`.
     pub opt_out: bool,
-    /// Whether `LOG_LABELS` or `LOG_LABELS_EXCLUDED` asks for the labels of pods.
+    /// Whether `LOG_LABELS` or `LOG_LABELS_EXCLUDED` needs the labels of pods.
     pub asks_labels: bool,
-    /// Lines that match are left out.
+    /// Lines that match are dropped.
     pub exclude: Option<RegexSet>,
     /// `MAX_LINE`, in bytes.
     pub max_line: usize,
-    /// Where events go to standard output: what only this run's events hold. A line with it is one of them, read again.
+    /// With standard output: a text that only this run's events contain. A line with it is an event of this run, read
+    /// again.
     pub own_mark: Option<String>,
     /// `JSON_LINES`.
     pub json_lines: bool,
@@ -77,28 +79,28 @@ pub struct Reading {
     pub lines_per_second: Option<u32>,
     /// `MULTILINE`.
     pub traces: Languages,
-    /// `PARTIAL_BYTES_MAX`: what open lines of all containers may take.
+    /// `PARTIAL_BYTES_MAX`: the memory limit for open lines of all containers.
     pub partial_bytes_max: usize,
-    /// A line whose end has not come for so long is shipped as it is.
+    /// A line without an end is shipped after this time without new data.
     pub quiet: Duration,
-    /// Whether the process ends when all was read, so that such a line is waited for.
+    /// Whether the process ends when everything was read, so that it waits for such lines.
     pub until_idle: bool,
     /// `BATCH`.
     pub batching: Option<Batching>,
-    /// Bounds what was read and is not confirmed.
+    /// Limits events that were read and are not confirmed.
     pub budget: Budget,
-    /// Bounds decompression.
+    /// Limits decompression.
     pub decoders: Decoders,
-    /// What open lines take now.
+    /// The memory that open lines use now.
     pub partial_bytes: Arc<AtomicUsize>,
-    /// What is counted.
+    /// The metrics.
     pub metrics: Metrics,
 }
 
 /// A file that the discovery opened.
 #[derive(Debug)]
 pub struct Opened {
-    /// Where it is.
+    /// Its device and inode.
     pub key: FileKey,
     /// Its name within the folder.
     pub name: String,
@@ -106,33 +108,33 @@ pub struct Opened {
     pub file: File,
 }
 
-/// What the discovery saw.
+/// A change that the discovery saw.
 #[derive(Debug)]
 pub enum FileEvent {
     /// A new file, or a known one under another name.
     Opened(Opened),
-    /// A file is not listed any more.
+    /// A file is no longer listed.
     Gone(FileKey),
 }
 
-/// What [`ContainerLog::maintain`] found.
+/// The result of [`ContainerLog::maintain`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Housekeeping {
-    /// How many bytes deleted files keep on disk for this log.
+    /// How many bytes on disk deleted files of this log occupy.
     pub pinned: u64,
     /// Whether a file has changed since it was read.
     pub unread: bool,
-    /// Files that have the log's name and are not read: nothing tells that they are its files.
+    /// Files with the log's name that are not read, because it is not certain that they belong to the log.
     pub unplaced: Vec<PathBuf>,
-    /// Files that can't be read, and why.
+    /// Files that cannot be read, and why.
     pub unreadable: Vec<(PathBuf, String)>,
 }
 
-/// The log of one container. Shared by the discovery, the readers and the batches on their way.
+/// The log of one container. Shared by the discovery, the readers and the unconfirmed batches.
 #[derive(Debug)]
 pub struct ContainerLog {
     source: Arc<Source>,
-    /// Its folder and the base of its names.
+    /// Its folder and the base of its files' names.
     pub key: LogKey,
     inbox: Mutex<Vec<FileEvent>>,
     inner: Mutex<Inner>,
@@ -145,24 +147,24 @@ struct Inner {
     joiner: Joiner,
     /// Files of the checkpoint that were not found yet.
     saved: Vec<FileRecord>,
-    /// Files whose names say nothing and that hold nothing of this log's.
+    /// Files whose names are not conclusive, and whose content does not match this log.
     unplaced: Vec<(FileKey, String)>,
-    /// Whether files that are found now start at their end.
+    /// Whether newly found files start at their end.
     at_end: bool,
-    /// Whether no more is read than was there at one time.
+    /// Whether only content from before a certain time is read.
     bounded: bool,
     next_number: FileNumber,
-    /// How long the log rests when nothing is new.
+    /// How long the log is not read after a turn without new data.
     rest: Duration,
-    /// What Kubernetes says of the pod, and as of when.
+    /// The pod's metadata, and its version.
     pod: Option<Arc<PodInfo>>,
     pods_seen: u64,
-    /// Since when the log is known.
+    /// When the log was found.
     since: Instant,
-    /// When something new was read last.
+    /// When new data was last read.
     grew: Instant,
     rewound: Rewound,
-    /// With `LINES_PER_SECOND`.
+    /// The line rate, with `LINES_PER_SECOND`.
     rate: Option<Box<Rate>>,
     /// This log's share in [`Reading::partial_bytes`].
     partial_bytes: Share,
@@ -176,7 +178,7 @@ impl Inner {
 }
 
 impl ContainerLog {
-    /// A log without files yet; `saved` is what the checkpoint says of it, `at_end` skips what is there already.
+    /// A log without files. `saved` is its part of the checkpoint; `at_end` skips existing content.
     pub fn new(
         id: u64,
         key: LogKey,
@@ -187,7 +189,7 @@ impl ContainerLog {
         traces: Languages,
     ) -> Self {
         let mut ledger = Ledger::default();
-        // Until the files are found again the checkpoint goes on saying what it said.
+        // Until the files are found again, the checkpoint keeps its records.
         for (number, record) in (0..).zip(&saved) {
             ledger.know(number, record.clone());
         }
@@ -212,34 +214,35 @@ impl ContainerLog {
         Self { source, key, inbox: Mutex::default(), inner: Mutex::new(inner) }
     }
 
-    /// Hands over what the discovery saw; never waits for a reader.
+    /// Queues what the discovery saw. Never waits for a reader.
     pub fn enqueue(&self, news: Vec<FileEvent>) {
         lock(&self.inbox).extend(news);
     }
 
-    /// What its files hold now is all that is read of it: a run that is to end by itself does not follow a log for ever.
+    /// Limits the log to the content that its files have now, because a run that should end by itself must not follow a
+    /// log forever.
     pub fn bound(&self) {
         let mut inner = lock(&self.inner);
         inner.bounded = true;
         inner.segments.iter_mut().for_each(Segment::bound);
     }
 
-    /// A number for the process's lifetime.
+    /// A number that is unique within the process.
     pub fn id(&self) -> u64 {
         self.source.id
     }
 
-    /// Whose log it is.
+    /// The container of this log.
     pub fn container(&self) -> &Container {
         &self.source.container
     }
 
-    /// What was confirmed.
+    /// The ledger of what was confirmed.
     pub fn ledger(&self) -> MutexGuard<'_, Ledger> {
         self.source.ledger()
     }
 
-    /// Looks after the files without reading lines: takes in news, notices truncation, gives up what is gone.
+    /// Maintains the files without reading lines: handles changes, detects truncation, gives up files that are gone.
     pub fn maintain(&self, reading: &Reading) -> Housekeeping {
         let mut inner = lock(&self.inner);
         let mut unread = false;
@@ -259,14 +262,14 @@ impl ContainerLog {
         Housekeeping { pinned: inner.segments.iter().map(Segment::pinned).sum(), unread, unplaced, unreadable }
     }
 
-    /// Gives up the oldest deleted file that is still open, to let its disk space go; gives the bytes that this frees.
+    /// Gives up the oldest deleted file that is still open, to free its disk space. Returns the bytes that this frees.
     pub fn unpin_oldest(&self, reading: &Reading) -> u64 {
         let mut inner = lock(&self.inner);
         let Some(index) = inner.segments.iter().position(|segment| segment.pinned() > 0) else { return 0 };
         let segment = &mut inner.segments[index];
         let freed = segment.pinned();
         segment.close();
-        // A compressed copy can be read in place of the deleted file.
+        // A compressed copy can be read instead of the deleted file.
         for copy in segment.copies.iter_mut().filter(|copy| copy.listed) {
             copy.file = File::open(&copy.path).ok();
         }
@@ -277,7 +280,7 @@ impl ContainerLog {
         freed
     }
 
-    /// Whether no file is left and nothing is on its way.
+    /// Whether no file is left and nothing is unconfirmed.
     pub fn is_over(&self) -> bool {
         let inner = lock(&self.inner);
         let without_files = inner.segments.is_empty()
@@ -293,8 +296,8 @@ impl ContainerLog {
         inner.segments.iter().flat_map(|segment| &segment.copies).filter(|copy| copy.file.is_some()).count()
     }
 
-    /// Drops segments that no folder has listed for a while and of which nothing can come any more. One that is open is
-    /// a reader's to end: its last line may still be open, and readers may wait for the broker.
+    /// Drops segments that have not been listed for a while and from which nothing more can come. An open segment is
+    /// left to a reader, because its last line may still be open, and readers may wait for the broker.
     fn give_up_gone(&self, inner: &mut Inner, reading: &Reading) {
         let now = Instant::now();
         let has_open_lines = inner.joiner.is_any_open();
@@ -309,7 +312,7 @@ impl ContainerLog {
             if !segment.is_ended() {
                 self.lose(segment, "the file is gone", reading);
             }
-            // The events of open lines need one file that they came from.
+            // The events of open lines need the file that they came from.
             if has_open_lines && inner.segments.len() == 1 {
                 continue;
             }
@@ -320,14 +323,14 @@ impl ContainerLog {
         }
     }
 
-    /// Says, when it begins, that a file can't be read. It is tried again.
+    /// Logs once that a file cannot be read. It is tried again.
     fn unreadable(&self, segment: &mut Segment, error: &std::io::Error) {
         if segment.fail(error) {
             tracing::warn!(file = %segment.path().display(), container = %self.container(), %error, "a log file can't be read");
         }
     }
 
-    /// Says that what was not read of a segment is lost.
+    /// Logs that the unread part of a segment is lost.
     fn lose(&self, segment: &mut Segment, why: &str, reading: &Reading) {
         let (from, to) = (segment.read.offset, segment.size);
         segment.end();
@@ -345,7 +348,7 @@ impl ContainerLog {
         );
     }
 
-    /// Steps that need no confirm of their own; they still wait for the batches before them.
+    /// Applies steps that need no confirm. They still wait for earlier batches.
     fn take_steps(&self, steps: Vec<Step>) {
         let mut ledger = self.ledger();
         let number = ledger.begin(steps, 0);

@@ -1,5 +1,5 @@
-//! NULs that no container wrote: what a power cut leaves of a page, and the hole before what a writer without O_APPEND writes into
-//! a truncated file. They cost no event; how many there were is said and counted.
+//! NULs that no container wrote: what a power failure leaves of a page, or the hole before what a writer without
+//! O_APPEND writes into a truncated file. They produce no event; their number is logged and counted.
 
 use std::ops::Range;
 
@@ -8,23 +8,23 @@ use crate::content;
 use crate::identity::{Mark, TAIL_BYTES};
 use crate::parse;
 
-/// So many runs of NULs within a line are looked at: each may need the rest of the line to be parsed.
+/// How many runs of NULs within a line are examined, because each may require parsing the rest of the line.
 const MOST_RUNS: usize = 16;
 
-/// A run of NULs that ends a line without its newline is longer: no runtime writes so long a line.
+/// A run of NULs that ends a line without its newline is at least this long: no runtime writes so long a line.
 const LEAST_HOLE: usize = 64 * 1024;
 
-/// What comes before a line that stands behind NULs.
+/// What precedes a line that follows NULs.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Piece {
-    /// The beginning of another line, whose rest was lost; empty if the NULs come first.
+    /// The beginning of another line whose rest was lost; empty if the NULs come first.
     pub(super) torn: Range<usize>,
-    /// Where the NULs after it end.
+    /// The end of the NULs after it.
     pub(super) next: usize,
 }
 
-/// The pieces before the last line in what ends with one newline. NULs that are not followed by a whole line of a runtime are
-/// the container's own.
+/// The pieces before the last line of a text that ends with one newline. NULs that are not followed by a complete line
+/// of a runtime were written by the container.
 pub(super) fn pieces(line: &[u8]) -> Vec<Piece> {
     let mut pieces = Vec::new();
     let (mut from, mut at) = (0, 0);
@@ -41,16 +41,16 @@ pub(super) fn pieces(line: &[u8]) -> Vec<Piece> {
     pieces
 }
 
-/// Where a line without newline ends because nothing but a hole follows it; `None` if it may go on.
+/// Where a line without a newline ends because only a hole follows it; `None` if it may continue.
 pub(super) fn torn_before_hole(data: &[u8]) -> Option<usize> {
     let end = data.iter().rposition(|byte| *byte != 0)? + 1;
     if data.len() - end >= LEAST_HOLE { Some(end) } else { None }
 }
 
 impl Segment {
-    /// Passes over the NULs that `buffer` begins with after its first `before` bytes, and over the hole after them, if a line may
-    /// begin here. Gives how many bytes of the buffer that were; at the end of the file only with `at_end`, since a network file
-    /// system may show what is being written as NULs for a moment.
+    /// Skips the NULs that follow the first `before` bytes of `buffer`, and the hole after them, if a line may begin
+    /// here. Returns how many bytes of the buffer that were. At the end of the file this happens only with `at_end`,
+    /// because a network file system may briefly show NULs in place of data that is being written.
     pub(super) fn pass_nuls(&mut self, buffer: &[u8], before: usize, at_end: bool) -> usize {
         if self.cut_from().is_some() || buffer.get(before) != Some(&0) {
             return 0;
@@ -73,7 +73,7 @@ impl Segment {
                 self.pass(Mark::at(end, &[0; TAIL_BYTES]), nuls as u64 + end - offset);
             }
             None if at_end => self.pass(Mark::at(offset, buffer), nuls as u64),
-            // All NULs up to the end of the file: what comes next is waited for.
+            // Only NULs up to the end of the file: wait for more data.
             _ => {
                 let end = self.asked_size().max(offset);
                 self.advance(self.read, end);

@@ -1,20 +1,20 @@
-//! `LOG_OPT_OUT`, `LOG_LABELS` and `LOG_LABELS_EXCLUDED`: pods whose logs are not wanted.
+//! `LOG_OPT_OUT`, `LOG_LABELS` and `LOG_LABELS_EXCLUDED`: excludes the logs of pods.
 
 use std::time::Duration;
 
 use super::adopt::start_at_end;
 use super::{ContainerLog, Inner, Reading};
 
-/// How long a new log waits for Kubernetes' word on its pod.
+/// How long to wait for pod metadata before shipping.
 const WAIT: Duration = Duration::from_secs(10);
 
-/// Whether a pod opted its logs out.
+/// Whether a pod is excluded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum OptOut {
     No,
     /// Not known yet: the log waits.
     Unknown,
-    /// The log is passed over until this changes.
+    /// The log is skipped until this changes.
     Yes,
 }
 
@@ -28,7 +28,7 @@ impl ContainerLog {
         }
     }
 
-    /// Takes all that is there for done.
+    /// Treats everything that is there as processed.
     pub(super) fn pass_over(&self, inner: &mut Inner, reading: &Reading) {
         inner.joiner.close();
         inner.count_open_lines(reading);

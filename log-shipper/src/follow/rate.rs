@@ -1,16 +1,16 @@
-//! `LINES_PER_SECOND`: what a container writes faster than that is left out.
+//! `LINES_PER_SECOND`: drops lines that a container writes faster than that.
 
 use std::time::{Duration, Instant};
 
-/// How often it is said of a container.
+/// How often drops of one container are logged.
 const SAY: Duration = Duration::from_secs(60);
 
-/// Year to second of RFC 3339.
+/// The length of RFC 3339 from year to second.
 const TO_SECOND: usize = 19;
 
-/// Counts the lines of one container. A line is left out only if its container wrote too many in the second of its time stamp
-/// and too many were read in this second as well: neither lines that wait long to be read are too many, nor those of a
-/// container whose clock stands.
+/// Counts the lines of one container. A line is dropped only if its container wrote too many lines in the second of its
+/// time stamp, and too many were read in the current second as well. So a backlog is not too many lines, nor are the
+/// lines of a container whose clock stopped.
 #[derive(Debug)]
 pub(super) struct Rate {
     written: (Vec<u8>, u32),
@@ -24,7 +24,7 @@ impl Rate {
         Self { written: (Vec::new(), 0), read: (now, 0), left_out: 0, said: None }
     }
 
-    /// Takes a line that was written at `time`; `false` if it is to be left out.
+    /// Counts a line that was written at `time`; `false` if it must be dropped.
     pub(super) fn takes(&mut self, time: Option<&str>, now: Instant, limit: u32) -> bool {
         let second = time.map_or(&b""[..], |time| &time.as_bytes()[..time.len().min(TO_SECOND)]);
         if self.written.0 != second {
@@ -45,7 +45,7 @@ impl Rate {
         takes
     }
 
-    /// How many lines were left out, if it is time to say so.
+    /// How many lines were dropped, if it is time to log that.
     pub(super) fn take_unsaid(&mut self, now: Instant) -> Option<u64> {
         let due = self.said.is_none_or(|said| now.saturating_duration_since(said) >= SAY);
         if self.left_out == 0 || !due {

@@ -1,4 +1,4 @@
-//! When a log gets its next turn.
+//! Decides when a log gets its next turn.
 
 use std::time::Duration;
 
@@ -6,25 +6,25 @@ use super::Inner;
 use super::last_words::Rewound;
 use super::lines::Work;
 
-/// The shortest and longest time that a log without new lines rests; each rest is an eighth longer than the one before, so
-/// that a line waits for about an eighth of its container's silence at most. The discovery looks at the file meanwhile and wakes
-/// a log that has grown.
+/// The shortest and longest pause of a log without new lines. Each pause is an eighth longer than the last one, so that
+/// a line waits at most for about an eighth of its container's silence. Meanwhile the discovery checks the file and
+/// wakes a log that has grown.
 pub(super) const SHORTEST_REST: Duration = Duration::from_millis(100);
 const LONGEST_REST: Duration = Duration::from_secs(40);
 
-/// When a log wants its next turn.
+/// When a log needs its next turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
     /// There is more to read.
     Ready,
     /// There is more to read, but not now.
     Later(Duration),
-    /// All was read; look again after this time.
+    /// Everything was read; check again after this time.
     Idle(Duration),
 }
 
 impl Work<'_> {
-    /// When the log is looked at again, now that all was read.
+    /// The time of the next check, if everything was read.
     pub(super) fn rest(&self, inner: &mut Inner) -> Next {
         if inner.joiner.has_trace() {
             return Next::Later(SHORTEST_REST);

@@ -1,4 +1,4 @@
-//! One file of a container's log: the same content may be there twice, plain and compressed, or as a copy.
+//! One file of a container's log. Its content may exist twice: plain and compressed, or as a copy.
 
 mod copies;
 
@@ -15,10 +15,10 @@ use crate::names::Age;
 
 pub(super) use self::copies::{Copy, age};
 
-/// Size, and time of change in seconds and nanoseconds.
+/// Size, and modification time in seconds and nanoseconds.
 type Stat = (u64, i64, i64);
 
-/// What comes next of a segment.
+/// What comes next in a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     /// A line.
@@ -33,45 +33,45 @@ enum Phase {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Listing {
     Listed,
-    /// Not since then; it is kept for a while, in case it comes back under another name.
+    /// It has not been listed since then. It is kept for a while, in case it reappears under another name.
     Gone(Instant),
 }
 
-/// One file's content, and how far it was read.
+/// The content of one file, and how far it was read.
 #[derive(Debug)]
 pub(super) struct Segment {
     pub(super) number: FileNumber,
     pub(super) age: Age,
-    /// What is listed or still open, the one to read first.
+    /// Copies that are listed or still open, the one to read first.
     pub(super) copies: Vec<Copy>,
     pub(super) frame: Frame,
     pub(super) head: Head,
     pub(super) file_id: Option<u128>,
-    /// The next line begins here.
+    /// The beginning of the next line.
     pub(super) read: Mark,
-    /// Bytes before this were seen; those after `read` are a line without its end so far.
+    /// Bytes before this were examined. Those between `read` and this are a line whose end has not been found yet.
     pub(super) looked: u64,
-    /// The size it was last seen with, uncompressed.
+    /// The last known size, uncompressed.
     pub(super) size: u64,
-    /// Size and time of change when it was last asked for, not checked to belong to the same content; and when it was read.
+    /// Size and modification time at the last check, which may belong to other content, and at the last read.
     asked: Stat,
     seen: Stat,
     phase: Phase,
-    /// Whether this content came after a truncation: no line that is open in an older file goes on in it.
+    /// Whether this content came after a truncation. An open line of an older file does not continue in it.
     pub(super) after_truncation: bool,
-    /// Lines that end here or before were handed on already; they are read again for the sake of an open line.
+    /// Lines that end up to here were shipped already, and are read again because of an open line.
     pub(super) replay_until: u64,
-    /// NULs that were passed over: all of them, and those that were not said yet.
+    /// How many NULs were skipped in total, and how many of them were not logged yet.
     nuls: (u64, u64),
-    /// Few files are compressed.
+    /// Boxed, because few files are compressed.
     gzip: Option<Box<GzipReader>>,
-    /// What was last said to the ledger.
+    /// The position that the ledger was last told.
     pub(super) told: Mark,
     pub(super) told_growth: (u64, Head),
     listing: Listing,
-    /// Why it can't be read at present.
+    /// Why it cannot be read at present.
     failure: Option<Box<str>>,
-    /// The size that it had when a run began that is to end by itself.
+    /// The size that it had at the beginning of a run that should end by itself.
     bound: u64,
 }
 
@@ -102,32 +102,32 @@ impl Segment {
         }
     }
 
-    /// What it holds now is all that must be read.
+    /// Limits reading to the current content.
     pub(super) fn bound(&mut self) {
         self.bound = self.plain_file().and_then(|file| file.metadata().ok()).map_or(0, |metadata| metadata.len());
     }
 
-    /// Whether all was read that it had when it was [`Segment::bound`].
+    /// Whether everything up to [`Segment::bound`] was read.
     pub(super) fn has_read_its_share(&self) -> bool {
         self.is_ended() || !self.is_compressed() && self.looked >= self.bound
     }
 
-    /// It can't be read; gives whether that is new.
+    /// It cannot be read. Returns whether that is new.
     pub(super) fn fail(&mut self, error: &io::Error) -> bool {
         self.failure.replace(error.to_string().into()).is_none()
     }
 
-    /// Why what is still to be read can't be read at present.
+    /// Why the rest cannot be read at present.
     pub(super) fn failure(&self) -> Option<&str> {
         self.failure.as_deref().filter(|_| !self.is_ended())
     }
 
-    /// Whether nothing more will be read.
+    /// Whether nothing more will be read from it.
     pub(super) fn is_ended(&self) -> bool {
         self.phase == Phase::Ended
     }
 
-    /// Where a line began that was cut and whose end is still looked for.
+    /// The beginning of a line that was cut and whose end was not found yet.
     pub(super) fn cut_from(&self) -> Option<Mark> {
         match self.phase {
             Phase::RestOf(mark) => Some(mark),
@@ -135,14 +135,14 @@ impl Segment {
         }
     }
 
-    /// The line that begins here is cut: its rest is passed over.
+    /// Cuts the line that begins here: its rest is skipped.
     pub(super) fn cut(&mut self, from: Mark) {
         if !self.is_ended() {
             self.phase = Phase::RestOf(from);
         }
     }
 
-    /// The end of a line was met: gives whether the line was cut.
+    /// Handles the end of a line. Returns whether the line was cut.
     pub(super) fn end_line(&mut self) -> bool {
         let cut = self.cut_from().is_some();
         if cut {
@@ -151,22 +151,22 @@ impl Segment {
         cut
     }
 
-    /// Whether no folder lists it.
+    /// Whether it is not listed in a folder any more.
     pub(super) fn is_gone(&self) -> bool {
         matches!(self.listing, Listing::Gone(_))
     }
 
-    /// Whether no folder has listed it for so long.
+    /// Whether it has not been listed for this long.
     pub(super) fn is_gone_for(&self, grace: Duration, now: Instant) -> bool {
         matches!(self.listing, Listing::Gone(since) if now.saturating_duration_since(since) >= grace)
     }
 
-    /// A folder lists it again.
+    /// It is listed again.
     pub(super) fn come_back(&mut self) {
         self.listing = Listing::Listed;
     }
 
-    /// As if it had been gone for longer.
+    /// Makes it look as if it had been gone for longer.
     #[cfg(test)]
     pub(super) fn age_absence(&mut self, by: Duration) {
         if let Listing::Gone(since) = &mut self.listing
@@ -184,7 +184,7 @@ impl Segment {
         self.size = self.size.max(mark.offset);
     }
 
-    /// Whether there are bytes that were not seen yet. A file that shrank has some, too: all of them.
+    /// Whether there are unread bytes. A file that shrank has only unread bytes.
     pub(super) fn has_unread(&mut self) -> bool {
         if self.is_ended() {
             return false;
@@ -194,17 +194,17 @@ impl Segment {
             Some(Copy { gzip: false, file: Some(file), .. }) => match file.metadata() {
                 Ok(metadata) => {
                     self.asked = (metadata.len(), metadata.mtime(), metadata.mtime_nsec());
-                    // The time tells a file that was truncated and has grown to the same size.
+                    // The modification time reveals a file that was truncated and has grown to the same size.
                     metadata.len() != self.looked || self.asked != self.seen
                 }
-                // The read that follows says what is wrong.
+                // The read that follows reports the error.
                 Err(_) => true,
             },
             _ => false,
         }
     }
 
-    /// Remembers the size, for what may be lost, if the content is still the same.
+    /// Records the size if the content is still the same, to know how much may be lost.
     pub(super) fn note_size(&mut self) {
         if !self.has_unread() || self.asked == self.seen || self.is_compressed() {
             return;
@@ -215,13 +215,13 @@ impl Segment {
         }
     }
 
-    /// Whether the file was not as it was read when it was last looked at.
+    /// Whether the file had changed since it was read, at the last check.
     pub(super) fn has_grown(&self) -> bool {
         let is_read = matches!(self.copies.first(), Some(Copy { gzip: false, file: Some(_), .. }));
         is_read && !self.is_ended() && self.asked != self.seen
     }
 
-    /// Learns how the file begins, as far as that is not known yet.
+    /// Reads the beginning of the file, as far as it is not known yet.
     pub(super) fn learn_beginning(&mut self, container: &Container) -> io::Result<()> {
         let grown = self.head.is_growing() && self.size > u64::from(self.head.length);
         if !grown && self.file_id.is_some() {
@@ -233,7 +233,7 @@ impl Segment {
         };
         self.failure = None;
         if !self.head.begins(&beginning) {
-            // It was truncated, as reading will tell.
+            // It was truncated; the next read handles that.
             return Ok(());
         }
         self.head = Head::of(&beginning);
@@ -241,7 +241,7 @@ impl Segment {
         Ok(())
     }
 
-    /// Names the file by its first line, if that is there and the file has no name yet.
+    /// Derives the file's id from its first line, if the line is complete and there is no id yet.
     pub(super) fn name_by(&mut self, beginning: &[u8], container: &Container) {
         if self.file_id.is_some() {
             return;
@@ -253,7 +253,7 @@ impl Segment {
         };
     }
 
-    /// Reads what comes after `read` into `buffer`.
+    /// Reads what follows `read` into `buffer`.
     pub(super) fn fill(&mut self, want: usize, buffer: &mut Vec<u8>, decoders: &Decoders) -> io::Result<Chunk> {
         let Some(Copy { gzip, file: Some(file), .. }) = self.copies.first() else {
             return Err(io::Error::other("the file is closed"));
@@ -261,7 +261,8 @@ impl Segment {
         if !gzip {
             let chunk = content::read_plain(file, self.read, want, buffer)?;
             self.failure = None;
-            // Before the first line no mark tells a truncation. What was read may be less than is known of the beginning.
+            // Before the first line there is no mark that reveals a truncation. Less may have been read than is known
+            // of the beginning.
             let whole_head =
                 buffer.len() >= usize::from(self.head.length) || matches!(chunk, Chunk::Data { end: true, .. });
             let other = self.read.offset == 0 && whole_head && !self.head.begins(buffer);
@@ -279,7 +280,7 @@ impl Segment {
         }
     }
 
-    /// Moves to `mark`; bytes before `looked` were seen.
+    /// Advances to `mark`; bytes before `looked` were examined.
     pub(super) fn advance(&mut self, mark: Mark, looked: u64) {
         self.read = mark;
         self.looked = looked;
@@ -290,7 +291,7 @@ impl Segment {
         }
     }
 
-    /// Nothing more will be read.
+    /// Nothing more will be read from it.
     pub(super) fn end(&mut self) {
         self.phase = Phase::Ended;
         self.close();
@@ -301,27 +302,27 @@ impl Segment {
         self.gzip.as_ref().and_then(|reader| reader.damage())
     }
 
-    /// So many NULs are no part of a line.
+    /// Skips this many NULs, which are not part of a line.
     pub(super) fn skip_nuls(&mut self, count: u64) {
         self.nuls = (self.nuls.0 + count, self.nuls.1 + count);
     }
 
-    /// The NULs that were passed over and not said.
+    /// Returns the number of skipped NULs that were not logged yet, and resets it.
     pub(super) fn take_nuls(&mut self) -> u64 {
         std::mem::take(&mut self.nuls.1)
     }
 
-    /// Whether nothing but NULs comes before this offset.
+    /// Whether there are only NULs before this offset.
     pub(super) fn has_only_nuls_before(&self, offset: u64) -> bool {
         self.nuls.0 == offset
     }
 
-    /// The size that the file had when it was last asked for.
+    /// The file's size at the last check.
     pub(super) fn asked_size(&self) -> u64 {
         if self.is_compressed() { self.size } else { self.asked.0 }
     }
 
-    /// All of a compressed file was read, or all that can be: this is its size.
+    /// All readable content of a compressed file was read, so this is its size.
     pub(super) fn end_here(&mut self) {
         self.size = self.read.offset;
         self.end();

@@ -1,19 +1,19 @@
-//! What one log takes of a bound that all logs share.
+//! The part of a shared limit that one log uses.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// What one log takes; given back when it is dropped.
+/// The bytes that one log uses; released when this is dropped.
 #[derive(Debug, Default)]
 pub(super) struct Share(Option<(Arc<AtomicUsize>, usize)>);
 
 impl Share {
-    /// How many bytes it takes.
+    /// How many bytes it uses.
     pub(super) fn bytes(&self) -> usize {
         self.0.as_ref().map_or(0, |(_, bytes)| *bytes)
     }
 
-    /// Takes so many bytes of `total` instead of what it took before.
+    /// Replaces the bytes that it used by this many bytes of `total`.
     pub(super) fn set(&mut self, total: &Arc<AtomicUsize>, bytes: usize) {
         if bytes == self.bytes() {
             return;

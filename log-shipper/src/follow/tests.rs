@@ -181,7 +181,7 @@ impl Reader {
         }
     }
 
-    /// What a checkpoint would hold now.
+    /// The content of a checkpoint now.
     fn saved(&self) -> Vec<FileRecord> {
         self.log.ledger().records().cloned().collect()
     }
@@ -195,7 +195,7 @@ impl Reader {
     }
 }
 
-/// Ages what no folder lists, as the discovery's looks would.
+/// Ages files that are not listed, as the discovery's scans would.
 fn age_absence(reader: &Reader) {
     for segment in &mut lock(&reader.log.inner).segments {
         segment.age_absence(GONE_GRACE);
@@ -210,7 +210,7 @@ fn wait_for_trace(reader: &mut Reader) {
     }
 }
 
-/// A shipper that takes every line for over whose end is not there at once.
+/// A shipper that takes a line without an end for finished at once.
 fn impatient(partial_bytes_max: usize) -> Reading {
     Reading { quiet: Duration::ZERO, ..reading(100_000, partial_bytes_max) }
 }

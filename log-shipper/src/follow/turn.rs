@@ -1,4 +1,4 @@
-//! One turn of a reader: some bytes of one log become events.
+//! One turn (time slice) of a reader: turns some bytes of one log into events.
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -22,39 +22,39 @@ use crate::outgoing::{Batch, Builder};
 use crate::parse;
 use crate::source::Receipt;
 
-/// How much of a log one turn reads at least, where the broker refuses something.
+/// How much of a log one turn reads at least while the broker refuses something.
 const LEAST_CHUNK_BYTES: usize = 2 * 1024;
 
-/// Events of short lines are about so many times as long as these.
+/// Events of short lines are about this many times as long as the lines.
 const EVENT_GROWTH: usize = 8;
 
-/// When a log is looked at again that can't be read or is not to be shipped.
+/// The pause before a log that cannot be read or is not to be shipped is checked again.
 const AGAIN: Duration = Duration::from_secs(5);
 
-/// A stack trace that has not grown for this long is over.
+/// A stack trace that has not grown for this long is complete.
 const TRACE_WAIT: Duration = Duration::from_secs(1);
 
-/// A turn that must go on for the sake of open lines ends at this size all the same.
+/// The size at which a turn ends even if it should continue because of open lines.
 const MOST_BATCH_BYTES: usize = 1024 * 1024;
 
-/// What a reader keeps from turn to turn.
+/// The buffer that a reader keeps from turn to turn.
 #[derive(Debug, Default)]
 pub struct ReadBuffer {
     bytes: Vec<u8>,
     plain: Vec<u8>,
 }
 
-/// What a turn gave.
+/// The result of a turn.
 #[derive(Debug)]
 pub struct Turn {
-    /// Events, if there were any.
+    /// Events, if there are any.
     pub batch: Option<Batch>,
-    /// When the log wants its next turn.
+    /// When the log needs its next turn.
     pub next: Next,
 }
 
 impl ContainerLog {
-    /// Reads some bytes of the log and makes events of them.
+    /// Reads some bytes of the log and turns them into events.
     pub fn turn(&self, buffer: &mut ReadBuffer, reading: &Reading) -> Turn {
         let mut inner = lock(&self.inner);
         let inner = &mut *inner;
@@ -126,7 +126,7 @@ impl ContainerLog {
         Turn { batch, next }
     }
 
-    /// Where each file may be taken for done once this turn's events are confirmed.
+    /// The position up to which each file is processed once this turn's events are confirmed.
     pub(super) fn steps(&self, inner: &mut Inner) -> Vec<Step> {
         let mut steps = Vec::new();
         for segment in &mut inner.segments {
@@ -143,18 +143,18 @@ impl ContainerLog {
 }
 
 impl Inner {
-    /// Corrects this log's share in what open lines take.
+    /// Updates this log's share of the memory for open lines.
     pub(super) fn count_open_lines(&mut self, reading: &Reading) {
         self.partial_bytes.set(&reading.partial_bytes, self.joiner.bytes());
     }
 
-    /// Whether all was read that is to be read of a log that was bounded; a line that is open then is read to its end.
+    /// Whether everything up to the limit of a bounded log was read. A line that is open then is read to its end.
     fn has_read_its_share(&self) -> bool {
         self.bounded && !self.has_open_line() && self.segments.iter().all(Segment::has_read_its_share)
     }
 
-    /// Whether a file after the open lines, up to this one, held other content before: they can't go on here. A file
-    /// that is no longer listed may have lost its place among the others.
+    /// Whether a file after the open lines, up to this one, had other content before, so that the lines cannot continue
+    /// here. A file that is no longer listed may have lost its position among the others.
     fn open_lines_end_before(&self, index: usize) -> bool {
         if !self.joiner.is_any_open() {
             return false;
@@ -165,8 +165,8 @@ impl Inner {
         })
     }
 
-    /// The oldest segment with unread bytes. The newest is looked at first: when it has some, the older ones have all that
-    /// they will ever have, so that nothing is read out of order.
+    /// The oldest segment with unread bytes. The newest is checked first: if it has unread bytes, the older ones are
+    /// complete, so that nothing is read out of order.
     pub(super) fn pick(&mut self) -> Option<usize> {
         let mut oldest = None;
         for (index, segment) in self.segments.iter_mut().enumerate().rev() {
@@ -178,7 +178,7 @@ impl Inner {
     }
 }
 
-/// How much of a log one turn reads whose events may take `share` bytes.
+/// How much of a log one turn reads if its events may use `share` bytes.
 fn chunk_bytes(share: usize) -> usize {
     (share / EVENT_GROWTH).clamp(LEAST_CHUNK_BYTES, CHUNK_BYTES)
 }
@@ -190,7 +190,7 @@ enum Read {
 }
 
 impl Work<'_> {
-    /// Reads a chunk of a segment and takes its lines.
+    /// Reads a chunk of a segment and processes its lines.
     fn read(&mut self, inner: &mut Inner, index: usize, buffer: &mut Vec<u8>) -> Read {
         self.now = ReadTime::now();
         if inner.open_lines_end_before(index) {
@@ -256,7 +256,7 @@ impl Work<'_> {
         }
     }
 
-    /// A compressed file was read as far as it can be.
+    /// A compressed file was read as far as possible.
     fn end_compressed(&self, segment: &mut Segment) {
         if let Some(error) = segment.damage() {
             self.damaged(segment, error);
@@ -264,7 +264,7 @@ impl Work<'_> {
         segment.end_here();
     }
 
-    /// Says once that the end of a compressed file is lost; how much that is, nobody knows.
+    /// Logs once that the end of a compressed file is lost. Its size is unknown.
     fn damaged(&self, segment: &Segment, error: &std::io::Error) {
         self.reading.metrics.losses_unknown.inc();
         tracing::error!(
@@ -283,7 +283,7 @@ impl Work<'_> {
         Read::Broken
     }
 
-    /// All was read. Files that will not grow end here, even within a line.
+    /// Everything was read. Files that will not grow end here, even within a line.
     fn nothing_unread(&mut self, inner: &mut Inner) -> Next {
         let count = inner.segments.len();
         if matches!(inner.rewound, Rewound::Since(_)) {
@@ -300,12 +300,12 @@ impl Work<'_> {
                 self.read_tail(inner, index);
             }
             let segment = &mut inner.segments[index];
-            // The file that was rotated last may still be written to; it costs little to keep it open.
+            // The file that was rotated last may still be written to, and keeping it open costs little.
             if deleted || index + 2 < count {
                 segment.end();
             }
         }
-        // What was closed or given up meanwhile can't go on either.
+        // A file that was closed or given up meanwhile cannot continue, either.
         if inner.segments.last().is_some_and(|last| last.is_ended() && last.is_gone()) {
             self.close_open_lines(inner, count - 1);
         }
@@ -338,7 +338,7 @@ impl Work<'_> {
         }
     }
 
-    /// Ships lines whose end will never come, as far as they are there.
+    /// Ships the available part of lines whose end will never come.
     pub(super) fn close_open_lines(&mut self, inner: &mut Inner, index: usize) {
         self.finish_traces(inner, Duration::ZERO);
         for line in inner.joiner.close() {
@@ -347,7 +347,8 @@ impl Work<'_> {
         }
     }
 
-    /// Whether this turn must not end yet: open lines of all logs take too much, and reading on may close this log's.
+    /// Whether this turn must not end yet: open lines of all logs use too much memory, and further reading may complete
+    /// this log's.
     fn must_go_on(&self, inner: &Inner) -> bool {
         inner.joiner.bytes() > 0 && self.over_partial_budget(inner) && self.out.len() < MOST_BATCH_BYTES
     }

@@ -35,7 +35,7 @@ fn streams_do_not_mix_and_files_do() {
         text(joiner.add_part(&part(Stream::Stdout, "b", true), position(2, 0), 0, Instant::now())),
         ("ab".into(), false)
     );
-    // Read again from 30 on, the line of the other stream would be without its beginning.
+    // If it were read again from 30 on, the line of the other stream would lack its beginning.
     assert_eq!(joiner.holds(1).unwrap().offset, 10);
     assert_eq!(
         text(joiner.add_part(&part(Stream::Stderr, "z", true), position(2, 40), 0, Instant::now())),
@@ -77,7 +77,7 @@ fn what_does_not_grow_is_finished_alone() {
     joiner.add_part(&part(Stream::Stderr, "quiet", false), position(1, 10), 20, now);
     joiner.add_part(&part(Stream::Stdout, "busy", false), position(1, 20), 30, later);
     assert_eq!(joiner.finish_quiet(now).len(), 1);
-    // Whoever reads what is open again must not meet half of what is finished.
+    // A reader that reads the open line again must not read half of the finished one.
     assert_eq!(joiner.holds(1).unwrap().offset, 10);
     assert!(joiner.finish_quiet(now).is_empty());
     assert_eq!(joiner.finish_quiet(later).len(), 1);

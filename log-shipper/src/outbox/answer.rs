@@ -1,4 +1,4 @@
-//! What a confirm, a refusal or a return means.
+//! Handles a confirm, a refusal or a return.
 
 use std::time::Instant;
 
@@ -7,11 +7,12 @@ use super::{InFlight, Outbox, Settled, body, id};
 use crate::fit::{fit, halves};
 use crate::outgoing::{Batch, MessageId};
 
-/// A message that the broker never takes is cut to half its size as long as it is larger than this, in bytes.
+/// A message that the broker never accepts is cut in half while it is larger than this, in bytes.
 const SMALL: usize = 64 * 1024;
 
 impl Outbox {
-    /// No queue wants the message with this id. Its ack, which follows, does not count. `true` if it was on its way.
+    /// The message with this id could not be routed. The ack that follows does not count. Returns whether the message
+    /// was unconfirmed.
     pub fn returned(&mut self, returned: MessageId) -> bool {
         let Self { in_flight, held, .. } = self;
         let is_it = |in_flight: &&mut InFlight| {
@@ -27,8 +28,8 @@ impl Outbox {
         }
     }
 
-    /// The broker confirmed (`taken`) or refused the message with this tag, or all up to it. Tag 0 with `multiple` is all (AMQP
-    /// 0-9-1, `basic.ack`); tags that were never given mean nothing.
+    /// The broker confirmed (`taken`) or refused the message with this tag, or all up to it. Tag 0 with `multiple`
+    /// means all (AMQP 0-9-1, `basic.ack`); unknown tags are ignored.
     pub fn settle(&mut self, tag: u64, multiple: bool, taken: bool, now: Instant) -> Settled {
         let given = self.in_flight.len();
         let end = match tag.checked_sub(self.first_tag).and_then(|at| usize::try_from(at).ok()) {
@@ -73,7 +74,7 @@ impl Outbox {
         self.aftermath.batches.extend(done);
     }
 
-    /// One message less to confirm; gives the batch when it was the last.
+    /// One message less is to be confirmed. Returns the batch if it was the last one.
     pub(super) fn done_with(&mut self, slot: usize) -> Option<Batch> {
         let held = self.held[slot].as_mut()?;
         held.unconfirmed -= 1;
@@ -114,7 +115,7 @@ impl Outbox {
         self.look_after(source.id);
     }
 
-    /// The broker takes others and never this one: it is split or cut as long as that may help.
+    /// The broker accepts others but never this one, so it is split or cut as long as that may help.
     pub(super) fn never_taken(&mut self, entry: Entry) {
         let Some(held) = self.held[entry.slot].as_ref() else { return };
         let body = body(held, &entry);

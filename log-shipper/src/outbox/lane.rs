@@ -1,27 +1,28 @@
-//! One container's messages once the broker has refused one of them: they wait here, in their order, while others go on.
+//! The messages of one container after the broker refused one of them. They wait here, in their order, while others
+//! continue.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use sidecar::retry;
 
-/// After a refusal a lane publishes nothing for this long, then, while nothing is confirmed, for twice as long, up to a limit.
+/// The first pause of a lane after a refusal. The pause doubles while nothing is confirmed, up to a limit.
 pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
-/// How long a lane pauses at most.
+/// The longest pauses of a lane.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pauses {
     /// After a nack or a return.
     refused: Duration,
-    /// Where each refusal closes the channel.
+    /// If each refusal closes the channel.
     closing: Duration,
 }
 
 impl Pauses {
-    /// Of a shipper that goes on.
+    /// For a shipper in normal operation.
     pub(super) const PATIENT: Self = Self { refused: Duration::from_secs(5), closing: Duration::from_secs(60) };
 
-    /// Of one that ends: what the broker takes again by now must not wait.
+    /// For a shipper that ends: messages that the broker accepts again must not wait.
     pub(super) const HASTY: Self = Self { refused: Duration::from_millis(500), closing: Duration::from_secs(5) };
 
     fn longest(self, how: Refused) -> Duration {
@@ -29,25 +30,25 @@ impl Pauses {
     }
 }
 
-/// A message that was refused this often lets the others of its container pass.
+/// A message that was refused this often no longer blocks the others of its container.
 const ASIDE_AFTER: u32 = 3;
-/// So many do at most: where all are refused, all wait.
+/// At most this many messages are put aside: if all are refused, all wait.
 const MOST_ASIDE: usize = 8;
 
-/// A message of a batch that is held.
+/// A message of a batch that is unconfirmed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Entry {
     pub(super) slot: usize,
     pub(super) index: usize,
-    /// Which of the messages that took its place.
+    /// Which of the messages that replaced it.
     pub(super) part: usize,
-    /// How often it was refused, returned or lost alone.
+    /// How often it was refused, returned or lost while it was alone.
     pub(super) failures: u32,
     /// How often it was refused again after others had been confirmed.
     pub(super) evidence: u32,
     /// How many others had been confirmed at its last refusal.
     pub(super) seen: u64,
-    /// Whether it lets the others of its container pass.
+    /// Whether it no longer blocks the others of its container.
     pub(super) aside: bool,
 }
 
@@ -58,30 +59,31 @@ pub(super) struct Fresh {
     pub(super) next: usize,
 }
 
-/// How a message was refused.
+/// The kind of a refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Refused {
-    /// By a nack, or by a return: a full or missing queue, mostly.
+    /// A nack or a return, usually because of a full or missing queue.
     Nack,
     /// The broker closed the channel because of its routing key.
     Key,
-    /// The broker closed channel or connection when nothing else was on its way.
+    /// The broker closed the channel or the connection while this message was the only unconfirmed one.
     Alone,
-    /// The connection was lost when nothing else was on its way.
+    /// The connection was lost while this message was the only unconfirmed one.
     Lost,
 }
 
 impl Refused {
-    /// Whether each refusal of this kind costs the channel.
+    /// Whether each refusal of this kind closes the channel.
     fn closes(self) -> bool {
         self != Self::Nack
     }
 
-    /// How often a message must be refused again, after others were confirmed, to be one that the broker never takes.
+    /// How often a message must be refused again, after others were confirmed, until it counts as one that the broker
+    /// never accepts.
     pub(super) fn evidence_needed(self) -> Option<u32> {
         match self {
             Self::Alone => Some(2),
-            // A full queue refuses one message now and takes it later: a nack says nothing about the message.
+            // A full queue refuses a message now and accepts it later, so a nack says nothing about the message.
             Self::Nack | Self::Key | Self::Lost => None,
         }
     }
@@ -90,30 +92,31 @@ impl Refused {
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Lane {
-    /// In the order of the log, each with its place there.
+    /// In the order of the log, each with its position there.
     queue: VecDeque<((u64, usize, usize), Entry)>,
-    /// Refused several times: tried again by themselves, from that time on.
+    /// Messages that were refused several times, and when each is retried.
     aside: Vec<(Instant, Entry)>,
-    /// Not published yet.
+    /// Batches that were not published yet.
     pub(super) rest: VecDeque<Fresh>,
-    /// How many of this container's messages are elsewhere: on their way, or to be published next.
+    /// How many of this container's messages are elsewhere: unconfirmed, or about to be published.
     pub(super) out: usize,
-    /// At most so many: half as many after a refusal, one more with each confirm, as TCP does.
+    /// The most that may be unconfirmed: halved after a refusal, and increased by one with each confirm, as in TCP.
     allowed: usize,
-    /// Whether a refusal makes it send fewer at a time.
+    /// Whether a refusal reduces the limit.
     narrow: bool,
     paused_until: Option<Instant>,
     pause: Duration,
-    /// How many of this container's messages were confirmed, and how many at the last refusal.
+    /// How many of this container's messages were confirmed, and how many had been at the last refusal.
     confirms: u64,
     refused_at: Option<u64>,
-    /// Whether its next message goes out when nothing else is on its way: the last refusal cost the channel.
+    /// Whether its next message is published only when no other one is unconfirmed, because the last refusal closed the
+    /// channel.
     pub(super) alone: bool,
-    /// Whether it is in the list of those that may publish.
+    /// Whether it is in the list of lanes that may publish.
     pub(super) listed: bool,
 }
 
-/// What a lane has to publish.
+/// The next thing that a lane publishes.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Next {
     Entry(Entry),
@@ -168,8 +171,8 @@ impl Lane {
         let was_aside = entry.aside;
         entry.aside = (is_it || entry.failures >= ASIDE_AFTER) && self.aside.len() < MOST_ASIDE;
         let last_pause = pauses.longest(how);
-        // What waits aside, or was found to be the culprit, says nothing of the others. One of those that were on their way when
-        // a pause began is the same sign.
+        // A message that was put aside, or found to be the reason, says nothing about the others. Messages that were
+        // unconfirmed when a pause began count as the same sign.
         let is_a_sign = !was_aside && (!is_it || in_vain);
         if is_a_sign && self.paused_until.is_none_or(|until| now >= until) {
             self.paused_until = Some(now + self.pause);
@@ -190,20 +193,20 @@ impl Lane {
         entry
     }
 
-    /// Takes the message out that was refused last.
+    /// Removes the message that was refused last.
     pub(super) fn remove(&mut self, entry: &Entry) {
         let is_it = |other: &Entry| (other.slot, other.index, other.part) == (entry.slot, entry.index, entry.part);
         self.aside.retain(|(_, other)| !is_it(other));
         self.queue.retain(|(_, other)| !is_it(other));
     }
 
-    /// Puts a message where it belongs in the order of the log.
+    /// Inserts a message at its position in the order of the log.
     pub(super) fn queue_up(&mut self, entry: Entry, place: (u64, usize, usize)) {
         let at = self.queue.partition_point(|(other, _)| *other < place);
         self.queue.insert(at, (place, entry));
     }
 
-    /// The next to publish, if there is one now.
+    /// The next message to publish, if there is one now.
     pub(super) fn next(&mut self, now: Instant) -> Option<Next> {
         if let Some(due) = self.aside.iter().position(|(at, _)| *at <= now) {
             return Some(Next::Entry(self.aside.remove(due).1));
@@ -217,21 +220,21 @@ impl Lane {
         self.rest.pop_front().map(Next::Fresh)
     }
 
-    /// When it should be asked again, if nothing else happens.
+    /// When to check it again, if nothing else happens.
     pub(super) fn wakes_at(&self, now: Instant) -> Option<Instant> {
         let waits = !self.queue.is_empty() || !self.rest.is_empty();
         let pause = self.paused_until.filter(|until| waits && *until > now);
         self.aside.iter().map(|(at, _)| *at).chain(pause).min()
     }
 
-    /// The broker was just connected to again: it may take everything now.
+    /// A new connection was opened, which may accept everything.
     pub(super) fn end_pause(&mut self) {
         if !self.alone {
             self.paused_until = None;
         }
     }
 
-    /// All that waits may be published now.
+    /// All waiting messages may be published now.
     pub(super) fn hurry(&mut self, now: Instant) {
         self.paused_until = None;
         self.pause = FIRST_PAUSE;
@@ -240,17 +243,17 @@ impl Lane {
         }
     }
 
-    /// Whether it only waits, and nothing of it was taken since it was refused.
+    /// Whether it only waits, and nothing was accepted since the refusal.
     pub(super) fn is_stuck(&self) -> bool {
         self.refused_at == Some(self.confirms)
     }
 
-    /// How many messages wait here that were published before.
+    /// How many waiting messages were published before.
     pub(super) fn waiting(&self) -> usize {
         self.queue.len() + self.aside.len()
     }
 
-    /// Whether it is a container like any other again.
+    /// Whether the container no longer needs a lane.
     pub(super) fn is_over(&self, window: usize) -> bool {
         self.waiting() == 0 && (self.rest.is_empty() && self.out == 0 || self.allowed >= window)
     }

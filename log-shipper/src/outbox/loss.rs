@@ -1,4 +1,4 @@
-//! What the end of a channel or a connection means for what was on its way.
+//! Handles the end of a channel or a connection: what happens to unconfirmed messages.
 
 use std::time::Instant;
 
@@ -7,15 +7,16 @@ use super::{InFlight, Outbox, Settled, body};
 use crate::amqp::Blame;
 use crate::container::Container;
 
-/// After so many lost connections on which nothing was confirmed, each message goes out alone: one of them may be why.
+/// After this many lost connections without any confirm, each message is published alone, because one of them may be
+/// the reason.
 const LOSSES_BEFORE_DOUBT: u32 = 3;
 
-/// A broker that refuses smaller messages for their size means something else.
+/// A broker that refuses smaller messages for their size has another reason.
 const LEAST_LIMIT: usize = 4096;
 
 impl Outbox {
-    /// The broker closed the channel, and what it did not confirm is published again, in its order, with tags from 1; `key` is
-    /// the routing key of a container's messages.
+    /// The broker closed the channel. Unconfirmed messages are published again, in their order, with tags from 1; `key`
+    /// gives the routing key of a container's messages.
     pub fn channel_closed(&mut self, blame: &Blame, key: impl Fn(&Container) -> String, now: Instant) -> Settled {
         let entries: Vec<_> = self.take_in_flight();
         match blame {
@@ -28,7 +29,7 @@ impl Outbox {
                 if largest <= *limit && largest < LEAST_LIMIT {
                     self.suspect(entries, Refused::Alone, now);
                 } else {
-                    // A broker that counts more than the body means less; how much less takes a few refusals to know.
+                    // The broker may count more than the body. How much more shows after a few refusals.
                     let limit = if largest > *limit { *limit } else { largest - largest / 16 };
                     self.size_limit = Some(self.size_limit.map_or(limit, |known| known.min(limit)));
                     self.requeue(entries.into_iter().map(|in_flight| in_flight.entry));
@@ -58,9 +59,9 @@ impl Outbox {
         self.aftermath()
     }
 
-    /// The connection is lost: what it did not confirm is published again, in its order, with tags from 1.
+    /// The connection was lost. Unconfirmed messages are published again, in their order, with tags from 1.
     pub fn disconnected(&mut self, now: Instant) {
-        // Another broker may have another limit, and this one may have been given a new one.
+        // Another broker may have another limit, and this one's may have been changed.
         self.size_limit = None;
         let entries = self.take_in_flight();
         if !entries.is_empty() {
@@ -79,7 +80,8 @@ impl Outbox {
         self.list_all();
     }
 
-    /// One of these is why channel or connection ended: if it was alone it is that one, else each is published alone.
+    /// One of these is the reason why the channel or the connection ended. If it was the only one, it is that one; else
+    /// each is published alone.
     pub(super) fn suspect(&mut self, entries: Vec<InFlight>, how: Refused, now: Instant) {
         if let [in_flight] = entries[..] {
             self.aftermath.failed += 1;
@@ -92,7 +94,7 @@ impl Outbox {
         }
     }
 
-    /// Takes back all that is on its way; it counts for no lane then.
+    /// Takes back all unconfirmed messages. They then count for no lane.
     pub(super) fn take_in_flight(&mut self) -> Vec<InFlight> {
         let entries: Vec<_> = std::mem::take(&mut self.in_flight).into_iter().flatten().collect();
         (self.first_tag, self.unconfirmed, self.alone) = (1, 0, false);
@@ -125,7 +127,7 @@ impl Outbox {
         }
     }
 
-    /// How many messages of a log are on their way or to be published next.
+    /// How many messages of a log are unconfirmed or about to be published.
     pub(super) fn elsewhere(&self, log: u64) -> usize {
         let waiting = self.again.iter().chain(&self.suspects);
         let all = self.in_flight.iter().flatten().map(|in_flight| &in_flight.entry).chain(waiting);

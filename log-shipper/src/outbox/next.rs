@@ -1,4 +1,5 @@
-//! Which message is published next: in turn one of the lanes' and one of the others', a suspect when nothing else is on its way.
+//! Decides which message is published next: alternately from the lanes and from the others, and a suspect when no other
+//! message is unconfirmed.
 
 use std::time::Instant;
 
@@ -30,7 +31,7 @@ impl Outbox {
         self.suspects.pop_front().map(|entry| (entry, true))
     }
 
-    /// `None`, too, when what is next must go alone: it is then among the suspects.
+    /// Also `None` if the next message must be published alone; it is then among the suspects.
     pub(super) fn next_of_lanes(&mut self, now: Instant) -> Option<Entry> {
         while let Some(id) = self.listed.pop_front() {
             let Some(lane) = self.lanes.get_mut(&id) else { continue };
@@ -99,7 +100,7 @@ impl Outbox {
         let Some(after) = self.dead_letter_after else { return false };
         let cut =
             self.held[entry.slot].as_ref().and_then(|held| held.remade.get(&entry.index)).is_some_and(|it| it.cut);
-        // If that refuses it, too, both ways are tried in turn.
+        // If the dead letter exchange refuses it, too, both exchanges are tried in turn.
         let after = if cut { 0 } else { after };
         entry.failures >= after && (entry.failures - after).is_multiple_of(2)
     }

@@ -1,4 +1,4 @@
-//! Messages that are too large: what takes their place, or that they are given up.
+//! Replaces messages that are too large, or gives them up.
 
 use super::lane::Entry;
 use super::{Fate, Outbox, Remade, Verdict, body, id};
@@ -6,7 +6,7 @@ use crate::fit::{Fitted, fit};
 use crate::outgoing::MessageId;
 
 impl Outbox {
-    /// The message itself, or the first of those that take its place; `None` if it can't be made to fit.
+    /// The message itself, or the first of its replacements; `None` if it cannot be made to fit.
     pub(super) fn made_to_fit(&mut self, entry: Entry) -> Option<Entry> {
         let Some(limit) = self.size_limit else { return Some(entry) };
         let held = self.held[entry.slot].as_ref()?;
@@ -26,7 +26,7 @@ impl Outbox {
         }
     }
 
-    /// Puts other messages in the place of one.
+    /// Replaces one message by others.
     pub(super) fn remake(&mut self, entry: &Entry, fitted: Fitted) {
         let Some(held) = self.held[entry.slot].as_mut() else { return };
         let (id, bytes, log_id) = (id(held, entry), body(held, entry).len(), held.batch.receipt.source.id);

@@ -70,7 +70,7 @@ fn a_refusal_narrows_the_window_and_confirms_widen_it() {
     outbox.push(batch(1, 100));
     let fill = |outbox: &mut Outbox, now| std::iter::from_fn(|| outbox.take(now).map(drop)).count();
     assert_eq!(fill(&mut outbox, now), 8);
-    // Refusals of one window are one sign.
+    // Refusals within one window count as one sign.
     outbox.settle(8, true, false, now);
     assert_eq!(fill(&mut outbox, now), 0);
     let later = outbox.paused_until(now).unwrap();
@@ -84,7 +84,7 @@ fn a_refusal_narrows_the_window_and_confirms_widen_it() {
 
 #[test]
 fn at_the_end_a_refused_container_is_tried_at_once_and_without_long_pauses() {
-    /// The longest pause while the broker refuses all, and when the last one ends.
+    /// The longest pause while the broker refuses everything, and when the last pause ends.
     fn refuse(outbox: &mut Outbox, mut now: Instant, closes: bool) -> (Duration, Instant) {
         let mut longest = Duration::ZERO;
         for _ in 0..100 {
@@ -192,7 +192,7 @@ fn too_large_messages_are_cut_once_the_limit_is_known_or_go_to_dead_letters() {
         assert_eq!((settled.batches.len(), settled.verdicts.len()), (2, 1));
         let fate = if dead { Fate::CutForDeadLetters } else { Fate::Cut };
         assert_eq!((settled.verdicts[0].fate, settled.verdicts[0].id.offset), (fate, 1));
-        // The next one costs no channel any more.
+        // The next one closes no channel any more.
         outbox.push(batch_of(&log(1), 2, &[9000]));
         assert!(outbox.take(now).unwrap().body.len() <= 5000);
     }
@@ -220,13 +220,13 @@ fn a_key_that_is_refused_concerns_its_containers_alone() {
     assert_eq!(settled.failed, 2);
     let sent: Vec<_> = std::iter::from_fn(|| outbox.take(now).map(|sending| sending.source.id)).collect();
     assert_eq!(sent, [2, 2]);
-    // Its next try waits until nothing else can be hit by the end of the channel.
+    // Its next try waits until the end of the channel cannot affect other messages.
     let later = outbox.paused_until(now).unwrap();
     assert!(outbox.take(later).is_none());
     outbox.settle(2, true, true, later);
     assert_eq!(outbox.take(later).unwrap().source.id, 1);
     assert!(outbox.take(later).is_none());
-    // The operator grants it.
+    // The operator grants the permission.
     outbox.settle(3, false, true, later);
     while outbox.take(later).is_some() {}
     assert_eq!(numbers(&outbox.settle(0, true, true, later)), [1]);
@@ -256,7 +256,8 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 proptest! {
-    /// Against a broker that does anything: a batch is done exactly once, and only after each of its messages was taken.
+    /// Against a broker that does anything: a batch is finished exactly once, and only after each of its messages was
+    /// accepted.
     #[test]
     fn nothing_is_done_before_it_was_delivered(steps in proptest::collection::vec(step(), 0..200)) {
         let mut outbox = Outbox::new(7, None);
@@ -264,7 +265,8 @@ proptest! {
         let mut pushed: BTreeMap<u64, usize> = BTreeMap::new();
         let mut delivered: BTreeMap<(u64, u64), bool> = BTreeMap::new();
         let mut done: BTreeMap<u64, u32> = BTreeMap::new();
-        // The broker's view: the messages of this connection, by tag, with whether each was returned; `None` once settled.
+        // The broker's view: the messages of this connection, by tag, with whether each was returned; `None` once
+        // settled.
         let mut published: Vec<Option<((u64, u64), bool)>> = Vec::new();
         let mut first_open = 0;
         let calm = std::iter::repeat_n([Step::Wait, Step::Take, Step::Settle { ahead: 0, multiple: false, taken: true }], 2000).flatten();

@@ -5,7 +5,7 @@ use memchr::memchr;
 
 use super::{Line, Stream, Text, time};
 
-/// Takes a CRI line apart.
+/// Parses a CRI line.
 pub(super) fn parse(line: &[u8]) -> Option<Line<'_>> {
     let (written, rest) = word(line)?;
     let (stream, rest) = word(rest)?;

@@ -3,7 +3,7 @@
 
 use super::{Line, Stream, Text, json_text, time};
 
-/// Takes a Docker line apart.
+/// Parses a Docker line.
 pub(super) fn parse(line: &[u8]) -> Option<Line<'_>> {
     let (mut log, mut stream, mut written, mut attrs) = (None, None, None, None);
     let mut rest = trim(line.strip_prefix(b"{")?);
@@ -38,7 +38,7 @@ pub(super) fn parse(line: &[u8]) -> Option<Line<'_>> {
     }
     let log = log?;
     let (text, whole) = match log.strip_suffix("\\n") {
-        // An escaped backslash before the n is no newline.
+        // An escaped backslash before the n is not a newline.
         Some(text) if text.bytes().rev().take_while(|byte| *byte == b'\\').count() % 2 == 0 => (text, true),
         _ => (log, false),
     };
@@ -46,7 +46,7 @@ pub(super) fn parse(line: &[u8]) -> Option<Line<'_>> {
     Some(Line { time: time(written?.as_bytes())?, stream, whole, text: Text::Json(text), attrs })
 }
 
-/// What follows a value that is no string: a number, word, array or object, of which only the strings are looked into.
+/// Skips a value that is not a string: a number, word, array or object. Only its strings are parsed.
 fn skip(mut value: &[u8]) -> Option<&[u8]> {
     let mut depth = 0_usize;
     loop {

@@ -1,9 +1,9 @@
-//! The inside of JSON strings (RFC 8259, section 7): finding the end, cutting, and reading without building a tree.
+//! The inside of JSON strings (RFC 8259, section 7): finds the end, cuts, and reads without building a tree.
 
 use memchr::memchr2;
 
-/// Checks the JSON string whose opening quote was just before `bytes`: gives its inside and what follows the closing quote.
-/// `None` when it is not a valid string.
+/// Checks the JSON string whose opening quote was just before `bytes`. Returns its inside, and what follows the closing
+/// quote; `None` if the string is invalid.
 pub fn take(bytes: &[u8]) -> Option<(&str, &[u8])> {
     let mut at = 0;
     loop {
@@ -20,7 +20,7 @@ pub fn take(bytes: &[u8]) -> Option<(&str, &[u8])> {
     Some((inside, &bytes[at + 1..]))
 }
 
-/// How long the escape is that `bytes` begins with, both halves of a surrogate pair taken as one.
+/// The length of the escape at the beginning of `bytes`. A surrogate pair is one escape.
 fn escape_length(bytes: &[u8]) -> Option<usize> {
     match bytes.get(1)? {
         b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => Some(2),
@@ -41,7 +41,7 @@ fn hex(digits: &[u8]) -> Option<u32> {
     digits.iter().try_fold(0, |value, digit| Some(value * 16 + char::from(*digit).to_digit(16)?))
 }
 
-/// At most `limit` bytes of the checked inside of a string, cut neither within a character nor within an escape.
+/// Cuts the checked inside of a string to at most `limit` bytes, neither within a character nor within an escape.
 pub fn cut(inside: &str, limit: usize) -> &str {
     if inside.len() <= limit {
         return inside;
@@ -62,7 +62,7 @@ pub fn cut(inside: &str, limit: usize) -> &str {
     &inside[..inside.floor_char_boundary(limit)]
 }
 
-/// Appends what the checked inside of a string stands for.
+/// Appends the text that the checked inside of a string encodes.
 pub fn unescape(inside: &str, out: &mut Vec<u8>) {
     let bytes = inside.as_bytes();
     let mut at = 0;

@@ -1,4 +1,4 @@
-//! One line of a log file, taken apart by slices: nothing is copied and no tree is built.
+//! Parses one line of a log file into slices, without copies and without a tree.
 
 mod cri;
 mod docker;
@@ -7,7 +7,7 @@ pub mod object;
 
 use thiserror::Error;
 
-/// Which of its two streams a container wrote to.
+/// One of the two streams of a container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stream {
     /// Standard output.
@@ -34,31 +34,31 @@ impl Stream {
     }
 }
 
-/// What a container wrote.
+/// The text that a container wrote.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Text<'a> {
-    /// As it wrote it; may not be UTF-8.
+    /// As it was written; may not be UTF-8.
     Raw(&'a [u8]),
-    /// As the inside of a JSON string that has been checked.
+    /// As the inside of a checked JSON string.
     Json(&'a str),
 }
 
-/// A line that was understood.
+/// A parsed line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Line<'a> {
     /// When the runtime read it from the container: RFC 3339, as written in the file.
     pub time: &'a str,
-    /// Where the container wrote it.
+    /// The stream.
     pub stream: Stream,
-    /// Whether the container's line ends here; if not, the next line of this stream goes on with it.
+    /// Whether the container's line ends here. If not, the next line of this stream continues it.
     pub whole: bool,
-    /// Without its newline.
+    /// The text without its newline.
     pub text: Text<'a>,
-    /// Docker's `attrs`, an object as it is in the file and not checked.
+    /// Docker's `attrs`: an unchecked object, as it is in the file.
     pub attrs: Option<&'a [u8]>,
 }
 
-/// Why a line was not understood. It is shipped as it is, with this mark.
+/// Why a line could not be parsed. It is shipped unchanged, with this mark.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum Unparsed {
     /// Not `<time> <stream> <tags> <message>`.
@@ -69,11 +69,11 @@ pub enum Unparsed {
     Docker,
 }
 
-/// Takes one line apart; `line` comes without its newline. A Docker line begins with a brace, a CRI line with a digit.
+/// Parses one line without its newline. A Docker line begins with a brace, a CRI line with a digit.
 ///
 /// # Errors
 ///
-/// [`Unparsed`] when it is neither.
+/// [`Unparsed`] if it is neither.
 pub fn line(line: &[u8]) -> Result<Line<'_>, Unparsed> {
     match line.first() {
         Some(b'{') => docker::parse(line).ok_or(Unparsed::Docker),
@@ -81,7 +81,7 @@ pub fn line(line: &[u8]) -> Result<Line<'_>, Unparsed> {
     }
 }
 
-/// At most `limit` bytes of what a container wrote, cut before a character rather than within it.
+/// Cuts the text of a container to at most `limit` bytes, before a character rather than within it.
 pub fn cut(bytes: &[u8], limit: usize) -> &[u8] {
     let Some(beginning) = bytes.get(..limit) else { return bytes };
     // A character has up to four bytes, and all but its first begin with the bits 10 (RFC 3629, section 3).
@@ -100,8 +100,8 @@ pub fn cut(bytes: &[u8], limit: usize) -> &[u8] {
     beginning
 }
 
-/// The time, if it is one of RFC 3339 (section 5.6) that every reader takes: a day that there is, no leap second. It can then be
-/// put into a JSON string as it is.
+/// The time, if every reader of RFC 3339 (section 5.6) accepts it: an existing day, and no leap second. It can then be
+/// copied into a JSON string.
 fn time(text: &[u8]) -> Option<&str> {
     let number = |at: usize, length: usize| {
         text.get(at..at + length)?

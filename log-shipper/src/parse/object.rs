@@ -1,27 +1,27 @@
-//! A JSON object within a log line, as part of an event: checked, bounded, and written again, so that no reader of the event meets
-//! a number that does not fit, a member twice, or nesting without end.
+//! A JSON object in a log line, as part of an event. It is checked, limited, and written again, so that no reader of
+//! the event sees a number that does not fit, a duplicate member, or endless nesting.
 
 use serde_json::{Map, Value};
 
-/// A longer one stays text: each of its members may become a field of an index.
+/// A longer object stays text, because each of its members may become a field of an index.
 const MOST_BYTES: usize = 64 * 1024;
 
-/// Elasticsearch takes 20 levels (`index.mapping.depth.limit`), those of the event included.
+/// Elasticsearch accepts 20 levels (`index.mapping.depth.limit`), including those of the event.
 const MOST_DEPTH: usize = 16;
 
-/// What some text is.
+/// The kind of a text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Object {
-    /// No JSON object.
+    /// Not a JSON object.
     Not,
-    /// One that is too long or too deep.
+    /// An object that is too long or too deeply nested.
     TooLarge,
-    /// This one, as JSON.
+    /// An object, as JSON.
     Is(Vec<u8>),
 }
 
 impl Object {
-    /// Looks at the text of a line, or at what should be an object.
+    /// Parses the text of a line, or a value that should be an object.
     pub fn of(text: &[u8]) -> Self {
         let text = text.trim_ascii();
         if !text.starts_with(b"{") || !text.ends_with(b"}") {
@@ -33,7 +33,7 @@ impl Object {
         match serde_json::from_slice::<Map<String, Value>>(text) {
             Ok(object) if object.values().any(|value| depth(value) >= MOST_DEPTH) => Self::TooLarge,
             Ok(object) => Self::Is(Value::Object(object).to_string().into_bytes()),
-            // The parser itself gives up at 128 levels.
+            // The parser itself stops at 128 levels.
             Err(error) if error.to_string().contains("recursion limit") => Self::TooLarge,
             Err(_) => Self::Not,
         }
@@ -50,7 +50,7 @@ impl Object {
     }
 }
 
-/// How many objects and arrays are within each other; below 128, as the parser has seen to.
+/// How deeply objects and arrays are nested; below 128, because of the parser's limit.
 fn depth(value: &Value) -> usize {
     match value {
         Value::Object(members) => 1 + members.values().map(depth).max().unwrap_or(0),

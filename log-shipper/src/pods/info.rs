@@ -1,4 +1,4 @@
-//! The part of a pod that events show.
+//! The metadata of a pod that events contain.
 
 use std::collections::BTreeMap;
 
@@ -7,52 +7,52 @@ use kube::ResourceExt;
 
 use crate::labels::LabelChoice;
 
-/// `"off"` keeps a pod's logs from being shipped, where `LOG_OPT_OUT` is set.
+/// `"off"` excludes a pod's logs, with `LOG_OPT_OUT`.
 const OPT_OUT: &str = "labhands.dev/logs";
 
-/// A static pod's log folder bears this instead of its uid.
+/// A static pod's log folder has this hash instead of its UID.
 const CONFIG_HASH: &str = "kubernetes.io/config.hash";
 
 /// Longer annotations are for programs.
 const MOST_ANNOTATION_BYTES: usize = 256;
 
-/// What events show of a pod besides what its path says.
+/// The metadata of a pod beyond what its path contains.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PodInfo {
-    /// Dots in keys are `_`, or Elasticsearch would take them for objects.
+    /// The labels. Dots in keys are replaced by `_`, because Elasticsearch would treat them as objects.
     pub labels: BTreeMap<String, String>,
-    /// Short ones; keys as with labels.
+    /// Short annotations, with keys as for labels.
     pub annotations: BTreeMap<String, String>,
     /// Its address.
     pub ip: Option<String>,
-    /// Kinds, in small letters, and names of what it belongs to: `deployment`, `replicaset`, `statefulset`, `daemonset`, `job`.
+    /// Lower-case kinds and names of its owners: `deployment`, `replicaset`, `statefulset`, `daemonset`, `job`.
     pub owners: BTreeMap<&'static str, String>,
-    /// By name.
+    /// Its containers, by name.
     pub containers: BTreeMap<String, ContainerInfo>,
-    /// Whether its logs are not to be shipped, by its own annotation.
+    /// Whether the pod's own annotation excludes its logs.
     pub opted_out: bool,
-    /// Whether they are not by `LOG_LABELS` or `LOG_LABELS_EXCLUDED`.
+    /// Whether `LOG_LABELS` or `LOG_LABELS_EXCLUDED` excludes its logs.
     pub left_out: bool,
 }
 
-/// What events show of a container.
+/// The metadata of a container.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ContainerInfo {
     /// Its image.
     pub image: String,
-    /// `containerd`, `cri-o` or `docker`, once it runs.
+    /// `containerd`, `cri-o` or `docker`, once it is running.
     pub runtime: String,
-    /// Ids by restart: this one and the one before.
+    /// Ids by restart: the current and the previous one.
     pub ids: BTreeMap<String, String>,
 }
 
-/// What the log folders of a pod bear as its uid.
+/// The UID in the name of the pod's log folder.
 pub(super) fn folder_uid(pod: &Pod) -> Option<String> {
     pod.annotations().get(CONFIG_HASH).cloned().or_else(|| pod.uid())
 }
 
 impl PodInfo {
-    /// What this pod says; `choice` is which labels are wanted.
+    /// The metadata of this pod; `choice` is the selection by labels.
     pub fn of(pod: &Pod, choice: &LabelChoice) -> Self {
         let key = |key: &String| key.replace('.', "_");
         let short = |(name, value): &(&String, &String)| value.len() <= MOST_ANNOTATION_BYTES && *name != OPT_OUT;
@@ -102,7 +102,7 @@ fn owners(pod: &Pod) -> BTreeMap<&'static str, String> {
             _ => continue,
         };
         owners.insert(kind, owner.name.clone());
-        // A Deployment's ReplicaSet is named after it and after the hash of the pods' template.
+        // A Deployment's ReplicaSet is named after it and the hash of its pod template.
         let hash = pod.labels().get("pod-template-hash").map(|hash| format!("-{hash}"));
         if let Some(name) = hash.and_then(|hash| owner.name.strip_suffix(&hash).map(str::to_owned)) {
             owners.insert("deployment", name);
@@ -140,7 +140,7 @@ mod tests {
         assert!(info.opted_out && info.ip.as_deref() == Some("10.1.2.3"));
         assert_eq!(folder_uid(&pod).unwrap(), "u");
         let choice = |text: &str| LabelChoice { wanted: crate::labels::selector(text).ok(), excluded: None };
-        // By the labels as they are in Kubernetes.
+        // The selection uses the labels as they are in Kubernetes.
         assert!(!PodInfo::of(&pod, &choice("app.kubernetes.io/name=hub")).left_out);
         assert!(PodInfo::of(&pod, &choice("app.kubernetes.io/name=other")).left_out);
     }

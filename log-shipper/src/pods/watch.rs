@@ -1,4 +1,4 @@
-//! One watch of the pods on this node; of each, only what events show is kept.
+//! Watches the pods on this node, and keeps only the metadata that events contain.
 
 use futures_util::StreamExt;
 use k8s_openapi::api::core::v1::Pod;
@@ -11,7 +11,7 @@ use super::Pods;
 use super::info::{PodInfo, folder_uid};
 use crate::metrics::Metrics;
 
-/// Keeps `pods` up to date, for ever. A broken watch is tried again; meanwhile what was known stays.
+/// Keeps `pods` up to date, forever. A broken watch is retried; meanwhile the known metadata stays.
 pub async fn watch(client: Client, node: &str, pods: &Pods, metrics: &Metrics) {
     let config = watcher::Config::default().fields(&format!("spec.nodeName={node}"));
     let mut events = watcher(Api::<Pod>::all(client), config).default_backoff().boxed();

@@ -18,10 +18,10 @@ use crate::pool::{self, Pool};
 use crate::settings::RunSettings;
 use crate::threads::{Ended, thread};
 
-/// How often [`Readers::join_until`] looks whether the threads have ended.
+/// How often [`Readers::join_until`] checks whether the threads have ended.
 const JOIN_CHECK: Duration = Duration::from_millis(5);
 
-/// One thread that finds logs, and some that read them.
+/// One thread that finds logs, and others that read them.
 pub(super) struct Readers {
     pool: Arc<Pool>,
     budget: Budget,
@@ -31,7 +31,7 @@ pub(super) struct Readers {
 }
 
 impl Readers {
-    /// Starts the threads. `at_end`: files that exist by now are read from their end.
+    /// Starts the threads. `at_end`: existing files are read from their end.
     pub(super) fn start(
         settings: &RunSettings,
         reading: &Arc<Reading>,
@@ -47,7 +47,8 @@ impl Readers {
             let (pool, reading, batches) = (pool.clone(), reading.clone(), batches.clone());
             let first_look_done = first_look_done.clone();
             threads.push(thread("reader", ended, move || {
-                // What is kept of each log is then not among the events, whose memory is given back only from its end.
+                // The state of each log is then allocated before the events, whose memory can only be released from its
+                // end.
                 first_look_done.wait();
                 pool::read(&pool, &reading, &batches);
             })?);
@@ -64,17 +65,17 @@ impl Readers {
         Ok(Self { pool, budget, first_look_done, stop_looking, threads })
     }
 
-    /// Whether all folders were looked at once.
+    /// Whether all folders were scanned once.
     pub(super) fn has_looked(&self) -> bool {
         self.first_look_done.get().is_some()
     }
 
-    /// Whether all that is there was read and confirmed.
+    /// Whether everything that exists was read and confirmed.
     pub(super) fn is_idle(&self) -> bool {
         self.has_looked() && self.pool.is_idle() && self.unconfirmed() == 0
     }
 
-    /// The bytes of events that are not confirmed.
+    /// The bytes of unconfirmed events.
     pub(super) fn unconfirmed(&self) -> usize {
         self.budget.used()
     }
@@ -91,8 +92,7 @@ impl Readers {
         self.budget.close();
     }
 
-    /// Waits for the threads. One may be in the middle of a large compressed file: what it reads after `limit` is read again by the
-    /// next run.
+    /// Waits for the threads. One may be in the middle of a large compressed file; the next run reads it again.
     pub(super) async fn join_until(&self, limit: Instant) {
         while !self.threads.iter().all(JoinHandle::is_finished) && Instant::now() < limit {
             sleep(JOIN_CHECK).await;

@@ -15,31 +15,31 @@ use crate::threads::Ended;
 /// How often the checkpoint is written, if it changed.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
 
-/// The least time between two of them; one that comes early costs this many times its own time at the most.
+/// The shortest time between two checkpoints. An early one takes at most this many times its own duration.
 const CHECKPOINT_GAP: Duration = Duration::from_millis(100);
 const CHECKPOINT_SHARE: u32 = 20;
 
-/// How often `--until-idle` looks whether all is done.
+/// How often `--until-idle` checks whether everything is done.
 const IDLE_CHECK: Duration = Duration::from_millis(50);
 
 /// Why a run ends.
 pub(super) enum RunEnd {
-    /// A signal came, or all was shipped.
+    /// A signal came, or everything was shipped.
     Wanted,
-    /// A thread ended that should go on.
+    /// A thread ended too early.
     Thread(Ended),
     /// With `--until-idle`: nothing was read or confirmed for too long.
     Stuck,
 }
 
-/// A run under watch.
+/// A run that is being watched.
 pub(super) struct Watch<'a> {
     pub(super) readers: &'a Readers,
     pub(super) writer: &'a CheckpointWriter,
     pub(super) metrics: &'a Metrics,
     /// Whether events go to a program that reads them at its own pace.
     pub(super) to_reader: bool,
-    /// With `--until-idle`.
+    /// The limit of `--until-idle`.
     pub(super) patience: Option<Patience>,
 }
 
@@ -67,7 +67,7 @@ impl Watch<'_> {
         }
     }
 
-    /// With `--until-idle`: whether all was shipped, or nothing moves any more.
+    /// With `--until-idle`: whether everything was shipped, or there is no progress.
     fn idle_end(&mut self) -> Option<RunEnd> {
         if self.readers.is_idle() {
             return Some(RunEnd::Wanted);

@@ -1,4 +1,4 @@
-//! Which broker, and who we are to it.
+//! The broker and the credentials.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,12 +9,12 @@ use sidecar::settings::{Problems, values};
 use crate::amqp::{Address, Auth, Endpoint, MOST_KEY_BYTES, RoutingKey, Url};
 use crate::arguments::BrokerArguments;
 
-/// Which broker, and how.
+/// The settings of the broker.
 #[derive(Debug)]
 pub struct BrokerSettings {
-    /// Any of these will do.
+    /// The brokers, any of which may be used.
     pub addresses: Vec<Address>,
-    /// What is the same for all.
+    /// The settings that are the same for all.
     pub endpoint: Endpoint,
     /// How many messages may be unconfirmed.
     pub window: usize,
@@ -22,11 +22,11 @@ pub struct BrokerSettings {
     pub confirm_timeout: Duration,
 }
 
-/// After so many failures a message goes to the dead letter exchange.
+/// After this many failures a message goes to the dead letter exchange.
 pub const DEAD_LETTER_AFTER: u32 = 5;
 
 impl BrokerArguments {
-    /// The broker, which must be named.
+    /// The settings of the broker, which are required.
     pub(super) fn required(&self, problems: &mut Problems) -> Option<BrokerSettings> {
         let Some(url) = &self.amqp_url else {
             problems.add(
@@ -117,12 +117,12 @@ impl BrokerArguments {
     }
 }
 
-/// A value without the newline that a file or a Secret ends with.
+/// A value without the newline at the end of a file or a Secret.
 fn line(text: &str) -> &str {
     text.strip_suffix('\n').map_or(text, |text| text.strip_suffix('\r').unwrap_or(text))
 }
 
-/// An exchange's name; `default` is the one without a name, and so is what RabbitMQ calls it in permissions.
+/// An exchange's name. `default`, and RabbitMQ's own term in permissions, mean the exchange without a name.
 fn exchange(problems: &mut Problems, setting: &'static str, text: &str) -> Option<String> {
     let name = line(text);
     if name.len() > MOST_KEY_BYTES {

@@ -1,4 +1,4 @@
-//! Which lines are left out, joined or cut.
+//! Which lines are dropped, joined or cut.
 
 use regex::bytes::RegexSet;
 use sidecar::settings::{Problems, values};
@@ -7,28 +7,28 @@ use super::size;
 use crate::arguments::LinesArguments;
 use crate::traces::Languages;
 
-/// What becomes of lines.
+/// How lines are processed.
 #[derive(Debug)]
 pub struct LinesSettings {
-    /// Lines to leave out.
+    /// Lines to drop.
     pub exclude: Option<RegexSet>,
-    /// Whose stack traces become one event.
+    /// The languages whose stack traces are joined.
     pub traces: Languages,
-    /// In bytes.
+    /// `MAX_LINE`, in bytes.
     pub max_line: usize,
-    /// In bytes.
+    /// `PARTIAL_BYTES_MAX`, in bytes.
     pub partial_bytes_max: usize,
-    /// Whether the fields of JSON objects become fields.
+    /// Whether JSON objects become fields.
     pub json: bool,
-    /// How many lines one container may write in a second.
+    /// How many lines per second one container may write.
     pub per_second: Option<u32>,
 }
 
 impl LinesArguments {
-    /// What becomes of lines.
+    /// How lines are processed.
     pub(super) fn settings(&self, problems: &mut Problems) -> Option<LinesSettings> {
         let exclude = match &self.exclude_lines {
-            // Not through `parse`, which trims: a space may be part of an expression.
+            // `parse` would trim the text, but a space may be part of an expression.
             Some(text) => match RegexSet::new(expressions(text)) {
                 Ok(set) => Some(Some(set).filter(|set| !set.is_empty())),
                 Err(error) => {

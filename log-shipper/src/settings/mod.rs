@@ -1,4 +1,4 @@
-//! What the settings mean: strings to types, every problem at once.
+//! Parses the settings from strings to types, and reports all problems together.
 
 mod broker;
 mod lines;
@@ -18,16 +18,16 @@ use crate::encode::Schema;
 use crate::labels::{self, LabelChoice};
 use crate::outgoing::Batching;
 
-/// What `log-shipper run` does.
+/// The settings of `log-shipper run`.
 #[derive(Debug)]
 pub struct RunSettings {
-    /// End when all is shipped, or when there was no progress for so long.
+    /// Exit when everything is shipped, or after this long without progress.
     pub until_idle: Option<Duration>,
-    /// Which logs.
+    /// Which logs are followed.
     pub logs: LogsSettings,
-    /// What becomes of lines.
+    /// How lines are processed.
     pub lines: LinesSettings,
-    /// What events look like.
+    /// The schema of events.
     pub schema: Schema,
     /// `SHIPPER_NAME`.
     pub shipper_name: Option<String>,
@@ -35,28 +35,28 @@ pub struct RunSettings {
     pub node_name: Option<String>,
     /// `POD_UID`.
     pub pod_uid: Option<String>,
-    /// Whether Kubernetes is asked about this node's pods.
+    /// Whether to watch this node's pods.
     pub watch_pods: bool,
     /// `BATCH`.
     pub batching: Option<Batching>,
-    /// Where events go.
+    /// The destination of events.
     pub output: Output,
-    /// Bytes that may be read and not confirmed.
+    /// How many bytes may be read and not confirmed.
     pub window_bytes: usize,
-    /// Where the admin server listens.
+    /// The address of the admin server.
     pub admin: SocketAddr,
     /// How to log.
     pub log: LogSettings,
 }
 
-/// Which logs, and where their checkpoint is.
+/// Which logs are followed, and where the checkpoint is.
 #[derive(Debug)]
 pub struct LogsSettings {
-    /// Folders to look below.
+    /// The folders with logs.
     pub paths: Vec<PathBuf>,
-    /// Where the checkpoint is.
+    /// The folder of the checkpoint.
     pub state_dir: PathBuf,
-    /// Without a checkpoint, start at the end of what is there.
+    /// Whether to start at the end of existing logs if there is no checkpoint.
     pub at_end: bool,
     /// Only these namespaces, if there are any.
     pub namespaces: BTreeSet<String>,
@@ -64,33 +64,33 @@ pub struct LogsSettings {
     pub excluded_namespaces: BTreeSet<String>,
     /// Only pods and Docker containers with these labels.
     pub labels: LabelChoice,
-    /// Whether pods may keep their logs.
+    /// Whether pods may opt out.
     pub opt_out: bool,
-    /// In bytes.
+    /// `PINNED_BYTES_MAX`, in bytes.
     pub pinned_bytes_max: u64,
-    /// How many threads read.
+    /// How many threads read logs.
     pub reader_threads: u32,
 }
 
-/// Where events go.
+/// The destination of events.
 #[derive(Debug)]
 pub enum Output {
     /// To a broker.
     Amqp(Box<BrokerSettings>),
-    /// To standard output, a line each.
+    /// Standard output, one line each.
     Stdout,
     /// Nowhere.
     Null,
 }
 
-/// The variables of Filebeat and Logstash as this system's predecessor used them.
+/// The variables of Filebeat and Logstash in LSST's Jupyter Lab Demo.
 const OLD_NAMES: &[OldName] = &[
     OldName { name: "RABBITMQ_PAN_PASSWORD", now: Now::Setting("AMQP_PASSWORD") },
     OldName { name: "LOGSTASH_HOST", now: Now::Gone("events go to RabbitMQ without Logstash: set AMQP_URL") },
     OldName { name: "LOGSTASH_PORT", now: Now::Gone("events go to RabbitMQ without Logstash: set AMQP_URL") },
 ];
 
-/// Takes over the names of this system's predecessor; gives what to warn about.
+/// Translates the variables of LSST's Jupyter Lab Demo. Returns warnings.
 pub fn take_over(environment: &mut Environment) -> Vec<String> {
     let mut warnings = Vec::new();
     let old_password = environment.get("RABBITMQ_PAN_PASSWORD").is_some();
@@ -112,7 +112,7 @@ pub fn take_over(environment: &mut Environment) -> Vec<String> {
 }
 
 impl RunArguments {
-    /// The settings; `in_cluster` is whether this runs in a Kubernetes pod.
+    /// Parses the settings; `in_cluster` is whether this process runs in a Kubernetes pod.
     ///
     /// # Errors
     ///
@@ -169,7 +169,7 @@ impl RunArguments {
 }
 
 impl CheckArguments {
-    /// The broker.
+    /// Parses the settings of the broker.
     ///
     /// # Errors
     ///
@@ -182,7 +182,7 @@ impl CheckArguments {
 }
 
 impl StatusArguments {
-    /// The settings.
+    /// Parses the settings.
     ///
     /// # Errors
     ///
@@ -260,7 +260,7 @@ impl EventArguments {
     }
 }
 
-/// What `BATCH=on` means.
+/// The number of events with `BATCH=on`.
 const BATCH_EVENTS: u32 = 500;
 
 /// A message is closed at this size.

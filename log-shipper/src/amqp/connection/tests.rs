@@ -23,7 +23,7 @@ fn endpoint() -> Endpoint {
     }
 }
 
-/// A broker that says all it has to say at once, whatever it is sent.
+/// A broker that sends all its frames at once, whatever it receives.
 async fn broker(frame_max: u32, then: Vec<AMQPFrame>) -> (Address, tokio::task::JoinHandle<Vec<u8>>) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();

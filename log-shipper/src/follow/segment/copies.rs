@@ -1,4 +1,4 @@
-//! The files on disk that hold a segment's content: which of them is read, and which are open or listed.
+//! The files on disk with a segment's content: which of them is read, and which are open or listed.
 
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
@@ -12,30 +12,30 @@ use crate::names::{Age, LogName};
 /// The unit of a file's blocks (stat(2)).
 const BLOCK_BYTES: u64 = 512;
 
-/// How old a file is by its name.
+/// The age of a file according to its name.
 pub(in crate::follow) fn age(path: &Path) -> Option<Age> {
     Some(LogName::age_of(path.file_name()?.to_str()?).0)
 }
 
-/// One file on disk that holds the content.
+/// One file on disk with the content.
 #[derive(Debug)]
 pub(in crate::follow) struct Copy {
     pub(in crate::follow) key: FileKey,
     pub(in crate::follow) path: PathBuf,
     pub(in crate::follow) gzip: bool,
-    /// Whether a folder lists it. The inode of one that is neither listed nor open may be another file's by now.
+    /// Whether it is listed in a folder. The inode of a copy that is neither listed nor open may have been reused.
     pub(in crate::follow) listed: bool,
     /// Open as long as something may still be read from it.
     pub(in crate::follow) file: Option<File>,
 }
 
 impl Segment {
-    /// The path of what is read.
+    /// The path of the file that is read.
     pub(in crate::follow) fn path(&self) -> &Path {
         self.copies.first().map_or(Path::new("?"), |copy| &copy.path)
     }
 
-    /// The open copy with this key: held open, its inode can't be another file's.
+    /// The open copy with this key. While it is open, its inode cannot be reused.
     pub(in crate::follow) fn open_copy(&mut self, key: FileKey) -> Option<&mut Copy> {
         self.copies.iter_mut().find(|copy| copy.key == key && copy.file.is_some())
     }
@@ -52,17 +52,17 @@ impl Segment {
         self.sort_copies();
     }
 
-    /// An open copy is read before a closed one, a plain one before a compressed one.
+    /// Open copies come before closed ones, and plain ones before compressed ones.
     pub(in crate::follow) fn sort_copies(&mut self) {
         self.copies.sort_by_key(|copy| (copy.file.is_none(), copy.gzip));
-        // A copy that is not listed any more says how old the file was, not how old it is.
+        // The name of a copy that is no longer listed shows the file's former age, not its present one.
         let listed = self.copies.iter().filter(|copy| copy.listed);
         if let Some(age) = listed.filter_map(|copy| age(&copy.path)).min() {
             self.age = age;
         }
     }
 
-    /// A copy is not listed any more. What is open is read to its end all the same.
+    /// A copy is no longer listed. An open one is read to its end nevertheless.
     pub(in crate::follow) fn unlist(&mut self, key: FileKey) {
         for copy in self.copies.iter_mut().filter(|copy| copy.key == key) {
             copy.listed = false;
@@ -78,14 +78,14 @@ impl Segment {
         file.is_some_and(|file| file.metadata().is_ok_and(|metadata| metadata.nlink() == 0))
     }
 
-    /// How many bytes deleted files keep on disk because they are open here: all of them, however much was read.
+    /// How many bytes deleted files occupy because they are open here: all their bytes, however much was read.
     pub(in crate::follow) fn pinned(&self) -> u64 {
         let unlisted = self.copies.iter().filter(|copy| !copy.listed).filter_map(|copy| copy.file.as_ref());
         let deleted = unlisted.filter_map(|file| file.metadata().ok()).filter(|metadata| metadata.nlink() == 0);
         deleted.map(|metadata| metadata.len().min(metadata.blocks() * BLOCK_BYTES)).sum()
     }
 
-    /// What is read, if it is not compressed.
+    /// The file that is read, if it is not compressed.
     pub(in crate::follow) fn plain_file(&self) -> Option<&File> {
         self.copies.first().filter(|copy| !copy.gzip)?.file.as_ref()
     }

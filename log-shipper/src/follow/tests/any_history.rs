@@ -35,7 +35,7 @@ fn step_or_truncation() -> impl Strategy<Value = Step> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(100))]
 
-    /// Whatever happens in whatever order: every line arrives, in order within a run, and its copies bear the same id.
+    /// Whatever happens in whatever order: every line arrives, in order within a run, and its copies have the same id.
     #[test]
     fn every_line_arrives_at_least_once_with_one_id(steps in proptest::collection::vec(step(), 1..120)) {
         let mut writer = Writer::new();
@@ -65,7 +65,7 @@ proptest! {
                     }
                 }
                 Step::Rotate => rotated.push(writer.rotate()),
-                // kubelet compresses all but the newest.
+                // kubelet compresses all rotated files but the newest.
                 Step::Compress if rotated.len() > 1 => writer.compress(&rotated.remove(0)),
                 Step::Compress => (),
                 Step::Look => reader.look(),
@@ -87,7 +87,7 @@ proptest! {
         }
         prop_assert_eq!(ids.len(), expected.len());
         prop_assert_eq!(reader.reading.metrics.bytes_lost.get(), 0);
-        // A run that has confirmed all leaves nothing to the next.
+        // After a run that confirmed everything, nothing is left for the next one.
         reader.confirm(usize::MAX);
         let mut last = Reader::start(writer.folder.path(), reader.saved());
         last.read_all();
@@ -98,12 +98,12 @@ proptest! {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
-    /// What was truncated may be lost, nothing else is, and no line is joined with a part of another.
+    /// Only truncated content may be lost, and no line is joined with a part of another one.
     #[test]
     fn a_truncation_takes_only_what_was_in_the_file(steps in proptest::collection::vec(step_or_truncation(), 1..120)) {
         let mut writer = Writer::new();
         let mut rotated: Vec<String> = Vec::new();
-        // Whole lines, those of them that are in the live file, and the parts of one that is not whole yet.
+        // All complete lines, those of them that are in the live file, and the parts of an incomplete one.
         let (mut written, mut live, mut open) = (BTreeSet::new(), BTreeSet::new(), String::new());
         let (mut lost, mut truncated) = (BTreeSet::new(), false);
         let mut events: Vec<Value> = Vec::new();
@@ -126,10 +126,10 @@ proptest! {
                         written.insert(std::mem::take(&mut open));
                     }
                 }
-                // kubelet rotates no empty file.
+                // kubelet does not rotate empty files.
                 Step::Rotate if writer.is_empty() => (),
                 Step::Rotate => {
-                    // A truncation that nobody saw before the file was renamed and compressed can't be known either.
+                    // A truncation that was not seen before the file was renamed and compressed cannot be detected.
                     if std::mem::take(&mut truncated) {
                         reader.read_all();
                     }
@@ -147,7 +147,7 @@ proptest! {
                     reader = Reader::start(writer.folder.path(), saved);
                 }
                 Step::Truncate => {
-                    // What is written and truncated between two looks can be known by nobody.
+                    // Content that is written and truncated between two scans cannot be detected.
                     reader.look();
                     reader.log.maintain(&reader.reading);
                     if writer.is_empty() {

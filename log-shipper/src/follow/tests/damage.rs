@@ -133,7 +133,7 @@ fn a_compressed_file_that_is_gone_before_it_was_read_is_lost_by_its_uncompressed
     let mut again = Reader::start(writer.folder.path(), reader.saved());
     again.read_all();
     assert_eq!((again.messages(), again.reading.metrics.bytes_lost.get()), (vec!["2"], lost));
-    // Held open it is read all the same.
+    // It is read nevertheless, because it is open.
     reader.look();
     reader.read_all();
     assert_eq!((reader.got.len(), reader.reading.metrics.bytes_lost.get()), (2, 0));

@@ -99,7 +99,7 @@ fn a_line_does_not_go_on_in_a_file_that_was_truncated_before_it_was_read() {
         reader.read_all();
         assert_eq!(reader.messages(), ["1", "a", "2 and longer than what was there before, by far and away"]);
         assert_eq!(reader.flags()[1], &serde_json::json!(["unfinished"]));
-        // Nothing was confirmed, so the next runs read all of it again, and know what this one found.
+        // Nothing was confirmed, so the next runs read everything again, and recognize the files of this one.
         for _ in 0..2 {
             reader = Reader::start(writer.folder.path(), reader.saved());
             reader.read_all();
@@ -146,7 +146,7 @@ fn the_open_line_of_a_deleted_log_waits_for_a_reader() {
             fs::remove_file(writer.path("0.log")).unwrap();
             reader.look();
             reader.log.maintain(&reader.reading);
-            // Readers wait for the broker meanwhile.
+            // Meanwhile readers wait for the broker.
             age_absence(&reader);
             assert!(!reader.log.is_over());
             reader.read_all();
@@ -185,7 +185,7 @@ fn a_file_put_aside_is_the_logs_if_its_content_was() {
             reader.read_all();
             reader.confirm(9);
             writer.line("2");
-            // While nothing runs here.
+            // While no shipper is running.
             let saved = reader.saved();
             if copied {
                 fs::copy(writer.path("0.log"), writer.path(name)).unwrap();

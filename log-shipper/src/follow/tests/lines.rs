@@ -1,4 +1,4 @@
-//! What becomes of lines.
+//! How lines are processed.
 
 use super::*;
 
@@ -20,7 +20,7 @@ fn a_line_in_parts_is_joined_across_a_rotation_and_holds_the_checkpoint() {
         reader.read_all();
     }
     assert_eq!(reader.messages(), ["1", "x", "ab"]);
-    // Where the open line has no part, the checkpoint goes on.
+    // The checkpoint advances in files without a part of the open line.
     assert_eq!(again.messages(), ["ab"]);
     assert_eq!(reader.got[2].0, again.got[0].0);
 }
@@ -105,7 +105,7 @@ fn every_event_has_a_time_however_it_was_made() {
         writer.line("Traceback (most recent call last):");
         let mut reader = Reader::with(writer.folder.path(), Vec::new(), Reading { schema, ..reading(2000, 1 << 20) });
         reader.turn();
-        // Silence ends the trace, a rotation the torn line, a deletion the parts.
+        // Silence ends the trace, a rotation the torn line, and a deletion the parts.
         wait_for_trace(&mut reader);
         writer.append("torn");
         reader.turn();

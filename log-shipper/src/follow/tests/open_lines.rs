@@ -1,4 +1,4 @@
-//! Lines whose end is not there.
+//! Lines whose end is missing.
 
 use super::*;
 
@@ -41,7 +41,7 @@ fn last_words_are_shipped_when_nothing_comes_and_what_comes_after_all_is_an_even
     let torn: Write = |writer| writer.append(&format!("{TIME} stdout F words"));
     let both: Write = |writer| writer.append(&format!("{TIME} stdout P words"));
     for (name, write) in [("part", part), ("torn", torn), ("torn part", both)] {
-        // Also when the text of open lines may not be kept.
+        // Also if the text of open lines must not be kept.
         for most in [1 << 20, 0] {
             let writer = Writer::new();
             writer.line("working");
@@ -59,7 +59,7 @@ fn last_words_are_shipped_when_nothing_comes_and_what_comes_after_all_is_an_even
             assert_eq!(reader.messages()[2..], ["more"], "{name}");
             let ids: BTreeSet<_> = reader.got.iter().map(|(id, _)| id).collect();
             assert_eq!(ids.len(), 3);
-            // Another run that finds the whole line gives it another id than its half had.
+            // Another run that finds the complete line gives it another id than its half had.
             let mut whole = Reader::with(writer.folder.path(), Vec::new(), reading(100_000, 1 << 20));
             whole.read_all();
             whole.reading.quiet = Duration::ZERO;
@@ -92,7 +92,7 @@ fn the_rest_of_a_line_that_waited_in_the_file_still_belongs_to_it() {
     let settings = Reading { quiet: Duration::from_millis(1), ..impatient(1 << 20) };
     let mut reader = Reader::with(writer.folder.path(), Vec::new(), settings);
     reader.turn();
-    // Readers wait for the broker, for long.
+    // Meanwhile readers wait for the broker, for long.
     while lock(&reader.log.inner).grew.elapsed() < Duration::from_millis(2) {
         std::thread::yield_now();
     }

@@ -1,4 +1,5 @@
-//! Dozens of containers of which the broker refuses everything, each with more to read than fits into memory, beside one that it takes.
+//! Dozens of containers of which the broker refuses everything, each with more to read than fits into memory, beside
+//! one that it accepts.
 
 use std::time::Instant;
 
@@ -9,7 +10,7 @@ use crate::outbox::Outbox;
 use crate::outgoing::Batch;
 use crate::pool::{self, Pool};
 
-/// What would hang here would hang for ever.
+/// The limit of a test that hangs.
 const LIMIT: Duration = Duration::from_secs(120);
 
 const REFUSED: u64 = 60;
@@ -27,8 +28,8 @@ fn log(folder: &Path, id: u64, text: &str) -> Arc<ContainerLog> {
     Arc::new(log)
 }
 
-/// Reads all logs against a broker that takes the lines of the last one alone, until those have arrived; gives how many bytes were in
-/// memory at most.
+/// Reads all logs with a broker that accepts only the lines of the last one, until those have arrived. Returns the most
+/// bytes that were in memory.
 fn ship_beside_refused(line: &str, lines: usize, window: usize) -> usize {
     let folder = tempfile::tempdir().unwrap();
     let text = |lines: usize| format!("{TIME} stdout F {line}\n").repeat(lines);
@@ -86,6 +87,6 @@ fn refused_containers_with_huge_lines_stop_nobody_else() {
     let window = 256 * 1024;
     let huge = 50_000;
     let most = ship_beside_refused(&"x".repeat(huge), 10, window);
-    // Of each at least one line is read, with what the same chunk holds.
+    // At least one line of each is read, with the rest of its chunk.
     assert!(most < 5 * window + REFUSED as usize * 4 * huge, "{most} bytes");
 }

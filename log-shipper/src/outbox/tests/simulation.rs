@@ -1,4 +1,4 @@
-//! Against a simulated broker, with a clock of its own.
+//! Tests against a simulated broker with a simulated clock.
 
 use super::*;
 
@@ -12,7 +12,8 @@ enum Taste {
     TooLarge,
 }
 
-/// Publishes all against a broker of this taste; gives what it took, in order, what was given up and whether all ended.
+/// Publishes everything to a broker of this kind. Returns what it accepted, in order, what was given up, and whether
+/// everything ended.
 fn simulate(
     outbox: &mut Outbox,
     mut feed: Vec<Batch>,
@@ -91,7 +92,7 @@ struct Simulated {
     closed: usize,
 }
 
-/// Gives batches to be pushed later.
+/// Adds batches of three logs, and returns others to be added later.
 fn three_logs(outbox: &mut Outbox, batches: u64, size: usize) -> Vec<Batch> {
     let logs = [1, 2, 3].map(log);
     for number in 1..=batches {
@@ -157,7 +158,7 @@ fn where_a_broker_refuses_all_nothing_is_given_up() {
         three_logs(&mut outbox, 2, 1);
         let simulated = simulate(&mut outbox, Vec::new(), |_, _, _| taste, || false);
         assert_eq!((simulated.given_up.len(), simulated.done.len(), simulated.taken.len()), (0, 0, 0), "{taste:?}");
-        // Once it takes them, all come.
+        // Once the broker accepts them, all arrive.
         let simulated = simulate(&mut outbox, Vec::new(), |_, _, _| Taste::Takes, || false);
         assert!(outbox.is_empty() && simulated.done.len() == 6, "{taste:?}: {simulated:?}");
     }
@@ -192,7 +193,7 @@ proptest! {
         done.sort_unstable();
         done.dedup();
         prop_assert_eq!(done.len(), simulated.done.len());
-        // A message that is refused when no other of its log is left to compare it with waits.
+        // A refused message waits if no other message of its log is left for comparison.
         prop_assert!(simulated.given_up.len() <= poison.len());
         prop_assert_eq!(outbox.is_empty(), simulated.given_up.len() == poison.len());
     }
