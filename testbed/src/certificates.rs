@@ -7,7 +7,7 @@ use rcgen::{
 
 use crate::{Error, Result};
 
-/// A certificate authority that nobody else trusts.
+/// A private certificate authority.
 #[derive(Debug)]
 pub struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
@@ -23,10 +23,10 @@ pub struct Certificate {
 }
 
 impl Authority {
-    /// A new one with this common name.
+    /// A new authority with this common name.
     ///
     /// # Errors
-    /// When no key can be made.
+    /// If no key can be created.
     pub fn new(name: &str) -> Result<Authority> {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, name);
@@ -37,16 +37,17 @@ impl Authority {
         Ok(Authority { issuer: CertifiedIssuer::self_signed(params, key).map_err(failed)? })
     }
 
-    /// Its own certificate, in PEM: what a client has to trust.
+    /// Its own certificate, in PEM, which clients must trust.
     #[must_use]
     pub fn certificate(&self) -> String {
         self.issuer.pem()
     }
 
-    /// A certificate for a server or client with these names: `CN=…` and perhaps `O=…`, and DNS names or IP addresses.
+    /// A certificate for a server or client with this common name, an optional organization, and DNS names or IP
+    /// addresses.
     ///
     /// # Errors
-    /// When a name is neither a DNS name nor an address.
+    /// If a name is neither a DNS name nor an address.
     pub fn issue(&self, common_name: &str, organisation: Option<&str>, names: &[&str]) -> Result<Certificate> {
         let names: Vec<String> = names.iter().map(ToString::to_string).collect();
         let mut params = CertificateParams::new(names).map_err(failed)?;
@@ -63,5 +64,5 @@ impl Authority {
 }
 
 fn failed(error: rcgen::Error) -> Error {
-    Error::Missing(format!("cannot make a certificate: {error}"))
+    Error::Missing(format!("cannot create a certificate: {error}"))
 }

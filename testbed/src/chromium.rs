@@ -1,4 +1,4 @@
-//! A browser without a window, to see pages as people do.
+//! A headless browser, to see pages as people do.
 
 mod page;
 
@@ -11,10 +11,10 @@ use crate::folder::Folder;
 use crate::packages::{self, Part};
 use crate::{Result, command};
 
-/// A page is loaded and drawn within this many seconds.
+/// How many seconds a page may take to load.
 const LIMIT_SECONDS: &str = "60";
 
-/// How it is started, whatever it shall do.
+/// The options for every start.
 const SWITCHES: [&str; 8] = [
     "--no-sandbox",
     "--disable-gpu",
@@ -26,35 +26,35 @@ const SWITCHES: [&str; 8] = [
     "--disable-sync",
 ];
 
-/// Chromium, started anew for each look, each time with an empty profile.
+/// Chromium, started for each look, with an empty profile.
 #[derive(Debug)]
 pub struct Browser;
 
-/// How a page is looked at.
+/// The window in which a page is shown.
 #[derive(Clone, Copy, Debug)]
 pub struct Look {
     /// The window's width in CSS pixels.
     pub width: u32,
     /// Its height.
     pub height: u32,
-    /// The reader prefers dark colours.
+    /// Whether the reader prefers dark colors.
     pub dark: bool,
 }
 
 impl Browser {
-    /// Makes sure that there is one.
+    /// Makes sure that the browser is installed.
     ///
     /// # Errors
-    /// When it cannot be installed.
+    /// If it cannot be installed.
     pub fn find() -> Result<Browser> {
         packages::require(Part::Chromium)?;
         Ok(Browser)
     }
 
-    /// A page that stays, to be clicked through.
+    /// A page that stays open, to be clicked through.
     ///
     /// # Errors
-    /// When the browser does not start.
+    /// If the browser does not start.
     pub fn page(&self, look: Look) -> Result<Page> {
         Page::start(look)
     }
@@ -79,7 +79,7 @@ impl Browser {
 fn run(look: Look, action: &str, address: &str) -> Result<String> {
     let profile = Folder::new("chromium")?;
     let mut browser = Command::new("setpriv");
-    // `timeout` hands the signal on to the browser, and the browser to its own processes.
+    // `timeout` forwards the signal to the browser, and the browser to its own processes.
     browser.args(["--pdeathsig", "TERM", "--", "timeout", "--kill-after=5", LIMIT_SECONDS, "chromium-headless-shell"]);
     browser.args(SWITCHES).args(look.switches());
     browser.arg(format!("--user-data-dir={}", profile.path().display()));

@@ -1,8 +1,9 @@
-//! A real Kubernetes on this machine: its own programs, a control plane and nodes that are as apart as machines are.
+//! A real Kubernetes on this machine: its own programs, a control plane, and nodes that are isolated like machines.
 //!
-//! Control plane and nodes are [`Enclosure`](crate::enclosure::Enclosure)s with networks of their own: each has the usual ports
-//! and paths, several clusters run side by side, and a dropped cluster takes its processes, mounts, links, rules and cgroups with
-//! it. `binaries` finds or builds the programs, `network` has the addresses, `control_plane` and `node` start the parts,
+//! Control plane and nodes are [`Enclosure`](crate::enclosure::Enclosure)s with networks of their own: each has the
+//! usual ports and paths, several clusters run side by side, and a dropped cluster takes its processes, mounts, links,
+//! rules and cgroups with it. `binaries` finds or builds the programs, `network` assigns the addresses, `control_plane`
+//! and `node` start the parts,
 //! `nfs_client` lets kubelet mount NFS volumes.
 
 mod binaries;
@@ -42,17 +43,17 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Starts a cluster with `nodes` ready nodes; builds Kubernetes first, where that was never done.
+    /// Starts a cluster with `nodes` ready nodes. Builds Kubernetes first if that was never done.
     ///
     /// # Errors
-    /// When a part does not start; the error has the end of its log.
+    /// If a part does not start; the error has the end of its log.
     pub fn start(nodes: u8) -> Result<Cluster> {
         packages::require(Part::Cluster)?;
         let binaries = binaries::find_or_build()?;
         let registry = Registry::start()?;
         Image::pause()?.push(&registry, "pause", "1")?;
         let plane = ControlPlane::start(&binaries)?;
-        // The registry has the same port at the address that pods and nodes reach as on the loopback address.
+        // The registry has the same port at the address for pods and nodes as on the loopback address.
         let port = registry.port();
         let registry_proxy = TcpProxy::listen(on_machine(&plane, port)?, ([127, 0, 0, 1], port).into())?;
         let mut cluster = Cluster { nodes: Vec::new(), made: 0, registry_proxy, exposed: Vec::new(), plane, registry };
@@ -60,13 +61,13 @@ impl Cluster {
             cluster.new_node()?;
         }
         cluster.wait_ready(Duration::from_secs(120))?;
-        // Without it no pod is let in; a controller makes it a moment after the API server's start.
+        // No pod is admitted without it. A controller creates it a moment after the API server's start.
         cluster.kubectl().run(&["wait", "serviceaccount/default", "--for=create", "--timeout=60s"])?;
         Ok(cluster)
     }
 
-    /// The registry. Its images go by two names: `127.0.0.1:PORT/…` on this machine and for the nodes' container runtimes, and
-    /// [`Cluster::registry_host`]`/…` for these and for pods as well.
+    /// The registry. Its images have two names: `127.0.0.1:PORT/…` on this machine and for the nodes' container
+    /// runtimes, and [`Cluster::registry_host`]`/…` for these and for pods.
     #[must_use]
     pub fn registry(&self) -> &Registry {
         &self.registry
@@ -77,7 +78,7 @@ impl Cluster {
         &mut self.registry
     }
 
-    /// `host:port` of the registry, as this machine, nodes and pods all reach it: over plain HTTP.
+    /// `host:port` of the registry for this machine, nodes and pods, over plain HTTP.
     #[must_use]
     pub fn registry_host(&self) -> String {
         self.registry_proxy.host()
@@ -89,10 +90,10 @@ impl Cluster {
         &self.registry_proxy
     }
 
-    /// Makes something that listens on this machine reachable from nodes and pods; gives back its `host:port` there.
+    /// Makes something that listens on this machine reachable from nodes and pods. Returns its `host:port` there.
     ///
     /// # Errors
-    /// When no port is free.
+    /// If no port is free.
     pub fn expose(&mut self, target: SocketAddr) -> Result<String> {
         let proxy = TcpProxy::listen(on_machine(&self.plane, 0)?, target)?;
         let host = proxy.host();
@@ -100,13 +101,13 @@ impl Cluster {
         Ok(host)
     }
 
-    /// This machine's address, as nodes and pods reach it.
+    /// This machine's address for nodes and pods.
     #[must_use]
     pub fn machine(&self) -> String {
         self.plane.network.machine()
     }
 
-    /// The administrator's kubeconfig: for `KUBECONFIG`.
+    /// The administrator's kubeconfig, for `KUBECONFIG`.
     #[must_use]
     pub fn kubeconfig(&self) -> PathBuf {
         self.plane.admin()
@@ -139,19 +140,19 @@ impl Cluster {
         node.ok_or_else(|| Error::Missing(format!("the cluster has no node {name}")))
     }
 
-    /// Adds a node and gives it back; it is ready a few seconds later ([`Cluster::wait_ready`]).
+    /// Adds a node and returns it. It is ready a few seconds later ([`Cluster::wait_ready`]).
     ///
     /// # Errors
-    /// When a part of it does not start.
+    /// If a part of it does not start.
     pub fn add_node(&mut self) -> Result<&mut Node> {
         let name = self.new_node()?;
         self.node(&name)
     }
 
-    /// Ends a node and removes its object, as a cloud does when it takes a machine away. Its name is not used again.
+    /// Ends a node and removes its object, as a cloud does when it removes a machine. Its name is not used again.
     ///
     /// # Errors
-    /// When there is no such node, or the API server refuses.
+    /// If there is no such node, or the API server refuses.
     pub fn remove_node(&mut self, name: &str) -> Result<()> {
         self.node(name)?;
         self.nodes.retain(|node| node.name() != name);
@@ -161,7 +162,7 @@ impl Cluster {
     /// Waits until all nodes are ready.
     ///
     /// # Errors
-    /// When one is not in time; the error has the end of its kubelet's log.
+    /// If one is not ready in time; the error has the end of its kubelet's log.
     pub fn wait_ready(&mut self, limit: Duration) -> Result<()> {
         let kubectl = self.kubectl();
         for node in &mut self.nodes {
@@ -176,17 +177,17 @@ impl Cluster {
         Ok(())
     }
 
-    /// The API server's process, if it runs: to pause or signal it.
+    /// The API server's process, if it is running, to pause or signal it.
     pub fn api_server(&mut self) -> Option<&mut Process> {
         self.plane.api_server()
     }
 
-    /// Ends the API server; everything else goes on.
+    /// Stops the API server; everything else continues.
     pub fn stop_api_server(&mut self) {
         self.plane.stop_api_server();
     }
 
-    /// Ends controller manager, scheduler and cluster DNS: objects then stay as they are written.
+    /// Stops the controller manager, the scheduler and cluster DNS: objects then stay as they are written.
     pub fn stop_controllers(&mut self) {
         self.plane.stop_parts();
     }

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use crate::{Error, Result};
 
-/// Runs a command to its end and gives back what it wrote to standard output.
+/// Runs a command to its end and returns its standard output.
 ///
 /// # Errors
-/// When it cannot start or fails; the error has the command and all that it wrote.
+/// If it cannot start or fails; the error has the command and all its output.
 pub fn run(command: &mut Command) -> Result<String> {
     let shown = describe(command);
     let output = command.stdin(Stdio::null()).output().map_err(Error::io(format!("run `{shown}`")))?;
@@ -22,7 +22,7 @@ pub fn run(command: &mut Command) -> Result<String> {
     Err(Error::Command { command: shown, status: output.status.to_string(), output: output_text.trim_end().into() })
 }
 
-/// [`run`] for what takes minutes: says on standard error what is going on, and again each minute.
+/// [`run`] for commands that take minutes: prints on standard error what is going on, and again each minute.
 ///
 /// # Errors
 /// As [`run`].
@@ -43,7 +43,7 @@ pub fn run_long(command: &mut Command, what: &str) -> Result<String> {
     })
 }
 
-/// [`run`] for a program with arguments and nothing else.
+/// [`run`] for a program with arguments.
 ///
 /// # Errors
 /// As [`run`].

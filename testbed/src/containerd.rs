@@ -1,4 +1,4 @@
-//! A real containerd with CRI, with its own root, state and socket; several may run beside each other.
+//! A real containerd with CRI, with a separate root, state and socket; several may run at the same time.
 //!
 //! `release` finds or builds its programs, `configuration` writes its file; a cluster's nodes use both.
 
@@ -19,22 +19,22 @@ use crate::process::Process;
 use crate::registry::Registry;
 use crate::{Result, command, cri};
 
-/// How a containerd is to be.
+/// The options of a containerd.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
     /// Which containerd.
     pub release: Release,
     /// Registries (`host:port`) to reach over plain HTTP.
     pub plain_registries: Vec<String>,
-    /// The image of pod sandboxes; needed only where pods are run. They use the machine's network: there is no CNI plugin.
+    /// The sandbox image; needed only to run pods. They use the machine's network: there is no CNI plugin.
     pub sandbox_image: Option<String>,
     /// Put the root on a file system of this many bytes, in memory.
     pub root_size: Option<u64>,
-    /// Layers of one image downloaded at once; containerd's default (3) when `None`.
+    /// Concurrent downloads of one image's layers; containerd's default (3) if `None`.
     pub max_concurrent_downloads: Option<u32>,
-    /// Keep no layer as it came once it is unpacked, as Amazon's nodes do.
+    /// Discard compressed layers once they are unpacked, as Amazon's nodes do.
     pub discard_unpacked_layers: bool,
-    /// How long each layer waits before it is unpacked, as on a slow disk; may be changed by [`Containerd::delay_unpacking`].
+    /// The delay of each layer before it is unpacked, as on a slow disk; [`Containerd::delay_unpacking`] may change it.
     pub unpack_delay: Option<Duration>,
 }
 
@@ -59,10 +59,10 @@ impl Containerd {
         Containerd::with(&Options { plain_registries: vec![registry.host()], ..Options::default() })
     }
 
-    /// A containerd as the options say.
+    /// A containerd with these options.
     ///
     /// # Errors
-    /// When it does not start.
+    /// If it does not start.
     pub fn with(options: &Options) -> Result<Containerd> {
         let mut installed = options.release.find_or_build()?;
         let folder = Folder::new("containerd")?;
@@ -118,42 +118,43 @@ impl Containerd {
         &self.folder
     }
 
-    /// Ends it in order; containers go on.
+    /// Stops it in order; containers continue.
     pub fn stop(&mut self) {
         self.process = None;
     }
 
-    /// Ends it at once (SIGKILL); containers go on.
+    /// Kills it (SIGKILL); containers continue.
     pub fn kill(&mut self) {
         if let Some(mut process) = self.process.take() {
             process.kill();
         }
     }
 
-    /// Its process, if it runs: to pause it, for instance.
+    /// Its process, if it is running, for instance to pause it.
     pub fn process(&mut self) -> Option<&mut Process> {
         self.process.as_mut()
     }
 
-    /// Starts it again, with what it had, after [`Containerd::stop`] or [`Containerd::kill`]; stops it first if it still runs.
+    /// Starts it again, with its data, after [`Containerd::stop`] or [`Containerd::kill`]. Stops it first if it is
+    /// still running.
     ///
     /// # Errors
-    /// When it does not start.
+    /// If it does not start.
     pub fn restart(&mut self) -> Result<()> {
         self.stop();
         self.launch()
     }
 
-    /// Runs its own `ctr` in the namespace of Kubernetes (`k8s.io`) and gives back what it wrote.
+    /// Runs its own `ctr` in the namespace of Kubernetes (`k8s.io`) and returns its output.
     ///
     /// # Errors
-    /// When it fails; the error has what it wrote.
+    /// If it fails; the error has its output.
     pub fn ctr(&self, arguments: &[&str]) -> Result<String> {
         let mut ctr = self.installed.command(&self.enclosure, "ctr")?;
         command::run(ctr.arg("--address").arg(&self.socket).args(["--namespace", "k8s.io"]).args(arguments))
     }
 
-    /// Pulls an image by `ctr`, from a registry on plain HTTP.
+    /// Pulls an image with `ctr`, from a registry on plain HTTP.
     ///
     /// # Errors
     /// As [`Containerd::ctr`].
@@ -161,15 +162,15 @@ impl Containerd {
         self.ctr(&["images", "pull", "--plain-http", reference]).map(drop)
     }
 
-    /// Has each layer wait so long before it is unpacked, where [`Options::unpack_delay`] was set.
+    /// Delays each layer by this time before it is unpacked, if [`Options::unpack_delay`] was set.
     ///
     /// # Errors
-    /// When the file cannot be written.
+    /// If the file cannot be written.
     pub fn delay_unpacking(&self, delay: Duration) -> Result<()> {
         self.folder.write("unpack-delay", delay.as_secs_f64().to_string()).map(drop)
     }
 
-    /// A command that runs where its containers do.
+    /// A command in the namespaces of its containers.
     #[must_use]
     pub fn command(&self, program: &str) -> Command {
         self.enclosure.command(program)
@@ -188,7 +189,7 @@ impl Containerd {
     }
 }
 
-/// Has images of the registry `name` come from `server` over plain HTTP (both `host:port`), for a containerd whose
+/// Makes images of the registry `name` come from `server` over plain HTTP (both `host:port`), for a containerd whose
 /// `config_path` is the folder's `certs.d`.
 pub(crate) fn plain_registry(folder: &Folder, name: &str, server: &str) -> Result<()> {
     let text = format!("[host.\"http://{server}\"]\ncapabilities = [\"pull\", \"resolve\"]\n");

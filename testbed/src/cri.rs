@@ -1,5 +1,5 @@
-//! CRI v1 as kubelet speaks it, with pods that a test makes by itself; and a CRI whose images a test makes up, for what no
-//! runtime here does. Names and field numbers are those of k8s.io/cri-api, pkg/apis/runtime/v1/api.proto.
+//! CRI v1 as kubelet speaks it, with pods that a test creates directly, and a CRI with fake images, for what no runtime
+//! here does. Names and field numbers are those of k8s.io/cri-api, pkg/apis/runtime/v1/api.proto.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,8 @@ use crate::folder::Folder;
 use crate::grpc::{Answer, Call, GrpcServer};
 use crate::{Error, Result, grpc};
 
-/// A pod on a CRI runtime, in the machine's own network. It stays when it is dropped: it ends with its runtime.
+/// A pod on a CRI runtime, in the machine's own network. It is not removed when this is dropped: it ends with its
+/// runtime.
 #[derive(Debug)]
 pub struct Pod {
     socket: PathBuf,
@@ -27,7 +28,7 @@ impl Pod {
     /// Starts an empty pod.
     ///
     /// # Errors
-    /// What the runtime said.
+    /// The runtime's error.
     pub fn start(socket: &Path, name: &str) -> Result<Pod> {
         let metadata = wire::Metadata { name: name.into(), uid: name.into(), namespace: "default".into() };
         let linux = wire::Linux {
@@ -39,10 +40,10 @@ impl Pod {
         Ok(pod)
     }
 
-    /// Creates a container and gives back its id.
+    /// Creates a container and returns its id.
     ///
     /// # Errors
-    /// What the runtime said, for instance that it has no such image.
+    /// The runtime's error, for instance that it has no such image.
     pub fn create(&self, name: &str, image: &str, command: &[&str]) -> Result<String> {
         let config = wire::ContainerConfig {
             metadata: Some(wire::Metadata { name: name.into(), ..Default::default() }),
@@ -56,31 +57,31 @@ impl Pod {
     /// Starts a container.
     ///
     /// # Errors
-    /// What the runtime said.
+    /// The runtime's error.
     pub fn start_container(&self, id: &str) -> Result<()> {
         self.call("StartContainer", wire::Id { id: id.into() }).map(drop)
     }
 
-    /// Ends a container; it stays, exited.
+    /// Stops a container; it stays, exited.
     ///
     /// # Errors
-    /// What the runtime said.
+    /// The runtime's error.
     pub fn stop_container(&self, id: &str) -> Result<()> {
         self.call("StopContainer", wire::Id { id: id.into() }).map(drop)
     }
 
-    /// Ends and removes a container.
+    /// Stops and removes a container.
     ///
     /// # Errors
-    /// What the runtime said.
+    /// The runtime's error.
     pub fn remove_container(&self, id: &str) -> Result<()> {
         self.call("RemoveContainer", wire::Id { id: id.into() }).map(drop)
     }
 
-    /// Ends and removes the pod with all its containers.
+    /// Stops and removes the pod with all its containers.
     ///
     /// # Errors
-    /// What the runtime said.
+    /// The runtime's error.
     pub fn remove(self) -> Result<()> {
         let id = wire::Id { id: self.sandbox.clone() };
         self.call("StopPodSandbox", id.clone())?;
@@ -92,12 +93,12 @@ impl Pod {
     }
 }
 
-/// Whether a runtime's CRI takes calls: a containerd answers its own clients before that.
+/// Whether a runtime's CRI accepts calls. A containerd answers its own clients before that.
 pub(crate) fn answers(socket: &Path) -> bool {
     ask::<_, wire::Empty>(socket, "Status", wire::Empty {}, Duration::from_secs(5)).is_ok()
 }
 
-/// In a thread with a runtime of its own: to be called from anywhere.
+/// In a separate thread with its own tokio runtime, so that it can be called from anywhere.
 fn ask<Q, A>(socket: &Path, method: &'static str, request: Q, limit: Duration) -> Result<A>
 where
     Q: Message + 'static,
@@ -131,18 +132,18 @@ pub struct FakeImage {
     pub pinned: bool,
 }
 
-/// What a [`FakeCri`] does when it is to remove an image.
+/// The behavior of a [`FakeCri`] when it is asked to remove an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Removal {
     /// It removes it, whatever uses it, as containerd does.
     Done,
-    /// It says that a container uses it, as CRI-O does.
+    /// It answers that a container uses it, as CRI-O does.
     InUse,
-    /// It says that it did, and did not.
+    /// It answers that it did, but did not.
     Pretended,
 }
 
-/// A CRI with made-up images and no containers.
+/// A CRI with fake images and no containers.
 #[derive(Debug)]
 pub struct FakeCri {
     state: Arc<Mutex<State>>,
@@ -179,13 +180,13 @@ impl FakeCri {
         self.server.endpoint()
     }
 
-    /// The images that are left.
+    /// The remaining images.
     #[must_use]
     pub fn images(&self) -> Vec<FakeImage> {
         lock(&self.state).images.clone()
     }
 
-    /// What it does from now on when it is to remove the image with this id.
+    /// Sets the behavior when the image with this id is to be removed.
     pub fn on_removal(&self, id: &str, removal: Removal) {
         lock(&self.state).removals.insert(id.to_owned(), removal);
     }
@@ -241,9 +242,9 @@ impl From<&FakeImage> for wire::Image {
     }
 }
 
-/// The messages, as far as they are used here.
+/// The messages, with the fields that are used here.
 mod wire {
-    /// A request without fields, or an answer of which none matters.
+    /// A request without fields, or an answer whose fields are not needed.
     #[derive(Clone, PartialEq, prost::Message)]
     pub(super) struct Empty {}
 
@@ -315,7 +316,7 @@ mod wire {
         pub(super) sandbox_config: Option<SandboxConfig>,
     }
 
-    /// A request or an answer that is an id: of a sandbox or of a container. Answers without one are empty.
+    /// A request or an answer that is an id of a sandbox or a container. Answers without one are empty.
     #[derive(Clone, PartialEq, prost::Message)]
     pub(super) struct Id {
         #[prost(string, tag = "1")]

@@ -22,10 +22,10 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// Starts `binary` with `arguments` and nothing in its environment but `settings`, and waits for its admin server.
+    /// Starts `binary` with `arguments` and only `settings` in its environment, and waits for its admin server.
     ///
     /// # Errors
-    /// When it ends or does not listen; the error has the end of its log.
+    /// If it ends or does not listen; the error has the end of its log.
     pub fn start(binary: &str, arguments: &[&str], settings: &[(&str, &str)]) -> Result<Daemon> {
         let folder = Folder::new("daemon")?;
         let mut command = Command::new("env");
@@ -49,16 +49,16 @@ impl Daemon {
         &mut self.process
     }
 
-    /// Status and body of an admin page; `None` when there is no answer.
+    /// The status and body of an admin page; `None` if there is no answer.
     #[must_use]
     pub fn get(&self, path: &str) -> Option<(u16, String)> {
         get(self.admin, path)
     }
 
-    /// Waits until `/readyz` is as `wanted`, and gives back the last answer either way.
+    /// Waits until `/readyz` is as `wanted`, and returns the answer.
     ///
     /// # Errors
-    /// The last answer, when the time is over.
+    /// The last answer, if the time is over.
     pub fn until_ready(
         &self,
         limit: Duration,
@@ -67,10 +67,10 @@ impl Daemon {
         self.until("/readyz", limit, wanted)
     }
 
-    /// Waits until an admin page is as `wanted`, and gives back the last answer either way.
+    /// Waits until an admin page is as `wanted`, and returns the answer.
     ///
     /// # Errors
-    /// The last answer, when the time is over.
+    /// The last answer, if the time is over.
     pub fn until(
         &self,
         page: &str,
@@ -114,7 +114,7 @@ fn listens_on(log: &Path) -> Option<SocketAddr> {
     line.split("\"address\":\"").nth(1)?.split('"').next()?.parse().ok()
 }
 
-/// Status and body of a page of any admin server; `None` when there is no answer.
+/// The status and body of a page of any admin server; `None` if there is no answer.
 #[must_use]
 pub fn get(address: SocketAddr, path: &str) -> Option<(u16, String)> {
     let mut stream = TcpStream::connect_timeout(&address, ANSWER_LIMIT).ok()?;

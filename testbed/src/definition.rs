@@ -1,15 +1,15 @@
-//! CustomResourceDefinitions: the manifest in the repository is the one that the code declares.
+//! CustomResourceDefinitions: the manifest in the repository must be what the code declares.
 
 use std::fmt::Write as _;
 use std::path::Path;
 
 use serde_json::{Map, Value};
 
-/// Compares the manifest `file` (below `manifests/`) with what the code of `package` declares; writes it anew where the variable
-/// `UPDATE_CRD` is set.
+/// Compares the manifest `file` (below `manifests/`) with what the code of `package` declares. Writes it again if the
+/// variable `UPDATE_CRD` is set.
 ///
 /// # Errors
-/// When they differ; the error has the command that writes it anew.
+/// If they differ; the error has the command that updates the manifest.
 pub fn up_to_date(file: &str, definition: &Value, package: &str) -> Result<(), String> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../manifests").join(file);
     let update = format!("UPDATE_CRD=1 cargo test -p {package} --test crd");
@@ -24,7 +24,7 @@ pub fn up_to_date(file: &str, definition: &Value, package: &str) -> Result<(), S
     if same { Ok(()) } else { Err(format!("manifests/{file} is out of date; run: {update}")) }
 }
 
-/// YAML in block style. Strings stand as in JSON, which YAML reads alike.
+/// YAML in block style. Strings are written as in JSON, which YAML reads in the same way.
 fn write_map(text: &mut String, map: &Map<String, Value>, depth: usize) {
     let indent = "  ".repeat(depth);
     for (key, value) in map {

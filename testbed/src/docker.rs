@@ -1,4 +1,4 @@
-//! A real Docker engine, with its own data, socket and containerd; several may run beside each other.
+//! A real Docker engine, with separate data, socket and containerd; several may run at the same time.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -11,10 +11,10 @@ use crate::folder::{Folder, mount_in_memory};
 use crate::packages::{self, Part};
 use crate::process::Process;
 
-/// How a Docker engine is to be.
+/// The options of a Docker engine.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// Registries (`host:port`) to reach over plain HTTP besides those on the loopback address.
+    /// Registries (`host:port`) to reach over plain HTTP, in addition to those on the loopback address.
     pub plain_registries: Vec<String>,
     /// Put the data on a file system of this many bytes, in memory.
     pub root_size: Option<u64>,
@@ -40,10 +40,10 @@ impl Docker {
         Docker::with(&Options::default())
     }
 
-    /// Starts it as the options say.
+    /// Starts it with these options.
     ///
     /// # Errors
-    /// When it does not start.
+    /// If it does not start.
     pub fn with(options: &Options) -> Result<Docker> {
         packages::require(Part::Docker)?;
         let folder = Folder::new("docker")?;
@@ -76,36 +76,36 @@ impl Docker {
         &self.root
     }
 
-    /// Ends it in order, with its containers.
+    /// Stops it in order, with its containers.
     pub fn stop(&mut self) {
         self.process = None;
     }
 
-    /// Ends it at once (SIGKILL).
+    /// Kills it (SIGKILL).
     pub fn kill(&mut self) {
         if let Some(mut process) = self.process.take() {
             process.kill();
         }
     }
 
-    /// Its process, if it runs: to pause it, for instance.
+    /// Its process, if it is running, for instance to pause it.
     pub fn process(&mut self) -> Option<&mut Process> {
         self.process.as_mut()
     }
 
-    /// Starts it again, with what it had; stops it first if it still runs.
+    /// Starts it again, with its data. Stops it first if it is still running.
     ///
     /// # Errors
-    /// When it does not start.
+    /// If it does not start.
     pub fn restart(&mut self) -> Result<()> {
         self.stop();
         self.launch()
     }
 
-    /// Runs the `docker` command and gives back what it wrote.
+    /// Runs the `docker` command and returns its output.
     ///
     /// # Errors
-    /// When it fails; the error has what it wrote.
+    /// If it fails; the error has its output.
     pub fn docker(&self, arguments: &[&str]) -> Result<String> {
         let host = format!("unix://{}", self.socket.display());
         command::run(Command::new("docker").args(["--host", &host]).args(arguments))
@@ -117,7 +117,7 @@ impl Docker {
         let _ = std::fs::remove_file(&self.socket); // one left by a killed engine would look ready
         let _ = std::fs::remove_file(self.folder.join("docker.pid"));
         let mut command = self.enclosure.command("dockerd");
-        // Its exec root is in the enclosure's own /run, where the containerd that it starts itself has its sockets too.
+        // Its exec root is in the enclosure's own /run, where the containerd that it starts has its sockets, too.
         command.args([
             format!("--data-root={}", self.root.display()),
             "--exec-root=/run/docker".into(),

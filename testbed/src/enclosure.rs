@@ -1,5 +1,6 @@
-//! A process, mount and cgroup namespace for parts that start others: containerd, Docker, a Kubernetes node. When it ends, the
-//! kernel ends every process in it (shims and containers too) and its mounts are gone; nothing has to be found and killed.
+//! A process, mount and cgroup namespace for parts that start others: containerd, Docker, a Kubernetes node. When it
+//! ends, the kernel ends every process in it (including shims and containers) and its mounts, so nothing has to be
+//! found and killed.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,10 +13,10 @@ use crate::folder::Folder;
 use crate::process::Process;
 use crate::{Result, wait};
 
-/// Puts itself into its own cgroups, then into the namespaces, and stays as their first process.
+/// Enters its own cgroups, then the namespaces, and stays as their first process.
 const KEEPER: &str = include_str!("enclosure.sh");
 
-/// Joins the enclosure's cgroups, then becomes the part.
+/// Enters the enclosure's cgroups, then becomes the part.
 const JOIN: &str = r#"if [ -e /sys/fs/cgroup/cgroup.controllers ]; then
 	echo 0 >/sys/fs/cgroup/init/cgroup.procs
 else
@@ -23,7 +24,7 @@ else
 fi
 exec "$@""#;
 
-/// Namespaces of their own: processes, mounts (with an empty `/run`), cgroups, and the network if asked for.
+/// Separate namespaces: processes, mounts (with an empty `/run`), cgroups, and the network if requested.
 #[derive(Debug)]
 pub struct Enclosure {
     keeper: Process,
@@ -31,15 +32,15 @@ pub struct Enclosure {
 }
 
 impl Enclosure {
-    /// Makes the namespaces; `folder` gives the cgroup its name and holds the log.
+    /// Creates the namespaces. `folder` gives the cgroup its name and has the log.
     ///
     /// # Errors
-    /// When this is not root or the kernel refuses; the error has what was said.
+    /// If this is not root or the kernel refuses; the error has the output.
     pub fn start(folder: &Folder) -> Result<Enclosure> {
         Enclosure::make(folder, "")
     }
 
-    /// As [`Enclosure::start`], with a network of its own as well, that has nothing but a loopback link at first.
+    /// As [`Enclosure::start`], with a separate network that has only a loopback link at first.
     ///
     /// # Errors
     /// As [`Enclosure::start`].
@@ -61,7 +62,7 @@ impl Enclosure {
         Ok(enclosure)
     }
 
-    /// The first process in it, as this machine sees it: for `nsenter -t`, or `/proc/<id>/root`.
+    /// The process id of its first process on this machine, for `nsenter -t` or `/proc/<id>/root`.
     #[must_use]
     pub fn id(&self) -> i32 {
         self.keeper.id()
@@ -86,7 +87,7 @@ impl Enclosure {
 
 impl Drop for Enclosure {
     fn drop(&mut self) {
-        // Its first process takes all others with it; it is reaped only when they are gone.
+        // The first process's end ends all others; it can be reaped only when they are gone.
         self.keeper.signal(Signal::KILL);
         self.keeper.kill();
         wait::until(Duration::from_secs(5), || {
@@ -97,7 +98,7 @@ impl Drop for Enclosure {
     }
 }
 
-/// The cgroup of this name in each hierarchy of version 1, or in the one of version 2.
+/// The cgroup of this name in each hierarchy of version 1, or in that of version 2.
 fn cgroups(name: &str) -> Vec<PathBuf> {
     let root = Path::new("/sys/fs/cgroup");
     let hierarchies = fs::read_dir(root).into_iter().flatten().flatten().map(|entry| entry.path());

@@ -1,4 +1,4 @@
-//! What can go wrong while a part starts, said so that the reader knows what to do.
+//! Errors of the testbed, with what to do about them.
 
 use std::io;
 use std::path::Path;
@@ -6,12 +6,12 @@ use std::path::Path;
 /// Why a part of the testbed did not start, answer or end.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The operating system refused something.
+    /// A system call failed.
     #[error("cannot {what}: {source}")]
     Io {
-        /// What was tried, on what.
+        /// The operation, and its object.
         what: String,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// A part ended, or was not ready in time.
@@ -45,7 +45,7 @@ pub enum Error {
     /// The arguments of `testbed` are wrong.
     #[error("{0}")]
     Usage(String),
-    /// Something must be on this machine and is not.
+    /// Something is missing on this machine.
     #[error("{0}")]
     Missing(String),
 }
@@ -54,7 +54,7 @@ pub enum Error {
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
-    /// Turns an [`io::Error`] into an error that says what was tried.
+    /// Turns an [`io::Error`] into an error that names the operation.
     pub fn io(what: impl Into<String>) -> impl FnOnce(io::Error) -> Error {
         let what = what.into();
         move |source| Error::Io { what, source }
@@ -65,7 +65,7 @@ impl Error {
     }
 }
 
-/// The last lines of a log: enough to see why a part did not start.
+/// The last lines of a log, to show why a part did not start.
 fn tail(log: &Path) -> String {
     let text = std::fs::read(log).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);

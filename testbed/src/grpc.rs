@@ -1,5 +1,5 @@
-//! gRPC on unix sockets, as container runtimes speak it: a server whose answers a test gives, and a proxy that can be hooked
-//! into. Unary calls only; messages are bytes.
+//! gRPC on unix sockets, as container runtimes speak it: a server whose answers come from a test, and a proxy with
+//! hooks. Unary calls only; messages are bytes.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -21,7 +21,7 @@ use tonic::{Request, Response, Status};
 
 use crate::{Error, Result};
 
-/// One call that a server was asked.
+/// One call to a server.
 #[derive(Debug)]
 pub struct Call {
     /// `/package.Service/Method`.
@@ -32,10 +32,10 @@ pub struct Call {
     pub message: Bytes,
 }
 
-/// What a server answers.
+/// A server's answer.
 pub type Answer = Pin<Box<dyn Future<Output = std::result::Result<Bytes, Status>> + Send>>;
 
-/// A server on a unix socket, in a thread of its own; dropping it ends it.
+/// A server on a unix socket, in a separate thread; dropping it stops it.
 #[derive(Debug)]
 pub struct GrpcServer {
     socket: PathBuf,
@@ -44,10 +44,10 @@ pub struct GrpcServer {
 }
 
 impl GrpcServer {
-    /// Listens on a socket that is not there yet.
+    /// Listens on a socket that does not exist yet.
     ///
     /// # Errors
-    /// When it cannot listen.
+    /// If it cannot listen.
     pub fn start(socket: &Path, answer: impl Fn(Call) -> Answer + Send + Sync + 'static) -> Result<GrpcServer> {
         let failed = || Error::io(format!("listen on {}", socket.display()));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed())?;
@@ -65,11 +65,11 @@ impl GrpcServer {
         Ok(GrpcServer { socket: socket.to_owned(), end: Some(end), thread: Some(thread) })
     }
 
-    /// A server that passes every call on to `target`. The hook is told each call's method just before and just after, and may
-    /// block: the call waits.
+    /// A server that forwards every call to `target`. The hook gets each call's method just before and just after it,
+    /// and may block the call.
     ///
     /// # Errors
-    /// When it cannot listen.
+    /// If it cannot listen.
     pub fn proxy(
         socket: &Path,
         target: &Path,
@@ -112,18 +112,18 @@ impl Drop for GrpcServer {
     }
 }
 
-/// When a hook of a proxy is told of a call.
+/// When a hook of a proxy is called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Moment {
-    /// It has not reached the target.
+    /// Before the call reaches the target.
     Before,
-    /// The target has answered, and the caller does not know yet.
+    /// After the target has answered, before the caller gets the answer.
     After,
 }
 
 async fn tell<H: Fn(&str, Moment) + Send + Sync + 'static>(hook: &Arc<H>, method: &str, moment: Moment) {
     let (hook, method) = (Arc::clone(hook), method.to_owned());
-    // A hook that panics is the test's failure, told by what it did not do.
+    // A panic in a hook fails the test by what the hook did not do.
     let _ = tokio::task::spawn_blocking(move || hook(&method, moment)).await;
 }
 
@@ -147,7 +147,7 @@ async fn serve(listener: UnixListener, answer: Arc<dyn Fn(Call) -> Answer + Send
     let _ = Server::builder().serve_with_incoming(service, incoming).await;
 }
 
-/// Asks another server the same.
+/// Sends the same call to another server.
 async fn pass_on(address: String, call: Call) -> std::result::Result<Bytes, Status> {
     let mut client = client(address).await?;
     let path = call.path.parse().map_err(|_| Status::internal("no path"))?;
@@ -175,7 +175,7 @@ async fn client(address: String) -> std::result::Result<tonic::client::Grpc<Chan
     Ok(client)
 }
 
-/// Messages as the bytes that they are.
+/// Messages as bytes.
 #[derive(Clone, Copy, Debug)]
 struct Raw;
 

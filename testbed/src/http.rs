@@ -16,7 +16,7 @@ pub struct Client {
     authorization: Option<String>,
 }
 
-/// An answer whose body was read whole.
+/// A complete answer.
 #[derive(Clone, Debug)]
 pub struct Answer {
     /// The HTTP status.
@@ -51,10 +51,10 @@ impl Client {
         Ok(Client { agent: config.build().into(), authorization })
     }
 
-    /// Sends a request and reads the answer whole.
+    /// Sends a request and reads the whole answer.
     ///
     /// # Errors
-    /// When there is no answer; any status is an answer.
+    /// If there is no answer; any status is an answer.
     pub fn send(&self, method: &str, url: &str, headers: &[(&str, &str)], body: &[u8]) -> Result<Answer> {
         if body.is_empty() {
             return self.exchange(method, url, headers, SendBody::none());
@@ -88,10 +88,10 @@ impl Client {
 }
 
 impl Answer {
-    /// Itself, if the status is the expected one.
+    /// Returns itself if the status is the expected one.
     ///
     /// # Errors
-    /// With status and body, if it is not.
+    /// The status and the body, if it is not.
     pub fn expect(self, status: u16, request: &str) -> Result<Answer> {
         if self.status == status {
             return Ok(self);

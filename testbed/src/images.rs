@@ -21,7 +21,7 @@ use crate::http::Client;
 use crate::registry::Registry;
 use crate::{Error, Result};
 
-/// An image to be built.
+/// An image to build.
 #[derive(Clone, Debug)]
 pub struct Image {
     layers: Vec<Layer>,
@@ -33,7 +33,7 @@ pub struct Image {
     oci: bool,
 }
 
-/// An image, or an index, that is in a registry.
+/// An image or an index in a registry.
 #[derive(Clone, Debug)]
 pub struct Pushed {
     /// `127.0.0.1:PORT/repository:tag`.
@@ -76,11 +76,11 @@ impl Image {
         Ok(Image::new([Layer::busybox()?]))
     }
 
-    /// An image of a program that was built here, as `cargo test` builds it, with the libraries that it is linked to. It
-    /// is the image's entry point.
+    /// An image of a program that `cargo test` built, with the libraries that it is linked to. The program is the
+    /// image's entry point.
     ///
     /// # Errors
-    /// When the program or one of its libraries cannot be read.
+    /// If the program or one of its libraries cannot be read.
     pub fn program(path: &Path) -> Result<Image> {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let target = format!("/bin/{name}");
@@ -88,18 +88,18 @@ impl Image {
         Ok(Image { entrypoint: Some(target), ..image })
     }
 
-    /// This image with a program of this machine, and the libraries that it is linked to, where they are here.
+    /// This image with a program of this machine and the libraries that it is linked to, at the same paths.
     ///
     /// # Errors
-    /// When the program or one of its libraries cannot be read.
+    /// If the program or one of its libraries cannot be read.
     pub fn with_program(self, path: &Path) -> Result<Image> {
         Ok(self.layer(Layer::libraries(path)?).layer(Layer::program(path, &path.to_string_lossy())?))
     }
 
-    /// What Kubernetes calls a pause image: waits for ever, reaps, ends at SIGTERM.
+    /// A pause image in Kubernetes' terms: waits forever, reaps, ends at SIGTERM.
     ///
     /// # Errors
-    /// When busybox cannot be installed.
+    /// If busybox cannot be installed.
     pub fn pause() -> Result<Image> {
         let script = "trap 'exit 0' TERM INT; while :; do sleep 3600 & wait $!; done";
         Ok(Image::busybox()?.command(&["/bin/busybox", "sh", "-c", script]))
@@ -112,21 +112,21 @@ impl Image {
         self
     }
 
-    /// Says it is for this architecture (`amd64`, `arm64`).
+    /// Sets the architecture (`amd64`, `arm64`).
     #[must_use]
     pub fn architecture(mut self, architecture: &str) -> Image {
         self.architecture = architecture.into();
         self
     }
 
-    /// What it runs.
+    /// Sets the command.
     #[must_use]
     pub fn command(mut self, command: &[&str]) -> Image {
         self.command = command.iter().map(ToString::to_string).collect();
         self
     }
 
-    /// Sets a variable of what it runs.
+    /// Sets an environment variable.
     #[must_use]
     pub fn environment(mut self, name: &str, value: &str) -> Image {
         let variable = format!("{name}=");
@@ -135,7 +135,7 @@ impl Image {
         self
     }
 
-    /// Adds a label. Another label is another digest.
+    /// Adds a label. A different label gives a different digest.
     #[must_use]
     pub fn label(mut self, name: &str, value: &str) -> Image {
         self.labels.insert(name.into(), value.into());
@@ -149,10 +149,10 @@ impl Image {
         self
     }
 
-    /// Pushes it; blobs that the repository has already are not sent again.
+    /// Pushes it. Blobs that the repository already has are not sent again.
     ///
     /// # Errors
-    /// When a layer cannot be made or the registry refuses.
+    /// If a layer cannot be built or the registry refuses.
     pub fn push(&self, registry: &Registry, repository: &str, tag: &str) -> Result<Pushed> {
         self.push_with(&registry.client(repository)?, &registry.url(), repository, tag)
     }
@@ -223,17 +223,18 @@ impl Pushed {
         format!("{host}/{}@{}", self.repository, self.digest)
     }
 
-    /// What it takes to download it: the sum of its compressed layers, in bytes.
+    /// The download size: the sum of its compressed layers, in bytes.
     #[must_use]
     pub fn size(&self) -> u64 {
         self.layer_sizes.iter().sum()
     }
 }
 
-/// Pushes an index (a manifest list, if its images are Docker's) of images, or indices, that are in this repository already.
+/// Pushes an index (a manifest list, if its images are Docker's) of images or indices that are already in this
+/// repository.
 ///
 /// # Errors
-/// When the registry refuses.
+/// If the registry refuses.
 pub fn push_index(registry: &Registry, repository: &str, tag: &str, images: &[Pushed]) -> Result<Pushed> {
     let oci = images.iter().any(|image| [OCI.manifest, OCI.index].contains(&image.media_type));
     let types = if oci { &OCI } else { &DOCKER };
@@ -242,7 +243,7 @@ pub fn push_index(registry: &Registry, repository: &str, tag: &str, images: &[Pu
         .map(|image| {
             let mut entry =
                 json!({"mediaType": image.media_type, "size": image.manifest.len(), "digest": image.digest});
-            // An index inside the index is for no platform of its own.
+            // An index inside the index has no platform.
             if !image.architecture.is_empty() {
                 entry["platform"] = json!({"architecture": image.architecture, "os": "linux"});
             }
@@ -265,11 +266,10 @@ pub fn push_index(registry: &Registry, repository: &str, tag: &str, images: &[Pu
     Ok(pushed)
 }
 
-/// Gives an image further tags, in the files where the registry keeps them: ten thousand take a second, a tenth of what they
-/// take through its API.
+/// Gives an image more tags, in the registry's files: ten thousand take a second, a tenth of the time through its API.
 ///
 /// # Errors
-/// When a file cannot be written.
+/// If a file cannot be written.
 pub fn tag<T: AsRef<str>>(registry: &Registry, image: &Pushed, tags: &[T]) -> Result<()> {
     let folder =
         registry.storage().join("docker/registry/v2/repositories").join(&image.repository).join("_manifests/tags");
@@ -284,10 +284,10 @@ pub fn tag<T: AsRef<str>>(registry: &Registry, image: &Pushed, tags: &[T]) -> Re
     Ok(())
 }
 
-/// Removes a tag's manifest by its digest, with every other tag that it has.
+/// Removes a tag's manifest by its digest, with all other tags of that digest.
 ///
 /// # Errors
-/// When the registry refuses.
+/// If the registry refuses.
 pub fn delete(registry: &Registry, image: &Pushed) -> Result<()> {
     let url = format!("{}/v2/{}/manifests/{}", registry.url(), image.repository, image.digest);
     registry.client(&image.repository)?.send("DELETE", &url, &[], b"")?.expect(202, &url).map(drop)
@@ -316,7 +316,7 @@ const OCI: MediaTypes = MediaTypes {
     layer: "application/vnd.oci.image.layer.v1.tar+gzip",
 };
 
-/// Always the same, so that the same image has the same digest.
+/// A constant, so that the same image has the same digest.
 const CREATED: &str = "2026-01-01T00:00:00Z";
 
 const OCTETS: (&str, &str) = ("Content-Type", "application/octet-stream");
@@ -334,7 +334,7 @@ fn has_blob(client: &Client, repository_url: &str, digest: &str) -> Result<bool>
     Ok(client.send("HEAD", &format!("{repository_url}/blobs/{digest}"), &[], b"")?.status == 200)
 }
 
-/// Begins an upload and gives back where to PUT the whole blob.
+/// Begins an upload and returns the URL to PUT the whole blob to.
 fn upload(client: &Client, repository_url: &str, digest: &str) -> Result<String> {
     let url = format!("{repository_url}/blobs/uploads/");
     let answer = client.send("POST", &url, &[], b"")?.expect(202, &url)?;
@@ -352,7 +352,7 @@ pub(crate) fn digest(bytes: &[u8]) -> String {
     format!("sha256:{}", layer::hex(&Sha256::digest(bytes)))
 }
 
-/// This machine's architecture as images name it.
+/// This machine's architecture in the terms of images.
 fn machine_architecture() -> &'static str {
     if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" }
 }

@@ -1,4 +1,4 @@
-//! Images of JupyterHub and JupyterLab, made from Debian, PyPI and npm without a base image, once for each version.
+//! Images of JupyterHub and JupyterLab, built from Debian, PyPI and npm without a base image, once for each version.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -8,28 +8,28 @@ use crate::images::{Image, Layer};
 use crate::packages::{self, Part};
 use crate::{Error, Result, command, folder};
 
-/// The Hub's version, where the environment variable [`VERSION`] names no other one.
+/// The Hub's version, unless the environment variable [`VERSION`] sets another one.
 pub const DEFAULT_VERSION: &str = "5.5.4";
-/// Names another version of the Hub.
+/// The environment variable for another version of the Hub.
 pub const VERSION: &str = "TESTBED_JUPYTERHUB";
 
 const BUILD: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/jupyter/build");
 const SYSTEM_PATH: &str = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin";
 
-/// What both are made of.
+/// The images.
 #[derive(Clone, Debug)]
 pub struct Jupyter {
     /// JupyterHub with KubeSpawner and oauthenticator, and its proxy.
     pub hub: Image,
-    /// JupyterLab, and git. Another layer on top makes another version of it.
+    /// JupyterLab and git. Another layer on top gives another version of it.
     pub lab: Image,
 }
 
 impl Jupyter {
-    /// Finds them, or makes them (about four minutes, once).
+    /// Finds them, or builds them (about four minutes, once).
     ///
     /// # Errors
-    /// When a package cannot be fetched; the error has what was said.
+    /// If a package cannot be downloaded; the error has the output.
     pub fn find_or_build() -> Result<Jupyter> {
         let version = std::env::var_os(VERSION).and_then(|version| version.into_string().ok());
         let version = version.as_deref().filter(|version| !version.is_empty()).unwrap_or(DEFAULT_VERSION);
@@ -49,7 +49,7 @@ impl Jupyter {
     }
 }
 
-/// The folder of a layer, made now if need be. Another script is another layer.
+/// The folder of a layer, built now if needed. Another script gives another layer.
 fn layer(cache: &Path, name: &str, version: &str, base: Option<&Path>) -> Result<PathBuf> {
     let script = fs::read(BUILD).map_err(Error::io(format!("read {BUILD}")))?;
     let folder = cache.join(format!("jupyter-{name}{version}-{}", &crate::images::digest(&script)[7..19]));

@@ -1,7 +1,7 @@
-//! The Linux kernel's own NFS server, in a virtual machine on a network of its own, and commands run in there.
+//! The Linux kernel's own NFS server, in a virtual machine in a separate network, and commands inside of it.
 //!
-//! One boot takes about ten seconds and serves many cases: exports of each kind are there from the start (see [`EXPORTS`]), and
-//! [`Knfsd::run`] changes whatever a case needs. The same machine has the kernel's NFS client.
+//! One boot takes about ten seconds and serves many cases: exports of each kind exist from the start (see [`EXPORTS`]),
+//! and [`Knfsd::run`] changes what a case needs. The same machine has the kernel's NFS client.
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
@@ -15,27 +15,28 @@ use crate::qemu::{BOOT_LIMIT, Extra, Network, Qemu};
 use crate::site::{Firewall, Site};
 use crate::{Error, Result, command, rpc, wait};
 
-/// Where commands are taken inside.
+/// The port for commands inside.
 const COMMAND_PORT: u16 = 8079;
 
 /// The server's port, as NFS has it.
 const PORT: u16 = 2049;
 
-/// How long a command may take, and the server until it answers.
+/// How long a command may take, and how long the server may take to answer.
 const COMMAND_LIMIT: Duration = Duration::from_secs(120);
 
-/// The programs of nfs-utils and others that the machine has, as Debian installs them.
+/// The programs of nfs-utils and others on the machine, as Debian installs them.
 const PROGRAMS: [&str; 5] =
     ["/usr/sbin/exportfs", "/usr/sbin/rpc.nfsd", "/usr/sbin/rpc.mountd", "/sbin/rpcbind", "/usr/sbin/xfs_quota"];
 
 /// What is exported: each to everyone, by its options.
 ///
-/// - `/srv/home` as nfs-health's documents ask for it, with the folders `sub`, `closed/hub` below a folder of mode 0700 and the
-///   link `link` to `sub`
-/// - `/srv/default` with no more than `rw`, and so to ports below 1024 only
+/// - `/srv/home` as nfs-health's documents require it, with the folders `sub`, `closed/hub` below a folder of mode 0700
+///   and the link `link` to `sub`
+/// - `/srv/default` with only `rw`, and so only for ports below 1024
 /// - `/srv/squashed` (`all_squash`), `/srv/rootsquash` (the default, from any port), with writable folders
-/// - `/srv/kerberos` for Kerberos only; `/srv/referral` is on another server; `/srv/readonly`
-/// - `/srv/full` has 1 MiB, `/srv/quota` is XFS with 2 MB for user 5001, whom everyone is, `/srv/quota/project` has 2 MB in all
+/// - `/srv/kerberos` for Kerberos only; `/srv/referral` refers to another server; `/srv/readonly`
+/// - `/srv/full` has 1 MiB, `/srv/quota` is XFS with 2 MB for user 5001, to whom all users are mapped,
+///   `/srv/quota/project` has 2 MB in all
 pub const EXPORTS: &str = "\
 /srv/home *(rw,no_root_squash,insecure,no_subtree_check,fsid=11)
 /srv/default *(rw,no_subtree_check,fsid=12)
@@ -49,7 +50,7 @@ pub const EXPORTS: &str = "\
 /srv/quota/project *(rw,insecure,all_squash,no_subtree_check,fsid=20)
 ";
 
-/// Before the server starts: what its programs need to find, and what is exported.
+/// Run before the server starts: what its programs need, and the exports.
 const PREPARE: &str = r#"
 export PATH=/bin:/sbin
 mkdir -p /srv /var/lib/nfs/v4recovery /var/lib/nfs/rpc_pipefs /run/rpcbind /etc /proc/fs/nfsd
@@ -88,10 +89,10 @@ pub struct Knfsd {
 }
 
 impl Knfsd {
-    /// Boots the machine, with `programs` in `/bin` besides, and waits until the server serves and is past its grace period.
+    /// Boots the machine, with `programs` in `/bin`, and waits until the server serves and its grace period is over.
     ///
     /// # Errors
-    /// When a package is missing, or a part does not start; the error has the machine's console.
+    /// If a package is missing, or a part does not start; the error has the machine's console.
     pub fn start(programs: &[&Path]) -> Result<Knfsd> {
         packages::require(Part::Qemu)?;
         packages::require(Part::Knfsd)?;
@@ -134,11 +135,11 @@ impl Knfsd {
         self.address
     }
 
-    /// Runs a line of busybox's shell inside, as root, and gives back what it wrote. What it leaves running in the background
-    /// must write elsewhere.
+    /// Runs a line of busybox's shell inside, as root, and returns its output. Background processes must write
+    /// elsewhere.
     ///
     /// # Errors
-    /// When it fails; the error has what it wrote.
+    /// If it fails; the error has its output.
     pub fn run(&self, line: &str) -> Result<String> {
         let failed = |output: String| Error::Command {
             command: line.to_owned(),
@@ -164,12 +165,12 @@ impl Knfsd {
     /// Starts a command in the background inside; its output goes to `log` there.
     ///
     /// # Errors
-    /// When there is no answer from inside.
+    /// If there is no answer from inside.
     pub fn background(&self, line: &str, log: &str) -> Result<()> {
         self.run(&format!("({line}) > {log} 2>&1 < /dev/null &")).map(drop)
     }
 
-    /// Ends the server: its port is closed.
+    /// Stops the server: its port is closed.
     ///
     /// # Errors
     /// As [`Knfsd::run`].
@@ -177,10 +178,10 @@ impl Knfsd {
         self.run("rpc.nfsd 0").map(drop)
     }
 
-    /// Starts the server again, and waits until it answers: it is in its grace period of 10 s.
+    /// Starts the server again, and waits until it answers. It is then in its grace period of 10 s.
     ///
     /// # Errors
-    /// As [`Knfsd::run`], and when it does not answer.
+    /// As [`Knfsd::run`], and if it does not answer.
     pub fn start_again(&self) -> Result<()> {
         self.run("rpc.nfsd -G 10 -L 10 4")?;
         self.wait_until_it_serves()
@@ -194,8 +195,8 @@ impl Knfsd {
         self.run("echo Y > /proc/fs/nfsd/v4_end_grace").map(drop)
     }
 
-    /// Hangs the part that knows the exports, and has the kernel ask it anew: the server takes calls, and answers none that
-    /// names an export.
+    /// Pauses the process that knows the exports, and makes the kernel ask it again: the server accepts calls, but does
+    /// not answer any that uses an export.
     ///
     /// # Errors
     /// As [`Knfsd::run`].
@@ -204,7 +205,7 @@ impl Knfsd {
         self.forget_exports()
     }
 
-    /// Lets it go on.
+    /// Resumes that process.
     ///
     /// # Errors
     /// As [`Knfsd::run`].
@@ -212,7 +213,7 @@ impl Knfsd {
         self.run("kill -CONT $(pidof rpc.mountd)").map(drop)
     }
 
-    /// Replaces one export's options; removes the export where there are none.
+    /// Replaces one export's options, or removes the export if there are none.
     ///
     /// # Errors
     /// As [`Knfsd::run`].
@@ -225,21 +226,21 @@ impl Knfsd {
         self.forget_exports()
     }
 
-    /// Has the kernel ask anew who may have what.
+    /// Makes the kernel ask again about access to exports.
     fn forget_exports(&self) -> Result<()> {
         let tables = "nfsd.export nfsd.fh auth.unix.ip";
         self.run(&format!("for table in {tables}; do date +%s > /proc/net/rpc/$table/flush; done; sleep 1")).map(drop)
     }
 
-    /// Changes the firewall before a TCP port of the machine.
+    /// Changes the firewall for a TCP port of the machine.
     ///
     /// # Errors
-    /// When iptables refuses.
+    /// If iptables refuses.
     pub fn firewall(&self, port: u16, firewall: Firewall) -> Result<()> {
         self.site.firewall("FORWARD", port, firewall)
     }
 
-    /// The machine, to freeze it or to see its console.
+    /// The machine, to freeze it or to read its console.
     pub fn machine(&mut self) -> &mut Qemu {
         &mut self.machine
     }

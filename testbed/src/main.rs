@@ -61,10 +61,10 @@ fn main() -> ExitCode {
 
 const PARTS: [&str; 5] = ["registry", "rubin", "containerd", "docker", "kubernetes"];
 
-/// Prints a line `NAME=value` for each address, as a shell reads it.
+/// Prints a line `NAME=value` for each address, in a shell's format.
 fn bring_up(names: &[&str]) -> Result<Vec<Box<dyn Any>>> {
     let mut parts: Vec<Box<dyn Any>> = Vec::new();
-    // Nothing is left of what started before a part that does not: all are guards.
+    // All parts are guards, so if one does not start, nothing of the others is left behind.
     if names.iter().any(|name| ["registry", "rubin", "containerd"].contains(name)) {
         let registry = Registry::start()?;
         say(&format!("REGISTRY={}", registry.host()))?;
@@ -104,7 +104,7 @@ fn push(reference: &str, size: &str) -> Result<()> {
     let (host, rest) = reference.split_once('/').ok_or_else(|| usage("a reference is HOST:PORT/REPOSITORY:TAG"))?;
     let (repository, tag) = rest.rsplit_once(':').ok_or_else(|| usage("a reference is HOST:PORT/REPOSITORY:TAG"))?;
     let size: u64 = size.parse().ok().filter(|mib| (1..=8192).contains(mib)).ok_or_else(|| usage("1 to 8192 MiB"))?;
-    // Another tag is another content.
+    // Another tag gets other content.
     let seed = tag.bytes().fold(size, |seed, byte| seed.wrapping_mul(31).wrapping_add(byte.into()));
     let pushed = Image::new([Layer::compressible(seed, size << 20)]).push_plain(host, repository, tag)?;
     say(&format!("{} {}", pushed.reference, pushed.digest))

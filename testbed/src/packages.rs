@@ -5,36 +5,36 @@ use std::process::{Command, Stdio};
 
 use crate::{Error, Result, command, folder};
 
-/// What can be started, and so what must be installed.
+/// A part that needs packages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
     /// `docker-registry` (CNCF distribution).
     Registry,
-    /// Images with something to run in them.
+    /// Images that can be run.
     RunnableImages,
     /// Debian's containerd, and runc.
     Containerd,
-    /// What a containerd of another origin runs containers with.
+    /// The runtime for a containerd that is not Debian's.
     Runc,
     /// The Docker engine.
     Docker,
     /// RabbitMQ, its tools, and AMQP command line clients.
     RabbitMq,
-    /// The NFS server in user space, and a client to look at it.
+    /// The NFS server in user space, and a client to examine it.
     Ganesha,
     /// A virtual machine with a kernel NFS client.
     Qemu,
-    /// What the kernel's own NFS server needs in user space, quotas, and automounts.
+    /// The user space parts of the kernel's own NFS server, quotas, and automounts.
     Knfsd,
-    /// What Kubernetes needs besides its own programs.
+    /// What Kubernetes needs in addition to its own programs.
     Cluster,
-    /// What `./bld` builds images with, where nothing else is there.
+    /// What `./bld` builds images with, if there is nothing else.
     Buildah,
-    /// A browser without a window, and fonts.
+    /// A headless browser, and fonts.
     Chromium,
-    /// What images of JupyterHub and JupyterLab are made with.
+    /// What images of JupyterHub and JupyterLab are built with.
     Jupyter,
-    /// The web server that has TLS in front of the Hub.
+    /// The web server with TLS in front of the Hub.
     Nginx,
 }
 
@@ -71,10 +71,11 @@ impl Part {
     }
 }
 
-/// Makes sure that a part's packages are installed: one process at a time, by `apt-get`, only what is missing.
+/// Makes sure that a part's packages are installed: one process at a time, with `apt-get`, only missing ones.
 ///
 /// # Errors
-/// [`Error::Missing`] names the packages and the command to run, when this is not Debian, not root, or the installation fails.
+/// [`Error::Missing`] with the packages and the command to run, if this is not Debian, not root, or the installation
+/// fails.
 pub fn require(part: Part) -> Result<()> {
     if missing(part.packages())?.is_empty() {
         return Ok(());
@@ -89,7 +90,7 @@ pub fn require(part: Part) -> Result<()> {
     if !rustix::process::geteuid().is_root() {
         return Err(explain(&missing, "this is not root"));
     }
-    // The lists may be there already; they are fetched only when the installation does not work without.
+    // The package lists may exist already. They are downloaded only if the installation fails without them.
     install(&missing)
         .or_else(|_| {
             command::run(Command::new("apt-get").args(["update", "-qq"])).map_err(|error| error.to_string())?;

@@ -4,11 +4,11 @@ use std::net::{Ipv4Addr, TcpListener};
 
 use crate::{Error, Result};
 
-/// Ports that nobody listened on a moment ago, all different. Another process may still take one first: a part that finds its
-/// port taken is started again with others.
+/// Different ports that were free a moment ago. Another process may still take one first: a part that finds its port
+/// taken is started again with others.
 ///
 /// # Errors
-/// When the system has no free port.
+/// If the system has no free port.
 pub fn free<const N: usize>() -> Result<[u16; N]> {
     // All are held until all are known, so that they differ.
     let mut listeners = Vec::with_capacity(N);
@@ -27,7 +27,7 @@ mod tests {
 
     #[test]
     fn free_ports_differ_and_can_be_bound() {
-        // Other tests of this process take ports, too: rarely one of these, and hardly each time.
+        // Other tests of this process take ports, too, but rarely one of these, and not each time.
         let can_be_bound = (0..20).any(|_| {
             let ports: [u16; 8] = super::free().unwrap();
             assert_eq!(ports.iter().collect::<BTreeSet<_>>().len(), 8);

@@ -1,4 +1,4 @@
-//! One child process that does not outlive the test: not after a panic, Ctrl-C or a kill.
+//! One child process that does not outlive the test, even after a panic, Ctrl-C or a kill.
 
 use std::fs::File;
 use std::io;
@@ -17,37 +17,38 @@ use crate::{Error, Result, wait};
 /// How long a part may take to end after SIGTERM before it is killed.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
 
-/// A running part. Dropping it sends SIGTERM, waits, kills if need be, and reaps.
+/// A running part. Dropping it sends SIGTERM, waits, kills if needed, and reaps.
 #[derive(Debug)]
 pub struct Process {
     name: String,
     child: Child,
-    /// The part itself: the child, or the child's child when it runs in an [`Enclosure`](crate::enclosure::Enclosure).
+    /// The part itself: the child, or the child's child in an [`Enclosure`](crate::enclosure::Enclosure).
     target: Pid,
     log: PathBuf,
     ended: Option<ExitStatus>,
 }
 
 impl Process {
-    /// Starts a command with its output in a log file, in a process group of its own. The kernel kills it when this test
-    /// process ends, however that happens.
+    /// Starts a command with its output in a log file, in a separate process group. The kernel kills it when this test
+    /// process ends, in whatever way.
     ///
     /// # Errors
-    /// When the log or the process cannot be made.
+    /// If the log or the process cannot be created.
     pub fn start(name: &str, command: &Command, log: &Path) -> Result<Process> {
         let child = spawn(command, log).map_err(Error::io(format!("start {name}")))?;
         let target = pid_of(&child)?;
         Ok(Process { name: name.into(), child, target, log: log.into(), ended: None })
     }
 
-    /// As [`Process::start`] for a command that forks the part and waits for it, as `nsenter` does: signals go to the part.
+    /// As [`Process::start`] for a command that forks the part and waits for it, as `nsenter` does: signals go to the
+    /// part.
     pub(crate) fn start_wrapped(name: &str, command: &Command, log: &Path) -> Result<Process> {
         let mut process = Process::start(name, command, log)?;
         process.follow_child()?;
         Ok(process)
     }
 
-    /// From now on signals go to the child of the process that was started.
+    /// From now on signals go to the child of the started process.
     pub(crate) fn follow_child(&mut self) -> Result<()> {
         let children = format!("/proc/{0}/task/{0}/children", self.id());
         self.target = self.ready(Duration::from_secs(10), "start its child", || {
@@ -57,19 +58,19 @@ impl Process {
         Ok(())
     }
 
-    /// The part's process id, as this machine sees it.
+    /// The part's process id on this machine.
     #[must_use]
     pub fn id(&self) -> i32 {
         self.target.as_raw_nonzero().get()
     }
 
-    /// Where its output goes.
+    /// The file with its output.
     #[must_use]
     pub fn log(&self) -> &Path {
         &self.log
     }
 
-    /// Whether it still runs.
+    /// Whether it is still running.
     pub fn is_running(&mut self) -> bool {
         if self.ended.is_none() {
             self.ended = self.child.try_wait().ok().flatten();
@@ -77,27 +78,27 @@ impl Process {
         self.ended.is_none()
     }
 
-    /// Sends a signal, if it still runs.
+    /// Sends a signal, if it is still running.
     pub fn signal(&mut self, signal: Signal) {
         if self.is_running() {
             let _ = kill_process(self.target, signal); // it may have ended this moment
         }
     }
 
-    /// Stops it without ending it (SIGSTOP), as a hung part.
+    /// Pauses it (SIGSTOP), like a hung part.
     pub fn pause(&mut self) {
         self.signal(Signal::STOP);
     }
 
-    /// Lets it go on after [`Process::pause`].
+    /// Resumes it after [`Process::pause`].
     pub fn resume(&mut self) {
         self.signal(Signal::CONT);
     }
 
-    /// Waits until `see` answers.
+    /// Waits until `see` returns something.
     ///
     /// # Errors
-    /// When the part ends first or the time is over; the error has the end of its log.
+    /// If the part ends first or the time is over; the error has the end of its log.
     pub fn ready<T>(&mut self, limit: Duration, what: &str, mut see: impl FnMut() -> Option<T>) -> Result<T> {
         let mut ended = None;
         let seen = wait::until(limit, || {
@@ -120,13 +121,13 @@ impl Process {
     /// Waits until the part ends by itself.
     ///
     /// # Errors
-    /// When it still runs after `limit`.
+    /// If it is still running after `limit`.
     pub fn wait(&mut self, limit: Duration) -> Result<ExitStatus> {
         wait::until(limit, || if self.is_running() { None } else { self.ended })
             .ok_or_else(|| Error::part(&self.name, format!("still runs after {limit:?}"), &self.log))
     }
 
-    /// Ends it in order: SIGTERM, and SIGKILL after ten seconds.
+    /// Stops it in order: SIGTERM, and SIGKILL after ten seconds.
     pub fn stop(&mut self) {
         self.signal(Signal::TERM);
         self.signal(Signal::CONT); // a paused part would never see the first one
@@ -135,7 +136,7 @@ impl Process {
         }
     }
 
-    /// Ends it at once (SIGKILL) and reaps it.
+    /// Kills it (SIGKILL) and reaps it.
     pub fn kill(&mut self) {
         self.signal(Signal::KILL);
         if self.is_running() && self.id() != self.child.id().cast_signed() && self.wait(Duration::from_secs(2)).is_ok()
@@ -159,8 +160,8 @@ fn pid_of(child: &Child) -> Result<Pid> {
 
 type Order = (Command, Sender<io::Result<Child>>);
 
-/// Starts a command that the kernel kills when this process ends. The kernel watches the *thread* that starts a child, and a
-/// test's threads come and go, so one thread that never ends starts them all.
+/// Starts a command that the kernel kills when this process ends. The kernel watches the *thread* that starts a child,
+/// and a test's threads end early, so one thread that never ends starts all of them.
 fn spawn(command: &Command, log: &Path) -> io::Result<Child> {
     static STARTER: OnceLock<Sender<Order>> = OnceLock::new();
     let starter = STARTER.get_or_init(|| {

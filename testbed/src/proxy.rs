@@ -1,4 +1,4 @@
-//! A TCP proxy between a part and who talks to it: slow, hung, cut off, or refusing. Plain threads.
+//! A TCP proxy between a part and its clients: slow, hung, cut off, or refusing. Plain threads.
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::{Error, Result};
 
-/// What is read at once.
+/// How much is read at once.
 const CHUNK: usize = 16 * 1024;
 
 /// A running proxy; dropping it cuts every connection.
@@ -32,12 +32,12 @@ struct State {
     over: bool,
     /// Bytes per second from the target to all clients together.
     rate: Option<u64>,
-    /// When the bytes already let through at this rate are paid for.
+    /// The time up to which the forwarded bytes have used this rate.
     paid: Instant,
     accepted: u64,
     /// Bytes from the target to the clients.
     delivered: u64,
-    /// Close everything once this many bytes were delivered.
+    /// All connections are closed once this many bytes were delivered.
     cut_at: Option<u64>,
     open: Vec<(TcpStream, TcpStream)>,
 }
@@ -51,10 +51,10 @@ impl TcpProxy {
         TcpProxy::listen((Ipv4Addr::LOCALHOST, 0).into(), target)
     }
 
-    /// A proxy on this address (port 0: a free one).
+    /// A proxy on this address (port 0: a free one) to `target`.
     ///
     /// # Errors
-    /// When it cannot listen.
+    /// If it cannot listen.
     pub fn listen(address: SocketAddr, target: SocketAddr) -> Result<TcpProxy> {
         let failed = || Error::io(format!("listen on {address}"));
         let listener = TcpListener::bind(address).map_err(failed())?;
@@ -77,26 +77,26 @@ impl TcpProxy {
                 if serving.lock().over {
                     return;
                 }
-                // A client that went away at once is no failure of the test.
+                // A client that disconnects at once does not fail the test.
                 let _ = client.and_then(|client| serving.accept(client));
             }
         });
         Ok(TcpProxy { address, shared })
     }
 
-    /// Where it listens.
+    /// The address that it listens on.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// `127.0.0.1:PORT`, as it stands in image references.
+    /// `127.0.0.1:PORT`, as in image references.
     #[must_use]
     pub fn host(&self) -> String {
         self.address.to_string()
     }
 
-    /// Lets at most this many bytes per second through to all clients together; `None` is no limit.
+    /// Limits the bytes per second to all clients together; `None` means no limit.
     pub fn limit_rate(&self, bytes_per_second: Option<u64>) {
         self.change(|state| {
             state.rate = bytes_per_second;
@@ -104,27 +104,27 @@ impl TcpProxy {
         });
     }
 
-    /// Passes nothing on any more, in either direction; connections stay open, new ones are taken.
+    /// Stops forwarding in both directions; connections stay open, and new ones are accepted.
     pub fn stall(&self) {
         self.change(|state| state.stalled = true);
     }
 
-    /// Passes bytes on again, and takes connections again, after [`TcpProxy::stall`] or [`TcpProxy::refuse`].
+    /// Forwards again and accepts connections again, after [`TcpProxy::stall`] or [`TcpProxy::refuse`].
     pub fn resume(&self) {
         self.change(|state| (state.stalled, state.refusing) = (false, false));
     }
 
-    /// Cuts all connections there are now.
+    /// Cuts all current connections.
     pub fn cut(&self) {
         self.change(State::cut);
     }
 
-    /// Cuts all connections once this many bytes more have gone to clients; once.
+    /// Cuts all connections once, after this many more bytes have gone to clients.
     pub fn cut_after(&self, bytes: u64) {
         self.change(|state| state.cut_at = Some(state.delivered + bytes));
     }
 
-    /// Cuts all connections and closes new ones at once, as a target that is down.
+    /// Cuts all connections and closes new ones at once, like a target that is down.
     pub fn refuse(&self) {
         self.change(|state| {
             state.refusing = true;
@@ -132,7 +132,7 @@ impl TcpProxy {
         });
     }
 
-    /// How many connections were made so far, refused ones too.
+    /// How many connections were opened so far, including refused ones.
     #[must_use]
     pub fn connections(&self) -> u64 {
         self.shared.lock().accepted
@@ -196,13 +196,13 @@ impl Shared {
         Ok(())
     }
 
-    /// Passes bytes from one to the other until either ends.
+    /// Forwards bytes from one to the other until either ends.
     fn copy(&self, mut from: TcpStream, mut to: TcpStream, to_client: bool) {
         let mut buffer = [0; CHUNK];
         loop {
             let length = from.read(&mut buffer).unwrap_or(0);
             if length == 0 {
-                // What comes the other way may still be wanted.
+                // The other direction may still be needed.
                 let _ = to.shutdown(Shutdown::Write);
                 break;
             }
@@ -215,7 +215,7 @@ impl Shared {
         self.lock().open.retain(|(client, target)| !over(client) || !over(target));
     }
 
-    /// Waits while stalled and until the rate allows it; false when the connection is to be cut.
+    /// Waits while stalled and until the rate allows it; false if the connection is to be cut.
     fn may_pass(&self, length: u64, to_client: bool) -> bool {
         let mut state = self.lock();
         loop {
@@ -287,7 +287,7 @@ mod tests {
                 scope.spawn(|| assert_eq!(fetch(&proxy).unwrap(), 200_000));
             }
         });
-        // The last chunk of each is let through before its time is over.
+        // The last chunk of each is forwarded before its time is over.
         assert!(start.elapsed() > Duration::from_millis(330), "{:?}", start.elapsed());
     }
 

@@ -1,8 +1,8 @@
-//! A virtual machine with Debian's kernel, for what this machine's kernel lacks: a real NFS client.
+//! A virtual machine with Debian's kernel, for a real NFS client, which this machine's kernel may lack.
 //!
-//! It boots under software emulation (about ten seconds) from a file system in memory that holds busybox, the kernel's modules
-//! for network and NFS, and the programs to be tried, with their shared libraries. It reaches this machine's network, and one
-//! of its ports is reached from here.
+//! It boots under software emulation (about ten seconds) from a file system in memory with busybox, the kernel's
+//! modules for network and NFS, and the tested programs with their shared libraries. It can reach this machine's
+//! network, and one of its ports can be reached from here.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -19,32 +19,32 @@ use crate::{Error, Result, command, ports};
 
 /// The package that depends on the newest kernel for virtual machines.
 const KERNEL: &str = "linux-image-cloud-amd64";
-/// What the machine needs, besides what these need.
+/// The modules that the machine needs, apart from their dependencies.
 const MODULES: [&str; 4] = ["virtio_pci", "virtio_net", "nfsv3", "nfsv4"];
-/// The port inside that is reached from outside.
+/// The port inside that can be reached from outside.
 const INNER_PORT: u16 = 8080;
 
-/// What a machine has besides what each has.
+/// Optional features of a machine.
 #[derive(Clone, Debug, Default)]
 pub struct Extra<'a> {
     /// Modules of the kernel.
     pub modules: &'a [&'a str],
     /// The content of its disk, `/dev/vda`.
     pub disk: Option<&'a Path>,
-    /// A network of its own instead of this machine's.
+    /// A separate network instead of this machine's.
     pub network: Option<Network>,
 }
 
 /// A network with an interface for the machine.
 #[derive(Clone, Debug)]
 pub struct Network {
-    /// What nsenter(1) takes to run a command there.
+    /// nsenter(1) arguments to run a command there.
     pub enter: Vec<String>,
     /// The interface.
     pub interface: String,
     /// The machine's address, in a network of 30 bits.
     pub address: Ipv4Addr,
-    /// Where the machine sends everything.
+    /// The machine's default gateway.
     pub gateway: Ipv4Addr,
 }
 
@@ -57,16 +57,16 @@ pub struct Qemu {
 }
 
 impl Qemu {
-    /// Boots a machine that runs `script` (of busybox's shell, as root) with `programs` in `/bin`, and then powers off. Its
-    /// console is the log; see [`Qemu::console`].
+    /// Boots a machine that runs `script` (of busybox's shell, as root) with `programs` in `/bin`, and then powers off.
+    /// Its console is the log; see [`Qemu::console`].
     ///
     /// # Errors
-    /// When a package is missing, or something can't be put together.
+    /// If a package is missing, or the files cannot be assembled.
     pub fn start(programs: &[&Path], script: &str) -> Result<Qemu> {
         Self::boot(programs, script, &Extra::default())
     }
 
-    /// As [`Qemu::start`], with something besides.
+    /// As [`Qemu::start`], with optional features.
     ///
     /// # Errors
     /// As [`Qemu::start`].
@@ -96,7 +96,7 @@ impl Qemu {
         qemu.args(["-accel", "tcg", "-cpu", "max", "-m", "512", "-display", "none", "-monitor", "none", "-no-reboot"]);
         qemu.arg("-serial").arg(format!("file:{}", folder.join("console").display()));
         qemu.arg("-kernel").arg(kernel.join("vmlinuz")).arg("-initrd").arg(image);
-        // On a busy machine the emulated timer may miss the kernel's check of it, which would be a panic.
+        // On a busy machine the emulated timer may fail the kernel's check, which would cause a panic.
         qemu.args(["-append", "console=ttyS0 quiet panic=-1 no_timer_check"]);
         qemu.arg("-netdev").arg(match &extra.network {
             Some(Network { interface, .. }) => format!("tap,id=n0,ifname={interface},script=no,downscript=no"),
@@ -110,13 +110,13 @@ impl Qemu {
         Ok(Qemu { process, port, folder })
     }
 
-    /// The port of this machine that leads to port 8080 inside, of a machine without a network of its own.
+    /// The port of this machine that is forwarded to port 8080 inside, for a machine without its own network.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// The machine's process, to see its end.
+    /// The machine's process, to wait for its end.
     pub fn process(&mut self) -> &mut Process {
         &mut self.process
     }
@@ -129,7 +129,7 @@ impl Qemu {
     }
 }
 
-/// The folder of the unpacked kernel: `vmlinuz` and `modules`. Downloaded once for all tests of all times.
+/// The folder of the unpacked kernel: `vmlinuz` and `modules`. Downloaded once.
 fn kernel() -> Result<PathBuf> {
     let depends = command::run_args("apt-cache", &["depends", KERNEL])?;
     let package = depends.lines().find_map(|line| line.trim().strip_prefix("Depends: ")).ok_or_else(|| {
@@ -148,7 +148,7 @@ fn kernel() -> Result<PathBuf> {
                   cp -r \"root/lib/modules/$1\" \"$2/modules\" && cp \"root/boot/vmlinuz-$1\" \"$2/vmlinuz.part\" && \
                   mv \"$2/vmlinuz.part\" \"$2/vmlinuz\"";
     let mut shell = Command::new("sh");
-    // Two tests may unpack at the same time: each file is the same, and the mark that all are there comes last.
+    // Two tests may unpack at the same time: each file is the same, and the mark of completeness comes last.
     shell.args(["-ec", script, "unpack", version]).arg(&kernel).current_dir(unpacking.path());
     command::run(&mut shell)?;
     Ok(kernel)
@@ -192,7 +192,7 @@ fn initial_file_system(
     Ok(image)
 }
 
-/// The modules' files, each behind those that it needs.
+/// The modules' files, each after those that it needs.
 fn in_order(kernel: &Path, modules: &[&str]) -> Result<Vec<String>> {
     let path = kernel.join("modules/modules.dep");
     let text = fs::read_to_string(&path).map_err(Error::io(format!("read {}", path.display())))?;
@@ -200,7 +200,7 @@ fn in_order(kernel: &Path, modules: &[&str]) -> Result<Vec<String>> {
     for module in modules {
         let line = text.lines().find_map(|line| line.split_once(':').filter(|(file, _)| is_module(file, module)));
         let (file, needs) = line.ok_or_else(|| Error::Missing(format!("the kernel has no module {module}")))?;
-        // depmod names what is needed last first.
+        // depmod lists dependencies in reverse order.
         for file in needs.split_whitespace().rev().chain([file]) {
             if !order.iter().any(|known| known == file) {
                 order.push(file.to_owned());

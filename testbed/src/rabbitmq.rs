@@ -1,4 +1,5 @@
-//! A real RabbitMQ with a state, node name and ports of its own, over plain TCP and TLS, with passwords and client certificates.
+//! A real RabbitMQ with a separate state, node name and ports, over plain TCP and TLS, with passwords and client
+//! certificates.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
@@ -21,13 +22,13 @@ use crate::{Error, Result, command, ports};
 /// How long it may take to listen.
 const START_LIMIT: Duration = Duration::from_secs(60);
 
-/// How long it may take to end in order.
+/// How long it may take to stop in order.
 const STOP_LIMIT: Duration = Duration::from_secs(60);
 
-/// The programs as root runs them; those in `/usr/sbin` would change to another user.
+/// The programs for root; those in `/usr/sbin` would change to another user.
 const PROGRAMS: &str = "/usr/lib/rabbitmq/bin";
 
-/// The name that it has in its certificate.
+/// The name in its certificate.
 const HOST: &str = "localhost";
 
 /// A user that logs in with [`PASSWORD`].
@@ -41,7 +42,7 @@ pub const CERTIFIED_USER: &str = "certified";
 #[derive(Debug)]
 pub struct RabbitMq {
     server: Option<Process>,
-    /// Holds the server, and the port mapper that it starts.
+    /// Contains the server, and the port mapper that it starts.
     enclosure: Option<Enclosure>,
     environment: Vec<(&'static str, String)>,
     plain: u16,
@@ -101,13 +102,13 @@ impl RabbitMq {
         Ok(this)
     }
 
-    /// Where it takes plain connections.
+    /// The address for plain connections.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         (Ipv4Addr::LOCALHOST, self.plain).into()
     }
 
-    /// Where it takes TLS connections, as `localhost`.
+    /// The address for TLS connections, as `localhost`.
     #[must_use]
     pub fn tls_address(&self) -> SocketAddr {
         (Ipv4Addr::LOCALHOST, self.tls).into()
@@ -119,7 +120,7 @@ impl RabbitMq {
         ["ca.crt", "client.crt", "client.key"].map(|name| self.folder.join(name))
     }
 
-    /// Ends it in order.
+    /// Stops it in order.
     pub fn stop(&mut self) {
         if let Some(mut server) = self.server.take() {
             server.signal(Signal::TERM);
@@ -128,17 +129,17 @@ impl RabbitMq {
         self.enclosure = None;
     }
 
-    /// Ends it at once, as a machine that fails.
+    /// Kills it, like a machine failure.
     pub fn kill(&mut self) {
-        // The enclosure's end takes all processes in it.
+        // The enclosure's end ends all processes in it.
         self.enclosure = None;
         self.server = None;
     }
 
-    /// Starts it again with what it had stored.
+    /// Starts it again with its stored data.
     ///
     /// # Errors
-    /// When it does not start; the error has the end of its log.
+    /// If it does not start; the error has the end of its log.
     pub fn resume(&mut self) -> Result<()> {
         let enclosure = Enclosure::start(&self.folder)?;
         let mut start = enclosure.command("env");
@@ -151,10 +152,10 @@ impl RabbitMq {
         Ok(())
     }
 
-    /// Runs `rabbitmqctl` (about two seconds) and gives what it prints.
+    /// Runs `rabbitmqctl` (about two seconds) and returns its output.
     ///
     /// # Errors
-    /// When it fails, or the broker does not run.
+    /// If it fails, or the broker is not running.
     pub fn control(&self, arguments: &[&str]) -> Result<String> {
         command::run(self.control_command()?.arg("--quiet").args(arguments))
     }
@@ -174,8 +175,10 @@ impl RabbitMq {
     }
 
     fn control_command(&self) -> Result<Command> {
-        let enclosure =
-            self.enclosure.as_ref().ok_or_else(|| Error::Missing("the broker does not run: resume it first".into()))?;
+        let enclosure = self
+            .enclosure
+            .as_ref()
+            .ok_or_else(|| Error::Missing("the broker is not running: resume it first".into()))?;
         let mut run: Command = enclosure.command("env");
         run.args(self.environment.iter().map(|(name, value)| format!("{name}={value}")));
         run.arg(format!("{PROGRAMS}/rabbitmqctl"));
@@ -189,7 +192,7 @@ impl Drop for RabbitMq {
     }
 }
 
-/// A word for a shell.
+/// Quotes a word for a shell.
 fn quoted(word: &str) -> String {
     format!("'{}'", word.replace('\'', "'\\''"))
 }

@@ -16,16 +16,16 @@ use crate::process::Process;
 use crate::token_server::{TokenAuth, TokenServer};
 use crate::{Error, Result, ports};
 
-/// How a registry is to be; the default is open, plain HTTP, on a free loopback port.
+/// The options of a registry; the default is open, plain HTTP, on a free loopback port.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
     /// Ask for this user and password (basic authentication).
     pub password: Option<(String, String)>,
-    /// Ask for a bearer token of an own token server.
+    /// Ask for a bearer token of a separate token server.
     pub token: Option<TokenAuth>,
     /// Speak TLS with a certificate of a private authority.
     pub tls: bool,
-    /// Listen on this port; a free one when `None`.
+    /// Listen on this port; a free one if `None`.
     pub port: Option<u16>,
 }
 
@@ -58,22 +58,22 @@ impl Registry {
         Registry::with(&Options { password: Some((user.into(), password.into())), ..Options::default() })
     }
 
-    /// A registry that asks for a token, and the server that gives it; the way of Docker Hub, GHCR and Harbor.
+    /// A registry that asks for a token, and the server that issues it, as Docker Hub, GHCR and Harbor do.
     ///
     /// # Errors
-    /// When one of the two does not start.
+    /// If one of the two does not start.
     pub fn with_token_auth(token: TokenAuth) -> Result<Registry> {
         Registry::with(&Options { token: Some(token), ..Options::default() })
     }
 
-    /// A registry as the options say.
+    /// A registry with these options.
     ///
     /// # Errors
-    /// When it does not start.
+    /// If it does not start.
     pub fn with(options: &Options) -> Result<Registry> {
         packages::require(Part::Registry)?;
         let folder = Folder::new("registry")?;
-        // In memory, because the registry waits for the disk at every tag: 30 ms each.
+        // In memory, because the registry syncs the disk for every tag: 30 ms each.
         folder.in_memory("storage")?;
         let token_server = options.token.clone().map(TokenServer::start).transpose()?;
         let authority = options.tls.then(|| tls_files(&folder)).transpose()?;
@@ -96,7 +96,7 @@ impl Registry {
         }
     }
 
-    /// `127.0.0.1:PORT`, as it stands in image references.
+    /// `127.0.0.1:PORT`, as in image references.
     #[must_use]
     pub fn host(&self) -> String {
         format!("127.0.0.1:{}", self.port)
@@ -120,16 +120,16 @@ impl Registry {
         self.authority.as_deref()
     }
 
-    /// The server that gives its tokens, if it asks for one.
+    /// The server that issues its tokens, if it asks for one.
     #[must_use]
     pub fn token_server(&self) -> Option<&TokenServer> {
         self.token_server.as_ref()
     }
 
-    /// A client that may do everything with one of its repositories.
+    /// A client with all permissions on one of its repositories.
     ///
     /// # Errors
-    /// When no token can be signed.
+    /// If no token can be signed.
     pub fn client(&self, repository: &str) -> Result<Client> {
         let bearer = self.token_server.as_ref().map(|server| server.token_for(repository)).transpose()?;
         Client::new(self.authority(), bearer.map(|token| format!("Bearer {token}")).or_else(|| self.basic.clone()))
@@ -152,7 +152,7 @@ impl Registry {
         std::fs::read_to_string(self.process.log()).unwrap_or_default()
     }
 
-    /// Ends it; its content and port stay for [`Registry::start_again`].
+    /// Stops it; its content and port are kept for [`Registry::start_again`].
     pub fn stop(&mut self) {
         self.process.kill(); // it does nothing at SIGTERM that a test would miss
     }
@@ -208,7 +208,7 @@ fn configuration(options: &Options, folder: &Folder, token_server: Option<&Token
     Ok(text)
 }
 
-/// Writes the server's certificate and key, and gives back the authority's certificate.
+/// Writes the server's certificate and key, and returns the authority's certificate.
 fn tls_files(folder: &Folder) -> Result<String> {
     let authority = Authority::new("testbed registry")?;
     let server = authority.issue("127.0.0.1", None, &["127.0.0.1", "localhost"])?;

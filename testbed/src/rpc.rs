@@ -1,11 +1,11 @@
-//! What an NFS client asks before anything else, by ONC RPC over TCP (RFC 5531, RFC 1833): that a port listens does not show that
-//! a server answers, nor that the portmapper knows it.
+//! The first calls of an NFS client, by ONC RPC over TCP (RFC 5531, RFC 1833). A port that listens does not show that a
+//! server answers, or that the portmapper knows it.
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::Duration;
 
-/// How long one question may take; whoever waits asks again.
+/// How long one call may take; callers retry.
 const ANSWER_LIMIT: Duration = Duration::from_secs(2);
 
 /// The longest answer that is read, in bytes.
@@ -21,13 +21,13 @@ pub(crate) struct Program {
     version: u32,
 }
 
-/// The portmapper, as clients of NFS version 3 ask it.
+/// The portmapper, in the version for NFS version 3.
 const PORTMAPPER: Program = Program { number: 100_000, version: 2 };
 /// NFS version 3.
 const NFS_3: Program = Program { number: 100_003, version: 3 };
 /// NFS version 4.
 const NFS_4: Program = Program { number: 100_003, version: 4 };
-/// Who gives clients of version 3 the handle of an export.
+/// The program that gives clients of version 3 the handle of an export.
 const MOUNT_3: Program = Program { number: 100_005, version: 3 };
 
 /// Whether a portmapper answers.
@@ -35,14 +35,14 @@ pub(crate) fn portmapper_answers(host: IpAddr) -> Option<()> {
     null((host, PORTMAPPER_PORT).into(), PORTMAPPER)
 }
 
-/// Whether a server can be mounted in version 4: by its port alone.
+/// Whether a server can be mounted in version 4, which needs only its port.
 pub(crate) fn version_4_answers(host: IpAddr, port: u16) -> Option<()> {
     null((host, port).into(), NFS_4)
 }
 
-/// Whether a server can be mounted in version 3: it answers, and the portmapper leads to it and to a mountd that answers.
+/// Whether a server can be mounted in version 3: it answers, and the portmapper knows it and a mountd that answers.
 ///
-/// The server comes first: one that is restarted takes back what an earlier one told the portmapper before it listens itself.
+/// The server comes first: after a restart it removes the portmapper's old entries before it listens itself.
 pub(crate) fn version_3_answers(host: IpAddr, port: u16) -> Option<()> {
     null((host, port).into(), NFS_3)?;
     for program in [MOUNT_3, NFS_3] {
@@ -51,12 +51,12 @@ pub(crate) fn version_3_answers(host: IpAddr, port: u16) -> Option<()> {
     Some(())
 }
 
-/// The call that each program answers and that does nothing (RFC 5531, section 12.1).
+/// The null call, which each program answers (RFC 5531, section 12.1).
 fn null(address: SocketAddr, program: Program) -> Option<()> {
     call(address, program, 0, &[]).map(drop)
 }
 
-/// The TCP port that the portmapper knows for a program (`PMAPPROC_GETPORT`; 6 is TCP).
+/// The TCP port of a program according to the portmapper (`PMAPPROC_GETPORT`; 6 is TCP).
 fn port_of(host: IpAddr, program: Program) -> Option<u16> {
     let arguments = [program.number, program.version, 6, 0];
     let results = call((host, PORTMAPPER_PORT).into(), PORTMAPPER, 3, &arguments)?;
@@ -64,7 +64,7 @@ fn port_of(host: IpAddr, program: Program) -> Option<u16> {
     (port != 0).then_some(port)
 }
 
-/// One call on a connection of its own; the words of its results, if it was accepted and done.
+/// One call on a new connection. Returns the words of its results, if it was accepted and successful.
 fn call(address: SocketAddr, program: Program, procedure: u32, arguments: &[u32]) -> Option<Vec<u32>> {
     const ID: u32 = 1;
     let Program { number, version } = program;
@@ -85,7 +85,7 @@ fn call(address: SocketAddr, program: Program, procedure: u32, arguments: &[u32]
     results(&words, ID).map(<[u32]>::to_vec)
 }
 
-/// What follows in an answer that is accepted and successful.
+/// The results in an answer that is accepted and successful.
 fn results(words: &[u32], id: u32) -> Option<&[u32]> {
     let [of, kind, refused, _, verifier_length, rest @ ..] = words else { return None };
     let verifier_words = usize::try_from(verifier_length.div_ceil(4)).ok()?;

@@ -1,5 +1,6 @@
-//! A scripted Kubernetes API server behind a [`TcpProxy`] that may stall it: it keeps what is written, lists it, and knows nothing
-//! else. For daemons that have to bear an API server that accepts and never answers, which a real one won't do on demand.
+//! A scripted Kubernetes API server behind a [`TcpProxy`] that may stall it: it stores and lists objects, and does
+//! nothing else. For daemons that must cope with an API server that accepts and never answers, which a real one does
+//! not do on demand.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -26,9 +27,9 @@ pub struct ScriptedApi {
 struct Shared {
     /// Objects by path.
     objects: BTreeMap<String, Value>,
-    /// Beginnings of paths that it does not have.
+    /// Path prefixes that it does not know.
     unknown: Vec<String>,
-    /// `METHOD path` of each request that was answered.
+    /// `METHOD path` of each answered request.
     seen: Vec<String>,
 }
 
@@ -46,7 +47,7 @@ impl ScriptedApi {
         thread::spawn(move || {
             for client in listener.incoming().map_while(std::result::Result::ok) {
                 let shared = Arc::clone(&serving);
-                // A client that goes away is no failure of the test.
+                // A client that disconnects does not fail the test.
                 thread::spawn(move || drop(serve(client, &shared)));
             }
         });
@@ -60,7 +61,7 @@ impl ScriptedApi {
         Ok(ScriptedApi { proxy, shared, folder })
     }
 
-    /// What is between it and its clients.
+    /// The proxy between it and its clients.
     #[must_use]
     pub fn proxy(&self) -> &TcpProxy {
         &self.proxy
@@ -72,12 +73,12 @@ impl ScriptedApi {
         self.folder.join("kubeconfig")
     }
 
-    /// Has this object at a path such as `/api/v1/nodes/node1`.
+    /// Stores this object at a path such as `/api/v1/nodes/node1`.
     pub fn put(&self, path: &str, object: Value) {
         lock(&self.shared).put(path, object);
     }
 
-    /// Knows nothing below this path from now on, such as that of a kind whose CustomResourceDefinition is missing.
+    /// Knows nothing below this path from now on, like a kind whose CustomResourceDefinition is missing.
     pub fn does_not_know(&self, path: &str) {
         lock(&self.shared).unknown.push(path.to_owned());
     }
@@ -93,7 +94,7 @@ impl ScriptedApi {
         lock(&self.shared).objects.get(path).cloned()
     }
 
-    /// The objects whose paths begin so.
+    /// The objects whose paths begin with this prefix.
     #[must_use]
     pub fn objects(&self, beginning: &str) -> Vec<Value> {
         let shared = lock(&self.shared);
@@ -101,7 +102,7 @@ impl ScriptedApi {
         found.map(|(_, object)| object.clone()).collect()
     }
 
-    /// How many requests with this beginning of `METHOD path` were answered.
+    /// How many requests with this prefix of `METHOD path` were answered.
     #[must_use]
     pub fn answered(&self, beginning: &str) -> usize {
         lock(&self.shared).seen.iter().filter(|seen| seen.starts_with(beginning)).count()
@@ -163,7 +164,8 @@ impl Shared {
     }
 }
 
-/// Whether the last part of a path is a kind and no name: `/api/v1/KIND`, `/apis/GROUP/VERSION/KIND`, or with `namespaces/NAME`.
+/// Whether the last component of a path is a kind and not a name: `/api/v1/KIND`, `/apis/GROUP/VERSION/KIND`, or with
+/// `namespaces/NAME`.
 fn is_list(path: &str) -> bool {
     let parts: Vec<&str> = path.trim_start_matches('/').split('/').collect();
     let rest = match parts.as_slice() {
@@ -208,7 +210,7 @@ fn serve(mut client: TcpStream, shared: &Mutex<Shared>) -> std::io::Result<()> {
                 b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n",
             )?;
             lock(shared).seen.push(format!("WATCH {path}"));
-            // Nothing ever happens; the client goes some day.
+            // Nothing ever happens, until the client disconnects.
             std::io::copy(&mut reader, &mut std::io::sink())?;
             return Ok(());
         }

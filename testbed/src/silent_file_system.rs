@@ -1,8 +1,8 @@
-//! A file system that mounts and then never answers: what a hung file server looks like to its clients.
+//! A file system that can be mounted and then never answers, like a hung file server.
 //!
-//! It is a raw FUSE server (Documentation/filesystems/fuse.rst and include/uapi/linux/fuse.h of the kernel) that answers the
-//! first message, INIT, and nothing after it. A request that the server has not read yet can be given up on SIGKILL; one
-//! that it has read can't: the two ways in which NFS hangs.
+//! It is a raw FUSE server (Documentation/filesystems/fuse.rst and include/uapi/linux/fuse.h of the kernel) that
+//! answers the first message, INIT, and nothing after it. A process with a request that the server has not read yet can
+//! be killed; with a request that it has read, it cannot. These are the two ways in which NFS hangs.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -26,7 +26,7 @@ pub enum Silence {
     BeyondSigkill,
 }
 
-/// The file system; it goes away when dropped, and what hung on it fails then.
+/// The file system. Dropping it unmounts it, and hung calls then fail.
 #[derive(Debug)]
 pub struct SilentFileSystem {
     folder: Folder,
@@ -41,11 +41,11 @@ enum Folder {
 }
 
 impl SilentFileSystem {
-    /// Mounts it on a folder of its own.
+    /// Mounts it on a new folder.
     ///
     /// # Errors
     ///
-    /// What the system said; it needs root and `/dev/fuse`.
+    /// The system's error; it needs root and `/dev/fuse`.
     pub fn mount(silence: Silence) -> io::Result<Self> {
         Self::mount_at(Folder::Own(tempfile::tempdir()?), silence)
     }
@@ -54,13 +54,13 @@ impl SilentFileSystem {
     ///
     /// # Errors
     ///
-    /// What the system said; it needs root and `/dev/fuse`.
+    /// The system's error; it needs root and `/dev/fuse`.
     pub fn mount_over(path: &Path, silence: Silence) -> io::Result<Self> {
         Self::mount_at(Folder::Given(path.to_owned()), silence)
     }
 
     fn mount_at(folder: Folder, silence: Silence) -> io::Result<Self> {
-        // Non-blocking, so that the server can stop by itself: closing the device is what ends the hang of others.
+        // Non-blocking, so that the server can stop by itself: closing the device ends the hang of others.
         let nonblocking = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
         let device = File::options().read(true).write(true).custom_flags(nonblocking).open("/dev/fuse")?;
         let options = format!("fd={},rootmode=40000,user_id=0,group_id=0\0", device.as_raw_fd());
@@ -73,7 +73,7 @@ impl SilentFileSystem {
         Ok(this)
     }
 
-    /// Where it is mounted.
+    /// Its mount point.
     pub fn path(&self) -> &Path {
         self.folder.path()
     }
@@ -94,7 +94,7 @@ impl Drop for SilentFileSystem {
         self.stop.store(true, Ordering::Relaxed);
         let ended = self.server.take().map(JoinHandle::join);
         if unmounted.is_err() || matches!(ended, Some(Err(_))) {
-            eprintln!("the silent file system at {} could not be taken away", self.folder.path().display());
+            eprintln!("the silent file system at {} could not be unmounted", self.folder.path().display());
         }
     }
 }
@@ -125,7 +125,7 @@ fn be_silent(mut device: File, silence: Silence, stop: &AtomicBool) {
     let mut request = vec![0; 64 * 1024];
     while !stop.load(Ordering::Relaxed) {
         if silence == Silence::BeyondSigkill {
-            // What it read, it never answers.
+            // It never answers the requests that it reads.
             let _ = device.read(&mut request);
         }
         std::thread::sleep(Duration::from_millis(5));

@@ -1,7 +1,7 @@
-//! A network of its own for one server: it has the usual ports, and its firewall is nobody else's.
+//! A separate network for one server, with the usual ports and its own firewall.
 //!
-//! The network namespace is joined to this machine's by a veth pair, with one IPv4 and one IPv6 address, and goes away with the
-//! process that holds it.
+//! The network namespace is connected to this machine's by a veth pair, with one IPv4 and one IPv6 address, and ends
+//! with the process that holds it.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::process::Command;
@@ -11,15 +11,15 @@ use crate::folder::Folder;
 use crate::process::Process;
 use crate::{Result, command};
 
-/// How long the network may take to be there.
+/// How long the network may take to start.
 const START_LIMIT: Duration = Duration::from_secs(20);
 
-/// What a firewall does with what comes to a port.
+/// What the firewall does with packets to a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Firewall {
-    /// Nothing.
+    /// Accepts them.
     Open,
-    /// Drops it without a word.
+    /// Drops them silently.
     Drop,
     /// Answers with a reset.
     Reject,
@@ -33,10 +33,10 @@ pub struct Site {
 }
 
 impl Site {
-    /// Makes a network; `folder` takes the log of the process that holds it.
+    /// Creates a network; `folder` has the log of the process that holds it.
     ///
     /// # Errors
-    /// When the system refuses.
+    /// If the system refuses.
     pub fn start(folder: &Folder) -> Result<Site> {
         let mut holder = Command::new("unshare");
         let script = "mount -t tmpfs tmpfs /run && ip link set lo up && exec sleep infinity";
@@ -71,10 +71,10 @@ impl Site {
         format!("nfs{}", self.subnet)
     }
 
-    /// Gives the site more IPv6 addresses: as many servers, to who does not look closely.
+    /// Gives the site more IPv6 addresses, which look like more servers.
     ///
     /// # Errors
-    /// When the network refuses.
+    /// If the network refuses.
     pub fn more_addresses(&self, count: u16) -> Result<Vec<Ipv6Addr>> {
         let mut segments = self.address_v6().segments();
         (0..count)
@@ -87,11 +87,11 @@ impl Site {
             .collect()
     }
 
-    /// Makes an interface for a virtual machine, which gets an address behind the site's; gives back the machine's address and
-    /// the site's towards it.
+    /// Creates an interface for a virtual machine, which gets an address behind the site's. Returns the machine's
+    /// address, and the site's address towards it.
     ///
     /// # Errors
-    /// When the network refuses.
+    /// If the network refuses.
     pub fn add_machine(&self, interface: &str) -> Result<(Ipv4Addr, Ipv4Addr)> {
         let (machine, here) = (self.ipv4(19, 2), self.ipv4(19, 1));
         self.inside(&["ip", "tuntap", "add", "dev", interface, "mode", "tap"])?;
@@ -103,10 +103,11 @@ impl Site {
         Ok((machine, here))
     }
 
-    /// Changes the firewall before a TCP port; `chain` is `INPUT` for the site itself, and `FORWARD` for a machine behind it.
+    /// Changes the firewall for a TCP port; `chain` is `INPUT` for the site itself, and `FORWARD` for a machine behind
+    /// it.
     ///
     /// # Errors
-    /// When iptables refuses.
+    /// If iptables refuses.
     pub fn firewall(&self, chain: &str, port: u16, firewall: Firewall) -> Result<()> {
         self.inside(&["iptables", "-F", chain])?;
         let target: &[&str] = match firewall {
@@ -122,12 +123,12 @@ impl Site {
     /// Runs a command inside.
     ///
     /// # Errors
-    /// When it fails; the error has what it wrote.
+    /// If it fails; the error has its output.
     pub fn inside(&self, arguments: &[&str]) -> Result<String> {
         command::run(Command::new("nsenter").args(self.enter()).args(arguments))
     }
 
-    /// What nsenter(1) takes before a command that is to run inside.
+    /// nsenter(1) arguments before a command that is to run inside.
     #[must_use]
     pub fn enter(&self) -> [String; 5] {
         ["-t".into(), self.process.id().to_string(), "--net".into(), "--mount".into(), "--".into()]
@@ -135,7 +136,7 @@ impl Site {
 
     fn ipv4(&self, second: u8, host: u16) -> Ipv4Addr {
         let [high, low] = (self.subnet * 4 + host).to_be_bytes();
-        // 198.18.0.0/15 is set aside for tests (RFC 2544).
+        // 198.18.0.0/15 is reserved for tests (RFC 2544).
         Ipv4Addr::new(198, second, high, low)
     }
 

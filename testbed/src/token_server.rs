@@ -1,4 +1,4 @@
-//! The token server of a registry: signs what the distribution's token authentication asks for.
+//! The token server of a registry: issues tokens for the distribution's token authentication.
 //!
 //! Sources: <https://distribution.github.io/distribution/spec/auth/token/>, `…/auth/jwt/` and `…/auth/oauth/`.
 
@@ -20,14 +20,14 @@ use crate::{Error, Result};
 /// The longest head or form that is read.
 const REQUEST_LIMIT: u64 = 64 * 1024;
 
-/// How a token server behaves.
+/// The behavior of a token server.
 #[derive(Clone, Debug)]
 pub struct TokenAuth {
-    /// Who gets a token; anybody when `None`.
+    /// The login for a token; `None` means anonymous.
     pub password: Option<(String, String)>,
-    /// A refresh token that gets one as well, through the OAuth 2 form.
+    /// A refresh token that is accepted as well, through the OAuth 2 form.
     pub identity_token: Option<String>,
-    /// How long a token is good, in seconds. The specification's least is 60; shorter is for tests of renewal.
+    /// The life of a token, in seconds. The specification's minimum is 60; shorter is for tests of renewal.
     pub expires_in: u64,
 }
 
@@ -81,7 +81,7 @@ impl TokenServer {
                 }
                 let serving = Arc::clone(&serving);
                 if let Ok(stream) = stream {
-                    // A client that goes away in mid-request is no failure of the test.
+                    // A client that disconnects during a request does not fail the test.
                     thread::spawn(move || serving.answer(stream).ok());
                 }
             }
@@ -89,19 +89,19 @@ impl TokenServer {
         Ok(TokenServer { address, shared })
     }
 
-    /// The address that the registry names in its challenge.
+    /// The address in the registry's challenge.
     #[must_use]
     pub fn realm(&self) -> String {
         format!("http://{}/token", self.address)
     }
 
-    /// The service that tokens are for.
+    /// The service in tokens.
     #[must_use]
     pub fn service(&self) -> &'static str {
         "testbed-registry"
     }
 
-    /// Who signs them.
+    /// The issuer in tokens.
     #[must_use]
     pub fn issuer(&self) -> &'static str {
         "testbed-tokens"
@@ -113,7 +113,7 @@ impl TokenServer {
         self.shared.certificate.pem()
     }
 
-    /// How many tokens were asked for.
+    /// How many tokens were requested.
     #[must_use]
     pub fn requests(&self) -> u64 {
         self.shared.requests.load(Ordering::Relaxed)
@@ -125,10 +125,10 @@ impl TokenServer {
         self.shared.refused.load(Ordering::Relaxed)
     }
 
-    /// A token, good for a day, for everything on one repository.
+    /// A token, valid for a day, with all permissions on one repository.
     ///
     /// # Errors
-    /// When the signature fails.
+    /// If the signature fails.
     pub fn token_for(&self, repository: &str) -> Result<String> {
         let access = json!([{"type": "repository", "name": repository, "actions": ["pull", "push", "delete"]}]);
         self.shared.sign(access, 86_400)
@@ -211,7 +211,7 @@ impl Shared {
         let head = json!({"typ": "JWT", "alg": "ES256", "x5c": [BASE64_STANDARD.encode(self.certificate.der())]});
         let claims = json!({
             "iss": "testbed-tokens", "sub": "testbed", "aud": "testbed-registry", "jti": now.to_string(),
-            // The registry takes a token for another minute after its end; this one is refused when its time is over.
+            // The registry accepts a token for another minute after its end; this one is refused when its time is over.
             "iat": now, "nbf": now.saturating_sub(5), "exp": (now + expires_in).saturating_sub(60), "access": access,
         });
         let encode = |value: &Value| BASE64_URL_SAFE_NO_PAD.encode(value.to_string());

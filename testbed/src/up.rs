@@ -1,5 +1,5 @@
-//! Keeps real parts for people: `testbed up` and `./demo kubernetes` start and keep them, `testbed down` and `./demo down` end them.
-//! What these know of each other: a folder that has the number of the process to end in its name.
+//! Keeps real parts for people: `testbed up` and `./demo kubernetes` start and keep them, `testbed down` and `./demo
+//! down` stop them. All they share is a folder whose name contains the id of the process to end.
 
 use std::fs;
 use std::sync::Arc;
@@ -17,16 +17,16 @@ use crate::{Error, Result, wait};
 
 const NAME: &str = "up";
 
-/// How long parts may take to end: a busy disk takes minutes over the files of all images.
+/// How long parts may take to stop: a busy disk takes minutes for the files of all images.
 const LIMIT: Duration = Duration::from_secs(300);
 
-/// Starts parts, says that they are there, and keeps them until Ctrl-C or SIGTERM, then drops them. Where that comes before all
-/// have started, this process ends at once: what it started ends with it, and the janitor of its folders removes the rest.
+/// Starts parts, reports them, and keeps them until Ctrl-C or SIGTERM, then drops them. If the signal comes before all
+/// have started, this process ends at once: its children end with it, and the janitor of its folders removes the rest.
 ///
-/// `say` comes last: who reads it may send a signal at once, and that one ends the parts in order.
+/// `say` comes last: its reader may send a signal at once, which then stops the parts in order.
 ///
 /// # Errors
-/// When a part does not start, or `say` fails.
+/// If a part does not start, or `say` fails.
 pub fn keep<T>(start: impl FnOnce() -> Result<T>, say: impl FnOnce() -> Result<()>) -> Result<()> {
     let signals = Signals::listen()?;
     let _record = Folder::new(NAME)?;
@@ -50,13 +50,13 @@ pub fn keep<T>(start: impl FnOnce() -> Result<T>, say: impl FnOnce() -> Result<(
     Ok(())
 }
 
-/// Ends this process, and what it waits for: builds, `kubectl`.
+/// Ends this process, and the children that it waits for: builds, `kubectl`.
 #[expect(
     clippy::disallowed_methods,
     reason = "the main thread may be minutes from its destructors; the janitor does their work"
 )]
 fn give_up() -> ! {
-    // Whoever called it may be in its group where it does not lead one.
+    // If it does not lead its process group, its caller may be in the group.
     if getpgrp() == getpid() {
         let _ = kill_process_group(getpid(), Signal::TERM); // of this process too, which listens to it
     }
@@ -91,10 +91,11 @@ impl Signals {
     }
 }
 
-/// Ends every `testbed up` and `./demo kubernetes` on this machine and waits until its parts are gone; gives back how many there were.
+/// Stops every `testbed up` and `./demo kubernetes` on this machine and waits until its parts are gone. Returns how
+/// many there were.
 ///
 /// # Errors
-/// When one does not end in time.
+/// If one does not end in time.
 pub fn down() -> Result<usize> {
     let keepers: Vec<Pid> = keepers();
     for &keeper in &keepers {
@@ -117,14 +118,14 @@ fn keepers() -> Vec<Pid> {
         .collect()
 }
 
-/// What the janitor has still to remove.
+/// How many folders the janitor still has to remove.
 fn folders_of(keeper: Pid) -> usize {
     let mine = format!("{}-", keeper.as_raw_nonzero());
     let entries = fs::read_dir(BASE).into_iter().flatten().flatten();
     entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(&mine)).count()
 }
 
-/// The number may be another process's by now.
+/// The id may belong to another process by now.
 fn is_testbed(process: Pid) -> bool {
     let name = fs::read_to_string(format!("/proc/{}/comm", process.as_raw_nonzero())).unwrap_or_default();
     ["testbed", "demo"].contains(&name.trim_end())

@@ -3,15 +3,15 @@
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-/// How often a condition is looked at.
+/// How often a condition is checked.
 const POLL: Duration = Duration::from_millis(20);
 
-/// As [`until`] for a question that starts a program: not as often.
+/// As [`until`], but less often, for conditions that start a program.
 pub fn patiently<T>(limit: Duration, see: impl FnMut() -> Option<T>) -> Option<T> {
     every(10 * POLL, limit, see)
 }
 
-/// Asks `see` until it answers, for at most `limit`. `None` when the time is over.
+/// Calls `see` until it returns something, for at most `limit`. `None` if the time is over.
 pub fn until<T>(limit: Duration, see: impl FnMut() -> Option<T>) -> Option<T> {
     every(POLL, limit, see)
 }

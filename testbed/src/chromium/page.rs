@@ -1,4 +1,4 @@
-//! A page that stays, to be clicked through: the DevTools protocol over the browser's pipe.
+//! A page that stays open, to be clicked through: the DevTools protocol over the browser's pipe.
 
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -15,13 +15,13 @@ use super::{Look, SWITCHES};
 use crate::folder::Folder;
 use crate::{Error, Result, wait};
 
-/// How long the browser may take over one command.
+/// How long the browser may take for one command.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// The browser reads commands from its third and writes answers to its fourth file; it ends when the former is closed.
+/// The browser reads commands from file descriptor 3 and writes answers to 4. It ends when 3 is closed.
 const START: &str = "exec 3<&0 4>&1 </dev/null >/dev/null; exec chromium-headless-shell \"$@\"";
 
-/// One page of a browser of its own, with cookies of its own. It takes any certificate.
+/// One page of a separate browser with separate cookies. It accepts any certificate.
 #[derive(Debug)]
 pub struct Page {
     browser: Child,
@@ -70,10 +70,10 @@ impl Page {
         }
     }
 
-    /// The value of a JavaScript expression; a promise is waited for.
+    /// The value of a JavaScript expression. Waits for a promise.
     ///
     /// # Errors
-    /// When it throws, or the page changes meanwhile.
+    /// If it throws, or the page changes meanwhile.
     pub fn evaluate(&mut self, expression: &str) -> Result<Value> {
         let arguments = json!({"expression": expression, "awaitPromise": true, "returnByValue": true});
         let answer = self.ask("Runtime.evaluate", arguments)?;
@@ -81,28 +81,28 @@ impl Page {
         if thrown.is_null() {
             return Ok(answer["result"]["value"].clone());
         }
-        let reason = thrown["exception"]["description"].as_str().unwrap_or("it threw what is no error");
+        let reason = thrown["exception"]["description"].as_str().unwrap_or("it threw something other than an Error");
         Err(Error::Missing(format!("a script in the page failed: {reason}")))
     }
 
-    /// Evaluates it again until the value is something: neither null, false, nor empty.
+    /// Evaluates an expression repeatedly until the value is neither null, false, nor empty.
     ///
     /// # Errors
-    /// When it is not in time; the error has the page's address and text.
+    /// If the time is over; the error has the page's address and text.
     pub fn wait(&mut self, limit: Duration, expression: &str) -> Result<Value> {
         let nothing = |value: &Value| [Value::Null, false.into(), "".into()].contains(value);
         let seen = wait::patiently(limit, || self.evaluate(expression).ok().filter(|value| !nothing(value)));
         seen.ok_or_else(|| {
             let text = self.evaluate("location.href + '\\n' + document.body.innerText").unwrap_or_default();
             let text = text.as_str().unwrap_or_default();
-            Error::Missing(format!("not within {limit:?}: {expression}\n{text}"))
+            Error::Missing(format!("not true within {limit:?}: {expression}\n{text}"))
         })
     }
 
-    /// Clicks on the first element of this CSS selector, once it is there.
+    /// Clicks on the first element of this CSS selector, once it exists.
     ///
     /// # Errors
-    /// When it is not in time.
+    /// If the time is over.
     pub fn click(&mut self, limit: Duration, selector: &str) -> Result<()> {
         let selector = json!(selector);
         let click = format!("(found => found && (found.click(), true))(document.querySelector({selector}))");
@@ -116,7 +116,7 @@ impl Page {
     pub fn picture(&mut self, file: &Path) -> Result<()> {
         let answer = self.ask("Page.captureScreenshot", json!({"format": "png"}))?;
         let data = BASE64_STANDARD.decode(answer["data"].as_str().unwrap_or_default());
-        let data = data.map_err(|error| Error::Missing(format!("the browser's picture is no picture: {error}")))?;
+        let data = data.map_err(|error| Error::Missing(format!("the browser's picture is invalid: {error}")))?;
         fs::write(file, data).map_err(Error::io(format!("write {}", file.display())))
     }
 
@@ -135,7 +135,7 @@ impl Page {
         let deadline = Instant::now() + LIMIT;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            // What is not the answer is news of the page, which nobody asked for.
+            // Other messages are events of the page, which are not needed.
             let answer = self.answers.recv_timeout(left).map_err(|_| gone("did not answer"))?;
             if answer["id"] == self.sent {
                 return match answer["error"]["message"].as_str() {

@@ -1,4 +1,4 @@
-//! Kubernetes' own programs: given by the environment, built before, or built now from their Go modules.
+//! Kubernetes' own programs: from the environment, from an earlier build, or built now from their Go modules.
 
 use std::env;
 use std::fs;
@@ -14,11 +14,11 @@ const SOURCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/kubernetes");
 const PROGRAMS: [&str; 7] =
     ["kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy", "kubelet", "kubectl", "coredns"];
 
-/// The folder with all of Kubernetes' programs: `KUBEBUILDER_ASSETS` if it has them, else the cache folder, filled now if need
-/// be (about ten minutes, once; other processes wait for it).
+/// The folder with all of Kubernetes' programs: `KUBEBUILDER_ASSETS` if it has them, else the cache folder, filled now
+/// if needed (about ten minutes, once; other processes wait).
 ///
 /// # Errors
-/// When the build fails, or there is no Go and none can be fetched.
+/// If the build fails, or there is no Go and it cannot be downloaded.
 pub(super) fn find_or_build() -> Result<PathBuf> {
     if let Some(given) = env::var_os("KUBEBUILDER_ASSETS").map(PathBuf::from)
         && are_in(&given, &PROGRAMS)

@@ -1,4 +1,4 @@
-//! etcd, API server, controller manager, scheduler and cluster DNS, in namespaces of their own, at the usual ports.
+//! etcd, API server, controller manager, scheduler and cluster DNS, in separate namespaces, at the usual ports.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -17,7 +17,7 @@ use crate::{Error, Result};
 /// The running control plane.
 #[derive(Debug)]
 pub(super) struct ControlPlane {
-    // In the order in which they end.
+    // In the order in which they are stopped.
     parts: Vec<Process>,
     api_server: Option<Process>,
     _etcd: Process,
@@ -150,7 +150,7 @@ impl ControlPlane {
         self.binaries.join(name).display().to_string()
     }
 
-    /// Writes a certificate and a kubeconfig for somebody; gives back the kubeconfig's path.
+    /// Writes a certificate and a kubeconfig for a user. Returns the kubeconfig's path.
     pub(super) fn kubeconfig(&self, file: &str, user: &str, group: Option<&str>) -> Result<PathBuf> {
         let Certificate { certificate, key } = self.authority.issue(user, group, &["localhost"])?;
         write_pair(&self.folder, file, &Certificate { certificate, key })?;
@@ -177,7 +177,7 @@ fn keys(folder: &Folder, authority: &Authority, network: &Network) -> Result<()>
         &network.kubernetes_service(),
     ];
     write_pair(folder, "apiserver", &authority.issue("kube-apiserver", None, &names)?)?;
-    let key = KeyPair::generate().map_err(|error| Error::Missing(format!("cannot make a key: {error}")))?;
+    let key = KeyPair::generate().map_err(|error| Error::Missing(format!("cannot create a key: {error}")))?;
     folder.write("service-accounts.pub", key.public_key_pem())?;
     folder.write("service-accounts.key", key.serialize_pem()).map(drop)
 }

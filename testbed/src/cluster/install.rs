@@ -1,4 +1,4 @@
-//! Has a cluster run what the repository ships: images by `bld`, manifests by `kubectl apply -k`.
+//! Installs what the repository ships into a cluster: images with `bld`, manifests with `kubectl apply -k`.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use crate::folder::Folder;
 use crate::images::Image;
 use crate::{Result, command, packages};
 
-/// The overlays that have our file server.
+/// The overlays with our file server.
 const OVER_A_DISK: [&str; 2] = ["fileserver", "hub"];
 
 /// What to install.
@@ -17,19 +17,21 @@ const OVER_A_DISK: [&str; 2] = ["fileserver", "hub"];
 pub struct Install<'a> {
     /// The overlay's folder below `manifests/overlays`.
     pub overlay: &'a str,
-    /// Components of `manifests/components` besides those of the overlay.
+    /// Components of `manifests/components` in addition to those of the overlay.
     pub components: &'a [&'a str],
-    /// The components whose images it runs.
+    /// The components whose images it needs.
     pub images: &'a [&'a str],
-    /// A folder of programs that `cargo test` has built, for what goes into these images.
+    /// A folder of programs that `cargo test` has built, to put into these images.
     pub binaries: Option<&'a Path>,
-    /// Paths of daemons' programs that `cargo test` has built, to run instead of such images: `env!("CARGO_BIN_EXE_NAME")`.
+    /// Paths of daemons' programs that `cargo test` has built, to use instead of such images:
+    /// `env!("CARGO_BIN_EXE_NAME")`.
     pub programs: &'a [&'a str],
-    /// Other images that its manifests name, and what to run instead: `NAME:TAG` without a registry, of the cluster's own.
+    /// Other images in the manifests, and their replacements: `NAME:TAG` without a registry, of the cluster's own
+    /// registry.
     pub replaced: &'a [(&'a str, &'a str)],
-    /// Settings for the ConfigMap `labhands`, besides that images come from the cluster's registry over plain HTTP.
+    /// Settings for the ConfigMap `labhands`, in addition to the cluster's registry over plain HTTP.
     pub settings: &'a [(&'a str, &'a str)],
-    /// Files beside the overlay's `kustomization.yaml`, and what is in them.
+    /// Names and contents of files beside the overlay's `kustomization.yaml`.
     pub files: &'a [(&'a str, &'a str)],
     /// More lines for that file, such as `patches:`. They follow a list of ConfigMaps.
     pub more: &'a str,
@@ -39,7 +41,7 @@ impl Cluster {
     /// Builds the images, pushes them to the cluster's registry, and applies the overlay.
     ///
     /// # Errors
-    /// When an image does not build, or the API server refuses a manifest; the error has what was said.
+    /// If an image does not build, or the API server refuses a manifest; the error has the output.
     pub fn install(&self, install: &Install) -> Result<()> {
         self.build(install.images, install.binaries)?;
         for program in install.programs {
@@ -53,24 +55,24 @@ impl Cluster {
         self.kubectl().run(&["apply", "-k", &site.path().to_string_lossy()]).map(drop)
     }
 
-    /// Builds images and pushes them to the cluster's registry as `labhands/NAME`; their programs are built for release, unless
-    /// there is a folder that has them.
+    /// Builds images and pushes them to the cluster's registry as `labhands/NAME`. Builds their programs for release,
+    /// unless a folder has them.
     ///
     /// # Errors
-    /// When one does not build; the error has what `bld` said.
+    /// If one does not build; the error has the output of `bld`.
     pub fn build(&self, images: &[&str], binaries: Option<&Path>) -> Result<()> {
         if images.is_empty() {
             return Ok(());
         }
         packages::require(packages::Part::Buildah)?;
-        // Storage of its own, so that nothing is left.
+        // Separate storage, so that nothing is left behind.
         let folder = Folder::new("images")?;
         let path = folder.path().display();
         let storage = format!("[storage]\ndriver = \"vfs\"\ngraphroot = \"{path}/graph\"\nrunroot = \"{path}/run\"\n");
         let storage = folder.write("storage.conf", storage)?;
         let push = format!("--push={}", self.registry().host());
         let mut bld = Command::new(repository().join("images/bld"));
-        // What is tried by hand should be quick to build; `./test` says release.
+        // A run by hand should build quickly; `./test` uses release builds.
         if std::env::var_os("PROFILE").is_none() {
             bld.env("PROFILE", "dev");
         }
@@ -81,8 +83,8 @@ impl Cluster {
         command::run(bld.env_remove("IMAGE_PREFIX")).map(drop)
     }
 
-    /// Makes the claim of the file server's disk, which is an overlay of its own and comes first; without a storage class, since this
-    /// cluster makes no disks by itself.
+    /// Creates the claim of the file server's disk, which is a separate overlay and comes first; without a storage
+    /// class, because this cluster has no provisioner.
     fn make_disk(&self) -> Result<()> {
         let folder = Folder::new("site")?;
         let patch = r#"[{"op": "add", "path": "/spec/storageClassName", "value": ""}]"#;
@@ -130,7 +132,7 @@ impl Cluster {
     }
 }
 
-/// The repository's `manifests`, as a path from a folder elsewhere: kustomize wants relative ones.
+/// The repository's `manifests`, as a path relative to a folder elsewhere, because kustomize requires relative paths.
 fn manifests(folder: &Folder) -> String {
     let up = "../".repeat(folder.path().components().count() - 1);
     format!("{up}{}/manifests", repository().display().to_string().trim_start_matches('/'))

@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use crate::{Error, Result, command, wait};
 
-/// `kubectl` for one cluster, wherever that is.
+/// `kubectl` for one cluster.
 #[derive(Clone, Debug)]
 pub struct Kubectl {
     pub(super) program: PathBuf,
     pub(super) kubeconfig: PathBuf,
 }
 
-/// `kubectl` for the cluster that `KUBECONFIG` names; `None` when that is unset. For tests that run on any cluster.
+/// `kubectl` for the cluster of `KUBECONFIG`; `None` if that is unset. For tests that run on any cluster.
 #[must_use]
 pub fn attach() -> Option<Kubectl> {
     let kubeconfig = std::env::var_os("KUBECONFIG").filter(|path| !path.is_empty())?;
@@ -22,10 +22,10 @@ pub fn attach() -> Option<Kubectl> {
 }
 
 impl Kubectl {
-    /// Runs `kubectl` and gives back what it wrote to standard output.
+    /// Runs `kubectl` and returns its standard output.
     ///
     /// # Errors
-    /// When it fails; the error has what it wrote.
+    /// If it fails; the error has its output.
     pub fn run(&self, arguments: &[&str]) -> Result<String> {
         command::run(self.command().args(arguments))
     }
@@ -33,7 +33,7 @@ impl Kubectl {
     /// Applies YAML documents.
     ///
     /// # Errors
-    /// When the API server refuses; the error has what it said.
+    /// If the API server refuses; the error has its message.
     pub fn apply(&self, yaml: &str) -> Result<String> {
         let failed = || Error::io("run kubectl apply");
         let mut kubectl = self.command();
@@ -51,10 +51,10 @@ impl Kubectl {
         Err(Error::Command { command, status, output: text(&output.stdout) + &text(&output.stderr) })
     }
 
-    /// Asks again until the answer is as wanted, and gives it back.
+    /// Repeats a command until its output is as wanted, and returns the output.
     ///
     /// # Errors
-    /// When it is not in time; the error has the last answer.
+    /// If the time is over; the error has the last output.
     pub fn wait(&self, arguments: &[&str], limit: Duration, wanted: impl Fn(&str) -> bool) -> Result<String> {
         let mut last = String::new();
         let seen = wait::patiently(limit, || {
@@ -71,7 +71,7 @@ impl Kubectl {
         &self.program
     }
 
-    /// A `kubectl` to be run, for instance with `get --watch`.
+    /// A `kubectl` command to run, for instance with `get --watch`.
     #[must_use]
     pub fn command(&self) -> Command {
         let mut command = Command::new(&self.program);

@@ -1,4 +1,4 @@
-//! Addresses and links of a cluster. Each cluster has one /16 of its own, so that several run side by side:
+//! Addresses and links of a cluster. Each cluster has its own /16 network, so that several can run at the same time:
 //!
 //! ```text
 //! 10.S.N.0/24     pods of node N            10.S.128.0/18   Services
@@ -6,7 +6,8 @@
 //! 10.S.255.1      this machine              10.S.255.2      the control plane, on a link with this machine
 //! ```
 //!
-//! The bridge and the nodes' ends are in network namespaces: they go with them. Only one link and one route are the machine's.
+//! The bridge and the nodes' ends are in network namespaces and end with them. Only one link and one route belong to
+//! the machine.
 
 use crate::command::run_args;
 use crate::enclosure::Enclosure;
@@ -16,7 +17,7 @@ use crate::{Error, Result, command};
 /// The /16 networks of clusters: 10.192.0.0/16 and the next.
 const FIRST: u8 = 192;
 const CLUSTERS: u8 = 32;
-/// How many nodes the routes are made for.
+/// The number of nodes for which there are routes.
 pub(super) const MOST_NODES: u8 = 20;
 
 /// The network of one cluster; dropping it removes the link to this machine.
@@ -27,12 +28,12 @@ pub(super) struct Network {
 }
 
 impl Network {
-    /// Takes the first free network and joins it to the control plane's namespace. `name`, the folder's, lets the janitor find
-    /// the link: a killed namespace can live on for minutes, until the last connection in it is given up.
+    /// Takes the first free network and connects it to the control plane's namespace. `name`, the folder's, lets the
+    /// janitor find the link: a killed namespace may live on for minutes, until its last connection times out.
     pub(super) fn start(control_plane: &Enclosure, name: &str) -> Result<Network> {
         let id = control_plane.id().to_string();
         for second in FIRST..FIRST + CLUSTERS {
-            // The link's name is the lock: making it fails when another cluster has this network.
+            // The link's name is the lock: creating it fails if another cluster has this network.
             let link = format!("labhands{second}");
             let routes = run_args("ip", &["route", "show", "root", &format!("10.{second}.0.0/16")])?;
             let made = ["link", "add", &link, "type", "veth", "peer", "name", "machine", "netns", &id];
@@ -58,15 +59,16 @@ impl Network {
         ip(inside, &["link", "set", "machine", "up"])?;
         ip(inside, &["link", "set", "nodes", "up"])?;
         self.forward(control_plane, 0)?;
-        // Services have no address of their own anywhere: the first node's kube-proxy answers for all that come from outside.
+        // Services have no machine that answers for them, so the first node's kube-proxy handles all traffic from
+        // outside.
         ip(inside, &["route", "add", &self.services(), "via", &self.node(1)]).map(drop)
     }
 
-    /// Joins node `number` to the bridge.
+    /// Connects node `number` to the bridge.
     pub(super) fn join_node(&self, control_plane: &Enclosure, node: &Enclosure, number: u8) -> Result<()> {
         let (link, id) = (format!("node{number}"), node.id().to_string());
         ip(Some(control_plane), &["link", "add", &link, "type", "veth", "peer", "name", "eth0"])?;
-        // Names of processes are those of the caller, so the move is made from outside.
+        // Process ids are those of the caller's namespace, so the link is moved from outside.
         let source = control_plane.id().to_string();
         run_args("nsenter", &["-t", &source, "-n", "ip", "link", "set", "eth0", "netns", &id])?;
         ip(Some(control_plane), &["link", "set", &link, "master", "nodes", "up"])?;
@@ -76,13 +78,14 @@ impl Network {
         self.forward(node, number)
     }
 
-    /// Gives a namespace the cluster's DNS: the machine's name servers cannot be reached from it, and every look-up would wait.
+    /// Gives a namespace the cluster's DNS. The machine's name servers cannot be reached from it, and every look-up
+    /// would wait.
     pub(super) fn name_server(&self, namespace: &Enclosure, folder: &Folder) -> Result<()> {
         let file = folder.write("resolv.conf", format!("nameserver {}\n", self.dns()))?;
         command::run(namespace.command("mount").arg("--bind").arg(file).arg("/etc/resolv.conf")).map(drop)
     }
 
-    /// Lets a namespace forward, with the way to the pods of all nodes but its own.
+    /// Enables forwarding in a namespace, with routes to the pods of all other nodes.
     fn forward(&self, namespace: &Enclosure, own: u8) -> Result<()> {
         for number in (1..=MOST_NODES).filter(|&number| number != own) {
             ip(Some(namespace), &["route", "add", &self.pods(number), "via", &self.node(number)])?;
@@ -107,7 +110,7 @@ impl Network {
         format!("10.{}.{number}.0/24", self.second)
     }
 
-    /// Where CoreDNS answers: the control plane.
+    /// CoreDNS's address, which is the control plane's.
     pub(super) fn dns(&self) -> String {
         self.node(254)
     }
@@ -121,7 +124,7 @@ impl Network {
         format!("10.{}.128.0/18", self.second)
     }
 
-    /// The first Service's address: the API server's.
+    /// The first Service's address, which is the API server's.
     pub(super) fn kubernetes_service(&self) -> String {
         format!("10.{}.128.1", self.second)
     }
@@ -133,7 +136,7 @@ impl Network {
 
 impl Drop for Network {
     fn drop(&mut self) {
-        // It may have gone with the namespace at its other end.
+        // It may have ended with the namespace at its other end.
         let _ = run_args("ip", &["link", "del", &self.link]);
     }
 }

@@ -1,5 +1,5 @@
-//! An NFS client for nodes whose kernel has none: kubelet's way is the real one, and so is the question to the server; the files
-//! come by a bind mount.
+//! An NFS client for nodes whose kernel has none. kubelet's part is real, and so is the request to the server; the
+//! files come from a bind mount.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
@@ -10,14 +10,15 @@ use super::{Cluster, Node};
 use crate::packages::{self, Part};
 use crate::{Error, Result, command};
 
-/// What is called in place of mount.nfs.
+/// Called instead of mount.nfs.
 const MOUNT: &str = include_str!("mount-nfs.sh");
 
 impl Cluster {
-    /// Lets kubelet mount NFS volumes on all nodes that there are. `folder` is where the server's export `export` lies on this machine.
+    /// Lets kubelet mount NFS volumes on all current nodes. `folder` is the folder of the server's export `export` on
+    /// this machine.
     ///
     /// # Errors
-    /// When a package is missing, or a node refuses.
+    /// If a package is missing, or a node refuses.
     pub fn mount_nfs(&self, export: &str, folder: &Path) -> Result<()> {
         packages::require(Part::Ganesha)?;
         self.nodes().iter().try_for_each(|node| node.mount_nfs(export, folder))
@@ -44,7 +45,8 @@ impl Node {
         writeln!(exports, "{export} {}", folder.display()).map_err(failed())
     }
 
-    /// What kubelet has asked of [`Cluster::mount_nfs`]'s client: a line a mount, `SERVER:EXPORT FOLDER -o OPTIONS`.
+    /// What kubelet requested from [`Cluster::mount_nfs`]'s client: one line per mount, `SERVER:EXPORT FOLDER -o
+    /// OPTIONS`.
     #[must_use]
     pub fn nfs_mounts(&self) -> String {
         fs::read_to_string(self.nfs_client().join("mounts")).unwrap_or_default()

@@ -1,4 +1,4 @@
-//! One node: containerd, kubelet and kube-proxy in namespaces of their own, with every file at its usual path.
+//! One node: containerd, kubelet and kube-proxy in separate namespaces, with every file at its usual path.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use crate::folder::Folder;
 use crate::process::Process;
 use crate::{Result, command, cri};
 
-/// A node of a [`Cluster`](super::Cluster). Dropping it is a node that loses power: everything on it ends at once.
+/// A node of a [`Cluster`](super::Cluster). Dropping it is like a power failure: everything on it ends at once.
 #[derive(Debug)]
 pub struct Node {
     name: String,
@@ -25,10 +25,10 @@ pub struct Node {
     folder: Folder,
 }
 
-/// The node whose containerd keeps no layers as they came, as on Amazon's nodes; the others keep them.
+/// The node whose containerd discards unpacked layers, as on Amazon's nodes; the others keep them.
 const DISCARDS_LAYERS: u8 = 2;
 
-/// Mounts so that nothing of a node is left on the machine or seen by another node. `$1` is the node's folder.
+/// Mounts that keep everything of a node away from the machine and other nodes. `$1` is the node's folder.
 const MOUNTS: &str = include_str!("mounts.sh");
 
 impl Node {
@@ -94,13 +94,13 @@ impl Node {
         &self.name
     }
 
-    /// containerd's socket, as this machine sees it; on the node it is at `/run/containerd/containerd.sock`.
+    /// containerd's socket on this machine; on the node it is at `/run/containerd/containerd.sock`.
     #[must_use]
     pub fn socket(&self) -> PathBuf {
         self.folder.join("run/containerd.sock")
     }
 
-    /// The node's root, as this machine sees it, with all that is mounted there: `/proc/…/root`.
+    /// The node's root on this machine, with all its mounts: `/proc/…/root`.
     #[must_use]
     pub fn root(&self) -> PathBuf {
         format!("/proc/{}/root", self.enclosure.id()).into()
@@ -118,10 +118,10 @@ impl Node {
         self.enclosure.command(program)
     }
 
-    /// Runs `ctr` in the namespace of Kubernetes and gives back what it wrote.
+    /// Runs `ctr` in the namespace of Kubernetes and returns its output.
     ///
     /// # Errors
-    /// When it fails; the error has what it wrote.
+    /// If it fails; the error has its output.
     pub fn ctr(&self, arguments: &[&str]) -> Result<String> {
         command::run(self.installed.command(&self.enclosure, "ctr")?.args(["--namespace", "k8s.io"]).args(arguments))
     }
@@ -134,21 +134,21 @@ impl Node {
         plain_registry(&self.folder, name, server)
     }
 
-    /// Has each layer wait so long before containerd unpacks it, as on a slow disk. Restarts containerd.
+    /// Delays each layer by this time before containerd unpacks it, as on a slow disk. Restarts containerd.
     ///
     /// # Errors
-    /// When a file cannot be written, or containerd does not start.
+    /// If a file cannot be written, or containerd does not start.
     pub fn delay_unpacking(&mut self, delay: Duration) -> Result<()> {
         self.installed.delay_unpacking(&self.folder, delay)?;
         self.start_containerd()
     }
 
-    /// containerd's process, if it runs: to pause or signal it.
+    /// containerd's process, if it is running, to pause or signal it.
     pub fn containerd(&mut self) -> Option<&mut Process> {
         self.containerd.as_mut()
     }
 
-    /// Ends containerd; pods go on.
+    /// Stops containerd; pods continue.
     pub fn stop_containerd(&mut self) {
         self.containerd = None;
     }
@@ -173,7 +173,7 @@ impl Node {
         self.running_kubelet.as_mut()
     }
 
-    /// Ends the kubelet; pods go on, and the node is not ready after a while.
+    /// Stops the kubelet; pods continue, and the node is not ready after a while.
     pub fn stop_kubelet(&mut self) {
         self.running_kubelet = None;
     }
@@ -198,7 +198,7 @@ impl Node {
     }
 }
 
-/// What a kubelet is started with.
+/// The parameters of a kubelet.
 #[derive(Debug)]
 struct Kubelet {
     program: String,
@@ -206,7 +206,7 @@ struct Kubelet {
     address: String,
 }
 
-/// The pods' addresses are known everywhere in the cluster and on the machine: nothing is masqueraded.
+/// The pods' addresses are routed everywhere in the cluster and on the machine, so nothing is masqueraded.
 fn pod_network(subnet: &str) -> String {
     format!(
         r#"{{"cniVersion": "1.0.0", "name": "bridge", "plugins": [
@@ -230,7 +230,7 @@ fn kubelet_configuration(plane: &ControlPlane, folder: &Folder, number: u8) -> S
         address = plane.network.node(number),
         dns = plane.network.dns(),
     );
-    // A machine with little free disk is no reason to evict test pods, nor to remove images behind a test's back.
+    // On a machine with little free disk, test pods must not be evicted, and images must not be removed during a test.
     let _ =
         writeln!(text, "evictionHard: {{nodefs.available: \"1%\", imagefs.available: \"1%\", memory.available: 50Mi}}");
     let _ = writeln!(text, "imageGCHighThresholdPercent: 100\nimageGCLowThresholdPercent: 99");

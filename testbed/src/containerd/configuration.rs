@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::Release;
 
-/// What a containerd is to use.
+/// The values of a configuration.
 pub(crate) struct Configuration<'a> {
     pub(crate) release: Release,
     /// The folder of its images and snapshots.
@@ -16,11 +16,11 @@ pub(crate) struct Configuration<'a> {
     pub(crate) registries: &'a Path,
     /// The folder of CNI configurations.
     pub(crate) networks: &'a Path,
-    /// The image of pod sandboxes, where pods are run.
+    /// The sandbox image, if pods are run.
     pub(crate) sandbox_image: Option<&'a str>,
-    /// Layers of one image downloaded at once; its default (3) when `None`.
+    /// Concurrent downloads of one image's layers; the default (3) if `None`.
     pub(crate) max_concurrent_downloads: Option<u32>,
-    /// Whether layers that were unpacked are kept as they came as well.
+    /// Whether compressed layers are discarded after unpacking.
     pub(crate) discard_unpacked_layers: bool,
 }
 
@@ -35,7 +35,7 @@ impl Configuration<'_> {
 
     fn server(&self, version: u8) -> String {
         let (root, socket) = (self.root.display(), self.socket.display());
-        // Its folder for programs would be made below /opt.
+        // Its folder for programs would otherwise be created below /opt.
         format!(
             "version = {version}\nroot = \"{root}\"\nstate = \"/run/containerd\"\n[grpc]\naddress = \"{socket}\"\n\
              [plugins.\"io.containerd.internal.v1.opt\"]\npath = \"{root}/opt\"\n"
@@ -46,7 +46,7 @@ impl Configuration<'_> {
     fn version_3(&self) -> String {
         let mut text = self.server(3);
         if let Some(downloads) = self.max_concurrent_downloads {
-            // The option of the same name of CRI would have it pull in the old way, by itself.
+            // CRI's option of the same name would make it pull in the old way, without the transfer service.
             let transfer = "[plugins.\"io.containerd.transfer.v1.local\"]";
             let _ = writeln!(text, "{transfer}\nmax_concurrent_downloads = {downloads}");
         }
@@ -67,7 +67,7 @@ impl Configuration<'_> {
         text
     }
 
-    /// Of 1.x.
+    /// For 1.x.
     fn version_2(&self) -> String {
         let mut text = self.server(2);
         let cri = "plugins.\"io.containerd.grpc.v1.cri\"";

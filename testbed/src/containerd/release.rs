@@ -32,10 +32,10 @@ pub enum Release {
 }
 
 impl Release {
-    /// Its programs, installed or built now if need be.
+    /// Its programs, installed or built now if needed.
     ///
     /// # Errors
-    /// When they cannot be had.
+    /// If they are not available.
     pub(crate) fn find_or_build(self) -> Result<Installed> {
         match self {
             Release::Debian => {
@@ -50,7 +50,7 @@ impl Release {
                     let mut build = Command::new("go");
                     build.args(["install", "-trimpath", "-ldflags", "-s -w"]);
                     build.args(PROGRAMS.map(|program| format!("{MODULE}/{program}@{VERSION}")));
-                    // It may ask for a newer Go than the machine has, which Go then fetches.
+                    // It may require a newer Go than the machine has, which Go then downloads.
                     build.env("GOTOOLCHAIN", "auto").env("CGO_ENABLED", "0").env("GOFLAGS", "").env("GOBIN", folder);
                     build.current_dir("/");
                     build
@@ -64,17 +64,17 @@ impl Release {
 /// A containerd's programs.
 #[derive(Clone, Debug)]
 pub(crate) struct Installed {
-    /// Where they are, unless among the machine's.
+    /// Their folder, unless they are installed on the machine.
     folder: Option<PathBuf>,
     /// The folder of the program that unpacks slowly.
     delay: Option<PathBuf>,
 }
 
 impl Installed {
-    /// A command inside an enclosure that finds this containerd's programs before any other's: containerd its shim.
+    /// A command inside an enclosure that finds this containerd's programs before all others, such as its shim.
     ///
     /// # Errors
-    /// When the machine's `PATH` cannot be used.
+    /// If the machine's `PATH` is invalid.
     pub(crate) fn command(&self, enclosure: &Enclosure, program: &str) -> Result<Command> {
         let path = env::var_os("PATH").unwrap_or_default();
         let own = self.delay.iter().chain(&self.folder).cloned();
@@ -87,11 +87,11 @@ impl Installed {
         Ok(command)
     }
 
-    /// Has this containerd, from its next start on, wait so long before it unpacks a layer. It unpacks by `unpigz` where there is
-    /// one, and this one is ours.
+    /// Makes this containerd, from its next start on, wait this long before it unpacks a layer. It unpacks with
+    /// `unpigz` if there is one, and this one is ours.
     ///
     /// # Errors
-    /// When a file cannot be written.
+    /// If a file cannot be written.
     pub(crate) fn delay_unpacking(&mut self, folder: &Folder, delay: Duration) -> Result<()> {
         let delays = folder.write("unpack-delay", delay.as_secs_f64().to_string())?;
         let script = format!("#!/bin/sh\nsleep \"$(cat {})\"\nexec gzip -d -c\n", delays.display());

@@ -16,7 +16,7 @@ use crate::{Error, Result};
 /// A layer of random bytes has files of at most this size.
 const FILE_SIZE: u64 = 4 << 20;
 
-/// One layer of an image, as it is to be.
+/// One layer of an image to build.
 #[derive(Clone, Debug)]
 pub struct Layer(Content);
 
@@ -29,7 +29,7 @@ enum Content {
         compressible: bool,
     },
     Files(Vec<Entry>),
-    /// A gzipped tar file that is kept where it is.
+    /// A gzipped tar file that is used where it is.
     Archive(PathBuf),
 }
 
@@ -41,7 +41,7 @@ struct Entry {
     content: Vec<u8>,
 }
 
-/// A layer that was made.
+/// A built layer.
 #[derive(Clone, Debug)]
 pub struct Blob {
     /// Where the gzipped tar file is.
@@ -55,7 +55,7 @@ pub struct Blob {
 }
 
 impl Layer {
-    /// About `size` bytes, compressed and not: they do not compress. Another seed is another content.
+    /// About `size` bytes that do not compress. A different seed gives different content.
     #[must_use]
     pub fn random(seed: u64, size: u64) -> Layer {
         Layer(Content::Random { seed, size, compressible: false })
@@ -218,7 +218,7 @@ fn pad(tar: &mut impl Write, length: u64) -> io::Result<()> {
     tar.write_all(&[0; 512][..(512 - over) % 512])
 }
 
-/// Endless bytes that depend on the seed alone (xorshift64*, Vigna 2016).
+/// Endless bytes that depend only on the seed (xorshift64*, Vigna 2016).
 struct Generator {
     state: u64,
     mask: u64,
@@ -226,7 +226,7 @@ struct Generator {
 
 impl Generator {
     fn new(seed: u64, compressible: bool) -> Generator {
-        // A seed of few bits is spread out first; the state must not be zero.
+        // A seed with few bits is spread first; the state must not be zero.
         let state = seed.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
         Generator { state, mask: if compressible { 0x0f0f_0f0f_0f0f_0f0f } else { u64::MAX } }
     }

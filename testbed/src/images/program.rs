@@ -9,7 +9,7 @@ use crate::folder::Folder;
 use crate::{Error, Result, command};
 
 impl Layer {
-    /// The program at `target`, without what only a debugger reads.
+    /// The program at `target`, without debug information.
     pub(super) fn program(path: &Path, target: &str) -> Result<Layer> {
         let folder = Folder::new("program")?;
         let stripped = folder.join("program");
@@ -17,7 +17,7 @@ impl Layer {
         Ok(Layer::files(&[(target, 0o755, &read(&stripped)?)]))
     }
 
-    /// The libraries that the program is linked to, where it looks for them, and the certificates that this machine trusts.
+    /// The libraries that the program is linked to, at their paths, and this machine's trusted certificates.
     pub(super) fn libraries(path: &Path) -> Result<Layer> {
         let listed = command::run(Command::new("ldd").arg(path))?;
         let roots = Some("/etc/ssl/certs/ca-certificates.crt").filter(|roots| Path::new(roots).exists());

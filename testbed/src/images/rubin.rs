@@ -1,10 +1,10 @@
-//! A repository as the Rubin Observatory's lab images have it: every class of tag, aliases, cycles and architectures.
+//! A repository like the Rubin Observatory's lab images: every class of tag, aliases, cycles and architectures.
 
 use super::{Image, Layer, Pushed, push_index, tag};
 use crate::Result;
 use crate::registry::Registry;
 
-/// How large the images of a Rubin-like repository are. All builds share their first layers and differ in the last one.
+/// The image sizes of a Rubin-like repository. All builds share their first layers and differ in the last one.
 #[derive(Clone, Debug)]
 pub struct RubinSet {
     /// Size of each shared layer, in bytes.
@@ -44,13 +44,13 @@ const BUILDS: &[&[&str]] = &[
     &["sha-0f3a9c1"],
 ];
 
-/// The newest weekly: an index of two platforms, each of which has a tag of its own.
+/// The newest weekly: an index of two platforms, each of which has its own tag.
 const NEWEST_WEEKLY: &str = "w_2026_47";
 
-/// Publishes about thirty tags; gives back one [`Pushed`] for each digest that has a tag.
+/// Publishes about thirty tags. Returns one [`Pushed`] for each digest with a tag.
 ///
 /// # Errors
-/// When the registry refuses.
+/// If the registry refuses.
 pub fn publish_rubin(registry: &Registry, repository: &str, set: &RubinSet) -> Result<Vec<Pushed>> {
     let shared: Vec<Layer> = set.shared.iter().zip(1..).map(|(&size, seed)| Layer::compressible(seed, size)).collect();
     let image = |seed: u64| Image::new(shared.clone()).layer(Layer::compressible(seed, set.own));

@@ -1,5 +1,5 @@
-//! `./demo kubernetes`: the whole platform on a real cluster of two nodes; a user starts a lab, and a new weekly comes. It stays for
-//! people to look around until `./demo down`.
+//! `./demo kubernetes`: the whole platform on a real cluster of two nodes. A user starts a lab, and a new weekly is
+//! published. The cluster stays for people to look around until `./demo down`.
 
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::process::CommandExt as _;
@@ -16,7 +16,7 @@ use testbed::{Error, Result, wait};
 use crate::platform::Platform;
 use crate::{print, say};
 
-/// How this program calls itself to keep the cluster.
+/// The hidden argument with which this program starts itself to keep the cluster.
 pub(crate) const KEEP: &str = "keep-kubernetes";
 
 /// The keeper's last line.
@@ -26,18 +26,19 @@ const REPOSITORY: &str = "lab";
 const NEW_WEEKLY: &str = "w_2026_48";
 const AGENTS: &str = "labhands-node";
 
-/// A small image and a slow way to the registry, so that there is something to see.
+/// A small image and a slow connection to the registry, so that there is progress to see.
 const NEW_SIZE: u64 = 24_000_000;
 const RATE: u64 = 1_000_000;
 
 const LIMIT: Duration = Duration::from_secs(300);
 
-/// Starts the keeper, shows what it says, and leaves it behind once all is shown. Whether all went well.
+/// Starts the keeper, shows its output, and leaves it running once everything is shown. Returns whether everything
+/// worked.
 pub(crate) fn in_the_background() -> Result<bool> {
     let failed = || Error::io("start the keeper of the cluster");
     let this = std::env::current_exe().map_err(failed())?;
     let mut keeper = Command::new(this);
-    // A group of its own: Ctrl-C here, after the show, does not end it.
+    // In a separate process group, so that Ctrl-C in this terminal does not end it later.
     keeper.arg(KEEP).stdin(Stdio::null()).stdout(Stdio::piped()).process_group(0);
     let mut keeper = keeper.spawn().map_err(failed())?;
     let lines = keeper.stdout.take().into_iter().flat_map(|stdout| BufReader::new(stdout).lines());
@@ -51,11 +52,13 @@ pub(crate) fn in_the_background() -> Result<bool> {
     Ok(false)
 }
 
-/// Shows it, and gives back the platform to be kept.
+/// Shows the platform, and returns it to be kept.
 pub(crate) fn show() -> Result<Platform> {
-    let tie =
-        |signal| set_parent_process_death_signal(signal).map_err(|error| Error::io("be told of its end")(error.into()));
-    // Until all is shown, the end of who shows it is the end of it: Ctrl-C there leaves nothing.
+    let tie = |signal| {
+        set_parent_process_death_signal(signal).map_err(|error| Error::io("watch the parent process")(error.into()))
+    };
+    // Until everything is shown, the keeper ends with the process that shows its output, so Ctrl-C leaves nothing
+    // behind.
     tie(Some(Signal::TERM))?;
     let platform = Platform::start()?;
     platform.install()?;
@@ -64,7 +67,7 @@ pub(crate) fn show() -> Result<Platform> {
     Ok(platform)
 }
 
-/// Tells who shows it that all is shown, and the cluster kept.
+/// Reports that everything is shown, and the cluster is kept.
 pub(crate) fn say_shown() -> Result<()> {
     print(&format!("{SHOWN}\n"))
 }
@@ -77,7 +80,7 @@ fn show_on(platform: &Platform) -> Result<()> {
     until_complete(&kubectl, &planner, None)?;
     print(&kubectl.run(&["-n", AGENTS, "get", "nodeimages"])?)?;
 
-    say("ada logs in through nginx with TLS and the GitHub, in a browser, and starts the newest lab")?;
+    say("ada logs in with a browser, through nginx with TLS and a test GitHub, and starts the newest lab")?;
     start_a_lab(platform)?;
     print(&kubectl.run(&["-n", "jupyter", "get", "pods", "-o", "wide"])?)?;
 
@@ -96,7 +99,7 @@ fn show_on(platform: &Platform) -> Result<()> {
     complete?;
     say("the log lines of all pods are in the broker's queue")?;
     print(&platform.broker.control(&["list_queues", "name", "messages"])?)?;
-    say("all of it runs, and stays until ./demo down")?;
+    say("everything is running, and stays until ./demo down")?;
     look_around(platform, &planner)
 }
 
@@ -108,28 +111,28 @@ fn look_around(platform: &Platform, planner: &str) -> Result<()> {
     let authority = platform.authority().display().to_string();
     let testbed = crate::beside_this("testbed");
     print(&format!(
-        "the Hub             https://{hub}/  (its authority, for your browser: {authority})\n\
-         who logs in         ada and bob are members of stars, eve is not. The GitHub takes your browser for ada until you say:\n                    \
+        "the Hub             https://{hub}/  (CA for your browser: {authority})\n\
+         who logs in         ada and bob are members of stars, eve is not. The test GitHub logs your browser in as ada until you say:\n                    \
          curl --cacert {authority} https://{github}/control -d '{{\"browser_user\": \"bob\"}}'\n\
-         is nginx there      curl --cacert {authority} https://{hub}/hub/api/\n\
+         nginx               curl --cacert {authority} https://{hub}/hub/api/\n\
          the planner's page  http://{planner}/\n\
          the catalogue       curl http://{planner}/catalogue.json\n\
          nodes and images    {kubectl} -n {AGENTS} get nodeimages\n\
-         what would go       {kubectl} -n {AGENTS} exec daemonset/imagepurger -- /bin/imagepurger plan\n\
+         images to remove    {kubectl} -n {AGENTS} exec daemonset/imagepurger -- /bin/imagepurger plan\n\
          homes               {kubectl} -n labhands-fileserver exec fileserver-0 -- busybox ls -l /data/home\n\
          the file server     {kubectl} -n labhands logs deployment/nfs-health-judge\n\
-         how far logs are    {kubectl} -n {AGENTS} exec daemonset/log-shipper -- /bin/log-shipper status\n\
+         log shipper         {kubectl} -n {AGENTS} exec daemonset/log-shipper -- /bin/log-shipper status\n\
          Events              {kubectl} get events --all-namespaces\n\
          the site's page     {page}, then {kubectl} apply -k {page}\n\
          another new image   {testbed} push {registry}/{REPOSITORY}:w_2026_49 64\n\
-         the end of it all   ./demo down\n",
+         stop everything     ./demo down\n",
         page = platform.page().display(),
         testbed = testbed.display(),
         registry = cluster.registry().host(),
     ))
 }
 
-/// What a user does: logs in, takes the first lab of the menu, and comes to JupyterLab.
+/// Acts as a user: logs in, starts the first lab of the menu, and opens JupyterLab.
 fn start_a_lab(platform: &Platform) -> Result<()> {
     let mut page = Browser::find()?.page(Look { width: 1100, height: 800, dark: false })?;
     page.open(&format!("https://{}/hub/oauth_login?next=%2Fhub%2Fspawn", platform.hub))?;
@@ -139,14 +142,14 @@ fn start_a_lab(platform: &Platform) -> Result<()> {
     page.wait(LIMIT, ready).map(drop)
 }
 
-/// The planner's address, as this machine reaches it.
+/// The planner's address on this machine.
 fn planner(kubectl: &Kubectl) -> Result<String> {
     let service =
         ["-n", "labhands", "get", "service", "prepuller", "-o", "jsonpath={.spec.clusterIP}:{.spec.ports[0].port}"];
     kubectl.run(&service)
 }
 
-/// Waits until the catalogue has the tag and every eligible node holds every wanted image.
+/// Waits until the catalogue has the tag and every eligible node has all wanted images.
 fn until_complete(kubectl: &Kubectl, planner: &str, tag: Option<&str>) -> Result<()> {
     let client = Client::new(None, None)?;
     let complete = || {
@@ -159,6 +162,6 @@ fn until_complete(kubectl: &Kubectl, planner: &str, tag: Option<&str>) -> Result
     };
     wait::patiently(LIMIT, complete).ok_or_else(|| {
         let said = kubectl.run(&["-n", AGENTS, "get", "nodeimages", "-o", "wide"]).unwrap_or_default();
-        Error::Missing(format!("not every node holds every image within {LIMIT:?}:\n{said}"))
+        Error::Missing(format!("some nodes did not get all images within {LIMIT:?}:\n{said}"))
     })
 }

@@ -1,4 +1,5 @@
-//! `./demo`: the five daemons on this machine, without Kubernetes. Each does its job on real parts, and everything ends with it.
+//! `./demo`: the five daemons on this machine, without Kubernetes. Each does its job on real parts, and everything ends
+//! with the demo.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -21,25 +22,25 @@ use crate::{DEFINITIONS, beside_this, print, say};
 
 const REPOSITORY: &str = "lsstsqre/sciplat-lab";
 
-/// Large enough to see bytes arrive, small enough for a demo.
+/// Large enough to show progress, and small enough for a demo.
 const SET: ([u64; 3], u64) = ([96 << 20, 48 << 20, 16 << 20], 24 << 20);
 
 const LINES: usize = 20_000;
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// Shows all of them. Whether each did what it should.
+/// Shows all daemons. Returns whether each did its job.
 pub(crate) fn show() -> Result<bool> {
     let images = images()?;
     let logs = logs()?;
     let homes = homes()?;
-    say("all parts end now")?;
+    say("stopping all parts")?;
     Ok(images && logs && homes)
 }
 
-/// prepuller fills a machine with lab images, and imagepurger takes the old ones away.
+/// prepuller fills a machine with lab images, and imagepurger removes the old ones.
 fn images() -> Result<bool> {
     say(
-        "1. prepuller. A registry with a repository like Rubin's; the first run makes the images, later ones find them",
+        "1. prepuller. A registry with a repository like Rubin's; the first run creates the images, later runs reuse them",
     )?;
     let registry = Registry::start()?;
     let (shared, own) = SET;
@@ -48,10 +49,12 @@ fn images() -> Result<bool> {
     let host = registry.host();
     let scanned = [("LAB_REPOSITORIES", repository.as_str()), ("LAB_INSECURE_REGISTRIES", &host)];
 
-    say("What is wanted, and why: the newest release, two weeklies, three dailies, and what aliases lead to")?;
+    say(
+        "Which images are wanted, and why: the newest release, two weeklies, three dailies, and the targets of aliases",
+    )?;
     let mut fine = run("prepuller", &["scan"], &scanned)? == Some(0);
 
-    say("This machine's containerd gets all of it, with progress, and a second run finds nothing to do")?;
+    say("This machine's containerd pulls all of them, with progress, and a second run finds nothing to do")?;
     let containerd = Containerd::start(&registry)?;
     let state = Folder::new("state")?;
     let (endpoint, kept) = (containerd.endpoint(), state.join("prepuller").display().to_string());
@@ -67,13 +70,15 @@ fn images() -> Result<bool> {
     fine &= run("prepuller", &["pull"], &pull)? == Some(0);
     print(&docker.docker(&["image", "ls"])?)?;
 
-    say("2. imagepurger. The site now keeps one weekly and one daily: what goes from containerd, and why")?;
+    say(
+        "2. imagepurger. The site now keeps one weekly and one daily: which images are removed from containerd, and why",
+    )?;
     let catalogue = state.join("catalogue.json");
     let mut scan = command("prepuller", &scanned);
     scan.args(["scan", "--output=json"]).env("LAB_KEEP", "release=1,weekly=1,daily=1");
     fs::write(&catalogue, testbed::command::run(&mut scan)?).map_err(Error::io("write the catalogue"))?;
     let (catalogue, kept) = (catalogue.display().to_string(), state.join("imagepurger").display().to_string());
-    // No kubelet removes images here.
+    // There is no kubelet here that removes images.
     let kubelet = "imageGCHighThresholdPercent: 100\nimageGCLowThresholdPercent: 99\n";
     let kubelet = state.write("kubelet.yaml", kubelet)?.display().to_string();
     let endpoint = containerd.endpoint();
@@ -87,20 +92,20 @@ fn images() -> Result<bool> {
     for command in ["plan", "purge"] {
         fine &= run("imagepurger", &[command], &purge)? == Some(0);
     }
-    say("What containerd holds now")?;
+    say("The images that containerd has now")?;
     print(&containerd.ctr(&["images", "list", "-q"])?)?;
     Ok(fine)
 }
 
-/// log-shipper carries lines to a broker.
+/// log-shipper ships lines to a broker.
 fn logs() -> Result<bool> {
-    say("3. log-shipper. A RabbitMQ with the queue that a site has, and a pod's log as kubelet writes it")?;
+    say("3. log-shipper. A RabbitMQ with a site's queue, and a pod's log as kubelet writes it")?;
     let broker = RabbitMq::start()?;
     broker.control(&["import_definitions", DEFINITIONS])?;
     let folder = Folder::new("logs")?;
     let pods = folder.join("pods");
     let pod = pods.join("jupyter_jupyter-ada_6f0c1e4e-0000-4000-8000-000000000001/notebook");
-    fs::create_dir_all(&pod).map_err(Error::io("make a pod's folder"))?;
+    fs::create_dir_all(&pod).map_err(Error::io("create a pod's folder"))?;
     let mut text = String::new();
     for line in 1..=LINES {
         let _ = writeln!(text, "2026-11-29T06:00:00.{line:09}Z stdout F cell {line} was run");
@@ -115,11 +120,11 @@ fn logs() -> Result<bool> {
         ("LOG_PATHS", &paths),
         ("STATE_DIR", &kept),
     ];
-    say("The way to the broker, step by step")?;
+    say("The connection to the broker, step by step")?;
     let mut fine = run("log-shipper", &["check", "--no-publish"], &settings)? == Some(0);
-    say(&format!("{LINES} lines go there; it ends once the broker has confirmed each"))?;
+    say(&format!("It ships {LINES} lines, and exits once the broker has confirmed each"))?;
     fine &= run("log-shipper", &["run", "--until-idle"], &settings)? == Some(0);
-    say("What the broker's queues hold, and how far the file was shipped")?;
+    say("The content of the broker's queues, and how far the file was shipped")?;
     print(&broker.control(&["list_queues", "name", "messages"])?)?;
     fine &= run("log-shipper", &["status"], &settings)? == Some(0);
     Ok(fine)
@@ -133,7 +138,7 @@ fn homes() -> Result<bool> {
     let settings = [("NFS_SERVERS", export.as_str()), ("NFS_MOUNTS", "false"), ("NFS_TIMEOUT", "5s")];
     let mut fine = run("nfs-health", &["check"], &settings)? == Some(0);
     say(
-        "The server hangs: it takes connections, and answers nothing. A monitor that only connects would call it well",
+        "The server hangs: it accepts connections but does not answer. A monitor that only connects would report it as healthy",
     )?;
     server.pause();
     fine &= run("nfs-health", &["check"], &settings)? == Some(1);
@@ -151,7 +156,8 @@ fn keepalive(home: &Path) -> Result<bool> {
     let path = home.display().to_string();
     let settings = [("KEEPALIVE_PATHS", path.as_str()), ("KEEPALIVE_INTERVAL", "1s"), ("KEEPALIVE_PLAIN_FILE", "true")];
     told("fs-keepalive", &["run"], &settings)?;
-    // It writes to mounts alone. This one is in memory, and nobody else sees it: not every kernel here has an NFS client.
+    // It writes only to mounts. This one is in memory and in a separate mount namespace, because not every kernel here
+    // has an NFS client.
     let mut daemon = Command::new("unshare");
     daemon.args(["--mount", "sh", "-c", "mount -t tmpfs tmpfs \"$0\" && exec \"$@\""]).arg(home);
     daemon.arg(beside_this("fs-keepalive")).arg("run").envs(settings).env("LOG_FORMAT", "text");
@@ -174,7 +180,7 @@ fn keepalive(home: &Path) -> Result<bool> {
     Ok(ended.success())
 }
 
-/// Runs a daemon as an operator does, in this terminal, and gives back its exit code.
+/// Runs a daemon as an operator does, in this terminal. Returns its exit code.
 fn run(name: &str, arguments: &[&str], settings: &[(&str, &str)]) -> Result<Option<i32>> {
     told(name, arguments, settings)?;
     let mut run = command(name, settings);
@@ -194,7 +200,7 @@ fn told(name: &str, arguments: &[&str], settings: &[(&str, &str)]) -> Result<()>
 
 fn command(name: &str, settings: &[(&str, &str)]) -> Command {
     let mut command = Command::new(beside_this(name));
-    // A demo machine may be fuller than a node should be; the guard itself has its tests.
+    // A demo machine may be fuller than a node should be; the disk guard has its own tests.
     command.env("DISK_HIGH", "95%").env("LOG", "warn").envs(settings.iter().copied());
     command
 }

@@ -11,7 +11,7 @@ use std::process::ExitCode;
 
 use testbed::{Error, Result, up};
 
-/// What makes the exchange and the queue, as a site's broker gets them.
+/// The definitions of the exchange and the queue, as in a site's broker.
 pub(crate) const DEFINITIONS: &str =
     concat!(env!("CARGO_MANIFEST_DIR"), "/../manifests/components/logs-receiver/definitions.json");
 
@@ -36,7 +36,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// The terminal may be gone, which ends it in order.
+/// Writing may fail if the terminal is gone; then the demo ends in order.
 fn print(text: &str) -> Result<()> {
     let mut stdout = std::io::stdout();
     stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(Error::io("write to standard output"))
@@ -46,7 +46,7 @@ fn say(what: &str) -> Result<()> {
     print(&format!("\n== {what}\n"))
 }
 
-/// A binary of the same build.
+/// Another binary of the same build.
 fn beside_this(name: &str) -> PathBuf {
     std::env::current_exe().map_or_else(|_| PathBuf::from(name), |this| this.with_file_name(name))
 }

@@ -1,4 +1,5 @@
-//! The page of `manifests/site`, filled in as a site does: a copy of the manifests, with its settings, patches and secrets.
+//! The page of `manifests/site`, filled in as a site does it: a copy of the manifests with the site's settings, patches
+//! and secrets.
 
 use std::fmt::Write as _;
 use std::fs::{self, File};
@@ -10,10 +11,11 @@ use testbed::folder::Folder;
 use testbed::rabbitmq::{PASSWORD, USER};
 use testbed::{Error, Result, command};
 
-/// Where images have the authority of the GitHub.
+/// The path of the test GitHub's CA in images.
 pub(crate) const AUTHORITY: &str = "/usr/local/share/testbed.pem";
 
-/// The cluster makes no disks by itself, the Hub has a fixed address, and a demonstration's machine may be fuller than a node should be.
+/// This cluster has no provisioner of disks, the Hub has a fixed address, and a demo machine may be fuller than a node
+/// should be.
 const PATCHES: &str = "patches:
   - target: { kind: PersistentVolumeClaim }
     patch: '[{\"op\": \"add\", \"path\": \"/spec/storageClassName\", \"value\": \"\"}]'
@@ -24,19 +26,19 @@ const PATCHES: &str = "patches:
       - { op: add, path: /spec/template/spec/containers/0/env/-, value: { name: DISK_HIGH, value: 95% } }
 ";
 
-/// A component of the site's own: one more file for the Hub.
+/// The site's own component: one more file for the Hub.
 const OWN: &str = "apiVersion: kustomize.config.k8s.io/v1alpha1
 kind: Component
 configMapGenerator:
   - { name: hub-config, namespace: jupyter, behavior: merge, files: [60-site.py] }
 ";
 
-/// A private authority, as oauthenticator has it; and a demonstration's machine may be busy.
+/// Trusts a private CA, as oauthenticator requires, and allows for a busy machine.
 const OWN_FILE: &str = "c.Spawner.http_timeout = 120
 c.OAuthenticator.http_request_kwargs = {**c.OAuthenticator.http_request_kwargs, 'ca_certs': 'AUTHORITY'}
 ";
 
-/// What a site says about itself.
+/// The values of a site.
 pub(crate) struct Site<'a> {
     /// `host:port` of the registry.
     pub(crate) registry: &'a str,
@@ -81,7 +83,7 @@ pub(crate) fn fill_in(copy: &Folder, site: &Site) -> Result<()> {
     Ok(())
 }
 
-/// The page's text with this site's values for the examples.
+/// The page's text, with this site's values instead of the examples.
 fn filled_in(page: &str, site: &Site) -> Result<String> {
     let Site { registry, broker, hub, github, .. } = site;
     let settings = [
@@ -120,7 +122,7 @@ fn filled_in(page: &str, site: &Site) -> Result<String> {
     })
 }
 
-/// What `openssl rand -hex 32` prints.
+/// The same as `openssl rand -hex 32`.
 fn random() -> Result<String> {
     let mut bytes = [0; 32];
     let mut source = File::open("/dev/urandom").map_err(Error::io("open /dev/urandom"))?;

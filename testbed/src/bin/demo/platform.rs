@@ -1,5 +1,5 @@
-//! The whole platform as a site has it: the page of `manifests/site`, applied, and around it what a site brings itself: a registry,
-//! a broker, disks, a GitHub and a certificate.
+//! The whole platform as a site has it: the page of `manifests/site`, applied, and what a site provides itself: a
+//! registry, a broker, disks, an OAuth provider and a certificate.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -26,7 +26,7 @@ const FAKE_GITHUB: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../manifests/hub
 const NGINX: &str = "/usr/sbin/nginx";
 const LIMIT: Duration = Duration::from_secs(300);
 
-/// Disks for the claims: this cluster makes none by itself.
+/// Volumes for the claims, because this cluster has no provisioner.
 const DISK: &str = "
 apiVersion: v1
 kind: PersistentVolume
@@ -40,7 +40,7 @@ spec:
 ---
 ";
 
-/// Somebody to log in at.
+/// The OAuth provider.
 const GITHUB: &str = "
 apiVersion: v1
 kind: Pod
@@ -75,18 +75,18 @@ pub(crate) struct Platform {
 }
 
 impl Platform {
-    /// Starts the cluster and what a site brings. Nothing of Labhands runs yet.
+    /// Starts the cluster and what a site provides. Nothing of Labhands is running yet.
     pub(crate) fn start() -> Result<Platform> {
         packages::require(Part::Nginx)?;
-        say("images of JupyterHub and JupyterLab (some minutes the first time)")?;
+        say("building images of JupyterHub and JupyterLab (some minutes the first time)")?;
         let jupyter = Jupyter::find_or_build()?;
-        say("a RabbitMQ, and a Kubernetes of two nodes (about ten minutes the first time, which builds it)")?;
+        say("starting RabbitMQ and a Kubernetes of two nodes (about ten minutes the first time, to build it)")?;
         let broker = RabbitMq::start()?;
         broker.control(&["import_definitions", DEFINITIONS])?;
         let mut cluster = Cluster::start(2)?;
         print(&cluster.kubectl().run(&["get", "nodes", "-o", "wide"])?)?;
         let broker_host = cluster.expose(broker.address())?;
-        // Addresses of Services that Kubernetes gives out by itself are elsewhere in its range.
+        // Kubernetes assigns addresses of Services from another part of the range.
         let network = cluster.machine().trim_end_matches("255.1").to_owned();
         let (hub, github) = (format!("{network}128.80"), format!("{network}128.81"));
         let authority = Authority::new("labhands demo")?;
@@ -103,7 +103,7 @@ impl Platform {
         Ok(own)
     }
 
-    /// The authority that the certificates of Hub and GitHub are of, as a file.
+    /// The CA of the Hub's and the GitHub's certificates, as a file.
     pub(crate) fn authority(&self) -> PathBuf {
         self.site.join("ca.crt")
     }
@@ -114,7 +114,7 @@ impl Platform {
     }
 
     fn push_images(&self, jupyter: &Jupyter) -> Result<()> {
-        say("images of the daemons, of the Hub, and two labs, in the cluster's registry")?;
+        say("pushing images of the daemons, the Hub, and two labs to the cluster's registry")?;
         let registry = self.cluster.registry();
         let trusting =
             |image: &Image| image.clone().layer(Layer::files(&[(AUTHORITY, 0o644, self.authority.as_bytes())]));
@@ -129,12 +129,12 @@ impl Platform {
             let repository = format!("labhands/{name}");
             Image::program(&beside_this(name))?.push(registry, &repository, env!("CARGO_PKG_VERSION"))?;
         }
-        say("the file server's image, by images/bld")?;
+        say("building the file server's image with images/bld")?;
         self.cluster.build(&["fileserver"], beside_this("demo").parent())
     }
 
     fn start_github(&self, authority: &Authority) -> Result<()> {
-        say("a GitHub of our own, with the organization stars")?;
+        say("starting a test GitHub with the organization stars")?;
         let address = &self.github;
         let certificate = authority.issue(address, None, &[address])?;
         let files = Folder::new("github")?;
@@ -158,7 +158,7 @@ impl Platform {
         self.control(&json!({"accounts": accounts, "browser_user": "ada"}))
     }
 
-    /// Changes who the GitHub's accounts are, and whom it takes a browser for.
+    /// Changes the test GitHub's accounts, and the account of the browser.
     pub(crate) fn control(&self, change: &serde_json::Value) -> Result<()> {
         let client = Client::new(Some(&self.authority), None)?;
         let url = format!("https://{}/control", self.github);
@@ -179,10 +179,10 @@ impl Platform {
         }
         kubectl.apply(&disks)?;
         self.cluster.mount_nfs("/home", &self.disk.join("fileserver/home"))?;
-        say("the page is checked, and applied: kubectl apply -k manifests/site")?;
+        say("checking and applying the page: kubectl apply -k manifests/site")?;
         self.check("")?;
         kubectl.run(&["apply", "-k", &self.page().to_string_lossy()])?;
-        say("every part becomes ready; the file server, the homes and the Hub come one after the other")?;
+        say("waiting until every part is ready; the file server, the homes and the Hub start one after the other")?;
         let mut last = String::new();
         let ready = wait::patiently(LIMIT, || {
             let said = self.check("--after");
@@ -200,7 +200,7 @@ impl Platform {
         }
     }
 
-    /// What `manifests/site/check` says.
+    /// The output of `manifests/site/check`.
     fn check(&self, argument: &str) -> Result<String> {
         let kubectl = self.cluster.kubectl();
         let programs = kubectl.program().parent().unwrap_or(Path::new("/")).display().to_string();
