@@ -2,14 +2,16 @@
 //!
 //! The whole round has one time limit. It ends at the first step that fails; what was seen until then stays.
 //!
-//! - [`fault`] why a step failed; [`space`] the room on an export; [`rate_limit`] how often one server is asked
+//! - [`seen`] what a round saw; [`fault`] why a step failed; [`rate_limit`] how often one server is asked
 //! - [`mount`] one look at one mount, in a child process (see `nfs_mounts`)
 //! - [`verdict`] the pure judgement on what was seen; [`patience`] what passes, and for how long
 
+mod connect;
 pub mod fault;
 pub mod mount;
 pub mod patience;
 pub mod rate_limit;
+pub mod seen;
 mod v3;
 mod v4;
 pub mod verdict;
@@ -19,10 +21,10 @@ use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use crate::probe::connect::{first_that_connects, with_port};
 use crate::probe::fault::Fault;
+use crate::probe::seen::{Phase, Seen, Step};
 use crate::server::{Host, NFS_PORT, Server};
-use crate::space::Space;
-use crate::wire::nfs4::session::Identity;
 use crate::wire::rpc::connection::{Connection, RpcError};
 use crate::wire::rpc::message::ReplyError;
 use crate::wire::rpc::{NFS_3, NFS_4, NFS_UNKNOWN};
@@ -62,84 +64,6 @@ impl Probing {
     pub(crate) fn plain(limit: Duration) -> Self {
         let owner = String::new();
         Self { version: None, limit, mount_port: None, mount_address: None, reserved_port: false, owner }
-    }
-}
-
-/// The part of a round that a step belongs to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Phase {
-    /// Looks up the name.
-    Resolve,
-    /// Connects.
-    Connect,
-    /// Calls that do nothing, of each program.
-    Null,
-    /// Asks the portmapper.
-    Portmapper,
-    /// Asks mountd for the export.
-    Mountd,
-    /// Calls of NFS itself: the export, its room, whether it may be written to.
-    Compound,
-    /// Begins and ends a session of NFSv4.1 or later.
-    Session,
-}
-
-/// All phases.
-pub const PHASES: [Phase; 7] =
-    [Phase::Resolve, Phase::Connect, Phase::Null, Phase::Portmapper, Phase::Mountd, Phase::Compound, Phase::Session];
-
-/// One step.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Step {
-    /// Its phase.
-    pub phase: Phase,
-    /// What it was, for people.
-    pub name: &'static str,
-    /// How long it took.
-    pub time: Duration,
-    /// What it showed, for people; or why it failed.
-    pub result: Result<String, Fault>,
-}
-
-/// What a round saw.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Seen {
-    /// The steps; only the last can have failed.
-    pub steps: Vec<Step>,
-    /// The versions that the server has.
-    pub versions: Vec<Version>,
-    /// How long the server remembers a silent client.
-    pub lease: Option<Duration>,
-    /// Who the server is (NFSv4.1 and later).
-    pub identity: Option<Identity>,
-    /// Whether the server waits for clients to reclaim what they had, if it told.
-    pub in_grace: Option<bool>,
-    /// Whether the export is read-only, if it told.
-    pub read_only: Option<bool>,
-    /// The room on the export.
-    pub space: Option<Space>,
-    /// The other server that has the export, where the first said so.
-    pub referred: Option<Server>,
-    /// The export's path without the symbolic links on its way, where there are any (version 4): what mounts of it show.
-    pub resolved: Option<String>,
-    /// Whether all of it was seen from a port below 1024.
-    pub from_reserved_port: bool,
-}
-
-impl Seen {
-    /// Where the export of `server` is in the end, if that is elsewhere: by links, or on another server.
-    pub fn place(&self, server: &Server) -> Option<Server> {
-        let resolved = self.resolved.clone();
-        match &self.referred {
-            Some(other) => Some(Server { export: resolved.or_else(|| other.export.clone()), ..other.clone() }),
-            None => Some(Server { export: Some(resolved?), ..server.clone() }),
-        }
-    }
-
-    /// The step that failed, and why.
-    pub fn failed(&self) -> Option<(Phase, &Fault)> {
-        let last = self.steps.last()?;
-        last.result.as_ref().err().map(|fault| (last.phase, fault))
     }
 }
 
@@ -334,58 +258,6 @@ impl Round {
         };
         self.seen.steps.push(Step { phase, name, time: start.elapsed(), result });
         done
-    }
-}
-
-fn with_port(mut address: SocketAddr, port: u16) -> SocketAddr {
-    address.set_port(port);
-    address
-}
-
-/// Tries each address in turn, with its share of the time that is left (RFC 6724, section 2).
-async fn first_that_connects(
-    addresses: Vec<SocketAddr>,
-    deadline: Instant,
-    reserved: bool,
-) -> Result<(Connection, SocketAddr), Fault> {
-    let mut failures: Vec<(SocketAddr, Fault)> = Vec::new();
-    for (index, address) in addresses.iter().enumerate() {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let share = left / u32::try_from(addresses.len() - index).unwrap_or(u32::MAX);
-        let fault = match tokio::time::timeout(share, Connection::open(*address, reserved)).await {
-            Ok(Ok(connection)) => return Ok((connection, *address)),
-            Ok(Err(error)) => match error.kind() {
-                std::io::ErrorKind::ConnectionRefused | std::io::ErrorKind::ConnectionReset => Fault::Refused,
-                _ => Fault::Unreachable(error.to_string()),
-            },
-            Err(_) => Fault::Unreachable("no answer in time".to_owned()),
-        };
-        failures.push((*address, fault));
-    }
-    // One that refuses is a host that is there.
-    if failures.iter().any(|(_, fault)| *fault == Fault::Refused) {
-        return Err(Fault::Refused);
-    }
-    let said = |(address, fault): &(SocketAddr, Fault)| match fault {
-        Fault::Unreachable(why) if failures.len() == 1 => why.clone(),
-        Fault::Unreachable(why) => format!("{}: {why}", address.ip()),
-        fault => fault.to_string(),
-    };
-    Err(Fault::Unreachable(failures.iter().map(said).collect::<Vec<_>>().join("; ")))
-}
-
-impl Phase {
-    /// The phase as it stands in metrics and verdicts.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Resolve => "resolve",
-            Self::Connect => "connect",
-            Self::Null => "null",
-            Self::Portmapper => "portmapper",
-            Self::Mountd => "mountd",
-            Self::Compound => "compound",
-            Self::Session => "session",
-        }
     }
 }
 

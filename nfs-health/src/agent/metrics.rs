@@ -15,6 +15,7 @@ use sidecar::metrics::Metrics;
 use crate::agent::debounce::Change;
 use crate::agent::round::Round;
 use crate::probe::mount::{MountSeen, STATES};
+use crate::probe::seen::{PHASES, Phase};
 use crate::probe::verdict::{KINDS, Kind};
 use crate::targets::{LEFT_OUT, LeftOut};
 
@@ -193,7 +194,7 @@ impl HealthMetrics {
             self.verdict.remove(&labels);
             self.rounds.remove(&labels);
         }
-        let phases = crate::probe::PHASES.map(crate::probe::Phase::name);
+        let phases = PHASES.map(Phase::name);
         for phase in phases.into_iter().chain([nfs_mounts::Phase::Stat.name()]) {
             self.phases.remove(&ExportPhase { export: name.to_owned(), phase });
         }

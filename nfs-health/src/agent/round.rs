@@ -11,8 +11,9 @@ use nfs_mounts::mountinfo::Device;
 
 use crate::probe::mount::{MountSeen, look};
 use crate::probe::patience::Patience;
+use crate::probe::seen::Seen;
 use crate::probe::verdict::{Sight, Verdict, judge};
-use crate::probe::{self, Probing, Seen};
+use crate::probe::{self, Probing};
 use crate::server::Server;
 use crate::targets::Target;
 

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::Checked;
 use crate::probe::mount::MountSeen;
-use crate::probe::{Seen, Step};
+use crate::probe::seen::{Seen, Step};
 
 /// `{"exports": […]}`, with all that was seen; times are in seconds.
 pub(super) fn json(checked: &[Checked]) -> String {

@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::Checked;
-use crate::probe::Step;
 use crate::probe::mount::MountSeen;
+use crate::probe::seen::Step;
 use crate::probe::verdict::Verdict;
 
 pub(super) fn table(checked: &[Checked]) -> String {

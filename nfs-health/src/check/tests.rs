@@ -1,7 +1,7 @@
 use super::*;
 use crate::probe::fault::Fault;
+use crate::probe::seen::{Phase, Seen, Step};
 use crate::probe::verdict::{Kind, Verdict};
-use crate::probe::{Phase, Seen, Step};
 
 fn checked(export: &str, kind: Kind, milliseconds: u64, warn: u64, critical: u64) -> Checked {
     let limit = |milliseconds: u64| (milliseconds > 0).then(|| Duration::from_millis(milliseconds));

@@ -1,7 +1,8 @@
 //! NFSv3: portmapper, mountd, and the export.
 
-use super::{Pauses, Phase, Probing, Round, Stop};
+use super::{Pauses, Probing, Round, Stop};
 use crate::probe::fault::{Fault, wanted};
+use crate::probe::seen::Phase;
 use crate::server::{Host, Server};
 use crate::space::Space;
 use crate::wire::nfs3::{self, Status};

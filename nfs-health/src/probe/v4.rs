@@ -2,8 +2,9 @@
 
 use std::time::Instant;
 
-use super::{MINOR_VERSIONS, Pauses, Phase, Probing, Round, Stop, Version, list};
+use super::{MINOR_VERSIONS, Pauses, Probing, Round, Stop, Version, list};
 use crate::probe::fault::{Fault, wanted};
+use crate::probe::seen::Phase;
 use crate::wire::nfs4::attributes::Attributes;
 use crate::wire::nfs4::elsewhere::{self, Flavor};
 use crate::wire::nfs4::session::{self, Client, Session};

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::probe::fault::Fault;
 use crate::probe::mount::MountSeen;
-use crate::probe::{Phase, Seen};
+use crate::probe::seen::{Phase, Seen};
 
 /// What is wrong, in one word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]

@@ -3,8 +3,8 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::probe::Step;
 use crate::probe::mount::Look;
+use crate::probe::seen::Step;
 use crate::space::Space;
 
 const ROOM: Space = Space { available: 5, total: 10, files_available: Some(5), files: Some(10) };

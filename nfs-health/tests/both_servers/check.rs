@@ -1,0 +1,41 @@
+//! One run of `nfs-health check` against one export.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+/// What a check said: verdict and phase, and the sentence.
+pub(crate) struct Said {
+    pub(crate) verdict: String,
+    pub(crate) sentence: String,
+    pub(crate) time: Duration,
+}
+
+/// How a check is made.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum As {
+    /// As the shipped agent on a node, or who has a port below 1024 at least.
+    Root,
+    /// As one who gets no port below 1024.
+    Nobody,
+}
+
+pub(crate) fn check(server: &str, version: &str, limit: &str, who: As) -> Said {
+    let mut command = match who {
+        As::Root => Command::new(env!("CARGO_BIN_EXE_nfs-health")),
+        As::Nobody => {
+            let mut command = Command::new("setpriv");
+            command.args(["--bounding-set=-net_bind_service", "--inh-caps=-net_bind_service"]);
+            command.arg(env!("CARGO_BIN_EXE_nfs-health"));
+            command
+        }
+    };
+    command.arg("check").env("NFS_SERVERS", server).env("NFS_VERSION", version).env("NFS_TIMEOUT", limit);
+    let start = Instant::now();
+    let output = command.env("NFS_MOUNTS", "no").output().unwrap();
+    let time = start.elapsed();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let line = text.lines().last().unwrap_or_else(|| panic!("{}", String::from_utf8_lossy(&output.stderr)));
+    let said = line.split_whitespace().skip(2).collect::<Vec<_>>().join(" ");
+    let (verdict, sentence) = said.split_once(": ").unwrap();
+    Said { verdict: verdict.to_owned(), sentence: format!("{sentence}\n{text}"), time }
+}

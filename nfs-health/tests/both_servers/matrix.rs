@@ -1,0 +1,124 @@
+//! The verdict of each state of each server in each version, and its table in docs/nfs.md.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use super::asked;
+use super::check::{As, check};
+
+const VERSIONS: [&str; 4] = ["3", "4.0", "4.1", "4.2"];
+
+/// One state of one server: what each version's check must say.
+pub(crate) struct State {
+    name: &'static str,
+    server: &'static str,
+    /// Verdict and phase by version, in the order of [`VERSIONS`].
+    seen: Vec<String>,
+    waits: bool,
+}
+
+#[derive(Default)]
+pub(crate) struct Matrix(Vec<State>);
+
+impl Matrix {
+    /// Checks all versions in a state, and notes what they said; each must be one of `expected`.
+    pub(crate) fn note(&mut self, name: &'static str, server: &'static str, place: &str, expected: &[&str]) {
+        self.note_as(name, server, place, expected, As::Root, &mut || ());
+    }
+
+    pub(crate) fn note_as(
+        &mut self,
+        name: &'static str,
+        server: &'static str,
+        place: &str,
+        expected: &[&str],
+        who: As,
+        before: &mut dyn FnMut(),
+    ) {
+        // What must be waited for is not waited for long, and what answers has all the time of a busy machine.
+        let waits = expected.iter().any(|expected| expected.starts_with("unreachable")) || name.starts_with("stopped");
+        let limit = if waits { "4s" } else { "60s" };
+        let said = if waits {
+            // Side by side: each waits its whole time, and none minds the others.
+            std::thread::scope(|scope| {
+                let checks = VERSIONS.map(|version| scope.spawn(move || check(place, version, limit, who)));
+                checks.map(|check| check.join().unwrap())
+            })
+        } else {
+            VERSIONS.map(|version| {
+                before();
+                check(place, version, limit, who)
+            })
+        };
+        for (version, said) in VERSIONS.iter().zip(&said) {
+            assert!(
+                expected.contains(&said.verdict.as_str()),
+                "{server}, {name}, version {version}: {} and none of {expected:?}: {}",
+                said.verdict,
+                said.sentence
+            );
+            assert!(!waits || said.time >= Duration::from_secs(4), "{server}, {name}: {:?} of patience", said.time);
+        }
+        let seen = said.map(|said| said.verdict);
+        self.0.push(State { name, server, seen: seen.into(), waits });
+    }
+
+    /// The table, states in the order in which they were first noted.
+    pub(crate) fn table(&self) -> String {
+        let mut names: Vec<&str> = Vec::new();
+        for state in &self.0 {
+            if !names.contains(&state.name) {
+                names.push(state.name);
+            }
+        }
+        let mut table = String::from("| state | nfs-ganesha | Linux (knfsd) | when |\n|---|---|---|---|\n");
+        for name in names {
+            let of = |server: &str| self.0.iter().find(|state| (state.name, state.server) == (name, server));
+            let cell = |server| of(server).map_or_else(|| "–".to_owned(), |state| state.cell());
+            let waits = ["ganesha", "knfsd"].iter().any(|server| of(server).is_some_and(|state| state.waits));
+            let when = if waits { "after `NFS_TIMEOUT`" } else { "at once" };
+            table += &format!("| {name} | {} | {} | {when} |\n", cell("ganesha"), cell("knfsd"));
+        }
+        table
+    }
+}
+
+impl State {
+    /// Each verdict with the versions that have it, which are left out where all do.
+    fn cell(&self) -> String {
+        let mut versions: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for (version, seen) in VERSIONS.iter().zip(&self.seen) {
+            versions.entry(seen).or_default().push(version);
+        }
+        let written = |seen: &str| {
+            let (verdict, phase) = seen.split_once(' ').unwrap_or((seen, ""));
+            format!("`{verdict}` {phase}")
+        };
+        if let [(seen, _)] = &versions.iter().collect::<Vec<_>>()[..] {
+            return written(seen);
+        }
+        let mut cells: Vec<(&str, String)> = versions
+            .iter()
+            .map(|(seen, versions)| (versions[0], format!("{}: {}", versions.join(", "), written(seen))))
+            .collect();
+        cells.sort_unstable();
+        cells.into_iter().map(|(_, cell)| cell).collect::<Vec<_>>().join("; ")
+    }
+}
+
+pub(crate) const ABOVE: &str = "<!-- the matrix: written by nfs-health/tests/both_servers.rs -->\n";
+pub(crate) const BELOW: &str = "<!-- end of the matrix -->\n";
+
+/// Compares the table with that in the documents, or writes it there.
+pub(crate) fn keep(table: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/nfs.md");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let (before, rest) = text.split_once(ABOVE).unwrap();
+    let (written, after) = rest.split_once(BELOW).unwrap();
+    if asked("NFS_MATRIX").as_deref() == Some("write") {
+        std::fs::write(&path, format!("{before}{ABOVE}{table}{BELOW}{after}")).unwrap();
+    } else {
+        assert_eq!(written, table, "docs/nfs.md is out of date: run this test with NFS_MATRIX=write");
+    }
+}

@@ -1,0 +1,75 @@
+//! The Service's address: kept when the Service is made anew, and never taken from another one.
+
+use super::site::Site;
+use super::{LIMIT, SERVER};
+
+impl Site {
+    /// Gives back the Service's new address.
+    pub(crate) fn service_made_anew_and_its_old_address_kept(&self, old: &str) -> String {
+        let new = sibling(old);
+        self.kubectl.run(&["-n", SERVER, "delete", "service", "fileserver"]).unwrap();
+        self.make_service(SERVER, "fileserver", &new, "fileserver");
+        let kept = self.until(SERVER, "service/fileserver-kept", "{.spec.clusterIP}", |address| address == old);
+        assert_eq!(self.address("fileserver").unwrap(), new, "the operator's Service has changed");
+        let port = r#"[{"op": "add", "path": "/spec/ports/-", "value": {"name": "portmapper", "port": 111}}]"#;
+        self.kubectl.run(&["-n", SERVER, "patch", "service", "fileserver", "--type=json", "-p", port]).unwrap();
+        self.until(SERVER, "service/fileserver-kept", "{.spec.ports[*].port}", |ports| ports == "2049 20048 111");
+        for address in [&kept, &new] {
+            self.until_read(address, "ann/notes", "from the lab");
+        }
+        self.until("labhands", "deployment/nfs-volumes", "{.status.readyReplicas}", |ready| ready == "1");
+        assert_eq!(self.get("jupyter", "pvc/homes", "{.status.phase}"), "Bound");
+        new
+    }
+
+    pub(crate) fn address_taken_by_a_stranger(&self, old: &str, new: &str) {
+        self.kubectl.run(&["-n", SERVER, "delete", "service", "fileserver", "fileserver-kept"]).unwrap();
+        self.make_service("default", "stranger", old, "web");
+        self.make_service(SERVER, "fileserver", new, "fileserver");
+        // An Event says what to do …
+        let events = [
+            "-n",
+            "jupyter",
+            "get",
+            "events.events.k8s.io",
+            "-o",
+            "jsonpath={range .items[*]}{.reason}: {.note}{\"\\n\"}{end}",
+        ];
+        let said = self.kubectl.wait(&events, LIMIT, |said| said.contains("VolumeAddressLost")).unwrap();
+        assert!(said.contains("Service default/stranger has it now") && said.contains(old), "{said}");
+        assert!(said.contains("kubectl -n jupyter delete pvc homes"), "{said}");
+        assert_eq!(self.get("jupyter", "pvc/homes", "{.status.phase}"), "Bound");
+        // … and it is enough to do that: for one claim,
+        self.kubectl.run(&["-n", "jupyter", "delete", "pod", "lab"]).unwrap();
+        self.kubectl.run(&["-n", "jupyter", "delete", "pvc", "homes"]).unwrap();
+        self.until("jupyter", "pvc/homes", "{.status.phase}", |phase| phase == "Bound");
+        let volume = self.get("jupyter", "pvc/homes", "{.spec.volumeName}");
+        assert_eq!(self.get("", &format!("pv/{volume}"), "{.spec.nfs.server}"), new);
+        self.until_read(new, "ann/notes", "from the lab");
+        // or to free the address, for the other.
+        let path = "jsonpath={.spec.nfs.server}";
+        let other = ["get", "pv", "labhands-fileserver-fileserver-home-labhands", "-o", path];
+        assert_eq!(self.kubectl.run(&other).unwrap(), old);
+        self.kubectl.run(&["-n", "default", "delete", "service", "stranger"]).unwrap();
+        self.until(SERVER, "service/fileserver-kept", "{.spec.clusterIP}", |address| address == old);
+        self.until("labhands", "deployment/nfs-volumes", "{.status.readyReplicas}", |ready| ready == "1");
+    }
+
+    /// The volume of the claim remembers which Service it was made for.
+    pub(crate) fn another_service_takes_nothing_over(&self) {
+        let before = self.get(SERVER, "services", "{.items[*].metadata.name}");
+        self.make_service(SERVER, "other", &sibling(&self.address("fileserver").unwrap()), "web");
+        let (all_is_bound, said) =
+            self.try_volumes(&[("NFS_SERVICE", "labhands-fileserver/other"), ("VOLUME_CLAIM", "jupyter/homes")]);
+        assert!(!all_is_bound && said.contains("it was made for Service labhands-fileserver/fileserver"), "{said}");
+        self.kubectl.run(&["-n", SERVER, "delete", "service", "other"]).unwrap();
+        assert_eq!(self.get(SERVER, "services", "{.items[*].metadata.name}"), before);
+        assert_eq!(self.get("jupyter", "pvc/homes", "{.status.phase}"), "Bound");
+    }
+}
+
+/// Another address of the same range, far from those that are given out at once.
+fn sibling(address: &str) -> String {
+    let (network, host) = address.rsplit_once('.').unwrap();
+    format!("{network}.{}", if host == "77" { 78 } else { 77 })
+}
