@@ -1,7 +1,7 @@
 //! `nfs-health judge`: the one that judges across nodes. It reads the nodes' reports, looks at the servers of PersistentVolumes
 //! itself, and writes node conditions, Events and, where it is asked to, taints.
 //!
-//! - [`reports`] and [`nfs_volumes`] come in by watches; [`cluster`] what to probe, and the pods behind Services
+//! - [`reports`], [`nfs_volumes`] and [`services`] come in by watches, the last two through a [`store`]; [`cluster`] what to probe
 //! - [`evidence`], [`rule`] and [`state`] decide; [`nodes`] writes
 
 pub mod cluster;
@@ -12,7 +12,9 @@ pub mod nfs_volumes;
 pub mod nodes;
 pub mod reports;
 pub mod rule;
+pub mod services;
 pub mod state;
+pub mod store;
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -23,11 +25,11 @@ use std::time::Duration;
 
 use axum::Router;
 use futures_util::StreamExt as _;
+use kube::Api;
 use kube::runtime::{WatchStreamExt as _, watcher};
-use kube::{Api, Client};
 use serde::de::DeserializeOwned;
 use sidecar::daemon::Daemon;
-use sidecar::kubernetes::{EventRecorder, EventType, client, explain, explain_about, own_namespace};
+use sidecar::kubernetes::{EventRecorder, EventType, client, explain_about, own_namespace};
 use sidecar::readiness::{Latch, Pulse};
 use sidecar::sync::lock;
 use tokio::time::Instant;
@@ -35,18 +37,20 @@ use tokio::time::Instant;
 use crate::agent::debounce::Debounced;
 use crate::agent::exports::ExportTable;
 use crate::agent::metrics::HealthMetrics;
-use crate::agent::rounds::Watch;
+use crate::agent::rounds::Monitor;
 use crate::server::Server;
 use crate::settings::JudgeSettings;
 use crate::targets::{Look, Target};
 
 use self::evidence::evidence;
 use self::metrics::JudgeMetrics;
-use self::nfs_volumes::{NfsVolume, NfsVolumes};
+use self::nfs_volumes::{NfsVolume, nfs_volume};
 use self::nodes::Nodes;
 use self::reports::Reports;
 use self::rule::{Ruling, rule};
+use self::services::Services;
 use self::state::NodeState;
+use self::store::Store;
 
 const NAME: &str = env!("CARGO_PKG_NAME");
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -54,7 +58,7 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// No more volumes than this are named in Events when something happens to their server.
 const MOST_VOLUMES: usize = 50;
 
-/// How soon to look again for the first list of volumes.
+/// How soon to look again for the first lists.
 const FIRST_LIST: Duration = Duration::from_secs(1);
 
 /// Judges until a signal.
@@ -80,13 +84,14 @@ pub async fn run(settings: JudgeSettings) -> anyhow::Result<ExitCode> {
         "{NAME} judge starts"
     );
     let (health, table) = (daemon.health.clone(), Arc::new(ExportTable::default()));
-    let (reports, volumes) = (Arc::<Mutex<Reports>>::default(), Arc::<Mutex<NfsVolumes>>::default());
+    let (reports, services) = (Arc::<Mutex<Reports>>::default(), Arc::<Mutex<Services>>::default());
+    let volumes = Arc::<Mutex<Store<NfsVolume>>>::default();
     let targets = Arc::<Mutex<BTreeMap<Server, Target>>>::default();
     let events = EventRecorder::new(client.clone(), "nfs-health-judge", &look.probing.owner);
     events.register(&daemon.metrics);
-    let see = targets.clone();
-    let watch = Watch {
-        see: Box::new(move || lock(&see).clone()),
+    let discovered = targets.clone();
+    let monitor = Monitor {
+        discover: Box::new(move || lock(&discovered).clone()),
         probing: look.probing.clone(),
         interval,
         rounds,
@@ -96,7 +101,6 @@ pub async fn run(settings: JudgeSettings) -> anyhow::Result<ExitCode> {
     let judge = Judge {
         nodes: Nodes::new(client.clone(), events.clone(), &namespace, taint),
         look,
-        client: client.clone(),
         events,
         interval,
         rounds,
@@ -104,16 +108,18 @@ pub async fn run(settings: JudgeSettings) -> anyhow::Result<ExitCode> {
         table,
         targets,
         watched: volumes.clone(),
+        services: services.clone(),
         volumes: Vec::new(),
         rulings: BTreeMap::new(),
         states: BTreeMap::new(),
         metrics: JudgeMetrics::new(&daemon.metrics),
-        services: health.latch("services"),
         written: health.latch("nodes"),
     };
-    let [of_reports, of_volumes] = [health.latch("reports"), health.latch("volumes")];
-    let watching = health.pulse("watch", Watch::pulse_limit(interval));
-    let judging = health.pulse("judge", Watch::pulse_limit(interval) + Duration::from_secs(600));
+    let latches = ["reports", "volumes", "services", "endpointslices"].map(|name| health.latch(name));
+    let [of_reports, of_volumes, of_services, of_slices] = latches;
+    let slices = services.clone();
+    let probing = health.pulse("rounds", Monitor::pulse_limit(interval));
+    let judging = health.pulse("judge", Monitor::pulse_limit(interval) + Duration::from_secs(600));
     daemon.serve(admin, Router::new()).await?;
     let following = [
         tokio::spawn(follow(
@@ -128,16 +134,22 @@ pub async fn run(settings: JudgeSettings) -> anyhow::Result<ExitCode> {
                 }
             },
         )),
-        tokio::spawn(follow(Api::all(client), "PersistentVolumes", of_volumes, move |event| {
-            event.into_iter().for_each(|event| lock(&volumes).take(event));
+        tokio::spawn(follow(Api::all(client.clone()), "PersistentVolumes", of_volumes, move |event| {
+            event.into_iter().for_each(|event| lock(&volumes).take(event, nfs_volume));
+        })),
+        tokio::spawn(follow(Api::all(client.clone()), "Services", of_services, move |event| {
+            event.into_iter().for_each(|event| lock(&services).take_service(event));
+        })),
+        tokio::spawn(follow(Api::all(client), "EndpointSlices", of_slices, move |event| {
+            event.into_iter().for_each(|event| lock(&slices).take_slice(event));
         })),
     ];
     let token = daemon.shutdown.token();
-    let watching = watch.watch(watching, token.clone());
+    let probing = monitor.run(probing, token.clone());
     let judging = async {
         tokio::select! { () = judge.judge(judging) => (), () = token.cancelled() => () }
     };
-    daemon.run(async { tokio::join!(watching, judging) }).await;
+    daemon.run(async { tokio::join!(probing, judging) }).await;
     following.iter().for_each(tokio::task::JoinHandle::abort);
     Ok(ExitCode::SUCCESS)
 }
@@ -169,35 +181,31 @@ where
 
 struct Judge {
     look: Look,
-    client: Client,
     events: EventRecorder,
     interval: Duration,
     rounds: u32,
     reports: Arc<Mutex<Reports>>,
     table: Arc<ExportTable>,
     targets: Arc<Mutex<BTreeMap<Server, Target>>>,
-    watched: Arc<Mutex<NfsVolumes>>,
+    watched: Arc<Mutex<Store<NfsVolume>>>,
+    services: Arc<Mutex<Services>>,
     volumes: Vec<NfsVolume>,
     rulings: BTreeMap<Server, Debounced<Ruling>>,
     states: BTreeMap<String, Debounced<NodeState>>,
     nodes: Nodes,
     metrics: JudgeMetrics,
-    services: Latch,
     written: Latch,
 }
 
 impl Judge {
     async fn judge(mut self, pulse: Pulse) {
-        let (start, mut looked) = (Instant::now(), None::<Instant>);
+        let start = Instant::now();
         // A first judgement that lacks what the probes see would blame the wrong one.
         let patience = self.interval * 2 + self.look.probing.limit * 2;
         loop {
             pulse.beat();
-            if looked.is_none_or(|at| at.elapsed() >= self.interval * 2) && self.refresh().await {
-                looked = Some(Instant::now());
-            }
             let is_late = start.elapsed() > patience;
-            if looked.is_none() && !is_late {
+            if !self.refresh(is_late) {
                 tokio::time::sleep(self.interval.min(FIRST_LIST)).await;
                 continue;
             }
@@ -208,35 +216,29 @@ impl Judge {
         }
     }
 
-    /// Takes the volumes that are known, and asks what is behind their servers' addresses. Whether there was anything to take.
-    async fn refresh(&mut self) -> bool {
-        let Some(volumes) = lock(&self.watched).known() else { return false };
-        let servers = self.look.servers.iter().chain(volumes.iter().map(|volume| &volume.server));
-        match cluster::behind(&self.client, servers).await {
-            Ok(behind) => {
-                *lock(&self.targets) = cluster::targets(&self.look, &volumes, &behind);
-                self.services.ready();
-            }
-            Err(error) => {
-                let error = explain(&error);
-                tracing::warn!(error, "Services can't be read");
-                self.services.not_ready(format!("Services can't be read: {error}"));
-            }
+    /// Takes over the volumes and the pods behind their servers' addresses, once all are listed; a judge that `is_late` does with
+    /// what it has. Whether anything was taken over.
+    fn refresh(&mut self, is_late: bool) -> bool {
+        let (volumes, services) = (lock(&self.watched), lock(&self.services));
+        if !is_late && !(volumes.is_complete() && services.are_complete()) {
+            return false;
         }
-        self.volumes = volumes;
+        self.volumes = volumes.objects().values().cloned().collect();
+        *lock(&self.targets) = cluster::targets(&self.look, &self.volumes, |server| services.pod_behind(server));
         true
     }
 
     /// One judgement.
     async fn reconcile(&mut self, pulse: &Pulse) {
         let Some(reports) = lock(&self.reports).known(Instant::now()) else { return };
-        let (probes, places) = {
+        let (probes, locations) = {
             let exports = self.table.exports();
-            let places = exports.iter().filter_map(|(server, entry)| Some((server.clone(), entry.place.clone()?)));
+            let locations =
+                exports.iter().filter_map(|(server, entry)| Some((server.clone(), entry.location.clone()?)));
             let probes = exports.iter().map(|(server, entry)| (server.clone(), entry.verdict.clone()));
-            (probes.collect(), places.collect())
+            (probes.collect(), locations.collect())
         };
-        let evidence = evidence(&probes, &places, &reports);
+        let evidence = evidence(&probes, &locations, &reports);
         let rulings: BTreeMap<Server, Ruling> =
             evidence.into_iter().map(|(server, seen)| (server, rule(seen.probe.as_ref(), &seen.sights))).collect();
         let named = rulings.iter().map(|(server, ruling)| (server.to_string(), ruling.clone())).collect();

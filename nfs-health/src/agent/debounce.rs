@@ -4,12 +4,12 @@ use crate::probe::verdict::Verdict;
 use crate::wire::nfs4::session::Identity;
 
 /// What may change its words and still say the same.
-pub trait SameVerdict {
+pub trait Debounce {
     /// Whether `other` says the same.
     fn is_same_as(&self, other: &Self) -> bool;
 }
 
-impl SameVerdict for Verdict {
+impl Debounce for Verdict {
     fn is_same_as(&self, other: &Self) -> bool {
         self.kind == other.kind
     }
@@ -23,7 +23,7 @@ pub struct Debounced<T> {
     other: Option<(T, u32)>,
 }
 
-impl<T: SameVerdict> Debounced<T> {
+impl<T: Debounce> Debounced<T> {
     /// What is seen `after` times in a row is shown; the very first at once.
     pub fn new(after: u32) -> Self {
         Self { after, shown: None, other: None }

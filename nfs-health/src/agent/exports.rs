@@ -26,7 +26,7 @@ pub struct Entry {
     /// What is thought of it; `None` before its first round has ended.
     pub verdict: Option<Verdict>,
     /// Where it is in the end, if that is elsewhere: by symbolic links, or on another server.
-    pub place: Option<Server>,
+    pub location: Option<Server>,
 }
 
 impl ExportTable {
@@ -54,11 +54,11 @@ impl ExportTable {
     }
 
     /// Takes over the verdict that holds for an export now, and where it was found, if elsewhere.
-    pub fn show(&self, server: &Server, verdict: &Verdict, place: Option<Server>) {
+    pub fn show(&self, server: &Server, verdict: &Verdict, location: Option<Server>) {
         if let Some(entry) = self.exports().get_mut(server) {
             entry.verdict = Some(verdict.clone());
-            // A round that did not come so far tells nothing of the place.
-            entry.place = place.or(entry.place.take());
+            // A round that did not come so far tells nothing of the location.
+            entry.location = location.or(entry.location.take());
         }
         self.changed.notify_one();
     }

@@ -21,12 +21,12 @@ use crate::server::Server;
 use crate::targets::Target;
 
 /// Lists what there is to look at, before each pass.
-pub type See = Box<dyn Fn() -> BTreeMap<Server, Target> + Send + Sync>;
+pub type Discover = Box<dyn Fn() -> BTreeMap<Server, Target> + Send + Sync>;
 
-/// What is watched and how.
-pub struct Watch {
+/// Which exports are probed, and how.
+pub struct Monitor {
     /// Lists what there is to look at.
-    pub see: See,
+    pub discover: Discover,
     /// How to probe.
     pub probing: Probing,
     /// Time between two rounds of an export.
@@ -39,15 +39,15 @@ pub struct Watch {
     pub table: Arc<ExportTable>,
 }
 
-impl Watch {
-    /// How long nothing may be seen of a watch that is alive.
+impl Monitor {
+    /// How long a monitor that is alive may give no sign.
     pub fn pulse_limit(interval: Duration) -> Duration {
         interval * 2 + Duration::from_secs(60)
     }
 
     /// Looks for exports, and starts rounds for those that have none, until `shutdown`. An export has one task, ever: two would be
     /// one client to the server, and end each other's sessions.
-    pub async fn watch(self, pulse: Pulse, shutdown: CancellationToken) {
+    pub async fn run(self, pulse: Pulse, shutdown: CancellationToken) {
         let (this, limiter) = (Arc::new(self), Arc::new(RateLimiter::default()));
         let (mut running, mut tasks) = (JoinSet::new(), BTreeMap::<Server, AbortHandle>::new());
         while !shutdown.is_cancelled() {
@@ -55,7 +55,7 @@ impl Watch {
             while running.try_join_next().is_some() {}
             // A task that was told of the end of its export, and has not ended yet, is followed by another in the next pass.
             tasks.retain(|_, task| !task.is_finished());
-            for server in this.table.update((this.see)()) {
+            for server in this.table.update((this.discover)()) {
                 tasks
                     .entry(server.clone())
                     .or_insert_with(|| running.spawn(this.clone().rounds(server, limiter.clone(), shutdown.clone())));
@@ -110,7 +110,7 @@ impl Watch {
             }
         }
         self.metrics.round(name, round, shown.kind);
-        self.table.show(server, shown, round.front.place(server));
+        self.table.show(server, shown, round.front.location(server));
     }
 }
 
@@ -131,17 +131,17 @@ mod tests {
         let passes = Arc::new(AtomicUsize::new(0));
         let counted = passes.clone();
         // It is there in every second pass only, and its round hangs.
-        let see: See = Box::new(move || match counted.fetch_add(1, Ordering::Relaxed) % 2 {
+        let discover: Discover = Box::new(move || match counted.fetch_add(1, Ordering::Relaxed) % 2 {
             0 => BTreeMap::from([(server.clone(), Target::default())]),
             _ => BTreeMap::new(),
         });
         let metrics = HealthMetrics::new(&Metrics::new("nfs-health", "0"));
         let (interval, probing) = (Duration::from_millis(5), Probing::plain(Duration::from_secs(60)));
         let table = Arc::<ExportTable>::default();
-        let watch = Watch { see, probing, interval, rounds: 1, metrics, table };
+        let monitor = Monitor { discover, probing, interval, rounds: 1, metrics, table };
         let shutdown = CancellationToken::new();
-        let pulse = Health::default().pulse("watch", Duration::from_secs(60));
-        let watching = tokio::spawn(watch.watch(pulse, shutdown.clone()));
+        let pulse = Health::default().pulse("rounds", Duration::from_secs(60));
+        let running = tokio::spawn(monitor.run(pulse, shutdown.clone()));
         let mut connections = Vec::new();
         while connections.is_empty() || passes.load(Ordering::Relaxed) < 100 {
             tokio::select! {
@@ -151,6 +151,6 @@ mod tests {
         }
         assert_eq!(connections.len(), 1);
         shutdown.cancel();
-        watching.await.unwrap();
+        running.await.unwrap();
     }
 }

@@ -15,7 +15,7 @@ use sidecar::readiness::Latch;
 use crate::agent::exports::ExportTable;
 use crate::agent::metrics::HealthMetrics;
 use crate::agent::reporter::Reporter;
-use crate::agent::rounds::Watch;
+use crate::agent::rounds::Monitor;
 use crate::server::Server;
 use crate::settings::RunSettings;
 use crate::targets::{Found, Look, Target, targets};
@@ -45,15 +45,15 @@ pub async fn run(settings: RunSettings) -> anyhow::Result<ExitCode> {
     );
     let (health, table) = (daemon.health.clone(), Arc::new(ExportTable::default()));
     // Ready means that this process works. The state of the exports is in metrics, on the page and in the report.
-    let (pulse, listing) = (health.pulse("watch", Watch::pulse_limit(interval)), health.latch("mounts"));
+    let (pulse, listing) = (health.pulse("rounds", Monitor::pulse_limit(interval)), health.latch("mounts"));
     let health_metrics = HealthMetrics::new(&daemon.metrics);
     let reporter = match report {
         Some(place) => Some(Reporter::new(place, interval, &daemon.metrics, health.latch("report")).await?),
         None => None,
     };
     let (probing, seen_metrics) = (look.probing.clone(), health_metrics.clone());
-    let see = Box::new(move || see(&look, &seen_metrics, &listing));
-    let watch = Watch { see, probing, interval, rounds, metrics: health_metrics, table: table.clone() };
+    let discover = Box::new(move || discover(&look, &seen_metrics, &listing));
+    let monitor = Monitor { discover, probing, interval, rounds, metrics: health_metrics, table: table.clone() };
     let shown = table.clone();
     let page = move || {
         let exports = shown.json().to_string();
@@ -62,13 +62,13 @@ pub async fn run(settings: RunSettings) -> anyhow::Result<ExitCode> {
     daemon.serve(admin, Router::new().route("/exports", get(page))).await?;
     let reporting = reporter.map(|reporter| tokio::spawn(reporter.report(table)));
     let token = daemon.shutdown.token();
-    daemon.run(watch.watch(pulse, token)).await;
+    daemon.run(monitor.run(pulse, token)).await;
     reporting.inspect(tokio::task::JoinHandle::abort);
     Ok(ExitCode::SUCCESS)
 }
 
 /// What there is to look at, now.
-fn see(look: &Look, metrics: &HealthMetrics, listing: &Latch) -> BTreeMap<Server, Target> {
+fn discover(look: &Look, metrics: &HealthMetrics, listing: &Latch) -> BTreeMap<Server, Target> {
     let read = |path: &Path| {
         metrics.mounts(&path.with_file_name("mountstats"));
         match Mounts::read(path) {

@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::CSIPersistentVolumeSource;
 
 /// The server and the export of a volume of a known driver. What only the cloud knows (the address of an EFS mount target) is not to
 /// be had from the volume; nor is a Trident backend's server, which that driver hands to the node as it publishes the volume.
-pub(super) fn place(csi: &CSIPersistentVolumeSource) -> Option<(String, String)> {
+pub(super) fn source(csi: &CSIPersistentVolumeSource) -> Option<(String, String)> {
     // Azure's driver takes its attributes in any case.
     let attribute = |name: &str| {
         let attributes = csi.volume_attributes.as_ref()?;
@@ -69,7 +69,7 @@ mod tests {
         ];
         for (driver, handle, attributes, expected) in table {
             let csi = json!({"driver": driver, "volumeHandle": handle, "volumeAttributes": attributes});
-            let seen = place(&from_value(csi.clone()).unwrap());
+            let seen = source(&from_value(csi.clone()).unwrap());
             assert_eq!(seen, expected.map(|(server, path)| (server.to_owned(), path.to_owned())), "{csi}");
         }
     }

@@ -17,11 +17,11 @@ pub struct Evidence {
 }
 
 /// The evidence of all exports: those that are probed, and those that only nodes know. What a node sees of a folder counts for the
-/// export that holds it; of several folders, the worst. `places` is where a probed export is in the end, if that is elsewhere
+/// export that holds it; of several folders, the worst. `locations` is where a probed export is in the end, if that is elsewhere
 /// (by symbolic links, or on another server): so nodes see it.
 pub fn evidence(
     probes: &BTreeMap<Server, Option<Verdict>>,
-    places: &BTreeMap<Server, Server>,
+    locations: &BTreeMap<Server, Server>,
     reports: &BTreeMap<String, Option<NfsReportSpec>>,
 ) -> BTreeMap<Server, Evidence> {
     let of_probe = |(server, verdict): (&Server, &Option<Verdict>)| {
@@ -34,7 +34,7 @@ pub fn evidence(
             let Ok(server) = export.export.parse::<Server>() else { continue };
             let server = of_node(server, node);
             let holds = |known: &Server| *known == server || known.holds(&server, export.alias.as_deref());
-            let holder = probes.keys().find(|known| holds(known) || places.get(known).is_some_and(holds));
+            let holder = probes.keys().find(|known| holds(known) || locations.get(known).is_some_and(holds));
             let worst = seen.entry(holder.cloned().unwrap_or(server)).or_insert(export);
             if gravity(export.verdict) > gravity(worst.verdict) {
                 *worst = export;
@@ -119,13 +119,13 @@ mod tests {
     fn a_volume_by_a_link_or_a_referral_meets_what_nodes_see_of_it() {
         let server = |text: &str| text.parse::<Server>().unwrap();
         let probes = BTreeMap::from([(server("nas/home/link"), None), (server("nas/away"), None)]);
-        let places = BTreeMap::from([
+        let locations = BTreeMap::from([
             (server("nas/home/link"), server("nas/home/real")),
             (server("nas/away"), server("10.0.0.7/home")),
         ]);
         let seen =
             vec![export("nas/home/real/sub", None, Kind::Stale), export("10.0.0.7/home", None, Kind::ClientStuck)];
-        let evidence = evidence(&probes, &places, &BTreeMap::from([("a".to_owned(), report(seen))]));
+        let evidence = evidence(&probes, &locations, &BTreeMap::from([("a".to_owned(), report(seen))]));
         let kinds: Vec<_> =
             evidence.iter().map(|(server, of_probe)| (server.to_string(), of_probe.sights[0].kind)).collect();
         assert_eq!(kinds, [("nas/away".to_owned(), Kind::ClientStuck), ("nas/home/link".to_owned(), Kind::Stale)]);

@@ -1,9 +1,8 @@
-//! The cluster's PersistentVolumes that are on NFS servers, with their claims, as they come in by a watch.
+//! The cluster's PersistentVolumes that are on NFS servers, with their claims.
 
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{ObjectReference, PersistentVolume};
-use kube::runtime::watcher::Event;
 
 use crate::judge::csi;
 use crate::probe::Version;
@@ -25,49 +24,12 @@ pub struct NfsVolume {
     pub claim: Option<ObjectReference>,
 }
 
-/// All of them; what else a volume says is not kept.
-#[derive(Debug, Default)]
-pub struct NfsVolumes {
-    known: BTreeMap<String, NfsVolume>,
-    /// Those that a new list has named so far.
-    listed: BTreeMap<String, NfsVolume>,
-    complete: bool,
-}
-
-impl NfsVolumes {
-    /// Takes what the watch says.
-    pub fn take(&mut self, event: Event<PersistentVolume>) {
-        match event {
-            Event::Init => self.listed.clear(),
-            Event::InitApply(volume) => receive(&mut self.listed, &volume),
-            Event::InitDone => {
-                self.known = std::mem::take(&mut self.listed);
-                self.complete = true;
-            }
-            Event::Apply(volume) => receive(&mut self.known, &volume),
-            Event::Delete(volume) => drop(self.known.remove(volume.metadata.name.as_deref().unwrap_or_default())),
-        }
-    }
-
-    /// The volumes, those of the last whole list while the watch is broken; `None` before the first one.
-    pub fn known(&self) -> Option<Vec<NfsVolume>> {
-        self.complete.then(|| self.known.values().cloned().collect())
-    }
-}
-
-fn receive(volumes: &mut BTreeMap<String, NfsVolume>, volume: &PersistentVolume) {
-    let Some(name) = volume.metadata.name.clone() else { return };
-    match nfs_volume(volume) {
-        Some(volume) => drop(volumes.insert(name, volume)),
-        None => drop(volumes.remove(&name)),
-    }
-}
-
-fn nfs_volume(volume: &PersistentVolume) -> Option<NfsVolume> {
+/// What matters of a PersistentVolume, if it is on an NFS server.
+pub fn nfs_volume(volume: &PersistentVolume) -> Option<NfsVolume> {
     let spec = volume.spec.as_ref()?;
     let (host, export) = match source_of(spec) {
         Some(source) => (source.server, source.path),
-        None => csi::place(spec.csi.as_ref()?)?,
+        None => csi::source(spec.csi.as_ref()?)?,
     };
     if export.is_empty() {
         return None;
@@ -111,41 +73,13 @@ mod tests {
     use serde_json::{from_value, json};
 
     fn volume(source: serde_json::Value, options: &[&str]) -> Option<NfsVolume> {
-        nfs_volume(&persistent("pv", source, options))
-    }
-
-    fn persistent(name: &str, source: serde_json::Value, options: &[&str]) -> PersistentVolume {
         let mut spec = json!({"mountOptions": options, "claimRef": {"name": "home", "namespace": "labs", "uid": "7"}});
         spec.as_object_mut().unwrap().extend(source.as_object().unwrap().clone());
-        from_value(json!({"metadata": {"name": name}, "spec": spec})).unwrap()
+        nfs_volume(&from_value(json!({"metadata": {"name": "pv"}, "spec": spec})).unwrap())
     }
 
     fn nfs(server: &str, path: &str) -> serde_json::Value {
         json!({"nfs": {"server": server, "path": path}})
-    }
-
-    #[test]
-    fn volumes_come_and_go_and_a_broken_watch_takes_none_away() {
-        let mut volumes = NfsVolumes::default();
-        let named = |volumes: &NfsVolumes| {
-            let known = volumes.known()?;
-            Some(known.iter().map(|volume| volume.server.to_string()).collect::<Vec<_>>().join(" "))
-        };
-        volumes.take(Event::Init);
-        volumes.take(Event::InitApply(persistent("a", nfs("nas", "/a"), &[])));
-        assert_eq!(named(&volumes), None, "no list is complete yet");
-        volumes.take(Event::InitApply(persistent("disk", json!({"hostPath": {"path": "/"}}), &[])));
-        volumes.take(Event::InitDone);
-        assert_eq!(named(&volumes).as_deref(), Some("nas/a"));
-        volumes.take(Event::Apply(persistent("b", nfs("nas", "/b"), &[])));
-        assert_eq!(named(&volumes).as_deref(), Some("nas/a nas/b"));
-        volumes.take(Event::Delete(persistent("a", nfs("nas", "/a"), &[])));
-        // The watch broke, and is begun again: b went meanwhile.
-        volumes.take(Event::Init);
-        volumes.take(Event::InitApply(persistent("c", nfs("nas", "/c"), &[])));
-        assert_eq!(named(&volumes).as_deref(), Some("nas/b"));
-        volumes.take(Event::InitDone);
-        assert_eq!(named(&volumes).as_deref(), Some("nas/c"));
     }
 
     #[test]

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::agent::debounce::SameVerdict;
+use crate::agent::debounce::Debounce;
 use crate::probe::verdict::{Kind, Verdict};
 
 /// Who is at fault.
@@ -77,7 +77,7 @@ pub struct Ruling {
     pub nodes: BTreeMap<String, NodeTrouble>,
 }
 
-impl SameVerdict for Ruling {
+impl Debounce for Ruling {
     fn is_same_as(&self, other: &Self) -> bool {
         let gist = |ruling: &Self| ruling.trouble.as_ref().map(|trouble| (trouble.kind, trouble.blame));
         gist(self) == gist(other)

@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{Node, NodeCondition, Taint};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::json;
 
-use crate::agent::debounce::SameVerdict;
+use crate::agent::debounce::Debounce;
 use crate::judge::rule::{Blame, Condition, NodeTrouble, Ruling};
 use crate::probe::verdict::Kind;
 
@@ -40,7 +40,7 @@ pub struct Said {
     pub own_fault: bool,
 }
 
-impl SameVerdict for NodeState {
+impl Debounce for NodeState {
     fn is_same_as(&self, other: &Self) -> bool {
         let gist = |state: &Self| match state {
             Self::Silent => None,

@@ -71,7 +71,7 @@ pub struct Seen {
 
 impl Seen {
     /// Where the export of `server` is in the end, if that is elsewhere: by links, or on another server.
-    pub fn place(&self, server: &Server) -> Option<Server> {
+    pub fn location(&self, server: &Server) -> Option<Server> {
         let resolved = self.resolved.clone();
         match &self.referred {
             Some(other) => Some(Server { export: resolved.or_else(|| other.export.clone()), ..other.clone() }),

@@ -104,9 +104,9 @@ struct Caller {
     deadline: Instant,
 }
 
-/// What is at a path, or how far the server went.
-enum Place {
-    Here(Attributes),
+/// What the LOOKUPs of a path found, or how far the server went.
+enum Lookup {
+    Found(Attributes),
     /// The server refused after so many names.
     Refused(usize, Status),
 }
@@ -173,14 +173,14 @@ impl Caller {
         const MOST_LINKS: usize = 8;
         for _ in 0..=MOST_LINKS {
             let depth = match self.attributes(&path).await? {
-                Place::Here(attributes) if !attributes.is_link => return Ok((path, attributes)),
-                Place::Here(_) => path.len(),
-                Place::Refused(depth, Status::SYMLINK) => depth,
-                Place::Refused(_, Status::ACCESS) if self.connection.user != ROOT => {
+                Lookup::Found(attributes) if !attributes.is_link => return Ok((path, attributes)),
+                Lookup::Found(_) => path.len(),
+                Lookup::Refused(depth, Status::SYMLINK) => depth,
+                Lookup::Refused(_, Status::ACCESS) if self.connection.user != ROOT => {
                     self.connection.user = ROOT;
                     continue;
                 }
-                Place::Refused(depth, status) => return Err(self.refused(&path, depth, status).await),
+                Lookup::Refused(depth, status) => return Err(self.refused(&path, depth, status).await),
             };
             let link = &path[..depth];
             let target = self
@@ -198,15 +198,15 @@ impl Caller {
         Err(Fault::Link(format!("there are more than {MOST_LINKS} on the way to /{}", path.join("/"))))
     }
 
-    async fn attributes(&mut self, path: &[String]) -> Result<Place, Fault> {
+    async fn attributes(&mut self, path: &[String]) -> Result<Lookup, Fault> {
         self.ask(
             |compound| compound.go_to(path).operation(Operation::GETATTR, &attributes::request()),
             |results| {
                 let went = results.went_to(path);
                 let depth = results.depth();
                 match went.and_then(|()| attributes::parse(results.next(Operation::GETATTR)?)) {
-                    Ok(attributes) => Ok(Place::Here(attributes)),
-                    Err(CompoundError::Failed(status)) if status != Status::DELAY => Ok(Place::Refused(depth, status)),
+                    Ok(attributes) => Ok(Lookup::Found(attributes)),
+                    Err(CompoundError::Failed(status)) if status != Status::DELAY => Ok(Lookup::Refused(depth, status)),
                     Err(error) => Err(error),
                 }
             },

@@ -1,4 +1,4 @@
-//! When to look again: something happened to the Service, its neighbours, a volume or a claim, or half a minute is over.
+//! When to look again: something happened to the Service, its neighbours, a volume or a claim, or enough time is over.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -18,9 +18,6 @@ use tokio::task::JoinHandle;
 
 use super::objects::MANAGED_BY;
 use super::wanted::Wanted;
-
-/// Without any news, the longest time between two looks.
-const LONGEST: Duration = Duration::from_secs(30);
 
 /// Watches until it is dropped. Many changes at once are one.
 #[derive(Debug)]
@@ -63,10 +60,10 @@ impl Changes {
         Self { happened, watching }
     }
 
-    /// Waits for a change since the last call, and not for ever.
-    pub async fn next(&self) {
+    /// Waits for a change since the last call, and no longer than `longest`.
+    pub async fn next(&self, longest: Duration) {
         // Either way it is time to look.
-        let _ = tokio::time::timeout(LONGEST, self.happened.notified()).await;
+        let _ = tokio::time::timeout(longest, self.happened.notified()).await;
     }
 }
 

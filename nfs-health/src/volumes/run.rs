@@ -28,6 +28,13 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// More steps in a row than any state needs: a race that goes on is left for the next look.
 const MOST_STEPS: usize = 12;
 
+/// Without any news, the longest time between two looks. Not everything that claims wait for is watched, such as a namespace, or the
+/// Service of another namespace that has the address.
+const LONGEST: Duration = Duration::from_secs(30);
+
+/// The same while all claims are bound: what matters to them is watched, and each look is several requests.
+const LONGEST_WHILE_BOUND: Duration = Duration::from_secs(300);
+
 /// How long the last Events may take to be raised.
 const FLUSH_LIMIT: Duration = Duration::from_secs(5);
 
@@ -76,6 +83,11 @@ pub async fn run(settings: VolumesSettings) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+fn longest(states: &[ClaimState]) -> Duration {
+    let are_bound = states.iter().all(|state| matches!(state, ClaimState::Bound(_)));
+    if are_bound { LONGEST_WHILE_BOUND } else { LONGEST }
+}
+
 fn host() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
@@ -106,7 +118,7 @@ impl Volumes {
                 }
                 Ok(_) => {
                     delays = few().build();
-                    self.changes.next().await;
+                    self.changes.next(LONGEST).await;
                 }
                 Err(error) => match delays.next() {
                     Some(delay) => {
@@ -124,9 +136,10 @@ impl Volumes {
         loop {
             pulse.beat();
             match self.look().await {
-                Ok(_) => {
+                Ok(states) => {
                     delays = forever().build();
-                    self.changes.next().await;
+                    let longest = longest(states);
+                    self.changes.next(longest).await;
                 }
                 Err(error) => {
                     tracing::warn!(error = explain(&error), "the Kubernetes API failed; trying again");
@@ -229,5 +242,18 @@ fn reference(kind: &str, namespace: Option<&String>, name: &str) -> ObjectRefere
         namespace: namespace.cloned(),
         name: Some(name.to_owned()),
         ..ObjectReference::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn claims_that_are_bound_are_looked_at_seldom() {
+        let bound = ClaimState::Bound("files-home".to_owned());
+        let trouble = ClaimState::Trouble("Free the address".to_owned());
+        assert_eq!(longest(&[bound.clone(), bound.clone()]), LONGEST_WHILE_BOUND);
+        assert_eq!(longest(&[bound, trouble]), LONGEST);
     }
 }

@@ -217,6 +217,9 @@ fn accounts() -> Vec<Account> {
                 get("/api/v1/nodes/one"),
                 get("/api/v1/persistentvolumes"),
                 get("/api/v1/services"),
+                get("/api/v1/services?watch=true&timeoutSeconds=1"),
+                get("/apis/discovery.k8s.io/v1/endpointslices"),
+                get("/apis/discovery.k8s.io/v1/endpointslices?watch=true&timeoutSeconds=1"),
                 patch(
                     "/api/v1/nodes/two/status",
                     json!({"status": {"conditions": [{"type": "NFSMountStuck", "status": "True"}]}}),
