@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
+use lab_images::catalogue::CatalogueImage;
 use lab_images::reference::{Reference, Repository};
 use lab_images::runtime::Image;
 use lab_images::tag::Class;
@@ -188,18 +189,18 @@ impl History {
 
     /// Records what the catalogue wants. `None` means not known: whatever was wanted last then still counts as wanted,
     /// so that the grace starts when an image is seen to be no longer wanted.
-    pub fn note_wanted(&mut self, images: &[Image], wanted: Option<&Named<WantedAs>>, now: Timestamp) {
+    pub fn note_wanted(&mut self, images: &[Image], wanted: Option<&Named<&CatalogueImage>>, now: Timestamp) {
         for image in images {
             let Some(record) = self.images.get_mut(&image.id) else { continue };
-            let wanted_as = wanted.and_then(|wanted| wanted.of(image));
-            if wanted_as.is_some() || record.wanted {
+            let entry = wanted.and_then(|wanted| wanted.of(image));
+            if entry.is_some() || record.wanted {
                 record.last_wanted = Some(now);
             }
             if wanted.is_some() {
-                record.wanted = wanted_as.is_some();
+                record.wanted = entry.is_some();
             }
-            if let Some(wanted_as) = wanted_as {
-                record.wanted_as = Some(wanted_as.clone());
+            if let Some(entry) = entry {
+                record.wanted_as = Some(WantedAs { reference: entry.reference.clone(), class: entry.class });
             }
         }
     }
@@ -223,14 +224,6 @@ impl History {
                 None => drop(self.images.insert(id, new)),
             }
         }
-    }
-
-    /// Whether `saved` holds enough to finish a removal that is interrupted.
-    pub fn is_covered_by(&self, saved: &Self) -> bool {
-        let known = |(id, record): (&String, &Record)| {
-            saved.images.get(id).is_some_and(|saved| saved.repositories == record.repositories)
-        };
-        self.images.iter().all(known)
     }
 }
 
@@ -322,9 +315,11 @@ mod tests {
         let mut history = History::default();
         let images = [image("sha256:a", &["lab:1"]), image("sha256:b", &["lab:2"])];
         history.note(&images, |_| false, at(1));
-        let wanted_as = WantedAs { reference: "lab:1".parse().unwrap(), class: Class::Weekly };
+        let entry = serde_json::json!({"reference": "lab:1", "repository": "lab", "tag": "1", "class": "weekly", "name": "1",
+            "digest": null, "size": null, "wanted": true, "why": "newest"});
+        let entry: CatalogueImage = serde_json::from_value(entry).unwrap();
         let mut wanted = Named::default();
-        wanted.add("lab:1", &wanted_as);
+        wanted.add("lab:1", &&entry);
         let needed =
             |history: &History| ["sha256:a", "sha256:b"].map(|id| history.images[id].last_needed().as_second());
         history.note_wanted(&images, Some(&wanted), at(10));
@@ -336,6 +331,7 @@ mod tests {
         history.note_wanted(&images, Some(&Named::default()), at(40));
         history.note_wanted(&images, None, at(50));
         assert_eq!(needed(&history), [30, 1]);
+        let wanted_as = WantedAs { reference: entry.reference.clone(), class: Class::Weekly };
         assert_eq!(history.images["sha256:a"].wanted_as, Some(wanted_as));
     }
 

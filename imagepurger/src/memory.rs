@@ -1,10 +1,12 @@
 //! Keeps the history in its file: read once the file can be read, written when it has changed.
 
+use std::collections::HashSet;
+use std::hash::{BuildHasher as _, RandomState};
 use std::path::{Path, PathBuf};
 
 use crate::clock::Clock;
 use crate::files::{FileError, Files};
-use crate::history::{History, MOST_BYTES};
+use crate::history::{History, MOST_BYTES, Record};
 
 /// The history, and the file that keeps it.
 #[derive(Debug)]
@@ -14,7 +16,16 @@ pub struct Memory {
     file: PathBuf,
     files: Files,
     state: State,
-    saved: Option<History>,
+    saved: Saved,
+}
+
+/// What the file holds: each image with its repositories, and the whole text. As hashes, because a second history takes much
+/// more memory.
+#[derive(Debug, Default)]
+struct Saved {
+    hasher: RandomState,
+    images: HashSet<u64>,
+    text: Option<u64>,
 }
 
 /// The state of the file.
@@ -31,7 +42,7 @@ enum State {
 impl Memory {
     /// A memory whose file is not read yet.
     pub fn new(file: PathBuf, files: Files) -> Self {
-        Self { history: History::default(), file, files, state: State::Unread, saved: None }
+        Self { history: History::default(), file, files, state: State::Unread, saved: Saved::default() }
     }
 
     /// The file.
@@ -75,7 +86,8 @@ impl Memory {
 
     /// Whether the file holds enough to finish a removal that is interrupted.
     pub fn covers_a_cut(&self) -> bool {
-        self.saved.as_ref().is_some_and(|saved| self.history.is_covered_by(saved))
+        let Saved { hasher, images, .. } = &self.saved;
+        self.history.images.iter().all(|image| images.contains(&mark(hasher, image)))
     }
 
     /// Writes the file, if the history changed. A dry run writes it too, because the observed uses are true.
@@ -87,12 +99,20 @@ impl Memory {
         if self.state == State::Unread {
             return Err(FileError::System("the file could not be read yet".into()));
         }
-        if self.saved.as_ref() != Some(&self.history) {
-            let text = self.history.to_json().map_err(|error| FileError::System(error.to_string()))?;
-            self.files.replace(&self.file, text).await?;
-            self.saved = Some(self.history.clone());
-            self.state = State::Read;
+        let text = self.history.to_json().map_err(|error| FileError::System(error.to_string()))?;
+        let hash = self.saved.hasher.hash_one(&text);
+        if self.saved.text == Some(hash) {
+            return Ok(());
         }
+        self.files.replace(&self.file, text).await?;
+        let Saved { hasher, images, text } = &mut self.saved;
+        *images = self.history.images.iter().map(|image| mark(hasher, image)).collect();
+        *text = Some(hash);
+        self.state = State::Read;
         Ok(())
     }
+}
+
+fn mark(hasher: &RandomState, (id, record): (&String, &Record)) -> u64 {
+    hasher.hash_one((id, &record.repositories))
 }

@@ -26,7 +26,7 @@ struct Line<'a> {
     /// The wanted tags, the newest first.
     wanted: Vec<(Member, &'a CatalogueImage)>,
     /// The tags on this node, each with the image's id.
-    here: Vec<(Member, String)>,
+    here: Vec<(Member, &'a str)>,
 }
 
 /// The tags of all classes and repositories, both wanted and on this node.
@@ -36,7 +36,7 @@ pub(crate) struct Succession<'a>(HashMap<(Repository, Class), Line<'a>>);
 impl<'a> Succession<'a> {
     pub(crate) fn new(
         catalogue: Option<&'a Catalogue>,
-        images: &[Image],
+        images: &'a [Image],
         history: &History,
         scheme: &TagScheme,
     ) -> Self {
@@ -54,7 +54,7 @@ impl<'a> Succession<'a> {
         for image in images {
             for (repository, class, member) in members(image, history.images.get(&image.id), &entries, scheme) {
                 if let Some(line) = lines.get_mut(&(repository, class)) {
-                    line.here.push((member, image.id.clone()));
+                    line.here.push((member, &image.id));
                 }
             }
         }
@@ -74,9 +74,9 @@ impl<'a> Succession<'a> {
 impl<'a> Line<'a> {
     fn awaited_by(&self, id: &str) -> Option<&'a CatalogueImage> {
         let own =
-            self.here.iter().filter(|(_, owner)| owner == id).map(|(member, _)| member).min_by(|a, b| a.order(b))?;
+            self.here.iter().filter(|(_, owner)| *owner == id).map(|(member, _)| member).min_by(|a, b| a.order(b))?;
         let is_newer = |other: &Member| other.order(own) == Ordering::Less;
-        if self.here.iter().any(|(other, owner)| owner != id && is_newer(other)) {
+        if self.here.iter().any(|(other, owner)| *owner != id && is_newer(other)) {
             return None;
         }
         if let Some((_, successor)) = self.wanted.iter().find(|(wanted, _)| is_newer(wanted)) {

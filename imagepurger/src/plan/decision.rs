@@ -4,13 +4,13 @@
 use std::collections::BTreeSet;
 
 use jiff::SignedDuration;
-use lab_images::catalogue::Catalogue;
+use lab_images::catalogue::{Catalogue, CatalogueImage};
 use lab_images::reference::{Reference, Repository};
 use lab_images::runtime::{ContainerImages, Image};
 
 use super::own::{is_own, is_sandbox};
 use super::{Pods, Rules, Scope, Seen, SeenCatalogue};
-use crate::history::{History, Record, Refusal, WantedAs};
+use crate::history::{History, Record, Refusal};
 use crate::names::{self, Named, names_of_entry};
 use crate::pattern::Pattern;
 use crate::succession::Succession;
@@ -31,7 +31,7 @@ pub(super) struct Decision<'a> {
     rules: &'a Rules,
     hold: Option<Hold>,
     uses: Named<Use>,
-    wanted: Named<WantedAs>,
+    wanted: Named<&'a CatalogueImage>,
     pinned: Named<String>,
     repositories: BTreeSet<&'a Repository>,
     succession: Succession<'a>,
@@ -45,6 +45,8 @@ impl<'a> Decision<'a> {
             let name = reference.to_string();
             pinned.add(&name, &name);
         }
+        // Before what is wanted is known by name: each takes much memory for a moment.
+        let succession = Succession::new(catalogue, &seen.images, history, &rules.tag_scheme);
         let repositories = catalogue.iter().flat_map(|catalogue| &catalogue.images).map(|image| &image.repository);
         Self {
             seen,
@@ -54,7 +56,7 @@ impl<'a> Decision<'a> {
             wanted: catalogue.map(wanted).unwrap_or_default(),
             pinned,
             repositories: repositories.collect(),
-            succession: Succession::new(catalogue, &seen.images, history, &rules.tag_scheme),
+            succession,
         }
     }
 
@@ -189,11 +191,10 @@ pub fn uses(containers: &[ContainerImages], pods: &Pods) -> Named<Use> {
 }
 
 /// The images that the catalogue wants, by each of their names.
-pub fn wanted(catalogue: &Catalogue) -> Named<WantedAs> {
+pub fn wanted(catalogue: &Catalogue) -> Named<&CatalogueImage> {
     let mut wanted = Named::default();
     for image in catalogue.wanted() {
-        let entry = WantedAs { reference: image.reference.clone(), class: image.class };
-        names_of_entry(image).for_each(|name| wanted.add(&name, &entry));
+        names_of_entry(image).for_each(|name| wanted.add(&name, &image));
     }
     wanted
 }
