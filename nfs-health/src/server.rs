@@ -143,9 +143,16 @@ impl Server {
         match &self.host {
             Host::Address(address) => address.to_canonical().is_loopback(),
             Host::LinkLocal(..) => false,
-            Host::Name(name) => name.trim_end_matches('.').eq_ignore_ascii_case("localhost"),
+            Host::Name(name) => is_localhost(&name.trim_end_matches('.').to_ascii_lowercase()),
         }
     }
+}
+
+/// The names of the loopback interface: those of RFC 6761, section 6.3, and those that distributions write into `/etc/hosts`.
+fn is_localhost(name: &str) -> bool {
+    const USUAL: [&str; 6] =
+        ["localhost", "localhost.localdomain", "localhost4", "localhost6", "ip6-localhost", "ip6-loopback"];
+    USUAL.contains(&name) || name.ends_with(".localhost")
 }
 
 impl Host {
@@ -197,6 +204,27 @@ mod tests {
             ("[fe80::1%5]:2050/home", "[fe80::1%5]:2050/home"),
         ] {
             assert_eq!(text.parse::<Server>().unwrap().to_string(), shown);
+        }
+    }
+
+    #[test]
+    fn the_loopback_interface_is_known_by_its_addresses_and_names() {
+        for (text, is_loopback) in [
+            ("127.0.0.1:20127/", true),
+            ("127.7.7.7/home", true),
+            ("[::1]/home", true),
+            ("[::ffff:127.0.0.1]/home", true),
+            ("localhost/home", true),
+            ("LocalHost./home", true),
+            ("efs.localhost/home", true),
+            ("ip6-localhost/home", true),
+            ("localhost.localdomain/home", true),
+            ("localhost.example.org/home", false),
+            ("mylocalhost/home", false),
+            ("10.0.0.9/home", false),
+            ("[fe80::1%lo]/home", false),
+        ] {
+            assert_eq!(text.parse::<Server>().unwrap().is_loopback(), is_loopback, "{text}");
         }
     }
 

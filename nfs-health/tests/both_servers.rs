@@ -88,6 +88,11 @@ fn of_knfsd(matrix: &mut Matrix, knfsd: &mut Knfsd, ganesha: &Ganesha) {
     knfsd.firewall(2049, Firewall::Reject).unwrap();
     matrix.note("a firewall rejects", "knfsd", &home, &["server_down connect"]);
     // What version 3 needs besides is named.
+    knfsd.firewall(2049, Firewall::Open).unwrap();
+    knfsd.run("kill $(pidof rpc.mountd); while pidof rpc.mountd; do sleep 0.1; done").unwrap();
+    let said = check(&home, "3", "60s", As::Root);
+    assert!(said.verdict == "server_down portmapper" && said.sentence.contains("not registered"), "{}", said.sentence);
+    knfsd.run("rpc.mountd -p 20048").unwrap();
     for (port, phase) in [(20048, "server_down mountd"), (111, "server_down portmapper")] {
         knfsd.firewall(port, Firewall::Reject).unwrap();
         let said = check(&home, "3", "60s", As::Root);

@@ -94,6 +94,13 @@ fn each_path_of_a_device_is_a_way_to_it() {
         assert!(said.contains("client_stuck"), "{said}");
         assert_eq!(output.status.code(), Some(1));
     }
+    // However many do not lead to it: the next round goes on with the others.
+    let many: String =
+        (0..20).map(|number| elsewhere.replace("on-the-host", &format!("on-the-host-{number}"))).collect();
+    let mountinfo = folder.write("mountinfo", format!("1 0 8:1 / / rw - ext4 a rw\n{many}{here}")).unwrap();
+    let settings = [("NFS_MOUNTINFO", mountinfo.to_str().unwrap()), ("NFS_INTERVAL", "1s"), ("NFS_TIMEOUT", "2s")];
+    let daemon = Daemon::start(env!("CARGO_BIN_EXE_nfs-health"), &["run"], &settings).unwrap();
+    exports::until(&daemon, LIMIT, |said| said.iter().any(|said| said.contains(": client_stuck (stat): ")));
 }
 
 #[test]

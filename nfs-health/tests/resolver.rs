@@ -49,11 +49,16 @@ fn answer(question: &[u8], names: &HashMap<&str, Vec<Ipv4Addr>>) -> Vec<u8> {
 fn one_address_that_serves_is_enough_wherever_it_comes_in_the_dns() {
     let (dead, alive) = (Ganesha::start(Setup::default()).unwrap(), Ganesha::start(Setup::default()).unwrap());
     dead.firewall(Firewall::Drop).unwrap();
+    // It takes connections, and does not answer.
+    let mut silent = Ganesha::start(Setup::default()).unwrap();
+    silent.pause();
     let (dead, alive, refuses) = (dead, alive.address(), [Ipv4Addr::new(127, 0, 0, 9), Ipv4Addr::new(127, 0, 0, 8)]);
     serve_names(HashMap::from([
         ("last.nas.test", vec![dead.address(), refuses[0], alive]),
         ("first.nas.test", vec![alive, dead.address(), refuses[0]]),
         ("gone.nas.test", refuses.to_vec()),
+        ("silent.nas.test", vec![silent.address(), alive]),
+        ("all-silent.nas.test", vec![refuses[0], silent.address()]),
     ]));
     let folder = Folder::new("resolver").unwrap();
     let file = folder.write("resolv.conf", format!("nameserver {}\n", NAME_SERVER.0)).unwrap();
@@ -65,10 +70,12 @@ fn one_address_that_serves_is_enough_wherever_it_comes_in_the_dns() {
         let output = command.output().unwrap();
         String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
     };
-    for name in ["first.nas.test", "last.nas.test"] {
+    for name in ["first.nas.test", "last.nas.test", "silent.nas.test"] {
         let said = check(name);
         assert!(said.contains("verdict             ok"), "{name}: {said}");
     }
     let said = check("gone.nas.test");
     assert!(said.contains("server_down") && said.contains("the connection is refused"), "{said}");
+    let said = check("all-silent.nas.test");
+    assert!(said.contains("server_down") && said.contains("it takes the connection and does not answer"), "{said}");
 }

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::ffi::OsString;
 use std::io::{self, Read};
+use std::net::Ipv6Addr;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
@@ -120,11 +121,15 @@ impl Mount {
     pub fn nfs_source(&self) -> Option<(&str, &str)> {
         match self.source.strip_prefix('[').and_then(|source| source.split_once(']')) {
             Some((server, rest)) => Some((server, rest.strip_prefix(':')?)),
-            // An IPv6 address without brackets, as old kernels write it, ends where the path begins.
-            None => self.source.split_once(":/").map_or_else(
-                || self.source.split_once(':'),
-                |(server, _)| Some((server, &self.source[server.len() + 1..])),
-            ),
+            // An IPv6 address without brackets, as old kernels write it, ends where the path begins, or where the last colon is.
+            None => match self.source.split_once(":/") {
+                Some((server, _)) => Some((server, &self.source[server.len() + 1..])),
+                None => {
+                    let last = self.source.rsplit_once(':');
+                    last.filter(|(server, _)| server.parse::<Ipv6Addr>().is_ok())
+                        .or_else(|| self.source.split_once(':'))
+                }
+            },
         }
     }
 }
@@ -218,6 +223,7 @@ mod tests {
             ("[fe80::1%eth0]:/home", Some(("fe80::1%eth0", "/home"))),
             ("[fd00::1]:homes", Some(("fd00::1", "homes"))),
             ("fd00::1:/home", Some(("fd00::1", "/home"))),
+            ("fd00::1:homes", Some(("fd00::1", "homes"))),
             ("[fd00::1]", None),
             ("none", None),
         ];

@@ -6,10 +6,9 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use futures_util::future::{OptionFuture, join_all};
-use nfs_mounts::helper::Helper;
 use nfs_mounts::mountinfo::Device;
 
-use crate::probe::mount::{MountSeen, look};
+use crate::probe::mount::{DeviceLook, MountSeen};
 use crate::probe::patience::Patience;
 use crate::probe::seen::Seen;
 use crate::probe::verdict::{Sight, Verdict, judge};
@@ -23,7 +22,7 @@ pub struct Volume {
     /// The server at the address that clients use.
     pub front: Server,
     probing: Probing,
-    helpers: BTreeMap<Device, Helper>,
+    devices: BTreeMap<Device, DeviceLook>,
     /// Whether the server wants a port below 1024, as the last round showed.
     reserved_port: bool,
     patience: Patience,
@@ -47,7 +46,7 @@ impl Volume {
     pub fn new(front: Server, mut probing: Probing) -> Self {
         // Two rounds at once must be two clients to the server, or one would end the other's session.
         probing.owner = format!("{}/{front}", probing.owner);
-        Self { front, probing, helpers: BTreeMap::new(), reserved_port: false, patience: Patience::default() }
+        Self { front, probing, devices: BTreeMap::new(), reserved_port: false, patience: Patience::default() }
     }
 
     /// Looks once. Ends within the time limit and 2 s, whatever servers and mounts do.
@@ -60,13 +59,13 @@ impl Volume {
         let behind_probing = Probing { owner: format!("{}/behind", probing.owner), ..probing.clone() };
         let behind = target.behind.as_ref().map(|server| probe::round(server, &behind_probing));
         // A child that is stuck stays with us until it ends, even when its mount is gone.
-        self.helpers.retain(|device, helper| target.mounts.contains_key(device) || helper.is_stuck());
+        self.devices.retain(|device, look| target.mounts.contains_key(device) || look.is_stuck());
         for device in target.mounts.keys() {
-            self.helpers.entry(*device).or_insert_with(|| Helper::new(probing.limit));
+            self.devices.entry(*device).or_insert_with(|| DeviceLook::new(probing.limit));
         }
-        let looks = self.helpers.iter_mut().filter_map(|(device, helper)| {
+        let looks = self.devices.iter_mut().filter_map(|(device, look)| {
             let paths = target.mounts.get(device)?;
-            Some(look(helper, *device, paths))
+            Some(look.look(*device, paths))
         });
         let (front, behind, mounts) =
             tokio::join!(probe::round(&self.front, &probing), OptionFuture::from(behind), join_all(looks));

@@ -9,7 +9,7 @@ use crate::targets::{Look, MOST_TARGETS, Target};
 /// No more exports of one server are probed than this: what is wrong with all of them shows at some.
 const MOST_EXPORTS: usize = 16;
 
-/// What to probe: the named servers, and those of the volumes. `pod_behind` gives the pod behind a Service's address.
+/// What to probe: the named servers, and those of the volumes, unless only their mounts can tell. `pod_behind` gives the pod behind a Service's address.
 pub fn targets(
     look: &Look,
     volumes: &[NfsVolume],
@@ -18,7 +18,7 @@ pub fn targets(
     let mut targets: BTreeMap<Server, Target> =
         look.servers.iter().map(|server| (server.clone(), Target::default())).collect();
     // The shortest first: an export holds the folders in it.
-    let mut volumes: Vec<&NfsVolume> = volumes.iter().collect();
+    let mut volumes: Vec<&NfsVolume> = volumes.iter().filter(|volume| !volume.only_mounts).collect();
     volumes.sort_by_key(|volume| (volume.server.export.as_ref().map_or(0, String::len), &volume.server));
     for NfsVolume { server, version, mount_port, .. } in volumes {
         let of_server = targets.keys().filter(|known| (&known.host, known.port) == (&server.host, server.port));
@@ -46,7 +46,7 @@ mod tests {
     fn nfs(server: &str, path: &str) -> NfsVolume {
         let server = format!("{server}{path}").parse().unwrap();
         let (reference, claim) = (ObjectReference::default(), None);
-        NfsVolume { server, version: None, mount_port: None, reference, claim }
+        NfsVolume { server, version: None, mount_port: None, only_mounts: false, reference, claim }
     }
 
     #[test]
@@ -71,5 +71,7 @@ mod tests {
         assert_eq!(home.behind.as_ref().unwrap().to_string(), "10.1.0.7:2050/home");
         let many: Vec<_> = (0..99).map(|number| nfs("other", &format!("/{number}"))).collect();
         assert_eq!(targets(&look, &many, behind).len(), MOST_EXPORTS + 1);
+        let tunnel = NfsVolume { only_mounts: true, ..nfs("127.0.0.1", "/") };
+        assert_eq!(targets(&look, &[tunnel], behind).len(), 1);
     }
 }

@@ -18,6 +18,8 @@ pub struct NfsVolume {
     pub version: Option<Version>,
     /// mountd's port, where its mount options have one.
     pub mount_port: Option<u16>,
+    /// Whether only the mounts can tell how it is: they speak RDMA or UDP, or go to a tunnel on their own node.
+    pub only_mounts: bool,
     /// What Events about the volume refer to.
     pub reference: ObjectReference,
     /// What Events about its claim refer to.
@@ -35,14 +37,18 @@ pub fn nfs_volume(volume: &PersistentVolume) -> Option<NfsVolume> {
         return None;
     }
     let options = spec.mount_options.iter().flatten().flat_map(|options| options.split(','));
-    let options: BTreeMap<&str, &str> = options.filter_map(|option| option.split_once('=')).collect();
+    let options: BTreeMap<&str, &str> = options.map(|option| option.split_once('=').unwrap_or((option, ""))).collect();
     let option = |name: &str| options.get(name).copied();
     let port = |name| option(name).and_then(|port| port.parse().ok()).filter(|port| *port > 0);
+    let is_rdma = option("rdma").is_some() || option("proto").is_some_and(|protocol| protocol.starts_with("rdma"));
+    let is_udp = option("udp").is_some() || option("proto").is_some_and(|protocol| protocol.starts_with("udp"));
     let server = Server {
         host: Host::named(host.trim_start_matches('[').trim_end_matches(']'))?,
-        port: port("port").unwrap_or(NFS_PORT),
+        // RDMA has a port of its own.
+        port: port("port").filter(|_| !is_rdma).unwrap_or(NFS_PORT),
         export: Some(export),
     };
+    let only_mounts = is_rdma || is_udp || server.is_loopback();
     let is_v3 = option("nfsvers").or(option("vers")) == Some("3");
     let reference = |kind: &str| ObjectReference {
         api_version: Some("v1".to_owned()),
@@ -53,6 +59,7 @@ pub fn nfs_volume(volume: &PersistentVolume) -> Option<NfsVolume> {
         server,
         version: is_v3.then_some(Version::V3),
         mount_port: port("mountport"),
+        only_mounts,
         reference: ObjectReference {
             name: volume.metadata.name.clone(),
             uid: volume.metadata.uid.clone(),
@@ -97,6 +104,15 @@ mod tests {
         let filestore =
             json!({"driver": "filestore.csi.storage.gke.io", "volumeHandle": "x", "volumeAttributes": attributes});
         assert_eq!(volume(json!({"csi": filestore}), &[]).unwrap().server.to_string(), "10.0.0.5/vol1");
+        let mounts_only = |server, options: &[&str]| {
+            let volume = volume(nfs(server, "/home"), options).unwrap();
+            (volume.server.to_string(), volume.only_mounts)
+        };
+        assert_eq!(mounts_only("10.0.0.9", &["proto=rdma,port=20049"]), ("10.0.0.9/home".into(), true));
+        assert_eq!(mounts_only("10.0.0.9", &["rdma", "port=20049"]), ("10.0.0.9/home".into(), true));
+        assert_eq!(mounts_only("10.0.0.9", &["proto=udp6"]), ("10.0.0.9/home".into(), true));
+        assert_eq!(mounts_only("127.0.0.1", &["port=20127"]), ("127.0.0.1:20127/home".into(), true));
+        assert_eq!(mounts_only("10.0.0.9", &["proto=tcp6", "hard"]), ("10.0.0.9/home".into(), false));
         assert_eq!(volume(nfs("fd00::1", "/"), &[]).unwrap().server.to_string(), "[fd00::1]/");
         assert_eq!(volume(json!({"hostPath": {"path": "/home"}}), &[]), None);
     }

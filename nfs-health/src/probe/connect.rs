@@ -4,14 +4,16 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use crate::probe::fault::Fault;
-use crate::wire::rpc::connection::Connection;
+use crate::wire::rpc::NFS_UNKNOWN;
+use crate::wire::rpc::connection::{Connection, RpcError};
 
 pub(super) fn with_port(mut address: SocketAddr, port: u16) -> SocketAddr {
     address.set_port(port);
     address
 }
 
-/// Tries each address in turn, with its share of the time that is left (RFC 6724, section 2).
+/// Tries each address in turn, with its share of the time that is left (RFC 6724, section 2). With several, the first that takes
+/// the connection and answers a call is taken.
 pub(super) async fn first_that_connects(
     addresses: Vec<SocketAddr>,
     deadline: Instant,
@@ -21,7 +23,16 @@ pub(super) async fn first_that_connects(
     for (index, address) in addresses.iter().enumerate() {
         let left = deadline.saturating_duration_since(Instant::now());
         let share = left / u32::try_from(addresses.len() - index).unwrap_or(u32::MAX);
-        let fault = match tokio::time::timeout(share, Connection::open(*address, reserved)).await {
+        let share = Instant::now() + share;
+        let fault = match tokio::time::timeout_at(share.into(), Connection::open(*address, reserved)).await {
+            Ok(Ok(mut connection)) if addresses.len() > 1 => {
+                let call = connection.call(NFS_UNKNOWN, 0, &[]);
+                match tokio::time::timeout_at(share.into(), call).await {
+                    Err(_) => Fault::Silent,
+                    Ok(Err(error @ (RpcError::Connection(_) | RpcError::Closed))) => error.into(),
+                    Ok(_) => return Ok((connection, *address)),
+                }
+            }
             Ok(Ok(connection)) => return Ok((connection, *address)),
             Ok(Err(error)) => match error.kind() {
                 std::io::ErrorKind::ConnectionRefused | std::io::ErrorKind::ConnectionReset => Fault::Refused,
@@ -31,9 +42,13 @@ pub(super) async fn first_that_connects(
         };
         failures.push((*address, fault));
     }
-    // One that refuses is a host that is there.
-    if failures.iter().any(|(_, fault)| *fault == Fault::Refused) {
-        return Err(Fault::Refused);
+    // One that takes the connection is a server that is there, and one that refuses a host.
+    let in_order: [fn(&Fault) -> bool; 2] =
+        [|fault| matches!(fault, Fault::Silent | Fault::Broken(_)), |fault| *fault == Fault::Refused];
+    for wanted in in_order {
+        if let Some((_, fault)) = failures.iter().find(|(_, fault)| wanted(fault)) {
+            return Err(fault.clone());
+        }
     }
     let said = |(address, fault): &(SocketAddr, Fault)| match fault {
         Fault::Unreachable(why) if failures.len() == 1 => why.clone(),

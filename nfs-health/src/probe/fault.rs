@@ -32,6 +32,9 @@ pub enum Fault {
     /// The server speaks other versions.
     #[error("{0}")]
     NoVersion(String),
+    /// The portmapper does not know mountd, which registers itself when it starts and signs off when it ends.
+    #[error("NFS itself answers, but mountd version 3 over TCP is not registered with the portmapper")]
+    NotRegistered,
     /// There is no such export.
     #[error("there is no such export{0}, or none for this client and its port")]
     NoExport(String),

@@ -98,17 +98,38 @@ pub fn touch(order: Order, heartbeat: &mut Heartbeat) -> Result<Answer, Failure>
 /// No more paths of a device are tried in a round.
 const MOST_PATHS: usize = 8;
 
-/// Has a child look at a mount by the first of its paths that leads to it; gives that path, or the last that was tried.
-pub async fn look(helper: &mut Helper, device: Device, paths: &[PathBuf]) -> (PathBuf, MountSeen) {
-    let mut last = (PathBuf::new(), MountSeen::Unknown("it has no path".to_owned()));
-    for path in paths.iter().take(MOST_PATHS) {
-        let seen = look_at(helper, device, path).await;
-        last = (path.clone(), seen);
-        if !matches!(last.1, MountSeen::Unknown(_)) {
-            break;
-        }
+/// A child for the mounts of one device, and the path with which it begins.
+#[derive(Debug)]
+pub struct DeviceLook {
+    helper: Helper,
+    begin: usize,
+}
+
+impl DeviceLook {
+    /// A device that nobody has looked at; `limit` is how long it may take to answer.
+    pub fn new(limit: Duration) -> Self {
+        Self { helper: Helper::new(limit), begin: 0 }
     }
-    last
+
+    /// Whether a child is stuck.
+    pub fn is_stuck(&mut self) -> bool {
+        self.helper.is_stuck()
+    }
+
+    /// Has a child look at the mount by the first of its paths that leads to it; gives that path, or the last that was tried. The
+    /// next look begins with the path that led to it, or with the paths that were not tried.
+    pub async fn look(&mut self, device: Device, paths: &[PathBuf]) -> (PathBuf, MountSeen) {
+        let mut last = (PathBuf::new(), MountSeen::Unknown("it has no path".to_owned()));
+        for _ in 0..paths.len().min(MOST_PATHS) {
+            let path = &paths[self.begin % paths.len()];
+            last = (path.clone(), look_at(&mut self.helper, device, path).await);
+            if !matches!(last.1, MountSeen::Unknown(_)) {
+                break;
+            }
+            self.begin = (self.begin + 1) % paths.len();
+        }
+        last
+    }
 }
 
 async fn look_at(helper: &mut Helper, device: Device, path: &Path) -> MountSeen {

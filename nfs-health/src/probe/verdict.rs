@@ -193,6 +193,7 @@ fn answers(seen: &MountSeen) -> bool {
 fn kind_of(phase: Phase, fault: &Fault) -> Kind {
     match fault {
         Fault::Refused
+        | Fault::NotRegistered
         | Fault::Silent
         | Fault::Broken(_)
         | Fault::Busy(_)
@@ -226,6 +227,7 @@ impl Fault {
             }
             Self::Unresolved(_)
             | Self::Refused
+            | Self::NotRegistered
             | Self::Unreachable(_)
             | Self::Silent
             | Self::Broken(_)
