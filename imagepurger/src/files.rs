@@ -97,7 +97,7 @@ impl Files {
         }
     }
 
-    /// Reads all files of a folder whose names end in `suffix`, sorted by name; `None` if the folder does not exist.
+    /// Reads all files below a folder whose names end in `suffix`, sorted by path; `None` if the folder does not exist.
     ///
     /// # Errors
     ///
@@ -180,11 +180,20 @@ fn read(path: &Path, most: u64) -> io::Result<Found> {
 }
 
 fn read_folder(folder: &Path, suffix: &str, most: u64) -> io::Result<Vec<(PathBuf, String)>> {
-    let mut paths = Vec::new();
-    for entry in std::fs::read_dir(folder)?.take(MOST_FILES) {
-        let path = entry?.path();
-        if path.to_string_lossy().ends_with(suffix) && path.is_file() {
-            paths.push(path);
+    let (mut folders, mut paths, mut listed) = (vec![folder.to_owned()], Vec::new(), 0);
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder)? {
+            let entry = entry?;
+            listed += 1;
+            if listed > MOST_FILES {
+                return Err(io::Error::other(format!("it has more than {MOST_FILES} files")));
+            }
+            // Links to folders are not followed, as kubelet does not.
+            if entry.file_type()?.is_dir() {
+                folders.push(entry.path());
+            } else if entry.path().to_string_lossy().ends_with(suffix) && entry.path().is_file() {
+                paths.push(entry.path());
+            }
         }
     }
     paths.sort();
@@ -218,13 +227,14 @@ mod tests {
     }
 
     #[test]
-    fn a_folders_files_come_by_their_names() {
+    fn a_folders_files_come_by_their_paths() {
         let folder = tempfile::tempdir().unwrap();
-        for name in ["20-b.conf", "10-a.conf", "notes", "30.conf.bak"] {
+        std::fs::create_dir_all(folder.path().join("15-site/more")).unwrap();
+        for name in ["20-b.conf", "10-a.conf", "notes", "30.conf.bak", "15-site/more/c.conf", "15-site/d.conf"] {
             std::fs::write(folder.path().join(name), name).unwrap();
         }
         let texts: Vec<_> =
             read_folder(folder.path(), ".conf", 100).unwrap().into_iter().map(|(_, text)| text).collect();
-        assert_eq!(texts, ["10-a.conf", "20-b.conf"]);
+        assert_eq!(texts, ["10-a.conf", "15-site/d.conf", "15-site/more/c.conf", "20-b.conf"]);
     }
 }

@@ -126,7 +126,12 @@ fn percent(text: &str, key: &str) -> Result<Option<u8>, String> {
     let Some((_, value)) = lines.find(|(name, _)| name.trim().trim_matches(['"', '\'']) == key) else {
         return Ok(None);
     };
-    let value = value.split('#').next().unwrap_or_default().trim().trim_matches(['"', '\'']);
+    let value = value.split('#').next().unwrap_or_default().trim();
+    // kubelet takes no value for its default.
+    if matches!(value, "" | "~" | "null") {
+        return Ok(None);
+    }
+    let value = value.trim_matches(['"', '\'']);
     match value.parse() {
         Ok(percent @ 0..=100) => Ok(Some(percent)),
         _ => Err(format!("{key} is {value:?}, not a number from 0 to 100")),
@@ -158,6 +163,10 @@ mod tests {
             ("imageGCHighThresholdPercent: 90", (90, 80)),
             ("'imageGCHighThresholdPercent': \"90\"", (90, 80)),
             ("imageGCHighThresholdPercent: 100", (100, 80)),
+            ("imageGCHighThresholdPercent: 70\r\nimageGCLowThresholdPercent: 60\r\n", (70, 60)),
+            ("imageGCHighThresholdPercent: null\nimageGCLowThresholdPercent:\nkind: KubeletConfiguration", (85, 80)),
+            (r#"{"imageGCHighThresholdPercent": null, "imageGCLowThresholdPercent": 60}"#, (85, 60)),
+            ("# imageGCHighThresholdPercent: 70\nimageGCLowThresholdPercent: ~ # as usual", (85, 80)),
             ("", (85, 80)),
         ];
         for (text, thresholds) in table {
