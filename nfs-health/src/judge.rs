@@ -220,7 +220,8 @@ impl Judge {
     /// what it has. Whether anything was taken over.
     fn refresh(&mut self, is_late: bool) -> bool {
         let (volumes, services) = (lock(&self.watched), lock(&self.services));
-        if !is_late && !(volumes.is_complete() && services.are_complete()) {
+        let is_complete = volumes.is_complete() && services.are_complete();
+        if !is_complete && !is_late {
             return false;
         }
         self.volumes = volumes.objects().values().cloned().collect();

@@ -67,7 +67,8 @@ mod tests {
     use serde_json::{from_value, json};
 
     fn object(name: &str, value: Option<&str>) -> ConfigMap {
-        from_value(json!({"metadata": {"namespace": "labs", "name": name}, "data": {"value": value}})).unwrap()
+        let data = value.map(|value| json!({"value": value}));
+        from_value(json!({"metadata": {"namespace": "labs", "name": name}, "data": data})).unwrap()
     }
 
     fn names(store: &Store<String>) -> Vec<&str> {

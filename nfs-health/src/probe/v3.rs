@@ -104,7 +104,7 @@ async fn ask_portmapper(round: &mut Round, server: &Server, probing: &Probing) -
     round.null(&mut portmapper, phase, PORTMAPPER, "portmapper null").await?;
     let ask = async {
         let result = portmapper.call(PORTMAPPER, nfs3::GETPORT, &nfs3::port_of_mountd()).await?;
-        nfs3::port(&result)?.ok_or_else(|| Fault::NotRegistered)
+        nfs3::port(&result)?.ok_or(Fault::NotRegistered)
     };
     round.step(Phase::Portmapper, "portmapper", ask, |port| format!("mountd at port {port}")).await
 }
