@@ -14,6 +14,9 @@ pub use crate::site::Firewall;
 use crate::site::Site;
 use crate::{Error, Result, rpc};
 
+/// rpcbind becomes another user, so the kernel forgets to end it with this process. It ends with the first process of its namespace.
+const PORTMAPPER: &str = "trap exit TERM; rpcbind -f -w & wait";
+
 /// How long a part may take to answer, on a busy machine.
 const START_LIMIT: Duration = Duration::from_secs(60);
 
@@ -77,8 +80,8 @@ impl Ganesha {
             site.inside(&["mount", "-t", "tmpfs", "-o", &options, "tmpfs", &export.to_string_lossy()])?;
         }
         let mut portmapper = Command::new("nsenter");
-        portmapper.args(site.enter()).args(["rpcbind", "-f", "-w"]);
-        let mut portmapper = Process::start("rpcbind", &portmapper, &folder.join("rpcbind.log"))?;
+        portmapper.args(site.enter()).args(["unshare", "--pid", "--fork", "--kill-child=KILL", "sh", "-c", PORTMAPPER]);
+        let mut portmapper = Process::start_wrapped("rpcbind", &portmapper, &folder.join("rpcbind.log"))?;
         let host = IpAddr::from(site.address());
         portmapper.ready(START_LIMIT, "answer", || rpc::portmapper_answers(host))?;
         let mut this = Self { server: None, _portmapper: portmapper, site, setup, folder };

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use testbed::cluster::Cluster;
 use testbed::containerd::{self, Containerd};
 use testbed::docker::Docker;
+use testbed::ganesha::{Ganesha, Setup};
 use testbed::images::{Image, Layer, RubinSet, publish_rubin};
 use testbed::registry::Registry;
 use testbed::{Error, Result, up};
@@ -21,6 +22,7 @@ parts: registry      an open registry on plain HTTP
        rubin         the same, with a repository like the Rubin Observatory's lab images
        containerd    containerd with CRI, which pulls from the registry
        docker        a Docker engine
+       nfs           an NFS server in user space, with an export /home
        kubernetes    a cluster of two nodes with a registry of its own
 ";
 
@@ -59,7 +61,7 @@ fn main() -> ExitCode {
     }
 }
 
-const PARTS: [&str; 5] = ["registry", "rubin", "containerd", "docker", "kubernetes"];
+const PARTS: [&str; 6] = ["registry", "rubin", "containerd", "docker", "nfs", "kubernetes"];
 
 /// Prints a line `NAME=value` for each address, in a shell's format.
 fn bring_up(names: &[&str]) -> Result<Vec<Box<dyn Any>>> {
@@ -88,6 +90,11 @@ fn bring_up(names: &[&str]) -> Result<Vec<Box<dyn Any>>> {
         let docker = Docker::start()?;
         say(&format!("DOCKER={}", docker.endpoint()))?;
         parts.push(Box::new(docker));
+    }
+    if names.contains(&"nfs") {
+        let server = Ganesha::start(Setup::default())?;
+        say(&format!("NFS={}:/home", server.address()))?;
+        parts.push(Box::new(server));
     }
     if names.contains(&"kubernetes") {
         let cluster = Cluster::start(2)?;

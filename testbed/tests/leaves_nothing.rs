@@ -14,7 +14,7 @@ use testbed::wait;
 
 const TESTBED: &str = env!("CARGO_BIN_EXE_testbed");
 
-/// Everything on this machine that carries this number: processes, folders, mounts, cgroups.
+/// Everything on this machine that carries this number: processes, also those of its session, folders, mounts, cgroups.
 fn left(of: &str) -> Vec<String> {
     let mine = format!("labhands-testbed/{of}-");
     let names = |folder: &str| {
@@ -23,7 +23,7 @@ fn left(of: &str) -> Vec<String> {
     };
     let processes = names("/proc").into_iter().filter(|process| {
         let command = fs::read(format!("{process}/cmdline")).unwrap_or_default();
-        String::from_utf8_lossy(&command).contains(&mine)
+        String::from_utf8_lossy(&command).contains(&mine) || session(process).as_deref() == Some(of)
     });
     let mounts = fs::read_to_string("/proc/mounts").expect("/proc is mounted");
     let mounts: Vec<String> = mounts.lines().filter(|mount| mount.contains(&mine)).map(str::to_owned).collect();
@@ -34,8 +34,21 @@ fn left(of: &str) -> Vec<String> {
     processes.chain(mounts).chain(rest).collect()
 }
 
+/// proc_pid_stat(5): the sixth field; the second one may have blanks in it.
+fn session(process: &str) -> Option<String> {
+    let stat = fs::read_to_string(format!("{process}/stat")).ok()?;
+    stat.rsplit_once(") ")?.1.split(' ').nth(3).map(str::to_owned)
+}
+
+/// In a session of its own, which has its number.
+fn testbed() -> Command {
+    let mut command = Command::new("setsid");
+    command.arg(TESTBED);
+    command
+}
+
 fn up(parts: &[&str]) -> (Child, Vec<String>) {
-    let mut child = Command::new(TESTBED).arg("up").args(parts).stdout(Stdio::piped()).spawn().expect("testbed runs");
+    let mut child = testbed().arg("up").args(parts).stdout(Stdio::piped()).spawn().expect("testbed runs");
     let lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
     let lines: Vec<String> = lines.map_while(Result::ok).take_while(|line| line != "ready").collect();
     assert!(left(&child.id().to_string()).len() > 3, "nothing was started: {lines:?}");
@@ -50,8 +63,8 @@ fn assert_gone(child: &Child) {
 
 #[test]
 fn nothing_is_left_when_the_process_is_killed() {
-    let (mut child, lines) = up(&["registry", "containerd", "docker"]);
-    for name in ["REGISTRY=127.0.0.1:", "CONTAINERD=unix:///", "DOCKER=docker:///"] {
+    let (mut child, lines) = up(&["registry", "containerd", "docker", "nfs"]);
+    for name in ["REGISTRY=127.0.0.1:", "CONTAINERD=unix:///", "DOCKER=docker:///", "NFS=198.18."] {
         assert!(lines.iter().any(|line| line.starts_with(name)), "{name} is not in {lines:?}");
     }
     child.kill().unwrap();
@@ -69,7 +82,7 @@ fn nothing_is_left_after_ctrl_c() {
 
 #[test]
 fn nothing_is_left_when_it_is_ended_before_all_has_started() {
-    let mut child = Command::new(TESTBED).args(["up", "registry", "docker"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut child = testbed().args(["up", "registry", "docker"]).stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     assert!(lines.next().unwrap().unwrap().starts_with("REGISTRY="));
     kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
