@@ -17,7 +17,11 @@ fn main() -> ExitCode {
                 let in_cluster = environment.get("KUBERNETES_SERVICE_HOST").is_some();
                 run::run(arguments.settings(in_cluster)?, &warnings).await
             }
-            CommandArguments::Status(arguments) => status::run(&arguments.settings()?.0),
+            CommandArguments::Status(arguments) => {
+                let (logs, log) = arguments.settings()?;
+                sidecar::log::init(log);
+                status::run(&logs)
+            }
             CommandArguments::Check(arguments) => check::run(arguments.settings()?, !arguments.no_publish).await,
         }
     })
