@@ -1,7 +1,7 @@
-//! `nfs-health run`: rounds without end, on every node.
+//! `nfs-health run`: checks exports continuously, on every node.
 //!
-//! - [`run`](mod@run) puts it together; [`rounds`] begins a [`round`] of each export at its time
-//! - [`exports`] has the verdict of each export, [`debounce`]d; [`metrics`] and the node's [`reporter`] show it
+//! - [`run`](mod@run) wires it; [`rounds`] starts a [`round`] of each export when it is due
+//! - [`exports`] has the verdict of each export, [`debounce`]d; [`metrics`] and the node's [`reporter`] publish it
 
 pub mod debounce;
 pub mod exports;

@@ -1,4 +1,4 @@
-//! `nfs-health check`: one round, for people, for exec probes, and for monitoring by Nagios and its kin.
+//! `nfs-health check`: one round, for people, for exec probes, and for Nagios-compatible monitoring.
 
 mod json;
 mod nagios;
@@ -17,7 +17,7 @@ use crate::agent::round::{Round, Volume};
 use crate::settings::{Check, Output};
 use crate::targets::targets;
 
-/// What was seen of one export.
+/// The result for one export.
 #[derive(Clone, Debug)]
 struct Checked {
     export: String,
@@ -26,11 +26,11 @@ struct Checked {
     state: State,
 }
 
-/// What to think of it.
+/// The state of an export.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum State {
     Well,
-    /// It works, and is slow or in its grace period.
+    /// It works, but is slow or in its grace period.
     Warning,
     /// It does not work, or is too slow.
     Critical,
@@ -39,12 +39,13 @@ enum State {
 const NOTHING: &str =
     "NFS_SERVERS: no server is named, and there is no NFS mount here (example: NFS_SERVERS=10.0.0.9/home)";
 
-/// Looks once at everything and prints it. The exit code is 0 when all is well, 1 when not, and 64 when there is nothing to look
-/// at: a probe that looks at nothing must not say that all is well. With Nagios' output it is 0, 1, 2 or 3, as its plugins have it.
+/// Checks everything once and prints the result. The exit code is 0 if everything is healthy, 1 if not, and 64 if there
+/// is nothing to check, because a probe that checks nothing must not report success. With Nagios' output it is 0, 1, 2
+/// or 3, as for its plugins.
 ///
 /// # Errors
 ///
-/// What the system said when the mounts can't be listed, or stdout is gone.
+/// The system's error if the mounts cannot be listed, or stdout is closed.
 pub async fn check(settings: &Check) -> std::io::Result<ExitCode> {
     let Check { look, output, warn, critical } = settings;
     let mounts = match look.mountinfo.as_deref().map_or(Ok(Mounts::default()), read) {

@@ -55,7 +55,7 @@ use self::store::Store;
 const NAME: &str = env!("CARGO_PKG_NAME");
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// No more volumes than this are named in Events when something happens to their server.
+/// The most volumes that are named in Events when something happens to their server.
 const MOST_VOLUMES: usize = 50;
 
 /// How soon to look again for the first lists.
@@ -65,7 +65,7 @@ const FIRST_LIST: Duration = Duration::from_secs(1);
 ///
 /// # Errors
 ///
-/// When there is no way to the Kubernetes API, or the admin address can't be had.
+/// If the cluster's client cannot be configured, or the admin address cannot be bound.
 pub async fn run(settings: JudgeSettings) -> anyhow::Result<ExitCode> {
     let JudgeSettings { look, interval, rounds, namespace, taint, admin, log } = settings;
     let mut daemon = Daemon::start(NAME, VERSION, log)?;
@@ -154,7 +154,7 @@ pub async fn run(settings: JudgeSettings) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Takes in what a watch says, without end: its events, and `None` when it breaks.
+/// Passes on the events of a watch, forever, and `None` when it breaks.
 async fn follow<K>(api: Api<K>, what: &'static str, latch: Latch, mut take: impl FnMut(Option<watcher::Event<K>>))
 where
     K: kube::Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
@@ -200,7 +200,7 @@ struct Judge {
 impl Judge {
     async fn judge(mut self, pulse: Pulse) {
         let start = Instant::now();
-        // A first judgement that lacks what the probes see would blame the wrong one.
+        // A first judgment without the probes' results would blame the wrong part.
         let patience = self.interval * 2 + self.look.probing.limit * 2;
         loop {
             pulse.beat();
@@ -229,7 +229,7 @@ impl Judge {
         true
     }
 
-    /// One judgement.
+    /// Makes one judgment.
     async fn reconcile(&mut self, pulse: &Pulse) {
         let Some(reports) = lock(&self.reports).known(Instant::now()) else { return };
         let (probes, locations) = {
@@ -299,7 +299,7 @@ impl Judge {
             tracing::warn!(
                 export,
                 volumes = volumes.len(),
-                "Events are raised on the first {MOST_VOLUMES} volumes only"
+                "Events are recorded on the first {MOST_VOLUMES} volumes only"
             );
         }
         for volume in volumes.into_iter().take(MOST_VOLUMES) {

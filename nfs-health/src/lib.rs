@@ -1,15 +1,15 @@
-//! nfs-health probes NFS servers over the network, checks what is in front of them and the mounts on this node, and says in one word what is
-//! wrong: the server, the way to it, or this node.
+//! nfs-health probes NFS servers over the network, checks the addresses in front of them and the mounts on this node,
+//! and names the cause of trouble in one word: the server, the path to it, or this node.
 //!
 //! Read in this order:
 //!
 //! - [`probe`] one round of one [`server`] over the network ([`wire`]), one look at one mount, and the verdict on both
-//! - [`targets`] what to check; [`check`] one round of it, for people and for probes that run a command
-//! - [`report`] what a node says of its exports, as the custom resource `NfsReport`: agents and the judge meet there
-//! - [`agent`] rounds without end on a node, and its report
+//! - [`targets`] lists what to check; [`check`] runs one round of it, for people and for exec probes
+//! - [`report`] the custom resource `NfsReport`, which agents write and the judge reads
+//! - [`agent`] repeats rounds on a node, and writes its report
 //! - [`judge`] reads the reports of all nodes, and writes conditions and Events
-//! - [`volumes`] from a Service to a bound volume and claim
-//! - [`settings`] of all; [`space`] the free space of an export
+//! - [`volumes`] creates volumes and claims for a Service
+//! - [`settings`] of all commands; [`space`] the free space of an export
 
 pub mod agent;
 pub mod check;

@@ -38,41 +38,41 @@ pub enum Version {
     V4(u32),
 }
 
-/// The minor versions of NFSv4 that there are.
+/// The existing minor versions of NFSv4.
 const MINOR_VERSIONS: [u32; 3] = [0, 1, 2];
 
 /// How to probe.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Probing {
-    /// The version to go through; the highest that the server has where unset.
+    /// The version to use; the highest that the server supports if unset.
     pub version: Option<Version>,
-    /// How long a round may take.
+    /// The time limit of a round.
     pub limit: Duration,
-    /// The port of mountd (version 3 only); asked of the portmapper where unset.
+    /// The port of mountd (version 3 only); asked of the portmapper if unset.
     pub mount_port: Option<u16>,
-    /// The host of mountd and its portmapper, where it is not the server's.
+    /// The host of mountd and its portmapper, if it is not the server's.
     pub mount_address: Option<IpAddr>,
-    /// Whether to begin from a port below 1024. A server that wants one is asked from there in any case.
+    /// Whether to start from a port below 1024. A server that requires one is probed from there in any case.
     pub reserved_port: bool,
-    /// Our name towards servers, stable, and unlike that of any other prober.
+    /// The name that servers know us by. It is stable, and differs from that of any other prober.
     pub owner: String,
 }
 
 #[cfg(test)]
 impl Probing {
-    /// With nothing but a limit.
+    /// Only a limit, and defaults.
     pub(crate) fn plain(limit: Duration) -> Self {
         let owner = String::new();
         Self { version: None, limit, mount_port: None, mount_address: None, reserved_port: false, owner }
     }
 }
 
-/// Goes through one round. A server that denies is asked again from a port below 1024, as mounts have one, where one can be had;
-/// and one that refers to another server is followed there, once.
+/// Runs one round. If the server denies access, the round is repeated from a port below 1024, as mounts use, if one is
+/// available. If it refers to another server, that one is probed, once.
 pub async fn round(server: &Server, probing: &Probing) -> Seen {
     let deadline = Instant::now() + probing.limit;
     let seen = walk(server, probing, deadline).await;
-    // nfs-ganesha calls it a want of authentication, or hides the export.
+    // nfs-ganesha calls it missing authentication, or hides the export.
     let is_denied = seen.failed().is_some_and(|(_, fault)| {
         matches!(fault, Fault::Denied(_) | Fault::NoWay { .. } | Fault::Authentication(_) | Fault::NoExport(_))
     });
@@ -80,14 +80,14 @@ pub async fn round(server: &Server, probing: &Probing) -> Seen {
         return seen;
     }
     let again = walk(server, &Probing { reserved_port: true, ..probing.clone() }, deadline).await;
-    // Where no such port can be had, or the time is over, the first answer tells more.
+    // If no such port is available, or the time is over, the first answer is more useful.
     let tells = again.from_reserved_port && !matches!(again.failed(), Some((_, Fault::Silent | Fault::Unreachable(_))));
     if tells { again } else { seen }
 }
 
 async fn walk(server: &Server, probing: &Probing, deadline: Instant) -> Seen {
     let mut round = Round { deadline, peer: None, seen: Seen::default() };
-    // The failed step is in what was seen.
+    // The failed step is in the results.
     let _ = round.go(server, probing).await;
     if let Some(next) = round.referral() {
         if let Some(step) = round.seen.steps.last_mut() {
@@ -102,15 +102,15 @@ async fn walk(server: &Server, probing: &Probing, deadline: Instant) -> Seen {
 
 struct Round {
     deadline: Instant,
-    /// The address that took the connection.
+    /// The address that accepted the connection.
     peer: Option<SocketAddr>,
     seen: Seen,
 }
 
-/// A step failed, and is written down.
+/// A step failed and is recorded.
 struct Stop;
 
-/// The pauses before a server is asked again that says to come back later, as long as there is time.
+/// The pauses before retries of a server that asks to come back later, as long as there is time.
 struct Pauses {
     deadline: Instant,
     next: Duration,
@@ -121,7 +121,7 @@ impl Pauses {
         Self { deadline, next: Duration::from_millis(100) }
     }
 
-    /// Whether to ask again after this answer; the pause is over by then.
+    /// Whether to retry after this answer. Returns after the pause.
     async fn again<T>(&mut self, answer: &Result<T, Fault>) -> bool {
         if !matches!(answer, Err(Fault::Busy(_))) || Instant::now() + self.next >= self.deadline {
             return false;
@@ -162,7 +162,7 @@ impl Round {
         }
     }
 
-    /// The other server that has the export, if that is what the last step said, and it can be asked.
+    /// The other server that has the export, if the last step said so and it can be probed.
     fn referral(&self) -> Option<Server> {
         let Some((_, Fault::Elsewhere(locations))) = self.seen.failed() else { return None };
         locations.iter().find_map(|location| {
@@ -171,7 +171,8 @@ impl Round {
         })
     }
 
-    /// Connects to a port of the host: to the address that took the first connection, or else to the first that does.
+    /// Connects to a port of the host: to the address that accepted the first connection, or else to the first one that
+    /// does.
     async fn connect(
         &mut self,
         host: &Host,
@@ -209,14 +210,14 @@ impl Round {
         Ok(connection)
     }
 
-    /// Which major versions the server has, by calling one that it does not have.
+    /// Which major versions the server supports, found with a call to one that does not exist.
     async fn majors(&mut self, mut connection: Connection) -> Result<(Connection, Vec<u32>), Stop> {
         let call = async {
             match connection.call(NFS_UNKNOWN, 0, &[]).await {
                 Err(RpcError::Reply(ReplyError::Versions { low, high })) => {
                     Ok((connection, [3, 4].into_iter().filter(|major| (low..=high).contains(major)).collect()))
                 }
-                // Odd, and for the next call to show what it has.
+                // Odd, but the next call shows what it supports.
                 Ok(_) | Err(RpcError::Reply(ReplyError::Failed(_))) => Ok((connection, vec![3, 4])),
                 Err(error) => Err(error.into()),
             }
@@ -236,7 +237,7 @@ impl Round {
         self.step(phase, name, call, |()| String::new()).await
     }
 
-    /// Does one step within what is left of the limit, and writes it down.
+    /// Runs one step within the remaining time, and records it.
     async fn step<T>(
         &mut self,
         phase: Phase,
@@ -272,7 +273,7 @@ impl fmt::Display for Version {
 
 fn list<T: fmt::Display>(items: &[T]) -> String {
     if items.is_empty() {
-        return "none that is known".to_owned();
+        return "no known version".to_owned();
     }
     items.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }

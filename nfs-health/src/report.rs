@@ -1,5 +1,5 @@
-//! The custom resource `NfsReport` (`nfsreports.labhands.dev`), one object per node, named like the node: what the node's agent
-//! sees of NFS. It is written by that agent only, and read by the judge.
+//! The custom resource `NfsReport` (`nfsreports.labhands.dev`), one object per node, named like the node: the NFS state
+//! that the node's agent sees. Only that agent writes it, and the judge reads it.
 
 use std::time::Duration;
 
@@ -13,10 +13,10 @@ use crate::server::Server;
 /// The field manager of a node's agent.
 pub const AGENT: &str = "nfs-health";
 
-/// A report has no more exports than this; those with trouble come first.
+/// The most exports of a report; those with trouble come first.
 const MOST_EXPORTS: usize = 128;
 
-/// Characters of a text in a report.
+/// The longest text in a report, in characters.
 const MOST_CHARACTERS: usize = 400;
 
 /// The NFS report of a node's agent.
@@ -78,7 +78,7 @@ pub struct ExportReport {
 }
 
 impl ExportReport {
-    /// The report on an export that is mounted `mounts` times here, perhaps by another name.
+    /// The report on an export that is mounted `mounts` times here, possibly under another name.
     pub fn new(server: &Server, alias: Option<&str>, mounts: usize, verdict: &Verdict) -> Self {
         Self {
             export: cut(&server.to_string()),
@@ -109,7 +109,7 @@ impl NfsReportSpec {
         }
     }
 
-    /// Whether `other` says the same, perhaps in other words: how long a mount has been hanging is no news.
+    /// Whether `other` means the same, possibly in other words: a mount that hangs for longer is not a change.
     pub fn is_same_as(&self, other: &Self) -> bool {
         let gist = |report: &Self| -> Vec<_> {
             let exports = report.exports.iter();

@@ -1,4 +1,4 @@
-//! Which server, and which of its exports.
+//! Parses a server's address with an export.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -14,9 +14,9 @@ pub const NFS_PORT: u16 = 2049;
 pub struct Server {
     /// A name or an IP address.
     pub host: Host,
-    /// The port of NFS.
+    /// The NFS port.
     pub port: u16,
-    /// The export, if one is to be looked at: a path, or a name that the server gave it.
+    /// The export, if one is to be checked: a path, or a name that the server gave it.
     pub export: Option<String>,
 }
 
@@ -25,13 +25,13 @@ pub struct Server {
 pub enum Host {
     /// An IP address.
     Address(IpAddr),
-    /// An IPv6 address that is good on one link only, with the name or number of the interface (RFC 4007, section 11).
+    /// An IPv6 address that is valid on one link only, with the name or number of the interface (RFC 4007, section 11).
     LinkLocal(Ipv6Addr, String),
-    /// A name to be looked up in each round.
+    /// A name, which is resolved in each round.
     Name(String),
 }
 
-/// Why a text names no server.
+/// Why a text is not a server.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("{text:?} is not host[:port]/export: {reason}")]
 pub struct ServerError {
@@ -42,8 +42,8 @@ pub struct ServerError {
 impl FromStr for Server {
     type Err = ServerError;
 
-    /// Also takes `host:/export` and `host:export`, as mount(8) does. An IPv6 address stands in brackets, with its zone if it
-    /// has one.
+    /// Also accepts `host:/export` and `host:export`, as mount(8) does. An IPv6 address must be in brackets, with its
+    /// zone if it has one.
     fn from_str(text: &str) -> Result<Self, ServerError> {
         let wrong = |reason| ServerError { text: text.to_owned(), reason };
         let (host, rest) = match text.strip_prefix('[') {
@@ -90,7 +90,7 @@ impl FromStr for Server {
 }
 
 impl Host {
-    /// The host of this name or address, if it can be one.
+    /// The host with this name or address, if it is valid.
     pub fn named(host: &str) -> Option<Self> {
         if let Ok(address) = host.parse() {
             return Some(Self::Address(address));
@@ -116,7 +116,7 @@ impl fmt::Display for Server {
             Host::LinkLocal(address, zone) => write!(f, "[{address}%{zone}]")?,
             Host::Name(name) => f.write_str(name)?,
         }
-        // A name that looks like a port needs the port before it.
+        // An export whose name looks like a port needs the port before it.
         let is_number = |export: &String| export.starts_with(|c: char| c.is_ascii_digit() || c == ':');
         if self.port != NFS_PORT || self.export.as_ref().is_some_and(is_number) {
             write!(f, ":{}", self.port)?;
@@ -130,7 +130,7 @@ impl fmt::Display for Server {
 }
 
 impl Server {
-    /// Whether `other`, which may also go by the name `alias`, is this server's export or a folder in it.
+    /// Whether `other`, which may also have the name `alias`, is this server's export or a folder in it.
     pub fn holds(&self, other: &Self, alias: Option<&str>) -> bool {
         let same_host = self.host == other.host || matches!(&self.host, Host::Name(name) if alias == Some(name));
         let (Some(whole), Some(export)) = (&self.export, &other.export) else { return false };
@@ -138,7 +138,7 @@ impl Server {
         same_host && self.port == other.port && rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     }
 
-    /// Whether the host is this machine to whoever asks: what is behind it differs from machine to machine.
+    /// Whether the host is a loopback address, which means a different server on each machine.
     pub fn is_loopback(&self) -> bool {
         match &self.host {
             Host::Address(address) => address.to_canonical().is_loopback(),
@@ -156,14 +156,14 @@ fn is_localhost(name: &str) -> bool {
 }
 
 impl Host {
-    /// The addresses to connect to, in the order in which they are to be tried (RFC 6724, section 2), each once. Looking up a
-    /// name may block for as long as the resolver likes.
+    /// The addresses to connect to, in the order in which they are tried (RFC 6724, section 2), without duplicates.
+    /// Resolving a name may block for as long as the resolver likes.
     ///
     /// # Errors
     ///
-    /// What the resolver said.
+    /// The resolver's error.
     pub async fn resolve(&self, port: u16) -> std::io::Result<Vec<SocketAddr>> {
-        /// More addresses of a name are not tried.
+        /// The most addresses of a name that are tried.
         const MOST_ADDRESSES: usize = 16;
         let name = match self {
             Self::Address(address) => return Ok(vec![SocketAddr::new(*address, port)]),

@@ -22,7 +22,7 @@ pub use self::check::{Check, Output};
 use self::check::CheckArguments;
 use self::servers::servers_of;
 
-/// Watches NFS servers over the wire and NFS mounts from their nodes, and says what is wrong.
+/// Watches NFS servers over the network and NFS mounts on their nodes, and reports what is wrong.
 #[derive(Parser, Clone, Debug)]
 #[command(name = "nfs-health", version)]
 pub struct Arguments {
@@ -36,7 +36,7 @@ enum Command {
     Check(Box<CheckArguments>),
     /// Probe continuously and export metrics; on a node of a cluster, also write an NfsReport for `judge`
     Run(Box<RunArguments>),
-    /// Compare the NfsReports of all nodes of a cluster, set node conditions and raise Events
+    /// Compare the NfsReports of all nodes of a cluster, set node conditions and record Events
     Judge(Box<JudgeArguments>),
     /// Create a volume and a claim for each namespace that uses the server, from the server's Service; safe to run again
     Volumes(Box<VolumesArguments>),
@@ -76,7 +76,7 @@ struct JudgeArguments {
 }
 
 #[derive(Args, Clone, Debug)]
-#[command(next_help_heading = "What to look at")]
+#[command(next_help_heading = "What to check")]
 struct ServerArguments {
     /// Servers with their exports; without an export, only the server itself is probed. Put a backslash before a comma or a space
     /// in an export
@@ -101,7 +101,7 @@ struct ServerArguments {
 }
 
 #[derive(Args, Clone, Debug)]
-#[command(next_help_heading = "What to look at")]
+#[command(next_help_heading = "What to check")]
 struct MountArguments {
     /// Whether to check the NFS mounts of this node as well
     #[arg(long, env = "NFS_MOUNTS", value_name = "BOOL", default_value = "true")]
@@ -136,56 +136,56 @@ struct ReportArguments {
 /// The settings of one command.
 #[derive(Debug)]
 pub enum Settings {
-    /// Look once.
+    /// Check once.
     Check(Check),
-    /// Look again and again.
+    /// Check continuously.
     Run(Box<RunSettings>),
-    /// Judge across nodes.
+    /// Compare all nodes.
     Judge(Box<JudgeSettings>),
-    /// Make volumes and claims.
+    /// Create volumes and claims.
     Volumes(Box<VolumesSettings>),
 }
 
-/// Settings of the watch.
+/// Settings of `run`.
 #[derive(Debug)]
 pub struct RunSettings {
-    /// What to look at.
+    /// What to check.
     pub look: Look,
     /// Time between two rounds.
     pub interval: Duration,
-    /// Rounds that must agree.
+    /// How many rounds must agree.
     pub rounds: u32,
-    /// Where this node's report goes.
+    /// The node's report.
     pub report: Option<ReportPlace>,
-    /// Where the admin server listens.
+    /// The address of the admin server.
     pub admin: SocketAddr,
     /// How to log.
     pub log: LogSettings,
 }
 
-/// Where a node's report goes.
+/// The place of a node's report.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReportPlace {
     /// The namespace.
     pub namespace: String,
-    /// The node, and so the report's name.
+    /// The node, which is also the report's name.
     pub node: String,
 }
 
-/// Settings of the judge.
+/// Settings of `judge`.
 #[derive(Debug)]
 pub struct JudgeSettings {
-    /// Servers that are looked at besides those of PersistentVolumes.
+    /// Servers to check, in addition to those of PersistentVolumes.
     pub look: Look,
     /// Time between two rounds of a server.
     pub interval: Duration,
-    /// Rounds, and judgements, that must agree.
+    /// How many rounds, and judgments, must agree.
     pub rounds: u32,
-    /// Where the reports are; the own namespace where unset.
+    /// The namespace of the reports; the own namespace if unset.
     pub namespace: Option<String>,
     /// Whether to taint nodes.
     pub taint: bool,
-    /// Where the admin server listens.
+    /// The address of the admin server.
     pub admin: SocketAddr,
     /// How to log.
     pub log: LogSettings,
@@ -196,7 +196,7 @@ impl Settings {
     ///
     /// # Errors
     ///
-    /// Every problem found.
+    /// All invalid settings.
     pub fn parse(arguments: &Arguments) -> Result<Self, Problems> {
         let mut problems = Problems::default();
         let settings = match &arguments.command {
@@ -259,7 +259,7 @@ fn look(servers: &ServerArguments, mounts: &MountArguments, problems: &mut Probl
     if look.servers.is_empty() && !wanted {
         problems.add(
             "NFS_SERVERS",
-            "no server is named and NFS_MOUNTS is off, so there is nothing to check",
+            "no server is configured and NFS_MOUNTS is off, so there is nothing to check",
             "10.0.0.9/home",
         );
     }
@@ -292,7 +292,7 @@ impl ServerArguments {
         let limit = problems.parse("NFS_TIMEOUT", &self.nfs_timeout, "10s", values::duration);
         let host = rustix::system::uname();
         let node = self.node_name.clone().unwrap_or_else(|| host.nodename().to_string_lossy().into_owned());
-        // A server's client list should show whose rounds these are; the length is what servers take for sure.
+        // The name shows in a server's list of clients; this length is accepted by every server.
         let owner = format!("{owner}/{}", node.chars().take(200).collect::<String>());
         let (mount_address, reserved_port) = (None, false);
         let (version, limit, mount_port) = (version?, limit?, mount_port?);

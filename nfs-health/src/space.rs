@@ -1,20 +1,20 @@
-//! Room on a file system.
+//! The space of a file system.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use sidecar::human::bytes;
 
-/// Room on a file system, for those who are not root.
+/// The space of a file system for ordinary users.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Space {
     /// Bytes that can still be written.
     pub available: u64,
-    /// Bytes in all.
+    /// Bytes in total.
     pub total: u64,
-    /// Files that can still be made, if the file system counts them.
+    /// How many files can still be created, if the file system counts them.
     pub files_available: Option<u64>,
-    /// Files in all.
+    /// Files in total.
     pub files: Option<u64>,
 }
 

@@ -1,4 +1,4 @@
-//! What to look at: the servers that are named, and those whose mounts are found here.
+//! Decides what to check: the configured servers, and those whose mounts are found here.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
@@ -10,19 +10,19 @@ use crate::probe::verdict::OnlyMounts;
 use crate::probe::{Probing, Version};
 use crate::server::{Host, NFS_PORT, Server};
 
-/// No more exports are looked at than this, whatever is mounted.
+/// The most exports that are checked, whatever is mounted.
 pub const MOST_TARGETS: usize = 512;
 
-/// What to look at, and how.
+/// What to check, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Look {
-    /// The servers that are named.
+    /// The configured servers.
     pub servers: Vec<Server>,
     /// The servers behind addresses, by address (without an export).
     pub backends: Vec<(Server, Server)>,
-    /// Where the mounts are listed; `None` when mounts are not looked at.
+    /// The file that lists the mounts; `None` if mounts are not checked.
     pub mountinfo: Option<PathBuf>,
-    /// Mounts that are left alone: patterns of paths.
+    /// Mounts to ignore: patterns of paths.
     pub excluded: Vec<String>,
     /// How to probe.
     pub probing: Probing,
@@ -31,43 +31,43 @@ pub struct Look {
 /// One export with its mounts here.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Target {
-    /// All paths of each device: several mounts of a device share their fate, and each path is a way to it.
+    /// All paths of each device: several mounts of a device share their state, and each path leads to it.
     pub mounts: BTreeMap<Device, Vec<PathBuf>>,
-    /// Mounts that are not touched, since they would not expire.
+    /// Mounts that are not touched, because they would not expire.
     pub automounts: Vec<PathBuf>,
-    /// The version to probe, where the mounts' is not the highest that the server may have.
+    /// The version to probe, if the mounts do not use the server's highest.
     pub version: Option<Version>,
     /// The port of mountd that the mounts use, over TCP.
     pub mount_port: Option<u16>,
-    /// The host of mountd, where it is not the server's.
+    /// The host of mountd, if it is not the server's.
     pub mount_address: Option<IpAddr>,
-    /// The name by which it is mounted, where that is another than the server's.
+    /// The name in its mounts, if it differs from the server's.
     pub alias: Option<String>,
-    /// The server itself, where the address that clients use is another's (a Service's).
+    /// The server itself, if the clients' address belongs to something else (a Service).
     pub behind: Option<Server>,
-    /// Why a failure over the wire is no verdict, where only the mounts can tell.
+    /// Why a failure on the wire is not a verdict, if only the mounts count.
     pub only_mounts: Option<OnlyMounts>,
 }
 
-/// What was found.
+/// The result of a search for targets.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Found {
-    /// What to look at.
+    /// What to check.
     pub targets: BTreeMap<Server, Target>,
-    /// How many mounts are not touched, by why.
+    /// How many mounts are not touched, by reason.
     pub left_out: BTreeMap<LeftOut, usize>,
 }
 
 /// Why a mount is not touched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum LeftOut {
-    /// `NFS_MOUNTS_EXCLUDED` names it.
+    /// `NFS_MOUNTS_EXCLUDED` excludes it.
     Excluded,
-    /// It expires when nobody looks at it.
+    /// It expires when nobody uses it.
     Automount,
     /// There are too many.
     Limit,
-    /// Its line in the list of mounts is not understood.
+    /// Its line in the list of mounts cannot be parsed.
     NotUnderstood,
 }
 
@@ -82,7 +82,7 @@ impl Look {
     }
 }
 
-/// All targets: each named server, whether mounted here or not, and each server that is mounted here.
+/// All targets: each configured server, whether mounted here or not, and each server that is mounted here.
 pub fn targets(look: &Look, mounts: &Mounts) -> Found {
     let named = look.servers.iter().map(|server| (server.clone(), Target::default())).collect();
     let mut found = Found { targets: named, left_out: BTreeMap::new() };
@@ -104,7 +104,8 @@ pub fn targets(look: &Look, mounts: &Mounts) -> Found {
             continue;
         }
         let target = found.targets.entry(server).or_default();
-        // Whoever names a server wants its wire judged, and so does a mount that goes over it as this process does.
+        // For a configured server the wire counts, and so it does for a mount that uses the same network path as this
+        // process.
         target.only_mounts = if is_named || only_mounts.is_none() || !(is_new || target.only_mounts.is_some()) {
             None
         } else {
@@ -128,27 +129,27 @@ pub fn targets(look: &Look, mounts: &Mounts) -> Found {
     found
 }
 
-/// What a mount is of.
+/// The source of a mount.
 struct Source {
     server: Server,
     alias: Option<String>,
     only_mounts: Option<OnlyMounts>,
 }
 
-/// The server that a mount uses, by the address that the kernel talks to; and its name, where it was mounted by one.
+/// The server that a mount uses, by the address that the kernel uses, and its name, if it was mounted by name.
 fn source(mount: &Mount) -> Source {
     let (name, export) = mount.nfs_source().unwrap_or(("", &mount.source));
     let written = Host::named(name);
     let address: Option<IpAddr> = mount.option("addr").and_then(|address| address.split('%').next()?.parse().ok());
     let host = match (&written, address) {
-        // The kernel shows the zone by its number; who mounted it wrote what people read.
+        // The kernel shows the zone by its number; the mount's source has the name that people read.
         (Some(Host::LinkLocal(link_local, _)), Some(address)) if address == IpAddr::V6(*link_local) => written.clone(),
         (_, Some(address)) => Some(Host::Address(address)),
         (_, None) => written.clone(),
     };
     let protocol = mount.option("proto").unwrap_or("tcp");
     let port = mount.option("port").and_then(|port| port.parse().ok()).filter(|port| *port > 0).unwrap_or(NFS_PORT);
-    // RDMA has a port of its own (20049); over TCP the server has the usual one.
+    // RDMA has its own port (20049); over TCP the server has the usual one.
     let (port, only_mounts) = match protocol {
         "rdma" | "rdma6" => (NFS_PORT, Some(OnlyMounts::Rdma)),
         "udp" | "udp6" => (port, Some(OnlyMounts::Udp)),
@@ -166,8 +167,8 @@ fn source(mount: &Mount) -> Source {
     Source { server, alias, only_mounts }
 }
 
-/// The port and the host of mountd that a mount of version 3 used. A port belongs to a program, its version and its protocol
-/// (RFC 1833): that of another is not ours.
+/// The port and the host of mountd that a mount of version 3 used. A port belongs to a program, its version and its
+/// protocol (RFC 1833), so a port for another one is ignored.
 fn mountd(mount: &Mount) -> (Option<u16>, Option<IpAddr>) {
     let is_ours = mount.option("mountproto").is_none_or(|protocol| protocol.starts_with("tcp"))
         && mount.option("mountvers").is_none_or(|version| version == "3");
@@ -177,10 +178,10 @@ fn mountd(mount: &Mount) -> (Option<u16>, Option<IpAddr>) {
     (port, address)
 }
 
-/// Whether a mount is one of an automounter that unmounts what nobody uses.
+/// Whether a mount belongs to an automounter that unmounts unused mounts.
 fn expires(mount: &Mount, by_id: &HashMap<u32, &Mount>) -> bool {
     let mut above = mount;
-    // A made-up file with a circle of parents ends the walk too.
+    // The limit ends the loop for invalid input with a circle of parents.
     for _ in 0..by_id.len() {
         match by_id.get(&above.parent) {
             Some(parent) if parent.id != above.id => above = parent,
@@ -194,7 +195,7 @@ fn expires(mount: &Mount, by_id: &HashMap<u32, &Mount>) -> bool {
     false
 }
 
-/// Whether a path, or one above it, fits a pattern, in which `*` stands for any characters.
+/// Whether a path, or one above it, matches a pattern, in which `*` matches any characters.
 fn covers(pattern: &str, path: &Path) -> bool {
     path.ancestors().any(|path| fits(pattern.trim_end_matches('/'), &path.to_string_lossy()))
 }
@@ -214,7 +215,7 @@ fn fits(pattern: &str, text: &str) -> bool {
 }
 
 impl LeftOut {
-    /// The reason in one word, as metrics have it.
+    /// The reason in one word, for metrics.
     pub fn name(self) -> &'static str {
         match self {
             Self::Excluded => "excluded",
@@ -348,7 +349,7 @@ mod tests {
         };
         let left_out = |why, count| BTreeMap::from([(why, count)]);
         assert_eq!(seen("timeout=300", &[]), (2, 0, left_out(LeftOut::Automount, 2)));
-        // systemd's automounts without TimeoutIdleSec stay for ever.
+        // systemd's automounts without TimeoutIdleSec stay forever.
         assert_eq!(seen("timeout=0", &[]), (2, 2, BTreeMap::new()));
         assert_eq!(seen("timeout=0", &["/net/ann"]), (0, 0, left_out(LeftOut::Excluded, 2)));
         assert_eq!(seen("timeout=0", &["/net/*/x/"]), (1, 1, left_out(LeftOut::Excluded, 1)));

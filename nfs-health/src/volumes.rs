@@ -1,8 +1,10 @@
-//! `nfs-health volumes`: from a Service to a bound volume and claim, again and again without harm.
+//! `nfs-health volumes`: creates a volume and a bound claim for a Service; repeated runs do no harm.
 //!
-//! - [`wanted`] what there is to be; [`names`] of what is made; [`plan`] the decision, pure; [`trouble`] what people have to do
-//! - [`see`](mod@see) what the cluster has; [`act`](mod@act) one step; [`objects`] what is made
-//! - [`settings`], [`changes`] when to look again, [`claims`] the page, [`metrics`]; and [`run`](mod@run), which puts them together
+//! - [`wanted`] the wanted state; [`names`] names of created objects; [`plan`] the decision, pure; [`trouble`] what
+//!   people have to do
+//! - [`see`](mod@see) reads the cluster; [`act`](mod@act) carries out one step; [`objects`] the created objects
+//! - [`settings`], [`changes`] when to look again, [`claims`] the page, [`metrics`]; and [`run`](mod@run), which puts
+//!   them together
 
 pub mod act;
 pub mod changes;

@@ -1,5 +1,5 @@
-//! What goes over the wire: [`rpc`] ONC RPC (records, messages, XDR), with a cap on every size; on it [`nfs3`] and [`nfs4`], each
-//! with the few calls that a probe needs.
+//! The protocols on the wire: [`rpc`] is ONC RPC (records, messages, XDR), with a limit for every size; on it [`nfs3`]
+//! and [`nfs4`], each with the few calls that a probe needs.
 
 pub mod nfs3;
 pub mod nfs4;

@@ -164,7 +164,7 @@ fn trouble_is_laid_at_the_right_door_and_goes_away_again() {
     site.until_unreachable(&[("node1", "True ServerDown"), ("node2", "True ServerDown")]);
     site.until_event("PersistentVolumeClaim", "NFSServerDown");
     let problem = kubectl.run(&["-n", "labhands-node", "get", "nfsreports", "node1"]).unwrap();
-    assert!(problem.contains(&format!("{address}/home: server_down (null): it takes the connection")), "{problem}");
+    assert!(problem.contains(&format!("{address}/home: server_down (null): it accepts connections")), "{problem}");
     site.until_tainted("node1", false);
     ganesha.resume();
     site.until_unreachable(&well);

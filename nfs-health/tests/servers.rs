@@ -134,7 +134,7 @@ fn a_firewall_that_drops_and_one_that_rejects_and_a_stopped_server() {
     assert!(start.elapsed() < Duration::from_secs(2), "a refusal needs no waiting");
     ganesha.firewall(Firewall::Open).unwrap();
     ganesha.pause();
-    assert_verdict(&ganesha, "auto", "server_down null: it takes the connection and does not answer");
+    assert_verdict(&ganesha, "auto", "server_down null: it accepts connections but does not respond");
     ganesha.resume();
     assert_verdict(&ganesha, "auto", "ok");
 }
@@ -165,7 +165,7 @@ fn the_watch_sees_a_stop_a_restart_and_grace_and_recovers() {
     exports::until(&daemon, LIMIT, exports::well);
     ganesha.pause();
     let said = exports::until(&daemon, LIMIT, |said| !exports::well(said)).join("; ");
-    assert!(said.contains("server_down (null): it takes the connection"), "{said}");
+    assert!(said.contains("server_down (null): it accepts connections"), "{said}");
     // The daemon itself works, whatever becomes of the server.
     assert_eq!(["/livez", "/readyz"].map(|page| daemon.get(page).unwrap().0), [200, 200]);
     let down = format!("labhands_nfs_health_verdict{{export=\"{servers}\",verdict=\"server_down\"}}");

@@ -105,7 +105,7 @@ struct Answer {
 pub(super) fn read(body: &[u8], asked: Instant) -> Result<Token, String> {
     // The error contains only the position, because the body contains the token.
     let answer: Answer = serde_json::from_slice(body)
-        .map_err(|error| format!("its answer is no JSON of that form at column {}", error.column()))?;
+        .map_err(|error| format!("its answer is not JSON of that form at column {}", error.column()))?;
     let tokens = [answer.token, answer.access_token].into_iter().flatten();
     let token = tokens.map(|token| token.trim().to_owned()).find(|token| !token.is_empty());
     let authorisation = Secret::new(format!("Bearer {}", token.ok_or("its answer has no token")?));

@@ -97,7 +97,7 @@ pub(super) fn files(path: &Path, base_of: impl Fn(u64) -> Option<Box<str>>) -> i
             // Docker keeps other files beside its logs, and kubelet compresses into a temporary file.
             let odd = Container::of_pod_folder(path, "").is_some() && !name.ends_with(".tmp");
             if odd && entry.file_type()?.is_file() {
-                found.problems.push(Problem::new(Kind::Unplaced, &entry.path(), "no name of a log"));
+                found.problems.push(Problem::new(Kind::Unplaced, &entry.path(), "not the name of a log"));
             }
             continue;
         };

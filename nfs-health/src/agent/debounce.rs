@@ -1,11 +1,11 @@
-//! Hysteresis: one odd round changes nothing; and what a change of the server's identity means.
+//! Flap damping: one odd round changes nothing. Also detects changes of the server's identity.
 
 use crate::probe::verdict::Verdict;
 use crate::wire::nfs4::session::Identity;
 
-/// What may change its words and still say the same.
+/// A value whose wording may change while it means the same.
 pub trait Debounce {
-    /// Whether `other` says the same.
+    /// Whether `other` means the same.
     fn is_same_as(&self, other: &Self) -> bool;
 }
 
@@ -15,7 +15,7 @@ impl Debounce for Verdict {
     }
 }
 
-/// What is shown, and how often in a row another has been seen instead.
+/// The shown value, and how often in a row another one has been seen.
 #[derive(Clone, Debug)]
 pub struct Debounced<T> {
     after: u32,
@@ -24,15 +24,15 @@ pub struct Debounced<T> {
 }
 
 impl<T: Debounce> Debounced<T> {
-    /// What is seen `after` times in a row is shown; the very first at once.
+    /// A new value is shown after it was seen `after` times in a row; the very first one at once.
     pub fn new(after: u32) -> Self {
         Self { after, shown: None, other: None }
     }
 
-    /// Takes what a round says; gives what was shown before when that changes.
+    /// Handles a round's value. Returns the value that was shown before, if that changes.
     pub fn take(&mut self, seen: T) -> Option<Option<T>> {
         if self.shown.as_ref().is_some_and(|shown| shown.is_same_as(&seen)) {
-            // The same, perhaps in newer words.
+            // The same value, possibly with newer words.
             (self.shown, self.other) = (Some(seen), None);
             return None;
         }
@@ -48,31 +48,31 @@ impl<T: Debounce> Debounced<T> {
         Some(self.shown.replace(seen))
     }
 
-    /// What is shown.
+    /// The shown value.
     pub fn shown(&self) -> Option<&T> {
         self.shown.as_ref()
     }
 }
 
-/// What became of the server between two rounds.
+/// A change of the server between two rounds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// The same server was started again.
+    /// The same server was restarted.
     Restarted,
     /// Another server answers at the address.
     Replaced,
 }
 
-/// Notices restarts and replacements by the identity that the server tells.
+/// Detects restarts and replacements by the server's identity.
 #[derive(Clone, Debug, Default)]
 pub struct Known {
     identity: Option<Identity>,
-    /// Whether the epoch was the same twice: some servers make it anew each time, and then it tells nothing.
+    /// Whether the epoch was the same twice. Some servers create a new one each time, which then means nothing.
     epoch_is_steady: bool,
 }
 
 impl Known {
-    /// Takes the identity that a round saw.
+    /// Handles the identity that a round saw.
     pub fn take(&mut self, identity: &Identity) -> Option<Change> {
         let before = self.identity.replace(identity.clone())?;
         if (&before.owner, &before.scope) != (&identity.owner, &identity.scope) {

@@ -1,4 +1,4 @@
-//! What is looked at, and what is thought of it now: where rounds write, and the page and reports read.
+//! The checked exports and their current verdicts: rounds write them, and the page and reports read them.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard};
@@ -11,7 +11,7 @@ use crate::report::ExportReport;
 use crate::server::Server;
 use crate::targets::Target;
 
-/// The exports under watch.
+/// The exports that are checked.
 #[derive(Debug, Default)]
 pub struct ExportTable {
     exports: Mutex<BTreeMap<Server, Entry>>,
@@ -21,16 +21,16 @@ pub struct ExportTable {
 /// One export.
 #[derive(Clone, Debug, Default)]
 pub struct Entry {
-    /// What there is to look at.
+    /// What to check.
     pub target: Target,
-    /// What is thought of it; `None` before its first round has ended.
+    /// Its verdict; `None` before its first round has ended.
     pub verdict: Option<Verdict>,
-    /// Where it is in the end, if that is elsewhere: by symbolic links, or on another server.
+    /// Where it really is, if that is elsewhere: by symbolic links, or on another server.
     pub location: Option<Server>,
 }
 
 impl ExportTable {
-    /// Takes over the targets; gives back all of them.
+    /// Replaces the targets. Returns all of them.
     pub fn update(&self, targets: BTreeMap<Server, Target>) -> Vec<Server> {
         let mut exports = self.exports();
         let before = exports.len();
@@ -48,12 +48,12 @@ impl ExportTable {
         exports.keys().cloned().collect()
     }
 
-    /// What there is to look at, if the export is still a target.
+    /// What to check, if the export is still a target.
     pub fn target(&self, server: &Server) -> Option<Target> {
         self.exports().get(server).map(|entry| entry.target.clone())
     }
 
-    /// Takes over the verdict that holds for an export now, and where it was found, if elsewhere.
+    /// Sets the current verdict of an export, and where it was found, if elsewhere.
     pub fn show(&self, server: &Server, verdict: &Verdict, location: Option<Server>) {
         if let Some(entry) = self.exports().get_mut(server) {
             entry.verdict = Some(verdict.clone());
@@ -68,13 +68,13 @@ impl ExportTable {
         lock(&self.exports)
     }
 
-    /// Waits until something may have changed since the last call. For one who waits.
+    /// Waits for a change. Supports a single waiter.
     pub async fn changed(&self) {
         self.changed.notified().await;
     }
 
-    /// All exports with what is thought of them, as JSON: `{"exports": [{"export", "verdict", "healthy", …}]}`; `verdict` is null
-    /// before the first round has ended.
+    /// All exports with their verdicts, as JSON: `{"exports": [{"export", "verdict", "healthy", …}]}`; `verdict` is
+    /// null before the first round has ended.
     pub fn json(&self) -> serde_json::Value {
         let exports = self.exports();
         let export = |(server, entry): (&Server, &Entry)| {
@@ -92,7 +92,7 @@ impl ExportTable {
         serde_json::json!({ "exports": exports.iter().map(export).collect::<Vec<_>>() })
     }
 
-    /// What the node's report says of the exports that have a verdict.
+    /// The node's report: all exports that have a verdict.
     pub fn reports(&self) -> Vec<ExportReport> {
         let exports = self.exports();
         let report = |(server, Entry { target, verdict, .. }): (&Server, &Entry)| {

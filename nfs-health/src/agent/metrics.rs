@@ -103,17 +103,21 @@ impl HealthMetrics {
         metrics.register(|registry| {
             registry.register("verdict", "1 for the current verdict, 0 for the others", this.verdict.clone());
             registry.register("healthy", "1 while the verdict is ok or grace", this.healthy.clone());
-            registry.register("rounds", "Rounds, by their verdict", this.rounds.clone());
-            registry.register("phase_duration_seconds", "Time that each step took", this.phases.clone());
-            registry.register("lease_seconds", "How long the server remembers a silent client", this.lease.clone());
+            registry.register("rounds", "Rounds by verdict", this.rounds.clone());
+            registry.register("phase_duration_seconds", "Duration of each step", this.phases.clone());
+            registry.register(
+                "lease_seconds",
+                "Lease time: how long the server remembers a silent client",
+                this.lease.clone(),
+            );
             registry.register("available_bytes", "Space that is left on the export", this.available.clone());
             registry.register("size_bytes", "Size of the export", this.total.clone());
             registry.register("server_restarts", "Restarts of the server", this.restarts.clone());
             let help = "Times that a different server answered at the address";
             registry.register("server_replacements", help, this.replacements.clone());
-            let help = "How long a process that can't be killed has been hanging on a mount; 0 if there is none";
+            let help = "How long a process that cannot be killed has been hanging on a mount; 0 if there is none";
             registry.register("mount_stuck_seconds", help, this.stuck.clone());
-            let help = "Mounts of an export by what is known of them; of those that are unknown nothing is";
+            let help = "Mounts of an export by state; nothing is known about those that are unknown";
             registry.register("mounts", help, this.states.clone());
             let help = "Mounts of this node that are not checked, by reason";
             registry.register("mounts_left_out", help, this.left_out.clone());
@@ -132,7 +136,7 @@ impl HealthMetrics {
         this
     }
 
-    /// Notes a round, and the verdict that is shown after it.
+    /// Records a round, and the verdict that is shown after it.
     pub fn round(&self, name: &str, round: &Round, shown: Kind) {
         let export = Export { export: name.to_owned() };
         for step in &round.front.steps {
@@ -168,7 +172,7 @@ impl HealthMetrics {
         }
     }
 
-    /// Takes over how many mounts are not looked at.
+    /// Sets how many mounts are not checked.
     pub fn left_out(&self, counts: &BTreeMap<LeftOut, usize>) {
         for why in LEFT_OUT {
             let count = counts.get(&why).copied().unwrap_or(0);
@@ -186,7 +190,7 @@ impl HealthMetrics {
         };
     }
 
-    /// Forgets an export that is no longer looked at.
+    /// Forgets an export that is no longer checked.
     pub fn forget(&self, name: &str) {
         let export = Export { export: name.to_owned() };
         for kind in KINDS {
@@ -210,7 +214,7 @@ impl HealthMetrics {
         }
     }
 
-    /// Takes over what the kernel counts for each NFS mount; mounts that are gone are forgotten.
+    /// Sets the kernel's counters of each NFS mount, and forgets mounts that are gone.
     pub fn mounts(&self, path: &Path) {
         let statistics = match mountstats::read(path) {
             Ok(statistics) => statistics,

@@ -1,4 +1,4 @@
-//! A node's agent writes its report: soon after something changes, and now and then all the same, as a sign of life.
+//! Writes the node's report: soon after a change, and regularly as a heartbeat.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,10 +16,10 @@ use crate::agent::exports::ExportTable;
 use crate::report::{AGENT, NfsReport, NfsReportSpec};
 use crate::settings::ReportPlace;
 
-/// A report comes at least this often.
+/// The longest time between two reports.
 const REFRESH: Duration = Duration::from_secs(120);
 
-/// Changes that come close together make one report.
+/// Changes within this time are reported together.
 const GATHER: Duration = Duration::from_secs(5);
 
 /// Writes the reports of one node.
@@ -37,7 +37,7 @@ impl Reporter {
     ///
     /// # Errors
     ///
-    /// When there is no way to the Kubernetes API.
+    /// If the cluster's client cannot be configured.
     pub async fn new(
         place: ReportPlace,
         interval: Duration,
@@ -57,7 +57,7 @@ impl Reporter {
     /// Writes reports until it is dropped.
     pub async fn report(self, table: Arc<ExportTable>) {
         let (mut written, mut due) = (None::<NfsReportSpec>, Instant::now());
-        // A number that goes up over restarts of the agent too.
+        // A number that also increases over restarts of the agent.
         let mut number = u64::try_from(jiff::Timestamp::now().as_second()).unwrap_or(0);
         let mut pauses = forever().build();
         loop {

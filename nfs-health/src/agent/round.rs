@@ -1,5 +1,5 @@
-//! One round of one export, from every place that there is to look from: at the address that clients use, behind it, and at the
-//! mounts on this node.
+//! One round of one export, from every available place: at the address that clients use, behind it, and at the mounts
+//! on this node.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -16,19 +16,19 @@ use crate::probe::{self, Probing};
 use crate::server::Server;
 use crate::targets::Target;
 
-/// An export under watch.
+/// An export that is checked.
 #[derive(Debug)]
 pub struct Volume {
     /// The server at the address that clients use.
     pub front: Server,
     probing: Probing,
     devices: BTreeMap<Device, DeviceLook>,
-    /// Whether the server wants a port below 1024, as the last round showed.
+    /// Whether the server requires a port below 1024, according to the last round.
     reserved_port: bool,
     patience: Patience,
 }
 
-/// What one round saw, and what to think of it.
+/// The results of one round, and the verdict.
 #[derive(Clone, Debug)]
 pub struct Round {
     /// At the address that clients use.
@@ -37,19 +37,19 @@ pub struct Round {
     pub behind: Option<Seen>,
     /// At the mounts.
     pub mounts: Vec<(PathBuf, MountSeen)>,
-    /// The verdict on all of it.
+    /// The verdict on all results.
     pub verdict: Verdict,
 }
 
 impl Volume {
-    /// An export whose first round is to come. `probing.owner` must be unlike that of other processes.
+    /// An export before its first round. `probing.owner` must differ from that of other processes.
     pub fn new(front: Server, mut probing: Probing) -> Self {
-        // Two rounds at once must be two clients to the server, or one would end the other's session.
+        // Two concurrent rounds must be two clients of the server, or one would end the other's session.
         probing.owner = format!("{}/{front}", probing.owner);
         Self { front, probing, devices: BTreeMap::new(), reserved_port: false, patience: Patience::default() }
     }
 
-    /// Looks once. Ends within the time limit and 2 s, whatever servers and mounts do.
+    /// Checks once. Ends within the time limit and 2 s, whatever servers and mounts do.
     pub async fn round(&mut self, target: &Target) -> Round {
         let mut probing = self.probing.clone();
         probing.version = probing.version.or(target.version);
@@ -58,7 +58,7 @@ impl Volume {
         probing.reserved_port = self.reserved_port;
         let behind_probing = Probing { owner: format!("{}/behind", probing.owner), ..probing.clone() };
         let behind = target.behind.as_ref().map(|server| probe::round(server, &behind_probing));
-        // A child that is stuck stays with us until it ends, even when its mount is gone.
+        // A stuck child is kept until it ends, even if its mount is gone.
         self.devices.retain(|device, look| target.mounts.contains_key(device) || look.is_stuck());
         for device in target.mounts.keys() {
             self.devices.entry(*device).or_insert_with(|| DeviceLook::new(probing.limit));
@@ -82,7 +82,7 @@ impl Volume {
 }
 
 impl Round {
-    /// How long the round took where it took longest: at the server, or at one of the mounts.
+    /// The duration of the round: the longest at the server or at one of the mounts.
     pub fn time(&self) -> Duration {
         let wire = self.front.steps.iter().map(|step| step.time).sum();
         let mounts = self.mounts.iter().map(|(_, seen)| match seen {
@@ -93,7 +93,7 @@ impl Round {
         mounts.fold(wire, Duration::max)
     }
 
-    /// For how long the longest hang among the mounts has lasted, if one hangs that can't be killed.
+    /// How long the longest hang among the mounts has lasted, if one hangs that cannot be killed.
     pub fn stuck_for(&self) -> Option<Duration> {
         let stuck = |seen: &MountSeen| match seen {
             MountSeen::Stuck { after, .. } => Some(*after),

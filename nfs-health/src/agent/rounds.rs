@@ -1,4 +1,4 @@
-//! Rounds of every export again and again, each at its own limiter, so that one that hangs delays no other.
+//! Repeats rounds of every export, each with its own rate limit, so that one that hangs delays no other.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use crate::probe::verdict::Verdict;
 use crate::server::Server;
 use crate::targets::Target;
 
-/// Lists what there is to look at, before each pass.
+/// Lists what to check, before each pass.
 pub type Discover = Box<dyn Fn() -> BTreeMap<Server, Target> + Send + Sync>;
 
 /// Which exports are probed, and how.
@@ -31,11 +31,11 @@ pub struct Monitor {
     pub probing: Probing,
     /// Time between two rounds of an export.
     pub interval: Duration,
-    /// Rounds that must agree.
+    /// How many rounds must agree.
     pub rounds: u32,
-    /// What is counted.
+    /// The metrics.
     pub metrics: HealthMetrics,
-    /// Where verdicts go.
+    /// Where verdicts are written.
     pub table: Arc<ExportTable>,
 }
 
@@ -45,15 +45,15 @@ impl Monitor {
         interval * 2 + Duration::from_secs(60)
     }
 
-    /// Looks for exports, and starts rounds for those that have none, until `shutdown`. An export has one task, ever: two would be
-    /// one client to the server, and end each other's sessions.
+    /// Finds exports and starts rounds for new ones, until `shutdown`. An export has only one task at a time, because
+    /// two would be the same client to the server and end each other's sessions.
     pub async fn run(self, pulse: Pulse, shutdown: CancellationToken) {
         let (this, limiter) = (Arc::new(self), Arc::new(RateLimiter::default()));
         let (mut running, mut tasks) = (JoinSet::new(), BTreeMap::<Server, AbortHandle>::new());
         while !shutdown.is_cancelled() {
             pulse.beat();
             while running.try_join_next().is_some() {}
-            // A task that was told of the end of its export, and has not ended yet, is followed by another in the next pass.
+            // If a task was cancelled but has not ended yet, the next pass starts its successor.
             tasks.retain(|_, task| !task.is_finished());
             for server in this.table.update((this.discover)()) {
                 tasks
@@ -62,16 +62,16 @@ impl Monitor {
             }
             tokio::select! { () = tokio::time::sleep(this.interval) => (), () = shutdown.cancelled() => () }
         }
-        // What hangs is left; children are killed with their rounds.
+        // Hanging calls are abandoned; children are killed with their rounds.
         running.shutdown().await;
     }
 
-    /// Rounds of one export, until it is no longer a target.
+    /// Repeats rounds of one export until it is no longer a target.
     async fn rounds(self: Arc<Self>, server: Server, limiter: Arc<RateLimiter>, shutdown: CancellationToken) {
         let name = server.to_string();
         let mut volume = Volume::new(server.clone(), self.probing.clone());
         let (mut steady, mut known) = (Debounced::new(self.rounds), Known::default());
-        // Many nodes do not all begin at once.
+        // The jitter keeps many nodes from starting at once.
         let mut next = Instant::now() + self.interval.min(Duration::from_secs(1)).mul_f64(random());
         loop {
             let turn = async {
@@ -130,7 +130,7 @@ mod tests {
         let server: Server = format!("{}/home", listener.local_addr().unwrap()).parse().unwrap();
         let passes = Arc::new(AtomicUsize::new(0));
         let counted = passes.clone();
-        // It is there in every second pass only, and its round hangs.
+        // The export exists only in every second pass, and its round hangs.
         let discover: Discover = Box::new(move || match counted.fetch_add(1, Ordering::Relaxed) % 2 {
             0 => BTreeMap::from([(server.clone(), Target::default())]),
             _ => BTreeMap::new(),

@@ -27,7 +27,7 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 ///
 /// # Errors
 ///
-/// When the admin address can't be had, or a report is wanted and there is no way to the Kubernetes API.
+/// If the admin address cannot be bound, or a report is configured and the cluster's client cannot be.
 pub async fn run(settings: RunSettings) -> anyhow::Result<ExitCode> {
     let RunSettings { look, interval, rounds, report, admin, log } = settings;
     let mut daemon = Daemon::start(NAME, VERSION, log)?;

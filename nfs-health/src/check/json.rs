@@ -1,4 +1,4 @@
-//! For programs.
+//! The output for programs.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use super::Checked;
 use crate::probe::mount::MountSeen;
 use crate::probe::seen::{Seen, Step};
 
-/// `{"exports": […]}`, with all that was seen; times are in seconds.
+/// `{"exports": […]}`, with all results; times are in seconds.
 pub(super) fn json(checked: &[Checked]) -> String {
     let exports: Vec<Value> = checked.iter().map(export).collect();
     format!("{:#}\n", json!({ "exports": exports }))

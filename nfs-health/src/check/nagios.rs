@@ -1,12 +1,12 @@
-//! For Nagios, Icinga and others that run its plugins (Monitoring Plugins Development Guidelines): a line with perfdata behind a
-//! bar, a line more for each export, and the exit code.
+//! The output for Nagios, Icinga and others that run its plugins (Monitoring Plugins Development Guidelines): a line
+//! with perfdata after a bar, one more line for each export, and the exit code.
 
 use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::{Checked, State};
 
-/// The exit code when nothing could be seen.
+/// The exit code if nothing could be checked.
 pub(super) const UNKNOWN: u8 = 3;
 
 /// The exit code.
@@ -18,7 +18,7 @@ pub(super) fn code(state: State) -> u8 {
     }
 }
 
-/// The line when nothing could be seen.
+/// The line if nothing could be checked.
 pub(super) fn unknown(why: &str) -> String {
     format!("NFS UNKNOWN - {}\n", plain(why))
 }
@@ -61,7 +61,7 @@ fn said(checked: &Checked) -> String {
     plain(&format!("{}: {} in {time}", checked.export, checked.round.verdict))
 }
 
-/// What Nagios takes for text: no bar, on one line.
+/// Text that is safe for Nagios: no bar, on one line.
 fn plain(text: &str) -> String {
     text.chars().map(|c| if c == '|' || c.is_control() { '/' } else { c }).collect()
 }

@@ -1,4 +1,4 @@
-//! For people: a line for each step and mount, and one for the verdict of each export.
+//! The output for people: a line for each step and mount, and one for the verdict of each export.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -43,7 +43,13 @@ pub(super) fn table(checked: &[Checked]) -> String {
             }
         }
         for path in automounts {
-            line(name, "mount", "left", None, &format!("{}: an automount, which would not expire", path.display()));
+            line(
+                name,
+                "mount",
+                "left",
+                None,
+                &format!("{}: an automount; checking it would keep it from expiring", path.display()),
+            );
         }
         if *state > super::state(round, None, None) {
             line(name, "time", state.name(), Some(round.time()), "longer than --warn or --critical");

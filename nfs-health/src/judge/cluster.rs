@@ -6,7 +6,7 @@ use crate::judge::nfs_volumes::NfsVolume;
 use crate::server::Server;
 use crate::targets::{Look, MOST_TARGETS, Target};
 
-/// No more exports of one server are probed than this: what is wrong with all of them shows at some.
+/// The most exports of one server that are probed. What is wrong with all of them shows at some.
 const MOST_EXPORTS: usize = 16;
 
 /// What to probe: the named servers, and those of the volumes, unless only their mounts can tell. `pod_behind` gives the pod behind a Service's address.
@@ -17,7 +17,7 @@ pub fn targets(
 ) -> BTreeMap<Server, Target> {
     let mut targets: BTreeMap<Server, Target> =
         look.servers.iter().map(|server| (server.clone(), Target::default())).collect();
-    // The shortest first: an export holds the folders in it.
+    // The shortest come first, because an export contains the folders in it.
     let mut volumes: Vec<&NfsVolume> = volumes.iter().filter(|volume| !volume.only_mounts).collect();
     volumes.sort_by_key(|volume| (volume.server.export.as_ref().map_or(0, String::len), &volume.server));
     for NfsVolume { server, version, mount_port, .. } in volumes {

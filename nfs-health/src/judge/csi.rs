@@ -1,11 +1,12 @@
-//! Volumes of CSI drivers that are NFS underneath: server and export, where the volume carries them.
+//! Finds server and export of volumes of CSI drivers that use NFS, if the volume contains them.
 
 use k8s_openapi::api::core::v1::CSIPersistentVolumeSource;
 
-/// The server and the export of a volume of a known driver. What only the cloud knows (the address of an EFS mount target) is not to
-/// be had from the volume; nor is a Trident backend's server, which that driver hands to the node as it publishes the volume.
+/// The server and the export of a volume of a known driver. Some are not in the volume: the address of an EFS mount
+/// target, which only the cloud knows, and a Trident backend's server, which that driver passes to the node when it
+/// publishes the volume.
 pub(super) fn source(csi: &CSIPersistentVolumeSource) -> Option<(String, String)> {
-    // Azure's driver takes its attributes in any case.
+    // Azure's driver accepts its attributes in any case.
     let attribute = |name: &str| {
         let attributes = csi.volume_attributes.as_ref()?;
         let (_, value) = attributes.iter().find(|(key, _)| key.eq_ignore_ascii_case(name))?;
@@ -14,7 +15,8 @@ pub(super) fn source(csi: &CSIPersistentVolumeSource) -> Option<(String, String)
     let rooted = |path: String| if path.starts_with('/') { path } else { format!("/{path}") };
     match csi.driver.as_str() {
         "efs.csi.aws.com" => {
-            // `fs-1`, `fs-1:/path` and `fs-1:/path:fsap-1`; an access point has a root of its own, which is not named.
+            // `fs-1`, `fs-1:/path` and `fs-1:/path:fsap-1`; an access point has its own root, which is not in the
+            // handle.
             let mut parts = csi.volume_handle.split(':').skip(1);
             let (path, access_point) = (parts.next().unwrap_or_default(), parts.next());
             let path = if access_point.is_some() { String::new() } else { path.to_owned() };

@@ -1,4 +1,4 @@
-//! From what is seen in many places to one of_probe for each export. Nothing here waits or looks.
+//! Collects the results from many places as evidence for each export. Pure.
 
 use std::collections::BTreeMap;
 
@@ -7,12 +7,12 @@ use crate::probe::verdict::Verdict;
 use crate::report::{ExportReport, NfsReportSpec};
 use crate::server::{Host, Server};
 
-/// All that is known of one export.
+/// All that is known about one export.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Evidence {
-    /// What the judge's own probe thinks of it.
+    /// The verdict of the judge's own probe.
     pub probe: Option<Verdict>,
-    /// What the nodes see.
+    /// The nodes' verdicts.
     pub sights: Vec<Sight>,
 }
 
@@ -52,7 +52,7 @@ pub fn evidence(
     evidence
 }
 
-/// What is behind a node's loopback interface is a server of that node alone, whatever other nodes have there.
+/// A server on a node's loopback interface belongs to that node alone, whatever other nodes have there.
 fn of_node(server: Server, node: &str) -> Server {
     if !server.is_loopback() {
         return server;

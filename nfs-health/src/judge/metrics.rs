@@ -27,7 +27,7 @@ struct NodesLabel {
 pub struct JudgeMetrics {
     troubles: Family<Judged, Gauge>,
     nodes: Family<NodesLabel, Gauge>,
-    /// Nodes whose conditions could not be written.
+    /// How often a node's conditions could not be written.
     pub write_failures: Counter,
 }
 
@@ -37,19 +37,15 @@ impl JudgeMetrics {
         let (troubles, nodes, write_failures) = (Family::default(), Family::default(), Counter::default());
         let this = Self { troubles, nodes, write_failures };
         metrics.register(|registry| {
-            registry.register(
-                "trouble",
-                "1 for what is wrong with an export, by whose fault it is",
-                this.troubles.clone(),
-            );
-            registry.register("nodes", "Nodes that have reports, by what their conditions say", this.nodes.clone());
-            let help = "Times that a node's conditions could not be written";
+            registry.register("trouble", "1 for each trouble of an export, by blame", this.troubles.clone());
+            registry.register("nodes", "Nodes that have reports, by their conditions", this.nodes.clone());
+            let help = "Failed writes of a node's conditions";
             registry.register("node_write_failures", help, this.write_failures.clone());
         });
         this
     }
 
-    /// Takes over a judgement.
+    /// Sets the result of a judgment.
     pub fn show<'a>(
         &self,
         rulings: impl Iterator<Item = (&'a Server, &'a Ruling)>,

@@ -9,20 +9,20 @@ use crate::probe::Version;
 use crate::server::{Host, NFS_PORT, Server};
 use crate::volumes::objects::source_of;
 
-/// A PersistentVolume that is on an NFS server.
+/// A PersistentVolume on an NFS server.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NfsVolume {
     /// The server with the export.
     pub server: Server,
-    /// The version that its mount options ask for, where that is 3.
+    /// The version in its mount options, if it is 3.
     pub version: Option<Version>,
-    /// mountd's port, where its mount options have one.
+    /// mountd's port in its mount options, if they have one.
     pub mount_port: Option<u16>,
     /// Whether only the mounts can tell how it is: they speak RDMA or UDP, or go to a tunnel on their own node.
     pub only_mounts: bool,
-    /// What Events about the volume refer to.
+    /// The reference for Events about the volume.
     pub reference: ObjectReference,
-    /// What Events about its claim refer to.
+    /// The reference for Events about its claim.
     pub claim: Option<ObjectReference>,
 }
 

@@ -1,4 +1,4 @@
-//! Brings the nodes' conditions and taints to what they should be.
+//! Writes the nodes' conditions and taints.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,11 +15,11 @@ use tokio::time::Instant;
 use crate::judge::state::{CONDITIONS, NodeState};
 use crate::report::NfsReport;
 
-/// A node whose state has not changed is looked at again after this: somebody else may have changed it, and its conditions
-/// renew their heartbeat, as often as kubelet's own do.
+/// A node whose state has not changed is checked again after this time: somebody else may have changed it, and its
+/// conditions' heartbeat is renewed, as often as kubelet's own.
 const AGAIN: Duration = Duration::from_secs(300);
 
-/// How many nodes are written at a time: a server that fails concerns all nodes of a cluster at once.
+/// How many nodes are written concurrently: a failing server concerns all nodes of a cluster at once.
 const MOST_AT_ONCE: usize = 16;
 
 /// The nodes that have reports.
@@ -31,7 +31,7 @@ pub struct Nodes {
     brought: Brought,
 }
 
-/// What each node was brought to, and when.
+/// The last written state of each node, and when.
 #[derive(Default)]
 struct Brought(BTreeMap<String, (NodeState, Instant)>);
 
@@ -43,7 +43,7 @@ impl Brought {
 }
 
 impl Nodes {
-    /// Nodes whose reports are in `namespace`; with `taint` they are tainted too.
+    /// Nodes with reports in `namespace`; with `taint` they get taints, too.
     pub fn new(client: Client, events: EventRecorder, namespace: &str, taint: bool) -> Self {
         let (nodes, reports) = (Api::all(client.clone()), Api::namespaced(client, namespace));
         Self { nodes, reports, events, taint, brought: Brought::default() }
@@ -54,10 +54,11 @@ impl Nodes {
         self.brought.0.retain(|name, _| is_known(name));
     }
 
-    /// Brings the nodes to these states, several at a time, and gives back for which ones that failed, and why; the next call
-    /// tries again. The report of a node that is gone is deleted. `beat` is called after each node.
+    /// Writes these states to the nodes, several at a time. Returns the nodes for which that failed, and why; the next
+    /// call tries again. The report of a deleted node is deleted. `beat` is called after each node.
     ///
-    /// When the API server gives no answer, the rest is left for the next call; what it refuses for one node concerns that node.
+    /// If the API server does not answer, the rest is left to the next call. A refusal for one node concerns only that
+    /// node.
     pub async fn bring<'a>(
         &mut self,
         wanted: impl Iterator<Item = (&'a String, &'a NodeState)>,
@@ -110,7 +111,7 @@ impl Nodes {
                 self.tell(name, &before, condition);
             }
         }
-        // Decided from the node as it is now, whatever others have changed since it was first read.
+        // Decided from the current node, whatever others have changed since it was first read.
         if self.taint
             && let Some(taints) = state.taints(&node)
         {
@@ -120,7 +121,7 @@ impl Nodes {
         Ok(Written::Brought)
     }
 
-    /// Logs a condition and raises an Event, where it is news.
+    /// Logs a condition and records an Event, if it is new.
     fn tell(&self, name: &str, before: &Node, condition: &NodeCondition) {
         let known = before.status.as_ref().and_then(|status| status.conditions.as_ref());
         let before = known.and_then(|all| all.iter().find(|before| before.type_ == condition.type_));
@@ -147,11 +148,11 @@ impl Nodes {
     }
 }
 
-/// What became of a node's write.
+/// The result of a node's write.
 enum Written {
-    /// The node is as it should be.
+    /// The node has the right state.
     Brought,
-    /// There is no such node, and no report of it any more.
+    /// The node does not exist any more, and neither does its report.
     NodeIsGone,
 }
 

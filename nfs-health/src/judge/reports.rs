@@ -1,4 +1,4 @@
-//! The nodes' reports, as they come in.
+//! The nodes' reports, from a watch.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,14 +8,14 @@ use tokio::time::Instant;
 
 use crate::report::{NfsReport, NfsReportSpec};
 
-/// What is given to a report on top of twice its time.
+/// The extra time until a report is overdue, in addition to twice its interval.
 const SLACK: Duration = Duration::from_secs(30);
 
 /// The reports of all nodes.
 #[derive(Debug, Default)]
 pub struct Reports {
     reports: BTreeMap<String, Received>,
-    /// Those that a new list has named so far.
+    /// The reports of a new list so far.
     listed: Vec<String>,
     complete: bool,
 }
@@ -23,17 +23,17 @@ pub struct Reports {
 #[derive(Debug)]
 struct Received {
     report: NfsReportSpec,
-    /// When it came, by our own clock: nodes' clocks may be wrong.
+    /// When it arrived, by our own clock, because nodes' clocks may be wrong.
     at: Instant,
 }
 
 impl Reports {
-    /// Takes what the watch says.
+    /// Handles an event of the watch.
     pub fn take(&mut self, event: Event<NfsReport>, now: Instant) {
         match event {
             Event::Init => self.listed.clear(),
             Event::InitApply(report) => {
-                // After a gap in the watch nobody is overdue: what came meanwhile was not seen.
+                // After a gap in the watch no report is overdue, because reports may have been missed.
                 self.listed.extend(report.metadata.name.clone());
                 self.receive(report, now);
             }
@@ -48,12 +48,12 @@ impl Reports {
         }
     }
 
-    /// The watch broke: what is known may be old.
+    /// The watch broke, so the known reports may be old.
     pub fn broke(&mut self) {
         self.complete = false;
     }
 
-    /// The reports by node; `None` for those that are overdue. `None` in all while not all reports are known.
+    /// The reports by node; `None` for those that are overdue. `None` in total while not all reports are known.
     pub fn known(&self, now: Instant) -> Option<BTreeMap<String, Option<NfsReportSpec>>> {
         let current = |(node, received): (&String, &Received)| {
             let limit = 2 * Duration::from_secs(received.report.next_seconds.into()) + SLACK;

@@ -1,28 +1,27 @@
-//! Whose fault it is: from what the nodes see of an export, and what is seen from elsewhere, to one ruling. Nothing here waits or
-//! looks.
+//! Decides whose fault it is: one ruling from the nodes' verdicts on an export and the probe's. Pure.
 //!
-//! Many nodes that fail point to the server, one points to itself, and an address that fails while the server behind it serves
-//! points to the way between them.
+//! Many failing nodes point to the server, a single one points to itself, and an address that fails while the server
+//! behind it works points to the path between them.
 
 use std::collections::BTreeMap;
 
 use crate::agent::debounce::Debounce;
 use crate::probe::verdict::{Kind, Verdict};
 
-/// Who is at fault.
+/// The part at fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Blame {
     /// The server.
     Server,
-    /// What leads from clients to the server: a Service, or the network.
+    /// The path from clients to the server: a Service, or the network.
     ServicePath,
-    /// The nodes that have the trouble.
+    /// The nodes with the trouble.
     Node,
-    /// The server or the way to it: one place alone can't tell.
+    /// The server or the path to it: one place alone cannot tell.
     Unclear,
 }
 
-/// What a node sees of an export.
+/// A node's verdict on an export.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sight {
     /// The node.
@@ -31,49 +30,49 @@ pub struct Sight {
     pub kind: Kind,
     /// The phase that showed it.
     pub phase: String,
-    /// What was seen.
+    /// The explanation.
     pub sentence: String,
 }
 
 /// What is wrong with an export.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trouble {
-    /// In one word.
+    /// The kind of trouble.
     pub kind: Kind,
-    /// Whose fault it is.
+    /// The part at fault.
     pub blame: Blame,
-    /// For people.
+    /// An explanation for people.
     pub sentence: String,
 }
 
-/// A node's condition that a ruling is about.
+/// The node condition that a ruling sets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Condition {
-    /// `NFSMountStuck`: a mount hangs or is stale, while the server serves.
+    /// `NFSMountStuck`: a mount hangs or is stale, while the server works.
     MountStuck,
     /// `NFSServerUnreachable`: the server does not serve this node.
     ServerUnreachable,
 }
 
-/// What is wrong with an export on one node.
+/// The trouble of an export on one node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeTrouble {
-    /// The condition that is true because of it.
+    /// The condition that it makes true.
     pub condition: Condition,
-    /// What the node sees.
+    /// The node's verdict.
     pub kind: Kind,
-    /// Whose fault it is.
+    /// The part at fault.
     pub blame: Blame,
-    /// What the node says of it.
+    /// The node's explanation.
     pub sentence: String,
 }
 
-/// What to think of one export.
+/// The ruling on one export.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ruling {
-    /// What is wrong, if anything is.
+    /// What is wrong, if anything.
     pub trouble: Option<Trouble>,
-    /// The nodes that can't use it.
+    /// The nodes that cannot use it.
     pub nodes: BTreeMap<String, NodeTrouble>,
 }
 
@@ -84,7 +83,7 @@ impl Debounce for Ruling {
     }
 }
 
-/// Judges one export. `probe` is what was seen from the judge's own place, at the address and behind it.
+/// Rules on one export. `probe` is the judge's own verdict, from probes at the address and behind it.
 pub fn rule(probe: Option<&Verdict>, sights: &[Sight]) -> Ruling {
     let with = |wanted: fn(Kind) -> bool| -> Vec<&Sight> { sights.iter().filter(|sight| wanted(sight.kind)).collect() };
     let (unreached, stuck, refused) = (with(does_not_reach), with(is_stuck), with(is_refusal));
@@ -115,7 +114,7 @@ fn is_refusal(kind: Kind) -> bool {
     matches!(kind, Kind::Readonly | Kind::Full | Kind::Denied)
 }
 
-/// How much worse than others a kind is.
+/// How severe a kind is, compared to others.
 pub fn gravity(kind: Kind) -> u8 {
     match kind {
         _ if does_not_reach(kind) => 3,
@@ -125,16 +124,16 @@ pub fn gravity(kind: Kind) -> u8 {
     }
 }
 
-/// Whether so many of `all` are bad that it can't be they: two at least, and half.
+/// Whether so many of `all` are bad that the nodes cannot be at fault: at least two, and at least half.
 fn many(bad: usize, all: usize) -> bool {
     bad >= 2 && bad * 2 >= all
 }
 
-/// The trouble of those that do not reach a server that serves.
+/// The trouble of nodes that do not reach a working server.
 fn reach(probe: Option<&Verdict>, unreached: &[&Sight], nodes: usize) -> Option<Trouble> {
     let failed = probe.filter(|probe| does_not_reach(probe.kind));
     if unreached.is_empty() && (failed.is_none() || nodes > 0) {
-        // Where nodes use the server, the judge's own way to it matters to nobody.
+        // If nodes can use the server, the judge's own path to it does not matter.
         return None;
     }
     let (bad, all) = (unreached.len() + usize::from(failed.is_some()), nodes + usize::from(probe.is_some()));
@@ -154,7 +153,7 @@ fn reach(probe: Option<&Verdict>, unreached: &[&Sight], nodes: usize) -> Option<
     };
     let kind = match (blame, kind) {
         (Blame::ServicePath, _) => Kind::ServicePathBroken,
-        // Nobody reaches it: that is more than one place could tell.
+        // Nobody reaches it, which one place alone could not tell.
         (Blame::Server, Kind::Unreachable) => Kind::ServerDown,
         (_, kind) => kind,
     };
@@ -162,40 +161,40 @@ fn reach(probe: Option<&Verdict>, unreached: &[&Sight], nodes: usize) -> Option<
     let sentence = match blame {
         Blame::Server => format!("the server does not serve{places}: {said}"),
         Blame::ServicePath if serves_here => {
-            format!("the server serves, and the way to it is broken{places}: {said}")
+            format!("the server works, but the network path to it is broken{places}: {said}")
         }
         Blame::ServicePath => format!("the address that clients use is broken{places}: {said}"),
-        Blame::Node => format!("the server serves others, and is not reached{places}: {said}"),
-        Blame::Unclear => format!("the server or the way to it fails{places}: {said}"),
+        Blame::Node => format!("the server serves others, but is not reachable{places}: {said}"),
+        Blame::Unclear => format!("cannot tell whether the server or the network path is down{places}: {said}"),
     };
     Some(Trouble { kind, blame, sentence })
 }
 
-/// The trouble of mounts that hang or are stale while the server serves.
+/// The trouble of mounts that hang or are stale while the server works.
 fn mounts(stuck: &[&Sight], nodes: usize) -> Option<Trouble> {
     let (kind, said) = most_common(stuck.iter().map(|sight| (sight.kind, sight.sentence.as_str())))?;
     let blame = if many(stuck.len(), nodes) { Blame::Server } else { Blame::Node };
     let places = seen_from(stuck, nodes, false);
     let sentence = match blame {
-        Blame::Server => format!("the server answers, and does not serve its clients{places}: {said}"),
-        _ => format!("the server serves others, and a mount fails{places}: {said}"),
+        Blame::Server => format!("the server answers, but does not serve its clients{places}: {said}"),
+        _ => format!("the server serves others, but a mount fails{places}: {said}"),
     };
     Some(Trouble { kind, blame, sentence })
 }
 
-/// The trouble with a server that answers, and not as one would like.
+/// The trouble of a server that answers with a refusal.
 fn refusal(probe: Option<&Verdict>, refused: &[&Sight], nodes: usize) -> Option<Trouble> {
-    // A prober may be denied what nodes are not.
+    // A probe may be denied what nodes are allowed.
     let own = probe.filter(|probe| is_refusal(probe.kind) && (probe.kind != Kind::Denied || nodes == 0));
     let seen = refused.iter().map(|sight| (sight.kind, sight.sentence.as_str()));
     let (kind, said) = most_common(seen.chain(own.map(|probe| (probe.kind, probe.sentence.as_str()))))?;
-    // Who is full or read-only is so for all.
+    // An export that is full or read-only is so for all.
     let some = kind == Kind::Denied && nodes > 1 && !many(refused.len(), nodes);
     let blame = if some { Blame::Node } else { Blame::Server };
     Some(Trouble { kind, blame, sentence: format!("{said}{}", seen_from(refused, nodes, false)) })
 }
 
-/// ` (seen from 2 of 5 nodes: a, b, and from the cluster probe)`, or nothing where nobody is to be named.
+/// ` (seen from 2 of 5 nodes: a, b, and from the cluster probe)`, or nothing if there is nobody to name.
 fn seen_from(sights: &[&Sight], nodes: usize, probe: bool) -> String {
     const NAMED: usize = 3;
     let named: Vec<&str> = sights.iter().take(NAMED).map(|sight| sight.node.as_str()).collect();
@@ -210,7 +209,8 @@ fn seen_from(sights: &[&Sight], nodes: usize, probe: bool) -> String {
     }
 }
 
-/// The kind that most say, with what the first of them says; of equals the first in the order of kinds.
+/// The most frequent kind, with the explanation of the first node that has it; of equals, the first in the order of
+/// kinds.
 fn most_common<'a>(seen: impl Iterator<Item = (Kind, &'a str)>) -> Option<(Kind, &'a str)> {
     let mut counts: BTreeMap<Kind, (usize, &str)> = BTreeMap::new();
     for (kind, sentence) in seen {
@@ -221,7 +221,7 @@ fn most_common<'a>(seen: impl Iterator<Item = (Kind, &'a str)>) -> Option<(Kind,
 }
 
 impl Blame {
-    /// The blame in one word, as metrics have it.
+    /// The blame in one word, for metrics.
     pub fn name(self) -> &'static str {
         match self {
             Self::Server => "server",

@@ -1,4 +1,4 @@
-//! What a node's conditions and taint should say. Nothing here waits or looks.
+//! Decides the conditions and the taint of a node. Pure.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,27 +14,28 @@ use crate::probe::verdict::Kind;
 /// The taint of a node that is at fault itself.
 pub const TAINT: &str = "labhands.dev/nfs";
 
-/// A condition whose heartbeat is older is written again although nothing has changed: so it shows that somebody still looks.
+/// A condition whose heartbeat is older than this is written again although nothing has changed, to show that it is
+/// still checked.
 const HEARTBEAT: Duration = Duration::from_secs(240);
 
-/// Characters of a condition's message.
+/// The longest message of a condition, in characters.
 const MOST_CHARACTERS: usize = 900;
 
-/// What holds for a node.
+/// The state of a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NodeState {
-    /// Its report is overdue: nothing is known.
+    /// Its report is overdue, so nothing is known.
     Silent,
-    /// What its report and the rulings say.
+    /// The troubles in its report and the rulings.
     Known(BTreeMap<Condition, Said>),
 }
 
-/// What is wrong with a node, for one condition.
+/// The trouble of a node for one condition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Said {
-    /// Why, in one word.
+    /// The reason, in one word.
     pub reason: &'static str,
-    /// For people.
+    /// The message for people.
     pub message: String,
     /// Whether the node itself is at fault.
     pub own_fault: bool,
@@ -54,7 +55,7 @@ impl Debounce for NodeState {
 }
 
 impl NodeState {
-    /// The state of a node by the rulings on all exports, each by its name.
+    /// The state of a node from the rulings on all exports, by name.
     pub fn new(node: &str, rulings: &BTreeMap<String, Ruling>) -> Self {
         let mut known: BTreeMap<Condition, Said> = BTreeMap::new();
         for (export, ruling) in rulings {
@@ -77,14 +78,14 @@ impl NodeState {
         Self::Known(known)
     }
 
-    /// The conditions that the node should have, where they are not what it has, or have not been renewed for a while.
+    /// The conditions to write: those that differ from the node's, or whose heartbeat is old.
     pub fn conditions(&self, node: &Node, now: Time) -> Vec<NodeCondition> {
         let has = node.status.as_ref().and_then(|status| status.conditions.as_ref());
         let wanted = CONDITIONS.into_iter().filter_map(|condition| {
             let name = condition.name();
             let has = has.and_then(|all| all.iter().find(|has| has.type_ == name));
             let (status, reason, message) = match self {
-                // A node without a report never had anything to say.
+                // A condition that the node never had stays absent.
                 Self::Silent if has.is_none() => return None,
                 Self::Silent => ("Unknown", "NoReport", "the report of nfs-health on this node is overdue"),
                 Self::Known(known) => match known.get(&condition) {
@@ -98,7 +99,7 @@ impl NodeState {
             });
             let since = has.filter(|has| has.status == status).and_then(|has| has.last_transition_time.clone());
             let renewed = has.and_then(|has| has.last_heartbeat_time.as_ref());
-            // A heartbeat from the future is of a clock that was wrong.
+            // A heartbeat in the future comes from a clock that was wrong.
             let fresh = renewed.is_some_and(|at| now.0.duration_since(at.0).unsigned_abs() < HEARTBEAT);
             (!same || !fresh).then(|| NodeCondition {
                 type_: name.to_owned(),
@@ -112,7 +113,7 @@ impl NodeState {
         wanted.collect()
     }
 
-    /// The node's taints as they should be, where they are not so. A silent node keeps what it has.
+    /// The node's taints, if they must change. A silent node keeps its taints.
     pub fn taints(&self, node: &Node) -> Option<Taints> {
         let Self::Known(known) = self else { return None };
         let wanted = known.values().any(|said| said.own_fault);
@@ -129,8 +130,8 @@ impl NodeState {
     }
 }
 
-/// A node's taints as they should be, and the version of the node that they were decided from: with it, the API server refuses
-/// what would undo another's change.
+/// A node's new taints, and the version of the node that they were decided from. With it, the API server refuses a
+/// write that would undo another change.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Taints {
     version: Option<String>,
@@ -138,7 +139,7 @@ pub struct Taints {
 }
 
 impl Taints {
-    /// The merge patch that brings them.
+    /// The merge patch for the write.
     pub fn patch(&self) -> serde_json::Value {
         json!({"metadata": {"resourceVersion": self.version}, "spec": {"taints": self.taints}})
     }
@@ -179,7 +180,7 @@ impl Condition {
     fn well_said(self) -> &'static str {
         match self {
             Self::MountStuck => "no NFS mount of this node hangs while its server serves",
-            Self::ServerUnreachable => "the NFS servers that this node looks at serve it",
+            Self::ServerUnreachable => "the NFS servers that this node uses serve it",
         }
     }
 }

@@ -88,7 +88,7 @@ mod tests {
         assert_eq!(take(Event::InitDone), (true, "a".to_owned()));
         assert_eq!(take(Event::Apply(object("b", Some("1")))).1, "a b");
         assert_eq!(take(Event::Delete(object("a", Some("1")))).1, "b");
-        // The watch broke, and is begun again: b went meanwhile.
+        // The watch broke and starts again; b was deleted meanwhile.
         take(Event::Init);
         assert_eq!(take(Event::InitApply(object("c", Some("1")))), (true, "b".to_owned()));
         assert_eq!(take(Event::InitDone).1, "c");

@@ -1,4 +1,4 @@
-//! What can be wrong with a server, seen over the wire: each status that the RFCs define has its meaning here.
+//! Everything that can be wrong with a server on the wire. Each status in the RFCs has its meaning here.
 
 use thiserror::Error;
 
@@ -11,25 +11,25 @@ use crate::wire::rpc::message::ReplyError;
 /// Why a step of a round failed.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum Fault {
-    /// The server's name has no address.
+    /// The server's name cannot be resolved.
     #[error("the name can't be looked up: {0}")]
     Unresolved(String),
-    /// The host answers, and nothing listens on the port.
+    /// The host answers, but nothing listens on the port.
     #[error("the connection is refused")]
     Refused,
-    /// No connection came about.
+    /// No connection could be opened.
     #[error("no connection: {0}")]
     Unreachable(String),
-    /// There is a connection, and no answer comes.
-    #[error("it takes the connection and does not answer")]
+    /// The server accepted the connection but does not answer.
+    #[error("it accepts connections but does not respond")]
     Silent,
-    /// The connection, or the session on it, ended before there was an answer.
-    #[error("the connection breaks: {0}")]
+    /// The connection, or its session, ended before the answer.
+    #[error("the connection was lost: {0}")]
     Broken(String),
-    /// What came is no answer of RPC or NFS.
+    /// The data is not an answer of RPC or NFS.
     #[error("{0}")]
     Protocol(String),
-    /// The server speaks other versions.
+    /// The server supports other versions.
     #[error("{0}")]
     NoVersion(String),
     /// The portmapper does not know mountd, which registers itself when it starts and signs off when it ends.
@@ -38,10 +38,10 @@ pub enum Fault {
     /// There is no such export.
     #[error("there is no such export{0}, or none for this client and its port")]
     NoExport(String),
-    /// The server does not let us.
+    /// The server denies access.
     #[error("{0}; does the export allow this client, and ports above 1023 (`insecure`)?")]
     Denied(String),
-    /// The folder's own mode does not let us through, neither as user 65534 nor as root.
+    /// The folder's mode denies access, both as user 65534 and as root.
     #[error(
         "{status}: neither user 65534 nor root of this client may enter {folder}; check its owner, its mode and `root_squash`"
     )]
@@ -51,31 +51,31 @@ pub enum Fault {
         /// The folder.
         folder: String,
     },
-    /// The server wants another kind of authentication.
+    /// The server requires another kind of authentication.
     #[error("the server serves, and wants {0} for this export, which a probe does not have; mounts with it may work")]
     Authentication(String),
     /// The handle is stale.
     #[error("the export's file handle is stale")]
     Stale,
     /// The server is in its grace period.
-    #[error("the server waits for clients to reclaim what they had")]
+    #[error("the server is in its grace period and waits for clients to reclaim their state")]
     Grace,
-    /// The server answers every try with a word to come back later.
+    /// The server answers every try with a request to come back later.
     #[error("the server says only to ask again later ({0}), until the time is over: it does not serve")]
     Busy(String),
-    /// The server's own storage fails, or the server in itself.
+    /// The server's own storage, or the server itself, fails.
     #[error("the server answers, and its storage fails: {0}; see the server's log and disks")]
     Storage(String),
-    /// There is no room, not even for an answer.
+    /// There is no space, not even for an answer.
     #[error("{0}")]
     Full(String),
     /// The export is on another server.
     #[error("the export is on another server{}", places(.0))]
     Elsewhere(Vec<Location>),
-    /// The path has symbolic links without end, or one that leads out of the server.
+    /// The path has a circle of symbolic links, or one that leads out of the server.
     #[error("the export's path has a symbolic link that leads nowhere: {0}")]
     Link(String),
-    /// An NFS answer that is none of those above.
+    /// Another NFS error.
     #[error("the server answers {0}, and not what was asked for")]
     NotUnderstood(String),
 }
@@ -85,7 +85,7 @@ fn places(locations: &[Location]) -> String {
     format!(": {}:/{}", first.server, first.path.join("/"))
 }
 
-/// The sentence on the flavors that an export takes.
+/// The kinds of authentication that an export accepts, as a phrase.
 pub fn wanted(flavors: &[Flavor]) -> String {
     if flavors.is_empty() {
         return "Kerberos or another kind of authentication".to_owned();
@@ -104,8 +104,8 @@ impl From<RpcError> for Fault {
         match error {
             RpcError::Connection(_) | RpcError::Closed => Self::Broken(error.to_string()),
             RpcError::Reply(ReplyError::Versions { .. } | ReplyError::NoProgram) => Self::NoVersion(error.to_string()),
-            // RFC 5531, section 9: the server wants more than AUTH_SYS (5), or Kerberos (13, 14).
-            // nfs-ganesha says so to ports above 1023 as well.
+            // RFC 5531, section 9: the server requires more than AUTH_SYS (5), or Kerberos (13, 14). nfs-ganesha also
+            // answers so to ports above 1023.
             RpcError::Reply(ReplyError::Refused(5 | 13 | 14)) => Self::Authentication(
                 "Kerberos, another kind of authentication, or a port below 1024 (`insecure`)".to_owned(),
             ),
@@ -143,8 +143,8 @@ impl From<Status> for Fault {
             Status::MOVED => Self::Elsewhere(Vec::new()),
             Status::SYMLINK => Self::Link(name),
             Status::MINOR_VERSION | Status::OP_ILLEGAL | Status::NOTSUPP => Self::NoVersion(name),
-            // What became of the client, its session or its connection: BADSESSION, DEADSESSION, CONN_NOT_BOUND_TO_SESSION,
-            // STALE_CLIENTID, SEQ_MISORDERED. The server was started again in the middle of the round.
+            // The client, its session or its connection was lost: BADSESSION, DEADSESSION, CONN_NOT_BOUND_TO_SESSION,
+            // STALE_CLIENTID, SEQ_MISORDERED. The server was restarted during the round.
             Status(10022 | 10052 | 10055 | 10063 | 10078) => {
                 Self::Broken(format!("the server forgot the session ({name})"))
             }

@@ -1,4 +1,4 @@
-//! Looking at an NFS mount from this node, in a child process (see `nfs_mounts`).
+//! Checks an NFS mount of this node, in a child process (see `nfs_mounts`).
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -13,72 +13,72 @@ use serde::{Deserialize, Serialize};
 
 use crate::space::Space;
 
-/// What a child saw of a mount.
+/// A child's result for a mount.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Look {
-    /// The room on it.
+    /// Its free space.
     pub space: Space,
-    /// Whether it may not be written to.
+    /// Whether it is read-only.
     pub read_only: bool,
 }
 
-/// What is known of a mount after a round.
+/// The state of a mount after a round.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MountSeen {
     /// It answers.
     Answers {
-        /// What it says.
+        /// The result.
         look: Look,
-        /// How long that took.
+        /// The duration.
         time: Duration,
     },
     /// It answers with an error.
     Failed(Failure),
     /// It does not answer; the child was killed.
     Hung {
-        /// For how long.
+        /// How long it has hung.
         after: Duration,
     },
     /// It does not answer, and the child can't be killed.
     Stuck {
-        /// For how long.
+        /// How long it has hung.
         after: Duration,
-        /// The child.
+        /// The child's process id.
         pid: u32,
     },
-    /// The path can't be reached from here, or the child failed: nothing is known.
+    /// The path cannot be reached from here, or the child failed, so nothing is known.
     Unknown(String),
 }
 
-/// What a child is to look at.
+/// What a child has to check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Order {
     /// Where the mount is.
     path: PathBuf,
-    /// Its device, major and minor: at the path may be another mount by now, or none.
+    /// Its device, major and minor, because the path may now lead to another mount, or to none.
     device: (u32, u32),
 }
 
-/// What a child found.
+/// A child's answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Answer {
     /// The mount.
     Found(Look),
-    /// Something else at the path: another mount covers it, or the path leads elsewhere from here.
+    /// Something else is at the path: another mount covers it, or the path leads elsewhere from here.
     OtherDevice,
 }
 
-/// The child's work: asks the server for the room on the mount, which no cache answers.
+/// The child's work: asks the server for the free space of the mount, which no cache answers.
 ///
 /// # Errors
 ///
-/// [`Failure`]: what the system said.
+/// [`Failure`]: the system's error.
 pub fn touch(order: Order, heartbeat: &mut Heartbeat) -> Result<Answer, Failure> {
     heartbeat.phase(Phase::Stat, || {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let folder = rustix::fs::open(&order.path, flags, Mode::empty())?;
-        // The device is known without the server's word.
+        // This reads the device without asking the server.
         let no_question = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
         let known = rustix::fs::statx(&folder, "", no_question, StatxFlags::empty())?;
         if (known.stx_dev_major, known.stx_dev_minor) != order.device {
@@ -95,7 +95,7 @@ pub fn touch(order: Order, heartbeat: &mut Heartbeat) -> Result<Answer, Failure>
     })
 }
 
-/// No more paths of a device are tried in a round.
+/// The most paths of a device that are tried in a round.
 const MOST_PATHS: usize = 8;
 
 /// A child for the mounts of one device, and the path with which it begins.
@@ -152,7 +152,7 @@ async fn look_at(helper: &mut Helper, device: Device, path: &Path) -> MountSeen 
 }
 
 impl MountSeen {
-    /// What is known, in one word, as metrics have it.
+    /// The state in one word, for metrics.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Answers { .. } => "ok",
@@ -164,5 +164,5 @@ impl MountSeen {
     }
 }
 
-/// All words for what is known of a mount.
+/// All states of a mount.
 pub const STATES: [&str; 5] = ["ok", "failed", "hangs", "stuck", "unknown"];

@@ -1,10 +1,10 @@
-//! What may pass, and for how long: a grace period ends, or clients' opens hang for ever.
+//! How long trouble may be temporary: a grace period ends, or else clients' opens hang forever.
 
 use std::time::{Duration, Instant};
 
 use crate::probe::verdict::{Kind, Verdict};
 
-/// The lease of a server that does not tell it, as Linux and nfs-ganesha have it by default or longer.
+/// The lease of a server that does not report it; the defaults of Linux and nfs-ganesha are not longer.
 const LEASE: Duration = Duration::from_secs(90);
 
 /// How long an export has been in its grace period.
@@ -14,7 +14,7 @@ pub struct Patience {
 }
 
 impl Patience {
-    /// Takes over the verdict of a round: a grace period that has lasted too long is a server that does not serve.
+    /// Handles the verdict of a round. A server whose grace period has lasted too long does not serve.
     pub fn judge(&mut self, verdict: Verdict, lease: Option<Duration>, now: Instant) -> Verdict {
         if verdict.kind != Kind::Grace {
             self.since = None;
@@ -34,8 +34,8 @@ impl Patience {
     }
 }
 
-/// The longest grace period that is believed: three leases, as Linux may extend it to (RFC 8881, section 8.4.2.1, asks for one
-/// at least). Short leases go with grace periods of up to 90 s that are set apart from them.
+/// The longest plausible grace period: three leases, to which Linux may extend it (RFC 8881, section 8.4.2.1, requires
+/// at least one). Servers with short leases may have grace periods of up to 90 s that are configured separately.
 fn longest_grace(lease: Duration) -> Duration {
     (lease * 10).min((lease * 3).max(LEASE * 3))
 }

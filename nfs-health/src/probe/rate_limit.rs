@@ -1,4 +1,4 @@
-//! A limit to what one server is asked from here, however many of its exports are looked at.
+//! Limits how often one server is probed from here, however many of its exports are checked.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -9,15 +9,15 @@ use tokio::time::Instant;
 
 use crate::server::{Host, Server};
 
-/// Time between the beginnings of two rounds of one server.
+/// The shortest time between the starts of two rounds of one server.
 const GAP: Duration = Duration::from_millis(100);
 
-/// When each server may be asked next.
+/// When each server may be probed next.
 #[derive(Debug, Default)]
 pub struct RateLimiter(Mutex<HashMap<(Host, u16), Instant>>);
 
 impl RateLimiter {
-    /// When a round of `server` that would begin `now` may begin.
+    /// When a round of `server` that would start `now` may start.
     pub fn turn(&self, server: &Server, now: Instant) -> Instant {
         let mut next = lock(&self.0);
         next.retain(|_, at| *at > now);

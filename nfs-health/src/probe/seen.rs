@@ -8,22 +8,22 @@ use crate::server::Server;
 use crate::space::Space;
 use crate::wire::nfs4::session::Identity;
 
-/// The part of a round that a step belongs to.
+/// The phase of a round that a step belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Phase {
-    /// Looks up the name.
+    /// Resolving the name.
     Resolve,
-    /// Connects.
+    /// Connecting.
     Connect,
-    /// Calls that do nothing, of each program.
+    /// The null calls of each program.
     Null,
-    /// Asks the portmapper.
+    /// Asking the portmapper.
     Portmapper,
-    /// Asks mountd for the export.
+    /// Asking mountd for the export.
     Mountd,
-    /// Calls of NFS itself: the export, its room, whether it may be written to.
+    /// NFS calls: the export, its free space, whether it can be written to.
     Compound,
-    /// Begins and ends a session of NFSv4.1 or later.
+    /// Opening and closing a session of NFSv4.1 or later.
     Session,
 }
 
@@ -36,41 +36,41 @@ pub const PHASES: [Phase; 7] =
 pub struct Step {
     /// Its phase.
     pub phase: Phase,
-    /// What it was, for people.
+    /// Its name, for people.
     pub name: &'static str,
-    /// How long it took.
+    /// Its duration.
     pub time: Duration,
-    /// What it showed, for people; or why it failed.
+    /// Its result for people, or why it failed.
     pub result: Result<String, Fault>,
 }
 
-/// What a round saw.
+/// The results of a round.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Seen {
     /// The steps; only the last can have failed.
     pub steps: Vec<Step>,
-    /// The versions that the server has.
+    /// The versions that the server supports.
     pub versions: Vec<Version>,
-    /// How long the server remembers a silent client.
+    /// Lease time: how long the server remembers a silent client.
     pub lease: Option<Duration>,
-    /// Who the server is (NFSv4.1 and later).
+    /// The server's identity (NFSv4.1 and later).
     pub identity: Option<Identity>,
-    /// Whether the server waits for clients to reclaim what they had, if it told.
+    /// Whether the server is in its grace period, if it said so.
     pub in_grace: Option<bool>,
-    /// Whether the export is read-only, if it told.
+    /// Whether the export is read-only, if the server said so.
     pub read_only: Option<bool>,
-    /// The room on the export.
+    /// The free space of the export.
     pub space: Option<Space>,
-    /// The other server that has the export, where the first said so.
+    /// The other server that has the export, if the first one referred to it.
     pub referred: Option<Server>,
-    /// The export's path without the symbolic links on its way, where there are any (version 4): what mounts of it show.
+    /// The export's path with symbolic links resolved, if there are any (version 4): what its mounts show.
     pub resolved: Option<String>,
-    /// Whether all of it was seen from a port below 1024.
+    /// Whether all results are from a port below 1024.
     pub from_reserved_port: bool,
 }
 
 impl Seen {
-    /// Where the export of `server` is in the end, if that is elsewhere: by links, or on another server.
+    /// Where the export of `server` really is, if that is elsewhere: by links, or on another server.
     pub fn location(&self, server: &Server) -> Option<Server> {
         let resolved = self.resolved.clone();
         match &self.referred {
@@ -87,7 +87,7 @@ impl Seen {
 }
 
 impl Phase {
-    /// The phase as it stands in metrics and verdicts.
+    /// The phase's name in metrics and verdicts.
     pub fn name(self) -> &'static str {
         match self {
             Self::Resolve => "resolve",

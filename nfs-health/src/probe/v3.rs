@@ -27,7 +27,7 @@ pub(super) async fn round(
     let path = nfs3::export_path(export);
     let mount = async {
         let (handle, flavors) = nfs3::handle(&mountd.call(MOUNTD, nfs3::MNT, &path).await?)?;
-        // We never mounted anything: our name leaves the server's list at once.
+        // We never mounted anything, so our name is removed from the server's list at once.
         mountd.call(MOUNTD, nfs3::UMNT, &path).await?;
         if !flavors.is_empty() && !flavors.iter().any(|flavor| flavor.is_open()) {
             return Err(Fault::Authentication(wanted(&flavors)));
@@ -39,7 +39,7 @@ pub(super) async fn round(
     let room = async {
         loop {
             let room = room_on(&mut nfs, &handle).await.map_err(|fault| match fault {
-                // mountd says that our authentication is enough: it is something else about us.
+                // mountd says that our authentication is enough, so the reason is something else.
                 Fault::Authentication(_) if !flavors.is_empty() => Fault::Denied("AUTH_TOOWEAK".to_owned()),
                 fault => fault,
             });
@@ -72,14 +72,14 @@ async fn is_read_only(nfs: &mut Connection, handle: &[u8]) -> Result<bool, Fault
     match nfs3::ok(&result) {
         Ok(_) => Ok(false),
         Err(nfs3::ResultError::Failed(Status::ROFS)) => Ok(true),
-        // Nobody needs the right to change the export's folder.
+        // Nobody needs permission to change the export's folder.
         Err(nfs3::ResultError::Failed(Status::ACCES | Status::PERM)) => Ok(false),
         Err(error) => Err(error.into()),
     }
 }
 
 impl Round {
-    /// Connects where mountd and its portmapper are: on the server, if the mounts know no other place.
+    /// Connects to mountd or its portmapper: on the server, unless the mounts use another place.
     async fn connect_to_mountd(
         &mut self,
         server: &Server,

@@ -1,4 +1,4 @@
-//! NFSv4: which minor versions; the export, with a session where there are sessions.
+//! NFSv4: the minor versions, and the export, within a session if the version has sessions.
 
 use std::time::Instant;
 
@@ -14,7 +14,7 @@ use crate::wire::rpc::connection::Connection;
 use crate::wire::rpc::message::NOBODY;
 use crate::wire::rpc::xdr::Writer;
 
-/// The user that mounts go as, until a server makes nobody of it.
+/// The user of mounts, unless the server maps it to nobody.
 const ROOT: u32 = 0;
 
 /// A name that no file has.
@@ -47,7 +47,8 @@ pub(super) async fn round(
             round.step(Phase::Session, "nfs v4 session end", ended, |()| String::new()).await
         }
         Err(Stop) => {
-            // A server that remembers a client waits for it after a restart; one that no longer answers forgets it by itself.
+            // A server that remembers a client waits for it after a restart. A server that no longer answers forgets it
+            // by itself.
             if round.seen.failed().is_some_and(|(_, fault)| !fault.is_no_answer()) {
                 let _ = tokio::time::timeout_at(round.deadline.into(), caller.end(&client)).await;
             }
@@ -56,7 +57,7 @@ pub(super) async fn round(
     }
 }
 
-/// Which minor versions the server has: an empty request tells.
+/// Which minor versions the server supports, found with empty requests.
 async fn minors(round: &mut Round, connection: &mut Connection, wanted: Option<u32>) -> Result<Vec<u32>, Stop> {
     let deadline = round.deadline;
     let ask = async {
@@ -96,7 +97,7 @@ async fn has_minor(connection: &mut Connection, minor: u32) -> Result<bool, Faul
     }
 }
 
-/// A connection, and the session in which its requests are made, if any.
+/// A connection, and the session for its requests, if any.
 struct Caller {
     connection: Connection,
     minor: u32,
@@ -107,12 +108,12 @@ struct Caller {
 /// What the LOOKUPs of a path found, or how far the server went.
 enum Lookup {
     Found(Attributes),
-    /// The server refused after so many names.
+    /// The server refused after this many names.
     Refused(usize, Status),
 }
 
 impl Caller {
-    /// Makes a request, again and again while the server says to come back later; `fill` adds its operations, `read` takes
+    /// Makes a request, and retries while the server asks to come back later; `fill` adds its operations, `read` reads
     /// their results.
     async fn ask<T>(
         &mut self,
@@ -148,7 +149,7 @@ impl Caller {
         Ok(read(&mut results)?)
     }
 
-    /// Ends the session, and has the server forget the client.
+    /// Ends the session, and makes the server forget the client.
     async fn end(&mut self, client: &Client) -> Result<(), Fault> {
         let Some(session) = self.session.take() else { return Ok(()) };
         let destroy = session.destroy();
@@ -157,7 +158,7 @@ impl Caller {
             |results| results.next(Operation::DESTROY_SESSION).map(drop),
         )
         .await?;
-        // The server may hold on to the client for a moment; its lease ends by itself.
+        // The server may keep the client for a moment; its lease ends by itself.
         let forgotten = self.ask(
             |compound| compound.operation(Operation::DESTROY_CLIENTID, &client.id.to_be_bytes()),
             |results| Ok(results.next(Operation::DESTROY_CLIENTID).map(drop)),
@@ -168,7 +169,7 @@ impl Caller {
         }
     }
 
-    /// Goes to a path as a mount does: through symbolic links, and as root where the folders' modes want it.
+    /// Walks to a path as a mount does: through symbolic links, and as root if the folders' modes require it.
     async fn find(&mut self, mut path: Vec<String>) -> Result<(Vec<String>, Attributes), Fault> {
         const MOST_LINKS: usize = 8;
         for _ in 0..=MOST_LINKS {
@@ -214,7 +215,7 @@ impl Caller {
         .await
     }
 
-    /// What a refusal after `depth` names means; asks the server for more where it can say more.
+    /// Explains a refusal after `depth` names, and asks the server for more details if it can give them.
     async fn refused(&mut self, path: &[String], depth: usize, status: Status) -> Fault {
         let (here, rest) = path.split_at(depth);
         match status {
@@ -241,7 +242,8 @@ impl Caller {
         }
     }
 
-    /// The kinds of authentication that the name after `depth` others takes, or the last; none where the server does not tell.
+    /// The kinds of authentication for the name after `depth` others, or for the last one; none if the server does not
+    /// say.
     async fn flavors(&mut self, path: &[String], depth: usize) -> Vec<Flavor> {
         let Some(last) = path.len().checked_sub(1) else { return Vec::new() };
         let (folder, name) = (&path[..depth.min(last)], &path[depth.min(last)]);
@@ -263,7 +265,7 @@ async fn begin(round: &mut Round, caller: &mut Caller, probing: &Probing) -> Res
     let ask = caller.ask(|compound| compound.operation(Operation::EXCHANGE_ID, &exchange), session::exchanged);
     let describe = |client: &Client| {
         let name = String::from_utf8_lossy(&client.identity.owner);
-        // Whatever the server calls itself, a line stays a line.
+        // Control characters in the server's name must not break the line.
         let name: String = name.chars().map(|c| if c.is_control() { '.' } else { c }).take(40).collect();
         format!("server {name:?}, epoch {:08x}", client.identity.epoch)
     };
@@ -275,8 +277,8 @@ async fn begin(round: &mut Round, caller: &mut Caller, probing: &Probing) -> Res
     Ok((client, session))
 }
 
-/// The root or the export: its lease time, its room, and whether it may be written to. Gives the path that it has without
-/// symbolic links.
+/// Reads the root's or the export's lease time and free space, and whether it can be written to. Returns its path
+/// without symbolic links.
 async fn look(round: &mut Round, caller: &mut Caller, export: Option<&str>) -> Result<Vec<String>, Stop> {
     let wanted = nfs4::names(export.unwrap_or_default());
     let name = if export.is_some() { "nfs v4 export" } else { "nfs v4 root" };
@@ -311,7 +313,7 @@ async fn look(round: &mut Round, caller: &mut Caller, export: Option<&str>) -> R
                 Ok(_) => Ok((false, None)),
                 Err(CompoundError::Failed(Status::ROFS)) => Ok((true, None)),
                 Err(CompoundError::Failed(Status::GRACE)) => Ok((false, Some(true))),
-                // Nobody needs the right to change the export's folder; what the server's storage says is another thing.
+                // Nobody needs permission to change the export's folder, but errors of the server's storage count.
                 Err(CompoundError::Failed(status)) if !tells(status) => Ok((false, None)),
                 Err(error) => Err(error),
             }
@@ -324,7 +326,7 @@ async fn look(round: &mut Round, caller: &mut Caller, export: Option<&str>) -> R
     Ok(path)
 }
 
-/// Whether a refusal to write says something of the server or its storage, and not of the right to write.
+/// Whether a refused write is about the server or its storage, and not about the permission to write.
 fn tells(status: Status) -> bool {
     matches!(
         status,
@@ -335,7 +337,7 @@ fn tells(status: Status) -> bool {
 /// Only an OPEN shows whether the server is in its grace period.
 async fn see_grace(round: &mut Round, caller: &mut Caller, client: &Client, path: &[String]) -> Result<(), Stop> {
     let ask = async {
-        // Without this word a server answers as in its grace period. It may say that it was said before.
+        // Without this call a server answers as in its grace period. It may answer that the call was made before.
         let one_file_system = 0_u32;
         let ask = |compound: Compound| compound.operation(Operation::RECLAIM_COMPLETE, &one_file_system.to_be_bytes());
         match caller.ask(ask, |results| Ok(results.next(Operation::RECLAIM_COMPLETE).map(drop))).await? {

@@ -1,4 +1,4 @@
-//! From what was seen from one to three places to one verdict. Nothing here waits or looks.
+//! Derives one verdict from the results of up to three places. Pure.
 
 use std::fmt;
 
@@ -10,31 +10,31 @@ use crate::probe::fault::Fault;
 use crate::probe::mount::MountSeen;
 use crate::probe::seen::{Phase, Seen};
 
-/// What is wrong, in one word.
+/// The kind of trouble, in one word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
-    /// Nothing.
+    /// No trouble.
     Ok,
-    /// The server waits for clients to reclaim what they had; it is over after some leases, or no longer called so.
+    /// The server is in its grace period, which ends after some leases, or counts as trouble then.
     Grace,
     /// The server does not serve.
     ServerDown,
-    /// The server serves, and the address in front of it does not lead there.
+    /// The server works, but the address in front of it does not lead there.
     ServicePathBroken,
-    /// The server serves others, and a mount on this node hangs.
+    /// The server serves others, but a mount on this node hangs.
     ClientStuck,
     /// A mount's handle, or the export's, is stale.
     Stale,
     /// The export is read-only.
     Readonly,
-    /// The export has no room.
+    /// The export has no free space.
     Full,
-    /// The server does not let this client, or has no such export.
+    /// The server denies access to this client, or has no such export.
     Denied,
-    /// What answers speaks no NFS, or not the version that is wanted.
+    /// The peer does not speak NFS, or not the required version.
     ProtocolError,
-    /// The server or the way to it: not to be told from here.
+    /// The server or the path to it is down: it is impossible to tell from here.
     Unreachable,
 }
 
@@ -53,59 +53,59 @@ pub const KINDS: [Kind; 11] = [
     Kind::Unreachable,
 ];
 
-/// A verdict with the phase that showed it, and a sentence.
+/// A verdict with the phase that led to it, and an explanation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verdict {
     /// What is wrong.
     pub kind: Kind,
-    /// Where it showed: a phase of the wire or of the mount.
+    /// The phase, on the wire or of the mount.
     pub phase: &'static str,
-    /// What was seen, for people.
+    /// The explanation for people.
     pub sentence: String,
 }
 
-/// What was seen of one export in one round.
+/// The results of one round of one export.
 #[derive(Clone, Debug)]
 pub struct Sight<'a> {
     /// The server at the address that clients use.
     pub front: &'a Seen,
-    /// The server itself, where the address in front of it is another.
+    /// The server itself, if the address in front of it is different.
     pub behind: Option<&'a Seen>,
     /// The mounts on this node, with their paths.
     pub mounts: Vec<(String, &'a MountSeen)>,
-    /// Why a failure over the wire is no verdict, where only the mounts can tell.
+    /// Why a failure on the wire is not a verdict, if only the mounts count.
     pub only_mounts: Option<OnlyMounts>,
 }
 
-/// Why the wire, as this process sees it, is not the mounts' wire.
+/// Why this process's network path is not the mounts' path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum OnlyMounts {
-    /// The server is a tunnel or a proxy on the node's loopback interface, which may not be that of this process.
+    /// The server is a tunnel or a proxy on the node's loopback interface, which this process may not share.
     Loopback,
-    /// The mounts speak RDMA.
+    /// The mounts use RDMA.
     Rdma,
-    /// The mounts speak UDP.
+    /// The mounts use UDP.
     Udp,
-    /// The mounts name no server.
+    /// The mounts have no server name.
     NoServer,
 }
 
 impl OnlyMounts {
-    /// Why, for people.
+    /// The reason, for people.
     pub fn reason(self) -> &'static str {
         match self {
             Self::Loopback => "the server is a tunnel on the node's loopback interface",
-            Self::Rdma => "the mounts speak RDMA",
-            Self::Udp => "the mounts speak UDP",
-            Self::NoServer => "the mount names no server",
+            Self::Rdma => "the mounts use RDMA",
+            Self::Udp => "the mounts use UDP",
+            Self::NoServer => "the mount has no server name",
         }
     }
 }
 
 /// Judges one round.
 ///
-/// The better witness wins: a mount that answers asked the server in this very round, by the way that clients have. That this
-/// process was not let through is then a remark.
+/// The better witness counts: a mount that answers has asked the server in this very round, by the clients' own path.
+/// If this process was denied, that is only mentioned.
 pub fn judge(sight: &Sight<'_>) -> Verdict {
     let front = wire(sight.front);
     let mounted = mounts(&sight.mounts);
@@ -114,7 +114,7 @@ pub fn judge(sight: &Sight<'_>) -> Verdict {
     if is_way && !front.kind.server_serves() || front.kind == Kind::Denied {
         match (mounted.as_ref(), answers, sight.only_mounts) {
             (None, true, _) => return remark(&front),
-            // Some answer: what is wrong with the others is not the server.
+            // Some mounts answer, so the server is not what is wrong with the others.
             (Some(mounted), true, _) => return mounted.clone(),
             (Some(mounted), false, Some(_)) => return mounted.clone(),
             (None, false, Some(only)) => return not_from_here(&front, only),
@@ -122,7 +122,7 @@ pub fn judge(sight: &Sight<'_>) -> Verdict {
         }
     }
     match (front.kind.server_serves(), sight.behind.map(wire)) {
-        // The server serves: what is wrong with a mount is this node's.
+        // The server works, so trouble with a mount is this node's.
         (true, _) => match mounted {
             Some(mounted) if front.kind == Kind::Ok || mounted.kind == Kind::ClientStuck => mounted,
             _ => front,
@@ -137,7 +137,7 @@ pub fn judge(sight: &Sight<'_>) -> Verdict {
     }
 }
 
-/// The mounts work, and the wire from here does not.
+/// The verdict if the mounts work, but the wire from here does not.
 fn remark(front: &Verdict) -> Verdict {
     let sentence =
         format!("the mounts here answer, but the server rejects this process ({}: {})", front.phase, front.sentence);
@@ -200,7 +200,7 @@ fn kind_of(phase: Phase, fault: &Fault) -> Kind {
         | Fault::Storage(_)
         | Fault::NotUnderstood(_) => Kind::ServerDown,
         Fault::Unresolved(_) | Fault::Unreachable(_) => match phase {
-            // The server itself answered a moment before: only this program of it is away.
+            // The server itself answered a moment before, so only this program of it is down.
             Phase::Portmapper | Phase::Mountd => Kind::ServerDown,
             _ => Kind::Unreachable,
         },
@@ -218,8 +218,7 @@ fn kind_of(phase: Phase, fault: &Fault) -> Kind {
 }
 
 impl Fault {
-    /// Whether it may be this process' own way to the server, or what the server thinks of this process; and not what the server
-    /// says of itself.
+    /// Whether the fault may be about this process's own path or permissions, and not about the server itself.
     fn is_of_the_way(&self) -> bool {
         match self {
             Self::Busy(_) | Self::Storage(_) | Self::NotUnderstood(_) | Self::Grace | Self::Full(_) | Self::Stale => {
@@ -242,13 +241,13 @@ impl Fault {
         }
     }
 
-    /// Whether nothing answered.
+    /// Whether there was no answer at all.
     pub(crate) fn is_no_answer(&self) -> bool {
         matches!(self, Self::Refused | Self::Silent | Self::Broken(_) | Self::Unreachable(_))
     }
 }
 
-/// The worst of the mounts, if there is anything to say of one.
+/// The worst mount's verdict, if there is any trouble.
 fn mounts(mounts: &[(String, &MountSeen)]) -> Option<Verdict> {
     let said = |kind, path: &str, what: &dyn fmt::Display| Verdict {
         kind,
@@ -268,7 +267,7 @@ fn mounts(mounts: &[(String, &MountSeen)]) -> Option<Verdict> {
         }
         MountSeen::Failed(failure) => Some((2, said(kind_of_failure(failure), path, failure))),
         MountSeen::Answers { look, .. } if look.space.is_full() => Some((3, said(Kind::Full, path, &Failure::Full))),
-        // A mount may be read-only because it was meant so; the server's own word decides.
+        // A mount may be read-only on purpose; the server's own answer decides.
         MountSeen::Answers { .. } | MountSeen::Unknown(_) => None,
     });
     verdicts.min_by_key(|(order, _)| *order).map(|(_, verdict)| verdict)
@@ -285,7 +284,7 @@ fn kind_of_failure(failure: &Failure) -> Kind {
 }
 
 impl Kind {
-    /// The kind in one word, as metrics and conditions have it.
+    /// The kind in one word, for metrics and conditions.
     pub fn name(self) -> &'static str {
         match self {
             Self::Ok => "ok",
@@ -319,12 +318,13 @@ impl Kind {
         }
     }
 
-    /// Whether nobody needs to do anything. A server in its grace period works as it should, and its clients must reach it then.
+    /// Whether nobody needs to act. A server in its grace period works as it should, and its clients must be able to
+    /// reach it then.
     pub fn is_healthy(self) -> bool {
         matches!(self, Self::Ok | Self::Grace)
     }
 
-    /// Whether the server answered as NFS servers do, if not as one would like.
+    /// Whether the server answered as an NFS server, even if with a refusal.
     pub fn server_serves(self) -> bool {
         match self {
             Self::Ok | Self::Grace | Self::Stale | Self::Readonly | Self::Full | Self::Denied => true,
@@ -338,7 +338,7 @@ impl Kind {
 }
 
 impl Verdict {
-    /// Neither the server's own address nor the one in front of it answers: it is the server.
+    /// Neither the server's own address nor the one in front of it answers, so the server is down.
     fn or_down(self) -> Self {
         let kind = if self.kind == Kind::Unreachable { Kind::ServerDown } else { self.kind };
         Self { kind, ..self }

@@ -25,27 +25,27 @@ pub(super) struct CheckArguments {
     critical: Option<String>,
 }
 
-/// Settings of one look.
+/// Settings of `check`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Check {
-    /// What to look at.
+    /// What to check.
     pub look: Look,
-    /// What to print.
+    /// The output format.
     pub output: Output,
-    /// Time of a round from which an export is slow.
+    /// The duration of a round from which an export is slow.
     pub warn: Option<Duration>,
-    /// Time of a round from which it is too slow.
+    /// The duration of a round from which it is too slow.
     pub critical: Option<Duration>,
 }
 
-/// What `check` prints.
+/// The output format of `check`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Output {
     /// Lines for people.
     Table,
     /// JSON.
     Json,
-    /// As plugins of Nagios do.
+    /// The format of Nagios plugins.
     Nagios,
 }
 

@@ -2,11 +2,12 @@
 
 use crate::server::{Server, ServerError};
 
-/// Parses a list with commas, each server once. A backslash before a comma, a blank or a backslash makes it a part of an export.
+/// Parses a comma-separated list of servers, without duplicates. A backslash before a comma, a blank or a backslash
+/// makes it a part of an export.
 ///
 /// # Errors
 ///
-/// What is wrong with the first server that is none, and a blank where a comma belongs.
+/// What is wrong with the first invalid server, or a blank instead of a comma.
 pub(super) fn servers_of(text: &str) -> Result<Vec<Server>, String> {
     let mut servers: Vec<Server> = Vec::new();
     for item in items(text)? {
@@ -18,7 +19,7 @@ pub(super) fn servers_of(text: &str) -> Result<Vec<Server>, String> {
     Ok(servers)
 }
 
-/// A character, and whether a backslash stands before it.
+/// A character, and whether it follows a backslash.
 type Written = (char, bool);
 
 fn items(text: &str) -> Result<Vec<String>, String> {
@@ -47,7 +48,7 @@ fn items(text: &str) -> Result<Vec<String>, String> {
     Ok(items)
 }
 
-/// Whether a word reads as a server rather than as a part of an export.
+/// Whether a word looks like a server rather than like a part of an export.
 fn begins_a_server(word: &str) -> bool {
     let is_address = word.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok();
     is_address || (!word.starts_with('/') && word.contains(['/', ':']) && word.parse::<Server>().is_ok())

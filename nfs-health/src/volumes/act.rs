@@ -1,4 +1,4 @@
-//! One step, carried out.
+//! Carries out one step.
 
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Service, ServiceSpec};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
@@ -9,14 +9,14 @@ use super::objects;
 use super::plan::Step;
 use super::wanted::Wanted;
 
-/// What came of it.
+/// The result of a step.
 #[derive(Debug)]
 pub enum Acted {
-    /// It is done, or somebody else was faster: look again.
+    /// It is done, or somebody else was faster; look again.
     Done,
-    /// The claim's namespace is not there.
+    /// The claim's namespace does not exist.
     NoNamespace,
-    /// The API server does not give the address, and says why.
+    /// The API server refused the address, for this reason.
     AddressRefused(String),
 }
 
@@ -24,7 +24,7 @@ pub enum Acted {
 ///
 /// # Errors
 ///
-/// What the API server said.
+/// The API server's error.
 pub async fn act(client: &Client, wanted: &Wanted, step: &Step, first: &ServiceSpec) -> kube::Result<Acted> {
     let volumes: Api<PersistentVolume> = Api::all(client.clone());
     let services: Api<Service> = Api::namespaced(client.clone(), &wanted.service.namespace);
@@ -34,7 +34,7 @@ pub async fn act(client: &Client, wanted: &Wanted, step: &Step, first: &ServiceS
             volumes.create(&post, &objects::volume(wanted, name, source)).await.map(drop)
         }
         Step::DeleteVolume { name, version } => {
-            // Bound in this moment, it has another version and stays.
+            // If the volume is bound at this moment, it has another version and is kept.
             let preconditions = Preconditions { resource_version: Some(version.clone()), uid: None };
             let delete = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
             volumes.delete(name, &delete).await.map(drop)
@@ -76,7 +76,7 @@ pub async fn act(client: &Client, wanted: &Wanted, step: &Step, first: &ServiceS
     }
 }
 
-/// As a whole, not as a patch: labels that the selector no longer has must go.
+/// Replaces the whole object, because a patch would not remove old labels of the selector.
 async fn follow(services: &Api<Service>, name: &str, first: &ServiceSpec) -> kube::Result<()> {
     let mut kept = services.get(name).await?;
     let (followed, spec) = (objects::followed(first), kept.spec.get_or_insert_default());

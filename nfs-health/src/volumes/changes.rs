@@ -19,7 +19,7 @@ use tokio::task::JoinHandle;
 use super::objects::MANAGED_BY;
 use super::wanted::Wanted;
 
-/// Watches until it is dropped. Many changes at once are one.
+/// Watches until it is dropped. Many changes at once count as one.
 #[derive(Debug)]
 pub struct Changes {
     happened: Arc<Notify>,
@@ -29,7 +29,7 @@ pub struct Changes {
 type Happened = Pin<Box<dyn Stream<Item = Result<(), watcher::Error>> + Send>>;
 
 impl Changes {
-    /// Watches what matters to `wanted`.
+    /// Watches everything that concerns `wanted`.
     pub fn watch(client: &Client, wanted: &[Wanted]) -> Self {
         let (label, value) = MANAGED_BY;
         let ours = Config::default().labels(&format!("{label}={value}"));
@@ -73,7 +73,7 @@ impl Drop for Changes {
     }
 }
 
-/// Only metadata is fetched: that something changed is enough.
+/// Fetches only metadata: it is enough to know that something changed.
 fn watch<K>(api: Api<PartialObjectMeta<K>>, config: Config) -> Happened
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug + Send + 'static,

@@ -1,4 +1,4 @@
-//! What is known of each claim: its state, and the page `/claims` that shows it to probes and people.
+//! The state of each claim, and the page `/claims` that shows it to probes and people.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -10,14 +10,14 @@ use sidecar::sync::lock;
 
 use super::wanted::Named;
 
-/// The state of a claim when nothing is left to do for it.
+/// The state of a claim when there is nothing left to do for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ClaimState {
-    /// To this volume, which leads to the server.
+    /// Bound to this volume of the server.
     Bound(String),
-    /// For the reason in this sentence, which may go away by itself.
+    /// Waiting, for the reason in this sentence, which may end by itself.
     Waiting(String),
-    /// Somebody has to do what this sentence says.
+    /// An administrator has to do what this sentence says.
     Trouble(String),
 }
 
@@ -26,12 +26,12 @@ pub enum ClaimState {
 pub struct Page(Arc<Mutex<BTreeMap<Named, Option<ClaimState>>>>);
 
 impl Page {
-    /// Shows a claim; `None` before anything is known of it.
+    /// Shows a claim; `None` before its state is known.
     pub fn show(&self, claim: &Named, state: Option<ClaimState>) {
         lock(&self.0).insert(claim.clone(), state);
     }
 
-    /// 200 when each claim is bound, else 503; each with all claims.
+    /// Answers 200 if each claim is bound, else 503. Either way the body lists all claims.
     pub fn answer(&self) -> impl IntoResponse + use<> {
         let claims = lock(&self.0);
         let are_bound = claims.values().all(|state| matches!(state, Some(ClaimState::Bound(_))));

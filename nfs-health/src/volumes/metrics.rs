@@ -43,7 +43,7 @@ impl VolumesMetrics {
         this
     }
 
-    /// Notes how things stand.
+    /// Records the state of a claim.
     pub fn stands(&self, claim: &Named, bound: bool, trouble: bool) {
         let labels = Claim { namespace: claim.namespace.clone(), claim: claim.name.clone() };
         self.bound.get_or_create(&labels).set(bound.into());

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use super::wanted::{LONGEST, LONGEST_SERVICE, Named, Wanted};
 
-/// The names that the claim's volume may have, best first: the first is short and may be taken by the same export's volume for
-/// another claim; the last tells all claims apart.
+/// The possible names of the claim's volume, best first: the first is short and may be taken by the same export's
+/// volume for another claim; the last is unique for all claims.
 pub fn of_volume(wanted: &Wanted) -> Vec<String> {
     let export: String =
         wanted.export.to_lowercase().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
@@ -24,7 +24,7 @@ pub fn of_kept(service: &str, taken: &BTreeSet<String>) -> String {
         let begin: String = service.chars().take(LONGEST_SERVICE - end.len()).collect();
         begin + &end
     };
-    // One more number than there are names: one of them is free.
+    // There is one more number than there are names, so one of them is free.
     let free = (1..=taken.len()).map(named).find(|name| !taken.contains(name));
     free.unwrap_or_else(|| named(taken.len() + 1))
 }

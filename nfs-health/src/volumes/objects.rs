@@ -1,4 +1,4 @@
-//! The objects that are made: volume, claim, second Service; with the labels by which they are known again.
+//! The objects that are created: volume, claim, second Service, with the labels that identify them.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,10 +15,10 @@ use super::plan::Source;
 use super::wanted::Named;
 use super::wanted::Wanted;
 
-/// Who made an object.
+/// The label that marks our objects.
 pub const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "nfs-health");
 
-/// The Service that a volume leads to, or whose old address a second Service keeps.
+/// The Service of a volume, or the one whose old address a second Service keeps.
 const SERVICE_NAMESPACE: &str = "labhands.dev/service-namespace";
 const SERVICE: &str = "labhands.dev/service";
 
@@ -31,20 +31,20 @@ fn labels(service: &Named) -> BTreeMap<String, String> {
         .into()
 }
 
-/// Whether we made it.
+/// Whether we created it.
 pub fn is_ours(meta: &ObjectMeta) -> bool {
     let (name, value) = MANAGED_BY;
     meta.labels.as_ref().and_then(|labels| labels.get(name)).is_some_and(|found| found == value)
 }
 
-/// The Service that we made it for, if we made it.
+/// The Service that we created it for, if we created it.
 pub fn made_for(meta: &ObjectMeta) -> Option<Named> {
     let label = |name| meta.labels.as_ref().and_then(|labels| labels.get(name)).cloned();
     let service = Named { namespace: label(SERVICE_NAMESPACE)?, name: label(SERVICE)? };
     is_ours(meta).then_some(service)
 }
 
-/// Where a volume's files are, if it is on an NFS server.
+/// The source of a volume, if it is on an NFS server.
 pub fn source_of(volume: &PersistentVolumeSpec) -> Option<Source> {
     if let Some(nfs) = &volume.nfs {
         return Some(Source { csi: false, server: nfs.server.clone(), path: nfs.path.clone() });
@@ -113,7 +113,7 @@ pub fn claim(wanted: &Wanted, volume: &str) -> PersistentVolumeClaim {
     let spec = PersistentVolumeClaimSpec {
         access_modes: Some(access_modes()),
         resources: Some(VolumeResourceRequirements { requests: Some(storage(wanted)), limits: None }),
-        // Not the default class, which would make a volume of its own.
+        // An empty class, because the default class would create another volume.
         storage_class_name: Some(String::new()),
         volume_name: Some(volume.to_owned()),
         ..PersistentVolumeClaimSpec::default()

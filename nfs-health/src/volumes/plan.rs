@@ -1,7 +1,7 @@
-//! The decision: from what is wanted and what the cluster has to the one next step. No I/O, no clock.
+//! The decision: the one next step from the wanted state to the cluster's. No I/O, no clock.
 //!
-//! A volume's source and a Service's address can't be changed once they are there. So a volume whose Service was made anew with
-//! another address keeps working through a second Service that has the old address and the same selector.
+//! A volume's source and a Service's address cannot be changed once they exist. So if a Service is recreated with
+//! another address, its volume keeps working through a second Service with the old address and the same selector.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -9,40 +9,40 @@ use std::net::IpAddr;
 use super::names;
 use super::wanted::{Driver, Named, Wanted};
 
-/// Where a volume's files are.
+/// The source of a volume.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Source {
     /// Whether csi-driver-nfs mounts it.
     pub csi: bool,
-    /// Address or name.
+    /// The server's address or name.
     pub server: String,
     /// The export's path.
     pub path: String,
 }
 
-/// What the cluster has.
+/// The state of the cluster.
 #[derive(Clone, Debug, Default)]
 pub struct Seen {
     /// The wanted Service.
     pub service: Option<Service>,
     /// The names of all Services in its namespace.
     pub service_names: BTreeSet<String>,
-    /// Who has the address that the volume names, when the wanted Service does not.
+    /// The Service that has the volume's address, if the wanted Service does not.
     pub holder: Option<Holder>,
     /// The wanted claim.
     pub claim: Option<Claim>,
-    /// The volumes that we made, those whose names we would take, and the one that the claim names.
+    /// The volumes that we created, those whose names we would use, and the one that the claim names.
     pub volumes: Vec<Volume>,
 }
 
 /// The wanted Service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Service {
-    /// Its cluster addresses; none yet, or never for a headless one.
+    /// Its cluster addresses; empty if it has none yet, or never will.
     pub addresses: Vec<IpAddr>,
-    /// Whether it will never have an address: headless, or a name elsewhere.
+    /// Whether it will never have an address, because it is headless or an external name.
     pub without_address: bool,
-    /// Whether it chooses its pods by labels, so that a second Service can choose the same.
+    /// Whether it selects its pods by labels, so that a second Service can select the same.
     pub has_selector: bool,
 }
 
@@ -53,7 +53,7 @@ pub struct Holder {
     pub service: Named,
     /// Whether it leads to the same pods and ports as the wanted one.
     pub serves: bool,
-    /// Whether we made it.
+    /// Whether we created it.
     pub ours: bool,
 }
 
@@ -77,13 +77,13 @@ pub struct Claim {
 pub struct Volume {
     /// Its name.
     pub name: String,
-    /// Its version, so that nothing is done to another state than the one that was seen.
+    /// Its version, so that no other state than the one that was seen is changed.
     pub version: String,
-    /// Whether we made it.
+    /// Whether we created it.
     pub ours: bool,
-    /// The Service that we made it for.
+    /// The Service that we created it for.
     pub made_for: Option<Named>,
-    /// Where its files are; `None` when it is no NFS at all.
+    /// Its source; `None` if it is not NFS.
     pub source: Option<Source>,
     /// The claim that it is for, with the claim's id once it was bound.
     pub claim: Option<(Named, Option<String>)>,
@@ -95,54 +95,54 @@ pub struct Volume {
     pub mount_options: Vec<String>,
 }
 
-/// What comes next.
+/// The next action.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Plan {
-    /// Do this, then look again.
+    /// Take this step, then look again.
     Do(Step),
-    /// Nothing to do until something changes: this is waited for.
+    /// Wait for a change, for this reason.
     Wait(String),
-    /// Somebody has to do something.
+    /// An administrator has to do something.
     Stop(Trouble),
-    /// All is there: the claim is bound to this volume.
+    /// Everything is there: the claim is bound to this volume.
     Done(String),
 }
 
 /// A change of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Make a volume for the claim.
+    /// Create a volume for the claim.
     CreateVolume {
         /// Its name.
         name: String,
-        /// Where its files are.
+        /// Its source.
         source: Source,
     },
-    /// Remove a volume of ours that is not bound, to make it anew with another source. No file is touched.
+    /// Delete one of our volumes that is not bound, to create it again with another source. No file is touched.
     DeleteVolume {
         /// Its name.
         name: String,
-        /// The version that was seen not to be bound.
+        /// The version that was not bound.
         version: String,
     },
-    /// Make a volume of ours whose claim was deleted free for the next claim of the same name.
+    /// Release one of our volumes whose claim was deleted, for the next claim of the same name.
     ReleaseVolume {
         /// Its name.
         name: String,
         /// The version that was seen.
         version: String,
     },
-    /// Give a volume of ours the wanted mount options; mounts that are there keep theirs.
+    /// Set the wanted mount options of one of our volumes; existing mounts keep theirs.
     SetMountOptions {
         /// Its name.
         name: String,
     },
-    /// Make the claim.
+    /// Create the claim.
     CreateClaim {
         /// The volume that it asks for.
         volume: String,
     },
-    /// Make a second Service with the address that the volume names.
+    /// Create a second Service with the volume's address.
     KeepAddress {
         /// The Service's name.
         name: String,
@@ -157,7 +157,7 @@ pub enum Step {
 }
 
 impl Step {
-    /// For logs and metrics.
+    /// The step's name, for logs and metrics.
     pub fn name(&self) -> &'static str {
         match self {
             Self::CreateVolume { .. } => "create_volume",
@@ -171,36 +171,36 @@ impl Step {
     }
 }
 
-/// What only people can solve.
+/// Trouble that only people can solve.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Trouble {
     /// The Service has no address.
     WithoutAddress,
-    /// The volume's address can't be kept.
+    /// The volume's address cannot be kept.
     AddressLost {
         /// The volume.
         volume: String,
         /// The address.
         address: IpAddr,
-        /// Why not.
+        /// The reason.
         why: String,
     },
-    /// The bound volume leads elsewhere than is wanted now.
+    /// The bound volume has another source than the wanted one.
     OtherSource {
         /// The volume.
         volume: String,
-        /// Whether we made it.
+        /// Whether we created it.
         ours: bool,
-        /// Where it leads.
+        /// Its source.
         leads_to: String,
-        /// The Service that it was made for, if another one.
+        /// The Service that it was created for, if it is another one.
         made_for: Option<Named>,
     },
     /// The claim has a storage class: it gets a volume from there, or none.
     OtherClass(String),
-    /// The claim asks for a volume that is not there and is not ours to make.
+    /// The claim asks for a volume that does not exist and that we may not create.
     NoVolume(String),
-    /// All names that the volume could have are taken.
+    /// All possible names of the volume are taken.
     NoName(Vec<String>),
 }
 
@@ -222,7 +222,7 @@ pub fn plan(wanted: &Wanted, seen: &Seen) -> Plan {
     };
     let Some(volume) = volume else {
         return match (target, claim) {
-            // A volume for it would never be used.
+            // A volume for this claim would never be used.
             (_, Some(claim)) if claim.volume.is_some() || claim.class.as_deref() != Some("") => foreign(claim),
             (Err(plan), _) => plan,
             (Ok(source), _) => match free_name(wanted, seen) {
@@ -237,7 +237,7 @@ pub fn plan(wanted: &Wanted, seen: &Seen) -> Plan {
     let is_bound = is_bound(volume, claim);
     match target {
         Err(plan) if !is_bound => return plan,
-        // What is bound goes on; the address is looked at when the Service is there again.
+        // A bound volume stays as it is. Its address is checked when the Service is there again.
         Err(_) => (),
         Ok(source) if volume.source.as_ref() == Some(&source) || same_place(volume, &source, seen) => (),
         Ok(_) if !is_bound && volume.ours => {
@@ -268,7 +268,7 @@ pub fn plan(wanted: &Wanted, seen: &Seen) -> Plan {
     }
 }
 
-/// Where the volume is to lead, or why that is not known.
+/// The wanted source of the volume, or why it is not known.
 fn target(wanted: &Wanted, seen: &Seen) -> Result<Source, Plan> {
     let path = wanted.export.clone();
     let service = seen.service.as_ref().ok_or_else(|| Plan::Wait(no_service(wanted)))?;
@@ -289,8 +289,8 @@ fn no_service(wanted: &Wanted) -> String {
     format!("there is no Service {}", wanted.service)
 }
 
-/// The claim's volume: the one that it names, else the one that is there for it. `Err` names one that the claim asks for, that
-/// is not there, and that has a name of ours: it is made again, and the claim is whole again.
+/// The claim's volume: the one that it names, else an existing one for it. `Err` is the name of a missing volume that
+/// the claim asks for and that is one of our names: it is created again, which repairs the claim.
 pub(super) fn find<'a>(wanted: &Wanted, seen: &'a Seen) -> Result<Option<&'a Volume>, String> {
     match seen.claim.as_ref().and_then(|claim| claim.volume.as_ref()) {
         Some(name) => match seen.volumes.iter().find(|volume| &volume.name == name) {
@@ -318,7 +318,7 @@ fn is_bound(volume: &Volume, claim: Option<&Claim>) -> bool {
     volume.bound || by_claim
 }
 
-/// Whether the volume names another one of the Service's own addresses.
+/// Whether the volume uses another one of the Service's own addresses.
 fn same_place(volume: &Volume, wanted: &Source, seen: &Seen) -> bool {
     let Some(source) = volume.source.as_ref().filter(|source| (source.csi, &source.path) == (false, &wanted.path))
     else {
@@ -329,7 +329,7 @@ fn same_place(volume: &Volume, wanted: &Source, seen: &Seen) -> bool {
     !wanted.csi && address.is_some_and(|address| addresses.into_iter().any(|own| *own == address))
 }
 
-/// What to do about a bound volume that leads elsewhere; `None` when a second Service leads there already.
+/// What to do about a bound volume with another source; `None` if a second Service leads there already.
 fn elsewhere(wanted: &Wanted, seen: &Seen, volume: &Volume, target: &Source) -> Option<Plan> {
     let source = volume.source.as_ref();
     let address = source
@@ -339,7 +339,7 @@ fn elsewhere(wanted: &Wanted, seen: &Seen, volume: &Volume, target: &Source) -> 
         return None; // to the wanted pods, whatever it was made for
     }
     let is_for_it = volume.made_for.as_ref() == Some(&wanted.service);
-    // Another server's address is not ours to take.
+    // We must not take another server's address.
     let Some(address) = address.filter(|_| is_for_it) else {
         let leads_to = source.map_or_else(|| "no NFS".to_owned(), ToString::to_string);
         let made_for = volume.made_for.clone().filter(|_| !is_for_it);
@@ -360,7 +360,7 @@ fn elsewhere(wanted: &Wanted, seen: &Seen, volume: &Volume, target: &Source) -> 
     }
 }
 
-/// The claim is not ours to fill.
+/// The claim is not ours to bind.
 fn foreign(claim: &Claim) -> Plan {
     match (&claim.volume, claim.class.as_deref()) {
         (Some(volume), _) => Plan::Stop(Trouble::NoVolume(volume.clone())),

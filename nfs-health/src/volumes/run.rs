@@ -1,4 +1,4 @@
-//! Puts it together: look, decide, act, until nothing is left to do; then wait for a change, or end.
+//! Repeats: look, decide, act, until nothing is left to do; then waits for a change, or ends.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -25,7 +25,7 @@ use super::wanted::Wanted;
 const NAME: &str = env!("CARGO_PKG_NAME");
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// More steps in a row than any state needs: a race that goes on is left for the next look.
+/// The most steps in a row. No state needs more; a race is left to the next look.
 const MOST_STEPS: usize = 12;
 
 /// Without any news, the longest time between two looks. Not everything that claims wait for is watched, such as a namespace, or the
@@ -35,18 +35,19 @@ const LONGEST: Duration = Duration::from_secs(30);
 /// The same while all claims are bound: what matters to them is watched, and each look is several requests.
 const LONGEST_WHILE_BOUND: Duration = Duration::from_secs(300);
 
-/// How long the last Events may take to be raised.
+/// How long the last Events may take to be sent.
 const FLUSH_LIMIT: Duration = Duration::from_secs(5);
 
 /// The longest that one look and its steps may take before the process counts as hung.
 const PULSE_LIMIT: Duration = Duration::from_secs(600);
 
-/// Makes volumes and claims; goes on until a signal when it is to watch. The exit code is 0 when all claims are bound and 1 when
-/// somebody has to do something first.
+/// Creates volumes and claims, and continues until a signal with `VOLUME_WATCH`. The exit code is 0 if all claims are
+/// bound, and 1 if an administrator has to do something first.
 ///
 /// # Errors
 ///
-/// When there is no way to the cluster, when the admin address can't be had, or when the API server refuses or does not answer.
+/// If the cluster's client cannot be configured, if the admin address cannot be bound, or if the API server refuses or
+/// does not answer.
 pub async fn run(settings: VolumesSettings) -> anyhow::Result<ExitCode> {
     let VolumesSettings { wanted, watch, admin, log } = settings;
     let mut daemon = Daemon::start(NAME, VERSION, log)?;
@@ -112,7 +113,7 @@ impl Volumes {
                 Ok(states) if states.iter().all(|state| matches!(state, ClaimState::Bound(_))) => {
                     return Ok(ExitCode::SUCCESS);
                 }
-                // What waits may still come; what is in trouble would be waited for in vain.
+                // Waiting may end by itself, but waiting for an administrator is pointless.
                 Ok(states) if states.iter().all(|state| !matches!(state, ClaimState::Waiting(_))) => {
                     return Ok(ExitCode::FAILURE);
                 }
@@ -149,11 +150,11 @@ impl Volumes {
         }
     }
 
-    /// Looks after all claims.
+    /// Handles all claims.
     async fn look(&mut self) -> kube::Result<&[ClaimState]> {
         let (mut states, mut failed) = (Vec::new(), None);
         for wanted in &self.wanted {
-            // One claim's trouble with the API does not keep the others from being made.
+            // An API error for one claim does not keep the others from being created.
             let state = self.settle(wanted).await.unwrap_or_else(|error| {
                 let why = format!("the Kubernetes API: {}", explain(&error));
                 failed = Some(error);
@@ -165,7 +166,7 @@ impl Volumes {
                 let claim = wanted.claim.to_string();
                 match &state {
                     ClaimState::Bound(volume) => tracing::info!(claim, volume, "the claim is bound"),
-                    ClaimState::Waiting(why) => tracing::info!(claim, "waits: {why}"),
+                    ClaimState::Waiting(why) => tracing::info!(claim, "waiting: {why}"),
                     ClaimState::Trouble(sentence) => tracing::warn!(claim, "{sentence}"),
                 }
             }

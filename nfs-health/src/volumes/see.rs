@@ -1,4 +1,4 @@
-//! What the cluster has, read anew for each decision.
+//! Reads the state of the cluster, again for each decision.
 
 use std::net::IpAddr;
 
@@ -12,7 +12,7 @@ use super::plan::{Claim, Holder, Seen, Service, Volume, find};
 use super::wanted::Named;
 use super::wanted::Wanted;
 
-/// Everything that the decision needs, and the Service as it is, for a second one like it.
+/// Everything that the decision needs, and the Service's specification for a second one.
 pub async fn see(client: &Client, wanted: &Wanted) -> kube::Result<(Seen, core::ServiceSpec)> {
     let services: Api<core::Service> = Api::namespaced(client.clone(), &wanted.service.namespace);
     let claims: Api<core::PersistentVolumeClaim> = Api::namespaced(client.clone(), &wanted.claim.namespace);
@@ -32,7 +32,7 @@ pub async fn see(client: &Client, wanted: &Wanted) -> kube::Result<(Seen, core::
 async fn volumes(client: &Client, wanted: &Wanted, claim: Option<&Claim>) -> kube::Result<Vec<Volume>> {
     let all: Api<core::PersistentVolume> = Api::all(client.clone());
     let (label, value) = objects::MANAGED_BY;
-    // Only ours: a cluster may have thousands.
+    // Only ours, because a cluster may have thousands.
     let ours = all.list(&ListParams::default().labels(&format!("{label}={value}"))).await?.items;
     let mut volumes: Vec<Volume> = ours.into_iter().map(volume_of).collect();
     for name in names::of_volume(wanted).into_iter().chain(claim.and_then(|claim| claim.volume.clone())) {
@@ -43,14 +43,15 @@ async fn volumes(client: &Client, wanted: &Wanted, claim: Option<&Claim>) -> kub
     Ok(volumes)
 }
 
-/// The address in the claim's volume, when the Service is there and does not have it.
+/// The address in the claim's volume, if the Service exists and does not have it.
 fn lost_address(wanted: &Wanted, seen: &Seen) -> Option<IpAddr> {
     let volume = find(wanted, seen).ok().flatten()?;
     let address = volume.source.as_ref()?.server.parse().ok()?;
     (!seen.service.as_ref()?.addresses.contains(&address)).then_some(address)
 }
 
-/// Who has the address: one of the Services beside the wanted one, or one elsewhere, which is asked for by the address alone.
+/// The Service that has the address: one in the same namespace, or one elsewhere, which is searched for by the address
+/// alone.
 async fn holder(
     client: &Client,
     wanted: &Wanted,
@@ -69,7 +70,7 @@ async fn holder(
     let services: Api<core::Service> = Api::all(client.clone());
     let elsewhere = match services.list(&ListParams::default().fields(&format!("spec.clusterIP={lost}"))).await {
         Ok(list) => list.items.into_iter().next(),
-        // Then the API server says so when the address is asked for, without a name.
+        // Then the API server refuses the address when it is requested, without naming the Service.
         Err(kube::Error::Api(status)) if status.is_forbidden() => None,
         Err(error) => return Err(error),
     };

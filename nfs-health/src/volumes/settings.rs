@@ -58,18 +58,18 @@ struct Volumes {
 /// The settings.
 #[derive(Debug)]
 pub struct VolumesSettings {
-    /// What there is to be, a claim each, all of one Service.
+    /// The wanted claims, all of one Service.
     pub wanted: Vec<Wanted>,
-    /// Whether to go on after all is there.
+    /// Whether to continue after everything exists.
     pub watch: bool,
-    /// Where the admin server listens.
+    /// The address of the admin server.
     pub admin: SocketAddr,
     /// How to log.
     pub log: LogSettings,
 }
 
 impl VolumesArguments {
-    /// The settings, or `None` with the problems noted.
+    /// The settings, or `None` with the problems recorded.
     pub fn settings(&self, problems: &mut Problems) -> Option<VolumesSettings> {
         let Volumes { volume_driver, cluster_domain, .. } = &self.volumes;
         let given = |text: &Option<String>| text.clone().unwrap_or_default();
@@ -119,10 +119,10 @@ fn claims(text: &str) -> Result<Vec<Named>, String> {
             claims.push(claim);
         }
     }
-    if claims.is_empty() { Err("at least one claim is needed: namespace/name".to_owned()) } else { Ok(claims) }
+    if claims.is_empty() { Err("at least one claim is required: namespace/name".to_owned()) } else { Ok(claims) }
 }
 
-/// A quantity of Kubernetes, as far as sizes go.
+/// Parses a size as a Kubernetes quantity.
 fn size(text: &str) -> Result<String, String> {
     let unit_at = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(unit_at);
@@ -130,7 +130,7 @@ fn size(text: &str) -> Result<String, String> {
     if number.parse::<u64>().is_ok_and(|number| number > 0) && units.contains(&unit) {
         Ok(text.to_owned())
     } else {
-        Err(format!("{text:?} is not a size: a whole number and one of k, M, G, T, P, Ki, Mi, Gi, Ti, Pi"))
+        Err(format!("{text:?} is not a size; write a whole number and one of k, M, G, T, P, Ki, Mi, Gi, Ti, Pi"))
     }
 }
 

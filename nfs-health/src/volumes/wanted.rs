@@ -1,15 +1,15 @@
-//! What there is to be: a claim that leads to an export; and how objects in namespaces are written.
+//! The wanted state: a claim for an export; and names of objects in namespaces.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// The longest name of most objects.
+/// The length limit of most objects' names.
 pub(super) const LONGEST: usize = 253;
 
-/// The longest name of a Service, which is one label of a DNS name.
+/// The length limit of a Service's name, which is one label of a DNS name.
 pub(super) const LONGEST_SERVICE: usize = 63;
 
-/// What there is to be: one claim that leads to one export of one Service.
+/// The wanted state: one claim for one export of one Service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wanted {
     /// The server's Service.
@@ -18,18 +18,18 @@ pub struct Wanted {
     pub export: String,
     /// The claim.
     pub claim: Named,
-    /// What mounts it.
+    /// The driver that mounts it.
     pub driver: Driver,
     /// Options of mount(8).
     pub mount_options: Vec<String>,
-    /// The size that volume and claim name; NFS does not hold anybody to it.
+    /// The size of volume and claim; NFS does not enforce it.
     pub size: String,
 }
 
-/// Who mounts the volume.
+/// The driver that mounts the volume.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Driver {
-    /// kubelet itself, by the Service's address: nodes do not ask the cluster's DNS.
+    /// kubelet itself, by the Service's address, because nodes do not use the cluster's DNS.
     Nfs,
     /// csi-driver-nfs, by the Service's name in this cluster domain.
     Csi(String),

@@ -1,4 +1,4 @@
-//! NFS version 3 and what it needs besides (RFC 1813; portmapper: RFC 1833).
+//! NFS version 3 and its helper protocols (RFC 1813; portmapper: RFC 1833).
 
 use std::fmt;
 
@@ -13,11 +13,11 @@ use crate::wire::rpc::{MOUNTD, Program};
 pub const GETPORT: u32 = 3;
 /// mountd: asks for an export's handle.
 pub const MNT: u32 = 1;
-/// mountd: takes our name from its list again.
+/// mountd: removes our name from its list.
 pub const UMNT: u32 = 3;
 /// NFS: sets attributes.
 pub const SETATTR: u32 = 2;
-/// NFS: the room on a file system.
+/// NFS: reads the space of a file system.
 pub const FSSTAT: u32 = 18;
 
 const MOST_HANDLE_BYTES: u32 = 64;
@@ -26,9 +26,9 @@ const MOST_HANDLE_BYTES: u32 = 64;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Status(pub u32);
 
-/// Statuses that a prober decides by.
+/// Statuses that a probe distinguishes.
 impl Status {
-    /// Not the owner; servers say so to callers that they do not serve.
+    /// Not the owner; servers also send it to callers that they do not serve.
     pub const PERM: Self = Self(1);
     /// No such path.
     pub const NOENT: Self = Self(2);
@@ -38,23 +38,23 @@ impl Status {
     pub const NXIO: Self = Self(6);
     /// Permission denied.
     pub const ACCES: Self = Self(13);
-    /// A part of the path is no folder.
+    /// A component of the path is not a folder.
     pub const NOTDIR: Self = Self(20);
-    /// No room.
+    /// No space is left.
     pub const NOSPC: Self = Self(28);
     /// The file system is read-only.
     pub const ROFS: Self = Self(30);
-    /// The path is longer than the server takes.
+    /// The path is longer than the server accepts.
     pub const NAMETOOLONG: Self = Self(63);
     /// The quota is used up.
     pub const DQUOT: Self = Self(69);
     /// The handle is stale.
     pub const STALE: Self = Self(70);
-    /// The handle is none of the server's.
+    /// The handle is not one of the server's.
     pub const BADHANDLE: Self = Self(10001);
-    /// The server can't do this.
+    /// The server does not support this.
     pub const NOTSUPP: Self = Self(10004);
-    /// The server failed in itself.
+    /// The server failed.
     pub const SERVERFAULT: Self = Self(10006);
     /// Try again soon.
     pub const JUKEBOX: Self = Self(10008);
@@ -102,13 +102,13 @@ impl fmt::Display for Status {
     }
 }
 
-/// Why a result is not good.
+/// Why there is no good result.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum ResultError {
-    /// It can't be read.
+    /// It cannot be parsed.
     #[error("not a result of NFSv3: {0}")]
     Unreadable(#[from] XdrError),
-    /// The server refuses.
+    /// The server refused.
     #[error("{0}")]
     Failed(Status),
 }
@@ -120,7 +120,7 @@ pub fn port_of_mountd() -> Vec<u8> {
     Writer::default().u32(number).u32(version).u32(TCP).u32(0).bytes()
 }
 
-/// Reads the result of GETPORT; `None` when the program is not registered.
+/// Parses the result of GETPORT; `None` if the program is not registered.
 ///
 /// # Errors
 ///
@@ -136,7 +136,7 @@ pub fn export_path(export: &str) -> Vec<u8> {
     Writer::default().opaque(export.as_bytes()).bytes()
 }
 
-/// Reads the handle in the result of MNT, and the kinds of authentication that the export takes.
+/// Parses the handle in the result of MNT, and the kinds of authentication that the export accepts.
 ///
 /// # Errors
 ///
@@ -155,7 +155,7 @@ pub fn file_system_of(handle: &[u8]) -> Vec<u8> {
     Writer::default().opaque(handle).bytes()
 }
 
-/// Reads the result of FSSTAT.
+/// Parses the result of FSSTAT.
 ///
 /// # Errors
 ///
@@ -177,7 +177,7 @@ pub fn set_nothing(handle: &[u8]) -> Vec<u8> {
     Writer::default().opaque(handle).raw(&[0; 7 * 4]).bytes()
 }
 
-/// Reads the status in front of a result.
+/// Parses the status of a result.
 ///
 /// # Errors
 ///

@@ -14,7 +14,7 @@ use crate::wire::rpc::xdr::{Reader, Writer, XdrError};
 /// Procedure COMPOUND.
 pub const COMPOUND: u32 = 1;
 
-/// The most results that a server may claim; ours have a few operations, and one for each name of a path.
+/// The most results that a server may claim. Ours have a few operations, and one for each name of a path.
 const MOST_RESULTS: u32 = 128;
 const MOST_TAG_BYTES: u32 = 1024;
 
@@ -22,9 +22,9 @@ const MOST_TAG_BYTES: u32 = 1024;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Operation(pub u32);
 
-/// Operations that a prober needs.
+/// Operations that a probe needs.
 impl Operation {
-    /// Asks for attributes.
+    /// Requests attributes.
     pub const GETATTR: Self = Self(9);
     /// Goes to a child by name.
     pub const LOOKUP: Self = Self(15);
@@ -32,38 +32,38 @@ impl Operation {
     pub const OPEN: Self = Self(18);
     /// Goes to the root.
     pub const PUTROOTFH: Self = Self(24);
-    /// Reads where a symbolic link leads.
+    /// Reads the target of a symbolic link.
     pub const READLINK: Self = Self(27);
-    /// Asks which kinds of authentication a name takes.
+    /// Asks which kinds of authentication a name accepts.
     pub const SECINFO: Self = Self(33);
     /// Sets attributes.
     pub const SETATTR: Self = Self(34);
     /// Introduces a client.
     pub const EXCHANGE_ID: Self = Self(42);
-    /// Begins a session.
+    /// Opens a session.
     pub const CREATE_SESSION: Self = Self(43);
-    /// Ends a session.
+    /// Closes a session.
     pub const DESTROY_SESSION: Self = Self(44);
-    /// Goes first in each request of a session.
+    /// Comes first in each request of a session.
     pub const SEQUENCE: Self = Self(53);
-    /// Forgets a client.
+    /// Makes the server forget a client.
     pub const DESTROY_CLIENTID: Self = Self(57);
     /// Tells the server that there is nothing to reclaim.
     pub const RECLAIM_COMPLETE: Self = Self(58);
 }
 
-/// Why a COMPOUND gave no good result.
+/// Why a COMPOUND has no good result.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum CompoundError {
-    /// The result can't be read.
+    /// The result cannot be parsed.
     #[error("not a result of NFSv4: {0}")]
     Unreadable(#[from] XdrError),
-    /// Another operation's result than the next one's.
+    /// The result belongs to another operation.
     #[error("the result of operation {got} instead of {wanted}")]
     OutOfOrder {
-        /// What was asked.
+        /// The requested operation.
         wanted: u32,
-        /// What came.
+        /// The received operation.
         got: u32,
     },
     /// An operation failed.
@@ -71,7 +71,7 @@ pub enum CompoundError {
     Failed(Status),
 }
 
-/// A COMPOUND request in the making.
+/// A COMPOUND request under construction.
 #[derive(Clone, Debug)]
 pub struct Compound {
     minor: u32,
@@ -80,7 +80,7 @@ pub struct Compound {
 }
 
 impl Compound {
-    /// Without operations yet.
+    /// A request without operations.
     pub fn new(minor: u32) -> Self {
         Self { minor, count: 0, operations: Writer::default() }
     }
@@ -113,18 +113,18 @@ pub fn names(export: &str) -> Vec<String> {
     export.split('/').filter(|name| !name.is_empty() && *name != ".").map(str::to_owned).collect()
 }
 
-/// The results of a COMPOUND, taken in the order of its operations.
+/// The results of a COMPOUND, read in the order of its operations.
 #[derive(Clone, Debug)]
 pub struct Results<'a> {
     status: u32,
     left: usize,
-    /// How many LOOKUPs went well.
+    /// How many LOOKUPs succeeded.
     depth: usize,
     reader: Reader<'a>,
 }
 
 impl<'a> Results<'a> {
-    /// Reads the head of the results.
+    /// Parses the head of the results.
     ///
     /// # Errors
     ///
@@ -137,11 +137,11 @@ impl<'a> Results<'a> {
         Ok(Self { status, left, depth: 0, reader })
     }
 
-    /// The status of the whole.
+    /// The status of the whole request.
     ///
     /// # Errors
     ///
-    /// [`CompoundError::Failed`] when it is not OK.
+    /// [`CompoundError::Failed`] if it is not OK.
     pub fn ok(&self) -> Result<(), CompoundError> {
         if self.status == 0 { Ok(()) } else { Err(CompoundError::Failed(Status(self.status))) }
     }
@@ -150,7 +150,7 @@ impl<'a> Results<'a> {
     ///
     /// # Errors
     ///
-    /// [`CompoundError`], among them the operation's own status.
+    /// [`CompoundError`], including the operation's own status.
     pub fn next(&mut self, operation: Operation) -> Result<&mut Reader<'a>, CompoundError> {
         if self.left == 0 {
             self.ok()?;
@@ -167,7 +167,7 @@ impl<'a> Results<'a> {
         }
     }
 
-    /// Passes over the results of [`Compound::go_to`].
+    /// Skips the results of [`Compound::go_to`].
     ///
     /// # Errors
     ///

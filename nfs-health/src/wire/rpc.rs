@@ -1,4 +1,4 @@
-//! ONC RPC version 2 over TCP (RFC 5531), as much as a prober needs: calls with AUTH_SYS, replies, record marking.
+//! ONC RPC version 2 over TCP (RFC 5531), as far as a probe needs it: calls with AUTH_SYS, replies, record marking.
 
 pub mod connection;
 pub mod message;
@@ -22,5 +22,5 @@ pub const MOUNTD: Program = Program { number: 100_005, version: 3 };
 pub const NFS_3: Program = Program { number: 100_003, version: 3 };
 /// NFS version 4 (RFC 7530, RFC 8881, RFC 7862).
 pub const NFS_4: Program = Program { number: 100_003, version: 4 };
-/// A version of NFS that no server has: the answer names those that it has.
+/// A version of NFS that no server supports. The answer contains the supported ones.
 pub const NFS_UNKNOWN: Program = Program { number: 100_003, version: 9 };

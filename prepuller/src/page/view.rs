@@ -38,7 +38,7 @@ pub struct View {
     pub images: Vec<ImageRow>,
     /// How many of all nodes each filter would show.
     pub counts: Counts,
-    /// Sums over all eligible nodes and wanted images.
+    /// Totals over all eligible nodes and wanted images.
     pub totals: Totals,
     /// The request.
     pub query: Query,

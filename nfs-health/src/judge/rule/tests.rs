@@ -30,28 +30,28 @@ fn who_is_at_fault() {
     let table: &[(Option<Kind>, &[Kind], Expected)] = &[
         (None, &[], None),
         (Some(Ok), &[Ok, Ok, Grace], None),
-        // Many nodes: the server.
+        // Many nodes fail: the server is at fault.
         (None, &[ServerDown, ServerDown], Some((ServerDown, Server))),
         (None, &[ServerDown, ServerDown, Ok, Ok], Some((ServerDown, Server))),
         (None, &[Unreachable, Unreachable, Unreachable], Some((ServerDown, Server))),
         (Some(ServerDown), &[ServerDown], Some((ServerDown, Server))),
         (Some(ProtocolError), &[ProtocolError, ProtocolError], Some((ProtocolError, Server))),
         (Some(ServerDown), &[], Some((ServerDown, Server))),
-        // One: the node.
+        // One node fails: the node is at fault.
         (None, &[Unreachable, Ok, Ok], Some((Unreachable, Node))),
         (Some(Ok), &[Unreachable, Ok], Some((Unreachable, Node))),
         (Some(Ok), &[Unreachable], Some((Unreachable, Node))),
         (None, &[Ok, Ok, Ok, Ok, ServerDown, ServerDown], Some((ServerDown, Node))),
-        // One place alone can't tell.
+        // One place alone cannot tell.
         (None, &[Unreachable], Some((Unreachable, Unclear))),
         (None, &[ServerDown], Some((ServerDown, Unclear))),
         (Some(Unreachable), &[], Some((Unreachable, Unclear))),
-        // The address fails, and the server behind it serves; or it serves here, and nowhere else.
+        // The address fails, but the server behind it works; or it works here, and nowhere else.
         (Some(ServicePathBroken), &[ServerDown, Unreachable], Some((ServicePathBroken, ServicePath))),
         (Some(ServicePathBroken), &[], Some((ServicePathBroken, ServicePath))),
         (None, &[ServicePathBroken, ServicePathBroken, Ok], Some((ServicePathBroken, ServicePath))),
         (Some(Ok), &[Unreachable, Unreachable, Unreachable], Some((ServicePathBroken, ServicePath))),
-        // What only the judge does not reach is no trouble.
+        // A server that only the judge does not reach is no trouble.
         (Some(Unreachable), &[Ok], None),
         (Some(ServicePathBroken), &[Ok, Ok], None),
         (Some(Denied), &[Ok], None),
@@ -60,7 +60,7 @@ fn who_is_at_fault() {
         (Some(Ok), &[ClientStuck], Some((ClientStuck, Node))),
         (Some(Ok), &[Stale, Stale, Ok], Some((Stale, Server))),
         (None, &[ServerDown, ServerDown, ClientStuck], Some((ServerDown, Server))),
-        // Servers that answer, and refuse.
+        // Servers that answer with a refusal.
         (Some(Full), &[Ok], Some((Full, Server))),
         (None, &[Ok, Ok, Full], Some((Full, Server))),
         (Some(Readonly), &[], Some((Readonly, Server))),
@@ -83,7 +83,7 @@ fn each_node_has_its_own_condition_and_words() {
     assert_eq!(seen, [("node1", stuck), ("node2", Condition::ServerUnreachable), ("node4", stuck)]);
     assert_eq!(ruling.nodes["node1"].sentence, "seen from node1");
     let said = ruling.trouble.unwrap().sentence;
-    assert_eq!(said, "the server serves others, and is not reached (seen from 1 of 7 nodes: node2): seen from node2");
+    assert_eq!(said, "the server serves others, but is not reachable (seen from 1 of 7 nodes: node2): seen from node2");
 }
 
 fn any_kind() -> impl Strategy<Value = Kind> {
@@ -96,7 +96,7 @@ proptest! {
         let own = own.map(probe);
         let sights = sights(&nodes);
         let ruling = rule(own.as_ref(), &sights);
-        // Exactly the nodes that can't use the export are named.
+        // Exactly the nodes that cannot use the export are named.
         let bad = sights.iter().filter(|sight| does_not_reach(sight.kind) || is_stuck(sight.kind));
         prop_assert_eq!(ruling.nodes.keys().collect::<Vec<_>>(), bad.map(|sight| &sight.node).collect::<Vec<_>>());
         if nodes.iter().all(|kind| kind.is_healthy()) && !nodes.is_empty() {

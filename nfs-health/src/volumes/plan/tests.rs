@@ -42,7 +42,7 @@ fn claim(volume: Option<&str>, bound: bool) -> Option<Claim> {
     Some(Claim { uid: "u1".into(), volume: volume.map(str::to_owned), class, deleting: false, bound })
 }
 
-/// All there and bound; the volume leads to the old address.
+/// Everything exists and is bound; the volume has the old address.
 fn bound(service: Option<Service>) -> Seen {
     let volumes = vec![volume(OLD, Some("u1"))];
     Seen { service, claim: claim(Some("storage-files-home"), true), volumes, ..Seen::default() }
@@ -139,11 +139,11 @@ fn another_service_never_takes_over_the_address_of_the_one_that_a_volume_was_mad
     assert_eq!(trouble.reason(), "VolumeLeadsElsewhere");
     seen.holder = holder("storage/server", true, false);
     assert_eq!(plan(&wanted(), &seen), Plan::Done("storage-files-home".into()), "the same pods under another name");
-    // What people made may lead to anybody's address.
+    // A volume that people created may have anybody's address.
     seen.holder = None;
     (seen.volumes[0].ours, seen.volumes[0].made_for) = (false, None);
     stops(&seen, "was not made here");
-    // Nobody uses it: it is made anew.
+    // Nobody uses it, so it is created again.
     seen.volumes = vec![Volume { made_for: Some("old/files".parse().unwrap()), ..volume(OLD, None) }];
     seen.claim = None;
     assert!(matches!(plan(&wanted(), &seen), Plan::Do(Step::DeleteVolume { .. })));
@@ -217,12 +217,12 @@ fn csi_volumes_have_a_name_and_no_address_to_lose() {
     assert!(matches!(plan(&wanted, &bound(service(OLD))), Plan::Stop(Trouble::OtherSource { .. })));
 }
 
-/// A cluster in small: what the API server, the binder and people do to the objects.
+/// A model of a cluster: what the API server, the binder and people do to the objects.
 #[derive(Clone, Debug, Default)]
 struct World {
     /// The operator's Service has this address.
     service: Option<u8>,
-    /// Addresses of second Services, and of strangers.
+    /// Addresses of second Services, and of others.
     kept: BTreeSet<u8>,
     strangers: BTreeSet<u8>,
     claim: Option<(u32, String)>,
@@ -342,9 +342,9 @@ fn happens() -> impl Strategy<Value = Happens> {
 }
 
 proptest! {
-    /// Whatever people do, and whether the binder is quick or slow: steps come to an end, nothing bound is deleted, no address is
-    /// taken twice, and where the Service is there and its old address is not a stranger's, the claim ends up bound to what leads
-    /// to the server.
+    /// Whatever people do, and whether the binder is fast or slow: the steps end, no bound volume is deleted, no
+    /// address is taken twice, and if the Service exists and its old address does not belong to others, the claim ends
+    /// up bound to a volume of the server.
     #[test]
     fn any_history_comes_to_rest(history in prop::collection::vec((happens(), any::<bool>()), 0..25)) {
         let mut world = World::default();

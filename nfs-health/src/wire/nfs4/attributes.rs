@@ -1,4 +1,4 @@
-//! The attributes that a prober asks for (RFC 7530, section 5): those of the server and of the export's file system.
+//! The attributes that a probe requests (RFC 7530, section 5): those of the server and of the export's file system.
 
 use std::time::Duration;
 
@@ -13,12 +13,12 @@ const FILES_TOTAL: u32 = 23;
 const SPACE_AVAILABLE: u32 = 42;
 const SPACE_TOTAL: u32 = 44;
 
-/// What GETATTR told.
+/// The result of GETATTR.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Attributes {
-    /// How long the server remembers a client that says nothing.
+    /// Lease time: how long the server remembers a silent client.
     pub lease: Option<Duration>,
-    /// The room on the file system.
+    /// The space of the file system.
     pub space: Option<Space>,
     /// Whether it is a symbolic link.
     pub is_link: bool,
@@ -31,11 +31,11 @@ pub fn request() -> Vec<u8> {
     Writer::default().u32(2).u32(first).u32(second).bytes()
 }
 
-/// Reads the result of GETATTR: a server leaves out what it does not know.
+/// Parses the result of GETATTR. A server omits what it does not know.
 ///
 /// # Errors
 ///
-/// [`CompoundError::Unreadable`], also when the server sends what was not asked for.
+/// [`CompoundError::Unreadable`], also if the server sends attributes that were not requested.
 pub fn parse(reader: &mut Reader<'_>) -> Result<Attributes, CompoundError> {
     let words = reader.length(4)?;
     let mut mask = 0_u64;

@@ -1,5 +1,5 @@
-//! What an export's path leads to: symbolic links, other servers (`fs_locations`, RFC 8881, section 11.16), and the kinds of
-//! authentication that it takes (SECINFO, section 18.29).
+//! What an export's path may lead to: symbolic links and other servers (`fs_locations`, RFC 8881, section 11.16); and
+//! the kinds of authentication that it accepts (SECINFO, section 18.29).
 
 use super::CompoundError;
 use crate::wire::rpc::xdr::{Reader, Writer, XdrError};
@@ -11,7 +11,7 @@ const MOST_NAME_BYTES: u32 = 4096;
 const MOST_NAMES: u32 = 256;
 const MOST_LOCATIONS: u32 = 64;
 
-/// Where a file system is.
+/// The place of a file system.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Location {
     /// The server's name or address.
@@ -25,7 +25,7 @@ pub struct Location {
 pub enum Flavor {
     /// None.
     None,
-    /// By the client's word (AUTH_SYS).
+    /// The client's own claim (AUTH_SYS).
     Sys,
     /// Kerberos, in one of its strengths.
     Kerberos(&'static str),
@@ -34,7 +34,7 @@ pub enum Flavor {
 }
 
 impl Flavor {
-    /// The flavor of a number, where GSS flavors have numbers of their own, as those of mountd.
+    /// The flavor of a number, if GSS flavors have their own numbers, as in mountd.
     pub fn of(number: u32) -> Self {
         match number {
             0 => Self::None,
@@ -56,7 +56,7 @@ impl Flavor {
         }
     }
 
-    /// Whether one who only says who he is may come.
+    /// Whether a client that only claims its identity is accepted.
     pub fn is_open(self) -> bool {
         matches!(self, Self::None | Self::Sys)
     }
@@ -67,7 +67,7 @@ pub fn ask_locations() -> Vec<u8> {
     Writer::default().u32(1).u32(1 << LOCATIONS).bytes()
 }
 
-/// Reads the locations in the result of GETATTR.
+/// Parses the locations in the result of GETATTR.
 ///
 /// # Errors
 ///
@@ -94,7 +94,7 @@ pub fn locations(reader: &mut Reader<'_>) -> Result<Vec<Location>, CompoundError
     Ok(locations)
 }
 
-/// Reads the result of READLINK.
+/// Parses the result of READLINK.
 ///
 /// # Errors
 ///
@@ -103,7 +103,7 @@ pub fn link(reader: &mut Reader<'_>) -> Result<String, CompoundError> {
     Ok(text(reader)?)
 }
 
-/// Reads the flavors in the result of SECINFO.
+/// Parses the flavors in the result of SECINFO.
 ///
 /// # Errors
 ///
@@ -129,7 +129,7 @@ pub fn flavors(reader: &mut Reader<'_>) -> Result<Vec<Flavor>, CompoundError> {
     Ok(flavors)
 }
 
-/// The path that is left when the link at `path[..depth]` leads to `target`. `None` when it leads out of the root.
+/// The remaining path if the link at `path[..depth]` leads to `target`. `None` if it leads out of the root.
 pub fn follow(path: &[String], depth: usize, target: &str) -> Option<Vec<String>> {
     let base = if target.starts_with('/') { &[] } else { path.get(..depth.checked_sub(1)?)? };
     let mut followed = base.to_vec();

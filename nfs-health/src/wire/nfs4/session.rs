@@ -1,20 +1,20 @@
-//! Sessions (RFC 8881, section 18): what a client says to become one and to go away again.
+//! Sessions (RFC 8881, section 18): the calls that open and close one.
 
 use super::{CompoundError, Operation, Results};
 use crate::wire::rpc::xdr::{Reader, Writer, XdrError};
 
 const MOST_NAME_BYTES: u32 = 1024;
-/// Room for requests and results: ours fit many times.
+/// The size of requests and results; ours are much smaller.
 const CHANNEL_BYTES: u32 = 16 * 1024;
 
-/// Who the server is, as EXCHANGE_ID tells.
+/// The server's identity, from EXCHANGE_ID.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     /// The server's owner name (`so_major_id`).
     pub owner: Vec<u8>,
-    /// The scope of what it knows (`eir_server_scope`).
+    /// The server's scope (`eir_server_scope`).
     pub scope: Vec<u8>,
-    /// The first half of the client id. Servers take it from the time of their start.
+    /// The first half of the client id. Servers derive it from the time of their start.
     pub epoch: u32,
 }
 
@@ -24,7 +24,7 @@ pub struct Client {
     /// The client id.
     pub id: u64,
     sequence: u32,
-    /// Who the server is.
+    /// The server's identity.
     pub identity: Identity,
 }
 
@@ -35,7 +35,7 @@ pub struct Session {
     next: u32,
 }
 
-/// The arguments of EXCHANGE_ID. `verifier` differs in each round, so that nothing of an earlier round is left.
+/// The arguments of EXCHANGE_ID. `verifier` differs in each round, so that no state of an earlier round remains.
 pub fn exchange_id(owner: &str, verifier: u64) -> Vec<u8> {
     const USE_NON_PNFS: u32 = 0x0001_0000;
     const NO_PROTECTION: u32 = 0;
@@ -49,7 +49,7 @@ pub fn exchange_id(owner: &str, verifier: u64) -> Vec<u8> {
         .bytes()
 }
 
-/// Reads the result of EXCHANGE_ID.
+/// Parses the result of EXCHANGE_ID.
 ///
 /// # Errors
 ///
@@ -61,7 +61,7 @@ pub fn exchanged(results: &mut Results<'_>) -> Result<Client, CompoundError> {
     let _flags = reader.u32()?;
     match reader.u32()? {
         0 => (),
-        // We asked for none.
+        // We requested none.
         value => return Err(XdrError::Impossible { at: 0, value }.into()),
     }
     let _minor_id = reader.u64()?;
@@ -104,7 +104,7 @@ fn channel() -> Vec<u8> {
         .bytes()
 }
 
-/// Reads the result of CREATE_SESSION.
+/// Parses the result of CREATE_SESSION.
 ///
 /// # Errors
 ///
@@ -136,7 +136,7 @@ impl Session {
         Writer::default().raw(&self.id).u32(sequence).u32(slot).u32(highest_slot).u32(cache).bytes()
     }
 
-    /// The server did not take the last request: the next has its number.
+    /// The server did not accept the last request, so the next one has the same number.
     pub fn did_not_count(&mut self) {
         self.next = self.next.wrapping_sub(1);
     }
@@ -147,7 +147,7 @@ impl Session {
     }
 }
 
-/// Passes over the result of SEQUENCE.
+/// Skips the result of SEQUENCE.
 ///
 /// # Errors
 ///
@@ -157,8 +157,8 @@ pub fn sequenced(results: &mut Results<'_>) -> Result<(), CompoundError> {
     Ok(())
 }
 
-/// The arguments of OPEN: to read `name`, which must exist. Nobody has such a file: a server answers that there is none, or
-/// that it is in its grace period.
+/// The arguments of OPEN: to read `name`, which must exist. Such a file never exists, so a server answers that there is
+/// none, or that it is in its grace period.
 pub fn open_to_read(client: &Client, name: &str) -> Vec<u8> {
     const READ: u32 = 1;
     const DENY_NONE: u32 = 0;
@@ -176,7 +176,7 @@ pub fn open_to_read(client: &Client, name: &str) -> Vec<u8> {
         .bytes()
 }
 
-/// The arguments of SETATTR that set nothing. A server that may not be written to refuses even that.
+/// The arguments of SETATTR that set nothing. A read-only server refuses even that.
 pub fn set_nothing() -> Vec<u8> {
     Writer::default().raw(&[0; 16] /* the anonymous state */).u32(0 /* no attribute */).opaque(b"").bytes()
 }

@@ -6,7 +6,7 @@ use std::fmt;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Status(pub u32);
 
-/// Statuses that a prober decides by.
+/// Statuses that a probe distinguishes.
 impl Status {
     /// The operation is not for this caller: what Linux answers to ports above 1023 unless the export is `insecure`.
     pub const PERM: Self = Self(1);
@@ -18,43 +18,43 @@ impl Status {
     pub const NXIO: Self = Self(6);
     /// Permission denied.
     pub const ACCESS: Self = Self(13);
-    /// A part of the export's path is no folder.
+    /// A component of the export's path is not a folder.
     pub const NOTDIR: Self = Self(20);
-    /// No room.
+    /// No space is left.
     pub const NOSPC: Self = Self(28);
     /// The file system is read-only.
     pub const ROFS: Self = Self(30);
-    /// A name is longer than the server takes.
+    /// A name is longer than the server accepts.
     pub const NAMETOOLONG: Self = Self(63);
     /// The quota is used up.
     pub const DQUOT: Self = Self(69);
     /// The handle is stale.
     pub const STALE: Self = Self(70);
-    /// The handle is none of the server's.
+    /// The handle is not one of the server's.
     pub const BADHANDLE: Self = Self(10001);
-    /// The server can't do this.
+    /// The server does not support this.
     pub const NOTSUPP: Self = Self(10004);
-    /// The server failed in itself.
+    /// The server failed.
     pub const SERVERFAULT: Self = Self(10006);
     /// Try again soon.
     pub const DELAY: Self = Self(10008);
     /// The server waits for clients to reclaim what they had.
     pub const GRACE: Self = Self(10013);
-    /// The handle was good for a time only.
+    /// The handle was valid for a limited time.
     pub const FHEXPIRED: Self = Self(10014);
-    /// Another kind of authentication is wanted.
+    /// Another kind of authentication is required.
     pub const WRONGSEC: Self = Self(10016);
-    /// The server has not what it needs to answer.
+    /// The server lacks the resources to answer.
     pub const RESOURCE: Self = Self(10018);
     /// The file system is on another server.
     pub const MOVED: Self = Self(10019);
-    /// The minor version is not there.
+    /// The server does not support the minor version.
     pub const MINOR_VERSION: Self = Self(10021);
-    /// A part of the path is a symbolic link.
+    /// A component of the path is a symbolic link.
     pub const SYMLINK: Self = Self(10029);
-    /// A name has characters that the server does not take.
+    /// A name has characters that the server does not accept.
     pub const BADCHAR: Self = Self(10040);
-    /// A name is none that the server takes.
+    /// The server does not accept a name.
     pub const BADNAME: Self = Self(10041);
     /// The server has no such operation.
     pub const OP_ILLEGAL: Self = Self(10044);

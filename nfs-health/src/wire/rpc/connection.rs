@@ -12,38 +12,38 @@ use super::Program;
 use super::message::{self, ReplyError};
 use super::record::{Assembler, RecordError, mark};
 
-/// Why there was no answer, or no good one.
+/// Why there was no good answer.
 #[derive(Debug, Error)]
 pub enum RpcError {
-    /// The connection broke.
+    /// The connection was lost.
     #[error("{0}")]
     Connection(#[from] io::Error),
     /// The server closed the connection instead of answering.
     #[error("the server closed the connection instead of answering")]
     Closed,
-    /// The bytes make no record.
+    /// The bytes are not a record.
     #[error(transparent)]
     Record(#[from] RecordError),
-    /// The record is no result.
+    /// The record is not a result.
     #[error(transparent)]
     Reply(#[from] ReplyError),
 }
 
-/// A connection. It bears no time limit: whoever calls sets one around it, and drops the connection with it.
+/// A connection without time limits: the caller sets one, and drops the connection when it is over.
 #[derive(Debug)]
 pub struct Connection {
     stream: TcpStream,
     xid: u32,
-    /// As which user the calls are made.
+    /// The user of the calls.
     pub user: u32,
 }
 
 impl Connection {
-    /// Connects, from a port below 1024 where `reserved` asks for it and one can be had.
+    /// Connects, from a port below 1024 if `reserved` asks for it and one is available.
     ///
     /// # Errors
     ///
-    /// What the system said.
+    /// The system's error.
     pub async fn open(address: SocketAddr, reserved: bool) -> io::Result<Self> {
         let stream = match if reserved { from_reserved_port(address).await } else { None } {
             Some(stream) => stream?,
@@ -58,11 +58,11 @@ impl Connection {
         self.stream.local_addr().is_ok_and(|local| local.port() < 1024)
     }
 
-    /// Calls a procedure and gives back its result.
+    /// Calls a procedure and returns its result.
     ///
     /// # Errors
     ///
-    /// [`RpcError`]; only after [`RpcError::Reply`] can the connection be used further.
+    /// [`RpcError`]. The connection can be used again only after [`RpcError::Reply`].
     pub async fn call(&mut self, program: Program, procedure: u32, arguments: &[u8]) -> Result<Vec<u8>, RpcError> {
         self.xid = self.xid.wrapping_add(1);
         self.stream.write_all(&mark(&message::call(self.xid, self.user, program, procedure, arguments))).await?;
@@ -78,7 +78,7 @@ impl Connection {
             if length == 0 {
                 return Err(RpcError::Closed);
             }
-            // One call at a time: what comes after its answer belongs to nothing.
+            // There is one call at a time, so data after its answer is ignored.
             if let Some(record) = assembler.take(&mut &buffer[..length])? {
                 return Ok(record);
             }
@@ -86,10 +86,9 @@ impl Connection {
     }
 }
 
-/// Connects from a port below 1024, which the system gives to root and to who has CAP_NET_BIND_SERVICE. `None` where no port can
-/// be had.
+/// Connects from a port below 1024, which requires root or CAP_NET_BIND_SERVICE. `None` if no port is available.
 async fn from_reserved_port(address: SocketAddr) -> Option<io::Result<TcpStream>> {
-    // The kernel's own client takes ports from the upper end of this range downwards.
+    // The kernel's own client takes ports from the upper end of this range.
     const PORTS: std::ops::RangeInclusive<u16> = 665..=1023;
     const MOST_TRIES: u16 = 32;
     let count = PORTS.end() - PORTS.start() + 1;

@@ -8,19 +8,19 @@ use super::xdr::{Reader, Writer, XdrError};
 /// The largest verifier (RFC 5531, section 8.2).
 const MOST_AUTH_BYTES: u32 = 400;
 
-/// Who calls, as a rule. A prober needs no rights: it is the user that servers turn the unknown into.
+/// The usual user of calls. A probe needs no rights, so it is the user to which servers map unknown users.
 pub const NOBODY: u32 = 65534;
 
-/// Why a reply is no result.
+/// Why a reply is not a result.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum ReplyError {
     /// Not a reply, or not to our call.
-    #[error("that is no answer to the call that was made")]
+    #[error("that is not an answer to our call")]
     NotOurs,
-    /// The message can't be read.
+    /// The message cannot be parsed.
     #[error("not an RPC reply: {0}")]
     Unreadable(#[from] XdrError),
-    /// The server does not have this version of the program.
+    /// The server does not support this version of the program.
     #[error("the server has versions {low} to {high} of this program")]
     Versions {
         /// The lowest.
@@ -31,10 +31,10 @@ pub enum ReplyError {
     /// The server does not have the program.
     #[error("the server does not have this program")]
     NoProgram,
-    /// The server refuses who we say we are.
+    /// The server rejects our credentials.
     #[error("the server refuses the caller ({})", auth_name(*.0))]
     Refused(u32),
-    /// The server can't do the call.
+    /// The server could not execute the call.
     #[error("the server could not carry out the call ({})", accept_name(*.0))]
     Failed(u32),
 }
@@ -62,7 +62,7 @@ fn accept_name(status: u32) -> String {
     }
 }
 
-/// A call with AUTH_SYS credentials (RFC 5531, appendix A) of `user`, who is in the group of the same number.
+/// A call with AUTH_SYS credentials (RFC 5531, appendix A) of `user`, with the group of the same number.
 pub fn call(xid: u32, user: u32, program: Program, procedure: u32, arguments: &[u8]) -> Vec<u8> {
     let credentials =
         Writer::default().u32(0).opaque(b"nfs-health").u32(user).u32(user).u32(0 /* no further groups */).bytes();

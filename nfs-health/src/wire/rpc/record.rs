@@ -1,51 +1,52 @@
-//! Record marking (RFC 5531, section 11): a message is sent in fragments, each behind a word with its length and a mark on the
-//! last.
+//! Record marking (RFC 5531, section 11): a message is sent in fragments, each after a word with its length and a mark
+//! on the last one.
 
 use thiserror::Error;
 
-/// The longest record that is taken: the largest read of NFS and its headers.
+/// The longest accepted record: the largest read of NFS and its headers.
 pub const MOST_BYTES: usize = 1024 * 1024 + 4096;
 
-/// The most fragments of one record; some servers send each operation's result as one.
+/// The most fragments of one record. Some servers send each operation's result as one.
 const MOST_FRAGMENTS: u32 = 1024;
 
 const LAST: u32 = 1 << 31;
 
-/// Why bytes make no record.
+/// Why bytes are not a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum RecordError {
     /// Longer than any answer.
     #[error("the server sends a record of more than {MOST_BYTES} bytes")]
     TooLong,
-    /// Fragments without end.
+    /// Too many fragments.
     #[error("the server sends a record in more than {MOST_FRAGMENTS} fragments")]
     TooManyFragments,
 }
 
-/// A message of ours as one fragment.
+/// Formats our message as one fragment.
 pub fn mark(message: &[u8]) -> Vec<u8> {
-    // Ours are a few hundred bytes long.
+    // Our messages are a few hundred bytes long.
     let length = u32::try_from(message.len()).unwrap_or(u32::MAX);
     [&(length | LAST).to_be_bytes()[..], message].concat()
 }
 
-/// Puts a record together from bytes as they come. It keeps no more than came.
+/// Assembles a record from bytes as they arrive. It allocates no more than what arrived.
 #[derive(Debug, Default)]
 pub struct Assembler {
     header: Vec<u8>,
     record: Vec<u8>,
-    /// Bytes of the current fragment that are still to come; `None` before its header.
+    /// How many bytes of the current fragment are missing; `None` before its header.
     missing: Option<usize>,
     last: bool,
     fragments: u32,
 }
 
 impl Assembler {
-    /// Takes bytes from the front of `bytes`; the record once it is whole, and then starts anew with what is left in `bytes`.
+    /// Takes bytes from the front of `bytes`. Returns the record once it is complete, and then starts again with the
+    /// rest of `bytes`.
     ///
     /// # Errors
     ///
-    /// [`RecordError`]; nothing good can come after it.
+    /// [`RecordError`]; nothing after it can be used.
     pub fn take(&mut self, bytes: &mut &[u8]) -> Result<Option<Vec<u8>>, RecordError> {
         while !bytes.is_empty() || self.missing == Some(0) {
             match self.missing {

@@ -2,26 +2,26 @@
 
 use thiserror::Error;
 
-/// Why a message could not be read.
+/// Why a message could not be parsed.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum XdrError {
     /// It ends too early.
     #[error("the message ends at byte {0}, in the middle of a value")]
     Short(usize),
-    /// A length is beyond what the value may have.
-    #[error("a value at byte {at} claims {claimed} bytes or items; {most} is the most")]
+    /// A length is beyond the limit of the value.
+    #[error("a value at byte {at} claims {claimed} bytes or items; the limit is {most}")]
     TooLong {
-        /// Where.
+        /// The position.
         at: usize,
         /// The claimed length.
         claimed: u32,
         /// The limit.
         most: u32,
     },
-    /// A word that is neither true nor false, or none of the choices.
+    /// A word that is neither true nor false, or not one of the choices.
     #[error("an impossible value {value} at byte {at}")]
     Impossible {
-        /// Where.
+        /// The position.
         at: usize,
         /// The value.
         value: u32,
@@ -119,7 +119,7 @@ impl<'a> Reader<'a> {
         Ok(bytes)
     }
 
-    /// What is left.
+    /// The remaining bytes.
     pub fn rest(&self) -> &'a [u8] {
         &self.bytes[self.at..]
     }
@@ -144,14 +144,14 @@ impl Writer {
         self
     }
 
-    /// Bytes as they are: a fixed-length byte string, or values written before.
+    /// Raw bytes: a fixed-length byte string, or values written before.
     #[must_use]
     pub fn raw(mut self, bytes: &[u8]) -> Self {
         self.0.extend(bytes);
         self
     }
 
-    /// A byte string with its length and padding. Only what we compose ourselves is written, which is short.
+    /// A byte string with its length and padding. Only our own short strings are written.
     #[must_use]
     pub fn opaque(mut self, bytes: &[u8]) -> Self {
         let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);

@@ -24,7 +24,7 @@ pub(in crate::plan) enum News {
 }
 
 impl ClusterState {
-    /// A node as it is now; whether anything changed that decisions go by.
+    /// Handles the current state of a node. Returns whether any input of decisions changed.
     pub(in crate::plan) fn apply_node(&mut self, name: &str, mut node: SeenNode) -> bool {
         node.labels.retain(|key, _| self.rules.nodes.looks_at(key)); // nodes in clouds have dozens
         let record = self.record(name);
@@ -43,8 +43,8 @@ impl ClusterState {
         self.forget(name);
     }
 
-    /// A `NodeImages` as it is now; whether anything changed that decisions go by, and what people should hear of. What this process
-    /// wrote itself and has not seen come back yet is not forgotten.
+    /// Handles the current state of a `NodeImages`. Returns whether any input of decisions changed, and what to report
+    /// to people. Orders that this process wrote and has not seen in the watch yet are kept.
     pub(in crate::plan) fn apply_orders(
         &mut self,
         name: &str,
@@ -97,7 +97,7 @@ impl ClusterState {
         self.forget(name);
     }
 
-    /// A pod as it is now, or its end; whether anything changed that decisions go by, and the spawn that it now is.
+    /// Handles the current state of a pod, or its end. Returns whether any input of decisions changed, and a new spawn.
     pub(in crate::plan) fn apply_pod(
         &mut self,
         id: &Arc<str>,
@@ -161,7 +161,7 @@ impl ClusterState {
         };
     }
 
-    /// The names that a whole list has left out are gone.
+    /// Forgets nodes that are missing in a complete list.
     pub(in crate::plan) fn reset_nodes(&mut self, listed: &HashSet<Arc<str>>) {
         let gone: Vec<Arc<str>> = self.missing(listed, |record| record.node.is_some());
         gone.iter().for_each(|name| self.delete_node(name));
