@@ -1,7 +1,7 @@
 //! `bench NAME [--quick]`: measures a daemon side by side with its peers and prints a table for `bench/README.md`.
 //!
 //! Each benchmark is a file with a `run(size)`, and a line in [`BENCHES`]. All of them take turns with what they compare to in
-//! the same run, because the machine's mood differs more from hour to hour than the programs do.
+//! the same run, because a machine's speed varies more from hour to hour than the programs differ.
 
 mod measure;
 mod nfs;
@@ -17,12 +17,12 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 
-/// How much is measured.
+/// The size of a measurement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Size {
-    /// What the README's figures come from: below five minutes.
+    /// The size for the README's figures; it takes less than five minutes.
     Full,
-    /// To see whether it works.
+    /// A short run that shows whether the benchmark works.
     Quick,
 }
 

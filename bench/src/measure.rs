@@ -1,4 +1,4 @@
-//! What a program took: time, CPU time of all its threads, and its peak of resident memory.
+//! The time, CPU time and peak resident memory of a program, for all its threads.
 
 use std::fs;
 use std::path::Path;
@@ -9,17 +9,17 @@ use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 use testbed::process::Process;
 
-/// How often a running program is looked at.
+/// The time between two samples of a running program.
 const LOOK: Duration = Duration::from_millis(5);
 
-/// What a program took so far.
+/// The resources that a program has used so far.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Taken {
     /// Since its start.
     pub(crate) time: Duration,
-    /// User and system time, that of children it waited for included.
+    /// User and system time, including those of children that it waited for.
     pub(crate) cpu: Duration,
-    /// The most resident memory it had, in bytes.
+    /// Peak resident memory, in bytes.
     pub(crate) peak: u64,
 }
 
@@ -31,7 +31,7 @@ pub(crate) struct Subject {
     taken: Taken,
 }
 
-/// A command with nothing in its environment but these settings.
+/// A command with only these settings in its environment.
 pub(crate) fn command(binary: impl AsRef<Path>, arguments: &[&str], settings: &[(&str, &str)]) -> Command {
     let mut command = Command::new("env");
     command.arg("-i").args(settings.iter().map(|(name, value)| format!("{name}={value}")));
@@ -39,7 +39,7 @@ pub(crate) fn command(binary: impl AsRef<Path>, arguments: &[&str], settings: &[
     command
 }
 
-/// A daemon's program: `bench/run` says where they are.
+/// The path of a daemon's program; `bench/run` sets it.
 pub(crate) fn program(name: &str) -> Result<std::path::PathBuf> {
     let folder = std::env::var_os("BINARIES").context("BINARIES is not set: start this through bench/run")?;
     let path = Path::new(&folder).join(name);
@@ -58,7 +58,7 @@ impl Subject {
         &mut self.process
     }
 
-    /// What it took so far; the last known once it has ended.
+    /// The resources used so far, or the last known ones once it has ended.
     pub(crate) fn taken(&mut self) -> Taken {
         let proc = format!("/proc/{}", self.process.id());
         self.taken.time = self.started.elapsed();
@@ -71,12 +71,12 @@ impl Subject {
         self.taken
     }
 
-    /// Waits until it ends by itself, and must end well.
+    /// Waits until the program ends, which must be with success.
     pub(crate) fn until_end(mut self, limit: Duration) -> Result<Taken> {
         let pid = Pid::from_raw(self.process.id()).context("a process has an id")?;
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
         let deadline = Instant::now() + limit;
-        // Left a zombie until its last figures are read.
+        // It stays a zombie until its last figures are read.
         while waitid(WaitId::Pid(pid), options)?.is_none() {
             self.taken();
             if Instant::now() > deadline {
@@ -101,12 +101,12 @@ impl Subject {
     }
 }
 
-/// What another program, such as a runtime's engine, took so far.
+/// The CPU time that another program, such as a runtime's engine, has used so far.
 pub(crate) fn cpu_of(id: i32) -> Option<Duration> {
     fs::read_to_string(format!("/proc/{id}/stat")).ok().as_deref().and_then(cpu)
 }
 
-/// The most resident memory that another program had so far, in bytes.
+/// The peak resident memory of another program so far, in bytes.
 pub(crate) fn peak_of(id: i32) -> Option<u64> {
     fs::read_to_string(format!("/proc/{id}/status")).ok().as_deref().and_then(peak)
 }

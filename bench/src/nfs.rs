@@ -1,4 +1,4 @@
-//! nfs-health's rounds of 100 servers, with and without one that is stopped; and what it and fs-keepalive take while all is well.
+//! nfs-health's rounds of 100 servers, with and without a stopped one; and the resources that it and fs-keepalive use in normal operation.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -17,9 +17,9 @@ const LIMIT: Duration = Duration::from_secs(120);
 const SERVERS: u16 = 100;
 const MEBI: f64 = 1_048_576.0;
 
-/// What a run showed.
+/// The results of a run.
 struct Seen {
-    /// Mean time of a round, in milliseconds, of each server that serves.
+    /// The mean duration of a round of each working server, in milliseconds.
     rounds: Vec<f64>,
     cpu_per_round: Duration,
     resident: f64,
@@ -55,7 +55,7 @@ pub(crate) fn run(size: Size) -> Result<()> {
     idle(&ganesha, Duration::from_secs(size.choose(60, 5)))
 }
 
-/// Watches servers until each that serves has had `rounds` rounds.
+/// Watches servers until each working one has had `rounds` rounds.
 fn watch(servers: &[String], rounds: usize) -> Result<Seen> {
     let servers = servers.join(",");
     let settings = [("NFS_SERVERS", servers.as_str()), ("NFS_INTERVAL", "1s"), ("NFS_MOUNTS", "no")];
@@ -90,7 +90,7 @@ fn by_export(text: &str, metric: &str, label: &str) -> BTreeMap<String, f64> {
     sums
 }
 
-/// Both daemons with their default settings and one server or volume that is well.
+/// Runs both daemons with default settings and one healthy server or volume.
 fn idle(ganesha: &Ganesha, time: Duration) -> Result<()> {
     let folder = Folder::new("idle")?;
     let home = folder.folder("home")?.display().to_string();

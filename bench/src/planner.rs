@@ -24,7 +24,7 @@ const REPOSITORY: &str = "rubin/lab";
 /// Layers of an image; all but the last are shared.
 const LAYERS: u64 = 20;
 
-/// What is wanted at first: eleven images and one alias.
+/// The images wanted at first: eleven images and one alias.
 const TAGS: [&str; 12] = [
     "r29_1_0",
     "r29_0_0",
@@ -40,16 +40,16 @@ const TAGS: [&str; 12] = [
     "d_2026_11_19",
 ];
 
-/// What is pushed later, which makes the oldest daily unwanted.
+/// An image that is pushed later, which makes the oldest daily unwanted.
 const NEW: &str = "d_2026_11_25";
 
-/// What the bare client has the nodes pull after that.
+/// The image that the bare client makes the nodes pull after that.
 const NEWER: &str = "d_2026_11_26";
 
 pub(crate) fn run(size: Size) -> Result<()> {
     let (nodes, quiet) = (size.choose(5_000, 200), size.choose(Duration::from_secs(60), Duration::from_secs(10)));
     let mut cluster = Cluster::start(0)?;
-    // Nobody plays kubelet well enough for the node controller, which would take all nodes for dead.
+    // The node controller is off: no kubelets renew leases, so it would consider all nodes dead.
     cluster.stop_controllers();
     let kubectl = cluster.kubectl();
     kubectl.apply(include_str!("../../manifests/components/prepuller/crd.yaml"))?;
@@ -141,7 +141,7 @@ async fn measure(cluster: &Cluster, nodes: usize, quiet: Duration) -> Result<()>
         row(format!("{path}: {} kB", body.len() / 1000))?;
     }
     let peak = peak_of(process).context("the planner has ended")? as f64 / f64::from(1 << 20);
-    // What it wrote last is what the bare client writes, with another tag. The planner would take it back.
+    // The bare client writes the planner's last orders with another tag. A running planner would revert that.
     drop(planner);
     wanted[10] = image(NEWER);
     let (time, bare) = bare_change(cluster, &mut fleet, &wanted).await?;
@@ -184,12 +184,12 @@ fn until_known(planner: &Daemon, images: usize, nodes: usize) -> Result<()> {
     testbed::wait::patiently(limit, known).with_context(|| format!("the planner does not know of all after {limit:?}"))
 }
 
-/// What comes right after belongs to the phase: the planner's last events and decision.
+/// The planner's last events and decision, which come right after, belong to the phase.
 async fn settle(fleet: &Fleet) -> Result<()> {
     fleet.beat(Duration::from_secs(5)).await
 }
 
-/// Asks for a scan and waits for it: it may be put off, because the one before ended just now.
+/// Asks for a scan and waits for it. It may be delayed if the previous one has just ended.
 fn scan(planner: &Daemon) -> Result<()> {
     let scans = || planner.metric("labhands_prepuller_scans_total{result=\"ok\"}");
     let before = scans().unwrap_or(0.0);

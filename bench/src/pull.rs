@@ -48,7 +48,7 @@ pub(crate) fn run(size: Size) -> Result<()> {
     shared_layers(&registry, &image, &sibling)
 }
 
-/// On a file system that could not take the second image as a whole; slowly, so that its progress is seen.
+/// Pulls on a file system that is too small for the whole second image; slowly, so that its progress is seen.
 fn shared_layers(registry: &Registry, image: &Pushed, sibling: &Pushed) -> Result<()> {
     let proxy = TcpProxy::start(([127, 0, 0, 1], registry.port()).into())?;
     // The first image twice (compressed and unpacked), and half of that again: room for a layer, not for an image.
@@ -94,7 +94,7 @@ impl Node {
         format!("{}/{}:{}", self.registry, image.repository, image.tag)
     }
 
-    /// Removes all images, waits until their content and snapshots are gone, and has the disk write what it still owes.
+    /// Removes all images, waits until their content and snapshots are gone, and syncs the disk.
     pub(crate) fn forget_all(&self) -> Result<()> {
         for name in self.containerd.ctr(&["images", "list", "-q"])?.lines() {
             self.containerd.ctr(&["images", "remove", "--sync", name])?;
@@ -112,14 +112,14 @@ impl Node {
         Ok(())
     }
 
-    /// By `ctr`.
+    /// Pulls with `ctr`.
     pub(crate) fn ctr_pull(&self, image: &Pushed) -> Result<Duration> {
         let started = Instant::now();
         self.containerd.pull(&self.named(image))?;
         Ok(started.elapsed())
     }
 
-    /// By `prepuller pull`; also gives what it printed.
+    /// Pulls with `prepuller pull`; also returns its output.
     pub(crate) fn prepuller_pull(&self, images: &[&Pushed], parallel: usize) -> Result<(Taken, String)> {
         let names: Vec<String> = images.iter().map(|image| self.named(image)).collect();
         let log = self.folder.join("log");

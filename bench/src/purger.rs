@@ -1,4 +1,4 @@
-//! One round of imagepurger on a node with many images and containers: on Docker in turns with docuum, which looks at the same
+//! One round of imagepurger on a node with many images and containers: on Docker in turns with docuum, which checks the same
 //! images and removes the same ones; on containerd alone.
 
 use std::fmt::Write as _;
@@ -19,13 +19,13 @@ use crate::Size;
 use crate::measure::{Subject, Taken, command, cpu_of, program};
 use crate::table::{Table, median, median_seconds};
 
-/// How many images are to be removed where any are.
+/// How many images are to be removed, in cases with any.
 const OLD: usize = 10;
 
-/// How many containers one pod holds on containerd.
+/// How many containers a pod has on containerd.
 const PER_POD: usize = 50;
 
-/// docuum forks for what it does, and imagepurger for its files. A child that lives shorter than this may be overlooked.
+/// docuum forks for its work, and imagepurger for its files. A child with a shorter life may be missed.
 const LOOK: Duration = Duration::from_millis(10);
 
 const LIMIT: Duration = Duration::from_secs(600);
@@ -41,7 +41,7 @@ pub(crate) fn run(size: Size) -> Result<()> {
     Ok(())
 }
 
-/// What is seen of one round.
+/// The measurement of one round.
 #[derive(Clone, Copy, Debug)]
 struct Seen {
     own: Taken,
@@ -68,7 +68,7 @@ fn on_docker(table: &mut Table, docuum: &Path, (images, containers): (usize, usi
     let (mut idle, mut removing) = (Pairs::default(), Pairs::default());
     for _ in 0..runs {
         restore()?;
-        // What it sees here for the first time it removes only in a later round.
+        // It removes an image only in a round after the one in which it first saw the image.
         idle.ours.push(round(imagepurger(&endpoint, &folder, &[])?, engine, &folder, "round done")?);
         idle.theirs.push(round(docuum("1 TB"), engine, &folder, "Listening for Docker events")?);
         removing.ours.push(round(imagepurger(&endpoint, &folder, &[])?, engine, &folder, "round done")?);
@@ -138,7 +138,7 @@ fn row(table: &mut Table, what: &str, seen: &[Seen]) {
     ]);
 }
 
-/// The daemon with its first round at once, and no other.
+/// The daemon with one immediate round.
 fn imagepurger(endpoint: &str, folder: &Folder, arguments: &[&str]) -> Result<Command> {
     let (state, catalogue) = (folder.path().display().to_string(), folder.join("catalogue.json").display().to_string());
     let settings = [
@@ -183,7 +183,7 @@ fn resident_with_children(id: i32) -> u64 {
     resident(id) + children.split_whitespace().filter_map(|child| child.parse().ok()).map(resident).sum::<u64>()
 }
 
-/// An image with content of its own, without a registry.
+/// Creates an image with unique content, without a registry.
 fn import(docker: &Docker, number: usize, kind: &str) -> Result<()> {
     let layer = Layer::random(number as u64, 20_000).blob()?;
     Ok(docker.docker(&["import", &layer.path.to_string_lossy(), &name(number, kind)]).map(drop)?)
@@ -193,7 +193,7 @@ fn name(number: usize, kind: &str) -> String {
     format!("labs/{kind}:{number}")
 }
 
-/// A catalogue that wants these, and lists the repository of the old ones.
+/// A catalogue that wants these images and lists the repository of the old ones.
 fn write_catalogue(folder: &Folder, wanted: impl Iterator<Item = String>) -> Result<()> {
     let now = jiff::Timestamp::now();
     let mut images = String::new();

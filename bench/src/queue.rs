@@ -13,7 +13,7 @@ use crate::table::{Table, median, median_seconds};
 
 const MB: u64 = 1_000_000;
 
-/// What passes from the registry in a second.
+/// The bandwidth from the registry, in bytes per second.
 const RATE: u64 = 50 * MB;
 
 pub(crate) fn run(size: Size) -> Result<()> {
@@ -63,7 +63,7 @@ pub(crate) fn run(size: Size) -> Result<()> {
     Ok(())
 }
 
-/// How many seconds the pull of the image with this tag took, as the log has it.
+/// The duration of the pull of the image with this tag, in seconds, from the log.
 fn first_pulled(log: &str, tag: &str) -> Result<f64> {
     let line = log.lines().find(|line| line.contains("\"pulled\"") && line.contains(tag));
     let seconds = line.and_then(|line| line.split("\"seconds\":").nth(1)?.split([',', '}']).next()?.parse().ok());

@@ -14,7 +14,7 @@ use crate::table::{Table, median, median_seconds};
 
 const REPOSITORY: &str = "lsstsqre/sciplat-lab";
 
-/// As many requests at a time as `prepuller` makes of one host.
+/// The number of concurrent requests to one host, as in `prepuller`.
 const PARALLEL: usize = 8;
 
 const ACCEPT: &str = "application/vnd.oci.image.index.v1+json, application/vnd.docker.distribution.manifest.list.v2+json, \

@@ -1,4 +1,4 @@
-//! Tables as the README has them, and the few statistics in them.
+//! The tables of the README and their statistics.
 
 use std::fmt;
 use std::time::Duration;

@@ -41,7 +41,7 @@ fn a_hung_server_is_told_while_it_hangs_and_the_daemon_recovers_by_itself() {
         let path = ganesha.export().join(version).join(".keepalive.d/node-1_pod-1");
         assert_eq!(Record::decode(&std::fs::read(path).unwrap()).unwrap().node, "node-1");
     }
-    // Each round reads over the wire: what comes from the page cache never shows here.
+    // Each round reads from the server: results from the page cache would not show here.
     let reads_of_both = || {
         let console = qemu.console();
         let calls = |operation: &str| -> Vec<u64> {

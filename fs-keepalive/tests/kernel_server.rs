@@ -25,11 +25,11 @@ impl<'a> Writer<'a> {
         Self(machine)
     }
 
-    /// Waits until `/volumes` is as wanted.
+    /// Waits until `/volumes` meets the condition.
     fn until(&self, good: bool, words: &str) {
         let mut last = String::new();
         let seen = wait::until(LIMIT, || {
-            // busybox's wget shows no body of a 503: the status is in what it complains of, and the words are in the log.
+            // busybox's wget prints no body of a 503; its error has the status, and the log has the message.
             let asked = "wget -q -O - http://127.0.0.1:8080/volumes && echo && echo good || true; tail -n 1 /tmp/*.log";
             last = self.0.run(asked).unwrap();
             (last.contains("good\n") == good && last.contains(words)).then_some(())
@@ -70,11 +70,11 @@ fn records_are_written_where_the_server_maps_users_and_a_used_up_quota_is_told()
             );
         }
     }
-    // Where it may not, the server is not blamed alone.
+    // Without permission, the message does not blame the server alone.
     run("rm -rf /srv/squashed/.keepalive.d; mkdir -m 0755 /srv/squashed/.keepalive.d");
     Writer::start(&machine, "/mnt/squashed", "nonroot").until(false, "permission denied: by the export");
 
-    // What fills the quota below is another's file, too.
+    // The file that fills the quota below is another user's, too.
     run("echo 0 > /proc/sys/fs/protected_regular");
 
     // ---- the record's own bytes are there, and a new one is refused: others can write nothing ----
@@ -83,7 +83,7 @@ fn records_are_written_where_the_server_maps_users_and_a_used_up_quota_is_told()
     let filled = run("dd if=/dev/zero of=/mnt/quota/users bs=64k count=100 conv=fsync && echo all || echo not all");
     assert!(filled.contains("Disk quota exceeded") && filled.contains("not all"), "{filled}");
     writer.until(false, "the quota is used up");
-    // Longer for the moment in which a block is taken.
+    // It takes longer at the moment when a block is allocated.
     let whole = || (run("wc -c < /srv/quota/.keepalive.d/node_root").trim() == "512").then_some(());
     assert!(wait::until(LIMIT, whole).is_some());
     run("rm /mnt/quota/users");

@@ -59,7 +59,7 @@ fn good(daemon: &Daemon) {
 
 fn bad(daemon: &Daemon, words: &str) {
     daemon.until("/volumes", LIMIT, |status, body| status == 503 && body.contains(words)).unwrap();
-    // It works, whatever the volume does: a rollout does not wait for a file server.
+    // It is ready whatever the volume does, so a rollout does not wait for a file server.
     assert_eq!(["/livez", "/readyz"].map(|page| daemon.get(page).unwrap().0), [200, 200]);
 }
 
@@ -223,7 +223,7 @@ fn a_folder_that_a_user_filled_is_searched_bit_by_bit_and_hides_no_old_record() 
         let file = std::fs::File::options().write(true).open(folder.join(name)).unwrap();
         file.set_modified(SystemTime::now() - Duration::from_secs(25 * 3600)).unwrap();
     };
-    // Whichever end a folder is listed from, one of them comes last.
+    // Whatever the order of a folder's list, one of them comes last.
     old("first_one");
     for number in 0..10_000 {
         std::fs::write(folder.join(format!("users_{number}")), "").unwrap();

@@ -1,4 +1,4 @@
-//! A runtime socket that is wrong in every way it can be: each is named, with what to do, and none hangs.
+//! Wrong runtime sockets: each gets an error that says what to do, and none hangs.
 
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
@@ -74,7 +74,7 @@ async fn something_that_never_answers_is_left_after_ten_seconds() {
     for error in [first, second] {
         assert!(matches!(error, RuntimeError::NoAnswer { .. }), "{error}");
     }
-    // Far from the limit of a test, and from hanging.
+    // This is far below the time limit of a test.
     assert!(started.elapsed() < Duration::from_secs(60));
 }
 
@@ -111,7 +111,7 @@ async fn of_several_runtimes_none_is_guessed() {
     let (found, _) = discover(&candidates).await.unwrap();
     assert_eq!(found, endpoints[0]);
 
-    // One that takes the call and says nothing may be the one that is meant.
+    // A runtime that accepts the call and does not answer may be the intended one.
     let silent = folder.path().join("silent.sock");
     let _listener = UnixListener::bind(&silent).unwrap();
     let candidates = [endpoints[0].clone(), RuntimeEndpoint::Cri(silent)];

@@ -1,5 +1,5 @@
 //! What the planner is compared with: a client that makes the same writes and reads the same events, and does nothing else. It keeps
-//! nothing of what it reads but the nodes' uids, decides nothing, shows nothing. It is a program of its own, so that its CPU can be
+//! only the nodes' UIDs, decides nothing and shows nothing. It is a separate program, so that its CPU time can be
 //! measured.
 
 use std::borrow::Cow;
@@ -23,16 +23,16 @@ use tokio::sync::mpsc;
 
 use super::fleet::NAMESPACE;
 
-/// The word that starts it: `bench COMMAND`, with `KUBECONFIG`.
+/// The subcommand that starts it: `bench COMMAND`, with `KUBECONFIG`.
 pub(crate) const COMMAND: &str = "bare-planner";
 
-/// As many writes under way as the planner has.
+/// The number of concurrent writes, as in the planner.
 const PARALLEL: usize = 16;
 
-/// As many objects in one answer of a list as the planner asks for.
+/// The page size of lists, as in the planner.
 const PAGE: u32 = 200;
 
-/// An object of which only the name and uid are kept.
+/// An object with only its name and UID.
 #[derive(Clone, Debug, Deserialize)]
 struct Named {
     #[serde(deserialize_with = "slim")]
@@ -161,7 +161,7 @@ fn say(word: &str) -> Result<()> {
     Ok(writeln!(output, "{word}").and_then(|()| output.flush())?)
 }
 
-/// The client as its own process. Dropping it ends it.
+/// The client as a process. Dropping it ends the process.
 pub(super) struct Bare {
     child: Child,
 }
@@ -190,7 +190,7 @@ impl Bare {
     fn until(&mut self, word: &str) -> Result<()> {
         let output = self.child.stdout.as_mut().context("it has no output")?;
         let mut line = String::new();
-        // Byte by byte: a buffer would take what comes next along.
+        // Reads byte by byte, because a buffer would consume the next line, too.
         let mut byte = [0];
         while std::io::Read::read(output, &mut byte)? == 1 && byte != *b"\n" {
             line.push(char::from(byte[0]));
@@ -201,7 +201,7 @@ impl Bare {
 
 impl Drop for Bare {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // It may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

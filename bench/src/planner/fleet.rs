@@ -21,13 +21,13 @@ use tokio::time::{Instant, sleep, timeout};
 
 pub(super) const NAMESPACE: &str = "labhands-node";
 
-/// Requests under way at a time.
+/// The number of concurrent requests.
 const PARALLEL: usize = 24;
 
-/// kubelet tells its node's status this often when nothing changes, and so does an agent.
+/// Without changes, kubelet and the agent report their status at this interval.
 const HEARTBEAT: Duration = Duration::from_secs(300);
 
-/// What a pull takes here: long enough for the reports to be apart.
+/// The duration of a pull: long enough for separate reports.
 const PULL: Duration = Duration::from_secs(2);
 
 const GIBIBYTE: u64 = 1 << 30;
@@ -42,7 +42,7 @@ pub(super) struct Fleet {
 }
 
 impl Fleet {
-    /// Makes the nodes and starts the agents. The first orders of a node find everything there; later ones are pulled.
+    /// Creates the nodes and starts the agents. The images of a node's first orders are present; later ones are pulled.
     pub(super) async fn start(kubeconfig: &Path, size: usize) -> Result<Fleet> {
         let kubeconfig = Kubeconfig::read_from(kubeconfig)?;
         let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
@@ -70,7 +70,7 @@ impl Fleet {
         }
     }
 
-    /// Has every kubelet tell its node's status, and every agent that it is there, in turn, as in quiet times.
+    /// Makes every kubelet and every agent report in turn, as they do without changes.
     pub(super) async fn beat(&self, duration: Duration) -> Result<()> {
         let nodes: Api<Node> = Api::all(self.client.clone());
         let objects: Api<NodeImages> = Api::namespaced(self.client.clone(), NAMESPACE);
@@ -83,7 +83,7 @@ impl Fleet {
             let condition = json!({"type": "Ready", "status": "True", "lastHeartbeatTime": Timestamp::now()});
             let patch = json!({"status": {"conditions": [condition]}});
             nodes.patch_status(&name(number), &PatchParams::default(), &Patch::Strategic(patch)).await?;
-            // And its agent, as often.
+            // The agent reports as often.
             let status = json!({"status": {"reported": Timestamp::now()}});
             objects.patch_status(&name(number), &PatchParams::default(), &Patch::Merge(status)).await?;
             due += pause;
@@ -92,7 +92,7 @@ impl Fleet {
         Ok(())
     }
 
-    /// What a node has as orders: without those for the tag `old`, and with `new` in their place.
+    /// A node's orders, with `new` instead of those for the tag `old`.
     pub(super) async fn specs(&self, old: &str, new: &str) -> Result<[Value; 2]> {
         let api: Api<NodeImages> = Api::namespaced(self.client.clone(), NAMESPACE);
         let spec = serde_json::to_value(api.get(&name(0)).await?.spec)?;
@@ -120,7 +120,7 @@ fn name(number: usize) -> String {
     format!("pool-users-{number:05}.cluster.example.org")
 }
 
-/// A node as kubelet of a cloud registers it, with the 50 largest images that it names: about 20 kB.
+/// A node as a cloud's kubelet registers it, with the 50 largest images that it lists: about 20 kB.
 async fn make(nodes: &Api<Node>, number: usize) -> Result<()> {
     let now = Timestamp::now();
     let mut labels: BTreeMap<String, String> = (0..20)
@@ -154,13 +154,13 @@ async fn make(nodes: &Api<Node>, number: usize) -> Result<()> {
         },
     });
     nodes.create(&PostParams::default(), &serde_json::from_value(node)?).await?;
-    // The API server gives each new node a taint, which the node controller takes away when kubelet is ready.
+    // The API server adds a taint to each new node; the node controller removes it when kubelet is ready.
     let patch = json!({"spec": {"taints": null}});
     nodes.patch(&name(number), &PatchParams::default(), &Patch::Merge(patch)).await?;
     Ok(())
 }
 
-/// What one agent knows.
+/// The state of one agent.
 #[derive(Default)]
 struct Agent {
     generation: i64,
@@ -214,13 +214,13 @@ async fn agents(api: Api<NodeImages>, holding: watch::Sender<HashMap<String, usi
                     eprintln!("the agent of {node} cannot report: {error}");
                 }
             }
-            // A receiver that is gone says that the bench has ended.
+            // Without a receiver, the benchmark has ended.
             let _ = done.send((node, images));
         });
     }
 }
 
-/// A report: what was held is present, all else has arrived so far.
+/// A report in which the images held before are present, and the others have arrived so far.
 fn status(generation: i64, orders: &[Order], held: &[String], percent: u64) -> NodeImagesStatus {
     let report = |order: &Order| {
         let present = percent == 100 || held.contains(&order.image.to_string());

@@ -1,4 +1,4 @@
-//! log-shipper by itself: reading, parsing and encoding without a broker; batches; and what it takes while nothing happens.
+//! log-shipper alone: reading, parsing and encoding without a broker; batches; and its resources when idle.
 
 use std::path::Path;
 use std::time::Duration;
@@ -47,7 +47,7 @@ pub(crate) fn run(size: Size) -> Result<()> {
     idle(&folder, "amqp", size.choose(60, 5))
 }
 
-/// Reads, parses and encodes all, and throws it away.
+/// Reads, parses and encodes all lines, and discards the result.
 fn null(folder: &Folder, logs: &Path, schema: &str) -> Result<crate::measure::Taken> {
     let state = folder.folder("state")?;
     let (logs, state_text) = (logs.display().to_string(), state.display().to_string());

@@ -18,7 +18,7 @@ pub(super) const EXCHANGE: &str = "logstash-exchange";
 pub(super) const ROUTING_KEY: &str = "logstash";
 const QUEUE: &str = "events";
 
-/// Not the testbed's own user: rsyslog takes no password with a blank.
+/// Another user than the testbed's, because rsyslog accepts no password with a space.
 pub(super) const USER: &str = "bench";
 pub(super) const PASSWORD: &str = "bench";
 
@@ -26,7 +26,7 @@ pub(super) const PASSWORD: &str = "bench";
 #[derive(Clone, Debug)]
 pub(super) struct Tls {
     pub(super) port: u16,
-    /// Its certificate's authority, as a PEM file.
+    /// The PEM file of the CA of its certificate.
     pub(super) authority: PathBuf,
 }
 
@@ -43,7 +43,7 @@ impl Broker {
         let server = RabbitMq::start()?;
         server.control(&["add_user", USER, PASSWORD])?;
         server.control(&["set_permissions", USER, ".*", ".*", ".*"])?;
-        // One thread beside ours, so that heartbeats go on.
+        // A second thread, so that heartbeats continue.
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let (_connection, channel) = runtime.block_on(connect(server.address()))?;
         Ok(Self { runtime, channel, _connection, server })
@@ -53,7 +53,7 @@ impl Broker {
         self.server.address()
     }
 
-    /// Where it takes TLS connections, as `localhost`.
+    /// The port for TLS connections to `localhost`.
     pub(super) fn tls(&self) -> Tls {
         let [authority, ..] = self.server.client_files();
         Tls { port: self.server.tls_address().port(), authority }
@@ -83,12 +83,12 @@ impl Broker {
         Ok(self.runtime.block_on(declare)?.message_count().into())
     }
 
-    /// Takes all messages that are in the queue now.
+    /// Consumes all messages that are in the queue now.
     pub(super) fn take_all(&self, take: impl FnMut(&[u8])) -> Result<()> {
         self.take(usize::try_from(self.messages()?)?, take)
     }
 
-    /// Takes this many messages, in any order.
+    /// Consumes this many messages, in any order.
     pub(super) fn take(&self, messages: usize, mut take: impl FnMut(&[u8])) -> Result<()> {
         self.runtime.block_on(async {
             let options = BasicConsumeOptions { no_ack: true, ..BasicConsumeOptions::default() };

@@ -1,5 +1,5 @@
 //! A publisher on lapin, used as well as it can be: one channel, confirms, and as many messages in flight as log-shipper has. It
-//! does nothing else: no checkpoint, no discovery, no rotation. It is a program of its own, so that its CPU can be measured.
+//! has no checkpoint, no discovery and no rotation. It is a separate program, so that its CPU time can be measured.
 
 use std::fs;
 use std::path::Path;
@@ -12,10 +12,10 @@ use lapin::{BasicProperties, Confirmation, Connection, ConnectionProperties};
 
 use super::broker::{EXCHANGE, PASSWORD, ROUTING_KEY, USER};
 
-/// As many as log-shipper's default.
+/// The number of messages in flight, as log-shipper's default.
 const WINDOW: usize = 500;
 
-/// The word that starts it: `bench COMMAND LOGS ADDRESS`.
+/// The subcommand that starts it: `bench COMMAND LOGS ADDRESS`.
 pub(crate) const COMMAND: &str = "publish-by-lapin";
 
 /// Publishes each line of the files below `logs` as an event about as long as log-shipper's, and ends once all are confirmed.
@@ -53,7 +53,7 @@ async fn publish(logs: &Path, address: &str) -> Result<()> {
                 .with_content_type("application/json".into())
                 .with_delivery_mode(2)
                 .with_message_id(format!("{number:049x}").into());
-            // Each is polled until the broker confirms it: to wait for one after the other costs several times as much.
+            // All are polled concurrently until the broker confirms them; to await them one by one costs several times as much.
             let channel = channel.clone();
             in_flight.push_back(async move {
                 let publishing =
@@ -71,7 +71,7 @@ async fn publish(logs: &Path, address: &str) -> Result<()> {
     Ok(())
 }
 
-/// As many bytes as log-shipper's `ecs` events have beside the line.
+/// The size of an `ecs` event of log-shipper without the line, in bytes.
 const FIELDS: &str = "\"agent\":{\"ephemeral_id\":\"00000000000000000000000000000000\",\"id\":\
     \"00000000000000000000000000000000\",\"name\":\"bench\",\"type\":\"log-shipper\",\"version\":\"0.1.0\"},\"ecs\":{\"version\":\
     \"8.11.0\"},\"input\":{\"type\":\"container\"},\"kubernetes\":{\"container\":{\"name\":\"main\"},\"namespace\":\"space-0\",\

@@ -1,4 +1,4 @@
-//! What log-shipper and its peers lose when they are killed, and when their connection is cut, in the middle of their work.
+//! The lines that log-shipper and its peers lose when they are killed, or when their connection is cut.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -21,7 +21,7 @@ const SHIPPERS: [Shipper; 4] = [Shipper::Own, Shipper::Rsyslog, Shipper::SyslogN
 enum Fault {
     /// kill -9, and started again two seconds later with its state.
     Killed,
-    /// Its connection is cut; the broker is there all the time.
+    /// Its connection is cut; the broker keeps running.
     Cut,
 }
 
@@ -63,7 +63,7 @@ pub(crate) fn run(size: Size) -> Result<()> {
     Ok(())
 }
 
-/// Ships with a fault in the middle; gives how many messages were in the queue then, and the seconds until the last one came.
+/// Ships with a fault in the middle. Returns the number of messages in the queue, and the seconds until the last one came.
 #[allow(clippy::too_many_arguments, reason = "what one run is made of")]
 fn ship(
     shipper: Shipper,
@@ -95,7 +95,7 @@ fn ship(
         if count != last {
             (last, moved) = (count, Instant::now());
         }
-        // With every line there, some of them twice perhaps, a moment more shows whether further ones come.
+        // All lines have arrived, some perhaps twice; another moment shows whether more come.
         if count >= lines && moved.elapsed() > Duration::from_secs(5) {
             break;
         }

@@ -9,14 +9,14 @@ use anyhow::Result;
 /// How many files the lines are spread over.
 pub(super) const FILES: u64 = 20;
 
-/// As which runtime.
+/// The runtime whose format is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Format {
     Cri,
     Docker,
 }
 
-/// Writes `lines` numbered lines with messages of about `length` bytes below `root`; gives the files, and how many bytes they
+/// Writes `lines` numbered lines with messages of about `length` bytes below `root`; returns the files, and how many bytes they
 /// hold together.
 pub(super) fn write(root: &Path, format: Format, lines: u64, length: usize) -> Result<(Vec<PathBuf>, u64)> {
     let (mut paths, mut bytes) = (Vec::new(), 0);

@@ -1,4 +1,4 @@
-//! log-shipper: what an event costs, next to what it costs its peers; what it costs alone; what faults lose.
+//! log-shipper: the cost of an event compared with its peers, its cost alone, and the lines lost to faults.
 
 mod alone;
 mod broker;

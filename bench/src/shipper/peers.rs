@@ -48,20 +48,20 @@ pub(super) const ALL: [Shipper; 9] = [
     Shipper::RsyslogTls,
 ];
 
-/// What all of them ship, and where to.
+/// The source and the destination, the same for all.
 #[derive(Clone, Debug)]
 pub(super) struct Task {
     /// The folder of log files.
     pub(super) logs: PathBuf,
-    /// The broker, or a proxy before it.
+    /// The broker, or a proxy in front of it.
     pub(super) broker: SocketAddr,
     /// The broker over TLS.
     pub(super) tls: Tls,
-    /// Where the peers were built.
+    /// The folder with the built peers.
     pub(super) peers: PathBuf,
 }
 
-/// Builds the peers where that was not done yet; minutes the first time.
+/// Builds the peers unless they are built; the first time takes minutes.
 pub(super) fn build() -> Result<PathBuf> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("peers/build");
     let output = Command::new(&script).stderr(std::process::Stdio::inherit()).output().context("start peers/build")?;
@@ -91,12 +91,12 @@ impl Shipper {
         matches!(self, Self::Own | Self::OwnBatch | Self::OwnTls | Self::Lapin)
     }
 
-    /// Whether it ends by itself once all is shipped.
+    /// Whether it ends once all lines are shipped.
     pub(super) fn ends(self) -> bool {
         self.confirms() || self == Self::AmqpPublish
     }
 
-    /// The command, with its configuration and state in `state`; `ends` is whether it shall end once all is shipped.
+    /// The command, with its configuration and state in `state`; `ends` says whether it ends once all lines are shipped.
     pub(super) fn command(self, task: &Task, state: &Path, ends: bool) -> Result<Command> {
         fs::create_dir_all(state)?;
         let in_state = |name: &str| state.join(name).display().to_string();

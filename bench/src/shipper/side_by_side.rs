@@ -1,4 +1,4 @@
-//! What an event costs log-shipper and its peers: the same files, broker and queue, in turns.
+//! The cost of an event in log-shipper and its peers, in turns with the same files, broker and queue.
 
 use std::time::{Duration, Instant};
 
@@ -61,7 +61,7 @@ pub(crate) fn run(size: Size) -> Result<()> {
             format!("{least:.2} – {most:.2}"),
             format!("{:.2}", cost(*shipper) / best_peer),
             format!("{rate:.0}"),
-            // A pipe of programs: only the shell's own is seen.
+            // For a pipeline only the shell's own time is seen.
             if *shipper == Shipper::AmqpPublish { "-".to_owned() } else { format!("{peak:.1}") },
             format!("{arrived}"),
             if shipper.confirms() { "all" } else { "none" }.to_owned(),
@@ -80,13 +80,13 @@ pub(crate) fn run(size: Size) -> Result<()> {
     Ok(())
 }
 
-/// Ships all lines; gives what it took until the last was in the queue, and how many arrived.
+/// Ships all lines. Returns the resources used until the last was in the queue, and how many arrived.
 fn ship(shipper: Shipper, task: &Task, state: &std::path::Path, lines: u64, broker: &Broker) -> Result<(Taken, u64)> {
     let command = shipper.command(task, state, true)?;
     let mut subject = Subject::start(shipper.name(), &command, &state.join("log"))?;
     if shipper.ends() {
         let taken = subject.until_end(LIMIT)?;
-        // One that waits for no confirm ends before the broker has all.
+        // A program that does not wait for confirms ends before the broker has all lines.
         testbed::wait::until(Duration::from_secs(10), || {
             broker.messages().is_ok_and(|count| count >= lines).then_some(())
         })

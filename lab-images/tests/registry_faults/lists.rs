@@ -74,7 +74,7 @@ async fn a_page_size_that_is_refused_is_taken_back_and_remembered() {
         registry.tags(&fake.repository()).await.unwrap();
         assert_eq!(fake.asked().len(), before + 1, "{status} {most:?}");
     }
-    // One that refuses all of them is asked three times and no more.
+    // A registry that refuses all of them is asked only three times.
     let fake = Fake::start(|_, _| StatusCode::BAD_REQUEST).await;
     says(&fake.tags_fail().await, &["answered 400"]);
     assert_eq!(fake.asked().len(), 3);
@@ -88,7 +88,7 @@ async fn what_is_no_list_of_tags_is_an_error_and_no_empty_repository() {
         let scanned = fake.scan().await;
         assert!(!scanned.catalogue(None, jiff::Timestamp::now()).complete, "{body}");
     }
-    // A 304 that was not asked for says nothing either.
+    // An unexpected 304 is not an answer either.
     let fake = Fake::start(|_, _| StatusCode::NOT_MODIFIED).await;
     says(&fake.tags_fail().await, &["answered 304"]);
     for body in [r#"{"tags":null}"#, r#"{"name":"lab","tags":[]}"#] {
@@ -116,13 +116,13 @@ async fn a_digest_comes_from_get_where_head_does_not_have_it() {
         assert_eq!(registry.digest(&fake.repository(), &tag).await.unwrap().to_string(), digest_of(manifest));
     }
     assert_eq!(heads.load(Ordering::Relaxed), 1, "a host that knows no HEAD is asked with it once");
-    // Nor where its header can't be read.
+    // The same if its header cannot be parsed.
     for header in ["", "latest", "sha256:", "sha256:abc", "blake3:0123456789abcdef0123456789abcdef"] {
         let fake = Fake::start(move |_, _| ([("docker-content-digest", header)], manifest)).await;
         let digest = fake.registry().digest(&fake.repository(), &tag).await.unwrap();
         assert_eq!(digest.to_string(), digest_of(manifest), "{header}");
     }
-    // A page that a proxy puts before the registry has a digest too, but not an image's.
+    // A proxy's page has a digest too, but not that of an image.
     for body in ["<html>sign in</html>", r#"{"errors":[{"code":"DENIED","message":"sign in"}]}"#] {
         let fake = Fake::start(move |_, _| body).await;
         let error = fake.registry().digest(&fake.repository(), &tag).await.unwrap_err();

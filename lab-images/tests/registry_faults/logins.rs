@@ -1,4 +1,4 @@
-//! Tokens and credentials: what registries and their token servers ask for, refuse, and get wrong.
+//! Tokens and credentials: what registries and token servers require and reject, and the errors that they make.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
@@ -96,7 +96,7 @@ async fn many_requests_that_need_a_token_ask_for_it_once() {
 
 #[tokio::test]
 async fn a_refusal_is_remembered_and_another_login_is_tried() {
-    // Nobody is let in: one token for all, and one try of it for each request.
+    // The registry accepts no token: it gets one token for all, and one try for each request.
     let fake = with_tokens("", |_, _, _| r#"{"token":"no good"}"#).await;
     let (registry, repository) = (fake.registry(), fake.repository());
     for _ in 0..10 {
@@ -125,7 +125,7 @@ async fn a_refusal_is_remembered_and_another_login_is_tried() {
     assert_eq!(registry.tags(&fake.repository()).await.unwrap().tags, ["a"], "the renewed one is tried at once");
 }
 
-/// A registry that wants this password, and answers `refusal` to another.
+/// A registry that requires this password, and answers `refusal` to any other.
 async fn with_password(pair: &'static str, refusal: u16, body: &'static str) -> Fake {
     Fake::start(move |_: &str, headers: &HeaderMap| match authorisation(headers) {
         shown if shown == basic(pair) => TAGS.into_response(),
@@ -197,7 +197,7 @@ async fn a_token_server_elsewhere_is_asked_only_if_it_is_named() {
     let registry = Registry::new(named.clone()).unwrap();
     let error = registry.tags(&fake.repository()).await.unwrap_err().to_string();
     says(&error, &["auth.invalid", "plain HTTP", "LAB_INSECURE_REGISTRIES"]);
-    // With both it is asked: nothing has that name, which is what fails now.
+    // With both settings it is asked; now only the name fails to resolve.
     let mut insecure = named.insecure.clone();
     insecure.push(format!("auth.invalid:{port}"));
     let registry = Registry::new(RegistryConfig { insecure, ..named }).unwrap();

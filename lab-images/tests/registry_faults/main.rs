@@ -1,4 +1,4 @@
-//! What a registry may answer and should not: each is an error that names it and says what to do.
+//! Wrong answers of a registry: each becomes an error that names the registry and says what to do.
 
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
@@ -80,7 +80,7 @@ async fn pages_are_followed_and_a_circle_ends_with_what_came() {
     let list = fake.registry().tags(&fake.repository()).await.unwrap();
     assert_eq!(list.tags[..3], ["a", "b", "c"]);
     says(&list.partial.unwrap().to_string(), &["page", "pagination loops back"]);
-    // Of a link only its query counts: another host is never asked, and one without a query leads nowhere.
+    // Only the query of a link is used: no other host is asked, and a link without a query ends the list.
     let foreign = [(header::LINK, "<https://evil.example.org/v2/x>; rel=\"next\"")];
     let fake = Fake::start(move |_, _| (foreign.clone(), r#"{"tags":["a"]}"#)).await;
     let list = fake.registry().tags(&fake.repository()).await.unwrap();
@@ -115,7 +115,7 @@ async fn a_scan_that_misses_a_digest_is_partial_and_names_it() {
     .await;
     let scanned = fake.scan().await;
     let catalogue = scanned.catalogue(None, jiff::Timestamp::now());
-    // The list is whole, so the tag is wanted, of an image that nobody knows.
+    // The list is complete, so the tag is wanted, although its image is not known.
     assert!(!catalogue.complete && catalogue.images[0].wanted && catalogue.images[0].size.is_none());
     let said: Vec<String> = scanned.problems().map(ToString::to_string).collect();
     says(&said.join("\n"), &["w_2026_46", "answered 404"]);

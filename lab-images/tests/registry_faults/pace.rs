@@ -1,4 +1,4 @@
-//! Requests counted: whatever a registry answers, it gets no more of them in a second than is stated.
+//! Request rates: whatever a registry answers, it gets at most the documented number of requests per second.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,12 +11,12 @@ use lab_images::registry::{Registry, RegistryConfig};
 
 use crate::scripted::{DIGEST, Fake, authorisation, credentials, says, unauthorised};
 
-/// The default configuration but for where it may speak plain HTTP: what is counted is what users get.
+/// The default configuration except for plain HTTP, so the counts are those of users.
 fn as_shipped(fake: &Fake) -> RegistryConfig {
     RegistryConfig { insecure: vec![fake.host.clone()], ..RegistryConfig::default() }
 }
 
-/// How many requests the server may have got since `began`: those of each second that was begun.
+/// How many requests the server may have received since `began`, counting each started second as whole.
 fn at_most(began: Instant) -> usize {
     RegistryConfig::default().per_second * (began.elapsed().as_secs() as usize + 1)
 }
@@ -69,7 +69,7 @@ async fn a_storm_of_429_is_one_request_for_each_pause() {
         let all = join_all(tags.iter().map(|tag| registry.digest(&repository, tag))).await;
         let said: Vec<String> = all.into_iter().map(|answer| answer.unwrap_err().to_string()).collect();
         assert!(said.iter().all(|error| error.contains("too busy")), "{said:?}");
-        // Eight were under way when it began; then one for each pause of 1 s, 2 s, …
+        // Eight requests were running when it began; then comes one for each pause of 1 s, 2 s, …
         assert!(
             fake.asked().len() <= 8 + 3,
             "{retry_after:?}: {} requests in {:?}",
@@ -121,7 +121,7 @@ async fn an_expired_password_is_shown_once() {
 
 #[tokio::test]
 async fn a_host_that_never_answers_is_left_alone_after_a_while() {
-    // Nothing listens there any more.
+    // Nothing listens there now.
     let gone = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let host = gone.local_addr().unwrap().to_string();
     drop(gone);

@@ -1,4 +1,4 @@
-//! A registry that answers as a test says.
+//! A registry with scripted answers.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -16,7 +16,7 @@ use lab_images::tag::TagScheme;
 
 pub(crate) const DIGEST: &str = "sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 
-/// A server that answers as the test says, and what it was asked.
+/// A server with scripted answers, and the requests that it received.
 pub(crate) struct Fake {
     pub(crate) host: String,
     asked: Arc<Mutex<Vec<(String, HeaderMap)>>>,
@@ -54,7 +54,7 @@ impl Fake {
         format!("{}/owner/lab", self.host).parse().unwrap()
     }
 
-    /// A client that is allowed plain HTTP here, and is not patient.
+    /// A client with plain HTTP allowed and short timeouts.
     pub(crate) fn registry(&self) -> Registry {
         Registry::new(self.config()).unwrap()
     }
@@ -73,7 +73,7 @@ impl Fake {
         self.asked.lock().unwrap().clone()
     }
 
-    /// What listing the tags fails with.
+    /// The error of listing the tags.
     pub(crate) async fn tags_fail(&self) -> String {
         self.registry().tags(&self.repository()).await.unwrap_err().to_string()
     }
@@ -125,7 +125,7 @@ pub(crate) fn credentials(json: &str) -> (tempfile::TempDir, CredentialSources) 
     (folder, CredentialSources { files: vec![file], required: true, run_helpers: false })
 }
 
-/// What `Authorization` has.
+/// The value of `Authorization`.
 pub(crate) fn authorisation(headers: &HeaderMap) -> &str {
     headers.get(header::AUTHORIZATION).map_or("", |value| value.to_str().unwrap())
 }

@@ -1,4 +1,4 @@
-//! A runtime with a registry behind a proxy, and what is asked of it.
+//! A runtime with a registry behind a proxy.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep, timeout};
 pub(super) const MB: u64 = 1_000_000;
 pub(super) const OTHER: &str = "sha256:cccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc";
 
-/// Nothing here takes nearly as long; it is the end of a test that hangs.
+/// Nothing here takes nearly as long; this limit ends a hanging test.
 pub(super) const DEADLINE: Duration = Duration::from_secs(180);
 
 pub(super) enum Engine {
@@ -24,7 +24,7 @@ pub(super) enum Engine {
     Docker(Docker),
 }
 
-/// A runtime, and a registry that it reaches by itself and through a proxy.
+/// A runtime, and a registry that it reaches directly and through a proxy.
 pub(super) struct Bed {
     pub(super) engine: Engine,
     pub(super) pause: String,
@@ -76,13 +76,13 @@ impl Bed {
         connect(&self.endpoint().parse().unwrap()).await.unwrap()
     }
 
-    /// Has the runtime pull by its own tool.
+    /// Pulls with the runtime's own tool.
     pub(super) async fn fetch(&self, runtime: &dyn Runtime, name: &str) {
         match &self.engine {
             Engine::Containerd(containerd) => containerd.pull(name).unwrap(),
             Engine::Docker(docker) => drop(docker.docker(&["pull", "--quiet", name]).unwrap()),
         }
-        // CRI takes note of what others pull a moment later.
+        // CRI lists images pulled by others a moment later.
         let deadline = Instant::now() + DEADLINE;
         while runtime.image(name).await.unwrap().is_none() {
             assert!(Instant::now() < deadline, "{name} was pulled and is not listed");
@@ -107,7 +107,7 @@ impl Bed {
         }
     }
 
-    /// A pull of a digest with a tag beside it.
+    /// A pull of a digest together with a tag.
     pub(super) fn pinned(&self, pushed: &Pushed, tag: &str) -> PullRequest {
         let request = self.request(pushed);
         let name = format!("{}:{tag}@{}", request.reference.repository, pushed.digest);

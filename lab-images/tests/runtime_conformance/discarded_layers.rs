@@ -1,4 +1,4 @@
-//! Layers that are not kept once they are unpacked.
+//! Layers that are discarded after they are unpacked.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use testbed::registry::Registry;
 
 use crate::bed::{MB, layers, pulled, run};
 
-/// A containerd that keeps no layer once it is unpacked, as Amazon's nodes do, with an image whose layers the next ones share.
+/// A containerd that discards layers after unpacking, as on Amazon's nodes, with an image whose layers the next ones share.
 /// Both containerds drop what they unpacked; neither waits for it, and nobody counts it.
 #[tokio::test(flavor = "multi_thread")]
 async fn unpacked_layers_that_are_not_kept_are_not_waited_for() {
@@ -56,7 +56,7 @@ async fn unpacked_layers_that_are_not_kept_are_not_waited_for() {
         let slow_image = result.unwrap();
         assert!(slow_image.elapsed > limits.stall, "{slow_image:?}");
         assert_eq!(slow_image.downloaded, Some(slow.layers[1].size), "{progress:?}");
-        // Nothing at all is to come: the same, under another name.
+        // Nothing is left to download: it is the same image under another name.
         containerd.delay_unpacking(Duration::ZERO).unwrap();
         let again =
             PullRequest { reference: slow.reference.to_string().replace("w_3", "w_1").parse().unwrap(), ..base };

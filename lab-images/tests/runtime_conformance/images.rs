@@ -23,7 +23,7 @@ pub(super) async fn removal_takes_every_name_of_one_image_and_leaves_the_others(
     let left = runtime.images().await.unwrap();
     assert_eq!(left.iter().flat_map(|image| &image.tags).collect::<Vec<_>>(), [&other.reference]);
     runtime.release(&removed).await.unwrap();
-    // An image that is gone already is fine.
+    // Removing a missing image succeeds.
     let nothing = runtime.remove(&image).await.unwrap();
     runtime.release(&nothing).await.unwrap();
     clear(bed, runtime).await;
@@ -53,7 +53,7 @@ pub(super) async fn what_containers_use_is_listed_in_every_state(bed: &Bed, runt
     }
 }
 
-/// containerd removes an image under a running container, so the list is all that protects it; what it removed can be put back.
+/// containerd removes an image under a running container, so only the list protects it; a removed image can be restored.
 async fn pods_use(bed: &Bed, containerd: &Containerd, runtime: &dyn Runtime, lab: &str) {
     let image = runtime.image(lab).await.unwrap().unwrap();
     let pod = Pod::start(containerd.socket(), "pod").unwrap();

@@ -68,7 +68,7 @@ async fn a_runtime_that_was_restarted_is_found_again(bed: &mut Bed, runtime: &dy
             sleep(Duration::from_millis(50)).await;
         };
         assert_eq!(images.len(), held);
-        // And killed without a word.
+        // The runtime is killed.
         match &mut bed.engine {
             Engine::Containerd(containerd) => containerd.kill(),
             Engine::Docker(docker) => docker.kill(),

@@ -1,4 +1,4 @@
-//! Pulls that arrive, that differ, that fail, that stall, and that nobody waits for any more.
+//! Pulls that succeed, bring another image, fail, stall, or are abandoned.
 
 use std::time::Duration;
 
@@ -24,10 +24,10 @@ pub(super) async fn a_pull_shows_its_bytes_and_what_is_shared_is_not_fetched_aga
 
     let request = bed.request(&second);
     let present = runtime.present_layers(&request.layers).await.unwrap();
-    // Docker cannot tell beforehand; what it fetches is one layer all the same.
+    // Docker cannot tell in advance, but it fetches one layer, too.
     assert_eq!(present.map(|present| present.len()), bed.containerd().map(|_| 3));
     assert_eq!(pulled(runtime, &request).await.downloaded, Some(second.layer_sizes[3]));
-    // Once more, with everything there.
+    // Again, with everything present.
     assert_eq!(pulled(runtime, &request).await.downloaded.unwrap_or(0), 0);
     bed.proxy.limit_rate(None);
     clear(bed, runtime).await;
@@ -36,14 +36,14 @@ pub(super) async fn a_pull_shows_its_bytes_and_what_is_shared_is_not_fetched_aga
 pub(super) async fn a_digest_decides_whatever_became_of_the_tag(bed: &Bed, runtime: &dyn Runtime) {
     let old = bed.push("pinned", "w_1", &[11]);
     let new = bed.push("pinned", "w_1", &[12]);
-    // The tag has moved, stayed, and never was.
+    // The tag has moved, has stayed, or never existed.
     for (image, tag) in [(&old, "w_1"), (&new, "w_1"), (&old, "w_2020_01")] {
         let request = bed.pinned(image, tag);
-        // What the catalogue says of the tag does not count.
+        // The catalogue's entry for the tag does not count.
         let request = PullRequest { expected: Some(OTHER.parse().unwrap()), ..request };
         let arrived = pulled(runtime, &request).await;
         assert_eq!(arrived.digest, ArrivedDigest::Expected, "{}", request.reference);
-        // Found again by the name that was asked for.
+        // The image is found by the requested name.
         let held = runtime.image(&request.name()).await.unwrap().unwrap();
         assert!(held.digests.contains(&request.name()) && held.tags.is_empty(), "{held:?}");
         clear(bed, runtime).await;
@@ -96,7 +96,7 @@ pub(super) async fn a_stalled_pull_ends_and_containerd_goes_on_where_it_stood(be
     assert!(matches!(error, PullError::Stalled { done, .. } if done > 10 * MB), "{error}");
 
     if let Some(containerd) = bed.containerd() {
-        // A synchronous end of any lease collects garbage now: what nothing holds is gone before the next try.
+        // The synchronous end of any lease collects garbage: unreferenced content is gone before the next try.
         containerd.ctr(&["leases", "create", "--id", "collect"]).unwrap();
         containerd.ctr(&["leases", "delete", "--sync", "collect"]).unwrap();
     }
@@ -125,7 +125,7 @@ pub(super) async fn a_dropped_pull_stops_in_the_runtime(bed: &Bed, runtime: &dyn
         result = pull(runtime, &request, PullLimits::default(), &progress) => panic!("{result:?}"),
         moves = timeout(DEADLINE, moving) => drop(moves.unwrap().unwrap()),
     }
-    // The proxy goes quiet long before all of it has passed.
+    // The proxy stops long before all bytes have passed.
     let (mut last, deadline) = (0, Instant::now() + DEADLINE);
     while last != bed.proxy.delivered() && Instant::now() < deadline {
         last = bed.proxy.delivered();
