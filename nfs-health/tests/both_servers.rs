@@ -1,7 +1,7 @@
-//! `nfs-health` against both NFS servers that people have: nfs-ganesha, and that of the Linux kernel, in each version and each
+//! `nfs-health` against both common NFS servers, nfs-ganesha and that of the Linux kernel, in each version and each
 //! state. The verdicts are written into docs/nfs.md.
 //!
-//! `NFS_MATRIX=write` writes the table anew; `NFS_FAULT_ROUNDS=1000` has random faults go on for that many rounds.
+//! `NFS_MATRIX=write` rewrites the table; `NFS_FAULT_ROUNDS=1000` runs that many rounds of random faults.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[path = "both_servers/check.rs"]
@@ -22,7 +22,7 @@ use testbed::wait;
 
 const LIMIT: Duration = Duration::from_secs(180);
 
-/// What whoever runs these tests asks for.
+/// An option of these tests, from the environment.
 fn asked(name: &str) -> Option<String> {
     std::env::var_os(name)?.into_string().ok()
 }
@@ -46,9 +46,9 @@ fn of_ganesha(matrix: &mut Matrix) -> Ganesha {
     std::fs::write(ganesha.export().join("hello"), "there").unwrap();
     testbed::command::run_args("nfs-cat", &[&format!("nfs://{}/home/hello?version=4", ganesha.address())]).unwrap();
     ganesha.restart(|_| ()).unwrap();
-    // Version 3 and 4.0 do not tell.
+    // Versions 3 and 4.0 do not report it.
     note("restarted, while clients may reclaim", &["grace session", "grace compound", "ok compound"]);
-    // Another one, for which no client has anything to reclaim.
+    // Another server, on which no client has anything to reclaim.
     drop(ganesha);
     let mut ganesha = Ganesha::start(Setup { exported: false, ..Setup::default() }).unwrap();
     let home = format!("{}/home", ganesha.address());
@@ -87,7 +87,7 @@ fn of_knfsd(matrix: &mut Matrix, knfsd: &mut Knfsd, ganesha: &Ganesha) {
     matrix.note("a firewall drops", "knfsd", &home, &["unreachable connect"]);
     knfsd.firewall(2049, Firewall::Reject).unwrap();
     matrix.note("a firewall rejects", "knfsd", &home, &["server_down connect"]);
-    // What version 3 needs besides is named.
+    // The error names what else version 3 needs.
     knfsd.firewall(2049, Firewall::Open).unwrap();
     knfsd.run("kill $(pidof rpc.mountd); while pidof rpc.mountd; do sleep 0.1; done").unwrap();
     let said = check(&home, "3", "60s", As::Root);
@@ -136,7 +136,7 @@ fn of_knfsd(matrix: &mut Matrix, knfsd: &mut Knfsd, ganesha: &Ganesha) {
     matrix.note("over the quota of a folder (XFS project)", "knfsd", &place("quota/project"), &["full compound"]);
     let elsewhere = format!("ro,insecure,no_subtree_check,fsid=16,refer=/home@{}", ganesha.address());
     knfsd.export("/srv/referral", Some(&elsewhere)).unwrap();
-    // Version 3 has no referrals: what is there is an empty folder.
+    // Version 3 has no referrals, so the path is an empty folder.
     let expected = ["ok compound", "readonly compound", "denied mountd"];
     matrix.note("a referral to a server that is healthy", "knfsd", &place("referral"), &expected);
 }
@@ -152,7 +152,7 @@ fn each_state_of_both_servers_has_its_verdict_in_each_version() {
     keep(&matrix.table());
 }
 
-/// Paths, refusals and what is said of them.
+/// Paths, refusals and their messages.
 fn of_paths(knfsd: &Knfsd, ganesha: &Ganesha) {
     let place = |export: &str| format!("{}/srv/{export}", knfsd.address());
     let said = |export: &str, version: &str, wanted: &str, words: &str| {
@@ -185,7 +185,7 @@ fn of_paths(knfsd: &Knfsd, ganesha: &Ganesha) {
     );
 }
 
-/// Where the mounts are: inside the machine, whose own server they are of.
+/// The mounts are inside the machine, of its own server.
 fn of_the_node(knfsd: &Knfsd) {
     let mount = |export: &str, point: &str| {
         let options = "vers=4.2,hard,proto=tcp,addr=127.0.0.1,clientaddr=127.0.0.1";
@@ -201,7 +201,7 @@ fn of_the_node(knfsd: &Knfsd) {
     let said =
         verdict("unshare -n nfs-health", "the mounts here answer, but the server rejects this process (connect: ");
     assert!(said.contains("127.0.0.1/srv/default"), "{said}");
-    // What covers a mount is not taken for it.
+    // A mount that covers another one is not mistaken for it.
     knfsd
         .run("mount -t tmpfs -o size=64k tmpfs /mnt/default && ! dd if=/dev/zero of=/mnt/default/x 2>/dev/null")
         .unwrap();

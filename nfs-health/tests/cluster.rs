@@ -10,7 +10,7 @@ use testbed::http::Client;
 
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// Where the nodes' mounts are listed: the kernel here has no NFS client, so that a folder stands for the mount.
+/// The list of the nodes' mounts. The kernel here has no NFS client, so a folder replaces the mount.
 const FOLDER: &str = "/var/lib/labhands/nfs";
 
 /// A Service in front of the server, a volume on it, and its claim.
@@ -143,7 +143,7 @@ fn trouble_is_laid_at_the_right_door_and_goes_away_again() {
     site.until_unreachable(&well);
     site.until("node2", "NFSMountStuck", "False NFSMountsAnswer");
 
-    // One node is cut off: it is the node's trouble.
+    // One node is cut off: the node is at fault.
     let node = |number: usize| &cluster.nodes()[number - 1];
     let cut = ["iptables", "-I", "FORWARD", "-d", host, "-p", "tcp", "--dport", port, "-j", "DROP"];
     on_node(node(2), &cut);
@@ -159,7 +159,7 @@ fn trouble_is_laid_at_the_right_door_and_goes_away_again() {
     site.until_event("PersistentVolumeClaim", "NFSRecovered");
     site.until_event("Node", "NFSServersServe");
 
-    // The server stops: it is the server's, and no node is tainted for it.
+    // The server stops: the server is at fault, and no node is tainted.
     ganesha.pause();
     site.until_unreachable(&[("node1", "True ServerDown"), ("node2", "True ServerDown")]);
     site.until_event("PersistentVolumeClaim", "NFSServerDown");
@@ -169,7 +169,7 @@ fn trouble_is_laid_at_the_right_door_and_goes_away_again() {
     ganesha.resume();
     site.until_unreachable(&well);
 
-    // The Service's address leads nowhere: it is the way, for the judge has found the server behind it.
+    // The Service's address leads nowhere: the network path is at fault, because the judge reaches the server behind it.
     let broken = ["iptables", "-t", "raw", "-I", "PREROUTING", "-d", &address, "-j", "DROP"];
     cluster.nodes().iter().for_each(|node| on_node(node, &broken));
     site.until_unreachable(&[("node1", "True ServicePathBroken"), ("node2", "True ServicePathBroken")]);
@@ -196,14 +196,14 @@ fn trouble_is_laid_at_the_right_door_and_goes_away_again() {
         kubectl.run(&[&restarts[..], &["jsonpath={.items[*].status.containerStatuses[0].restartCount}"]].concat());
     assert_eq!(restarts.unwrap(), "0 0 0", "trouble with NFS is no reason to restart");
 
-    // A node that goes takes its report with it.
+    // The report of a deleted node is deleted.
     cluster.remove_node("node2").unwrap();
     kubectl
         .wait(&["-n", "labhands", "get", "nfsreports", "-o", "name"], LIMIT, |names| !names.contains("node2"))
         .unwrap();
 }
 
-/// An agent's token writes its own node's report, and the judge nothing of nodes but its conditions and taint.
+/// An agent's token may only write its node's report, and the judge only its conditions and taint of nodes.
 fn each_writes_its_own_only(cluster: &Cluster, kubectl: &Kubectl) {
     let authority = std::fs::read_to_string(cluster.folder().join("ca.crt")).unwrap();
     let view = ["config", "view", "--minify", "-o", "jsonpath={.clusters[0].cluster.server}"];

@@ -1,4 +1,4 @@
-//! Many servers, one of them stopped: the others are not delayed, and memory stays as it is.
+//! Many servers, one of them stopped: the others are not delayed, and memory does not grow.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use testbed::wait;
 const LIMIT: Duration = Duration::from_secs(120);
 const SERVERS: u16 = 100;
 
-/// Rounds of all exports together, and of the export with the fewest; the stopped one left out.
+/// Rounds of all exports together, and of the export with the fewest, without the stopped one.
 fn rounds(daemon: &Daemon, stopped: &str) -> Option<(f64, f64)> {
     let (_, text) = daemon.get("/metrics")?;
     let counts = text.lines().filter(|line| {

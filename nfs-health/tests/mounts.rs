@@ -53,7 +53,7 @@ fn a_mount_that_hangs_while_the_server_serves_is_this_nodes_trouble() {
     assert_eq!((state("ok"), state("unknown")), (Some(1.0), Some(0.0)));
     for (silence, words) in [(Silence::Killable, "has not answered for"), (Silence::BeyondSigkill, "can't be killed")] {
         let silent = SilentFileSystem::mount_over(&place, silence).unwrap();
-        // What is listed is another device than what is there now: nothing is known, and nothing said.
+        // The listed device is not the mounted one: nothing is known, so nothing is reported.
         wait::until(LIMIT, || state("unknown").filter(|count| *count == 1.0)).unwrap();
         assert!(exports::well(&exports::said(&daemon.get("/exports").unwrap().1).unwrap()));
         list();
@@ -94,7 +94,7 @@ fn each_path_of_a_device_is_a_way_to_it() {
         assert!(said.contains("client_stuck"), "{said}");
         assert_eq!(output.status.code(), Some(1));
     }
-    // However many do not lead to it: the next round goes on with the others.
+    // The next round continues with the others, however many hang.
     let many: String =
         (0..20).map(|number| elsewhere.replace("on-the-host", &format!("on-the-host-{number}"))).collect();
     let mountinfo = folder.write("mountinfo", format!("1 0 8:1 / / rw - ext4 a rw\n{many}{here}")).unwrap();
@@ -118,7 +118,7 @@ fn an_automount_expires_while_it_is_watched() {
     let mut automounter = Process::start("automount", &automounter, &folder.join("automount.log")).unwrap();
     let listed = format!("/proc/{}/mountinfo", automounter.id());
     let point = base.join("ann");
-    // What is mounted there passes for NFS.
+    // The list shows the mount as NFS.
     let list = || {
         let mounts = std::fs::read_to_string(&listed).unwrap();
         let here = format!(" {} ", point.display());
@@ -195,7 +195,7 @@ fn real_mounts_are_found_with_their_server_and_each_hang_is_told_apart() {
     ganesha.resume();
     ready(LIMIT, &exports::well);
 
-    // Only the mounts' own connections are cut: the server answers whoever comes anew.
+    // Only the connections of the mounts are cut: the server answers new ones.
     let peers = || -> BTreeSet<String> {
         let listed = ganesha.inside(&["ss", "-Htn", "state", "established", "sport", "=", ":2049"]).unwrap();
         listed

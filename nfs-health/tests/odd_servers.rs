@@ -1,4 +1,4 @@
-//! `nfs-health check` against servers that do what no real one can be made to: garbage, slowness, records without end.
+//! `nfs-health check` against servers with faults that no real one produces on demand: garbage, slowness, endless records.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod exports;
@@ -16,7 +16,7 @@ use testbed::folder::Folder;
 use testbed::ganesha::{Firewall, Ganesha, Setup};
 use testbed::wait;
 
-/// Serves each connection by `serve`, on its own thread; gives the address. The threads end with the test's process.
+/// Serves each connection by `serve`, on its own thread; returns the address. The threads end with the test's process.
 fn server(serve: impl Fn(TcpStream) + Send + Sync + Clone + 'static) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -122,14 +122,14 @@ fn a_server_of_another_version_only_is_named_with_its_version() {
     assert!(said.starts_with("protocol_error null: the server has versions 2 to 2"), "{said}");
 }
 
-/// A word of XDR from the front.
+/// Takes an XDR word from the front.
 fn word(bytes: &mut &[u8]) -> u32 {
     let (word, rest) = bytes.split_first_chunk::<4>().unwrap();
     *bytes = rest;
     u32::from_be_bytes(*word)
 }
 
-/// A byte string of XDR from the front.
+/// Takes an XDR byte string from the front.
 fn opaque(bytes: &mut &[u8]) -> Vec<u8> {
     let length = word(bytes) as usize;
     let (string, rest) = bytes.split_at(length.next_multiple_of(4));
@@ -196,7 +196,7 @@ fn compound(rest: &mut &[u8], said: &Mutex<HashMap<String, u32>>) -> Vec<u8> {
                 let mask: Vec<u32> = (0..word(rest)).map(|_| word(rest)).collect();
                 let status = status("getattr-", &name);
                 if status == 0 && mask.len() == 2 {
-                    // Type, lease time, files and room, as they were asked for.
+                    // Type, lease time, files and space, as requested.
                     let kind = if name.starts_with("readlink-") { 5 } else { 2 };
                     let values =
                         [words(&[kind, 2]), [9_u64; 4].iter().flat_map(|number| number.to_be_bytes()).collect()];
@@ -267,7 +267,7 @@ fn each_status_of_nfs_has_its_meaning() {
         ("setattr-13", "ok compound"),
         ("getattr-10013", "grace compound"),
         ("setattr-10013", "grace session"),
-        // A word to come back later is taken at its word, until the time is over.
+        // After an answer to try again later, the probe does so until the time is over.
         ("lookup-10008-times-2", "ok compound"),
         ("setattr-10008-times-1", "ok compound"),
         ("lookup-10008", "server_down compound: the server says only to ask again later (NFS4ERR_DELAY)"),
@@ -301,7 +301,7 @@ fn every_address_of_a_name_is_tried_within_the_time() {
     let place = server(move |stream| by_name(stream, &said));
     let port = place.trim_end_matches("/home").rsplit(':').next().unwrap();
     let folder = Folder::new("hosts").unwrap();
-    // 127.0.0.9 refuses, and nothing answers at the dead one.
+    // 127.0.0.9 refuses connections, and nothing answers at the dead address.
     let (dead, alive) = (Ganesha::start(Setup::default()).unwrap(), Ganesha::start(Setup::default()).unwrap());
     dead.firewall(Firewall::Drop).unwrap();
     let hosts = format!(

@@ -1,4 +1,4 @@
-//! The judge's requests, counted at a scripted API server: what it knows of the cluster comes in by one list and one watch of each
+//! The judge's requests, counted at a scripted API server: it reads the cluster with one list and one watch of each
 //! kind, however many rounds it makes and however many servers there are.
 
 use std::time::Duration;
@@ -11,14 +11,14 @@ use testbed::wait;
 
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// The rounds of each server that are waited for: the judge looks at the cluster as often.
+/// The number of rounds of each server to wait for; the judge evaluates the cluster as often.
 const ROUNDS: f64 = 6.0;
 
 const VOLUMES: &str = "/api/v1/persistentvolumes";
 const SERVICES: &str = "/api/v1/services";
 const SLICES: &str = "/apis/discovery.k8s.io/v1/endpointslices";
 
-/// Where the Services listen, and nobody does.
+/// The address of the Services, at which nothing listens.
 const PORT: u16 = 2051;
 
 /// A Service that leads to a pod, and a volume on its address.

@@ -1,4 +1,4 @@
-//! A server whose name has several addresses in the DNS: whichever the resolver gives first, one that serves is found.
+//! A server whose name has several addresses in the DNS: a working one is found, whichever the resolver returns first.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::HashMap;
@@ -9,10 +9,10 @@ use std::thread;
 use testbed::folder::Folder;
 use testbed::ganesha::{Firewall, Ganesha, Setup};
 
-/// Where this test's name server is.
+/// The address of this test's name server.
 const NAME_SERVER: (Ipv4Addr, u16) = (Ipv4Addr::new(127, 77, 0, 1), 53);
 
-/// Answers by RFC 1035 with the IPv4 addresses of a name, in the order given; of other names and types it knows nothing.
+/// Answers by RFC 1035 with the IPv4 addresses of a name, in the given order; it knows no other names and types.
 fn serve_names(names: HashMap<&'static str, Vec<Ipv4Addr>>) {
     let socket = UdpSocket::bind(NAME_SERVER).unwrap();
     // It ends with the test's process.
@@ -49,7 +49,7 @@ fn answer(question: &[u8], names: &HashMap<&str, Vec<Ipv4Addr>>) -> Vec<u8> {
 fn one_address_that_serves_is_enough_wherever_it_comes_in_the_dns() {
     let (dead, alive) = (Ganesha::start(Setup::default()).unwrap(), Ganesha::start(Setup::default()).unwrap());
     dead.firewall(Firewall::Drop).unwrap();
-    // It takes connections, and does not answer.
+    // It accepts connections and does not answer.
     let mut silent = Ganesha::start(Setup::default()).unwrap();
     silent.pause();
     let (dead, alive, refuses) = (dead, alive.address(), [Ipv4Addr::new(127, 0, 0, 9), Ipv4Addr::new(127, 0, 0, 8)]);

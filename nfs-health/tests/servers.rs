@@ -51,7 +51,7 @@ fn a_healthy_server_is_ok_in_every_version_over_ipv4_and_ipv6() {
     }
     let v3 = check(&[("NFS_SERVERS", &home(&ganesha)), ("NFS_VERSION", "3")]);
     assert!(String::from_utf8(v3.stdout).unwrap().contains("mountd at port 2050"));
-    // A name that the server gave its export, without a slash.
+    // The export's tag on the server, a name without a slash.
     let tag = format!("{}:homes", ganesha.address());
     assert!(verdict(&[("NFS_SERVERS", &tag), ("NFS_VERSION", "3")]).starts_with("ok compound"));
     assert_eq!(ganesha.export().read_dir().unwrap().count(), 0, "a prober leaves nothing on the export");
@@ -89,11 +89,11 @@ fn an_export_that_is_removed_is_denied_in_every_version() {
         exports::until(&daemon, LIMIT, exports::well);
         daemon
     });
-    // Of a server that runs on,
+    // On a server that keeps running,
     ganesha.reload(|setup| setup.exported = false).unwrap();
     for (watch, version) in watches.iter().zip(versions) {
         let said = exports::until(watch, LIMIT, |said| !exports::well(said)).join("; ");
-        // Version 3 asks for a path, and this server says of one that is there no more than that it may not be mounted.
+        // Version 3 asks for a path, and this server only says that an existing one may not be mounted.
         let words =
             if version == "3" { "denied (mountd): ACCES" } else { "denied (compound): there is no such export" };
         assert!(said.contains(words), "version {version}: {said}");
@@ -102,7 +102,7 @@ fn an_export_that_is_removed_is_denied_in_every_version() {
     for watch in &watches {
         exports::until(watch, LIMIT, exports::well);
     }
-    // and of one that is started without it.
+    // and on one that is started without it.
     ganesha.restart(|setup| setup.exported = false).unwrap();
     for version in versions {
         let phase = if version == "3" { "mountd" } else { "compound" };
@@ -142,7 +142,7 @@ fn a_firewall_that_drops_and_one_that_rejects_and_a_stopped_server() {
 #[test]
 fn with_the_server_behind_an_address_a_dead_path_is_told_from_a_dead_server() {
     let mut ganesha = Ganesha::start(Setup::default()).unwrap();
-    // The address in front is one that nothing listens on.
+    // Nothing listens at the address in front.
     let (front, behind) = (format!("{}:2099", ganesha.address()), format!("{}", ganesha.address()));
     let (servers, backends) = (format!("{front}/home"), format!("{front}={behind}"));
     let settings = [("NFS_SERVERS", servers.as_str()), ("NFS_BACKENDS", backends.as_str())];
@@ -166,7 +166,7 @@ fn the_watch_sees_a_stop_a_restart_and_grace_and_recovers() {
     ganesha.pause();
     let said = exports::until(&daemon, LIMIT, |said| !exports::well(said)).join("; ");
     assert!(said.contains("server_down (null): it accepts connections"), "{said}");
-    // The daemon itself works, whatever becomes of the server.
+    // The daemon is ready, whatever the state of the server.
     assert_eq!(["/livez", "/readyz"].map(|page| daemon.get(page).unwrap().0), [200, 200]);
     let down = format!("labhands_nfs_health_verdict{{export=\"{servers}\",verdict=\"server_down\"}}");
     assert_eq!(daemon.metric(&down), Some(1.0));
@@ -183,7 +183,7 @@ fn the_watch_sees_a_stop_a_restart_and_grace_and_recovers() {
 #[test]
 fn a_restarted_server_that_waits_for_its_clients_is_in_grace() {
     let mut ganesha = Ganesha::start(Setup { grace: 20, ..Setup::default() }).unwrap();
-    // A client that comes and goes without a word, and for which the next server waits.
+    // A client that disappears without closing its session, for which the next server waits.
     std::fs::write(ganesha.export().join("hello"), "there").unwrap();
     testbed::command::run_args("nfs-cat", &[&format!("nfs://{}/home/hello?version=4", ganesha.address())]).unwrap();
     ganesha.restart(|_| ()).unwrap();

@@ -1,4 +1,4 @@
-//! Agent, judge and volumes with an API server that accepts connections and never answers: none hangs, each says it, and each goes
+//! Agent, judge and volumes with an API server that accepts connections and never answers: none hangs, each reports it, and each goes
 //! on once it answers again.
 
 use std::time::Duration;
@@ -8,7 +8,7 @@ use testbed::daemon::Daemon;
 use testbed::scripted_api::ScriptedApi;
 use testbed::wait;
 
-/// The end of a test that hangs; calls are given up after 15 s, and tried again after pauses of up to a minute.
+/// The time limit of a hanging test; calls are given up after 15 s, and tried again after pauses of up to a minute.
 const LIMIT: Duration = Duration::from_secs(240);
 
 const SILENT: &str = "the Kubernetes API gave no answer within 15 s";
@@ -36,7 +36,7 @@ fn all_three_survive_an_api_server_that_never_answers() {
             ("NODE_NAME", "node1"),
             ("NFS_REPORT_NAMESPACE", "labhands-node"),
             ("NFS_MOUNTS", "false"),
-            // Nobody listens there: a report of trouble is a report.
+            // Nothing listens there: a report of a failure is a report.
             ("NFS_SERVERS", "127.0.0.1:1/home"),
         ],
     );

@@ -1,5 +1,5 @@
 //! The file server, `nfs-health volumes` and fs-keepalive in a real cluster, from the shipped manifests: claims come from the Service,
-//! homes are on the server, and a Service made anew takes nothing away.
+//! homes are on the server, and a recreated Service removes nothing.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -28,7 +28,7 @@ const SERVER_IS_HERE: &str = "patches:
   patch: '[{\"op\": \"replace\", \"path\": \"/metadata/namespace\", \"value\": \"labhands-fileserver\"}]'
 ";
 
-/// A lab with its home on the claim, beside what else uses the server, on another node than that.
+/// A lab with its home on the claim, next to the server's other users, on another node than the server.
 const LAB: &str = "
 apiVersion: v1
 kind: Pod
@@ -118,7 +118,7 @@ impl Site {
         self.kubectl.apply(&LAB.replace("IMAGE", &image)).unwrap();
         self.until("jupyter", "pod/lab", "{.status.phase}", |phase| phase == "Running");
         self.until_read(&address, "ann/notes", "from the lab");
-        // What kubelet asked for.
+        // The options that kubelet requested.
         let asked = self.cluster.nodes()[1].nfs_mounts();
         let options = "nfsvers=4.2,proto=tcp,retrans=2,timeo=600";
         let has = |line: &str| {
@@ -156,7 +156,7 @@ impl Site {
         self.until_read(&self.address("fileserver").unwrap(), "ann/notes", "from the lab");
     }
 
-    /// By hand, as a Job does: it ends, and every object is as it was.
+    /// Run by hand, as in a Job: it ends, and no object has changed.
     fn a_second_run_changes_nothing(&self) {
         let versions = || {
             let (namespaces, path) = (["jupyter", "labhands"], "{.items[*].metadata.resourceVersion}");
@@ -169,7 +169,7 @@ impl Site {
         assert_eq!(versions(), before, "{output}");
     }
 
-    /// Neither the claim with the homes nor its namespace goes with the file server.
+    /// Deleting the file server deletes neither the claim with the homes nor its namespace.
     fn homes_stay_when_the_site_is_removed(&self) {
         let overlay = concat!(env!("CARGO_MANIFEST_DIR"), "/../manifests/overlays/fileserver");
         self.kubectl.run(&["delete", "-k", overlay, "--ignore-not-found", "--wait=false"]).unwrap();

@@ -53,7 +53,7 @@ impl Broker {
         self.server.address()
     }
 
-    /// The port for TLS connections to `localhost`.
+    /// The port of its TLS listener, for `localhost`, and its CA.
     pub(super) fn tls(&self) -> Tls {
         let [authority, ..] = self.server.client_files();
         Tls { port: self.server.tls_address().port(), authority }

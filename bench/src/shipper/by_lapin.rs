@@ -71,7 +71,7 @@ async fn publish(logs: &Path, address: &str) -> Result<()> {
     Ok(())
 }
 
-/// The size of an `ecs` event of log-shipper without the line, in bytes.
+/// The fields of an `ecs` event of log-shipper besides the line.
 const FIELDS: &str = "\"agent\":{\"ephemeral_id\":\"00000000000000000000000000000000\",\"id\":\
     \"00000000000000000000000000000000\",\"name\":\"bench\",\"type\":\"log-shipper\",\"version\":\"0.1.0\"},\"ecs\":{\"version\":\
     \"8.11.0\"},\"input\":{\"type\":\"container\"},\"kubernetes\":{\"container\":{\"name\":\"main\"},\"namespace\":\"space-0\",\

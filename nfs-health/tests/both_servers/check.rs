@@ -3,19 +3,19 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-/// What a check said: verdict and phase, and the sentence.
+/// The output of a check: verdict and phase, and the sentence.
 pub(crate) struct Said {
     pub(crate) verdict: String,
     pub(crate) sentence: String,
     pub(crate) time: Duration,
 }
 
-/// How a check is made.
+/// How a check runs.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum As {
-    /// As the shipped agent on a node, or who has a port below 1024 at least.
+    /// As the shipped agent on a node, or at least with a port below 1024.
     Root,
-    /// As one who gets no port below 1024.
+    /// Without a port below 1024.
     Nobody,
 }
 

@@ -9,7 +9,7 @@ use testbed::wait;
 
 use super::{LIMIT, asked};
 
-/// A fault that is done to a server, and undone; and the verdicts that are right for it.
+/// A fault of a server, how to make and undo it, and the correct verdicts.
 struct Fault<'a> {
     name: &'static str,
     apply: Box<dyn Fn() + 'a>,
@@ -26,7 +26,7 @@ fn fault<'a>(
     Fault { name, apply: Box::new(apply), heal: Box::new(heal), verdicts }
 }
 
-/// Numbers that look random, from a seed (xorshift).
+/// Pseudorandom numbers from a seed (xorshift).
 struct Random(u64);
 
 impl Random {
@@ -137,7 +137,7 @@ fn random_faults_make_no_false_alarm_and_none_is_missed() {
     let well: &[&str] = &["ok", "grace"];
     let mut random = Random(asked("NFS_FAULT_SEED").map_or(20_261_128, |text| text.parse().unwrap()));
     let mut done: Vec<String> = Vec::new();
-    // Waits until the verdict is one of those; a round that began before may end, and those that must agree.
+    // Waits until the verdict is one of those, after the running round and the rounds that must agree.
     let until = |server: &str, wanted: &[&str], done: &[String]| {
         let (start, _) = wait::until(LIMIT, || shown(&daemon, server)).unwrap();
         let mut last = None;
@@ -165,7 +165,7 @@ fn random_faults_make_no_false_alarm_and_none_is_missed() {
         done.push(format!("{server}: {name}"));
         apply();
         until(server, verdicts, &done);
-        // It stays so for a while, and the other server has nothing to do with it.
+        // The verdict stays for a while, and that of the other server does not change.
         let (start, _) = shown(&daemon, server).unwrap();
         let stay = start + random.below(3) as u64;
         wait::until(LIMIT, || {

@@ -9,7 +9,7 @@ use super::check::{As, check};
 
 const VERSIONS: [&str; 4] = ["3", "4.0", "4.1", "4.2"];
 
-/// One state of one server: what each version's check must say.
+/// One state of one server, and the expected result for each version.
 pub(crate) struct State {
     name: &'static str,
     server: &'static str,
@@ -22,7 +22,7 @@ pub(crate) struct State {
 pub(crate) struct Matrix(Vec<State>);
 
 impl Matrix {
-    /// Checks all versions in a state, and notes what they said; each must be one of `expected`.
+    /// Checks all versions in a state, and records the results; each must be one of `expected`.
     pub(crate) fn note(&mut self, name: &'static str, server: &'static str, place: &str, expected: &[&str]) {
         self.note_as(name, server, place, expected, As::Root, &mut || ());
     }
@@ -36,11 +36,11 @@ impl Matrix {
         who: As,
         before: &mut dyn FnMut(),
     ) {
-        // What must be waited for is not waited for long, and what answers has all the time of a busy machine.
+        // Checks that must time out get little time; those that are answered get enough for a busy machine.
         let waits = expected.iter().any(|expected| expected.starts_with("unreachable")) || name.starts_with("stopped");
         let limit = if waits { "4s" } else { "60s" };
         let said = if waits {
-            // Side by side: each waits its whole time, and none minds the others.
+            // The checks run concurrently, because each waits for its whole time limit.
             std::thread::scope(|scope| {
                 let checks = VERSIONS.map(|version| scope.spawn(move || check(place, version, limit, who)));
                 checks.map(|check| check.join().unwrap())
@@ -64,7 +64,7 @@ impl Matrix {
         self.0.push(State { name, server, seen: seen.into(), waits });
     }
 
-    /// The table, states in the order in which they were first noted.
+    /// The table, with states in the order in which they were first recorded.
     pub(crate) fn table(&self) -> String {
         let mut names: Vec<&str> = Vec::new();
         for state in &self.0 {
@@ -85,7 +85,7 @@ impl Matrix {
 }
 
 impl State {
-    /// Each verdict with the versions that have it, which are left out where all do.
+    /// Each verdict with its versions, which are omitted if all have it.
     fn cell(&self) -> String {
         let mut versions: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
         for (version, seen) in VERSIONS.iter().zip(&self.seen) {

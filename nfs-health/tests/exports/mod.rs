@@ -1,4 +1,4 @@
-//! What a daemon thinks of its exports, as its page tells.
+//! A daemon's verdicts on its exports, from its page.
 
 use std::time::Duration;
 
@@ -20,13 +20,13 @@ pub(crate) fn said(body: &str) -> Option<Vec<String>> {
         .collect()
 }
 
-/// Whether all are well.
+/// Whether all are healthy.
 #[allow(dead_code, reason = "not every test has a daemon")]
 pub(crate) fn well(said: &[String]) -> bool {
     said.iter().all(|export| export.contains(": ok (") || export.contains(": grace ("))
 }
 
-/// Waits until a daemon thinks of its exports as is wanted.
+/// Waits until a daemon's verdicts meet the condition.
 #[allow(dead_code, reason = "not every test has a daemon on this machine")]
 pub(crate) fn until(daemon: &Daemon, limit: Duration, wanted: impl Fn(&[String]) -> bool) -> Vec<String> {
     let mut last = None;

@@ -1,10 +1,10 @@
-//! The Service's address: kept when the Service is made anew, and never taken from another one.
+//! The Service's address: kept when the Service is recreated, and never taken from another one.
 
 use super::site::Site;
 use super::{LIMIT, SERVER};
 
 impl Site {
-    /// Gives back the Service's new address.
+    /// Returns the Service's new address.
     pub(crate) fn service_made_anew_and_its_old_address_kept(&self, old: &str) -> String {
         let new = sibling(old);
         self.kubectl.run(&["-n", SERVER, "delete", "service", "fileserver"]).unwrap();
@@ -39,7 +39,7 @@ impl Site {
         assert!(said.contains("Service default/stranger has it now") && said.contains(old), "{said}");
         assert!(said.contains("kubectl -n jupyter delete pvc homes"), "{said}");
         assert_eq!(self.get("jupyter", "pvc/homes", "{.status.phase}"), "Bound");
-        // … and it is enough to do that: for one claim,
+        // … and following it is enough: for one claim,
         self.kubectl.run(&["-n", "jupyter", "delete", "pod", "lab"]).unwrap();
         self.kubectl.run(&["-n", "jupyter", "delete", "pvc", "homes"]).unwrap();
         self.until("jupyter", "pvc/homes", "{.status.phase}", |phase| phase == "Bound");
@@ -55,7 +55,7 @@ impl Site {
         self.until("labhands", "deployment/nfs-volumes", "{.status.readyReplicas}", |ready| ready == "1");
     }
 
-    /// The volume of the claim remembers which Service it was made for.
+    /// The volume of the claim records the Service for which it was created.
     pub(crate) fn another_service_takes_nothing_over(&self) {
         let before = self.get(SERVER, "services", "{.items[*].metadata.name}");
         self.make_service(SERVER, "other", &sibling(&self.address("fileserver").unwrap()), "web");
@@ -68,7 +68,7 @@ impl Site {
     }
 }
 
-/// Another address of the same range, far from those that are given out at once.
+/// Another address of the same range, far from those that are allocated first.
 fn sibling(address: &str) -> String {
     let (network, host) = address.rsplit_once('.').unwrap();
     format!("{network}.{}", if host == "77" { 78 } else { 77 })

@@ -6,7 +6,7 @@ use super::SERVER;
 use super::site::Site;
 
 impl Site {
-    /// What RBAC allows and the policies don't.
+    /// Requests that RBAC allows and the policies reject.
     pub(crate) fn its_token_changes_what_it_made_only(&self) {
         let token = self.kubectl.run(&["-n", "labhands", "create", "token", "nfs-volumes"]).unwrap();
         let authority = std::fs::read_to_string(self.cluster.folder().join("ca.crt")).unwrap();

@@ -1,4 +1,4 @@
-//! The cluster with the file server, `nfs-health volumes` and fs-keepalive, and what it says of them.
+//! The cluster with the file server, `nfs-health volumes` and fs-keepalive, and its messages.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -10,7 +10,7 @@ use testbed::images::Image;
 
 use super::{LIMIT, PROGRAM, SERVER};
 
-/// The disk under the server's claim: this cluster makes none by itself.
+/// The volume of the server's claim, because this cluster has no provisioner.
 const DISK: &str = "
 apiVersion: v1
 kind: PersistentVolume
@@ -23,7 +23,7 @@ spec:
   hostPath: {path: FOLDER}
 ";
 
-/// The operator's Service, made anew with an address.
+/// The operator's Service, recreated with an address.
 const SERVICE: &str = "
 apiVersion: v1
 kind: Service
@@ -96,7 +96,7 @@ impl Site {
         assert!(read.is_some(), "{address}: {path} has no {content:?}");
     }
 
-    /// Runs `nfs-health volumes` once on this machine; gives back what it logged.
+    /// Runs `nfs-health volumes` once on this machine; returns its log.
     pub(crate) fn volumes(&self, settings: &[(&str, &str)]) -> String {
         let (all_is_bound, said) = self.try_volumes(settings);
         assert!(all_is_bound, "{said}");
