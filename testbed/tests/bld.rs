@@ -1,4 +1,4 @@
-//! `images/bld`: every daemon's image, small, labelled, not root, the same each time.
+//! `images/bld`: every daemon's image is small, labeled, not root, and reproducible.
 
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
@@ -12,7 +12,7 @@ use testbed::registry::Registry;
 
 const DAEMONS: [&str; 5] = ["fs-keepalive", "imagepurger", "log-shipper", "nfs-health", "prepuller"];
 
-/// What a node has to pull, at most.
+/// The largest size that a node has to pull.
 const MOST_BYTES: u64 = 10_000_000;
 
 #[test]

@@ -1,4 +1,4 @@
-//! A real Kubernetes: pods, Services, DNS, a node added and removed, parts stopped and started, and nothing left.
+//! A real Kubernetes: pods, Services, DNS, nodes added and removed, parts stopped and started, and no leftovers.
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
 use std::time::Duration;
@@ -8,7 +8,7 @@ use testbed::images::Image;
 
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// A web server that says its pod's name, on every node, behind a Service.
+/// A web server on every node, behind a Service, that returns its pod's name.
 const WEB: &str = "
 apiVersion: apps/v1
 kind: DaemonSet
@@ -43,7 +43,7 @@ spec:
     securityContext: {allowPrivilegeEscalation: false, readOnlyRootFilesystem: true, capabilities: {drop: [ALL]}MORE}
 ";
 
-/// What `manifests/base` promises.
+/// Checks the security rules of `manifests/base`.
 fn node_agents_are_held_to_their_folders(cluster: &Cluster) {
     cluster.install(&Install { overlay: "base", ..Install::default() }).unwrap();
     let kubectl = cluster.kubectl();
@@ -55,7 +55,7 @@ fn node_agents_are_held_to_their_folders(cluster: &Cluster) {
         }
         created.map_err(|error| error.to_string())
     };
-    // A new policy takes a moment to hold.
+    // A new policy takes effect after a moment.
     let refused = || create("/etc", "").err().filter(|error| error.contains("may not mount /etc"));
     testbed::wait::patiently(LIMIT, refused).unwrap();
     create("/run/containerd", "").unwrap();
@@ -72,7 +72,7 @@ fn node_agents_are_held_to_their_folders(cluster: &Cluster) {
     assert!(pod.contains("PodSecurity \"restricted"), "{pod}");
 }
 
-/// What `manifests/components/hub` promises: Hub and proxy are let in by Pod Security, and see no Secret but their own.
+/// Checks `manifests/components/hub`: Pod Security admits Hub and proxy, and each can read only its own Secret.
 fn the_hub_is_admitted(cluster: &Cluster) {
     let kubectl = cluster.kubectl();
     let more = "- {name: hub, namespace: jupyter, behavior: merge, literals: [GITHUB_ORGANIZATIONS=org]}\n";

@@ -1,4 +1,4 @@
-//! Whatever ends a process that holds real parts, nothing of them is left: after a panic, Ctrl-C, `testbed down`, or a kill.
+//! A process that runs real parts leaves nothing behind, whether it ends by a panic, Ctrl-C, `testbed down` or a kill.
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::panic;
@@ -34,13 +34,13 @@ fn left(of: &str) -> Vec<String> {
     processes.chain(mounts).chain(rest).collect()
 }
 
-/// proc_pid_stat(5): the sixth field; the second one may have blanks in it.
+/// proc_pid_stat(5): the sixth field; the second one may contain spaces.
 fn session(process: &str) -> Option<String> {
     let stat = fs::read_to_string(format!("{process}/stat")).ok()?;
     stat.rsplit_once(") ")?.1.split(' ').nth(3).map(str::to_owned)
 }
 
-/// In a session of its own, which has its number.
+/// Runs in its own session, which has the process's number.
 fn testbed() -> Command {
     let mut command = Command::new("setsid");
     command.arg(TESTBED);

@@ -33,7 +33,7 @@ fn one_account_writes_to_one_exchange_and_another_reads() {
         let done = run.env("RABBITMQCTL", broker.control_program().unwrap()).output().unwrap();
         assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     };
-    // Twice: again and again without harm.
+    // Twice, because it must be safe to repeat.
     for _ in 0..2 {
         broker.control(&["import_definitions", definitions.to_str().unwrap()]).unwrap();
         accounts();
@@ -42,7 +42,7 @@ fn one_account_writes_to_one_exchange_and_another_reads() {
 
     let publish = |exchange: &str, key: &str| {
         let to = ["--exchange", exchange, "--routing-key", key];
-        // With a property a message is a persistent one.
+        // A message with this property is persistent.
         amqp(&broker, shipper, "amqp-publish", &[&to[..], &["--persistent"]].concat(), "a line").status.success()
     };
     assert!(publish("logstash-exchange", "logstash"));
@@ -53,7 +53,7 @@ fn one_account_writes_to_one_exchange_and_another_reads() {
     })
     .unwrap_or_else(|| panic!("{}", counts()));
 
-    // It writes nowhere else, reads nothing and declares nothing.
+    // The account may not write elsewhere, read or declare anything.
     publish("logstash-dead", "");
     assert!(!amqp(&broker, shipper, "amqp-get", &["--queue", "logstash"], "").status.success());
     assert!(!amqp(&broker, shipper, "amqp-declare-queue", &["--queue", "mine"], "").status.success());

@@ -19,7 +19,7 @@ use testbed::images::Image;
 
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// What a site fills in.
+/// The values that a site fills in.
 const OWN: [(&str, &str); 4] = [
     ("labs.example.org", "hub.university.edu"),
     ("ghcr.io/example/lab", "ghcr.io/university/lab"),
@@ -27,7 +27,7 @@ const OWN: [(&str, &str); 4] = [
     ("rabbitmq.example.org", "rabbitmq.university.edu"),
 ];
 
-/// Namespaces in which overlays expect to be.
+/// Namespaces that overlays expect.
 const NAMESPACES: &str = "
 apiVersion: v1
 kind: Namespace
@@ -82,14 +82,14 @@ fn change(site: &Folder, old: &str, new: &str) {
     fs::write(page(site), text.replace(old, new)).unwrap();
 }
 
-/// What `kubectl apply -k` says with these arguments: standard output and error, and whether it succeeded.
+/// Runs `kubectl apply -k` with these arguments; returns standard output and error, and whether it succeeded.
 fn apply(cluster: &Cluster, folder: &Path, arguments: &[&str]) -> (bool, String, String) {
     let run = cluster.kubectl().command().args(["apply", "-k"]).arg(folder).args(arguments).output().unwrap();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     (run.status.success(), text(&run.stdout), text(&run.stderr))
 }
 
-/// What `site/check` says of this cluster.
+/// The output of `site/check` for this cluster.
 fn check(cluster: &Cluster, site: &Folder, arguments: &[&str]) -> (bool, String) {
     let kubectl = cluster.kubectl();
     let program = kubectl.program().parent().unwrap().display().to_string();
@@ -104,7 +104,7 @@ fn check(cluster: &Cluster, site: &Folder, arguments: &[&str]) -> (bool, String)
     (run.status.success(), said)
 }
 
-/// Pod Security's words about what is refused where `restricted` holds.
+/// The messages of Pod Security for pods that `restricted` rejects.
 fn violations(said: &str) -> Vec<&str> {
     said.lines().filter(|line| line.contains("would violate PodSecurity")).collect()
 }
@@ -116,7 +116,7 @@ fn the_manifests_are_accepted_and_the_page_is_checked() {
     let site = site(&cluster);
     let folder = site.path().join("manifests/site");
 
-    // Before anything is there: what the cluster lacks, by name. It has no StorageClass.
+    // Before anything is applied, it lists what the cluster lacks, such as a StorageClass.
     let (right, said) = check(&cluster, &site, &[]);
     assert!(!right, "{said}");
     for claim in ["fileserver", "hub-database"] {
@@ -131,13 +131,13 @@ fn the_manifests_are_accepted_and_the_page_is_checked() {
     every_overlay_is_accepted(&cluster, &site);
     the_other_ways_in_are_accepted(&cluster, &site);
 
-    // In two pieces, and twice: the second time nothing changes.
+    // Applied in two parts, and twice: the second time nothing changes.
     let (applied, first, error) = apply(&cluster, &folder, &[]);
     assert!(applied && violations(&error).is_empty(), "{error}");
     assert!(first.contains("deployment.apps/nginx created"), "{first}");
     let (applied, _, error) = apply(&cluster, &folder, &[]);
     assert!(applied, "{error}");
-    // kubectl says "configured" of what the API server writes in other words, so this asks for what would really change.
+    // kubectl prints "configured" if the API server only normalizes a value, so this asks for real differences.
     let difference = kubectl.command().args(["diff", "-k"]).arg(&folder).output().unwrap();
     assert!(difference.status.success(), "{}", String::from_utf8_lossy(&difference.stdout));
 
@@ -145,7 +145,7 @@ fn the_manifests_are_accepted_and_the_page_is_checked() {
     what_holds_data_stays(&cluster, &folder);
 }
 
-/// A class that is the default, and a disk for each claim.
+/// A default StorageClass, and a volume for each claim.
 const STORAGE: &str = "
 apiVersion: storage.k8s.io/v1
 kind: StorageClass
@@ -160,7 +160,7 @@ spec: {capacity: {storage: 200Gi}, accessModes: [ReadWriteOnce], storageClassNam
 
 fn every_overlay_is_accepted(cluster: &Cluster, site: &Folder) {
     let kubectl = cluster.kubectl();
-    // Objects are tried in namespaces that are there.
+    // Objects are tried in existing namespaces.
     let overlays = site.path().join("manifests/overlays");
     let mut namespaces = NAMESPACES.to_owned();
     let names: BTreeSet<PathBuf> = fs::read_dir(&overlays).unwrap().map(|entry| entry.unwrap().path()).collect();
@@ -220,11 +220,11 @@ fn the_other_ways_in_are_accepted(cluster: &Cluster, site: &Folder) {
     ] {
         assert!(said.contains(object), "{object}: {said}");
     }
-    // The schemas do refuse what is wrong.
+    // The schemas reject wrong objects.
     fs::write(page(site), before.replace("GATEWAY_CLASS=example", "GATEWAY_CLASS=")).unwrap();
     let (accepted, _, error) = apply(cluster, &folder, &["--dry-run=server"]);
     assert!(!accepted && error.contains("gatewayClassName"), "{error}");
-    // Back to the page as it was.
+    // Restores the page.
     let text = before.replace(&lines, "").replace("  - secrets/firefly\n  - wiring", "  - wiring");
     let text = text.replace(
         "  - ../components/gateway\n  - ../components/httproute\n  - ../components/monitoring-operator\n  - secrets/ingress\n  - wiring",
@@ -233,14 +233,14 @@ fn the_other_ways_in_are_accepted(cluster: &Cluster, site: &Folder) {
     fs::write(page(site), text.replace("      - GATEWAY_CLASS=example\n", "")).unwrap();
 }
 
-/// A container that ends as daemons with wrong settings do.
+/// A container that ends like a daemon with invalid settings.
 const WRONG_SETTINGS: &str = "patches:
   - target: { kind: DaemonSet, name: imagepurger }
     patch: |
       - { op: add, path: /spec/template/spec/containers/0/command, value: [sh, -c, 'echo PURGE_GRACE: is wrong >&2; exit 64'] }
 ";
 
-/// imagepurger ends with wrong settings, fs-keepalive's claim is not there, and the others' images are missing.
+/// imagepurger has invalid settings, fs-keepalive's claim does not exist, and the others' images are missing.
 fn what_is_not_ready_is_told(cluster: &Cluster, site: &Folder) {
     change(site, "patches: []\n", WRONG_SETTINGS);
     let (applied, _, error) = apply(cluster, &site.path().join("manifests/site"), &[]);
@@ -265,7 +265,7 @@ fn what_is_not_ready_is_told(cluster: &Cluster, site: &Folder) {
     assert!(told.is_some() && !last.contains("No pod may be made"), "{last}");
 }
 
-/// `kubectl delete -k` removes all but what holds users' files, and says so, however often it is run.
+/// `kubectl delete -k` removes everything except users' files, and says so each time.
 fn what_holds_data_stays(cluster: &Cluster, folder: &Path) {
     let kubectl = cluster.kubectl();
     let path = folder.display().to_string();
@@ -281,26 +281,26 @@ fn what_holds_data_stays(cluster: &Cluster, folder: &Path) {
         let lock = (kind == "validatingadmissionpolicies").then(|| LOCK.to_owned());
         assert_eq!(names(&kubectl, kind), lock.into_iter().collect(), "{kind} of ours are left");
     }
-    // And it comes back, once what was removed is gone: after a refusal kubectl waits for nothing.
+    // It can be applied again once the deleted objects are gone: after a refusal kubectl does not wait for them.
     kubectl.run(&["wait", "--for=delete", "namespace/labhands", "namespace/labhands-node", "--timeout=120s"]).unwrap();
     kubectl.run(&["apply", "-k", &path]).unwrap();
-    // With the annotation it goes.
+    // With the annotation it is deleted.
     kubectl.run(&["annotate", "namespace/labhands-fileserver", "labhands.dev/delete-data=true"]).unwrap();
     kubectl.run(&["delete", "namespace", "labhands-fileserver", "--wait=false"]).unwrap();
-    // And so does the policy that keeps it, without its finalizers.
+    // So is the policy that protects it, without its finalizers.
     let lock = ["validatingadmissionpolicy", "validatingadmissionpolicybinding"].map(|kind| format!("{kind}/{LOCK}"));
     let free = r#"{"metadata": {"finalizers": null}}"#;
     kubectl.run(&["patch", &lock[0], &lock[1], "--type=merge", "--patch", free]).unwrap();
     kubectl.run(&["delete", &lock[0], &lock[1], "--ignore-not-found", "--timeout=60s"]).unwrap();
 }
 
-/// The policy that holds them.
+/// The policy that protects them.
 const LOCK: &str = "labhands-keep-data";
 
 /// The claims that hold users' files.
 const DISKS: [&str; 2] = ["fileserver", "hub-database"];
 
-/// What is gone once all is removed.
+/// The kinds that are gone after everything is deleted.
 const KINDS: [&str; 13] = [
     "deployments",
     "daemonsets",
@@ -354,6 +354,6 @@ fn the_chart_is_installed_changed_and_removed() {
     for resource in ["nodeimages", "nfsreports"] {
         kubectl.run(&["get", "crd", &format!("{resource}.labhands.dev")]).unwrap();
     }
-    // And it comes back to its disks.
+    // Applied again, it uses its old volumes.
     release.upgrade().unwrap();
 }

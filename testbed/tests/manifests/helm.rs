@@ -1,4 +1,4 @@
-//! The chart on a real API server, by a real Helm.
+//! The chart on a real API server, installed by a real Helm.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -10,7 +10,7 @@ use testbed::cluster::Cluster;
 use testbed::command;
 use testbed::folder::Folder;
 
-/// A chart that is installed, with the values that it has now.
+/// An installed chart with its current values.
 pub(crate) struct Release<'a> {
     cluster: &'a Cluster,
     helm: PathBuf,
@@ -44,7 +44,7 @@ impl<'a> Release<'a> {
         release
     }
 
-    /// Changes a value, such as `settings` and `DISK_HIGH`, and upgrades; a refused change is taken back.
+    /// Changes a value, such as `settings` and `DISK_HIGH`, and upgrades; a rejected change is reverted.
     pub(crate) fn change(&mut self, section: &str, name: &str, value: Value) -> testbed::Result<String> {
         let before = self.values.clone();
         self.values[section][name] = value;
@@ -65,14 +65,14 @@ impl<'a> Release<'a> {
     fn helm(&self, arguments: &[&str]) -> testbed::Result<String> {
         let mut helm = Command::new(&self.helm);
         helm.env("KUBECONFIG", self.cluster.kubeconfig());
-        // What Helm keeps on this machine goes with the test.
+        // Helm's files on this machine are deleted with the test.
         for name in ["HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME"] {
             helm.env(name, self.folder.join(name));
         }
         command::run(helm.args(arguments))
     }
 
-    /// How often each workload's pods were changed.
+    /// How often the pods of each workload have changed.
     pub(crate) fn generations(&self) -> BTreeMap<String, String> {
         let path = r#"jsonpath={range .items[*]}{.kind}/{.metadata.name} {.metadata.generation}{"\n"}{end}"#;
         let kinds = "deployments,daemonsets,statefulsets";
@@ -88,7 +88,7 @@ impl<'a> Release<'a> {
     }
 }
 
-/// The names of workloads that are not the same in both.
+/// The names of workloads that differ.
 pub(crate) fn changed(before: &BTreeMap<String, String>, after: &BTreeMap<String, String>) -> BTreeSet<String> {
     before.keys().chain(after.keys()).filter(|name| before.get(*name) != after.get(*name)).cloned().collect()
 }

@@ -13,10 +13,10 @@ type Request = (&'static str, String, Value);
 struct Account {
     namespace: &'static str,
     name: &'static str,
-    /// The node that its pod runs on, where that is written in the token.
+    /// The node of its pod, if the token names it.
     node: Option<&'static str>,
     may: Vec<Request>,
-    /// Beside what nobody may.
+    /// Requests that are denied, in addition to those denied to all.
     may_not: Vec<Request>,
 }
 
