@@ -24,7 +24,7 @@ pub enum Fault {
     #[error("it accepts connections but does not respond")]
     Silent,
     /// The connection, or its session, ended before the answer.
-    #[error("the connection was lost: {0}")]
+    #[error("the connection breaks: {0}")]
     Broken(String),
     /// The data is not an answer of RPC or NFS.
     #[error("{0}")]
