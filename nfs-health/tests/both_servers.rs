@@ -139,16 +139,24 @@ fn of_knfsd(matrix: &mut Matrix, knfsd: &mut Knfsd, ganesha: &Ganesha) {
     // Version 3 has no referrals, so the path is an empty folder.
     let expected = ["ok compound", "readonly compound", "denied mountd"];
     matrix.note("a referral to a server that is healthy", "knfsd", &place("referral"), &expected);
+    ganesha.refer("referral", &format!("{}:/srv/home", knfsd.address())).unwrap();
+    let referral = format!("{}/home/referral", ganesha.address());
+    matrix.note("a referral to a server that is healthy", "ganesha", &referral, &expected);
+    let said = check(&referral, "4.1", "60s", As::Root).sentence;
+    assert!(said.contains(&format!("the server refers to {}", place("home"))), "{said}");
 }
 
 #[test]
 fn each_state_of_both_servers_has_its_verdict_in_each_version() {
     let mut matrix = Matrix::default();
     let ganesha = of_ganesha(&mut matrix);
-    let mut knfsd = Knfsd::start(&[Path::new(env!("CARGO_BIN_EXE_nfs-health"))]).unwrap();
+    let programs =
+        [env!("CARGO_BIN_EXE_nfs-health"), "/usr/bin/ganesha.nfsd", "/usr/lib/x86_64-linux-gnu/ganesha/libfsalvfs.so"];
+    let mut knfsd = Knfsd::start(&programs.map(Path::new)).unwrap();
     of_knfsd(&mut matrix, &mut knfsd, &ganesha);
     of_paths(&knfsd, &ganesha);
     of_the_node(&knfsd);
+    of_quotas(&mut matrix, &knfsd);
     keep(&matrix.table());
 }
 
@@ -183,6 +191,37 @@ fn of_paths(knfsd: &Knfsd, ganesha: &Ganesha) {
         "{}",
         lost.sentence
     );
+}
+
+/// nfs-ganesha in the virtual machine of knfsd, because this machine's kernel may have no quotas. They are used up already.
+fn of_quotas(matrix: &mut Matrix, knfsd: &Knfsd) {
+    let export = |number: u8, folder: &str, pseudo: &str| {
+        format!(
+            "EXPORT {{ Export_Id = {number}; Path = {folder}; Pseudo = {pseudo}; Access_Type = RW; SecType = sys, none; \
+             Squash = All_Squash; Anonymous_uid = 5001; Anonymous_gid = 5001; FSAL {{ Name = VFS; }} }}"
+        )
+    };
+    let configuration = [
+        "NFS_CORE_PARAM { MNT_Port = 20048; Enable_NLM = false; Enable_RQUOTA = false; Enable_UDP = false; \
+         Protocols = 3, 4; mount_path_pseudo = true; }"
+            .to_owned(),
+        "NFSv4 { Graceless = true; UseGetpwnam = true; RecoveryBackend = fs; RecoveryRoot = /tmp; }".to_owned(),
+        export(1, "/srv/quota", "/quota"),
+        export(2, "/srv/quota/project", "/project"),
+    ];
+    let folder = "/usr/lib/x86_64-linux-gnu/ganesha";
+    knfsd.run(&format!("rpc.nfsd 0; killall rpc.mountd; mkdir -p {folder}; mv /bin/libfsalvfs.so {folder}")).unwrap();
+    knfsd.run(&format!("echo '{}' > /etc/ganesha.conf", configuration.join(" "))).unwrap();
+    knfsd
+        .background("ganesha.nfsd -F -f /etc/ganesha.conf -p /tmp/ganesha.pid -L /tmp/ganesha.log", "/tmp/ganesha.out")
+        .unwrap();
+    let place = |export: &str| format!("{}/{export}", knfsd.address());
+    let serves = || check(&place("quota"), "3", "10s", As::Root).verdict.starts_with("ok").then_some(());
+    let log = || knfsd.run("cat /tmp/ganesha.out /tmp/ganesha.log").unwrap_or_default();
+    wait::patiently(LIMIT, serves).unwrap_or_else(|| panic!("{}", log()));
+    matrix.note("over the quota of a user (fs-keepalive notices)", "ganesha", &place("quota"), &["ok compound"]);
+    // It reports the free space of the whole file system.
+    matrix.note("over the quota of a folder (XFS project)", "ganesha", &place("project"), &["ok compound"]);
 }
 
 /// The mounts are inside the machine, of its own server.

@@ -1,10 +1,13 @@
 //! A real NFS server (nfs-ganesha) with its own portmapper, in a separate network (see [`Site`]).
 
+use std::fs::Permissions;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use rustix::fs::XattrFlags;
 use rustix::process::Signal;
 
 use crate::folder::Folder;
@@ -119,6 +122,20 @@ impl Ganesha {
     #[must_use]
     pub fn export(&self) -> PathBuf {
         self.folder.join("home")
+    }
+
+    /// Makes a folder of the export that refers clients of version 4 to another server: `HOST:/PATH`.
+    ///
+    /// # Errors
+    /// When the file system refuses.
+    pub fn refer(&self, folder: &str, to: &str) -> Result<()> {
+        let path = self.export().join(folder);
+        let failed = || Error::io(format!("make the referral {}", path.display()));
+        std::fs::create_dir(&path).map_err(failed())?;
+        let written = rustix::fs::setxattr(&path, "user.fs_location", to.as_bytes(), XattrFlags::empty());
+        written.map_err(|error| failed()(error.into()))?;
+        // The server takes a folder for a referral that is sticky, and that nobody may enter.
+        std::fs::set_permissions(&path, Permissions::from_mode(0o1000)).map_err(failed())
     }
 
     /// Pauses the server: it still accepts connections, and never answers.
