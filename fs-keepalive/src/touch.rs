@@ -4,6 +4,8 @@
 //! write to the root file system. Users can write to the volume, so no link is followed and nothing is opened that
 //! could block.
 
+mod file;
+
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,12 +14,13 @@ use jiff::Timestamp;
 use nfs_mounts::Phase;
 use nfs_mounts::child::Heartbeat;
 use nfs_mounts::failure::Failure;
-use rustix::fs::{Advice, AtFlags, FileType, Mode, OFlags, Stat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
+use self::file::{Block, OurFile, take_a_new_file, write_plain};
 use crate::record::{Record, SIZE};
-use crate::removal::{ENTRIES_PER_STEP, MOST_ENTRIES, MOST_EXAMINED, Seen, is_candidate, may_be_a_record};
+use crate::removal::{ENTRIES_PER_STEP, MOST_ENTRIES, MOST_EXAMINED, Seen, is_candidate, is_new_file, may_be_a_record};
 use crate::trouble::{Failed, Trouble};
 
 /// The folder of the records, in the top folder of the volume.
@@ -40,7 +43,8 @@ pub struct Order {
     pub expected: Option<Identity>,
     /// Name of the file with the date.
     pub plain_file: Option<String>,
-    /// Whether to allocate a new block as well. Only a new block runs into a quota; rewriting the record does not.
+    /// Whether to allocate a new block and create a new file as well. Only these run into a quota; rewriting the record
+    /// does not.
     pub new_block: bool,
     /// The entry of the folder from which to search for files of writers that are gone; `None` for no search.
     pub remove_from: Option<usize>,
@@ -106,7 +110,10 @@ pub fn touch(order: Order, heartbeat: &mut Heartbeat) -> Result<Done, Failed> {
         steps.step(Phase::Write, || write_plain(&volume.folder, plain, time))?;
     }
     let new_block = match order.new_block {
-        true => steps.step(Phase::Write, || file.take_a_new_block()),
+        true => steps.step(Phase::Write, || {
+            file.take_a_new_block()?;
+            take_a_new_file(&folder, &name)
+        }),
         false => Ok(()),
     };
     let removal = order.remove_from.map(|from| steps.remove_old(&folder, name.as_bytes(), &written, from));
@@ -150,7 +157,8 @@ impl Steps<'_> {
                         continue;
                     }
                     let Ok(stat) = rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
-                    let is_old = is_candidate(&seen(name.to_bytes(), &stat), &own) && holds_a_record(folder, name);
+                    let file = seen(name.to_bytes(), &stat);
+                    let is_old = is_candidate(&file, &own) && (is_new_file(&file) || holds_a_record(folder, name));
                     if is_old && rustix::fs::unlinkat(folder, name, AtFlags::empty()).is_ok() {
                         removal.removed += 1;
                     }
@@ -221,151 +229,6 @@ fn records_folder(volume: &OwnedFd) -> Result<OwnedFd, Trouble> {
         Errno::LOOP | Errno::NOTDIR => Trouble::Foreign(FOLDER.to_owned()),
         errno => errno.into(),
     })
-}
-
-/// The size of the new block, and an offset that the record's own blocks never reach. Servers accept writes of 64 KiB
-/// and more either whole or not at all, so if this fails, users cannot write either.
-const NEW_BLOCK: usize = 64 * 1024;
-const NEW_BLOCK_AT: usize = 1024 * 1024;
-
-/// Direct I/O requires aligned memory.
-#[repr(align(4096))]
-struct Page([u8; NEW_BLOCK]);
-
-/// Direct I/O requires aligned memory.
-#[repr(align(4096))]
-struct Block([u8; SIZE]);
-
-struct OurFile {
-    file: OwnedFd,
-    /// Whether reads and writes bypass the page cache. The kernel's NFS client supports that, and a process that waits
-    /// in such a write can be killed, unlike one that waits for dirty pages.
-    direct: bool,
-}
-
-impl OurFile {
-    fn open(folder: &OwnedFd, name: &str) -> Result<Self, Trouble> {
-        match open_regular(folder, name, OFlags::RDWR | OFlags::DIRECT) {
-            Ok(file) => Ok(Self { file, direct: true }),
-            Err(Trouble::Failed(Failure::Other(_))) => {
-                Ok(Self { file: open_regular(folder, name, OFlags::RDWR)?, direct: false })
-            }
-            Err(trouble) => Err(trouble),
-        }
-    }
-
-    fn write(&self, bytes: &Block) -> Result<(), Trouble> {
-        let mut done = 0;
-        while done < SIZE {
-            match rustix::io::pwrite(&self.file, &bytes.0[done..], done as u64) {
-                Ok(length) => done += length,
-                Err(Errno::INTR) => (),
-                Err(Errno::INVAL) if self.direct => self.through_the_cache()?,
-                Err(errno) => return Err(errno.into()),
-            }
-        }
-        if rustix::fs::fstat(&self.file)?.st_size > SIZE as i64 {
-            rustix::fs::ftruncate(&self.file, SIZE as u64)?;
-        }
-        Ok(())
-    }
-
-    /// Allocates a block that the file has not had, and frees it again. With the user's quota exhausted, this fails
-    /// although the record itself can be written.
-    fn take_a_new_block(&self) -> Result<(), Trouble> {
-        let taken = (|| {
-            let mut done = 0;
-            while done < NEW_BLOCK {
-                let block = Page([0x2e; NEW_BLOCK]);
-                match rustix::io::pwrite(&self.file, &block.0[done..], (NEW_BLOCK_AT + done) as u64) {
-                    Ok(length) => done += length,
-                    Err(Errno::INTR) => (),
-                    Err(Errno::INVAL) if self.direct => self.through_the_cache()?,
-                    Err(errno) => return Err(errno),
-                }
-            }
-            rustix::fs::fsync(&self.file)
-        })();
-        let given_back = rustix::fs::ftruncate(&self.file, SIZE as u64);
-        taken?;
-        Ok(given_back?)
-    }
-
-    /// Falls back to the page cache, for file systems whose direct I/O requires larger blocks than our record.
-    fn through_the_cache(&self) -> Result<(), Errno> {
-        let flags = rustix::fs::fcntl_getfl(&self.file)?;
-        if !flags.contains(OFlags::DIRECT) {
-            return Err(Errno::INVAL);
-        }
-        rustix::fs::fcntl_setfl(&self.file, flags - OFlags::DIRECT)
-    }
-
-    /// Reads the record from the server, not from the page cache, and compares it.
-    fn read_back(&self, written: &Block) -> Result<Stat, Trouble> {
-        // Without direct I/O: the pages are clean after fsync and can be dropped.
-        rustix::fs::fadvise(&self.file, 0, None, Advice::DontNeed)?;
-        let mut read = Block([0; SIZE]);
-        let mut done = 0;
-        while done < SIZE {
-            match rustix::io::pread(&self.file, &mut read.0[done..], done as u64) {
-                Ok(0) => break,
-                Ok(length) => done += length,
-                Err(Errno::INTR) => (),
-                Err(Errno::INVAL) if self.direct => self.through_the_cache()?,
-                Err(errno) => return Err(errno.into()),
-            }
-        }
-        if read.0 != written.0 {
-            return Err(Trouble::ReadBack);
-        }
-        Ok(rustix::fs::fstat(&self.file)?)
-    }
-}
-
-/// Opens or creates a file that is ours: a regular file with a single link. Symbolic links are not followed, and a FIFO
-/// does not block.
-///
-/// The file is created only if it is missing. With `fs.protected_regular` the kernel refuses `O_CREAT` on another
-/// user's file in a folder like `/tmp`, and on an export that maps users, our own file belongs to another user, even
-/// the one that this very call created.
-fn open_regular(folder: &OwnedFd, name: &str, flags: OFlags) -> Result<OwnedFd, Trouble> {
-    let flags = flags | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let open = |more: OFlags| rustix::fs::openat(folder, name, flags | more, Mode::from(0o644));
-    let opened = match open(OFlags::empty()) {
-        Err(Errno::NOENT) => match open(OFlags::CREATE) {
-            Err(refused @ (Errno::ACCESS | Errno::PERM)) => open(OFlags::empty()).map_err(|errno| match errno {
-                Errno::NOENT => refused,
-                errno => errno,
-            }),
-            made => made,
-        },
-        opened => opened,
-    };
-    let file = opened.map_err(|errno| match errno {
-        Errno::LOOP | Errno::ISDIR | Errno::NXIO => Trouble::Foreign(name.to_owned()),
-        errno => errno.into(),
-    })?;
-    let stat = rustix::fs::fstat(&file)?;
-    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile || stat.st_nlink != 1 {
-        return Err(Trouble::Foreign(name.to_owned()));
-    }
-    Ok(file)
-}
-
-/// Writes one line as date(1) prints it, in UTC.
-fn write_plain(folder: &OwnedFd, name: &str, time: Timestamp) -> Result<(), Trouble> {
-    let file = open_regular(folder, name, OFlags::WRONLY)?;
-    let line = time.strftime("%a %b %e %H:%M:%S UTC %Y\n").to_string();
-    let mut done = 0;
-    while done < line.len() {
-        match rustix::io::pwrite(&file, &line.as_bytes()[done..], done as u64) {
-            Ok(length) => done += length,
-            Err(Errno::INTR) => (),
-            Err(errno) => return Err(errno.into()),
-        }
-    }
-    rustix::fs::ftruncate(&file, line.len() as u64)?;
-    Ok(rustix::fs::fsync(&file)?)
 }
 
 fn seen<'a>(name: &'a [u8], stat: &Stat) -> Seen<'a> {

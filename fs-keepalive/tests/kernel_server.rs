@@ -88,4 +88,11 @@ fn records_are_written_where_the_server_maps_users_and_a_used_up_quota_is_told()
     assert!(wait::until(LIMIT, whole).is_some());
     run("rm /mnt/quota/users");
     writer.until(true, "");
+
+    // ---- room for bytes, and none for another file ----
+    run("xfs_quota -x -c 'limit -u ihard=1 5001' /srv/quota");
+    writer.until(false, "the quota is used up");
+    run("xfs_quota -x -c 'limit -u ihard=0 5001' /srv/quota");
+    writer.until(true, "");
+    assert_eq!(run("ls -A /srv/quota/.keepalive.d").trim(), "node_root");
 }
