@@ -51,6 +51,7 @@ fn volumes_come_from_the_service_and_stay_when_it_is_made_anew() {
     site.a_home_is_on_the_server();
     site.a_kernel_writes_and_reads_in_both_versions();
     site.a_second_run_changes_nothing();
+    site.the_servers_own_probe_leaves_no_line_in_its_log();
     site.the_server_ends_in_order_and_is_the_same_after_it();
     let old = site.address("fileserver").unwrap();
     let new = site.service_made_anew_and_its_old_address_kept(&old);
@@ -180,13 +181,30 @@ impl Site {
         assert_eq!(std::fs::read_to_string(self.disk.join("home/ann/notes")).unwrap(), "from the lab\n");
     }
 
+    /// And once more, with other settings, when the first Job is gone by itself.
     fn once_as_a_job(&self) {
-        let settings = [("NFS_SERVICE", "labhands-fileserver/fileserver"), ("VOLUME_CLAIM", "jupyter/once")];
-        let job =
-            Install { overlay: "nfs-volumes-once", programs: &[PROGRAM], settings: &settings, ..Install::default() };
-        self.cluster.install(&Install { more: SERVER_IS_HERE, ..job }).unwrap();
-        self.until("labhands", "job/nfs-volumes", "{.status.succeeded}", |succeeded| succeeded == "1");
-        assert_eq!(self.get("jupyter", "pvc/once", "{.status.phase}"), "Bound");
+        for claim in ["once", "again"] {
+            self.until("labhands", "jobs", "{.items[*].metadata.name}", str::is_empty);
+            let claim_setting = format!("jupyter/{claim}");
+            let settings = [("NFS_SERVICE", "labhands-fileserver/fileserver"), ("VOLUME_CLAIM", &*claim_setting)];
+            let programs = &[PROGRAM];
+            let job = Install { overlay: "nfs-volumes-once", programs, settings: &settings, ..Install::default() };
+            self.cluster.install(&Install { more: SERVER_IS_HERE, ..job }).unwrap();
+            self.until("labhands", "job/nfs-volumes", "{.status.succeeded}", |succeeded| succeeded == "1");
+            assert_eq!(self.get("jupyter", &format!("pvc/{claim}"), "{.status.phase}"), "Bound");
+        }
+    }
+
+    fn the_servers_own_probe_leaves_no_line_in_its_log(&self) {
+        let log = || self.kubectl.run(&["-n", SERVER, "logs", "fileserver-0"]).unwrap();
+        let path = "{.spec.containers[0].readinessProbe.exec.command[2]}";
+        let probe = self.get(SERVER, "pod/fileserver-0", path);
+        assert!(probe.contains("nfs-health check"), "{probe}");
+        let before = log();
+        for _ in 0..3 {
+            self.kubectl.run(&["-n", SERVER, "exec", "fileserver-0", "--", "sh", "-c", &probe]).unwrap();
+        }
+        assert_eq!(log(), before);
     }
 
     fn volumes_by_name_for_the_csi_driver(&self) {
