@@ -137,6 +137,21 @@ impl Spawns {
         Some(spawn)
     }
 
+    /// Whether it is still open what a waiting pod finds on its node.
+    pub(super) fn is_open(&self, id: &str) -> bool {
+        let stage = self.pods.get(id).map(|known| known.stage);
+        matches!(stage, Some(Stage::Waits(None | Some(Found::Unknown))))
+    }
+
+    /// What a pod finds for which that was open.
+    pub(super) fn learn(&mut self, id: &str, found: Found) {
+        if self.is_open(id)
+            && let Some(known) = self.pods.get_mut(id)
+        {
+            known.stage = Stage::Waits(Some(found));
+        }
+    }
+
     /// Forgets a pod that is gone.
     pub(super) fn lose(&mut self, id: &str) {
         self.pods.remove(id);

@@ -170,6 +170,7 @@ impl ClusterState {
             record.standing = record.node.as_ref().map(|node| self.rules.nodes.standing(node, user_nodes));
         }
         self.listen(instant);
+        self.look_at_waiting();
         let seen: Vec<(&NodeState, Node<'_>)> = self
             .nodes
             .iter()

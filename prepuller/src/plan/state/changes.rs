@@ -131,6 +131,15 @@ impl ClusterState {
         (!images.is_empty()).then(|| found(&images, pod.scheduled))
     }
 
+    /// Looks again at pods that wait: one may have been seen before the catalogue, or before its node's report.
+    pub(super) fn look_at_waiting(&mut self) {
+        let open = self.pods.iter().filter(|(id, _)| self.spawns.is_open(id));
+        let found: Vec<_> = open.filter_map(|(id, pod)| Some((id.clone(), self.found(pod)?))).collect();
+        for (id, found) in found {
+            self.spawns.learn(&id, found);
+        }
+    }
+
     /// Handles a pod that waits, or no longer does.
     fn apply_waiting(&mut self, id: &Arc<str>, pod: Option<SeenPod>) -> bool {
         let before = match &pod {

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::*;
 use crate::plan::seen::{NodeObject, OrdersObject};
-use crate::plan::spawns::Found;
+use crate::plan::spawns::{Found, Spawn};
 
 fn image(tag: &str) -> CatalogueImage {
     serde_json::from_value(json!({
@@ -142,17 +142,19 @@ fn what_a_node_should_hold_is_told_before_its_turn() {
     assert_eq!(told, [(Some(2), 2), (Some(2), 1)]);
 }
 
+/// A pod that was scheduled on the first of February.
+fn pod(name: &str, node: &str, image: &str, phase: &str) -> SeenPod {
+    let object = json!({
+        "metadata": {"name": name, "uid": name}, "spec": {"nodeName": node, "containers": [{"image": image}]},
+        "status": {"phase": phase, "containerStatuses": [{"state": {"running": {}}}], "conditions": [
+            {"type": "PodScheduled", "status": "True", "lastTransitionTime": "2026-02-01T00:00:00Z"}]},
+    });
+    SeenPod::new(serde_json::from_value(object).unwrap()).unwrap()
+}
+
 #[test]
 fn a_lab_that_runs_is_a_spawn_that_found_what_its_node_had_reported() {
     let digest = format!("sha256:{}", "0".repeat(64));
-    let pod = |name: &str, node: &str, image: &str, phase: &str| {
-        let object = json!({
-            "metadata": {"name": name, "uid": name}, "spec": {"nodeName": node, "containers": [{"image": image}]},
-            "status": {"phase": phase, "containerStatuses": [{"state": {"running": {}}}], "conditions": [
-                {"type": "PodScheduled", "status": "True", "lastTransitionTime": "2026-02-01T00:00:00Z"}]},
-        });
-        SeenPod::new(serde_json::from_value(object).unwrap()).unwrap()
-    };
     let mut world = world();
     world.apply_orders("node1", report("2026-02-01T00:00:00Z"), (Timestamp::now(), Instant::now()));
     let mut old = image("w_0");
@@ -182,4 +184,28 @@ fn a_lab_that_runs_is_a_spawn_that_found_what_its_node_had_reported() {
     }
     let sums = world.overview(now).spawns.unwrap();
     assert_eq!((sums.present.count, sums.absent.count, sums.unknown.count), (1, 1, 3));
+}
+
+#[test]
+fn a_lab_that_waited_before_the_catalogue_was_there_is_counted_by_what_its_node_lacked() {
+    let mut world = world();
+    let (id, now) = (Arc::from("a"), Timestamp::now());
+    let lab = |phase: &str| Some(pod("a", "node1", "registry.example.org/lab:w_2", phase));
+    world.apply_pod(&id, lab("Pending"), now);
+    world.reset_pods(&HashSet::from([id.clone()]), now);
+    world.apply_orders("node1", report("2026-02-01T00:00:00Z"), (now, Instant::now()));
+    take(&mut world, &["w_2", "w_1"]);
+    world.decide(now, Instant::now());
+    // kubelet pulls it, the agent reports it, and the lab runs: the pod's next event is the last.
+    let object: OrdersObject = serde_json::from_value(json!({
+        "metadata": {"name": "node1", "uid": "v", "generation": 1}, "spec": {},
+        "status": {"reported": "2026-02-01T00:01:00Z", "images": [
+            {"image": "registry.example.org/lab:w_2", "state": "Present", "since": "2026-02-01T00:01:00Z"},
+        ]},
+    }))
+    .unwrap();
+    world.apply_orders("node1", SeenOrders::new(object), (now, Instant::now()));
+    world.decide(now, Instant::now());
+    let (_, spawned) = world.apply_pod(&id, lab("Running"), now);
+    assert!(matches!(spawned, Some(News::Spawned(Spawn { found: Found::Absent, .. }))), "{spawned:?}");
 }
