@@ -6,6 +6,7 @@
 //! and `node` start the parts,
 //! `nfs_client` lets kubelet mount NFS volumes.
 
+mod api;
 mod binaries;
 mod control_plane;
 mod install;
@@ -18,6 +19,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use api::Api;
 pub use install::Install;
 pub use kubectl::{Kubectl, attach};
 pub use node::Node;
@@ -123,6 +125,14 @@ impl Cluster {
     #[must_use]
     pub fn kubectl(&self) -> Kubectl {
         self.plane.kubectl()
+    }
+
+    /// The administrator's way to the API server.
+    ///
+    /// # Errors
+    /// When the administrator's certificate can't be read.
+    pub fn api(&self) -> Result<Api> {
+        self.plane.api()
     }
 
     /// The nodes, first to last.

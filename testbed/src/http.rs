@@ -4,9 +4,10 @@ use std::fs::File;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ureq::tls::{Certificate, RootCerts, TlsConfig};
+use ureq::tls::{Certificate, ClientCert, PrivateKey, RootCerts, TlsConfig};
 use ureq::{Agent, AsSendBody, Body, SendBody};
 
+use crate::certificates;
 use crate::{Error, Result};
 
 /// A client that keeps connections; cheap to clone.
@@ -33,6 +34,21 @@ impl Client {
     /// # Errors
     /// When the PEM is not a certificate.
     pub fn new(authority: Option<&str>, authorization: Option<String>) -> Result<Client> {
+        Self::build(authority, None, authorization)
+    }
+
+    /// A client that trusts only this authority (PEM) and shows this certificate.
+    ///
+    /// # Errors
+    /// When a PEM is not what it should be.
+    pub fn with_certificate(authority: &str, own: &certificates::Certificate) -> Result<Client> {
+        let failed = |error: ureq::Error| Error::Missing(format!("the client's certificate: {error}"));
+        let certificate = Certificate::from_pem(own.certificate.as_bytes()).map_err(failed)?;
+        let key = PrivateKey::from_pem(own.key.as_bytes()).map_err(failed)?;
+        Self::build(Some(authority), Some(ClientCert::new_with_certs(&[certificate], key)), None)
+    }
+
+    fn build(authority: Option<&str>, own: Option<ClientCert>, authorization: Option<String>) -> Result<Client> {
         let mut config = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
@@ -44,6 +60,7 @@ impl Client {
                 .map_err(|error| Error::Missing(format!("the authority's certificate: {error}")))?;
             let tls = TlsConfig::builder()
                 .root_certs(RootCerts::from(vec![root]))
+                .client_cert(own)
                 .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
                 .build();
             config = config.tls_config(tls);

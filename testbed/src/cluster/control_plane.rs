@@ -1,10 +1,12 @@
 //! etcd, API server, controller manager, scheduler and cluster DNS, in separate namespaces, at the usual ports.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rcgen::KeyPair;
 
+use super::api::Api;
 use super::kubectl::Kubectl;
 use super::network::Network;
 use crate::certificates::{Authority, Certificate};
@@ -63,6 +65,16 @@ impl ControlPlane {
 
     pub(super) fn kubectl(&self) -> Kubectl {
         Kubectl { program: self.binaries.join("kubectl"), kubeconfig: self.admin() }
+    }
+
+    pub(super) fn api(&self) -> Result<Api> {
+        let read = |file: &str| {
+            let path = self.folder.join(file);
+            fs::read_to_string(&path).map_err(Error::io(format!("read {}", path.display())))
+        };
+        let own = Certificate { certificate: read("admin.crt")?, key: read("admin.key")? };
+        let client = Client::with_certificate(&self.authority.certificate(), &own)?;
+        Ok(Api { client, server: format!("https://{}:6443", self.network.api_server()) })
     }
 
     pub(super) fn api_server(&mut self) -> Option<&mut Process> {
