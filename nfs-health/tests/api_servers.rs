@@ -1,5 +1,5 @@
-//! Agent, judge and volumes with an API server that accepts connections and never answers: none hangs, each reports it, and each goes
-//! on once it answers again.
+//! Agent, judge and volumes with an API server that accepts connections and never answers, or that lacks a CustomResourceDefinition:
+//! none hangs, each reports what is missing, and each goes on once it is there.
 
 use std::time::Duration;
 
@@ -57,4 +57,28 @@ fn all_three_survive_an_api_server_that_never_answers() {
     });
     until("a volume", &volumes, || api.object("/api/v1/persistentvolumes/files-server-home").is_some());
     assert!(agent.metric("labhands_nfs_health_report_failures_total").is_some_and(|failures| failures >= 1.0));
+}
+
+#[test]
+fn agent_and_judge_name_the_definition_that_is_missing() {
+    let api = ScriptedApi::start().unwrap();
+    let kind = "/apis/labhands.dev/v1alpha1/namespaces/labhands-node/nfsreports";
+    api.put("/api/v1/nodes/node1", json!({"spec": {}, "status": {}}));
+    api.does_not_know(kind);
+    let kubeconfig = api.kubeconfig().display().to_string();
+    let start = |command: &str, settings: &[(&str, &str)]| {
+        let common =
+            [("KUBECONFIG", kubeconfig.as_str()), ("NFS_REPORT_NAMESPACE", "labhands-node"), ("NFS_INTERVAL", "1s")];
+        Daemon::start(env!("CARGO_BIN_EXE_nfs-health"), &[command], &[&common, settings].concat()).unwrap()
+    };
+    let of_agent = [("NODE_NAME", "node1"), ("NFS_MOUNTS", "false"), ("NFS_SERVERS", "127.0.0.1:1/home")];
+    let (agent, judge) = (start("run", &of_agent), start("judge", &[]));
+    let missing = "the cluster has no CustomResourceDefinition nfsreports.labhands.dev of version v1alpha1; apply the crd.yaml of this release";
+    for daemon in [&agent, &judge] {
+        daemon.until_ready(LIMIT, |status, why| status == 503 && why.contains(missing)).unwrap();
+        assert!(daemon.log().contains(missing), "{}", daemon.log());
+    }
+    api.knows_all();
+    until("a report", &agent, || api.object(&format!("{kind}/node1")).is_some());
+    judge.until_ready(LIMIT, |status, _| status == 200).unwrap();
 }
