@@ -51,12 +51,12 @@ impl Browser {
         Ok(Browser)
     }
 
-    /// A page that stays open, to be clicked through.
+    /// A page that stays open, to be clicked through. It trusts a CA (PEM) besides the usual ones.
     ///
     /// # Errors
     /// If the browser does not start.
-    pub fn page(&self, look: Look) -> Result<Page> {
-        Page::start(look)
+    pub fn page(&self, look: Look, authority: Option<&str>) -> Result<Page> {
+        Page::start(look, authority)
     }
 
     /// The page's elements once it has loaded, as HTML.

@@ -9,6 +9,7 @@
 mod api;
 mod binaries;
 mod control_plane;
+mod disk;
 mod install;
 mod kubectl;
 mod network;
@@ -107,6 +108,12 @@ impl Cluster {
     #[must_use]
     pub fn machine(&self) -> String {
         self.plane.network.machine()
+    }
+
+    /// An address for a Service that sets its own, from number 20. Kubernetes assigns other ones by itself.
+    #[must_use]
+    pub fn service_address(&self, number: u8) -> String {
+        self.plane.network.service(number)
     }
 
     /// The administrator's kubeconfig, for `KUBECONFIG`.

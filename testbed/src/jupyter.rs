@@ -16,6 +16,9 @@ pub const VERSION: &str = "TESTBED_JUPYTERHUB";
 const BUILD: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/jupyter/build");
 const SYSTEM_PATH: &str = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin";
 
+/// The path of the CA in images that [trust](Jupyter::trusting) one.
+pub const AUTHORITY: &str = "/usr/local/share/testbed.pem";
+
 /// The images.
 #[derive(Clone, Debug)]
 pub struct Jupyter {
@@ -46,6 +49,13 @@ impl Jupyter {
         };
         let lab = image("lab", "")?.command(&["jupyterhub-singleuser"]).environment("SHELL", "/bin/bash");
         Ok(Jupyter { hub: image("hub", version)?, lab })
+    }
+
+    /// Both with the certificate of an authority: git uses it by itself, and the Hub where its settings name the file.
+    #[must_use]
+    pub fn trusting(self, authority: &str) -> Jupyter {
+        let with = |image: Image| image.layer(Layer::files(&[(AUTHORITY, 0o644, authority.as_bytes())]));
+        Jupyter { hub: with(self.hub), lab: with(self.lab).environment("GIT_SSL_CAINFO", AUTHORITY) }
     }
 }
 

@@ -7,7 +7,7 @@
 //! - [`process`] one child process, tied to the life of the test; [`enclosure`] namespaces that end with everything in them
 //! - [`packages`] which Debian packages each part needs, `go` programs that are built from their Go modules; [`ports`] free ports; [`http`] the small blocking HTTP client
 //! - [`registry`] (with [`token_server`] and [`certificates`]) and [`images`], which builds test images without a base image; [`jupyter`] those of a Hub and a lab
-//! - [`containerd`], [`docker`], [`cri`] (pods without a kubelet), [`grpc`] (a proxy to hook into); [`cluster`] a real Kubernetes; [`proxy`] a TCP proxy that is slow, stalls, cuts or refuses; [`scripted_api`] an API server that may fall silent
+//! - [`containerd`], [`docker`], [`cri`] (pods without a kubelet), [`grpc`] (a proxy to hook into); [`cluster`] a real Kubernetes, [`github`] a GitHub in it; [`proxy`] a TCP proxy that is slow, stalls, cuts or refuses; [`scripted_api`] an API server that may fall silent
 //! - [`chromium`] a browser without a window; [`daemon`] one of our own daemons; [`ganesha`] a real NFS server, [`knfsd`] that of the Linux kernel, each at its own [`site`]; [`rabbitmq`] a real broker; [`qemu`] a real NFS client; [`silent_file_system`] a mount that never answers
 //!
 //! A new part: a file with a guard that holds its [`process::Process`] before its [`folder::Folder`], and a line below.
@@ -25,6 +25,7 @@ pub mod enclosure;
 pub mod error;
 pub mod folder;
 pub mod ganesha;
+pub mod github;
 pub mod go;
 pub mod grpc;
 pub mod http;

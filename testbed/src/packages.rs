@@ -64,7 +64,7 @@ impl Part {
                 "python3-venv",
             ],
             Part::Buildah => &["buildah", "skopeo"],
-            Part::Chromium => &["chromium-headless-shell", "fonts-dejavu-core"],
+            Part::Chromium => &["chromium-headless-shell", "fonts-dejavu-core", "libnss3-tools"],
             Part::Jupyter => &["mmdebstrap"],
             Part::Nginx => &["nginx-light"],
         }

@@ -1,4 +1,4 @@
-//! What the platform's users meet, on a real cluster with the shipped manifests: a Hub with its login and menu in a real browser,
+//! What the platform's users meet, on a real cluster with the shipped manifests: a Hub behind nginx, its login and menu in a real browser,
 //! labs with homes on the file server, and what happens when GitHub is away. One cluster for all of it: it takes a while to start.
 
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
@@ -7,6 +7,8 @@
 mod bed;
 #[path = "hub/broker.rs"]
 mod broker;
+#[path = "hub/nginx.rs"]
+mod nginx;
 #[path = "hub/volumes.rs"]
 mod volumes;
 
@@ -26,11 +28,14 @@ fn users_log_in_choose_a_lab_and_work_in_it() {
     volumes::old_file(&bed.share());
     let before = volumes::owners(&bed.share());
 
+    nginx::redirects_to_tls(&bed);
+    nginx::routes_firefly_but_its_admin_pages(&bed);
     a_stranger_reads_why_not(&bed);
     let mut ada = bed.log_in("ada");
     the_menu_knows_what_is_on_the_nodes(&bed, &mut ada);
     a_lab_starts_with_its_progress(&bed, &mut ada);
     a_terminal_is_the_users_own(&bed, &mut ada);
+    nginx::takes_bodies_of_100_mib(&bed, &mut ada);
     a_push_uses_the_hubs_token(&bed, &mut ada);
     its_lines_arrive_with_its_name(&bed);
     let mut bob = bed.log_in("bob");
@@ -137,10 +142,10 @@ fn a_terminal_is_the_users_own(bed: &Bed, page: &mut Page) {
     );
     for line in [
         "uid=58001(ada) gid=58001(ada) groups=58001(ada),58100(stars)",
-        "ada:x:58001:58001:ada of the test:/home/ada:/bin/bash",
+        "ada:x:58001:58001:ada the astronomer:/home/ada:/bin/bash",
         "/home/ada",
         "ada 700",
-        "user.name=ada of the test",
+        "user.name=ada the astronomer",
         "user.email=ada@example.org",
         "47",
     ] {
@@ -149,7 +154,7 @@ fn a_terminal_is_the_users_own(bed: &Bed, page: &mut Page) {
     for folder in ["notebooks", "DATA", "WORK"] {
         assert!(said.contains(folder), "no {folder} in\n{said}");
     }
-    assert!(said.contains(&format!("credential.{}.helper=", bed.github.address)), "{said}");
+    assert!(said.contains(&format!("credential.{}.helper=", bed.github.url())), "{said}");
     // It is the home on the file server, by the volume that leads there.
     terminal(page, "echo mine > ~/notebooks/secret");
     assert_eq!(fs::read_to_string(bed.share().join("ada/notebooks/secret")).unwrap(), "mine\n");
@@ -159,7 +164,7 @@ fn a_terminal_is_the_users_own(bed: &Bed, page: &mut Page) {
 }
 
 fn a_push_uses_the_hubs_token(bed: &Bed, page: &mut Page) {
-    let clone = format!("cd /tmp && GIT_TERMINAL_PROMPT=0 git clone -q {}/ada/work.git", bed.github.address);
+    let clone = format!("cd /tmp && GIT_TERMINAL_PROMPT=0 git clone -q {}/ada/work.git", bed.github.url());
     let commit = "cd work && echo stars > notes && git add notes && git commit -q -m 'Count stars' && git push -q origin HEAD:main";
     let said = terminal(page, &format!("{clone} && {commit} && echo pushed"));
     assert!(said.contains("pushed"), "{said}");
@@ -176,7 +181,7 @@ fn a_push_uses_the_hubs_token(bed: &Bed, page: &mut Page) {
         "--format=%an <%ae> %s",
         "main",
     ];
-    assert_eq!(bed.kubectl.run(&log).unwrap(), "ada of the test <ada@example.org> Count stars\n");
+    assert_eq!(bed.kubectl.run(&log).unwrap(), "ada the astronomer <ada@example.org> Count stars\n");
     // The token is nowhere in the lab, but for the one that speaks to the Hub.
     let said = terminal(page, "env | grep -c gho_; grep -rl gho_ ~ /run/labhands /etc/git* 2>/dev/null | wc -l");
     assert_eq!(said.split_whitespace().collect::<Vec<_>>(), ["0", "0"], "{said}");
@@ -237,7 +242,7 @@ fn stop(bed: &Bed, page: &mut Page, user: &str) {
 }
 
 fn while_github_is_away_all_goes_on(bed: &Bed, ada: &mut Page, bob: &mut Page) {
-    bed.github.control(&json!({"outage": 503}));
+    bed.github.control(&json!({"outage": 503})).unwrap();
     // Longer than a login is not looked at again.
     let seen = ["-n", "jupyter", "logs", "deployment/hub", "--tail=200"];
     patiently(LIMIT, || {
@@ -253,14 +258,14 @@ fn while_github_is_away_all_goes_on(bed: &Bed, ada: &mut Page, bob: &mut Page) {
 
 fn a_removed_member_is_out(bed: &Bed, bob: &mut Page) {
     let bob_alone = json!({"login": "bob", "id": 58_002, "organizations": {}});
-    bed.github.control(&json!({"outage": null, "accounts": [bob_alone]}));
+    bed.github.control(&json!({"outage": null, "accounts": [bob_alone]})).unwrap();
     patiently(LIMIT, || {
         bob.open(&format!("{}/hub/spawn", bed.hub)).ok()?;
         bob.wait(Duration::from_secs(5), "location.pathname.startsWith('/hub/login')").ok()
     })
     .unwrap_or_else(|| panic!("bob is still in\n{}", bed.said()));
     bed.picture(bob, "removed");
-    bed.github.control(&json!({"browser_user": "bob"}));
+    bed.github.control(&json!({"browser_user": "bob"})).unwrap();
     bob.open(&format!("{}/hub/oauth_login?next=%2Fhub%2Fspawn", bed.hub)).unwrap();
     bob.wait(LIMIT, "document.body.innerText.includes('bob is not a member of stars')").unwrap();
 }

@@ -10,19 +10,6 @@ use testbed::images::Image;
 
 use super::{LIMIT, PROGRAM, SERVER};
 
-/// The volume of the server's claim, because this cluster has no provisioner.
-const DISK: &str = "
-apiVersion: v1
-kind: PersistentVolume
-metadata: {name: disk}
-spec:
-  capacity: {storage: 100Gi}
-  accessModes: [ReadWriteOnce]
-  storageClassName: ''
-  claimRef: {namespace: labhands-fileserver, name: fileserver}
-  hostPath: {path: FOLDER}
-";
-
 /// The operator's Service, recreated with an address.
 const SERVICE: &str = "
 apiVersion: v1
@@ -49,7 +36,7 @@ impl Site {
         let disk = Folder::new("disk").unwrap();
         Image::busybox().unwrap().push(cluster.registry(), "busybox", "1").unwrap();
         kubectl.run(&["create", "namespace", "jupyter"]).unwrap();
-        kubectl.apply(&DISK.replace("FOLDER", &disk.path().to_string_lossy())).unwrap();
+        cluster.add_disk("disk", SERVER, "fileserver", disk.path()).unwrap();
         cluster.mount_nfs("/home", &disk.join("home")).unwrap();
         let keepalive = fs_keepalive();
         cluster

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::{Look, SWITCHES};
 use crate::folder::Folder;
-use crate::{Error, Result, wait};
+use crate::{Error, Result, command, wait};
 
 /// How long the browser may take for one command.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -21,7 +21,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// The browser reads commands from file descriptor 3 and writes answers to 4. It ends when 3 is closed.
 const START: &str = "exec 3<&0 4>&1 </dev/null >/dev/null; exec chromium-headless-shell \"$@\"";
 
-/// One page of a separate browser with separate cookies. It accepts any certificate.
+/// One page of a separate browser with separate cookies and trusted CAs.
 #[derive(Debug)]
 pub struct Page {
     browser: Child,
@@ -33,13 +33,18 @@ pub struct Page {
 }
 
 impl Page {
-    pub(super) fn start(look: Look) -> Result<Page> {
+    pub(super) fn start(look: Look, authority: Option<&str>) -> Result<Page> {
         let profile = Folder::new("chromium")?;
+        if let Some(authority) = authority {
+            trust(&profile, authority)?;
+        }
         let failed = || Error::io("start chromium-headless-shell");
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", "--", "sh", "-c", START, "chromium"]).args(SWITCHES).args(look.switches());
-        command.args(["--remote-debugging-pipe", "--ignore-certificate-errors"]);
-        command.arg(format!("--user-data-dir={}", profile.path().display()));
+        command
+            .arg("--remote-debugging-pipe")
+            .env("HOME", profile.path())
+            .arg(format!("--user-data-dir={}", profile.path().display()));
         let log = File::create(profile.join("log")).map_err(failed())?;
         let mut browser = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log).spawn().map_err(failed())?;
         let (sender, answers) = channel();
@@ -147,6 +152,15 @@ impl Page {
     }
 }
 
+/// Adds the authority to those of a user whose home this is.
+fn trust(home: &Folder, authority: &str) -> Result<()> {
+    let file = home.write("authority.pem", authority)?;
+    let database = format!("sql:{}", home.folder(".pki/nssdb")?.display());
+    command::run_args("certutil", &["-d", &database, "-N", "--empty-password"])?;
+    let add = ["-d", &database, "-A", "-n", "authority", "-t", "C,,", "-a", "-i", &file.to_string_lossy()];
+    command::run_args("certutil", &add).map(drop)
+}
+
 impl Drop for Page {
     fn drop(&mut self) {
         self.commands = None;
@@ -161,10 +175,13 @@ impl Drop for Page {
 mod tests {
     use super::*;
     use crate::chromium::Browser;
+    use crate::registry::{Options, Registry};
+
+    const LOOK: Look = Look { width: 300, height: 200, dark: false };
 
     #[test]
     fn a_page_is_clicked_through_and_seen() {
-        let mut page = Browser::find().unwrap().page(Look { width: 300, height: 200, dark: false }).unwrap();
+        let mut page = Browser::find().unwrap().page(LOOK, None).unwrap();
         page.open("data:text/html,<button onclick=\"document.title='clicked'\">Go</button>").unwrap();
         page.click(LIMIT, "button").unwrap();
         assert_eq!(page.evaluate("Promise.resolve(document.title)").unwrap(), "clicked");
@@ -173,5 +190,16 @@ mod tests {
         page.picture(&file).unwrap();
         assert!(fs::read(file).unwrap().starts_with(b"\x89PNG"));
         assert!(page.open("http://127.0.0.1:1/").is_err());
+    }
+
+    #[test]
+    fn only_a_trusted_authoritys_certificates_are_taken() {
+        let registry = Registry::with(&Options { tls: true, ..Options::default() }).unwrap();
+        let (browser, url) = (Browser::find().unwrap(), format!("{}/v2/", registry.url()));
+        let refused = browser.page(LOOK, None).unwrap().open(&url).unwrap_err().to_string();
+        assert!(refused.contains("ERR_CERT_AUTHORITY_INVALID"), "{refused}");
+        let mut page = browser.page(LOOK, registry.authority()).unwrap();
+        page.open(&url).unwrap();
+        page.wait(LIMIT, "document.body.innerText.trim() === '{}'").unwrap();
     }
 }

@@ -124,9 +124,14 @@ impl Network {
         format!("10.{}.128.0/18", self.second)
     }
 
+    /// One of the first 255 addresses of Services. Kubernetes assigns these only when no other is free.
+    pub(super) fn service(&self, number: u8) -> String {
+        format!("10.{}.128.{number}", self.second)
+    }
+
     /// The first Service's address, which is the API server's.
     pub(super) fn kubernetes_service(&self) -> String {
-        format!("10.{}.128.1", self.second)
+        self.service(1)
     }
 
     fn all(&self) -> String {

@@ -1,18 +1,21 @@
-//! The cluster of this suite: a Hub, its GitHub, planner and agents, a file server, a log shipper and a broker.
+//! The cluster of this suite: a Hub behind nginx with TLS, its GitHub, planner and agents, a file server,
+//! a log shipper and a broker.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use serde_json::{Value, json};
-use testbed::certificates::Authority;
+use serde_json::json;
+use testbed::certificates::{Authority, Certificate};
 use testbed::chromium::{Browser, Look, Page};
 use testbed::cluster::{Cluster, Install, Kubectl};
 use testbed::folder::Folder;
+use testbed::github::{GitHub, account};
 use testbed::http::Client;
-use testbed::images::{Image, Layer, Pushed};
-use testbed::jupyter::Jupyter;
+use testbed::images::{Layer, Pushed};
+use testbed::jupyter::{AUTHORITY, Jupyter};
+use testbed::packages::{self, Part};
 use testbed::rabbitmq::{PASSWORD, RabbitMq, USER};
 use testbed::wait::patiently;
 
@@ -23,72 +26,47 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(120);
 /// The folder for pictures of what users see; none are kept where it is unset.
 const PICTURES: &str = "TESTBED_PICTURES";
 const DAEMONS: [&str; 4] = ["prepuller", "nfs-health", "fs-keepalive", "log-shipper"];
-const FAKE_GITHUB: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../manifests/hub/tests/fake_github.py");
+const NGINX: &str = "/usr/sbin/nginx";
 
-/// Disks for the claims: this cluster makes none by itself.
-const DISKS: &str = "
-apiVersion: v1
-kind: PersistentVolume
-metadata: {name: disk}
-spec:
-  capacity: {storage: 100Gi}
-  accessModes: [ReadWriteOnce]
-  storageClassName: ''
-  claimRef: {namespace: labhands-fileserver, name: fileserver}
-  hostPath: {path: FOLDER/share}
----
-apiVersion: v1
-kind: PersistentVolume
-metadata: {name: database}
-spec:
-  capacity: {storage: 1Gi}
-  accessModes: [ReadWriteOnce]
-  storageClassName: ''
-  claimRef: {namespace: jupyter, name: hub-database}
-  hostPath: {path: FOLDER/database}
-";
-
-/// What a site has in its kustomization: these lines follow the list of ConfigMaps.
+/// What a site has in its kustomization: these lines follow the list of ConfigMaps. One of a component is patched: kustomize adds
+/// components after it has merged ConfigMaps.
 const SITE: &str = "
 - {name: hub, namespace: jupyter, behavior: merge, envs: [hub.env]}
 - {name: hub-config, namespace: jupyter, behavior: merge, files: [60-site.py]}
 secretGenerator:
 - {name: hub, namespace: jupyter, literals: [proxy-token=TOKEN, crypt-key=TOKEN, cookie-secret=TOKEN]}
 - {name: hub-login, namespace: jupyter, literals: [GITHUB_CLIENT_ID=hub, GITHUB_CLIENT_SECRET=secret]}
+- {name: nginx-tls, namespace: labhands, files: [tls.crt, tls.key]}
 - {name: amqp, namespace: labhands-node, literals: [\"password=PASSWORD\"], options: {disableNameSuffixHash: true}}
 patches:
 - target: {kind: PersistentVolumeClaim}
   patch: '[{\"op\": \"add\", \"path\": \"/spec/storageClassName\", \"value\": \"\"}]'
-- target: {kind: Service, name: proxy-public}
-  patch: '[{\"op\": \"add\", \"path\": \"/spec/clusterIP\", \"value\": \"PROXY\"}]'
+- target: {kind: Service, name: nginx}
+  patch: '[{\"op\": \"add\", \"path\": \"/spec/clusterIP\", \"value\": \"ADDRESS\"}]'
+- patch: '{apiVersion: v1, kind: ConfigMap, metadata: {name: nginx, namespace: labhands},
+    data: {FIREFLY_SERVICE: firefly/firefly}}'
 ";
 
-/// A GitHub with its repositories.
-const GITHUB: &str = "
+/// What is at /firefly instead of Firefly.
+const FIREFLY: &str = "
 apiVersion: v1
 kind: Pod
-metadata: {name: github, namespace: github, labels: {app: github}}
+metadata: {name: firefly, namespace: firefly, labels: {app: firefly}}
 spec:
   enableServiceLinks: false
   terminationGracePeriodSeconds: 0
-  volumes: [{name: files, configMap: {name: files}}]
   containers:
-  - name: github
+  - name: firefly
     image: IMAGE
-    workingDir: /files
-    command: [sh, -c, 'git init --quiet --bare /srv/ada/work.git && exec python3 fake_github.py 443 --address 0.0.0.0
-      --certificate tls.crt --key tls.key --repositories /srv']
-    readinessProbe: {tcpSocket: {port: 443}, periodSeconds: 1}
-    volumeMounts: [{name: files, mountPath: /files}]
+    workingDir: /tmp
+    command: [sh, -c, 'mkdir -p firefly/admin && echo a stand-in | tee firefly/index.html firefly/admin/index.html &&
+      exec python3 -m http.server 8080']
 ---
 apiVersion: v1
 kind: Service
-metadata: {name: github, namespace: github}
-spec: {clusterIP: ADDRESS, selector: {app: github}, ports: [{port: 443}]}
+metadata: {name: firefly, namespace: firefly}
+spec: {selector: {app: firefly}, ports: [{port: 80, targetPort: 8080}]}
 ";
-
-/// Where images have the authority of the fake GitHub.
-const AUTHORITY: &str = "/usr/local/share/testbed.pem";
 
 /// A test machine may be busy; a private authority is named as oauthenticator has it; and a file server is not waited for so long.
 const SITE_FILE: &str = "
@@ -104,64 +82,60 @@ pub(crate) struct Bed {
     pub(crate) lines: Lines,
     pub(crate) jupyter: Jupyter,
     pub(crate) github: GitHub,
+    /// The Hub's address: `https://…`, no slash at the end.
     pub(crate) hub: String,
+    /// It trusts the authority of Hub and GitHub alone.
+    pub(crate) client: Client,
     authority: String,
     _broker: RabbitMq,
     disk: Folder,
 }
 
-/// The fake GitHub, as this machine reaches it.
-pub(crate) struct GitHub {
-    pub(crate) address: String,
-    client: Client,
-}
-
-impl GitHub {
-    /// Changes accounts, or begins and ends an outage.
-    pub(crate) fn control(&self, change: &Value) {
-        let url = format!("{}/control", self.address);
-        self.client.send("POST", &url, &[], change.to_string().as_bytes()).unwrap().expect(200, &url).unwrap();
-    }
-}
-
 impl Bed {
     pub(crate) fn start() -> Bed {
         let programs = programs();
+        packages::require(Part::Nginx).unwrap();
         let jupyter = Jupyter::find_or_build().unwrap();
         let broker = RabbitMq::start().unwrap();
         let lines = Lines::of(&broker);
         let mut cluster = Cluster::start(2).unwrap();
         let kubectl = cluster.kubectl();
-        // Addresses of Services that Kubernetes gives out by itself are elsewhere in its range.
-        let network = cluster.machine().trim_end_matches("255.1").to_owned();
-        let (hub, address) = (format!("{network}128.80"), format!("{network}128.81"));
+        let (address, github) = (cluster.service_address(80), cluster.service_address(81));
         let authority = Authority::new("testbed").unwrap();
         let certificate = authority.issue(&address, None, &[&address]).unwrap();
+        let jupyter = jupyter.trusting(&authority.certificate());
+        jupyter.hub.push(cluster.registry(), "hub", "1").unwrap();
+        jupyter.hub.clone().with_program(Path::new(NGINX)).unwrap().push(cluster.registry(), "nginx", "1").unwrap();
+        let hub_image = format!("{}/hub:1", cluster.registry_host());
+        let github = GitHub::start(&cluster, &github, &authority, &hub_image).unwrap();
+        let stars = [("stars", 58_100)];
+        let accounts = [
+            account("ada", 58_001, &stars),
+            account("bob", 58_002, &stars),
+            account("cleo", 58_004, &stars),
+            account("eve", 58_003, &[]),
+        ];
+        github.control(&json!({"accounts": accounts})).unwrap();
         let disk = Folder::new("disk").unwrap();
-        for name in ["share", "database"] {
-            let folder = disk.folder(name).unwrap();
-            fs::set_permissions(folder, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
-        }
+        let share = disk.folder("share").unwrap();
+        cluster.add_disk("disk", "labhands-fileserver", "fileserver", &share).unwrap();
+        cluster.add_disk("database", "jupyter", "hub-database", &disk.folder("database").unwrap()).unwrap();
         let broker_address = cluster.expose(broker.address()).unwrap();
-        let github = GitHub {
-            client: Client::new(Some(&authority.certificate()), None).unwrap(),
-            address: format!("https://{address}"),
-        };
-        let (authority, hub) = (authority.certificate(), format!("http://{hub}"));
-        let bed = Bed { kubectl, lines, jupyter, github, hub, authority, _broker: broker, disk, cluster };
+        let authority = authority.certificate();
+        let client = Client::new(Some(&authority), None).unwrap();
+        let hub = format!("https://{address}");
+        let bed = Bed { kubectl, lines, jupyter, github, hub, client, authority, _broker: broker, disk, cluster };
 
-        let hub_image = bed.trusting(&bed.jupyter.hub);
-        hub_image.push(bed.cluster.registry(), "hub", "1").unwrap();
-        bed.start_github(&address, &certificate.certificate, &certificate.key);
         bed.push_lab("w_2026_46", "46");
         bed.push_lab("w_2026_47", "47");
-        bed.kubectl.apply(&DISKS.replace("FOLDER", &bed.disk.path().to_string_lossy())).unwrap();
+        bed.kubectl.run(&["create", "namespace", "firefly"]).unwrap();
+        bed.kubectl.apply(&FIREFLY.replace("IMAGE", &hub_image)).unwrap();
         bed.cluster.mount_nfs("/home", &bed.share()).unwrap();
-        bed.install(&programs, &broker_address);
+        bed.install(&programs, &broker_address, &certificate);
         bed
     }
 
-    fn install(&self, programs: &[PathBuf], broker: &str) {
+    fn install(&self, programs: &[PathBuf], broker: &str, certificate: &Certificate) {
         let registry = self.cluster.registry_host();
         let settings = [
             ("LAB_REPOSITORIES", format!("{registry}/lab")),
@@ -178,21 +152,22 @@ impl Bed {
         let settings: Vec<(&str, &str)> = settings.iter().map(|(name, value)| (*name, value.as_str())).collect();
         let of_hub = [
             ("GITHUB_ORGANIZATIONS", "stars".to_owned()),
-            ("GITHUB_URL", self.github.address.clone()),
+            ("GITHUB_URL", self.github.url().into()),
             ("GITHUB_PUSH", "on".into()),
             ("OAUTH_CALLBACK_URL", format!("{}/hub/oauth_callback", self.hub)),
             ("LOGIN_REFRESH", "2s".into()),
             ("LAB_CATALOGUE_REFRESH", "1s".into()),
-            ("LAB_SIZES", r#"{"small": {"cpu": [0.05, 1], "memory": ["64M", "1G"]}}"#.into()),
+            // A lab that saves 90 MB takes several times as much.
+            ("LAB_SIZES", r#"{"small": {"cpu": [0.05, 1], "memory": ["64M", "2G"]}}"#.into()),
         ];
         let of_hub: String = of_hub.iter().map(|(name, value)| format!("{name}={value}\n")).collect();
-        let address = self.hub.trim_start_matches("http://");
-        let more = SITE.replace("TOKEN", &"5e".repeat(32)).replace("PASSWORD", PASSWORD).replace("PROXY", address);
+        let address = self.hub.trim_start_matches("https://");
+        let more = SITE.replace("TOKEN", &"5e".repeat(32)).replace("PASSWORD", PASSWORD).replace("ADDRESS", address);
         let site_file = SITE_FILE.replace("AUTHORITY", AUTHORITY);
         let programs: Vec<&str> = programs.iter().filter_map(|program| program.to_str()).collect();
         let install = Install {
             overlay: "hub",
-            components: &["log-shipper"],
+            components: &["log-shipper", "nginx"],
             images: &["fileserver"],
             binaries: Path::new(programs[0]).parent(),
             programs: &programs,
@@ -200,52 +175,27 @@ impl Bed {
             replaced: &[
                 ("quay.io/jupyterhub/k8s-hub", "hub:1"),
                 ("quay.io/jupyterhub/configurable-http-proxy", "hub:1"),
+                ("nginxinc/nginx-unprivileged", "nginx:1"),
             ],
-            files: &[("hub.env", &of_hub), ("60-site.py", &site_file)],
+            files: &[
+                ("hub.env", &of_hub),
+                ("60-site.py", &site_file),
+                ("tls.crt", &certificate.certificate),
+                ("tls.key", &certificate.key),
+            ],
             more: &more,
         };
         self.cluster.install(&install).unwrap();
         for deployment in ["hub", "proxy"] {
             self.rolled_out(deployment);
         }
-    }
-
-    fn start_github(&self, address: &str, certificate: &str, key: &str) {
-        let folder = Folder::new("github").unwrap();
-        folder.write("tls.crt", certificate).unwrap();
-        folder.write("tls.key", key).unwrap();
-        fs::copy(FAKE_GITHUB, folder.join("fake_github.py")).unwrap();
-        self.kubectl.run(&["create", "namespace", "github"]).unwrap();
-        let files = format!("--from-file={}", folder.path().display());
-        self.kubectl.run(&["-n", "github", "create", "configmap", "files", &files]).unwrap();
-        let image = format!("{}/hub:1", self.cluster.registry_host());
-        self.kubectl.apply(&GITHUB.replace("IMAGE", &image).replace("ADDRESS", address)).unwrap();
-        let ready = ["-n", "github", "wait", "pod/github", "--for=condition=Ready", "--timeout=120s"];
-        self.kubectl.run(&ready).unwrap();
-        let account = |login: &str, id: u32, organizations: Value| {
-            json!({"login": login, "id": id, "name": format!("{login} of the test"), "organizations": organizations,
-                "private_email": format!("{login}@example.org")})
-        };
-        let stars = json!({"stars": 58_100});
-        let accounts = [
-            account("ada", 58_001, stars.clone()),
-            account("bob", 58_002, stars.clone()),
-            account("cleo", 58_004, stars),
-            account("eve", 58_003, json!({})),
-        ];
-        patiently(LIMIT, || self.github.client.send("GET", &format!("{}/control", self.github.address), &[], b"").ok());
-        self.github.control(&json!({"accounts": accounts}));
-    }
-
-    /// The image with the authority of the fake GitHub.
-    fn trusting(&self, image: &Image) -> Image {
-        image.clone().layer(Layer::files(&[(AUTHORITY, 0o644, self.authority.as_bytes())]))
+        let nginx = ["-n", "labhands", "rollout", "status", "deployment/nginx", "--timeout=120s"];
+        self.kubectl.run(&nginx).unwrap_or_else(|error| panic!("{error}\n{}", self.said()));
     }
 
     /// Pushes a lab whose `/version` says this.
     pub(crate) fn push_lab(&self, tag: &str, version: &str) -> Pushed {
-        let lab = self.trusting(&self.jupyter.lab).environment("GIT_SSL_CAINFO", AUTHORITY);
-        let lab = lab.layer(Layer::files(&[("/version", 0o644, version.as_bytes())]));
+        let lab = self.jupyter.lab.clone().layer(Layer::files(&[("/version", 0o644, version.as_bytes())]));
         lab.push(self.cluster.registry(), "lab", tag).unwrap()
     }
 
@@ -256,8 +206,9 @@ impl Bed {
 
     /// A browser that logs in as this user of GitHub and comes to the form.
     pub(crate) fn log_in(&self, user: &str) -> Page {
-        self.github.control(&json!({"browser_user": user}));
-        let mut page = Browser::find().unwrap().page(Look { width: 1100, height: 800, dark: false }).unwrap();
+        self.github.control(&json!({"browser_user": user})).unwrap();
+        let look = Look { width: 1100, height: 800, dark: false };
+        let mut page = Browser::find().unwrap().page(look, Some(&self.authority)).unwrap();
         page.open(&format!("{}/hub/oauth_login?next=%2Fhub%2Fspawn", self.hub)).unwrap();
         page.wait(LIMIT, "document.readyState === 'complete'").unwrap();
         page
@@ -280,7 +231,7 @@ impl Bed {
         self.kubectl.run(&["-n", "jupyter", "set", "env", "deployment/hub", setting]).unwrap();
         self.rolled_out("hub");
         let health = format!("{}/hub/health", self.hub);
-        let answers = || self.github.client.send("GET", &health, &[], b"").ok()?.expect(200, &health).ok();
+        let answers = || self.client.send("GET", &health, &[], b"").ok()?.expect(200, &health).ok();
         patiently(LIMIT, answers).unwrap_or_else(|| panic!("{}", self.said()));
     }
 
@@ -303,11 +254,12 @@ impl Bed {
 
     /// All that may explain a failure.
     pub(crate) fn said(&self) -> String {
-        let asked: [&[&str]; 4] = [
+        let asked: [&[&str]; 5] = [
             &["get", "pods", "-A", "-o", "wide"],
             &["-n", "jupyter", "get", "events", "--sort-by=.lastTimestamp"],
             &["-n", "jupyter", "describe", "pods"],
             &["-n", "jupyter", "logs", "deployment/hub", "--tail=60"],
+            &["-n", "labhands", "logs", "-l", "app.kubernetes.io/name=nginx", "--tail=20"],
         ];
         asked.map(|ask| self.kubectl.run(ask).unwrap_or_else(|error| error.to_string())).join("\n")
     }

@@ -2,12 +2,14 @@
 (async () => {
   const base = location.pathname.split("/").slice(0, 3).join("/") + "/";
   const xsrf = document.cookie.match(/(?:^|; )_xsrf=([^;]+)/)?.[1] ?? "";
-  const running = await (await fetch(base + "api/kernels")).json();
-  const start = () => fetch(base + "api/kernels", { method: "POST", headers: { "X-XSRFToken": xsrf } }).then((made) => made.json());
+  // Over TLS a browser says what a request is for, and the Hub then wants the token for reads, too.
+  const headers = { "X-XSRFToken": xsrf };
+  const running = await (await fetch(base + "api/kernels", { headers })).json();
+  const start = () => fetch(base + "api/kernels", { method: "POST", headers }).then((made) => made.json());
   const { id } = running[0] ?? (await start());
   return await new Promise((done, failed) => {
     const session = crypto.getRandomValues(new Uint32Array(2)).join("-");
-    const socket = new WebSocket(`ws://${location.host}${base}api/kernels/${id}/channels?session_id=${session}`);
+    const socket = new WebSocket(`wss://${location.host}${base}api/kernels/${id}/channels?session_id=${session}`);
     const header = { msg_id: session + "-1", msg_type: "execute_request", session, username: "", date: new Date().toISOString(), version: "5.3" };
     const content = { code: CODE, silent: false, store_history: false, user_expressions: {}, allow_stdin: false, stop_on_error: true };
     socket.onopen = () => socket.send(JSON.stringify({ header, parent_header: {}, metadata: {}, channel: "shell", buffers: [], content }));

@@ -6,7 +6,7 @@
   if (!made.ok) throw new Error(`terminals: ${made.status} ${await made.text()}`);
   const { name } = await made.json();
   return await new Promise((done, failed) => {
-    const socket = new WebSocket(`ws://${location.host}${base}terminals/websocket/${name}`);
+    const socket = new WebSocket(`wss://${location.host}${base}terminals/websocket/${name}`);
     let text = "";
     // The end is a sum, so that the command's echo does not look like it.
     socket.onopen = () => socket.send(JSON.stringify(["stdin", `stty -echo; echo begin-$((40 + 2)); { COMMAND; } 2>&1; echo end-$((40 + 2))\r`]));

@@ -107,14 +107,14 @@ fn look_around(platform: &Platform, planner: &str) -> Result<()> {
     let cluster = &platform.cluster;
     let kubectl = cluster.kubectl();
     let kubectl = format!("{} --kubeconfig {}", kubectl.program().display(), cluster.kubeconfig().display());
-    let (hub, github) = (&platform.hub, &platform.github);
-    let authority = platform.authority().display().to_string();
+    let (hub, github) = (&platform.hub, platform.github.url());
+    let authority = platform.authority_file().display().to_string();
     let testbed = crate::beside_this("testbed");
     print(&format!(
-        "the Hub             https://{hub}/  (CA for your browser: {authority})\n\
+        "the Hub             {hub}/  (CA for your browser: {authority})\n\
          who logs in         ada and bob are members of stars, eve is not. The test GitHub logs your browser in as ada until you say:\n                    \
-         curl --cacert {authority} https://{github}/control -d '{{\"browser_user\": \"bob\"}}'\n\
-         nginx               curl --cacert {authority} https://{hub}/hub/api/\n\
+         curl --cacert {authority} {github}/control -d '{{\"browser_user\": \"bob\"}}'\n\
+         nginx               curl --cacert {authority} {hub}/hub/api/\n\
          the planner's page  http://{planner}/\n\
          the catalogue       curl http://{planner}/catalogue.json\n\
          nodes and images    {kubectl} -n {AGENTS} get nodeimages\n\
@@ -134,8 +134,9 @@ fn look_around(platform: &Platform, planner: &str) -> Result<()> {
 
 /// Acts as a user: logs in, starts the first lab of the menu, and opens JupyterLab.
 fn start_a_lab(platform: &Platform) -> Result<()> {
-    let mut page = Browser::find()?.page(Look { width: 1100, height: 800, dark: false })?;
-    page.open(&format!("https://{}/hub/oauth_login?next=%2Fhub%2Fspawn", platform.hub))?;
+    let look = Look { width: 1100, height: 800, dark: false };
+    let mut page = Browser::find()?.page(look, Some(&platform.authority))?;
+    page.open(&format!("{}/hub/oauth_login?next=%2Fhub%2Fspawn", platform.hub))?;
     page.wait(LIMIT, "!!document.querySelector('[name=profile]')")?;
     page.click(LIMIT, "form input[type=submit], form button[type=submit]")?;
     let ready = "location.pathname.includes('/lab') && !!document.querySelector('.jp-Launcher, .jp-NotebookPanel')";

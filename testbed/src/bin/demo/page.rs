@@ -8,11 +8,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use testbed::folder::Folder;
+use testbed::jupyter::AUTHORITY;
 use testbed::rabbitmq::{PASSWORD, USER};
 use testbed::{Error, Result, command};
-
-/// The path of the test GitHub's CA in images.
-pub(crate) const AUTHORITY: &str = "/usr/local/share/testbed.pem";
 
 /// This cluster has no provisioner of disks, the Hub has a fixed address, and a demo machine may be fuller than a node
 /// should be.
@@ -44,7 +42,7 @@ pub(crate) struct Site<'a> {
     pub(crate) registry: &'a str,
     /// `host:port` of the broker.
     pub(crate) broker: &'a str,
-    /// The addresses of Hub and GitHub.
+    /// The addresses of Hub and GitHub, without `https://`.
     pub(crate) hub: &'a str,
     pub(crate) github: &'a str,
     /// The Hub's certificate and its key.
