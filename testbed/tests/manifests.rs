@@ -13,15 +13,19 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use testbed::certificates::Authority;
 use testbed::cluster::{Cluster, Kubectl};
 use testbed::folder::Folder;
 use testbed::images::Image;
 
 const LIMIT: Duration = Duration::from_secs(120);
 
+/// The host name that users see.
+const HOST: &str = "hub.university.edu";
+
 /// The values that a site fills in.
 const OWN: [(&str, &str); 4] = [
-    ("labs.example.org", "hub.university.edu"),
+    ("labs.example.org", HOST),
     ("ghcr.io/example/lab", "ghcr.io/university/lab"),
     ("GITHUB_ORGANIZATIONS=example", "GITHUB_ORGANIZATIONS=university"),
     ("rabbitmq.example.org", "rabbitmq.university.edu"),
@@ -51,7 +55,7 @@ fn site(cluster: &Cluster) -> Folder {
     }
     fs::write(&page, text).unwrap();
     let random = |digit: &str| digit.repeat(64);
-    let pem = |what: &str| format!("-----BEGIN {what}-----\nAAAA\n-----END {what}-----\n");
+    let certificate = Authority::new("labhands test").unwrap().issue("hub", None, &[HOST]).unwrap();
     for (name, text) in [
         (
             "hub/hub.env",
@@ -59,11 +63,11 @@ fn site(cluster: &Cluster) -> Folder {
         ),
         ("hub/login.env", "GITHUB_CLIENT_ID=x\nGITHUB_CLIENT_SECRET=y\n".to_owned()),
         ("log-shipper/amqp.env", "password=x\n".to_owned()),
-        ("nginx/tls.crt", pem("CERTIFICATE")),
-        ("nginx/tls.key", pem("PRIVATE KEY")),
+        ("nginx/tls.crt", certificate.certificate.clone()),
+        ("nginx/tls.key", certificate.key.clone()),
         ("nginx/root_chain.pem", String::new()),
-        ("ingress/tls.crt", pem("CERTIFICATE")),
-        ("ingress/tls.key", pem("PRIVATE KEY")),
+        ("ingress/tls.crt", certificate.certificate),
+        ("ingress/tls.key", certificate.key),
         ("firefly/firefly.env", format!("admin-password={}\n", random("d"))),
     ] {
         folder.write(&format!("manifests/site/secrets/{name}"), text).unwrap();
