@@ -1,19 +1,19 @@
 //! The writing side of a node: 200 containers, some with tiny limits, written to at a steady rate by a thread.
 
 use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use serde_json::Value;
 
 use crate::support::kubelet::Container;
 
 const CONTAINERS: usize = 200;
-
-/// After so long without a write every line was seen: two looks of the shipper. What is written and truncated
-/// between two looks can be known by nobody.
-const QUIET: Duration = Duration::from_secs(22);
 
 /// The broker's `max_message_size`, in bytes.
 pub const LARGEST_MESSAGE: usize = 64 * 1024;
@@ -41,7 +41,8 @@ impl Random {
 pub struct Logs {
     pub containers: Vec<Container>,
     pub written: u64,
-    quiet: Vec<(usize, Instant)>,
+    /// Containers that are not written to.
+    quiet: Vec<usize>,
 }
 
 /// Writes until it is dropped.
@@ -100,16 +101,16 @@ impl Logs {
         self.line(0, 8000);
         for _ in 0..8 {
             let index = 1 + random.below(CONTAINERS - 1);
-            if self.quiet.iter().all(|(quiet, _)| *quiet != index) {
+            if !self.quiet.contains(&index) {
                 self.line(index, random.below(120));
             }
         }
         let index = 1 + random.below(CONTAINERS - 1);
         let written = self.containers[index].generations().last().map_or(0, |live| live.size);
-        let quiet = self.quiet.iter().any(|(quiet, _)| *quiet == index);
+        let quiet = self.quiet.contains(&index);
         if self.quiet.len() < MOST_QUIET && !quiet && written > 500 {
             self.containers[index].finish();
-            self.quiet.push((index, Instant::now()));
+            self.quiet.push(index);
         }
     }
 
@@ -121,16 +122,19 @@ impl Logs {
     /// Writes a line that is larger than the broker takes.
     pub fn oversize(&mut self, random: &mut Random) {
         let index = 1 + random.below(CONTAINERS - 1);
-        if self.quiet.iter().all(|(quiet, _)| *quiet != index) {
+        if !self.quiet.contains(&index) {
             self.line(index, LARGEST_MESSAGE + random.below(LARGEST_MESSAGE));
         }
     }
 
-    /// Truncates a file that was quiet for long enough, if there is one.
-    pub fn truncate(&mut self) -> bool {
-        let ripe = self.quiet.iter().position(|(_, since)| since.elapsed() >= QUIET);
+    /// Truncates a file whose size is in the checkpoint, if there is one. Nobody can know what was written and truncated
+    /// while no shipper looked.
+    pub fn truncate(&mut self, checkpoint: &Path) -> bool {
+        let checkpoint = fs::read_to_string(checkpoint).unwrap_or_default();
+        let checkpoint: Value = serde_json::from_str(&checkpoint).unwrap_or_default();
+        let ripe = self.quiet.iter().position(|index| is_known(&checkpoint, &self.containers[*index]));
         if let Some(at) = ripe {
-            let (index, _) = self.quiet.remove(at);
+            let index = self.quiet.remove(at);
             self.containers[index].truncate();
         }
         ripe.is_some()
@@ -163,4 +167,14 @@ impl Logs {
         let gone: BTreeSet<u64> = numbers(false).collect();
         numbers(true).filter(|number| !gone.contains(number)).collect()
     }
+}
+
+/// Whether the checkpoint has this container's log with all that was written to it.
+fn is_known(checkpoint: &Value, container: &Container) -> bool {
+    let folder = container.folder().display().to_string();
+    let Ok(inode) = fs::metadata(container.folder().join("0.log")).map(|metadata| metadata.ino()) else { return false };
+    let size = container.generations().last().map_or(0, |live| live.size);
+    let logs = checkpoint["logs"].as_array().into_iter().flatten();
+    let files = logs.filter(|log| log["folder"] == folder).filter_map(|log| log["files"].as_array()).flatten();
+    files.into_iter().any(|file| file["inode"] == inode && file["size"] == size)
 }

@@ -1,5 +1,6 @@
 //! One run: writers, a shipper, a broker behind a proxy, a consumer, and faults in between.
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use lapin::types::{AMQPValue, FieldTable};
@@ -77,7 +78,7 @@ pub fn run(faults: usize, seed: u64, long_outages: bool) {
             Some((fault, _)) => *fault,
             None => run.random_fault(),
         };
-        if fault == Truncate && !run.writer.logs().truncate() {
+        if fault == Truncate && !run.writer.logs().truncate(&run.checkpoint()) {
             fault = Cut;
         }
         println!("{:>9.3?} {fault:?}", started.elapsed());
@@ -191,10 +192,14 @@ impl Run {
         }
     }
 
+    fn checkpoint(&self) -> PathBuf {
+        self.folder.join("state/checkpoint.json")
+    }
+
     /// Where missing lines are, and what the shipper and the broker think of them.
     fn whereabouts(&self, missing: &[u64]) -> String {
         let places = self.writer.logs().places(missing);
-        let status = std::fs::read_to_string(self.folder.join("state/checkpoint.json")).unwrap_or_default();
+        let status = std::fs::read_to_string(self.checkpoint()).unwrap_or_default();
         let queued = exchange::queued(self.broker.address());
         format!(
             "{}\n{queued} messages in the queue\ncheckpoint: {status}\nshipper's log:\n{}",
