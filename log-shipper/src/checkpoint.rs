@@ -62,7 +62,7 @@ struct FileEntry {
     done: u64,
     tail: u64,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    after_truncation: bool,
+    after_loss: bool,
 }
 
 /// Why a checkpoint cannot be used.
@@ -123,7 +123,7 @@ pub fn parse(bytes: &[u8]) -> Result<Saved, String> {
         head: Head { length: file.head_length, hash: file.head },
         size: file.size,
         done: Mark { offset: file.done, tail: file.tail },
-        after_truncation: file.after_truncation,
+        after_loss: file.after_loss,
     };
     let entry = |log: LogEntry| {
         let key = LogKey { folder: Path::new(&log.folder).into(), base: log.base };
@@ -143,7 +143,7 @@ pub fn render(saved: &Saved) -> Vec<u8> {
         size: record.size,
         done: record.done.offset,
         tail: record.done.tail,
-        after_truncation: record.after_truncation,
+        after_loss: record.after_loss,
     };
     let log = |(key, files): (&LogKey, &Vec<FileRecord>)| LogEntry {
         folder: key.folder.to_string_lossy().into_owned(),
@@ -179,7 +179,7 @@ mod tests {
             head: Head { length: 3, hash: u64::MAX },
             size: 5,
             done: Mark { offset: 4, tail: 6 },
-            after_truncation: true,
+            after_loss: true,
         };
         [(LogKey { folder: Path::new("/var/log/pods/n_p_u/c").into(), base: "0".into() }, vec![record])]
             .into_iter()

@@ -19,8 +19,9 @@ pub struct FileRecord {
     pub size: u64,
     /// Everything before this was confirmed, or needs no confirm.
     pub done: Mark,
-    /// Whether this content came after a truncation. An open line of an older file does not continue in it.
-    pub after_truncation: bool,
+    /// Whether content before this one was truncated or deleted unread. An open line of an older file does not continue
+    /// here.
+    pub after_loss: bool,
 }
 
 /// A change that the confirm of a batch makes.
@@ -166,7 +167,7 @@ mod tests {
             head: Head::default(),
             size: 0,
             done: Mark::default(),
-            after_truncation: false,
+            after_loss: false,
         }
     }
 

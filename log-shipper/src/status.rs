@@ -95,7 +95,7 @@ mod tests {
                 head: Head::default(),
                 size: 0,
                 done: Mark { offset: done, tail: 0 },
-                after_truncation: false,
+                after_loss: false,
             }
         };
         let records = vec![record("0.log.1", 10, 10), record("0.log", 100, 40)];

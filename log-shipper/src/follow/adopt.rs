@@ -40,7 +40,14 @@ impl ContainerLog {
         inner.segments.sort_by(|a, b| a.age.cmp(&b.age));
         inner.at_end = false;
         for record in std::mem::take(&mut inner.saved) {
-            let path = self.path(&record.name);
+            let (path, age) = (self.path(&record.name), LogName::age_of(&record.name).0);
+            if record.done.offset < record.size
+                && age < Age::Live
+                && let Some(next) = inner.segments.iter_mut().find(|segment| segment.age > age)
+            {
+                next.after_loss = true;
+                self.tell(next);
+            }
             self.lost(
                 &path,
                 record.done.offset,
@@ -105,7 +112,7 @@ impl ContainerLog {
         match saved {
             Some(record) => {
                 segment.start_at(record.done);
-                segment.after_truncation = record.after_truncation;
+                segment.after_loss = record.after_loss;
                 if segment.is_compressed() && was_complete(&record) {
                     segment.end_here();
                 }
@@ -116,9 +123,9 @@ impl ContainerLog {
             None => {
                 let other = |record: &FileRecord| {
                     let same_place = record.name == name || LogName::age_of(&record.name).0 == Age::Live;
-                    record.key == key && same_place && (record.after_truncation || !record.head.begins(&beginning))
+                    record.key == key && same_place && (record.after_loss || !record.head.begins(&beginning))
                 };
-                segment.after_truncation = inner.saved.iter().any(other);
+                segment.after_loss = inner.saved.iter().any(other);
             }
         }
         self.tell(&segment);
@@ -164,7 +171,7 @@ impl ContainerLog {
             head: segment.head,
             size: segment.size,
             done: segment.told,
-            after_truncation: segment.after_truncation,
+            after_loss: segment.after_loss,
         };
         self.ledger().know(segment.number, record);
     }
@@ -199,7 +206,7 @@ impl ContainerLog {
         }
         self.tell(segment);
         let mut next = Segment::new(number, age, copy, frame);
-        next.after_truncation = !goes_on;
+        next.after_loss = !goes_on;
         next.note_size();
         // If the beginning cannot be read now, the first turn tries again.
         let _ = next.learn_beginning(self.container());

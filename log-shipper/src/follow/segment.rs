@@ -57,8 +57,9 @@ pub(super) struct Segment {
     asked: Stat,
     seen: Stat,
     phase: Phase,
-    /// Whether this content came after a truncation. An open line of an older file does not continue in it.
-    pub(super) after_truncation: bool,
+    /// Whether content before this one was truncated or deleted unread. An open line of an older file does not continue
+    /// here.
+    pub(super) after_loss: bool,
     /// Lines that end up to here were shipped already, and are read again because of an open line.
     pub(super) replay_until: u64,
     /// How many NULs were skipped in total, and how many of them were not logged yet.
@@ -90,7 +91,7 @@ impl Segment {
             asked: Stat::default(),
             seen: Stat::default(),
             phase: Phase::Line,
-            after_truncation: false,
+            after_loss: false,
             replay_until: 0,
             nuls: (0, 0),
             gzip: None,

@@ -18,6 +18,7 @@ use crate::content::Chunk;
 use crate::encode::ReadTime;
 use crate::identity::Mark;
 use crate::ledger::Step;
+use crate::names::Age;
 use crate::outgoing::{Batch, Builder};
 use crate::parse;
 use crate::source::Receipt;
@@ -154,14 +155,14 @@ impl Inner {
     }
 
     /// Whether a file after the open lines, up to this one, had other content before, so that the lines cannot continue
-    /// here. A file that is no longer listed may have lost its position among the others.
+    /// here. Content that was truncated itself has lost its position among the others.
     fn open_lines_end_before(&self, index: usize) -> bool {
         if !self.joiner.is_any_open() {
             return false;
         }
         let last = self.segments[..=index].iter().rposition(|segment| self.joiner.holds(segment.number).is_some());
         last.is_some_and(|last| {
-            self.segments[last + 1..=index].iter().any(|segment| segment.after_truncation && !segment.is_gone())
+            self.segments[last + 1..=index].iter().any(|segment| segment.after_loss && segment.age != Age::OLDEST)
         })
     }
 
@@ -293,7 +294,8 @@ impl Work<'_> {
             let newer_has_lines = inner.segments[index + 1..].iter().any(|segment| segment.looked > 0);
             let segment = &mut inner.segments[index];
             let deleted = segment.is_gone() && segment.is_deleted();
-            if segment.is_ended() || !(deleted || newer_has_lines) {
+            // A segment without an open file may find a copy, until its unread part is given up and counted.
+            if segment.is_ended() || !segment.has_file() || !(deleted || newer_has_lines) {
                 continue;
             }
             if segment.looked > segment.read.offset && segment.cut_from().is_none() {

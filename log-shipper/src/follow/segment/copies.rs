@@ -72,6 +72,11 @@ impl Segment {
         }
     }
 
+    /// Whether a file is open to be read.
+    pub(in crate::follow) fn has_file(&self) -> bool {
+        self.copies.first().is_some_and(|copy| copy.file.is_some())
+    }
+
     /// Whether the file that is read was deleted.
     pub(in crate::follow) fn is_deleted(&self) -> bool {
         let file = self.copies.first().and_then(|copy| copy.file.as_ref());

@@ -109,6 +109,43 @@ fn a_line_does_not_go_on_in_a_file_that_was_truncated_before_it_was_read() {
 }
 
 #[test]
+fn unread_content_of_a_truncated_file_is_counted_although_newer_files_were_read() {
+    let mut writer = Writer::new();
+    writer.line("1");
+    let mut reader = Reader::start(writer.folder.path(), Vec::new());
+    reader.log.maintain(&reader.reading);
+    writer.truncate();
+    writer.line("2 and longer than what was there before, by far and away");
+    reader.turn();
+    writer.rotate();
+    writer.line("3");
+    reader.look();
+    reader.read_all();
+    age_absence(&reader);
+    assert_eq!(reader.messages()[1..], ["3"]);
+    assert_eq!(reader.reading.metrics.bytes_lost.get(), format!("{TIME} stdout F 1\n").len() as u64);
+}
+
+#[test]
+fn a_line_does_not_go_on_in_a_deleted_file_after_a_truncation() {
+    let mut writer = Writer::new();
+    writer.part("stdout", "P", "a");
+    let mut reader = Reader::start(writer.folder.path(), Vec::new());
+    reader.turn();
+    writer.part("stdout", "F", "b");
+    reader.log.maintain(&reader.reading);
+    writer.truncate();
+    writer.line("2 and longer than what was there before, by far and away");
+    reader.turn();
+    let rotated = writer.rotate();
+    reader.look();
+    fs::remove_file(writer.path(&rotated)).unwrap();
+    reader.look();
+    reader.read_all();
+    assert_eq!(reader.messages(), ["a", "2 and longer than what was there before, by far and away"]);
+}
+
+#[test]
 fn a_copy_made_before_a_truncation_loses_nothing() {
     let writer = Writer::new();
     writer.line("1");
