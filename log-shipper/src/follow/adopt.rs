@@ -41,9 +41,12 @@ impl ContainerLog {
         inner.at_end = false;
         for record in std::mem::take(&mut inner.saved) {
             let (path, age) = (self.path(&record.name), LogName::age_of(&record.name).0);
+            // What was live then is older than all content that the checkpoint does not have. What was truncated then has
+            // no file, and what came after it is marked.
+            let was_live = age == Age::Live && record.key != FileKey::default();
+            let is_newer = |segment: &Segment| if was_live { !segment.was_recorded } else { segment.age > age };
             if record.done.offset < record.size
-                && age < Age::Live
-                && let Some(next) = inner.segments.iter_mut().find(|segment| segment.age > age)
+                && let Some(next) = inner.segments.iter_mut().find(|segment| is_newer(segment))
             {
                 next.after_loss = true;
                 self.tell(next);
@@ -113,6 +116,7 @@ impl ContainerLog {
             Some(record) => {
                 segment.start_at(record.done);
                 segment.after_loss = record.after_loss;
+                segment.was_recorded = true;
                 if segment.is_compressed() && was_complete(&record) {
                     segment.end_here();
                 }

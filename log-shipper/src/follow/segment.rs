@@ -60,6 +60,8 @@ pub(super) struct Segment {
     /// Whether content before this one was truncated or deleted unread. An open line of an older file does not continue
     /// here.
     pub(super) after_loss: bool,
+    /// Whether the checkpoint had its content.
+    pub(super) was_recorded: bool,
     /// Lines that end up to here were shipped already, and are read again because of an open line.
     pub(super) replay_until: u64,
     /// How many NULs were skipped in total, and how many of them were not logged yet.
@@ -92,6 +94,7 @@ impl Segment {
             seen: Stat::default(),
             phase: Phase::Line,
             after_loss: false,
+            was_recorded: false,
             replay_until: 0,
             nuls: (0, 0),
             gzip: None,

@@ -146,6 +146,26 @@ fn a_line_does_not_go_on_in_a_deleted_file_after_a_truncation() {
 }
 
 #[test]
+fn a_line_does_not_go_on_behind_a_live_file_that_was_lost() {
+    let mut writer = Writer::new();
+    writer.part("stdout", "P", "a");
+    writer.rotate();
+    writer.part("stdout", "F", "b");
+    let reader = Reader::start(writer.folder.path(), Vec::new());
+    reader.log.maintain(&reader.reading);
+    let saved = reader.saved();
+    drop(reader);
+    let lost = writer.rotate();
+    fs::remove_file(writer.path(&lost)).unwrap();
+    writer.line("2");
+    let rotated = writer.rotate();
+    writer.compress(&rotated);
+    let mut reader = Reader::start(writer.folder.path(), saved);
+    reader.read_all();
+    assert_eq!(reader.messages(), ["a", "2"]);
+}
+
+#[test]
 fn a_copy_made_before_a_truncation_loses_nothing() {
     let writer = Writer::new();
     writer.line("1");
