@@ -35,6 +35,8 @@ pub struct Container {
     live: File,
     /// All that there ever were; the last one is live.
     generations: Vec<Generation>,
+    /// The first one of the live file: each truncation began another.
+    first_of_live: usize,
     /// The second part of a line, to be written next.
     rest: Option<(u64, String)>,
     rotations: u32,
@@ -49,7 +51,7 @@ impl Container {
         fs::create_dir_all(&folder).unwrap();
         let (live, generation) = begin(&folder);
         let generations = vec![generation];
-        Self { folder, limit, live, generations, rest: None, rotations: 0, rotated: Vec::new() }
+        Self { folder, limit, live, generations, first_of_live: 0, rest: None, rotations: 0, rotated: Vec::new() }
     }
 
     pub fn folder(&self) -> &Path {
@@ -129,7 +131,10 @@ impl Container {
         let name = format!("0.log.20261122-{:06}", self.rotations);
         let path = self.folder.join(&name);
         fs::rename(self.folder.join("0.log"), &path).unwrap();
-        self.generations.last_mut().unwrap().names.push(name);
+        // Whoever notices a truncation late knows the file by its later name.
+        for generation in &mut self.generations[self.first_of_live..] {
+            generation.names.push(name.clone());
+        }
         self.rotated.push((path, self.generations.len() - 1));
         self.begin();
     }
@@ -146,6 +151,7 @@ impl Container {
     fn begin(&mut self) {
         let (live, generation) = begin(&self.folder);
         self.live = live;
+        self.first_of_live = self.generations.len();
         self.generations.push(generation);
     }
 }
