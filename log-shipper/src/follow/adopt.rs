@@ -87,7 +87,7 @@ impl ContainerLog {
         };
         let mut copy = Copy { key, path: path.clone(), gzip, listed: true, file: Some(file) };
         if let Some(segment) = inner.segments.iter_mut().find(|segment| is_copy(segment, &copy, &beginning)) {
-            let being_read = segment.copies.first().is_some_and(|first| first.file.is_some());
+            let being_read = segment.has_file();
             if segment.is_ended() || (being_read && copy.gzip) {
                 // The open original is read to its end. Of the compressed file only the name is needed.
                 copy.file = None;
@@ -203,7 +203,7 @@ impl ContainerLog {
         let frame = segment.frame.clone();
         segment.unlist(copy.key);
         segment.sort_copies();
-        let goes_on = segment.copies[0].file.is_some();
+        let goes_on = segment.has_file();
         if !goes_on {
             // With the name of the new content, it would seem newer than files that are rotated from now on.
             segment.age = Age::OLDEST;
