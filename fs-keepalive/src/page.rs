@@ -1,4 +1,4 @@
-//! The page `/volumes`: the result of each volume's last round, for people and for probes.
+//! The page `/volumes`: the result of each volume's last round, for operators and probes.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

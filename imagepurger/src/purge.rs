@@ -1,4 +1,4 @@
-//! `imagepurger purge`: one round and then exit, for cron and for people.
+//! `imagepurger purge`: one round and then exit, for cron jobs and operators.
 
 use std::process::ExitCode;
 use std::time::Duration;

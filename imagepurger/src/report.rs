@@ -169,7 +169,7 @@ impl Report {
         }
     }
 
-    /// Formats it for people: one line per image, in the order of removal, and a summary.
+    /// Formats it as text: one line per image, in the order of removal, and a summary.
     pub fn table(&self, now: Timestamp) -> String {
         let mut table = Table::new(&["VERDICT", "SIZE", "NEEDED", "IMAGE", "WHY"]).right_aligned(&[1]);
         self.images.iter().for_each(|line| table.row(line.cells(now)));

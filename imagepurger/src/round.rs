@@ -354,7 +354,7 @@ fn lost(gone: &[Image], seen: &Seen) -> Vec<String> {
     gone.iter().filter(|image| !here(&image.id) && uses.of(image).is_some()).map(name_of).collect()
 }
 
-/// An image's name for people: a tag, else a digest, else its id.
+/// The display name of an image: a tag, else a digest, else its id.
 pub fn name_of(image: &Image) -> String {
     image.tags.first().or(image.digests.first()).unwrap_or(&image.id).clone()
 }

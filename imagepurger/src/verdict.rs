@@ -273,7 +273,7 @@ impl fmt::Display for Cause {
     }
 }
 
-/// A duration for people: its two largest units.
+/// A duration as text: its two largest units.
 pub fn age(duration: SignedDuration) -> String {
     let seconds = u64::try_from(duration.as_secs()).unwrap_or(0);
     if seconds == 0 && duration > SignedDuration::ZERO {

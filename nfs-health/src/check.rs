@@ -1,4 +1,4 @@
-//! `nfs-health check`: one round, for people, for exec probes, and for Nagios-compatible monitoring.
+//! `nfs-health check`: one round, for operators, exec probes and Nagios-compatible monitoring.
 
 mod json;
 mod nagios;

@@ -55,7 +55,7 @@ pub(super) struct Contents {
 }
 
 impl Contents {
-    /// The settings with helper programs, for people.
+    /// Describes the settings with helper programs.
     pub(super) fn named_helpers(&self) -> Option<String> {
         let store = self.store.iter().map(|name| format!("credsStore {name:?}"));
         let helpers = self.helpers.iter().map(|(_, name)| format!("credHelpers {name:?}"));

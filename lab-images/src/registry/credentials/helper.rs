@@ -32,7 +32,7 @@ struct Answer {
 ///
 /// # Errors
 ///
-/// Why it failed, for people and without secrets.
+/// Why it failed, without secrets.
 pub(super) async fn ask(name: &str, server: &str) -> Result<Option<Login>, String> {
     let is_name = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
     if name.is_empty() || !name.chars().all(is_name) {
