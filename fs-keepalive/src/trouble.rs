@@ -20,7 +20,7 @@ pub enum Trouble {
     )]
     MissingMount,
     /// Another file system is mounted there than before.
-    #[error("another file system is mounted there than before; the next round accepts it as the volume")]
+    #[error("a different file system is mounted there now; the next round accepts it as the volume")]
     ChangedMount,
     /// The server returned something other than what was written.
     #[error("the record read back from the server differs from what was written")]

@@ -166,7 +166,7 @@ impl Volume {
         let path = self.path.display();
         match result {
             Ok(done) if self.trouble.take().is_some() => {
-                tracing::info!(%path, removed = removed(done), "the volume is good again");
+                tracing::info!(%path, removed = removed(done), "the volume has recovered");
             }
             Ok(done) if self.identity.is_none() => {
                 tracing::info!(%path, removed = removed(done), "the first record was written");

@@ -112,7 +112,7 @@ fn another_file_system_is_noticed_before_anything_is_written_to_it() {
     rustix::mount::unmount(volume.path(), UnmountFlags::empty())
         .or_else(|_| rustix::mount::unmount(volume.path(), UnmountFlags::DETACH))
         .unwrap();
-    assert!(daemon.log().contains("another file system is mounted there than before"), "{}", daemon.log());
+    assert!(daemon.log().contains("a different file system is mounted there now"), "{}", daemon.log());
 }
 
 fn good_again_after(daemon: &Daemon, trouble: &str) {

@@ -94,8 +94,8 @@ async fn of_cluster(client: &Client, namespace: &str) -> Result<SeenCatalogue, S
         }
     }
     Err(format!(
-        "the ConfigMap {NAME} is not what the planner published: the Lease {NAME} vouches for other content ({VOUCHED}); \
-         the planner writes it again with its next scan"
+        "the ConfigMap {NAME} does not have the content that the planner published: its hash differs from the one \
+         in the Lease {NAME} ({VOUCHED}); the planner writes it again after its next scan"
     ))
 }
 

@@ -312,7 +312,7 @@ impl Purger {
         if is_news {
             tracing::warn!(image = name, id, %error, "image not removed");
         } else {
-            tracing::debug!(image = name, id, %error, "image not removed, as before");
+            tracing::debug!(image = name, id, %error, "image still not removed");
         }
         round.failed.push(Failed { image: name, error, again: !is_news });
     }

@@ -173,7 +173,7 @@ impl fmt::Display for KeepReason {
                 if *class == Class::Unknown { String::new() } else { format!(" {class}") }
             ),
             Self::Refused { message, again } => {
-                write!(f, "the runtime refused to remove it: {message}; it is asked again in {}", age(*again))
+                write!(f, "the runtime refused to remove it: {message}; the next try is in {}", age(*again))
             }
             Self::Grace { cause, needed, grace } => {
                 write!(f, "{cause}, but needed {} ago; it is removed after {}", age(*needed), age(*grace))
@@ -229,7 +229,7 @@ impl fmt::Display for Hold {
             Self::CatalogueUnreadable(why) => write!(f, "there is no catalogue: {why}"),
             Self::CatalogueStale { fresh_at, max_age } => write!(
                 f,
-                "the catalogue is stale: its Lease or file is from {fresh_at}, more than CATALOGUE_MAX_AGE ({}) ago or ahead",
+                "the catalogue is stale: its Lease or file is from {fresh_at}, more than CATALOGUE_MAX_AGE ({}) in the past or future",
                 age(*max_age)
             ),
             Self::CataloguePartial => f.write_str("the catalogue is partial: its scan was incomplete"),

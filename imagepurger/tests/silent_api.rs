@@ -57,7 +57,7 @@ fn rounds_survive_an_api_server_that_never_answers() {
     let path = "/apis/coordination.k8s.io/v1/namespaces/labhands/leases/lab-images";
     api.put("/api/v1/namespaces/labhands/configmaps/lab-images", json!({"data": {"catalogue.json": catalogue}}));
     api.put(path, lease("another one"));
-    until("the edited catalogue is refused", &|| held("is not what the planner published"));
+    until("the edited catalogue is refused", &|| held("does not have the content that the planner published"));
     api.put(path, lease(&catalogue));
     until("the catalogue is read", &|| held("the catalogue is empty"));
     // An Event tells the cluster, too, why nothing is removed.

@@ -34,7 +34,7 @@ async fn a_socket_that_cannot_be_one_is_named() {
         (folder.path().join("none.sock"), "does not exist"),
         (folder.path().to_owned(), "is a folder"),
         (plain, "plain file"),
-        (dead, "nobody listens"),
+        (dead, "no process listens"),
     ];
     for (path, reason) in cases {
         for endpoint in both(&path) {

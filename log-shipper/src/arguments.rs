@@ -125,7 +125,7 @@ pub struct LinesArguments {
     /// Parse lines that are JSON objects into fields below the key json (in the legacy schema json.fields): on or off
     #[arg(long, env = "JSON_LINES", value_name = "SWITCH", default_value = "off")]
     pub json_lines: String,
-    /// Maximum lines per second of each container; lines beyond it are dropped and counted; or off
+    /// Maximum lines per second per container; lines beyond it are dropped and counted; or off
     #[arg(long, env = "LINES_PER_SECOND", value_name = "COUNT", default_value = "off")]
     pub lines_per_second: String,
     /// Join each stack trace into one event, for these languages: java, python, go, comma-separated; or off

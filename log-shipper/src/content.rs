@@ -135,7 +135,7 @@ impl GzipReader {
         let from = mark.offset - before as u64;
         buffer.clear();
         if !self.can_reach(mark) {
-            return Err(io::Error::other("a decoder can't go back"));
+            return Err(io::Error::other("a decoder cannot seek backward"));
         }
         let carried_from = self.position - self.carry.len() as u64;
         if from < self.position {

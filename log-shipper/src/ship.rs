@@ -210,7 +210,7 @@ async fn session(
                         return (SessionEnd::Lost(ConnectionError::Closed { refusal, who: String::new() }), confirmed);
                     }
                     trouble.refused(
-                        "the broker closes the channel because of single messages; other messages are shipped",
+                        "the broker closes the channel because of individual messages; other messages are shipped",
                     );
                     channel_closed(shipping, outbox, &refusal);
                     if let Err(error) = connection.reopen(endpoint).await {

@@ -63,8 +63,8 @@ fn what_cannot_be_read_is_said_and_is_a_failure() {
         ("Input/output error", unreadable),
         ("/nonexistent/pod", pod_elsewhere),
         ("/nonexistent/main", container_elsewhere),
-        ("0.log: it is no regular file", pipe),
-        ("0.log: it is no regular file", no_file),
+        ("0.log: it is not a regular file", pipe),
+        ("0.log: it is not a regular file", no_file),
     ];
     for (said, prepare) in cases {
         let node = Node::new(&["pods"]);

@@ -4,7 +4,7 @@
 //!
 //! - [`seen`] what a round saw; [`fault`] why a step failed; [`rate_limit`] how often one server is asked
 //! - [`mount`] one look at one mount, in a child process (see `nfs_mounts`)
-//! - [`verdict`] the pure judgement on what was seen; [`patience`] what passes, and for how long
+//! - [`verdict`] the pure judgment on what was seen; [`patience`] what passes, and for how long
 
 mod connect;
 pub mod fault;

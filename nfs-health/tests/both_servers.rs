@@ -177,8 +177,8 @@ fn of_paths(knfsd: &Knfsd, ganesha: &Ganesha) {
     said("home/closed/hub", "4.2", "ok compound", "as root, because other users may not access it");
     said("home/closed/hub", "3", "ok compound", "");
     said("nowhere", "4.2", "denied compound", "there is no such export");
-    said("kerberos", "4.2", "denied compound", "the server serves, and wants Kerberos (sec=krb5)");
-    said("kerberos", "3", "denied mountd", "the server serves, and wants Kerberos (sec=krb5)");
+    said("kerberos", "4.2", "denied compound", "the server works, but requires Kerberos (sec=krb5)");
+    said("kerberos", "3", "denied mountd", "the server works, but requires Kerberos (sec=krb5)");
     said("referral", "4.1", "ok compound", &format!("the server refers to {}/home", ganesha.address()));
     let nobody = check(&place("default"), "4.2", "60s", As::Nobody);
     assert!(nobody.sentence.contains("NFS4ERR_PERM") && nobody.sentence.contains("`insecure`"), "{}", nobody.sentence);

@@ -56,8 +56,8 @@ fn read_call(stream: &mut TcpStream) -> [u8; 4] {
 fn what_is_no_nfs_server_is_a_protocol_error() {
     for (greeting, words) in [
         (&b"SSH-2.0-OpenSSH_9.2\r\n"[..], "a record of more than"),
-        (b"\x80\0\0\x04oops", "no answer to the call"),
-        (b"\x80\0\0\x18\0\0\0\x63\0\0\0\x01\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0", "no answer to the call"),
+        (b"\x80\0\0\x04oops", "not the answer to the call"),
+        (b"\x80\0\0\x18\0\0\0\x63\0\0\0\x01\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0", "not the answer to the call"),
     ] {
         let server = server(move |mut stream| {
             let _ = stream.write_all(greeting);
@@ -102,7 +102,7 @@ fn a_server_that_sends_one_byte_at_a_time_is_as_good_as_any_if_it_gets_done() {
 #[test]
 fn a_connection_that_ends_instead_of_an_answer_is_a_server_that_is_down() {
     let said = check(&server(drop));
-    assert!(said.starts_with("server_down null: the connection breaks"), "{said}");
+    assert!(said.starts_with("server_down null: the connection broke"), "{said}");
 }
 
 #[test]
@@ -239,7 +239,7 @@ fn each_status_of_nfs_has_its_meaning() {
     let place = server(move |stream| by_name(stream, &said));
     let place = place.trim_end_matches("/home");
     let table = [
-        ("plain", "ok compound: the server serves"),
+        ("plain", "ok compound: the server works"),
         (
             "lookup-1",
             "denied compound: NFS4ERR_PERM; does the export allow this client, and ports above 1023 (`insecure`)?",
@@ -248,15 +248,15 @@ fn each_status_of_nfs_has_its_meaning() {
         ("lookup-63", "denied compound: there is no such export: NFS4ERR_NAMETOOLONG"),
         ("lookup-10041", "denied compound: there is no such export: NFS4ERR_BADNAME"),
         ("a/lookup-13", "denied compound: NFS4ERR_ACCESS: neither user 65534 nor root of this client may enter /a;"),
-        ("lookup-10016", "denied compound: the server serves, and wants Kerberos"),
-        ("lookup-10019", "denied compound: the export is on another server, and it does not say which"),
-        ("getattr-10019", "denied compound: the export is on another server, and it does not say which"),
+        ("lookup-10016", "denied compound: the server works, but requires Kerberos"),
+        ("lookup-10019", "denied compound: the export is on another server, but it does not say which"),
+        ("getattr-10019", "denied compound: the export is on another server, but it does not say which"),
         ("readlink-22", "server_down compound: the server answers NFS4ERR_INVAL"),
-        ("lookup-5", "server_down compound: the server answers, and its storage fails: NFS4ERR_IO"),
-        ("getattr-6", "server_down compound: the server answers, and its storage fails: NFS4ERR_NXIO"),
-        ("lookup-10006", "server_down compound: the server answers, and its storage fails: NFS4ERR_SERVERFAULT"),
-        ("setattr-5", "server_down compound: the server answers, and its storage fails: NFS4ERR_IO"),
-        ("lookup-10018", "server_down compound: the server answers, and its storage fails: NFS4ERR_RESOURCE"),
+        ("lookup-5", "server_down compound: the server answers, but its storage fails: NFS4ERR_IO"),
+        ("getattr-6", "server_down compound: the server answers, but its storage fails: NFS4ERR_NXIO"),
+        ("lookup-10006", "server_down compound: the server answers, but its storage fails: NFS4ERR_SERVERFAULT"),
+        ("setattr-5", "server_down compound: the server answers, but its storage fails: NFS4ERR_IO"),
+        ("lookup-10018", "server_down compound: the server answers, but its storage fails: NFS4ERR_RESOURCE"),
         ("lookup-10011", "server_down compound: the server answers NFS4ERR_EXPIRED, and not what was asked for"),
         ("lookup-4711", "server_down compound: the server answers NFSv4 status 4711, which no RFC defines"),
         ("getattr-70", "stale compound"),
@@ -270,8 +270,8 @@ fn each_status_of_nfs_has_its_meaning() {
         // After an answer to try again later, the probe does so until the time is over.
         ("lookup-10008-times-2", "ok compound"),
         ("setattr-10008-times-1", "ok compound"),
-        ("lookup-10008", "server_down compound: the server says only to ask again later (NFS4ERR_DELAY)"),
-        ("setattr-10008", "server_down compound: the server says only to ask again later (NFS4ERR_DELAY)"),
+        ("lookup-10008", "server_down compound: the server keeps answering to try again later (NFS4ERR_DELAY)"),
+        ("setattr-10008", "server_down compound: the server keeps answering to try again later (NFS4ERR_DELAY)"),
     ];
     for (path, expected) in table {
         let said = check(&format!("{place}/{path}"));
@@ -357,7 +357,7 @@ fn outputs_for_programs_and_for_nagios() {
         (&["plain"][..], &["--output=nagios", "--warn=1us"][..], 1, "NFS WARNING - "),
         (&["plain"], &["--output=nagios", "--critical=1us"], 2, "NFS CRITICAL - "),
         (&["setattr-10013"], &["--output=nagios"], 1, "NFS WARNING - "),
-        (&["plain", "lookup-5"], &["--output=nagios"], 2, "NFS CRITICAL - 1 of 2 exports are not well: "),
+        (&["plain", "lookup-5"], &["--output=nagios"], 2, "NFS CRITICAL - 1 of 2 exports are not healthy: "),
         (&[], &["--output=nagios", "--nfs-mounts=true", "--nfs-mountinfo=/dev/null"], 3, "NFS UNKNOWN - "),
         (&["plain"], &["--critical=1us"], 1, place),
         (&["plain"], &["--warn=1us"], 0, place),
@@ -378,5 +378,5 @@ fn a_name_is_looked_up_and_one_that_does_not_exist_is_said() {
     let said = check(&by_name);
     assert!(said.starts_with("server_down "), "{said}");
     let said = check("no-such-host.invalid/home");
-    assert!(said.starts_with("unreachable resolve: the name can't be looked up"), "{said}");
+    assert!(said.starts_with("unreachable resolve: the name can't be resolved"), "{said}");
 }

@@ -9,7 +9,7 @@ const OLD_NAMES: &[OldName] = &[
     OldName { name: "PREPULLER_OWNER", now: Now::Setting("LAB_OWNER") },
     OldName { name: "PREPULLER_IMAGE_NAME", now: Now::Setting("LAB_REPO_NAME") },
     OldName { name: "PREPULLER_SORT_FIELD", now: Now::Gone("tags are ordered by class and version (LAB_TAG_SCHEME)") },
-    OldName { name: "PREPULLER_COMMAND", now: Now::Gone("no command runs inside the images any more") },
+    OldName { name: "PREPULLER_COMMAND", now: Now::Gone("commands are no longer run inside the images") },
     OldName { name: "PREPULLER_NAMESPACE", now: Now::Gone("the manifests set the namespace") },
     OldName { name: "RESTRICT_LAB_NODES", now: Now::Gone("use LAB_NODE_SELECTOR") },
 ];
@@ -31,10 +31,10 @@ pub fn take_over(environment: &mut Environment) -> Vec<String> {
         value
     };
 
-    let host = take(environment, "PREPULLER_REPO", Now::Gone("use LAB_REPO_HOST (it was read as that)"));
-    let port = take(environment, "PREPULLER_PORT", Now::Gone("put the port into LAB_REPO_HOST (it was read as that)"));
+    let host = take(environment, "PREPULLER_REPO", Now::Gone("use LAB_REPO_HOST (its value was used there)"));
+    let port = take(environment, "PREPULLER_PORT", Now::Gone("put the port into LAB_REPO_HOST (its value was used there)"));
     let insecure =
-        take(environment, "PREPULLER_INSECURE", Now::Gone("use LAB_INSECURE_REGISTRIES (it was read as that)"));
+        take(environment, "PREPULLER_INSECURE", Now::Gone("use LAB_INSECURE_REGISTRIES (its value was used there)"));
     let host = match (host, port) {
         (Some(host), Some(port)) => Some(format!("{host}:{port}")),
         (host, _) => host,
@@ -47,18 +47,18 @@ pub fn take_over(environment: &mut Environment) -> Vec<String> {
     }
 
     let list =
-        take(environment, "PREPULLER_IMAGE_LIST", Now::Gone("use LAB_INFRASTRUCTURE_IMAGES (it was read as that)"));
+        take(environment, "PREPULLER_IMAGE_LIST", Now::Gone("use LAB_INFRASTRUCTURE_IMAGES (its value was used there)"));
     let no_scan = take(environment, "PREPULLER_NO_SCAN", Now::Gone("use LAB_CONTAINER_NAMES instead of a scan"));
     if let Some(list) = list {
         let only = no_scan.as_deref().is_some_and(is_on);
         environment.default_to(if only { "LAB_CONTAINER_NAMES" } else { "LAB_INFRASTRUCTURE_IMAGES" }, &list);
     }
-    if take(environment, "DEBUG", Now::Gone("use LOG=debug (it was read as that)")).as_deref().is_some_and(is_on) {
+    if take(environment, "DEBUG", Now::Gone("use LOG=debug (its value was used there)")).as_deref().is_some_and(is_on) {
         environment.default_to("LOG", "debug");
     }
 
     let numbers =
-        NUMBERS.map(|(name, class)| (class, take(environment, name, Now::Gone("use LAB_KEEP (it was read as that)"))));
+        NUMBERS.map(|(name, class)| (class, take(environment, name, Now::Gone("use LAB_KEEP (its value was used there)"))));
     if numbers.iter().any(|(_, number)| number.is_some()) {
         environment.default_to("LAB_KEEP", &keep(&numbers));
     }

@@ -104,7 +104,7 @@ struct PullsArguments {
     /// Maximum number of running pulls: one downloads, the others unpack
     #[arg(long, env = "PREPULLER_PARALLEL_IMAGES", value_name = "NUMBER", default_value = "2")]
     prepuller_parallel_images: String,
-    /// A pull fails if no byte arrives for this long during the download
+    /// A pull fails if no data arrives for this long during the download
     #[arg(long, env = "PULL_STALL_TIMEOUT", value_name = "DURATION", default_value = "5m")]
     pull_stall_timeout: String,
     /// A pull fails if it makes no progress for this long after the download

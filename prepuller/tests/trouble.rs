@@ -70,7 +70,7 @@ fn a_first_installation_without_a_registry_says_what_failed() {
     bed.page_says("The first scan is under way");
     bed.planner.until_ready(LIMIT, |status, _| status == 200).unwrap();
     let page = bed.page_says("No scan has succeeded yet");
-    assert!(page.contains("Nothing is known to be wanted, because no scan has succeeded so far"), "{page}");
+    assert!(page.contains("The wanted images are not known, because no scan has succeeded so far"), "{page}");
     assert!(page.contains(&host) && page.contains("Last good scan: none yet."), "{page}");
     assert!(!page.contains("complete</span>"), "no node is complete with nothing: {page}");
     let event = bed.event("labhands", "ScanFailed");
@@ -96,7 +96,7 @@ fn a_node_whose_agent_has_fallen_silent_is_a_problem() {
             {"image": image, "state": "Present", "since": "2026-01-01T00:00:00Z"}]}});
     let file = file.display().to_string();
     let bed = Bed::start(&[(orders, object)], &[("CATALOGUE_FILE", &file), ("SCAN_INTERVAL", "1h")]);
-    let page = bed.page_says("The agent has fallen silent on node1");
+    let page = bed.page_says("The agent has stopped reporting on node1");
     assert!(page.contains("1 image on the node; there is a problem"), "{page}");
     assert!(page.contains("its agent has not reported for"), "{page}");
     let event = bed.event("default", "AgentSilent");

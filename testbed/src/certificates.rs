@@ -48,12 +48,12 @@ impl Authority {
     ///
     /// # Errors
     /// If a name is neither a DNS name nor an address.
-    pub fn issue(&self, common_name: &str, organisation: Option<&str>, names: &[&str]) -> Result<Certificate> {
+    pub fn issue(&self, common_name: &str, organization: Option<&str>, names: &[&str]) -> Result<Certificate> {
         let names: Vec<String> = names.iter().map(ToString::to_string).collect();
         let mut params = CertificateParams::new(names).map_err(failed)?;
         params.distinguished_name.push(DnType::CommonName, common_name);
-        if let Some(organisation) = organisation {
-            params.distinguished_name.push(DnType::OrganizationName, organisation);
+        if let Some(organization) = organization {
+            params.distinguished_name.push(DnType::OrganizationName, organization);
         }
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];

@@ -224,5 +224,5 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
     fs::copy(from, to).map(drop).map_err(Error::io(format!("copy {} to {}", from.display(), to.display())))
 }
 
-/// How long a machine may take to boot, on a busy machine without hardware virtualisation.
+/// How long a machine may take to boot, on a busy machine without hardware virtualization.
 pub const BOOT_LIMIT: Duration = Duration::from_secs(180);

@@ -88,7 +88,7 @@ impl Site {
     }
 
     /// Creates an interface for a virtual machine, which gets an address behind the site's. Returns the machine's
-    /// address, and the site's address towards it.
+    /// address, and the site's address toward it.
     ///
     /// # Errors
     /// If the network refuses.

@@ -17,7 +17,7 @@ const MOST_BYTES: u64 = 10_000_000;
 
 #[test]
 #[ignore = "builds every daemon for release: ten minutes and more after a change, under one without: cargo test -p testbed --test bld -- --ignored"]
-fn every_image_is_small_labelled_and_the_same_each_time() {
+fn every_image_is_small_labeled_and_the_same_each_time() {
     packages::require(Part::Buildah).unwrap();
     let (registry, folder) = (Registry::start().unwrap(), Folder::new("bld").unwrap());
     let path = folder.path().display();

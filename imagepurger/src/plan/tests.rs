@@ -221,7 +221,7 @@ fn what_the_runtime_refused_is_left_alone_for_longer_and_longer_and_is_tried_las
     history.note_refusal(&hex('a'), false, "the device is busy".into(), at(0));
     assert_eq!(
         said(&seen, &history, &rules),
-        "the runtime refused to remove it: the device is busy; it is asked again in 15 min"
+        "the runtime refused to remove it: the device is busy; the next try is in 15 min"
     );
     assert_eq!((order(&seen, &history, &rules).as_str(), plan(&seen, &history, &rules).refused()), ("b", 1));
     for (times, minutes) in [(1, 15), (2, 30), (3, 60), (7, 960), (8, 1440), (40, 1440)] {
@@ -236,9 +236,9 @@ fn what_the_runtime_refused_is_left_alone_for_longer_and_longer_and_is_tried_las
     // An image that the runtime calls in use was needed at that time.
     history.images.get_mut(&hex('a')).unwrap().refusal = None;
     history.note_refusal(&hex('a'), true, "in use".into(), seen.now);
-    assert!(said(&seen, &history, &rules).ends_with("it is asked again in 1 d"));
+    assert!(said(&seen, &history, &rules).ends_with("the next try is in 1 d"));
     seen.freeing = true;
-    assert!(said(&seen, &history, &rules).ends_with("it is asked again in 1 h"));
+    assert!(said(&seen, &history, &rules).ends_with("the next try is in 1 h"));
     assert_eq!(
         order(&seen, &history, &Rules { grace: SignedDuration::ZERO, retry: SignedDuration::ZERO, ..rules }),
         "ba"

@@ -14,7 +14,7 @@ use crate::plan::{Rules, Scope};
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Which images are removed")]
 pub(super) struct RuleArguments {
-    /// catalogue: remove what the catalogue's repositories no longer want; all: while the disk is full, also any other
+    /// catalogue: remove images of the catalogue's repositories that are no longer wanted; all: while the disk is full, also any other
     /// unused image
     #[arg(long, env = "PURGE_SCOPE", value_name = "SCOPE", default_value = "catalogue")]
     purge_scope: String,

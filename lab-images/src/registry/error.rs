@@ -63,7 +63,7 @@ pub enum Problem {
         reason: String,
     },
     /// A host that is not asked for a while, after too many failures.
-    #[error("{host} gets no requests for another {seconds} s: {reason}")]
+    #[error("no requests are sent to {host} for another {seconds} s: {reason}")]
     LeftAlone {
         /// The host.
         host: String,

@@ -68,7 +68,7 @@ enum Verdict {
     /// Success, or a requested 304.
     Good,
     Redirect,
-    Unauthorised,
+    Unauthorized,
     /// Refused, possibly because of the credentials.
     Forbidden,
     Gone,
@@ -80,7 +80,7 @@ fn verdict(answer: &Answer, asked: &HeaderMap) -> Verdict {
     match answer.status {
         StatusCode::NOT_MODIFIED if asked.contains_key(IF_NONE_MATCH) => Verdict::Good,
         status if status.is_success() => Verdict::Good,
-        StatusCode::UNAUTHORIZED => Verdict::Unauthorised,
+        StatusCode::UNAUTHORIZED => Verdict::Unauthorized,
         StatusCode::FORBIDDEN => Verdict::Forbidden,
         status if matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308) => Verdict::Redirect,
         StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND if answer.errors().has(&DENIED_CODES) => Verdict::Forbidden,
@@ -142,7 +142,7 @@ impl Exchange {
                     redirects += 1;
                     request.url = self.follow(&answer, redirects)?;
                 }
-                (Verdict::Unauthorised, shown) if at_home => {
+                (Verdict::Unauthorized, shown) if at_home => {
                     let (transport, shown) = (&self.transport, shown.as_ref());
                     self.logins.after_401(transport, ask.repository, &answer, shown, &mut attempts).await?;
                 }
@@ -151,7 +151,7 @@ impl Exchange {
                         .logins
                         .after_403(&self.transport, ask.repository, &answer, shown, &mut attempts)
                         .await? => {}
-                (Verdict::Unauthorised | Verdict::Forbidden, _) => {
+                (Verdict::Unauthorized | Verdict::Forbidden, _) => {
                     return Err(self.logins.denied(ask.repository, &answer, refused));
                 }
                 (Verdict::Gone, _) => {
@@ -197,7 +197,7 @@ mod tests {
             (304, String::new(), Verdict::Other),
             (300, String::new(), Verdict::Other),
             (307, String::new(), Verdict::Redirect),
-            (401, String::new(), Verdict::Unauthorised),
+            (401, String::new(), Verdict::Unauthorized),
             (403, String::new(), Verdict::Forbidden),
             (400, errors("DENIED"), Verdict::Forbidden),
             (404, errors("UNAUTHORIZED"), Verdict::Forbidden),

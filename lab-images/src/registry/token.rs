@@ -27,7 +27,7 @@ const LONGEST_LIFE: Duration = Duration::from_secs(24 * 3600);
 #[derive(Clone, Debug)]
 pub(super) struct Token {
     /// The value of `Authorization`.
-    authorisation: Secret,
+    authorization: Secret,
     until: Instant,
 }
 
@@ -35,18 +35,18 @@ impl Token {
     /// A name and a password, sent as they are.
     pub(super) fn basic(username: &str, password: &Secret) -> Self {
         let pair = STANDARD.encode(format!("{username}:{}", password.expose()));
-        Self { authorisation: Secret::new(format!("Basic {pair}")), until: Instant::now() + LONGEST_LIFE }
+        Self { authorization: Secret::new(format!("Basic {pair}")), until: Instant::now() + LONGEST_LIFE }
     }
 
     /// A token from the credentials.
     pub(super) fn bearer(token: &Secret) -> Self {
-        let authorisation = Secret::new(format!("Bearer {}", token.expose()));
-        Self { authorisation, until: Instant::now() + LONGEST_LIFE }
+        let authorization = Secret::new(format!("Bearer {}", token.expose()));
+        Self { authorization, until: Instant::now() + LONGEST_LIFE }
     }
 
     /// The header's value; `None` for a token with bytes that a header cannot contain.
     pub(super) fn header(&self) -> Option<HeaderValue> {
-        let mut value = HeaderValue::from_str(self.authorisation.expose()).ok()?;
+        let mut value = HeaderValue::from_str(self.authorization.expose()).ok()?;
         value.set_sensitive(true);
         Some(value)
     }
@@ -105,11 +105,11 @@ struct Answer {
 pub(super) fn read(body: &[u8], asked: Instant) -> Result<Token, String> {
     // The error contains only the position, because the body contains the token.
     let answer: Answer = serde_json::from_slice(body)
-        .map_err(|error| format!("its answer is not JSON of that form at column {}", error.column()))?;
+        .map_err(|error| format!("its answer is not the expected JSON (column {})", error.column()))?;
     let tokens = [answer.token, answer.access_token].into_iter().flatten();
     let token = tokens.map(|token| token.trim().to_owned()).find(|token| !token.is_empty());
-    let authorisation = Secret::new(format!("Bearer {}", token.ok_or("its answer has no token")?));
-    let token = Token { authorisation, until: asked + life(&answer.expires_in).mul_f64(0.9) };
+    let authorization = Secret::new(format!("Bearer {}", token.ok_or("its answer has no token")?));
+    let token = Token { authorization, until: asked + life(&answer.expires_in).mul_f64(0.9) };
     match token.header() {
         Some(_) => Ok(token),
         None => Err("its token has characters that no HTTP header may have".to_owned()),

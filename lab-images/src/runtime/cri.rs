@@ -97,7 +97,7 @@ impl Cri {
         let path = self.path.clone();
         let protocol = |reason, hint| RuntimeError::Protocol { path: path.clone(), protocol: "CRI v1", reason, hint };
         if status.code() == Code::Unimplemented {
-            let reason = format!("{operation} is unknown there");
+            let reason = format!("it does not implement {operation}");
             return protocol(
                 reason,
                 "enable its CRI plugin (containerd: disabled_plugins in config.toml) or upgrade it",

@@ -114,7 +114,7 @@ pub(super) async fn check_socket(path: &Path) -> Result<(), RuntimeError> {
         Err(error) => Err(wrong(match error.kind() {
             ErrorKind::NotFound => "it does not exist; is the runtime running, and its folder mounted here?",
             ErrorKind::PermissionDenied => "permission denied; run as root or in the socket's group",
-            ErrorKind::ConnectionRefused => "nobody listens on it; is the runtime running?",
+            ErrorKind::ConnectionRefused => "no process listens on it; is the runtime running?",
             _ => "cannot connect to it; correct RUNTIME_ENDPOINT",
         })),
     }

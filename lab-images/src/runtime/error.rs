@@ -91,7 +91,7 @@ pub enum RuntimeError {
         message: String,
     },
     /// The runtime reported a removal as done, but still lists the image.
-    #[error("the runtime reported that it removed {image}, and still lists it")]
+    #[error("the runtime reported that it removed {image}, but still lists it")]
     StillListed {
         /// The image.
         image: String,

@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn judgement_by_what_was_seen() {
+    fn judgment_by_what_was_seen() {
         let alive = Verdict::Alive;
         let stalled = |idle| Verdict::Stalled(Duration::from_secs(idle));
         let stuck = |idle| Verdict::UnpackStuck(Duration::from_secs(idle));

@@ -81,7 +81,7 @@ pub enum PullError {
     Runtime(#[from] RuntimeError),
     /// Bytes were outstanding, and none arrived.
     #[error(
-        "pull of {reference} stalled: no byte for {} s at {done} of {} bytes; look at the registry and the network, or raise PULL_STALL_TIMEOUT",
+        "pull of {reference} stalled: no data for {} s at {done} of {} bytes; look at the registry and the network, or raise PULL_STALL_TIMEOUT",
         idle.as_secs(), total.map_or("unknown".to_owned(), |total| total.to_string())
     )]
     Stalled {

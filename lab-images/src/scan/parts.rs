@@ -138,7 +138,7 @@ impl ScannedRepository {
     fn lost_all(&self) -> String {
         let now = self.remark.as_deref().unwrap_or("the registry lists no tags");
         format!(
-            "nothing of it is wanted any more, although something was before: {now}; see LAB_KEEP, and whether the repository was emptied"
+            "none of its images are wanted now, although some were before: {now}; check LAB_KEEP, and whether the repository was emptied"
         )
     }
 }

@@ -37,7 +37,7 @@ pub fn unclear_runtime(error: &RuntimeError) -> Option<Problems> {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Disk")]
 pub struct DiskArguments {
-    /// Highest use of the images' file system; pulls that would exceed it are refused, and early removal of images
+    /// Maximum used share of the file system that holds images; pulls that would exceed it are refused, and early removal of images
     /// starts above it
     #[arg(long, env = "DISK_HIGH", value_name = "PERCENT", default_value = "75%")]
     pub disk_high: String,

@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use futures_util::future::join_all;
 use lab_images::registry::{CredentialSources, Registry, RegistryConfig};
 
-use crate::scripted::{DIGEST, Fake, authorisation, basic, credentials, says, unauthorised};
+use crate::scripted::{DIGEST, Fake, authorization, basic, credentials, says, unauthorized};
 
 const TAGS: &str = r#"{"tags":["a"]}"#;
 
@@ -25,11 +25,11 @@ where
         if path.starts_with("/token") {
             return token(asked.fetch_add(1, Ordering::Relaxed) + 1, path, headers).into_response();
         }
-        if authorisation(headers) == "Bearer good" {
+        if authorization(headers) == "Bearer good" {
             return ([("docker-content-digest", DIGEST)], TAGS).into_response();
         }
         let host = headers[header::HOST].to_str().unwrap();
-        unauthorised(Some(format!(r#"Bearer realm="http://{host}/token",service="r"{scope}"#)))
+        unauthorized(Some(format!(r#"Bearer realm="http://{host}/token",service="r"{scope}"#)))
     })
     .await
 }
@@ -108,7 +108,7 @@ async fn a_refusal_is_remembered_and_another_login_is_tried() {
     assert!(tokens_asked(&fake) <= 2, "{}", tokens_asked(&fake));
 
     // A password that the token server refuses.
-    let fake = with_tokens("", |_, _, headers: &HeaderMap| match authorisation(headers) == basic("me:new") {
+    let fake = with_tokens("", |_, _, headers: &HeaderMap| match authorization(headers) == basic("me:new") {
         true => token(""),
         false => StatusCode::UNAUTHORIZED.into_response(),
     })
@@ -127,10 +127,10 @@ async fn a_refusal_is_remembered_and_another_login_is_tried() {
 
 /// A registry that requires this password, and answers `refusal` to any other.
 async fn with_password(pair: &'static str, refusal: u16, body: &'static str) -> Fake {
-    Fake::start(move |_: &str, headers: &HeaderMap| match authorisation(headers) {
+    Fake::start(move |_: &str, headers: &HeaderMap| match authorization(headers) {
         shown if shown == basic(pair) => TAGS.into_response(),
-        "" => unauthorised(Some("Basic realm=\"r\"".to_owned())),
-        _ if refusal == 401 => unauthorised(Some("Basic realm=\"r\"".to_owned())),
+        "" => unauthorized(Some("Basic realm=\"r\"".to_owned())),
+        _ if refusal == 401 => unauthorized(Some("Basic realm=\"r\"".to_owned())),
         _ => (StatusCode::from_u16(refusal).unwrap(), body).into_response(),
     })
     .await
@@ -168,7 +168,7 @@ async fn several_credentials_are_tried_the_exact_key_first() {
             );
             let (_folder, sources) = credentials(&json);
             assert_eq!(lists(&fake, sources).await.unwrap(), ["a"], "{refusal} {good}");
-            let shown = fake.asked().iter().filter(|(_, headers)| !authorisation(headers).is_empty()).count();
+            let shown = fake.asked().iter().filter(|(_, headers)| !authorization(headers).is_empty()).count();
             assert_eq!(shown, tries, "{refusal} {good}");
         }
     }
@@ -187,9 +187,9 @@ async fn a_token_server_elsewhere_is_asked_only_if_it_is_named() {
     let tokens = Fake::start(|_, _| token("")).await;
     let port = tokens.host.rsplit(':').next().unwrap().to_owned();
     let realm = format!(r#"Bearer realm="http://auth.invalid:{port}/token""#);
-    let fake = Fake::start(move |_: &str, headers: &HeaderMap| match authorisation(headers) {
+    let fake = Fake::start(move |_: &str, headers: &HeaderMap| match authorization(headers) {
         "Bearer good" => TAGS.into_response(),
-        _ => unauthorised(Some(realm.clone())),
+        _ => unauthorized(Some(realm.clone())),
     })
     .await;
     says(&fake.tags_fail().await, &["auth.invalid", "LAB_TOKEN_SERVERS"]);

@@ -18,23 +18,23 @@ use futures_util::stream;
 use lab_images::reference::{Digest, Platform};
 use lab_images::registry::{Registry, RegistryConfig};
 
-use scripted::{DIGEST, Fake, credentials, digest_of, says, unauthorised};
+use scripted::{DIGEST, Fake, credentials, digest_of, says, unauthorized};
 
 #[tokio::test]
 async fn a_401_without_a_challenge_is_said() {
-    let fake = Fake::start(|_, _| unauthorised(None)).await;
+    let fake = Fake::start(|_, _| unauthorized(None)).await;
     says(
         &fake.tags_fail().await,
         &["list the tags of", &fake.host, "401 without a usable challenge", "is it a registry?"],
     );
-    let fake = Fake::start(|_, _| unauthorised(Some("Negotiate".into()))).await;
+    let fake = Fake::start(|_, _| unauthorized(Some("Negotiate".into()))).await;
     says(&fake.tags_fail().await, &["without a usable challenge", "Negotiate"]);
 }
 
 #[tokio::test]
 async fn a_realm_on_another_host_gets_no_credential() {
     let elsewhere = "Bearer realm=\"https://tokens.example.org/token\",service=\"x\"".to_owned();
-    let fake = Fake::start(move |_, _| unauthorised(Some(elsewhere.clone()))).await;
+    let fake = Fake::start(move |_, _| unauthorized(Some(elsewhere.clone()))).await;
     let json = format!(r#"{{"auths":{{"{}":{{"username":"u","password":"p"}}}}}}"#, fake.host);
     let (_folder, credentials) = credentials(&json);
     let registry = Registry::new(RegistryConfig { credentials, ..fake.config() }).unwrap();
@@ -58,7 +58,7 @@ async fn a_redirect_to_another_host_takes_no_credential_along() {
     let target = format!("http://{}/v2/tags", other.host);
     let fake = Fake::start(move |_, headers: &HeaderMap| match headers.contains_key(header::AUTHORIZATION) {
         true => (StatusCode::FOUND, [(header::LOCATION, target.clone())]).into_response(),
-        false => unauthorised(Some("Basic realm=\"x\"".into())),
+        false => unauthorized(Some("Basic realm=\"x\"".into())),
     })
     .await;
     let json = format!(r#"{{"auths":{{"{}":{{"username":"u","password":"p"}}}}}}"#, fake.host);

@@ -9,7 +9,7 @@ use axum::response::IntoResponse;
 use futures_util::future::join_all;
 use lab_images::registry::{Registry, RegistryConfig};
 
-use crate::scripted::{DIGEST, Fake, authorisation, credentials, says, unauthorised};
+use crate::scripted::{DIGEST, Fake, authorization, credentials, says, unauthorized};
 
 /// The default configuration except for plain HTTP, so the counts are those of users.
 fn as_shipped(fake: &Fake) -> RegistryConfig {
@@ -102,7 +102,7 @@ async fn an_expired_password_is_shown_once() {
     let fake = Fake::start(|path: &str, headers: &HeaderMap| {
         let host = headers[header::HOST].to_str().unwrap();
         let realm = format!(r#"Bearer realm="http://{host}/token",service="r""#);
-        if path.starts_with("/token") { StatusCode::UNAUTHORIZED.into_response() } else { unauthorised(Some(realm)) }
+        if path.starts_with("/token") { StatusCode::UNAUTHORIZED.into_response() } else { unauthorized(Some(realm)) }
     })
     .await;
     let json = format!(r#"{{"auths":{{"{}":{{"username":"me","password":"expired"}}}}}}"#, fake.host);
@@ -114,7 +114,7 @@ async fn an_expired_password_is_shown_once() {
     for digest in join_all(tags.iter().map(|tag| registry.digest(&repository, tag))).await {
         says(&digest.unwrap_err().to_string(), &["refused"]);
     }
-    let shown = fake.asked().iter().filter(|(_, headers)| !authorisation(headers).is_empty()).count();
+    let shown = fake.asked().iter().filter(|(_, headers)| !authorization(headers).is_empty()).count();
     assert_eq!(shown, 1);
     assert!(fake.asked().len() <= at_most(began), "{} in {:?}", fake.asked().len(), began.elapsed());
 }
@@ -132,5 +132,5 @@ async fn a_host_that_never_answers_is_left_alone_after_a_while() {
     for _ in 0..8 {
         says(&registry.tags(&repository).await.unwrap_err().to_string(), &[&host, "does not answer"]);
     }
-    says(&registry.tags(&repository).await.unwrap_err().to_string(), &[&host, "gets no requests", "refused"]);
+    says(&registry.tags(&repository).await.unwrap_err().to_string(), &[&host, "no requests are sent to", "refused"]);
 }

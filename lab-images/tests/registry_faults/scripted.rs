@@ -103,7 +103,7 @@ pub(crate) fn says(error: &str, all: &[&str]) {
     }
 }
 
-pub(crate) fn unauthorised(challenge: Option<String>) -> Response {
+pub(crate) fn unauthorized(challenge: Option<String>) -> Response {
     let challenge = challenge.map(|challenge| [(header::WWW_AUTHENTICATE, challenge)]);
     match challenge {
         Some(challenge) => (StatusCode::UNAUTHORIZED, challenge).into_response(),
@@ -126,7 +126,7 @@ pub(crate) fn credentials(json: &str) -> (tempfile::TempDir, CredentialSources) 
 }
 
 /// The value of `Authorization`.
-pub(crate) fn authorisation(headers: &HeaderMap) -> &str {
+pub(crate) fn authorization(headers: &HeaderMap) -> &str {
     headers.get(header::AUTHORIZATION).map_or("", |value| value.to_str().unwrap())
 }
 

@@ -58,7 +58,7 @@ pub enum AddressError {
     #[error("it has an unescaped #; write it as %23 in a user, password or virtual host")]
     Fragment,
     /// A password without a user.
-    #[error("it has a password and no user; write amqps://USER:PASSWORD@HOST, or set AMQP_USERNAME and AMQP_PASSWORD")]
+    #[error("it has a password but no user; write amqps://USER:PASSWORD@HOST, or set AMQP_USERNAME and AMQP_PASSWORD")]
     NoUser,
     /// One of the hosts is invalid.
     #[error("host {index} is not a host name or address with an optional port: {reason}")]

@@ -115,11 +115,11 @@ pub(super) fn tls(certificate: Option<&(PathBuf, PathBuf)>) -> Result<ClientConf
 pub(super) fn silently_refused(error: ConnectionError, endpoint: &Endpoint) -> ConnectionError {
     match error {
         ConnectionError::Io(error) if endpoint.certificate.is_some() => {
-            let said = format!("{error} before the broker said anything; does it accept the client certificate?");
+            let said = format!("{error} before the broker sent anything; does it accept the client certificate?");
             ConnectionError::Credentials(said)
         }
         ConnectionError::Io(error) if !endpoint.tls => ConnectionError::Protocol(format!(
-            "{error} before the broker said anything; does this port speak AMQP, or TLS (amqps://)?"
+            "{error} before the broker sent anything; does this port speak AMQP, or TLS (amqps://)?"
         )),
         error => error,
     }

@@ -112,7 +112,7 @@ pub(super) fn files(path: &Path, base_of: impl Fn(u64) -> Option<Box<str>>) -> i
                 found.add(Listed { key, name, base }, link);
             }
             Ok(_) if parsed.is_some() => {
-                found.problems.push(Problem::new(Kind::Unplaced, &entry.path(), "it is no regular file"));
+                found.problems.push(Problem::new(Kind::Unplaced, &entry.path(), "it is not a regular file"));
             }
             Ok(_) => (),
             Err(error) if link => found.problems.push(Problem::link(&entry.path(), &error)),

@@ -106,7 +106,7 @@ impl Watches {
                 if !std::mem::replace(&mut self.said, true) {
                     tracing::warn!(
                         path = %path.display(),
-                        "no inotify watch is left (fs.inotify.max_user_watches); this folder, and perhaps others, are scanned \
+                        "no inotify watches are left (fs.inotify.max_user_watches); this folder, and perhaps others, is scanned \
                          every few seconds only"
                     );
                 }

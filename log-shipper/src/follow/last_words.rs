@@ -141,7 +141,7 @@ impl Work<'_> {
             let to = segment.read.offset;
             tracing::warn!(
                 file = %segment.path().display(), bytes, to,
-                "skipped NUL bytes in a log file that no container wrote: a hole, or the result of a crash of the machine"
+                "skipped NUL bytes in a log file that no container wrote: a hole in the file, or the result of a machine crash"
             );
         }
     }

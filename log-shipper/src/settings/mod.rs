@@ -99,7 +99,7 @@ pub fn take_over(environment: &mut Environment) -> Vec<String> {
         let used = environment.get("AMQP_URL").is_none();
         environment.default_to("AMQP_URL", &format!("amqp://{host}/{vhost}"));
         warnings.push(if used {
-            "RABBITMQ_TARGET_HOST and RABBITMQ_TARGET_VHOST are old names, taken as AMQP_URL".to_owned()
+            "RABBITMQ_TARGET_HOST and RABBITMQ_TARGET_VHOST are old names and are read as AMQP_URL".to_owned()
         } else {
             "RABBITMQ_TARGET_HOST and RABBITMQ_TARGET_VHOST are ignored because AMQP_URL is set".to_owned()
         });
@@ -128,7 +128,7 @@ impl RunArguments {
         let (admin, log) = (self.admin.settings(&mut problems), self.log.settings(&mut problems));
         let watch_pods = in_cluster && self.events.node_name.is_some();
         if logs.as_ref().is_some_and(|logs| logs.opt_out) && !watch_pods {
-            problems.add("LOG_OPT_OUT", "annotations are known only in a cluster and if NODE_NAME is set", "false");
+            problems.add("LOG_OPT_OUT", "annotations are known only in a cluster where NODE_NAME is set", "false");
         }
         let settings = (|| {
             let (schema, batching) = events?;

@@ -42,7 +42,7 @@ fn the_predecessors_names_are_taken() {
 #[test]
 fn an_old_name_is_taken_only_where_the_new_one_is_not_set() {
     let warned = |variables: &[(&str, &str)]| take_over(&mut variables.iter().copied().collect()).join("\n");
-    assert!(warned(&[("RABBITMQ_TARGET_HOST", "h")]).contains("taken as AMQP_URL"));
+    assert!(warned(&[("RABBITMQ_TARGET_HOST", "h")]).contains("read as AMQP_URL"));
     let both = warned(&[("RABBITMQ_TARGET_HOST", "h"), ("AMQP_URL", "amqps://x")]);
     assert!(both.contains("ignored because AMQP_URL is set") && !both.contains("taken"), "{both}");
 }
@@ -50,7 +50,7 @@ fn an_old_name_is_taken_only_where_the_new_one_is_not_set() {
 #[test]
 fn wrong_credentials_are_refused_and_never_shown() {
     for (variables, said) in [
-        (&[("AMQP_URL", "amqp://:secret@h")][..], "AMQP_URL: it has a password and no user"),
+        (&[("AMQP_URL", "amqp://:secret@h")][..], "AMQP_URL: it has a password but no user"),
         (&[("AMQP_URL", "amqp://nl@h")], "AMQP_PASSWORD: there is a user name"),
         (&[("AMQP_URL", "amqp://h/v?heartbeat=5")], "AMQP_URL: it has a query"),
         (&[("AMQP_URL", "rabbit.example.org")], "AMQP_URL: it has no scheme"),

@@ -18,7 +18,7 @@ use crate::support::{self, exchange};
 /// Something of what is missing must come within this time, until all of it is there.
 const SETTLE_LIMIT: Duration = Duration::from_secs(120);
 
-/// In bytes; a build without optimisation has a larger program than the one that is to stay below 32 MiB.
+/// In bytes; a build without optimization has a larger program than the one that is to stay below 32 MiB.
 const MOST_RESIDENT: u64 = if cfg!(debug_assertions) { 48 << 20 } else { 32 << 20 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -29,11 +29,11 @@ pub(super) fn lines(checked: &[Checked], warn: Option<Duration>, critical: Optio
     let word = |state: State| state.name().to_uppercase();
     let head = match (&bad[..], checked) {
         ([], [only]) => said(only),
-        ([], _) => format!("{} exports are well", checked.len()),
+        ([], _) => format!("{} exports are healthy", checked.len()),
         ([one], [_]) => said(one),
         (bad, _) => {
             let first = bad.iter().max_by_key(|checked| checked.state).map_or_else(String::new, |first| said(first));
-            format!("{} of {} exports are not well: {first}", bad.len(), checked.len())
+            format!("{} of {} exports are not healthy: {first}", bad.len(), checked.len())
         }
     };
     let limit = |limit: Option<Duration>| limit.map_or(String::new(), |limit| format!("{}", limit.as_secs_f64()));

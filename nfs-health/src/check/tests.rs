@@ -42,7 +42,7 @@ fn nagios_has_its_line_its_perfdata_and_its_code() {
     let mut lines = both.lines();
     assert_eq!(
         lines.next().unwrap(),
-        "NFS CRITICAL - 1 of 2 exports are not well: nas/o'x=y: server_down (connect): a/b in 700.0 ms | \
+        "NFS CRITICAL - 1 of 2 exports are not healthy: nas/o'x=y: server_down (connect): a/b in 700.0 ms | \
          '10.0.0.9/home'=0.012000s;0.5;;0 'nas/o_x_y'=0.700000s;0.5;;0"
     );
     assert_eq!(lines.count(), 2);

@@ -159,12 +159,12 @@ fn reach(probe: Option<&Verdict>, unreached: &[&Sight], nodes: usize) -> Option<
     };
     let places = seen_from(unreached, nodes, failed.is_some());
     let sentence = match blame {
-        Blame::Server => format!("the server does not serve{places}: {said}"),
+        Blame::Server => format!("the server is not serving{places}: {said}"),
         Blame::ServicePath if serves_here => {
             format!("the server works, but the network path to it is broken{places}: {said}")
         }
         Blame::ServicePath => format!("the address that clients use is broken{places}: {said}"),
-        Blame::Node => format!("the server serves others, but is not reachable{places}: {said}"),
+        Blame::Node => format!("the server works for others, but is not reachable{places}: {said}"),
         Blame::Unclear => format!("cannot tell whether the server or the network path is down{places}: {said}"),
     };
     Some(Trouble { kind, blame, sentence })
@@ -177,7 +177,7 @@ fn mounts(stuck: &[&Sight], nodes: usize) -> Option<Trouble> {
     let places = seen_from(stuck, nodes, false);
     let sentence = match blame {
         Blame::Server => format!("the server answers, but does not serve its clients{places}: {said}"),
-        _ => format!("the server serves others, but a mount fails{places}: {said}"),
+        _ => format!("the server works for others, but a mount fails{places}: {said}"),
     };
     Some(Trouble { kind, blame, sentence })
 }

@@ -179,8 +179,8 @@ impl Condition {
 
     fn well_said(self) -> &'static str {
         match self {
-            Self::MountStuck => "no NFS mount of this node hangs while its server serves",
-            Self::ServerUnreachable => "the NFS servers that this node uses serve it",
+            Self::MountStuck => "no NFS mount of this node hangs while its server works",
+            Self::ServerUnreachable => "the NFS servers that this node uses are serving it",
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::wire::rpc::message::ReplyError;
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum Fault {
     /// The server's name cannot be resolved.
-    #[error("the name can't be looked up: {0}")]
+    #[error("the name can't be resolved: {0}")]
     Unresolved(String),
     /// The host answers, but nothing listens on the port.
     #[error("the connection is refused")]
@@ -24,7 +24,7 @@ pub enum Fault {
     #[error("it accepts connections but does not respond")]
     Silent,
     /// The connection, or its session, ended before the answer.
-    #[error("the connection breaks: {0}")]
+    #[error("the connection broke: {0}")]
     Broken(String),
     /// The data is not an answer of RPC or NFS.
     #[error("{0}")]
@@ -52,19 +52,19 @@ pub enum Fault {
         folder: String,
     },
     /// The server requires another kind of authentication.
-    #[error("the server serves, and wants {0} for this export, which a probe does not have; mounts with it may work")]
+    #[error("the server works, but requires {0} for this export, which a probe does not have; mounts that use it may work")]
     Authentication(String),
     /// The handle is stale.
     #[error("the export's file handle is stale")]
     Stale,
     /// The server is in its grace period.
-    #[error("the server is in its grace period and waits for clients to reclaim their state")]
+    #[error("the server is in its grace period and is waiting for clients to reclaim their state")]
     Grace,
     /// The server answers every try with a request to come back later.
-    #[error("the server says only to ask again later ({0}), until the time is over: it does not serve")]
+    #[error("the server keeps answering to try again later ({0}), until the time limit: it is not serving")]
     Busy(String),
     /// The server's own storage, or the server itself, fails.
-    #[error("the server answers, and its storage fails: {0}; see the server's log and disks")]
+    #[error("the server answers, but its storage fails: {0}; see the server's log and disks")]
     Storage(String),
     /// There is no space, not even for an answer.
     #[error("{0}")]
@@ -76,12 +76,12 @@ pub enum Fault {
     #[error("the export's path has a symbolic link that leads nowhere: {0}")]
     Link(String),
     /// Another NFS error.
-    #[error("the server answers {0}, and not what was asked for")]
+    #[error("the server answers {0} instead of what was requested")]
     NotUnderstood(String),
 }
 
 fn places(locations: &[Location]) -> String {
-    let Some(first) = locations.first() else { return ", and it does not say which".to_owned() };
+    let Some(first) = locations.first() else { return ", but it does not say which".to_owned() };
     format!(": {}:/{}", first.server, first.path.join("/"))
 }
 
@@ -94,7 +94,7 @@ pub fn wanted(flavors: &[Flavor]) -> String {
     let kind = if flavors.iter().any(|flavor| matches!(flavor, Flavor::Kerberos(_))) {
         "Kerberos"
     } else {
-        "another authentication"
+        "another kind of authentication"
     };
     format!("{kind} (sec={})", names.join(":"))
 }

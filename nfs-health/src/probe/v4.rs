@@ -196,7 +196,7 @@ impl Caller {
             let lost = || Fault::Link(format!("/{} leads to {target:?}", link.join("/")));
             path = elsewhere::follow(&path, depth, &target).ok_or_else(lost)?;
         }
-        Err(Fault::Link(format!("there are more than {MOST_LINKS} on the way to /{}", path.join("/"))))
+        Err(Fault::Link(format!("there are more than {MOST_LINKS} symbolic links on the path to /{}", path.join("/"))))
     }
 
     async fn attributes(&mut self, path: &[String]) -> Result<Lookup, Fault> {
@@ -291,7 +291,7 @@ async fn look(round: &mut Round, caller: &mut Caller, export: Option<&str>) -> R
             said.push(space.to_string());
         }
         if *path != wanted {
-            said.push(format!("by links at /{}", path.join("/")));
+            said.push(format!("through symbolic links to /{}", path.join("/")));
         }
         if *as_root {
             said.push("as root, because other users may not access it".to_owned());

@@ -179,7 +179,7 @@ fn wire(seen: &Seen) -> Verdict {
     if seen.in_grace == Some(true) {
         return Verdict { phase: Phase::Session.name(), ..compound(Kind::Grace, &Fault::Grace.to_string()) };
     }
-    ok(Phase::Compound.name(), &referred("the server serves".to_owned()))
+    ok(Phase::Compound.name(), &referred("the server works".to_owned()))
 }
 
 fn ok(phase: &'static str, sentence: &str) -> Verdict {

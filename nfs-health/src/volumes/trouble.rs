@@ -41,8 +41,8 @@ impl Trouble {
             ),
             Self::OtherSource { volume, ours: false, leads_to, made_for: None } => format!(
                 "Volume {volume} was not made here and leads to {leads_to}. Name another claim in VOLUME_CLAIM; or end all \
-                 pods that use claim {claim}, then run: {delete_claim}; kubectl delete pv {volume} (look at its reclaim \
-                 policy first: Delete takes the files away)"
+                 pods that use claim {claim}, then run: {delete_claim}; kubectl delete pv {volume} (check its reclaim \
+                 policy first: Delete removes the files)"
             ),
             Self::OtherClass(class) => format!(
                 "Claim {claim} has storage class {class}, so it never gets this volume. Name another claim in VOLUME_CLAIM, \
@@ -54,7 +54,7 @@ impl Trouble {
             ),
             Self::NoName(names) => format!(
                 "No volume can be created for claim {claim}: others have the names {}. Use another name for the claim in \
-                 VOLUME_CLAIM, or delete the volume that nobody needs",
+                 VOLUME_CLAIM, or delete the volume that is not needed",
                 names.join(", ")
             ),
         }

@@ -58,7 +58,7 @@ impl FromStr for Named {
             Some((namespace, name)) if is_name(namespace, LONGEST_SERVICE) && is_name(name, LONGEST) => {
                 Ok(Self { namespace: namespace.to_owned(), name: name.to_owned() })
             }
-            _ => Err(format!("{text:?} is not namespace/name, each of small letters, digits and hyphens")),
+            _ => Err(format!("{text:?} is not namespace/name, each of lower-case letters, digits and hyphens")),
         }
     }
 }

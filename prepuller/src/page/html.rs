@@ -97,7 +97,7 @@ fn summary(view: &View) -> Markup {
             p.headline role="status" { (headline) }
             @if view.totals.wanted > 0 && !view.complete {
                 progress.busy max=(view.totals.wanted)
-                    value=(view.totals.present) aria-label="Copies that are there" {}
+                    value=(view.totals.present) aria-label="Copies that are present" {}
                 p { (summary::progress(view)) "." }
             }
             p.quiet {
@@ -219,7 +219,7 @@ fn nodes(view: &View) -> Markup {
             @if !query.missing.is_empty() {
                 p.quiet {
                     "Only nodes that lack " code { (query.missing) } ". "
-                    a href=(address(&Query { missing: String::new(), ..query.on_page(1) })) { "Show the others too" }
+                    a href=(address(&Query { missing: String::new(), ..query.on_page(1) })) { "Show the others, too" }
                 }
             }
             @if view.nodes.is_empty() { p.quiet { "No such node." } } @else {

@@ -11,7 +11,7 @@ const MEANINGS: [(&[&str], &str); 11] = [
         &["401 unauthorized", "403 forbidden", "unauthorized:", "authorization failed", "access denied", "denied:"],
         "the registry does not let the node pull it",
     ),
-    (&["429 too many requests", "toomanyrequests"], "the registry limits how much is pulled"),
+    (&["429 too many requests", "toomanyrequests"], "the registry limits the rate of pulls"),
     (&["no such host", "server misbehaving"], "the node cannot resolve the registry's name"),
     (&["connection refused"], "nothing listens at the registry's address"),
     (
@@ -23,7 +23,7 @@ const MEANINGS: [(&[&str], &str); 11] = [
         &["500 internal", "502 bad gateway", "503 service unavailable", "504 gateway"],
         "the registry reports an internal error",
     ),
-    (&["no match for platform", "no matching manifest"], "it is not made for the node's architecture"),
+    (&["no match for platform", "no matching manifest"], "it has no image for the node's architecture"),
     (&["not found", "manifest unknown", "blob unknown"], "a part of it is missing in the registry"),
 ];
 

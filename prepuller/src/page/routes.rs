@@ -147,7 +147,7 @@ fn json(document: &impl Serialize) -> Response {
 
 async fn events(State(shown): State<Shown>, query: RawQuery) -> Response {
     let Ok(permit) = shown.live.clone().try_acquire_owned() else {
-        let words = "enough readers have live updates now; the page can be loaded again\n";
+        let words = "too many readers have live updates now; reload the page instead\n";
         return (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "10")], words).into_response();
     };
     let reader = Reader { shown, query: asked(query), told: None, _permit: permit };

@@ -94,7 +94,7 @@ struct GateArguments {
     /// Key of the startup taint that is removed from new nodes once they have their images
     #[arg(long, env = "GATE_TAINT", value_name = "KEY", default_value = "labhands.dev/images")]
     gate_taint: String,
-    /// Longest time for which a new node keeps the taint
+    /// Maximum time that a new node keeps the taint
     #[arg(long, env = "GATE_TIMEOUT", value_name = "DURATION", default_value = "30m")]
     gate_timeout: String,
     /// Tags or images that a new node must have first; unset: all wanted images

@@ -133,7 +133,7 @@ impl Telemetry {
         this.spawns.register(metrics);
         metrics.register(|registry| {
             registry.register("scans", "Scans by result", this.scans.clone());
-            let help = "Tries to publish the catalogue by result";
+            let help = "Attempts to publish the catalogue by result";
             registry.register("catalogue_publishes", help, this.publishes.clone());
             let help = "Time of the last complete scan";
             registry.register("last_good_scan_timestamp_seconds", help, this.last_good_scan.clone());
@@ -147,7 +147,7 @@ impl Telemetry {
             registry.register("order_writes", "Writes of nodes' orders by result", this.writes.clone());
             let help = "Gates of new nodes by result: opened with all images (complete), opened without (timeout), or refused by the API server (refused)";
             registry.register("gates_opened", help, this.gates.clone());
-            registry.register("failed_pulls", "Failed tries to pull that nodes reported", this.failures.clone());
+            registry.register("failed_pulls", "Failed pulls that nodes reported", this.failures.clone());
             let help = "Pulls that nodes refused because the disk has no room";
             registry.register("refused_pulls", help, this.refusals.clone());
             let help = "Eligible nodes that cannot pull: no agent, a silent agent, no container runtime, or orders that cannot be written";
@@ -201,7 +201,7 @@ impl Telemetry {
                 self.scanning.ends(&format!("A scan was complete again; images wanted: {wanted}"));
             }
             Err(problem) => {
-                let stays = if first { "Nothing is wanted yet" } else { "The last good catalogue stays" };
+                let stays = if first { "Nothing is wanted yet" } else { "The last good catalogue is kept" };
                 self.scanning.begins(&format!("{stays}: {problem}"));
             }
         }

@@ -84,9 +84,9 @@ pub(super) fn all(
     }
     if mode == Mode::Pods {
         let pulls: Api<PullPodObject> = Api::namespaced_with(client.clone(), agents, &seen::pods());
-        let labelled = watcher::Config::default().labels(LABEL);
+        let labeled = watcher::Config::default().labels(LABEL);
         let pull = |name, pull: Option<PullPodObject>| Seen::Pull(name, pull.and_then(SeenPull::new));
-        streams.push(watch(pulls, seen::pods(), labelled, Kind::PullPods, pull));
+        streams.push(watch(pulls, seen::pods(), labeled, Kind::PullPods, pull));
         kinds.insert(Kind::PullPods);
     }
     (select_all(streams).boxed(), kinds)

@@ -45,7 +45,7 @@ impl Puller {
                     State::Pulling { phase: Phase::Waiting, idle: Duration::ZERO }
                 }
                 Err((refusal, fits_alone)) => {
-                    tracing::warn!(image = %order.image, refusal, "pull does not begin");
+                    tracing::warn!(image = %order.image, refusal, "pull not started");
                     // Running pulls reserve more than they use in the end, so there may be room later.
                     let room_may_come = fits_alone && !self.running.is_empty();
                     self.report.send_modify(|report| report.done.refused += 1);

@@ -108,7 +108,7 @@ pub(super) fn of_two_registries_one_may_be_down(bed: &mut Bed, then: &[&str]) {
     assert!(new["complete"] == true && new["problem"].is_null() && new["tags"] == 2, "{new}");
     assert!(old["scanned"].as_str() < new["scanned"].as_str(), "{old} {new}");
     let page = bed.wait_answer("/", |answer| answer.text().contains("its images are those of"));
-    assert!(page.text().contains("The last scan missed something; what it found is taken over"), "{}", page.text());
+    assert!(page.text().contains("The last scan did not find everything that is configured; what it found is used"), "{}", page.text());
     let metrics = bed.ask("/metrics").unwrap().text();
     let complete = |host: &str, is: u8| {
         let line = format!("labhands_prepuller_repository_complete{{repository=\"{host}/lab\"}} {is}");
@@ -126,7 +126,7 @@ pub(super) fn of_two_registries_one_may_be_down(bed: &mut Bed, then: &[&str]) {
 pub(super) fn without_a_registry_the_last_good_catalogue_stays(bed: &mut Bed) {
     bed.cluster.registry_mut().stop();
     let event = bed.wait_event("labhands", "ScanFailed");
-    assert!(event.contains("The last good catalogue stays"), "{event}");
+    assert!(event.contains("The last good catalogue is kept"), "{event}");
     let failed = "labhands_prepuller_scans_total{result=\"failed\"} ";
     bed.wait_answer("/metrics", |answer| answer.text().contains(failed));
     bed.restart_planner();

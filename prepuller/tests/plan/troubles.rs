@@ -67,7 +67,7 @@ pub(super) fn a_node_without_an_agent_is_said(bed: &Bed) {
     assert!(event.starts_with("node2: No agent has reported"), "{event}");
     let metric = |nodes: u32| format!("labhands_prepuller_nodes_in_trouble{{trouble=\"no_agent\"}} {nodes}\n");
     bed.wait_answer("/metrics", |answer| answer.text().contains(&metric(1)));
-    bed.wait_answer("/", |answer| answer.text().contains("No agent reports from node2"));
+    bed.wait_answer("/", |answer| answer.text().contains("No agent has reported from node2"));
     assert_eq!(column(bed, "node2", "WANTED"), "2");
     assert_eq!(column(bed, "node2", "REPORTED"), "");
 
@@ -76,7 +76,7 @@ pub(super) fn a_node_without_an_agent_is_said(bed: &Bed) {
     let event = bed.wait_event("default", "AgentReports");
     assert!(event.starts_with("node2: The node's agent reports"), "{event}");
     bed.wait_answer("/metrics", |answer| answer.text().contains(&metric(0)));
-    bed.wait_answer("/", |answer| !answer.text().contains("No agent reports from"));
+    bed.wait_answer("/", |answer| !answer.text().contains("No agent has reported from"));
     assert_ne!(column(bed, "node2", "REPORTED"), "");
     // All agents are replaced, and what comes next wants them undisturbed.
     bed.kubectl

@@ -40,21 +40,21 @@ impl Collector for Process {
         };
         let (open, most) =
             (fs::read_dir("/proc/self/fd").ok().map(Iterator::count), getrlimit(Resource::Nofile).current);
-        gauge("process_open_fds", "Open file descriptors.", None, open.map(|open| open as f64))?;
-        gauge("process_max_fds", "Most file descriptors that may be open.", None, most.map(|most| most as f64))?;
+        gauge("process_open_fds", "Number of open file descriptors.", None, open.map(|open| open as f64))?;
+        gauge("process_max_fds", "Maximum number of open file descriptors.", None, most.map(|most| most as f64))?;
         let Some(stat) = fs::read_to_string("/proc/self/stat").ok().and_then(|stat| Stat::parse(&stat)) else {
             return Ok(());
         };
         let (tick, page) = (rustix::param::clock_ticks_per_second() as f64, rustix::param::page_size() as f64);
         let resident = stat.resident_pages as f64 * page;
-        gauge("process_resident_memory", "Resident memory.", Some(Unit::Bytes), Some(resident))?;
-        gauge("process_virtual_memory", "Virtual memory.", Some(Unit::Bytes), Some(stat.virtual_bytes as f64))?;
+        gauge("process_resident_memory", "Resident memory size.", Some(Unit::Bytes), Some(resident))?;
+        gauge("process_virtual_memory", "Virtual memory size.", Some(Unit::Bytes), Some(stat.virtual_bytes as f64))?;
         gauge("process_threads", "Threads.", None, Some(stat.threads as f64))?;
         let booted = fs::read_to_string("/proc/stat").ok().and_then(|stat| boot_time(&stat));
         let started = booted.map(|booted| booted as f64 + stat.start_ticks as f64 / tick);
-        gauge("process_start_time", "Start of the process since the epoch.", Some(Unit::Seconds), started)?;
+        gauge("process_start_time", "Start time of the process since the Unix epoch.", Some(Unit::Seconds), started)?;
         let cpu = ConstCounter::new(stat.cpu_ticks as f64 / tick);
-        let help = "User and system CPU time spent.";
+        let help = "Total user and system CPU time spent.";
         cpu.encode(encoder.encode_descriptor("process_cpu", help, Some(&Unit::Seconds), cpu.metric_type())?)
     }
 }

@@ -107,7 +107,7 @@ fn a_repository_in_which_nothing_is_wanted_any_more_keeps_its_part() {
     let second = scanned(vec![whole(LAB, &[])]).catalogue(Some(&first), time(2));
     assert_eq!((wanted(&second).len(), second.complete), (1, false));
     let problem = second.repositories[0].problem.clone().unwrap();
-    assert!(problem.contains("nothing of it is wanted any more") && problem.contains("LAB_KEEP"), "{problem}");
+    assert!(problem.contains("none of its images are wanted now") && problem.contains("LAB_KEEP"), "{problem}");
     // A repository that had nothing may have nothing.
     let empty = scanned(vec![whole(LAB, &[])]).catalogue(None, time(1));
     assert!(empty.complete && scanned(vec![whole(LAB, &[])]).catalogue(Some(&empty), time(2)).complete);

@@ -15,7 +15,7 @@ pub const NOBODY: u32 = 65534;
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum ReplyError {
     /// Not a reply, or not to our call.
-    #[error("that is no answer to the call that was made")]
+    #[error("it is not the answer to the call that was made")]
     NotOurs,
     /// The message cannot be parsed.
     #[error("not an RPC reply: {0}")]

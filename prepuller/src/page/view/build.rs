@@ -317,11 +317,11 @@ fn problems(overview: &Overview) -> Vec<String> {
     }
     if let Some(nodes) = named(|node| node.agent == AgentState::Missing) {
         problems.push(format!(
-            "No agent reports from {nodes}: look at the pods of prepuller-node there, and at the node's taints"
+            "No agent has reported from {nodes}: check the pods of prepuller-node there, and the node's taints"
         ));
     }
     if let Some(nodes) = named(|node| matches!(node.agent, AgentState::Silent(_))) {
-        problems.push(format!("The agent has fallen silent on {nodes}: look at the log of prepuller-node there"));
+        problems.push(format!("The agent has stopped reporting on {nodes}: check the log of prepuller-node there"));
     }
     if let Some(nodes) = named(|node| matches!(node.agent, AgentState::NoRuntime(_))) {
         problems.push(format!("The container runtime can't be used on {nodes}"));
@@ -335,13 +335,13 @@ fn scan_problem(overview: &Overview) -> Option<String> {
     Some(match (scan.last, scan.has_failed(), &overview.catalogue) {
         (None, _, _) => format!("There has been no scan yet: {problem}"),
         (Some(_), true, None) => {
-            format!("Nothing is known to be wanted, because no scan has succeeded so far: {problem}")
+            format!("The wanted images are not known, because no scan has succeeded so far: {problem}")
         }
         (Some(_), true, Some(_)) => {
             format!("The last scan failed; the list of wanted images is unchanged: {problem}")
         }
         (Some(_), false, _) => {
-            format!("The last scan missed something; what it found is taken over: {problem}")
+            format!("The last scan did not find everything that is configured; what it found is used: {problem}")
         }
     })
 }

@@ -134,7 +134,7 @@ fn the_headline_never_contradicts_what_is_below_it() {
     never.scan.problem = Some("registry.example.org is unreachable".to_owned());
     assert_eq!(headline(&never), (Standing::Problem, "No scan has succeeded yet".to_owned()));
     let view = view(&never, "");
-    assert!(view.problems[0].starts_with("Nothing is known to be wanted, because no scan has succeeded so far: regis"));
+    assert!(view.problems[0].starts_with("The wanted images are not known, because no scan has succeeded so far: regis"));
     assert!(view.nodes.iter().all(|node| node.standing == Standing::Waiting), "no node is complete with nothing");
 
     let mut failing = complete();
@@ -143,7 +143,7 @@ fn the_headline_never_contradicts_what_is_below_it() {
     assert_eq!(headline(&failing), (Standing::Problem, "5 images on both nodes; there is a problem".to_owned()));
     assert!(self::view(&failing, "").problems[0].starts_with("The last scan failed; the list of wanted images"));
     failing.scan.last_good = failing.scan.last;
-    assert!(self::view(&failing, "").problems[0].starts_with("The last scan missed something; what it found is taken"));
+    assert!(self::view(&failing, "").problems[0].starts_with("The last scan did not find everything that is configured; what it"));
 }
 
 #[test]
@@ -151,10 +151,10 @@ fn a_node_that_cannot_do_its_part_is_a_problem() {
     let complete = || of_nodes(vec![node("a", 6), node("b", 6), node("c", 6)]);
     type Change = fn(&mut crate::overview::NodeOverview);
     let changes: [(Change, &str, &str); 4] = [
-        (|node| node.agent = AgentState::Missing, "No agent reports from b", "no agent has reported"),
+        (|node| node.agent = AgentState::Missing, "No agent has reported from b", "no agent has reported"),
         (
             |node| node.agent = AgentState::Silent(std::time::Duration::from_secs(14 * 60)),
-            "fallen silent on b",
+            "stopped reporting on b",
             "its agent has not reported for 14 minutes",
         ),
         (

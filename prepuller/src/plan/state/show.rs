@@ -79,7 +79,7 @@ impl ClusterState {
         let unlisted =
             self.unlisted.iter().map(|(kind, error)| format!("{kind} can't be read, so nothing is planned: {error}"));
         let unanswered =
-            self.unanswered.iter().map(|error| format!("The Kubernetes API does not take orders for nodes: {error}"));
+            self.unanswered.iter().map(|error| format!("The Kubernetes API does not accept orders for nodes: {error}"));
         unlisted.chain(unanswered).collect()
     }
 

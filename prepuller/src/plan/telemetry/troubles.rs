@@ -54,7 +54,7 @@ impl Telemetry {
             self.events.raise(&node_reference(node), EventType::Warning, words.reasons.0, words.action, &note);
         }
         for many in [over.len(), new.len()].into_iter().filter(|many| *many > MOST_NODES_TOLD) {
-            tracing::warn!(nodes = many, "more nodes changed at once than get an Event each");
+            tracing::warn!(nodes = many, "too many nodes changed at once for one Event each");
         }
         told.extend(new.into_iter().map(|(node, (words, _))| (node, words)));
     }
