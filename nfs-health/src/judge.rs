@@ -1,7 +1,7 @@
-//! `nfs-health judge`: the one that judges across nodes. It reads the nodes' reports, looks at the servers of PersistentVolumes
-//! itself, and writes node conditions, Events and, where it is asked to, taints.
+//! `nfs-health judge`: compares all nodes. It reads the nodes' reports, probes the servers of PersistentVolumes itself, and writes
+//! node conditions, Events and, if configured, taints.
 //!
-//! - [`reports`], [`nfs_volumes`] and [`services`] come in by watches, the last two through a [`store`]; [`cluster`] what to probe
+//! - [`reports`], [`nfs_volumes`] and [`services`] read watches, the last two into a [`store`]; [`cluster`] lists what to probe
 //! - [`evidence`], [`rule`] and [`state`] decide; [`nodes`] writes
 
 pub mod cluster;
@@ -58,7 +58,7 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// The most volumes that are named in Events when something happens to their server.
 const MOST_VOLUMES: usize = 50;
 
-/// How soon to look again for the first lists.
+/// How often to check whether the first lists are complete.
 const FIRST_LIST: Duration = Duration::from_secs(1);
 
 /// Judges until a signal.
@@ -216,8 +216,8 @@ impl Judge {
         }
     }
 
-    /// Takes over the volumes and the pods behind their servers' addresses, once all are listed; a judge that `is_late` does with
-    /// what it has. Whether anything was taken over.
+    /// Adopts the volumes and the pods behind their servers' addresses once all lists are complete; if `is_late`, it uses the
+    /// lists that are. Returns whether it adopted anything.
     fn refresh(&mut self, is_late: bool) -> bool {
         let (volumes, services) = (lock(&self.watched), lock(&self.services));
         let is_complete = volumes.is_complete() && services.are_complete();

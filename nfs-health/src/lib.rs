@@ -4,7 +4,7 @@
 //! Read in this order:
 //!
 //! - [`probe`] one round of one [`server`] over the network ([`wire`]), one look at one mount, and the verdict on both
-//! - [`targets`] lists what to check; [`check`] runs one round of it, for people and for exec probes
+//! - [`targets`] lists what to check; [`check`] runs one round of it, for operators and for exec probes
 //! - [`report`] the custom resource `NfsReport`, which agents write and the judge reads
 //! - [`agent`] repeats rounds on a node, and writes its report
 //! - [`judge`] reads the reports of all nodes, and writes conditions and Events

@@ -1,10 +1,10 @@
 //! One round of a server over the wire: connect, find the versions, and go through the calls that a client would make.
 //!
-//! The whole round has one time limit. It ends at the first step that fails; what was seen until then stays.
+//! The whole round has one time limit. It ends at the first step that fails; what was seen until then is kept.
 //!
 //! - [`seen`] what a round saw; [`fault`] why a step failed; [`rate_limit`] how often one server is asked
 //! - [`mount`] one look at one mount, in a child process (see `nfs_mounts`)
-//! - [`verdict`] the pure judgment on what was seen; [`patience`] what passes, and for how long
+//! - [`verdict`] the pure judgment on what was seen; [`patience`] which trouble is temporary, and for how long
 
 mod connect;
 pub mod fault;

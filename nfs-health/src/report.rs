@@ -44,7 +44,7 @@ pub struct NfsReportSpec {
     pub seen: u32,
     /// Number of unhealthy exports.
     pub troubled: u32,
-    /// The first of these problems, for people.
+    /// Human-readable text of the first of these problems.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 400))]
     pub problem: Option<String>,
@@ -72,7 +72,7 @@ pub struct ExportReport {
     /// The phase that led to the verdict.
     #[schemars(length(max = 400))]
     pub phase: String,
-    /// Explanation for people.
+    /// Human-readable explanation.
     #[schemars(length(max = 400))]
     pub sentence: String,
 }
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn trouble_comes_first_and_is_never_left_out_for_what_is_well() {
+    fn trouble_comes_first_and_is_never_left_out_for_healthy_exports() {
         let mut kinds = vec![Kind::Ok; 200];
         kinds[199] = Kind::ClientStuck;
         let report = NfsReportSpec::new(7, Duration::from_secs(120), exports(kinds));
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn other_words_are_no_news_and_another_verdict_is() {
+    fn another_wording_is_no_change_but_another_verdict_is() {
         let report = |kind| NfsReportSpec::new(1, Duration::from_secs(1), exports([kind]));
         let mut later = NfsReportSpec { number: 2, ..report(Kind::ClientStuck) };
         later.exports[0].sentence = "the mount has not answered for 20 s".into();

@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_said() {
+    fn errors_name_what_is_wrong() {
         for (text, reason) in [
             ("/home", "no host"),
             ("", "no host"),
@@ -251,7 +251,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_shown_is_read_again(text in "[a-z0-9:.%/\\[\\]-]{0,30}") {
+        fn displayed_servers_parse_again(text in "[a-z0-9:.%/\\[\\]-]{0,30}") {
             if let Ok(server) = text.parse::<Server>() {
                 prop_assert_eq!(server.to_string().parse::<Server>(), Ok(server));
             }

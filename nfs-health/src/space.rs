@@ -19,7 +19,7 @@ pub struct Space {
 }
 
 impl Space {
-    /// Whether nothing can be written any more. A file system without a size is not full.
+    /// Whether nothing more can be written. A file system without a size is not full.
     pub fn is_full(&self) -> bool {
         let no_files = self.files.is_some_and(|files| files > 0) && self.files_available == Some(0);
         (self.total > 0 && self.available == 0) || no_files

@@ -63,7 +63,7 @@ pub struct Found {
 pub enum LeftOut {
     /// `NFS_MOUNTS_EXCLUDED` excludes it.
     Excluded,
-    /// It expires when nobody uses it.
+    /// It is unmounted when it is not in use.
     Automount,
     /// There are too many.
     Limit,
@@ -104,7 +104,7 @@ pub fn targets(look: &Look, mounts: &Mounts) -> Found {
             continue;
         }
         let target = found.targets.entry(server).or_default();
-        // For a configured server the wire counts, and so it does for a mount that uses the same network path as this
+        // For a configured server the wire counts, and also for a mount that uses the same network path as this
         // process.
         target.only_mounts = if is_named || only_mounts.is_none() || !(is_new || target.only_mounts.is_some()) {
             None
@@ -142,7 +142,7 @@ fn source(mount: &Mount) -> Source {
     let written = Host::named(name);
     let address: Option<IpAddr> = mount.option("addr").and_then(|address| address.split('%').next()?.parse().ok());
     let host = match (&written, address) {
-        // The kernel shows the zone by its number; the mount's source has the name that people read.
+        // The kernel shows the zone by its number; the mount's source has the name that users know.
         (Some(Host::LinkLocal(link_local, _)), Some(address)) if address == IpAddr::V6(*link_local) => written.clone(),
         (_, Some(address)) => Some(Host::Address(address)),
         (_, None) => written.clone(),
@@ -181,7 +181,7 @@ fn mountd(mount: &Mount) -> (Option<u16>, Option<IpAddr>) {
 /// Whether a mount belongs to an automounter that unmounts unused mounts.
 fn expires(mount: &Mount, by_id: &HashMap<u32, &Mount>) -> bool {
     let mut above = mount;
-    // The limit ends the loop for invalid input with a circle of parents.
+    // The limit ends the loop for invalid input with a loop of parents.
     for _ in 0..by_id.len() {
         match by_id.get(&above.parent) {
             Some(parent) if parent.id != above.id => above = parent,
@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_is_written_as_the_source_is_looked_at() {
+    fn every_form_of_source_is_checked() {
         let table = [
             ("nfs 10.0.0.9:homes rw,vers=3,addr=10.0.0.9", "10.0.0.9:homes"),
             ("nfs nas:homes rw,vers=3,addr=10.0.0.9", "10.0.0.9:homes"),

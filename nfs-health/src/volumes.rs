@@ -1,7 +1,7 @@
 //! `nfs-health volumes`: creates a volume and a bound claim for a Service; repeated runs do no harm.
 //!
 //! - [`wanted`] the wanted state; [`names`] names of created objects; [`plan`] the decision, pure; [`trouble`] what
-//!   people have to do
+//!   administrators have to do
 //! - [`see`](mod@see) reads the cluster; [`act`](mod@act) carries out one step; [`objects`] the created objects
 //! - [`settings`], [`changes`] when to look again, [`claims`] the page, [`metrics`]; and [`run`](mod@run), which puts
 //!   them together

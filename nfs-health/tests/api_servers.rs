@@ -36,7 +36,7 @@ fn all_three_survive_an_api_server_that_never_answers() {
             ("NODE_NAME", "node1"),
             ("NFS_REPORT_NAMESPACE", "labhands-node"),
             ("NFS_MOUNTS", "false"),
-            // Nothing listens there: a report of a failure is a report.
+            // Nothing listens there: a failed export is reported, too.
             ("NFS_SERVERS", "127.0.0.1:1/home"),
         ],
     );

@@ -119,7 +119,7 @@ fn prepare(node: &Node, address: &str) {
 }
 
 #[test]
-fn trouble_is_laid_at_the_right_door_and_goes_away_again() {
+fn trouble_is_blamed_on_the_right_part_and_recovers() {
     let mut ganesha = Ganesha::start(Setup::default()).unwrap();
     let mut cluster = Cluster::start(2).unwrap();
     let kubectl = cluster.kubectl();
@@ -177,7 +177,7 @@ fn trouble_is_laid_at_the_right_door_and_goes_away_again() {
     cluster.nodes().iter().for_each(|node| on_node(node, &broken.map(|word| if word == "-I" { "-D" } else { word })));
     site.until_unreachable(&well);
 
-    // A mount fails on one node while the server serves.
+    // A mount fails on one node while the server works.
     let mount = node(2).root().join("var/lib/labhands/nfs/home");
     std::fs::remove_dir(&mount).unwrap();
     std::os::unix::fs::symlink("home", &mount).unwrap(); // leads to itself: an error that no healthy mount has
@@ -189,7 +189,7 @@ fn trouble_is_laid_at_the_right_door_and_goes_away_again() {
     site.until("node2", "NFSMountStuck", "False");
     site.until_tainted("node2", false);
 
-    each_writes_its_own_only(&cluster, &kubectl);
+    each_token_writes_only_its_own_objects(&cluster, &kubectl);
 
     let restarts = ["get", "pods", "-A", "-l", "app.kubernetes.io/name=nfs-health", "-o"];
     let restarts =
@@ -204,7 +204,7 @@ fn trouble_is_laid_at_the_right_door_and_goes_away_again() {
 }
 
 /// An agent's token may only write its node's report, and the judge only its conditions and taint of nodes.
-fn each_writes_its_own_only(cluster: &Cluster, kubectl: &Kubectl) {
+fn each_token_writes_only_its_own_objects(cluster: &Cluster, kubectl: &Kubectl) {
     let authority = std::fs::read_to_string(cluster.folder().join("ca.crt")).unwrap();
     let view = ["config", "view", "--minify", "-o", "jsonpath={.clusters[0].cluster.server}"];
     let server = kubectl.run(&view).unwrap();

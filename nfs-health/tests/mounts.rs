@@ -21,8 +21,7 @@ use testbed::wait;
 
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// A line of mountinfo that calls whatever is at `place` an NFS mount: the kernel here has no NFS, so another file system stands
-/// for it.
+/// A line of mountinfo that lists `place` as an NFS mount. The kernel here has no NFS, so another file system replaces it.
 fn line(place: &Path, address: Ipv4Addr) -> String {
     let place = place.to_str().unwrap();
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
@@ -37,7 +36,7 @@ fn line(place: &Path, address: Ipv4Addr) -> String {
 }
 
 #[test]
-fn a_mount_that_hangs_while_the_server_serves_is_this_nodes_trouble() {
+fn a_mount_that_hangs_while_the_server_works_is_this_nodes_trouble() {
     let ganesha = Ganesha::start(Setup::default()).unwrap();
     let (folder, address) = (Folder::new("mounts").unwrap(), ganesha.address());
     let place = folder.folder("home").unwrap();
@@ -78,7 +77,7 @@ fn a_mount_that_hangs_while_the_server_serves_is_this_nodes_trouble() {
 }
 
 #[test]
-fn each_path_of_a_device_is_a_way_to_it() {
+fn a_device_is_checked_through_any_of_its_paths() {
     let ganesha = Ganesha::start(Setup::default()).unwrap();
     let (folder, address) = (Folder::new("mounts").unwrap(), ganesha.address());
     let place = folder.folder("home").unwrap();
@@ -151,7 +150,7 @@ fn an_automount_expires_while_it_is_watched() {
 }
 
 #[test]
-fn real_mounts_are_found_with_their_server_and_each_hang_is_told_apart() {
+fn real_mounts_are_found_with_their_server_and_each_hang_is_distinguished() {
     let mut ganesha = Ganesha::start(Setup::default()).unwrap();
     for version in ["v3", "v4"] {
         std::fs::create_dir(ganesha.export().join(version)).unwrap();

@@ -53,7 +53,7 @@ fn read_call(stream: &mut TcpStream) -> [u8; 4] {
 }
 
 #[test]
-fn what_is_no_nfs_server_is_a_protocol_error() {
+fn what_is_not_an_nfs_server_is_a_protocol_error() {
     for (greeting, words) in [
         (&b"SSH-2.0-OpenSSH_9.2\r\n"[..], "a record of more than"),
         (b"\x80\0\0\x04oops", "not the answer to the call"),
@@ -79,7 +79,7 @@ fn records_without_end_are_refused() {
 }
 
 #[test]
-fn a_server_that_sends_one_byte_at_a_time_is_as_good_as_any_if_it_gets_done() {
+fn a_server_that_sends_one_byte_at_a_time_is_ok_if_it_finishes_in_time() {
     let ganesha = Ganesha::start(Setup::default()).unwrap();
     let address = (ganesha.address(), 2049);
     let relay = |pause: Duration| {
@@ -141,8 +141,8 @@ fn words(words: &[u32]) -> Vec<u8> {
     words.iter().flat_map(|word| word.to_be_bytes()).collect()
 }
 
-/// A server of NFSv4.0 in which the names of a path say what becomes of it: `lookup-5` is not to be looked up for the status 5,
-/// `getattr-`, `setattr-` and `readlink-` are alike; `lookup-10008-times-2` gives that status twice and is then good.
+/// A server of NFSv4.0 in which the name of a path decides the answer. With `lookup-5`, LOOKUP fails with status 5; `getattr-`,
+/// `setattr-` and `readlink-` work alike. `lookup-10008-times-2` fails with that status twice and then succeeds.
 fn by_name(mut stream: TcpStream, said: &Mutex<HashMap<String, u32>>) {
     loop {
         let mut header = [0; 4];
@@ -267,7 +267,7 @@ fn each_status_of_nfs_has_its_meaning() {
         ("setattr-13", "ok compound"),
         ("getattr-10013", "grace compound"),
         ("setattr-10013", "grace session"),
-        // After an answer to try again later, the probe does so until the time is over.
+        // After an answer to try again later, the probe does so until the time limit.
         ("lookup-10008-times-2", "ok compound"),
         ("setattr-10008-times-1", "ok compound"),
         ("lookup-10008", "server_down compound: the server keeps answering to try again later (NFS4ERR_DELAY)"),
@@ -280,7 +280,7 @@ fn each_status_of_nfs_has_its_meaning() {
 }
 
 #[test]
-fn a_grace_period_that_does_not_end_is_a_server_that_does_not_serve() {
+fn a_grace_period_that_does_not_end_is_a_server_that_is_down() {
     let said = Arc::<Mutex<HashMap<String, u32>>>::default();
     let place = server(move |stream| by_name(stream, &said));
     // The lease is 2 s: 20 s of grace are healthy.
@@ -372,7 +372,7 @@ fn outputs_for_programs_and_for_nagios() {
 }
 
 #[test]
-fn a_name_is_looked_up_and_one_that_does_not_exist_is_said() {
+fn a_name_is_resolved_and_a_missing_one_is_reported() {
     let address = server(drop);
     let by_name = address.replace("127.0.0.1", "localhost");
     let said = check(&by_name);

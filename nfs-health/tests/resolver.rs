@@ -39,14 +39,14 @@ fn answer(question: &[u8], names: &HashMap<&str, Vec<Ipv4Addr>>) -> Vec<u8> {
     let mut answer =
         [&head[..2], &[0x81, 0x80, 0, 1, 0, addresses.len() as u8, 0, 0, 0, 0], &question[12..end]].concat();
     for address in addresses {
-        answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 0, 0, 4]); // the name as asked, A, IN, not to be kept
+        answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 0, 0, 4]); // the requested name, A, IN, not to be cached
         answer.extend(address.octets());
     }
     answer
 }
 
 #[test]
-fn one_address_that_serves_is_enough_wherever_it_comes_in_the_dns() {
+fn one_working_address_is_enough_wherever_it_comes_in_the_dns() {
     let (dead, alive) = (Ganesha::start(Setup::default()).unwrap(), Ganesha::start(Setup::default()).unwrap());
     dead.firewall(Firewall::Drop).unwrap();
     // It accepts connections and does not answer.

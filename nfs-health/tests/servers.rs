@@ -58,7 +58,7 @@ fn a_healthy_server_is_ok_in_every_version_over_ipv4_and_ipv6() {
 }
 
 #[test]
-fn what_the_server_refuses_is_told_apart() {
+fn refusals_of_the_server_are_distinguished() {
     let mut ganesha = Ganesha::start(Setup::default()).unwrap();
     let nowhere = format!("{}/nowhere", ganesha.address());
     assert!(verdict(&[("NFS_SERVERS", &nowhere)]).starts_with("denied compound: there is no such export"));
@@ -140,7 +140,7 @@ fn a_firewall_that_drops_and_one_that_rejects_and_a_stopped_server() {
 }
 
 #[test]
-fn with_the_server_behind_an_address_a_dead_path_is_told_from_a_dead_server() {
+fn with_the_server_behind_an_address_a_dead_path_is_distinguished_from_a_dead_server() {
     let mut ganesha = Ganesha::start(Setup::default()).unwrap();
     // Nothing listens at the address in front.
     let (front, behind) = (format!("{}:2099", ganesha.address()), format!("{}", ganesha.address()));

@@ -45,7 +45,7 @@ spec:
 ";
 
 #[test]
-fn volumes_come_from_the_service_and_stay_when_it_is_made_anew() {
+fn volumes_come_from_the_service_and_stay_when_it_is_recreated() {
     let site = Site::start();
     site.claims_are_bound_and_lead_to_the_server();
     site.a_home_is_on_the_server();
@@ -54,8 +54,8 @@ fn volumes_come_from_the_service_and_stay_when_it_is_made_anew() {
     site.the_servers_own_probe_leaves_no_line_in_its_log();
     site.the_server_ends_in_order_and_is_the_same_after_it();
     let old = site.address("fileserver").unwrap();
-    let new = site.service_made_anew_and_its_old_address_kept(&old);
-    site.address_taken_by_a_stranger(&old, &new);
+    let new = site.service_recreated_and_its_old_address_kept(&old);
+    site.address_taken_by_another_service(&old, &new);
     site.another_service_takes_nothing_over();
     site.volumes_by_name_for_the_csi_driver();
     site.its_token_changes_what_it_made_only();
@@ -181,7 +181,7 @@ impl Site {
         assert_eq!(std::fs::read_to_string(self.disk.join("home/ann/notes")).unwrap(), "from the lab\n");
     }
 
-    /// And once more, with other settings, when the first Job is gone by itself.
+    /// And once more, with other settings, after Kubernetes has removed the first Job.
     fn once_as_a_job(&self) {
         for claim in ["once", "again"] {
             self.until("labhands", "jobs", "{.items[*].metadata.name}", str::is_empty);

@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn error_numbers_are_told_apart() {
+    fn error_numbers_are_distinguished() {
         let table = [
             (Errno::STALE, "stale"),
             (Errno::ROFS, "readonly"),
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_without_a_number_keeps_its_words() {
+    fn an_error_without_a_number_keeps_its_text() {
         assert_eq!(Failure::of(&io::Error::other("odd")), Failure::Other("odd".into()));
     }
 }

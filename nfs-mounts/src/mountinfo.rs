@@ -93,7 +93,7 @@ impl Mounts {
             met().rfind(|mount| depth(mount) == nearest)
         };
         let mut holder = pick(&is_top)?;
-        // Each step goes to a child mount. The limit ends the loop for invalid input with a circle of parents.
+        // Each step goes to a child mount. The limit ends the loop for invalid input with a loop of parents.
         for _ in 0..self.mounts.len() {
             let (id, point) = (holder.id, &holder.mount_point);
             match pick(&|mount| mount.parent == id && mount.id != id && mount.mount_point.starts_with(point)) {
@@ -160,7 +160,7 @@ pub(crate) fn text(field: &[u8]) -> String {
     String::from_utf8_lossy(&unescape(field)).into_owned()
 }
 
-/// Decodes the kernel's octal escapes of blanks, newlines, `\` and `#`.
+/// Decodes the kernel's octal escapes of spaces, newlines, `\` and `#`.
 fn unescape(field: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(field.len());
     let mut rest = field;
@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn a_circle_of_parents_ends() {
+    fn a_loop_of_parents_ends() {
         let circle = b"1 2 0:1 / / rw - a a rw\n2 1 0:1 / / rw - a a rw\n3 3 0:1 / / rw - a a rw\n4 3 0:1 / / rw - a a rw\n3 4 0:1 / / rw - a a rw\n";
         assert!(Mounts::parse(circle).holding(Path::new("/x")).is_some());
     }

@@ -21,8 +21,8 @@ fn main() -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         a_file_system_that_answers().await;
-        a_child_that_dies_is_no_hang().await;
-        a_killable_hang_ends_the_child_and_the_next_round_starts_anew().await;
+        a_child_that_dies_is_not_a_hang().await;
+        a_killable_hang_ends_the_child_and_the_next_round_starts_another().await;
         beyond_sigkill_no_second_child_is_started_until_the_first_has_ended().await;
     });
     println!("4 passed, 0 failed");
@@ -57,14 +57,14 @@ async fn a_file_system_that_answers() {
     assert_eq!(children(), 0);
 }
 
-async fn a_child_that_dies_is_no_hang() {
+async fn a_child_that_dies_is_not_a_hang() {
     let mut helper = Helper::new(LIMIT * 20);
     let died: Result<Outcome<()>, _> = helper.run(&Path::new("die")).await;
     assert!(matches!(died, Err(HelperError::NoAnswer { .. })), "{died:?}");
     assert!(!helper.is_stuck());
 }
 
-async fn a_killable_hang_ends_the_child_and_the_next_round_starts_anew() {
+async fn a_killable_hang_ends_the_child_and_the_next_round_starts_another() {
     let silent = SilentFileSystem::mount(Silence::Killable).unwrap();
     let mut helper = Helper::new(LIMIT);
     for _ in 0..3 {

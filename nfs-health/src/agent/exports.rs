@@ -25,7 +25,7 @@ pub struct Entry {
     pub target: Target,
     /// Its verdict; `None` before its first round has ended.
     pub verdict: Option<Verdict>,
-    /// Where it really is, if that is elsewhere: by symbolic links, or on another server.
+    /// Its actual location, if that is different: through symbolic links, or on another server.
     pub location: Option<Server>,
 }
 
@@ -53,11 +53,11 @@ impl ExportTable {
         self.exports().get(server).map(|entry| entry.target.clone())
     }
 
-    /// Sets the current verdict of an export, and where it was found, if elsewhere.
+    /// Sets the current verdict of an export, and its actual location, if that is different.
     pub fn show(&self, server: &Server, verdict: &Verdict, location: Option<Server>) {
         if let Some(entry) = self.exports().get_mut(server) {
             entry.verdict = Some(verdict.clone());
-            // A round that did not come so far tells nothing of the location.
+            // A round that failed earlier does not show the location.
             entry.location = location.or(entry.location.take());
         }
         self.changed.notify_one();

@@ -25,7 +25,7 @@ pub type Discover = Box<dyn Fn() -> BTreeMap<Server, Target> + Send + Sync>;
 
 /// Which exports are probed, and how.
 pub struct Monitor {
-    /// Lists what there is to look at.
+    /// Lists what to check.
     pub discover: Discover,
     /// How to probe.
     pub probing: Probing,
@@ -40,7 +40,7 @@ pub struct Monitor {
 }
 
 impl Monitor {
-    /// How long a monitor that is alive may give no sign.
+    /// How long a live monitor may go without a heartbeat.
     pub fn pulse_limit(interval: Duration) -> Duration {
         interval * 2 + Duration::from_secs(60)
     }
@@ -125,7 +125,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn an_export_that_is_missed_in_one_pass_has_one_task_ever() {
+    async fn an_export_that_is_missing_in_one_pass_never_gets_a_second_task() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let server: Server = format!("{}/home", listener.local_addr().unwrap()).parse().unwrap();
         let passes = Arc::new(AtomicUsize::new(0));

@@ -67,7 +67,7 @@ pub async fn run(settings: RunSettings) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What there is to look at, now.
+/// What to check now.
 fn discover(look: &Look, metrics: &HealthMetrics, listing: &Latch) -> BTreeMap<Server, Target> {
     let read = |path: &Path| {
         metrics.mounts(&path.with_file_name("mountstats"));

@@ -1,4 +1,4 @@
-//! The output for people: a line for each step and mount, and one for the verdict of each export.
+//! The human-readable output: a line for each step and mount, and one for the verdict of each export.
 
 use std::fmt::Write as _;
 use std::time::Duration;

@@ -15,7 +15,7 @@ fn checked(export: &str, kind: Kind, milliseconds: u64, warn: u64, critical: u64
 }
 
 #[test]
-fn thresholds_and_verdicts_make_the_state() {
+fn thresholds_and_verdicts_determine_the_state() {
     for (kind, time, warn, critical, expected) in [
         (Kind::Ok, 5, 0, 0, State::Well),
         (Kind::Ok, 5, 6, 9, State::Well),
@@ -30,7 +30,7 @@ fn thresholds_and_verdicts_make_the_state() {
 }
 
 #[test]
-fn nagios_has_its_line_its_perfdata_and_its_code() {
+fn nagios_output_has_a_line_perfdata_and_an_exit_code() {
     let (warn, critical) = (Some(Duration::from_millis(500)), Some(Duration::from_secs(2)));
     let well = checked("10.0.0.9/home", Kind::Ok, 12, 500, 2000);
     let down = checked("nas/o'x=y", Kind::ServerDown, 700, 500, 2000);
@@ -50,7 +50,7 @@ fn nagios_has_its_line_its_perfdata_and_its_code() {
 }
 
 #[test]
-fn json_has_all_that_was_seen() {
+fn json_has_everything_that_was_seen() {
     let text = json::json(&[checked("a/b", Kind::ServerDown, 5, 0, 0)]);
     let document: serde_json::Value = serde_json::from_str(&text).unwrap();
     let export = &document["exports"][0];
@@ -62,7 +62,7 @@ fn json_has_all_that_was_seen() {
 }
 
 #[test]
-fn a_table_says_what_was_too_slow() {
+fn a_table_names_what_was_too_slow() {
     let text = table::table(&[checked("a/b", Kind::Ok, 9, 6, 0)]);
     assert!(text.contains("time") && text.contains("warning"), "{text}");
     assert!(text.lines().last().unwrap().contains("verdict"), "{text}");

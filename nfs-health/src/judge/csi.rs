@@ -41,7 +41,7 @@ mod tests {
     use serde_json::{from_value, json};
 
     #[test]
-    fn drivers_say_in_their_own_words_where_their_files_are() {
+    fn each_driver_names_its_server_and_export_in_its_own_way() {
         let table = [
             ("efs.csi.aws.com", "fs-1", json!({"mounttargetip": "10.0.0.9"}), Some(("10.0.0.9", "/"))),
             ("efs.csi.aws.com", "fs-1:/a/b", json!({"mounttargetip": "10.0.0.9"}), Some(("10.0.0.9", "/a/b"))),

@@ -16,9 +16,9 @@ pub struct Evidence {
     pub sights: Vec<Sight>,
 }
 
-/// The evidence of all exports: those that are probed, and those that only nodes know. What a node sees of a folder counts for the
-/// export that holds it; of several folders, the worst. `locations` is where a probed export is in the end, if that is elsewhere
-/// (by symbolic links, or on another server): so nodes see it.
+/// The evidence of all exports: those that are probed, and those that only nodes know. A node's verdict on a folder counts for the
+/// export that contains it; of several folders, the worst verdict counts. `locations` has the actual location of a probed export,
+/// if that is different (through symbolic links, or on another server), because nodes see that one.
 pub fn evidence(
     probes: &BTreeMap<Server, Option<Verdict>>,
     locations: &BTreeMap<Server, Server>,
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn nodes_speak_of_the_same_export_by_folder_name_and_address() {
+    fn nodes_name_the_same_export_by_folder_name_and_address() {
         let probes = ["nfs.labs.svc/home", "10.0.0.9/data"].map(|text| (text.parse().unwrap(), None));
         let by_name = Some("nfs.labs.svc");
         let reports = BTreeMap::from([
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn a_volume_by_a_link_or_a_referral_meets_what_nodes_see_of_it() {
+    fn a_volume_behind_a_link_or_a_referral_matches_what_nodes_see() {
         let server = |text: &str| text.parse::<Server>().unwrap();
         let probes = BTreeMap::from([(server("nas/home/link"), None), (server("nas/away"), None)]);
         let locations = BTreeMap::from([

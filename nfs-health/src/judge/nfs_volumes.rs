@@ -18,7 +18,7 @@ pub struct NfsVolume {
     pub version: Option<Version>,
     /// mountd's port in its mount options, if they have one.
     pub mount_port: Option<u16>,
-    /// Whether only the mounts can tell how it is: they speak RDMA or UDP, or go to a tunnel on their own node.
+    /// Whether only the mounts show its state: they use RDMA or UDP, or a tunnel on their own node.
     pub only_mounts: bool,
     /// The reference for Events about the volume.
     pub reference: ObjectReference,
@@ -26,7 +26,7 @@ pub struct NfsVolume {
     pub claim: Option<ObjectReference>,
 }
 
-/// What matters of a PersistentVolume, if it is on an NFS server.
+/// The relevant parts of a PersistentVolume, if it is on an NFS server.
 pub fn nfs_volume(volume: &PersistentVolume) -> Option<NfsVolume> {
     let spec = volume.spec.as_ref()?;
     let (host, export) = match source_of(spec) {

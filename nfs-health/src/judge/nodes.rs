@@ -49,7 +49,7 @@ impl Nodes {
         Self { nodes, reports, events, taint, brought: Brought::default() }
     }
 
-    /// Forgets nodes that have no report any more.
+    /// Forgets nodes that no longer have a report.
     pub fn keep(&mut self, is_known: impl Fn(&str) -> bool) {
         self.brought.0.retain(|name, _| is_known(name));
     }
@@ -152,7 +152,7 @@ impl Nodes {
 enum Written {
     /// The node has the right state.
     Brought,
-    /// The node does not exist any more, and neither does its report.
+    /// The node no longer exists, and neither does its report.
     NodeIsGone,
 }
 

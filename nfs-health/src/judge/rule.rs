@@ -41,7 +41,7 @@ pub struct Trouble {
     pub kind: Kind,
     /// The part at fault.
     pub blame: Blame,
-    /// An explanation for people.
+    /// A human-readable explanation.
     pub sentence: String,
 }
 
@@ -50,7 +50,7 @@ pub struct Trouble {
 pub enum Condition {
     /// `NFSMountStuck`: a mount hangs or is stale, while the server works.
     MountStuck,
-    /// `NFSServerUnreachable`: the server does not serve this node.
+    /// `NFSServerUnreachable`: this node cannot use the server.
     ServerUnreachable,
 }
 
@@ -103,7 +103,7 @@ pub fn rule(probe: Option<&Verdict>, sights: &[Sight]) -> Ruling {
 }
 
 fn does_not_reach(kind: Kind) -> bool {
-    !kind.server_serves() && kind != Kind::ClientStuck
+    !kind.server_works() && kind != Kind::ClientStuck
 }
 
 fn is_stuck(kind: Kind) -> bool {
@@ -124,7 +124,7 @@ pub fn gravity(kind: Kind) -> u8 {
     }
 }
 
-/// Whether so many of `all` are bad that the nodes cannot be at fault: at least two, and at least half.
+/// Whether too many of `all` are bad for the nodes to be at fault: at least two, and at least half.
 fn many(bad: usize, all: usize) -> bool {
     bad >= 2 && bad * 2 >= all
 }
@@ -140,12 +140,12 @@ fn reach(probe: Option<&Verdict>, unreached: &[&Sight], nodes: usize) -> Option<
     let seen = unreached.iter().map(|sight| (sight.kind, sight.sentence.as_str()));
     let seen = seen.chain(failed.map(|probe| (probe.kind, probe.sentence.as_str())));
     let (kind, said) = most_common(seen)?;
-    let serves_behind =
+    let works_behind =
         kind == Kind::ServicePathBroken || failed.is_some_and(|probe| probe.kind == Kind::ServicePathBroken);
-    let serves_here = probe.is_some() && failed.is_none();
+    let works_here = probe.is_some() && failed.is_none();
     let blame = match (many(bad, all), all) {
-        (true, _) | (false, 1) if serves_behind => Blame::ServicePath,
-        (true, _) if serves_here => Blame::ServicePath,
+        (true, _) | (false, 1) if works_behind => Blame::ServicePath,
+        (true, _) if works_here => Blame::ServicePath,
         (true, _) => Blame::Server,
         (false, 1) if kind == Kind::Unreachable || nodes == 1 => Blame::Unclear,
         (false, 1) => Blame::Server,
@@ -153,14 +153,14 @@ fn reach(probe: Option<&Verdict>, unreached: &[&Sight], nodes: usize) -> Option<
     };
     let kind = match (blame, kind) {
         (Blame::ServicePath, _) => Kind::ServicePathBroken,
-        // Nobody reaches it, which one place alone could not tell.
+        // No place reaches it; one place alone could not show that.
         (Blame::Server, Kind::Unreachable) => Kind::ServerDown,
         (_, kind) => kind,
     };
     let places = seen_from(unreached, nodes, failed.is_some());
     let sentence = match blame {
         Blame::Server => format!("the server is not serving{places}: {said}"),
-        Blame::ServicePath if serves_here => {
+        Blame::ServicePath if works_here => {
             format!("the server works, but the network path to it is broken{places}: {said}")
         }
         Blame::ServicePath => format!("the address that clients use is broken{places}: {said}"),
@@ -194,7 +194,7 @@ fn refusal(probe: Option<&Verdict>, refused: &[&Sight], nodes: usize) -> Option<
     Some(Trouble { kind, blame, sentence: format!("{said}{}", seen_from(refused, nodes, false)) })
 }
 
-/// ` (seen from 2 of 5 nodes: a, b, and from the cluster probe)`, or nothing if there is nobody to name.
+/// ` (seen from 2 of 5 nodes: a, b, and from the cluster probe)`, or nothing if there is no place to name.
 fn seen_from(sights: &[&Sight], nodes: usize, probe: bool) -> String {
     const NAMED: usize = 3;
     let named: Vec<&str> = sights.iter().take(NAMED).map(|sight| sight.node.as_str()).collect();

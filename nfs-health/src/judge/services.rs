@@ -43,12 +43,12 @@ struct Pod {
 }
 
 impl Services {
-    /// Takes an event of the watch on Services.
+    /// Handles an event of the watch on Services.
     pub fn take_service(&mut self, event: Event<core::Service>) {
         self.services.take(event, service);
     }
 
-    /// Takes an event of the watch on EndpointSlices.
+    /// Handles an event of the watch on EndpointSlices.
     pub fn take_slice(&mut self, event: Event<EndpointSlice>) {
         self.slices.take(event, slice);
     }
@@ -83,7 +83,7 @@ impl Services {
     }
 }
 
-/// The Service that a DNS name stands for.
+/// The Service that a DNS name refers to.
 fn service_name(name: &str) -> Option<Key> {
     let mut labels = name.trim_end_matches('.').split('.');
     let (service, namespace) = (labels.next()?, labels.next()?);
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn names_of_services_are_told_from_others() {
+    fn names_of_services_are_distinguished_from_others() {
         let name = |name| service_name(name).map(|(namespace, name)| format!("{namespace}/{name}"));
         assert_eq!(name("nfs.labs.svc.cluster.local").as_deref(), Some("labs/nfs"));
         assert_eq!(name("nfs.labs.svc").as_deref(), Some("labs/nfs"));

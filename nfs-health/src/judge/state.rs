@@ -35,7 +35,7 @@ pub enum NodeState {
 pub struct Said {
     /// The reason, in one word.
     pub reason: &'static str,
-    /// The message for people.
+    /// The human-readable message.
     pub message: String,
     /// Whether the node itself is at fault.
     pub own_fault: bool,

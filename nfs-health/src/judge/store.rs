@@ -24,7 +24,7 @@ impl<T> Default for Store<T> {
 }
 
 impl<T> Store<T> {
-    /// Takes an event of the watch. `read` gives what to keep of an object, and `None` for an object that does not matter.
+    /// Handles an event of the watch. `read` gives what to keep of an object, and `None` for an object that does not matter.
     pub fn take<K: Resource>(&mut self, event: Event<K>, read: impl FnOnce(&K) -> Option<T>) {
         match event {
             Event::Init => self.listed.clear(),
@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn objects_come_and_go_and_a_broken_watch_takes_none_away() {
+    fn objects_come_and_go_and_a_broken_watch_removes_none() {
         let mut store = Store::<String>::default();
         let mut take = |event| {
             store.take(event, |object: &ConfigMap| object.data.as_ref()?.get("value").cloned());
@@ -92,7 +92,7 @@ mod tests {
         take(Event::Init);
         assert_eq!(take(Event::InitApply(object("c", Some("1")))), (true, "b".to_owned()));
         assert_eq!(take(Event::InitDone).1, "c");
-        // It does not matter any more.
+        // It no longer matters.
         assert_eq!(take(Event::Apply(object("c", None))).1, "");
     }
 }

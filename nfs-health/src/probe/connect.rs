@@ -12,8 +12,8 @@ pub(super) fn with_port(mut address: SocketAddr, port: u16) -> SocketAddr {
     address
 }
 
-/// Tries each address in turn, with its share of the time that is left (RFC 6724, section 2). With several, the first that takes
-/// the connection and answers a call is taken.
+/// Tries each address in turn, with its share of the remaining time (RFC 6724, section 2). Of several addresses, it uses the first
+/// that accepts the connection and answers a call.
 pub(super) async fn first_that_connects(
     addresses: Vec<SocketAddr>,
     deadline: Instant,
@@ -42,7 +42,7 @@ pub(super) async fn first_that_connects(
         };
         failures.push((*address, fault));
     }
-    // One that takes the connection is a server that is there, and one that refuses a host.
+    // An address that accepts the connection belongs to a server, and one that refuses it to a host.
     let in_order: [fn(&Fault) -> bool; 2] =
         [|fault| matches!(fault, Fault::Silent | Fault::Broken(_)), |fault| *fault == Fault::Refused];
     for wanted in in_order {

@@ -72,7 +72,7 @@ pub enum Fault {
     /// The export is on another server.
     #[error("the export is on another server{}", places(.0))]
     Elsewhere(Vec<Location>),
-    /// The path has a circle of symbolic links, or one that leads out of the server.
+    /// The path has a loop of symbolic links, or a link that leads out of the server.
     #[error("the export's path has a symbolic link that leads nowhere: {0}")]
     Link(String),
     /// Another NFS error.
@@ -105,7 +105,7 @@ impl From<RpcError> for Fault {
             RpcError::Connection(_) | RpcError::Closed => Self::Broken(error.to_string()),
             RpcError::Reply(ReplyError::Versions { .. } | ReplyError::NoProgram) => Self::NoVersion(error.to_string()),
             // RFC 5531, section 9: the server requires more than AUTH_SYS (5), or Kerberos (13, 14). nfs-ganesha also
-            // answers so to ports above 1023.
+            // gives this answer to ports above 1023.
             RpcError::Reply(ReplyError::Refused(5 | 13 | 14)) => Self::Authentication(
                 "Kerberos, another kind of authentication, or a port below 1024 (`insecure`)".to_owned(),
             ),

@@ -106,7 +106,7 @@ pub struct DeviceLook {
 }
 
 impl DeviceLook {
-    /// A device that nobody has looked at; `limit` is how long it may take to answer.
+    /// A device that has not been checked yet; `limit` is how long it may take to answer.
     pub fn new(limit: Duration) -> Self {
         Self { helper: Helper::new(limit), begin: 0 }
     }
@@ -116,8 +116,8 @@ impl DeviceLook {
         self.helper.is_stuck()
     }
 
-    /// Has a child look at the mount by the first of its paths that leads to it; gives that path, or the last that was tried. The
-    /// next look begins with the path that led to it, or with the paths that were not tried.
+    /// A child checks the mount through the first of its paths that leads to it. Returns that path, or the last one that was tried.
+    /// The next check begins with the path that worked, or with the paths that were not tried.
     pub async fn look(&mut self, device: Device, paths: &[PathBuf]) -> (PathBuf, MountSeen) {
         let mut last = (PathBuf::new(), MountSeen::Unknown("it has no path".to_owned()));
         for _ in 0..paths.len().min(MOST_PATHS) {

@@ -14,7 +14,7 @@ pub struct Patience {
 }
 
 impl Patience {
-    /// Handles the verdict of a round. A server whose grace period has lasted too long does not serve.
+    /// Handles the verdict of a round. A server whose grace period has lasted too long counts as down.
     pub fn judge(&mut self, verdict: Verdict, lease: Option<Duration>, now: Instant) -> Verdict {
         if verdict.kind != Kind::Grace {
             self.since = None;
@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn grace_is_healthy_for_some_leases_only_and_counted_anew_each_time() {
+    fn grace_is_healthy_for_some_leases_only_and_is_counted_again_each_time() {
         let verdict = |kind| Verdict { kind, phase: "session", sentence: String::new() };
         let (start, second) = (Instant::now(), Duration::from_secs(1));
         for (lease, healthy, trouble) in [(2, 20, 21), (10, 100, 101), (90, 270, 271), (300, 900, 901)] {

@@ -1,4 +1,4 @@
-//! What a round saw: its steps, by their phases, and what the server said of itself.
+//! What a round saw: its steps, by their phases, and what the server said about itself.
 
 use std::time::Duration;
 
@@ -36,11 +36,11 @@ pub const PHASES: [Phase; 7] =
 pub struct Step {
     /// Its phase.
     pub phase: Phase,
-    /// Its name, for people.
+    /// Its human-readable name.
     pub name: &'static str,
     /// Its duration.
     pub time: Duration,
-    /// Its result for people, or why it failed.
+    /// Its human-readable result, or why it failed.
     pub result: Result<String, Fault>,
 }
 
@@ -70,7 +70,7 @@ pub struct Seen {
 }
 
 impl Seen {
-    /// Where the export of `server` really is, if that is elsewhere: by links, or on another server.
+    /// The actual location of the export of `server`, if that is different: through links, or on another server.
     pub fn location(&self, server: &Server) -> Option<Server> {
         let resolved = self.resolved.clone();
         match &self.referred {

@@ -72,7 +72,7 @@ async fn is_read_only(nfs: &mut Connection, handle: &[u8]) -> Result<bool, Fault
     match nfs3::ok(&result) {
         Ok(_) => Ok(false),
         Err(nfs3::ResultError::Failed(Status::ROFS)) => Ok(true),
-        // Nobody needs permission to change the export's folder.
+        // A probe needs no permission to change the export's folder.
         Err(nfs3::ResultError::Failed(Status::ACCES | Status::PERM)) => Ok(false),
         Err(error) => Err(error.into()),
     }

@@ -48,7 +48,7 @@ pub(super) async fn round(
         }
         Err(Stop) => {
             // A server that remembers a client waits for it after a restart. A server that no longer answers forgets it
-            // by itself.
+            // on its own.
             if round.seen.failed().is_some_and(|(_, fault)| !fault.is_no_answer()) {
                 let _ = tokio::time::timeout_at(round.deadline.into(), caller.end(&client)).await;
             }
@@ -158,7 +158,7 @@ impl Caller {
             |results| results.next(Operation::DESTROY_SESSION).map(drop),
         )
         .await?;
-        // The server may keep the client for a moment; its lease ends by itself.
+        // The server may keep the client for a moment; its lease expires on its own.
         let forgotten = self.ask(
             |compound| compound.operation(Operation::DESTROY_CLIENTID, &client.id.to_be_bytes()),
             |results| Ok(results.next(Operation::DESTROY_CLIENTID).map(drop)),
@@ -313,7 +313,7 @@ async fn look(round: &mut Round, caller: &mut Caller, export: Option<&str>) -> R
                 Ok(_) => Ok((false, None)),
                 Err(CompoundError::Failed(Status::ROFS)) => Ok((true, None)),
                 Err(CompoundError::Failed(Status::GRACE)) => Ok((false, Some(true))),
-                // Nobody needs permission to change the export's folder, but errors of the server's storage count.
+                // A probe needs no permission to change the export's folder, but errors of the server's storage count.
                 Err(CompoundError::Failed(status)) if !tells(status) => Ok((false, None)),
                 Err(error) => Err(error),
             }

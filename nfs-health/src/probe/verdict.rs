@@ -18,11 +18,11 @@ pub enum Kind {
     Ok,
     /// The server is in its grace period, which ends after some leases, or counts as trouble then.
     Grace,
-    /// The server does not serve.
+    /// The server is not serving.
     ServerDown,
     /// The server works, but the address in front of it does not lead there.
     ServicePathBroken,
-    /// The server serves others, but a mount on this node hangs.
+    /// The server works for others, but a mount on this node hangs.
     ClientStuck,
     /// A mount's handle, or the export's, is stale.
     Stale,
@@ -60,7 +60,7 @@ pub struct Verdict {
     pub kind: Kind,
     /// The phase, on the wire or of the mount.
     pub phase: &'static str,
-    /// The explanation for people.
+    /// The human-readable explanation.
     pub sentence: String,
 }
 
@@ -91,7 +91,7 @@ pub enum OnlyMounts {
 }
 
 impl OnlyMounts {
-    /// The reason, for people.
+    /// The human-readable reason.
     pub fn reason(self) -> &'static str {
         match self {
             Self::Loopback => "the server is a tunnel on the node's loopback interface",
@@ -110,24 +110,24 @@ pub fn judge(sight: &Sight<'_>) -> Verdict {
     let front = wire(sight.front);
     let mounted = mounts(&sight.mounts);
     let answers = sight.mounts.iter().any(|(_, seen)| answers(seen));
-    let is_way = sight.front.failed().is_none_or(|(_, fault)| fault.is_of_the_way());
-    if is_way && !front.kind.server_serves() || front.kind == Kind::Denied {
+    let is_way = sight.front.failed().is_none_or(|(_, fault)| fault.may_be_local());
+    if is_way && !front.kind.server_works() || front.kind == Kind::Denied {
         match (mounted.as_ref(), answers, sight.only_mounts) {
             (None, true, _) => return remark(&front),
-            // Some mounts answer, so the server is not what is wrong with the others.
+            // Some mounts answer, so the trouble of the others is not the server's.
             (Some(mounted), true, _) => return mounted.clone(),
             (Some(mounted), false, Some(_)) => return mounted.clone(),
             (None, false, Some(only)) => return not_from_here(&front, only),
             (_, false, None) => (),
         }
     }
-    match (front.kind.server_serves(), sight.behind.map(wire)) {
+    match (front.kind.server_works(), sight.behind.map(wire)) {
         // The server works, so trouble with a mount is this node's.
         (true, _) => match mounted {
             Some(mounted) if front.kind == Kind::Ok || mounted.kind == Kind::ClientStuck => mounted,
             _ => front,
         },
-        (false, Some(behind)) if behind.kind.server_serves() => Verdict {
+        (false, Some(behind)) if behind.kind.server_works() => Verdict {
             kind: Kind::ServicePathBroken,
             phase: front.phase,
             sentence: format!("the server itself works, but at its address for clients {}", front.sentence),
@@ -219,7 +219,7 @@ fn kind_of(phase: Phase, fault: &Fault) -> Kind {
 
 impl Fault {
     /// Whether the fault may be about this process's own path or permissions, and not about the server itself.
-    fn is_of_the_way(&self) -> bool {
+    fn may_be_local(&self) -> bool {
         match self {
             Self::Busy(_) | Self::Storage(_) | Self::NotUnderstood(_) | Self::Grace | Self::Full(_) | Self::Stale => {
                 false
@@ -318,14 +318,14 @@ impl Kind {
         }
     }
 
-    /// Whether nobody needs to act. A server in its grace period works as it should, and its clients must be able to
+    /// Whether no action is needed. A server in its grace period works as it should, and its clients must be able to
     /// reach it then.
     pub fn is_healthy(self) -> bool {
         matches!(self, Self::Ok | Self::Grace)
     }
 
     /// Whether the server answered as an NFS server, even if with a refusal.
-    pub fn server_serves(self) -> bool {
+    pub fn server_works(self) -> bool {
         match self {
             Self::Ok | Self::Grace | Self::Stale | Self::Readonly | Self::Full | Self::Denied => true,
             Self::ServerDown

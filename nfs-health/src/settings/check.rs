@@ -41,7 +41,7 @@ pub struct Check {
 /// The output format of `check`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Output {
-    /// Lines for people.
+    /// A human-readable table.
     Table,
     /// JSON.
     Json,

@@ -2,12 +2,12 @@
 
 use crate::server::{Server, ServerError};
 
-/// Parses a comma-separated list of servers, without duplicates. A backslash before a comma, a blank or a backslash
+/// Parses a comma-separated list of servers, without duplicates. A backslash before a comma, a space or a backslash
 /// makes it a part of an export.
 ///
 /// # Errors
 ///
-/// What is wrong with the first invalid server, or a blank instead of a comma.
+/// What is wrong with the first invalid server, or a space instead of a comma.
 pub(super) fn servers_of(text: &str) -> Result<Vec<Server>, String> {
     let mut servers: Vec<Server> = Vec::new();
     for item in items(text)? {
@@ -63,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn commas_and_blanks_belong_to_an_export_behind_a_backslash() {
+    fn commas_and_spaces_after_a_backslash_belong_to_an_export() {
         let table = [
             (r"a/home, b/x", vec!["a/home", "b/x"]),
             (r"a/one\,two,b/x", vec!["a/one,two", "b/x"]),
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn a_blank_for_a_comma_is_refused_with_words() {
+    fn a_space_instead_of_a_comma_is_explained() {
         for text in ["a/home b/x", "a/home\nb/x", "a:/home  10.0.0.9", "a/home [fd00::1]/x", "a/data sets b:2050/x"] {
             let said = shown(text).unwrap_err();
             assert!(said.contains("separated by commas"), "{text}: {said}");

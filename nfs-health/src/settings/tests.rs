@@ -69,7 +69,7 @@ fn the_judge_needs_nothing_and_has_no_mounts() {
 }
 
 #[test]
-fn something_must_be_looked_at() {
+fn something_must_be_checked() {
     assert!(look(&[("NFS_MOUNTS", "no")]).unwrap_err().contains("NFS_SERVERS: "));
     assert!(look(&[]).unwrap().servers.is_empty());
 }

@@ -1,4 +1,4 @@
-//! When to look again: something happened to the Service, its neighbours, a volume or a claim, or enough time is over.
+//! When to look again: something happened to the Service, its neighbors, a volume or a claim, or enough time has passed.
 
 use std::pin::Pin;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! The state of each claim, and the page `/claims` that shows it to probes and people.
+//! The state of each claim, and the page `/claims` that shows it to probes and users.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -15,7 +15,7 @@ use super::wanted::Named;
 pub enum ClaimState {
     /// Bound to this volume of the server.
     Bound(String),
-    /// Waiting, for the reason in this sentence, which may end by itself.
+    /// Waiting, for the reason in this sentence, which may end on its own.
     Waiting(String),
     /// An administrator has to do what this sentence says.
     Trouble(String),
@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_page_is_good_when_every_claim_is_bound() {
+    fn the_page_answers_200_when_every_claim_is_bound() {
         let page = Page::default();
         let status = || page.answer().into_response().status();
         let claims = ["labs/homes", "labhands/homes"].map(|claim| claim.parse::<Named>().unwrap());

@@ -44,7 +44,7 @@ impl VolumesMetrics {
     }
 
     /// Records the state of a claim.
-    pub fn stands(&self, claim: &Named, bound: bool, trouble: bool) {
+    pub fn set_state(&self, claim: &Named, bound: bool, trouble: bool) {
         let labels = Claim { namespace: claim.namespace.clone(), claim: claim.name.clone() };
         self.bound.get_or_create(&labels).set(bound.into());
         self.trouble.get_or_create(&labels).set(trouble.into());

@@ -171,7 +171,7 @@ impl Step {
     }
 }
 
-/// Trouble that only people can solve.
+/// Trouble that only an administrator can resolve.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Trouble {
     /// The Service has no address.

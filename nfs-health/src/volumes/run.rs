@@ -28,7 +28,7 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// The most steps in a row. No state needs more; a race is left to the next look.
 const MOST_STEPS: usize = 12;
 
-/// Without any news, the longest time between two looks. Not everything that claims wait for is watched, such as a namespace, or the
+/// Without any change, the longest time between two looks. Not everything that claims wait for is watched, such as a namespace, or the
 /// Service of another namespace that has the address.
 const LONGEST: Duration = Duration::from_secs(30);
 
@@ -113,7 +113,7 @@ impl Volumes {
                 Ok(states) if states.iter().all(|state| matches!(state, ClaimState::Bound(_))) => {
                     return Ok(ExitCode::SUCCESS);
                 }
-                // Waiting may end by itself, but waiting for an administrator is pointless.
+                // Some waits end on their own, but waiting for an administrator is pointless.
                 Ok(states) if states.iter().all(|state| !matches!(state, ClaimState::Waiting(_))) => {
                     return Ok(ExitCode::FAILURE);
                 }
@@ -161,7 +161,7 @@ impl Volumes {
                 ClaimState::Waiting(why)
             });
             let (bound, trouble) = (matches!(state, ClaimState::Bound(_)), matches!(state, ClaimState::Trouble(_)));
-            self.metrics.stands(&wanted.claim, bound, trouble);
+            self.metrics.set_state(&wanted.claim, bound, trouble);
             if self.states.get(states.len()) != Some(&state) {
                 let claim = wanted.claim.to_string();
                 match &state {

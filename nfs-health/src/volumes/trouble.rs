@@ -20,7 +20,7 @@ impl Trouble {
     pub fn sentence(&self, wanted: &Wanted) -> String {
         let Wanted { service, claim, .. } = wanted;
         let delete_claim = format!("kubectl -n {} delete pvc {}", claim.namespace, claim.name);
-        let anew = "both are then created again, and the files stay on the server";
+        let recreated = "both are then created again, and the files stay on the server";
         match self {
             Self::WithoutAddress => format!(
                 "Service {service} has no cluster address (it is headless, or an external name). Give it one, or set \
@@ -28,16 +28,16 @@ impl Trouble {
             ),
             Self::AddressLost { volume, address, why } => format!(
                 "Volume {volume} leads to {address}, which Service {service} no longer has, and it cannot be kept: {why}. Free \
-                 the address; or end all pods that use claim {claim}, then run: {delete_claim} ({anew})"
+                 the address; or end all pods that use claim {claim}, then run: {delete_claim} ({recreated})"
             ),
             Self::OtherSource { volume, ours: _, leads_to, made_for: Some(other) } => format!(
                 "Volume {volume} is bound and leads to {leads_to}: it was made for Service {other}, and NFS_SERVICE is {service} \
                  now. Set NFS_SERVICE={other} again; or end all pods that use claim {claim}, then run: {delete_claim} (both are \
-                 created again then and lead to {service}; the files stay on the old server)"
+                 then created again and lead to {service}; the files stay on the old server)"
             ),
             Self::OtherSource { volume, ours: true, leads_to, made_for: None } => format!(
                 "Volume {volume} is bound and leads to {leads_to}. End all pods that use claim {claim}, then run: \
-                 {delete_claim} ({anew})"
+                 {delete_claim} ({recreated})"
             ),
             Self::OtherSource { volume, ours: false, leads_to, made_for: None } => format!(
                 "Volume {volume} was not made here and leads to {leads_to}. Name another claim in VOLUME_CLAIM; or end all \

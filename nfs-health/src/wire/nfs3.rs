@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn handles_are_bounded_and_refusals_are_told() {
+    fn handles_are_bounded_and_refusals_are_named() {
         assert_eq!(
             handle(&Writer::default().u32(0).opaque(b"handle").u32(1).u32(390_003).bytes()),
             Ok((b"handle".to_vec(), vec![Flavor::Kerberos("krb5")]))
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn room_is_read_with_and_without_attributes() {
+    fn space_is_read_with_and_without_attributes() {
         let numbers = Writer::default().u64(100).u64(60).u64(50).u64(9).u64(8).u64(7).u32(0).bytes();
         let expected = Space { available: 50, total: 100, files_available: Some(7), files: Some(9) };
         assert_eq!(space(&Writer::default().u32(0).u32(0).raw(&numbers).bytes()), Ok(expected));

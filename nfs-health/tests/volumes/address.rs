@@ -5,7 +5,7 @@ use super::{LIMIT, SERVER};
 
 impl Site {
     /// Returns the Service's new address.
-    pub(crate) fn service_made_anew_and_its_old_address_kept(&self, old: &str) -> String {
+    pub(crate) fn service_recreated_and_its_old_address_kept(&self, old: &str) -> String {
         let new = sibling(old);
         self.kubectl.run(&["-n", SERVER, "delete", "service", "fileserver"]).unwrap();
         self.make_service(SERVER, "fileserver", &new, "fileserver");
@@ -22,7 +22,7 @@ impl Site {
         new
     }
 
-    pub(crate) fn address_taken_by_a_stranger(&self, old: &str, new: &str) {
+    pub(crate) fn address_taken_by_another_service(&self, old: &str, new: &str) {
         self.kubectl.run(&["-n", SERVER, "delete", "service", "fileserver", "fileserver-kept"]).unwrap();
         self.make_service("default", "stranger", old, "web");
         self.make_service(SERVER, "fileserver", new, "fileserver");

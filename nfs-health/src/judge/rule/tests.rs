@@ -51,7 +51,7 @@ fn who_is_at_fault() {
         (Some(ServicePathBroken), &[], Some((ServicePathBroken, ServicePath))),
         (None, &[ServicePathBroken, ServicePathBroken, Ok], Some((ServicePathBroken, ServicePath))),
         (Some(Ok), &[Unreachable, Unreachable, Unreachable], Some((ServicePathBroken, ServicePath))),
-        // A server that only the judge does not reach is no trouble.
+        // It is no trouble if only the judge does not reach a server.
         (Some(Unreachable), &[Ok], None),
         (Some(ServicePathBroken), &[Ok, Ok], None),
         (Some(Denied), &[Ok], None),
@@ -73,7 +73,7 @@ fn who_is_at_fault() {
 }
 
 #[test]
-fn each_node_has_its_own_condition_and_words() {
+fn each_node_has_its_own_condition_and_message() {
     let ruling = rule(
         Some(&probe(Kind::Ok)),
         &sights(&[Kind::Ok, Kind::ClientStuck, Kind::Unreachable, Kind::Full, Kind::Stale, Kind::Ok, Kind::Ok]),
@@ -92,7 +92,7 @@ fn any_kind() -> impl Strategy<Value = Kind> {
 
 proptest! {
     #[test]
-    fn rulings_keep_to_what_was_seen(own in proptest::option::of(any_kind()), nodes in proptest::collection::vec(any_kind(), 0..8)) {
+    fn rulings_match_the_evidence(own in proptest::option::of(any_kind()), nodes in proptest::collection::vec(any_kind(), 0..8)) {
         let own = own.map(probe);
         let sights = sights(&nodes);
         let ruling = rule(own.as_ref(), &sights);

@@ -68,7 +68,7 @@ fn the_wire_alone() {
 }
 
 #[test]
-fn a_server_that_serves_behind_a_dead_address_is_a_broken_path() {
+fn a_working_server_behind_a_dead_address_is_a_broken_path() {
     let (good, refused) = (good(), bad(Phase::Connect, Fault::Refused));
     let lost = bad(Phase::Connect, Fault::Unreachable("no answer in time".into()));
     assert_eq!(kind(&lost, Some(&good), None), Kind::ServicePathBroken);
@@ -79,7 +79,7 @@ fn a_server_that_serves_behind_a_dead_address_is_a_broken_path() {
 }
 
 #[test]
-fn a_mount_that_hangs_is_the_nodes_only_while_the_server_serves() {
+fn a_hung_mount_is_the_nodes_fault_only_while_the_server_works() {
     let hung = MountSeen::Hung { after: Duration::from_secs(10) };
     let stuck = MountSeen::Stuck { after: Duration::from_secs(99), pid: 7 };
     assert_eq!(kind(&good(), None, Some(&hung)), Kind::ClientStuck);
@@ -92,7 +92,7 @@ fn a_mount_that_hangs_is_the_nodes_only_while_the_server_serves() {
 }
 
 #[test]
-fn a_mount_tells_what_the_wire_does_not_see() {
+fn a_mount_shows_what_the_wire_does_not() {
     let look = Look { space: ROOM, read_only: true };
     let table = [
         (MountSeen::Failed(Failure::Stale), Kind::Stale),
@@ -116,7 +116,7 @@ fn a_prober_that_is_denied_believes_the_mounts() {
 }
 
 #[test]
-fn a_mount_that_answers_is_the_better_witness_of_the_way_and_not_of_the_server() {
+fn a_mount_that_answers_is_the_better_witness_of_the_path_and_not_of_the_server() {
     let works = mount_with(Look { space: ROOM, read_only: false });
     let hung = MountSeen::Hung { after: Duration::from_secs(10) };
     let unknown = MountSeen::Unknown("not here".into());
@@ -138,7 +138,7 @@ fn a_mount_that_answers_is_the_better_witness_of_the_way_and_not_of_the_server()
         assert_eq!(kind(&front, None, Some(&unknown)), kind(&front, None, None), "{fault:?}");
         let mounts = vec![("/a".to_owned(), &works), ("/b".to_owned(), &hung)];
         let seen = judge(&Sight { front: &front, behind: None, mounts, only_mounts: None });
-        assert_eq!(seen.kind, Kind::ClientStuck, "{fault:?}: what answers one mount serves; the other is this node's");
+        assert_eq!(seen.kind, Kind::ClientStuck, "{fault:?}: a server that answers one mount works; the other mount is this node's");
     }
     for fault in [Fault::Busy("DELAY".into()), Fault::Storage("IO".into())] {
         assert_eq!(kind(&bad(Phase::Compound, fault), None, Some(&works)), Kind::ServerDown);
@@ -146,7 +146,7 @@ fn a_mount_that_answers_is_the_better_witness_of_the_way_and_not_of_the_server()
 }
 
 #[test]
-fn where_the_wire_is_not_that_of_the_mounts_only_they_tell() {
+fn where_the_wire_is_not_the_mounts_path_only_the_mounts_count() {
     let works = mount_with(Look { space: ROOM, read_only: false });
     let (hung, unknown) = (MountSeen::Hung { after: Duration::from_secs(10) }, MountSeen::Unknown("not here".into()));
     let refused = bad(Phase::Connect, Fault::Refused);

@@ -139,11 +139,11 @@ fn another_service_never_takes_over_the_address_of_the_one_that_a_volume_was_mad
     assert_eq!(trouble.reason(), "VolumeLeadsElsewhere");
     seen.holder = holder("storage/server", true, false);
     assert_eq!(plan(&wanted(), &seen), Plan::Done("storage-files-home".into()), "the same pods under another name");
-    // A volume that people created may have anybody's address.
+    // A volume that an administrator created may have any server's address.
     seen.holder = None;
     (seen.volumes[0].ours, seen.volumes[0].made_for) = (false, None);
     stops(&seen, "was not made here");
-    // Nobody uses it, so it is created again.
+    // It is not in use, so it is created again.
     seen.volumes = vec![Volume { made_for: Some("old/files".parse().unwrap()), ..volume(OLD, None) }];
     seen.claim = None;
     assert!(matches!(plan(&wanted(), &seen), Plan::Do(Step::DeleteVolume { .. })));
@@ -158,7 +158,7 @@ fn without_the_service_what_is_bound_stays() {
 }
 
 #[test]
-fn a_deleted_claim_is_made_again_and_finds_its_volume() {
+fn a_deleted_claim_is_recreated_and_finds_its_volume() {
     let mut seen = bound(service(OLD));
     seen.claim.as_mut().unwrap().deleting = true;
     waits(&seen, "no pod uses it");
@@ -172,7 +172,7 @@ fn a_deleted_claim_is_made_again_and_finds_its_volume() {
 }
 
 #[test]
-fn a_volume_that_was_taken_away_is_made_again_under_its_name() {
+fn a_deleted_volume_is_recreated_under_its_name() {
     let seen = Seen { service: service(OLD), claim: claim(Some("storage-files-home"), false), ..Seen::default() };
     assert_eq!(plan(&wanted(), &seen), create("storage-files-home", OLD));
     let seen = Seen { claim: claim(Some("their-own"), false), ..seen };
@@ -180,7 +180,7 @@ fn a_volume_that_was_taken_away_is_made_again_under_its_name() {
 }
 
 #[test]
-fn what_others_made_is_used_where_it_fits_and_never_changed() {
+fn objects_of_others_are_used_if_they_fit_and_never_changed() {
     let mut seen = bound(service(OLD));
     seen.volumes[0].ours = false;
     seen.volumes[0].mount_options.clear();
@@ -346,7 +346,7 @@ proptest! {
     /// address is taken twice, and if the Service exists and its old address does not belong to others, the claim ends
     /// up bound to a volume of the server.
     #[test]
-    fn any_history_comes_to_rest(history in prop::collection::vec((happens(), any::<bool>()), 0..25)) {
+    fn every_history_settles(history in prop::collection::vec((happens(), any::<bool>()), 0..25)) {
         let mut world = World::default();
         for (event, binder_is_quick) in history {
             world.happens(event);

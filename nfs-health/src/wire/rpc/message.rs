@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn replies_are_told_apart() {
+    fn replies_are_distinguished() {
         let table = [
             (words(&[7, 1, 0, 0, 0, 0, 42]), Ok(words(&[42]))),
             (words(&[8, 1, 0, 0, 0, 0]), Err(ReplyError::NotOurs)),
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn a_null_call_is_six_words_and_who_calls() {
+    fn a_null_call_is_six_words_and_the_caller() {
         let message = call(9, NOBODY, NFS_4, 0, b"");
         assert_eq!(message[..24], words(&[9, 0, 2, 100_003, 4, 0]));
         assert_eq!(message.len(), 24 + 8 + 32 + 8);
