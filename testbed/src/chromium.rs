@@ -1,4 +1,4 @@
-//! A headless browser, to see pages as people do.
+//! A headless browser, to see pages as users do.
 
 mod page;
 
@@ -62,7 +62,7 @@ impl Browser {
     /// The page's elements once it has loaded, as HTML.
     ///
     /// # Errors
-    /// When the browser fails.
+    /// If the browser fails.
     pub fn dom(&self, address: &str, look: Look) -> Result<String> {
         run(look, "--dump-dom", address)
     }
@@ -70,7 +70,7 @@ impl Browser {
     /// Writes a picture of the page as a PNG file.
     ///
     /// # Errors
-    /// When the browser fails.
+    /// If the browser fails.
     pub fn picture(&self, address: &str, look: Look, file: &Path) -> Result<()> {
         run(look, &format!("--screenshot={}", file.display()), address).map(drop)
     }
@@ -88,7 +88,7 @@ fn run(look: Look, action: &str, address: &str) -> Result<String> {
 
 impl Look {
     fn switches(self) -> [String; 2] {
-        let scheme = i32::from(!self.dark); // as Chromium counts them
+        let scheme = i32::from(!self.dark); // Chromium's numbers for light and dark
         let scheme = format!("--blink-settings=preferredColorScheme={scheme}");
         [format!("--window-size={},{}", self.width, self.height), scheme]
     }

@@ -46,7 +46,7 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Starts a cluster with `nodes` ready nodes. Builds Kubernetes first if that was never done.
+    /// Starts a cluster with `nodes` ready nodes. Builds Kubernetes first if there is no earlier build.
     ///
     /// # Errors
     /// If a part does not start; the error has the end of its log.
@@ -110,7 +110,7 @@ impl Cluster {
         self.plane.network.machine()
     }
 
-    /// An address for a Service that sets its own, from number 20. Kubernetes assigns other ones by itself.
+    /// An address for a Service that sets its own, from number 20. Kubernetes itself assigns others.
     #[must_use]
     pub fn service_address(&self, number: u8) -> String {
         self.plane.network.service(number)
@@ -134,10 +134,10 @@ impl Cluster {
         self.plane.kubectl()
     }
 
-    /// The administrator's way to the API server.
+    /// The API server, with the administrator's certificate.
     ///
     /// # Errors
-    /// When the administrator's certificate can't be read.
+    /// If the administrator's certificate can't be read.
     pub fn api(&self) -> Result<Api> {
         self.plane.api()
     }
@@ -151,7 +151,7 @@ impl Cluster {
     /// A node, to stop and start its parts.
     ///
     /// # Errors
-    /// When there is no such node.
+    /// If there is no such node.
     pub fn node(&mut self, name: &str) -> Result<&mut Node> {
         let node = self.nodes.iter_mut().find(|node| node.name() == name);
         node.ok_or_else(|| Error::Missing(format!("the cluster has no node {name}")))
@@ -184,7 +184,7 @@ impl Cluster {
         let kubectl = self.kubectl();
         for node in &mut self.nodes {
             let name = format!("node/{}", node.name());
-            let Some(kubelet) = node.kubelet() else { continue }; // stopped: nobody waits for it
+            let Some(kubelet) = node.kubelet() else { continue }; // stopped: it is not waited for
             kubelet.ready(limit, "have its node ready", || {
                 // kubectl watches for these seconds, which is cheaper than asking all the time.
                 kubectl.run(&["wait", &name, "--for=create", "--timeout=2s"]).ok()?;
@@ -212,7 +212,7 @@ impl Cluster {
     /// Starts the API server again, and waits until it is ready.
     ///
     /// # Errors
-    /// When it does not start.
+    /// If it does not start.
     pub fn start_api_server(&mut self) -> Result<()> {
         self.plane.start_api_server()
     }

@@ -1,4 +1,4 @@
-//! Commands that end by themselves.
+//! Commands that run to their end.
 
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, channel};
@@ -22,7 +22,7 @@ pub fn run(command: &mut Command) -> Result<String> {
     Err(Error::Command { command: shown, status: output.status.to_string(), output: output_text.trim_end().into() })
 }
 
-/// [`run`] for commands that take minutes: prints on standard error what is going on, and again each minute.
+/// [`run`] for commands that take minutes: prints on standard error what it is doing, and again each minute.
 ///
 /// # Errors
 /// As [`run`].

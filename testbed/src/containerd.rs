@@ -54,7 +54,7 @@ impl Containerd {
     /// A containerd that pulls from this registry over plain HTTP.
     ///
     /// # Errors
-    /// When it does not start.
+    /// If it does not start.
     pub fn start(registry: &Registry) -> Result<Containerd> {
         Containerd::with(&Options { plain_registries: vec![registry.host()], ..Options::default() })
     }
@@ -118,7 +118,7 @@ impl Containerd {
         &self.folder
     }
 
-    /// Stops it in order; containers continue.
+    /// Stops it normally (SIGTERM); containers continue.
     pub fn stop(&mut self) {
         self.process = None;
     }
@@ -130,7 +130,7 @@ impl Containerd {
         }
     }
 
-    /// Its process, if it is running, for instance to pause it.
+    /// Its process, if it is running, for example to pause it.
     pub fn process(&mut self) -> Option<&mut Process> {
         self.process.as_mut()
     }
@@ -178,7 +178,7 @@ impl Containerd {
 
     fn launch(&mut self) -> Result<()> {
         let log = self.folder.join("containerd.log");
-        let _ = std::fs::remove_file(&self.socket); // one left by a killed containerd would look ready
+        let _ = std::fs::remove_file(&self.socket); // the socket of a killed containerd would look ready
         let mut command = self.installed.command(&self.enclosure, "containerd")?;
         command.arg("--config").arg(&self.configuration);
         let mut process = self.enclosure.process("containerd", &command, &log)?;

@@ -1,5 +1,5 @@
-//! CRI v1 as kubelet speaks it, with pods that a test creates directly, and a CRI with fake images, for what no runtime
-//! here does. Names and field numbers are those of k8s.io/cri-api, pkg/apis/runtime/v1/api.proto.
+//! CRI v1 as kubelet speaks it, with pods that a test creates directly, and a CRI with fake images, for behavior that no runtime
+//! here has. Names and field numbers are those of k8s.io/cri-api, pkg/apis/runtime/v1/api.proto.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -43,7 +43,7 @@ impl Pod {
     /// Creates a container and returns its id.
     ///
     /// # Errors
-    /// The runtime's error, for instance that it has no such image.
+    /// The runtime's error, for example that it has no such image.
     pub fn create(&self, name: &str, image: &str, command: &[&str]) -> Result<String> {
         let config = wire::ContainerConfig {
             metadata: Some(wire::Metadata { name: name.into(), ..Default::default() }),
@@ -128,18 +128,18 @@ pub struct FakeImage {
     pub tags: Vec<String>,
     /// Names with a digest.
     pub digests: Vec<String>,
-    /// The runtime asks never to remove it.
+    /// The runtime reports that it must never be removed.
     pub pinned: bool,
 }
 
 /// The behavior of a [`FakeCri`] when it is asked to remove an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Removal {
-    /// It removes it, whatever uses it, as containerd does.
+    /// It removes it even if it is in use, as containerd does.
     Done,
     /// It answers that a container uses it, as CRI-O does.
     InUse,
-    /// It answers that it did, but did not.
+    /// It answers that it removed it, but did not.
     Pretended,
 }
 
@@ -162,7 +162,7 @@ impl FakeCri {
     /// Starts one with these images.
     ///
     /// # Errors
-    /// When it cannot listen.
+    /// If it cannot listen.
     pub fn start(images: Vec<FakeImage>) -> Result<FakeCri> {
         let folder = Folder::new("fake-cri")?;
         let state = Arc::new(Mutex::new(State { images, ..State::default() }));

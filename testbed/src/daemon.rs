@@ -55,10 +55,10 @@ impl Daemon {
         get(self.admin, path)
     }
 
-    /// Waits until `/readyz` is as `wanted`, and returns the answer.
+    /// Waits until `/readyz` satisfies `wanted`, and returns the answer.
     ///
     /// # Errors
-    /// The last answer, if the time is over.
+    /// The last answer, if the time limit is exceeded.
     pub fn until_ready(
         &self,
         limit: Duration,
@@ -67,10 +67,10 @@ impl Daemon {
         self.until("/readyz", limit, wanted)
     }
 
-    /// Waits until an admin page is as `wanted`, and returns the answer.
+    /// Waits until an admin page satisfies `wanted`, and returns the answer.
     ///
     /// # Errors
-    /// The last answer, if the time is over.
+    /// The last answer, if the time limit is exceeded.
     pub fn until(
         &self,
         page: &str,
@@ -86,7 +86,7 @@ impl Daemon {
         .ok_or(last)
     }
 
-    /// All that it has logged.
+    /// Everything that it has logged.
     #[must_use]
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.process.log()).unwrap_or_default()

@@ -35,7 +35,7 @@ impl Docker {
     /// Starts it; registries on the loopback address need no TLS.
     ///
     /// # Errors
-    /// When it does not start.
+    /// If it does not start.
     pub fn start() -> Result<Docker> {
         Docker::with(&Options::default())
     }
@@ -76,7 +76,7 @@ impl Docker {
         &self.root
     }
 
-    /// Stops it in order, with its containers.
+    /// Stops it normally (SIGTERM), with its containers.
     pub fn stop(&mut self) {
         self.process = None;
     }
@@ -88,7 +88,7 @@ impl Docker {
         }
     }
 
-    /// Its process, if it is running, for instance to pause it.
+    /// Its process, if it is running, for example to pause it.
     pub fn process(&mut self) -> Option<&mut Process> {
         self.process.as_mut()
     }
@@ -114,7 +114,7 @@ impl Docker {
     fn launch(&mut self) -> Result<()> {
         let path = self.folder.path().display();
         let log = self.folder.join("docker.log");
-        let _ = std::fs::remove_file(&self.socket); // one left by a killed engine would look ready
+        let _ = std::fs::remove_file(&self.socket); // the socket of a killed engine would look ready
         let _ = std::fs::remove_file(self.folder.join("docker.pid"));
         let mut command = self.enclosure.command("dockerd");
         // Its exec root is in the enclosure's own /run, where the containerd that it starts has its sockets, too.

@@ -50,7 +50,7 @@ impl Enclosure {
 
     fn make(folder: &Folder, network: &str) -> Result<Enclosure> {
         let ready = folder.join("enclosure.ready");
-        let _ = fs::remove_file(&ready); // of an earlier one in this folder
+        let _ = fs::remove_file(&ready); // left by an earlier enclosure in this folder
         let mut command = Command::new("sh");
         command.args(["-c", KEEPER, "testbed-enclosure", &folder.name()]).arg(&ready).arg(network);
         let keeper = Process::start("enclosure", &command, &folder.join("enclosure.log"))?;

@@ -149,11 +149,11 @@ pub(crate) fn unmount_beneath(path: &Path) {
     }
 }
 
-/// Starts the helper: a shell that reads a pipe, whose other end this process holds until it ends in whatever way.
+/// Starts the helper: a shell that reads a pipe, whose other end this process holds open until it ends, however it ends.
 fn janitor(mine: &str) -> io::Result<Child> {
     Command::new("sh")
         .args(["-c", include_str!("janitor.sh"), "testbed-janitor", &format!("{BASE}/{mine}"), mine])
-        .process_group(0) // Ctrl-C is not for it
+        .process_group(0) // so that Ctrl-C does not end it
         .current_dir("/")
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
@@ -167,7 +167,7 @@ mod tests {
     use crate::command::run_args;
 
     #[test]
-    fn a_dropped_folder_is_gone_with_the_mounts_in_it() {
+    fn a_dropped_folder_is_removed_with_the_mounts_in_it() {
         let folder = Folder::new("folder").unwrap();
         let path = folder.path().to_owned();
         let inner = folder.folder("a/b").unwrap();

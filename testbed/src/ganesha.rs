@@ -17,7 +17,7 @@ pub use crate::site::Firewall;
 use crate::site::Site;
 use crate::{Error, Result, rpc};
 
-/// rpcbind becomes another user, so the kernel forgets to end it with this process. It ends with the first process of its namespace.
+/// rpcbind changes its user, so the kernel does not end it with this process. It ends with the first process of its namespace.
 const PORTMAPPER: &str = "trap exit TERM; rpcbind -f -w & wait";
 
 /// How long a part may take to answer, on a busy machine.
@@ -71,7 +71,7 @@ impl Ganesha {
     /// Starts a server and waits until a client can mount in each of its versions.
     ///
     /// # Errors
-    /// When a package is missing, or a part does not start; the error has the end of its log.
+    /// If a package is missing, or a part does not start; the error has the end of its log.
     pub fn start(setup: Setup) -> Result<Ganesha> {
         packages::require(Part::Ganesha)?;
         let folder = Folder::new("ganesha")?;
@@ -127,14 +127,14 @@ impl Ganesha {
     /// Makes a folder of the export that refers clients of version 4 to another server: `HOST:/PATH`.
     ///
     /// # Errors
-    /// When the file system refuses.
+    /// If the file system refuses.
     pub fn refer(&self, folder: &str, to: &str) -> Result<()> {
         let path = self.export().join(folder);
         let failed = || Error::io(format!("make the referral {}", path.display()));
         std::fs::create_dir(&path).map_err(failed())?;
         let written = rustix::fs::setxattr(&path, "user.fs_location", to.as_bytes(), XattrFlags::empty());
         written.map_err(|error| failed()(error.into()))?;
-        // The server takes a folder for a referral that is sticky, and that nobody may enter.
+        // The server treats a folder as a referral if it is sticky and has no other permissions.
         std::fs::set_permissions(&path, Permissions::from_mode(0o1000)).map_err(failed())
     }
 

@@ -123,7 +123,7 @@ pub enum Moment {
 
 async fn tell<H: Fn(&str, Moment) + Send + Sync + 'static>(hook: &Arc<H>, method: &str, moment: Moment) {
     let (hook, method) = (Arc::clone(hook), method.to_owned());
-    // A panic in a hook fails the test by what the hook did not do.
+    // A panic in a hook fails the test, because the hook did not do its work.
     let _ = tokio::task::spawn_blocking(move || hook(&method, moment)).await;
 }
 

@@ -32,7 +32,7 @@ impl Client {
     /// A client that trusts only the given authority (PEM), if any.
     ///
     /// # Errors
-    /// When the PEM is not a certificate.
+    /// If the PEM is not a certificate.
     pub fn new(authority: Option<&str>, authorization: Option<String>) -> Result<Client> {
         Self::build(authority, None, authorization)
     }
@@ -40,7 +40,7 @@ impl Client {
     /// A client that trusts only this authority (PEM) and shows this certificate.
     ///
     /// # Errors
-    /// When a PEM is not what it should be.
+    /// If a PEM is invalid.
     pub fn with_certificate(authority: &str, own: &certificates::Certificate) -> Result<Client> {
         let failed = |error: ureq::Error| Error::Missing(format!("the client's certificate: {error}"));
         let certificate = Certificate::from_pem(own.certificate.as_bytes()).map_err(failed)?;

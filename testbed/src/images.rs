@@ -1,6 +1,6 @@
 //! Builds test images without a base image and pushes them through the registry's HTTP API.
 //!
-//! An [`Image`] is a list of [`Layer`]s; layers are made once and kept in a cache folder by what is in them. [`Image::push`] gives
+//! An [`Image`] is a list of [`Layer`]s; layers are built once and cached by their content. [`Image::push`] gives
 //! a [`Pushed`], which [`tag`] gives further names and [`push_index`] puts into an image index of several platforms.
 
 mod layer;
@@ -71,7 +71,7 @@ impl Image {
     /// An image that can be run: busybox with its usual commands (`sh`, `sleep`, `cat`, `wget`, `httpd`, …).
     ///
     /// # Errors
-    /// When busybox cannot be installed.
+    /// If busybox cannot be installed.
     pub fn busybox() -> Result<Image> {
         Ok(Image::new([Layer::busybox()?]))
     }

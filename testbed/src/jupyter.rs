@@ -51,7 +51,7 @@ impl Jupyter {
         Ok(Jupyter { hub: image("hub", version)?, lab })
     }
 
-    /// Both with the certificate of an authority: git uses it by itself, and the Hub where its settings name the file.
+    /// Both with the certificate of an authority: git trusts it by default, and the Hub where its settings name the file.
     #[must_use]
     pub fn trusting(self, authority: &str) -> Jupyter {
         let with = |image: Image| image.layer(Layer::files(&[(AUTHORITY, 0o644, authority.as_bytes())]));

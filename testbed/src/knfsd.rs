@@ -36,7 +36,7 @@ const PROGRAMS: [&str; 5] =
 /// - `/srv/squashed` (`all_squash`), `/srv/rootsquash` (the default, from any port), with writable folders
 /// - `/srv/kerberos` for Kerberos only; `/srv/referral` refers to another server; `/srv/readonly`
 /// - `/srv/full` has 1 MiB, `/srv/quota` is XFS with 2 MB for user 5001, to whom all users are mapped,
-///   `/srv/quota/project` has 2 MB in all
+///   `/srv/quota/project` has 2 MB in total
 pub const EXPORTS: &str = "\
 /srv/home *(rw,no_root_squash,insecure,no_subtree_check,fsid=11)
 /srv/default *(rw,no_subtree_check,fsid=12)
@@ -89,7 +89,7 @@ pub struct Knfsd {
 }
 
 impl Knfsd {
-    /// Boots the machine, with `programs` in `/bin`, and waits until the server serves and its grace period is over.
+    /// Boots the machine, with `programs` in `/bin`, and waits until the server works and its grace period is over.
     ///
     /// # Errors
     /// If a package is missing, or a part does not start; the error has the machine's console.
@@ -117,12 +117,12 @@ impl Knfsd {
             .process()
             .ready(BOOT_LIMIT, "take commands", listens)
             .map_err(|error| Error::Missing(format!("{error}\n{}", this.machine.console())))?;
-        this.wait_until_it_serves()?;
+        this.wait_until_it_works()?;
         Ok(this)
     }
 
     /// Waits until a client can mount in versions 3 and 4.
-    fn wait_until_it_serves(&self) -> Result<()> {
+    fn wait_until_it_works(&self) -> Result<()> {
         let host = IpAddr::from(self.address);
         let serves = || rpc::version_4_answers(host, PORT).and_then(|()| rpc::version_3_answers(host, PORT));
         wait::until(COMMAND_LIMIT, serves)
@@ -184,7 +184,7 @@ impl Knfsd {
     /// As [`Knfsd::run`], and if it does not answer.
     pub fn start_again(&self) -> Result<()> {
         self.run("rpc.nfsd -G 10 -L 10 4")?;
-        self.wait_until_it_serves()
+        self.wait_until_it_works()
     }
 
     /// Ends the grace period.

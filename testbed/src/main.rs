@@ -1,4 +1,4 @@
-//! `testbed up NAME…` starts real parts and keeps them until Ctrl-C or `testbed down`. For people, and for `./demo`.
+//! `testbed up NAME…` starts real parts and keeps them until Ctrl-C or `testbed down`. For manual use, and for `./demo`.
 
 use std::any::Any;
 use std::io::Write as _;
@@ -16,7 +16,7 @@ const USAGE: &str = "\
 usage: testbed up NAME…     start parts, print where they are, keep them until Ctrl-C or `testbed down`
        testbed down         end what any `testbed up` on this machine started
        testbed push HOST:PORT/REPOSITORY:TAG [MIB]
-                            push an image of so many MiB (default 4), another one for each tag, to an open registry
+                            push an image of this many MiB (default 4) to an open registry, a different one for each tag
 
 parts: registry      an open registry on plain HTTP
        rubin         the same, with a repository like the Rubin Observatory's lab images

@@ -83,7 +83,7 @@ pub fn require(part: Part) -> Result<()> {
     let path = folder::cache()?.join("packages.lock");
     let lock = File::create(&path).map_err(Error::io(format!("create {}", path.display())))?;
     lock.lock().map_err(Error::io("wait for another installation of packages"))?;
-    let missing = missing(part.packages())?; // perhaps the other one installed them
+    let missing = missing(part.packages())?; // another process may have installed them
     if missing.is_empty() {
         return Ok(());
     }
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_said_with_the_command_to_run() {
+    fn missing_packages_are_named_with_the_command_to_run() {
         let said = explain(&["containerd", "runc"], "this is not root").to_string();
         assert!(said.contains("apt-get install containerd runc"), "{said}");
     }

@@ -10,7 +10,7 @@ use crate::{Error, Result};
 /// # Errors
 /// If the system has no free port.
 pub fn free<const N: usize>() -> Result<[u16; N]> {
-    // All are held until all are known, so that they differ.
+    // All stay bound until all are known, so that they differ.
     let mut listeners = Vec::with_capacity(N);
     let mut ports = [0; N];
     for port in &mut ports {

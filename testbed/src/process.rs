@@ -30,7 +30,7 @@ pub struct Process {
 
 impl Process {
     /// Starts a command with its output in a log file, in a separate process group. The kernel kills it when this test
-    /// process ends, in whatever way.
+    /// process ends, however it ends.
     ///
     /// # Errors
     /// If the log or the process cannot be created.
@@ -98,7 +98,7 @@ impl Process {
     /// Waits until `see` returns something.
     ///
     /// # Errors
-    /// If the part ends first or the time is over; the error has the end of its log.
+    /// If the part ends first or the time limit is exceeded; the error has the end of its log.
     pub fn ready<T>(&mut self, limit: Duration, what: &str, mut see: impl FnMut() -> Option<T>) -> Result<T> {
         let mut ended = None;
         let seen = wait::until(limit, || {
@@ -118,7 +118,7 @@ impl Process {
         }
     }
 
-    /// Waits until the part ends by itself.
+    /// Waits until the part ends on its own.
     ///
     /// # Errors
     /// If it is still running after `limit`.
@@ -127,7 +127,7 @@ impl Process {
             .ok_or_else(|| Error::part(&self.name, format!("still runs after {limit:?}"), &self.log))
     }
 
-    /// Stops it in order: SIGTERM, and SIGKILL after ten seconds.
+    /// Stops it: SIGTERM, and SIGKILL after ten seconds.
     pub fn stop(&mut self) {
         self.signal(Signal::TERM);
         self.signal(Signal::CONT); // a paused part would never see the first one
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dropped_process_is_gone_even_when_it_ignores_the_first_signal_or_is_paused() {
+    fn a_dropped_process_ends_even_if_it_ignores_the_first_signal_or_is_paused() {
         let folder = Folder::new("process").unwrap();
         let mut process = Process::start("paused", &shell("exec sleep 1000"), &folder.join("log")).unwrap();
         process.pause();
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_start_tells_the_end_of_the_log() {
+    fn a_failed_start_shows_the_end_of_the_log() {
         let folder = Folder::new("process").unwrap();
         let mut process = Process::start("broken", &shell("echo no such flag; exit 3"), &folder.join("log")).unwrap();
         let error = process.ready(Duration::from_secs(10), "answer", || None::<()>).unwrap_err().to_string();

@@ -46,7 +46,7 @@ impl TcpProxy {
     /// A proxy on a free loopback port to this address.
     ///
     /// # Errors
-    /// When it cannot listen.
+    /// If it cannot listen.
     pub fn start(target: SocketAddr) -> Result<TcpProxy> {
         TcpProxy::listen((Ipv4Addr::LOCALHOST, 0).into(), target)
     }
@@ -271,14 +271,14 @@ mod tests {
     }
 
     #[test]
-    fn bytes_pass_whole_and_are_counted() {
+    fn all_bytes_pass_and_are_counted() {
         let proxy = TcpProxy::start(source(1_000_000)).unwrap();
         assert_eq!(fetch(&proxy).unwrap(), 1_000_000);
         assert_eq!((proxy.connections(), proxy.delivered()), (1, 1_000_000));
     }
 
     #[test]
-    fn a_rate_holds_for_all_connections_together() {
+    fn a_rate_limits_all_connections_together() {
         let proxy = TcpProxy::start(source(200_000)).unwrap();
         proxy.limit_rate(Some(1_000_000));
         let start = Instant::now();
@@ -287,12 +287,12 @@ mod tests {
                 scope.spawn(|| assert_eq!(fetch(&proxy).unwrap(), 200_000));
             }
         });
-        // The last chunk of each is forwarded before its time is over.
+        // The last chunk of each connection is forwarded before its time slot ends.
         assert!(start.elapsed() > Duration::from_millis(330), "{:?}", start.elapsed());
     }
 
     #[test]
-    fn a_stalled_proxy_passes_nothing_until_it_goes_on() {
+    fn a_stalled_proxy_passes_nothing_until_it_is_resumed() {
         let proxy = TcpProxy::start(source(10)).unwrap();
         proxy.stall();
         assert!(matches!(fetch(&proxy).unwrap_err().kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut));

@@ -121,7 +121,7 @@ impl Qemu {
         &mut self.process
     }
 
-    /// All that the machine has written to its console.
+    /// Everything that the machine has written to its console.
     #[must_use]
     pub fn console(&self) -> String {
         let bytes = fs::read(self.folder.join("console")).unwrap_or_default();
@@ -181,7 +181,7 @@ fn initial_file_system(
     );
     for (number, module) in in_order(kernel, modules)?.iter().enumerate() {
         copy(&kernel.join("modules").join(module), &root.join(format!("modules/{number}.ko")))?;
-        let _ = writeln!(init, "insmod /modules/{number}.ko"); // a String takes everything
+        let _ = writeln!(init, "insmod /modules/{number}.ko"); // writing to a String does not fail
     }
     init += script;
     init += "\npoweroff -f\n";

@@ -22,7 +22,7 @@ use crate::{Error, Result, command, ports};
 /// How long it may take to listen.
 const START_LIMIT: Duration = Duration::from_secs(60);
 
-/// How long it may take to stop in order.
+/// How long it may take to stop normally.
 const STOP_LIMIT: Duration = Duration::from_secs(60);
 
 /// The programs for root; those in `/usr/sbin` would change to another user.
@@ -54,7 +54,7 @@ impl RabbitMq {
     /// Starts a broker and waits until it listens.
     ///
     /// # Errors
-    /// When it does not start; the error has the end of its log.
+    /// If it does not start; the error has the end of its log.
     pub fn start() -> Result<RabbitMq> {
         packages::require(Part::RabbitMq)?;
         let folder = Folder::new("rabbitmq")?;
@@ -120,11 +120,11 @@ impl RabbitMq {
         ["ca.crt", "client.crt", "client.key"].map(|name| self.folder.join(name))
     }
 
-    /// Stops it in order.
+    /// Stops it normally.
     pub fn stop(&mut self) {
         if let Some(mut server) = self.server.take() {
             server.signal(Signal::TERM);
-            let _ = server.wait(STOP_LIMIT); // what does not end is killed
+            let _ = server.wait(STOP_LIMIT); // it is killed if it does not end
         }
         self.enclosure = None;
     }
@@ -163,7 +163,7 @@ impl RabbitMq {
     /// A program that is this broker's `rabbitmqctl`, for scripts that run it.
     ///
     /// # Errors
-    /// When the broker does not run, or the file cannot be written.
+    /// If the broker does not run, or the file cannot be written.
     pub fn control_program(&self) -> Result<PathBuf> {
         let run = self.control_command()?;
         let words = [run.get_program()].into_iter().chain(run.get_args()).map(|word| quoted(&word.to_string_lossy()));

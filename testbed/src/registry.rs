@@ -45,7 +45,7 @@ impl Registry {
     /// An open registry on plain HTTP.
     ///
     /// # Errors
-    /// When it does not start.
+    /// If it does not start.
     pub fn start() -> Result<Registry> {
         Registry::with(&Options::default())
     }
@@ -53,7 +53,7 @@ impl Registry {
     /// A registry that asks for a user and password.
     ///
     /// # Errors
-    /// When it does not start.
+    /// If it does not start.
     pub fn with_password(user: &str, password: &str) -> Result<Registry> {
         Registry::with(&Options { password: Some((user.into(), password.into())), ..Options::default() })
     }
@@ -154,13 +154,13 @@ impl Registry {
 
     /// Stops it; its content and port are kept for [`Registry::start_again`].
     pub fn stop(&mut self) {
-        self.process.kill(); // it does nothing at SIGTERM that a test would miss
+        self.process.kill(); // SIGTERM would do nothing that a test needs
     }
 
     /// Starts it again on the same port with the same content.
     ///
     /// # Errors
-    /// When it does not start, for instance because another process has taken the port.
+    /// If it does not start, for example because another process has taken the port.
     pub fn start_again(&mut self) -> Result<()> {
         self.process = serve(&self.folder, &self.configuration)?;
         Ok(())

@@ -98,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_an_answer_to_this_call_that_was_accepted_and_done_has_results() {
+    fn only_a_successful_answer_to_this_call_has_results() {
         assert_eq!(results(&[7, 1, 0, 0, 0, 0, 2049], 7), Some(&[2049][..]));
         assert_eq!(results(&[7, 1, 0, 0, 5, 1, 2, 0, 2049], 7), Some(&[2049][..]), "behind a verifier of five bytes");
         assert_eq!(results(&[7, 1, 0, 0, 0, 1], 7), None, "the program is not there");

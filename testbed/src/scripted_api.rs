@@ -37,7 +37,7 @@ impl ScriptedApi {
     /// Starts it.
     ///
     /// # Errors
-    /// When it cannot listen.
+    /// If it cannot listen.
     pub fn start() -> Result<ScriptedApi> {
         let failed = || Error::io("listen for the scripted API server");
         let listener = TcpListener::bind("127.0.0.1:0").map_err(failed())?;
@@ -78,7 +78,7 @@ impl ScriptedApi {
         lock(&self.shared).put(path, object);
     }
 
-    /// Knows nothing below this path from now on, like a kind whose CustomResourceDefinition is missing.
+    /// Answers 404 below this path from now on, as for a kind whose CustomResourceDefinition is missing.
     pub fn does_not_know(&self, path: &str) {
         lock(&self.shared).unknown.push(path.to_owned());
     }
@@ -88,7 +88,7 @@ impl ScriptedApi {
         lock(&self.shared).unknown.clear();
     }
 
-    /// The object at a path, if somebody wrote it.
+    /// The object at a path, if there is one.
     #[must_use]
     pub fn object(&self, path: &str) -> Option<Value> {
         lock(&self.shared).objects.get(path).cloned()
@@ -210,7 +210,7 @@ fn serve(mut client: TcpStream, shared: &Mutex<Shared>) -> std::io::Result<()> {
                 b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n",
             )?;
             lock(shared).seen.push(format!("WATCH {path}"));
-            // Nothing ever happens, until the client disconnects.
+            // No event follows until the client disconnects.
             std::io::copy(&mut reader, &mut std::io::sink())?;
             return Ok(());
         }

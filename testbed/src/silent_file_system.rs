@@ -60,7 +60,7 @@ impl SilentFileSystem {
     }
 
     fn mount_at(folder: Folder, silence: Silence) -> io::Result<Self> {
-        // Non-blocking, so that the server can stop by itself: closing the device ends the hang of others.
+        // Non-blocking, so that the server can stop at any time: closing the device ends the hang of others.
         let nonblocking = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
         let device = File::options().read(true).write(true).custom_flags(nonblocking).open("/dev/fuse")?;
         let options = format!("fd={},rootmode=40000,user_id=0,group_id=0\0", device.as_raw_fd());

@@ -58,7 +58,7 @@ impl TokenServer {
     /// Starts it on a free port.
     ///
     /// # Errors
-    /// When there is no port or no key.
+    /// If there is no port or no key.
     pub fn start(auth: TokenAuth) -> Result<TokenServer> {
         let failed =
             |error: &dyn std::fmt::Display| Error::Missing(format!("cannot make the token server's key: {error}"));
@@ -211,7 +211,7 @@ impl Shared {
         let head = json!({"typ": "JWT", "alg": "ES256", "x5c": [BASE64_STANDARD.encode(self.certificate.der())]});
         let claims = json!({
             "iss": "testbed-tokens", "sub": "testbed", "aud": "testbed-registry", "jti": now.to_string(),
-            // The registry accepts a token for another minute after its end; this one is refused when its time is over.
+            // The registry accepts a token for another minute after it expires; this server refuses it once it has expired.
             "iat": now, "nbf": now.saturating_sub(5), "exp": (now + expires_in).saturating_sub(60), "access": access,
         });
         let encode = |value: &Value| BASE64_URL_SAFE_NO_PAD.encode(value.to_string());

@@ -1,4 +1,4 @@
-//! Keeps real parts for people: `testbed up` and `./demo kubernetes` start and keep them, `testbed down` and `./demo
+//! Keeps real parts for manual use: `testbed up` and `./demo kubernetes` start and keep them, `testbed down` and `./demo
 //! down` stop them. All they share is a folder whose name contains the id of the process to end.
 
 use std::fs;
@@ -17,13 +17,13 @@ use crate::{Error, Result, wait};
 
 const NAME: &str = "up";
 
-/// How long parts may take to stop: a busy disk takes minutes for the files of all images.
+/// How long parts may take to stop: on a busy disk, removing the files of all images takes minutes.
 const LIMIT: Duration = Duration::from_secs(300);
 
 /// Starts parts, reports them, and keeps them until Ctrl-C or SIGTERM, then drops them. If the signal comes before all
 /// have started, this process ends at once: its children end with it, and the janitor of its folders removes the rest.
 ///
-/// `say` comes last: its reader may send a signal at once, which then stops the parts in order.
+/// `say` comes last: its reader may send a signal at once, which then stops the parts normally.
 ///
 /// # Errors
 /// If a part does not start, or `say` fails.
@@ -58,7 +58,7 @@ pub fn keep<T>(start: impl FnOnce() -> Result<T>, say: impl FnOnce() -> Result<(
 fn give_up() -> ! {
     // If it does not lead its process group, its caller may be in the group.
     if getpgrp() == getpid() {
-        let _ = kill_process_group(getpid(), Signal::TERM); // of this process too, which listens to it
+        let _ = kill_process_group(getpid(), Signal::TERM); // including this process, which handles it
     }
     std::process::exit(1)
 }

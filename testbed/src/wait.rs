@@ -11,7 +11,7 @@ pub fn patiently<T>(limit: Duration, see: impl FnMut() -> Option<T>) -> Option<T
     every(10 * POLL, limit, see)
 }
 
-/// Calls `see` until it returns something, for at most `limit`. `None` if the time is over.
+/// Calls `see` until it returns something, for at most `limit`. `None` if the limit is exceeded.
 pub fn until<T>(limit: Duration, see: impl FnMut() -> Option<T>) -> Option<T> {
     every(POLL, limit, see)
 }

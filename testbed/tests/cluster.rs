@@ -44,7 +44,7 @@ spec:
 ";
 
 /// Checks the security rules of `manifests/base`.
-fn node_agents_are_held_to_their_folders(cluster: &Cluster) {
+fn node_agents_are_limited_to_their_folders(cluster: &Cluster) {
     cluster.install(&Install { overlay: "base", ..Install::default() }).unwrap();
     let kubectl = cluster.kubectl();
     let create = |folder: &str, more: &str| {
@@ -102,7 +102,7 @@ fn a_cluster_runs_pods_on_every_node_and_leaves_nothing() {
     let service = kubectl.run(&["get", "service", "web", "-o", "jsonpath={.spec.clusterIP}"]).unwrap();
     for pod in pods.split(' ') {
         assert_eq!(kubectl.run(&["logs", pod]).unwrap(), "started\n");
-        // The Service, from either node, to whichever pod; and by its name (a static busybox's own wget cannot even look at an address).
+        // The Service, from either node, to whichever pod; and by its name (the wget of a static busybox cannot resolve even an address).
         let get = format!("printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 5 {service} 80");
         let answer =
             kubectl.wait(&["exec", pod, "--", "sh", "-c", &get], LIMIT, |answer| answer.contains("200 OK")).unwrap();
@@ -111,7 +111,7 @@ fn a_cluster_runs_pods_on_every_node_and_leaves_nothing() {
         assert!(found.contains(&service), "{found}");
     }
 
-    node_agents_are_held_to_their_folders(&cluster);
+    node_agents_are_limited_to_their_folders(&cluster);
     the_hub_is_admitted(&cluster);
 
     assert_eq!(cluster.add_node().unwrap().name(), "node3");

@@ -1,5 +1,5 @@
-//! What the platform's users meet, on a real cluster with the shipped manifests: a Hub behind nginx, its login and menu in a real browser,
-//! labs with homes on the file server, and what happens when GitHub is away. One cluster for all of it: it takes a while to start.
+//! The platform as its users see it, on a real cluster with the shipped manifests: a Hub behind nginx, its login and menu in a real browser,
+//! labs with homes on the file server, and an outage of GitHub. All of it shares one cluster, because a cluster takes a while to start.
 
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
@@ -30,21 +30,21 @@ fn users_log_in_choose_a_lab_and_work_in_it() {
 
     nginx::redirects_to_tls(&bed);
     nginx::routes_firefly_but_its_admin_pages(&bed);
-    a_stranger_reads_why_not(&bed);
+    a_stranger_reads_why_the_login_is_refused(&bed);
     let mut ada = bed.log_in("ada");
-    the_menu_knows_what_is_on_the_nodes(&bed, &mut ada);
+    the_menu_shows_what_is_on_the_nodes(&bed, &mut ada);
     a_lab_starts_with_its_progress(&bed, &mut ada);
     a_terminal_is_the_users_own(&bed, &mut ada);
     nginx::takes_bodies_of_100_mib(&bed, &mut ada);
     a_push_uses_the_hubs_token(&bed, &mut ada);
-    its_lines_arrive_with_its_name(&bed);
+    the_labs_lines_arrive_with_its_name(&bed);
     let mut bob = bed.log_in("bob");
     a_new_weekly_is_started_from_the_nodes(&bed, &mut bob);
-    nobody_sees_anothers_home(&bed, &mut bob);
-    nobodys_owner_has_changed(&bed, &before);
+    no_user_sees_another_users_home(&bed, &mut bob);
+    no_owner_has_changed(&bed, &before);
     stop(&bed, &mut bob, "bob");
-    while_github_is_away_all_goes_on(&bed, &mut ada, &mut bob);
-    a_removed_member_is_out(&bed, &mut bob);
+    everything_works_while_github_is_away(&bed, &mut ada, &mut bob);
+    a_removed_member_loses_access(&bed, &mut bob);
     a_moved_tag_starts_the_new_image(&bed, &mut ada);
 
     stop(&bed, &mut ada, "ada");
@@ -58,7 +58,7 @@ fn users_log_in_choose_a_lab_and_work_in_it() {
     volumes::a_server_that_is_away_is_named(&bed, |page| choose(page, &bed, "w_2026_48"), &mut ada);
 }
 
-/// What each node's object reports as present, whatever else it has.
+/// The images that each node's object reports as present.
 fn both_nodes_hold(bed: &Bed, tags: &[&str]) {
     let path = r#"jsonpath={range .items[*]}{.metadata.name}{range .status.images[?(@.state=="Present")]} {.image}{end}{"\n"}{end}"#;
     let holds = |line: &str| tags.iter().all(|tag| line.contains(&format!(":{tag}")));
@@ -67,7 +67,7 @@ fn both_nodes_hold(bed: &Bed, tags: &[&str]) {
     asked.unwrap_or_else(|error| panic!("{error}\n{}", bed.said()));
 }
 
-fn nobodys_owner_has_changed(bed: &Bed, before: &[volumes::Owner]) {
+fn no_owner_has_changed(bed: &Bed, before: &[volumes::Owner]) {
     assert_eq!(volumes::owners(&bed.share()), before);
     for (name, uid) in [("ada", 58_001), ("bob", 58_002)] {
         assert_eq!(volumes::owner(&bed.share().join(name)), (uid, uid, 0o700), "{name}");
@@ -75,13 +75,13 @@ fn nobodys_owner_has_changed(bed: &Bed, before: &[volumes::Owner]) {
     }
 }
 
-fn a_stranger_reads_why_not(bed: &Bed) {
+fn a_stranger_reads_why_the_login_is_refused(bed: &Bed) {
     let mut eve = bed.log_in("eve");
     eve.wait(LIMIT, "document.body.innerText.includes('eve is not a member of stars')").unwrap();
     bed.picture(&mut eve, "stranger");
 }
 
-fn the_menu_knows_what_is_on_the_nodes(bed: &Bed, page: &mut Page) {
+fn the_menu_shows_what_is_on_the_nodes(bed: &Bed, page: &mut Page) {
     // The catalogue follows the nodes' reports.
     patiently(LIMIT, || {
         page.open(&format!("{}/hub/spawn", bed.hub)).ok()?;
@@ -98,7 +98,7 @@ fn the_menu_knows_what_is_on_the_nodes(bed: &Bed, page: &mut Page) {
 
 fn choose(page: &mut Page, bed: &Bed, profile: &str) {
     let (form, profile) = (format!("{}/hub/spawn", bed.hub), format!("[name=profile][value={profile}]"));
-    // While a server still ends, the Hub leads elsewhere.
+    // While a server is still stopping, the Hub shows another page.
     let chosen = patiently(LIMIT, || {
         page.open(&form).ok()?;
         page.click(Duration::from_secs(5), &profile).ok()
@@ -107,7 +107,7 @@ fn choose(page: &mut Page, bed: &Bed, profile: &str) {
     page.click(LIMIT, "form input[type=submit], form button[type=submit]").unwrap();
 }
 
-/// Waits until the page is JupyterLab, ready to be worked in.
+/// Waits until the page is JupyterLab, ready for work.
 fn lab(bed: &Bed, page: &mut Page) {
     let ready = "location.pathname.includes('/lab') && !!document.querySelector('.jp-Launcher, .jp-NotebookPanel')";
     page.wait(LIMIT, ready).unwrap_or_else(|error| panic!("{error}\n{}", bed.said()));
@@ -124,7 +124,7 @@ fn a_lab_starts_with_its_progress(bed: &Bed, page: &mut Page) {
     bed.picture(page, "lab");
 }
 
-/// What a command writes in a terminal of the lab that the page shows.
+/// The output of a command in a terminal of the lab that the page shows.
 fn terminal(page: &mut Page, command: &str) -> String {
     let quoted = json!(command).to_string();
     let script = include_str!("hub/terminal.js").replace("COMMAND", quoted.trim_matches('"'));
@@ -155,7 +155,7 @@ fn a_terminal_is_the_users_own(bed: &Bed, page: &mut Page) {
         assert!(said.contains(folder), "no {folder} in\n{said}");
     }
     assert!(said.contains(&format!("credential.{}.helper=", bed.github.url())), "{said}");
-    // It is the home on the file server, by the volume that leads there.
+    // It is the home on the file server, through the volume.
     terminal(page, "echo mine > ~/notebooks/secret");
     assert_eq!(fs::read_to_string(bed.share().join("ada/notebooks/secret")).unwrap(), "mine\n");
     assert_eq!(bed.get("jupyter", "pvc/homes", "{.spec.volumeName}"), "labhands-fileserver-fileserver-home");
@@ -182,12 +182,12 @@ fn a_push_uses_the_hubs_token(bed: &Bed, page: &mut Page) {
         "main",
     ];
     assert_eq!(bed.kubectl.run(&log).unwrap(), "ada the astronomer <ada@example.org> Count stars\n");
-    // The token is nowhere in the lab, but for the one that speaks to the Hub.
+    // The token is nowhere in the lab, except for the one that talks to the Hub.
     let said = terminal(page, "env | grep -c gho_; grep -rl gho_ ~ /run/labhands /etc/git* 2>/dev/null | wc -l");
     assert_eq!(said.split_whitespace().collect::<Vec<_>>(), ["0", "0"], "{said}");
 }
 
-fn its_lines_arrive_with_its_name(bed: &Bed) {
+fn the_labs_lines_arrive_with_its_name(bed: &Bed) {
     let line = bed.lines.wait_for(LIMIT, "jupyter-ada", "notebook");
     assert_eq!(line["kubernetes"]["namespace"], "jupyter");
 }
@@ -207,7 +207,7 @@ fn a_new_weekly_is_started_from_the_nodes(bed: &Bed, page: &mut Page) {
     assert!(events.contains(&format!("Container image \"{image}\" already present on machine")), "{events}");
 }
 
-/// Nobody touches the Hub for it.
+/// The Hub is not changed for it.
 fn the_menu_offers(bed: &Bed, page: &mut Page, tag: &str) {
     let offered = format!("!!document.querySelector('[name=profile][value={tag}]')");
     let seen = patiently(LIMIT, || {
@@ -217,21 +217,21 @@ fn the_menu_offers(bed: &Bed, page: &mut Page, tag: &str) {
     assert!(seen.is_some(), "{tag} is not on the menu\n{}", bed.said());
 }
 
-fn nobody_sees_anothers_home(bed: &Bed, page: &mut Page) {
+fn no_user_sees_another_users_home(bed: &Bed, page: &mut Page) {
     let said =
         terminal(page, "ls /home; cat /home/ada/notebooks/secret; find / -name secret -path '*notebooks*' 2>/dev/null");
     assert!(said.contains("bob") && !said.contains("mine") && said.contains("No such file"), "{said}");
-    // Not by the claim either, where it is mounted as a whole: it is the user's own.
+    // Also not through the whole claim: the folder belongs to its user alone.
     let mode = fs::metadata(bed.share().join("ada")).unwrap().mode();
     assert_eq!(mode & 0o077, 0);
 }
 
-/// As the user does it: until the Hub offers a start again.
+/// Stops the lab as the user does, until the Hub offers a start again.
 fn stop(bed: &Bed, page: &mut Page, user: &str) {
     let address = format!("{}/hub/home", bed.hub);
     let stopped = patiently(LIMIT, || {
         page.open(&address).ok()?;
-        // The button may do nothing yet, and may be gone already.
+        // The button may not work yet, or may already be gone.
         page.wait(LIMIT, "document.readyState === 'complete'").ok()?;
         let _ = page.evaluate("document.querySelector('#stop')?.click()");
         page.wait(Duration::from_secs(5), "document.querySelector('#start').innerText.includes('Start')").ok()
@@ -241,9 +241,9 @@ fn stop(bed: &Bed, page: &mut Page, user: &str) {
     assert!(!pods.contains(&format!("jupyter-{user}")), "{pods}");
 }
 
-fn while_github_is_away_all_goes_on(bed: &Bed, ada: &mut Page, bob: &mut Page) {
+fn everything_works_while_github_is_away(bed: &Bed, ada: &mut Page, bob: &mut Page) {
     bed.github.control(&json!({"outage": 503})).unwrap();
-    // Longer than a login is not looked at again.
+    // Longer than the time after which a login is checked again.
     let seen = ["-n", "jupyter", "logs", "deployment/hub", "--tail=200"];
     patiently(LIMIT, || {
         let _ = bob.open(&format!("{}/hub/home", bed.hub));
@@ -256,7 +256,7 @@ fn while_github_is_away_all_goes_on(bed: &Bed, ada: &mut Page, bob: &mut Page) {
     assert!(terminal(bob, "id").contains("uid=58002(bob)"));
 }
 
-fn a_removed_member_is_out(bed: &Bed, bob: &mut Page) {
+fn a_removed_member_loses_access(bed: &Bed, bob: &mut Page) {
     let bob_alone = json!({"login": "bob", "id": 58_002, "organizations": {}});
     bed.github.control(&json!({"outage": null, "accounts": [bob_alone]})).unwrap();
     patiently(LIMIT, || {

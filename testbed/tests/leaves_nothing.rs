@@ -14,7 +14,7 @@ use testbed::wait;
 
 const TESTBED: &str = env!("CARGO_BIN_EXE_testbed");
 
-/// Everything on this machine that carries this number: processes, also those of its session, folders, mounts, cgroups.
+/// Everything on this machine with this number: processes (including those of its session), folders, mounts, cgroups.
 fn left(of: &str) -> Vec<String> {
     let mine = format!("labhands-testbed/{of}-");
     let names = |folder: &str| {
@@ -81,7 +81,7 @@ fn nothing_is_left_after_ctrl_c() {
 }
 
 #[test]
-fn nothing_is_left_when_it_is_ended_before_all_has_started() {
+fn nothing_is_left_when_it_is_ended_before_everything_has_started() {
     let mut child = testbed().args(["up", "registry", "docker"]).stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     assert!(lines.next().unwrap().unwrap().starts_with("REGISTRY="));

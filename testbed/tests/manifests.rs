@@ -1,5 +1,5 @@
-//! What `manifests/` promises of a real API server: every overlay and the whole page are accepted, `site/check` sees what the cluster
-//! lacks and what is not ready, and what holds data stays. The same of the Helm chart, and what each account may do.
+//! `manifests/` on a real API server: every overlay and the whole page are accepted, `site/check` sees what the cluster lacks and
+//! what is not ready, and objects with data are kept. The same for the Helm chart, and what each account may do.
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
 #[path = "manifests/helm.rs"]
@@ -145,8 +145,8 @@ fn the_manifests_are_accepted_and_the_page_is_checked() {
     let difference = kubectl.command().args(["diff", "-k"]).arg(&folder).output().unwrap();
     assert!(difference.status.success(), "{}", String::from_utf8_lossy(&difference.stdout));
 
-    what_is_not_ready_is_told(&cluster, &site);
-    what_holds_data_stays(&cluster, &folder);
+    what_is_not_ready_is_reported(&cluster, &site);
+    objects_with_data_are_kept(&cluster, &folder);
 }
 
 /// A default StorageClass, and a volume for each claim.
@@ -182,7 +182,7 @@ fn every_overlay_is_accepted(cluster: &Cluster, site: &Folder) {
     }
 }
 
-/// Ingress, Gateway and HTTPRoutes by their real schemas, Firefly, and what the Prometheus operator knows.
+/// Ingress, Gateway and HTTPRoutes with their real schemas, Firefly, and the objects of the Prometheus operator.
 fn the_other_ways_in_are_accepted(cluster: &Cluster, site: &Folder) {
     let kubectl = cluster.kubectl();
     let folder = site.path().join("manifests/site");
@@ -245,7 +245,7 @@ const WRONG_SETTINGS: &str = "patches:
 ";
 
 /// imagepurger has invalid settings, fs-keepalive's claim does not exist, and the others' images are missing.
-fn what_is_not_ready_is_told(cluster: &Cluster, site: &Folder) {
+fn what_is_not_ready_is_reported(cluster: &Cluster, site: &Folder) {
     change(site, "patches: []\n", WRONG_SETTINGS);
     let (applied, _, error) = apply(cluster, &site.path().join("manifests/site"), &[]);
     assert!(applied, "{error}");
@@ -270,7 +270,7 @@ fn what_is_not_ready_is_told(cluster: &Cluster, site: &Folder) {
 }
 
 /// `kubectl delete -k` removes everything except users' files, and says so each time.
-fn what_holds_data_stays(cluster: &Cluster, folder: &Path) {
+fn objects_with_data_are_kept(cluster: &Cluster, folder: &Path) {
     let kubectl = cluster.kubectl();
     let path = folder.display().to_string();
     for _ in 0..3 {

@@ -23,7 +23,7 @@ fn a_registry_with_a_password_refuses_a_stranger() {
 }
 
 #[test]
-fn a_registry_with_tokens_takes_those_of_its_token_server_until_they_end() {
+fn a_registry_with_tokens_accepts_those_of_its_token_server_until_they_expire() {
     let registry = Registry::with_token_auth(TokenAuth { expires_in: 2, ..TokenAuth::default() }).unwrap();
     let url = format!("{}/v2/owner/name/tags/list", registry.url());
     let stranger = Client::new(None, None).unwrap();
@@ -37,7 +37,7 @@ fn a_registry_with_tokens_takes_those_of_its_token_server_until_they_end() {
     let answer: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
     assert_eq!(answer["expires_in"], 2);
     let bearer = Client::new(None, Some(format!("Bearer {}", answer["token"].as_str().unwrap()))).unwrap();
-    assert_eq!(bearer.send("GET", &url, &[], b"").unwrap().status, 404); // let in, and nothing there
+    assert_eq!(bearer.send("GET", &url, &[], b"").unwrap().status, 404); // authorized, but there is no such image
     let ended = testbed::wait::until(std::time::Duration::from_secs(20), || {
         (bearer.send("GET", &url, &[], b"").unwrap().status == 401).then_some(())
     });

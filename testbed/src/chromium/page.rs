@@ -53,7 +53,7 @@ impl Page {
             thread::spawn(move || {
                 let messages = BufReader::new(output).split(0).map_while(std::result::Result::ok);
                 let mut parsed = messages.filter_map(|message| serde_json::from_slice(&message).ok());
-                let _ = parsed.try_for_each(|message: Value| sender.send(message)); // until nobody listens
+                let _ = parsed.try_for_each(|message: Value| sender.send(message)); // until the receiver is dropped
             });
         }
         let mut page = Page { browser, commands, answers, sent: 0, session: Value::Null, profile };
@@ -66,7 +66,7 @@ impl Page {
     /// Goes to an address.
     ///
     /// # Errors
-    /// When nothing answers there.
+    /// If nothing answers there.
     pub fn open(&mut self, address: &str) -> Result<()> {
         let answer = self.ask("Page.navigate", json!({"url": address}))?;
         match answer["errorText"].as_str() {
@@ -93,7 +93,7 @@ impl Page {
     /// Evaluates an expression repeatedly until the value is neither null, false, nor empty.
     ///
     /// # Errors
-    /// If the time is over; the error has the page's address and text.
+    /// If the time limit is exceeded; the error has the page's address and text.
     pub fn wait(&mut self, limit: Duration, expression: &str) -> Result<Value> {
         let nothing = |value: &Value| [Value::Null, false.into(), "".into()].contains(value);
         let seen = wait::patiently(limit, || self.evaluate(expression).ok().filter(|value| !nothing(value)));
@@ -107,17 +107,17 @@ impl Page {
     /// Clicks on the first element of this CSS selector, once it exists.
     ///
     /// # Errors
-    /// If the time is over.
+    /// If the time limit is exceeded.
     pub fn click(&mut self, limit: Duration, selector: &str) -> Result<()> {
         let selector = json!(selector);
         let click = format!("(found => found && (found.click(), true))(document.querySelector({selector}))");
         self.wait(limit, &click).map(drop)
     }
 
-    /// Writes a picture of what is seen as a PNG file.
+    /// Writes a screenshot as a PNG file.
     ///
     /// # Errors
-    /// When the browser fails, or the file cannot be written.
+    /// If the browser fails, or the file cannot be written.
     pub fn picture(&mut self, file: &Path) -> Result<()> {
         let answer = self.ask("Page.captureScreenshot", json!({"format": "png"}))?;
         let data = BASE64_STANDARD.decode(answer["data"].as_str().unwrap_or_default());
@@ -152,7 +152,7 @@ impl Page {
     }
 }
 
-/// Adds the authority to those of a user whose home this is.
+/// Adds the authority to those that the user with this home trusts.
 fn trust(home: &Folder, authority: &str) -> Result<()> {
     let file = home.write("authority.pem", authority)?;
     let database = format!("sql:{}", home.folder(".pki/nssdb")?.display());
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_trusted_authoritys_certificates_are_taken() {
+    fn only_a_trusted_authoritys_certificates_are_accepted() {
         let registry = Registry::with(&Options { tls: true, ..Options::default() }).unwrap();
         let (browser, url) = (Browser::find().unwrap(), format!("{}/v2/", registry.url()));
         let refused = browser.page(LOOK, None).unwrap().open(&url).unwrap_err().to_string();

@@ -1,10 +1,10 @@
-//! Looks at a cluster's objects without `kubectl`, each run of which costs a tenth of a second of CPU: for what is asked again and again.
+//! Reads a cluster's objects without `kubectl`, for frequent reads: each run of `kubectl` costs a tenth of a second of CPU.
 
 use serde_json::Value;
 
 use crate::http::Client;
 
-/// The administrator's way to the API server.
+/// The API server, with the administrator's certificate.
 #[derive(Clone, Debug)]
 pub struct Api {
     pub(super) client: Client,

@@ -20,7 +20,7 @@ spec:
 ";
 
 impl Cluster {
-    /// Creates the volume `name` for one claim. The folder is the same on every node, and everybody may write to it.
+    /// Creates the volume `name` for one claim. The folder is the same on every node, and every user may write to it.
     ///
     /// # Errors
     /// If the API server refuses, or the folder does not exist.

@@ -51,10 +51,10 @@ impl Kubectl {
         Err(Error::Command { command, status, output: text(&output.stdout) + &text(&output.stderr) })
     }
 
-    /// Repeats a command until its output is as wanted, and returns the output.
+    /// Repeats a command until its output satisfies `wanted`, and returns the output.
     ///
     /// # Errors
-    /// If the time is over; the error has the last output.
+    /// If the time limit is exceeded; the error has the last output.
     pub fn wait(&self, arguments: &[&str], limit: Duration, wanted: impl Fn(&str) -> bool) -> Result<String> {
         let mut last = String::new();
         let seen = wait::patiently(limit, || {

@@ -59,7 +59,7 @@ impl Network {
         ip(inside, &["link", "set", "machine", "up"])?;
         ip(inside, &["link", "set", "nodes", "up"])?;
         self.forward(control_plane, 0)?;
-        // Services have no machine that answers for them, so the first node's kube-proxy handles all traffic from
+        // No machine has the addresses of Services, so the first node's kube-proxy handles all traffic from
         // outside.
         ip(inside, &["route", "add", &self.services(), "via", &self.node(1)]).map(drop)
     }

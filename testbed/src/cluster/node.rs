@@ -129,7 +129,7 @@ impl Node {
     /// Makes the node's containerd reach a registry `name` over plain HTTP at `server` (both `host:port`).
     ///
     /// # Errors
-    /// When the file cannot be written.
+    /// If the file cannot be written.
     pub fn plain_registry(&self, name: &str, server: &str) -> Result<()> {
         plain_registry(&self.folder, name, server)
     }
@@ -156,7 +156,7 @@ impl Node {
     /// Starts containerd (again), and waits until it answers.
     ///
     /// # Errors
-    /// When it does not start.
+    /// If it does not start.
     pub fn start_containerd(&mut self) -> Result<()> {
         self.stop_containerd();
         let mut command = self.installed.command(&self.enclosure, "containerd")?;
@@ -181,7 +181,7 @@ impl Node {
     /// Starts the kubelet (again). The node is ready a few seconds later: see [`Cluster::wait_ready`](super::Cluster::wait_ready).
     ///
     /// # Errors
-    /// When it does not start.
+    /// If it does not start.
     pub fn start_kubelet(&mut self) -> Result<()> {
         self.stop_kubelet();
         let mut command = self.enclosure.command(&self.kubelet.program);

@@ -46,7 +46,7 @@ impl Configuration<'_> {
     fn version_3(&self) -> String {
         let mut text = self.server(3);
         if let Some(downloads) = self.max_concurrent_downloads {
-            // CRI's option of the same name would make it pull in the old way, without the transfer service.
+            // CRI's option of the same name would make it pull as before, without the transfer service.
             let transfer = "[plugins.\"io.containerd.transfer.v1.local\"]";
             let _ = writeln!(text, "{transfer}\nmax_concurrent_downloads = {downloads}");
         }

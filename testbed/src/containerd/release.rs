@@ -88,7 +88,7 @@ impl Installed {
     }
 
     /// Makes this containerd, from its next start on, wait this long before it unpacks a layer. It unpacks with
-    /// `unpigz` if there is one, and this one is ours.
+    /// `unpigz` if there is one, so this one is a slow replacement.
     ///
     /// # Errors
     /// If a file cannot be written.

@@ -1,4 +1,4 @@
-//! Layers: gzipped tar files, made once and kept in a cache folder by what is in them.
+//! Layers: gzipped tar files, built once and cached by their content.
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Write};
@@ -79,7 +79,7 @@ impl Layer {
         Layer(Content::Files(files.iter().map(entry).collect()))
     }
 
-    /// A gzipped tar file that was made elsewhere.
+    /// An existing gzipped tar file.
     #[must_use]
     pub fn archive(path: &Path) -> Layer {
         Layer(Content::Archive(path.into()))
@@ -88,7 +88,7 @@ impl Layer {
     /// busybox, its commands as links to it, and a `/tmp`.
     ///
     /// # Errors
-    /// When the package `busybox-static` cannot be installed.
+    /// If the package `busybox-static` cannot be installed.
     pub fn busybox() -> Result<Layer> {
         packages::require(Part::RunnableImages)?;
         let program = fs::read("/bin/busybox").map_err(Error::io("read /bin/busybox"))?;
@@ -109,10 +109,10 @@ impl Layer {
         Ok(Layer(Content::Files(entries)))
     }
 
-    /// Makes it, or finds the one made before.
+    /// Builds it, or finds the one that was built before.
     ///
     /// # Errors
-    /// When the cache folder cannot be written.
+    /// If the cache folder cannot be written.
     pub fn blob(&self) -> Result<Blob> {
         if let Content::Archive(path) = &self.0 {
             return archived(path);
@@ -124,7 +124,7 @@ impl Layer {
             return Ok(blob);
         }
         let failed = || Error::io(format!("write {}", path.display()));
-        // Others may make the same one now: each has a file of its own until it is whole.
+        // Others may build the same layer now, so each writes its own file until it is complete.
         let file = tempfile::NamedTempFile::new_in(&folder).map_err(failed())?;
         let compression = if self.compresses() { Compression::fast() } else { Compression::none() };
         let packed = Hashing::new(BufWriter::with_capacity(1 << 20, file));
@@ -143,7 +143,7 @@ impl Layer {
         !matches!(self.0, Content::Random { compressible: false, .. })
     }
 
-    /// A name for what is in it.
+    /// A name for its content.
     fn key(&self) -> String {
         match &self.0 {
             Content::Random { seed, size, compressible } => {
@@ -226,7 +226,7 @@ struct Generator {
 
 impl Generator {
     fn new(seed: u64, compressible: bool) -> Generator {
-        // A seed with few bits is spread first; the state must not be zero.
+        // Spreads the bits of a small seed; the state must not be zero.
         let state = seed.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
         Generator { state, mask: if compressible { 0x0f0f_0f0f_0f0f_0f0f } else { u64::MAX } }
     }
@@ -247,7 +247,7 @@ impl Read for Generator {
     }
 }
 
-/// Counts and hashes what is written through it.
+/// Counts and hashes the bytes that are written through it.
 struct Hashing<W> {
     inner: W,
     hash: Sha256,
@@ -281,7 +281,7 @@ pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// What is known of a file is kept beside it.
+/// The layer in an existing file. Its digests are stored beside the file, so that they are computed once.
 fn archived(path: &Path) -> Result<Blob> {
     let facts = path.with_extension("json");
     if let Some(blob) = known(path, &facts) {

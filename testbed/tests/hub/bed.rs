@@ -21,14 +21,14 @@ use testbed::wait::patiently;
 
 use super::broker::Lines;
 
-/// The end of a test that hangs.
+/// The time limit of a test that hangs.
 pub(crate) const LIMIT: Duration = Duration::from_secs(120);
-/// The folder for pictures of what users see; none are kept where it is unset.
+/// The folder for screenshots; none are kept if it is unset.
 const PICTURES: &str = "TESTBED_PICTURES";
 const DAEMONS: [&str; 4] = ["prepuller", "nfs-health", "fs-keepalive", "log-shipper"];
 const NGINX: &str = "/usr/sbin/nginx";
 
-/// What a site has in its kustomization: these lines follow the list of ConfigMaps. One of a component is patched: kustomize adds
+/// A site's lines in its kustomization, after the list of ConfigMaps. A component's ConfigMap needs a patch, because kustomize adds
 /// components after it has merged ConfigMaps.
 const SITE: &str = "
 - {name: hub, namespace: jupyter, behavior: merge, envs: [hub.env]}
@@ -47,7 +47,7 @@ patches:
     data: {FIREFLY_SERVICE: firefly/firefly}}'
 ";
 
-/// What is at /firefly instead of Firefly.
+/// A stand-in for Firefly at /firefly.
 const FIREFLY: &str = "
 apiVersion: v1
 kind: Pod
@@ -68,7 +68,7 @@ metadata: {name: firefly, namespace: firefly}
 spec: {selector: {app: firefly}, ports: [{port: 80, targetPort: 8080}]}
 ";
 
-/// A test machine may be busy; a private authority is named as oauthenticator has it; and a file server is not waited for so long.
+/// Limits for a busy test machine, the private authority as oauthenticator requires it, and a shorter wait for a file server.
 const SITE_FILE: &str = "
 from labhands_hub import start
 start._VOLUMES_WAIT = start.Wait(60, start._VOLUMES_WAIT.words)
@@ -84,7 +84,7 @@ pub(crate) struct Bed {
     pub(crate) github: GitHub,
     /// The Hub's address: `https://…`, no slash at the end.
     pub(crate) hub: String,
-    /// It trusts the authority of Hub and GitHub alone.
+    /// It trusts only the authority of Hub and GitHub.
     pub(crate) client: Client,
     authority: String,
     _broker: RabbitMq,
@@ -142,8 +142,8 @@ impl Bed {
             ("LAB_KEEP", "weekly=2".into()),
             ("LAB_NAMESPACE", "jupyter".into()),
             ("PREPULLER_NEW_NODE_AGE", "1ms".into()), // all nodes here are seconds old
-            ("SCAN_INTERVAL", "1h".into()),           // when the test says so
-            ("DISK_HIGH", "98%".into()),              // a test machine's disk may be rather full
+            ("SCAN_INTERVAL", "1h".into()),           // only when the test requests it
+            ("DISK_HIGH", "98%".into()),              // a test machine's disk may be nearly full
             ("AMQP_URL", format!("amqp://{broker}/%2f")),
             ("AMQP_USERNAME", USER.into()),
             ("AMQP_PASSWORD_FILE", "/etc/labhands/amqp/password".into()),
@@ -157,7 +157,7 @@ impl Bed {
             ("OAUTH_CALLBACK_URL", format!("{}/hub/oauth_callback", self.hub)),
             ("LOGIN_REFRESH", "2s".into()),
             ("LAB_CATALOGUE_REFRESH", "1s".into()),
-            // A lab that saves 90 MB takes several times as much.
+            // A lab that saves 90 MB needs several times that much memory.
             ("LAB_SIZES", r#"{"small": {"cpu": [0.05, 1], "memory": ["64M", "2G"]}}"#.into()),
         ];
         let of_hub: String = of_hub.iter().map(|(name, value)| format!("{name}={value}\n")).collect();
@@ -193,18 +193,18 @@ impl Bed {
         self.kubectl.run(&nginx).unwrap_or_else(|error| panic!("{error}\n{}", self.said()));
     }
 
-    /// Pushes a lab whose `/version` says this.
+    /// Pushes a lab image with this text in `/version`.
     pub(crate) fn push_lab(&self, tag: &str, version: &str) -> Pushed {
         let lab = self.jupyter.lab.clone().layer(Layer::files(&[("/version", 0o644, version.as_bytes())]));
         lab.push(self.cluster.registry(), "lab", tag).unwrap()
     }
 
-    /// The file server's export, as its disk has it.
+    /// The file server's export, as a folder on its disk.
     pub(crate) fn share(&self) -> PathBuf {
         self.disk.join("share/home")
     }
 
-    /// A browser that logs in as this user of GitHub and comes to the form.
+    /// A browser that logs in as this user of GitHub and gets to the form.
     pub(crate) fn log_in(&self, user: &str) -> Page {
         self.github.control(&json!({"browser_user": user})).unwrap();
         let look = Look { width: 1100, height: 800, dark: false };
@@ -214,14 +214,14 @@ impl Bed {
         page
     }
 
-    /// Has the planner scan the registry now.
+    /// Makes the planner scan the registry now.
     pub(crate) fn scan(&self) {
         let path = "/api/v1/namespaces/labhands/services/prepuller:80/proxy/scan";
         let raw = ["create", "--raw", path, "-f", "/dev/null"];
         patiently(LIMIT, || self.kubectl.run(&raw).ok()).expect("the planner takes a scan on");
     }
 
-    /// An empty folder on the disk of this machine, which is the nodes' disk, too.
+    /// An empty folder on this machine's disk, which nodes share.
     pub(crate) fn empty_folder(&self, name: &str) -> PathBuf {
         self.disk.folder(name).unwrap()
     }
@@ -244,7 +244,7 @@ impl Bed {
         self.kubectl.run(&["-n", namespace, "get", what, "-o", &format!("jsonpath={path}")]).unwrap_or_default()
     }
 
-    /// Keeps a picture of the page for people.
+    /// Saves a screenshot of the page for the developer.
     pub(crate) fn picture(&self, page: &mut Page, name: &str) {
         if let Some(folder) = std::env::var_os(PICTURES) {
             fs::create_dir_all(&folder).unwrap();
@@ -252,7 +252,7 @@ impl Bed {
         }
     }
 
-    /// All that may explain a failure.
+    /// Everything that may explain a failure.
     pub(crate) fn said(&self) -> String {
         let asked: [&[&str]; 5] = [
             &["get", "pods", "-A", "-o", "wide"],

@@ -1,4 +1,4 @@
-//! What arrives at the broker, as a program of its own prints it.
+//! The messages that arrive at the broker, printed by a separate program.
 
 use std::fs;
 use std::process::Command;
@@ -19,7 +19,7 @@ pub(crate) struct Lines {
 }
 
 impl Lines {
-    /// From now on.
+    /// The lines that arrive from now on.
     pub(crate) fn of(broker: &RabbitMq) -> Lines {
         let folder = Folder::new("lines").unwrap();
         let queue = "lines";
@@ -36,7 +36,7 @@ impl Lines {
         let address = broker.address();
         consume.args(["--server", &address.ip().to_string(), "--port", &address.port().to_string()]);
         consume.args(["--username", USER, "--password", PASSWORD, "--queue", queue, "--prefetch-count", "100"]);
-        // A script, because options of the command would be taken for its own.
+        // A script, because the consumer would parse the command's options as its own.
         consume.arg("sh").arg(folder.write("print", "cat; echo").unwrap());
         let consumer = Process::start("amqp-consume", &consume, &folder.join("log")).unwrap();
         Lines { _consumer: consumer, folder }

@@ -59,7 +59,7 @@ pub(crate) fn owner(path: &Path) -> Owner {
     (facts.uid(), facts.gid(), facts.mode() & 0o7777)
 }
 
-/// Somebody's file from years ago, which no lab is about.
+/// An old file of another user, outside of every lab's home.
 pub(crate) fn old_file(share: &Path) {
     let folder = share.join("old");
     fs::create_dir(&folder).unwrap();
@@ -70,12 +70,12 @@ pub(crate) fn old_file(share: &Path) {
     }
 }
 
-/// All owners of a share but those of the folders in homes.
+/// All owners on a share, except those of the folders in homes.
 pub(crate) fn owners(share: &Path) -> Vec<Owner> {
     ["", "old", "old/notes"].map(|name| owner(&share.join(name))).to_vec()
 }
 
-/// Labs of two users leave each owner as it was, where a pod with a group makes kubelet change them all.
+/// The labs of two users leave all owners unchanged. A pod with a group makes kubelet change all of them.
 pub(crate) fn no_group_is_applied(
     bed: &Bed,
     start: impl Fn(&mut Page),
@@ -113,7 +113,7 @@ pub(crate) fn no_group_is_applied(
     );
 }
 
-/// The user reads why, and does not wait for the whole time of a start.
+/// The user sees the reason, and does not wait for the time limit of a start.
 pub(crate) fn a_server_that_is_away_is_named(bed: &Bed, start: impl Fn(&mut Page), user: &mut Page) {
     bed.configure("HOME_CLAIM=homes");
     let stop = ["-n", "labhands-fileserver", "scale", "statefulset/fileserver", "--replicas=0"];

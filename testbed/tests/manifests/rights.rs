@@ -308,7 +308,7 @@ pub(crate) fn are_what_each_account_needs(cluster: &Cluster) {
             let said = format!("{namespace}/{name}: {method} {path} {body}: {} {}", answer.status, answer.text());
             match answer.status {
                 200..300 => (Some(false), said),
-                // A policy's refusal without a reason of its own is 422.
+                // A refusal by a policy that sets no reason is 422.
                 403 => (Some(true), said),
                 422 if answer.text().contains("ValidatingAdmissionPolicy") => (Some(true), said),
                 _ => (None, said),

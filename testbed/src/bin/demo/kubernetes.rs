@@ -1,5 +1,5 @@
 //! `./demo kubernetes`: the whole platform on a real cluster of two nodes. A user starts a lab, and a new weekly is
-//! published. The cluster stays for people to look around until `./demo down`.
+//! published. The cluster keeps running, to look around in, until `./demo down`.
 
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::process::CommandExt as _;

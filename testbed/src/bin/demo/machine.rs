@@ -87,7 +87,7 @@ fn images() -> Result<bool> {
         ("RUNTIME_ENDPOINT", &endpoint),
         ("STATE_DIR", &kept),
         ("KUBELET_CONFIG_FILE", &kubelet),
-        ("PURGE_GRACE", "1ms"), // a site gives an image a day after its last use
+        ("PURGE_GRACE", "1ms"), // a site keeps an image for a day after its last use
     ];
     for command in ["plan", "purge"] {
         fine &= run("imagepurger", &[command], &purge)? == Some(0);

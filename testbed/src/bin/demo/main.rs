@@ -36,7 +36,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Writing may fail if the terminal is gone; then the demo ends in order.
+/// Writing may fail if the terminal is gone; then the demo shuts down normally.
 fn print(text: &str) -> Result<()> {
     let mut stdout = std::io::stdout();
     stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(Error::io("write to standard output"))
