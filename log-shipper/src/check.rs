@@ -42,7 +42,7 @@ async fn check(address: &Address, broker: &BrokerSettings, publish: bool) -> any
     let mut steps = Vec::new();
     let opened = Connection::open(address, endpoint, &mut |step, what| {
         let now = Instant::now();
-        // If nobody reads the output any more, the next write fails, too, and its error is returned.
+        // If the reader of the output is gone, the next write fails, too, and its error is returned.
         let _ = say(&line("ok", name(step), &what, now - began));
         began = now;
         steps.push(step);

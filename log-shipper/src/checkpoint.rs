@@ -14,7 +14,7 @@ use crate::ledger::FileRecord;
 /// The name of the checkpoint of a broker in `STATE_DIR`.
 pub const FILE_NAME: &str = "checkpoint.json";
 
-/// The name of the checkpoint of standard output. It is separate, because lines that somebody looked at were not
+/// The name of the checkpoint of standard output. It is separate, because lines that were only printed were not
 /// shipped.
 pub const STDOUT_FILE_NAME: &str = "checkpoint-stdout.json";
 

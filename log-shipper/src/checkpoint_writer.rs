@@ -22,7 +22,7 @@ pub struct CheckpointWriter {
     pub logs: Arc<FollowedLogs>,
     /// The metrics.
     pub metrics: Metrics,
-    /// Logs that it cannot be written.
+    /// Limits log messages about failed writes.
     pub complaint: Complaint,
 }
 
@@ -62,7 +62,7 @@ impl CheckpointWriter {
     pub async fn write(&self) {
         let Some((path, state)) = self.place.clone() else { return };
         if self.metrics.checkpoints.get() > 0 && !path.exists() {
-            // Somebody deleted the file.
+            // The file was deleted.
             self.logs.mark_changed();
         }
         let Some(saved) = self.logs.take_changes() else { return };

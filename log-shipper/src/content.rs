@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn all_that_a_damaged_file_has_is_read() {
+    fn the_readable_part_of_a_damaged_file_is_read() {
         let content: Vec<u8> = (0..20_000_u32).flat_map(|number| format!("{number}\n").into_bytes()).collect();
         let whole = gzip(&content);
         let length = whole.metadata().unwrap().len();

@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn an_array_is_split_and_only_an_event_that_is_too_long_by_itself_is_cut() {
+    fn an_array_is_split_and_only_an_event_that_is_too_long_alone_is_cut() {
         let events: Vec<_> = (0..10).map(|index| event(&format!("{index} ],{{\"[ \\"))).collect();
         let fitted = fit(Value::from(events.clone()).to_string().as_bytes(), 300).unwrap();
         assert!(!fitted.cut && fitted.bodies.len() > 2);
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_not_be_cut_is_said() {
+    fn messages_that_cannot_be_cut_are_reported() {
         assert_eq!(fit(event("short").to_string().as_bytes(), 20), None);
         assert_eq!(fit(&[b'x'; 100], 20), None);
     }

@@ -43,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn patience_ends_when_nothing_moves_and_begins_anew_when_something_does() {
+    fn patience_ends_without_progress_and_starts_again_with_it() {
         let (start, limit) = (Instant::now(), Duration::from_secs(10));
         let at = |seconds| start + Duration::from_secs(seconds);
         let mut patience = Patience::new(limit, start);

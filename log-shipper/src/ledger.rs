@@ -75,7 +75,7 @@ impl Ledger {
                 *known = record;
             }
             None => {
-                self.files.reserve_exact(1); // mostly there is one, and a node has many containers
+                self.files.reserve_exact(1); // there is usually one, and a node has many containers
                 self.files.push((file, record));
             }
         }

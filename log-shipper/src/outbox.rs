@@ -78,7 +78,7 @@ pub enum Fate {
     Cut,
     /// It was cut and marked, and goes to the dead letter exchange.
     CutForDeadLetters,
-    /// It is not published any more.
+    /// It is no longer published.
     GivenUp,
 }
 
@@ -209,7 +209,7 @@ impl Outbox {
         self.unconfirmed < self.window && !self.alone
     }
 
-    /// Whether there is so much room that filling it is worth a write.
+    /// Whether there is enough room to be worth a write.
     pub fn has_much_room(&self) -> bool {
         self.unconfirmed <= self.window * 3 / 4
     }

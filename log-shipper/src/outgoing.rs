@@ -172,7 +172,7 @@ struct Shared {
 /// This many confirmed bytes are worth an early checkpoint.
 const MUCH: usize = 256 * 1024;
 
-/// Containers of which the broker refuses something are read until they hold this many times the limit together.
+/// Containers with refused messages are read until together they hold this many times the limit.
 const MOST_PARKED: usize = 4;
 
 /// Each of them may hold this part of the rest, so that something is always left for the next one.
@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_budget_lets_go_when_bytes_come_back_or_it_closes() {
+    fn a_full_budget_continues_when_bytes_are_returned_or_it_closes() {
         let budget = Budget::new(10);
         budget.take(15);
         let waiting = std::thread::spawn({

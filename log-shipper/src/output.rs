@@ -37,7 +37,7 @@ impl Sink {
     ///
     /// # Errors
     ///
-    /// If nobody reads standard output any more.
+    /// If standard output no longer has a reader.
     pub async fn run(self, batches: &mut UnboundedReceiver<Batch>, stop: &CancellationToken) -> anyhow::Result<()> {
         let Self { output, budget, metrics, latch, until_idle } = self;
         let limit = async {

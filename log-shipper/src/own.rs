@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn on_a_host_the_mounts_of_others_say_nothing() {
+    fn on_a_host_the_mounts_of_others_mean_nothing() {
         let mounts = format!(
             "40 28 0:50 / /var/lib/docker/overlay2/{0}/merged rw - overlay overlay rw\n\
              41 28 0:51 / /var/lib/docker/containers/{0}/mounts/shm rw - tmpfs shm rw\n\
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn the_setting_comes_before_what_the_kernel_says() {
+    fn the_setting_takes_precedence_over_the_kernel() {
         let kubelet = format!("9 8 8:1 /var/lib/kubelet/pods/{UID}/etc-hosts /etc/hosts rw - ext4 /dev/sda1 rw");
         assert_eq!(Own::parse(Some("set"), &kubelet, "").pod.as_deref(), Some("set"));
     }

@@ -17,7 +17,7 @@ use crate::settings::{BrokerSettings, DEAD_LETTER_AFTER};
 /// The most bytes that are prepared for the socket at once.
 const MOST_UNWRITTEN: usize = 256 * 1024;
 
-/// The longest pause between two tries to connect, because meanwhile deleted files fill the disk.
+/// The longest pause between two attempts to connect, because meanwhile deleted files fill the disk.
 const LONGEST_WAIT: Duration = Duration::from_secs(15);
 
 /// The pause after the broker closed a connection because of one message.
@@ -290,7 +290,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_broker_that_asked_to_stop_has_its_time_again_afterwards() {
+    fn a_broker_that_asked_to_stop_gets_its_full_time_again_after_that() {
         let sent = Instant::now();
         let after = |seconds| sent + Duration::from_secs(seconds);
         assert_eq!(waiting(Some(sent), Some(sent), after(100)), Duration::from_secs(100));

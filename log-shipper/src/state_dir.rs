@@ -68,7 +68,7 @@ impl StateDir {
         Ok(Self { path: path.to_owned(), lock: Mutex::new(lock) })
     }
 
-    /// Replaces a file of the folder. Creates the folder again if somebody deleted it.
+    /// Replaces a file of the folder. Creates the folder again if it was deleted.
     ///
     /// # Errors
     ///
@@ -147,7 +147,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_second_one_is_refused_and_told_who_has_it() {
+    fn a_second_one_is_refused_with_the_name_of_the_holder() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("made/on/the/way");
         let first = StateDir::take(&path).unwrap();
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deleted_folder_is_made_again_and_held() {
+    fn a_deleted_folder_is_created_and_locked_again() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("state");
         let (state, file) = (StateDir::take(&path).unwrap(), path.join("file"));
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_is_said_once_until_it_is_over() {
+    fn the_same_problem_is_logged_once_until_it_is_over() {
         let complaint = Complaint::default();
         assert!(!complaint.is_over());
         assert_eq!([complaint.is_due(), complaint.is_due()], [true, false]);

@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn the_end_of_a_thread_is_heard_of_and_a_panic_too() {
+    async fn the_end_of_a_thread_is_reported_and_a_panic_too() {
         let (ended, mut ends) = unbounded_channel();
         thread("one", &ended, || ()).unwrap();
         let end = ends.recv().await.unwrap();

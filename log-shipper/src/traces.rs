@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn traces_end_where_people_see_the_end() {
+    fn traces_end_where_a_reader_sees_the_end() {
         let all = Languages { java: true, python: true, go: true };
         let java =
             "java.lang.IllegalStateException: no\n\tat a.B.c(B.java:1)\n\t... 3 more\nCaused by: x\n\tat d\nnext";

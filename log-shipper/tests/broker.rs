@@ -33,7 +33,7 @@ impl Node {
     fn new(queue_arguments: &[(&str, AMQPValue)]) -> Self {
         let node = Self { broker: RabbitMq::start().unwrap(), folder: Folder::new("node").unwrap() };
         exchange::declare(node.broker.address(), queue_arguments);
-        node.folder.folder("pods").unwrap(); // kubelet makes it before any pod: without it a shipper is not ready
+        node.folder.folder("pods").unwrap(); // kubelet creates it before any pod; without it a shipper is not ready
         node
     }
 
@@ -84,7 +84,7 @@ fn ships_every_line_once_with_a_password_and_again_nothing() {
     let mut containers: Vec<_> =
         (0..20).map(|index| Container::new(&node.folder.join("pods"), index, 40_000)).collect();
     for number in 0..20_000 {
-        // Four rotated files and the live one hold them all.
+        // Four rotated files and the live one contain all lines.
         containers[number as usize % 20].write(number, (number % 90) as usize);
     }
     containers.iter_mut().for_each(Container::finish);
@@ -112,7 +112,7 @@ fn ships_over_tls_with_a_client_certificate() {
 }
 
 #[test]
-fn a_replaced_client_certificate_is_taken_without_a_restart() {
+fn a_replaced_client_certificate_is_used_without_a_restart() {
     let node = Node::new(&[]);
     let numbers = node.write(0..10);
     let unknown = Authority::new("nobody trusts this one").unwrap().issue(CERTIFIED_USER, None, &[]).unwrap();
@@ -129,10 +129,10 @@ fn a_replaced_client_certificate_is_taken_without_a_restart() {
 }
 
 #[test]
-fn while_one_host_is_away_another_takes_the_lines() {
+fn while_one_host_is_down_another_gets_the_lines() {
     let node = Node::new(&[]);
     let hosts = [(); 2].map(|()| TcpProxy::start(node.broker.address()).unwrap());
-    // Nobody listens on port 1.
+    // Nothing listens on port 1.
     let url = format!("amqp://127.0.0.1:1,{},{}/%2f", hosts[0].host(), hosts[1].host());
     hosts[0].refuse();
     let shipper = support::start(&with(node.settings(), &[("AMQP_URL", &url)]));
@@ -144,7 +144,7 @@ fn while_one_host_is_away_another_takes_the_lines() {
         let numbers = node.write(10 * round..10 * round + 10);
         assert_eq!(consumer.wait_for(numbers, LIMIT), Vec::<u64>::new());
         assert!(hosts[there].delivered() > before);
-        // What is not confirmed yet would come again through the other.
+        // Unconfirmed lines would come again through the other broker.
         let all = (10 * round + 10) as f64;
         wait::until(LIMIT, || metric(&shipper, "events_confirmed_total").filter(|count| *count == all)).unwrap();
     }
@@ -153,7 +153,7 @@ fn while_one_host_is_away_another_takes_the_lines() {
 }
 
 #[test]
-fn while_the_broker_asks_to_stop_nothing_is_published_and_later_all() {
+fn nothing_is_published_while_the_broker_asks_to_stop_and_everything_later() {
     let node = Node::new(&[]);
     let shipper = support::start(&with(node.settings(), &[("AMQP_WINDOW", "10000")]));
     shipper.until("/output", LIMIT, |status, _| status == 200).unwrap();
@@ -162,7 +162,7 @@ fn while_the_broker_asks_to_stop_nothing_is_published_and_later_all() {
     wait::until(LIMIT, || metric(&shipper, "blocked").filter(|blocked| *blocked == 1.0)).unwrap();
     let (_, said) = shipper.get("/output").unwrap();
     assert!(said.contains("the broker asks to stop publishing"), "{said}");
-    // The shipper works: a rollout does not wait for the broker.
+    // The shipper is ready: a rollout does not wait for the broker.
     shipper.until_ready(LIMIT, |status, _| status == 200).unwrap();
     let [read, published] =
         ["read_bytes_total", "messages_published_total"].map(|name| metric(&shipper, name).unwrap());
@@ -181,7 +181,7 @@ fn while_the_broker_asks_to_stop_nothing_is_published_and_later_all() {
 }
 
 #[test]
-fn a_returned_message_is_tried_until_a_queue_is_bound() {
+fn a_returned_message_is_retried_until_a_queue_is_bound() {
     let node = Node::new(&[]);
     let numbers = node.write(0..10);
     exchange::with_channel(node.broker.address(), async |channel| {
@@ -197,7 +197,7 @@ fn a_returned_message_is_tried_until_a_queue_is_bound() {
 }
 
 #[test]
-fn what_is_returned_goes_to_the_dead_letter_exchange_if_there_is_one() {
+fn returned_messages_go_to_the_dead_letter_exchange_if_there_is_one() {
     let node = Node::new(&[]);
     let numbers = node.write(0..10);
     exchange::with_channel(node.broker.address(), async |channel| {
@@ -243,7 +243,7 @@ fn a_missing_exchange_is_named_and_waited_for() {
 }
 
 #[test]
-fn a_run_until_idle_ends_when_the_broker_does_not_take_all() {
+fn a_run_until_idle_ends_if_the_broker_does_not_accept_everything() {
     let full =
         [("x-max-length", AMQPValue::LongInt(5)), ("x-overflow", AMQPValue::LongString("reject-publish".into()))];
     let node = Node::new(&full);
@@ -253,9 +253,9 @@ fn a_run_until_idle_ends_when_the_broker_does_not_take_all() {
         assert_eq!(code, Some(1), "{said}");
         assert!(said.contains("not everything was shipped") && said.contains(why), "{said}");
     };
-    // Nobody listens on port 1.
+    // Nothing listens on port 1.
     ends(&with(node.settings(), &[("AMQP_URL", "amqp://127.0.0.1:1")]), "1s", "no broker: ");
-    // The container writes no more: nothing else of it tells the message that is refused from others.
+    // The container writes nothing more, so no other message of it shows that only this one is refused.
     ends(&node.settings(), "12s", "the broker refuses messages");
     let consumer = Consumer::start(node.broker.address());
     let (code, said) = support::until_idle(&node.settings());
@@ -267,7 +267,7 @@ fn a_run_until_idle_ends_when_the_broker_does_not_take_all() {
 }
 
 #[test]
-fn a_wrong_password_is_said_and_not_shown() {
+fn a_wrong_password_is_reported_and_not_shown() {
     let node = Node::new(&[]);
     let shipper = support::start(&with(node.settings(), &[("AMQP_PASSWORD", "not-the-password")]));
     shipper.until("/output", LIMIT, |status, body| status == 503 && body.contains("ACCESS_REFUSED")).unwrap();

@@ -1,4 +1,4 @@
-//! `log-shipper check` against a real RabbitMQ: what works, and what each thing that is wrong looks like.
+//! `log-shipper check` against a real RabbitMQ: its output if everything works, and for each kind of failure.
 
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
@@ -24,7 +24,7 @@ fn check(settings: &[(&str, &str)], arguments: &[&str]) -> (Option<i32>, String)
 }
 
 #[test]
-fn each_step_is_said_and_the_first_that_fails_with_what_to_do() {
+fn each_step_is_printed_and_the_first_failure_with_advice() {
     let broker = RabbitMq::start().unwrap();
     exchange::declare(broker.address(), &[]);
     let [authority, ..] = broker.client_files();
@@ -83,7 +83,7 @@ fn each_step_is_said_and_the_first_that_fails_with_what_to_do() {
         assert!(line[8..].starts_with(failed) && line.contains(with), "{settings:?}: {said}");
         assert!(!said.contains("no-such-secret"), "{said}");
     }
-    // One of two hosts that can't be used is a failure, and the other is tried all the same.
+    // If one of two hosts can't be used, the check fails, but still tries the other one.
     let two = format!("amqp://127.0.0.1:1,{}/%2f", broker.address());
     let (code, said) = check(&[("AMQP_URL", &two)], &["--no-publish"]);
     assert!(code == Some(1) && said.contains("1 of 2 brokers") && said.contains("ok  exchange"), "{said}");
@@ -101,7 +101,7 @@ fn answers(bytes: &'static [u8]) -> std::net::SocketAddr {
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {
         for mut client in listener.incoming().flatten() {
-            // The shipper's end of it is what is tested.
+            // Only the shipper's end of the connection is tested.
             let _ = client.read(&mut [0; 8]);
             let _ = client.write_all(bytes);
         }

@@ -1,5 +1,5 @@
-//! The DaemonSet of the manifests on a real cluster: every pod's lines arrive at a RabbitMQ outside, and with its metadata. One
-//! cluster for all of it: it takes a while to start.
+//! The DaemonSet of the manifests on a real cluster: every pod's lines arrive at an external RabbitMQ, with the pod's metadata. All
+//! of it shares one cluster, because a cluster takes a while to start.
 
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
@@ -29,24 +29,24 @@ struct Bed {
 #[test]
 fn every_pods_lines_arrive_with_their_metadata() {
     let mut bed = Bed::start();
-    a_pods_lines_bear_what_kubernetes_says_of_it(&bed);
-    a_crash_looping_containers_last_words_arrive(&bed);
-    a_deleted_pods_last_words_arrive(&bed);
-    the_last_words_of_a_job_without_a_newline_arrive(&bed);
-    a_pod_may_keep_its_logs_and_change_its_mind(&bed);
-    a_new_shipper_sends_nothing_again(&bed);
-    without_the_api_server_lines_go_on(&mut bed);
-    nothing_is_shipped_of_the_shippers_own(&bed);
+    a_pods_lines_have_its_kubernetes_metadata(&bed);
+    a_crash_looping_containers_last_lines_arrive(&bed);
+    a_deleted_pods_last_lines_arrive(&bed);
+    the_last_line_of_a_job_arrives_without_a_newline(&bed);
+    a_pod_may_opt_out_and_opt_in_again(&bed);
+    a_new_shipper_sends_no_line_again(&bed);
+    lines_continue_without_the_api_server(&mut bed);
+    the_shippers_own_log_is_not_shipped(&bed);
 }
 
-fn a_pods_lines_bear_what_kubernetes_says_of_it(bed: &Bed) {
+fn a_pods_lines_have_its_kubernetes_metadata(bed: &Bed) {
     bed.run(
         "talker",
         "echo hello; while :; do sleep 1; date +tick-%s; done",
         &json!({"hub.jupyter.org/username": "ann"}),
     );
     bed.event("talker", "hello");
-    // What Kubernetes learns of a pod after its first lines comes with later ones.
+    // Metadata that Kubernetes learns after the first lines is in later ones.
     let event = bed.wait("a line with all that is known", |event| {
         let known = !event["kubernetes"]["pod"]["ip"].is_null() && !event["container"]["id"].is_null();
         (pod(event) == "talker" && known).then(|| event.clone())
@@ -68,11 +68,11 @@ fn a_pods_lines_bear_what_kubernetes_says_of_it(bed: &Bed) {
     assert_eq!(event["stream"], "stdout");
 }
 
-fn a_crash_looping_containers_last_words_arrive(bed: &Bed) {
+fn a_crash_looping_containers_last_lines_arrive(bed: &Bed) {
     bed.run("crasher", "echo started; echo the end of $(cat /proc/sys/kernel/random/uuid); exit 1", &json!({}));
     let restart = |number: u32| {
         let file = format!("/main/{number}.log");
-        bed.wait("the last words of a restart", |event| {
+        bed.wait("the last line of a restart", |event| {
             let path = event["log"]["file"]["path"].as_str()?;
             (pod(event) == "crasher" && message(event).starts_with("the end of") && path.ends_with(&file)).then_some(())
         });
@@ -81,7 +81,7 @@ fn a_crash_looping_containers_last_words_arrive(bed: &Bed) {
     restart(1);
 }
 
-fn a_deleted_pods_last_words_arrive(bed: &Bed) {
+fn a_deleted_pods_last_lines_arrive(bed: &Bed) {
     let script = "trap 'echo goodbye; exit' TERM; echo here; while :; do sleep 1 & wait $!; done";
     bed.run("leaver", script, &json!({}));
     bed.event("leaver", "here");
@@ -89,7 +89,7 @@ fn a_deleted_pods_last_words_arrive(bed: &Bed) {
     bed.event("leaver", "goodbye");
 }
 
-fn the_last_words_of_a_job_without_a_newline_arrive(bed: &Bed) {
+fn the_last_line_of_a_job_arrives_without_a_newline(bed: &Bed) {
     let script = "echo working; printf 'panic: out of luck' >&2; exit 1";
     let container = json!({"name": "main", "image": bed.image, "command": ["/bin/sh", "-c", script]});
     let object = json!({
@@ -97,18 +97,18 @@ fn the_last_words_of_a_job_without_a_newline_arrive(bed: &Bed) {
         "spec": {"backoffLimit": 0, "template": {"spec": {"restartPolicy": "Never", "containers": [container]}}},
     });
     bed.kubectl.apply(&object.to_string()).unwrap();
-    let event = bed.wait("the last words of a job", |event| {
+    let event = bed.wait("the last line of a job", |event| {
         (event["kubernetes"]["job"]["name"] == "loser" && message(event) == "panic: out of luck").then(|| event.clone())
     });
     assert_eq!((&event["log"]["flags"], &event["stream"]), (&json!(["unfinished"]), &json!("stderr")));
 }
 
-fn a_pod_may_keep_its_logs_and_change_its_mind(bed: &Bed) {
+fn a_pod_may_opt_out_and_opt_in_again(bed: &Bed) {
     let script = "echo secret; while [ ! -e /tmp/more ]; do sleep 0.2; done; echo public; sleep 1000";
     bed.run("private", script, &json!({"labhands.dev/logs": "off"}));
     let read = |metric: &str| bed.metric(metric);
     wait::patiently(LIMIT, || bed.kubectl.run(&["logs", "private"]).ok().filter(|log| log.contains("secret"))).unwrap();
-    // Followed since, and looked at since: a look at all folders takes 5 s, a quiet log rests for a while.
+    // The log is followed again after a scan of all folders (5 s) and the rest of a quiet log.
     let looks = read("labhands_log_shipper_checkpoints_total");
     wait::patiently(LIMIT, || (read("labhands_log_shipper_checkpoints_total") > looks + 15.0).then_some(())).unwrap();
     bed.kubectl.run(&["annotate", "pod", "private", "labhands.dev/logs-"]).unwrap();
@@ -118,7 +118,7 @@ fn a_pod_may_keep_its_logs_and_change_its_mind(bed: &Bed) {
     assert_eq!(bed.count("private", "secret"), 0);
 }
 
-fn a_new_shipper_sends_nothing_again(bed: &Bed) {
+fn a_new_shipper_sends_no_line_again(bed: &Bed) {
     let old = bed.shipper();
     bed.kubectl.run(&["-n", "labhands-node", "delete", "pod", &old]).unwrap();
     bed.is_ready();
@@ -129,7 +129,7 @@ fn a_new_shipper_sends_nothing_again(bed: &Bed) {
     }
 }
 
-fn without_the_api_server_lines_go_on(bed: &mut Bed) {
+fn lines_continue_without_the_api_server(bed: &mut Bed) {
     let ticks =
         |bed: &Bed| bed.consumer.seen().events.iter().filter(|event| message(event).starts_with("tick-")).count();
     bed.cluster.stop_api_server();
@@ -138,12 +138,12 @@ fn without_the_api_server_lines_go_on(bed: &mut Bed) {
     bed.cluster.start_api_server().unwrap();
 }
 
-fn nothing_is_shipped_of_the_shippers_own(bed: &Bed) {
+fn the_shippers_own_log_is_not_shipped(bed: &Bed) {
     let seen = bed.consumer.seen();
-    // What an earlier one said may come, once: that makes no loop.
+    // Lines of an earlier shipper may come once; that is no loop.
     let own = bed.shipper();
     assert!(seen.events.iter().all(|event| pod(event) != own));
-    // Whichever pod shipped them, they bear the node's name.
+    // They have the node's name, whichever pod shipped them.
     let named = |event: &Value| event["agent"]["name"] == event["kubernetes"]["node"]["name"];
     assert!(seen.events.iter().all(named));
 }

@@ -18,7 +18,7 @@ use testbed::wait;
 
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// Runs a container that says a line on each stream and a long line, which Docker cuts; gives its id.
+/// Runs a container that writes a line to each stream and a long line, which Docker splits. Returns its id.
 fn run(docker: &Docker, image: &str, name: &str) -> String {
     let script = "echo out; echo err >&2; head -c 40000 /dev/zero | tr '\\0' x; echo; exec sleep 1000";
     let id = docker.docker(&["run", "-d", "--name", name, "--network", "none", image, "sh", "-c", script]).unwrap();

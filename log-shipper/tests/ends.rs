@@ -1,4 +1,4 @@
-//! How a run ends when a part of it does, without a broker.
+//! How a run ends when one of its parts ends, without a broker.
 
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
@@ -14,7 +14,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use testbed::folder::Folder;
 use testbed::wait;
 
-/// What hangs here would hang for ever.
+/// A run that exceeds this limit hangs.
 const LIMIT: Duration = Duration::from_secs(60);
 
 struct Node(Folder);
@@ -55,7 +55,7 @@ impl Node {
 struct Running(Child);
 
 impl Running {
-    /// Its exit code, and what it said.
+    /// Its exit code, and its log.
     fn end(&mut self) -> (Option<i32>, String) {
         let status = wait::until(LIMIT, || self.0.try_wait().unwrap()).expect("it does not end");
         let mut said = String::new();
@@ -66,7 +66,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // It has ended, or its test has failed.
+        // It has ended, or the test has failed.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
@@ -76,7 +76,7 @@ impl Drop for Running {
 fn a_closed_or_full_output_ends_the_run_with_its_reason() {
     let node = Node::with_lines(20_000);
     for arguments in [&["--until-idle"][..], &[]] {
-        // As `| head -1`.
+        // Like `| head -1`.
         let mut run = node.start(arguments, &[], Stdio::piped());
         let mut first = String::new();
         BufReader::new(run.0.stdout.take().unwrap()).read_line(&mut first).unwrap();
@@ -95,7 +95,7 @@ fn a_closed_or_full_output_ends_the_run_with_its_reason() {
 fn a_file_that_can_not_be_read_does_not_keep_a_run_until_idle_from_ending() {
     let node = Node::with_lines(3);
     fs::remove_file(node.log()).unwrap();
-    // A file with a size that opens and gives an error to each read.
+    // This file has a size and can be opened, but every read fails.
     std::os::unix::fs::symlink("/sys/class/net/lo/speed", node.log()).unwrap();
     let (code, said) =
         node.start(&["--until-idle", "--give-up-after", "1s"], &[("OUTPUT", "stdout")], Stdio::null()).end();
@@ -104,11 +104,11 @@ fn a_file_that_can_not_be_read_does_not_keep_a_run_until_idle_from_ending() {
 }
 
 #[test]
-fn an_output_that_nobody_reads_does_not_keep_the_run_from_ending() {
+fn an_output_without_a_reader_does_not_keep_the_run_from_ending() {
     let node = Node::with_lines(200_000);
     let mut run = node.start(&[], &[], Stdio::piped());
     let mut first = String::new();
-    // Held open, and not read any further.
+    // Kept open, but not read any further.
     let mut pipe = BufReader::with_capacity(1, run.0.stdout.take().unwrap());
     pipe.read_line(&mut first).unwrap();
     kill_process(Pid::from_child(&run.0), Signal::TERM).unwrap();
@@ -134,7 +134,7 @@ fn standard_output_and_null_leave_the_brokers_checkpoint_alone() {
 }
 
 #[test]
-fn settings_that_are_wrong_end_it_before_anything_else() {
+fn invalid_settings_end_it_before_anything_else() {
     let node = Node::with_lines(1);
     for (url, said) in [
         ("amqp://logs:12#secret@rabbit", "%23"),

@@ -1,4 +1,4 @@
-//! More log files than may be open at first, and more than may be open at all.
+//! More log files than the soft limit of open files, and more than the hard limit.
 
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
@@ -39,7 +39,7 @@ impl Limited {
         self.shipper.metric(&format!("labhands_log_shipper_{name}"))
     }
 
-    /// How often each number came, those in whole lines.
+    /// How often each number came, counting only complete lines.
     fn arrived(&self) -> BTreeMap<usize, u32> {
         let mut arrived = BTreeMap::new();
         for line in fs::read_to_string(&self.events).unwrap().split_inclusive('\n').filter(|line| line.ends_with('\n'))
@@ -54,7 +54,7 @@ impl Limited {
 }
 
 #[test]
-fn ten_thousand_files_are_held_open_from_a_small_soft_limit() {
+fn ten_thousand_files_are_open_despite_a_small_soft_limit() {
     let folder = Folder::new("files").unwrap();
     let pods = folder.in_memory("pods").unwrap();
     for index in 0..5000 {
@@ -86,7 +86,7 @@ fn files_beyond_the_hard_limit_are_read_once_others_are_gone() {
     let limited = Limited::start(folder, "ulimit -n 64");
     let what_to_do = "raise the limit of open files";
     wait::until(LIMIT, || limited.shipper.log().contains(what_to_do).then_some(())).unwrap();
-    // The rest of it works as ever: there are files left for it.
+    // Everything else works as usual: enough files are reserved for it.
     wait::until(LIMIT, || checkpoint.exists().then_some(())).unwrap();
     assert_eq!(limited.metric("checkpoint_errors_total"), Some(0.0));
     assert!(limited.arrived().len() < 100);
@@ -99,6 +99,6 @@ fn files_beyond_the_hard_limit_are_read_once_others_are_gone() {
     });
     assert!(all.unwrap().values().all(|times| *times == 1));
     assert_eq!(limited.metric("bytes_lost_total"), Some(0.0));
-    // Not for each file at each look.
+    // Not for each file at each scan.
     assert!(limited.shipper.log().matches(what_to_do).count() < 10, "{}", limited.shipper.log());
 }

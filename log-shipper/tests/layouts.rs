@@ -1,4 +1,4 @@
-//! The layouts of log files that people really have, each shipped to standard output by the program as its users start it.
+//! The layouts of log files that sites really have, each shipped to standard output by the program as its users start it.
 
 mod support;
 
@@ -17,7 +17,7 @@ use testbed::wait;
 const LIMIT: Duration = Duration::from_secs(60);
 
 #[test]
-fn a_file_that_was_rotated_meanwhile_is_known_whatever_its_name() {
+fn a_file_that_was_rotated_meanwhile_is_recognized_under_any_name() {
     let names = [
         ".1",
         "-20261123",
@@ -48,7 +48,7 @@ fn a_file_that_was_rotated_meanwhile_is_known_whatever_its_name() {
 }
 
 #[test]
-fn at_a_first_start_all_rotated_files_are_read_in_their_order_and_others_are_said() {
+fn the_first_run_reads_all_rotated_files_in_order_and_reports_others() {
     let node = Node::new(&["docker"]);
     for (rotated, text) in [
         ("", "4"),
@@ -69,7 +69,7 @@ fn at_a_first_start_all_rotated_files_are_read_in_their_order_and_others_are_sai
 }
 
 #[test]
-fn a_host_that_is_called_like_a_container_ships_it_and_a_pod_is_known_by_its_uid() {
+fn a_host_with_a_containers_name_ships_it_and_a_pod_is_known_by_its_uid() {
     let node = Node::new(&["docker", "pods"]);
     for digits in ["a", "ca", "db10"] {
         node.docker(&digits.repeat(64 / digits.len()), "", digits);
@@ -86,7 +86,7 @@ fn a_host_that_is_called_like_a_container_ships_it_and_a_pod_is_known_by_its_uid
 }
 
 #[test]
-fn a_docker_container_knows_itself_whatever_its_host_is_called() {
+fn a_docker_container_knows_itself_under_any_host_name() {
     let node = Node::new(&["docker"]);
     node.docker(&id("a"), "", "ours");
     node.docker(&id("b"), "", "theirs");
@@ -119,7 +119,7 @@ fn one_file_is_shipped_once_however_many_paths_lead_to_it() {
 }
 
 #[test]
-fn last_words_are_shipped_before_the_end_in_each_format() {
+fn unfinished_lines_are_shipped_before_the_end_in_each_format() {
     let node = Node::new(&["pods", "docker"]);
     node.pod("0.log", "working");
     append(&node.path("pods").join(POD).join("0.log"), &format!("{TIME} stderr P panic: out of luck\n"));
@@ -136,7 +136,7 @@ fn last_words_are_shipped_before_the_end_in_each_format() {
 }
 
 #[test]
-fn a_json_line_becomes_fields_where_it_is_asked_for() {
+fn a_json_line_becomes_fields_if_configured() {
     for schema in ["ecs", "legacy"] {
         let node = Node::new(&["pods", "docker"]);
         node.pod("0.log", "{\"level\":\"info\",\"nested\":{\"n\":1}}");
@@ -164,7 +164,7 @@ fn a_json_line_becomes_fields_where_it_is_asked_for() {
 }
 
 #[test]
-fn a_container_that_writes_too_much_is_held_to_its_rate_and_others_are_not() {
+fn a_container_that_writes_too_much_is_limited_and_others_are_not() {
     let node = Node::new(&["pods", "docker"]);
     for number in 0..500 {
         node.pod("0.log", &number.to_string());
@@ -209,7 +209,7 @@ fn a_second_shipper_with_the_same_state_is_refused() {
     let run = node.run();
     assert_eq!((run.messages(), run.code), (vec![], Some(1)), "{}", run.said);
     assert!(run.said.contains(&format!("is in use by process {}", first.process().id())), "{}", run.said);
-    // Somebody deletes the folder of the first one.
+    // The folder of the first one is deleted.
     fs::remove_dir_all(node.path("state")).unwrap();
     node.pod("0.log", "two");
     wait::until(LIMIT, || {
@@ -224,7 +224,7 @@ fn a_second_shipper_with_the_same_state_is_refused() {
 }
 
 #[test]
-fn lines_go_on_without_a_checkpoint_and_the_end_says_so() {
+fn lines_are_shipped_without_a_checkpoint_and_the_end_reports_it() {
     let node = Node::new(&["pods"]);
     node.pod("0.log", "one");
     let script = format!("mount -t tmpfs -o ro none {} && exec \"$0\" \"$@\"", node.path("state").display());

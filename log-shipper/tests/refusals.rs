@@ -1,4 +1,4 @@
-//! One container whose messages the broker refuses, in every way that RabbitMQ has, beside nine healthy ones: those go on.
+//! One container whose messages the broker refuses, in every way that RabbitMQ has, beside nine healthy ones, which continue.
 
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
@@ -25,10 +25,10 @@ use testbed::wait;
 
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// A topic exchange, so that one container's messages can be told by their routing key.
+/// A topic exchange, so that one container's messages can be recognized by their routing key.
 const TOPICS: &str = "topics";
 
-/// The queue of the container whose messages are refused, where there is one.
+/// The queue of the container whose messages are refused, if there is one.
 const FULL: &str = "full";
 
 /// In bytes; the broker's `max_message_size`.
@@ -42,7 +42,7 @@ enum Kind {
     TooLarge,
     /// The same, and there is a dead letter exchange.
     TooLargeWithDeadLetters,
-    /// The one queue that it goes to is full: nack.
+    /// Its only queue is full: nack.
     FullQueue,
     /// No queue is bound for its key: a return.
     Unroutable,
@@ -59,12 +59,12 @@ struct Case<'a> {
     folder: Folder,
     consumer: Consumer,
     shipper: Daemon,
-    /// Lines written to each healthy container, and to the other.
+    /// Lines written to each healthy container, and to the refused one.
     lines: u64,
 }
 
 #[test]
-fn a_refused_container_does_not_stop_the_others_and_comes_when_it_may() {
+fn a_refused_container_does_not_stop_the_others_and_arrives_once_it_is_accepted() {
     let broker = start();
     for kind in KINDS {
         let mut case = Case::start(kind, &broker);
@@ -74,7 +74,7 @@ fn a_refused_container_does_not_stop_the_others_and_comes_when_it_may() {
 }
 
 /// `POISON_SECONDS=300 cargo test -p log-shipper --test refusals -- --ignored --nocapture` prints the delays of the healthy ones;
-/// `LOG_SHIPPER` names a release build.
+/// `LOG_SHIPPER` is the path of a release build.
 #[test]
 #[ignore = "takes POISON_SECONDS (60) for each kind"]
 fn how_long_healthy_containers_wait_beside_a_refused_one() {
@@ -145,7 +145,7 @@ impl<'a> Case<'a> {
         Self { kind, broker, folder, consumer, shipper, lines: 0 }
     }
 
-    /// A thousand lines a second, shared by all.
+    /// A thousand lines per second in total.
     fn write(&mut self, time: Duration) {
         let pods = self.folder.join("pods");
         let mut files: Vec<_> = (0..HEALTHY).map(|index| open(&pods, "healthy", index)).collect();
@@ -157,7 +157,7 @@ impl<'a> Case<'a> {
                 for file in &mut files {
                     line(file, "F", &format!("line {}", self.lines));
                 }
-                // What is too large comes once a second, in the pieces that a runtime makes of it.
+                // A line that is too large comes once a second, in parts as a runtime writes it.
                 if self.is_too_large() && self.lines.is_multiple_of(100) {
                     for _ in 0..80 {
                         line(&mut poisoned, "P", &"y".repeat(16_000));
@@ -224,14 +224,14 @@ impl<'a> Case<'a> {
         assert!(!self.arrived().contains_key(&format!("pod-{HEALTHY}")));
         let refused = if self.kind == Kind::Unroutable { "messages_returned_total" } else { "messages_refused_total" };
         assert!(metric(refused) > 0.0, "{}", self.shipper.log());
-        self.mend();
+        self.repair();
         self.wait_for(&format!("pod-{HEALTHY}"), self.lines - u64::from(self.kind == Kind::FullQueue));
         wait::until(LIMIT, || self.shipper.log().contains("the broker accepts all messages again").then_some(()))
             .unwrap_or_else(|| panic!("{}", self.shipper.log()));
     }
 
-    /// Does what the operator would.
-    fn mend(&self) {
+    /// Repairs the broker as an operator would.
+    fn repair(&self) {
         if self.kind == Kind::Forbidden {
             self.broker.control(&["clear_topic_permissions", USER]).unwrap();
         }

@@ -1,4 +1,4 @@
-//! An API server that accepts connections and never answers: lines go on, the shipper says it, and watches pods once it answers.
+//! An API server that accepts connections and never answers: the shipper continues, reports it, and watches pods once it answers.
 
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
@@ -9,11 +9,11 @@ use testbed::daemon::Daemon;
 use testbed::scripted_api::ScriptedApi;
 use testbed::wait;
 
-/// The end of a test that hangs; calls are given up after 15 s.
+/// The time limit of a test that hangs; calls are given up after 15 s.
 const LIMIT: Duration = Duration::from_secs(240);
 
 #[test]
-fn lines_go_on_with_an_api_server_that_never_answers() {
+fn lines_continue_with_an_api_server_that_never_answers() {
     let folder = tempfile::tempdir().unwrap();
     let logs = folder.path().join("pods/default_talker_00000000-0000-0000-0000-000000000001/main");
     fs::create_dir_all(&logs).unwrap();

@@ -9,7 +9,7 @@ use std::process::Command;
 use support::layout::{Node, POD, TIME, append, id};
 
 #[test]
-fn what_cannot_be_read_is_said_and_is_a_failure() {
+fn unreadable_logs_are_named_and_are_a_failure() {
     type Prepare = fn(&Node);
     let dangling: Prepare = |node| {
         let folder = node.path("pods").join(POD);
@@ -34,7 +34,7 @@ fn what_cannot_be_read_is_said_and_is_a_failure() {
         append(&folder.join("local-logs/container.log"), "x");
         fs::write(folder.join("hostconfig.json"), "{\"LogConfig\":{\"Type\":\"local\",\"Config\":{}}}").unwrap();
     };
-    // It opens, says that it has no bytes, and gives an error to each read.
+    // It can be opened and shows a size of 0, and every read fails.
     let unreadable: Prepare = |node| {
         let folder = node.path("pods").join(POD);
         fs::create_dir_all(&folder).unwrap();
@@ -95,7 +95,7 @@ fn a_folder_without_permission_is_a_failure_and_the_others_are_shipped() {
         node.pod("0.log", "one");
         append(&node.path("pods/space_other_1/main/0.log"), &format!("{TIME} stdout F two\n"));
         fs::set_permissions(node.path(closed), fs::Permissions::from_mode(mode)).unwrap();
-        // Root may read everything, without these two capabilities only what it may.
+        // Root may read everything; without these two capabilities, only what the modes allow.
         let run = node.run_with(&["setpriv", "--bounding-set=-dac_override,-dac_read_search"], &[]);
         assert_eq!((run.messages(), run.code), (vec!["one"], Some(1)), "{closed}: {}", run.said);
         assert!(run.said.contains(closed) && run.said.contains("Permission denied"), "{}", run.said);

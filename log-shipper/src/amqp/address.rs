@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_said_without_the_password() {
+    fn errors_name_what_is_wrong_without_the_password() {
         for (text, said) in [
             ("http://h", "amqp or amqps"),
             ("amqp://a,amqps://b", "same scheme"),

@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_refused_and_a_silent_address_do_not_hold_up_the_one_that_answers() {
+    async fn a_refused_and_a_silent_address_do_not_delay_the_one_that_answers() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let works = listener.local_addr().unwrap();
         // Its backlog is full, so the kernel accepts no more connections.

@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_brokers_words_say_what_it_refuses() {
+    fn a_brokers_text_shows_what_it_refuses() {
         for (code, text, blame) in [
             (
                 406,

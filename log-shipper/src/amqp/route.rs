@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_takes_the_containers_names() {
+    fn a_key_contains_the_containers_names() {
         let docker = Docker { id: "cafe".into(), name: Some("web.1".into()), image: None };
         let docker = Container { pod: None, docker: Some(docker), restart: String::new() };
         for (text, container, key) in [
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_said() {
+    fn errors_name_what_is_wrong() {
         for (text, said) in [
             ("logs.{name}", "{name} is none of"),
             ("logs.{pod", "has no }"),

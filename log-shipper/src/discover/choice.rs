@@ -57,7 +57,7 @@ mod tests {
     }
 
     #[test]
-    fn labels_are_chosen_at_once_where_kubernetes_is_not_asked() {
+    fn labels_are_selected_at_once_if_kubernetes_is_not_used() {
         let labels: BTreeMap<_, _> = [("tier".to_owned(), "front".to_owned())].into();
         let excluded = LabelChoice { wanted: None, excluded: crate::labels::selector("tier=front").ok() };
         let mut choice = Choice { labels: excluded, ..Choice::default() };
@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn our_own_log_is_left_out_and_one_that_is_called_alike_is_not() {
+    fn our_own_log_is_left_out_and_one_with_the_same_name_is_not() {
         let id = "0123456789abcdef".repeat(4);
         let own = Own { pod: Some("uid".into()), containers: vec![id.clone()] };
         let choice = Choice { own, ..Choice::default() };

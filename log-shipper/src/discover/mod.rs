@@ -1,8 +1,8 @@
 //! Finds log files: inotify on the folders, for speed, and a scan of all of them every few seconds, for certainty.
 //!
 //! Only changes of names are watched, not writes: an event for each write to a busy log would cost more than reading
-//! it. inotify is used directly, because the notify crate can watch only names in a release candidate only, and takes
-//! more memory (bench/README.md).
+//! it. inotify is used directly, because only a release candidate of the notify crate can watch names alone, and the crate
+//! takes more memory (bench/README.md).
 
 mod choice;
 mod docker_config;

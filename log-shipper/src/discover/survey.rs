@@ -112,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_out_of_reach_is_a_failure_until_it_is_not_and_an_odd_file_only_where_nothing_else_is() {
+    fn unreadable_logs_are_a_failure_while_they_last_and_an_odd_file_only_if_there_is_nothing_else() {
         let (health, findings) = (Health::default(), Findings::default());
         let mut survey = Survey::new(health.latch("logs"), findings.clone());
         let problem = |kind| [Problem::new(kind, Path::new("/x"), "why")];

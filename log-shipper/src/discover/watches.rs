@@ -17,7 +17,7 @@ pub(super) struct Watches {
     inotify: OwnedFd,
     paths: HashMap<i32, Arc<Path>>,
     watched: HashSet<Arc<Path>>,
-    /// Folders for which no watch was left. They are not tried again until a watch is freed.
+    /// Folders for which there was no watch left. They are not tried again until a watch is freed.
     unwatched: HashSet<Arc<Path>>,
     /// Whether it was logged that no watch is left.
     said: bool,
@@ -126,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn folders_without_a_watch_are_forgotten_with_their_end_and_tried_again_when_one_is_free() {
+    fn folders_without_a_watch_are_forgotten_when_removed_and_retried_when_one_is_free() {
         let mut watches = Watches::new().unwrap();
         let folder = tempfile::tempdir().unwrap();
         let watched: Arc<Path> = folder.path().join("watched").into();

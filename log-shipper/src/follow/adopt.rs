@@ -133,7 +133,7 @@ impl ContainerLog {
             }
         }
         self.tell(&segment);
-        inner.segments.reserve_exact(1); // mostly there is one, and a node has many containers
+        inner.segments.reserve_exact(1); // there is usually one, and a node has many containers
         inner.segments.push(segment);
     }
 

@@ -5,7 +5,7 @@
 //! [`crate::identity`].
 
 mod adopt;
-mod last_words;
+mod unfinished;
 mod lines;
 mod nuls;
 mod opt_out;
@@ -37,7 +37,7 @@ use crate::pods::{PodInfo, Pods};
 use crate::source::Source;
 use crate::traces::Languages;
 
-use last_words::Rewound;
+use unfinished::Rewound;
 use rate::Rate;
 pub use rest::Next;
 use segment::Segment;
@@ -219,7 +219,7 @@ impl ContainerLog {
         lock(&self.inbox).extend(news);
     }
 
-    /// Limits the log to the content that its files have now, because a run that should end by itself must not follow a
+    /// Limits the log to the content that its files have now, because a run that should end on its own must not follow a
     /// log forever.
     pub fn bound(&self) {
         let mut inner = lock(&self.inner);

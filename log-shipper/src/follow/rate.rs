@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn a_burst_is_cut_off_and_said_once_a_minute() {
+    fn a_burst_is_cut_off_and_logged_once_a_minute() {
         let now = Instant::now();
         let mut rate = Rate::new(now);
         assert_eq!(taken(&mut rate, 1000, "2026-11-22T10:00:00.5Z", now), 10);
@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_that_waited_and_lines_of_a_clock_that_stands_are_not_too_many() {
+    fn delayed_lines_and_lines_of_a_stopped_clock_are_not_too_many() {
         let now = Instant::now();
         let mut rate = Rate::new(now);
         for second in 0..60 {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Inner;
-use super::last_words::Rewound;
+use super::unfinished::Rewound;
 use super::lines::Work;
 
 /// The shortest and longest pause of a log without new lines. Each pause is an eighth longer than the last one, so that

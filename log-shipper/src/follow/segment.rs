@@ -25,7 +25,7 @@ enum Phase {
     Line,
     /// The rest of a line that began here and was cut.
     RestOf(Mark),
-    /// Nothing, ever.
+    /// Nothing more.
     Ended,
 }
 
@@ -68,13 +68,13 @@ pub(super) struct Segment {
     nuls: (u64, u64),
     /// Boxed, because few files are compressed.
     gzip: Option<Box<GzipReader>>,
-    /// The position that the ledger was last told.
+    /// The position that was last passed to the ledger.
     pub(super) told: Mark,
     pub(super) told_growth: (u64, Head),
     listing: Listing,
     /// Why it cannot be read at present.
     failure: Option<Box<str>>,
-    /// The size that it had at the beginning of a run that should end by itself.
+    /// The size that it had at the beginning of a run that should end on its own.
     bound: u64,
 }
 
@@ -155,7 +155,7 @@ impl Segment {
         cut
     }
 
-    /// Whether it is not listed in a folder any more.
+    /// Whether it is no longer listed in a folder.
     pub(super) fn is_gone(&self) -> bool {
         matches!(self.listing, Listing::Gone(_))
     }

@@ -210,7 +210,7 @@ fn wait_for_trace(reader: &mut Reader) {
     }
 }
 
-/// A shipper that takes a line without an end for finished at once.
+/// A shipper that treats a line without an end as finished at once.
 fn impatient(partial_bytes_max: usize) -> Reading {
     Reading { quiet: Duration::ZERO, ..reading(100_000, partial_bytes_max) }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use memchr::memchr;
 use sidecar::sync::lock;
 
-use super::last_words::Rewound;
+use super::unfinished::Rewound;
 use super::lines::{CHUNK_BYTES, LineEnd, Work};
 use super::nuls;
 use super::opt_out::OptOut;
@@ -311,7 +311,7 @@ impl Work<'_> {
         if inner.segments.last().is_some_and(|last| last.is_ended() && last.is_gone()) {
             self.close_open_lines(inner, count - 1);
         }
-        self.last_words(inner);
+        self.ship_unfinished(inner);
         self.quiet_lines(inner);
         if inner.joiner.bytes() > 0 && self.over_partial_budget(inner) {
             self.finish_traces(inner, Duration::ZERO);

@@ -89,7 +89,7 @@ impl Refused {
     }
 }
 
-/// See the module.
+/// The lane of one container; see the module.
 #[derive(Debug)]
 pub(super) struct Lane {
     /// In the order of the log, each with its position there.

@@ -192,7 +192,7 @@ fn too_large_messages_are_cut_once_the_limit_is_known_or_go_to_dead_letters() {
         assert_eq!((settled.batches.len(), settled.verdicts.len()), (2, 1));
         let fate = if dead { Fate::CutForDeadLetters } else { Fate::Cut };
         assert_eq!((settled.verdicts[0].fate, settled.verdicts[0].id.offset), (fate, 1));
-        // The next one closes no channel any more.
+        // The next one no longer closes a channel.
         outbox.push(batch_of(&log(1), 2, &[9000]));
         assert!(outbox.take(now).unwrap().body.len() <= 5000);
     }

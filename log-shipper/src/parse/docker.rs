@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn other_members_are_passed_over() {
+    fn other_members_are_skipped() {
         let line = format!(r#"{{"log":"a\n","attrs":{{"x":"}}","y":[1,{{}}]}},"n":1,{REST}"#);
         let parsed = parse(line.as_bytes()).unwrap();
         assert!(parsed.whole);

@@ -116,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pod_is_shown_by_what_people_look_for() {
+    fn a_pod_has_the_metadata_that_users_search_for() {
         let pod: Pod = serde_json::from_value(serde_json::json!({
             "metadata": {
                 "name": "hub-5d9c-x", "uid": "u", "labels": {"app.kubernetes.io/name": "hub", "pod-template-hash": "5d9c"},

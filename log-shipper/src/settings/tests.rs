@@ -28,7 +28,7 @@ fn without_a_broker_events_go_to_stdout_and_in_a_cluster_one_must_be_named() {
 }
 
 #[test]
-fn the_predecessors_names_are_taken() {
+fn the_predecessors_names_are_accepted() {
     let broker = broker(&[
         ("RABBITMQ_TARGET_HOST", "rabbit.example.org"),
         ("RABBITMQ_TARGET_VHOST", "/logs"),
@@ -40,7 +40,7 @@ fn the_predecessors_names_are_taken() {
 }
 
 #[test]
-fn an_old_name_is_taken_only_where_the_new_one_is_not_set() {
+fn an_old_name_is_used_only_if_the_new_one_is_unset() {
     let warned = |variables: &[(&str, &str)]| take_over(&mut variables.iter().copied().collect()).join("\n");
     assert!(warned(&[("RABBITMQ_TARGET_HOST", "h")]).contains("read as AMQP_URL"));
     let both = warned(&[("RABBITMQ_TARGET_HOST", "h"), ("AMQP_URL", "amqps://x")]);
@@ -64,7 +64,7 @@ fn wrong_credentials_are_refused_and_never_shown() {
 }
 
 #[test]
-fn a_newline_at_the_end_of_a_value_is_none_of_it() {
+fn a_newline_at_the_end_of_a_value_is_not_part_of_it() {
     let broker = broker(&[
         ("AMQP_URL", "amqp://h/v\n"),
         ("AMQP_USERNAME", "u\r\n"),
@@ -85,7 +85,7 @@ fn the_default_exchange_has_a_name_in_settings() {
 }
 
 #[test]
-fn a_certificate_alone_is_who_we_are() {
+fn a_certificate_alone_authenticates() {
     let certificate = [("AMQP_URL", "amqps://h"), ("AMQP_CERT_FILE", "/c"), ("AMQP_KEY_FILE", "/k")];
     assert!(matches!(broker(&certificate).endpoint.auth, Auth::Certificate));
     let said = run(&[("AMQP_URL", "amqp://h"), ("AMQP_CERT_FILE", "/c"), ("AMQP_KEY_FILE", "/k")], true).unwrap_err();

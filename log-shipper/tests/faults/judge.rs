@@ -1,11 +1,11 @@
-//! What the shippers said, and whether it accounts for every line that is missing or came twice.
+//! The shippers' logs, and whether they explain every line that is missing or came twice.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::node::Logs;
 use crate::support::consumer::Seen;
 
-/// One statement of a shipper that bytes of a file were lost.
+/// One log entry of a shipper about lost bytes of a file.
 #[derive(Clone, Debug)]
 struct Lost {
     file: String,
@@ -13,7 +13,7 @@ struct Lost {
     to: u64,
 }
 
-/// What all shippers of a run said.
+/// The logs of all shippers of a run.
 #[derive(Default)]
 pub struct Said {
     lost: Vec<Lost>,
@@ -23,7 +23,7 @@ pub struct Said {
 }
 
 impl Said {
-    /// Takes in the log of one shipper; gives how many bytes it says it lost.
+    /// Reads the log of one shipper. Returns how many bytes it reports as lost.
     pub fn hear(&mut self, shipper: &str, log: &str) -> u64 {
         let mut lost = 0;
         for line in log.lines() {
@@ -55,7 +55,7 @@ impl Said {
         self.lost.len()
     }
 
-    /// Numbers that are missing and that no statement covers.
+    /// Missing numbers that no log entry covers.
     pub fn unaccounted(&self, logs: &Logs, seen: &Seen) -> Vec<String> {
         let mut by_file: BTreeMap<&str, Vec<&Lost>> = BTreeMap::new();
         for lost in &self.lost {

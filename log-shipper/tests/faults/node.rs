@@ -21,7 +21,7 @@ pub const LARGEST_MESSAGE: usize = 64 * 1024;
 /// How many containers are not written to, so that one can be truncated at any time.
 const MOST_QUIET: usize = 12;
 
-/// Random numbers that a seed repeats.
+/// Random numbers that a seed reproduces.
 pub struct Random(pub u64);
 
 impl Random {
@@ -79,11 +79,11 @@ impl Writer {
         self.logs.lock().unwrap()
     }
 
-    /// Ends all lines and writes no more.
+    /// Completes all lines and stops writing.
     pub fn stop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
-            // What went wrong in it has been said.
+            // A panic in the thread was printed already.
             let _ = thread.join();
         }
     }
@@ -97,7 +97,7 @@ impl Drop for Writer {
 
 impl Logs {
     fn write(&mut self, random: &mut Random) {
-        // Large lines, so that ten megabytes are full within the run.
+        // Large lines, so that a file reaches ten megabytes during the run.
         self.line(0, 8000);
         for _ in 0..8 {
             let index = 1 + random.below(CONTAINERS - 1);
@@ -119,7 +119,7 @@ impl Logs {
         self.written += 1;
     }
 
-    /// Writes a line that is larger than the broker takes.
+    /// Writes a line that is larger than the broker's limit.
     pub fn oversize(&mut self, random: &mut Random) {
         let index = 1 + random.below(CONTAINERS - 1);
         if !self.quiet.contains(&index) {
@@ -127,8 +127,8 @@ impl Logs {
         }
     }
 
-    /// Truncates a file whose size is in the checkpoint, if there is one. Nobody can know what was written and truncated
-    /// while no shipper looked.
+    /// Truncates a file whose size is in the checkpoint, if there is one. A shipper cannot know of lines that were written
+    /// and truncated while none was running.
     pub fn truncate(&mut self, checkpoint: &Path) -> bool {
         let checkpoint = fs::read_to_string(checkpoint).unwrap_or_default();
         let checkpoint: Value = serde_json::from_str(&checkpoint).unwrap_or_default();
@@ -169,7 +169,7 @@ impl Logs {
     }
 }
 
-/// Whether the checkpoint has this container's log with all that was written to it.
+/// Whether the checkpoint covers everything that was written to this container's log.
 fn is_known(checkpoint: &Value, container: &Container) -> bool {
     let folder = container.folder().display().to_string();
     let Ok(inode) = fs::metadata(container.folder().join("0.log")).map(|metadata| metadata.ino()) else { return false };

@@ -15,10 +15,10 @@ use crate::node::{LARGEST_MESSAGE, Random, Writer};
 use crate::support::consumer::Consumer;
 use crate::support::{self, exchange};
 
-/// Something of what is missing must come within this time, until all of it is there.
+/// At least one missing line must arrive within this time, until none is missing.
 const SETTLE_LIMIT: Duration = Duration::from_secs(120);
 
-/// In bytes; a build without optimization has a larger program than the one that is to stay below 32 MiB.
+/// In bytes; the limit is 32 MiB for a release build, and a build without optimization is larger.
 const MOST_RESIDENT: u64 = if cfg!(debug_assertions) { 48 << 20 } else { 32 << 20 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -38,7 +38,7 @@ enum Fault {
 
 use Fault::{Cut, CutSoon, DeleteExchange, FillQueue, Kill, KillBroker, Oversize, Stall, StopBroker, Truncate, Unbind};
 
-/// Each once first, then by chance, in this many of a hundred; a broker's restart takes long.
+/// Each fault once, then at random with this weight out of a hundred; restarts of the broker are rare because they take long.
 const CHANCES: [(Fault, usize); 11] = [
     (Kill, 17),
     (Cut, 17),
@@ -59,7 +59,7 @@ struct Run {
     writer: Writer,
     consumer: Consumer,
     shipper: Daemon,
-    // After all that use it.
+    // Dropped after everything that uses it.
     folder: Folder,
     shippers: usize,
     said: Said,
@@ -67,7 +67,7 @@ struct Run {
     long_outages: bool,
 }
 
-/// Does so many faults and accounts for every line.
+/// Injects this many faults and accounts for every line.
 pub fn run(faults: usize, seed: u64, long_outages: bool) {
     println!("{faults} faults with FAULTS_SEED={seed}");
     let mut run = Run::start(seed, long_outages);
@@ -98,8 +98,8 @@ pub fn run(faults: usize, seed: u64, long_outages: bool) {
 impl Run {
     fn start(seed: u64, long_outages: bool) -> Self {
         let broker = RabbitMq::start().unwrap();
-        // Of this type, because a classic queue that holds more than its limit when the broker ends, delivered messages
-        // included, loses the oldest of them when it starts again, refusals asked for or not (RabbitMQ 3.10).
+        // A quorum queue, because a classic queue over its limit (including delivered messages) drops its oldest messages
+        // when the broker restarts, even with `reject-publish` (RabbitMQ 3.10).
         let text = |text: &str| AMQPValue::LongString(text.into());
         let full = [
             ("x-queue-type", text("quorum")),
@@ -140,7 +140,7 @@ impl Run {
             CutSoon => self.proxy.cut_after(self.random.below(20_000) as u64),
             Stall => {
                 self.proxy.stall();
-                // Longer and shorter than the limit for confirms.
+                // Sometimes longer than the limit for confirms.
                 std::thread::sleep(Duration::from_millis(500 + self.random.below(2500) as u64));
                 self.proxy.resume();
             }
@@ -170,7 +170,7 @@ impl Run {
                 });
             }
             Oversize => self.writer.logs().oversize(&mut self.random),
-            // Done where it was chosen.
+            // Done by the caller.
             Truncate => (),
             StopBroker | KillBroker => {
                 if fault == KillBroker {
@@ -181,7 +181,7 @@ impl Run {
                 if self.long_outages && self.random.below(3) == 0 {
                     std::thread::sleep(Duration::from_secs(10 + self.random.below(25) as u64));
                 }
-                // On a machine with much else to do it may not be there in its time.
+                // On a busy machine it may not start within its own limit.
                 wait::patiently(Duration::from_secs(300), || {
                     let resumed = self.broker.resume();
                     resumed.map_err(|error| println!("{error}")).ok()
@@ -196,7 +196,7 @@ impl Run {
         self.folder.join("state/checkpoint.json")
     }
 
-    /// Where missing lines are, and what the shipper and the broker think of them.
+    /// Where missing lines are, with the state of the shipper and the broker.
     fn whereabouts(&self, missing: &[u64]) -> String {
         let places = self.writer.logs().places(missing);
         let status = std::fs::read_to_string(self.checkpoint()).unwrap_or_default();
@@ -220,7 +220,7 @@ impl Run {
             }
         }
         assert!(missing.is_empty(), "lines that are still on disk are missing:\n{}", self.whereabouts(&missing));
-        // What was truncated or deleted is given up after a while.
+        // The shipper gives up truncated or deleted lines after a while.
         let own = |run: &mut Self| {
             let log = run.shipper.log();
             run.said.hear(&name(run.shippers - 1), &log)
@@ -232,7 +232,7 @@ impl Run {
             open.is_empty().then_some(())
         });
         let (said, seen) = (&self.said, self.consumer.seen());
-        assert!(open.is_empty(), "{} lines are missing and nobody said so:\n{}", open.len(), open.join("\n"));
+        assert!(open.is_empty(), "{} lines are missing and no log entry reports them:\n{}", open.len(), open.join("\n"));
         let wrong = said.unexplained(&seen);
         assert!(wrong.is_empty(), "{} lines came again without reason:\n{}", wrong.len(), wrong.join("\n"));
         assert_eq!(seen.unparsed, Vec::<String>::new());

@@ -1,4 +1,4 @@
-//! Consumes and counts by number.
+//! Consumes messages and counts them by their number.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,7 +11,7 @@ use lapin::types::FieldTable;
 
 use super::exchange::{QUEUE, channel, in_time, runtime};
 
-/// How often one number came, and as what.
+/// How often one number came, and with which ids.
 #[derive(Clone, Debug, Default)]
 pub struct Arrivals {
     pub times: u32,
@@ -23,13 +23,13 @@ pub struct Arrivals {
     pub shippers: Vec<Arc<str>>,
 }
 
-/// What came.
+/// Everything that came.
 #[derive(Debug, Default)]
 pub struct Seen {
     arrivals: Vec<Arrivals>,
-    /// All of it, if it is kept.
+    /// All events, if they are kept.
     pub events: Vec<serde_json::Value>,
-    /// When each of these came.
+    /// When each number came.
     pub arrived: Vec<jiff::Timestamp>,
     keep: bool,
     /// Messages without a number.
@@ -83,7 +83,7 @@ impl Seen {
     }
 }
 
-/// Consumes for as long as it lives, over any number of connections.
+/// Consumes until it is dropped, over any number of connections.
 pub struct Consumer {
     seen: Arc<Mutex<Seen>>,
     stop: Arc<AtomicBool>,
@@ -108,7 +108,7 @@ impl Consumer {
         let (to, stopped, pause) = (Arc::clone(&seen), Arc::clone(&stop), Arc::clone(&paused));
         let thread = std::thread::spawn(move || {
             while !stopped.load(Ordering::Relaxed) {
-                // A broker that is away comes back.
+                // A broker that is down will be back.
                 let _ = runtime().block_on(consume(broker, &to, &stopped, &pause));
                 std::thread::sleep(Duration::from_millis(100));
             }
@@ -124,7 +124,7 @@ impl Consumer {
         self.paused.store(paused, Ordering::Relaxed);
     }
 
-    /// Waits until all of these numbers came; gives those that did not.
+    /// Waits until all of these numbers came. Returns those that did not.
     pub fn wait_for(&self, numbers: impl IntoIterator<Item = u64> + Clone, limit: Duration) -> Vec<u64> {
         let missing = || {
             let seen = self.seen();
@@ -154,7 +154,7 @@ async fn consume(broker: SocketAddr, seen: &Mutex<Seen>, stop: &AtomicBool, paus
         Ok((channel, consumer))
     };
     let (channel, mut consumer) = in_time(opening).await?;
-    // A consumer is not always told that its broker was killed.
+    // A consumer does not always notice that its broker was killed.
     while !stop.load(Ordering::Relaxed) && channel.status().connected() {
         if paused.load(Ordering::Relaxed) {
             tokio::time::sleep(Duration::from_millis(20)).await;

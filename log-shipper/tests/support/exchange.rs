@@ -1,4 +1,4 @@
-//! The broker's side: exchange, queue and binding, by an administrator of their own.
+//! The broker's side: exchange, queue and binding, through a separate administrator.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -16,10 +16,10 @@ pub fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }
 
-/// A broker that is just starting takes connections and may never answer on them.
+/// A broker that is just starting accepts connections and may never answer on them.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 
-/// What a broker should answer soon.
+/// The time limit for answers that a broker gives soon.
 pub async fn in_time<T>(asked: impl Future<Output = lapin::Result<T>>) -> lapin::Result<T> {
     match tokio::time::timeout(ANSWER_LIMIT, asked).await {
         Ok(answer) => answer,
@@ -27,7 +27,7 @@ pub async fn in_time<T>(asked: impl Future<Output = lapin::Result<T>>) -> lapin:
     }
 }
 
-/// A channel on a connection of its own.
+/// A channel on a separate connection.
 pub async fn channel(broker: SocketAddr) -> lapin::Result<Channel> {
     let password = PASSWORD.replace('\'', "%27").replace(' ', "%20");
     let uri = format!("amqp://{USER}:{password}@{broker}/%2f");
@@ -35,7 +35,7 @@ pub async fn channel(broker: SocketAddr) -> lapin::Result<Channel> {
     connection.create_channel().await
 }
 
-/// Does something to the broker on a channel of its own, again as long as a broker that has just started hangs up.
+/// Runs something on a separate channel, and retries while a broker that has just started closes the connection.
 pub fn with_channel<F: AsyncFn(Channel) -> lapin::Result<()>>(broker: SocketAddr, act: F) {
     let done = testbed::wait::patiently(Duration::from_secs(60), || {
         let result = runtime().block_on(in_time(async { act(channel(broker).await?).await }));

@@ -33,9 +33,9 @@ pub struct Container {
     folder: PathBuf,
     limit: u64,
     live: File,
-    /// All that there ever were; the last one is live.
+    /// All files that ever existed; the last one is live.
     generations: Vec<Generation>,
-    /// The first one of the live file: each truncation began another.
+    /// The first content of the live file: each truncation began another one.
     first_of_live: usize,
     /// The second part of a line, to be written next.
     rest: Option<(u64, String)>,
@@ -45,7 +45,7 @@ pub struct Container {
 }
 
 impl Container {
-    /// In a pod of its own below `root`; rotates at `limit` bytes.
+    /// A log in a separate pod below `root`; it rotates at `limit` bytes.
     pub fn new(root: &Path, index: usize, limit: u64) -> Self {
         let folder = root.join(format!("space-{}_pod-{index}_uid-{index:06}/main", index % 3));
         fs::create_dir_all(&folder).unwrap();
@@ -88,7 +88,7 @@ impl Container {
         }
     }
 
-    /// Writes what is still open, so that every number has its whole line.
+    /// Completes an open line, so that every number has its whole line.
     pub fn finish(&mut self) {
         if let Some((number, rest)) = self.rest.take() {
             self.append(number, "F", &rest);
@@ -110,7 +110,7 @@ impl Container {
         self.generations.last().unwrap().size >= self.limit
     }
 
-    /// As kubelet: delete the oldest beyond five files, compress what was renamed before, rename the live one, start anew.
+    /// As kubelet: delete the oldest beyond five files, compress what was renamed before, rename the live one, start a new one.
     fn rotate(&mut self) {
         while self.rotated.len() >= MOST_ROTATED {
             let (path, index) = self.rotated.remove(0);
@@ -131,7 +131,7 @@ impl Container {
         let name = format!("0.log.20261122-{:06}", self.rotations);
         let path = self.folder.join(&name);
         fs::rename(self.folder.join("0.log"), &path).unwrap();
-        // Whoever notices a truncation late knows the file by its later name.
+        // A shipper that notices a truncation late knows the file by its later name.
         for generation in &mut self.generations[self.first_of_live..] {
             generation.names.push(name.clone());
         }
@@ -139,7 +139,7 @@ impl Container {
         self.begin();
     }
 
-    /// Empties the live file, as an administrator does who is short of disk space.
+    /// Empties the live file, as an administrator does when disk space is short.
     pub fn truncate(&mut self) {
         self.live.set_len(0).unwrap();
         let live = self.generations.last_mut().unwrap();

@@ -17,7 +17,7 @@ pub struct Node {
     pub roots: Vec<PathBuf>,
 }
 
-/// What a run gave.
+/// The result of a run.
 pub struct Run {
     pub code: Option<i32>,
     pub events: Vec<Value>,
@@ -53,7 +53,7 @@ impl Node {
         self.run_with(&[], &[])
     }
 
-    /// Ships what is there; `wrapped` is what the program is started by.
+    /// Ships what is there; `wrapped` is the command that starts the program.
     pub fn run_with(&self, wrapped: &[&str], settings: &[(&str, &str)]) -> Run {
         let program = [wrapped, &[env!("CARGO_BIN_EXE_log-shipper"), "run", "--until-idle"]].concat();
         let roots: Vec<_> = self.roots.iter().map(|root| root.display().to_string()).collect();

@@ -26,7 +26,7 @@ pub fn settings(root: &Path, state: &Path, broker: SocketAddr) -> Vec<(String, S
     pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
-/// The shipper that is tried: the one that was built with the test, or another, such as a release build, by `LOG_SHIPPER`.
+/// The tested shipper: the one that was built with the test, or the one in `LOG_SHIPPER`, such as a release build.
 pub fn program() -> String {
     std::env::var_os("LOG_SHIPPER")
         .and_then(|program| program.into_string().ok())
@@ -39,7 +39,7 @@ pub fn start(settings: &[(String, String)]) -> testbed::daemon::Daemon {
     testbed::daemon::Daemon::start(&program(), &["run"], &settings).unwrap()
 }
 
-/// Runs it until all is shipped; gives its exit code and what it said.
+/// Runs it until everything is shipped. Returns its exit code and its log.
 pub fn until_idle(settings: &[(String, String)]) -> (Option<i32>, String) {
     until_idle_with(settings, &[])
 }

@@ -78,7 +78,7 @@ async fn a_broker_that_asks_for_absurdly_small_frames_gets_the_smallest_there_ar
 }
 
 #[tokio::test]
-async fn what_a_broker_says_is_heard_in_its_order_and_ids_that_are_not_ours_are_left_out() {
+async fn events_of_the_broker_come_in_order_without_ids_that_are_not_ours() {
     let id = MessageId { file: 1, offset: 2 };
     let returned = |id: &str| {
         let method = basic::Return {

@@ -36,7 +36,7 @@ fn nuls_that_no_container_wrote_cost_nothing_wherever_they_are() {
 }
 
 #[test]
-fn a_hole_is_passed_over_and_lines_before_and_behind_it_keep_their_ids() {
+fn a_hole_is_skipped_and_lines_before_and_after_it_keep_their_ids() {
     use std::os::unix::fs::FileExt;
     let writer = Writer::new();
     let file = File::options().write(true).open(writer.path("0.log")).unwrap();
@@ -56,7 +56,7 @@ fn a_hole_is_passed_over_and_lines_before_and_behind_it_keep_their_ids() {
 }
 
 #[test]
-fn all_that_can_be_decompressed_is_shipped_and_the_rest_is_said_once() {
+fn all_that_can_be_decompressed_is_shipped_and_the_rest_is_logged_once() {
     let lines: Vec<String> = (0..3000).map(|number| format!("number {number} {}", number * 7919)).collect();
     let content: String = lines.iter().map(|text| format!("{TIME} stdout F {text}\n")).collect();
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
@@ -96,7 +96,7 @@ fn all_that_can_be_decompressed_is_shipped_and_the_rest_is_said_once() {
 }
 
 #[test]
-fn what_the_checkpoint_names_and_nobody_finds_is_lost() {
+fn files_of_the_checkpoint_that_are_not_found_are_lost() {
     let mut writer = Writer::new();
     writer.line("1");
     let mut reader = Reader::start(writer.folder.path(), Vec::new());

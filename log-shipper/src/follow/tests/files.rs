@@ -31,7 +31,7 @@ fn a_deleted_file_is_read_to_its_end_even_within_a_line() {
 }
 
 #[test]
-fn a_file_that_is_rotated_and_compressed_between_two_looks_keeps_its_place() {
+fn a_file_that_is_rotated_and_compressed_between_two_scans_keeps_its_position() {
     let mut writer = Writer::new();
     writer.part("stdout", "P", "a");
     let mut reader = Reader::start(writer.folder.path(), Vec::new());
@@ -47,7 +47,7 @@ fn a_file_that_is_rotated_and_compressed_between_two_looks_keeps_its_place() {
 }
 
 #[test]
-fn housekeeping_tells_what_a_resting_log_has_unread() {
+fn housekeeping_finds_what_a_resting_log_has_unread() {
     let writer = Writer::new();
     writer.line("1");
     let mut reader = Reader::start(writer.folder.path(), Vec::new());
@@ -82,7 +82,7 @@ fn new_content_in_a_truncated_file_is_read_and_what_was_lost_is_counted() {
 }
 
 #[test]
-fn a_line_does_not_go_on_in_a_file_that_was_truncated_before_it_was_read() {
+fn a_line_does_not_continue_in_a_file_that_was_truncated_before_it_was_read() {
     for restarted in [false, true] {
         let mut writer = Writer::new();
         writer.line("1");
@@ -127,7 +127,7 @@ fn unread_content_of_a_truncated_file_is_counted_although_newer_files_were_read(
 }
 
 #[test]
-fn a_line_does_not_go_on_in_a_deleted_file_after_a_truncation() {
+fn a_line_does_not_continue_in_a_deleted_file_after_a_truncation() {
     let mut writer = Writer::new();
     writer.part("stdout", "P", "a");
     let mut reader = Reader::start(writer.folder.path(), Vec::new());
@@ -146,7 +146,7 @@ fn a_line_does_not_go_on_in_a_deleted_file_after_a_truncation() {
 }
 
 #[test]
-fn a_line_does_not_go_on_behind_a_live_file_that_was_lost() {
+fn a_line_does_not_continue_after_a_live_file_that_was_lost() {
     let mut writer = Writer::new();
     writer.part("stdout", "P", "a");
     writer.rotate();
@@ -233,7 +233,7 @@ fn a_deleted_file_pins_all_of_itself_however_much_was_read() {
 }
 
 #[test]
-fn a_file_put_aside_is_the_logs_if_its_content_was() {
+fn a_renamed_file_belongs_to_the_log_if_its_content_did() {
     for copied in [false, true] {
         for name in ["0.log.old", "0.log~", "0.log.before-the-move"] {
             let writer = Writer::new();
@@ -263,7 +263,7 @@ fn a_file_put_aside_is_the_logs_if_its_content_was() {
 }
 
 #[test]
-fn an_open_file_that_goes_to_a_name_nobody_lists_is_read_to_its_end() {
+fn an_open_file_that_gets_an_unlisted_name_is_read_to_its_end() {
     let writer = Writer::new();
     let elsewhere = tempfile::tempdir_in(writer.folder.path().parent().unwrap()).unwrap();
     writer.line("1");

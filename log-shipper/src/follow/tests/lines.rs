@@ -85,7 +85,7 @@ fn excluded_lines_are_left_out_and_pass_the_checkpoint() {
 }
 
 #[test]
-fn our_own_output_is_left_out_even_where_nothing_tells_that_the_container_is_ours() {
+fn our_own_output_is_left_out_even_if_nothing_shows_that_the_container_is_ours() {
     let writer = Writer::new();
     writer.line("theirs");
     writer.line("{\"message\":\"theirs\",\"agent\":{\"ephemeral_id\":\"this-run\"}}");
@@ -124,7 +124,7 @@ fn every_event_has_a_time_however_it_was_made() {
 }
 
 #[test]
-fn a_turn_takes_from_the_budget_what_its_batch_gives_back() {
+fn a_turn_takes_from_the_budget_what_its_batch_returns() {
     let writer = Writer::new();
     writer.line("1");
     writer.line("2");

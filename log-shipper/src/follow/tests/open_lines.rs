@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn what_open_lines_take_is_given_back_however_they_end() {
+fn the_memory_of_open_lines_is_released_however_they_end() {
     let writer = Writer::new();
     writer.part("stdout", "P", "open");
     let mut reader = Reader::start(writer.folder.path(), Vec::new());
@@ -35,7 +35,7 @@ fn the_bound_on_open_lines_holds_and_they_are_read_again() {
 }
 
 #[test]
-fn last_words_are_shipped_when_nothing_comes_and_what_comes_after_all_is_an_event_of_its_own() {
+fn unfinished_lines_are_shipped_after_silence_and_a_late_rest_is_a_separate_event() {
     type Write = fn(&Writer);
     let part: Write = |writer| writer.part("stderr", "P", "words");
     let torn: Write = |writer| writer.append(&format!("{TIME} stdout F words"));
@@ -70,7 +70,7 @@ fn last_words_are_shipped_when_nothing_comes_and_what_comes_after_all_is_an_even
 }
 
 #[test]
-fn a_quiet_line_is_shipped_while_the_other_stream_goes_on() {
+fn a_quiet_line_is_shipped_while_the_other_stream_continues() {
     let writer = Writer::new();
     writer.part("stderr", "P", "Password: ");
     let mut reader =
@@ -92,7 +92,7 @@ fn the_rest_of_a_line_that_waited_in_the_file_still_belongs_to_it() {
     let settings = Reading { quiet: Duration::from_millis(1), ..impatient(1 << 20) };
     let mut reader = Reader::with(writer.folder.path(), Vec::new(), settings);
     reader.turn();
-    // Meanwhile readers wait for the broker, for long.
+    // Meanwhile readers wait a long time for the broker.
     while lock(&reader.log.inner).grew.elapsed() < Duration::from_millis(2) {
         std::thread::yield_now();
     }
@@ -107,7 +107,7 @@ fn the_rest_of_a_line_that_waited_in_the_file_still_belongs_to_it() {
 }
 
 #[test]
-fn open_lines_that_were_let_go_are_read_again_across_files_and_before_their_end() {
+fn dropped_open_lines_are_read_again_across_files_and_before_their_end() {
     let long = "a".repeat(5000);
     let open = |writer: &mut Writer| {
         writer.part("stdout", "P", &"a".repeat(5000));

@@ -10,7 +10,7 @@ use crate::outbox::Outbox;
 use crate::outgoing::Batch;
 use crate::pool::{self, Pool};
 
-/// The limit of a test that hangs.
+/// The time limit of a test that hangs.
 const LIMIT: Duration = Duration::from_secs(120);
 
 const REFUSED: u64 = 60;
@@ -75,7 +75,7 @@ fn ship_beside_refused(line: &str, lines: usize, window: usize) -> usize {
 }
 
 #[test]
-fn refused_containers_with_much_to_read_stop_nobody_else_and_memory_is_bounded() {
+fn refused_containers_with_much_to_read_stop_no_other_and_memory_is_bounded() {
     let window = 256 * 1024;
     // Short lines, whose events are many times as long.
     let most = ship_beside_refused("short", 4000, window);
@@ -83,7 +83,7 @@ fn refused_containers_with_much_to_read_stop_nobody_else_and_memory_is_bounded()
 }
 
 #[test]
-fn refused_containers_with_huge_lines_stop_nobody_else() {
+fn refused_containers_with_huge_lines_stop_no_other() {
     let window = 256 * 1024;
     let huge = 50_000;
     let most = ship_beside_refused(&"x".repeat(huge), 10, window);

@@ -105,7 +105,7 @@ fn three_logs(outbox: &mut Outbox, batches: u64, size: usize) -> Vec<Batch> {
 }
 
 #[test]
-fn one_message_that_is_never_taken_is_found_and_all_others_arrive_in_order() {
+fn one_message_that_is_never_accepted_is_found_and_all_others_arrive_in_order() {
     for (taste, given_up) in
         [(Taste::Nacks, false), (Taste::Closes, true), (Taste::Loses, false), (Taste::TooLarge, false)]
     {
@@ -152,7 +152,7 @@ fn one_message_that_is_never_taken_is_found_and_all_others_arrive_in_order() {
 }
 
 #[test]
-fn where_a_broker_refuses_all_nothing_is_given_up() {
+fn nothing_is_given_up_while_a_broker_refuses_everything() {
     for taste in [Taste::Nacks, Taste::Closes, Taste::Loses] {
         let mut outbox = Outbox::new(8, None);
         three_logs(&mut outbox, 2, 1);
@@ -169,7 +169,7 @@ proptest! {
 
     /// Some messages are poison, of any kind: every other one arrives, and each batch ends once.
     #[test]
-    fn poison_of_any_kind_stops_nobody_else(
+    fn poison_of_any_kind_stops_no_other(
         poison in proptest::collection::btree_map((1u64..=3, 1u64..=6, 0u64..4), prop_oneof![Just(Taste::Nacks), Just(Taste::Closes)], 0..6),
         window in 1usize..20,
         lazy in proptest::collection::vec(any::<bool>(), 1..50),

@@ -20,7 +20,7 @@ pub(super) enum Rewound {
 }
 
 impl Inner {
-    /// Drops the text of open lines. `false` if a file is not open any more.
+    /// Drops the text of open lines. `false` if a file is no longer open.
     pub(super) fn rewind(&mut self) -> bool {
         let holds = |segment: &Segment| self.joiner.holds(segment.number);
         if self.segments.iter().any(|segment| segment.is_ended() && holds(segment).is_some()) {
@@ -61,13 +61,13 @@ impl Inner {
 
 impl Work<'_> {
     /// Ships all lines without an end, if there was no new data for too long.
-    pub(super) fn last_words(&mut self, inner: &mut Inner) {
+    pub(super) fn ship_unfinished(&mut self, inner: &mut Inner) {
         if inner.grew.elapsed() < self.reading.quiet {
             return;
         }
         for index in 0..inner.segments.len() {
             let segment = &mut inner.segments[index];
-            // The rest of a line that was cut may never come, either.
+            // The rest of a line that was cut may also never come.
             if !segment.is_ended() && !segment.end_line() && segment.looked > segment.read.offset {
                 self.read_tail(inner, index);
             }
