@@ -17,7 +17,7 @@ pub const PLANNER: &str = "prepuller-plan";
 /// The field manager of a node agent.
 pub const AGENT: &str = "prepuller-node";
 
-/// The images that a node should hold.
+/// The images that a node should have.
 #[derive(CustomResource, Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[kube(
     group = "labhands.dev",
@@ -29,7 +29,7 @@ pub const AGENT: &str = "prepuller-node";
     status = "NodeImagesStatus",
     derive = "Default",
     derive = "PartialEq",
-    doc = "The lab images that a node should hold, and its agent's report",
+    doc = "The lab images that a node should have, and its agent's report",
     printcolumn = r#"{"name":"Wanted","type":"integer","jsonPath":".spec.wanted"}"#,
     printcolumn = r#"{"name":"Present","type":"integer","jsonPath":".status.present"}"#,
     printcolumn = r#"{"name":"Pulling","type":"string","jsonPath":".status.pulling"}"#,
@@ -41,15 +41,15 @@ pub const AGENT: &str = "prepuller-node";
 )]
 #[serde(rename_all = "camelCase")]
 pub struct NodeImagesSpec {
-    /// How many images the node should hold in the end. A new image is not ordered on all nodes at once.
+    /// How many images the node should have in the end. A new image is not ordered on all nodes at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wanted: Option<u32>,
-    /// The images that the node should hold now, the most urgent first.
+    /// The images that the node should have now, the most urgent first.
     #[serde(default)]
     pub orders: Vec<Order>,
 }
 
-/// One image that a node should hold.
+/// One image that a node should have.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Order {
@@ -153,7 +153,7 @@ pub struct Condition {
     pub status: String,
     /// Reason, in one word.
     pub reason: String,
-    /// Message for people.
+    /// Human-readable message.
     pub message: String,
     /// When the condition became true.
     pub last_transition_time: Timestamp,
@@ -196,10 +196,10 @@ pub struct ImageReport {
     /// Estimated seconds until the download is complete.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub eta_seconds: Option<u64>,
-    /// Number of failed tries.
+    /// Number of failed attempts.
     #[serde(default)]
     pub failures: u32,
-    /// Why the last try failed or was refused.
+    /// Why the last attempt failed or was refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
     /// When the agent first saw this state; a restart of the agent resets it.
@@ -217,8 +217,8 @@ pub enum PullState {
     Unpacking,
     /// It is present.
     Present,
-    /// The last try failed; it is tried again after a while.
+    /// The last attempt failed; it is retried after a while.
     Failed,
-    /// The disk would become too full; it is tried again when there is room.
+    /// The disk would become too full; it is retried when there is room.
     Refused,
 }

@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_replaces_the_scan_only_when_the_scan_was_off() {
+    fn a_list_replaces_the_scan_only_if_the_scan_was_off() {
         let (environment, _) = taken(&[("PREPULLER_IMAGE_LIST", "a:1,b:2")]);
         assert_eq!(environment.get("LAB_INFRASTRUCTURE_IMAGES"), Some("a:1,b:2"));
         let (environment, _) = taken(&[("PREPULLER_IMAGE_LIST", "a:1,b:2"), ("PREPULLER_NO_SCAN", "true")]);

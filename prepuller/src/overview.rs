@@ -188,7 +188,7 @@ pub enum NextTry {
 pub struct NodeOverview {
     /// Its name.
     pub name: Arc<str>,
-    /// Why it should not hold lab images now; unset for an eligible node.
+    /// Why it should not have lab images now; unset for an eligible node.
     pub not_eligible: Option<String>,
     /// Whether it still has the gate's taint.
     pub gated: bool,

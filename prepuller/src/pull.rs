@@ -74,7 +74,7 @@ pub async fn run(settings: PullSettings, warnings: &[String]) -> anyhow::Result<
     Ok(if complete { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Prints on standard error. If nobody reads it any more, the pull continues.
+/// Prints on standard error. If it is closed, the pull continues.
 fn say(text: &str) {
     let _ = std::io::stderr().write_all(text.as_bytes());
 }

@@ -33,7 +33,7 @@ pub use schedule::State;
 /// How often running pulls are checked. A check takes microseconds.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 
-/// How often the runtime's images are listed while nothing else happens, because somebody may have removed one.
+/// How often the runtime's images are listed while nothing else happens, because an image may have been removed.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(300);
 
 /// The pause before a runtime that did not answer is asked again.

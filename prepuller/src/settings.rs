@@ -131,7 +131,7 @@ pub struct TagsSettings {
 /// The output format of `prepuller scan`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Output {
-    /// For people.
+    /// Human-readable.
     Table,
     /// The catalogue as JSON.
     Json,

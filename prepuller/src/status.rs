@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn before_the_first_scan_it_says_so() {
+    fn before_the_first_scan_it_shows_that() {
         let text = table(&View::new(&nothing(), &Query::parse("")));
         assert_eq!(text, "The first scan is under way\nLast good scan: none yet\nPage 1 of 1, 0 nodes.\n");
     }

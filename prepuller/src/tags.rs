@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn keep_is_said_when_asked() {
+    fn keep_is_printed_if_requested() {
         let lines = printed("recommended\nw_2026_47\nw_2026_46\nd_2026_01_01", Some("weekly=1"));
         let kept: Vec<bool> = lines.iter().map(|line| line.ends_with("\"keep\":true}")).collect();
         assert_eq!(kept, [true, true, false, false]);

@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn it_asks_for_a_scan_and_ends_once_all_is_there() {
+    async fn it_requests_a_scan_and_ends_once_everything_is_present() {
         sidecar::tls::install_crypto_provider();
         let scanned = Arc::new(AtomicBool::new(false));
         let (seen, asked) = (scanned.clone(), scanned);
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn it_says_what_it_waits_for() {
+    fn it_prints_what_it_waits_for() {
         let Verdict::Waiting(words) = look(&fleet(20), BEFORE) else { panic!("images are missing") };
         assert!(
             words.starts_with(

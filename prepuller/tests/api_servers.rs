@@ -12,7 +12,7 @@ use testbed::daemon::Daemon;
 use testbed::scripted_api::ScriptedApi;
 use testbed::wait;
 
-/// The limit of a test that hangs. Calls end after 15 s and are retried after pauses of up to a minute.
+/// The time limit of a test that hangs. Calls end after 15 s and are retried after pauses of up to a minute.
 const LIMIT: Duration = Duration::from_secs(240);
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_prepuller");
@@ -146,7 +146,7 @@ fn a_planner_names_the_definition_that_is_missing() {
     until("orders", &planner, || api.object(&format!("{KIND}/node1")).is_some());
     planner.until_ready(LIMIT, |status, _| status == 200).unwrap();
 
-    // Somebody deletes it later.
+    // It is deleted later.
     api.does_not_know(KIND);
     fs::write(&file, catalogue(&["w_2", "w_1"])).unwrap();
     let scan = format!("http://{}/scan", planner.admin());

@@ -44,13 +44,13 @@ fn agents_carry_out_orders_whatever_is_restarted() {
     bed.step("a moved tag is pulled again");
     a_moved_tag_is_pulled_again(&bed);
     bed.step("a pinned digest and a nested index are held by both nodes");
-    a_pinned_digest_and_a_nested_index_are_held_by_both_nodes(&bed);
+    a_pinned_digest_and_a_nested_index_are_on_both_nodes(&bed);
     bed.step("a full disk is said and keeps nothing else back");
-    a_full_disk_is_said_and_keeps_nothing_else_back(&bed);
+    a_full_disk_is_reported_and_delays_nothing_else(&bed);
     bed.step("a node that discards layers holds what unpacks longer than a pull may stall");
-    a_node_that_discards_layers_holds_what_unpacks_longer_than_a_pull_may_stall(&mut bed);
+    a_node_that_discards_layers_gets_an_image_that_unpacks_longer_than_a_pull_may_stall(&mut bed);
     bed.step("a runtime that goes and comes back gets the same pull again");
-    a_runtime_that_goes_and_comes_back_gets_the_same_pull_again(&mut bed);
+    a_restarted_runtime_gets_the_same_pull_again(&mut bed);
     bed.step("without the api server the last orders are carried out even by a new agent");
     without_the_api_server_the_last_orders_are_carried_out_even_by_a_new_agent(&mut bed);
     bed.step("an agent writes its own nodes report and nothing else");
@@ -98,7 +98,7 @@ fn a_moved_tag_is_pulled_again(bed: &Bed) {
     assert!(listed.lines().any(|line| line.contains(":w_2 ") && line.contains(&moved.digest)), "{listed}");
 }
 
-fn a_pinned_digest_and_a_nested_index_are_held_by_both_nodes(bed: &Bed) {
+fn a_pinned_digest_and_a_nested_index_are_on_both_nodes(bed: &Bed) {
     let (pinned, moved) = (bed.push("w_10", &[14]), bed.push("w_10", &[15]));
     let registry = bed.cluster.registry();
     let inner = push_index(registry, "lab", "inner", &[bed.push("w_11", &[16])]).unwrap();
@@ -118,7 +118,7 @@ fn a_pinned_digest_and_a_nested_index_are_held_by_both_nodes(bed: &Bed) {
 }
 
 /// An Amazon node's usual configuration discards layers: of the layers that the images share, only snapshots are left.
-fn a_node_that_discards_layers_holds_what_unpacks_longer_than_a_pull_may_stall(bed: &mut Bed) {
+fn a_node_that_discards_layers_gets_an_image_that_unpacks_longer_than_a_pull_may_stall(bed: &mut Bed) {
     let shared = Layer::random(1, 4 * MB).blob().unwrap().digest;
     let kept = |node| bed.node(node).ctr(&["content", "ls", "-q"]).unwrap().contains(&shared);
     // The synchronous end of any lease collects garbage.
@@ -136,7 +136,7 @@ fn a_node_that_discards_layers_holds_what_unpacks_longer_than_a_pull_may_stall(b
     bed.cluster.wait_ready(LIMIT).unwrap();
 }
 
-fn a_full_disk_is_said_and_keeps_nothing_else_back(bed: &Bed) {
+fn a_full_disk_is_reported_and_delays_nothing_else(bed: &Bed) {
     let images = [bed.push("w_3", &[1, 5]), bed.push("w_4", &[1, 5])];
     bed.order("node2", &images, |priority, order| {
         if priority == 0 {
@@ -151,7 +151,7 @@ fn a_full_disk_is_said_and_keeps_nothing_else_back(bed: &Bed) {
     assert!(problem.starts_with("w_3: the disk would be ") && problem.contains("above DISK_HIGH 98 %"), "{problem}");
 }
 
-fn a_runtime_that_goes_and_comes_back_gets_the_same_pull_again(bed: &mut Bed) {
+fn a_restarted_runtime_gets_the_same_pull_again(bed: &mut Bed) {
     let image = bed.push("w_5", &[6, 7]);
     bed.cluster.registry_proxy().limit_rate(Some(MB));
     let before = bed.cluster.registry_proxy().delivered();
@@ -242,7 +242,7 @@ impl Bed {
         let began = Instant::now();
         let cluster = Cluster::start(2).unwrap();
         let programs = [env!("CARGO_BIN_EXE_prepuller")];
-        // The test machine's disk may be rather full.
+        // The test machine's disk may be nearly full.
         let stall = format!("{}s", STALL.as_secs());
         let settings = [("DISK_HIGH", "98%"), ("PULL_STALL_TIMEOUT", stall.as_str())];
         let install = Install {

@@ -37,7 +37,7 @@ fn small() -> RubinSet {
 }
 
 #[test]
-fn both_runtimes_hold_what_is_wanted_and_a_second_time_nothing_is_pulled() {
+fn both_runtimes_get_the_wanted_images_and_nothing_is_pulled_twice() {
     let registry = Registry::start().unwrap();
     publish_rubin(&registry, REPOSITORY, &small()).unwrap();
     let containerd = containerd::Options { plain_registries: vec![registry.host()], ..Default::default() };

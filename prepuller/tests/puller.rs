@@ -22,7 +22,7 @@ const MB: u64 = 1_000_000;
 const LIMIT: Duration = Duration::from_secs(120);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pull_that_fills_the_disk_is_stopped_and_goes_on_when_there_is_room() {
+async fn a_pull_that_fills_the_disk_is_stopped_and_continues_when_there_is_room() {
     let registry = Registry::start().unwrap();
     let proxy = TcpProxy::start(([127, 0, 0, 1], registry.port()).into()).unwrap();
     let plain_registries = vec![proxy.host()];
@@ -30,7 +30,7 @@ async fn a_pull_that_fills_the_disk_is_stopped_and_goes_on_when_there_is_room() 
         Containerd::with(&Options { plain_registries, root_size: Some(400 * MB), ..Options::default() }).unwrap();
     let runtime = connect(&containerd.endpoint().parse().unwrap()).await.unwrap();
     Image::new([Layer::random(1, 60 * MB), Layer::random(2, 60 * MB)]).push(&registry, "lab", "w_1").unwrap();
-    // A file that somebody else put there.
+    // A file of another program.
     let other = containerd.root().join("other");
     std::fs::write(&other, vec![1; 240 * MB as usize]).unwrap();
 
@@ -67,7 +67,7 @@ async fn a_pull_that_fills_the_disk_is_stopped_and_goes_on_when_there_is_room() 
 
 /// A layer may be downloaded and unpacked before a check every few seconds sees it once.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_image_of_unknown_size_is_asked_for_again_or_stopped_at_the_limit() {
+async fn the_size_of_an_image_is_requested_again_or_its_pull_stops_at_the_limit() {
     let registry = Registry::start().unwrap();
     let containerd = Containerd::with(&Options {
         plain_registries: vec![registry.host()],
@@ -118,7 +118,7 @@ async fn an_image_of_unknown_size_is_asked_for_again_or_stopped_at_the_limit() {
 
 /// As in kubelet: if a password is refused, another matching one is tried.
 #[tokio::test(flavor = "multi_thread")]
-async fn each_credential_that_fits_is_tried() {
+async fn each_matching_credential_is_tried() {
     let registry = Registry::with_password("reader", "sesame").unwrap();
     let containerd =
         Containerd::with(&Options { plain_registries: vec![registry.host()], ..Options::default() }).unwrap();

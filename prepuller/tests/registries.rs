@@ -80,7 +80,7 @@ fn a_private_registry_is_reached_as_other_programs_reach_it() {
     assert!(code == 1 && said.contains("its CA is not known") && said.contains("SSL_CERT_FILE"), "{said}");
     assert!(!said.contains("before the next try") && !said.contains("LAB_INSECURE_REGISTRIES"), "{said}");
 
-    // Nothing listens there any more: the first retry is logged, and the others are not.
+    // Nothing listens there now: the first retry is logged, and the others are not.
     registry.stop();
     let (code, said) = scan(&[&both[..], &[("REGISTRY_AUTH_FILE", &containers)]].concat());
     assert!(code == 1 && said.contains("before the next try, and trying until about"), "{said}");

@@ -124,7 +124,7 @@ fn publish(registry: &Registry) {
 }
 
 #[test]
-fn what_a_runtime_takes_is_wanted_and_what_it_cannot_use_takes_no_place() {
+fn usable_images_are_wanted_and_unusable_ones_take_no_place() {
     let registry = Registry::start().unwrap();
     publish(&registry);
     let containerd = containerd::Options { plain_registries: vec![registry.host()], ..Default::default() };
@@ -213,7 +213,7 @@ fn wanted(output: &Output) -> Vec<String> {
 }
 
 #[test]
-fn a_registry_that_is_down_keeps_its_part_and_the_other_goes_on() {
+fn a_registry_that_is_down_keeps_its_part_and_the_other_is_scanned() {
     let (mut first, second) = (Registry::start().unwrap(), Registry::start().unwrap());
     image(81).push(&first, "one", "w_2026_46").unwrap();
     image(82).push(&second, "two", "w_2026_46").unwrap();
@@ -257,7 +257,7 @@ fn a_registry_that_is_down_keeps_its_part_and_the_other_goes_on() {
 }
 
 #[test]
-fn what_is_named_and_not_there_is_said_and_the_others_go_on() {
+fn missing_configured_images_are_reported_and_the_others_are_wanted() {
     let registry = Registry::start().unwrap();
     let host = registry.host();
     for (tag, seed) in [("4.2.1", 91), ("4.2.1-gpu", 92), ("4.2.0", 93), ("w_2026_47", 94)] {

@@ -62,8 +62,8 @@ impl Bed {
 
 /// The page that explains the trouble must be reachable: a Service routes only to pods that are ready.
 #[test]
-fn a_first_installation_without_a_registry_says_what_failed() {
-    // Nothing listens there any more.
+fn a_first_installation_without_a_registry_shows_what_failed() {
+    // Nothing listens there now.
     let host = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
     let repository = format!("{host}/owner/lab");
     let bed = Bed::start(&[], &[("LAB_REPOSITORIES", &repository), ("LAB_INSECURE_REGISTRIES", &host)]);
@@ -81,7 +81,7 @@ fn a_first_installation_without_a_registry_says_what_failed() {
 }
 
 #[test]
-fn a_node_whose_agent_has_fallen_silent_is_a_problem() {
+fn a_node_whose_agent_stopped_reporting_is_a_problem() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("catalogue.json");
     let image = "registry.example.org/lab:w_1";

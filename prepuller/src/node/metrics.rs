@@ -165,7 +165,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_report_is_told_in_metrics() {
+    fn a_report_becomes_metrics() {
         let metrics = Metrics::new("prepuller", "1");
         let (report, reports) = watch::channel(Report::default());
         let counters = register(&metrics, reports);

@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn orders_are_taken_over_once_and_kept() {
+    fn orders_are_adopted_once_and_kept() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("deep/orders.json");
         assert_eq!(kept(&file), None);

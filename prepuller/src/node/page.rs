@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_others_wrote_is_text() {
+    fn foreign_text_is_escaped() {
         let report = Report::default();
         let report = {
             let mut report = report;

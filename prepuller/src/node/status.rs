@@ -91,7 +91,7 @@ fn image(job: &Job) -> ImageReport {
     }
 }
 
-/// In whole seconds, for people.
+/// In whole seconds, because it is read by users.
 fn since(job: &Job) -> Timestamp {
     job.since.round(Unit::Second).unwrap_or(job.since)
 }
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn progress_says_what_is_known() {
+    fn progress_shows_what_is_known() {
         let downloading = |done, total| pulling("a", Phase::Downloading, done, total, None);
         let unpacking = || pulling("b", Phase::Unpacking, GB, Some(GB), None);
         for (jobs, expected) in [
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn a_disk_without_room_is_a_condition_for_as_long_as_it_is() {
+    fn a_disk_without_room_is_a_condition_while_it_lasts() {
         let refused = |tag, second| {
             let state = State::Refused { error: "needs 9 GB, 5 GB are left".into(), retry: None };
             Job { since: Timestamp::from_second(second).unwrap(), ..job(tag, state, Progress::default()) }

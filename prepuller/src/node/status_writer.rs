@@ -108,7 +108,7 @@ fn is_about(report: &Report, object: &Object) -> bool {
 /// Writes by server-side apply, which removes fields that are no longer set. An object that was deleted meanwhile is
 /// not an error.
 async fn write(api: &Api<NodeImages>, node: &str, status: &NodeImagesStatus) -> Result<(), String> {
-    // In whole seconds, for people.
+    // In whole seconds, because it is read by users.
     let reported = Timestamp::now().round(Unit::Second).ok();
     let status = NodeImagesStatus { reported, ..status.clone() };
     let object = serde_json::json!({"apiVersion": "labhands.dev/v1alpha1", "kind": "NodeImages", "status": status});
@@ -124,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_report_is_told_once_the_runtime_was_asked_about_these_orders() {
+    fn a_report_is_written_once_the_runtime_was_asked_about_these_orders() {
         let object = Object { uid: "a".into(), generation: 2 };
         let about = |looked, problem: Option<&str>| {
             let mut report = Report { looked, ..Report::default() };

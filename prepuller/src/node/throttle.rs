@@ -1,8 +1,8 @@
 //! Decides when a status is written. Pure.
 //!
 //! A change of state (an image is being pulled, is present or has failed; new orders; the runtime disappears) is
-//! written at once, progress every ten seconds, and an unchanged status every five minutes as a sign of life. After
-//! failed writes the tries become less frequent.
+//! written at once, progress every ten seconds, and an unchanged status every five minutes as a heartbeat. After
+//! failed writes the attempts become less frequent.
 //!
 //! One budget bounds all writes: each costs `INTERVAL`, and at most `STATE_CREDIT` is spent in advance. So a node
 //! writes once in ten seconds on average, whatever its images do, and six times more in a burst: 5,000 nodes that all
@@ -79,7 +79,7 @@ impl StatusThrottle {
         }
     }
 
-    /// The status was written. `jitter` in [0, 1) spreads the signs of life of many nodes.
+    /// The status was written. `jitter` in [0, 1) spreads the heartbeats of many nodes.
     pub(super) fn written(&mut self, uid: String, status: NodeImagesStatus, now: Instant, jitter: f64) {
         let again = now + REPORT_INTERVAL.mul_f64(1.0 - jitter / 5.0);
         let paid = self.last.as_ref().map_or(now, |last| last.paid.max(now)) + INTERVAL;
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_is_written_at_once_and_the_same_as_a_sign_of_life() {
+    fn the_first_is_written_at_once_and_the_same_again_as_a_heartbeat() {
         let (mut throttle, now) = (StatusThrottle::default(), Instant::now());
         assert_eq!(throttle.next("a", &present(0), now), Next::Write);
         throttle.written("a".into(), present(0), now, 0.0);
@@ -156,7 +156,7 @@ mod tests {
         assert_eq!(throttle.next("a", &present(10), later), Next::Write);
         assert_eq!(throttle.next("a", &pulling(0), later), Next::Write);
         assert_eq!(throttle.next("a", &present(0), now + REPORT_INTERVAL), Next::Write);
-        // An agent that cannot write its sign of life tries again before it counts as silent.
+        // An agent that cannot write its heartbeat tries again before it counts as silent.
         throttle.failed(now + REPORT_INTERVAL, 0.0);
         assert_eq!(throttle.next("a", &present(0), now + REPORT_INTERVAL + INTERVAL), Next::Write);
         throttle.written("a".into(), present(0), now, 0.9);
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn an_object_made_anew_is_written_again() {
+    fn a_recreated_object_is_written_again() {
         let (mut throttle, now) = (StatusThrottle::default(), Instant::now());
         throttle.written("a".into(), present(0), now, 0.0);
         assert_eq!(throttle.next("b", &present(0), now + COALESCE), Next::Write);
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn failures_are_tried_again_ever_more_seldom() {
+    fn failures_are_retried_less_and_less_often() {
         let (mut throttle, mut now) = (StatusThrottle::default(), Instant::now());
         for seconds in [10, 20, 40, 60, 60] {
             throttle.failed(now, 0.0);
@@ -263,7 +263,7 @@ mod tests {
                 times.push(then);
                 now = then;
             }
-            // The status is written, and not again before the next sign of life.
+            // The status is written, and not again before the next heartbeat.
             let is_quiet = matches!(throttle.next("a", &last, now), Next::WaitUntil(then) if then > now + 2 * STATE_CREDIT);
             prop_assert!(is_quiet);
             for (first, begin) in times.iter().enumerate() {

@@ -1,5 +1,5 @@
-// Live updates: the server sends the changing part of the page again, and what differs is put in place, so that focus,
-// selection and scroll position stay. Without this script the page is the same, as of its loading.
+// Live updates: the server sends the changing part of the page again, and only the differences are applied, so that focus,
+// selection and scroll position are kept. Without this script the page shows the state at its loading.
 "use strict";
 (() => {
   const state = document.getElementById("state");
@@ -12,7 +12,7 @@
       if (old.getAttribute(name) !== value) old.setAttribute(name, value);
     }
     for (const { name } of [...old.attributes]) {
-      // What a reader has unfolded stays so.
+      // Keeps what the reader has unfolded.
       if (!next.hasAttribute(name) && name !== "open") old.removeAttribute(name);
     }
     const olds = [...old.childNodes];
@@ -48,7 +48,7 @@
       document.title = next.dataset.title;
     };
     source.onerror = () => {
-      // The browser tries again by itself after a broken connection, but not after a refusal.
+      // The browser itself reconnects after a broken connection, but not after a refusal.
       const refused = source.readyState === EventSource.CLOSED;
       if (refused) close("");
       state.textContent = "Connection lost";
@@ -64,7 +64,7 @@
     if (paused()) close("Paused");
     else open();
   });
-  // Nobody looks at a hidden page.
+  // A hidden page needs no updates.
   document.addEventListener("visibilitychange", () => {
     if (paused()) return;
     if (document.hidden) close("");

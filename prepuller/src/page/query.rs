@@ -56,7 +56,7 @@ impl Show {
         }
     }
 
-    /// Its label for people.
+    /// Its label on the page.
     pub fn label(self) -> &'static str {
         match self {
             Self::All => "All",
@@ -125,7 +125,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn an_address_says_what_is_shown() {
+    fn an_address_selects_what_is_shown() {
         let query = Query::parse("show=problems&node=gpu+1&missing=a%2Fb%3Ac&page=3&other=x");
         let expected = Query { show: Show::Problems, node: "gpu 1".to_owned(), missing: "a/b:c".to_owned(), page: 3 };
         assert_eq!(query, expected);
@@ -143,7 +143,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_an_address_that_names_itself_again(text in ".{0,600}") {
+        fn any_query_survives_a_round_trip(text in ".{0,600}") {
             let query = Query::parse(&text);
             prop_assert_eq!(Query::parse(query.to_string().trim_start_matches('?')), query);
         }

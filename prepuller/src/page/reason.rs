@@ -34,7 +34,7 @@ pub(crate) fn sentence(error: &str) -> (&str, bool) {
     }
     let lower = error.to_lowercase();
     let meaning = MEANINGS.iter().find(|(words, _)| words.iter().any(|word| lower.contains(word)));
-    // Each program on the way prepends its own text to the cause.
+    // Each program in the call chain prepends its own text to the cause.
     let last = || error.rsplit(": ").map(str::trim).find(|part| !part.is_empty()).unwrap_or(error);
     let said = meaning.map_or_else(last, |(_, meaning)| meaning);
     (&said[..said.floor_char_boundary(2 * SHORT)], true)
@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_runtimes_say_becomes_a_sentence() {
+    fn errors_of_runtimes_become_a_sentence() {
         let begin = "could not pull registry.example.org/rubin/lab:w_2026_53: failed to pull and unpack image \"registry.example.org/rubin/lab:w_2026_53\": ";
         for (end, expected) in [
             (

@@ -50,7 +50,7 @@ fn state_of_all(view: &View) -> (Standing, String) {
     }
 }
 
-/// `412 of 600 copies are there, at most 1.2 TiB to come, 340 MiB/s, about 12 minutes left`
+/// `412 of 600 copies are present, at most 1.2 TiB missing, 340 MiB/s, about 12 minutes left`
 pub fn progress(view: &View) -> String {
     let totals = &view.totals;
     let mut text = format!("{} of {} copies are present", count(totals.present), count(totals.wanted));

@@ -87,7 +87,7 @@ pub fn spawns(now: Timestamp, spawns: &SpawnsOverview) -> String {
     let took = |tally: &Tally| match tally.average_seconds() {
         Some(seconds) => {
             let (average, longest) = (duration(seconds), duration(tally.longest_seconds));
-            format!(" They ran {average} after they were scheduled on average, and {longest} at most.")
+            format!(" On average they took {average} from scheduled to running, and at most {longest}.")
         }
         None => String::new(),
     };
@@ -101,7 +101,7 @@ pub fn spawns(now: Timestamp, spawns: &SpawnsOverview) -> String {
         text += &format!(" {} did not.{}", human::count(absent.count), took(absent));
     }
     if unknown.count > 0 {
-        text += &format!(" Of {}, no node reports the image.{}", human::count(unknown.count), took(unknown));
+        text += &format!(" For {}, no node reports the image.{}", human::count(unknown.count), took(unknown));
     }
     text
 }
@@ -116,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_said_of_labs_that_started() {
+    fn started_labs_are_summarized() {
         let now: Timestamp = "2026-11-25T02:25:00Z".parse().unwrap();
         let tally = |count, timed, seconds, longest_seconds| Tally { count, timed, seconds, longest_seconds };
         let (none, hours) = (Tally::default(), |hours| now - jiff::SignedDuration::from_hours(hours));
@@ -127,16 +127,16 @@ mod tests {
                 tally(17, 17, 68, 9),
                 tally(3, 3, 240, 180),
                 none,
-                "In the last 24 hours, 20 labs started. 17 found their image on their node (85 %). They ran 4 seconds after they \
-                 were scheduled on average, and 9 seconds at most. 3 did not. They ran 80 seconds after they were scheduled on \
-                 average, and 3 minutes at most.",
+                "In the last 24 hours, 20 labs started. 17 found their image on their node (85 %). On average they took 4 \
+                 seconds from scheduled to running, and at most 9 seconds. 3 did not. On average they took 80 seconds from \
+                 scheduled to running, and at most 3 minutes.",
             ),
             (
                 24,
                 none,
                 none,
                 tally(1, 0, 0, 0),
-                "In the last 24 hours, 1 lab started. Of 1, no node reports the image.",
+                "In the last 24 hours, 1 lab started. For 1, no node reports the image.",
             ),
         ] {
             let sums = SpawnsOverview { since: hours(hours_ago), present, absent, unknown };

@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn user_nodes_are_taken_where_there_are_any() {
+    fn user_nodes_are_chosen_if_there_are_any() {
         let (user, other) = (node("hub.jupyter.org/node-purpose=user", &[]), node("", &[]));
         let standing = |node: &SeenNode, user_nodes| rules(None, &[]).standing(node, user_nodes);
         assert_eq!(standing(&user, true), Standing::Eligible);
@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_rule_is_refused() {
+    fn invalid_rules_are_refused() {
         for text in ["", "=", "a=b c", "!", "a b"] {
             assert!(text.parse::<Selector>().is_err(), "{text:?}");
         }

@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_gate_opens_when_nothing_is_lacking_or_time_is_over() {
+    fn a_gate_opens_when_nothing_is_missing_or_time_is_up() {
         let rules = GateRules { timeout: Duration::from_secs(60), images: Vec::new() };
         let lacks = || Some(vec!["lab:1".to_owned()]);
         let excluded = Standing::Excluded("taint".to_owned());

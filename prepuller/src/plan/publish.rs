@@ -1,7 +1,7 @@
 //! Publishes the catalogue for purgers and Hubs: in the ConfigMap `lab-images`, with its freshness and the hash of its
 //! content in the Lease of the same name.
 //!
-//! Both are applied after each scan, whatever this process wrote before, so a ConfigMap that somebody deleted or edited
+//! Both are applied after each scan, whatever this process wrote before, so a deleted or edited ConfigMap
 //! is restored by the next scan. The API server skips writes that change nothing. Until then the hash in the Lease
 //! shows readers that the content was changed.
 
@@ -79,7 +79,7 @@ impl Publisher {
         // An older planner vouched for no content.
         let vouched = lease.and_then(|lease| lease.metadata.annotations?.remove(VOUCHED));
         if vouched.is_some_and(|vouched| vouched != content_hash(&json)) {
-            tracing::warn!("the published catalogue was changed by somebody else and will be replaced");
+            tracing::warn!("the published catalogue was changed by another writer and will be replaced");
             return Ok(None);
         }
         match Catalogue::from_json(json.as_bytes(), "the ConfigMap lab-images") {
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_large_one_all_that_is_wanted_and_the_first_others() {
+    fn of_a_large_one_all_wanted_images_and_the_first_others_are_published() {
         let all = catalogue(10_000);
         let (images, json) = cut(&all, MOST_BYTES).unwrap();
         assert!(json.len() <= MOST_BYTES && json.len() > MOST_BYTES * 9 / 10, "{}", json.len());

@@ -229,7 +229,7 @@ pub(super) fn turn(ordered: &Ordered<'_>, pulls: &[(&Arc<str>, &SeenPull)], now:
                 if due && next.is_none() {
                     next = Some((*image, *key));
                 }
-                // Nothing is known of a pod that somebody removed.
+                // Nothing is known of a pod that was removed by others.
                 let state = if state == PullState::Downloading { PullState::Waiting } else { state };
                 report(state, failures, told.and_then(|told| told.error.as_deref().map(str::to_owned)), since)
             }
@@ -265,7 +265,7 @@ fn status(generation: i64, images: Vec<ImageReport>) -> NodeImagesStatus {
     }
 }
 
-/// The image's name for people.
+/// The image's human-readable name.
 fn tag(report: &ImageReport) -> String {
     report.image.tag.as_ref().map_or_else(|| report.image.to_string(), ToString::to_string)
 }

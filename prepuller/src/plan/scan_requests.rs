@@ -7,7 +7,7 @@ use sidecar::sync::lock;
 use tokio::sync::Notify;
 use tokio::time::sleep_until;
 
-/// The shortest time between the end of a scan and the beginning of a requested one. Anybody who reaches the planner
+/// The shortest time between the end of a scan and the beginning of a requested one. Any client that reaches the planner
 /// may request scans.
 pub(super) const LEAST_PAUSE: Duration = Duration::from_secs(30);
 
@@ -84,7 +84,7 @@ mod tests {
     use tokio::time::timeout;
 
     #[tokio::test(start_paused = true)]
-    async fn scans_that_are_asked_for_keep_their_distance_and_none_is_forgotten() {
+    async fn requested_scans_keep_a_minimum_distance_and_none_is_forgotten() {
         let asked = ScanRequests::default();
         let now = || tokio::time::Instant::now().into_std();
         assert_eq!(asked.ask(now()), Begins::Now);

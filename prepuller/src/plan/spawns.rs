@@ -137,17 +137,15 @@ impl Spawns {
         Some(spawn)
     }
 
-    /// Whether it is still open what a waiting pod finds on its node.
+    /// Whether it is not known yet what a waiting pod finds on its node.
     pub(super) fn is_open(&self, id: &str) -> bool {
         let stage = self.pods.get(id).map(|known| known.stage);
         matches!(stage, Some(Stage::Waits(None | Some(Found::Unknown))))
     }
 
-    /// What a pod finds for which that was open.
-    pub(super) fn learn(&mut self, id: &str, found: Found) {
-        if self.is_open(id)
-            && let Some(known) = self.pods.get_mut(id)
-        {
+    /// Sets what a pod finds for which that is not known yet ([`Spawns::is_open`]).
+    pub(super) fn resolve(&mut self, id: &str, found: Found) {
+        if let Some(known) = self.pods.get_mut(id) {
             known.stage = Stage::Waits(Some(found));
         }
     }

@@ -1,4 +1,4 @@
-//! Progress for a person: a bar per image on a terminal, one line per change elsewhere. Both on stderr.
+//! Progress on a terminal or in a log: a bar per image on a terminal, one line per change elsewhere. Both on stderr.
 
 use std::collections::HashMap;
 use std::io::{IsTerminal, Write};
@@ -76,7 +76,7 @@ impl Show for Lines {
             return;
         }
         let more = if downloading { format!(" {}", bytes(&job.progress)) } else { String::new() };
-        // If nobody reads the progress any more, the pull continues.
+        // If the output is closed, the pull continues.
         let _ = writeln!(std::io::stderr(), "{image}: {words}{more}");
         self.told.insert(image, now);
     }

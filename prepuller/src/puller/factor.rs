@@ -30,7 +30,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_written_is_read_and_damage_means_the_default() {
+    fn the_written_factor_is_read_and_damage_means_the_default() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("deep/unpack-factor.json");
         write(Some(&file), UnpackFactor::from(1.5));

@@ -55,7 +55,7 @@ struct PlannerArguments {
 /// The output format of `prepuller status`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StatusOutput {
-    /// For people.
+    /// Human-readable.
     Table,
     /// The planner's own answer.
     Json,
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn status_asks_for_what_it_is_told() {
+    fn status_requests_what_its_flags_select() {
         let given = ["status", "--show=not-eligible", "--node=gpu", "--page=2"];
         let CommandArguments::Status(arguments) = parse(&given, &[("PREPULLER_URL", "https://x/labs")]) else {
             panic!("another command")
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn all_that_is_wrong_is_named() {
+    fn all_problems_are_named() {
         let CommandArguments::Status(arguments) =
             parse(&["status", "--show=some", "--page=0"], &[("PREPULLER_URL", "planner:8080")])
         else {

@@ -13,7 +13,7 @@ pub(super) fn pods_pull_where_agents_may_not(bed: &Bed) {
     let policy =
         ["validatingadmissionpolicybinding/labhands-node-images", "validatingadmissionpolicy/labhands-node-images"];
     bed.kubectl.run(&[&["delete"], &policy[..]].concat()).unwrap();
-    // No shell in them; the program of this test needs its libraries, the released one nothing.
+    // The images have no shell. This test's program needs its libraries; the released one is static.
     for (tag, seed) in [("w_2026_10", 72), ("w_2026_11", 70)] {
         let image = Image::program(Path::new(PROGRAM)).unwrap().layer(Layer::random(seed, MB));
         image.push(bed.cluster.registry(), "lab", tag).unwrap();
@@ -30,7 +30,7 @@ pub(super) fn pods_pull_where_agents_may_not(bed: &Bed) {
     only_pull_pods_run_in_their_namespace(bed);
 }
 
-/// With the planner's token: what is no pull pod is refused there, and everything where agents are.
+/// With the planner's token, only pull pods are accepted in their namespace, and no pods where agents are.
 fn only_pull_pods_run_in_their_namespace(bed: &Bed) {
     let container = |name: &str, more: Value| {
         let mut container = json!({"name": name, "image": "x", "volumeMounts": [{"name": "labhands", "mountPath": "/labhands"}],
@@ -82,8 +82,8 @@ fn only_pull_pods_run_in_their_namespace(bed: &Bed) {
     }
 }
 
-/// `kubectl patch` reads first, which the token may not always: these are bare requests.
-pub(super) fn the_planners_token_takes_the_gates_taint_and_nothing_else(bed: &Bed) {
+/// These are bare requests, because `kubectl patch` reads first, which the token may not always do.
+pub(super) fn the_planners_token_removes_the_gates_taint_and_nothing_else(bed: &Bed) {
     let gate = json!({"key": "labhands.dev/images", "effect": "NoSchedule"});
     let other = json!({"key": "other", "effect": "PreferNoSchedule"});
     let taints = |taints: &[&Value]| json!({"spec": {"taints": taints}});
@@ -92,7 +92,7 @@ pub(super) fn the_planners_token_takes_the_gates_taint_and_nothing_else(bed: &Be
     let patch = |body: &Value| {
         api("PATCH", "/api/v1/nodes/node1?dryRun=All", "application/merge-patch+json", &body.to_string())
     };
-    // The planner itself may be faster: then nothing changes, which is allowed too.
+    // The planner itself may be faster. Then nothing changes, which is also allowed.
     assert_eq!(patch(&taints(&[&other])).0, 200);
     let owner = json!([{"apiVersion": "v1", "kind": "Pod", "name": "a", "uid": "b"}]);
     let evicts = json!({"key": "labhands.dev/images", "effect": "NoExecute"});

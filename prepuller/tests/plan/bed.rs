@@ -1,4 +1,4 @@
-//! The cluster that all of it shares, and what is asked of it.
+//! The cluster that all steps share, and requests to it.
 
 use std::cell::Cell;
 use std::fs;
@@ -10,13 +10,13 @@ use testbed::http::{Answer, Client};
 use testbed::images::{Image, Layer, Pushed};
 use testbed::wait::patiently;
 
-/// The end of a test that hangs; nothing here takes nearly as long.
+/// The time limit of a test that hangs; nothing here takes nearly as long.
 pub(super) const LIMIT: Duration = Duration::from_secs(120);
 
 pub(super) const MB: u64 = 1_000_000;
 pub(super) const PROGRAM: &str = env!("CARGO_BIN_EXE_prepuller");
 
-/// The daemons are ready as soon as they say so, and not at the next probe of ten seconds.
+/// Probes every second, so that the daemons count as ready at once and not up to ten seconds later.
 const PROBES: &str = "patches:
 - target: {name: prepuller-(plan|node), kind: Deployment|DaemonSet}
   patch: '- {op: replace, path: /spec/template/spec/containers/0/readinessProbe/periodSeconds, value: 1}'
@@ -24,7 +24,7 @@ const PROBES: &str = "patches:
 
 pub(super) struct Bed {
     began: Instant,
-    /// Where the `NodeImages` are.
+    /// The namespace of the `NodeImages`.
     pub(super) agents: Cell<&'static str>,
     pub(super) cluster: Cluster,
     pub(super) kubectl: Kubectl,
@@ -58,7 +58,7 @@ impl Bed {
             ("PREPULLER_PARALLEL_NODES", "1"),
             // The nodes of this cluster are seconds old.
             ("PREPULLER_NEW_NODE_AGE", "1ms"),
-            // A test machine's disk may be rather full.
+            // A test machine's disk may be nearly full.
             ("DISK_HIGH", "98%"),
         ];
         let install =
@@ -66,7 +66,7 @@ impl Bed {
         self.cluster.install(&install).unwrap();
     }
 
-    /// An image of layers of 2 MB by seed.
+    /// An image with layers of 2 MB, generated from seeds.
     pub(super) fn push(&self, tag: &str, seeds: &[u64]) -> Pushed {
         let layers = seeds.iter().map(|&seed| Layer::random(seed, 2 * MB));
         Image::new(layers).push(self.cluster.registry(), "lab", tag).unwrap()
@@ -107,12 +107,12 @@ impl Bed {
             + &said(&["get", "events", "--all-namespaces", "--sort-by=.lastTimestamp"])
     }
 
-    /// Says in the test's output when something begins: what takes long is seen without trying.
+    /// Prints in the test's output when a step begins, to show what takes long.
     pub(super) fn step(&self, name: &str) {
         eprintln!("{:>5.0} s  {name}", self.began.elapsed().as_secs_f64());
     }
 
-    /// Gives the planner other settings (`NAME=VALUE`, `NAME-`), and waits until it runs with them.
+    /// Changes the planner's settings (`NAME=VALUE`, `NAME-`), and waits until it runs with them.
     pub(super) fn set(&self, settings: &[&str]) {
         let deployment = "deployment/prepuller-plan";
         self.kubectl.run(&[&["-n", "labhands", "set", "env", deployment], settings].concat()).unwrap();
@@ -125,7 +125,7 @@ impl Bed {
         self.wait_answer("/readyz", |_| true);
     }
 
-    /// Sends a request with the planner's token: method, path, content type, body; gives back status and body.
+    /// Sends a request with the planner's token: method, path, content type, body. Returns status and body.
     pub(super) fn as_planner(&self) -> impl Fn(&str, &str, &str, &str) -> (u16, String) {
         let authority = fs::read_to_string(self.cluster.folder().join("ca.crt")).unwrap();
         let token = self.kubectl.run(&["-n", "labhands", "create", "token", "prepuller-plan"]).unwrap();
@@ -193,7 +193,7 @@ impl Bed {
             .unwrap_or_else(|| panic!("{node} has no such orders: {:#}\n{}", self.object(node), self.log()));
     }
 
-    /// The notes of Events with this reason, each after the name of what it is about.
+    /// The notes of Events with this reason, each after the name of its object.
     pub(super) fn wait_event(&self, namespace: &str, reason: &str) -> String {
         let path = format!("/apis/events.k8s.io/v1/namespaces/{namespace}/events?fieldSelector=reason%3D{reason}");
         let noted = || {

@@ -1,4 +1,4 @@
-//! What is scanned is published and gets onto the nodes, whichever registry is down.
+//! Scanned images are published and get onto the nodes, whichever registry is down.
 
 use serde_json::Value;
 use testbed::http::{Answer, Client};
@@ -8,7 +8,7 @@ use testbed::wait::patiently;
 
 use crate::bed::{Bed, LIMIT, MB};
 
-pub(super) fn a_catalogue_is_published_and_every_node_holds_what_is_wanted(bed: &Bed) {
+pub(super) fn a_catalogue_is_published_and_every_node_gets_the_wanted_images(bed: &Bed) {
     for node in ["node1", "node2"] {
         bed.wait_present(node, &["w_2026_02", "w_2026_01"]);
     }
@@ -21,7 +21,7 @@ pub(super) fn a_catalogue_is_published_and_every_node_holds_what_is_wanted(bed: 
     assert_eq!(catalogue["images"][0]["tag"], "w_2026_02");
     assert_eq!(catalogue["images"][0]["nodes"]["eligible"], 2);
     let url = format!("http://{}:8080/catalogue.json", bed.planner());
-    // Each scan is news, and there may be one between two requests.
+    // Each scan changes the document, and there may be one between two requests.
     let is_known = || {
         let tag = bed.ask("/catalogue.json")?.header("etag").to_owned();
         let known = Client::new(None, None).unwrap().send("GET", &url, &[("if-none-match", &tag)], b"");
@@ -34,10 +34,10 @@ pub(super) fn a_catalogue_is_published_and_every_node_holds_what_is_wanted(bed: 
     assert_eq!(published["images"].as_array().map(Vec::len), Some(2));
     let lease = ["-n", "labhands", "get", "lease", "lab-images", "-o", "jsonpath={.spec.renewTime}"];
     let (map_version, renewed) = (bed.version_of_catalogue(), bed.kubectl.run(&lease).unwrap());
-    // Another scan of the same is vouched for and not written again.
+    // Another scan with the same result renews the Lease and does not write the ConfigMap.
     bed.kubectl.wait(&lease, LIMIT, |again| again != renewed).unwrap();
     assert_eq!(bed.version_of_catalogue(), map_version);
-    // What a node should hold and when it last said so is among the columns.
+    // The columns show how many images a node should have and when it last reported.
     let columns = bed.kubectl.run(&["-n", "labhands-node", "get", "nodeimages"]).unwrap();
     let words = |line: usize| columns.lines().nth(line).unwrap().split_whitespace().collect::<Vec<_>>();
     assert_eq!(words(0), ["NAME", "WANTED", "PRESENT", "PULLING", "PROGRESS", "ETA", "REPORTED", "AGE"]);
@@ -46,7 +46,7 @@ pub(super) fn a_catalogue_is_published_and_every_node_holds_what_is_wanted(bed: 
     assert_eq!(asked.unwrap().status, 202);
 }
 
-pub(super) fn a_catalogue_that_somebody_changed_is_written_again(bed: &Bed) {
+pub(super) fn a_catalogue_that_was_changed_is_written_again(bed: &Bed) {
     let map = [
         "-n",
         "labhands",
@@ -77,8 +77,8 @@ pub(super) fn a_moved_tag_is_pulled_again(bed: &Bed) {
     }
 }
 
-/// The other's new weekly gets onto the nodes, and the catalogue says which repository is old. What comes `then` wants other settings: each
-/// change of them is a planner that starts anew.
+/// The other registry's new weekly gets onto the nodes, and the catalogue shows which repository is old. `then` is the settings of the
+/// next step, set here because each change of settings restarts the planner.
 pub(super) fn of_two_registries_one_may_be_down(bed: &mut Bed, then: &[&str]) {
     let second = Registry::start().unwrap();
     let host = bed.cluster.expose(([127, 0, 0, 1], second.port()).into()).unwrap();
@@ -108,7 +108,7 @@ pub(super) fn of_two_registries_one_may_be_down(bed: &mut Bed, then: &[&str]) {
     assert!(new["complete"] == true && new["problem"].is_null() && new["tags"] == 2, "{new}");
     assert!(old["scanned"].as_str() < new["scanned"].as_str(), "{old} {new}");
     let page = bed.wait_answer("/", |answer| answer.text().contains("its images are those of"));
-    assert!(page.text().contains("The last scan did not find everything that is configured; what it found is used"), "{}", page.text());
+    assert!(page.text().contains("The last scan was incomplete; what it found is used"), "{}", page.text());
     let metrics = bed.ask("/metrics").unwrap().text();
     let complete = |host: &str, is: u8| {
         let line = format!("labhands_prepuller_repository_complete{{repository=\"{host}/lab\"}} {is}");
@@ -123,14 +123,14 @@ pub(super) fn of_two_registries_one_may_be_down(bed: &mut Bed, then: &[&str]) {
     }
 }
 
-pub(super) fn without_a_registry_the_last_good_catalogue_stays(bed: &mut Bed) {
+pub(super) fn without_a_registry_the_last_good_catalogue_is_kept(bed: &mut Bed) {
     bed.cluster.registry_mut().stop();
     let event = bed.wait_event("labhands", "ScanFailed");
     assert!(event.contains("The last good catalogue is kept"), "{event}");
     let failed = "labhands_prepuller_scans_total{result=\"failed\"} ";
     bed.wait_answer("/metrics", |answer| answer.text().contains(failed));
     bed.restart_planner();
-    // Of the whole; each repository has one of its own.
+    // The problem of the whole catalogue; each repository has its own.
     let problem = |answer: &Answer| {
         let catalogue: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
         catalogue["problem"].is_string()

@@ -13,7 +13,7 @@ pub(super) fn taints_of_user_nodes_are_tolerated_and_others_are_not(bed: &Bed) {
     bed.wait_present("node2", &["w_2026_06", "w_2026_05"]);
 }
 
-pub(super) fn a_new_node_is_closed_until_it_holds_its_images(bed: &mut Bed) {
+pub(super) fn a_new_node_is_closed_until_it_has_its_images(bed: &mut Bed) {
     bed.cluster.registry_proxy().limit_rate(Some(2 * MB));
     assert_eq!(bed.cluster.add_node().unwrap().name(), "node3");
     let kubectl = bed.kubectl.clone();
@@ -29,16 +29,16 @@ pub(super) fn a_new_node_is_closed_until_it_holds_its_images(bed: &mut Bed) {
     assert!(opened.contains("node3"), "{opened}");
 }
 
-pub(super) fn the_orders_of_a_node_go_with_it(bed: &mut Bed) {
+pub(super) fn the_orders_of_a_node_are_deleted_with_it(bed: &mut Bed) {
     bed.cluster.remove_node("node3").unwrap();
     let names = ["-n", "labhands-node", "get", "nodeimages", "-o", "name"];
     bed.kubectl.wait(&names, LIMIT, |names| !names.contains("node3")).unwrap();
 }
 
 /// With `GATE_TIMEOUT=1s`.
-pub(super) fn who_waits_is_first_and_no_gate_waits_for_ever(bed: &Bed) {
-    // A lab of an image that is not there yet: its pod waits on the node that would not be first otherwise. kubelet does not pull
-    // it, or the node might have it before the scan has found it.
+pub(super) fn waiting_users_come_first_and_no_gate_waits_forever(bed: &Bed) {
+    // A lab with an image that does not exist yet: its pod waits on the node that would otherwise not be first. kubelet does not
+    // pull the image, or the node might have it before the scan has found it.
     let image = format!("{}/lab:w_2026_07", bed.cluster.registry_host());
     let pod = format!(
         "{{apiVersion: v1, kind: Pod, metadata: {{name: jupyter-waits, namespace: default}}, \

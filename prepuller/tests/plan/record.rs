@@ -1,4 +1,4 @@
-//! Every version of every `NodeImages` while the waves roll.
+//! Records every version of every `NodeImages` during the rollouts.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -25,7 +25,7 @@ impl Record {
         Self { child, file, _folder: folder }
     }
 
-    /// While an image was on no node, not more than one pulled it without having failed.
+    /// While an image was on no node, at most one node pulled it without having failed.
     pub(super) fn one_canary_at_a_time(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
@@ -42,7 +42,7 @@ impl Record {
                 };
                 let ordered = |object: &&Value| object["spec"]["orders"].as_array().unwrap().iter().any(same);
                 let holds = latest.values().filter_map(report).any(|report| report["state"] == "Present");
-                // A node without a runtime pulls nothing, whatever it was told.
+                // A node without a runtime pulls nothing, whatever its orders are.
                 let can_pull = |object: &&Value| object["status"]["conditions"][0]["type"] != "RuntimeUnavailable";
                 let pulls = latest
                     .values()

@@ -1,4 +1,4 @@
-//! Labs that start are counted by whether their image was there.
+//! Labs that start are counted by whether their image was present.
 
 use std::ops::Range;
 

@@ -1,10 +1,10 @@
-//! What keeps a node from its images is said on the page, by a metric and by an Event.
+//! A problem that keeps a node from its images is shown on the page, by a metric and by an Event.
 
 use serde_json::{Value, json};
 
 use crate::bed::{Bed, LIMIT};
 
-pub(super) fn orders_that_cannot_be_written_are_said(bed: &Bed) {
+pub(super) fn orders_that_cannot_be_written_are_reported(bed: &Bed) {
     let verbs = |verbs: &str| {
         let patch = format!(r#"[{{"op": "replace", "path": "/rules/0/verbs", "value": {verbs}}}]"#);
         let role = ["-n", "labhands-node", "patch", "role", "prepuller-plan", "--type=json", "-p", &patch];
@@ -22,15 +22,15 @@ pub(super) fn orders_that_cannot_be_written_are_said(bed: &Bed) {
     assert_eq!(bed.ask("/readyz").unwrap().status, 200, "a Service leads to the page that says it");
     verbs(r#"["list", "watch", "create", "patch"]"#);
     bed.wait_event("labhands", "OrdersWritten");
-    a_definition_that_is_too_old_is_said(bed);
+    a_definition_that_is_too_old_is_reported(bed);
     for node in ["node1", "node2"] {
         bed.wait_present(node, &["w_2026_06", "w_2026_05"]);
     }
     bed.wait_answer("/metrics", |answer| answer.text().contains(&format!("{trouble}0")));
 }
 
-/// A planner was upgraded, and the CustomResourceDefinition was not.
-fn a_definition_that_is_too_old_is_said(bed: &Bed) {
+/// The planner was upgraded, but the CustomResourceDefinition was not.
+fn a_definition_that_is_too_old_is_reported(bed: &Bed) {
     let definition = "nodeimages.labhands.dev";
     let path = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/wanted";
     let patch = |patch: Value| {
@@ -51,7 +51,7 @@ fn a_definition_that_is_too_old_is_said(bed: &Bed) {
 }
 
 /// The agents' DaemonSet does not cover a node: its selector is wrong, or the node has a taint. With `PREPULLER_AGENT_MISSING_AFTER=5s`.
-pub(super) fn a_node_without_an_agent_is_said(bed: &Bed) {
+pub(super) fn a_node_without_an_agent_is_reported(bed: &Bed) {
     let agents_run_on = |node: Value| {
         let selector = json!({"spec": {"template": {"spec": {"nodeSelector": {"kubernetes.io/hostname": node}}}}});
         let patch = ["patch", "daemonset", "prepuller-node", "--type=merge", "-p", &selector.to_string()];
@@ -61,7 +61,7 @@ pub(super) fn a_node_without_an_agent_is_said(bed: &Bed) {
     let label = ["-l", "app.kubernetes.io/component=node", "--field-selector=spec.nodeName=node2", "-o", "name"];
     let agents = [&["-n", "labhands-node", "get", "pods"], &label[..]].concat();
     bed.kubectl.wait(&agents, LIMIT, |names| names.trim().is_empty()).unwrap();
-    // The planner makes it again at once, and nobody reports.
+    // The planner creates it again at once, and no agent reports.
     bed.kubectl.run(&["-n", "labhands-node", "delete", "nodeimages", "node2"]).unwrap();
     let event = bed.wait_event("default", "AgentMissing");
     assert!(event.starts_with("node2: No agent has reported"), "{event}");
@@ -78,13 +78,13 @@ pub(super) fn a_node_without_an_agent_is_said(bed: &Bed) {
     bed.wait_answer("/metrics", |answer| answer.text().contains(&metric(0)));
     bed.wait_answer("/", |answer| !answer.text().contains("No agent has reported from"));
     assert_ne!(column(bed, "node2", "REPORTED"), "");
-    // All agents are replaced, and what comes next wants them undisturbed.
+    // All agents are replaced; the next step needs them ready.
     bed.kubectl
         .run(&["-n", "labhands-node", "rollout", "status", "daemonset/prepuller-node", "--timeout=120s"])
         .unwrap();
 }
 
-/// What `kubectl get nodeimages` shows of a node; nothing where it says that there is nothing.
+/// A column of a node in `kubectl get nodeimages`; empty for `<none>` and `<unknown>`.
 fn column(bed: &Bed, node: &str, name: &str) -> String {
     let table = bed.kubectl.run(&["-n", "labhands-node", "get", "nodeimages", node]).unwrap();
     let (heads, cells) = table.split_once('\n').unwrap();

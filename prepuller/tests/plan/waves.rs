@@ -1,4 +1,4 @@
-//! A new image goes to one node first, and a wave goes on whatever happens to the planner, the image or the node.
+//! A new image goes to one node first, and a wave continues whatever happens to the planner, the image or the node.
 
 use std::fs;
 
@@ -7,7 +7,7 @@ use testbed::wait::patiently;
 
 use crate::bed::{Bed, LIMIT, MB};
 
-pub(super) fn a_planner_that_starts_anew_goes_on_with_the_wave(bed: &Bed) {
+pub(super) fn a_restarted_planner_continues_the_wave(bed: &Bed) {
     let proxy = bed.cluster.registry_proxy();
     proxy.limit_rate(Some(400_000));
     let before = proxy.delivered();
@@ -40,7 +40,7 @@ pub(super) fn a_failing_canary_stops_the_wave(bed: &Bed) {
     assert!(metrics.contains("labhands_prepuller_stopped_waves 1"), "{metrics}");
     let page = bed.wait_answer("/", |answer| answer.text().contains("stopped: "));
     assert!(page.text().contains("could not pull it; another node tries it in "), "{}", page.text());
-    // Whole again: the canary's next try goes well, and the wave goes on by itself.
+    // The image is complete again, so the canary's next attempt succeeds, and the wave continues.
     bed.push("w_2026_04", &[40, 41]);
     bed.wait_event("default", "ImagePullFailed");
     for node in ["node1", "node2"] {
@@ -49,8 +49,8 @@ pub(super) fn a_failing_canary_stops_the_wave(bed: &Bed) {
     bed.wait_answer("/metrics", |answer| answer.text().contains("labhands_prepuller_stopped_waves 0"));
 }
 
-/// The end of a runtime says nothing of the image, so the other node has it long before the ten minutes of a stopped wave are over.
-pub(super) fn a_canary_whose_runtime_ends_gives_its_place_on(bed: &mut Bed) {
+/// The end of a runtime says nothing about the image, so the other node gets it long before the ten minutes of a stopped wave are over.
+pub(super) fn another_canary_follows_one_whose_runtime_ends(bed: &mut Bed) {
     bed.cluster.registry_proxy().limit_rate(Some(400_000));
     let before = bed.cluster.registry_proxy().delivered();
     bed.push("w_2026_05", &[50, 51]);

@@ -38,7 +38,7 @@ fn nothing_comes_from_elsewhere_and_no_style_is_inline() {
 }
 
 #[test]
-fn before_the_first_scan_the_page_says_so() {
+fn before_the_first_scan_the_page_shows_that() {
     let html = shown(&sample::nothing(), "");
     assert!(html.contains("The first scan is under way"), "{html}");
     assert!(html.contains("Last good scan: none yet."), "{html}");
@@ -63,7 +63,7 @@ fn a_pull_shows_how_far_it_is_and_a_failure_why() {
 }
 
 #[test]
-fn an_error_is_one_sentence_with_the_runtimes_words_behind_a_click() {
+fn an_error_is_one_sentence_with_the_runtimes_message_behind_a_click() {
     let words = "failed to pull and unpack image \"registry.example.org/rubin/lab:w_2026_47\": failed to copy: httpReadSeeker: \
                  failed open: content at https://registry.example.org/v2/rubin/lab/blobs/sha256:b69fe344 not found: not found";
     let mut troubled = node("a", 6);
@@ -74,7 +74,7 @@ fn an_error_is_one_sentence_with_the_runtimes_words_behind_a_click() {
 }
 
 #[test]
-fn a_page_is_quiet_when_all_is_well() {
+fn a_page_is_quiet_without_problems() {
     let quiet = shown(&of_nodes(vec![node("a", 6), node("b", 6)]), "");
     for gone in ["on every node<", "<form", "Page 1", "<details", "<progress"] {
         assert!(!quiet.contains(gone), "{gone}: {quiet}");

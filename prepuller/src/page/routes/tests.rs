@@ -195,7 +195,7 @@ async fn every_answer_has_strict_headers_and_live_updates_end_with_the_planner()
 }
 
 #[tokio::test]
-async fn only_so_many_readers_get_live_updates() {
+async fn the_number_of_readers_with_live_updates_is_limited() {
     let served = serve(|| fleet(1), |_| Router::new()).await;
     let mut readers = Vec::new();
     for _ in 0..MOST_LIVE {

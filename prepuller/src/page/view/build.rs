@@ -341,7 +341,7 @@ fn scan_problem(overview: &Overview) -> Option<String> {
             format!("The last scan failed; the list of wanted images is unchanged: {problem}")
         }
         (Some(_), false, _) => {
-            format!("The last scan did not find everything that is configured; what it found is used: {problem}")
+            format!("The last scan was incomplete; what it found is used: {problem}")
         }
     })
 }

@@ -61,7 +61,7 @@ fn thousands_of_nodes_come_in_pages() {
 }
 
 #[test]
-fn time_left_is_what_is_missing_by_how_fast_it_comes() {
+fn time_left_is_the_missing_bytes_divided_by_the_rate() {
     let mut pulling = node("a", 6);
     pulling.images[0] = downloading(50);
     let mut waiting = node("b", 6);
@@ -143,7 +143,7 @@ fn the_headline_never_contradicts_what_is_below_it() {
     assert_eq!(headline(&failing), (Standing::Problem, "5 images on both nodes; there is a problem".to_owned()));
     assert!(self::view(&failing, "").problems[0].starts_with("The last scan failed; the list of wanted images"));
     failing.scan.last_good = failing.scan.last;
-    assert!(self::view(&failing, "").problems[0].starts_with("The last scan did not find everything that is configured; what it"));
+    assert!(self::view(&failing, "").problems[0].starts_with("The last scan was incomplete; what it found is used"));
 }
 
 #[test]
@@ -184,7 +184,7 @@ fn a_node_that_cannot_do_its_part_is_a_problem() {
 }
 
 #[test]
-fn what_happens_next_to_an_image_that_is_held_up_is_said() {
+fn the_next_step_of_a_held_up_image_is_shown() {
     let mut overview = of_nodes(vec![node("a", 6)]);
     let eight = std::time::Duration::from_secs(480);
     overview.images[1].wave =
@@ -224,7 +224,7 @@ fn repositories_are_shown_with_what_no_scheme_could_read() {
 }
 
 #[test]
-fn the_names_of_an_image_are_one_and_what_moves_comes_first() {
+fn names_of_one_image_are_folded_and_moving_ones_come_first() {
     let mut pulling = node("a", 6);
     pulling.images[0] = ImageOnNode::NotOrdered; // an alias of the third
     pulling.images[5] = downloading(10);

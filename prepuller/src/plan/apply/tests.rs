@@ -53,7 +53,7 @@ async fn write(refuses: &[(&'static str, u16)], nodes: usize) -> (Outcome, Vec<S
 }
 
 #[tokio::test]
-async fn a_node_that_is_refused_holds_up_no_other() {
+async fn a_refused_node_delays_no_other() {
     for code in [403, 404, 409, 422] {
         let (outcome, refused, asked) = write(&[("/node0", code), ("/node7", code)], 100).await;
         assert_eq!((outcome.failed, outcome.stopped, asked), (2, false, 100));
@@ -64,7 +64,7 @@ async fn a_node_that_is_refused_holds_up_no_other() {
 }
 
 #[tokio::test]
-async fn without_an_answer_no_further_ones_are_begun() {
+async fn without_an_answer_no_further_writes_are_started() {
     let (outcome, not_written, asked) = write(&[("", 500)], 1000).await;
     assert!(outcome.stopped && asked <= 2 * PARALLEL && outcome.failed == asked, "{asked}");
     assert!(not_written.iter().all(|node| node == "?"));

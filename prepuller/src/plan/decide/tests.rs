@@ -143,7 +143,7 @@ fn m(name: &str) -> Machine {
 }
 
 #[test]
-fn one_canary_then_as_many_as_there_are_slots() {
+fn one_canary_then_as_many_nodes_as_there_are_slots() {
     let all = || vec![m("a"), m("b"), m("c"), m("d")];
     assert_eq!(orders(1, &all()), "a:0 b: c: d:");
     assert_eq!(wave(&all()), Wave::Canary { node: "a".into() });
@@ -188,7 +188,7 @@ fn a_failing_canary_stops_the_wave_for_a_while() {
 }
 
 #[test]
-fn what_fails_a_node_says_nothing_of_the_image() {
+fn a_failure_of_a_node_says_nothing_about_the_image() {
     let canary = || Machine { told: Duration::from_secs(1), ..m("a") };
     let paused = || Machine { standing: Standing::Paused("not ready".into()), ..canary() };
     let unfit = |why| Machine { unfit: Some(why), ..canary() };
@@ -200,7 +200,7 @@ fn what_fails_a_node_says_nothing_of_the_image() {
         ("its agent is silent", unfit(Unfit::Silent).with(0, DOWNLOADING)),
         ("it never had an agent", unfit(Unfit::Silent).with(0, None)),
         ("its disk is full", canary().with(0, Some(PullState::Refused))),
-        ("it stands still", Machine { stalled: true, ..canary().with(0, DOWNLOADING) }),
+        ("it is stalled", Machine { stalled: true, ..canary().with(0, DOWNLOADING) }),
     ] {
         let next = [canary.clone(), m("b"), m("c")];
         assert_eq!(orders(1, &next), "a:0 b:0 c:", "{what}");
@@ -253,7 +253,7 @@ fn failing_and_stalled_nodes_take_no_slot() {
 }
 
 #[test]
-fn who_waits_and_who_is_new_needs_no_slot() {
+fn nodes_with_waiting_pods_and_new_nodes_need_no_slot() {
     let busy = |name| m(name).with(0, PRESENT).with(1, DOWNLOADING);
     let holds = m("z").with(0, PRESENT).with(1, PRESENT);
     let waits = Machine { waits_for: vec![1], ..m("c") };
@@ -267,7 +267,7 @@ fn who_waits_and_who_is_new_needs_no_slot() {
 }
 
 #[test]
-fn who_waits_is_the_canary() {
+fn a_node_with_a_waiting_pod_is_the_canary() {
     assert_eq!(orders(1, &[m("a"), Machine { waits_for: vec![0], ..m("b") }]), "a: b:0!");
 }
 

@@ -104,7 +104,7 @@ fn one_image_after_the_other_and_failures_again_after_a_while() {
 }
 
 #[test]
-fn a_pod_for_what_is_not_ordered_goes() {
+fn a_pod_for_an_image_that_is_not_ordered_is_removed() {
     let mut played = Played { images: vec![image("a")], told: Vec::new(), pods: Vec::new() };
     played.step(0);
     played.images = vec![image("b")];
@@ -114,7 +114,7 @@ fn a_pod_for_what_is_not_ordered_goes() {
 }
 
 #[test]
-fn what_kubelet_says_of_an_image_is_read() {
+fn kubelets_errors_of_an_image_are_read() {
     let pull = |status: serde_json::Value| {
         let object = json!({
             "metadata": {"name": "p", "annotations": {IMAGE: "lab:1"}}, "spec": {"nodeName": "node1"}, "status": status,

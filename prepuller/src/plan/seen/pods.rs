@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_tells_when_it_was_scheduled_and_when_it_began_to_run() {
+    fn a_pod_shows_when_it_was_scheduled_and_when_it_began_to_run() {
         let conditions = json!([{"type": "Ready", "status": "False", "lastTransitionTime": "2026-01-01T00:00:09Z"},
             {"type": "PodScheduled", "status": "True", "lastTransitionTime": "2026-01-01T00:00:01Z"}]);
         let running = |at: &str| json!({"state": {"running": {"startedAt": at}}});

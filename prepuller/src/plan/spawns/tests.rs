@@ -21,7 +21,7 @@ fn none_before() -> Spawns {
 }
 
 #[test]
-fn an_image_is_present_only_where_the_node_had_said_so() {
+fn an_image_is_present_only_if_the_node_had_reported_it() {
     use Reports::{Holds, Lacks, Nothing};
     for (images, expected) in [
         (&[Holds(at(-1))][..], Found::Present),
@@ -68,7 +68,7 @@ fn a_spawn_is_counted_once_when_it_runs() {
 }
 
 #[test]
-fn a_planner_that_starts_counts_what_waits_and_not_what_runs() {
+fn a_new_planner_counts_waiting_labs_and_not_running_ones() {
     let mut spawns = Spawns::default();
     let (old, new): (Arc<str>, Arc<str>) = (Arc::from("jupyter-old"), Arc::from("jupyter-new"));
     let found = Some(Found::Present);
@@ -86,7 +86,7 @@ fn a_planner_that_starts_counts_what_waits_and_not_what_runs() {
 }
 
 #[test]
-fn sums_are_those_of_a_day_and_take_bounded_memory() {
+fn sums_cover_a_day_and_use_bounded_memory() {
     let mut spawns = none_before();
     for hour in 0..100 {
         let (id, now) = (Arc::from("jupyter-a"), at(hour * 3600));

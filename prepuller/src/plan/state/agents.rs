@@ -68,7 +68,7 @@ impl AgentState {
         }
     }
 
-    /// Whether somebody should look into it.
+    /// Whether an operator should look into it.
     pub(super) fn is_trouble(&self) -> bool {
         self.unfit().is_some()
     }

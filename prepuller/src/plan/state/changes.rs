@@ -1,4 +1,4 @@
-//! What is seen of nodes, `NodeImages` and pods, one event at a time, or by name where a list is whole.
+//! Handles watch events of nodes, `NodeImages` and pods, one at a time, and complete lists by name.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use crate::plan::pull_pods::SeenPull;
 use crate::plan::seen::{Key, LastReport, PodState, Report, SeenNode, SeenOrders, SeenPod};
 use crate::plan::spawns::{Found, Reports, Spawn, found};
 
-/// Something to report to people.
+/// Something to report in logs, Events and metrics.
 #[derive(Clone, Debug, PartialEq)]
 pub(in crate::plan) enum News {
     /// A node could not pull an image.
@@ -43,8 +43,8 @@ impl ClusterState {
         self.forget(name);
     }
 
-    /// Handles the current state of a `NodeImages`. Returns whether any input of decisions changed, and what to report
-    /// to people. Orders that this process wrote and has not seen in the watch yet are kept.
+    /// Handles the current state of a `NodeImages`. Returns whether any input of decisions changed, and what to
+    /// report. Orders that this process wrote and has not seen in the watch yet are kept.
     pub(in crate::plan) fn apply_orders(
         &mut self,
         name: &str,
@@ -131,12 +131,12 @@ impl ClusterState {
         (!images.is_empty()).then(|| found(&images, pod.scheduled))
     }
 
-    /// Looks again at pods that wait: one may have been seen before the catalogue, or before its node's report.
+    /// Checks waiting pods again: one may have been seen before the catalogue, or before its node's report.
     pub(super) fn look_at_waiting(&mut self) {
         let open = self.pods.iter().filter(|(id, _)| self.spawns.is_open(id));
         let found: Vec<_> = open.filter_map(|(id, pod)| Some((id.clone(), self.found(pod)?))).collect();
         for (id, found) in found {
-            self.spawns.learn(&id, found);
+            self.spawns.resolve(&id, found);
         }
     }
 

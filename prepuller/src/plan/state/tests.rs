@@ -1,4 +1,4 @@
-//! What is kept from one scan to the next.
+//! Tests of the state: what is kept from one scan to the next, and what reports and pods change.
 
 use lab_images::tag::Class;
 use serde_json::json;
@@ -90,7 +90,7 @@ fn troubles(world: &ClusterState) -> Vec<Trouble> {
 }
 
 #[test]
-fn a_sign_of_life_is_no_change_and_its_lack_is_seen_by_time() {
+fn a_heartbeat_is_no_change_and_its_absence_is_noticed_over_time() {
     let (mut world, time) = (world(), "2026-11-29T01:00:00Z".parse::<Timestamp>().unwrap());
     let begun = Instant::now();
     let at = |minutes: u64| begun + Duration::from_secs(60 * minutes);
@@ -110,7 +110,7 @@ fn a_sign_of_life_is_no_change_and_its_lack_is_seen_by_time() {
 }
 
 #[test]
-fn orders_that_are_refused_are_a_nodes_trouble_until_they_are_written_or_not_needed() {
+fn refused_orders_are_a_nodes_trouble_until_they_are_written_or_not_needed() {
     let mut world = world();
     take(&mut world, &["w_2", "w_1"]);
     let now = (Timestamp::now(), Instant::now());
@@ -126,7 +126,7 @@ fn orders_that_are_refused_are_a_nodes_trouble_until_they_are_written_or_not_nee
 }
 
 #[test]
-fn what_a_node_should_hold_is_told_before_its_turn() {
+fn the_number_of_wanted_images_is_written_before_a_nodes_turn() {
     let mut world = world();
     take(&mut world, &["w_2", "w_1"]);
     let second: NodeObject = serde_json::from_value(json!({
@@ -187,7 +187,7 @@ fn a_lab_that_runs_is_a_spawn_that_found_what_its_node_had_reported() {
 }
 
 #[test]
-fn a_lab_that_waited_before_the_catalogue_was_there_is_counted_by_what_its_node_lacked() {
+fn a_lab_that_waited_before_the_catalogue_existed_is_counted_by_what_its_node_lacked() {
     let mut world = world();
     let (id, now) = (Arc::from("a"), Timestamp::now());
     let lab = |phase: &str| Some(pod("a", "node1", "registry.example.org/lab:w_2", phase));

@@ -122,7 +122,7 @@ impl ClusterState {
         record.heard.get_or_insert(now);
     }
 
-    /// Forgets refusals of nodes for which there is nothing to write any more.
+    /// Forgets refusals of nodes for which nothing is left to write.
     pub(super) fn forget_refusals(&mut self, writes: &[Write]) {
         for (name, record) in &mut self.nodes {
             // Both are sorted by name.

@@ -60,7 +60,7 @@ impl Telemetry {
     }
 }
 
-/// The words that report a node's trouble.
+/// The texts that report a node's trouble.
 pub(super) struct Words {
     label: &'static str,
     action: &'static str,
