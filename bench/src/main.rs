@@ -1,6 +1,6 @@
 //! `bench NAME [--quick]`: measures a daemon side by side with its peers and prints a table for `bench/README.md`.
 //!
-//! Each benchmark is a file with a `run(size)`, and a line in [`BENCHES`]. All of them take turns with what they compare to in
+//! Each benchmark is a file with a `run(size)`, and a line in [`BENCHES`]. Each of them alternates with its peers in
 //! the same run, because a machine's speed varies more from hour to hour than the programs differ.
 
 mod measure;

@@ -71,7 +71,7 @@ impl Subject {
         self.taken
     }
 
-    /// Waits until the program ends, which must be with success.
+    /// Waits until the program ends. It must succeed.
     pub(crate) fn until_end(mut self, limit: Duration) -> Result<Taken> {
         let pid = Pid::from_raw(self.process.id()).context("a process has an id")?;
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
@@ -111,7 +111,7 @@ pub(crate) fn peak_of(id: i32) -> Option<u64> {
     fs::read_to_string(format!("/proc/{id}/status")).ok().as_deref().and_then(peak)
 }
 
-/// User and system time from `/proc/PID/stat`: fields 14 to 17, counted behind the name in parentheses.
+/// User and system time from `/proc/PID/stat`: fields 14 to 17, counted after the name in parentheses.
 fn cpu(stat: &str) -> Option<Duration> {
     let fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11).take(4);
     let ticks = fields.map(|field| field.parse::<u64>().ok()).sum::<Option<u64>>()?;
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_with_blanks_and_parentheses_is_passed_over() {
+    fn a_name_with_spaces_and_parentheses_is_skipped() {
         let stat = "1 (a b) c) S 1 1 1 0 -1 4194560 1 2 3 4 150 50 30 20 20 0 1";
         assert_eq!(cpu(stat), Some(Duration::from_millis(2500)));
     }

@@ -1,6 +1,6 @@
 //! `prepuller plan` over thousands of nodes that exist in the API server alone: memory, and CPU at start, at rest and when the
-//! catalogue changes, beside that of a client which only writes and reads the same. etcd and API server are real; nodes and agents are
-//! `fleet`'s.
+//! catalogue changes, compared with a client that only makes the same writes and reads. etcd and API server are real; nodes and agents come from
+//! `fleet`.
 
 pub(crate) mod bare;
 mod fleet;
@@ -189,7 +189,7 @@ async fn settle(fleet: &Fleet) -> Result<()> {
     fleet.beat(Duration::from_secs(5)).await
 }
 
-/// Asks for a scan and waits for it. It may be delayed if the previous one has just ended.
+/// Requests a scan and waits for it. It may be delayed if the previous one has just ended.
 fn scan(planner: &Daemon) -> Result<()> {
     let scans = || planner.metric("labhands_prepuller_scans_total{result=\"ok\"}");
     let before = scans().unwrap_or(0.0);

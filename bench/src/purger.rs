@@ -151,10 +151,10 @@ fn imagepurger(endpoint: &str, folder: &Folder, arguments: &[&str]) -> Result<Co
     Ok(command(program("imagepurger")?, &[&["run"], arguments].concat(), &settings))
 }
 
-/// Runs a program until its log says that the round is over.
+/// Runs a program until its log shows the end of the round.
 fn round(command: Command, engine: i32, folder: &Folder, over: &str) -> Result<Seen> {
     let log = folder.join("log");
-    let _ = fs::remove_file(&log); // of the round before
+    let _ = fs::remove_file(&log); // from the round before
     let (before, deadline) = (cpu_of(engine).unwrap_or_default(), Instant::now() + LIMIT);
     let mut subject = Subject::start("purger", &command, &log)?;
     let mut with_children = 0;

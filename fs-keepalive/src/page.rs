@@ -65,7 +65,7 @@ mod tests {
     use crate::trouble::Trouble;
 
     #[test]
-    fn a_volume_without_a_round_is_neither_good_nor_bad_and_the_page_is_good_when_all_are() {
+    fn a_volume_without_a_round_is_neither_ok_nor_failed_and_the_page_is_ok_if_all_are() {
         let page = Page::default();
         let status = || page.answer().into_response().status();
         for path in ["/a", "/b"] {

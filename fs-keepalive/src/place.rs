@@ -24,7 +24,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_folder_of_the_root_file_system_is_no_mount() {
+    fn a_folder_of_the_root_file_system_is_not_a_mount() {
         let mounts = Mounts::parse(b"1 0 8:1 / / rw - overlay o rw\n2 1 0:9 / /home rw - nfs4 s:/home rw\n");
         assert_eq!(on_a_mount(&mounts, Path::new("/home")), Ok(()));
         assert_eq!(on_a_mount(&mounts, Path::new("/home/groups")), Ok(()));

@@ -1,7 +1,7 @@
-//! The keepalive record: 512 bytes, one line of text, padded with blanks.
+//! The keepalive record: 512 bytes, one line of text, padded with spaces.
 //!
 //! `labhands-keepalive 1 sequence=7 time=2026-11-23T08:31:15Z node=n pod=p interval=60 crc32=xxxxxxxx`. The checksum is
-//! the CRC-32 (IEEE) of all bytes before the blank that precedes `crc32=`, in eight hexadecimal digits.
+//! the CRC-32 (IEEE) of all bytes before the space that precedes `crc32=`, in eight hexadecimal digits.
 
 use jiff::Timestamp;
 use thiserror::Error;

@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn home_once_a_minute_is_the_default() {
+    fn the_default_is_home_once_a_minute() {
         let keepalive = settings(&[("NODE_NAME", "n1")]).unwrap();
         assert_eq!(keepalive.paths, [PathBuf::from("/home")]);
         assert_eq!((keepalive.interval.as_secs(), keepalive.timeout.as_secs()), (60, 10));
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_of_any_name_makes_a_name_that_is_taken() {
+    fn any_host_name_becomes_a_valid_name() {
         let table = [
             ("lab_node_7", "lab-node-7"),
             ("nöde", "n-de"),

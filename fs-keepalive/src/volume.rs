@@ -201,7 +201,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_round_that_could_not_be_made_is_our_own_fault() {
+    fn only_a_round_that_could_not_be_run_is_our_own_fault() {
         for trouble in [Trouble::Hung(3), Trouble::MissingMount, Trouble::ReadBack] {
             assert_eq!(own_fault(&Err(trouble.into())), None);
         }

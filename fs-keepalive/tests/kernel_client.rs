@@ -12,7 +12,7 @@ use testbed::wait;
 const LIMIT: Duration = Duration::from_secs(60);
 
 #[test]
-fn a_hung_server_is_told_while_it_hangs_and_the_daemon_recovers_by_itself() {
+fn a_hung_server_is_reported_while_it_hangs_and_the_daemon_recovers() {
     let mut ganesha = Ganesha::start(Setup::default()).unwrap();
     for version in ["v3", "v4"] {
         std::fs::create_dir(ganesha.export().join(version)).unwrap();

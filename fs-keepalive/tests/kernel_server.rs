@@ -47,7 +47,7 @@ impl Drop for Writer<'_> {
 }
 
 #[test]
-fn records_are_written_where_the_server_maps_users_and_a_used_up_quota_is_told() {
+fn records_are_written_if_the_server_maps_users_and_a_used_up_quota_is_reported() {
     let machine = Knfsd::start(&[Path::new(env!("CARGO_BIN_EXE_fs-keepalive"))]).unwrap();
     let run = |line: &str| machine.run(line).unwrap();
     let options = "vers=4.2,hard,proto=tcp,addr=127.0.0.1,clientaddr=127.0.0.1";
@@ -56,7 +56,7 @@ fn records_are_written_where_the_server_maps_users_and_a_used_up_quota_is_told()
     }
     run("chmod 755 /bin/fs-keepalive");
 
-    // ---- the client's kernel refuses O_CREAT for another's file in a folder like /tmp, and the writer's is another's there ----
+    // ---- the client's kernel refuses O_CREAT for another user's file in a folder like /tmp, and the server maps the writer to another user ----
     for protection in [1, 2] {
         run(&format!("echo {protection} > /proc/sys/fs/protected_regular"));
         for (export, user) in [("squashed", "nonroot"), ("rootsquash", "root"), ("rootsquash", "nonroot")] {
@@ -77,19 +77,19 @@ fn records_are_written_where_the_server_maps_users_and_a_used_up_quota_is_told()
     // The file that fills the quota below is another user's, too.
     run("echo 0 > /proc/sys/fs/protected_regular");
 
-    // ---- the record's own bytes are there, and a new one is refused: others can write nothing ----
+    // ---- the record's own bytes exist, but a new byte is refused: others can write nothing ----
     let writer = Writer::start(&machine, "/mnt/quota", "root");
     writer.until(true, "");
     let filled = run("dd if=/dev/zero of=/mnt/quota/users bs=64k count=100 conv=fsync && echo all || echo not all");
     assert!(filled.contains("Disk quota exceeded") && filled.contains("not all"), "{filled}");
     writer.until(false, "the quota is used up");
-    // It takes longer at the moment when a block is allocated.
+    // A round takes longer when it allocates a block.
     let whole = || (run("wc -c < /srv/quota/.keepalive.d/node_root").trim() == "512").then_some(());
     assert!(wait::until(LIMIT, whole).is_some());
     run("rm /mnt/quota/users");
     writer.until(true, "");
 
-    // ---- room for bytes, and none for another file ----
+    // ---- there is space for bytes, but not for another file ----
     run("xfs_quota -x -c 'limit -u ihard=1 5001' /srv/quota");
     writer.until(false, "the quota is used up");
     run("xfs_quota -x -c 'limit -u ihard=0 5001' /srv/quota");

@@ -122,7 +122,7 @@ fn good_again_after(daemon: &Daemon, trouble: &str) {
 }
 
 #[test]
-fn a_read_only_and_a_full_file_system_are_told_apart() {
+fn a_read_only_and_a_full_file_system_are_distinguished() {
     let volume = Volume::new();
     let daemon = start(volume.path(), &[]);
     good(&daemon);
@@ -139,7 +139,7 @@ fn a_read_only_and_a_full_file_system_are_told_apart() {
 }
 
 #[test]
-fn what_users_put_in_the_way_is_not_written_to() {
+fn nothing_is_written_to_objects_that_users_put_there() {
     let volume = Volume::new();
     let outside = Folder::new("outside").unwrap();
     let precious = outside.write("precious", "precious").unwrap();
@@ -212,7 +212,7 @@ fn bad_settings_end_it_with_64_before_anything_else() {
 }
 
 #[test]
-fn a_folder_that_a_user_filled_is_searched_bit_by_bit_and_hides_no_old_record() {
+fn a_folder_that_a_user_filled_is_searched_in_steps_and_hides_no_old_record() {
     let volume = Volume(Folder::new("volume").unwrap());
     rustix::mount::mount("tmpfs", volume.path(), "tmpfs", MountFlags::empty(), c"size=60m,nr_inodes=30000").unwrap();
     let folder = volume.path().join(".keepalive.d");

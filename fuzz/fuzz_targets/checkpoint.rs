@@ -1,4 +1,4 @@
-//! The checkpoint reader: what it takes, it writes back as the same.
+//! The checkpoint reader: whatever it accepts, it writes back unchanged.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

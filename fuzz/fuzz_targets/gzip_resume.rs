@@ -1,4 +1,4 @@
-//! A gzip file that is read in steps of any length from any place gives the bytes that it holds; broken ones give errors.
+//! A gzip file that is read in steps of any length from any offset gives its content; a broken one gives an error.
 #![no_main]
 
 use std::fs::File;

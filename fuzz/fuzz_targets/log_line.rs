@@ -1,4 +1,4 @@
-//! Lines of CRI and Docker logs, and the events made of them: always JSON, whatever is in the line.
+//! Lines of CRI and Docker logs, and their events, which are always JSON, whatever the line contains.
 #![no_main]
 
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! mountinfo: any text, and any way through its mounts.
+//! mountinfo: any text, and any path through its mounts.
 #![no_main]
 
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! Record marking: whatever the cut, the same records come out, and none is longer than the limit.
+//! Record marking: however the bytes are split, the same records come out, and none is longer than the limit.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,6 +1,6 @@
 //! The catalogue: which lab images exist and which are wanted, as JSON, version 1.
 //!
-//! Only `prepuller` writes it; the Hub's menu, the purger and people read it. A reader ignores unknown fields, which a
+//! Only `prepuller` writes it; the Hub's menu, the purger and operators read it. A reader ignores unknown fields, which a
 //! newer program may have added, and refuses another version.
 
 use std::collections::BTreeSet;
@@ -141,7 +141,7 @@ impl CatalogueImage {
             return None;
         }
         let named = self.platforms.iter().map(|platform| platform.architecture.clone());
-        // Machines of these architectures run programs of others too.
+        // Machines of these architectures also run programs of others.
         let all: BTreeSet<String> = named.chain(["amd64", "arm64", "arm"].map(str::to_owned)).collect();
         let machine = |architecture: &String| Platform {
             os: "linux".to_owned(),
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn the_format_is_what_readers_know() {
+    fn the_format_is_the_one_that_readers_expect() {
         let json = serde_json::to_string(&catalogue(true, true)).unwrap();
         assert_eq!(
             json,
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn added_fields_are_fine_and_another_version_is_not() {
+    fn added_fields_are_accepted_and_another_version_is_not() {
         let mut json = serde_json::to_value(catalogue(true, true)).unwrap();
         json["nodes"] = 7.into();
         json["images"][0]["nodes"] = 7.into();
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn an_image_runs_where_containerd_would_take_it() {
+    fn an_image_runs_where_containerd_would_run_it() {
         let on = |platforms: &[&str]| {
             let image = catalogue(true, true).images.remove(0);
             let platforms = platforms.iter().map(|platform| platform.parse().unwrap()).collect();

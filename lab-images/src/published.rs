@@ -1,6 +1,6 @@
 //! The catalogue in a cluster: a ConfigMap with the JSON, and a Lease of the same name that vouches for it.
 //!
-//! The Lease has the time at which a scan last found this content, and a hash of the content. If somebody else changes
+//! The Lease has the time at which a scan last found this content, and a hash of the content. If another writer changes
 //! the ConfigMap, the hash no longer matches.
 
 use sha2::{Digest, Sha256};

@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_said() {
+    fn errors_name_what_is_wrong() {
         let long = format!("registry.example.org/{}", "a".repeat(250));
         for (text, said) in [
             ("", "empty"),
@@ -209,7 +209,7 @@ mod tests {
         }
 
         #[test]
-        fn what_is_shown_is_read_again(
+        fn displayed_references_parse_again(
             text in "([a-z]{1,5}\\.[a-z]{1,5}(:[1-9][0-9]{0,3})?/)?[a-z0-9]{1,5}([._-][a-z0-9]{1,3})?(/[a-z0-9]{1,4})?(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,9})?"
         ) {
             // A name with a dot and without a slash is parsed as a registry without a repository.

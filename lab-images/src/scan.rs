@@ -26,7 +26,7 @@ const PARALLEL: usize = 16;
 /// The most repositories that are scanned concurrently.
 const PARALLEL_REPOSITORIES: usize = 4;
 
-/// From this many tags without a manifest on, somebody should check the registry.
+/// From this number of tags without a manifest on, an operator should check the registry.
 const MANY_GONE: usize = 5;
 
 /// The result of a scan.

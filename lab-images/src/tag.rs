@@ -1,8 +1,8 @@
-//! Tags of lab images: what class they are of, how they are ordered, and what a menu calls them.
+//! Tags of lab images: their class, their order, and their names in a menu.
 //!
-//! A [`TagScheme`] turns any text into a [`Tag`]; it never fails: what it does not know is [`Class::Unknown`]. The schemes
-//! are files of their own (`rubin.rs`, `semantic.rs`, `calendar.rs`, `pattern.rs`); `version.rs`, `suffix.rs` and
-//! `architecture.rs` read what they share, and `order.rs` holds the order of a menu.
+//! A [`TagScheme`] parses any text into a [`Tag`] and never fails: an unknown form is [`Class::Unknown`]. Each scheme has a
+//! file (`rubin.rs`, `semantic.rs`, `calendar.rs`, `pattern.rs`); `version.rs`, `suffix.rs` and `architecture.rs` parse the
+//! parts that schemes share, and `order.rs` is the order of a menu.
 
 mod architecture;
 mod calendar;
@@ -22,11 +22,11 @@ use thiserror::Error;
 pub use pattern::{Pattern, PatternError};
 pub use version::Version;
 
-/// What kind of build a tag names, in the order of a menu.
+/// The kind of build that a tag names, in the order of a menu.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Class {
-    /// It stands for another tag.
+    /// An alias of another tag.
     Alias,
     /// A release.
     Release,
@@ -43,7 +43,7 @@ pub enum Class {
 }
 
 impl Class {
-    /// The word for it in settings and JSON.
+    /// Its name in settings and JSON.
     pub fn word(self) -> &'static str {
         match self {
             Self::Alias => "alias",
@@ -56,7 +56,7 @@ impl Class {
         }
     }
 
-    /// The class that a word names.
+    /// The class with this name.
     pub fn of_word(word: &str) -> Option<Self> {
         use Class::{Alias, Candidate, Daily, Experimental, Release, Unknown, Weekly};
         [Alias, Release, Weekly, Daily, Candidate, Experimental, Unknown].into_iter().find(|class| class.word() == word)
@@ -80,7 +80,7 @@ impl fmt::Display for Class {
     }
 }
 
-/// A number as a tag writes it: the digits count in a name, the value in comparisons.
+/// A number as a tag writes it: names show the digits, and comparisons use the value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Number {
     digits: String,
@@ -88,7 +88,7 @@ pub struct Number {
 }
 
 impl Number {
-    /// From one to eighteen digits.
+    /// Parses one to eighteen digits.
     fn parse(digits: &str) -> Option<Self> {
         let fits = !digits.is_empty() && digits.len() <= 18 && digits.bytes().all(|digit| digit.is_ascii_digit());
         Some(Self { value: fits.then(|| digits.parse().ok())??, digits: digits.to_owned() })
@@ -109,14 +109,14 @@ pub struct Cycle {
     pub build: Option<Number>,
 }
 
-/// What a tag says.
+/// A parsed tag.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tag {
-    /// The tag as it is.
+    /// The original text.
     pub text: String,
     /// Its class.
     pub class: Class,
-    /// What a menu calls it.
+    /// Its name in a menu.
     pub name: String,
     /// Its version, if it has one.
     pub version: Option<Version>,
@@ -124,18 +124,18 @@ pub struct Tag {
     pub cycle: Option<Cycle>,
     /// The build of the science platform's image.
     pub rsp_build: Option<Number>,
-    /// What follows the rest of the grammar.
+    /// The text after the parts that the grammar knows.
     pub rest: Option<String>,
-    /// The one architecture that it is for.
+    /// Its architecture, if it is for only one.
     pub arch: Option<String>,
-    /// What unversioned tags are ordered by.
+    /// The key by which tags without a version are ordered.
     base: String,
-    /// Whether the tag without a rest comes before those with one.
+    /// Whether a tag without a rest comes before those with one.
     plain_first: bool,
 }
 
 impl Tag {
-    /// A tag of this text in a scheme that has the plain tag before its variants; the rest is for the scheme to say.
+    /// A tag with this text in a scheme that orders the plain tag before its variants. The scheme fills in the other fields.
     fn plain_first(text: &str) -> Self {
         Self {
             text: text.to_owned(),
@@ -152,18 +152,18 @@ impl Tag {
     }
 }
 
-/// Why a tag scheme could not be read.
+/// Why a tag scheme is invalid.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum SchemeError {
-    /// No scheme of that name.
+    /// There is no scheme with this name.
     #[error("{0:?} is not a tag scheme; use rubin, semver, calendar or regex:<pattern with named groups>")]
     Unknown(String),
-    /// The pattern is no good.
+    /// The pattern is invalid.
     #[error(transparent)]
     Pattern(#[from] PatternError),
 }
 
-/// How tags are read (`LAB_TAG_SCHEME`).
+/// How tags are parsed (`LAB_TAG_SCHEME`).
 #[derive(Clone, Debug)]
 pub enum TagScheme {
     /// The tags of the Rubin Science Platform (SQR-059).
@@ -172,7 +172,7 @@ pub enum TagScheme {
     Semver,
     /// Dates and calendar versions: `2026.11.22`, `2026-11-22`, `20261122`, `2026.11`, `2026.1.5`.
     Calendar,
-    /// A pattern of the operator's.
+    /// The operator's own pattern.
     Pattern(Box<Pattern>),
 }
 
@@ -203,7 +203,7 @@ impl FromStr for TagScheme {
     }
 }
 
-/// What the other tags of a repository tell of one that may mean two things.
+/// What the other tags of a repository show about an ambiguous tag.
 #[derive(Debug)]
 struct Others {
     dotted: calendar::Dotted,
@@ -223,17 +223,17 @@ impl Others {
 }
 
 impl TagScheme {
-    /// What this tag says, on its own. An empty one means `latest`.
+    /// Parses a tag on its own. An empty one means `latest`.
     pub fn parse(&self, text: &str) -> Tag {
         self.read(text, &Others::of(self, &[text]))
     }
 
-    /// What this tag says, knowing that it is an alias when `aliases` has it.
+    /// Parses a tag, which is an alias if `aliases` contains it.
     pub fn parse_with_aliases(&self, text: &str, aliases: &[String]) -> Tag {
         if aliases.iter().any(|alias| alias == text) { rubin::alias(text) } else { self.parse(text) }
     }
 
-    /// What the tags of one repository say: each is read with a look at those that are `chosen`.
+    /// Parses the tags of one repository. Tags that are `chosen` resolve ambiguous ones.
     pub fn parse_all<T: AsRef<str>, C: AsRef<str>>(&self, texts: &[T], chosen: &[C], aliases: &[String]) -> Vec<Tag> {
         let others = Others::of(self, chosen);
         let parse = |text: &str| {
@@ -244,7 +244,7 @@ impl TagScheme {
 
     fn read(&self, text: &str, others: &Others) -> Tag {
         let text = if text.is_empty() { "latest" } else { text };
-        // A tag that no registry can have is known by nobody, and must not reach the grammar's digits and dates.
+        // No registry can have an invalid tag, and the grammar's digits and dates must not see one.
         let known = if text.parse::<crate::reference::TagName>().is_ok() {
             match self {
                 Self::Rubin => rubin::parse(text),
@@ -259,7 +259,7 @@ impl TagScheme {
     }
 }
 
-/// What a menu calls a tag with these parts; `what` is the version with the tag's own digits.
+/// The name in a menu of a tag with these parts; `what` is the version with the tag's own digits.
 fn name(
     class: Class,
     what: &str,

@@ -24,7 +24,7 @@ async fn refusal(endpoint: &RuntimeEndpoint) -> RuntimeError {
 }
 
 #[tokio::test]
-async fn a_socket_that_cannot_be_one_is_named() {
+async fn an_invalid_socket_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let plain = folder.path().join("plain");
     std::fs::write(&plain, "").unwrap();
@@ -45,7 +45,7 @@ async fn a_socket_that_cannot_be_one_is_named() {
 }
 
 #[tokio::test]
-async fn something_that_speaks_another_protocol_is_told_from_a_runtime() {
+async fn another_protocol_is_distinguished_from_a_runtime() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("other.sock");
     let listener = UnixListener::bind(&path).unwrap();
@@ -64,7 +64,7 @@ async fn something_that_speaks_another_protocol_is_told_from_a_runtime() {
 }
 
 #[tokio::test]
-async fn something_that_never_answers_is_left_after_ten_seconds() {
+async fn a_socket_that_never_answers_is_given_up_after_ten_seconds() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("silent.sock");
     let _listener = UnixListener::bind(&path).unwrap();

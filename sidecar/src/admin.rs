@@ -24,14 +24,14 @@ use crate::metrics::{Format, Metrics};
 use crate::readiness::Health;
 use crate::settings::Problems;
 
-/// The most connections at a time: probes, scrapers, and some hundred people who look at a page. Further connections
+/// The most connections at a time: probes, scrapers, and some hundred users with a page open. Further connections
 /// wait.
 const MOST_CONNECTIONS: usize = 512;
 
 /// How long a client may take to send a request, and may wait before the next one.
 const HEADER_LIMIT: Duration = Duration::from_secs(10);
 
-/// The pause after `accept` failed, mostly because of too many open files.
+/// The pause after `accept` failed, usually because of too many open files.
 const ACCEPT_RETRY: Duration = Duration::from_secs(1);
 
 /// Flags and variables of the admin server.
@@ -60,7 +60,7 @@ pub struct BindError {
     source: std::io::Error,
 }
 
-/// A server that listens and does not answer yet.
+/// A server that listens but does not answer yet.
 #[derive(Debug)]
 pub struct AdminServer {
     listener: TcpListener,
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn metrics_are_in_the_format_that_is_asked_for() {
+    async fn metrics_are_in_the_requested_format() {
         let (address, _shutdown) = started().await;
         let classic = ask(address, "/metrics").await;
         assert!(classic.contains("content-type: text/plain; version=0.0.4") && !classic.contains("# EOF"), "{classic}");
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_client_that_sends_no_request_is_hung_up_on() {
+    async fn a_client_that_sends_no_request_is_disconnected() {
         let (address, _shutdown) = started().await;
         for begun in ["", "GET /livez HTTP/1.1\r\nhost:", "GET /livez HTTP/1.1\r\nhost: x\r\n\r\n"] {
             let mut stream = TcpStream::connect(address).await.unwrap();

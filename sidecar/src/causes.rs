@@ -35,7 +35,7 @@ mod tests {
     struct Short(#[source] Middle);
 
     #[test]
-    fn each_cause_is_said_once() {
+    fn each_cause_is_printed_once() {
         let io = || std::io::Error::other("permission denied");
         assert_eq!(said(&Outer(Middle(io()))), "cannot start: cannot read /x: permission denied");
         assert_eq!(said(&Short(Middle(io()))), "cannot start: cannot read /x: permission denied");

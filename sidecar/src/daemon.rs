@@ -75,7 +75,7 @@ impl Daemon {
         done
     }
 
-    /// Ends the admin server, for a daemon that drains by itself.
+    /// Ends the admin server, for a daemon that does its own draining.
     pub async fn end(self) {
         self.shutdown.begin();
         let Some((serving, token)) = self.admin else { return };
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_client_that_stays_does_not_hold_up_the_end() {
+    async fn a_client_that_stays_does_not_delay_the_end() {
         let mut daemon = daemon();
         let asked = Arc::new(Notify::new());
         let heard = asked.clone();

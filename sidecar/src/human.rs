@@ -1,4 +1,4 @@
-//! Formats sizes, times, numbers and tables for people, the same way in every program.
+//! Formats sizes, times, numbers and tables in the same readable way in every program.
 
 use std::fmt;
 use std::time::Duration;

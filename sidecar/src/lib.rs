@@ -9,7 +9,7 @@
 //! - [`kubernetes`] a client whose calls have time limits, and Events; [`tls`] the crypto provider and the roots
 //! - [`secret`] values that are never printed, and files that are read again when they change; [`files`] replaces a
 //!   file atomically
-//! - [`retry`] backoff, [`schedule`] jitter, [`human`] sizes, times and tables for people, [`sync`] locks, [`causes`]
+//! - [`retry`] backoff, [`schedule`] jitter, [`human`] readable sizes, times and tables, [`sync`] locks, [`causes`]
 //!   an error with its causes
 
 pub mod admin;

@@ -1,4 +1,4 @@
-//! Logs: one line per event on stderr (stdout is for a command's output), as text for people or JSON for machines.
+//! Logs: one line per event on stderr (stdout is for a command's output), as readable text or as JSON.
 
 use std::io::IsTerminal;
 

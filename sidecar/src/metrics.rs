@@ -105,7 +105,7 @@ mod tests {
     use prometheus_client::metrics::counter::Counter;
 
     #[test]
-    fn names_bear_the_daemons_prefix() {
+    fn names_have_the_daemons_prefix() {
         let metrics = Metrics::new("fs-keepalive", "1.2.3");
         let rounds = Counter::<u64>::default();
         metrics.register(|registry| registry.register("rounds", "Rounds done", rounds.clone()));
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn open_metrics_is_for_those_who_ask_for_it() {
+    fn open_metrics_is_sent_only_on_request() {
         let prometheus_2 = "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,\
             text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
         let prometheus_3 = "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.5,\

@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn each_end_has_its_code() {
+    fn each_result_has_its_exit_code() {
         let shown = |code: u8| format!("{:?}", ExitCode::from(code));
         let mut problems = Problems::default();
         problems.add("THING", "is wrong", "right");
@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_that_hangs_is_not_waited_for() {
+    fn the_end_does_not_wait_for_a_hung_thread() {
         let (sender, receiver) = std::sync::mpsc::channel::<()>();
         let done = run("thing", async {
             // Blocks until the sender is dropped, which is after this program.

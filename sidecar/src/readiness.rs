@@ -97,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_part_is_not_ready_until_it_says_so() {
+    fn a_part_is_not_ready_until_it_reports_it() {
         let health = Health::default();
         let (scan, watch) = (health.latch("scan"), health.latch("watch"));
         watch.ready();

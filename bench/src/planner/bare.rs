@@ -1,4 +1,4 @@
-//! What the planner is compared with: a client that makes the same writes and reads the same events, and does nothing else. It keeps
+//! The planner's peer: a client that makes the same writes and reads the same events, and does nothing else. It keeps
 //! only the nodes' UIDs, decides nothing and shows nothing. It is a separate program, so that its CPU time can be
 //! measured.
 

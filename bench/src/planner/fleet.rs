@@ -36,7 +36,7 @@ const GIBIBYTE: u64 = 1 << 30;
 pub(super) struct Fleet {
     client: Client,
     size: usize,
-    /// For each image, how many nodes hold it.
+    /// For each image, how many nodes have it.
     holding: watch::Receiver<HashMap<String, usize>>,
     agents: JoinHandle<Result<()>>,
 }
@@ -55,7 +55,7 @@ impl Fleet {
         Ok(Fleet { client, size, holding, agents })
     }
 
-    /// Waits until all nodes hold `images`.
+    /// Waits until all nodes have `images`.
     pub(super) async fn until_all_hold(&mut self, images: &[String], limit: Duration) -> Result<()> {
         let size = self.size;
         let all = |holding: &HashMap<String, usize>| images.iter().all(|image| holding.get(image) == Some(&size));

@@ -16,7 +16,7 @@ use crate::table::{Table, median};
 
 const LIMIT: Duration = Duration::from_secs(300);
 
-/// Lines of 200 bytes with what the runtime puts before the message.
+/// Lines of 200 bytes, including the part that the runtime writes before the message.
 const LENGTH: usize = 155;
 
 pub(crate) fn run(size: Size) -> Result<()> {
@@ -81,7 +81,7 @@ fn batches(folder: &Folder, lines: u64, turns: usize) -> Result<()> {
     Ok(())
 }
 
-/// 500 open files, an output (a connected broker, or none), nothing to do.
+/// An idle shipper: 500 open files, an output (a connected broker, or none), and nothing to do.
 fn idle(folder: &Folder, output: &str, seconds: u64) -> Result<()> {
     let (broker, logs) = (Broker::start()?, folder.folder(&format!("idle-{output}"))?);
     broker.empty_queue()?;
@@ -111,7 +111,7 @@ fn idle(folder: &Folder, output: &str, seconds: u64) -> Result<()> {
         let line = status.lines().find_map(|line| line.strip_prefix(name)).context("log-shipper has ended")?;
         Ok(line.trim().trim_end_matches(" kB").parse::<f64>()? / 1024.0)
     };
-    // After the first pause what it took to ship them is over and given back; during the second logs have come to their
+    // After the first pause the memory for shipping them has been released; during the second, logs have reached their
     // longest rest.
     for pause in [5, 6 * seconds] {
         std::thread::sleep(Duration::from_secs(pause));

@@ -1,4 +1,4 @@
-//! The broker that all shippers ship to, seen through a client of its own.
+//! The broker that all shippers ship to, observed through a separate client.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -59,7 +59,7 @@ impl Broker {
         Tls { port: self.server.tls_address().port(), authority }
     }
 
-    /// An empty durable queue that keeps its messages on disk, so that all of a run fit and can be counted.
+    /// An empty durable queue that keeps its messages on disk, so that all messages of a run fit and can be counted.
     pub(super) fn empty_queue(&self) -> Result<()> {
         let mut arguments = FieldTable::default();
         arguments.insert("x-queue-mode".into(), AMQPValue::LongString("lazy".into()));

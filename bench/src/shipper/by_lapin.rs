@@ -53,7 +53,7 @@ async fn publish(logs: &Path, address: &str) -> Result<()> {
                 .with_content_type("application/json".into())
                 .with_delivery_mode(2)
                 .with_message_id(format!("{number:049x}").into());
-            // All are polled concurrently until the broker confirms them; to await them one by one costs several times as much.
+            // All are polled concurrently until the broker confirms them; awaiting them one by one costs several times as much.
             let channel = channel.clone();
             in_flight.push_back(async move {
                 let publishing =

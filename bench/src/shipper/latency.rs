@@ -1,4 +1,4 @@
-//! How long a line takes from its write to a consumer: a few lines a second, beside many files in which nothing happens.
+//! How long a line takes from its write to a consumer: a few lines a second, beside many idle files.
 
 use std::fs::File;
 use std::io::Write;

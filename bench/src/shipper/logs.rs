@@ -16,8 +16,8 @@ pub(super) enum Format {
     Docker,
 }
 
-/// Writes `lines` numbered lines with messages of about `length` bytes below `root`; returns the files, and how many bytes they
-/// hold together.
+/// Writes `lines` numbered lines with messages of about `length` bytes below `root`; returns the files, and their
+/// total size in bytes.
 pub(super) fn write(root: &Path, format: Format, lines: u64, length: usize) -> Result<(Vec<PathBuf>, u64)> {
     let (mut paths, mut bytes) = (Vec::new(), 0);
     for index in 0..FILES {
@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_line_is_there_once_and_has_its_number() {
+    fn each_line_is_written_once_and_has_its_number() {
         for format in [Format::Cri, Format::Docker] {
             let folder = testbed::folder::Folder::new("logs").unwrap();
             let (paths, bytes) = write(folder.path(), format, 45, 190).unwrap();

@@ -30,7 +30,7 @@ pub(super) enum Shipper {
     Rsyslog,
     /// syslog-ng's wildcard-file and amqp: the same.
     SyslogNg,
-    /// Telegraf's tail and amqp: the same, with batches of one, its only way to a message per line.
+    /// Telegraf's tail and amqp: the same, with batches of one, which is its only way to send a message per line.
     Telegraf,
     /// `amqp-publish -l` reads lines from a pipe and publishes them as they are: a C client alone.
     AmqpPublish,

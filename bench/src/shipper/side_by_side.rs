@@ -14,7 +14,7 @@ use crate::table::{Table, median, range};
 
 const LIMIT: Duration = Duration::from_secs(300);
 
-/// How long the message of a line is.
+/// The length of a line's message, in bytes.
 const LENGTH: usize = 190;
 
 pub(crate) fn run(size: Size) -> Result<()> {
@@ -61,7 +61,7 @@ pub(crate) fn run(size: Size) -> Result<()> {
             format!("{least:.2} – {most:.2}"),
             format!("{:.2}", cost(*shipper) / best_peer),
             format!("{rate:.0}"),
-            // For a pipeline only the shell's own time is seen.
+            // For a pipeline only the shell's own time is visible.
             if *shipper == Shipper::AmqpPublish { "-".to_owned() } else { format!("{peak:.1}") },
             format!("{arrived}"),
             if shipper.confirms() { "all" } else { "none" }.to_owned(),

@@ -78,7 +78,7 @@ mod tests {
     const HEX: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 
     #[test]
-    fn what_goes_with_an_image_is_left_out() {
+    fn attached_artifacts_are_left_out() {
         let choice = Choice::default();
         for end in ["", ".sig", ".att", ".sbom", ".0a1b2c3d4e"] {
             assert!(choice.leaves_out(&format!("sha256-{HEX}{end}")).is_some(), "{end}");

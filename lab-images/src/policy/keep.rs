@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_wrong_with_keep_is_said() {
+    fn errors_name_what_is_wrong_with_keep() {
         for (text, said) in [
             ("weekly", "class=number"),
             ("weekly=x", "\"x\""),
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_shown_as_it_is_written() {
+    fn it_is_displayed_as_it_is_written() {
         assert_eq!(DEFAULT_KEEP.parse::<Keep>().unwrap().to_string(), DEFAULT_KEEP);
         assert_eq!("".parse::<Keep>().unwrap().to_string(), "nothing");
     }

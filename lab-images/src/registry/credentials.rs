@@ -331,7 +331,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_the_registry_took_comes_first_until_it_is_refused() {
+    async fn an_accepted_login_comes_first_until_it_is_refused() {
         let (_folder, credentials) = credentials(
             r#"{"auths":{"a.example.org":{"username":"u","password":"1"},"https://a.example.org":{"username":"u","password":"2"}}}"#,
         );
@@ -355,7 +355,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn files_that_were_only_looked_for_may_be_missing_or_broken_and_come_one_after_the_other() {
+    async fn unconfigured_files_may_be_missing_or_broken_and_come_in_order() {
         let folder = tempfile::tempdir().unwrap();
         let files = ["missing", "broken", "auth.json", "config.json"].map(|name| folder.path().join(name));
         let entry =

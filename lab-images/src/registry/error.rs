@@ -26,7 +26,7 @@ impl RegistryError {
         )
     }
 
-    /// Whether the registry itself says that there is no such manifest (any more): a known answer, unlike a failed
+    /// Whether the registry itself says that there is no such manifest (now): a known answer, unlike a failed
     /// request.
     ///
     /// Only a GET can tell, because only its body has the error code (distribution specification, "Error Codes").
@@ -206,7 +206,7 @@ pub enum Problem {
     #[error("unexpected JSON in the response: {0}")]
     Json(serde_json::Error),
     /// The content does not match its digest.
-    #[error("the content has digest {actual} instead of {expected}; it was changed on its way or in the registry")]
+    #[error("the content has digest {actual} instead of {expected}; it was changed in transit or in the registry")]
     DigestMismatch {
         /// The expected digest.
         expected: Digest,
@@ -246,7 +246,7 @@ pub enum Problem {
     #[error("it is not an image but {0:?}")]
     NoImage(String),
     /// No image for this platform.
-    #[error("it has nothing for {wanted}, only for {found}; build it for {wanted} or exclude these nodes")]
+    #[error("it has no image for {wanted}, only for {found}; build it for {wanted} or exclude these nodes")]
     NoPlatform {
         /// The requested platform.
         wanted: String,

@@ -113,7 +113,7 @@ impl Exchange {
         self.insecure.iter().any(|insecure| insecure.eq_ignore_ascii_case(host))
     }
 
-    /// Sends a request until it is answered or refused, or the time is over.
+    /// Sends a request until it is answered or refused, or the time limit is exceeded.
     pub(super) async fn send(&self, ask: Ask<'_>) -> Result<Answer, RegistryError> {
         let home = self.url(ask.repository, "")?;
         let failed = |problem| RegistryError::new(ask.what, problem);
@@ -190,7 +190,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_an_answer_means() {
+    fn answers_are_classified() {
         let errors = |code: &str| format!(r#"{{"errors":[{{"code":"{code}","message":"m"}}]}}"#);
         for (status, body, expected) in [
             (200, String::new(), Verdict::Good),

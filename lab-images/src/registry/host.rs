@@ -87,7 +87,7 @@ impl Host {
     }
 
     /// The host is too busy; `asked` is the pause that it asks for. Returns how long nothing is sent, or `None` if the
-    /// time is over.
+    /// time limit is exceeded.
     pub(super) fn busy(
         &self,
         turn: &Turn<'_>,

@@ -64,7 +64,7 @@ pub(super) struct Attempts {
     forbidden: Vec<Option<Login>>,
 }
 
-/// The most logins for one request. Nobody has more credentials for one registry.
+/// The most logins for one request. No site has more credentials for one registry.
 const MOST_ROUNDS: u32 = 8;
 
 /// Logs in.

@@ -223,7 +223,7 @@ mod tests {
     const A: &str = "sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 
     #[test]
-    fn what_an_index_says_of_platforms() {
+    fn platforms_are_read_from_an_index() {
         let entry = |platform: &str| format!(r#"{{"digest":"{A}","size":1{platform}}}"#);
         let entries = [
             "",
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_image_is_named() {
+    fn artifacts_other_than_images_are_named() {
         let manifest = |config: &str, more: &str| {
             let body = format!(r#"{{"config":{{"mediaType":"{config}","digest":"{A}","size":2}},"layers":[]{more}}}"#);
             parse(body.as_bytes(), Some(IMAGES[0]))

@@ -258,7 +258,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_error_body_is_told_shortly() {
+    fn an_error_body_is_shortened() {
         for (body, expected) in [
             (r#"{"errors":[{"code":"X","message":"no\nway"}]}"#, ": no way"),
             (r#"{"errors":[{"code":"X"}]}"#, ": X"),
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn a_packed_body_is_unpacked_within_the_limit() {
+    fn a_compressed_body_is_unpacked_within_the_limit() {
         let packed = |text: &[u8]| {
             let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
             std::io::Write::write_all(&mut encoder, text).unwrap();

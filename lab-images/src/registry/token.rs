@@ -69,7 +69,7 @@ pub(super) fn request(mut realm: Url, service: &str, scope: &str, login: Option<
         ]);
         return Request { method: Method::POST, form: Some(form), ..Request::get(realm, most_bytes) };
     }
-    // A challenge may contain several scopes, separated by blanks.
+    // A challenge may contain several scopes, separated by spaces.
     for scope in scope.split_ascii_whitespace() {
         realm.query_pairs_mut().append_pair("scope", scope);
     }
@@ -185,7 +185,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn where_a_token_may_be_asked_for() {
+    fn where_a_token_may_be_requested() {
         let realms = Realms {
             token_servers: ["api.scaleway.com", "*.corp.example.org", "tokens.example.net:8443"]
                 .map(str::to_owned)
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_serves_for_most_of_its_life() {
+    fn a_token_is_used_for_most_of_its_life() {
         let now = Instant::now();
         let serves = |expires_in: &str, seconds: u64| {
             let body = format!(r#"{{"token":"x"{expires_in}}}"#);

@@ -160,7 +160,7 @@ mod tests {
     use reqwest::header::{HeaderMap, HeaderValue};
 
     #[test]
-    fn what_is_tried_again_and_what_holds_up_the_whole_host() {
+    fn what_is_retried_and_what_pauses_the_whole_host() {
         let seconds = Duration::from_secs;
         for (status, retry_after, expected) in [
             (200, None, None),

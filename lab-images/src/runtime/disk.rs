@@ -208,7 +208,7 @@ impl DiskGuard {
         self.in_flight.remove(&reservation.0);
         self.downloaded = self.downloaded.saturating_add(downloaded);
         if disk.is_none() {
-            // Nothing is learned from this group any more.
+            // Nothing more is learned from this group.
             (self.used_at_start, self.downloaded) = (u64::MAX, 0);
         }
         if let Some(disk) = disk.filter(|disk| self.in_flight.is_empty() && disk.used >= self.used_at_start) {
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_says_both_numbers() {
+    fn a_refusal_contains_both_numbers() {
         let mut guard = DiskGuard::new(75, UnpackFactor::default());
         let _held = guard.admit(&disk(50 * GIB, 100 * GIB), 2 * GIB).unwrap();
         let refusal = guard.admit(&disk(50 * GIB, 100 * GIB), 6 * GIB).unwrap_err();
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn the_factor_is_learned_from_a_whole_stretch_of_pulls() {
+    fn the_factor_is_learned_from_a_whole_group_of_pulls() {
         let mut guard = DiskGuard::new(90, UnpackFactor::from(2.0));
         let first = guard.admit(&disk(10 * GIB, 1000 * GIB), GIB).unwrap();
         let second = guard.admit(&disk(11 * GIB, 1000 * GIB), GIB).unwrap();

@@ -204,7 +204,7 @@ impl Runtime for DockerEngine {
                 return Ok(Removed::default());
             }
             // A repository's digest names are removed with its last tag, so most of these are gone when it is their
-            // turn. The image is never removed by id, because that would remove a name that somebody added meanwhile.
+            // turn. The image is never removed by id, because that would remove a name that was added meanwhile.
             for (taken, name) in image.tags.iter().chain(&image.digests).enumerate() {
                 if let Err(error) = self.untag(name).await {
                     // The engine checks containers only before it removes the last name.

@@ -148,7 +148,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_stream_is_taken_within_bounds(
+        fn any_stream_is_processed_within_bounds(
             messages in prop::collection::vec(
                 (
                     "[a-f0-9]{0,2}",

@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_endpoints_say_what_to_write() {
+    fn errors_of_bad_endpoints_suggest_what_to_write() {
         for text in ["", "/run/containerd.sock", "unix://run/x.sock", "tcp://1.2.3.4:2375", "unix://", "unix:///a\0b"] {
             let error = text.parse::<RuntimeEndpoint>().unwrap_err().to_string();
             assert!(error.contains("RUNTIME_ENDPOINT") && error.contains("docker:///var/run/docker.sock"), "{error}");
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn only_two_ways_to_the_same_images_are_a_pair() {
+    fn only_two_paths_to_the_same_images_are_a_pair() {
         let usual = RuntimeEndpoint::usual();
         let mut pairs = Vec::new();
         for (number, one) in usual.iter().enumerate() {

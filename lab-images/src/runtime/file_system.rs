@@ -46,7 +46,7 @@ impl FileSystem {
         let (sender, mut measured) = oneshot::channel();
         let owned = path.to_owned();
         let work = move || {
-            // There is no receiver any more if it took too long.
+            // If it took too long, there is no longer a receiver.
             let _ = sender.send(Self::measure_here(&owned));
             hung().remove(&owned);
         };

@@ -25,7 +25,7 @@ const LABEL: &str = "labhands.dev/pull";
 /// The label with a lease's expiry time (RFC 3339).
 const EXPIRES: &str = "containerd.io/gc.expire";
 
-/// How long the layers of a pull that nobody retries are kept.
+/// How long the layers of a pull are kept if it is not retried.
 const LIFE: SignedDuration = SignedDuration::from_hours(72);
 
 /// If the purger is killed during a removal, the lease expires after this time, and containerd reclaims the content.
@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lease_that_ends_soon_or_says_nothing_is_not_used_again() {
+    fn a_lease_that_ends_soon_or_has_no_expiry_is_not_reused() {
         let now: Timestamp = "2026-01-10T00:00:00Z".parse().unwrap();
         let table = [
             ("2026-01-13T00:00:00Z", true),

@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn judgment_by_what_was_seen() {
+    fn judgment_from_observations() {
         let alive = Verdict::Alive;
         let stalled = |idle| Verdict::Stalled(Duration::from_secs(idle));
         let stuck = |idle| Verdict::UnpackStuck(Duration::from_secs(idle));
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn reported_unpacking_is_a_sign_of_life() {
+    fn reported_unpacking_is_progress() {
         let mut liveness = Liveness::new(LIMITS);
         for step in 0..10 {
             let transfer = Some(Moved { done: 10, total: 10, open: false, unpacked: step, fetching: true });

@@ -221,8 +221,8 @@ pub trait Runtime: Debug + Send + Sync {
         transfer: &'a watch::Sender<Transfer>,
     ) -> BoxFuture<'a, Result<(), RuntimeError>>;
 
-    /// Removes an image with all its names: CRI in one call, Docker name by name and never by force. An image that does
-    /// not exist (any more) is fine. On containerd its content is kept until [`Runtime::release`].
+    /// Removes an image with all its names: CRI in one call, Docker name by name and never by force. A missing image
+    /// is not an error. On containerd its content is kept until [`Runtime::release`].
     ///
     /// # Errors
     /// [`RuntimeError::InUse`] if the runtime detects it (Docker, CRI-O). **containerd removes an image that a

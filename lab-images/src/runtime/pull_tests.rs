@@ -175,7 +175,7 @@ async fn a_pull_that_never_unpacks_ends() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_pull_of_hours_that_moves_is_let_be() {
+async fn a_pull_of_hours_with_progress_is_not_ended() {
     let steps: Vec<Step> = (1..=100).map(|step| (290, step * 10)).collect();
     let (result, progress, elapsed) = run(&scripted(&steps, End::Success), Some(DIGEST)).await;
     let pulled = result.unwrap();
@@ -208,7 +208,7 @@ async fn progress_has_phase_rate_and_time_left() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_digest_other_than_expected_is_said() {
+async fn a_digest_other_than_expected_is_reported() {
     let (result, ..) = run(&scripted(&[(1, 1000)], End::Success), Some(OTHER)).await;
     let expected = ArrivedDigest::Other { expected: OTHER.parse().unwrap(), arrived: image().digests };
     assert_eq!(result.unwrap().digest, expected);
@@ -217,7 +217,7 @@ async fn a_digest_other_than_expected_is_said() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_the_runtime_says_is_passed_on() {
+async fn the_runtimes_error_is_passed_on() {
     let (result, ..) = run(&scripted(&[(1, 500)], End::Failure), None).await;
     assert!(result.unwrap_err().to_string().contains("no space left on device"));
 }

@@ -80,7 +80,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_samples_are_taken_and_memory_is_bounded(samples in prop::collection::vec((0u64..1000, any::<u64>()), 0..200)) {
+        fn any_samples_are_accepted_and_memory_is_bounded(samples in prop::collection::vec((0u64..1000, any::<u64>()), 0..200)) {
             let rate = rate(&samples);
             let _ = rate.time_left(u64::MAX);
             prop_assert!(rate.samples.len() <= samples.len());

@@ -60,7 +60,7 @@ impl Records {
         Ok(images.into_iter().filter_map(|image| Some(image.target?.digest)))
     }
 
-    /// Restores the records. A record that somebody wrote meanwhile is not changed.
+    /// Restores the records. A record that was written meanwhile is not changed.
     pub(super) async fn restore(&self, held: &Held) -> Result<(), Status> {
         for record in &held.records {
             let request = in_namespace(api::CreateImageRequest { image: Some(record.clone()) });

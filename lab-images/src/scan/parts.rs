@@ -63,7 +63,7 @@ impl NamedImage {
 
 impl Scanned {
     /// The catalogue of this scan, generated at `now`. A repository that was not scanned completely keeps its part of
-    /// the last catalogue, and so does one in which nothing is wanted any more. An image that is configured by name
+    /// the last catalogue, and so does one in which nothing is wanted now. An image that is configured by name
     /// keeps what was known of it.
     pub fn catalogue(&self, last: Option<&Catalogue>, now: Timestamp) -> Catalogue {
         let mut images: Vec<CatalogueImage> = Vec::new();
@@ -104,7 +104,7 @@ impl ScannedRepository {
         }
     }
 
-    /// Whether nothing is wanted any more although something was.
+    /// Whether nothing is wanted now although something was before.
     fn has_lost_all(&self, before: &[CatalogueImage]) -> bool {
         before.iter().any(|image| image.wanted) && !self.images.iter().any(|image| image.wanted)
     }

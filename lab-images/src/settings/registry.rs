@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn a_repository_that_is_written_otherwise_is_told_how() {
+    fn errors_show_how_to_write_a_repository() {
         for (text, expected) in [
             ("quay.io/a/b:latest", "LAB_CONTAINER_NAMES"),
             ("quay.io/a/b@sha256:aa", "LAB_CONTAINER_NAMES"),

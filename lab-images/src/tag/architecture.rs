@@ -1,7 +1,6 @@
-//! Architectures at the end of a tag.
+//! Parses architectures at the end of a tag.
 
-/// The architectures that a tag may end in after a dash: in OCI terms, as the kernel writes them, and as Docker's official
-/// images and Debian do.
+/// The architectures at the end of a tag after a dash, as OCI, the kernel, Docker's official images and Debian spell them.
 const ARCHITECTURES: [&str; 43] = [
     "386",
     "aarch64",
@@ -48,7 +47,7 @@ const ARCHITECTURES: [&str; 43] = [
     "x86_64",
 ];
 
-/// Architectures with their variant after a dash, and systems before one: `arm-v7`, `linux-amd64`.
+/// Variants after an architecture, and systems before one: `arm-v7`, `linux-amd64`.
 const VARIANTS: [&str; 8] = ["v5", "v6", "v7", "v8", "v9", "v2", "v3", "v4"];
 
 /// Splits an architecture off the end, after a dash.
@@ -59,7 +58,7 @@ pub(super) fn split(text: &str) -> (&str, Option<&str>) {
 /// Splits an architecture off the end, after any separator, with its system and variant: `-linux-arm64-v8`.
 pub(super) fn split_loosely(text: &str) -> (&str, Option<&str>) {
     let separators = ['-', '_'];
-    // A variant counts only behind an architecture.
+    // A variant counts only after an architecture.
     let without_variant = text.rsplit_once(separators).filter(|(_, last)| VARIANTS.contains(last));
     let (base, Some(_)) = split_after(without_variant.map_or(text, |(base, _)| base), &separators) else {
         return (text, None);
@@ -75,7 +74,7 @@ fn split_after<'a>(text: &'a str, separators: &[char]) -> (&'a str, Option<&'a s
     let lower = text.to_ascii_lowercase();
     let ends =
         |arch: &&&str| lower.strip_suffix(**arch).is_some_and(|base| base.len() > 1 && base.ends_with(separators));
-    // The longest: `x86-64` and not something that ends in `64`.
+    // The longest match: `x86-64`, not a name that ends in `64`.
     match ARCHITECTURES.iter().filter(ends).max_by_key(|arch| arch.len()) {
         Some(arch) => {
             let at = text.len() - arch.len();

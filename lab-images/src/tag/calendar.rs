@@ -1,15 +1,15 @@
-//! Tags that are dates: `2026.11.22`, `2026-11-22`, `20261122` are daily builds, `2026.11` is the release of a month. What
-//! follows is read in `suffix.rs`: a variant, a build or a candidate.
+//! Tags that are dates: `2026.11.22`, `2026-11-22`, `20261122` are daily builds, `2026.11` is the release of a month. The
+//! part after that (a variant, a build or a candidate) is parsed in `suffix.rs`.
 //!
-//! Three numbers with dots between are dates in one repository and calendar versions (`YYYY.MM.MICRO`, also `YYYY.M.MICRO`) in
-//! another, and no single tag tells which: `2025.11.10` may be the tenth of November or the eleventh release of that month. A
-//! repository where any of them is no date, with two digits for month and day, has versions, which are releases.
+//! Three numbers separated by dots are dates in one repository and calendar versions (`YYYY.MM.MICRO`, also `YYYY.M.MICRO`) in
+//! another. A single tag does not show which: `2025.11.10` may be the tenth of November or the eleventh release of that month.
+//! If any of them in a repository is not a date with two digits for month and day, all of them are versions, which are releases.
 
 use super::suffix::{self, Numbers};
 use super::version::Version;
 use super::{Class, Number, Tag, architecture, name};
 
-/// What three numbers with dots between are.
+/// The meaning of three numbers separated by dots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Dotted {
     Dates,
@@ -17,7 +17,7 @@ pub(super) enum Dotted {
 }
 
 impl Dotted {
-    /// What they are in a repository with these tags.
+    /// Their meaning in a repository with these tags.
     pub(super) fn of<T: AsRef<str>>(tags: &[T]) -> Self {
         let is_version = |tag: &T| {
             let (base, _) = architecture::split_loosely(tag.as_ref());
@@ -28,7 +28,7 @@ impl Dotted {
     }
 }
 
-/// Reads a date; `None` for anything else.
+/// Parses a date; `None` for anything else.
 pub(super) fn parse(text: &str, dotted: Dotted) -> Option<Tag> {
     let (base, arch) = architecture::split_loosely(text);
     let bare = base.strip_prefix('v').unwrap_or(base);
@@ -49,7 +49,7 @@ pub(super) fn parse(text: &str, dotted: Dotted) -> Option<Tag> {
     })
 }
 
-/// Class, numbers, and where the rest begins.
+/// The class, the numbers, and where the rest begins.
 type Dated = (Class, Vec<u64>, usize);
 
 fn full_date(text: &str) -> Option<Dated> {
@@ -72,7 +72,7 @@ fn full_date(text: &str) -> Option<Dated> {
     None
 }
 
-/// `2026.1.5`: year, month and a number that counts within it, and where the rest begins.
+/// `2026.1.5`: year, month, a number that counts within the month, and where the rest begins.
 fn version(text: &str) -> Option<(Vec<u64>, usize)> {
     let mut parts = text.splitn(3, '.');
     let (year, month, after) = (parts.next()?, parts.next()?, parts.next()?);
@@ -108,7 +108,7 @@ fn month_of(digits: &str) -> Option<u64> {
     Number::parse(digits).filter(|month| digits.len() <= 2 && (1..=12).contains(&month.value)).map(|month| month.value)
 }
 
-/// Year, month and day, if the calendar has that day.
+/// Year, month and day, if that day exists.
 pub(super) fn date(year: &Number, month: &Number, day: &Number) -> Option<Vec<u64>> {
     let part = |number: &Number| i8::try_from(number.value).ok();
     let year_number = i16::try_from(year.value).ok().filter(|year| (1970..=9999).contains(year))?;

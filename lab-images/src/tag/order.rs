@@ -1,4 +1,4 @@
-//! The order of a menu: total, and the same for every scheme but for what follows the version.
+//! The order of a menu: a total order, the same for every scheme except for the part after the version.
 
 use std::cmp::{Ordering, Reverse};
 
@@ -6,14 +6,14 @@ use super::Tag;
 use super::version::{Piece, pieces};
 
 impl Tag {
-    /// Where it is in a menu: by class, then the newest first. `Less` comes first.
+    /// Compares positions in a menu: by class, then the newest first. `Less` comes first.
     ///
-    /// After the version: cycle, its build and RSP build, each highest first and a missing one last; then the rest; then the tag
-    /// for every architecture before those for one. Tags without a version follow those with one, by their base name from the
-    /// end of the alphabet. The text decides at last (`w_2021_2` and `w_2021_02` are the same week).
+    /// After the version, it compares the cycle, its build and the RSP build, each highest first and a missing one last; then the
+    /// rest; then a tag for every architecture comes before those for one. Tags without a version follow those with one, by their
+    /// base name in reverse alphabetical order. The text is compared last (`w_2021_2` and `w_2021_02` are the same week).
     ///
-    /// The rest in the Rubin scheme: as Nublado orders it, from the end of the alphabet and a missing one last. In all others:
-    /// the plain tag before its variants and builds, which are compared by words and numbers.
+    /// In the Rubin scheme, the rest is ordered as in Nublado: in reverse alphabetical order, with a missing one last. In all
+    /// others, the plain tag comes before its variants and builds, which are compared by words and numbers.
     pub fn menu_order(&self, other: &Self) -> Ordering {
         let versioned = |tag: &Self| tag.version.is_some();
         let cycle = |tag: &Self| {
@@ -34,7 +34,7 @@ impl Tag {
             .then_with(|| other.text.cmp(&self.text))
     }
 
-    /// Both are of one scheme, or of an unknown form.
+    /// Compares the rest. Both tags are of one scheme, or of an unknown form.
     fn rest_order(&self, other: &Self) -> Ordering {
         if !self.plain_first {
             return other.rest.cmp(&self.rest);
@@ -46,7 +46,7 @@ impl Tag {
     }
 }
 
-/// Fewer pieces first where one begins with the other; else numbers before words, each highest first.
+/// If one begins with the other, the one with fewer pieces comes first; else numbers come before words, each highest first.
 fn variants(a: &[Piece], b: &[Piece]) -> Ordering {
     let differ = a.iter().zip(b).find(|(a, b)| a != b);
     differ.map_or_else(

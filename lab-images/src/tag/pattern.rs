@@ -1,8 +1,8 @@
-//! Tags by a pattern of the operator's: a regular expression that matches the whole tag and names its parts.
+//! Tags by the operator's own pattern: a regular expression that matches the whole tag and names its parts.
 //!
-//! Groups: `version` (numbers and what is between them), or any of `year`, `month`, `week`, `day`, `major`, `minor`, `patch`,
-//! `build`, compared as numbers in this order; `class` (one of the classes' words; release where the group is missing),
-//! `candidate` (a number or words with numbers: makes it a release candidate), `rest`, `arch`.
+//! Groups: `version` (numbers with anything between them), or any of `year`, `month`, `week`, `day`, `major`, `minor`, `patch`,
+//! `build`, compared as numbers in this order; `class` (the name of a class; release if the group is missing), `candidate` (a
+//! number, or words with numbers: makes it a release candidate), `rest`, `arch`.
 
 use std::str::FromStr;
 
@@ -15,7 +15,7 @@ use super::{Class, Number, Tag, name};
 const PARTS: [&str; 8] = ["year", "month", "week", "day", "major", "minor", "patch", "build"];
 const OTHERS: [&str; 5] = ["version", "class", "candidate", "rest", "arch"];
 
-/// A pattern whose groups are known.
+/// A pattern with known groups.
 #[derive(Clone, Debug)]
 pub struct Pattern {
     regex: Regex,
@@ -23,7 +23,7 @@ pub struct Pattern {
     text: String,
 }
 
-/// Why a pattern is no good.
+/// Why a pattern is invalid.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum PatternError {
     /// Not a regular expression.
@@ -34,7 +34,7 @@ pub enum PatternError {
         "the pattern has a group {0:?}; known are version, class, candidate, rest, arch and the parts year, month, week, day, major, minor, patch, build"
     )]
     Group(String),
-    /// Nothing to compare.
+    /// No group to compare by.
     #[error("the pattern has no group to compare by: name one (?P<version>…), or parts such as (?P<major>…)")]
     NoVersion,
 }
@@ -62,7 +62,7 @@ impl Pattern {
         &self.text
     }
 
-    /// Reads a tag; `None` for one that the pattern does not match or whose parts are no numbers.
+    /// Parses a tag; `None` if the pattern does not match it, or its parts are not numbers.
     pub(super) fn parse(&self, text: &str) -> Option<Tag> {
         let captures = self.regex.captures(text)?;
         let group = |name: &str| captures.name(name).map(|found| found.as_str()).filter(|found| !found.is_empty());

@@ -1,9 +1,9 @@
-//! The tags of the Rubin Science Platform (SQR-059): `w_2026_47_c0020.001_rsp19_rest-amd64` and its kin.
+//! The tags of the Rubin Science Platform (SQR-059): `w_2026_47_c0020.001_rsp19_rest-amd64` and the like.
 
 use super::version::{Candidate, Stage, Version, pieces};
 use super::{Class, Cycle, Number, Tag, architecture, name};
 
-/// What stands before the optional parts.
+/// The part before the optional parts.
 struct Head {
     class: Class,
     version: Version,
@@ -11,7 +11,7 @@ struct Head {
     shown: String,
 }
 
-/// What may follow the head.
+/// The optional parts after the head.
 #[derive(Default)]
 struct Options {
     cycle: Option<Cycle>,
@@ -19,7 +19,7 @@ struct Options {
     rest: Option<String>,
 }
 
-/// Reads a tag of any class but alias; `None` for an unknown one.
+/// Parses a tag of any class except alias; `None` for an unknown one.
 pub(super) fn parse(text: &str) -> Option<Tag> {
     if let Some(inner) = text.strip_prefix("exp_").filter(|inner| !inner.is_empty()) {
         return Some(experimental(text, inner));
@@ -48,16 +48,16 @@ fn tag(text: &str, head: Head, options: Options, arch: Option<&str>) -> Tag {
     }
 }
 
-/// `exp_` takes over the fields of the tag inside it.
+/// `exp_` adopts the fields of the tag inside it.
 fn experimental(text: &str, inner: &str) -> Tag {
-    // One level: `exp_exp_x` is an experiment named `exp_x`.
+    // Only one level: `exp_exp_x` is an experiment named `exp_x`.
     let known = if inner.starts_with("exp_") { None } else { parse(inner) };
     let tag = known.unwrap_or_else(|| unknown(inner));
     let name = format!("{}{}", Class::Experimental.title(), tag.name);
     Tag { text: text.to_owned(), class: Class::Experimental, name, ..tag }
 }
 
-/// A tag of no known form, which may still have a cycle and an architecture.
+/// A tag of an unknown form, which may still have a cycle and an architecture.
 pub(super) fn unknown(text: &str) -> Tag {
     let (base, cycle, arch) = loose_parts(text);
     let shown: String = base.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
@@ -75,7 +75,7 @@ pub(super) fn unknown(text: &str) -> Tag {
     }
 }
 
-/// A tag that the configuration calls an alias: `latest_weekly_c0046` is "Latest Weekly (SAL Cycle 0046)".
+/// A tag that is configured as an alias: `latest_weekly_c0046` is "Latest Weekly (SAL Cycle 0046)".
 pub(super) fn alias(text: &str) -> Tag {
     let tag = unknown(text);
     let capital = |word: &str| {
@@ -87,7 +87,7 @@ pub(super) fn alias(text: &str) -> Tag {
     Tag { class: Class::Alias, name, ..tag }
 }
 
-/// Base, cycle and architecture of a tag of no known form.
+/// The base, the cycle and the architecture of a tag of an unknown form.
 fn loose_parts(text: &str) -> (&str, Option<Cycle>, Option<&str>) {
     let (base, arch) = architecture::split(text);
     match base.rsplit_once("_c").and_then(|(before, after)| Some((before, cycle(after)?))) {
@@ -113,7 +113,7 @@ fn old_release(text: &str) -> Option<Head> {
     Some(Head { class: Class::Release, version: Version::of(numbers), shown })
 }
 
-/// The head of a tag and what follows it.
+/// The head of a tag, and the text after it.
 fn head(base: &str) -> Option<(Head, &str)> {
     let (letter, rest) = (base.get(..1)?, base.get(1..)?);
     match letter {
@@ -158,7 +158,7 @@ fn ends_here(rest: &str) -> bool {
     rest.is_empty() || rest.starts_with('_')
 }
 
-/// The digits at the beginning, and what follows.
+/// The digits at the beginning, and the text after them.
 fn number(text: &str) -> Option<(Number, &str)> {
     let end = text.bytes().position(|byte| !byte.is_ascii_digit()).unwrap_or(text.len());
     Some((Number::parse(&text[..end])?, &text[end..]))
@@ -172,7 +172,7 @@ fn short_number(text: &str) -> Option<(Number, &str)> {
     number(text).filter(|(number, _)| number.digits.len() <= 2)
 }
 
-/// What follows the head: a cycle and an RSP build in either order, once each, then the rest.
+/// The parts after the head: a cycle and an RSP build in either order, once each, then the rest.
 fn options(text: &str) -> Option<Options> {
     let mut options = Options::default();
     let mut left = text;

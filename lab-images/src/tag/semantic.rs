@@ -1,10 +1,10 @@
-//! Tags that are semantic versions (Semantic Versioning 2.0, and PEP 440): `4.2.1`, `v4.2.1-rc.1`, `5.0.0rc1`, `4.2`. What
-//! follows the numbers is read in `suffix.rs`; what does not say that the version is still to come names a variant or a build, as
-//! `v4.2.1-py312` and `4.2.1_build.7` do: it is the rest.
+//! Tags that are semantic versions (Semantic Versioning 2.0, and PEP 440): `4.2.1`, `v4.2.1-rc.1`, `5.0.0rc1`, `4.2`. The
+//! part after the numbers is parsed in `suffix.rs`. Unless it marks a pre-release, it names a variant or a build, as in
+//! `v4.2.1-py312` and `4.2.1_build.7`, and is the rest.
 //!
-//! Two numbers are a release in one repository (`1.9`, `1.10`) and a moving tag in another, which stands for the newest `4.2.N`. No
-//! single tag tells which: where the repository has a release `4.2.N` of the same variant, `4.2` moves. It is no version then, but
-//! an alias, known by its digest. `4` always moves.
+//! Two numbers are a release in one repository (`1.9`, `1.10`) and a moving tag for the newest `4.2.N` in another. A single tag
+//! does not show which: if the repository has a release `4.2.N` of the same variant, `4.2` is a moving tag. Then it is not a
+//! version but an alias, whose target is found by its digest. `4` is always a moving tag.
 
 use std::collections::BTreeSet;
 
@@ -27,15 +27,15 @@ impl Series {
         Self(tags.iter().filter_map(series).collect())
     }
 
-    /// Whether a tag stands for the newest release of its series.
+    /// Whether a tag is a moving tag for the newest release of its series.
     fn moves(&self, read: &Read<'_>) -> bool {
         let [major, minor] = read.numbers[..] else { return false };
-        // `4.2rc1` and `4.2.post1` are what they are, whatever comes after them.
+        // `4.2rc1` and `4.2.post1` do not move.
         read.is_plain_release() && self.0.contains(&(major, minor, read.suffix.rest.map(str::to_owned)))
     }
 }
 
-/// Reads a version of a repository with these series; `None` for anything else.
+/// Parses a version of a repository with these series; `None` for anything else.
 pub(super) fn parse(text: &str, series: &Series) -> Option<Tag> {
     let read = Read::of(text).filter(|read| !series.moves(read))?;
     let Read { numbers, suffix, shown, arch } = read;
@@ -51,12 +51,12 @@ pub(super) fn parse(text: &str, series: &Series) -> Option<Tag> {
     })
 }
 
-/// What a tag says on its own.
+/// A parsed version.
 struct Read<'a> {
-    /// Two or three.
+    /// Two or three numbers.
     numbers: Vec<u64>,
     suffix: Suffix<'a>,
-    /// What a name shows of the version.
+    /// The version as a name shows it.
     shown: &'a str,
     arch: Option<&'a str>,
 }
@@ -77,7 +77,7 @@ impl<'a> Read<'a> {
     }
 }
 
-/// Where `4.2.1` ends: up to three numbers with dots between.
+/// Where `4.2.1` ends: up to three numbers separated by dots.
 fn numbers_end(text: &str) -> usize {
     let mut end = 0;
     for number in 0..3 {
@@ -91,10 +91,10 @@ fn numbers_end(text: &str) -> usize {
 fn numbers(text: &str) -> Option<Vec<u64>> {
     let (major, minor) = text.split_once('.')?;
     if minor.contains('.') {
-        // The crate decides what numbers a semantic version has: no leading zeros, no overflow.
+        // The crate decides which numbers are valid: no leading zeros, no overflow.
         return semver::Version::parse(text).ok().map(|version| vec![version.major, version.minor, version.patch]);
     }
-    // Two numbers are no semantic version, and `24.04` is as usual as `24.10`: were one of them not read, the other would seem the newest.
+    // Two numbers are not a semantic version, and `24.04` is as common as `24.10`. If only one of them were parsed, it would seem to be the newest.
     let major = Number::parse(major).filter(|_| major == "0" || !major.starts_with('0'))?;
     Some(vec![major.value, Number::parse(minor)?.value])
 }

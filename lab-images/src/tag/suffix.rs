@@ -1,12 +1,12 @@
-//! What follows the numbers of a version: whether it is a candidate, and which variant or build it names.
+//! Parses the part after the numbers of a version: whether it is a candidate, and which variant or build it names.
 //!
-//! Forms that occur: Semantic Versioning 2.0 (`-rc.1`; `+build.7`, which a tag writes as `_build.7`), PEP 440 (`rc1`, `b3`,
+//! Known forms: Semantic Versioning 2.0 (`-rc.1`; `+build.7`, which a tag writes as `_build.7`), PEP 440 (`rc1`, `b3`,
 //! `.dev4`, `.post1`), chartpress (`-n221.h84f79652`, `-0.dev.git.221.h84f79652`), `git describe` (`-5-gabcdef0`), and variants
 //! (`-py312`, `-gpu`, `-ubuntu`).
 
 use super::version::{Candidate, Digits, Piece, Stage, pieces};
 
-/// Words that say that a version is still to come, wherever they are.
+/// Words that mark a pre-release, wherever they are.
 const STILL_TO_COME: [&str; 13] = [
     "alpha",
     "beta",
@@ -23,30 +23,30 @@ const STILL_TO_COME: [&str; 13] = [
     "snapshot",
 ];
 
-/// Letters that say so directly after the numbers, with a number of their own.
+/// Letters that mark a pre-release directly after the numbers, if a number follows.
 const LETTERS: [&str; 3] = ["a", "b", "c"];
 
 const SEPARATORS: [char; 3] = ['-', '.', '_'];
 
-/// What follows the numbers of a version.
+/// The part after the numbers of a version.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Suffix<'a> {
     pub(super) candidate: Option<Candidate>,
     pub(super) post: Option<Digits>,
     /// The variant or build, without the separator before it.
     pub(super) rest: Option<&'a str>,
-    /// How much of the text belongs to the version, as a name shows it: all but the rest and the separator before it.
+    /// How much of the text a name shows with the version: all except the rest and the separator before it.
     pub(super) shown: usize,
 }
 
-/// Whether a number directly after the separator `-` is a candidate's (Semantic Versioning), or a build of that date.
+/// Whether a number directly after the separator `-` marks a candidate (Semantic Versioning), or a build of that date.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Numbers {
     AreCandidates,
     AreBuilds,
 }
 
-/// Reads it. `None` where it neither is empty nor begins with a separator or a word of PEP 440.
+/// Parses it. `None` if it is not empty and begins neither with a separator nor with a word of PEP 440.
 pub(super) fn read(text: &str, numbers: Numbers) -> Option<Suffix<'_>> {
     let Some(first) = text.chars().next() else { return Some(Suffix::default()) };
     let body = text.strip_prefix(SEPARATORS).unwrap_or(text);
@@ -56,7 +56,7 @@ pub(super) fn read(text: &str, numbers: Numbers) -> Option<Suffix<'_>> {
     if let Some(suffix) = python(text, body, first) {
         return Some(suffix);
     }
-    // `1.2.3.4` is no semantic version.
+    // `1.2.3.4` is not a semantic version.
     if !SEPARATORS.contains(&first) || (first == '.' && numbers == Numbers::AreCandidates) {
         return None;
     }
@@ -88,7 +88,7 @@ impl<'a> Suffix<'a> {
     }
 }
 
-/// PEP 440: `a1`, `b2`, `rc3`, each also as `a1.dev4`, `.dev4`, `.post5`; but what a dash leads to is read as Semantic Versioning.
+/// PEP 440: `a1`, `b2`, `rc3`, each also as `a1.dev4`, `.dev4`, `.post5`. After a dash, the text is parsed as Semantic Versioning.
 fn python<'a>(text: &'a str, body: &'a str, first: char) -> Option<Suffix<'a>> {
     let (word, after) = word(body);
     let (number, after) = digits(after);
@@ -96,7 +96,7 @@ fn python<'a>(text: &'a str, body: &'a str, first: char) -> Option<Suffix<'a>> {
         return None;
     }
     let lower = word.to_ascii_lowercase();
-    // After `_` a single letter is a build's.
+    // After `_` a single letter names a build.
     let may_be = first != '-' && !number.is_empty() && (first != '_' || lower.len() > 1);
     let of = |stage, word: &str| Candidate {
         stage,
@@ -135,7 +135,7 @@ fn commits_end(body: &str) -> Option<usize> {
     (!number.is_empty() && hash.len() >= 4 && ends).then_some(end)
 }
 
-/// Where a candidate ends: its word, one number directly after it, and what dots add. What follows a dash is a variant of it.
+/// Where a candidate ends: after its word, one number directly after it, and parts added with dots. After a dash comes a variant of it.
 fn candidate_end(body: &str) -> usize {
     let bare_word = |text: &str| !text.bytes().any(|byte| byte.is_ascii_digit());
     let mut end = body.find(['-', '_']).unwrap_or(body.len());
@@ -151,18 +151,18 @@ fn candidate_end(body: &str) -> usize {
     end
 }
 
-/// `rc1`, `beta`: a word that says that the version is still to come, and a number at most.
+/// `rc1`, `beta`: a word that marks a pre-release, and at most one number.
 fn is_marker(token: &str) -> bool {
     let (word, after) = word(token);
     STILL_TO_COME.contains(&word.to_ascii_lowercase().as_str()) && digits(after).1.is_empty()
 }
 
-/// The letters at the beginning, and what follows.
+/// The letters at the beginning, and the text after them.
 fn word(text: &str) -> (&str, &str) {
     text.split_at(text.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(text.len()))
 }
 
-/// The digits at the beginning, and what follows.
+/// The digits at the beginning, and the text after them.
 fn digits(text: &str) -> (&str, &str) {
     text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()))
 }

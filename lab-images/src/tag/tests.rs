@@ -48,11 +48,11 @@ fn patterns_of_the_operator() {
 }
 
 #[test]
-fn a_scheme_that_is_none_is_named() {
+fn an_unknown_scheme_is_named() {
     for (text, said) in [
         ("rubik", "rubin, semver"),
         ("regex:(", "regular expression"),
-        ("regex:(?P<colour>.)", "colour"),
+        ("regex:(?P<color>.)", "color"),
         ("regex:.*", "version"),
     ] {
         let error = text.parse::<TagScheme>().unwrap_err().to_string();

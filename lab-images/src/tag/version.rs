@@ -3,27 +3,27 @@
 use std::cmp::Ordering;
 use std::fmt;
 
-/// A version: numbers, and what comes before or after its release.
+/// A version: its numbers, and whether it comes before or after their release.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Version {
     pub(super) numbers: Vec<u64>,
-    /// What marks a version that is not released yet.
+    /// The mark of a version that is not released yet.
     pub(super) candidate: Option<Candidate>,
     /// The number of a post-release (PEP 440): a release that follows the one with these numbers.
     pub(super) post: Option<Digits>,
 }
 
-/// What marks a version that is no release, in the order of their ages.
+/// The mark of a version that is not a release, from the oldest to the newest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Candidate {
     pub(super) stage: Stage,
     /// Words and numbers: `rc` and 2.
     pub(super) pieces: Vec<Piece>,
-    /// The number of a development build that leads to this (PEP 440: `a1.dev2` comes before `a1`).
+    /// The number of a development build before this one (PEP 440: `a1.dev2` comes before `a1`).
     pub(super) dev: Option<Digits>,
 }
 
-/// Where a candidate is on the way to its release.
+/// The stage of a candidate before its release.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Stage {
     /// A development build before all others (PEP 440: `.dev3`).
@@ -39,7 +39,7 @@ pub(super) enum Stage {
 pub(super) struct Digits(String);
 
 impl Digits {
-    /// From digits, without looking at them again.
+    /// From digits, which are not checked again.
     pub(super) fn new(digits: &str) -> Self {
         let digits = digits.trim_start_matches('0');
         Self(if digits.is_empty() { "0" } else { digits }.to_owned())
@@ -105,7 +105,7 @@ impl PartialOrd for Candidate {
 }
 
 impl Ord for Version {
-    /// By the numbers (a missing one is the lowest), then candidates, the release that they lead to, builds of commits after
+    /// By the numbers (a missing one is the lowest); for the same numbers: candidates, their release, builds of commits after
     /// it, and post-releases.
     fn cmp(&self, other: &Self) -> Ordering {
         let place = |version: &Self| match &version.candidate {

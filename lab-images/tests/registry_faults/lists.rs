@@ -23,7 +23,7 @@ async fn two_pages(links: &[&str]) -> Fake {
 }
 
 #[tokio::test]
-async fn the_whole_list_is_found_whatever_a_server_calls_itself() {
+async fn the_whole_list_is_found_under_any_name_of_the_server() {
     let next = |address: &str| format!(r#"<{address}{QUERY}>; rel="next""#);
     let other = r#"<https://docs.example.org/x>; rel="deprecation""#;
     for links in [
@@ -45,7 +45,7 @@ async fn the_whole_list_is_found_whatever_a_server_calls_itself() {
 }
 
 #[tokio::test]
-async fn the_next_page_is_asked_of_the_host_that_a_redirect_led_to() {
+async fn the_next_page_is_requested_from_the_host_after_a_redirect() {
     let other = two_pages(&[r#"</v2/prod/lab/tags/list?last=b>; rel="next""#]).await;
     let target = format!("http://{}/v2/prod/lab/tags/list", other.host);
     let fake = Fake::start(move |_, _| (StatusCode::TEMPORARY_REDIRECT, [(header::LOCATION, target.clone())])).await;
@@ -56,7 +56,7 @@ async fn the_next_page_is_asked_of_the_host_that_a_redirect_led_to() {
 }
 
 #[tokio::test]
-async fn a_page_size_that_is_refused_is_taken_back_and_remembered() {
+async fn a_refused_page_size_is_reduced_and_remembered() {
     for (status, most) in [(400, Some(100)), (413, Some(100)), (422, None), (400, None)] {
         let fake = Fake::start(move |path: &str, _: &HeaderMap| {
             let asked = path.split_once("?n=").map(|(_, number)| number.parse::<usize>().unwrap());
@@ -81,7 +81,7 @@ async fn a_page_size_that_is_refused_is_taken_back_and_remembered() {
 }
 
 #[tokio::test]
-async fn what_is_no_list_of_tags_is_an_error_and_no_empty_repository() {
+async fn anything_but_a_list_of_tags_is_an_error_and_not_an_empty_repository() {
     for body in ["{}", "[]", r#"{"errors":[{"code":"UNAUTHORIZED"}]}"#, r#"{"tags":{}}"#, "<html>sign in</html>", ""] {
         let fake = Fake::start(move |_, _| body).await;
         says(&fake.tags_fail().await, &["list the tags of"]);
@@ -132,7 +132,7 @@ async fn a_digest_comes_from_get_where_head_does_not_have_it() {
 }
 
 #[tokio::test]
-async fn nothing_is_asked_for_packed_and_gzip_is_read_all_the_same() {
+async fn no_compression_is_requested_and_gzip_is_read_nevertheless() {
     let list = r#"{"tags":["a"]}"#;
     let fake = Fake::start(move |_, _| {
         let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());

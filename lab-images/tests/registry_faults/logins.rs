@@ -49,7 +49,7 @@ fn tokens_asked(fake: &Fake) -> usize {
 }
 
 #[tokio::test]
-async fn a_token_server_gets_the_care_that_a_registry_gets() {
+async fn a_token_server_is_treated_like_a_registry() {
     for status in [429, 500, 502, 503, 504] {
         let fake = with_tokens("", move |times, _, _| match times {
             1 => (StatusCode::from_u16(status).unwrap(), [(header::RETRY_AFTER, "0")]).into_response(),
@@ -66,7 +66,7 @@ async fn a_token_server_gets_the_care_that_a_registry_gets() {
 }
 
 #[tokio::test]
-async fn numbers_and_scopes_of_token_servers_are_taken_within_reason() {
+async fn numbers_and_scopes_of_token_servers_are_limited() {
     for life in [r#","expires_in":0"#, r#","expires_in":-1"#, r#","expires_in":"60""#, r#","expires_in":null"#, ""] {
         let fake = with_tokens("", move |_, _, _| token(life)).await;
         assert_eq!(lists(&fake, CredentialSources::default()).await.unwrap(), ["a"], "{life}");
@@ -84,7 +84,7 @@ async fn numbers_and_scopes_of_token_servers_are_taken_within_reason() {
 }
 
 #[tokio::test]
-async fn many_requests_that_need_a_token_ask_for_it_once() {
+async fn many_requests_that_need_a_token_request_it_once() {
     let fake = with_tokens("", |_, _, _| token("")).await;
     let (registry, repository) = (fake.registry(), fake.repository());
     let tags: Vec<_> = (0..24).map(|number| format!("w_2026_{number:02}").parse().unwrap()).collect();

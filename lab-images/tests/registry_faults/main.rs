@@ -21,7 +21,7 @@ use lab_images::registry::{Registry, RegistryConfig};
 use scripted::{DIGEST, Fake, credentials, digest_of, says, unauthorized};
 
 #[tokio::test]
-async fn a_401_without_a_challenge_is_said() {
+async fn a_401_without_a_challenge_is_explained() {
     let fake = Fake::start(|_, _| unauthorized(None)).await;
     says(
         &fake.tags_fail().await,
@@ -53,7 +53,7 @@ async fn a_redirect_to_plain_http_or_without_end_is_not_followed() {
 }
 
 #[tokio::test]
-async fn a_redirect_to_another_host_takes_no_credential_along() {
+async fn a_redirect_to_another_host_gets_no_credential() {
     let other = Fake::start(|_, _| r#"{"tags":["w_2026_47"]}"#).await;
     let target = format!("http://{}/v2/tags", other.host);
     let fake = Fake::start(move |_, headers: &HeaderMap| match headers.contains_key(header::AUTHORIZATION) {
@@ -70,7 +70,7 @@ async fn a_redirect_to_another_host_takes_no_credential_along() {
 }
 
 #[tokio::test]
-async fn pages_are_followed_and_a_circle_ends_with_what_came() {
+async fn pages_are_followed_and_a_loop_ends_with_the_pages_so_far() {
     let fake = Fake::start(|path: &str, _: &HeaderMap| {
         let (page, next) =
             if path.contains("last=b") { (r#"{"tags":["c"]}"#, "a") } else { (r#"{"tags":["a","b"]}"#, "b") };
@@ -179,7 +179,7 @@ async fn too_many_requests_are_waited_out_and_given_up_in_the_end() {
 }
 
 #[tokio::test]
-async fn truncated_json_is_said() {
+async fn truncated_json_is_an_error() {
     let fake = Fake::start(|_, _| r#"{"tags":["w_2026_47","#).await;
     says(&fake.tags_fail().await, &["list the tags of", "unexpected JSON in the response"]);
 }
@@ -203,7 +203,7 @@ async fn a_tag_list_of_a_gigabyte_is_cut_off() {
 }
 
 #[tokio::test]
-async fn manifests_that_no_runtime_could_use_are_told_apart() {
+async fn manifests_that_no_runtime_could_use_are_distinguished() {
     let strange = r#"{"schemaVersion":2,"mediaType":"application/x-odd"}"#;
     let fake = Fake::start(move |_, _| strange).await;
     says(&fake.manifest_fails(&digest_of(strange)).await, &["media type", "application/x-odd", "push it again"]);
@@ -275,7 +275,7 @@ async fn plain_http_is_refused_unless_allowed() {
 }
 
 #[tokio::test]
-async fn an_image_whose_configuration_does_not_come_is_usable_and_asked_for_once() {
+async fn an_image_without_a_readable_configuration_is_usable_and_requested_once() {
     let config = "sha256:cccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc";
     let image = format!(
         r#"{{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"{config}","size":2}},"layers":[{{"mediaType":"application/vnd.oci.image.layer.v1.tar+gzip","digest":"{DIGEST}","size":7}}]}}"#

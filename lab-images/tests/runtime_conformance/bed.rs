@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep, timeout};
 pub(super) const MB: u64 = 1_000_000;
 pub(super) const OTHER: &str = "sha256:cccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc";
 
-/// Nothing here takes nearly as long; this limit ends a hanging test.
+/// The time limit of a test that hangs; nothing here takes nearly as long.
 pub(super) const DEADLINE: Duration = Duration::from_secs(180);
 
 pub(super) enum Engine {
@@ -90,7 +90,7 @@ impl Bed {
         }
     }
 
-    /// Layers of 4 MB by seed.
+    /// Layers of 4 MB, generated from seeds.
     pub(super) fn push(&self, repository: &str, tag: &str, seeds: &[u64]) -> Pushed {
         let layers = seeds.iter().map(|&seed| testbed::images::Layer::random(seed, 4 * MB));
         Image::new(layers).push(&self.registry, repository, tag).unwrap()

@@ -10,7 +10,7 @@ use testbed::registry::Registry;
 use crate::bed::{MB, layers, pulled, run};
 
 /// A containerd that discards layers after unpacking, as on Amazon's nodes, with an image whose layers the next ones share.
-/// Both containerds drop what they unpacked; neither waits for it, and nobody counts it.
+/// Both containerds drop unpacked layers; neither downloads them again, and the report does not count them.
 #[tokio::test(flavor = "multi_thread")]
 async fn unpacked_layers_that_are_not_kept_are_not_waited_for() {
     for release in [Release::Current, Release::Debian] {

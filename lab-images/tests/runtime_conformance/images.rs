@@ -35,7 +35,7 @@ pub(super) async fn the_file_system_is_the_one_of_the_runtimes_folder(bed: &Bed,
     assert_eq!(measured.size, FileSystem::measure(bed.root()).await.unwrap().size);
 }
 
-pub(super) async fn the_other_protocol_is_told_which_scheme_to_write(bed: &Bed) {
+pub(super) async fn the_error_for_the_other_protocol_names_the_scheme_to_write(bed: &Bed) {
     let (crossed, hint) = match bed.containerd() {
         Some(containerd) => (containerd.endpoint().replace("unix:", "docker:"), "write unix://"),
         None => (bed.endpoint().replace("docker:", "unix:"), "write docker://"),
@@ -68,7 +68,7 @@ async fn pods_use(bed: &Bed, containerd: &Containerd, runtime: &dyn Runtime, lab
     for id in [&created, &running, &stopped] {
         assert!(uses(&containers, id).images.contains(&image.id), "{containers:?}");
     }
-    // containerd 1.6 says which image it starts pods with, 2.x pins it.
+    // containerd 1.6 reports its sandbox image, and 2.x pins it.
     let pinned = runtime.image(&bed.pause).await.unwrap().is_some_and(|image| image.pinned);
     let listed = containers.iter().any(|uses| uses.container == "sandbox" && uses.images.contains(&bed.pause));
     assert!(listed || pinned, "{containers:?}");

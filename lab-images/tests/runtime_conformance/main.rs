@@ -1,6 +1,6 @@
-//! What every adapter of `Runtime` does, shown by one list of cases on three real runtimes: containerd 2.4, Debian's containerd
-//! 1.6 and the Docker engine. Where they differ by nature a case says so. Each runtime is started once, behind a proxy that can
-//! be slow or stall, and each case has a repository of its own.
+//! The behavior of every adapter of `Runtime`, tested by one list of cases on three real runtimes: containerd 2.4, Debian's
+//! containerd 1.6 and the Docker engine. A case notes where they must differ. Each runtime is started once, behind a proxy that
+//! can be slow or stall, and each case has a separate repository.
 
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
@@ -18,17 +18,17 @@ use tokio::time::{Instant, sleep};
 use self::bed::{Bed, DEADLINE, Engine};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn containerd_2_4_does_as_a_runtime_does() {
+async fn containerd_2_4_behaves_as_a_runtime() {
     all(Bed::start(Some(Release::Current))).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn containerd_1_6_does_as_a_runtime_does() {
+async fn containerd_1_6_behaves_as_a_runtime() {
     all(Bed::start(Some(Release::Debian))).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn docker_does_as_a_runtime_does() {
+async fn docker_behaves_as_a_runtime() {
     all(Bed::start(None)).await;
 }
 

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::bed::{Bed, DEADLINE, MB, OTHER, clear, layers, pulled, run};
 
-pub(super) async fn a_pull_shows_its_bytes_and_what_is_shared_is_not_fetched_again(bed: &Bed, runtime: &dyn Runtime) {
+pub(super) async fn a_pull_shows_its_bytes_and_shared_layers_are_not_fetched_again(bed: &Bed, runtime: &dyn Runtime) {
     bed.proxy.limit_rate(Some(10 * MB));
     let [first, second] = [bed.push("shared", "w_1", &[1, 2, 3, 4]), bed.push("shared", "w_2", &[1, 2, 3, 5])];
     let request = bed.request(&first);
@@ -33,7 +33,7 @@ pub(super) async fn a_pull_shows_its_bytes_and_what_is_shared_is_not_fetched_aga
     clear(bed, runtime).await;
 }
 
-pub(super) async fn a_digest_decides_whatever_became_of_the_tag(bed: &Bed, runtime: &dyn Runtime) {
+pub(super) async fn a_digest_decides_whatever_happened_to_the_tag(bed: &Bed, runtime: &dyn Runtime) {
     let old = bed.push("pinned", "w_1", &[11]);
     let new = bed.push("pinned", "w_1", &[12]);
     // The tag has moved, has stayed, or never existed.
@@ -50,7 +50,7 @@ pub(super) async fn a_digest_decides_whatever_became_of_the_tag(bed: &Bed, runti
     }
 }
 
-pub(super) async fn a_tag_that_has_moved_is_said_and_one_that_is_not_there_is_an_error(
+pub(super) async fn a_moved_tag_is_reported_and_a_missing_one_is_an_error(
     bed: &Bed,
     runtime: &dyn Runtime,
 ) {
@@ -71,7 +71,7 @@ pub(super) async fn a_tag_that_has_moved_is_said_and_one_that_is_not_there_is_an
 
 pub(super) async fn a_failure_in_the_middle_of_a_pull_is_an_error(bed: &Bed, runtime: &dyn Runtime) {
     let pushed = bed.push("broken", "w_1", &[21, 22]);
-    // The registry has the manifest and lost a layer: Docker says so inside a stream that began with 200.
+    // The registry has the manifest but lost a layer: Docker reports that inside a stream that began with 200.
     let layer = &layers(&pushed)[1].digest;
     let blob = format!("{}/v2/broken/blobs/{layer}", bed.registry.url());
     let client = bed.registry.client("broken").unwrap();
@@ -81,7 +81,7 @@ pub(super) async fn a_failure_in_the_middle_of_a_pull_is_an_error(bed: &Bed, run
     assert!(runtime.images().await.unwrap().is_empty());
 }
 
-pub(super) async fn a_stalled_pull_ends_and_containerd_goes_on_where_it_stood(bed: &Bed, runtime: &dyn Runtime) {
+pub(super) async fn a_stalled_pull_ends_and_containerd_resumes_it(bed: &Bed, runtime: &dyn Runtime) {
     let pushed = bed.push("stalled", "w_1", &[31, 32, 33, 34, 35, 36]);
     let limits = PullLimits { stall: Duration::from_secs(3), ..PullLimits::default() };
     let request = bed.request(&pushed);

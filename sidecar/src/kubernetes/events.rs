@@ -95,7 +95,7 @@ impl EventRecorder {
         }
     }
 
-    /// Before a program ends: waits until all Events recorded so far have been sent, or until `limit` is over.
+    /// Before a program ends: waits until all Events recorded so far have been sent, or until `limit` has passed.
     pub async fn flush(&self, limit: Duration) {
         let (sender, flushed) = oneshot::channel();
         let flush = async {
@@ -199,7 +199,7 @@ impl Writer {
                         for step in self.ledger.release_all(Instant::now()) {
                             self.carry_out(step).await;
                         }
-                        let _ = done.send(()); // who asked may have given up
+                        let _ = done.send(()); // the caller may have given up
                     }
                     None => return,
                 },
@@ -241,14 +241,14 @@ impl Writer {
             let time = k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime(raised.at);
             let series = json!({"series": {"count": count, "lastObservedTime": time}});
             match events.patch_metadata(name, &PatchParams::default(), &Patch::Merge(series)).await {
-                // The Event expired, or somebody deleted it.
+                // The Event expired or was deleted.
                 Err(kube::Error::Api(status)) if status.code == 404 => {}
                 patched => return patched.map(drop),
             }
         }
         let event = step.raised().event(step.name(), namespace, &self.controller, &self.instance);
         match events.create(&PostParams::default(), &event).await {
-            // An earlier try created it, and its answer was lost.
+            // An earlier attempt created it, and its answer was lost.
             Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
             created => created.map(drop),
         }

@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn the_api_servers_sentence_is_said_once() {
+    fn the_api_servers_message_is_printed_once() {
         assert_eq!(explain(&forbidden()), "nodes is forbidden (403)");
         assert_eq!(explain(&watcher::Error::InitialListFailed(forbidden())), "nodes is forbidden (403)");
     }

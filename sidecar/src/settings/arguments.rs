@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn the_default_holds_where_nothing_is_set() {
+    fn the_default_applies_if_nothing_is_set() {
         let run = run(&[], &["thing", "run"]).unwrap();
         assert_eq!((run.thing_keep.as_str(), run.thing_password), ("3", None));
     }

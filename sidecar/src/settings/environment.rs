@@ -20,7 +20,7 @@ pub struct OldName {
 pub enum Now {
     /// The same value has this new name, which wins if both are set.
     Setting(&'static str),
-    /// It has no meaning any more; the text says what to use instead.
+    /// It no longer has a meaning; the text says what to use instead.
     Gone(&'static str),
 }
 

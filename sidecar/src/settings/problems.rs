@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_problems_are_said_one_line_each() {
+    fn all_problems_are_printed_one_line_each() {
         let mut problems = Problems::default();
         let a = problems
             .parse("A", "x\ny", "1", |text| text.parse::<u8>().map_err(|_| format!("{text:?} is no number\n!")));
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn without_problems_the_settings_come_out() {
+    fn without_problems_the_settings_are_returned() {
         let mut problems = Problems::default();
         let value = problems.parse("A", " 7 ", "1", str::parse::<u8>);
         let unset = problems.parse_optional("B", None, "1", str::parse::<u8>);

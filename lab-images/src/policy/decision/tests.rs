@@ -104,7 +104,7 @@ fn one_architecture_is_listed_and_never_counted() {
 }
 
 #[test]
-fn aliases_are_wanted_and_named_for_what_they_stand_for() {
+fn aliases_are_wanted_and_named_after_their_targets() {
     let world = [("recommended", 2), ("w_2077_43", 2), ("w_2077_44", 1), ("stable", 1)];
     let (tags, decision, _) = settled(&policy("weekly=2", &[]), &world);
     let named: Vec<_> = tags
@@ -126,7 +126,7 @@ fn aliases_are_wanted_and_named_for_what_they_stand_for() {
 }
 
 #[test]
-fn digests_are_asked_for_what_counts_only() {
+fn digests_are_requested_only_for_tags_that_count() {
     let texts: Vec<String> =
         (1..=53).flat_map(|week| (2000..2100).map(move |year| format!("w_{year}_{week:02}"))).collect();
     let mut world: Vec<(&str, usize)> =
@@ -137,7 +137,7 @@ fn digests_are_asked_for_what_counts_only() {
 }
 
 #[test]
-fn a_digest_that_is_not_told_counts_as_an_image() {
+fn an_unknown_digest_counts_as_an_image() {
     let policy = policy("weekly=1", &[]);
     let tags = policy.tags(["w_2026_47", "w_2026_46"]);
     let mut known = Known::default();
@@ -149,7 +149,7 @@ fn a_digest_that_is_not_told_counts_as_an_image() {
 }
 
 #[test]
-fn what_no_node_can_use_takes_no_place() {
+fn an_image_that_no_node_can_use_takes_no_place() {
     let world =
         [("w_2026_48", NO_MANIFEST), ("w_2026_47", NO_USE), ("w_2026_46", 2), ("w_2026_45", 3), ("w_2026_44", 4)];
     let policy = policy("weekly=2", &["w_2026_47", "w_2026_44"]);
@@ -233,7 +233,7 @@ fn ordinals() {
 
 proptest! {
     #[test]
-    fn as_many_distinct_images_as_asked_for(
+    fn as_many_distinct_images_as_requested(
         weeks in prop::collection::btree_map(1..53_usize, 0..6_usize, 0..20), keep in 0..5_usize
     ) {
         let texts: Vec<(String, usize)> = weeks.iter().map(|(week, digest)| (format!("w_2026_{week:02}"), *digest)).collect();

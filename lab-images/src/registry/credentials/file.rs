@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn auth_is_read_as_others_write_it() {
+    fn auth_is_read_in_the_forms_of_other_programs() {
         let plain = "me:p\u{e4}ss??>>~w:rd";
         let wrapped = STANDARD.encode(plain);
         let wrapped = format!("{}\\n{}\\n", &wrapped[..10], &wrapped[10..]);
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn what_one_entry_has_wrong_is_a_note_and_null_is_absence() {
+    fn an_invalid_entry_gives_a_note_and_null_means_absent() {
         for (json, entries, notes) in [
             (r#"{"auths":{"a":{"auth":"%%%"},"b":{"username":"u","password":"p"}}}"#, 1, 1),
             (r#"{"auths":{"a":{"auth":7},"b":[],"c":7}}"#, 0, 3),
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_said_without_the_secret() {
+    fn errors_name_what_is_wrong_without_the_secret() {
         for (json, expected) in [
             ("7", "line 1"),
             (r#"{"auths":{"a":{"auth":"hunter2"#, "line 1"),

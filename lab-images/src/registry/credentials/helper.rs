@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_name_that_is_a_path_and_a_missing_helper_are_said() {
+    async fn a_name_that_is_a_path_and_a_missing_helper_are_errors() {
         for (name, expected) in
             [("../x", "not the name"), ("", "not the name"), ("labhands-missing", "is not installed")]
         {

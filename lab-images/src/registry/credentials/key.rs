@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn the_key_that_says_most_comes_first() {
+    fn the_most_specific_key_comes_first() {
         let repository: Repository = "registry.example.org/group/lab".parse().unwrap();
         let mut keys: Vec<Key> = [
             "*.example.org",

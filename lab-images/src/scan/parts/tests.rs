@@ -65,7 +65,7 @@ fn states(catalogue: &Catalogue) -> Vec<String> {
 }
 
 #[test]
-fn a_registry_that_is_down_keeps_its_part_and_the_other_goes_on() {
+fn a_registry_that_is_down_keeps_its_part_and_the_other_is_updated() {
     let first = scanned(vec![whole(LAB, &["w_1"]), whole(OTHER, &["w_1"])]).catalogue(None, time(1));
     assert!(first.complete);
     let second = scanned(vec![down(LAB), whole(OTHER, &["w_2"])]).catalogue(Some(&first), time(2));
@@ -81,7 +81,7 @@ fn a_registry_that_is_down_keeps_its_part_and_the_other_goes_on() {
 }
 
 #[test]
-fn nothing_is_taken_from_half_a_list_and_what_is_known_from_a_whole_one() {
+fn nothing_is_taken_from_an_incomplete_list_and_everything_from_a_complete_one() {
     let mut half = whole(LAB, &["w_1"]);
     half.is_listed = false;
     half.problems = vec![problem("list the tags (page 2)"), problem("ask for a digest")];
@@ -102,7 +102,7 @@ fn nothing_is_taken_from_half_a_list_and_what_is_known_from_a_whole_one() {
 }
 
 #[test]
-fn a_repository_in_which_nothing_is_wanted_any_more_keeps_its_part() {
+fn a_repository_without_wanted_images_keeps_its_part() {
     let first = scanned(vec![whole(LAB, &["w_1"])]).catalogue(None, time(1));
     let second = scanned(vec![whole(LAB, &[])]).catalogue(Some(&first), time(2));
     assert_eq!((wanted(&second).len(), second.complete), (1, false));
@@ -132,7 +132,7 @@ fn named(repository: &str, tag: &str, failed: bool) -> NamedImage {
 }
 
 #[test]
-fn of_named_images_each_stands_for_itself() {
+fn each_configured_image_is_handled_alone() {
     let first = Scanned { named: vec![named(LAB, "a", false), named(LAB, "b", true)], ..Scanned::default() };
     let first = first.catalogue(None, time(1));
     assert_eq!((wanted(&first).len(), first.complete), (2, false));
@@ -146,7 +146,7 @@ fn of_named_images_each_stands_for_itself() {
 }
 
 #[test]
-fn a_named_image_that_is_not_there_is_known_and_said() {
+fn a_missing_configured_image_is_reported() {
     let mut gone = named(LAB, "typo", false);
     gone.image.wanted = false;
     gone.image.why += ", but its manifest is gone";
@@ -158,7 +158,7 @@ fn a_named_image_that_is_not_there_is_known_and_said() {
 }
 
 #[test]
-fn a_scan_is_of_use_when_anything_was_found_out() {
+fn a_scan_is_useful_if_it_found_anything() {
     let named = |tag: &str, answered: bool| NamedImage {
         setting: "LAB_CONTAINER_NAMES",
         image: image(LAB, tag, true),
@@ -175,7 +175,7 @@ fn a_scan_is_of_use_when_anything_was_found_out() {
         ("no name", of_names(vec![named("w_1", false), named("w_2", false)]), None, false),
         ("a list with a gap, and nothing better is known", scanned(vec![partial()]), None, true),
         ("a list with a gap, and something better is known", scanned(vec![partial()]), Some(&last), false),
-        ("nothing is wanted any more", scanned(vec![whole(LAB, &[])]), Some(&last), false),
+        ("nothing is wanted now", scanned(vec![whole(LAB, &[])]), Some(&last), false),
         ("nothing is named", Scanned::default(), None, true),
     ] {
         assert_eq!(scanned.is_of_use(last), of_use, "{what}");

@@ -1,4 +1,4 @@
-//! The order of tags is total in every scheme, and the same rules hold in all but the Rubin scheme.
+//! The order of tags is total in every scheme, and the same rules apply in all except the Rubin scheme.
 
 use std::cmp::Ordering;
 
@@ -8,7 +8,7 @@ use super::assert_sorted;
 use crate::tag::{Tag, TagScheme};
 
 #[test]
-fn the_plain_tag_comes_before_its_variants_which_go_by_value() {
+fn the_plain_tag_comes_before_its_variants_which_are_ordered_by_value() {
     let variants = ["-arm64v8", "-11", "-10", "-9", "-py312", "-py312-2", "-py39", "-gpu", "-gpu-2", "-cpu"];
     for (scheme, plain) in [
         ("calendar", "2026.11.22"),
@@ -20,14 +20,14 @@ fn the_plain_tag_comes_before_its_variants_which_go_by_value() {
             std::iter::once("").chain(variants).map(|variant| format!("{plain}{variant}")).collect();
         assert_sorted(&scheme.parse().unwrap(), &tags.iter().map(String::as_str).collect::<Vec<_>>());
     }
-    // A number after a dash is a candidate's in a semantic version, so builds have `_`.
+    // In a semantic version, a number after a dash marks a candidate, so builds use `_`.
     assert_sorted(
         &TagScheme::Semver,
         &["4.2.1", "4.2.1-arm64v8", "4.2.1-gpu", "4.2.1_build.11", "4.2.1_build.9", "4.2.0"],
     );
 }
 
-/// Tags near the grammar, where mistakes are.
+/// Tags close to the grammar, where mistakes are likely.
 fn near() -> impl Strategy<Value = String> {
     prop_oneof![
         "[rwd]_?[0-9]{1,4}(_[0-9]{1,3}){0,3}(_rc[0-9]{1,2})?(_c[0-9]{1,4}(\\.[0-9]{1,3})?)?(_rsp[0-9]{1,2})?(_[a-z0-9]{1,4})?(-(amd64|arm64|x))?",
@@ -43,7 +43,7 @@ fn schemes() -> [TagScheme; 4] {
     [TagScheme::Rubin, TagScheme::Semver, TagScheme::Calendar, pattern.parse().unwrap()]
 }
 
-/// A tag of one of ten odd kinds: a version or date, and what may follow it.
+/// A tag of one of ten odd kinds: a version or date, and a possible suffix.
 fn odd() -> impl Strategy<Value = String> {
     let base = prop_oneof![
         "[0-9]{1,2}\\.[0-9]{1,2}\\.[0-9]{1,2}",
@@ -77,7 +77,7 @@ const PLAIN: [(&str, &str); 5] = [
     ("regex:(?P<version>[0-9.]+)(?P<rest>.*)", "4.2.1"),
 ];
 
-/// Whether sorted tags are so: every seventh pair of them, near and far, which tells total and transitive at once.
+/// Whether sorted tags are in order: checks every seventh pair, near and far, which shows that the order is total and transitive.
 fn is_sorted_throughout(tags: &[Tag]) -> bool {
     tags.iter().enumerate().all(|(index, a)| {
         tags[index..].iter().step_by(7).all(|b| {
@@ -130,7 +130,7 @@ proptest! {
             let tag = scheme.parse(&text);
             prop_assert_eq!(&tag.text, if text.is_empty() { "latest" } else { &text });
             prop_assert!(!tag.name.chars().any(char::is_control));
-            // What was shown parses to the same again.
+            // The displayed tag parses to the same again.
             prop_assert_eq!(scheme.parse(&tag.text), tag);
         }
     }

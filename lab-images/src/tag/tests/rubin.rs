@@ -84,7 +84,7 @@ fn every_form_of_the_rubin_grammar() {
 }
 
 #[test]
-fn aliases_are_named_for_people() {
+fn aliases_have_readable_names() {
     let aliases = ["recommended".to_owned(), "latest_weekly_c0046".to_owned()];
     let named = |text: &str| said(&TagScheme::Rubin.parse_with_aliases(text, &aliases));
     assert_eq!(named("recommended"), "alias | Recommended | - | - | - | - | -");

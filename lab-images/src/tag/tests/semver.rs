@@ -1,4 +1,4 @@
-//! Semantic versions, and what Python and chartpress make of them.
+//! Semantic versions, and the forms of Python and chartpress.
 
 use super::{assert_sorted, said};
 use crate::policy::{Choice, DEFAULT_KEEP, Policy};
@@ -108,7 +108,7 @@ fn semantic_versions() {
 }
 
 #[test]
-fn two_numbers_are_a_version_where_there_are_no_three() {
+fn two_numbers_are_a_version_if_no_tag_has_three() {
     let scheme = TagScheme::Semver;
     assert_sorted(&scheme, &["1.10", "1.10-arm64", "1.10-gpu", "1.9", "v1.8", "0.10", "1.11rc2", "1.11rc1"]);
     assert_sorted(&scheme, &["25.04", "24.10", "24.04", "9.1"]);
@@ -120,16 +120,16 @@ fn two_numbers_are_a_version_where_there_are_no_three() {
     // Docker's official images: `3.13` is the newest `3.13.N`.
     assert_eq!(classes(&["3.13", "v3.13", "3.13-arm64", "3", "3.13.1"]), [Unknown, Unknown, Unknown, Unknown, Release]);
     assert_eq!(classes(&["3.13-slim", "3.13.1", "3.13", "3.13.1-slim"]), [Unknown, Release, Unknown, Release]);
-    // Of this series, and of this variant.
+    // Only for the same series and the same variant.
     assert_eq!(classes(&["1.10", "1.9", "1.9.3", "1.10.1-gpu"]), [Release, Unknown, Release, Release]);
     assert_eq!(classes(&["1.10-gpu", "1.10.1-arm64", "1.10"]), [Release, Release, Unknown]);
-    // Candidates of what is to come leave a release what it is, and do not move themselves.
+    // Candidates of a later version do not change a release, and are not moving tags.
     assert_eq!(classes(&["1.10", "1.10.1-rc.1"]), [Release, Candidate]);
     assert_eq!(classes(&["1.10rc1", "1.10.0", "1.10.post1"]), [Candidate, Release, Release]);
 }
 
 #[test]
-fn what_is_not_chosen_makes_no_tag_move() {
+fn a_tag_that_is_not_chosen_makes_no_tag_a_moving_one() {
     let policy = |only: Option<&str>| Policy {
         scheme: TagScheme::Semver,
         keep: DEFAULT_KEEP.parse().unwrap(),

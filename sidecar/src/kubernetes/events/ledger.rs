@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn of_too_many_the_newest_is_raised_in_the_end() {
+    fn of_too_many_events_the_newest_is_raised_in_the_end() {
         let (mut ledger, now) = (Ledger::default(), Instant::now());
         let notes: Vec<String> = (0..BURST + 50).map(|number| format!("image {number}")).collect();
         let raised_now =
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_is_raised_before_the_end() {
+    fn waiting_events_are_raised_before_the_end() {
         let (mut ledger, now) = (Ledger::default(), Instant::now());
         for number in 0..=BURST {
             ledger.take(raised("node1", "ImagePullFailed", &number.to_string()), now);
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_remembered_is_bounded_and_names_are_names() {
+    fn memory_is_bounded_and_names_are_valid() {
         let (mut ledger, now) = (Ledger::default(), Instant::now());
         for number in 0..MOST_KEPT + 10 {
             ledger.take(raised(&format!("node{number}"), "ImagePullFailed", "x"), now);

@@ -39,7 +39,7 @@ async fn start() -> (Server, EventRecorder) {
 }
 
 #[tokio::test]
-async fn the_same_is_counted_and_other_causes_are_events_of_their_own() {
+async fn the_same_cause_is_counted_and_other_causes_are_separate_events() {
     let (server, events) = start().await;
     let node = node_reference("node1");
     for note in ["w_1: broken pipe", "w_1: broken pipe", "w_2: not found"] {
@@ -67,7 +67,7 @@ async fn an_event_is_tried_again_unless_it_is_refused() {
 }
 
 #[tokio::test]
-async fn trouble_ends_with_an_event_once() {
+async fn recovery_records_one_event() {
     let (server, events) = start().await;
     let trouble = Trouble::new(&events, &node_reference("a"), "Scan", ("ScanFailed", "ScanRecovered"));
     assert!(!trouble.ends("well"));

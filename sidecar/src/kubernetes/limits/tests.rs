@@ -39,7 +39,7 @@ fn client(address: SocketAddr) -> Client {
 }
 
 #[tokio::test]
-async fn no_call_waits_for_ever_for_an_answer() {
+async fn no_call_waits_forever_for_an_answer() {
     let pods: Api<Pod> = Api::default_namespaced(client(server("").await));
     let patch = Patch::Merge(serde_json::json!({}));
     let answers = [
@@ -73,7 +73,7 @@ async fn an_answer_of_503_that_never_ends_is_given_up_too() {
 }
 
 #[tokio::test]
-async fn a_silent_watch_ends_and_is_no_failure() {
+async fn a_silent_watch_ends_and_is_not_a_failure() {
     let line = "{\"type\":\"BOOKMARK\",\"object\":{\"apiVersion\":\"v1\",\"kind\":\"Pod\",\"metadata\":{\"resourceVersion\":\"7\",\"creationTimestamp\":null}}}\n";
     let words = format!("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{:x}\r\n{line}\r\n", line.len());
     let pods: Api<Pod> = Api::default_namespaced(client(server(words.leak()).await));
@@ -83,7 +83,7 @@ async fn a_silent_watch_ends_and_is_no_failure() {
 }
 
 #[test]
-fn a_watch_is_told_by_its_query() {
+fn a_watch_is_recognized_by_its_query() {
     assert!(asks_to_watch("watch=true&timeoutSeconds=290") && asks_to_watch("a=b&watch=1"));
     assert!(!asks_to_watch("limit=5&fieldSelector=watch%3Dtrue") && !asks_to_watch("watch=false"));
 }
