@@ -1,4 +1,4 @@
-//! Reads the catalogue, again for each look: from a file, or from the cluster's ConfigMap and its Lease.
+//! Reads the catalogue, again for each check: from a file, or from the cluster's ConfigMap and its Lease.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_catalogue_is_said() {
+    fn an_invalid_catalogue_is_reported() {
         let found = Found { text: "{\"version\":1,".into(), modified: Timestamp::now() };
         assert!(of_file(Path::new("/c"), &found).unwrap_err().contains("/c is not a catalogue"));
     }

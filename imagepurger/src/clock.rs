@@ -1,7 +1,7 @@
 //! Measures ages with a clock that cannot jump.
 //!
 //! Records carry the wall clock's time, so that operators can read them. But the wall clock is set by hand and by NTP,
-//! and a board without a battery starts in 1970. An image is not unneeded for longer because of that. So each look also
+//! and a board without a battery starts in 1970. Such a step must not change how long an image has not been needed. So each look also
 //! reads the time since boot (`CLOCK_BOOTTIME`, which includes suspended time and is never set). If the wall clock
 //! moved by more than that, the difference is a step, and the records are shifted by it. Time in which the machine was
 //! off looks like a step, and does not count toward any age.

@@ -212,7 +212,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_is_read_with_its_time() {
+    fn a_written_file_is_read_with_its_time() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("new/file");
         assert_eq!(read(&path, 10).unwrap_err().kind(), io::ErrorKind::NotFound);
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folders_files_come_by_their_paths() {
+    fn a_folders_files_are_sorted_by_path() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(folder.path().join("15-site/more")).unwrap();
         for name in ["20-b.conf", "10-a.conf", "notes", "30.conf.bak", "15-site/more/c.conf", "15-site/d.conf"] {

@@ -247,7 +247,7 @@ mod tests {
     const NOW: i64 = 1_800_000_000;
 
     #[test]
-    fn what_was_saved_is_loaded() {
+    fn a_saved_history_is_loaded() {
         let mut history = History::default();
         history.follow(reading(NOW, 5, "a"));
         history.note(&[image("sha256:a", &["lab:1"]), image("sha256:b", &[])], |image| image.id == "sha256:a", at(NOW));
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_history_is_said() {
+    fn a_damaged_history_is_reported() {
         for damaged in ["", "{", "[]", r#"{"images":{"a":{}}}"#, "\0\0\0\0", r#"{"images":{"a":{"first_seen":"x"}}}"#] {
             assert!(matches!(History::parse(damaged.as_bytes()), Err(HistoryError::Damaged(_))), "{damaged}");
         }
@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn times_that_cannot_be_count_as_now() {
+    fn impossible_times_count_as_now() {
         for (wrong, clock) in [(NOW + 1000, None), (60, None), (NOW + 1000, Some(reading(NOW, 5, "a")))] {
             let mut history = History::default();
             history.note(&[image("sha256:a", &[])], |_| true, at(wrong));
@@ -299,7 +299,7 @@ mod tests {
             let seconds = 60 * (1 + number as i64);
             wall += seconds + step;
             if number % 3 == 2 {
-                // Nobody knows how long the machine was off.
+                // How long the machine was off is not known.
                 (boot, boots) = (20, boots + 1);
             } else {
                 (boot, passed) = (boot + seconds, passed + seconds);
@@ -311,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn a_grace_begins_when_an_image_is_seen_to_be_wanted_no_more() {
+    fn a_grace_begins_when_an_image_is_no_longer_wanted() {
         let mut history = History::default();
         let images = [image("sha256:a", &["lab:1"]), image("sha256:b", &["lab:2"])];
         history.note(&images, |_| false, at(1));
@@ -336,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_is_news_once() {
+    fn a_refusal_is_new_once() {
         let mut history = History::default();
         history.note(&[image("sha256:a", &[])], |_| false, at(1));
         assert!(history.note_refusal("sha256:a", true, "in use".into(), at(2)));
@@ -346,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn first_seen_stays_and_last_used_moves_and_what_is_gone_is_forgotten() {
+    fn first_seen_stays_last_used_moves_and_missing_images_are_forgotten() {
         let mut history = History::default();
         let (a, b) = (image("sha256:a", &["lab:1"]), image("sha256:b", &["lab:2"]));
         history.note(&[a.clone(), b], |_| false, at(1));

@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn drop_ins_go_over_the_file_and_the_last_one_over_all() {
+    fn drop_ins_override_the_file_and_the_last_one_overrides_all() {
         let texts = [
             "imageGCHighThresholdPercent: 70\nimageGCLowThresholdPercent: 60",
             "imageGCHighThresholdPercent: 75",

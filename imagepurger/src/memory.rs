@@ -40,7 +40,7 @@ enum State {
 }
 
 impl Memory {
-    /// A memory whose file is not read yet.
+    /// A memory whose file has not been read yet.
     pub fn new(file: PathBuf, files: Files) -> Self {
         Self { history: History::default(), file, files, state: State::Unread, saved: Saved::default() }
     }

@@ -11,7 +11,7 @@ use lab_images::runtime::Image;
 const SHORT_ID: usize = 12;
 
 /// Every name that an image may have: its id, its tags and digests as they are and fully qualified, and each digest
-/// alone, since the same digest in another repository is the same image.
+/// alone, because the same digest in another repository is the same image.
 pub fn of_image(image: &Image) -> impl Iterator<Item = String> + '_ {
     iter::once(image.id.clone()).chain(image.tags.iter().chain(&image.digests).flat_map(|name| spellings(name)))
 }
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_cannot_be_read_still_stands_for_itself() {
+    fn a_name_that_cannot_be_parsed_still_matches_itself() {
         let odd = Image { tags: vec!["UPPER/case:1".into()], ..image() };
         let mut named = Named::default();
         named.add("UPPER/case:1", &());

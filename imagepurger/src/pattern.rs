@@ -82,7 +82,7 @@ impl Pattern {
     }
 }
 
-/// Short names of Docker Hub, as people write them: `library/busybox:1`, `busybox:1`, `owner/lab:1`.
+/// Short names of Docker Hub, as operators write them: `library/busybox:1`, `busybox:1`, `owner/lab:1`.
 fn short_names(full: &str) -> impl Iterator<Item = &str> {
     let hub = full.strip_prefix("docker.io/");
     hub.into_iter().chain(hub.and_then(|name| name.strip_prefix("library/")))
@@ -144,7 +144,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_text_fits_itself_with_any_part_replaced(text in "[a-c:/]{0,12}", from in 0usize..12, to in 0usize..12) {
+        fn a_text_matches_itself_with_any_part_replaced_by_a_star(text in "[a-c:/]{0,12}", from in 0usize..12, to in 0usize..12) {
             let (from, to) = (from.min(text.len()), to.min(text.len()));
             let (from, to) = (from.min(to), from.max(to));
             let pattern = format!("{}*{}", &text[..from], &text[to..]);

@@ -1,7 +1,7 @@
 //! The decision: gives a verdict for every image from what was seen of a node. It is pure and reads no clock.
 //!
-//! Reasons that protect an image come first and win: see [`KeepReason`], whose order is the order of the checks. Only
-//! then are checked whether the image may be removed at all (its [`Cause`]) and whether its grace is over.
+//! Reasons that protect an image come first and win: see [`KeepReason`], whose order is the order of the checks. After
+//! them it checks whether the image may be removed at all (its [`Cause`]) and whether its grace is over.
 
 mod decision;
 mod holds;
@@ -183,7 +183,7 @@ fn first_name(image: &Image) -> String {
     image.tags.iter().chain(&image.digests).min().cloned().unwrap_or_default()
 }
 
-/// Images whose removal costs nobody anything come first.
+/// Images that nothing can need come first.
 fn rank(to_go: &RemoveReason) -> u8 {
     match (&to_go.cause, to_go.early) {
         (Cause::Unfinished, _) => 0,

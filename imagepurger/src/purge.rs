@@ -19,7 +19,7 @@ use crate::settings::PurgeSettings;
 use crate::verdict::age;
 use lab_images::runtime::RuntimeError;
 
-/// If the grace ends within this time, the command waits for it: a grace that short means none.
+/// If the grace ends within this time, the command waits for it, because such a short grace means none.
 const SHORT_WAIT: SignedDuration = SignedDuration::from_secs(2);
 
 /// Removes images in one round and prints what it did. The exit code is 0 if everything that was to be removed is gone
@@ -103,7 +103,7 @@ mod tests {
     use crate::verdict::Hold;
 
     #[test]
-    fn only_what_was_in_the_way_makes_the_exit_code_1() {
+    fn only_prevented_removals_make_the_exit_code_1() {
         let failed = |error| Failed { image: "lab:1".into(), error, again: false };
         let in_use = RuntimeError::InUse { image: "lab:1".into(), message: "in use".into() };
         let removed = Round { removed: vec!["lab:1".into()], freed: 2_000_000, images: 3, ..Round::default() };

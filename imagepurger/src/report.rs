@@ -1,4 +1,4 @@
-//! `imagepurger plan`: the verdict on every image, for people and for programs.
+//! `imagepurger plan`: the verdict on every image, as text or JSON.
 
 use std::fmt::Write as _;
 use std::process::ExitCode;

@@ -294,7 +294,7 @@ impl Purger {
         if look.seen.images.iter().any(|here| here.id == image.id) {
             return self.fail(&image, RuntimeError::StillListed { image: name }, look.seen.now, round);
         }
-        // Other processes write to the disk too, so the difference may be negative and is then taken as zero.
+        // Other processes write to the disk, too, so the difference may be negative. Then it counts as zero.
         let freed = match (&disk, &look.disk) {
             (Some(before), Some(after)) => before.used.saturating_sub(after.used),
             _ => 0,

@@ -169,9 +169,9 @@ pub struct PlanSettings {
 /// The output format of a plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Output {
-    /// For people.
+    /// Human-readable.
     Table,
-    /// For programs.
+    /// JSON.
     Json,
 }
 

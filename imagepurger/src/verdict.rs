@@ -132,7 +132,7 @@ pub struct RemoveReason {
     pub early: bool,
 }
 
-/// Why an image may go.
+/// Why an image may be removed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Cause {
     /// An earlier removal was interrupted: only the bare record is left.
@@ -143,7 +143,7 @@ pub enum Cause {
     Unwanted,
     /// Its tag moved to another image: only its digest is left.
     Untagged,
-    /// Nobody uses it (`PURGE_SCOPE=all`), and the disk is full.
+    /// It is not in use (`PURGE_SCOPE=all`), and the disk is full.
     Unused,
 }
 
@@ -186,7 +186,7 @@ impl fmt::Display for Use {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Container(id) => write!(f, "container {}", id.get(..12).unwrap_or(id)),
-            Self::Sandbox => f.write_str("the runtime, to start pods with"),
+            Self::Sandbox => f.write_str("the runtime, as its sandbox image"),
             Self::Pod(name) => write!(f, "pod {name}"),
         }
     }
@@ -295,7 +295,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ages_are_for_people() {
+    fn ages_are_readable() {
         let table = [(-5, "0 s"), (59, "59 s"), (60, "1 min"), (3600, "1 h"), (5460, "1 h 31 min"), (86_400, "1 d")];
         for (seconds, text) in table {
             assert_eq!(age(SignedDuration::from_secs(seconds)), text);

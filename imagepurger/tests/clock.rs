@@ -18,7 +18,7 @@ const HOUR: i64 = 3600;
 const YEARS: i64 = 10 * 365 * 24 * HOUR;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_step_of_the_clock_ends_a_grace_and_none_prolongs_it() {
+async fn no_step_of_the_clock_shortens_or_extends_a_grace() {
     let image = |number: usize| FakeImage {
         id: format!("sha256:{number:064x}"),
         tags: vec![format!("registry.example.org/lab:w_{number}")],

@@ -1,5 +1,5 @@
 //! imagepurger as a site installs it, on a real Kubernetes with two nodes: an image that a pod waits for stays, nothing
-//! is removed if the catalogue is not to be trusted, and old labs leave every node once a new one is published.
+//! is removed if the catalogue cannot be trusted, and old labs leave every node once a new one is published.
 
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
@@ -94,7 +94,7 @@ fn log(cluster: &Cluster, node: usize) -> String {
 }
 
 #[test]
-fn nodes_lose_what_is_old_and_nothing_else() {
+fn only_old_images_are_removed_from_nodes() {
     let mut cluster = Cluster::start(2).unwrap();
     let kubectl = cluster.kubectl();
     let host = cluster.registry_host();
@@ -114,7 +114,7 @@ fn nodes_lose_what_is_old_and_nothing_else() {
     let phase = ["get", "pod", "jupyter-someone", "-o", "jsonpath={.status.phase} {.spec.nodeName}"];
     kubectl.wait(&phase, LIMIT, |answer| answer == "Pending node1").unwrap();
 
-    // ---- without a catalogue, or with one that is not to be trusted, nothing is removed, and an Event says why ----
+    // ---- without a catalogue, or with one that cannot be trusted, nothing is removed, and an Event gives the reason ----
     let settings = [("PURGE_GRACE", "1s"), ("PURGE_INTERVAL", "2s")];
     let programs = [env!("CARGO_BIN_EXE_imagepurger")];
     let install = Install { overlay: "imagepurger", programs: &programs, settings: &settings, ..Install::default() };
@@ -182,7 +182,7 @@ fn nodes_lose_what_is_old_and_nothing_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_small_disk_drops_from_above_high_to_below_low() {
+async fn a_small_disk_is_freed_from_above_high_to_below_low() {
     let mut cluster = Cluster::start(1).unwrap();
     let kubectl = cluster.kubectl();
     let node = cluster.node("node1").unwrap();

@@ -1,4 +1,4 @@
-//! The released program as people call it: plan and purge on a single machine, and invalid settings.
+//! The released program as operators call it: plan and purge on a single machine, and invalid settings.
 
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
@@ -56,7 +56,7 @@ fn said(output: &Output) -> (Option<i32>, String) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn purge_removes_once_what_is_to_go_and_says_what_it_did() {
+async fn purge_removes_unwanted_images_once_and_prints_what_it_did() {
     let site = Site::new(4).await;
     // The very first purge only creates the history.
     let (code, text) = site.call(&["purge"], &[]);
@@ -96,7 +96,7 @@ async fn purge_removes_once_what_is_to_go_and_says_what_it_did() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn plan_says_that_there_is_no_history_what_goes_later_and_where_its_figures_come_from() {
+async fn plan_shows_a_missing_history_later_removals_and_the_source_of_its_limits() {
     let site = Site::new(4).await;
     let folder = Folder::new("kubelet").unwrap();
     let kubelet =

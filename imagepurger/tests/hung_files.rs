@@ -1,4 +1,4 @@
-//! Files on a mount that hangs: the daemon serves, logs what hangs, and ends; a plan ends too.
+//! Files on a mount that hangs: the daemon serves, logs what hangs, and ends; a plan also ends.
 
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
@@ -47,7 +47,7 @@ fn serves_and_ends(mut daemon: Daemon) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_hung_catalogue_is_no_catalogue_and_a_hung_history_is_waited_for() {
+async fn a_hung_catalogue_counts_as_missing_and_a_hung_history_is_waited_for() {
     let image = |number: usize| FakeImage {
         id: format!("sha256:{number:064x}"),
         tags: vec![format!("registry.example.org/lab:w_{number}")],
@@ -73,7 +73,7 @@ async fn a_hung_catalogue_is_no_catalogue_and_a_hung_history_is_waited_for() {
         serves_and_ends(daemon);
     }
 
-    // A plan and a purge end too, and report it.
+    // A plan and a purge also end, and report it.
     let (hung, folder) = (killable.path().join("catalogue.json"), Folder::new("hung").unwrap());
     for command in ["plan", "purge"] {
         let mut process = Command::new(program);

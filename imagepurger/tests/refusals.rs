@@ -1,5 +1,5 @@
 //! If a runtime refuses to remove an image, or only claims that it did, imagepurger remembers that, reports it once,
-//! and goes on with other images.
+//! and continues with other images.
 
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 

@@ -65,7 +65,7 @@ impl Labs {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn on_containerd_what_is_used_or_wanted_stays_and_the_rest_goes() {
+async fn on_containerd_used_and_wanted_images_stay_and_others_are_removed() {
     let registry = Registry::start().unwrap();
     let containerd = containerd_with_pods(&registry, Options::default());
     let machine = Machine::new(&containerd.endpoint()).await;
@@ -131,7 +131,7 @@ fn names_of(image: &lab_images::runtime::Image) -> Vec<&str> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn on_docker_what_is_used_or_wanted_stays_and_the_rest_goes() {
+async fn on_docker_used_and_wanted_images_stay_and_others_are_removed() {
     let registry = Registry::start().unwrap();
     let docker = Docker::start().unwrap();
     let machine = Machine::new(&docker.endpoint()).await;
@@ -170,7 +170,7 @@ async fn on_docker_what_is_used_or_wanted_stays_and_the_rest_goes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_runtime_pins_stays() {
+async fn images_that_the_runtime_pins_stay() {
     let image = |digit: &str, pinned| FakeImage {
         id: format!("sha256:{}", digit.repeat(64)),
         tags: vec![format!("registry.example.org/lab:w_{digit}")],

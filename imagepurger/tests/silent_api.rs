@@ -1,5 +1,5 @@
-//! An API server that accepts connections and never answers: no round hangs, nothing is removed, the log says why, and
-//! rounds go on once it answers again.
+//! An API server that accepts connections and never answers: no round hangs, nothing is removed, the log gives the reason, and
+//! rounds continue once it answers again.
 
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
@@ -13,7 +13,7 @@ use testbed::daemon::Daemon;
 use testbed::scripted_api::ScriptedApi;
 use testbed::wait;
 
-/// The limit of a test that hangs; calls end after 15 s.
+/// The time limit of a test that hangs; calls end after 15 s.
 const LIMIT: Duration = Duration::from_secs(240);
 
 const SILENT: &str = "the Kubernetes API gave no answer within 15 s";
@@ -60,7 +60,7 @@ fn rounds_survive_an_api_server_that_never_answers() {
     until("the edited catalogue is refused", &|| held("does not have the content that the planner published"));
     api.put(path, lease(&catalogue));
     until("the catalogue is read", &|| held("the catalogue is empty"));
-    // An Event tells the cluster, too, why nothing is removed.
+    // An Event also shows why nothing is removed.
     let events = "POST /apis/events.k8s.io/v1/namespaces/labhands-node/events";
     until("Events", &|| api.answered(events) >= 3);
 }

@@ -45,7 +45,7 @@ impl<'a> Decision<'a> {
             let name = reference.to_string();
             pinned.add(&name, &name);
         }
-        // Before what is wanted is known by name: each takes much memory for a moment.
+        // Computed before the names of wanted images, because each of the two uses much memory for a moment.
         let succession = Succession::new(catalogue, &seen.images, history, &rules.tag_scheme);
         let repositories = catalogue.iter().flat_map(|catalogue| &catalogue.images).map(|image| &image.repository);
         Self {
@@ -159,7 +159,7 @@ impl<'a> Decision<'a> {
         if of.is_empty() {
             return Err(OutOfScope::Nameless);
         }
-        // An image that also has a name in another repository belongs to somebody else too.
+        // An image that also has a name in another repository belongs to another owner, too.
         if !of.iter().all(|repository| self.repositories.contains(repository)) {
             return Err(OutOfScope::Foreign);
         }

@@ -5,7 +5,7 @@ use lab_images::reference::Reference;
 /// The last path component of the repositories of Labhands' own images, alone or after `labhands-`.
 const OWN_NAMES: [&str; 5] = ["prepuller", "imagepurger", "fs-keepalive", "log-shipper", "nfs-health"];
 
-/// Other projects use this name too, so ours must be in `labhands/` or begin with `labhands-`.
+/// Other projects also use this name, so ours must be in `labhands/` or begin with `labhands-`.
 const FILE_SERVER: &str = "fileserver";
 
 /// The last path component of a name's repository, and the components before it.
@@ -27,7 +27,7 @@ pub(super) fn is_own(name: &str) -> bool {
     })
 }
 
-/// Not every runtime says which image it starts pods with. All of them call it `pause`.
+/// Not every runtime reports its sandbox image. All of them name it `pause`.
 pub(super) fn is_sandbox(name: &str) -> bool {
     repository_parts(name)
         .is_some_and(|(last, _)| last == "pause" || last.starts_with("pause-") || last.ends_with("-pause"))

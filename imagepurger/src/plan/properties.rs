@@ -157,7 +157,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(1_500))]
 
     #[test]
-    fn what_is_protected_never_goes(world in world(), protection in select(PROTECTIONS.to_vec()), victim: Index, name: Index) {
+    fn protected_images_are_never_removed(world in world(), protection in select(PROTECTIONS.to_vec()), victim: Index, name: Index) {
         let before = world.going();
         prop_assert_eq!(before.len(), world.seen.images.len() - 1, "all but the wanted one would go");
         let victim = &before[victim.index(before.len())];
@@ -168,7 +168,7 @@ proptest! {
     }
 
     #[test]
-    fn nothing_goes_while_anything_is_not_known_well_enough(world in world(), hold in select(HOLDS.to_vec()), denied in any::<bool>()) {
+    fn nothing_is_removed_while_anything_is_not_known_well_enough(world in world(), hold in select(HOLDS.to_vec()), denied in any::<bool>()) {
         let mut held = world;
         held.rules.scope = Scope::All;
         if denied {

@@ -1,4 +1,4 @@
-//! Each rule by itself, with the reasons that people read: whether an image may be removed, and when.
+//! Each rule alone, with the reasons that operators read: whether an image may be removed, and when.
 
 mod holds;
 mod protection;
@@ -91,7 +91,7 @@ fn said(seen: &Seen, history: &History, rules: &Rules) -> String {
 }
 
 #[test]
-fn an_unwanted_image_goes_after_its_grace() {
+fn an_unwanted_image_is_removed_after_its_grace() {
     let (mut seen, history) = world(vec![image('a', &["w_1"])]);
     assert_eq!(said(&seen, &history, &rules()), "no longer wanted by the catalogue");
     // 24 h after it was first seen.
@@ -113,7 +113,7 @@ fn an_image_that_was_never_seen_before_stays() {
 }
 
 #[test]
-fn a_denied_image_goes_though_no_catalogue_lists_it_and_only_when_all_its_tags_are_denied() {
+fn a_denied_image_is_removed_although_no_catalogue_lists_it_if_all_its_tags_are_denied() {
     let other = |tags: &[&str]| {
         let tags = tags.iter().map(|tag| format!("other.example.org/x:{tag}")).collect();
         Image { tags, digests: vec![format!("other.example.org/x@{}", hex('e'))], ..image('a', &[]) }
@@ -126,7 +126,7 @@ fn a_denied_image_goes_though_no_catalogue_lists_it_and_only_when_all_its_tags_a
 }
 
 #[test]
-fn what_is_left_over_is_known_by_its_digest_or_by_what_is_remembered() {
+fn leftovers_are_recognized_by_digest_or_by_the_history() {
     let (seen, history) = world(vec![Image { digests: vec![format!("{LAB}@{}", hex('d'))], ..image('a', &[]) }]);
     assert_eq!(said(&seen, &history, &rules()), "untagged, in a repository of the catalogue");
 
@@ -140,7 +140,7 @@ fn what_is_left_over_is_known_by_its_digest_or_by_what_is_remembered() {
 }
 
 #[test]
-fn an_image_that_somebody_named_otherwise_as_well_is_theirs_too() {
+fn an_image_with_a_name_in_another_repository_is_kept() {
     let (mut seen, mut history) = world(vec![image('a', &["w_1"])]);
     seen.images[0].tags.push("other.example.org/mine:1".into());
     history.note(&seen.images, |_| false, at(0));
@@ -161,7 +161,7 @@ fn a_full_disk_shortens_the_grace_to_an_hour_and_no_further() {
 }
 
 #[test]
-fn any_unused_image_goes_only_when_asked_for_and_only_while_the_disk_is_full() {
+fn any_unused_image_is_removed_only_if_configured_and_only_while_the_disk_is_full() {
     let foreign = Image { tags: vec!["other.example.org/x:1".into()], ..image('a', &[]) };
     let (mut seen, history) = world(vec![foreign]);
     let all = Rules { scope: Scope::All, ..rules() };
@@ -212,7 +212,7 @@ fn freeing_begins_above_high_and_ends_at_low() {
 }
 
 #[test]
-fn what_the_runtime_refused_is_left_alone_for_longer_and_longer_and_is_tried_last() {
+fn a_refused_removal_is_retried_later_each_time_and_last() {
     let (mut seen, mut history) = world(vec![image('a', &["w_1"]), image('b', &["w_2"])]);
     let order = |seen: &Seen, history: &History, rules: &Rules| -> String {
         plan(seen, history, rules).to_remove().map(|(image, _)| image.id.chars().next_back().unwrap()).collect()

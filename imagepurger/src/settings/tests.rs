@@ -24,7 +24,7 @@ fn run_with(kubelet: &Kubelet, environment: &[(&str, &str)], flags: &[&str]) -> 
 const FILE: (&str, &str) = ("CATALOGUE_FILE", "/c.json");
 
 #[test]
-fn a_catalogue_file_is_enough_on_a_machine_by_itself() {
+fn a_catalogue_file_is_enough_on_a_single_machine() {
     let settings = run(&[FILE], &[]).unwrap();
     assert_eq!(settings.node.place, Place::Host { catalogue_file: "/c.json".into() });
     assert_eq!(settings.node.watermarks, Watermarks { high: 75, low: 65 });
@@ -94,7 +94,7 @@ fn both_watermarks_stay_below_both_of_kubelets() {
 }
 
 #[test]
-fn the_daemon_removes_some_in_a_round_and_purge_all() {
+fn the_daemon_limits_a_round_and_purge_does_not() {
     let purge = |environment: &[(&str, &str)]| {
         let environment: Environment = environment.iter().copied().collect();
         let arguments: Arguments =

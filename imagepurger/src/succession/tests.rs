@@ -75,12 +75,12 @@ fn the_newest_of_a_class_waits_for_its_successor() {
         (&["w_2026_53", "r30_0_0"], &["r29_0_0", "w_2026_53"], Some("r30_0_0")),
         (&["w_2026_53", "b/w_2026_53"], &["w_2026_52", "b/w_2026_53"], Some("w_2026_53")),
         (&["w_2026_53", "b/w_2026_53"], &["b/w_2026_52", "w_2026_53"], Some("b/w_2026_53")),
-        // Nothing of the class is wanted any more, so nothing waits.
+        // No image of the class is wanted now, so nothing waits.
         (&["w_2026_53"], &["d_2026_11_01"], None),
         (&["w_2026_53"], &["exp_a"], None),
         (&["w_2026_53"], &["b/w_2026_52"], None),
         (&["!w_2026_53"], &["w_2026_52"], None),
-        // A release was withdrawn: the one before it has to be here.
+        // A release was withdrawn: the previous one has to be here.
         (&["r29_0_0"], &["r30_0_0"], Some("r29_0_0")),
         (&["r29_0_0"], &["r30_0_0", "r29_0_0"], None),
         // Tags that no scheme orders: the catalogue's order counts.

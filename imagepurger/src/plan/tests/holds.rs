@@ -1,10 +1,10 @@
-//! What holds all images.
+//! Reasons that keep all images.
 
 use super::*;
 use lab_images::catalogue::RepositoryState;
 
 #[test]
-fn nothing_goes_while_the_catalogue_is_not_to_be_trusted() {
+fn nothing_is_removed_while_the_catalogue_cannot_be_trusted() {
     type Change = fn(&mut Seen);
     let changes: [(Change, &str); 5] = [
         (|seen| seen.catalogue = Err("no such file".into()), "there is no catalogue: no such file"),
@@ -25,7 +25,7 @@ fn nothing_goes_while_the_catalogue_is_not_to_be_trusted() {
 }
 
 #[test]
-fn of_a_partial_catalogue_only_the_repositories_that_are_partial_are_held() {
+fn only_the_incomplete_repositories_of_a_partial_catalogue_are_held() {
     let state = |name: &str, complete| RepositoryState {
         name: name.parse().unwrap(),
         complete,
@@ -48,7 +48,7 @@ fn of_a_partial_catalogue_only_the_repositories_that_are_partial_are_held() {
 }
 
 #[test]
-fn nothing_goes_when_the_catalogue_shrinks_by_more_than_half_unless_forced() {
+fn nothing_is_removed_if_the_catalogue_shrinks_by_more_than_half_unless_forced() {
     let (seen, mut history) = world(vec![image('a', &["w_1"])]);
     history.wanted = Some(2);
     assert_eq!(plan(&seen, &history, &rules()).to_remove().count(), 1);
@@ -60,7 +60,7 @@ fn nothing_goes_when_the_catalogue_shrinks_by_more_than_half_unless_forced() {
 }
 
 #[test]
-fn nothing_goes_while_the_pods_are_not_known() {
+fn nothing_is_removed_while_the_pods_are_not_known() {
     let (mut seen, history) = world(vec![image('a', &["w_1"])]);
     seen.pods = Pods::Unknown("the API server does not answer".into());
     assert!(said(&seen, &history, &rules()).contains("the API server does not answer"));
@@ -73,7 +73,7 @@ fn nothing_goes_while_the_pods_are_not_known() {
 }
 
 #[test]
-fn nothing_goes_while_the_clock_is_not_set() {
+fn nothing_is_removed_while_the_clock_is_not_set() {
     let (mut seen, history) = world(vec![image('a', &["w_1"])]);
     seen.now = Timestamp::from_second(60).unwrap();
     let rules = Rules { catalogue_max_age: SignedDuration::MAX, ..rules() };

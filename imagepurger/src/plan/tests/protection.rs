@@ -1,9 +1,9 @@
-//! What protects one image.
+//! Reasons that protect one image.
 
 use super::*;
 
 #[test]
-fn whatever_names_an_image_keeps_it() {
+fn any_use_of_an_image_keeps_it() {
     let digest = format!("{LAB}@{}", hex('d'));
     let by_tag = format!("{LAB}:w_1");
     let names = [hex('a'), "a".repeat(64), "a".repeat(12), by_tag, digest.clone(), format!("other/name@{}", hex('d'))];
@@ -20,16 +20,16 @@ fn whatever_names_an_image_keeps_it() {
 }
 
 #[test]
-fn the_sandbox_image_stays_by_the_runtimes_word_and_by_its_name() {
+fn the_sandbox_image_stays_if_the_runtime_reports_it_and_by_its_name() {
     let all = Rules { scope: Scope::All, ..rules() };
     let (mut seen, history) = world(vec![image('a', &["w_1"])]);
     seen.freeing = true;
     seen.containers = vec![uses_of("sandbox", &[&hex('a')])];
-    assert_eq!(said(&seen, &history, &all), "in use by the runtime, to start pods with");
+    assert_eq!(said(&seen, &history, &all), "in use by the runtime, as its sandbox image");
     for name in ["registry.k8s.io/pause:3.9", "rancher/mirrored-pause:3.6", "k8s.gcr.io/pause-amd64:3.1"] {
         let (mut seen, history) = world(vec![Image { tags: vec![name.into()], ..image('a', &[]) }]);
         seen.freeing = true;
-        assert_eq!(said(&seen, &history, &all), "in use by the runtime, to start pods with", "{name}");
+        assert_eq!(said(&seen, &history, &all), "in use by the runtime, as its sandbox image", "{name}");
     }
 }
 
@@ -98,7 +98,7 @@ fn the_newest_of_a_class_stays_until_its_successor_is_here_even_while_the_disk_i
         plan(seen, &history, rules).to_remove().map(|(image, _)| image.tags[0].clone()).collect()
     };
     assert_eq!(going(&seen, &rules()), [format!("{LAB}:w_1")]);
-    // An operator's denial wins.
+    // PURGE_DENY wins.
     let deny = Rules { deny: vec!["*:w_2".parse().unwrap()], ..rules() };
     assert_eq!(going(&seen, &deny).len(), 2);
     seen.images.push(successor);
