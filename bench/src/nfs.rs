@@ -40,7 +40,7 @@ pub(crate) fn run(size: Size) -> Result<()> {
     }
     let columns = ["servers", "round ms, median server", "slowest server", "ms CPU per round", "MiB resident"];
     let mut table = Table::new(&columns);
-    for (name, seen) in [("100 that serve", &without), ("100 that serve, and one stopped", &with)] {
+    for (name, seen) in [("100 working servers", &without), ("100 working servers, and one stopped", &with)] {
         table.row([
             name.to_owned(),
             format!("{:.2}", median(seen.iter().map(|seen| median(seen.rounds.iter().copied())))),

@@ -78,10 +78,10 @@ fn on_docker(table: &mut Table, docuum: &Path, (images, containers): (usize, usi
         expect(here()?, keep)?;
     }
     let there = format!("Docker, {images} images, {containers} containers");
-    row(table, &format!("imagepurger: {there}, none to go"), &idle.ours);
-    row(table, &format!("docuum: {there}, none to go"), &idle.theirs);
-    row(table, &format!("imagepurger: the same, {OLD} to go"), &removing.ours);
-    row(table, &format!("docuum: the same, {OLD} to go"), &removing.theirs);
+    row(table, &format!("imagepurger: {there}, none to remove"), &idle.ours);
+    row(table, &format!("docuum: {there}, none to remove"), &idle.theirs);
+    row(table, &format!("imagepurger: the same, {OLD} to remove"), &removing.ours);
+    row(table, &format!("docuum: the same, {OLD} to remove"), &removing.theirs);
     Ok(())
 }
 
@@ -121,8 +121,8 @@ fn on_containerd(table: &mut Table, (images, containers): (usize, usize), runs: 
         let listed = containerd.ctr(&["images", "list", "--quiet"])?;
         expect(listed.lines().filter(|name| name.contains("/labs:")).count(), keep)?;
     }
-    row(table, &format!("imagepurger: containerd, {images} images, {containers} containers, none to go"), &idle);
-    row(table, &format!("imagepurger: the same, {OLD} to go"), &removing);
+    row(table, &format!("imagepurger: containerd, {images} images, {containers} containers, none to remove"), &idle);
+    row(table, &format!("imagepurger: the same, {OLD} to remove"), &removing);
     Ok(())
 }
 

@@ -214,7 +214,7 @@ MISTAKES: dict[str, tuple[Callable[[Site], None], str]] = {
     "two exports": (lambda site: site.change("NFS_EXPORT=/home", "NFS_EXPORT=/homes"), "NFS_EXPORT: the file server exports"),
     "homes that nobody makes": (lambda site: site.change("jupyter/homes,", ""), "VOLUME_CLAIM: it lacks jupyter/homes"),
     "a claim without a namespace": (lambda site: site.change("CLAIM=jupyter/homes", "CLAIM=homes"), "VOLUME_CLAIM:"),
-    "nobody may log in": (lambda site: site.change("      - GITHUB_ORGANIZATIONS=university\n", ""), "GITHUB_ORGANIZATIONS: it is missing: nobody could log in"),
+    "no user may log in": (lambda site: site.change("      - GITHUB_ORGANIZATIONS=university\n", ""), "GITHUB_ORGANIZATIONS: it is missing: no user could log in"),
     "everybody may log in": (lambda site: site.set("LOGIN_PROVIDER=dummy"), "LOGIN_PROVIDER: dummy admits everybody"),
     "another callback": (lambda site: site.set("OAUTH_CALLBACK_URL=https://other.edu/hub/oauth_callback"), "OAUTH_CALLBACK_URL: it is not https://hub.university.edu/hub/oauth_callback"),
     "labs elsewhere": (lambda site: site.set("LAB_NAMESPACE=labs"), "LAB_NAMESPACE: the Hub's labs run in the namespace jupyter, not in labs"),

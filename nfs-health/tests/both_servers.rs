@@ -33,7 +33,7 @@ fn of_ganesha(matrix: &mut Matrix) -> Ganesha {
     let mut note = |name, expected: &[&str]| matrix.note(name, "ganesha", &home, expected);
     note("healthy", &["ok compound"]);
     ganesha.pause();
-    note("stopped: it takes connections, and does not answer", &["server_down null"]);
+    note("stopped: it accepts connections but does not answer", &["server_down null"]);
     ganesha.resume();
     ganesha.firewall(Firewall::Drop).unwrap();
     note("a firewall drops", &["unreachable connect"]);
@@ -61,7 +61,7 @@ fn of_ganesha(matrix: &mut Matrix) -> Ganesha {
     ganesha.restart(|setup| (setup.squash, setup.security) = ("No_Root_Squash", "krb5")).unwrap();
     note("Kerberos only", &["denied compound", "denied mountd"]);
     ganesha.restart(|setup| (setup.security, setup.privileged) = ("sys", true)).unwrap();
-    note("ports below 1024 only (Linux' default), and the prober has one", &["ok compound"]);
+    note("ports below 1024 only (Linux's default), and the prober has one", &["ok compound"]);
     let denied = ["denied compound", "denied mountd"];
     let name = "ports below 1024 only, and the prober has none";
     matrix.note_as(name, "ganesha", &home, &denied, As::Nobody, &mut || ());
@@ -78,7 +78,7 @@ fn of_knfsd(matrix: &mut Matrix, knfsd: &mut Knfsd, ganesha: &Ganesha) {
     let home = place("home");
     matrix.note("healthy", "knfsd", &home, &["ok compound"]);
     knfsd.pause_exports().unwrap();
-    let stopped = "stopped: it takes connections, and does not answer";
+    let stopped = "stopped: it accepts connections but does not answer";
     matrix.note(stopped, "knfsd", &home, &["server_down compound", "server_down mountd", "server_down session"]);
     knfsd.resume_exports().unwrap();
     let well = || Some(check(&home, "3", "60s", As::Root).verdict).filter(|verdict| verdict.starts_with("ok"));
@@ -117,7 +117,7 @@ fn of_knfsd(matrix: &mut Matrix, knfsd: &mut Knfsd, ganesha: &Ganesha) {
     matrix.note("squashed (`all_squash`)", "knfsd", &place("squashed"), &["ok compound"]);
     matrix.note("Kerberos only", "knfsd", &place("kerberos"), &["denied compound", "denied mountd"]);
     let (name, nobody) = (
-        "ports below 1024 only (Linux' default), and the prober has one",
+        "ports below 1024 only (Linux's default), and the prober has one",
         "ports below 1024 only, and the prober has none",
     );
     matrix.note(name, "knfsd", &place("default"), &["ok compound"]);

@@ -266,7 +266,7 @@ fn what_is_not_ready_is_reported(cluster: &Cluster, site: &Folder) {
         ];
         (!right && all.iter().all(|words| last.contains(words))).then_some(())
     });
-    assert!(told.is_some() && !last.contains("No pod may be made"), "{last}");
+    assert!(told.is_some() && !last.contains("No pod can be created"), "{last}");
 }
 
 /// `kubectl delete -k` removes everything except users' files, and says so each time.

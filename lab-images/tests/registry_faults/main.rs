@@ -208,7 +208,7 @@ async fn manifests_that_no_runtime_could_use_are_distinguished() {
     let fake = Fake::start(move |_, _| strange).await;
     says(&fake.manifest_fails(&digest_of(strange)).await, &["media type", "application/x-odd", "push it again"]);
 
-    says(&fake.manifest_fails(DIGEST).await, &["the content has digest", DIGEST, "changed on its way"]);
+    says(&fake.manifest_fails(DIGEST).await, &["the content has digest", DIGEST, "changed in transit"]);
 
     let other = format!(
         r#"{{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[{{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"{DIGEST}","size":2,"platform":{{"os":"linux","architecture":"s390x"}}}}]}}"#

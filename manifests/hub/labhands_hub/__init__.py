@@ -1,6 +1,6 @@
 """JupyterHub configuration of Labhands: menu, login, identity and home.
 
-Read in this order: ``settings`` (what the environment says), ``catalogue`` (which images there are), ``sizes`` and ``menu`` (what a
+Read in this order: ``settings`` (the environment), ``catalogue`` (which images exist), ``sizes`` and ``menu`` (what a
 user may choose), ``github``, ``grace`` and ``login`` (who may log in), ``identity`` (who the user is on the file system), ``pod`` (what
 the lab pod gets) and ``start`` (why a start fails). ``configure`` is the only entry point; ``jupyterhub_config.d/50-labhands.py`` calls
 it. ``plain`` is for a Hub without Helm.

@@ -40,7 +40,7 @@ class Image:
 
     @property
     def pinned(self) -> str:
-        """The name to start: by digest where it is known, so that a tag that moves never starts another image than the menu says."""
+        """The name to start: by digest if it is known, so that a moved tag never starts another image than the one on the menu."""
         return f"{self.repository}@{self.digest}" if self.digest else self.reference
 
 
@@ -62,7 +62,7 @@ def parse(raw: bytes) -> Catalogue:
         raise ValueError(f"the catalogue has more than {MOST_BYTES} bytes")
     document = json.loads(raw)
     if not isinstance(document, dict) or document.get("version") != 1:
-        raise ValueError("this is no catalogue of version 1")
+        raise ValueError("this is not a catalogue of version 1")
     listed = document.get("images")
     if not isinstance(listed, list):
         raise ValueError("the catalogue has no list of images")
@@ -77,7 +77,7 @@ def parse(raw: bytes) -> Catalogue:
 
 def _is_lab(entry: Any) -> bool:
     if not isinstance(entry, dict):
-        raise ValueError("an image of the catalogue is no object")
+        raise ValueError("an image of the catalogue is not an object")
     return entry.get("kind", "lab") == "lab" and entry.get("why") != "infrastructure image"
 
 
@@ -86,7 +86,7 @@ def _image(entry: dict[str, Any]) -> Image:
     nodes = nodes if isinstance(nodes, dict) else {}
     reference, digest = _text(entry, "reference"), entry.get("digest")
     if digest is not None and not isinstance(digest, str):
-        raise ValueError(f"the digest of {reference} is no text")
+        raise ValueError(f"the digest of {reference} is not text")
     return Image(
         reference=reference,
         repository=_text(entry, "repository"),
@@ -105,7 +105,7 @@ def _image(entry: dict[str, Any]) -> Image:
 def _text(entry: dict[str, Any], field: str) -> str:
     value = entry.get(field)
     if not isinstance(value, str):
-        raise ValueError(f"{field} of an image is no text" if field != "generated" else "generated is no time")
+        raise ValueError(f"{field} of an image is not text" if field != "generated" else "generated is not a time")
     return value
 
 
@@ -121,9 +121,9 @@ def _problems(repositories: Any) -> tuple[str, ...]:
 
 
 class Source:
-    """Holds the last good catalogue and looks for a newer one when somebody asks and ``refresh`` seconds have passed.
+    """Holds the last good catalogue. A request fetches a newer one if ``refresh`` seconds have passed.
 
-    ``fetch`` returns a catalogue, or ``None`` for "not changed". At most one look is under way.
+    ``fetch`` returns a catalogue, or ``None`` for "not changed". At most one fetch runs at a time.
     """
 
     def __init__(self, fetch: Callable[[], Awaitable[Catalogue | None]], refresh: float) -> None:
@@ -135,9 +135,9 @@ class Source:
         self.problem: str | None = None
 
     async def get(self) -> Catalogue:
-        """The last good catalogue. With an older one at hand nobody waits longer than a second.
+        """The last good catalogue. If there is an older one, no user waits longer than a second.
 
-        Raises a 503 in words where there has never been a good one.
+        Raises a 503 with a sentence if there has never been a good one.
         """
         if time.monotonic() - self._last_look >= self._refresh and (self._look is None or self._look.done()):
             self._look = asyncio.ensure_future(self._refresh_once())
@@ -152,9 +152,9 @@ class Source:
         try:
             self.last_good = await self._fetch() or self.last_good
             self.problem = None
-        except Exception as error:  # whatever it is: the last good catalogue stays, and the reason is shown
+        except Exception as error:  # any error: the last good catalogue is kept, and the reason is shown
             self.problem = f"{type(error).__name__}: {error}"[:200]
-        # With nothing good yet, the next visitor looks again at once.
+        # Without a good catalogue, the next request fetches again at once.
         self._last_look = time.monotonic() if self.last_good else float("-inf")
 
 
@@ -183,7 +183,7 @@ class HttpFetch:
         if answer.code != 200:
             raise ValueError(f"{self._url} answers {answer.error or answer.code}")
         catalogue = parse(answer.body)
-        self._etag = answer.headers.get("ETag")  # of a good body only: a bad one must be fetched again
+        self._etag = answer.headers.get("ETag")  # only of a good body: a bad one must be fetched again
         return catalogue
 
 

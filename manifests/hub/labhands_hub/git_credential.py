@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Git's credential helper of a lab: asks the Hub for the user's token each time, so that none lies in a file.
+"""Git's credential helper of a lab: asks the Hub for the user's token each time, so that no file contains it.
 
-It runs in the lab with the image's Python, knows nothing but the standard library, and is silent where there is no token: git then asks
+It runs in the lab with the image's Python, uses only the standard library, and prints no credentials if there is no token: git then asks
 the user. Protocol: git-credential(1).
 """
 
@@ -13,10 +13,10 @@ import urllib.request
 
 
 def main() -> None:
-    """Answers ``get`` for the one host that it is configured for; ``store`` and ``erase`` have nothing to do."""
+    """Answers ``get`` for the one host that it is configured for; ``store`` and ``erase`` do nothing."""
     if sys.argv[1:] != ["get"]:
         return
-    # Not `/user`: the Hub leaves the token out there.
+    # Not `/user`, where the Hub leaves the token out.
     request = urllib.request.Request(
         os.environ["JUPYTERHUB_API_URL"] + "/users/" + urllib.parse.quote(os.environ["JUPYTERHUB_USER"], safe=""),
         headers={"Authorization": "token " + os.environ["JUPYTERHUB_API_TOKEN"]},
@@ -25,7 +25,7 @@ def main() -> None:
         with urllib.request.urlopen(request, timeout=15) as answer:
             token = (json.load(answer).get("auth_state") or {}).get("access_token")
     except Exception as error:
-        print(f"git-credential-hub: the Hub gave no token: {error}", file=sys.stderr)
+        print(f"git-credential-hub: the Hub returned no token: {error}", file=sys.stderr)
         return
     if token:
         print(f"username=x-access-token\npassword={token}")

@@ -1,7 +1,7 @@
 """GitHub login by organization and team that survives GitHub's outages.
 
-Membership is checked at login, at each refresh and before each start, by calls that tell "no" from "no answer". With no answer, the
-last good check counts for a while.
+Membership is checked at login, at each refresh and before each start, by calls that distinguish "no" from "no answer". Without an answer,
+the last successful check counts for a while.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .identity import Identity
 from .refusal import refusal
 
 CHECKED = "labhands_checked"
-"""When membership was confirmed last, in seconds since the epoch, in the auth state."""
+"""When membership was last confirmed, in seconds since the epoch, in the auth state."""
 
 GROUPS = "labhands_groups"
 """Organizations and teams (``organization:team``), in lower case, in the auth state."""
@@ -31,20 +31,20 @@ class NoAnswerError(Exception):
 
 
 class GitHubWithGrace(GitHubOAuthenticator):
-    """oauthenticator's GitHub login, with membership checked again and a grace for outages."""
+    """oauthenticator's GitHub login, with repeated checks of membership and a grace period for outages."""
 
-    grace = Float(12 * 3600, config=True, help="For this many seconds after the last good check, no answer changes nothing.")
+    grace = Float(12 * 3600, config=True, help="For this many seconds after the last successful check, a missing answer changes nothing.")
     admin_teams = Set(Unicode(), config=True, help="Organizations and teams (organization:team) whose members administer the Hub.")
 
     async def authenticate(self, handler: Any, data: Any = None, **kwargs: Any) -> Any:
-        """Refuses a name that was another account's: GitHub gives names of renamed and deleted accounts away."""
+        """Refuses a name that belonged to another account: GitHub reassigns the names of renamed and deleted accounts."""
         try:
             model = await super().authenticate(handler, data, **kwargs)
         except HTTPClientError as error:
             if _is_refusal(error):
                 raise
             raise refusal(503, f"GitHub does not answer now ({error.code}). Please try again in a minute.") from error
-        except (OSError, ValueError) as error:  # no connection, or a body that is no JSON
+        except (OSError, ValueError) as error:  # no connection, or a body that is not JSON
             raise refusal(503, f"GitHub does not answer now ({type(error).__name__}). Please try again in a minute.") from error
         user = handler.find_user(model["name"]) if model else None
         known = await user.get_auth_state() if user else None
@@ -78,7 +78,7 @@ class GitHubWithGrace(GitHubOAuthenticator):
         return model
 
     async def check_allowed(self, username: str, auth_model: dict[str, Any] | None) -> bool:
-        """Raises with words where GitHub says no or nothing."""
+        """Raises an error with a sentence if GitHub says no, or gives no answer."""
         if auth_model is None or self._is_named(username, auth_model):
             return True
         try:
@@ -89,7 +89,7 @@ class GitHubWithGrace(GitHubOAuthenticator):
         wanted = " or ".join(sorted(self.allowed_organizations))
         raise refusal(
             403,
-            f"{username} is not a member of {wanted} as far as GitHub tells us. If you are one, ask an owner of the organization to "
+            f"{username} is not a member of {wanted} according to GitHub. If you are one, ask an owner of the organization to "
             "approve this application (organization settings, third-party access), then log in again.",
         )
 
@@ -101,25 +101,25 @@ class GitHubWithGrace(GitHubOAuthenticator):
         try:
             model = await self._current_model(handler, state)
             if model is None:
-                self.log.info("GitHub does not accept the token of %s any more", user.name)
+                self.log.info("GitHub no longer accepts the token of %s", user.name)
                 return False
             if not self._is_same_account(state, model["auth_state"]):
                 self.log.warning("%s is now another GitHub account", user.name)
                 return False
             if self._is_named(user.name, model) or await self._is_member(user.name, model["auth_state"]):
                 return model
-            self.log.warning("%s is not a member of the allowed organizations any more", user.name)
+            self.log.warning("%s is no longer a member of the allowed organizations", user.name)
             return False
-        except Exception as error:  # no connection, a limit, a body that is no JSON: none of it says "no"
+        except Exception as error:  # no connection, a rate limit, a body that is not JSON: none of these means "no"
             age = time.time() - state.get(CHECKED, 0)
             if 0 <= age < self.grace:
-                self.log.warning("GitHub does not answer (%s); %s was checked %.0f s ago and stays", error, user.name, age)
+                self.log.warning("GitHub does not answer (%s); %s was checked %.0f s ago and stays logged in", error, user.name, age)
                 return True
             self.log.warning("GitHub does not answer (%s), and the last check of %s is too old", error, user.name)
             return False
 
     async def _current_model(self, handler: Any, state: Mapping[str, Any]) -> dict[str, Any] | None:
-        """The user as GitHub knows them now, with a new token where the old one has expired; ``None`` where GitHub refuses both."""
+        """The user as GitHub knows them now, with a new token if the old one has expired; ``None`` if GitHub refuses both."""
         try:
             return await self._token_to_auth_model(state["token_response"])
         except HTTPClientError as error:
@@ -131,7 +131,7 @@ class GitHubWithGrace(GitHubOAuthenticator):
         try:
             token = await self.get_token_info(handler, self.build_refresh_token_request_params(renewal))
             return await self._token_to_auth_model({"refresh_token": renewal, **token})
-        except HTTPError as error:  # GitHub's own words: the refresh token is not good
+        except HTTPError as error:  # GitHub's answer for an invalid refresh token
             if error.status_code == 403:
                 return None
             raise
@@ -152,7 +152,7 @@ class GitHubWithGrace(GitHubOAuthenticator):
             code = await self._status(f"{path}/members/{username}", state)
             if code == 204:
                 return True
-            if code not in (302, 404):  # 302: the asker is no member; 404: the asked one is none
+            if code not in (302, 404):  # 302: the caller is not a member; 404: the user is not one
                 unclear.append(f"{code} for {entry}")
         if unclear:
             raise NoAnswerError(", ".join(unclear))
@@ -173,7 +173,7 @@ class GitHubWithGrace(GitHubOAuthenticator):
         return [entry for entry in found if isinstance(entry, dict)]
 
     async def _private_email(self, state: Mapping[str, Any]) -> str:
-        """The primary address; none where the user or the application does not show it."""
+        """The primary address; none if the user or the application does not show it."""
         try:
             addresses = await self._list("/user/emails", state)
         except HTTPClientError as error:
@@ -191,5 +191,5 @@ class GitHubWithGrace(GitHubOAuthenticator):
 
 
 def _is_refusal(error: HTTPClientError) -> bool:
-    """Whether a status says no. 403 and 429 may be a limit of requests, 5xx and 599 are no answer."""
+    """Whether a status means no. 403 and 429 may be a rate limit; 5xx and 599 mean no answer."""
     return 400 <= error.code < 500 and error.code not in (403, 408, 429)

@@ -18,12 +18,12 @@ from .refusal import refusal
 
 
 class WithGrace(OAuthenticator):
-    """oauthenticator's login, with groups checked at each refresh and a grace for outages."""
+    """oauthenticator's login, with groups checked at each refresh and a grace period for outages."""
 
-    grace = Float(12 * 3600, config=True, help="For this many seconds after the last good check, no answer changes nothing.")
+    grace = Float(12 * 3600, config=True, help="For this many seconds after the last successful check, a missing answer changes nothing.")
 
     async def authenticate(self, handler: Any, data: Any = None, **kwargs: Any) -> Any:
-        """Refuses a name that has another number than before: the home belongs to the number."""
+        """Refuses a name whose uid has changed, because the home belongs to the uid."""
         try:
             model = await super().authenticate(handler, data, **kwargs)
         except (HTTPClientError, OSError, ValueError) as error:
@@ -42,17 +42,17 @@ class WithGrace(OAuthenticator):
             return False
         try:
             model = await super().refresh_user(user, handler, **kwargs)
-        except HTTPError as error:  # our own words about a claim that is missing now
-            self.log.warning("%s may not log in any more: %s", user.name, error)
+        except HTTPError as error:  # our own refusal, for a claim that is missing now
+            self.log.warning("%s may no longer log in: %s", user.name, error)
             return False
         except Exception as error:
             age = time.time() - state.get(CHECKED, 0)
             stays = 0 <= age < self.grace
-            outcome = "stays" if stays else "has to log in again"
+            outcome = "stays logged in" if stays else "has to log in again"
             self.log.warning("The login provider does not answer (%s); %s was checked %.0f s ago and %s", error, user.name, age, outcome)
             return stays
         if isinstance(model, dict) and not await self._stays(user.name, state, model):
-            self.log.warning("%s is not in the allowed groups any more, or has another number", user.name)
+            self.log.warning("%s is no longer in the allowed groups, or has another uid", user.name)
             return False
         return model
 

@@ -1,5 +1,5 @@
-# Makes the home of the user who runs it, and the files that give the user a name. Runs in the lab's image, without root or capability.
-# The export's root has mode 1777, so that each user makes a folder there that is the user's own.
+# Creates the home of the user who runs it, and the files that give the user a name. Runs in the lab's image, without root or capabilities.
+# The export's root has mode 1777, so that each user creates a folder there and owns it.
 set -eu
 refuse() { echo "$1" | tee /dev/termination-log >&2; exit 1; }
 
@@ -7,15 +7,15 @@ cd "/homes/$LAB_HOMES" || refuse "The folder of all homes is missing or not reac
 if [ -L "$LAB_USER" ] || { [ -e "$LAB_USER" ] && [ ! -d "$LAB_USER" ]; }; then
     refuse "The home of $LAB_USER is not a folder. Please ask an administrator."
 fi
-[ -d "$LAB_USER" ] || mkdir -m 0700 "$LAB_USER" || refuse "The home of $LAB_USER cannot be made: see the line above."
+[ -d "$LAB_USER" ] || mkdir -m 0700 "$LAB_USER" || refuse "The home of $LAB_USER cannot be created: see the line above."
 owner=$(stat -c %u "$LAB_USER")
-[ "$owner" = "$LAB_UID" ] || refuse "The home of $LAB_USER belongs to user number $owner, not to $LAB_UID. Please ask an administrator."
+[ "$owner" = "$LAB_UID" ] || refuse "The home of $LAB_USER belongs to uid $owner, not to $LAB_UID. Please ask an administrator."
 for folder in notebooks DATA WORK; do
-    [ -e "$LAB_USER/$folder" ] || mkdir "$LAB_USER/$folder" || echo "warning: no folder $folder in a home that is full or read-only" >&2
+    [ -e "$LAB_USER/$folder" ] || mkdir "$LAB_USER/$folder" || echo "warning: cannot create the folder $folder: the home is full or read-only" >&2
 done
 
 umask 022
-# The image's entries stay, but for one of the same number or name.
+# Keeps the image's entries, except those with the same number or name.
 awk -F: -v uid="$LAB_UID" -v name="$LAB_USER" '$3 != uid && $1 != name' /etc/passwd > /identity/passwd
 echo "$LAB_USER:x:$LAB_UID:$LAB_UID:$LAB_FULL_NAME:$LAB_HOME:/bin/bash" >> /identity/passwd
 awk -F: -v gid="$LAB_UID" -v name="$LAB_USER" '$3 != gid && $1 != name' /etc/group > /identity/group

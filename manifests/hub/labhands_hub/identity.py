@@ -24,7 +24,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Identity:
-    """A user. The primary group has the user's own number."""
+    """A user. The primary group has the same number as the uid."""
 
     name: str
     uid: int
@@ -33,7 +33,7 @@ class Identity:
     full_name: str = ""
 
     def environment(self, git: Mapping[str, str]) -> dict[str, str]:
-        """Variables of a lab, some of them under the names of the system that Labhands follows; ``git`` is more of git's settings."""
+        """A lab's variables, some with names of an older system; ``git`` has more settings of git."""
         git = {"user.name": self.full_name or self.name, "user.email": self.email, **git}
         return {
             "EXTERNAL_UID": str(self.uid),
@@ -49,7 +49,7 @@ class Identity:
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any] | None) -> Identity | None:
-        """From an auth state; ``None`` where it has none, as for a user who never logged in or whose key is lost."""
+        """From an auth state; ``None`` if it has none, as for a user who never logged in or whose key is lost."""
         kept = (state or {}).get(_STATE)
         if not isinstance(kept, dict):
             return None
@@ -67,10 +67,10 @@ def git_configuration(values: Mapping[str, str]) -> dict[str, str]:
 def user_id(value: Any) -> int:
     """A uid from a login provider, which may write it as text.
 
-    Raises ``ValueError`` for root and for what is no uid.
+    Raises ``ValueError`` for root and for anything that is not a uid.
     """
     if isinstance(value, bool) or not isinstance(value, (int, str)):
-        raise ValueError(f"{value!r} is no number")
+        raise ValueError(f"{value!r} is not a number")
     number = int(value)
     if not 1 <= number <= _LARGEST_ID:
         raise ValueError(f"{number} is not between 1 and {_LARGEST_ID}")

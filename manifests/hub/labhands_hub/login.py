@@ -65,12 +65,12 @@ class Settings:
 
     def _check(self, env: Environment) -> None:
         if self.provider == "github" and not self.organizations:
-            env.problem("GITHUB_ORGANIZATIONS", "nobody could log in", "my-organization,other-organization:team")
+            env.problem("GITHUB_ORGANIZATIONS", "no user could log in", "my-organization,other-organization:team")
         if self.provider in ("cilogon", "oidc") and not self.uid_claim:
             what = "the claim with the numeric user id is not named, and labs need one"
             env.problem("LOGIN_UID_CLAIM", what, "uidNumber")
         if self.provider in ("cilogon", "oidc") and not self.groups:
-            env.problem("LOGIN_GROUPS", "nobody could log in", "astronomers")
+            env.problem("LOGIN_GROUPS", "no user could log in", "astronomers")
         if self.provider == "cilogon" and not self.identity_providers:
             what = "CILogon needs to know whose users may log in"
             env.problem("CILOGON_IDENTITY_PROVIDERS", what, "https://idp.example.org/idp/shibboleth")
@@ -79,11 +79,11 @@ class Settings:
         for name, entries in (("GITHUB_ORGANIZATIONS", self.organizations), ("GITHUB_ADMIN_TEAMS", self.admin_teams)):
             for entry in entries:
                 if entry.count(":") > 1 or "/" in entry or " " in entry or not all(entry.split(":")):
-                    env.problem(name, f"{entry!r} is no organization or organization:team", "my-organization:my-team")
+                    env.problem(name, f"{entry!r} is not an organization or organization:team", "my-organization:my-team")
 
 
 def require_client(env: Environment, c: Any, settings: Settings) -> None:
-    """Notes a client that is named neither by the environment nor by the site: users would meet an error of the provider's."""
+    """Reports a client that neither the environment nor the site names. Users would see an error of the provider."""
     if settings.provider == "dummy":
         return
     prefix, section = {
@@ -98,10 +98,10 @@ def require_client(env: Environment, c: Any, settings: Settings) -> None:
 
 
 class DemonstrationLogin(DummyAuthenticator):
-    """One password for all names; each name has a number of its own."""
+    """One password for all names; each name has its own uid."""
 
     async def authenticate(self, handler: Any, data: Any = None) -> Any:
-        """A model with an identity, as a real provider gives it."""
+        """A model with an identity, as from a real provider."""
         name = await super().authenticate(handler, data)
         if not name:
             return None
@@ -113,15 +113,15 @@ def configure(c: Any, settings: Settings) -> None:
     """Sets the authenticator."""
     c.Authenticator.enable_auth_state = True
     c.Authenticator.username_pattern = _NAME
-    # JupyterHub lets everybody in who ever was, as soon as a site names one user.
+    # JupyterHub admits every user who ever logged in as soon as a site names one user.
     c.Authenticator.allow_existing_users = False
     c.Authenticator.refresh_pre_spawn = True
-    # 0 would switch off the check before a start as well.
+    # 0 would also switch off the check before a start.
     c.Authenticator.auth_refresh_age = int(settings.refresh)
     if Authenticator.class_traits().get("auth_refresh_strict"):
         c.Authenticator.auth_refresh_strict = True  # JupyterHub 6 would let an administrator start the lab of a removed member
     if not hasattr(BaseHandler, "_token_authenticated"):
-        # JupyterHub 6.1 reads it before it is set when a login has ended, and answers 500 in place of the login page.
+        # JupyterHub 6.1 reads it before it is set when a login has ended, and answers 500 instead of the login page.
         BaseHandler._token_authenticated = False
     ours = {"connect_timeout": 5, "request_timeout": 10}
     c.OAuthenticator.http_request_kwargs = {**ours, **c.OAuthenticator.get("http_request_kwargs", {})}
@@ -178,7 +178,7 @@ def _hub_groups(c: Any) -> None:
 
 
 def claims_state(claims: dict[str, Any], settings: Settings) -> dict[str, Any]:
-    """Identity and groups from a provider's claims. Raises a 403 in words where there is no usable number."""
+    """Identity and groups from a provider's claims. Raises a 403 with a sentence if there is no usable uid."""
     name = str(claims.get(settings.name_claim, "")).lower()
     try:
         uid = identity.user_id(claims.get(settings.uid_claim))

@@ -1,7 +1,7 @@
 """The menu of labs: KubeSpawner's ``profile_list`` from the planner's catalogue.
 
 Wanted labs are radio buttons, all others are in one drop-down. A choice that a user saved follows its image when it moves between the
-two; one that is gone resets the form and refuses a start.
+two. A missing one resets the form and refuses a start.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ OTHER = "other"
 # Recommended ones first, then what users know by name.
 _ORDER = ("alias", "release", "weekly", "daily")
 
-# KubeSpawner's own form below a title. What stands between braces is filled in by KubeSpawner.
+# KubeSpawner's own form below a title. KubeSpawner replaces the expressions in braces.
 _FORM = '<h2>{title}</h2>\n{{% include "form.html" %}}'
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What the menu shows, and from where."""
+    """The content of the menu, and its source."""
 
     catalogue: str
     refresh: float
@@ -52,7 +52,7 @@ class Settings:
         """From the environment."""
         catalogue = env.text("LAB_CATALOGUE", default="http://prepuller.labhands/catalogue.json")
         if urlsplit(catalogue).scheme not in ("http", "https", "file"):
-            env.problem("LAB_CATALOGUE", f"{catalogue!r} is no address", "http://prepuller.labhands/catalogue.json")
+            env.problem("LAB_CATALOGUE", f"{catalogue!r} is not an address", "http://prepuller.labhands/catalogue.json")
         return cls(
             catalogue=catalogue,
             refresh=env.seconds("LAB_CATALOGUE_REFRESH", "60s", 1, 3600),
@@ -84,7 +84,7 @@ class Choice:
 
     @classmethod
     def read(cls, options: Mapping[str, Any] | None) -> Choice:
-        """From KubeSpawner's user options, which may hold anything that a REST call sent."""
+        """From KubeSpawner's user options, which may contain anything that a REST call sent."""
         profile, other, size = ((options or {}).get(key) for key in ("profile", "image", "size"))
         image = other if profile == OTHER else profile
         return cls(str(image) if image else None, str(size) if size else None)
@@ -101,13 +101,13 @@ class Menu:
     def fault(self, choice: Choice) -> str | None:
         """Why a choice can't be started, in words."""
         if choice.image and choice.image not in self.options:
-            return f"“{choice.image}” is not on the menu of labs any more, or not for you"
+            return f"“{choice.image}” is no longer on the menu of labs, or not for you"
         if choice.size and choice.size not in self.sizes:
             return f"there is no size “{choice.size}” for you"
         return None
 
     def settle(self, choice: Choice) -> dict[str, str]:
-        """The user options that mean this choice on this menu; none where it can't be started."""
+        """The user options for this choice on this menu; none if it can't be started."""
         if self.fault(choice):
             return {}
         size = {"size": choice.size} if choice.size else {}
@@ -169,7 +169,7 @@ def build(
 
 
 def override(image: Image) -> dict[str, Any]:
-    """KubeSpawner's settings for an image. A name by digest needs no look at the registry; a tag may have moved."""
+    """KubeSpawner's settings for an image. A name by digest needs no request to the registry; a tag may have moved."""
     return {
         "image": image.pinned,
         "image_pull_policy": "IfNotPresent" if image.digest else "Always",
@@ -188,7 +188,7 @@ def _is_preferred(image: Image, preferred: str) -> bool:
 
 
 def _keep_one_default(profiles: list[dict[str, Any]]) -> None:
-    """KubeSpawner starts the first default, and shows the last one as chosen: there must be exactly one."""
+    """KubeSpawner starts the first default, and shows the last one as chosen: so there must be exactly one."""
     first = next((profile for profile in profiles if profile.get("default")), profiles[0])
     for profile in profiles:
         profile["default"] = profile is first
@@ -199,7 +199,7 @@ def _rank(kind_of_tag: str) -> int:
 
 
 def _description(image: Image, today: date | None) -> str:
-    """On how many nodes it is, and what a start costs where it is on none."""
+    """On how many nodes it is, its size and its age."""
     parts = []
     if image.nodes_present is not None and image.nodes_eligible:
         parts.append(f"on {image.nodes_present} of {image.nodes_eligible} nodes")
@@ -213,7 +213,7 @@ def _description(image: Image, today: date | None) -> str:
 
 
 def _age(tag: str, today: date) -> str:
-    """How old an image is, where its tag says a day or a week; a registry does not tell."""
+    """The age of an image, if its tag contains a day or a week; a registry does not report it."""
     day = re.search(r"(?<!\d)(20\d\d)[._-](\d\d)[._-](\d\d)(?!\d)", tag)
     week = re.match(r"w_(20\d\d)_(\d\d)(?!\d)", tag)
     try:
@@ -233,8 +233,8 @@ def _size(image: Image) -> str:
 
 
 def _slugs(images: Collection[Image]) -> dict[str, str]:
-    """A slug for each reference: the tag where it is safe in HTML, in a CSS selector and between KubeSpawner's ``--``; else a
-    likeness of it and a hash, so that a slug means the same image on every menu."""
+    """A slug for each reference: the tag if it is safe in HTML, in a CSS selector and between KubeSpawner's ``--``; else a
+    similar text and a hash, so that a slug means the same image on every menu."""
     tags = [image.tag for image in images]
     return {
         image.reference: image.tag
@@ -250,7 +250,7 @@ def _likeness(image: Image) -> str:
 
 
 def staleness(catalogue: Catalogue, problem: str | None, stale_after: float, now: datetime) -> str:
-    """What the menu says about its own age: nothing while all is well."""
+    """The menu's note about its own age: empty while there is no problem."""
     late = (now - catalogue.generated).total_seconds() > stale_after
     reason = problem or ("; ".join(catalogue.problems) if catalogue.problems else "no newer scan" if late else None)
     return f" (as of {catalogue.generated:%Y-%m-%d %H:%M} UTC: {reason})" if reason else ""

@@ -23,7 +23,7 @@ _EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
 
 @dataclass(frozen=True)
 class Settings:
-    """What the chart would say."""
+    """Settings that the chart would provide."""
 
     namespace: str
     database: str
@@ -75,7 +75,7 @@ def configure(c: Any, environment: Mapping[str, str] = os.environ) -> None:
 
 
 def _cull(c: Any, settings: Settings) -> None:
-    """The idle culler, run by the Hub, with no right but to see and stop labs."""
+    """The idle culler, run by the Hub, with only the rights to see and stop labs."""
     # Without an idle limit, labs end by their age alone: nothing is idle for 100 years.
     idle = settings.cull_idle or 100 * 365 * 86400
     shortest = min(limit for limit in (settings.cull_idle, settings.cull_age) if limit)
@@ -91,7 +91,7 @@ def _node_selector(env: Environment) -> dict[str, str]:
     for entry in env.names("LAB_NODE_SELECTOR"):
         label, equals, value = entry.partition("=")
         if not equals or not label or "=" in value:
-            env.problem("LAB_NODE_SELECTOR", f"{entry!r} is no label=value", "example.org/labs=true")
+            env.problem("LAB_NODE_SELECTOR", f"{entry!r} is not label=value", "example.org/labs=true")
         selector[label] = value
     return selector
 
@@ -102,7 +102,7 @@ def _tolerations(env: Environment) -> tuple[dict[str, str], ...]:
     for entry in env.names("LAB_TOLERATIONS"):
         found = re.fullmatch(r"([^=:]+)(?:=([^=:]*))?(?::([A-Za-z]+))?", entry)
         if not found or (found[3] and found[3] not in _EFFECTS):
-            env.problem("LAB_TOLERATIONS", f"{entry!r} is no key=value:effect", "example.org/labs=true:NoSchedule")
+            env.problem("LAB_TOLERATIONS", f"{entry!r} is not key=value:effect", "example.org/labs=true:NoSchedule")
             continue
         toleration = (
             {"key": found[1], "operator": "Exists"} if found[2] is None else {"key": found[1], "operator": "Equal", "value": found[2]}

@@ -1,6 +1,6 @@
-"""What a lab pod gets: the user's identity, the home, and the limits of Pod Security ``restricted``.
+"""Adds to a lab pod: the user's identity, the home, and the limits of Pod Security ``restricted``.
 
-All of it happens in ``modify_pod_hook``: there the chosen image is known, and KubeSpawner formats no string any more.
+All of it happens in ``modify_pod_hook``: there the chosen image is known, and KubeSpawner has formatted all strings.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _IPYTHON = {"HistoryManager": {"hist_file": f"{_STATE}/history.sqlite"}}
 
 @dataclass(frozen=True)
 class Settings:
-    """Where homes are."""
+    """The place of homes."""
 
     claim: str
     folder: str
@@ -66,7 +66,7 @@ class Settings:
             start_timeout=int(env.seconds("LAB_START_TIMEOUT", "15m", 10, 86400)) if env.text("LAB_START_TIMEOUT") else None,
         )
         if not re.fullmatch(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?", settings.claim):
-            env.problem("HOME_CLAIM", f"{settings.claim!r} is no name of a claim", "homes")
+            env.problem("HOME_CLAIM", f"{settings.claim!r} is not the name of a claim", "homes")
         if ".." in settings.folder.split("/"):
             env.problem("HOME_FOLDER", "it must stay inside the claim", "users")
         if not settings.mount.startswith("/"):
@@ -79,7 +79,7 @@ def configure(c: Any, settings: Settings, login_settings: login.Settings) -> Non
     c.JupyterHub.spawner_class = c.JupyterHub.get("spawner_class", "kubespawner.KubeSpawner")
     # Never a group for the volume: a driver with fsGroupPolicy File would give the whole share to it.
     c.KubeSpawner.fs_gid = None
-    # JupyterHub takes a start that we refuse for a failed one, and would end itself after a few of them.
+    # JupyterHub counts a start that we refuse as failed, and would exit after a few of them.
     c.Spawner.consecutive_failure_limit = 0
     timeout = settings.start_timeout or site.first("start_timeout", c.KubeSpawner, c.Spawner) or _START_TIMEOUT
     c.KubeSpawner.start_timeout = timeout
@@ -93,15 +93,15 @@ def configure(c: Any, settings: Settings, login_settings: login.Settings) -> Non
     async def require_identity(spawner: Any) -> None:
         who = await _identity(spawner)
         if who is None:
-            # Without it the lab would run as the image's user, with somebody's home.
-            raise refusal(403, "The Hub does not know who you are any more. Please log out and in again.")
+            # Without it the lab would run as the image's user, with another user's home.
+            raise refusal(403, "The Hub no longer knows who you are. Please log out and in again.")
         if site_before:
             await _done(site_before(spawner))
 
     async def modify(spawner: Any, pod: Any) -> Any:
         who = await _identity(spawner)
         if who is None:
-            raise refusal(403, "The Hub does not know who you are any more. Please log out and in again.")
+            raise refusal(403, "The Hub no longer knows who you are. Please log out and in again.")
         prepare(pod, who, settings, _git_host(spawner) if github else None)
         pod = await _done(site_pod(spawner, pod)) if site_pod else pod
         if pod.spec.host_users is False and who.uid >= _MAPPED_IDS:
@@ -181,7 +181,7 @@ def _pod_security(given: Any, who: Identity) -> V1PodSecurityContext:
 
 
 def _restricted(given: Any) -> V1SecurityContext:
-    """KubeSpawner gives plain values or a model, whichever the site has set."""
+    """KubeSpawner passes plain values or a model, whichever the site has set."""
     context = get_k8s_model(V1SecurityContext, given or {})
     context.allow_privilege_escalation = False
     context.capabilities = V1Capabilities(drop=["ALL"])

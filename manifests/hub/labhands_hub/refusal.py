@@ -1,4 +1,4 @@
-"""Errors whose words a user reads."""
+"""Errors whose text a user reads."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from tornado.web import HTTPError
 def refusal(status: int, words: str) -> HTTPError:
     """An HTTP error that shows ``words`` once on every page of the Hub, and in the answers of its REST API.
 
-    JupyterHub 5 has three places for the words: the form and REST show the text, the page of a pending start shows ``jupyterhub_message``.
-    JupyterHub 6 also puts the text into the heading of a page, unless the error has a reason: so it has the status's own.
+    JupyterHub 5 has three places for the text: the form and REST show the text, the page of a pending start shows ``jupyterhub_message``.
+    JupyterHub 6 also puts the text into the heading of a page, unless the error has a reason, so this one has the standard reason of the status.
     """
     error = HTTPError(status, words, reason=responses[status])
     error.jupyterhub_message = words  # type: ignore[attr-defined]

@@ -22,7 +22,7 @@ _BYTES = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 @dataclass(frozen=True)
 class Size:
-    """CPUs and memory of a lab. Requests are what the scheduler sets aside, limits are what the lab may use."""
+    """CPUs and memory of a lab. The scheduler reserves the requests, and the lab may use up to the limits."""
 
     name: str
     cpu_request: float
@@ -99,5 +99,5 @@ def memory_bytes(text: str) -> int:
     """Bytes from ``512M``, ``2G`` or a plain number, as KubeSpawner reads them."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)([KMGT]?)", text)
     if not found:
-        raise ValueError(f"{text!r} is no amount of memory; write a number with K, M, G or T")
+        raise ValueError(f"{text!r} is not an amount of memory; write a number with K, M, G or T")
     return int(float(found[1]) * _BYTES.get(found[2], 1))

@@ -149,7 +149,7 @@ def test_a_member_sees_the_menu_of_a_hub_of_the_chart(environment, hub):
 def test_a_stranger_reads_why(environment, hub):
     status, page = log_in(environment, hub, {"login": "eve", "id": 4712, "organizations": {"elsewhere": 78}})
     assert status == 403
-    assert "eve is not a member of org as far as GitHub tells us" in page
+    assert "eve is not a member of org according to GitHub" in page
 
 
 def until_settled(browser, address):
@@ -173,7 +173,7 @@ def test_a_start_that_is_refused_can_be_tried_again(environment, hub, address):
         browser.get(hub + action, {"profile": "w_2020_01"})
         pending = f"{hub}/hub/{address.replace('spawn', 'spawn-pending')}"
         page = until_settled(browser, pending)
-        assert page.count("“w_2020_01” is not on the menu of labs any more") == 1
+        assert page.count("“w_2020_01” is no longer on the menu of labs") == 1
 
 
 def test_what_the_chart_has_set_stays(environment, monkeypatch):

@@ -267,7 +267,7 @@ def test_a_full_home_starts_with_a_warning(share):
         home.mkdir(0o700)
         os.chown(home, 58001, 58001)
         result = share.run()
-        assert result.returncode == 0 and result.stderr.count("warning: no folder") == 3
+        assert result.returncode == 0 and result.stderr.count("warning: cannot create the folder") == 3
     finally:
         subprocess.run(["umount", share.homes], check=True)
 

@@ -32,23 +32,23 @@ tell_pods() { # tell_pods KIND NAMESPACE NAME READY WANTED
   # No pod at all: the controller reports quotas and policies.
   why=$(kubectl -n "$2" get events --field-selector reason=FailedCreate -o go-template='{{range .items}}{{.involvedObject.name}} {{.message}}
 {{end}}' | grep "^$3" | tail -n 1)
-  problem "$2/$3" "$4 of $5 pods are ready. ${why:+No pod may be made: ${why#* }}${why:-They are still starting.}"
+  problem "$2/$3" "$4 of $5 pods are ready. ${why:+No pod can be created: ${why#* }}${why:-They are still starting.}"
 }
 
 # Why a pod is not ready: its container's last message, what it waits for, or the answer of its /readyz.
 why_not() { # why_not NAMESPACE POD
   local words
-  words=$(kubectl -n "$1" get pod "$2" -o go-template='{{range .status.conditions}}{{if and (eq .type "PodScheduled") (eq .status "False")}}no node takes it: {{.message}}
+  words=$(kubectl -n "$1" get pod "$2" -o go-template='{{range .status.conditions}}{{if and (eq .type "PodScheduled") (eq .status "False")}}no node accepts it: {{.message}}
 {{end}}{{end}}{{range .status.initContainerStatuses}}{{with .state.waiting}}{{.reason}}: {{or .message "it waits"}}
 {{end}}{{end}}{{range .status.containerStatuses}}{{$last := .lastState.terminated}}{{with .state.terminated}}it ended with exit code {{.exitCode}}{{if eq (printf "%v" .exitCode) "64"}}, which means wrong settings{{end}}
 {{or .message ""}}
 {{end}}{{with .state.waiting}}{{if $last}}it ended with exit code {{$last.exitCode}}{{if eq (printf "%v" $last.exitCode) "64"}}, which means wrong settings{{end}}
 {{or $last.message ""}}
-{{else}}{{.reason}}: {{or .message "it is being made"}}
+{{else}}{{.reason}}: {{or .message "it is being created"}}
 {{end}}{{end}}{{end}}' 2>/dev/null | grep -v '^$')
   if [ -z "$words" ]; then
     words=$(kubectl get --raw "/api/v1/namespaces/$1/pods/$2:8080/proxy/readyz" --request-timeout=10s 2>&1 | sed 's/^Error from server ([A-Za-z]*): //' | head -n 5)
-    words="it runs and is not ready: ${words:-it has just begun}"
+    words="it runs but is not ready: ${words:-it has just started}"
   fi
   # Only Events report mounts that wait.
   case $words in

@@ -44,7 +44,7 @@ read_setting() { # read_setting NAME=VALUE LINE
   if [[ $1 != *=* ]]; then
     problem "$1" "line $2 has no value: write $1=VALUE"
   elif [[ ! $name =~ ^[A-Z][A-Z0-9_]*$ ]]; then
-    problem "$name" "line $2: a name consists of capital letters, digits and _, without a blank before the ="
+    problem "$name" "line $2: a name consists of capital letters, digits and _, without a space before the ="
   elif [ -n "${line_of[$name]:-}" ]; then
     problem "$name" "it is set twice, in lines ${line_of[$name]} and $2"
   else
@@ -140,7 +140,7 @@ check_settings() {
     SESSION_DB_URL) problem "$name" "an old name: switch hub-database-url on, and write database-url= into secrets/hub/hub.env" ;;
     MAX_JVM_SIZE) problem "$name" "an old name: patch Firefly's memory limit; MAX_RAM_PERCENT is its share" ;;
     FIREFLY_OPTS) problem "$name" "an old name: write VISUALIZE_FITS_SEARCH_PATH" ;;
-    MANAGER) problem "$name" "it has no effect any more: remove it" ;;
+    MANAGER) problem "$name" "it no longer has an effect: remove it" ;;
     HOSTNAME) problem "$name" "an old name: write SITE_HOST" ;;
     *)
       like=$(nearest "$name" "${!known[@]}")

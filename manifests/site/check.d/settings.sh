@@ -114,8 +114,8 @@ fi
 if on hub; then
   provider=$(value LOGIN_PROVIDER)
   case ${provider:-github} in
-  github) must_be_set GITHUB_ORGANIZATIONS "nobody could log in" your-organization ;;
-  cilogon) must_be_set CILOGON_IDENTITY_PROVIDERS "nobody could log in" https://idp.example.edu/idp/shibboleth
+  github) must_be_set GITHUB_ORGANIZATIONS "no user could log in" your-organization ;;
+  cilogon) must_be_set CILOGON_IDENTITY_PROVIDERS "no user could log in" https://idp.example.edu/idp/shibboleth
     must_be_set LOGIN_UID_CLAIM "each user needs a uid" uidNumber ;;
   oidc) must_be_set LOGIN_UID_CLAIM "each user needs a uid" uidNumber ;;
   dummy) problem LOGIN_PROVIDER "dummy admits everybody who knows one password: use it only for demonstrations" ;;
