@@ -26,13 +26,13 @@ GENERATED = f"Generated from manifests/components by: {UPDATE}"
 
 # The values' names of the namespaces.
 NAMESPACES = {"labhands": "main", "labhands-node": "nodes", "labhands-fileserver": "fileserver", "jupyter": "hub", "firefly": "firefly"}
-# Off where a value says nothing: what makes disks, or wants a broker, a certificate or a CRD first, or what another chart brings.
+# Off by default: components that create disks, that need a broker, a certificate or a CRD first, or that another chart has.
 ON = ["prepuller", "imagepurger", "keep-data"]
-# In the order in which they change each other.
+# In this order, because later ones change earlier ones.
 PLAIN = [name for name in COMPONENTS if "patches:" not in (MANIFESTS / "components" / name / "kustomization.yaml").read_text()]
 CHANGING = [name for name in COMPONENTS if name not in PLAIN]
 FOLDERS = {"/run/containerd": "socket", "/var/lib/containerd": "images"}
-# A file's text is in the chart once, by a link to its folder.
+# The chart links to the folder of these files, so their text exists once.
 FILES = {"nginx": "components/nginx", "dashboards": "components/dashboards", "monitoring": "components/monitoring"} | {
     "logs-receiver": "components/logs-receiver",
     "hub": "hub",
@@ -75,14 +75,14 @@ def config_maps() -> list[str]:
 def plain(text: str) -> Objects:
     """Reads objects, without the hashes in the names of ConfigMaps, the CRDs, and the page's own ConfigMap."""
     for name in set(config_maps()):
-        # kustomize's hashes have these characters alone.
+        # kustomize's hashes have only these characters.
         text = re.sub(rf"(?m)(name: {name})-[2456789bcdfghkmt]{{10}}$", r"\1", text)
     objects = [each for each in yaml.safe_load_all(text) if each]
     return [each for each in objects if each["kind"] != "CustomResourceDefinition" and key(each) != ("ConfigMap", "labhands", "site")]
 
 
 def owners() -> dict[Key, str]:
-    """Which component each object is of."""
+    """The component of each object."""
     found = {key(each): "base" for each in build(())}
     for name in sorted(COMPONENTS, key=lambda name: name in NEEDS):
         found = {key(each): name for each in build((*NEEDS.get(name, []), name))} | found
@@ -109,7 +109,7 @@ def mark(value: Any, path: tuple[Any, ...] = ()) -> Any:
             names = "|".join(sorted(NAMESPACES, key=len, reverse=True))
             value = re.sub(rf"(system:serviceaccount:)({names}):", lambda found: f"{found[1]}@@namespace {NAMESPACES[found[2]]}@@:", value)
             if end[-1] == "expression":
-                # 'labhands' alone is a label there.
+                # There, 'labhands' alone is a label.
                 names = names.replace("|labhands|", "|")
                 value = re.sub(rf"(?<=')({names})(?=')", lambda found: f"@@namespace {NAMESPACES[found[1]]}@@", value)
             return value
@@ -148,7 +148,7 @@ def prepared(each: dict[str, Any]) -> dict[str, Any]:
 
 
 def expression(found: re.Match[str]) -> str:
-    """What a mark becomes, inside of text."""
+    """The expression for a mark inside of text."""
     what, _, name = found[1].partition(" ")
     match what:
         case "namespace":
@@ -183,7 +183,7 @@ def templated(line: str) -> str:
     if "'@@tolerations@@'" in line:
         return f"{{{{- with .Values.tolerations }}}}\n{{{{- toYaml . | nindent {indent} }}}}\n{{{{- end }}}}"
     line = re.sub(r"\{\{", '{{ "{{" }}', line)
-    # A mark that is all of a value.
+    # A mark that is the whole value.
     line = re.sub(r"(?<=[:-] )'(@@(?:setting|secret|image|folder|storage) [^@]*@@)'$", lambda whole: quoted(whole[1]), line)
     line = re.sub(r"(?<=[:-] )'(@@[^@']*@@)'$", r"\1", line)
     return re.sub(r"@@([^@]*)@@", expression, line)
@@ -292,7 +292,7 @@ def templates() -> dict[str, str]:
 
 
 def about(name: str) -> str:
-    """The first sentence of what a component says of itself."""
+    """The first sentence of a component's description."""
     comment = re.match(r"(?:# .*\n)+", (MANIFESTS / "components" / name / "kustomization.yaml").read_text())
     assert comment, f"components/{name}/kustomization.yaml says what it is in a comment at its top"
     text = " ".join(line.removeprefix("# ") for line in comment[0].splitlines())
@@ -381,10 +381,10 @@ def schema() -> str:
         }
     )
     text = json.dumps({"$schema": "http://json-schema.org/draft-07/schema#", "$comment": GENERATED} | known, indent=1)
-    # What is inside of an innermost object is on one line.
+    # The content of an innermost object is on one line.
     return re.sub(r"\{[^{}]*\}", lambda found: re.sub(r"\s+", " ", found[0]), text) + "\n"
 
 
 def files() -> dict[str, str]:
-    """All that is generated, by its path in the chart."""
+    """All generated files by their path in the chart."""
     return {"values.yaml": values(), "values.schema.json": schema()} | {f"templates/{name}": text for name, text in templates().items()}

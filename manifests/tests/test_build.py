@@ -9,7 +9,7 @@ from conftest import MANIFESTS, Objects, kustomize
 
 OVERLAYS = sorted(path.parent for path in MANIFESTS.glob("overlays/*/kustomization.yaml"))
 COMPONENTS = sorted(path.parent.name for path in MANIFESTS.glob("components/*/kustomization.yaml"))
-# What stands on another component.
+# Components that need another one.
 NEEDS = {
     "firefly-shared": ["firefly"],
     "fileserver-node-network": ["fileserver"],

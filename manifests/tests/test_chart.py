@@ -1,4 +1,4 @@
-"""The Helm chart: generated from the components, it renders what kustomize builds of them, and refuses what it does not know."""
+"""The Helm chart: generated from the components, it renders what kustomize builds from them, and rejects unknown values."""
 
 import json
 import os
@@ -50,7 +50,7 @@ def rendered(values: dict[str, Any], namespace: str = "default") -> Objects:
 
 
 def built(folder: Path, components: list[str], given: dict[str, str]) -> Objects:
-    """What the site's page builds of the same."""
+    """The objects that the site's page builds from the same values."""
     up = "../" * (len(folder.parts) - 1) + str(MANIFESTS).lstrip("/")
     lines = [f"resources: [{up}/site/defaults]", "components:", *(f"- {up}/components/{name}" for name in components)]
     lines += [f"- {up}/site/wiring", f"replacements: [{{path: {up}/site/wiring/replacements.yaml}}]", "configMapGenerator:"]
@@ -69,7 +69,7 @@ OF_ONE = ("labhands.dev/checksum", "helm.sh/resource-policy", "finalizers")
 
 
 def without_helms_own(each: dict[str, Any]) -> dict[str, Any]:
-    """An object without the annotations that only Helm needs and the finalizers that it does not, and without what says nothing."""
+    """An object without the annotations that only Helm needs and the finalizers that it does not, and without empty fields."""
 
     def bare(value: Any) -> Any:
         if isinstance(value, dict):
@@ -108,7 +108,7 @@ def test_it_renders_what_kustomize_builds(name: str, tmp_path: Path) -> None:
         assert ours[each] == expected, each
 
 
-def test_a_changed_setting_changes_the_pods_of_its_daemon_alone() -> None:
+def test_a_changed_setting_changes_only_the_pods_of_its_daemon() -> None:
     def pods(given: dict[str, Any]) -> dict[str, str]:
         objects = rendered(EVERYTHING | {"settings": SETTINGS | given})
         return {each["metadata"]["name"]: str(each["spec"]["template"]) for each in objects if "template" in (each.get("spec") or {})}
@@ -117,15 +117,15 @@ def test_a_changed_setting_changes_the_pods_of_its_daemon_alone() -> None:
     assert {name for name in after if after[name] != before[name]} == {"imagepurger", "log-shipper"}
 
 
-def test_numbers_and_answers_are_text() -> None:
+def test_numbers_and_switches_are_text() -> None:
     values = EVERYTHING | {"settings": {"AMQP_WINDOW_BYTES": 100_000_000, "PURGE_DRY_RUN": True}}
     data = {chart.key(each): each["data"] for each in rendered(values) if each["kind"] == "ConfigMap" and "data" in each}
     assert data["ConfigMap", "labhands-node", "log-shipper"]["AMQP_WINDOW_BYTES"] == "100000000"
     assert data["ConfigMap", "labhands-node", "imagepurger"]["PURGE_DRY_RUN"] == "true"
 
 
-def test_other_names_are_everywhere() -> None:
-    """Other namespaces, Secrets, folders, disks, taints, images: nothing has the usual ones."""
+def test_other_names_are_used_everywhere() -> None:
+    """Other namespaces, Secrets, folders, disks, taints, images: no object has the default ones."""
     names = {value: f"other-{value}" for value in chart.NAMESPACES.values()}
     given = {name: value for name, value in chart.defaults().items() if any(usual in value for usual in ("labhands", "jupyter"))}
     values = {
@@ -157,7 +157,7 @@ def test_other_names_are_everywhere() -> None:
     assert (disk["storageClassName"], disk["resources"]["requests"]["storage"]) == ("fast", "2Ti")
 
 
-def test_disks_and_their_namespaces_are_kept_and_the_releases_own_namespace_is_not_made() -> None:
+def test_disks_and_their_namespaces_are_kept_and_the_releases_own_namespace_is_not_created() -> None:
     objects = rendered(EVERYTHING, "labhands")
     kept = {each["metadata"]["name"] for each in objects if "helm.sh/resource-policy" in (each["metadata"].get("annotations") or {})}
     assert kept == {"fileserver", "labhands-fileserver", "jupyter"}
@@ -178,13 +178,13 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_it_does_not_know_is_refused(name: str) -> None:
+def test_unknown_values_are_rejected(name: str) -> None:
     values, words = REFUSED[name]
     run = helm("template", "labhands", str(CHART), "--kube-version", "1.34.0", values={"imagePrefix": PREFIX} | values)
     assert run.returncode != 0 and words in run.stderr
 
 
-def test_helm_finds_nothing_to_say() -> None:
+def test_helm_lint_reports_nothing() -> None:
     run = helm("lint", str(CHART), "--strict", "--kube-version", "1.34.0", values=EVERYTHING)
     assert run.returncode == 0, run.stdout + run.stderr
     assert "[WARNING]" not in run.stdout and "[ERROR]" not in run.stdout

@@ -1,4 +1,4 @@
-"""docs/configuration.md is what the daemons' --help says: every command and setting, with default and meaning."""
+"""docs/configuration.md matches the daemons' --help: every command and setting, with default and meaning."""
 
 import os
 import re
@@ -37,7 +37,7 @@ class Setting(NamedTuple):
 
 
 def programs() -> Path:
-    """The folder of the daemons' programs, built now if need be: ./test has built them before."""
+    """The folder of the daemons' programs, built now if needed; ./test has built them before."""
     folder = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "debug"
     if os.environ.get("UPDATE") or not all((folder / name).is_file() for name in DAEMONS):
         packages = [word for name in DAEMONS for word in ("--package", name)]
@@ -59,7 +59,7 @@ def commands(text: str) -> dict[str, str]:
 
 
 def settings_of(text: str) -> list[Setting]:
-    """The arguments and options in what ``--help`` says of one command."""
+    """The arguments and options in one command's ``--help``."""
     found: list[Setting] = []
     group, name = "", ""
     for line in text.splitlines():

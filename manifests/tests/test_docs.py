@@ -1,4 +1,4 @@
-"""What the documents tell people to write for kustomize builds as it stands."""
+"""The snippets for kustomize in the documents build unchanged."""
 
 import re
 from pathlib import Path
@@ -37,7 +37,7 @@ def test_there_are_some() -> None:
 def test_a_snippet_builds(text: str, tmp_path: Path) -> None:
     folder = tmp_path / "site"
     if "kind: Component" in text:
-        # On a page as in a site of a few lines, components are what it adds to.
+        # The page and a site of a few lines both have a list of components.
         write(folder, "resources: [../manifests/base]\ncomponents: [../manifests/components/hub, own]\n")
         write(folder / "own", text)
     else:

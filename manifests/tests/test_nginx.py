@@ -1,4 +1,4 @@
-"""A real nginx with the component's files: TLS, redirect, HSTS, websockets, large bodies, and what is refused."""
+"""A real nginx with the component's files: TLS, redirect, HSTS, websockets, large bodies, and refused requests."""
 
 import base64
 import contextlib
@@ -74,7 +74,7 @@ def openssl(*arguments: str, folder: Path) -> None:
 
 
 def make_authority(folder: Path) -> None:
-    """A root, and an authority below it, as public ones are."""
+    """A root and an intermediate authority, like public ones."""
     openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "root.key", "-out", "root.pem", "-subj", "/CN=root", folder=folder)
     openssl("req", "-newkey", "rsa:2048", "-nodes", "-keyout", "middle.key", "-out", "middle.csr", "-subj", "/CN=middle", folder=folder)
     (folder / "ca.cnf").write_text("basicConstraints=critical,CA:TRUE\n")
@@ -165,7 +165,7 @@ class Nginx:
         length = f"Content-Length: {len(body)}\r\n" if body else ""
         request = f"{method} {path} HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n{length}{headers}\r\n".encode()
         with socket.create_connection(("127.0.0.1", port), timeout=30) if port else self.connect() as connection:
-            # What is refused before all of it was read.
+            # A request that is refused before all of it was read.
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                 connection.sendall(request + body)
             with HTTPResponse(connection, method=method) as response:
@@ -245,7 +245,7 @@ def test_firefly_is_reached(nginx: Nginx, path: str) -> None:
     assert (response.status, response.text.split()[:2]) == (200, ["firefly", path])
 
 
-def test_firefly_without_a_slash_and_what_only_begins_alike(nginx: Nginx) -> None:
+def test_firefly_without_a_slash_and_paths_that_only_begin_alike(nginx: Nginx) -> None:
     assert nginx.get("/firefly").headers["Location"] == "/firefly/"
     assert nginx.get("/fireflies").text.startswith("hub ")
 
@@ -263,7 +263,7 @@ def test_firefly_admin_is_refused(nginx: Nginx, path: str) -> None:
     assert nginx.get(path).status in (400, 403)
 
 
-def test_a_renewed_certificate_is_taken_and_a_broken_one_is_not(nginx: Nginx) -> None:
+def test_a_renewed_certificate_is_used_and_a_broken_one_is_not(nginx: Nginx) -> None:
     def served() -> bytes:
         with nginx.connect() as connection:
             return connection.getpeercert(binary_form=True)

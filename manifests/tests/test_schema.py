@@ -28,7 +28,7 @@ def module(name: str) -> Path:
 
 
 class Schemas:
-    """Finds what is unknown, missing or of a wrong type."""
+    """Finds fields that are unknown, missing or of a wrong type."""
 
     def __init__(self) -> None:
         self.kinds: dict[tuple[str, str], tuple[Schema, Schema]] = {}
@@ -95,13 +95,13 @@ def schemas() -> Schemas:
 
 
 @pytest.mark.parametrize("overlay", sorted(MANIFESTS.glob("overlays/*")), ids=lambda path: path.name)
-def test_an_overlay_is_as_the_api_wants_it(schemas: Schemas, overlay: Path) -> None:
+def test_an_overlay_matches_the_schemas(schemas: Schemas, overlay: Path) -> None:
     assert schemas.problems(kustomize(overlay)) == []
 
 
-def test_the_page_with_everything_on_is_as_the_api_wants_it(schemas: Schemas, tmp_path: Path) -> None:
+def test_the_page_with_everything_on_matches_the_schemas(schemas: Schemas, tmp_path: Path) -> None:
     site = Site(tmp_path)
-    # The one that takes away what others have.
+    # The component that removes objects of others.
     text = re.sub(r"^  # - ((\.\./components|secrets)/(?!hub-database-url).*)$", r"  - \1", site.page.read_text(), flags=re.MULTILINE)
     site.page.write_text(text)
     site.set("GATEWAY_CLASS=traefik")

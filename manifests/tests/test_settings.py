@@ -1,4 +1,4 @@
-"""The page's settings: all that the daemons have, none that they lack, and site/wiring hands each to whom it is for."""
+"""The page's settings: all that the daemons have, and no others; site/wiring passes each to the parts that use it."""
 
 import os
 import re
@@ -11,7 +11,7 @@ SETTINGS = MANIFESTS / "site/defaults/settings.env"
 WIRING = MANIFESTS / "site/wiring"
 UPDATE = "UPDATE=1 manifests/check -k wiring"
 
-# What a pod's manifest sets, or what has no meaning in a cluster.
+# Settings that a pod's manifest sets, or that have no meaning in a cluster.
 FIXED = {
     "ADMIN_ADDR",
     "AMQP_PASSWORD",
@@ -48,7 +48,7 @@ FIXED = {
     "XDG_RUNTIME_DIR",
 }
 
-# Beside ConfigMaps, where a setting goes.
+# Other objects than ConfigMaps that get a setting.
 ELSEWHERE = {
     "SITE_HOST": [
         ("{ kind: ConfigMap, name: nginx, namespace: labhands }", ["data.SITE_HOST"], ""),
@@ -71,7 +71,7 @@ ELSEWHERE = {
 
 
 def settings() -> Iterator[tuple[str, list[str]]]:
-    """Each setting, with the ConfigMaps that it goes to."""
+    """Each setting, with the ConfigMaps that get it."""
     targets: list[str] = []
     for line in SETTINGS.read_text().splitlines():
         if line.startswith("#> "):
@@ -121,12 +121,12 @@ def test_the_wiring_is_up_to_date(file: str, generate: Callable[[], str]) -> Non
     assert (WIRING / file).read_text() == generate(), f"run: {UPDATE}"
 
 
-def test_no_setting_is_there_twice() -> None:
+def test_no_setting_occurs_twice() -> None:
     names = [name for name, _ in settings()]
     assert len(set(names)) == len(names)
 
 
-def test_every_setting_of_the_daemons_is_there_and_no_other() -> None:
+def test_the_page_has_exactly_the_settings_of_the_daemons() -> None:
     crates = [path.parent for path in MANIFESTS.parent.glob("*/Cargo.toml")]
     code = [file.read_text() for crate in crates for file in (crate / "src").rglob("*.rs")]
     declared = {name for text in code for name in re.findall(r'\benv = "([A-Z_0-9]+)"', text)}
@@ -149,7 +149,7 @@ def test_every_setting_of_the_hub_is_known_to_it() -> None:
             assert f'"{name}"' in python, name
 
 
-def test_every_setting_of_the_file_server_is_there_and_no_other() -> None:
+def test_the_page_has_exactly_the_settings_of_the_file_server() -> None:
     script = (MANIFESTS.parent / "images/fileserver/fileserver").read_text()
     known = {name for name, targets in settings() if "labhands-fileserver/fileserver" in targets}
     assert known == set(re.findall(r"^# (FILESERVER_[A-Z_]+)", script, re.MULTILINE))

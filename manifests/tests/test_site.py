@@ -1,4 +1,4 @@
-"""The site's page and its check, on a copy: what builds, and each mistake by its name."""
+"""The site's page and its check, on a copy: a valid page builds, and each mistake is named."""
 
 import base64
 import os
@@ -32,7 +32,7 @@ def certificate(host: str, days: int = 90) -> tuple[str, str]:
 
 CERTIFICATE, KEY = certificate("hub.university.edu")
 SECRETS = {
-    # A line's end more, or one of Windows, does no harm.
+    # An additional line end, or one of Windows, does no harm.
     "hub/hub.env": "proxy-token={}\r\ncrypt-key={}\ncookie-secret={}\n\n".format(*RANDOM),
     "hub/login.env": "GITHUB_CLIENT_ID=Iv1.0123\nGITHUB_CLIENT_SECRET=0123456789",
     "log-shipper/amqp.env": "password=one\n\n",
@@ -110,7 +110,7 @@ def data(objects: Objects, namespace: str, name: str, kind: str = "ConfigMap") -
     return found["data"]
 
 
-def test_a_page_that_is_filled_in_is_right_and_builds(site: Site) -> None:
+def test_a_page_that_is_filled_in_is_valid_and_builds(site: Site) -> None:
     assert site.check() == (
         0,
         "The page is right. Next: kubectl apply -k manifests/site, and then manifests/site/check --after\n",
@@ -120,7 +120,7 @@ def test_a_page_that_is_filled_in_is_right_and_builds(site: Site) -> None:
     assert data(objects, "jupyter", "hub")["OAUTH_CALLBACK_URL"] == "https://hub.university.edu/hub/oauth_callback"
 
 
-def test_each_daemon_gets_its_own_settings_alone_and_as_text(site: Site) -> None:
+def test_each_daemon_gets_only_its_own_settings_as_text(site: Site) -> None:
     before = site.build()
     site.set("DISK_HIGH=70", "PURGE_DRY_RUN=true")
     after = site.build()
@@ -136,7 +136,7 @@ def test_each_daemon_gets_its_own_settings_alone_and_as_text(site: Site) -> None
     assert {name for name in new if new[name] != old[name]} == {"imagepurger", "prepuller-node"}
 
 
-def test_line_ends_are_no_part_of_a_secret(site: Site) -> None:
+def test_line_ends_are_not_part_of_a_secret(site: Site) -> None:
     secret = data(site.build(), "jupyter", "hub", "Secret")
     assert base64.b64decode(secret["proxy-token"]).decode() == RANDOM[0]
 
@@ -224,7 +224,7 @@ MISTAKES: dict[str, tuple[Callable[[Site], None], str]] = {
     "a part without what it changes": (lambda site: site.on("../components/firefly-shared"), "firefly-shared: it needs firefly, which is off"),
     "a part before what it changes": (lambda site: site.change("  - ../components/hub\n", "  - ../components/hub-database-url\n  - ../components/hub\n"), "hub-database-url: it changes hub, so its line must come after"),
     "parts that exclude each other": (lambda site: site.on("../components/monitoring #", "../components/monitoring-operator"), "monitoring: it can't be used together with monitoring-operator"),
-    "settings that reach nobody": (lambda site: site.change("  - wiring # always the last one\n", ""), "wiring: it must be the last line"),
+    "settings that reach no daemon": (lambda site: site.change("  - wiring # always the last one\n", ""), "wiring: it must be the last line"),
     "a Gateway without a class": (lambda site: site.on("../components/gateway", "../components/httproute\n"), "GATEWAY_CLASS: it is missing"),
     "Firefly behind nothing": (firefly, "FIREFLY_SERVICE: firefly is on, but nginx does not route to it"),
     "Firefly's password in the logs": (lambda site: (firefly(site), site.set("EXCLUDE_LINES=GET /")), 'EXCLUDE_LINES: it lacks "Admin password"'),
@@ -265,7 +265,7 @@ def test_a_mistake_is_named(site: Site, name: str) -> None:
     assert "very-secret" not in said
 
 
-def test_without_a_cluster_the_page_alone_is_looked_at(site: Site) -> None:
+def test_without_a_cluster_only_the_page_is_checked(site: Site) -> None:
     code, said = site.check("")
     assert code == 0 and "warning  cluster: kubectl can't reach a cluster" in said
 

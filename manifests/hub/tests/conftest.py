@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-# The Kubernetes client reads this variable when it is imported. The file leads nowhere.
+# The Kubernetes client reads this variable when it is imported. The file does not exist.
 os.environ["KUBECONFIG"] = str(Path(__file__).with_name("kubeconfig.yaml"))
 
 

@@ -1,4 +1,4 @@
-"""A GitHub: login, users, organizations, teams, e-mails, tokens that end, outages of each kind, and git over HTTP.
+"""A fake GitHub: login, users, organizations, teams, e-mails, tokens that expire, outages of each kind, and git over HTTP.
 
 As a program it serves until it is ended: ``fake_github.py --help``. ``POST /control`` takes JSON that changes accounts and outages.
 """
@@ -33,7 +33,7 @@ class Account:
 
 @dataclass
 class GitHub:
-    """Accounts, tokens, and what is wrong today."""
+    """Accounts, tokens, and the current outage."""
 
     accounts: dict[str, Account] = field(default_factory=dict)
     tokens: dict[str, str] = field(default_factory=dict)
@@ -49,7 +49,7 @@ class GitHub:
         return account
 
     def token(self, login: str) -> dict[str, Any]:
-        """A token answer, as GitHub gives it: scopes are separated by commas."""
+        """A token answer, as GitHub sends it: scopes are separated by commas."""
         token = "gho_" + secrets.token_hex(8)
         self.tokens[token] = login
         answer = {"access_token": token, "token_type": "bearer", "scope": "read:org,user:email"}
@@ -71,7 +71,7 @@ class GitHub:
 
 
 class Handler(RequestHandler):
-    """What all addresses share."""
+    """The base of all handlers."""
 
     def initialize(self, github: GitHub) -> None:
         self.github = github
@@ -99,7 +99,7 @@ class Handler(RequestHandler):
         return self.github.accounts[login]
 
     def pages(self, entries: list[Any]) -> None:
-        """GitHub gives at most 100 entries and links to the next page."""
+        """GitHub returns at most 100 entries, and a link to the next page."""
         page, size = int(self.get_argument("page", "1")), min(int(self.get_argument("per_page", "30")), 100)
         if len(entries) > page * size:
             address = f"{self.request.protocol}://{self.request.host}{self.request.path}"
@@ -157,7 +157,7 @@ class Member(Handler):
 
 
 class Git(Handler):
-    """git's own server behind a password that is a token of the user, as GitHub has it."""
+    """git's own server with a user's token as the password, as on GitHub."""
 
     def initialize(self, github: GitHub, repositories: str) -> None:
         super().initialize(github)
@@ -211,7 +211,7 @@ class Control(Handler):
 def start(
     github: GitHub, port: int = 0, address: str = "127.0.0.1", tls: dict[str, str] | None = None, repositories: str = "."
 ) -> tuple[HTTPServer, str]:
-    """A server, on loopback if nothing else is said, and its address."""
+    """A server, on loopback by default, and its address."""
     routes: list[tuple[str, type[Handler]]] = [
         (r"/login/oauth/authorize", Authorize),
         (r"/login/oauth/access_token", Token),

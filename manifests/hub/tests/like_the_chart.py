@@ -1,4 +1,4 @@
-# A Hub's configuration as Zero to JupyterHub's chart (4.4) has it: what it sets before ours, its names, and its way to load files.
+# A Hub's configuration as in Zero to JupyterHub's chart (4.4): what it sets before ours, its names, and how it loads files.
 # ruff: noqa: F821
 import glob
 import os

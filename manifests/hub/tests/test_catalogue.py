@@ -8,12 +8,12 @@ from conftest import document, image
 from labhands_hub.catalogue import MOST_BYTES, FileFetch, HttpFetch, Source, parse
 
 
-def test_infrastructure_images_are_no_labs():
+def test_infrastructure_images_are_not_labs():
     catalogue = parse(document(image("w_2026_47"), image("4.4.0", kind="infrastructure"), image("5.3.0", why="infrastructure image")))
     assert [lab.tag for lab in catalogue.images] == ["w_2026_47"]
 
 
-def test_what_the_catalogue_does_not_know_stays_unknown():
+def test_missing_fields_stay_unknown():
     (lab,) = parse(document(image("w_2026_47", size=None, nodes=None, digest=None, extra="field"))).images
     assert (lab.size, lab.nodes_present, lab.nodes_eligible, lab.pinned) == (None, None, None, "registry.example.org/lsst/lab:w_2026_47")
 
@@ -37,13 +37,13 @@ def test_what_the_catalogue_does_not_know_stays_unknown():
     ],
     ids=lambda raw: raw[:30].decode(errors="replace"),
 )
-def test_what_is_no_catalogue_is_refused_with_a_reason(raw):
+def test_an_invalid_catalogue_is_refused_with_a_reason(raw):
     with pytest.raises(ValueError, match="."):
         parse(raw)
 
 
 def source_of(*answers, refresh=0.0):
-    """A source whose looks give these answers, one after the other."""
+    """A source whose fetches return these answers, one after the other."""
     left = list(answers)
 
     async def fetch():
@@ -55,7 +55,7 @@ def source_of(*answers, refresh=0.0):
     return Source(fetch, refresh)
 
 
-def test_the_last_good_catalogue_stays_with_the_reason(two_labs):
+def test_the_last_good_catalogue_is_kept_with_the_reason(two_labs):
     async def run():
         source = source_of(two_labs, ValueError("gone"), None)
         first = await source.get()
@@ -65,7 +65,7 @@ def test_the_last_good_catalogue_stays_with_the_reason(two_labs):
     asyncio.run(run())
 
 
-def test_without_any_good_catalogue_users_read_why_and_the_next_one_looks_again(two_labs):
+def test_without_any_good_catalogue_users_read_why_and_the_next_one_fetches_again(two_labs):
     async def run():
         source = source_of(ConnectionRefusedError("refused"), two_labs, refresh=3600)
         with pytest.raises(HTTPError) as failure:
@@ -76,7 +76,7 @@ def test_without_any_good_catalogue_users_read_why_and_the_next_one_looks_again(
     asyncio.run(run())
 
 
-def test_a_planner_that_hangs_holds_up_nobody_and_is_asked_once(two_labs):
+def test_a_planner_that_hangs_delays_no_user_and_is_asked_once(two_labs):
     async def run():
         looks = 0
 
@@ -96,7 +96,7 @@ def test_a_planner_that_hangs_holds_up_nobody_and_is_asked_once(two_labs):
 
 
 async def serve(answer):
-    """A server that gives ``answer(request_head)`` and its address."""
+    """A server that sends ``answer(request_head)``, and its address."""
 
     async def client(reader, writer):
         head = await reader.readuntil(b"\r\n\r\n")

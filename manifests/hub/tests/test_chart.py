@@ -1,4 +1,4 @@
-"""The files as Zero to JupyterHub's chart loads them, in a real Hub: only its proxy is a few lines of ours."""
+"""The files as Zero to JupyterHub's chart loads them, in a real Hub. Only its proxy is a small fake."""
 
 import html
 import http.cookiejar
@@ -128,7 +128,7 @@ def control(environment, change):
 
 
 def log_in(environment, hub, account):
-    """What a browser sees at its way to the menu."""
+    """The page that a browser sees after a login."""
     return visit(environment, hub, account)[1]
 
 
@@ -164,7 +164,7 @@ def until_settled(browser, address):
 
 @pytest.mark.parametrize("address", ["spawn/ada", "spawn/ada/second"])
 def test_a_start_that_is_refused_can_be_tried_again(environment, hub, address):
-    """Of the default server and of a named one: the words, and the form once more."""
+    """For the default server and a named one: the reason, and the form once more."""
     browser, _ = visit(environment, hub, {"login": "ada", "id": 4711, "organizations": {"org": 77}})
     for _ in range(2):
         status, page = browser.get(f"{hub}/hub/{address}")
@@ -176,7 +176,7 @@ def test_a_start_that_is_refused_can_be_tried_again(environment, hub, address):
         assert page.count("“w_2020_01” is no longer on the menu of labs") == 1
 
 
-def test_what_the_chart_has_set_stays(environment, monkeypatch):
+def test_settings_of_the_chart_are_kept(environment, monkeypatch):
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     config = PyFileConfigLoader("like_the_chart.py", path=str(HERE)).load_config()
@@ -186,13 +186,13 @@ def test_what_the_chart_has_set_stays(environment, monkeypatch):
     assert config.KubeSpawner.extra_labels == {"hub.jupyter.org/network-access-hub": "true"}
     assert list(config.KubeSpawner.volumes) == ["site"]
     assert "read:packages" in config.GitHubWithGrace.scope
-    # The site's values, where ours are only defaults.
+    # The site's values, which override our defaults.
     assert (config.KubeSpawner.start_timeout, config.KubeSpawner.default_url) == (1200, "/tree")
-    # And what must not stay.
+    # And values that must not be kept.
     assert (config.KubeSpawner.fs_gid, config.Spawner.consecutive_failure_limit) == (None, 0)
 
 
-def test_the_values_hand_over_every_file():
+def test_the_values_pass_every_file():
     values = (FILES / "zero-to-jupyterhub/values.yaml").read_text()
     options = subprocess.run([FILES / "zero-to-jupyterhub/files"], capture_output=True, text=True, check=True).stdout.split()
     given = dict(re.fullmatch(r"--set-file=hub\.extraFiles\.([a-z-]+)\.stringData=(.+)", option).groups() for option in options)

@@ -24,7 +24,7 @@ class Handler:
 
 
 class World:
-    """A Hub's authenticator with a GitHub of its own."""
+    """A Hub's authenticator with a separate GitHub."""
 
     def __init__(self, github, **environment):
         self.github = github
@@ -84,7 +84,7 @@ def test_a_member_becomes_a_user_with_identity_and_groups():
     assert model["admin"] is None
 
 
-def test_a_team_lets_in_and_a_team_makes_administrators():
+def test_one_team_may_log_in_and_another_has_administrators():
     account = ada(organizations={"other": 8}, teams=["other:team", "other:operators"])
     assert run(lambda world: world.log_in("ada"), account, GITHUB_ADMIN_TEAMS="other:operators")["admin"] is True
     assert run(lambda world: world.log_in("ada"), account, GITHUB_ADMIN_TEAMS="other:owners")["admin"] is False
@@ -97,7 +97,7 @@ def test_a_stranger_reads_why_and_what_to_do(account):
 
 
 @pytest.mark.parametrize("outage", [500, 502, 503, 429, 403, "silent", "garbage", "away"])
-def test_a_login_while_github_is_away_reads_that(outage):
+def test_a_login_during_an_outage_of_github_shows_it(outage):
     async def work(world):
         world.github.outage = outage
         if outage == "away":
@@ -108,7 +108,7 @@ def test_a_login_while_github_is_away_reads_that(outage):
     assert status == 503 and "GitHub does not answer now" in words
 
 
-def test_private_and_missing_addresses_are_borne():
+def test_private_and_missing_addresses_are_accepted():
     assert Identity.from_state(run(lambda w: w.log_in("ada"), ada(email=None, private_email="a@b"))["auth_state"]).email == "a@b"
     who = Identity.from_state(run(lambda w: w.log_in("ada"), ada(email=None, name=None))["auth_state"])
     assert (who.email, who.full_name) == ("", "ada")
@@ -131,7 +131,7 @@ def test_a_name_that_was_another_account_is_refused():
     assert status == 403 and "another GitHub account" in words
 
 
-def test_a_refresh_renews_what_github_says():
+def test_a_refresh_renews_the_data_from_github():
     async def work(world):
         model = await world.log_in("ada")
         world.github.add(ada(name="Ada Lovelace", organizations={"org": 77, "new": 8}))
@@ -143,7 +143,7 @@ def test_a_refresh_renews_what_github_says():
 
 
 @pytest.mark.parametrize("outage", [500, 502, 403, 429, "silent", "garbage", "stopped"])
-def test_an_outage_changes_nothing_within_the_grace_and_ends_it_after(outage):
+def test_an_outage_changes_nothing_within_the_grace_period_and_ends_the_login_after_it(outage):
     async def work(world):
         state = (await world.log_in("ada"))["auth_state"]
         if outage == "stopped":
@@ -157,7 +157,7 @@ def test_an_outage_changes_nothing_within_the_grace_and_ends_it_after(outage):
     assert run(work, LOGIN_GRACE="1h") == (True, False, False)
 
 
-def test_a_removed_member_is_out_at_the_next_refresh_also_after_an_outage():
+def test_a_removed_member_is_logged_out_at_the_next_refresh_also_after_an_outage():
     async def work(world):
         state = (await world.log_in("ada"))["auth_state"]
         world.github.outage = 503
@@ -206,7 +206,7 @@ def test_a_used_refresh_token_ends_the_login():
     assert run(work) is False
 
 
-def test_no_scope_for_pushing_unless_asked():
+def test_no_scope_for_pushing_unless_configured():
     async def scopes(world):
         return world.authenticator.scope
 
@@ -214,7 +214,7 @@ def test_no_scope_for_pushing_unless_asked():
     assert "public_repo" in run(scopes, GITHUB_PUSH="on")
 
 
-def test_organizations_and_teams_become_the_hubs_groups_only_where_asked():
+def test_organizations_and_teams_become_the_hubs_groups_only_if_configured():
     account = ada(organizations={"org": 77, "Zoo": 78}, teams=["org:Big"])
     assert "groups" not in run(lambda world: world.log_in("ada"), account)
     model = run(lambda world: world.log_in("ada"), account, LOGIN_HUB_GROUPS="on")

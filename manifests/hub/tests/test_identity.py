@@ -23,12 +23,12 @@ def test_user_ids(value, uid):
 
 
 @pytest.mark.parametrize("value", [0, "0", -1, 2**31, None, True, 1.5, "root", ""])
-def test_root_and_what_is_no_id_are_refused(value):
+def test_root_and_invalid_ids_are_refused(value):
     with pytest.raises(ValueError, match="."):
         identity.user_id(value)
 
 
-def test_groups_are_bounded_allowed_ones_first_and_a_name_means_one_number():
+def test_groups_are_limited_allowed_ones_come_first_and_a_name_has_one_number():
     found = identity.groups([("a" * 40, 1), ("a" * 35, 2), ("Org", 3), *((f"o{n}", n) for n in range(10, 40))], ["org:team"])
     assert found[0] == Group("Org", 3) and found[1] == Group("a" * 32, 1)
     assert len(found) == identity.MOST_GROUPS and len({group.name for group in found}) == identity.MOST_GROUPS
@@ -55,7 +55,7 @@ def test_claims_of_a_provider_become_an_identity():
 
 
 @pytest.mark.parametrize("uid", [None, 0, "ada", ""])
-def test_a_login_without_a_number_is_refused_in_words(uid):
+def test_a_login_without_a_uid_is_refused_with_a_reason(uid):
     with pytest.raises(HTTPError) as failure:
         claims(preferred_username="ada", uidNumber=uid)
     assert failure.value.status_code == 403 and "uidNumber" in failure.value.jupyterhub_message

@@ -55,7 +55,7 @@ def test_a_lab_is_started_by_digest_and_a_tag_without_one_is_always_pulled():
     assert (moving["image"], moving["image_pull_policy"]) == ("registry.example.org/lsst/lab:w_2026_40", "Always")
 
 
-def test_a_description_says_where_the_image_is():
+def test_a_description_shows_where_the_image_is():
     built = menu_of(image("w_2026_48"), image("w_2026_47", nodes=None, size=None))
     assert built.profiles[0]["description"] == "on 1 of 2 nodes, 2.5 GB compressed"
     assert built.profiles[1]["description"] == ""
@@ -77,7 +77,7 @@ def test_a_description_says_where_the_image_is():
         ("4.2.1", ""),
     ],
 )
-def test_an_age_is_known_where_the_tag_has_a_date(tag, age):
+def test_an_age_is_known_if_the_tag_has_a_date(tag, age):
     assert menu._age(tag, date(2026, 11, 29)) == age
 
 
@@ -124,14 +124,14 @@ def test_a_saved_choice_follows_its_image():
         ({"size": 7}, "7"),
     ],
 )
-def test_a_choice_that_is_gone_is_named_and_resets_the_form(saved, words):
+def test_a_missing_choice_is_named_and_resets_the_form(saved, words):
     built = menu_of(image("w_2026_47"))
     assert words in built.fault(Choice.read(saved))
     assert built.settle(Choice.read(saved)) == {}
 
 
 @pytest.mark.parametrize("saved", [None, {}, {"anything": "else"}, {"profile": "other"}])
-def test_no_choice_is_no_fault(saved):
+def test_no_choice_is_not_a_fault(saved):
     built = menu_of(image("w_2026_47"))
     assert built.fault(Choice.read(saved)) is None and built.settle(Choice.read(saved)) == {}
 
@@ -142,7 +142,7 @@ def test_the_drop_down_is_bounded_and_keeps_the_saved_one():
     assert len(others(built)) == menu.MOST_CHOICES + 1 and "old_650" in others(built)
 
 
-def test_sizes_and_classes_by_group_hold_for_form_and_rest():
+def test_sizes_and_classes_by_group_apply_to_form_and_rest():
     sizes = '{"small": {"cpu": [1, 1], "memory": ["1G", "1G"]}, "large": {"cpu": [4, 8], "memory": ["8G", "8G"], "groups": ["Org:Big"]}}'
     images = [image("w_2026_47"), image("d_2026_11_28", **{"class": "daily"})]
     environment = {"LAB_SIZES": sizes, "LAB_CLASS_GROUPS": '{"daily": ["org:dev"]}'}
@@ -159,7 +159,7 @@ def test_a_user_without_any_lab_reads_why():
     assert failure.value.status_code == 403 and "log out and in" in failure.value.jupyterhub_message
 
 
-def test_an_old_catalogue_says_so():
+def test_an_old_catalogue_shows_its_age():
     catalogue, now = parse(document(image("w_2026_47"))), datetime.now(UTC)
     assert staleness(catalogue, None, 3600, now) == ""
     assert "no newer scan" in staleness(catalogue, None, 3600, now + timedelta(hours=2))
@@ -211,7 +211,7 @@ def test_kubespawners_form_shows_the_menu_with_the_saved_choice(tmp_path, two_la
     assert checked(page) == ["other"]
 
 
-def test_a_saved_choice_that_is_gone_leaves_the_default_checked(tmp_path, two_labs):
+def test_a_missing_saved_choice_leaves_the_default_checked(tmp_path, two_labs):
     assert checked(form(tmp_path, two_labs, options={"profile": "w_2020_01"})) == ["w_2026_47"]
 
 
@@ -229,7 +229,7 @@ def test_a_start_takes_the_chosen_image_and_size(tmp_path, two_labs, options, im
     assert made.cpu_limit == (4 if options.get("size") else 1)
 
 
-def test_a_start_of_a_choice_that_is_gone_is_refused_with_words(tmp_path, two_labs):
+def test_a_start_of_a_missing_choice_is_refused_with_a_reason(tmp_path, two_labs):
     with pytest.raises(HTTPError) as failure:
         in_hub(Spawner.load_user_options, tmp_path, two_labs, pending="spawn", options={"profile": "w_2020_01"})
     assert failure.value.status_code == 409 and "w_2020_01" in failure.value.jupyterhub_message

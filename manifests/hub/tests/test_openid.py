@@ -20,7 +20,7 @@ ADA = {"preferred_username": "Ada", "uidNumber": "4711", "email": "ada@example.o
 
 
 class UserInfo(RequestHandler):
-    """The claims of whoever asks, or what is wrong today."""
+    """The claims of the current user, or the current outage."""
 
     def get(self):
         provider = self.application.settings["provider"]
@@ -57,7 +57,7 @@ def run(work, claims=ADA, **environment):
 
 
 class World:
-    """A Hub's authenticator with a provider of its own."""
+    """A Hub's authenticator with a separate provider."""
 
     def __init__(self, provider, authenticator):
         self.provider, self.authenticator = provider, authenticator
@@ -79,11 +79,11 @@ def test_claims_become_a_user_and_groups_are_compared_in_any_case():
     assert model["groups"] == model["auth_state"][GROUPS] == ["astronomers", "staff"]
 
 
-def test_who_is_in_no_allowed_group_stays_out():
+def test_a_user_in_no_allowed_group_is_refused():
     assert run(lambda world: world.log_in(), {**ADA, "groups": "staff, guests"}) is None
 
 
-def test_a_name_with_another_number_is_refused():
+def test_a_name_with_another_uid_is_refused():
     async def work(world):
         known = Person("ada", (await world.log_in())["auth_state"])
         world.provider.claims["uidNumber"] = "4712"
@@ -95,7 +95,7 @@ def test_a_name_with_another_number_is_refused():
 
 
 @pytest.mark.parametrize("outage", [500, 503])
-def test_an_outage_changes_nothing_within_the_grace_and_ends_it_after(outage):
+def test_an_outage_changes_nothing_within_the_grace_period_and_ends_the_login_after_it(outage):
     async def work(world):
         state = (await world.log_in())["auth_state"]
         world.provider.outage = outage
@@ -104,7 +104,7 @@ def test_an_outage_changes_nothing_within_the_grace_and_ends_it_after(outage):
     assert run(work, LOGIN_GRACE="1h") == (True, False)
 
 
-def test_a_login_while_the_provider_is_away_reads_that():
+def test_a_login_during_an_outage_of_the_provider_shows_it():
     async def work(world):
         world.provider.outage = 502
         await world.log_in()
@@ -115,7 +115,7 @@ def test_a_login_while_the_provider_is_away_reads_that():
 
 
 @pytest.mark.parametrize("change", [{"groups": ["Staff"]}, {"groups": None}, {"uidNumber": None}])
-def test_who_loses_what_a_lab_needs_is_out_at_the_next_refresh(change):
+def test_a_user_without_a_required_claim_is_logged_out_at_the_next_refresh(change):
     async def work(world):
         state = (await world.log_in())["auth_state"]
         assert (await world.refresh(state))["name"] == "ada"

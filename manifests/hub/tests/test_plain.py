@@ -20,7 +20,7 @@ def test_hub_and_proxy_find_each_other_by_their_services():
     assert config.ConfigurableHTTPProxy.api_url == "http://proxy-api.labs:8001"
     assert config.ConfigurableHTTPProxy.should_start is False
     assert config.KubeSpawner.namespace == "labs"
-    # Or a restart of the Hub would end all labs.
+    # Otherwise a restart of the Hub would end all labs.
     assert config.JupyterHub.cleanup_servers is False
 
 

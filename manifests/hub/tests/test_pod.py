@@ -56,7 +56,7 @@ def variables(container):
     return {entry["name"]: entry.get("value") for entry in container["env"]}
 
 
-def test_the_lab_runs_as_the_user_in_the_own_home():
+def test_the_lab_runs_as_the_user_in_the_users_home():
     spec = made()["spec"]
     lab = spec["containers"][0]
     assert (lab["securityContext"]["runAsUser"], lab["securityContext"]["runAsGroup"]) == (58001, 58001)
@@ -67,7 +67,7 @@ def test_the_lab_runs_as_the_user_in_the_own_home():
     assert [entry["name"] for entry in lab["env"]].count("HOME") == 1
 
 
-def test_the_pod_fits_pod_security_restricted_and_never_has_a_group_for_volumes():
+def test_the_pod_complies_with_pod_security_restricted_and_never_has_a_group_for_volumes():
     spec = made()["spec"]
     assert "fsGroup" not in spec["securityContext"]
     assert spec["securityContext"]["runAsNonRoot"] is True
@@ -79,7 +79,7 @@ def test_the_pod_fits_pod_security_restricted_and_never_has_a_group_for_volumes(
         assert not container["securityContext"].get("privileged")
 
 
-def test_what_the_chart_has_set_stays():
+def test_settings_of_the_chart_are_kept():
     built = made()
     assert {"name": "site", "emptyDir": {}} in built["spec"]["volumes"]
     assert {"name": "site", "mountPath": "/site"} in built["spec"]["containers"][0]["volumeMounts"]
@@ -100,7 +100,7 @@ def test_hooks_of_the_site_run_too():
     assert seen == ["before"] and built["metadata"]["annotations"]["site"] == "labhands-home"
 
 
-def test_names_that_escape_alike_have_labels_and_homes_of_their_own():
+def test_names_that_escape_alike_have_separate_labels_and_homes():
     pods = [made(Identity(name, uid)) for uid, name in enumerate(("a.b", "a-b", "a_b", "a-2eb", "a@b"), 58001)]
     assert len({built["metadata"]["labels"]["hub.jupyter.org/username"] for built in pods}) == 5
     homes = {
@@ -120,7 +120,7 @@ def test_a_user_that_a_user_namespace_does_not_have_is_refused():
         made(Identity("ada", 65_536), site={"modify_pod_hook": mapped})
 
 
-def test_a_role_that_the_site_gave_its_users_stays():
+def test_a_role_that_the_site_gave_its_users_is_kept():
     env, config = Environment({"GITHUB_ORGANIZATIONS": "org", "GITHUB_PUSH": "on"}), Config()
     config.JupyterHub.load_roles = [{"name": "user", "scopes": ["self", "shares!user"]}]
     config.Spawner.server_token_scopes.append("read:hub")
@@ -129,7 +129,7 @@ def test_a_role_that_the_site_gave_its_users_stays():
     assert {"read:hub", "admin:auth_state!user"} < set(config.Spawner.server_token_scopes)
 
 
-def test_a_start_may_take_as_long_as_the_site_says():
+def test_a_start_may_take_as_long_as_the_site_allows():
     def timeout(environment, **site):
         env, config = Environment({"GITHUB_ORGANIZATIONS": "org", **environment}), Config(**site)
         pod.configure(config, pod.Settings.read(env), login.Settings.read(env))
@@ -139,7 +139,7 @@ def test_a_start_may_take_as_long_as_the_site_says():
     assert (timeout({}), timeout({}, **chart), timeout({"LAB_START_TIMEOUT": "5m"}, **chart)) == (900, 1200, 300)
 
 
-def test_the_home_is_made_by_the_chosen_image_as_the_user():
+def test_the_home_is_created_by_the_chosen_image_as_the_user():
     init = made()["spec"]["initContainers"][-1]
     assert init["image"] == "registry.example.org/lab@sha256:" + "1" * 64
     assert init["securityContext"]["runAsUser"] == 58001
@@ -171,7 +171,7 @@ def test_homes_may_be_in_a_folder_of_the_claim():
     assert lab["volumeMounts"][1]["subPath"] == "users/home/ada"
 
 
-# home.sh, as the user it is for. It needs root to become that user, as ./test has it.
+# Runs home.sh as its user. The test needs root to become that user, as in ./test.
 
 
 class Share:
@@ -210,7 +210,7 @@ def share():
 
 
 @needs_root
-def test_a_first_start_makes_the_home_and_a_second_changes_nothing(share):
+def test_a_first_start_creates_the_home_and_a_second_changes_nothing(share):
     first = share.run()
     assert first.returncode == 0, first.stderr
     home = share.homes / "ada"
@@ -221,7 +221,7 @@ def test_a_first_start_makes_the_home_and_a_second_changes_nothing(share):
 
 
 @needs_root
-def test_the_identity_files_name_the_user_and_keep_the_image_s_entries(share):
+def test_the_identity_files_name_the_user_and_keep_the_images_entries(share):
     low = Identity("daemon", 1, (Group("org", 14041),), "", "Colon: here")
     assert share.run(low).returncode == 0
     passwd = (share.identity / "passwd").read_text().splitlines()
@@ -246,14 +246,14 @@ def of_another(home):
 
 @needs_root
 @pytest.mark.parametrize("make", [link, file, of_another])
-def test_what_is_no_own_home_is_refused_in_words(share, make):
+def test_a_home_of_another_user_is_refused_with_a_reason(share, make):
     make(share.homes / "ada")
     result = share.run()
     assert result.returncode == 1 and "home of ada" in result.stderr and "administrator" in result.stderr
 
 
 @needs_root
-def test_a_missing_share_is_said(share):
+def test_a_missing_share_is_reported(share):
     share.homes.rmdir()
     result = share.run()
     assert result.returncode == 1 and "folder of all homes" in result.stderr
@@ -273,7 +273,7 @@ def test_a_full_home_starts_with_a_warning(share):
 
 
 @needs_root
-def test_a_second_user_cannot_read_the_first_one_s_home(share):
+def test_a_second_user_cannot_read_the_first_users_home(share):
     share.run()
     bob = Identity("bob", 58002)
     assert share.run(bob).returncode == 0

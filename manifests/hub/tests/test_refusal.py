@@ -1,4 +1,4 @@
-"""Where the words of a refusal appear, by the handlers of the Hub that is installed."""
+"""Where the text of a refusal appears, with the handlers of the installed Hub."""
 
 import json
 from types import SimpleNamespace
@@ -11,7 +11,7 @@ from labhands_hub.refusal import refusal
 
 
 class Page(SimpleNamespace):
-    """What ``write_error`` uses of a handler."""
+    """The parts of a handler that ``write_error`` uses."""
 
     def set_header(self, *_):
         pass
@@ -28,7 +28,7 @@ class Page(SimpleNamespace):
 @pytest.mark.parametrize(
     "status, heading", [(403, "Forbidden"), (409, "Conflict"), (500, "Internal Server Error"), (503, "Service Unavailable")]
 )
-def test_the_words_are_shown_once(status, heading):
+def test_the_text_is_shown_once(status, heading):
     error = refusal(status, "Not 100% yours.")
     page = Page(_jupyterhub_user=None)
     BaseHandler.write_error(page, status, exc_info=(type(error), error, None))

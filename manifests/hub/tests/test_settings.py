@@ -11,7 +11,7 @@ def test_durations_are_read(text, seconds):
 
 
 @pytest.mark.parametrize("text", ["", "soon", "5 fortnights", "-5m", "5mm", "m"])
-def test_what_is_no_duration_is_refused(text):
+def test_an_invalid_duration_is_refused(text):
     with pytest.raises(ValueError, match="number"):
         duration(text)
 
@@ -35,7 +35,7 @@ def test_all_problems_are_shown_at_once_with_an_example():
         ("dummy", ["LOGIN_PASSWORD"]),
     ],
 )
-def test_a_login_without_what_it_needs_is_refused(provider, missing):
+def test_a_login_without_a_required_setting_is_refused(provider, missing):
     env = Environment({"LOGIN_PROVIDER": provider})
     login.Settings.read(env)
     assert [problem.split(":")[0] for problem in env.problems] == missing
@@ -85,7 +85,7 @@ def test_the_older_names_of_one_size_are_read():
         '{"small": {"cpu": ["nan", "nan"], "memory": ["1G", "2G"]}}',
     ],
 )
-def test_a_size_that_cannot_be_is_refused(written):
+def test_an_impossible_size_is_refused(written):
     env = Environment({"LAB_SIZES": written})
     sizes.read(env)
     assert len(env.problems) == 1 and env.problems[0].startswith("LAB_SIZES: size")

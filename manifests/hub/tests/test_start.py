@@ -30,7 +30,7 @@ NEVER_RAN = ended(128, "StartError", 'exec: "sh": executable file not found in $
     ("seen", "words"),
     [
         (pod([container("labhands-home", **ended(1, message="The home of ada is not a folder."))]), "The home of ada is not a folder."),
-        # kubelet starts it again; how it ended is the last state then.
+        # kubelet restarts it; then the last state shows how it ended.
         (pod([container("labhands-home", waiting={"reason": "CrashLoopBackOff"}, last=ended(1, message="Not yours."))]), "Not yours."),
         (pod([container("labhands-home", **ended(137, "OOMKilled"))]), "ended with code 137"),
         (pod([container("labhands-home", waiting={"reason": "RunContainerError"}, last=NEVER_RAN)]), '"sh": executable file not found'),
@@ -41,7 +41,7 @@ NEVER_RAN = ended(128, "StartError", 'exec: "sh": executable file not found in $
         (pod(lab=[container("notebook", running={}, last=ended(137, "OOMKilled"))]), "OOMKilled, exit code 137"),
     ],
 )
-def test_a_start_that_fails_is_said_in_words(seen, words):
+def test_a_failed_start_has_a_reason(seen, words):
     assert words in start.fault(seen)
 
 
@@ -53,12 +53,12 @@ def test_a_start_that_fails_is_said_in_words(seen, words):
         pod([container("labhands-home", waiting={"reason": "PodInitializing"})]),
         pod([container("labhands-home", waiting={"reason": "ErrImagePull", "message": WAY})]),
         pod([container("labhands-home", **ended(0, "Completed"))], [container("notebook", running={})]),
-        # It waits for something, and may find it.
+        # It waits for something that may still come.
         pod([container("site", **ended(1))]),
         pod(lab=[container("notebook", waiting={"reason": "CreateContainerConfigError", "message": "failed to prepare subPath"})]),
     ],
 )
-def test_what_may_still_become_a_lab_is_no_fault(seen):
+def test_a_pod_that_may_still_become_a_lab_has_no_fault(seen):
     assert start.fault(seen) is None
 
 
@@ -83,7 +83,7 @@ def conditions(**given):
         (pod([container("labhands-home", **ended(0))], [container("notebook", waiting={"reason": "ErrImagePull"})]), None),
     ],
 )
-def test_a_file_server_that_is_away_is_waited_for_a_while(seen, words):
+def test_a_start_waits_a_while_for_a_file_server_that_is_down(seen, words):
     waits_for = start.wait(seen)
     assert words in waits_for.words if words else waits_for is None
 
@@ -138,14 +138,14 @@ def test_the_words_reach_the_page(quick):
 
 
 def test_a_home_that_hangs_ends_the_start(quick, monkeypatch):
-    monkeypatch.setattr(start, "_HOME_WAIT", start.Wait(0, "The server is away."))
+    monkeypatch.setattr(start, "_HOME_WAIT", start.Wait(0, "The server is down."))
     with pytest.raises(HTTPError) as failure:
         asyncio.run(start.watch(Spawner(pod(), pod(), RUNS, RUNS, RUNS), pod()))
-    assert failure.value.status_code == 504 and failure.value.jupyterhub_message == "The server is away."
+    assert failure.value.status_code == 504 and failure.value.jupyterhub_message == "The server is down."
 
 
 def test_each_wait_has_its_own_time(quick, monkeypatch):
-    """A pull between two waits starts the time anew."""
+    """A pull between two waits restarts the time."""
     clock = iter(range(0, 100_000, 50))
     monkeypatch.setattr(start.time, "monotonic", lambda: next(clock))
     spawner = Spawner(RUNS, pod(), RUNS, pod(), RUNS, pod(lab=[container("notebook", running={})]))
