@@ -1,4 +1,4 @@
-//! nfs-health's rounds of 100 servers, with and without a stopped one; and the resources that it and fs-keepalive use in normal operation.
+//! nfs-health's rounds of 100 servers, with and without a stopped one; and the resources of it and fs-keepalive in normal use.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

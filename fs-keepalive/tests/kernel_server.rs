@@ -56,7 +56,7 @@ fn records_are_written_if_the_server_maps_users_and_a_used_up_quota_is_reported(
     }
     run("chmod 755 /bin/fs-keepalive");
 
-    // ---- the client's kernel refuses O_CREAT for another user's file in a folder like /tmp, and the server maps the writer to another user ----
+    // ---- the client's kernel refuses O_CREAT for another user's file in a folder like /tmp, and the server maps the writer ----
     for protection in [1, 2] {
         run(&format!("echo {protection} > /proc/sys/fs/protected_regular"));
         for (export, user) in [("squashed", "nonroot"), ("rootsquash", "root"), ("rootsquash", "nonroot")] {

@@ -1,16 +1,22 @@
 //! Starts the real parts that tests and the demo use: registries, containerd, Docker, and more. Never shipped.
 //!
-//! Each part is a guard: `start` returns once the part answers, dropping it ends the part and removes what it left (processes,
-//! mounts, cgroups, its folder). All of it is plain blocking code, safe to call from async tests too. Needs root on Debian 12.
+//! Each part is a guard: `start` returns once the part answers; dropping it ends the part and removes what it left (processes,
+//! mounts, cgroups, its folder). All of it is blocking code that async tests may also call. It needs root on Debian 12.
 //!
 //! - [`folder`] a part's temporary folder; a helper process removes it even when the test is killed
 //! - [`process`] one child process, tied to the life of the test; [`enclosure`] namespaces that end with everything in them
-//! - [`packages`] which Debian packages each part needs, `go` programs that are built from their Go modules; [`ports`] free ports; [`http`] the small blocking HTTP client
-//! - [`registry`] (with [`token_server`] and [`certificates`]) and [`images`], which builds test images without a base image; [`jupyter`] those of a Hub and a lab
-//! - [`containerd`], [`docker`], [`cri`] (pods without a kubelet), [`grpc`] (a proxy to hook into); [`cluster`] a real Kubernetes, [`github`] a GitHub in it; [`proxy`] a TCP proxy that is slow, stalls, cuts or refuses; [`scripted_api`] an API server that may fall silent
-//! - [`chromium`] a browser without a window; [`daemon`] one of our own daemons; [`ganesha`] a real NFS server, [`knfsd`] that of the Linux kernel, each at its own [`site`]; [`rabbitmq`] a real broker; [`qemu`] a real NFS client; [`silent_file_system`] a mount that never answers
+//! - [`packages`] the Debian packages of each part, `go` programs that are built from their Go modules; [`ports`] free ports;
+//!   [`http`] a small blocking HTTP client
+//! - [`registry`] (with [`token_server`] and [`certificates`]) and [`images`], which builds test images without a base image;
+//!   [`jupyter`] images of a Hub and a lab
+//! - [`containerd`], [`docker`], [`cri`] (pods without a kubelet), [`grpc`] (a proxy with hooks); [`cluster`] a real Kubernetes,
+//!   [`github`] a fake GitHub in it; [`proxy`] a TCP proxy that is slow, stalls, cuts or refuses; [`scripted_api`] an API server
+//!   that may stop answering
+//! - [`chromium`] a headless browser; [`daemon`] one of our own daemons; [`ganesha`] a real NFS server, [`knfsd`] the one of the
+//!   Linux kernel, each at its own [`site`]; [`rabbitmq`] a real broker; [`qemu`] a real NFS client; [`silent_file_system`] a mount
+//!   that never answers
 //!
-//! A new part: a file with a guard that holds its [`process::Process`] before its [`folder::Folder`], and a line below.
+//! To add a part, add a file with a guard that holds its [`process::Process`] before its [`folder::Folder`], and a line below.
 
 pub mod certificates;
 pub mod chromium;

@@ -1,5 +1,6 @@
-//! The platform as its users see it, on a real cluster with the shipped manifests: a Hub behind nginx, its login and menu in a real browser,
-//! labs with homes on the file server, and an outage of GitHub. All of it shares one cluster, because a cluster takes a while to start.
+//! The platform as its users see it, on a real cluster with the shipped manifests: a Hub behind nginx, its login and menu in a real
+//! browser, labs with homes on the file server, and an outage of GitHub. All steps share one cluster, because starting one takes a
+//! while.
 
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 

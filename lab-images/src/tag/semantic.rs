@@ -94,7 +94,7 @@ fn numbers(text: &str) -> Option<Vec<u64>> {
         // The crate decides which numbers are valid: no leading zeros, no overflow.
         return semver::Version::parse(text).ok().map(|version| vec![version.major, version.minor, version.patch]);
     }
-    // Two numbers are not a semantic version, and `24.04` is as common as `24.10`. If only one of them were parsed, it would seem to be the newest.
+    // Two numbers are not a semantic version. `24.04` is as common as `24.10`, so both must be parsed, or one would seem newest.
     let major = Number::parse(major).filter(|_| major == "0" || !major.starts_with('0'))?;
     Some(vec![major.value, Number::parse(minor)?.value])
 }

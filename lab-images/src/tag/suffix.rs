@@ -135,7 +135,7 @@ fn commits_end(body: &str) -> Option<usize> {
     (!number.is_empty() && hash.len() >= 4 && ends).then_some(end)
 }
 
-/// Where a candidate ends: after its word, one number directly after it, and parts added with dots. After a dash comes a variant of it.
+/// Where a candidate ends: after its word, one number directly after it, and parts added with dots. A dash begins a variant.
 fn candidate_end(body: &str) -> usize {
     let bare_word = |text: &str| !text.bytes().any(|byte| byte.is_ascii_digit());
     let mut end = body.find(['-', '_']).unwrap_or(body.len());

@@ -9,7 +9,8 @@ use crate::targets::{Look, MOST_TARGETS, Target};
 /// The most exports of one server that are probed. A fault of the server shows in some of them.
 const MOST_EXPORTS: usize = 16;
 
-/// What to probe: the named servers, and those of the volumes, unless only their mounts show their state. `pod_behind` gives the pod behind a Service's address.
+/// What to probe: the named servers, and those of the volumes, unless only their mounts show their state. `pod_behind` returns the pod
+/// behind a Service's address.
 pub fn targets(
     look: &Look,
     volumes: &[NfsVolume],

@@ -49,7 +49,7 @@ pub(super) fn a_failing_canary_stops_the_wave(bed: &Bed) {
     bed.wait_answer("/metrics", |answer| answer.text().contains("labhands_prepuller_stopped_waves 0"));
 }
 
-/// The end of a runtime says nothing about the image, so the other node gets it long before the ten minutes of a stopped wave are over.
+/// The end of a runtime says nothing about the image, so the other node gets it long before the ten minutes of a stopped wave.
 pub(super) fn another_canary_follows_one_whose_runtime_ends(bed: &mut Bed) {
     bed.cluster.registry_proxy().limit_rate(Some(400_000));
     let before = bed.cluster.registry_proxy().delivered();
