@@ -1,6 +1,6 @@
 //! One round: look, decide, remove one image, and look again, until nothing is left to remove.
 //!
-//! Each removal follows a look of its own, taken just before it. So the round notices if a container began to use an
+//! Each removal follows a separate look, taken just before it. So the round notices if a container began to use an
 //! image, a tag moved, the catalogue changed or the disk has enough free space again. containerd removes images even
 //! while they are in use, so there a last look follows the removal while it can still be undone, and an image that a
 //! container or a pod began to use is restored. An image counts as removed when the next look no longer sees it,
@@ -345,7 +345,7 @@ impl Purger {
     }
 }
 
-/// The images that were removed while a container was being created from them, which shows only afterwards. The
+/// The images that were removed while a container was being created from them, which shows only after that. The
 /// container keeps running, and the loss is reported. This cannot happen to a container of a pod, because its pod is
 /// bound to the node earlier.
 fn lost(gone: &[Image], seen: &Seen) -> Vec<String> {

@@ -61,7 +61,7 @@ pub enum KeepReason {
     },
     /// It was needed too recently.
     Grace {
-        /// The cause for which it may be removed afterwards.
+        /// The cause for which it may be removed after that.
         cause: Cause,
         /// How long ago it was last needed.
         needed: SignedDuration,

@@ -1,4 +1,4 @@
-# The configuration of a Hub without Helm. Zero to JupyterHub's chart has one of its own, which reads the same folder in the same way.
+# The configuration of a Hub without Helm. Zero to JupyterHub's chart has its own, which reads the same folder in the same way.
 import sys
 from pathlib import Path
 

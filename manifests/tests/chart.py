@@ -228,7 +228,7 @@ def merged(each: dict[str, Any], changed: list[tuple[str, dict[str, Any] | None]
 
 
 def data_of(each: dict[str, Any]) -> Iterator[str]:
-    """A ConfigMap's data as a template of its own, whose text the pods' checksums have."""
+    """A ConfigMap's data as a separate template, whose text is in the pods' checksums."""
     _, namespace, name = key(each)
     yield f'{{{{- define "labhands.data.{namespace}/{name}" -}}}}'
     for entry, value in (each["data"] or {}).items() if "data" in each else ():

@@ -275,7 +275,7 @@ def test_a_renewed_certificate_is_used_and_a_broken_one_is_not(nginx: Nginx) -> 
     nginx.wait(lambda: served() == renewed)
     (nginx.tls / "tls.crt").write_text("no certificate")
     try:
-        nginx.wait(lambda: "the new certificate is refused" in (nginx.folder / "log").read_text())
+        nginx.wait(lambda: "the new certificate is invalid" in (nginx.folder / "log").read_text())
         assert served() == renewed
     finally:
         # The tests after this one use the same files.
@@ -293,7 +293,7 @@ def test_tokens_are_not_in_the_log(nginx: Nginx) -> None:
     [
         (
             {"HUB_SERVICE": "proxy-public"},
-            'HUB_SERVICE: "proxy-public" is no NAMESPACE/SERVICE (example: HUB_SERVICE=jupyter/proxy-public)',
+            'HUB_SERVICE: "proxy-public" is not NAMESPACE/SERVICE (example: HUB_SERVICE=jupyter/proxy-public)',
         ),
         ({"HUB_SERVICE": "a/b; return 200"}, "HUB_SERVICE:"),
         ({"FIREFLY_SERVICE": "firefly/firefly", "FIREFLY_CONTEXT": "/hub"}, "FIREFLY_CONTEXT:"),

@@ -1,5 +1,5 @@
 //! Agent, judge and volumes with an API server that accepts connections and never answers, or that lacks a CustomResourceDefinition:
-//! none hangs, each reports what is missing, and each goes on once it is there.
+//! none hangs, each reports what is missing, and each continues once it is there.
 
 use std::time::Duration;
 

@@ -224,7 +224,7 @@ fn of_quotas(matrix: &mut Matrix, knfsd: &Knfsd) {
     matrix.note("over the quota of a folder (XFS project)", "ganesha", &place("project"), &["ok compound"]);
 }
 
-/// The mounts are inside the machine, of its own server.
+/// The mounts inside the machine, of its own server.
 fn of_the_node(knfsd: &Knfsd) {
     let mount = |export: &str, point: &str| {
         let options = "vers=4.2,hard,proto=tcp,addr=127.0.0.1,clientaddr=127.0.0.1";

@@ -1,5 +1,5 @@
 //! The helper against file systems that answer, block killably, and block beyond SIGKILL. This program is its own child, so it
-//! has a main of its own.
+//! has its own main.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::path::{Path, PathBuf};

@@ -12,7 +12,7 @@ use crate::settings::{NodeArguments, PullArguments, ScanArguments, StatusArgumen
 #[command(
     name = "prepuller",
     version,
-    about = "Decides which lab images are wanted and pulls them to every node before anyone asks",
+    about = "Decides which lab images are wanted and pulls them to every node before users ask for them",
     after_help = "Every setting is an environment variable and a flag of the same name; the flag wins."
 )]
 pub struct Arguments {

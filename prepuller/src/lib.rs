@@ -1,4 +1,4 @@
-//! `prepuller` scans a registry, decides which lab images are wanted, and pulls them to machines before anyone asks.
+//! `prepuller` scans a registry, decides which lab images are wanted, and pulls them to machines before users ask for them.
 //!
 //! Read in this order:
 //!

@@ -1,7 +1,7 @@
 //! The custom resource `NodeImages` (`nodeimages.labhands.dev`), one object per node, named like the node.
 //!
 //! Its spec holds the node's orders and is written by the planner only; its status is the node agent's report and written
-//! by that agent only. Both use server-side apply with a field manager of their own.
+//! by that agent only. Both use server-side apply with separate field managers.
 
 use std::time::Duration;
 

@@ -98,7 +98,7 @@ fn orders(catalogue: &Catalogue, manifests: &HashMap<Digest, Arc<ImageManifest>>
     catalogue.wanted().enumerate().map(order).collect()
 }
 
-/// Explains why another image arrived than the wanted one, by resolving the tag again.
+/// Explains why a different image than the wanted one arrived, by resolving the tag again.
 async fn second_look(registry: &Registry, order: &Order, arrived: &[String]) -> Option<String> {
     let (tag, wanted) = (order.image.tag.as_ref()?, order.digest.as_ref()?);
     let now = timeout(SECOND_LOOK_LIMIT, registry.digest(&order.image.repository, tag)).await.ok()?.ok()?;

@@ -268,7 +268,7 @@ impl Puller {
                     State::Waiting
                 }
                 Ended::OtherDigest(error, arrived) => {
-                    tracing::warn!(%image, seconds, error, "another image than the ordered one was pulled");
+                    tracing::warn!(%image, seconds, error, "a different image than the ordered one was pulled");
                     retries.other_digest(job.failures, (error, arrived), Instant::now(), random())
                 }
                 Ended::Failed(error) => {

@@ -180,7 +180,7 @@ fn without_the_api_server_the_last_orders_are_carried_out_even_by_a_new_agent(be
     let container = container.rsplit('/').next().unwrap();
     bed.node("node1").ctr(&["tasks", "kill", "--signal", "SIGKILL", container]).unwrap();
     for image in &images {
-        patiently(LIMIT, || bed.has("node1", image).then_some(())).expect("the pull goes on without the API server");
+        patiently(LIMIT, || bed.has("node1", image).then_some(())).expect("the pull continues without the API server");
     }
     // What was downloaded is not downloaded again.
     let delivered = bed.cluster.registry_proxy().delivered() - before;
@@ -261,7 +261,7 @@ impl Bed {
         eprintln!("{:>5.0} s  {name}", self.began.elapsed().as_secs_f64());
     }
 
-    /// Applies the overlay once more, in other namespaces: `NAME` and `NAME-node`.
+    /// Applies the overlay again, in other namespaces: `NAME` and `NAME-node`.
     fn render(&self, name: &str) {
         let folder = tempfile::tempdir().unwrap();
         let up = "../".repeat(folder.path().components().count() - 1);

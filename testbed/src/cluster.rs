@@ -1,6 +1,6 @@
 //! A real Kubernetes on this machine: its own programs, a control plane, and nodes that are isolated like machines.
 //!
-//! Control plane and nodes are [`Enclosure`](crate::enclosure::Enclosure)s with networks of their own: each has the
+//! Control plane and nodes are [`Enclosure`](crate::enclosure::Enclosure)s with separate networks: each has the
 //! usual ports and paths, several clusters run side by side, and a dropped cluster takes its processes, mounts, links,
 //! rules and cgroups with it. `binaries` finds or builds the programs, `network` assigns the addresses, `control_plane`
 //! and `node` start the parts,

@@ -45,7 +45,7 @@ impl Folder {
     pub fn new(part: &str) -> Result<Folder> {
         let mine = format!("{}-", std::process::id());
         if let Err(reason) = JANITOR.get_or_init(|| janitor(&mine).map_err(|error| error.to_string())) {
-            return Err(Error::Missing(format!("cannot start sh to clean up afterwards: {reason}")));
+            return Err(Error::Missing(format!("cannot start sh to clean up later: {reason}")));
         }
         for number in 0..u32::MAX {
             let path = Path::new(BASE).join(format!("{mine}{part}-{number}"));

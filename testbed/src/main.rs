@@ -23,7 +23,7 @@ parts: registry      an open registry on plain HTTP
        containerd    containerd with CRI, which pulls from the registry
        docker        a Docker engine
        nfs           an NFS server in user space, with an export /home
-       kubernetes    a cluster of two nodes with a registry of its own
+       kubernetes    a cluster of two nodes with its own registry
 ";
 
 /// Bad arguments, as <sysexits.h> has it.

@@ -1,4 +1,4 @@
-//! containerd and Docker as tests use them: several at once, restarted, killed, and gone afterwards.
+//! containerd and Docker as tests use them: several at once, restarted, killed, and gone after that.
 use testbed::containerd::Containerd;
 use testbed::docker::Docker;
 use testbed::registry::Registry;

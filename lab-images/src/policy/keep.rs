@@ -31,7 +31,7 @@ pub enum KeepError {
     #[error("{0:?} is not a number of images to keep, from 0 to {MOST_KEPT}")]
     Number(String),
     /// The class is listed twice.
-    #[error("{0} is named twice")]
+    #[error("{0} is listed twice")]
     Twice(Class),
 }
 

@@ -16,7 +16,7 @@ use super::error::Problem;
 /// The most bytes that are read of an error's body.
 const MOST_ERROR_BYTES: usize = 64 * 1024;
 
-/// The time limit of one try, even if bytes arrive now and then.
+/// The time limit of one try, even if bytes still arrive.
 const LONGEST_TRY: Duration = Duration::from_secs(120);
 
 /// The request.

@@ -137,7 +137,7 @@ pub struct DiskGuard {
     in_flight: BTreeMap<u64, u64>,
     next: u64,
     // The measurements of a group of overlapping pulls, from the first start to the last end, because concurrent pulls
-    // cannot be told apart.
+    // cannot be distinguished.
     used_at_start: u64,
     downloaded: u64,
 }

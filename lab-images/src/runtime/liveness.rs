@@ -186,7 +186,7 @@ mod tests {
                 alive,
             ),
             (
-                "growth is no byte",
+                "growth is not a byte",
                 vec![bytes(10, 1, 10, 0), bytes(200, 1, 10, 900 * MIB), bytes(310, 1, 10, 950 * MIB)],
                 stalled(300),
             ),
@@ -216,7 +216,7 @@ mod tests {
             ("all was there", vec![bytes(0, 0, 0, 0), bytes(1799, 0, 0, 0)], alive),
             ("all was there, then nothing", vec![bytes(0, 0, 0, 0), bytes(1800, 0, 0, 0)], stuck(1800)),
             (
-                "what is outstanding comes in another form: it grows",
+                "outstanding content arrives in another form: it grows",
                 vec![bytes(10, 1, 10, 0), quiet(200, 2 * MIB), quiet(490, 4 * MIB), quiet(789, 4 * MIB)],
                 alive,
             ),
@@ -226,7 +226,7 @@ mod tests {
                 stalled(300),
             ),
             (
-                "growth before the fetch goes on is no byte",
+                "growth before the fetch continues is not a byte",
                 vec![bytes(10, 1, 10, 0), quiet(200, 2 * MIB), bytes(400, 1, 10, 4 * MIB), bytes(500, 1, 10, 6 * MIB)],
                 stalled(300),
             ),

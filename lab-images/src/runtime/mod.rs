@@ -226,7 +226,7 @@ pub trait Runtime: Debug + Send + Sync {
     ///
     /// # Errors
     /// [`RuntimeError::InUse`] if the runtime detects it (Docker, CRI-O). **containerd removes an image that a
-    /// container uses**: check [`Runtime::containers`] before, and once more before the release.
+    /// container uses**: check [`Runtime::containers`] before, and again before the release.
     fn remove<'a>(&'a self, image: &'a Image) -> BoxFuture<'a, Result<Removed, RuntimeError>>;
 
     /// Undoes a removal, for an image that something began to use during it; `false` if the runtime cannot.

@@ -1,4 +1,4 @@
-//! Pulls that succeed, bring another image, fail, stall, or are abandoned.
+//! Pulls that succeed, get a different image, fail, stall, or are abandoned.
 
 use std::time::Duration;
 

@@ -50,7 +50,7 @@ pub(super) fn torn_before_hole(data: &[u8]) -> Option<usize> {
 impl Segment {
     /// Skips the NULs that follow the first `before` bytes of `buffer`, and the hole after them, if a line may begin
     /// here. Returns how many bytes of the buffer that were. At the end of the file this happens only with `at_end`,
-    /// because a network file system may briefly show NULs in place of data that is being written.
+    /// because a network file system may briefly show NULs instead of data that is being written.
     pub(super) fn pass_nuls(&mut self, buffer: &[u8], before: usize, at_end: bool) -> usize {
         if self.cut_from().is_some() || buffer.get(before) != Some(&0) {
             return 0;

@@ -21,14 +21,14 @@ domain=${domain:-svc.cluster.local}
 resolver=$(awk '$1 == "nameserver" { print ($2 ~ /:/) ? "[" $2 "]" : $2; exit }' "$RESOLV_CONF")
 [ -n "$resolver" ] || refuse "there is no nameserver in $RESOLV_CONF"
 
-address() { # address NAME VALUE: nginx' form of NAMESPACE/SERVICE[:PORT] or HOST:PORT
+address() { # address NAME VALUE: nginx's form of NAMESPACE/SERVICE[:PORT] or HOST:PORT
     case $2 in
-    *[!A-Za-z0-9./:_-]*) refuse "$1: \"$2\" has a character that no address has (example: $1=jupyter/proxy-public)" ;;
-    */*/* | /* | */) refuse "$1: \"$2\" is no NAMESPACE/SERVICE (example: $1=jupyter/proxy-public)" ;;
+    *[!A-Za-z0-9./:_-]*) refuse "$1: \"$2\" has a character that is not allowed in an address (example: $1=jupyter/proxy-public)" ;;
+    */*/* | /* | */) refuse "$1: \"$2\" is not NAMESPACE/SERVICE (example: $1=jupyter/proxy-public)" ;;
     */*:*) service=${2#*/}; echo "${service%%:*}.${2%%/*}.$domain:${service##*:}" ;;
     */*) echo "${2#*/}.${2%%/*}.$domain:80" ;;
     *:*) echo "$2" ;;
-    *) refuse "$1: \"$2\" is no NAMESPACE/SERVICE (example: $1=jupyter/proxy-public)" ;;
+    *) refuse "$1: \"$2\" is not NAMESPACE/SERVICE (example: $1=jupyter/proxy-public)" ;;
     esac
 }
 
@@ -40,11 +40,11 @@ if [ -n "${FIREFLY_SERVICE:-}" ]; then
     firefly=$(address FIREFLY_SERVICE "$FIREFLY_SERVICE")
     case $context in
     /*[!A-Za-z0-9/_-]* | [!/]* | '' | /hub | /hub/* | /user | /user/*)
-        refuse "FIREFLY_CONTEXT: \"$context\" is no path of its own (example: FIREFLY_CONTEXT=/firefly)" ;;
+        refuse "FIREFLY_CONTEXT: \"$context\" is not a separate path (example: FIREFLY_CONTEXT=/firefly)" ;;
     esac
 fi
 case ${SITE_HOST:-} in
-*[!A-Za-z0-9.-]*) refuse "SITE_HOST: \"$SITE_HOST\" is no host's name (example: SITE_HOST=labs.example.org)" ;;
+*[!A-Za-z0-9.-]*) refuse "SITE_HOST: \"$SITE_HOST\" is not a host name (example: SITE_HOST=labs.example.org)" ;;
 esac
 
 mkdir -p "$RUN"
@@ -75,9 +75,9 @@ while kill -0 $server 2>/dev/null; do
         take
         if nginx -e stderr -c "$RUN/nginx.conf" -t 2>"$RUN/problem"; then
             nginx -e stderr -c "$RUN/nginx.conf" -s reload
-            echo "nginx: took a new certificate" >&2
+            echo "nginx: using the new certificate" >&2
         else
-            echo "nginx: the new certificate is refused, the old one stays: $(cat "$RUN/problem")" >&2
+            echo "nginx: the new certificate is invalid; the old one stays in use: $(cat "$RUN/problem")" >&2
         fi
     fi
 done

@@ -99,7 +99,7 @@ class Menu:
     sizes: tuple[str, ...]
 
     def fault(self, choice: Choice) -> str | None:
-        """Why a choice can't be started, in words."""
+        """Why a choice can't be started, as a phrase."""
         if choice.image and choice.image not in self.options:
             return f"“{choice.image}” is no longer on the menu of labs, or not for you"
         if choice.size and choice.size not in self.sizes:

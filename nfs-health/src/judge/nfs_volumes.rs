@@ -44,7 +44,7 @@ pub fn nfs_volume(volume: &PersistentVolume) -> Option<NfsVolume> {
     let is_udp = option("udp").is_some() || option("proto").is_some_and(|protocol| protocol.starts_with("udp"));
     let server = Server {
         host: Host::named(host.trim_start_matches('[').trim_end_matches(']'))?,
-        // RDMA has a port of its own.
+        // RDMA has its own port.
         port: port("port").filter(|_| !is_rdma).unwrap_or(NFS_PORT),
         export: Some(export),
     };

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use crate::judge::state::{CONDITIONS, NodeState};
 use crate::report::NfsReport;
 
-/// A node whose state has not changed is checked again after this time: somebody else may have changed it, and its
+/// A node whose state has not changed is checked again after this time: another writer may have changed it, and its
 /// conditions' heartbeat is renewed, as often as kubelet's own.
 const AGAIN: Duration = Duration::from_secs(300);
 

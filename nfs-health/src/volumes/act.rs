@@ -12,7 +12,7 @@ use super::wanted::Wanted;
 /// The result of a step.
 #[derive(Debug)]
 pub enum Acted {
-    /// It is done, or somebody else was faster; look again.
+    /// It is done, or another writer was faster; look again.
     Done,
     /// The claim's namespace does not exist.
     NoNamespace,

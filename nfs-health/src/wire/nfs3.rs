@@ -95,7 +95,7 @@ const NAMES: [(u32, &str); 28] = [
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match NAMES.iter().find(|(number, _)| *number == self.0) {
-            // mountd and NFS share these numbers, and their names but for the prefix.
+            // mountd and NFS share these numbers, and their names except for the prefix.
             Some((_, name)) => f.write_str(name),
             None => write!(f, "NFSv3 status {}, which no RFC defines", self.0),
         }

@@ -110,7 +110,7 @@ pub struct ImageRow {
     pub failed: usize,
     /// The state of its rollout.
     pub standing: Standing,
-    /// The same in words.
+    /// The same as text.
     pub wave: String,
 }
 

@@ -325,7 +325,7 @@ impl PullPods {
     }
 
     /// The pod copies a static program from our own image into a volume that the lab image's container mounts, so the
-    /// lab image needs nothing of its own, not even a shell.
+    /// lab image needs no program, not even a shell.
     fn pod(&self, pod: &PullPod) -> serde_json::Result<Pod> {
         let restricted = json!({
             "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "capabilities": {"drop": ["ALL"]},

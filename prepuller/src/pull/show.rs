@@ -36,7 +36,7 @@ fn words(job: &Job) -> String {
         State::Pulling { phase: Phase::Unpacking | Phase::Done, .. } => "unpacking".to_owned(),
         State::Pulling { phase: Phase::Downloading, .. } => "downloading".to_owned(),
         State::Present => "present".to_owned(),
-        State::OtherDigest { error, .. } => format!("another image was pulled: {error}"),
+        State::OtherDigest { error, .. } => format!("a different image was pulled: {error}"),
         State::Failed { error, retry: Some(_) } => format!("failed, will be retried: {error}"),
         State::Failed { error, retry: None } => format!("failed: {error}"),
         State::Refused { error, .. } => format!("refused: {error}"),

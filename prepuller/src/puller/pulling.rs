@@ -23,7 +23,7 @@ const SIZE_LIMIT: Duration = Duration::from_secs(30);
 pub(super) enum Ended {
     /// The image is present.
     Present,
-    /// Another image than the wanted one has its name: the message, and the image's names with a digest.
+    /// A different image than the wanted one has its name: the message, and the image's names with a digest.
     OtherDigest(String, Vec<String>),
     /// It failed.
     Failed(String),
@@ -108,7 +108,7 @@ impl Pulling {
         self.order
     }
 
-    /// It ended. The guard learns from a success. `disk` was measured afterwards.
+    /// It ended. The guard learns from a success. `disk` was measured after that.
     pub(super) fn end(self, guard: &mut DiskGuard, well: bool, disk: Option<&FileSystem>) -> (Order, Progress) {
         let progress = self.progress();
         guard.finish(self.reservation, progress.done, disk.filter(|_| well));

@@ -25,7 +25,7 @@ pub enum State {
     },
     /// It is present.
     Present,
-    /// Another image than the ordered one has its name.
+    /// A different image than the ordered one has its name.
     OtherDigest {
         /// Both digests, and the possible cause.
         error: String,
@@ -115,7 +115,7 @@ impl Retries {
         State::Failed { error, retry: self.after(failures, now, jitter) }
     }
 
-    /// The state after another image than the ordered one arrived, as the `failures`th failure. A single run gains
+    /// The state after a different image than the ordered one arrived, as the `failures`th failure. A single run gains
     /// nothing by retrying; on a node, a mirror may have caught up with the registry.
     pub(super) fn other_digest(
         self,

@@ -22,7 +22,7 @@ pub const ANSWER_LIMIT: Duration = Duration::from_secs(15);
 pub const BODY_LIMIT: Duration = Duration::from_secs(30);
 
 /// How long a watch may be silent. The API server sends a bookmark each minute, so a silent watch has lost its server.
-/// It is ended as the API server itself ends watches now and then, and the watcher resumes where it was.
+/// It is ended as the API server itself ends watches from time to time, and the watcher resumes where it was.
 pub const WATCH_SILENCE: Duration = Duration::from_secs(150);
 
 /// Why a call ended.

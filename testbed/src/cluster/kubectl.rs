@@ -71,7 +71,7 @@ impl Kubectl {
         &self.program
     }
 
-    /// A `kubectl` command to run, for instance with `get --watch`.
+    /// A `kubectl` command to run, for example with `get --watch`.
     #[must_use]
     pub fn command(&self) -> Command {
         let mut command = Command::new(&self.program);
