@@ -63,7 +63,10 @@ impl Memory {
         }
         let file = self.file.display().to_string();
         let lost = |why: &dyn std::fmt::Display| {
-            tracing::warn!(file, "the history of images is lost, so the grace period of every image starts again: {why}");
+            tracing::warn!(
+                file,
+                "the history of images is lost, so the grace period of every image starts again: {why}"
+            );
             (State::Read, History::default())
         };
         let (state, history) = match self.files.read(&self.file, MOST_BYTES).await {

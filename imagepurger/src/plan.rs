@@ -183,7 +183,7 @@ fn first_name(image: &Image) -> String {
     image.tags.iter().chain(&image.digests).min().cloned().unwrap_or_default()
 }
 
-/// Images that nothing can need come first.
+/// The order of removal: the images that are least likely to be needed come first.
 fn rank(to_go: &RemoveReason) -> u8 {
     match (&to_go.cause, to_go.early) {
         (Cause::Unfinished, _) => 0,

@@ -166,8 +166,8 @@ impl Registry {
         let ask = Ask::get(repository, url, &what, MOST_MANIFEST_BYTES).accept(manifest::ACCEPTED);
         let answer = self.exchange.send(ask).await?;
         let failed = |problem| RegistryError::new(&what, problem);
-        let told = digest_header(&answer);
-        let expected = expected.or(told.as_ref());
+        let header = digest_header(&answer);
+        let expected = expected.or(header.as_ref());
         let actual = manifest::digest_of(&answer.body, expected.map_or("sha256", Digest::algorithm));
         match expected {
             Some(expected) if *expected != actual => {

@@ -58,7 +58,7 @@ pub async fn run(settings: NodeSettings, warnings: &[String]) -> anyhow::Result<
     let counters = metrics::register(&daemon.metrics, reports.clone());
     let puller = PullerSettings { durations: Some(counters.durations()), ..settings.puller };
     let following = OrderWatcher::new(&daemon.health, counters.clone(), orders_file, kept.is_some());
-    let telling = StatusWriter::new(&daemon.health, counters, disk_high);
+    let writer = StatusWriter::new(&daemon.health, counters, disk_high);
     let (orders, ordered) = watch::channel(kept.unwrap_or_default());
     let (object, objects) = watch::channel(None);
     let routes = page::routes(&settings.node, disk_high, reports.clone());
@@ -75,7 +75,7 @@ pub async fn run(settings: NodeSettings, warnings: &[String]) -> anyhow::Result<
         tokio::select! {
             () = pulling => {}
             () = following.follow(api.clone(), &settings.node, &orders, &object) => {}
-            () = telling.tell(api.clone(), &settings.node, reports, objects) => {}
+            () = writer.run(api.clone(), &settings.node, reports, objects) => {}
             () = token.cancelled() => {}
         }
     };

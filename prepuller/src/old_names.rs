@@ -32,7 +32,8 @@ pub fn take_over(environment: &mut Environment) -> Vec<String> {
     };
 
     let host = take(environment, "PREPULLER_REPO", Now::Gone("use LAB_REPO_HOST (its value was used there)"));
-    let port = take(environment, "PREPULLER_PORT", Now::Gone("put the port into LAB_REPO_HOST (its value was used there)"));
+    let port =
+        take(environment, "PREPULLER_PORT", Now::Gone("put the port into LAB_REPO_HOST (its value was used there)"));
     let insecure =
         take(environment, "PREPULLER_INSECURE", Now::Gone("use LAB_INSECURE_REGISTRIES (its value was used there)"));
     let host = match (host, port) {
@@ -46,8 +47,11 @@ pub fn take_over(environment: &mut Environment) -> Vec<String> {
         environment.default_to("LAB_REPO_HOST", &host);
     }
 
-    let list =
-        take(environment, "PREPULLER_IMAGE_LIST", Now::Gone("use LAB_INFRASTRUCTURE_IMAGES (its value was used there)"));
+    let list = take(
+        environment,
+        "PREPULLER_IMAGE_LIST",
+        Now::Gone("use LAB_INFRASTRUCTURE_IMAGES (its value was used there)"),
+    );
     let no_scan = take(environment, "PREPULLER_NO_SCAN", Now::Gone("use LAB_CONTAINER_NAMES instead of a scan"));
     if let Some(list) = list {
         let only = no_scan.as_deref().is_some_and(is_on);
@@ -57,8 +61,8 @@ pub fn take_over(environment: &mut Environment) -> Vec<String> {
         environment.default_to("LOG", "debug");
     }
 
-    let numbers =
-        NUMBERS.map(|(name, class)| (class, take(environment, name, Now::Gone("use LAB_KEEP (its value was used there)"))));
+    let numbers = NUMBERS
+        .map(|(name, class)| (class, take(environment, name, Now::Gone("use LAB_KEEP (its value was used there)"))));
     if numbers.iter().any(|(_, number)| number.is_some()) {
         environment.default_to("LAB_KEEP", &keep(&numbers));
     }

@@ -307,8 +307,8 @@ impl Planner {
         if let Some(next) = self.pauses.next(now) {
             self.due = Some(self.due.map_or(next, |due| due.min(next)));
         }
-        let told = self.shared.look(Snapshot::of);
-        self.telemetry.decided(told);
+        let snapshot = self.shared.look(Snapshot::of);
+        self.telemetry.decided(snapshot);
         self.decided = Instant::now();
         self.shared.decided();
     }

@@ -29,7 +29,7 @@ impl RegistryError {
     /// Whether the registry itself says that there is no such manifest (now): a known answer, unlike a failed
     /// request.
     ///
-    /// Only a GET can tell, because only its body has the error code (distribution specification, "Error Codes").
+    /// Only a GET can show this, because only its body has the error code (distribution specification, "Error Codes").
     pub fn is_gone(&self) -> bool {
         matches!(self.problem, Problem::Gone { .. })
     }
@@ -107,34 +107,34 @@ pub enum Problem {
         begins: String,
     },
     /// An unexpected status.
-    #[error("{host} answered {status}{told}")]
+    #[error("{host} answered {status}{message}")]
     Status {
         /// The registry.
         host: String,
         /// The status.
         status: u16,
         /// The server's message, including `: `, or nothing.
-        told: String,
+        message: String,
     },
     /// The registry has no such manifest or repository.
-    #[error("{host} answered {status}{told}: it is not in the registry")]
+    #[error("{host} answered {status}{message}: it is not in the registry")]
     Gone {
         /// The registry.
         host: String,
         /// The status: 404 or 410.
         status: u16,
         /// The server's message.
-        told: String,
+        message: String,
     },
     /// 401 or 403 with all available credentials.
-    #[error("{host} does not allow it ({status}){told}; {hint}")]
+    #[error("{host} does not allow it ({status}){message}; {hint}")]
     Denied {
         /// The registry.
         host: String,
         /// The status.
         status: u16,
         /// The server's message.
-        told: String,
+        message: String,
         /// What to do.
         hint: String,
     },

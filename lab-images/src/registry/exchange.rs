@@ -155,12 +155,12 @@ impl Exchange {
                     return Err(self.logins.denied(ask.repository, &answer, refused));
                 }
                 (Verdict::Gone, _) => {
-                    let (status, told) = (answer.status.as_u16(), answer.errors().told());
-                    return Err(Problem::Gone { host: name(&answer.url), status, told });
+                    let (status, message) = (answer.status.as_u16(), answer.errors().message());
+                    return Err(Problem::Gone { host: name(&answer.url), status, message });
                 }
                 (Verdict::Other, _) => {
-                    let (status, told) = (answer.status.as_u16(), answer.errors().told());
-                    return Err(Problem::Status { host: name(&answer.url), status, told });
+                    let (status, message) = (answer.status.as_u16(), answer.errors().message());
+                    return Err(Problem::Status { host: name(&answer.url), status, message });
                 }
             }
         }

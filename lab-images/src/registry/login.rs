@@ -176,7 +176,7 @@ impl Logins {
         Problem::Denied {
             host: name(&answer.url),
             status: answer.status.as_u16(),
-            told: answer.errors().told(),
+            message: answer.errors().message(),
             hint: self.credentials.hint(repository, refused),
         }
     }
@@ -302,14 +302,14 @@ impl Logins {
         if answer.status.is_success() {
             return token::read(&answer.body, asked).map(Ok).map_err(failed);
         }
-        let (status, told) = (answer.status, answer.errors().told());
+        let (status, message) = (answer.status, answer.errors().message());
         // An expired refresh token is answered with 400 (RFC 6749, section 5.2).
         let by_form = status == StatusCode::BAD_REQUEST && request.form.is_some();
         if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) || by_form {
             let hint = self.credentials.hint(repository, login.is_some());
-            return Ok(Err(failed(format!("it answered {}{told}; {hint}", status.as_u16()))));
+            return Ok(Err(failed(format!("it answered {}{message}; {hint}", status.as_u16()))));
         }
-        Err(failed(format!("it answered {}{told}", status.as_u16())))
+        Err(failed(format!("it answered {}{message}", status.as_u16())))
     }
 }
 

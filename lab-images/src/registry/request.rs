@@ -76,7 +76,7 @@ impl Answer {
         }
         let errors = Errors::of(&self.body);
         if !errors.0.is_empty() {
-            return Err(Problem::Status { host: host(), status: self.status.as_u16(), told: errors.told() });
+            return Err(Problem::Status { host: host(), status: self.status.as_u16(), message: errors.message() });
         }
         serde_json::from_slice(&self.body).map_err(Problem::Json)
     }
@@ -115,7 +115,7 @@ impl Errors {
     }
 
     /// `: <message>` of the first error, or its code, or nothing.
-    pub(super) fn told(&self) -> String {
+    pub(super) fn message(&self) -> String {
         let first = self.0.iter().map(|(code, message)| if message.is_empty() { code } else { message });
         match first.into_iter().find(|text| !text.is_empty()) {
             Some(text) => format!(": {}", shortened(text.as_bytes(), 200)),
@@ -267,7 +267,7 @@ mod tests {
             ("<html>", ""),
             ("[]", ""),
         ] {
-            assert_eq!(Errors::of(body.as_bytes()).told(), expected, "{body}");
+            assert_eq!(Errors::of(body.as_bytes()).message(), expected, "{body}");
         }
     }
 

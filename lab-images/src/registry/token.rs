@@ -118,8 +118,8 @@ pub(super) fn read(body: &[u8], asked: Instant) -> Result<Token, String> {
 
 /// The life of a token, whatever number its server sends.
 fn life(expires_in: &Value) -> Duration {
-    let told = expires_in.as_f64().or_else(|| expires_in.as_str()?.trim().parse().ok());
-    let seconds = told.filter(|seconds| !seconds.is_nan()).unwrap_or_default();
+    let seconds = expires_in.as_f64().or_else(|| expires_in.as_str()?.trim().parse().ok());
+    let seconds = seconds.filter(|seconds| !seconds.is_nan()).unwrap_or_default();
     Duration::from_secs_f64(seconds.clamp(SHORTEST_LIFE.as_secs_f64(), LONGEST_LIFE.as_secs_f64()))
 }
 

@@ -95,7 +95,7 @@ impl Transport {
             let Some(pause) = pause else {
                 return self.given_up(&host, came, tries);
             };
-            self.say(&host, request, &came, &trouble, pause);
+            self.log_retry(&host, request, &came, &trouble, pause);
             drop(turn);
             // For a busy host the next turn comes after its pause.
             if !matches!(trouble, Trouble::Busy(_)) {
@@ -121,7 +121,14 @@ impl Transport {
     }
 
     /// Logs the first retry in one line: the reason, and until when it is retried.
-    fn say(&self, host: &Host, request: &Request, came: &Result<Answer, Problem>, trouble: &Trouble, pause: Duration) {
+    fn log_retry(
+        &self,
+        host: &Host,
+        request: &Request,
+        came: &Result<Answer, Problem>,
+        trouble: &Trouble,
+        pause: Duration,
+    ) {
         if !host.is_news() {
             return;
         }
@@ -136,7 +143,7 @@ impl Transport {
             Ok(answer) if answer.status == StatusCode::TOO_MANY_REQUESTS => {
                 format!("{name} answered 429 (too many requests)")
             }
-            Ok(answer) => format!("{name} answered {}{}", answer.status.as_u16(), answer.errors().told()),
+            Ok(answer) => format!("{name} answered {}{}", answer.status.as_u16(), answer.errors().message()),
             Err(Problem::Unreachable { reason, .. }) => format!("{name} does not answer ({reason})"),
             Err(problem) => problem.to_string(),
         };

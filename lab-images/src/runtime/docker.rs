@@ -175,7 +175,7 @@ impl Runtime for DockerEngine {
             let messages = client.create_image(Some(options), None, credentials);
             pin_mut!(messages);
             let mut moved = DockerTransfer::new(&request.layers);
-            let mut told: Option<Instant> = None;
+            let mut last_sent: Option<Instant> = None;
             while let Some(message) = messages.next().await {
                 let message = match message {
                     Ok(message) => message,
@@ -187,9 +187,9 @@ impl Runtime for DockerEngine {
                     Err(error) => return Err(self.explain("pull", error).await),
                 };
                 // The engine sends a message for every half percent of every layer.
-                if moved.take(&message) && told.is_none_or(|told| told.elapsed() >= LOOK_INTERVAL / 5) {
+                if moved.take(&message) && last_sent.is_none_or(|sent| sent.elapsed() >= LOOK_INTERVAL / 5) {
                     transfer.send_replace(moved.transfer());
-                    told = Some(Instant::now());
+                    last_sent = Some(Instant::now());
                 }
             }
             transfer.send_replace(moved.transfer());

@@ -119,16 +119,16 @@ pub async fn pull(
     // Without the folder, growth of the disk cannot count as progress, but the pull can be tried nevertheless.
     let images_folder = runtime.file_system().await.ok().map(|disk| disk.path);
     let (transfer, _) = watch::channel(Transfer::default());
-    let mut told = Told { progress, rate: Rate::default(), started };
+    let mut reporter = ProgressReporter { progress, rate: Rate::default(), started };
     progress.send_replace(Progress::default());
     tokio::select! {
         result = runtime.pull(request, &transfer) => result?,
-        error = watch_over(&transfer, images_folder, limits, request, &mut told) => return Err(error),
+        error = watch_over(&transfer, images_folder, limits, request, &mut reporter) => return Err(error),
     }
     let downloaded = transfer.borrow().moved().map(|moved| moved.total);
     let reference = request.name();
     let image = runtime.image(&reference).await?.ok_or(RuntimeError::Vanished { reference })?;
-    told.done(downloaded);
+    reporter.done(downloaded);
     Ok(Pulled { digest: check_digest(request.digest(), &image), image, downloaded, elapsed: started.elapsed() })
 }
 
@@ -138,7 +138,7 @@ async fn watch_over(
     images_folder: Option<PathBuf>,
     limits: PullLimits,
     request: &PullRequest,
-    told: &mut Told<'_>,
+    reporter: &mut ProgressReporter<'_>,
 ) -> PullError {
     let mut liveness = Liveness::new(limits);
     let mut looks = interval(LOOK_INTERVAL);
@@ -149,8 +149,8 @@ async fn watch_over(
             Some(path) => FileSystem::measure(path).await.ok().map(|disk| disk.used),
             None => None,
         };
-        let seen = Observation { at: told.started.elapsed(), transfer: transfer.borrow().moved(), used };
-        let now = told.tell(&seen);
+        let seen = Observation { at: reporter.started.elapsed(), transfer: transfer.borrow().moved(), used };
+        let now = reporter.report(&seen);
         let reference = || request.name();
         match liveness.observe(seen) {
             Verdict::Alive => {}
@@ -163,14 +163,14 @@ async fn watch_over(
 }
 
 /// The progress that is reported.
-struct Told<'a> {
+struct ProgressReporter<'a> {
     progress: &'a watch::Sender<Progress>,
     rate: Rate,
     started: Instant,
 }
 
-impl Told<'_> {
-    fn tell(&mut self, seen: &Observation) -> Progress {
+impl ProgressReporter<'_> {
+    fn report(&mut self, seen: &Observation) -> Progress {
         let mut now = Progress { elapsed: seen.at, ..Progress::default() };
         if let Some(moved) = seen.transfer {
             self.rate.add(seen.at, moved.done);

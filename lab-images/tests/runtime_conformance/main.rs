@@ -36,12 +36,12 @@ async fn all(mut bed: Bed) {
     let runtime = bed.open().await;
     images::removal_takes_every_name_of_one_image_and_leaves_the_others(&bed, &*runtime).await;
     images::the_file_system_is_the_one_of_the_runtimes_folder(&bed, &*runtime).await;
-    images::the_other_protocol_is_told_which_scheme_to_write(&bed).await;
-    pulls::a_pull_shows_its_bytes_and_what_is_shared_is_not_fetched_again(&bed, &*runtime).await;
-    pulls::a_digest_decides_whatever_became_of_the_tag(&bed, &*runtime).await;
-    pulls::a_tag_that_has_moved_is_said_and_one_that_is_not_there_is_an_error(&bed, &*runtime).await;
+    images::the_error_for_the_other_protocol_names_the_scheme_to_write(&bed).await;
+    pulls::a_pull_shows_its_bytes_and_shared_layers_are_not_fetched_again(&bed, &*runtime).await;
+    pulls::a_digest_decides_whatever_happened_to_the_tag(&bed, &*runtime).await;
+    pulls::a_moved_tag_is_reported_and_a_missing_one_is_an_error(&bed, &*runtime).await;
     pulls::a_failure_in_the_middle_of_a_pull_is_an_error(&bed, &*runtime).await;
-    pulls::a_stalled_pull_ends_and_containerd_goes_on_where_it_stood(&bed, &*runtime).await;
+    pulls::a_stalled_pull_ends_and_containerd_resumes_it(&bed, &*runtime).await;
     pulls::a_dropped_pull_stops_in_the_runtime(&bed, &*runtime).await;
     images::what_containers_use_is_listed_in_every_state(&bed, &*runtime).await;
     a_runtime_that_was_restarted_is_found_again(&mut bed, &*runtime).await;

@@ -50,10 +50,7 @@ pub(super) async fn a_digest_decides_whatever_happened_to_the_tag(bed: &Bed, run
     }
 }
 
-pub(super) async fn a_moved_tag_is_reported_and_a_missing_one_is_an_error(
-    bed: &Bed,
-    runtime: &dyn Runtime,
-) {
+pub(super) async fn a_moved_tag_is_reported_and_a_missing_one_is_an_error(bed: &Bed, runtime: &dyn Runtime) {
     let pushed = bed.push("moved", "w_1", &[1]);
     let moved = PullRequest { expected: Some(OTHER.parse().unwrap()), ..bed.request(&pushed) };
     let ArrivedDigest::Other { arrived, .. } = pulled(runtime, &moved).await.digest else {

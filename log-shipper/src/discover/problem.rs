@@ -33,7 +33,7 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    pub(super) fn said(self) -> &'static str {
+    pub(super) fn text(self) -> &'static str {
         match self {
             Self::Root => "folders of LOG_PATHS can't be read",
             Self::NoContainers => "folders of LOG_PATHS hold no pods' or containers' folders",

@@ -62,7 +62,7 @@ impl Survey {
                 roots.join(", ")
             );
         }
-        self.say(&kinds);
+        self.log(&kinds);
         let failed = |kind: &Kind| kind.is_failure() || files == 0;
         let failures: Vec<_> = kinds.iter().filter(|(kind, _)| failed(kind)).map(describe).collect();
         let failure = Some(failures.join("; ")).filter(|text| !text.is_empty());
@@ -74,7 +74,7 @@ impl Survey {
     }
 
     /// Logs each kind when it changes, at most once a minute, because there may be thousands of paths.
-    fn say(&mut self, kinds: &BTreeMap<Kind, Vec<&str>>) {
+    fn log(&mut self, kinds: &BTreeMap<Kind, Vec<&str>>) {
         self.said.retain(|kind, _| kinds.contains_key(kind));
         for (kind, paths) in kinds {
             if let Some((when, before)) = self.said.get(kind)
@@ -84,9 +84,9 @@ impl Survey {
             }
             let (which, more) = named(paths);
             if kind.is_failure() {
-                tracing::error!(count = paths.len(), which, more, "{}", kind.said());
+                tracing::error!(count = paths.len(), which, more, "{}", kind.text());
             } else {
-                tracing::warn!(count = paths.len(), which, more, "{}", kind.said());
+                tracing::warn!(count = paths.len(), which, more, "{}", kind.text());
             }
             self.said.insert(*kind, (Instant::now(), paths.iter().map(|path| (*path).to_owned()).collect()));
         }
@@ -96,7 +96,7 @@ impl Survey {
 fn describe((kind, paths): (&Kind, &Vec<&str>)) -> String {
     let (which, more) = named(paths);
     let more = if more == 0 { String::new() } else { format!(", and {more} more") };
-    format!("{}: {which}{more}", kind.said())
+    format!("{}: {which}{more}", kind.text())
 }
 
 /// Some of the paths, and how many more there are.

@@ -49,7 +49,7 @@ impl ContainerLog {
                 && let Some(next) = inner.segments.iter_mut().find(|segment| is_newer(segment))
             {
                 next.after_loss = true;
-                self.tell(next);
+                self.record(next);
             }
             self.lost(
                 &path,
@@ -132,14 +132,14 @@ impl ContainerLog {
                 segment.after_loss = inner.saved.iter().any(other);
             }
         }
-        self.tell(&segment);
+        self.record(&segment);
         inner.segments.reserve_exact(1); // there is usually one, and a node has many containers
         inner.segments.push(segment);
     }
 
     fn renamed(&self, segment: &mut Segment, pod: Option<&PodInfo>, reading: &Reading) {
         segment.frame = self.frame(pod, segment.path(), reading);
-        self.tell(segment);
+        self.record(segment);
     }
 
     fn frame(&self, pod: Option<&PodInfo>, path: &Path, reading: &Reading) -> Frame {
@@ -163,7 +163,7 @@ impl ContainerLog {
     }
 
     /// Updates the ledger's record by which a file is recognized later.
-    pub(super) fn tell(&self, segment: &Segment) {
+    pub(super) fn record(&self, segment: &Segment) {
         let Some(copy) = segment.copies.first() else { return };
         let relative = copy.path.strip_prefix(&self.key.folder).unwrap_or(&copy.path);
         // The inode of a file that is neither listed nor open may be reused.
@@ -174,19 +174,19 @@ impl ContainerLog {
             key,
             head: segment.head,
             size: segment.size,
-            done: segment.told,
+            done: segment.recorded,
             after_loss: segment.after_loss,
         };
         self.ledger().know(segment.number, record);
     }
 
-    /// Tells the ledger that a file has grown, so that the next run recognizes it by its beginning and, if it is gone
+    /// Records in the ledger that a file has grown, so that the next run recognizes it by its beginning and, if it is gone
     /// by then, can report what was lost.
-    pub(super) fn tell_growth(&self, segment: &mut Segment) {
+    pub(super) fn record_growth(&self, segment: &mut Segment) {
         let growth = (segment.size, segment.head);
-        if growth != segment.told_growth {
-            segment.told_growth = growth;
-            self.tell(segment);
+        if growth != segment.recorded_growth {
+            segment.recorded_growth = growth;
+            self.record(segment);
         }
     }
 
@@ -208,13 +208,13 @@ impl ContainerLog {
             // With the name of the new content, it would seem newer than files that are rotated from now on.
             segment.age = Age::OLDEST;
         }
-        self.tell(segment);
+        self.record(segment);
         let mut next = Segment::new(number, age, copy, frame);
         next.after_loss = !goes_on;
         next.note_size();
         // If the beginning cannot be read now, the first turn tries again.
         let _ = next.learn_beginning(self.container());
-        self.tell(&next);
+        self.record(&next);
         inner.segments.insert(index + 1, next);
     }
 }

@@ -5,7 +5,6 @@
 //! [`crate::identity`].
 
 mod adopt;
-mod unfinished;
 mod lines;
 mod nuls;
 mod opt_out;
@@ -14,6 +13,7 @@ mod rest;
 mod segment;
 mod share;
 mod turn;
+mod unfinished;
 
 use std::fs::File;
 use std::path::PathBuf;
@@ -37,12 +37,12 @@ use crate::pods::{PodInfo, Pods};
 use crate::source::Source;
 use crate::traces::Languages;
 
-use unfinished::Rewound;
 use rate::Rate;
 pub use rest::Next;
 use segment::Segment;
 use share::Share;
 pub use turn::{ReadBuffer, Turn};
+use unfinished::Rewound;
 
 /// [`Reading::quiet`] in normal operation: the time that a runtime may take for the rest of a line.
 pub const QUIET: Duration = Duration::from_secs(5);
@@ -252,7 +252,7 @@ impl ContainerLog {
             if let Err(error) = segment.learn_beginning(self.container()) {
                 self.unreadable(segment, &error);
             }
-            self.tell_growth(segment);
+            self.record_growth(segment);
             unread |= segment.has_grown();
         }
         self.give_up_gone(&mut inner, reading);

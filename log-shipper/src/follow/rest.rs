@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::Inner;
-use super::unfinished::Rewound;
 use super::lines::Work;
+use super::unfinished::Rewound;
 
 /// The shortest and longest pause of a log without new lines. Each pause is an eighth longer than the last one, so that
 /// a line waits at most for about an eighth of its container's silence. Meanwhile the discovery checks the file and

@@ -69,8 +69,8 @@ pub(super) struct Segment {
     /// Boxed, because few files are compressed.
     gzip: Option<Box<GzipReader>>,
     /// The position that was last passed to the ledger.
-    pub(super) told: Mark,
-    pub(super) told_growth: (u64, Head),
+    pub(super) recorded: Mark,
+    pub(super) recorded_growth: (u64, Head),
     listing: Listing,
     /// Why it cannot be read at present.
     failure: Option<Box<str>>,
@@ -98,8 +98,8 @@ impl Segment {
             replay_until: 0,
             nuls: (0, 0),
             gzip: None,
-            told: Mark::default(),
-            told_growth: Default::default(),
+            recorded: Mark::default(),
+            recorded_growth: Default::default(),
             listing: Listing::Listed,
             failure: None,
             bound: 0,
@@ -183,7 +183,7 @@ impl Segment {
     /// Starts at a mark instead of the beginning.
     pub(super) fn start_at(&mut self, mark: Mark) {
         self.read = mark;
-        self.told = mark;
+        self.recorded = mark;
         self.looked = mark.offset;
         self.size = self.size.max(mark.offset);
     }

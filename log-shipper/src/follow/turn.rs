@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 use memchr::memchr;
 use sidecar::sync::lock;
 
-use super::unfinished::Rewound;
 use super::lines::{CHUNK_BYTES, LineEnd, Work};
 use super::nuls;
 use super::opt_out::OptOut;
 use super::rate::Rate;
 use super::rest::{Next, SHORTEST_REST};
 use super::segment::Segment;
+use super::unfinished::Rewound;
 use super::{ContainerLog, Inner, Reading};
 use crate::content::Chunk;
 use crate::encode::ReadTime;
@@ -133,11 +133,11 @@ impl ContainerLog {
         for segment in &mut inner.segments {
             let held = inner.joiner.holds(segment.number).into_iter().chain(segment.cut_from());
             let mark = held.chain([segment.read]).min_by_key(|mark| mark.offset).unwrap_or(segment.read);
-            if mark != segment.told {
-                segment.told = mark;
+            if mark != segment.recorded {
+                segment.recorded = mark;
                 steps.push(Step::Done(segment.number, mark));
             }
-            self.tell_growth(segment);
+            self.record_growth(segment);
         }
         steps
     }

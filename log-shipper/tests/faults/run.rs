@@ -232,7 +232,12 @@ impl Run {
             open.is_empty().then_some(())
         });
         let (said, seen) = (&self.said, self.consumer.seen());
-        assert!(open.is_empty(), "{} lines are missing and no log entry reports them:\n{}", open.len(), open.join("\n"));
+        assert!(
+            open.is_empty(),
+            "{} lines are missing and no log entry reports them:\n{}",
+            open.len(),
+            open.join("\n")
+        );
         let wrong = said.unexplained(&seen);
         assert!(wrong.is_empty(), "{} lines came again without reason:\n{}", wrong.len(), wrong.join("\n"));
         assert_eq!(seen.unparsed, Vec::<String>::new());

@@ -42,7 +42,7 @@ pub(super) async fn first_that_connects(
         };
         failures.push((*address, fault));
     }
-    // An address that accepts the connection belongs to a server, and one that refuses it to a host.
+    // A failure that shows a running server comes first, then one that shows a running host.
     let in_order: [fn(&Fault) -> bool; 2] =
         [|fault| matches!(fault, Fault::Silent | Fault::Broken(_)), |fault| *fault == Fault::Refused];
     for wanted in in_order {

@@ -52,7 +52,9 @@ pub enum Fault {
         folder: String,
     },
     /// The server requires another kind of authentication.
-    #[error("the server works, but requires {0} for this export, which a probe does not have; mounts that use it may work")]
+    #[error(
+        "the server works, but requires {0} for this export, which a probe does not have; mounts that use it may work"
+    )]
     Authentication(String),
     /// The handle is stale.
     #[error("the export's file handle is stale")]

@@ -39,7 +39,7 @@ impl StatusWriter {
     }
 
     /// Writes every change of the reports, until the sender is gone.
-    pub(super) async fn tell(
+    pub(super) async fn run(
         self,
         api: Api<NodeImages>,
         node: &str,
@@ -49,12 +49,12 @@ impl StatusWriter {
         let mut throttle = StatusThrottle::default();
         loop {
             let object = objects.borrow_and_update().clone();
-            let told = object.and_then(|object| {
+            let written = object.and_then(|object| {
                 let report = reports.borrow();
                 is_about(&report, &object).then(|| (object.uid, status::of(&report, self.disk_high)))
             });
             let mut wake = None;
-            if let Some((uid, status)) = told {
+            if let Some((uid, status)) = written {
                 match throttle.next(&uid, &status, Instant::now()) {
                     Next::WaitUntil(moment) => wake = Some(moment),
                     Next::Write => match write(&api, node, &status).await {

@@ -150,7 +150,7 @@ async fn events(State(shown): State<Shown>, query: RawQuery) -> Response {
         let words = "too many readers have live updates now; reload the page instead\n";
         return (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "10")], words).into_response();
     };
-    let reader = Reader { shown, query: asked(query), told: None, _permit: permit };
+    let reader = Reader { shown, query: asked(query), sent: None, _permit: permit };
     Sse::new(reader.updates()).keep_alive(KeepAlive::default()).into_response()
 }
 
@@ -159,7 +159,7 @@ struct Reader {
     shown: Shown,
     query: Query,
     /// A hash of what was sent last.
-    told: Option<u64>,
+    sent: Option<u64>,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -176,7 +176,7 @@ impl Reader {
     /// planner has ended.
     async fn next(&mut self) -> Option<String> {
         loop {
-            if self.told.is_some() {
+            if self.sent.is_some() {
                 if let Ok(false) = timeout(MOST_PAUSE, self.shown.source.changed()).await {
                     return None;
                 }
@@ -186,7 +186,7 @@ impl Reader {
             let html = html::live(&self.shown.view(&self.query)).into_string();
             let mut hasher = DefaultHasher::new();
             html.hash(&mut hasher);
-            if self.told.replace(hasher.finish()) != Some(hasher.finish()) {
+            if self.sent.replace(hasher.finish()) != Some(hasher.finish()) {
                 return Some(html);
             }
         }

@@ -71,7 +71,7 @@ pub struct Node<'a> {
     /// Why it cannot pull anything now although it may be eligible.
     pub unfit: Option<Unfit>,
     /// How long ago it was last ordered to pull something.
-    pub told: Duration,
+    pub last_ordered: Duration,
 }
 
 /// Why a node that is ready cannot pull.
@@ -196,7 +196,7 @@ impl<'a, 'n> Selection<'a, 'n> {
                 // The disk guard refuses before any download.
                 State::NoRoom | State::NotFor | State::Lacks | State::Active | State::Present => continue,
             }
-            last = last.min(self.nodes[node].told);
+            last = last.min(self.nodes[node].last_ordered);
         }
         // A single stalled node may be an exception.
         let stalled = stalled - u32::from(failed == 0 && stalled > 0);

@@ -162,7 +162,7 @@ pub(super) struct Turn {
     /// The pod to create.
     pub(super) make: Option<PullPod>,
     /// The report to write.
-    pub(super) tell: Option<NodeImagesStatus>,
+    pub(super) write: Option<NodeImagesStatus>,
     /// The pods to remove, once the report is written.
     pub(super) remove: Vec<Arc<str>>,
 }
@@ -186,9 +186,9 @@ pub(super) fn turn(ordered: &Ordered<'_>, pulls: &[(&Arc<str>, &SeenPull)], now:
     let is_ordered = |key: Key| ordered.images.iter().any(|(_, ordered, _)| *ordered == key);
     let runs = pulls.iter().any(|(_, pull)| pull.ended.is_none() && is_ordered(pull.key));
     turn.remove.extend(pulls.iter().filter(|(_, pull)| !is_ordered(pull.key)).map(|(name, _)| (*name).clone()));
-    for (image, key, told) in &ordered.images {
+    for (image, key, reported) in &ordered.images {
         let pull = pulls.iter().find(|(_, pull)| pull.key == *key);
-        let before = told.map(|told| (told.state, told.failures));
+        let before = reported.map(|reported| (reported.state, reported.failures));
         let (state, failures) = before.unwrap_or((PullState::Waiting, 0));
         let report = |state, failures, error: Option<String>, since: Option<Timestamp>| ImageReport {
             image: image.reference.clone(),
@@ -202,7 +202,7 @@ pub(super) fn turn(ordered: &Ordered<'_>, pulls: &[(&Arc<str>, &SeenPull)], now:
             error,
             since: since.unwrap_or(now),
         };
-        let since = told.map(|told| told.since);
+        let since = reported.map(|reported| reported.since);
         let report = match pull.map(|(_, pull)| pull) {
             // The report of this pod was written already, and the pod is not gone yet.
             Some(pull)
@@ -210,7 +210,12 @@ pub(super) fn turn(ordered: &Ordered<'_>, pulls: &[(&Arc<str>, &SeenPull)], now:
                     && since > pull.made
                     && matches!(state, PullState::Present | PullState::Failed) =>
             {
-                report(state, failures, told.and_then(|told| told.error.as_deref().map(str::to_owned)), since)
+                report(
+                    state,
+                    failures,
+                    reported.and_then(|reported| reported.error.as_deref().map(str::to_owned)),
+                    since,
+                )
             }
             Some(SeenPull { ended: Some(Ok(())), .. }) => report(PullState::Present, failures, None, None),
             Some(SeenPull { ended: Some(Err(error)), .. }) => {
@@ -231,7 +236,12 @@ pub(super) fn turn(ordered: &Ordered<'_>, pulls: &[(&Arc<str>, &SeenPull)], now:
                 }
                 // Nothing is known of a pod that was removed by others.
                 let state = if state == PullState::Downloading { PullState::Waiting } else { state };
-                report(state, failures, told.and_then(|told| told.error.as_deref().map(str::to_owned)), since)
+                report(
+                    state,
+                    failures,
+                    reported.and_then(|reported| reported.error.as_deref().map(str::to_owned)),
+                    since,
+                )
             }
         };
         turn.remove.extend(pull.filter(|(_, pull)| pull.ended.is_some()).map(|(name, _)| (*name).clone()));
@@ -245,7 +255,7 @@ pub(super) fn turn(ordered: &Ordered<'_>, pulls: &[(&Arc<str>, &SeenPull)], now:
         image: image.reference.to_string(),
         digest: image.digest.clone(),
     });
-    turn.tell = changed.then(|| status(ordered.generation, reports));
+    turn.write = changed.then(|| status(ordered.generation, reports));
     turn
 }
 
@@ -299,7 +309,7 @@ impl PullPods {
     /// A sentence that names the node. Nothing is lost, because the next turn decides the same.
     pub(super) async fn carry_out(&self, node: &str, turn: Turn) -> Result<(), Failed> {
         let failed = |what: &str, error: kube::Error| Failed::new(&format!("cannot {what} of {node}"), &error);
-        if let Some(status) = turn.tell {
+        if let Some(status) = turn.write {
             let report = json!({
                 "apiVersion": "labhands.dev/v1alpha1", "kind": "NodeImages", "metadata": {"name": node}, "status": status,
             });

@@ -319,7 +319,7 @@ pub struct Report {
     /// The image.
     pub key: Key,
     /// The reported state.
-    pub told: Reported,
+    pub reported: Reported,
 }
 
 /// The priority of an order that a pod waits for. All others are higher numbers.
@@ -334,7 +334,7 @@ impl SeenOrders {
         };
         let report = |report: TrimmedReport| Report {
             key: Key::new(&report.image, report.digest.as_deref()),
-            told: Reported {
+            reported: Reported {
                 state: report.state,
                 done: report.done,
                 total: report.total,
@@ -377,6 +377,6 @@ impl SeenOrders {
 
     /// The report on an image.
     pub fn report(&self, key: Key) -> Option<&Reported> {
-        self.reports.iter().find(|report| report.key == key).map(|report| &report.told)
+        self.reports.iter().find(|report| report.key == key).map(|report| &report.reported)
     }
 }

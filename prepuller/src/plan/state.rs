@@ -87,7 +87,7 @@ struct NodeState {
     /// When its report last changed.
     moved: Option<Instant>,
     /// When it was last ordered to pull something, as far as this process knows.
-    told: Option<Instant>,
+    last_ordered: Option<Instant>,
     /// When its agent last reported. Before the first report: when it could first have reported.
     heard: Option<Instant>,
     agent: AgentState,
@@ -184,9 +184,9 @@ impl ClusterState {
                     new: is_new(node, now, self.rules.new_for),
                     waits_for: &record.waits_for,
                     object: record.object.as_ref().unwrap_or(&NOTHING),
-                    stalled: since(record.moved).min(since(record.told)) >= self.rules.stalled_after,
+                    stalled: since(record.moved).min(since(record.last_ordered)) >= self.rules.stalled_after,
                     unfit: record.agent.unfit(),
-                    told: since(record.told),
+                    last_ordered: since(record.last_ordered),
                 };
                 Some((record, seen))
             })

@@ -89,9 +89,9 @@ pub(super) struct Telemetry {
     complete: Family<RepositoryLabel, Gauge>,
     spawns: SpawnMetrics,
     /// The reported trouble of each node.
-    nodes_told: Mutex<HashMap<Arc<str>, &'static Words>>,
+    reported_nodes: Mutex<HashMap<Arc<str>, &'static Words>>,
     /// The reported causes that stopped each image's rollout.
-    told: Mutex<HashMap<String, Said>>,
+    reported: Mutex<HashMap<String, ReportedStop>>,
 }
 
 impl Telemetry {
@@ -127,8 +127,8 @@ impl Telemetry {
             unread: Family::default(),
             complete: Family::default(),
             spawns: SpawnMetrics::default(),
-            nodes_told: Mutex::default(),
-            told: Mutex::default(),
+            reported_nodes: Mutex::default(),
+            reported: Mutex::default(),
         };
         this.spawns.register(metrics);
         metrics.register(|registry| {
@@ -269,13 +269,13 @@ impl Telemetry {
     }
 
     /// Records the state of nodes and rollouts after a decision.
-    pub(super) fn decided(&self, told: Snapshot) {
-        self.troubles(&told.troubles);
-        self.waves(told);
+    pub(super) fn decided(&self, snapshot: Snapshot) {
+        self.troubles(&snapshot.troubles);
+        self.waves(snapshot);
     }
 
-    fn waves(&self, told: Snapshot) {
-        let ([eligible, paused, excluded], waves) = (told.standings, &told.waves);
+    fn waves(&self, snapshot: Snapshot) {
+        let ([eligible, paused, excluded], waves) = (snapshot.standings, &snapshot.waves);
         for (standing, count) in [("eligible", eligible), ("paused", paused), ("excluded", excluded)] {
             self.nodes.get_or_create(&StandingLabel { standing }).set(signed(count));
         }
@@ -288,7 +288,7 @@ impl Telemetry {
             self.eligible.get_or_create(&label).set(signed(wave.eligible));
         }
         self.stopped.set(signed(waves.iter().filter(|wave| wave.stopped.is_some()).count()));
-        let (stopped, moving) = self.turns(&told);
+        let (stopped, moving) = self.turns(&snapshot);
         for (image, node, error) in stopped {
             tracing::warn!(image, %node, error, "the rollout of an image stopped: the canary node could not pull it");
             let note = format!("The rollout of {image} stopped: the canary node {node} could not pull it: {error}");
@@ -303,9 +303,9 @@ impl Telemetry {
 
     /// Rollouts that were stopped since the last decision, including by another node or cause, and wanted ones that
     /// continue.
-    fn turns(&self, told: &Snapshot) -> (Vec<Stop>, Vec<String>) {
-        let mut known = lock(&self.told);
-        let stopped = told.waves.iter().filter_map(|wave| {
+    fn turns(&self, snapshot: &Snapshot) -> (Vec<Stop>, Vec<String>) {
+        let mut known = lock(&self.reported);
+        let stopped = snapshot.waves.iter().filter_map(|wave| {
             let (node, error) = wave.stopped.as_ref()?;
             Some((wave.image.clone(), node.clone(), error.clone()))
         });
@@ -315,7 +315,7 @@ impl Telemetry {
             known.get(image).is_none_or(|(before, said)| before != node || !said.contains(error))
         };
         let new = stopped.iter().filter(is_new).cloned().collect();
-        let moving = told.waves.iter().filter(|wave| wave.stopped.is_none() && known.contains_key(&wave.image));
+        let moving = snapshot.waves.iter().filter(|wave| wave.stopped.is_none() && known.contains_key(&wave.image));
         let moving = moving.map(|wave| wave.image.clone()).collect();
         let mut before = std::mem::take(&mut *known);
         let remember = |(image, node, error): Stop| {
@@ -330,7 +330,7 @@ impl Telemetry {
 }
 
 /// The node that stopped an image's rollout, and its causes that were reported.
-type Said = (Arc<str>, HashSet<String>);
+type ReportedStop = (Arc<str>, HashSet<String>);
 
 /// An image, the node that could not pull it, and why.
 type Stop = (String, Arc<str>, String);
@@ -343,10 +343,10 @@ fn signed(count: usize) -> i64 {
 pub(super) struct Snapshot {
     standings: [usize; 3],
     troubles: Vec<(Arc<str>, NodeTrouble)>,
-    waves: Vec<ToldWave>,
+    waves: Vec<ReportedWave>,
 }
 
-struct ToldWave {
+struct ReportedWave {
     image: String,
     present: usize,
     eligible: usize,
@@ -355,7 +355,7 @@ struct ToldWave {
 
 impl Snapshot {
     pub(super) fn of(world: &ClusterState) -> Self {
-        let waves = world.waves().map(|(image, spread)| ToldWave {
+        let waves = world.waves().map(|(image, spread)| ReportedWave {
             image: image.reference.to_string(),
             present: spread.present,
             eligible: spread.eligible,

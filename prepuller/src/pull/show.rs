@@ -61,7 +61,7 @@ fn bytes(progress: &Progress) -> String {
 /// One line per change of state, and one for each tenth of a download.
 #[derive(Default)]
 struct Lines {
-    told: HashMap<String, (String, u64)>,
+    printed: HashMap<String, (String, u64)>,
 }
 
 impl Show for Lines {
@@ -72,13 +72,13 @@ impl Show for Lines {
         let total = job.progress.total.filter(|total| downloading && *total > 0);
         let tenths = total.map_or(0, |total| job.progress.done.saturating_mul(10) / total);
         let now = (words.clone(), tenths);
-        if self.told.get(&image) == Some(&now) {
+        if self.printed.get(&image) == Some(&now) {
             return;
         }
         let more = if downloading { format!(" {}", bytes(&job.progress)) } else { String::new() };
         // If the output is closed, the pull continues.
         let _ = writeln!(std::io::stderr(), "{image}: {words}{more}");
-        self.told.insert(image, now);
+        self.printed.insert(image, now);
     }
 }
 

@@ -106,7 +106,7 @@ fn files_of_the_checkpoint_that_are_not_found_are_lost() {
     reader.log.maintain(&reader.reading);
     let mut inner = lock(&reader.log.inner);
     for segment in &mut inner.segments {
-        reader.log.tell(segment);
+        reader.log.record(segment);
     }
     drop(inner);
     let rotated = writer.rotate();

@@ -83,7 +83,10 @@ fn each_node_has_its_own_condition_and_message() {
     assert_eq!(seen, [("node1", stuck), ("node2", Condition::ServerUnreachable), ("node4", stuck)]);
     assert_eq!(ruling.nodes["node1"].sentence, "seen from node1");
     let said = ruling.trouble.unwrap().sentence;
-    assert_eq!(said, "the server works for others, but is not reachable (seen from 1 of 7 nodes: node2): seen from node2");
+    assert_eq!(
+        said,
+        "the server works for others, but is not reachable (seen from 1 of 7 nodes: node2): seen from node2"
+    );
 }
 
 fn any_kind() -> impl Strategy<Value = Kind> {

@@ -138,7 +138,11 @@ fn a_mount_that_answers_is_the_better_witness_of_the_path_and_not_of_the_server(
         assert_eq!(kind(&front, None, Some(&unknown)), kind(&front, None, None), "{fault:?}");
         let mounts = vec![("/a".to_owned(), &works), ("/b".to_owned(), &hung)];
         let seen = judge(&Sight { front: &front, behind: None, mounts, only_mounts: None });
-        assert_eq!(seen.kind, Kind::ClientStuck, "{fault:?}: a server that answers one mount works; the other mount is this node's");
+        assert_eq!(
+            seen.kind,
+            Kind::ClientStuck,
+            "{fault:?}: a server that answers one mount works; the other mount is this node's"
+        );
     }
     for fault in [Fault::Busy("DELAY".into()), Fault::Storage("IO".into())] {
         assert_eq!(kind(&bad(Phase::Compound, fault), None, Some(&works)), Kind::ServerDown);

@@ -134,7 +134,9 @@ fn the_headline_never_contradicts_what_is_below_it() {
     never.scan.problem = Some("registry.example.org is unreachable".to_owned());
     assert_eq!(headline(&never), (Standing::Problem, "No scan has succeeded yet".to_owned()));
     let view = view(&never, "");
-    assert!(view.problems[0].starts_with("The wanted images are not known, because no scan has succeeded so far: regis"));
+    assert!(
+        view.problems[0].starts_with("The wanted images are not known, because no scan has succeeded so far: regis")
+    );
     assert!(view.nodes.iter().all(|node| node.standing == Standing::Waiting), "no node is complete with nothing");
 
     let mut failing = complete();

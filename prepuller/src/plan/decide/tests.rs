@@ -17,7 +17,7 @@ struct Machine {
     object: SeenOrders,
     stalled: bool,
     unfit: Option<Unfit>,
-    told: Duration,
+    last_ordered: Duration,
 }
 
 fn key(image: usize) -> Key {
@@ -56,7 +56,7 @@ impl Machine {
             object: SeenOrders::default(),
             stalled: false,
             unfit: None,
-            told: Duration::MAX,
+            last_ordered: Duration::MAX,
         }
     }
 
@@ -75,7 +75,7 @@ impl Machine {
 
     fn report(&mut self, image: usize, state: PullState, failures: u32) {
         self.object.reports.retain(|report| report.key != key(image));
-        self.object.reports.push(Report { key: key(image), told: reported(state, failures) });
+        self.object.reports.push(Report { key: key(image), reported: reported(state, failures) });
     }
 
     fn has_order(&self, image: usize) -> bool {
@@ -83,7 +83,7 @@ impl Machine {
     }
 
     fn state(&self, image: usize) -> Option<PullState> {
-        self.object.report(key(image)).map(|told| told.state)
+        self.object.report(key(image)).map(|reported| reported.state)
     }
 
     fn holds(&self, image: usize) -> bool {
@@ -96,7 +96,7 @@ impl Machine {
 
     /// Whether it failed with an image, or is stalled with it, although it could pull.
     fn tried_in_vain(&self, image: usize) -> bool {
-        let failed = self.object.report(key(image)).is_some_and(|told| told.failures > 0);
+        let failed = self.object.report(key(image)).is_some_and(|reported| reported.failures > 0);
         self.is_fit() && self.has_order(image) && (failed || self.stalled)
     }
 }
@@ -113,7 +113,7 @@ fn decide_over(images: usize, machines: &[Machine]) -> Decision {
         object: &machine.object,
         stalled: machine.stalled,
         unfit: machine.unfit,
-        told: machine.told,
+        last_ordered: machine.last_ordered,
     });
     let nodes: Vec<Node<'_>> = nodes.collect();
     decide(&wanted(images), &nodes, PARALLEL)
@@ -165,7 +165,7 @@ fn one_canary_then_as_many_nodes_as_there_are_slots() {
 
 #[test]
 fn a_failing_canary_stops_the_wave_for_a_while() {
-    let machines = |told| vec![Machine { told, ..m("a").with(0, FAILED) }, m("b"), m("c")];
+    let machines = |last_ordered| vec![Machine { last_ordered, ..m("a").with(0, FAILED) }, m("b"), m("c")];
     let soon = Duration::from_secs(30);
     assert_eq!(orders(1, &machines(soon)), "a:0 b: c:");
     let stopped = |next| Wave::Stopped { node: "a".into(), error: "manifest unknown".into(), next };
@@ -180,7 +180,7 @@ fn a_failing_canary_stops_the_wave_for_a_while() {
     assert_eq!(wave(&machines(Duration::from_secs(600))), stopped(NextTry::Now { node: "b".into() }));
     assert_eq!(wave(&machines(soon)[..1]), stopped(NextTry::NoOther));
     let mut two = machines(Duration::from_secs(1200));
-    two[1] = Machine { told: soon, ..m("b").with(0, FAILED) };
+    two[1] = Machine { last_ordered: soon, ..m("b").with(0, FAILED) };
     assert_eq!(orders(1, &two), "a:0 b:0 c:");
     // Once one node has it, the rollout continues.
     two[1].report(0, PullState::Present, 1);
@@ -189,7 +189,7 @@ fn a_failing_canary_stops_the_wave_for_a_while() {
 
 #[test]
 fn a_failure_of_a_node_says_nothing_about_the_image() {
-    let canary = || Machine { told: Duration::from_secs(1), ..m("a") };
+    let canary = || Machine { last_ordered: Duration::from_secs(1), ..m("a") };
     let paused = || Machine { standing: Standing::Paused("not ready".into()), ..canary() };
     let unfit = |why| Machine { unfit: Some(why), ..canary() };
     for (what, canary) in [
@@ -220,17 +220,17 @@ fn a_failure_of_a_node_says_nothing_about_the_image() {
 #[test]
 fn an_image_that_takes_nodes_down_does_not_go_through_all_of_them() {
     let soon = Duration::from_secs(30);
-    let dead = |name| Machine { unfit: Some(Unfit::Runtime), told: soon, ..m(name).with(0, DOWNLOADING) };
+    let dead = |name| Machine { unfit: Some(Unfit::Runtime), last_ordered: soon, ..m(name).with(0, DOWNLOADING) };
     assert_eq!(orders(1, &[dead("a"), dead("b"), m("c"), m("d")]), "a:0 b:0 c:0 d:");
-    let three = |told| vec![dead("a"), dead("b"), Machine { told, ..dead("c") }, m("d"), m("e")];
+    let three = |last_ordered| vec![dead("a"), dead("b"), Machine { last_ordered, ..dead("c") }, m("d"), m("e")];
     assert_eq!(orders(1, &three(soon)), "a:0 b:0 c:0 d: e:");
     let Wave::Held { why, next, .. } = wave(&three(soon)) else { panic!("it is held up") };
     assert_eq!((why.as_str(), next), ("its container runtime is unavailable", NextTry::In(Duration::from_secs(570))));
     let mut later = three(soon);
-    later.iter_mut().for_each(|machine| machine.told = Duration::from_secs(600));
+    later.iter_mut().for_each(|machine| machine.last_ordered = Duration::from_secs(600));
     assert_eq!(orders(1, &later), "a:0 b:0 c:0 d:0 e:");
     // Full disks are found before any download, however many there are.
-    let full = |name| Machine { told: soon, ..m(name).with(0, Some(PullState::Refused)) };
+    let full = |name| Machine { last_ordered: soon, ..m(name).with(0, Some(PullState::Refused)) };
     assert_eq!(orders(1, &[full("a"), full("b"), full("c"), m("d"), m("e")]), "a:0 b:0 c:0 d:0 e:");
 }
 
@@ -294,7 +294,7 @@ fn an_image_goes_to_its_architecture_only() {
         object: &object,
         stalled: false,
         unfit: None,
-        told: Duration::MAX,
+        last_ordered: Duration::MAX,
     };
     let nodes = [node(&names[0], Some("amd64")), node(&names[1], Some("arm64")), node(&names[2], None)];
     let decision = decide(&wanted, &nodes, 1);

@@ -42,7 +42,7 @@ impl Played {
         let ordered = Ordered { node: &node, generation: 1, uid: "u", eligible: true, images };
         let pods: Vec<_> = self.pods.iter().map(|(name, pull)| (name, pull)).collect();
         let turn = turn(&ordered, &pods, at(now));
-        if let Some(status) = &turn.tell {
+        if let Some(status) = &turn.write {
             let told = |report: &ImageReport| {
                 let told = Reported {
                     state: report.state,
@@ -83,14 +83,14 @@ fn one_image_after_the_other_and_failures_again_after_a_while() {
     assert_eq!(played.step(0).make.unwrap().image, "registry.example.org/lab:a");
     assert!(played.step(1).make.is_none());
     assert_eq!(played.states(), [Downloading, Waiting]);
-    assert!(played.step(2).tell.is_none());
+    assert!(played.step(2).write.is_none());
     played.end(Err("manifest unknown".to_owned()));
     assert_eq!(played.step(3).make.unwrap().image, "registry.example.org/lab:b");
     assert_eq!(played.states(), [Failed, Waiting]);
     played.step(4);
     played.end(Ok(()));
     let turn = played.step(5);
-    assert_eq!(turn.tell.unwrap().problem.as_deref(), Some("a: manifest unknown"));
+    assert_eq!(turn.write.unwrap().problem.as_deref(), Some("a: manifest unknown"));
     assert!(turn.make.is_none() && turn.remove.len() == 1);
     assert_eq!(played.states(), [Failed, Present]);
     assert!(played.step(20).make.is_none());
@@ -100,7 +100,7 @@ fn one_image_after_the_other_and_failures_again_after_a_while() {
     assert_eq!(played.states(), [Present, Present]);
     assert_eq!(played.told[0].1.failures, 1);
     let turn = played.step(50);
-    assert!(turn.make.is_none() && turn.tell.is_none());
+    assert!(turn.make.is_none() && turn.write.is_none());
 }
 
 #[test]

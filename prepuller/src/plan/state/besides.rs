@@ -39,7 +39,7 @@ impl ClusterState {
                 images: ordered.into_iter().map(|(_, image)| image).collect(),
             };
             let turn = turn(&ordered, pulls.get(&**name).map_or(&[], Vec::as_slice), now);
-            let idle = turn.make.is_none() && turn.tell.is_none() && turn.remove.is_empty();
+            let idle = turn.make.is_none() && turn.write.is_none() && turn.remove.is_empty();
             (!idle).then(|| (name.clone(), turn))
         };
         self.nodes.iter().filter_map(turn).collect()

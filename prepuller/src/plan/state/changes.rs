@@ -66,19 +66,19 @@ impl ClusterState {
                 record.object = Some(orders);
                 return (changed, Vec::new());
             }
-            for Report { key, told } in &orders.reports {
+            for Report { key, reported } in &orders.reports {
                 let before = known.report(*key);
-                let tried = told.failures > before.map_or(0, |before| before.failures);
-                let refused = told.state == PullState::Refused;
+                let tried = reported.failures > before.map_or(0, |before| before.failures);
+                let refused = reported.state == PullState::Refused;
                 if tried || (refused && before.is_none_or(|before| before.state != PullState::Refused)) {
-                    failed.push((*key, tried, told.error.as_deref().unwrap_or_default().to_owned()));
+                    failed.push((*key, tried, reported.error.as_deref().unwrap_or_default().to_owned()));
                 }
             }
         } else {
             record.heard = Some(agents::heard(&orders, now));
             if !orders.orders.is_empty() {
                 // An earlier process gave the order; count from now.
-                record.told = Some(now.1);
+                record.last_ordered = Some(now.1);
             }
         }
         (record.moved, record.object) = (Some(now.1), Some(orders));

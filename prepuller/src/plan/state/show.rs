@@ -88,10 +88,12 @@ impl ClusterState {
         let standing = record.standing.as_ref()?;
         let object = record.object.as_ref();
         let image = |wanted: &Wanted| {
-            let told: Option<&Reported> = object.and_then(|object| object.report(wanted.key));
+            let reported: Option<&Reported> = object.and_then(|object| object.report(wanted.key));
             let ordered = object.is_some_and(|object| object.orders.iter().any(|given| given.key == wanted.key));
-            match told {
-                Some(told) if ordered || told.state == PullState::Present => ImageOnNode::Reported(told.clone()),
+            match reported {
+                Some(reported) if ordered || reported.state == PullState::Present => {
+                    ImageOnNode::Reported(reported.clone())
+                }
                 _ if ordered => ImageOnNode::Ordered,
                 _ if *standing == Standing::Eligible && wanted.is_for(node.architecture.as_deref()) => {
                     ImageOnNode::NotOrdered

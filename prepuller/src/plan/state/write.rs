@@ -22,7 +22,7 @@ pub(in crate::plan) struct Write {
     wanted: Arc<[Order]>,
     /// Whether the layers are those that this node would pull.
     has_layers: bool,
-    told: Vec<NodeOrder>,
+    ordered: Vec<NodeOrder>,
     given: Vec<Given>,
     /// How many images the node should have in the end.
     in_all: u32,
@@ -35,15 +35,15 @@ impl Write {
     }
 
     fn orders(&self) -> Vec<Order> {
-        let order = |told: &NodeOrder| {
-            let wanted = &self.wanted[told.image];
+        let order = |ordered: &NodeOrder| {
+            let wanted = &self.wanted[ordered.image];
             // The layers show how much is missing. A node that has the image does not need them.
-            let layers = if self.has_layers && !told.present { wanted.layers.clone() } else { Vec::new() };
-            let priority = if told.urgent { URGENT } else { wanted.priority };
+            let layers = if self.has_layers && !ordered.present { wanted.layers.clone() } else { Vec::new() };
+            let priority = if ordered.urgent { URGENT } else { wanted.priority };
             let (image, digest, size, gate) = (wanted.image.clone(), wanted.digest.clone(), wanted.size, wanted.gate);
             Order { image, digest, size, layers, priority, gate }
         };
-        self.told.iter().map(order).collect()
+        self.ordered.iter().map(order).collect()
     }
 }
 
@@ -52,7 +52,15 @@ impl Write {
     /// Empty orders for a node.
     pub(in crate::plan) fn of_nothing(node: &str) -> Self {
         let (wanted, node_uid) = (Arc::new([]), String::new());
-        Self { node: node.into(), node_uid, wanted, has_layers: false, told: Vec::new(), given: Vec::new(), in_all: 0 }
+        Self {
+            node: node.into(),
+            node_uid,
+            wanted,
+            has_layers: false,
+            ordered: Vec::new(),
+            given: Vec::new(),
+            in_all: 0,
+        }
     }
 }
 
@@ -79,13 +87,13 @@ impl ClusterState {
         // Usually there is nothing to write.
         let wanted: LazyCell<Arc<[Order]>, _> =
             LazyCell::new(|| catalogue.wanted().zip(&self.wanted).enumerate().map(order).collect());
-        let write = |((record, node), told): (&(&NodeState, Node<'_>), &Vec<NodeOrder>)| {
+        let write = |((record, node), ordered): (&(&NodeState, Node<'_>), &Vec<NodeOrder>)| {
             let given = |order: &NodeOrder| Given {
                 key: self.wanted[order.image].key,
                 urgent: order.urgent,
                 gate: self.wanted[order.image].gate,
             };
-            let given: Vec<Given> = told.iter().map(given).collect();
+            let given: Vec<Given> = ordered.iter().map(given).collect();
             let in_all = match node.standing {
                 Standing::Excluded(_) => 0,
                 _ => self.wanted.iter().filter(|wanted| wanted.is_for(node.architecture)).count(),
@@ -97,7 +105,7 @@ impl ClusterState {
                 node_uid: record.node.as_ref().map(|node| node.uid.clone()).unwrap_or_default(),
                 wanted: Arc::clone(&wanted),
                 has_layers: node.architecture == Some(self.platform.architecture.as_str()),
-                told: told.clone(),
+                ordered: ordered.clone(),
                 given,
                 in_all,
             })
@@ -111,7 +119,7 @@ impl ClusterState {
         let object = record.object.get_or_insert_with(SeenOrders::default);
         let is_more = write.given.iter().any(|given| object.orders.iter().all(|before| before.key != given.key));
         if is_more {
-            record.told = Some(now);
+            record.last_ordered = Some(now);
         }
         // The watch may have been faster.
         if object.generation <= generation {

@@ -11,7 +11,7 @@ use super::{ORDERS, Telemetry, TroubleLabel, signed};
 use crate::plan::state::Trouble;
 
 /// If more nodes than this fall into trouble or recover at once, only this many get their own Events.
-const MOST_NODES_TOLD: usize = 50;
+const MOST_NODES_REPORTED: usize = 50;
 
 impl Telemetry {
     /// Records an Event for each node that begins or ceases to be in trouble.
@@ -34,29 +34,29 @@ impl Telemetry {
             }
             None => drop(self.ordering.ends("The orders of all nodes can be written again")),
         }
-        let mut told = lock(&self.nodes_told);
+        let mut reported = lock(&self.reported_nodes);
         let now: HashMap<Arc<str>, (&'static Words, &Trouble)> = troubles
             .iter()
             .filter(|(_, trouble)| !matches!(trouble, Trouble::Unwritten(_)))
             .map(|(node, trouble)| (node.clone(), (Words::of(trouble), trouble)))
             .collect();
         let over =
-            told.extract_if(|node, before| now.get(node).is_none_or(|(words, _)| !std::ptr::eq(*words, *before)));
+            reported.extract_if(|node, before| now.get(node).is_none_or(|(words, _)| !std::ptr::eq(*words, *before)));
         let over: Vec<(Arc<str>, &'static Words)> = over.collect();
-        for (node, words) in over.iter().take(MOST_NODES_TOLD) {
+        for (node, words) in over.iter().take(MOST_NODES_REPORTED) {
             tracing::info!(%node, "{}", words.over);
             self.events.raise(&node_reference(node), EventType::Normal, words.reasons.1, words.action, words.over);
         }
-        let new: Vec<_> = now.into_iter().filter(|(node, _)| !told.contains_key(node)).collect();
-        for (node, (words, trouble)) in new.iter().take(MOST_NODES_TOLD) {
+        let new: Vec<_> = now.into_iter().filter(|(node, _)| !reported.contains_key(node)).collect();
+        for (node, (words, trouble)) in new.iter().take(MOST_NODES_REPORTED) {
             let note = trouble.to_string();
             tracing::warn!(%node, "{note}");
             self.events.raise(&node_reference(node), EventType::Warning, words.reasons.0, words.action, &note);
         }
-        for many in [over.len(), new.len()].into_iter().filter(|many| *many > MOST_NODES_TOLD) {
+        for many in [over.len(), new.len()].into_iter().filter(|many| *many > MOST_NODES_REPORTED) {
             tracing::warn!(nodes = many, "too many nodes changed at once for one Event each");
         }
-        told.extend(new.into_iter().map(|(node, (words, _))| (node, words)));
+        reported.extend(new.into_iter().map(|(node, (words, _))| (node, words)));
     }
 }
 

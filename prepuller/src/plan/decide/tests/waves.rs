@@ -46,7 +46,7 @@ fn carry_out(machines: &mut [Machine]) -> Vec<(usize, usize)> {
         for order in orders {
             if !machine.has_order(order.image) {
                 machine.tell(order.image);
-                (machine.told, machine.stalled) = (Duration::ZERO, false);
+                (machine.last_ordered, machine.stalled) = (Duration::ZERO, false);
                 begun.push((index, order.image));
             }
         }
@@ -55,9 +55,10 @@ fn carry_out(machines: &mut [Machine]) -> Vec<(usize, usize)> {
 }
 
 fn happen(machine: &mut Machine, turn: Turn) {
-    machine.told = machine.told.saturating_add(Duration::from_secs(60));
+    machine.last_ordered = machine.last_ordered.saturating_add(Duration::from_secs(60));
     let next = (0..IMAGES).find(|image| machine.has_order(*image) && !machine.holds(*image));
-    let failures = |machine: &Machine, image: usize| machine.object.report(key(image)).map_or(0, |told| told.failures);
+    let failures =
+        |machine: &Machine, image: usize| machine.object.report(key(image)).map_or(0, |reported| reported.failures);
     match (turn, next) {
         (Turn::Away, _) => machine.standing = Standing::Paused("not ready".into()),
         (Turn::RuntimeAway, _) => machine.unfit = Some(Unfit::Runtime),
@@ -92,7 +93,7 @@ fn taking_slots(machines: &[Machine]) -> usize {
     let passed = |image: usize| machines.iter().any(|machine| machine.holds(image));
     let pulls = |machine: &&Machine| {
         let active = |image: usize| {
-            let failures = machine.object.report(key(image)).map_or(0, |told| told.failures);
+            let failures = machine.object.report(key(image)).map_or(0, |reported| reported.failures);
             let state = machine.state(image);
             passed(image)
                 && machine.has_order(image)
