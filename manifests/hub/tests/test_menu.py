@@ -120,7 +120,7 @@ def test_a_saved_choice_follows_its_image():
         ({"profile": "w_2020_01"}, "w_2020_01"),
         ({"profile": "other", "image": "w_2020_01"}, "w_2020_01"),
         ({"profile": "w_2026_47", "size": "gigantic"}, "gigantic"),
-        ({"profile": ["w_2026_47"]}, "not on the menu"),
+        ({"profile": ["w_2026_47"]}, "no longer on the menu"),
         ({"size": 7}, "7"),
     ],
 )
