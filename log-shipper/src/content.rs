@@ -1,13 +1,12 @@
 //! Reads the uncompressed bytes of a log file, plain or gzip, from any offset.
 
 use std::fs::File;
-use std::io::{self, BufReader, ErrorKind, Read, Seek};
+use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use flate2::read::MultiGzDecoder;
-
+use crate::gzip_members::GzipMembers;
 use crate::identity::{HEAD_BYTES, Mark, TAIL_BYTES};
 
 /// The first line is searched for within this many bytes.
@@ -90,7 +89,7 @@ fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
 /// A gzip file that is being decompressed.
 #[derive(Debug)]
 pub struct GzipReader {
-    decoder: MultiGzDecoder<BufReader<File>>,
+    decoder: GzipMembers,
     /// How many bytes were decompressed.
     position: u64,
     /// The last of them, which the next read still needs.
@@ -108,9 +107,7 @@ impl GzipReader {
     /// The system's error.
     pub fn open(file: &File, decoders: &Decoders) -> io::Result<Option<Self>> {
         let Some(slot) = decoders.take() else { return Ok(None) };
-        let mut file = file.try_clone()?;
-        file.rewind()?;
-        let decoder = MultiGzDecoder::new(BufReader::with_capacity(16 * 1024, file));
+        let decoder = GzipMembers::open(file)?;
         Ok(Some(Self { decoder, position: 0, carry: Vec::new(), damage: None, _slot: slot }))
     }
 
@@ -186,10 +183,8 @@ pub fn beginning(file: &File, gzip: bool) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     for limit in [4 * HEAD_BYTES, FIRST_LINE_BYTES] {
         if gzip {
-            let mut file = file.try_clone()?;
-            file.rewind()?;
             bytes.clear();
-            let read = MultiGzDecoder::new(file).take(limit as u64).read_to_end(&mut bytes);
+            let read = GzipMembers::open(file)?.take(limit as u64).read_to_end(&mut bytes);
             // A damaged file's beginning is what can be decompressed.
             if let Some(error) = read.err().filter(|_| bytes.is_empty()) {
                 return Err(error);

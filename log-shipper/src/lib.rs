@@ -30,6 +30,7 @@ pub mod discover;
 pub mod encode;
 pub mod fit;
 pub mod follow;
+pub mod gzip_members;
 pub mod identity;
 pub mod idle;
 pub mod join;
