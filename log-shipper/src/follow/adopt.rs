@@ -28,6 +28,7 @@ impl ContainerLog {
             segment.note_size();
             let _ = segment.learn_beginning(self.container());
         }
+        let first_new = inner.next_number;
         for item in news {
             match item {
                 FileEvent::Opened(opened) => self.adopt(inner, opened, reading),
@@ -39,6 +40,13 @@ impl ContainerLog {
         }
         inner.segments.sort_by(|a, b| a.age.cmp(&b.age));
         inner.at_end = false;
+        if inner.end_is_lost
+            && let Some(next) = inner.segments.iter_mut().find(|segment| segment.number >= first_new)
+        {
+            next.after_loss = true;
+            self.record(next);
+            inner.end_is_lost = false;
+        }
         for record in std::mem::take(&mut inner.saved) {
             let (path, age) = (self.path(&record.name), LogName::age_of(&record.name).0);
             // What was live then is older than all content that the checkpoint does not have. What was truncated then has

@@ -32,6 +32,7 @@ use crate::identity::FileKey;
 use crate::join::{FileNumber, Joiner};
 use crate::ledger::{FileRecord, Ledger, Step};
 use crate::metrics::Metrics;
+use crate::names::Age;
 use crate::outgoing::{Batching, Budget};
 use crate::pods::{PodInfo, Pods};
 use crate::source::Source;
@@ -154,6 +155,8 @@ struct Inner {
     /// Whether only content from before a certain time is read.
     bounded: bool,
     next_number: FileNumber,
+    /// Whether the end of the newest file was lost, so that open lines do not continue in the next one.
+    end_is_lost: bool,
     /// How long the log is not read after a turn without new data.
     rest: Duration,
     /// The pod's metadata, and its version.
@@ -197,6 +200,7 @@ impl ContainerLog {
             segments: Vec::new(),
             joiner: Joiner::new(max_line, traces),
             next_number: saved.len() as FileNumber,
+            end_is_lost: false,
             saved,
             unplaced: Vec::new(),
             at_end,
@@ -275,7 +279,7 @@ impl ContainerLog {
         }
         segment.sort_copies();
         if segment.copies.iter().all(|copy| copy.file.is_none()) {
-            self.lose(segment, "PINNED_BYTES_MAX is reached", reading);
+            self.lose(&mut inner, index, "PINNED_BYTES_MAX is reached", reading);
         }
         freed
     }
@@ -309,11 +313,12 @@ impl ContainerLog {
             if open || !segment.is_gone_for(GONE_GRACE, now) {
                 continue;
             }
+            let number = segment.number;
             if !segment.is_ended() {
-                self.lose(segment, "the file is gone", reading);
+                self.lose(inner, index, "the file is gone", reading);
             }
             // The events of open lines need the file that they came from.
-            if has_open_lines && inner.segments.len() == 1 {
+            if inner.joiner.holds(number).is_some() || (has_open_lines && inner.segments.len() == 1) {
                 continue;
             }
             steps.push(Step::Forget(inner.segments.remove(index).number));
@@ -330,11 +335,30 @@ impl ContainerLog {
         }
     }
 
-    /// Logs that the unread part of a segment is lost.
-    fn lose(&self, segment: &mut Segment, why: &str, reading: &Reading) {
+    /// Logs that the unread part of a segment is lost. An open line does not continue behind it.
+    fn lose(&self, inner: &mut Inner, index: usize, why: &str, reading: &Reading) {
+        let segment = &mut inner.segments[index];
         let (from, to) = (segment.read.offset, segment.size);
         segment.end();
         self.lost(segment.path(), from, to, why, reading);
+        if from < to {
+            self.end_lines_after(inner, index);
+        }
+    }
+
+    /// Ends open lines where content is missing between this segment and the next.
+    fn end_lines_after(&self, inner: &mut Inner, index: usize) {
+        // Truncated content has lost its position, and what was written after it is marked.
+        if inner.segments[index].age == Age::OLDEST {
+            return;
+        }
+        match inner.segments.get_mut(index + 1) {
+            Some(next) => {
+                next.after_loss = true;
+                self.record(next);
+            }
+            None => inner.end_is_lost = true,
+        }
     }
 
     fn lost(&self, path: &std::path::Path, from: u64, to: u64, why: &str, reading: &Reading) {

@@ -211,7 +211,7 @@ impl Work<'_> {
                     self.log.truncated(inner, index);
                     return Read::Some;
                 }
-                Err(error) => return self.broken(segment, &error),
+                Err(error) => return self.broken(inner, index, &error),
             };
             if segment.read.offset + (buffer.len() - before) as u64 > segment.looked {
                 inner.grew = Instant::now();
@@ -251,18 +251,20 @@ impl Work<'_> {
             self.say_nuls(&mut inner.segments[index]);
             if last {
                 self.tail(inner, index, buffer, before);
-                self.end_compressed(&mut inner.segments[index]);
+                self.end_compressed(inner, index);
             }
             return Read::Some;
         }
     }
 
     /// A compressed file was read as far as possible.
-    fn end_compressed(&self, segment: &mut Segment) {
+    fn end_compressed(&self, inner: &mut Inner, index: usize) {
+        let segment = &inner.segments[index];
         if let Some(error) = segment.damage() {
             self.damaged(segment, error);
+            self.log.end_lines_after(inner, index);
         }
-        segment.end_here();
+        inner.segments[index].end_here();
     }
 
     /// Logs once that the end of a compressed file is lost. Its size is unknown.
@@ -274,10 +276,12 @@ impl Work<'_> {
         );
     }
 
-    fn broken(&mut self, segment: &mut Segment, error: &std::io::Error) -> Read {
+    fn broken(&mut self, inner: &mut Inner, index: usize, error: &std::io::Error) -> Read {
+        let segment = &mut inner.segments[index];
         if segment.is_compressed() {
             self.damaged(segment, error);
             segment.end_here();
+            self.log.end_lines_after(inner, index);
             return Read::Some;
         }
         self.log.unreadable(segment, error);

@@ -149,3 +149,60 @@ fn a_bounded_log_is_read_as_far_as_it_was_and_to_the_end_of_a_line_that_was_open
     assert!(matches!(reader.turn(), Next::Idle(_)));
     assert_eq!(reader.messages().len(), 3);
 }
+
+#[test]
+fn an_open_line_does_not_swallow_the_next_one_behind_a_loss() {
+    for newer_is_known in [false, true] {
+        for (holder_is_gone, forgotten) in [(false, false), (false, true), (true, true)] {
+            let mut writer = Writer::new();
+            writer.part("stdout", "P", "open");
+            let mut reader = Reader::start(writer.folder.path(), Vec::new());
+            reader.read_all();
+            let holder = writer.rotate();
+            writer.line("lost");
+            let lost = writer.rotate();
+            reader.look();
+            reader.log.maintain(&reader.reading);
+            if holder_is_gone {
+                fs::remove_file(writer.path(&holder)).unwrap();
+            }
+            fs::remove_file(writer.path(&lost)).unwrap();
+            if newer_is_known {
+                writer.line("next");
+            } else {
+                fs::remove_file(writer.path("0.log")).unwrap();
+            }
+            reader.look();
+            reader.log.maintain(&reader.reading);
+            // The readers wait for the broker meanwhile.
+            while reader.log.unpin_oldest(&reader.reading) > 0 {}
+            if forgotten {
+                age_absence(&reader);
+            }
+            if !newer_is_known {
+                writer.line("next");
+            }
+            reader.look();
+            reader.read_all();
+            let case = (newer_is_known, holder_is_gone, forgotten);
+            assert_eq!(reader.messages(), ["open", "next"], "{case:?}");
+            assert_eq!(*reader.flags()[0], serde_json::json!(["unfinished"]), "{case:?}");
+            assert!(reader.reading.metrics.bytes_lost.get() > 0);
+        }
+    }
+}
+
+#[test]
+fn an_open_line_ends_with_what_is_left_of_a_damaged_file() {
+    let mut writer = Writer::new();
+    writer.part("stdout", "P", "open");
+    let damaged = writer.rotate();
+    writer.compress(&damaged);
+    let compressed = File::options().write(true).open(writer.path(&format!("{damaged}.gz"))).unwrap();
+    compressed.set_len(compressed.metadata().unwrap().len() - 1).unwrap();
+    writer.line("next");
+    let mut reader = Reader::start(writer.folder.path(), Vec::new());
+    reader.read_all();
+    assert_eq!(reader.messages(), ["open", "next"]);
+    assert_eq!(*reader.flags()[0], serde_json::json!(["unfinished"]));
+}
