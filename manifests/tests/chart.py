@@ -38,6 +38,8 @@ FILES = {"nginx": "components/nginx", "dashboards": "components/dashboards", "mo
     "hub": "hub",
 }
 
+NFS_SERVICE = "@@setting NFS_SERVICE@@"
+
 Key = tuple[str, str, str]
 
 
@@ -56,12 +58,15 @@ def build(components: tuple[str, ...], marks: bool = False) -> Objects:
             # The wiring puts the host's name into this one.
             values = {name: f"@@setting {name}@@" for name, _ in settings()}
             values["OAUTH_CALLBACK_URL"] = "https://SITE_HOST/hub/oauth_callback"
+            # The wiring reads a namespace from this one; prepared() marks it.
+            values["NFS_SERVICE"] = f"labhands-fileserver/{NFS_SERVICE}"
             literals = json.dumps([f"{name}={value}" for name, value in values.items()])
             lines += [f"- {up}/site/wiring", f"replacements: [{{path: {up}/site/wiring/replacements.yaml}}]", "configMapGenerator:"]
             lines += [f"- {{name: site, namespace: labhands, behavior: merge, literals: {literals}}}"]
         (Path(folder) / "kustomization.yaml").write_text("\n".join(lines))
         command = ["kubectl", "kustomize", "--load-restrictor=LoadRestrictionsNone", folder]
-        return plain(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+        built = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        return plain(built.replace(f"labhands-fileserver/{NFS_SERVICE}", f"'{NFS_SERVICE}'"))
 
 
 @functools.cache
@@ -131,6 +136,8 @@ def prepared(each: dict[str, Any]) -> dict[str, Any]:
         each["metadata"]["name"] = f"@@namespace {NAMESPACES[name]}@@"
     if kind == "PersistentVolumeClaim" or (kind == "Namespace" and name in ("jupyter", "labhands-fileserver")):
         each["metadata"].setdefault("annotations", {})["helm.sh/resource-policy"] = "keep"
+    if name == "nfs-volumes" and namespace == "labhands-fileserver":
+        each["metadata"]["namespace"] = "@@namespace-of NFS_SERVICE@@"
     each["metadata"].pop("finalizers", None)  # of keep-data: helm uninstall leaves claims by the annotation, however often
     if kind == "PersistentVolumeClaim":
         each["spec"]["resources"]["requests"]["storage"] = f"@@storage {name}@@"
@@ -159,6 +166,8 @@ def expression(found: re.Match[str]) -> str:
             return f'{{{{ include "labhands.image" (list . "{name}") }}}}'
         case "folder":
             return f"{{{{ .Values.folders.{name} }}}}"
+        case "namespace-of":
+            return f'{{{{ include "labhands.setting" (list . "{name}") | splitList "/" | first }}}}'
         case "setting":
             return f'{{{{ include "labhands.setting" (list . "{name}") }}}}'
         case "file":

@@ -130,7 +130,7 @@ def test_other_names_are_used_everywhere() -> None:
     given = {name: value for name, value in chart.defaults().items() if any(usual in value for usual in ("labhands", "jupyter"))}
     values = {
         **EVERYTHING,
-        "settings": SETTINGS | {name: "x/y" for name in given},
+        "settings": SETTINGS | {name: "other-x/y" for name in given},
         "images": {"prepuller": {"digest": "sha256:" + "0" * 64}, "firefly": {"repository": "ghcr.io/lsst/suit", "tag": "1"}},
         "secrets": {name: f"other-{name}" for name in chart.secrets()},
         "namespaces": names,

@@ -69,6 +69,9 @@ ELSEWHERE = {
     ],
 }
 
+# The namespace in a setting NAMESPACE/NAME is the namespace of these objects.
+NAMESPACES_OF = {"NFS_SERVICE": ["{ kind: Role, name: nfs-volumes }", "{ kind: RoleBinding, name: nfs-volumes }"]}
+
 
 def settings() -> Iterator[tuple[str, list[str]]]:
     """Each setting, with the ConfigMaps that get it."""
@@ -111,6 +114,11 @@ def replacements() -> str:
             lines += [f"    - select: {select}", f"      fieldPaths: [{', '.join(paths)}]"]
             if options:
                 lines.append(f"      options: {{ {options} }}")
+        if name in NAMESPACES_OF:
+            source = f"{{ kind: ConfigMap, name: site, namespace: labhands, fieldPath: data.{name}, options: {{ delimiter: /, index: 0 }} }}"
+            lines += [f"- source: {source}", "  targets:"]
+            for select in NAMESPACES_OF[name]:
+                lines += [f"    - select: {select}", "      fieldPaths: [metadata.namespace]"]
     return "\n".join(lines) + "\n"
 
 

@@ -32,6 +32,7 @@ check_cluster() {
   on ingress && [ -z "$(kubectl get ingressclass -o name 2>/dev/null)" ] && problem ingress "the cluster has no IngressClass, so no controller would serve the Ingress"
   check_storage
   check_claims
+  check_server
   check_made_secrets
   if [ "$(kubectl get nodes -o jsonpath='{range .items[*]}{.status.nodeInfo.architecture}{"\n"}{end}' 2>/dev/null | sort -u | grep -c .)" -gt 1 ]; then
     warn nodes "the nodes have several architectures: build the images for each"
@@ -49,15 +50,26 @@ check_storage() {
   done < <(awk -v RS='---\n' '/(^|\n)kind: PersistentVolumeClaim\n/ && !/storageClassName:/ { match($0, /\n  name: [^\n]+/); print substr($0, RSTART + 9, RLENGTH - 9) }' <<<"$built")
 }
 
+# The namespaces that the page creates, one per line.
+namespaces() { awk -v RS='---\n' '/(^|\n)kind: Namespace\n/ { match($0, /\n  name: [^\n]+/); print substr($0, RSTART + 9, RLENGTH - 9) }' <<<"$built"; }
+
 # nfs-volumes creates claims only in namespaces that exist.
 check_claims() {
   on nfs-volumes || return 0
   local claim namespace
   for claim in $(value VOLUME_CLAIM | tr ',' ' '); do
     namespace=${claim%%/*}
-    grep -A9 '^kind: Namespace' <<<"$built" | grep -q "^  name: $namespace$" || kubectl get namespace "$namespace" >/dev/null 2>&1 ||
+    namespaces | grep -qx "$namespace" || kubectl get namespace "$namespace" >/dev/null 2>&1 ||
       problem VOLUME_CLAIM "the namespace $namespace exists neither in the cluster nor on the page"
   done
+}
+
+# A file server of the site's own has a Service already.
+check_server() {
+  on nfs-volumes && ! on fileserver || return 0
+  local service; service=$(value NFS_SERVICE)
+  kubectl -n "${service%%/*}" get service "${service#*/}" >/dev/null 2>&1 ||
+    problem NFS_SERVICE "the cluster has no Service $service: create it first, as docs/fileserver.md shows under \"A server of your own\""
 }
 
 # Secrets that must exist already, because no file creates them.
@@ -82,6 +94,12 @@ LIST
 check_dry_run() {
   local line
   while IFS= read -r line; do
+    case $line in
+    # kubectl prints the whole patch around the reason why it is refused.
+    "" | \{* | [\ +@-]* | to: | Resource:* | Name:* | *"error when applying patch:") continue ;;
+    for:*) line=${line#*error when patching } line=${line#*: } ;;
+    esac
+    [[ $line =~ namespaces\ \"([a-z0-9-]+)\"\ not\ found ]] && namespaces | grep -qx "${BASH_REMATCH[1]}" && continue
     problem "kubectl apply" "$line"
-  done < <(kubectl apply -k . --dry-run=server 2>&1 >/dev/null | grep -v 'namespaces ".*" not found\|^Warning:\|no matches for kind\|ensure CRDs are installed\|resource mapping not found' | sed 's/^Error from server //')
+  done < <(kubectl apply -k . --dry-run=server 2>&1 >/dev/null | grep -v '^Warning:\|no matches for kind\|ensure CRDs are installed\|resource mapping not found' | sed 's/^Error from server //')
 }
