@@ -47,18 +47,27 @@ why_not() { # why_not NAMESPACE POD
 {{else}}{{.reason}}: {{or .message "it is being created"}}
 {{end}}{{end}}{{end}}' 2>/dev/null | grep -v '^$')
   if [ -z "$words" ]; then
-    words=$(kubectl get --raw "/api/v1/namespaces/$1/pods/$2:8080/proxy/readyz" --request-timeout=10s 2>&1 | sed 's/^Error from server ([A-Za-z]*): //' | head -n 5)
+    # The daemons answer with the reason; for other programs there is an Event with kubelet's words.
+    if [ -n "$(kubectl -n "$1" get pod "$2" -o go-template='{{range .spec.containers}}{{range .ports}}{{if eq .name "admin"}}{{.name}}{{end}}{{end}}{{end}}' 2>/dev/null)" ]; then
+      words=$(kubectl get --raw "/api/v1/namespaces/$1/pods/$2:8080/proxy/readyz" --request-timeout=10s 2>&1 | sed 's/^Error from server ([A-Za-z]*): //' | head -n 5)
+    else
+      words=$(events_of "$1" "$2" reason=Unhealthy)
+    fi
     words="it runs but is not ready: ${words:-it has just started}"
   fi
   # Only Events report mounts that wait.
   case $words in
   ContainerCreating* | PodInitializing*)
     local event
-    event=$(kubectl -n "$1" get events --field-selector "involvedObject.name=$2,type=Warning" -o go-template='{{range .items}}{{.message}}
-{{end}}' | tail -n 1)
+    event=$(events_of "$1" "$2" type=Warning)
     [ -z "$event" ] || words="${words%%:*}: $event" ;;
   esac
   printf '%s\n' "$words"
+}
+
+events_of() { # events_of NAMESPACE POD FIELD=VALUE: the message of the last one
+  kubectl -n "$1" get events --field-selector "involvedObject.name=$2,$3" -o go-template='{{range .items}}{{.message}}
+{{end}}' | tail -n 1
 }
 
 check_bound() {
@@ -74,11 +83,11 @@ check_bound() {
 show_addresses() {
   local found
   if on nginx; then
-    found=$(kubectl -n labhands get service nginx -o go-template='{{range .status.loadBalancer.ingress}}{{or .ip .hostname}} {{end}}' 2>/dev/null)
+    found=$(kubectl -n labhands get service nginx -o go-template='{{range .status.loadBalancer.ingress}}{{or .ip .hostname}} {{end}}{{range .spec.externalIPs}}{{.}} {{end}}' 2>/dev/null)
     if [ -n "$found" ]; then
       note "DNS: $(value SITE_HOST) is at $found"
     else
-      note "DNS: the load balancer has no address yet, or the cluster has none. Until then: https port $(kubectl -n labhands get service nginx -o go-template='{{range .spec.ports}}{{if eq .name "https"}}{{.nodePort}}{{end}}{{end}}' 2>/dev/null) of every node"
+      note "DNS: the load balancer has no address yet. If the cluster has none, use the patch for externalIPs in docs/walkthrough.md, because logins need port 443; nginx also has port $(kubectl -n labhands get service nginx -o go-template='{{range .spec.ports}}{{if eq .name "https"}}{{.nodePort}}{{end}}{{end}}' 2>/dev/null) of every node"
     fi
   fi
   if on ingress; then
