@@ -4,18 +4,26 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 from conftest import MANIFESTS, kustomize
+from test_build import COMPONENTS, NEEDS
 
 DOCUMENTS = [MANIFESTS / "README.md", MANIFESTS.parent / "README.md", *sorted(MANIFESTS.glob("../docs/*.md"))]
 FENCED = re.compile(r"^```yaml\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 # A reader has the manifests beside the site's folder, or names them by an address.
 WHERE = re.compile(r"(https://…|\.\.)/manifests")
 
+BLOCKS = [(document.name, text) for document in DOCUMENTS for text in FENCED.findall(document.read_text())]
 SNIPPETS = [
-    pytest.param(text, id=f"{document.name}-{number}")
-    for document in DOCUMENTS
-    for number, text in enumerate(FENCED.findall(document.read_text()))
-    if re.search(r"^(resources|configMapGenerator|patches):|^kind: Component$", text, re.MULTILINE)
+    pytest.param(text, id=f"{name}-{number}")
+    for number, (name, text) in enumerate(BLOCKS)
+    if re.search(r"^(resources|configMapGenerator):|^kind: Component$", text, re.MULTILINE)
+]
+PATCHES = [
+    pytest.param(patch, id=f"{name}-{number}")
+    for name, text in BLOCKS
+    if text.startswith("patches:")
+    for number, patch in enumerate(yaml.safe_load(text)["patches"])
 ]
 
 
@@ -30,7 +38,16 @@ def write(folder: Path, text: str) -> None:
 
 
 def test_there_are_some() -> None:
-    assert len(SNIPPETS) >= 3
+    assert len(SNIPPETS) >= 3 and len(PATCHES) >= 5
+
+
+@pytest.mark.parametrize("patch", PATCHES)
+def test_a_patch_changes_something(patch: dict[str, object], tmp_path: Path) -> None:
+    names = ", ".join(f"../manifests/components/{name}" for name in COMPONENTS if name not in NEEDS)
+    parts = f"resources: [../manifests/base]\ncomponents: [{names}]\n"
+    write(tmp_path / "plain", parts)
+    write(tmp_path / "site", parts + yaml.safe_dump({"patches": [patch]}))
+    assert kustomize(tmp_path / "plain") != kustomize(tmp_path / "site")
 
 
 @pytest.mark.parametrize("text", SNIPPETS)

@@ -265,6 +265,16 @@ def test_a_mistake_is_named(site: Site, name: str) -> None:
     assert "very-secret" not in said
 
 
+def test_the_new_name_is_given_for_every_old_one(site: Site) -> None:
+    table = (MANIFESTS.parent / "docs/migration.md").read_text().partition("| old | new |")[2].partition("\n\n")[0]
+    names = {name for row in table.splitlines()[2:] for name in re.findall(r"`([A-Z_]+)`", row.split("|")[1])}
+    assert len(names) > 15
+    site.set(*(f"{name}=x" for name in names))
+    _, said = site.check()
+    for name in names:
+        assert re.search(rf"^wrong    {name}: (an old name|it is a secret|it no longer has an effect)", said, re.MULTILINE), (name, said)
+
+
 def test_without_a_cluster_only_the_page_is_checked(site: Site) -> None:
     code, said = site.check("")
     assert code == 0 and "warning  cluster: kubectl can't reach a cluster" in said
@@ -275,9 +285,16 @@ def test_wrong_arguments_get_the_usage(site: Site) -> None:
     assert code == 64 and "manifests/site/check --after" in said
 
 
-def test_secrets_are_ignored_by_git() -> None:
-    for name in SECRETS:
-        path = MANIFESTS / "site/secrets" / name
-        assert subprocess.run(["git", "check-ignore", "--quiet", path], cwd=MANIFESTS, check=False).returncode == 0, name
-    kept = MANIFESTS / "site/secrets/hub/kustomization.yaml"
-    assert subprocess.run(["git", "check-ignore", "--quiet", kept], cwd=MANIFESTS, check=False).returncode == 1
+def test_secrets_are_ignored_by_git_in_a_copy_too(site: Site) -> None:
+    subprocess.run(["git", "init", "--quiet", site.folder.parent], check=True)
+    for manifests in (MANIFESTS, site.folder.parent):
+        for name in SECRETS:
+            path = manifests / "site/secrets" / name
+            assert subprocess.run(["git", "check-ignore", "--quiet", path], cwd=manifests, check=False).returncode == 0, path
+        kept = manifests / "site/secrets/hub/kustomization.yaml"
+        assert subprocess.run(["git", "check-ignore", "--quiet", kept], cwd=manifests, check=False).returncode == 1
+    subprocess.run(["git", "add", "."], cwd=site.folder.parent, check=True)
+    assert site.check()[0] == 0
+    (site.folder / "secrets/.gitignore").unlink()
+    subprocess.run(["git", "add", "."], cwd=site.folder.parent, check=True)
+    assert "wrong    secrets/hub/hub.env: git tracks this file" in site.check()[1]

@@ -135,12 +135,20 @@ check_settings() {
     ADMIN_PASSWORD) problem "$name" "it is a secret: write admin-password= into secrets/firefly/firefly.env" ;;
     GITHUB_ORGANIZATION_WHITELIST) problem "$name" "an old name: write GITHUB_ORGANIZATIONS" ;;
     JLD_INFRASTRUCTURE_IMAGES) problem "$name" "an old name: write LAB_INFRASTRUCTURE_IMAGES" ;;
-    LAB_REPO_HOST | LAB_OWNER | LAB_REPO_NAME) problem "$name" "an old name: write LAB_REPOSITORIES=REGISTRY/OWNER/NAME" ;;
+    LAB_REPO_HOST | LAB_OWNER | LAB_REPO_NAME | PREPULLER_REPO | PREPULLER_PORT | PREPULLER_OWNER | PREPULLER_IMAGE_NAME) problem "$name" "an old name: write LAB_REPOSITORIES=REGISTRY/OWNER/NAME" ;;
+    PREPULLER_INSECURE) problem "$name" "an old name: write LAB_INSECURE_REGISTRIES=HOST" ;;
+    PREPULLER_RELEASES | PREPULLER_WEEKLIES | PREPULLER_DAILIES | PREPULLER_EXPERIMENTALS)
+      problem "$name" "an old name: write LAB_KEEP=release=1,weekly=2,daily=3,experimental=0" ;;
+    PREPULLER_IMAGE_LIST) problem "$name" "an old name: write LAB_INFRASTRUCTURE_IMAGES" ;;
+    PREPULLER_NO_SCAN) problem "$name" "an old name: write LAB_CONTAINER_NAMES instead of LAB_REPOSITORIES" ;;
+    RESTRICT_LAB_NODES) problem "$name" "an old name: write LAB_NODE_SELECTOR=LABEL=VALUE" ;;
+    DEBUG) problem "$name" "an old name: write LOG=debug" ;;
+    RABBITMQ_PAN_PASSWORD) problem "$name" "it is a secret: write password= into secrets/log-shipper/amqp.env" ;;
     RABBITMQ_TARGET_HOST | RABBITMQ_TARGET_VHOST | LOGSTASH_HOST | LOGSTASH_PORT) problem "$name" "an old name: write AMQP_URL=amqps://HOST/VHOST" ;;
     SESSION_DB_URL) problem "$name" "an old name: switch hub-database-url on, and write database-url= into secrets/hub/hub.env" ;;
     MAX_JVM_SIZE) problem "$name" "an old name: patch Firefly's memory limit; MAX_RAM_PERCENT is its share" ;;
     FIREFLY_OPTS) problem "$name" "an old name: write VISUALIZE_FITS_SEARCH_PATH" ;;
-    MANAGER) problem "$name" "it no longer has an effect: remove it" ;;
+    MANAGER | PREPULLER_SORT_FIELD | PREPULLER_COMMAND | PREPULLER_NAMESPACE) problem "$name" "it no longer has an effect: remove it" ;;
     HOSTNAME) problem "$name" "an old name: write SITE_HOST" ;;
     *)
       like=$(nearest "$name" "${!known[@]}")

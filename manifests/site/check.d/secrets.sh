@@ -121,6 +121,6 @@ check_tracked() {
   command -v git >/dev/null || return 0
   while IFS= read -r file; do
     [ -z "$file" ] || problem "secrets/${file#secrets/}" "git tracks this file: remove it with git rm --cached, and replace the secret"
-  done < <(git ls-files secrets 2>/dev/null | grep -v '/kustomization.yaml$')
+  done < <(git ls-files secrets 2>/dev/null | grep -v '/kustomization.yaml$\|^secrets/.gitignore$')
   return 0
 }
