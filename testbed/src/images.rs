@@ -77,13 +77,13 @@ impl Image {
     }
 
     /// An image of a program that `cargo test` built, with the libraries that it is linked to. The program is the
-    /// image's entry point.
+    /// image's entry point, at the path that `images/bld` gives it.
     ///
     /// # Errors
     /// If the program or one of its libraries cannot be read.
     pub fn program(path: &Path) -> Result<Image> {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let target = format!("/bin/{name}");
+        let target = format!("/{name}");
         let image = Image::new([Layer::libraries(path)?, Layer::program(path, &target)?]).command(&[]);
         Ok(Image { entrypoint: Some(target), ..image })
     }

@@ -3,6 +3,7 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::process::CommandExt as _;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -106,7 +107,8 @@ fn show_on(platform: &Platform) -> Result<()> {
 fn look_around(platform: &Platform, planner: &str) -> Result<()> {
     let cluster = &platform.cluster;
     let kubectl = cluster.kubectl();
-    let kubectl = format!("{} --kubeconfig {}", kubectl.program().display(), cluster.kubeconfig().display());
+    let programs = kubectl.program().parent().unwrap_or(Path::new("/")).display();
+    let kubeconfig = cluster.kubeconfig();
     let (hub, github) = (&platform.hub, platform.github.url());
     let authority = platform.authority_file().display().to_string();
     let testbed = crate::beside_this("testbed");
@@ -117,15 +119,17 @@ fn look_around(platform: &Platform, planner: &str) -> Result<()> {
          nginx               curl --cacert {authority} {hub}/hub/api/\n\
          the planner's page  http://{planner}/\n\
          the catalogue       curl http://{planner}/catalogue.json\n\
-         nodes and images    {kubectl} -n {AGENTS} get nodeimages\n\
-         images to remove    {kubectl} -n {AGENTS} exec daemonset/imagepurger -- /bin/imagepurger plan\n\
-         homes               {kubectl} -n labhands-fileserver exec fileserver-0 -- busybox ls -l /data/home\n\
-         the file server     {kubectl} -n labhands logs deployment/nfs-health-judge\n\
-         log shipper         {kubectl} -n {AGENTS} exec daemonset/log-shipper -- /bin/log-shipper status\n\
-         Events              {kubectl} get events --all-namespaces\n\
-         the site's page     {page}, then {kubectl} apply -k {page}\n\
+         before kubectl      export KUBECONFIG={kubeconfig} PATH={programs}:$PATH\n\
+         nodes and images    kubectl -n {AGENTS} get nodeimages\n\
+         images to remove    kubectl -n {AGENTS} exec daemonset/imagepurger -- /imagepurger plan\n\
+         homes               kubectl -n labhands-fileserver exec fileserver-0 -- busybox ls -l /data/home\n\
+         the file server     kubectl -n labhands logs deployment/nfs-health-judge\n\
+         log shipper         kubectl -n {AGENTS} exec daemonset/log-shipper -- /log-shipper status\n\
+         Events              kubectl get events --all-namespaces\n\
+         the site's page     {page}, then kubectl apply -k {page}\n\
          another new image   {testbed} push {registry}/{REPOSITORY}:w_2026_49 64\n\
          stop everything     ./demo down\n",
+        kubeconfig = kubeconfig.display(),
         page = platform.page().display(),
         testbed = testbed.display(),
         registry = cluster.registry().host(),
