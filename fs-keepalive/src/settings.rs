@@ -109,7 +109,9 @@ impl KeepaliveArguments {
     fn settings(&self, problems: &mut Problems) -> Option<Keepalive> {
         let paths = problems.parse("KEEPALIVE_PATHS", &self.keepalive_paths, "/home,/project", paths);
         let interval = problems.parse("KEEPALIVE_INTERVAL", &self.keepalive_interval, "60s", interval);
-        let timeout = problems.parse("KEEPALIVE_TIMEOUT", &self.keepalive_timeout, "10s", values::duration);
+        let timeout = problems.parse("KEEPALIVE_TIMEOUT", &self.keepalive_timeout, "10s", |text| {
+            values::duration_within(text, SHORTEST, LONGEST_TIMEOUT)
+        });
         let known = paths.clone().unwrap_or_default();
         let plain_file = self.keepalive_plain_file.as_deref();
         let plain_file =
@@ -147,12 +149,20 @@ fn paths(text: &str) -> Result<Vec<PathBuf>, String> {
     if paths.is_empty() { Err("at least one path is required".to_owned()) } else { Ok(paths) }
 }
 
+/// Shorter intervals and limits would only keep the machine busy.
+const SHORTEST: Duration = Duration::from_millis(100);
+
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(60 * 60);
+
 /// The Linux NFS client closes a connection that has been idle for 300 s. With its jitter, this interval stays below
 /// that.
 const LONGEST_INTERVAL: Duration = Duration::from_secs(270);
 
 fn interval(text: &str) -> Result<Duration, String> {
     let interval = values::duration(text).map_err(|error| error.to_string())?;
+    if interval < SHORTEST {
+        return Err(format!("{text:?} is shorter than 100ms"));
+    }
     if interval > LONGEST_INTERVAL {
         let most = LONGEST_INTERVAL.as_secs();
         return Err(format!(
@@ -261,6 +271,14 @@ mod tests {
         .unwrap_err();
         for name in ["KEEPALIVE_PATHS", "KEEPALIVE_INTERVAL", "KEEPALIVE_TIMEOUT", "NODE_NAME", "POD_NAME"] {
             assert!(said.contains(&format!("{name}: ")), "{said}");
+        }
+        for (name, value) in [
+            ("KEEPALIVE_INTERVAL", "1ms"),
+            ("KEEPALIVE_INTERVAL", "271s"),
+            ("KEEPALIVE_TIMEOUT", "1ms"),
+            ("KEEPALIVE_TIMEOUT", "100000000000y"),
+        ] {
+            assert!(settings(&[(name, value)]).unwrap_err().starts_with(&format!("{name}: ")), "{value}");
         }
         assert!(settings(&[("KEEPALIVE_PATHS", "/")]).unwrap_err().contains("root file system"));
         assert!(settings(&[("KEEPALIVE_PATHS", "/home/../etc")]).is_err());

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use nfs_mounts::Phase;
-use nfs_mounts::failure::Failure;
 use nfs_mounts::helper::{Helper, Outcome};
 use nfs_mounts::mountinfo::Mounts;
 use sidecar::readiness::{Latch, Pulse};
@@ -22,8 +21,8 @@ use crate::trouble::{Failed, Trouble};
 /// How often the folder is searched for files of writers that are gone.
 const REMOVE_EVERY: Duration = Duration::from_secs(60 * 60);
 
-/// Every this many rounds the record allocates a new block, to detect an exhausted quota. While one is exhausted, every
-/// round does.
+/// Every this many rounds the record allocates a new block, to detect an exhausted quota. While the volume is in trouble, every
+/// round does: a round that does not would call it good.
 const NEW_BLOCK_EVERY: u64 = 5;
 
 /// The most phases of a round. With the time to kill a child, this bounds a round. Entries that are only skipped take
@@ -113,7 +112,6 @@ impl Volume {
         on_a_mount(&mounts, &self.path)?;
         let now = tokio::time::Instant::now();
         let remove = self.removed_at.is_none_or(|at| now.duration_since(at) >= REMOVE_EVERY);
-        let over_quota = self.trouble == Some(Failure::Quota.name());
         self.sequence += 1;
         let order = Order {
             path: self.path.clone(),
@@ -123,7 +121,7 @@ impl Volume {
             interval: self.keepalive.interval,
             expected: self.identity,
             plain_file: self.keepalive.plain_file.clone(),
-            new_block: over_quota || self.sequence % NEW_BLOCK_EVERY == 1,
+            new_block: self.trouble.is_some() || self.sequence % NEW_BLOCK_EVERY == 1,
             remove_from: remove.then_some(self.remove_from),
         };
         // If this search hangs or fails, do not repeat it in the next round.

@@ -139,6 +139,30 @@ fn a_read_only_and_a_full_file_system_are_distinguished() {
 }
 
 #[test]
+fn room_for_the_record_alone_is_no_room_in_any_round() {
+    let volume = Volume::new();
+    let daemon = start(volume.path(), &[]);
+    good(&daemon);
+    // The record's own page is there, a few pages are free, and another 64 KiB are not: as where a quota gives no more room.
+    let filler = volume.path().join("filler");
+    assert!(std::fs::write(&filler, vec![1; 2 << 20]).is_err());
+    let length = std::fs::metadata(&filler).unwrap().len();
+    std::fs::File::options().write(true).open(&filler).unwrap().set_len(length - 3 * 4096).unwrap();
+    let rounds = |result: &str| {
+        let name =
+            format!("labhands_fs_keepalive_rounds_total{{path=\"{}\",result=\"{result}\"}}", volume.path().display());
+        daemon.metric(&name).unwrap_or(0.0)
+    };
+    let full = |more: f64| testbed::wait::until(LIMIT, || (rounds("full") >= more).then_some(()));
+    full(1.0).unwrap();
+    let (was_full, was_good) = (rounds("full"), rounds("ok"));
+    full(was_full + 12.0).unwrap();
+    assert!(rounds("ok") <= was_good + 1.0, "it is called good in between: {}", daemon.log());
+    std::fs::remove_file(&filler).unwrap();
+    good(&daemon);
+}
+
+#[test]
 fn nothing_is_written_to_objects_that_users_put_there() {
     let volume = Volume::new();
     let outside = Folder::new("outside").unwrap();
