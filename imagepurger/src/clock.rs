@@ -6,6 +6,8 @@
 //! moved by more than that, the difference is a step, and the records are shifted by it. Time in which the machine was
 //! off looks like a step, and does not count toward any age.
 
+use std::hash::{BuildHasher as _, RandomState};
+use std::path::Path;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
@@ -40,7 +42,7 @@ impl Clock {
     /// The machine's clocks.
     pub fn system() -> Self {
         // procfs never hangs, and the id does not change while this process runs.
-        let boot_id = std::fs::read_to_string(BOOT_ID).unwrap_or_default().trim().to_owned();
+        let boot_id = boot_id(Path::new(BOOT_ID));
         Self::of(move || {
             let boot = clock_gettime(ClockId::Boottime);
             let nanoseconds = i32::try_from(boot.tv_nsec).unwrap_or(0);
@@ -60,6 +62,14 @@ impl Clock {
     /// Both clocks now.
     pub fn read(&self) -> Reading {
         (self.0)()
+    }
+}
+
+/// The boot's id. If the system shows none, one that only this process has, in which the boot does not change either.
+fn boot_id(path: &Path) -> String {
+    match std::fs::read_to_string(path).unwrap_or_default().trim() {
+        "" => format!("process {:016x}", RandomState::new().hash_one(std::process::id())),
+        id => id.to_owned(),
     }
 }
 
@@ -129,6 +139,19 @@ mod tests {
         let (first, second) = (clock.read(), clock.read());
         assert!(second.boot >= first.boot && !first.boot_id.is_empty());
         assert!(first.boot > SignedDuration::ZERO && first.wall > EARLIEST);
+    }
+
+    #[test]
+    fn without_a_boot_id_time_passes_within_a_process_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let (empty, missing) = (folder.path().join("empty"), folder.path().join("missing"));
+        std::fs::write(&empty, "\n").unwrap();
+        for path in [&empty, &missing] {
+            let (id, of_another_process) = (boot_id(path), boot_id(path));
+            assert!(!id.is_empty() && id != of_another_process, "{id}");
+        }
+        std::fs::write(&empty, "7f0c\n").unwrap();
+        assert_eq!(boot_id(&empty), "7f0c");
     }
 
     #[test]

@@ -30,6 +30,15 @@ pub enum PatternError {
     /// Names contain no white space.
     #[error("{0:?} contains white space")]
     WhiteSpace(String),
+    /// An id or a digest alone is not a name.
+    #[error("{0:?} is an id or a digest without a repository; write registry.example.org/owner/lab@sha256:…")]
+    Digest(String),
+}
+
+/// Whether a text is an id of an image or a digest. As a name it would be that of a repository on Docker Hub.
+pub fn is_digest(text: &str) -> bool {
+    let digits = text.strip_prefix("sha256:").unwrap_or(text);
+    digits.len() == 64 && digits.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
 }
 
 impl FromStr for Pattern {
@@ -44,8 +53,11 @@ impl FromStr for Pattern {
             return if everything {
                 Err(PatternError::Everything(text.into()))
             } else {
-                Ok(Self::Wildcard(text.into()))
+                Ok(Self::Wildcard(with_plain_host(text)))
             };
+        }
+        if is_digest(text) {
+            return Err(PatternError::Digest(text.to_owned()));
         }
         // A repository with a port contains a colon too, so the text is parsed as a repository first, and then as a
         // name with a tag.
@@ -72,20 +84,37 @@ impl Pattern {
         let reference = name.parse::<Reference>().ok();
         match self {
             Self::Repository(repository) => reference.is_some_and(|reference| reference.repository == *repository),
-            Self::Reference(wanted) => reference.is_some_and(|reference| reference == *wanted),
+            Self::Reference(wanted) => reference.is_some_and(|reference| reference.decisive() == wanted.decisive()),
             Self::Wildcard(text) => {
                 let full = reference.map(|reference| reference.to_string());
-                let short = full.iter().flat_map(|full| short_names(full));
-                wildcard(text, name) || full.iter().map(String::as_str).chain(short).any(|name| wildcard(text, name))
+                let spellings = full.iter().flat_map(|full| spellings(full));
+                wildcard(text, name) || spellings.into_iter().any(|name| wildcard(text, &name))
             }
         }
     }
 }
 
-/// Short names of Docker Hub, as operators write them: `library/busybox:1`, `busybox:1`, `owner/lab:1`.
-fn short_names(full: &str) -> impl Iterator<Item = &str> {
-    let hub = full.strip_prefix("docker.io/");
-    hub.into_iter().chain(hub.and_then(|name| name.strip_prefix("library/")))
+/// A full name, and the short names of Docker Hub, as operators write them: `docker.io/busybox:1`, `library/busybox:1`, `busybox:1`,
+/// `owner/lab:1`.
+fn spellings(full: &str) -> Vec<String> {
+    let mut all = vec![full.to_owned()];
+    if let Some(name) = full.strip_prefix("docker.io/") {
+        all.push(name.to_owned());
+        let library = name.strip_prefix("library/");
+        all.extend(library.into_iter().flat_map(|name| [format!("docker.io/{name}"), name.to_owned()]));
+    }
+    all
+}
+
+/// A pattern whose registry, if it has one, is written as in full names: in lower case, and Docker Hub by its usual name.
+fn with_plain_host(pattern: &str) -> String {
+    match pattern.split_once('/') {
+        Some((host, rest)) if host.contains(['.', ':']) => match host.to_ascii_lowercase().as_str() {
+            "hub.docker.com" | "index.docker.io" | "registry-1.docker.io" => format!("docker.io/{rest}"),
+            host => format!("{host}/{rest}"),
+        },
+        _ => pattern.to_owned(),
+    }
 }
 
 fn wildcard(pattern: &str, text: &str) -> bool {
@@ -109,7 +138,8 @@ mod tests {
 
     #[test]
     fn patterns() {
-        let by_digest = format!("a.org/x/lab@sha256:{}", "0".repeat(64));
+        let digest = format!("sha256:{}", "0".repeat(64));
+        let (by_digest, both) = (format!("a.org/x/lab@{digest}"), format!("a.org/x/lab:w_1@{digest}"));
         let table = [
             ("a.org/x/lab:w_1", "a.org/x/lab:w_1", true),
             ("a.org/x/lab:w_1", "a.org/x/lab:w_10", false),
@@ -133,11 +163,27 @@ mod tests {
             ("lab:w_*", "docker.io/owner/lab:w_1", false),
             ("lab:w_*", "a.org/lab:w_1", false),
             ("*/lab:w_*", "a.org/lab:w_1", true),
+            ("docker.io/lab:w_*", "docker.io/library/lab:w_1", true),
+            ("docker.io/lab:w_*", "docker.io/owner/lab:w_1", false),
+            ("index.docker.io/library/lab:w_*", "docker.io/library/lab:w_1", true),
+            ("hub.docker.com/owner/*", "docker.io/owner/lab:w_1", true),
+            ("Docker.io/owner/lab:W_*", "docker.io/owner/lab:W_1", true),
+            ("Registry.Example.org:5000/x/lab:w_*", "registry.example.org:5000/x/lab:w_1", true),
+            ("registry.example.org:5000/x/*", "Registry.Example.org:5000/x/lab:w_1", true),
+            ("Registry.Example.org/x/lab", "registry.example.org/x/lab:w_1", true),
+            ("a.org/lab:W_*", "a.org/lab:w_1", false),
+            ("*.example.org/lab:w_*", "registry.example.org/lab:w_1", true),
+            ("localhost/lab:*", "localhost/lab:w_1", true),
+            ("a.org/x/lab@sha256:*", &by_digest, true),
+            (&by_digest, &by_digest, true),
+            // A tag beside a digest is a comment.
+            (&both, &by_digest, true),
+            (&both, "a.org/x/lab:w_1", false),
         ];
         for (pattern, name, fits) in table {
             assert_eq!(pattern.parse::<Pattern>().unwrap().fits(name), fits, "{pattern} {name}");
         }
-        for text in ["a b", "*", "**", "", "UPPER"] {
+        for text in ["a b", "*", "**", "", "UPPER", &digest, &digest[7..]] {
             assert!(text.parse::<Pattern>().is_err(), "{text}");
         }
     }

@@ -15,7 +15,7 @@ use lab_images::settings::RuntimeArguments;
 use sidecar::admin::AdminArguments;
 use sidecar::log::{LogArguments, LogSettings};
 use sidecar::settings::Problems;
-use sidecar::settings::values::{count, duration, switch};
+use sidecar::settings::values::{count, duration_within, switch};
 
 use self::disk::WatermarkArguments;
 use self::place::PlaceArguments;
@@ -31,6 +31,10 @@ const HISTORY: &str = "history.json";
 /// The default of `PURGE_MAX_PER_ROUND` for the daemon.
 const MOST_PER_ROUND: u32 = 20;
 const MOST_AT_ALL: u32 = 10_000;
+
+/// The limits of `PURGE_INTERVAL`.
+const SHORTEST_INTERVAL: Duration = Duration::from_secs(1);
+const LONGEST_INTERVAL: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// Names, strings and help.
 #[derive(Debug, Parser)]
@@ -265,7 +269,9 @@ impl NodeArguments {
     fn settings(&self, kubelet: &Kubelet, problems: &mut Problems) -> Option<NodeSettings> {
         let max_age = &self.place.catalogue_max_age;
         let catalogue_max_age = problems.parse("CATALOGUE_MAX_AGE", max_age, "6h", signed_duration);
-        let interval = problems.parse("PURGE_INTERVAL", &self.purge_interval, "15m", duration);
+        let interval = problems.parse("PURGE_INTERVAL", &self.purge_interval, "15m", |text| {
+            duration_within(text, SHORTEST_INTERVAL, LONGEST_INTERVAL)
+        });
         let rules = self.rules.settings(problems);
         let place = self.place.settings(problems);
         let endpoint = self.runtime.settings(problems);

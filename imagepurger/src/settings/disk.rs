@@ -63,7 +63,8 @@ impl WatermarkArguments {
 /// Checks that both limits are below both of kubelet's thresholds, so that kubelet's garbage collection never starts.
 fn watermarks(high: u8, low: u8, kubelet: &Thresholds, problems: &mut Problems) -> Option<Watermarks> {
     let mut fine = true;
-    let limit = kubelet.high.min(kubelet.low);
+    // With 100 % its garbage collection is off.
+    let limit = if kubelet.high < 100 { kubelet.high.min(kubelet.low) } else { 100 };
     let below = |limit: u8| {
         let fits = |example: &&&str| example.trim_end_matches('%').parse().is_ok_and(|percent: u8| percent < limit);
         EXAMPLES.iter().find(fits).copied().unwrap_or("1%")

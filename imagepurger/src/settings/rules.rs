@@ -2,13 +2,16 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::str::FromStr;
 
 use clap::Args;
 use jiff::SignedDuration;
+use lab_images::reference::{Reference, ReferenceError};
 use lab_images::tag::TagScheme;
 use sidecar::settings::Problems;
 use sidecar::settings::values::{duration, list, switch};
 
+use crate::pattern::{PatternError, is_digest};
 use crate::plan::{Rules, Scope};
 
 #[derive(Args, Debug)]
@@ -57,7 +60,9 @@ impl RuleArguments {
         let force_shrink = problems.parse("PURGE_FORCE_SHRINK", &self.purge_force_shrink, "true", switch);
         let tag_scheme = problems.parse("LAB_TAG_SCHEME", &self.lab_tag_scheme, "rubin", str::parse::<TagScheme>);
         let images = self.lab_infrastructure_images.as_deref();
-        let pinned_images = all(problems, "LAB_INFRASTRUCTURE_IMAGES", images, "registry.example.org/owner/hub:1.0");
+        let pinned_images =
+            all::<Name>(problems, "LAB_INFRASTRUCTURE_IMAGES", images, "registry.example.org/owner/hub:1.0");
+        let pinned_images = pinned_images.map(|images| images.into_iter().map(|Name(image)| image).collect());
         let pinned_tags: BTreeSet<String> =
             list(self.lab_pinned.as_deref().unwrap_or_default()).map(str::to_owned).collect();
         Some(Rules {
@@ -75,7 +80,21 @@ impl RuleArguments {
     }
 }
 
-fn all<T: std::str::FromStr<Err: fmt::Display>>(
+/// The name of an image, and not only its id.
+struct Name(Reference);
+
+impl FromStr for Name {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if is_digest(text) {
+            return Err(PatternError::Digest(text.to_owned()).to_string());
+        }
+        text.parse().map(Self).map_err(|error: ReferenceError| error.to_string())
+    }
+}
+
+fn all<T: FromStr<Err: fmt::Display>>(
     problems: &mut Problems,
     setting: &'static str,
     text: Option<&str>,

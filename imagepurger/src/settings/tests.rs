@@ -86,6 +86,9 @@ fn both_watermarks_stay_below_both_of_kubelets() {
     // The examples would be valid.
     assert!(said.contains("(example: DISK_HIGH=55%)") && said.contains("(example: DISK_LOW=45%)"), "{said}");
     assert!(run_with(&read, &[FILE, ("DISK_HIGH", "55%"), ("DISK_LOW", "45%")], &[]).is_ok());
+    // With 100 % kubelet removes no images, whatever its other threshold is.
+    let off = thresholds(100, 80, Source::Read(vec!["/var/lib/kubelet/config.yaml".into()]));
+    assert!(run_with(&off, &[FILE, ("DISK_HIGH", "90%"), ("DISK_LOW", "80%")], &[]).is_ok());
     let said = run(&[FILE, ("DISK_HIGH", "90%")], &[]).unwrap_err();
     assert!(said.contains("(85 % and 80 %), assumed, because a test;"), "{said}");
     let said =
@@ -107,6 +110,25 @@ fn the_daemon_limits_a_round_and_purge_does_not() {
     assert!(purge(&[FILE]).node.rules.retry.is_zero());
     let run = run(&[FILE, ("PURGE_INTERVAL", "1m")], &[]).unwrap();
     assert_eq!((run.limits.most, run.node.rules.retry), (20, SignedDuration::from_mins(1)));
+}
+
+#[test]
+fn rounds_are_neither_a_busy_loop_nor_an_overflow() {
+    for interval in ["1ms", "400000000000y"] {
+        assert!(run(&[FILE, ("PURGE_INTERVAL", interval)], &[]).unwrap_err().starts_with("PURGE_INTERVAL: "));
+    }
+    assert!(run(&[FILE, ("PURGE_INTERVAL", "1s")], &[]).is_ok());
+}
+
+#[test]
+fn an_id_is_no_name_of_an_image() {
+    let (digest, hex) = (format!("sha256:{:064}", 1), format!("{:064}", 1));
+    for setting in ["PURGE_ALLOW", "PURGE_DENY", "LAB_INFRASTRUCTURE_IMAGES"] {
+        for id in [&digest, &hex] {
+            let said = run(&[FILE, (setting, id)], &[]).unwrap_err();
+            assert!(said.starts_with(&format!("{setting}: ")) && said.contains("digest"), "{said}");
+        }
+    }
 }
 
 #[test]

@@ -117,6 +117,11 @@ pub enum RuntimeError {
     },
 }
 
+/// Whether a runtime's message says that something uses an image: those of CRI-O, Podman, and Docker (by cri-dockerd).
+pub(super) fn says_in_use(message: &str) -> bool {
+    ["in use", "is using", "being used", "used by"].iter().any(|words| message.contains(words))
+}
+
 /// The innermost cause, because libraries wrap the system's error in texts without information.
 pub(super) fn innermost(error: &dyn Error) -> String {
     let mut error = error;
@@ -124,4 +129,29 @@ pub(super) fn innermost(error: &dyn Error) -> String {
         error = source;
     }
     error.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_about_use_are_told_from_others() {
+        for (message, in_use) in [
+            ("image used by 4f2a: image is in use by a container", true),
+            ("image is in use by a container: consider listing external containers", true),
+            (
+                "conflict: unable to remove repository reference \"lab:1\" (must force) - container 5b1d is using its referenced image 4f2a",
+                true,
+            ),
+            (
+                "conflict: unable to delete 4f2a (cannot be forced) - image is being used by running container 5b1d",
+                true,
+            ),
+            ("unlinkat /var/lib/containers: device or resource busy", false),
+            ("no such image", false),
+        ] {
+            assert_eq!(says_in_use(message), in_use, "{message}");
+        }
+    }
 }
