@@ -4,8 +4,9 @@ mod json;
 mod nagios;
 mod table;
 
+use std::collections::BTreeMap;
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -14,8 +15,9 @@ use nfs_mounts::mountinfo::Mounts;
 use sidecar::settings::EXIT_USAGE;
 
 use crate::agent::round::{Round, Volume};
+use crate::probe::mount_list::MountList;
 use crate::settings::{Check, Output};
-use crate::targets::targets;
+use crate::targets::{Found, LeftOut, targets};
 
 /// The result for one export.
 #[derive(Clone, Debug)]
@@ -48,16 +50,21 @@ const NOTHING: &str =
 /// The system's error if the mounts cannot be listed, or stdout is closed.
 pub async fn check(settings: &Check) -> std::io::Result<ExitCode> {
     let Check { look, output, warn, critical } = settings;
-    let mounts = match look.mountinfo.as_deref().map_or(Ok(Mounts::default()), read) {
+    let mounts = match look.mountinfo.clone().map(MountList::new) {
+        Some(mut list) => list.read().await.map(|(mounts, _)| mounts),
+        None => Ok(Mounts::default()),
+    };
+    let mounts = match mounts.map_err(|error| std::io::Error::other(format!("cannot read {error}"))) {
         Err(error) if *output == Output::Nagios => return say(&nagios::unknown(&error.to_string()), nagios::UNKNOWN),
         mounts => mounts?,
     };
-    let targets = targets(look, &mounts).targets;
+    let Found { targets, left_out } = targets(look, &mounts);
     if targets.is_empty() {
+        let nothing = [NOTHING.to_owned()].into_iter().chain(left(&left_out)).collect::<Vec<_>>().join("; ");
         if *output == Output::Nagios {
-            return say(&nagios::unknown(NOTHING), nagios::UNKNOWN);
+            return say(&nagios::unknown(&nothing), nagios::UNKNOWN);
         }
-        eprintln!("{NOTHING}");
+        eprintln!("{nothing}");
         return Ok(ExitCode::from(EXIT_USAGE));
     }
     let rounds = targets.into_iter().map(|(server, target)| async move {
@@ -70,19 +77,21 @@ pub async fn check(settings: &Check) -> std::io::Result<ExitCode> {
     let worst = checked.iter().map(|checked| checked.state).max().unwrap_or(State::Well);
     let code = if worst == State::Critical { 1 } else { 0 };
     match output {
-        Output::Table => say(&table::table(&checked), code),
-        Output::Json => say(&json::json(&checked), code),
-        Output::Nagios => say(&nagios::lines(&checked, *warn, *critical), nagios::code(worst)),
+        Output::Table => say(&table::table(&checked, &left_out), code),
+        Output::Json => say(&json::json(&checked, &left_out), code),
+        Output::Nagios => say(&nagios::lines(&checked, &left_out, *warn, *critical), nagios::code(worst)),
     }
+}
+
+/// How many mounts are not checked, a phrase for each reason. The export's own lines name its automounts.
+fn left(left_out: &BTreeMap<LeftOut, usize>) -> impl Iterator<Item = String> {
+    let others = left_out.iter().filter(|(why, _)| **why != LeftOut::Automount);
+    others.map(|(why, count)| format!("mounts that are not checked: {count}, {}", why.said()))
 }
 
 fn say(text: &str, code: u8) -> std::io::Result<ExitCode> {
     std::io::stdout().write_all(text.as_bytes())?;
     Ok(ExitCode::from(code))
-}
-
-fn read(path: &Path) -> std::io::Result<Mounts> {
-    Mounts::read(path).map_err(|error| std::io::Error::other(format!("cannot read {}: {error}", path.display())))
 }
 
 fn state(round: &Round, warn: Option<Duration>, critical: Option<Duration>) -> State {

@@ -37,7 +37,7 @@ use tokio::time::Instant;
 use crate::agent::debounce::Debounced;
 use crate::agent::exports::ExportTable;
 use crate::agent::metrics::HealthMetrics;
-use crate::agent::rounds::Monitor;
+use crate::agent::rounds::{Discover, Monitor};
 use crate::server::Server;
 use crate::settings::JudgeSettings;
 use crate::targets::{Look, Target};
@@ -89,9 +89,8 @@ pub async fn run(settings: JudgeSettings) -> anyhow::Result<ExitCode> {
     let targets = Arc::<Mutex<BTreeMap<Server, Target>>>::default();
     let events = EventRecorder::new(client.clone(), "nfs-health-judge", &look.probing.owner);
     events.register(&daemon.metrics);
-    let discovered = targets.clone();
+    let of_cluster = OfCluster(targets.clone());
     let monitor = Monitor {
-        discover: Box::new(move || lock(&discovered).clone()),
         probing: look.probing.clone(),
         interval,
         rounds,
@@ -145,7 +144,7 @@ pub async fn run(settings: JudgeSettings) -> anyhow::Result<ExitCode> {
         })),
     ];
     let token = daemon.shutdown.token();
-    let probing = monitor.run(probing, token.clone());
+    let probing = monitor.run(of_cluster, probing, token.clone());
     let judging = async {
         tokio::select! { () = judge.judge(judging) => (), () = token.cancelled() => () }
     };
@@ -176,6 +175,15 @@ where
                 take(None);
             }
         }
+    }
+}
+
+/// What there is to look at in the cluster.
+struct OfCluster(Arc<Mutex<BTreeMap<Server, Target>>>);
+
+impl Discover for OfCluster {
+    async fn targets(&mut self) -> Option<BTreeMap<Server, Target>> {
+        Some(lock(&self.0).clone())
     }
 }
 

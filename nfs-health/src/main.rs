@@ -10,7 +10,7 @@ use sidecar::settings::{Environment, parse};
 
 fn main() -> ExitCode {
     if nfs_mounts::child::is_child() {
-        return nfs_mounts::child::run(mount::touch);
+        return nfs_mounts::child::run(mount::serve);
     }
     sidecar::tls::install_crypto_provider();
     sidecar::program::run(env!("CARGO_PKG_NAME"), async {

@@ -3,12 +3,13 @@
 //! The whole round has one time limit. It ends at the first step that fails; what was seen until then is kept.
 //!
 //! - [`seen`] what a round saw; [`fault`] why a step failed; [`rate_limit`] how often one server is asked
-//! - [`mount`] one look at one mount, in a child process (see `nfs_mounts`)
+//! - [`mount`] one look at one mount, in a child process (see `nfs_mounts`); [`mount_list`] lists them
 //! - [`verdict`] the pure judgment on what was seen; [`patience`] which trouble is temporary, and for how long
 
 mod connect;
 pub mod fault;
 pub mod mount;
+pub mod mount_list;
 pub mod patience;
 pub mod rate_limit;
 pub mod seen;
@@ -25,9 +26,10 @@ use crate::probe::connect::{first_that_connects, with_port};
 use crate::probe::fault::Fault;
 use crate::probe::seen::{Phase, Seen, Step};
 use crate::server::{Host, NFS_PORT, Server};
+use crate::wire::nfs4::elsewhere::Location;
 use crate::wire::rpc::connection::{Connection, RpcError};
 use crate::wire::rpc::message::ReplyError;
-use crate::wire::rpc::{NFS_3, NFS_4, NFS_UNKNOWN};
+use crate::wire::rpc::{NFS_3, NFS_4, NFS_UNKNOWN, universal_address};
 
 /// A version of NFS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -68,10 +70,14 @@ impl Probing {
 }
 
 /// Runs one round. If the server denies access, the round is repeated from a port below 1024, as mounts use, if one is
-/// available. If it refers to another server, that one is probed, once.
+/// available. If it refers to other servers, the first of them that serves is probed, or else each, once.
 pub async fn round(server: &Server, probing: &Probing) -> Seen {
     let deadline = Instant::now() + probing.limit;
-    let seen = walk(server, probing, deadline).await;
+    let mut seen = walk(server, probing, deadline).await;
+    // A client would begin again.
+    if let Some((_, Fault::Forgotten(_))) = seen.failed() {
+        seen = walk(server, probing, deadline).await;
+    }
     // nfs-ganesha calls it missing authentication, or hides the export.
     let is_denied = seen.failed().is_some_and(|(_, fault)| {
         matches!(fault, Fault::Denied(_) | Fault::NoWay { .. } | Fault::Authentication(_) | Fault::NoExport(_))
@@ -89,15 +95,40 @@ async fn walk(server: &Server, probing: &Probing, deadline: Instant) -> Seen {
     let mut round = Round { deadline, peer: None, seen: Seen::default() };
     // The failed step is in the results.
     let _ = round.go(server, probing).await;
-    if let Some(next) = round.referral() {
-        if let Some(step) = round.seen.steps.last_mut() {
-            step.result = Ok(format!("the export is on another server: {next}"));
+    let others = referrals(&round.seen);
+    let mut failed: Option<Seen> = None;
+    for (index, other) in others.iter().enumerate() {
+        let mut seen = Seen { versions: Vec::new(), referred: Some(other.clone()), ..round.seen.clone() };
+        if let Some(step) = seen.steps.last_mut() {
+            step.result = Ok(format!("the export is on another server: {other}"));
         }
-        (round.peer, round.seen.versions) = (None, Vec::new());
-        round.seen.referred = Some(next.clone());
-        let _ = round.go(&next, probing).await;
+        let left = deadline.saturating_duration_since(Instant::now());
+        let share = left / u32::try_from(others.len() - index).unwrap_or(u32::MAX);
+        let mut round = Round { deadline: Instant::now() + share, peer: None, seen };
+        let _ = round.go(other, probing).await;
+        match round.seen.failed() {
+            None => return round.seen,
+            Some(_) if failed.is_none() => failed = Some(round.seen),
+            Some(_) => (),
+        }
     }
-    round.seen
+    failed.unwrap_or(round.seen)
+}
+
+/// The other servers that have the export, if the last step said so and they can be probed.
+fn referrals(seen: &Seen) -> Vec<Server> {
+    /// The most of them that are tried.
+    const MOST: usize = 16;
+    let Some((_, Fault::Elsewhere(locations))) = seen.failed() else { return Vec::new() };
+    let server = |location: &Location| {
+        let name = location.server.trim_start_matches('[').trim_end_matches(']');
+        let (host, port) = match universal_address(name) {
+            Some(address) => (Host::Address(address.ip()), address.port()),
+            None => (Host::named(name)?, NFS_PORT),
+        };
+        Some(Server { host, port, export: Some(format!("/{}", location.path.join("/"))) })
+    };
+    locations.iter().filter_map(server).take(MOST).collect()
 }
 
 struct Round {
@@ -160,15 +191,6 @@ impl Round {
                 v4::round(self, server.export.as_deref(), connection, wanted, probing).await
             }
         }
-    }
-
-    /// The other server that has the export, if the last step said so and it can be probed.
-    fn referral(&self) -> Option<Server> {
-        let Some((_, Fault::Elsewhere(locations))) = self.seen.failed() else { return None };
-        locations.iter().find_map(|location| {
-            let host = Host::named(location.server.trim_start_matches('[').trim_end_matches(']'))?;
-            Some(Server { host, port: NFS_PORT, export: Some(format!("/{}", location.path.join("/"))) })
-        })
     }
 
     /// Connects to a port of the host: to the address that accepted the first connection, or else to the first one that

@@ -42,10 +42,11 @@ pub struct ServerError {
 impl FromStr for Server {
     type Err = ServerError;
 
-    /// Also accepts `host:/export` and `host:export`, as mount(8) does. An IPv6 address must be in brackets, with its
-    /// zone if it has one.
+    /// Also accepts `host:/export` and `host:export`, as mount(8) does, and `nfs://host[:port]/export` (RFC 2224). An IPv6
+    /// address must be in brackets, with its zone if it has one.
     fn from_str(text: &str) -> Result<Self, ServerError> {
         let wrong = |reason| ServerError { text: text.to_owned(), reason };
+        let text = text.strip_prefix("nfs://").unwrap_or(text);
         let (host, rest) = match text.strip_prefix('[') {
             Some(rest) => {
                 let (address, rest) = rest.split_once(']').ok_or_else(|| wrong("the bracket is not closed"))?;
@@ -104,8 +105,21 @@ impl Host {
             return well_formed.then(|| Some(Self::LinkLocal(address.parse().ok()?, zone.to_owned()))).flatten();
         }
         let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
-        (!host.is_empty() && host.len() <= 253 && host.chars().all(allowed)).then(|| Self::Name(host.to_owned()))
+        (!host.is_empty() && host.len() <= 253 && host.chars().all(allowed))
+            .then(|| Self::Name(host.to_ascii_lowercase()))
     }
+
+    fn is_same_as(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Name(name), Self::Name(other)) => is_same_name(name, other),
+            (host, other) => host == other,
+        }
+    }
+}
+
+/// Whether two names of the DNS are the same: case does not count, and neither does a dot at the end (RFC 4343).
+fn is_same_name(name: &str, other: &str) -> bool {
+    name.trim_end_matches('.').eq_ignore_ascii_case(other.trim_end_matches('.'))
 }
 
 impl fmt::Display for Server {
@@ -132,7 +146,8 @@ impl fmt::Display for Server {
 impl Server {
     /// Whether `other`, which may also have the name `alias`, is this server's export or a folder in it.
     pub fn holds(&self, other: &Self, alias: Option<&str>) -> bool {
-        let same_host = self.host == other.host || matches!(&self.host, Host::Name(name) if alias == Some(name));
+        let has_alias = |alias| matches!(&self.host, Host::Name(name) if is_same_name(name, alias));
+        let same_host = self.host.is_same_as(&other.host) || alias.is_some_and(has_alias);
         let (Some(whole), Some(export)) = (&self.export, &other.export) else { return false };
         let rest = export.strip_prefix(whole.trim_end_matches('/'));
         same_host && self.port == other.port && rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
@@ -202,6 +217,10 @@ mod tests {
             ("[fe80::1%eth0]/home", "[fe80::1%eth0]/home"),
             ("[fe80::1%25eth0]:/home", "[fe80::1%eth0]/home"),
             ("[fe80::1%5]:2050/home", "[fe80::1%5]:2050/home"),
+            ("FileServer.example.org/Home", "fileserver.example.org/Home"),
+            ("nfs://10.0.0.9/home", "10.0.0.9/home"),
+            ("nfs://nas:2050/home", "nas:2050/home"),
+            ("nfs://[fd00::1]:2049/home", "[fd00::1]/home"),
         ] {
             assert_eq!(text.parse::<Server>().unwrap().to_string(), shown);
         }

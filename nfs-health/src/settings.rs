@@ -242,11 +242,9 @@ impl JudgeArguments {
 impl WatchArguments {
     /// The interval and the rounds.
     fn settings(&self, problems: &mut Problems) -> Option<(Duration, u32)> {
-        let interval = problems.parse("NFS_INTERVAL", &self.nfs_interval, "30s", |text| {
-            let interval = values::duration(text).map_err(|error| error.to_string())?;
-            let enough = interval >= Duration::from_secs(1);
-            enough.then_some(interval).ok_or_else(|| format!("{text:?} is too short: the interval must be at least 1s"))
-        });
+        let (least, most) = (Duration::from_secs(1), Duration::from_secs(24 * 60 * 60));
+        let interval = problems
+            .parse("NFS_INTERVAL", &self.nfs_interval, "30s", |text| values::duration_within(text, least, most));
         let rounds = problems.parse("NFS_ROUNDS", &self.nfs_rounds, "2", |text| values::count(text, 1, 100));
         Some((interval?, rounds?))
     }
@@ -289,7 +287,9 @@ impl ServerArguments {
                 _ => Err(format!("{text:?} is not a port from 1 to 65535")),
             }
         });
-        let limit = problems.parse("NFS_TIMEOUT", &self.nfs_timeout, "10s", values::duration);
+        let (least, most) = (Duration::from_millis(100), Duration::from_secs(60 * 60));
+        let limit =
+            problems.parse("NFS_TIMEOUT", &self.nfs_timeout, "10s", |text| values::duration_within(text, least, most));
         let host = rustix::system::uname();
         let node = self.node_name.clone().unwrap_or_else(|| host.nodename().to_string_lossy().into_owned());
         // The name shows in a server's list of clients; this length is accepted by every server.

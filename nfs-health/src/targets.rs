@@ -47,6 +47,8 @@ pub struct Target {
     pub behind: Option<Server>,
     /// Why a failure on the wire is not a verdict, if only the mounts count.
     pub only_mounts: Option<OnlyMounts>,
+    /// Whether the mounts use Kerberos, so that the server need not accept less.
+    pub kerberos: bool,
 }
 
 /// The result of a search for targets.
@@ -118,6 +120,7 @@ pub fn targets(look: &Look, mounts: &Mounts) -> Found {
             target.mounts.entry(mount.device).or_default().push(mount.mount_point.clone());
         }
         target.alias = alias.or(target.alias.take());
+        target.kerberos |= mount.option("sec").is_some_and(|security| security.starts_with("krb5"));
         if mount.option("vers") == Some("3") {
             target.version = Some(Version::V3);
             (target.mount_port, target.mount_address) = mountd(mount);
@@ -140,11 +143,16 @@ struct Source {
 fn source(mount: &Mount) -> Source {
     let (name, export) = mount.nfs_source().unwrap_or(("", &mount.source));
     let written = Host::named(name);
-    let address: Option<IpAddr> = mount.option("addr").and_then(|address| address.split('%').next()?.parse().ok());
+    let address = mount.option("addr").and_then(Host::named).filter(|host| !matches!(host, Host::Name(_)));
     let host = match (&written, address) {
         // The kernel shows the zone by its number; the mount's source has the name that users know.
-        (Some(Host::LinkLocal(link_local, _)), Some(address)) if address == IpAddr::V6(*link_local) => written.clone(),
-        (_, Some(address)) => Some(Host::Address(address)),
+        (Some(Host::LinkLocal(link_local, _)), Some(Host::LinkLocal(address, _))) if *link_local == address => {
+            written.clone()
+        }
+        (Some(Host::LinkLocal(link_local, _)), Some(Host::Address(address))) if *link_local == address => {
+            written.clone()
+        }
+        (_, Some(address)) => Some(address),
         (_, None) => written.clone(),
     };
     let protocol = mount.option("proto").unwrap_or("tcp");
@@ -155,9 +163,10 @@ fn source(mount: &Mount) -> Source {
         "udp" | "udp6" => (port, Some(OnlyMounts::Udp)),
         _ => (port, None),
     };
+    let only_mounts = only_mounts.or_else(|| is_tls(mount.option("xprtsec")).then_some(OnlyMounts::Tls));
     let only_mounts = if host.is_none() { Some(OnlyMounts::NoServer) } else { only_mounts };
     let alias = match &host {
-        Some(Host::Address(address)) if name.parse() != Ok(*address) && !name.is_empty() => Some(name.to_owned()),
+        Some(Host::Address(_) | Host::LinkLocal(..)) if written != host && !name.is_empty() => Some(name.to_owned()),
         _ => None,
     };
     let export = Some(export.to_owned()).filter(|export| !export.is_empty());
@@ -167,12 +176,22 @@ fn source(mount: &Mount) -> Source {
     Source { server, alias, only_mounts }
 }
 
-/// The port and the host of mountd that a mount of version 3 used. A port belongs to a program, its version and its
-/// protocol (RFC 1833), so a port for another one is ignored.
+/// Whether mounts with this option `xprtsec` use TLS (RFC 9289).
+pub fn is_tls(security: Option<&str>) -> bool {
+    security.is_some_and(|security| security != "none")
+}
+
+/// The port of mountd in mount options. A port belongs to a program, its version and its protocol (RFC 1833), so a port for another
+/// one is ignored.
+pub fn mountd_port<'a>(option: impl Fn(&str) -> Option<&'a str>) -> Option<u16> {
+    let is_ours = option("mountproto").is_none_or(|protocol| protocol.starts_with("tcp"))
+        && option("mountvers").is_none_or(|version| version == "3");
+    option("mountport").and_then(|port| port.parse().ok()).filter(|port| is_ours && *port > 0)
+}
+
+/// The port and the host of mountd that a mount of version 3 used.
 fn mountd(mount: &Mount) -> (Option<u16>, Option<IpAddr>) {
-    let is_ours = mount.option("mountproto").is_none_or(|protocol| protocol.starts_with("tcp"))
-        && mount.option("mountvers").is_none_or(|version| version == "3");
-    let port = mount.option("mountport").and_then(|port| port.parse().ok()).filter(|port| is_ours && *port > 0);
+    let port = mountd_port(|name| mount.option(name));
     let parse = |name| mount.option(name).and_then(|address| address.parse::<IpAddr>().ok());
     let address = parse("mountaddr").filter(|address| !address.is_unspecified() && parse("addr") != Some(*address));
     (port, address)
@@ -197,7 +216,10 @@ fn expires(mount: &Mount, by_id: &HashMap<u32, &Mount>) -> bool {
 
 /// Whether a path, or one above it, matches a pattern, in which `*` matches any characters.
 fn covers(pattern: &str, path: &Path) -> bool {
-    path.ancestors().any(|path| fits(pattern.trim_end_matches('/'), &path.to_string_lossy()))
+    match pattern.trim_end_matches('/') {
+        "" => true,
+        pattern => path.ancestors().any(|path| fits(pattern, &path.to_string_lossy())),
+    }
 }
 
 fn fits(pattern: &str, text: &str) -> bool {
@@ -222,6 +244,16 @@ impl LeftOut {
             Self::Automount => "automount",
             Self::Limit => "limit",
             Self::NotUnderstood => "not_understood",
+        }
+    }
+
+    /// The reason, for people.
+    pub fn said(self) -> &'static str {
+        match self {
+            Self::Excluded => "excluded by NFS_MOUNTS_EXCLUDED",
+            Self::Automount => "automounts, which would not expire",
+            Self::Limit => "of more exports than are checked",
+            Self::NotUnderstood => "in lines of the list of mounts that cannot be parsed",
         }
     }
 }
@@ -260,7 +292,7 @@ mod tests {
 
     #[test]
     fn a_named_server_takes_its_mounts_by_name_or_address() {
-        for named in ["fileserver/home", "10.0.0.9:/home", "10.0.0.9/"] {
+        for named in ["fileserver/home", "10.0.0.9:/home", "10.0.0.9/", "FileServer/home", "fileserver./home"] {
             let seen = seen(&[named, "elsewhere/x"]);
             assert_eq!(seen.len(), 4, "{seen:?}");
             assert!(seen.iter().any(|(_, mounts)| *mounts == 2), "{seen:?}");
@@ -293,6 +325,8 @@ mod tests {
             ("nfs4 10.0.0.9:/h rw,vers=4.2,proto=rdma,port=20049,addr=10.0.0.9", "10.0.0.9/h", Some(OnlyMounts::Rdma)),
             ("nfs4 10.0.0.9:/h rw,vers=4.2,proto=tcp,port=20049,addr=10.0.0.9", "10.0.0.9:20049/h", None),
             ("nfs 10.0.0.9:/h rw,vers=3,proto=udp,addr=10.0.0.9", "10.0.0.9/h", Some(OnlyMounts::Udp)),
+            ("nfs4 10.0.0.9:/h rw,proto=tcp,xprtsec=mtls,addr=10.0.0.9", "10.0.0.9/h", Some(OnlyMounts::Tls)),
+            ("nfs4 10.0.0.9:/h rw,proto=tcp,xprtsec=none,addr=10.0.0.9", "10.0.0.9/h", None),
             ("nfs4 127.0.0.1:/ rw,port=20127,addr=127.0.0.1", "127.0.0.1:20127/", Some(OnlyMounts::Loopback)),
             ("nfs4 [::1]:/ rw,port=20127,addr=::1", "[::1]:20127/", Some(OnlyMounts::Loopback)),
             ("nfs4 10.0.0.9:/h rw,port=0,addr=10.0.0.9", "10.0.0.9/h", None),
@@ -318,6 +352,8 @@ mod tests {
             ("nfs 10.0.0.9:homes rw,vers=3,addr=10.0.0.9", "10.0.0.9:homes"),
             ("nfs nas:homes rw,vers=3,addr=10.0.0.9", "10.0.0.9:homes"),
             ("nfs4 [fe80::1%fpn41]:/home rw,addr=fe80::1%5", "[fe80::1%fpn41]/home"),
+            ("nfs4 [fe80::1%fpn41]:/home rw,addr=fe80::1", "[fe80::1%fpn41]/home"),
+            ("nfs4 nas.local:/home rw,addr=fe80::1%5", "[fe80::1%5]/home"),
             ("nfs4 odd rw,addr=10.0.0.9", "10.0.0.9:odd"),
             ("nfs4 odd rw", "(no server):odd"),
         ];
@@ -351,6 +387,9 @@ mod tests {
         assert_eq!(seen("timeout=300", &[]), (2, 0, left_out(LeftOut::Automount, 2)));
         // systemd's automounts without TimeoutIdleSec stay forever.
         assert_eq!(seen("timeout=0", &[]), (2, 2, BTreeMap::new()));
+        for all in ["/", "//", "/*", "*"] {
+            assert_eq!(seen("timeout=0", &[all]), (0, 0, left_out(LeftOut::Excluded, 2)), "{all}");
+        }
         assert_eq!(seen("timeout=0", &["/net/ann"]), (0, 0, left_out(LeftOut::Excluded, 2)));
         assert_eq!(seen("timeout=0", &["/net/*/x/"]), (1, 1, left_out(LeftOut::Excluded, 1)));
         assert_eq!(seen("timeout=0", &["/ne", "*nn/y"]), (2, 2, BTreeMap::new()));

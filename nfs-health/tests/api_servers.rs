@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use testbed::daemon::Daemon;
+use testbed::folder::Folder;
 use testbed::scripted_api::ScriptedApi;
 use testbed::wait;
 
@@ -81,4 +82,26 @@ fn agent_and_judge_name_the_definition_that_is_missing() {
     api.knows_all();
     until("a report", &agent, || api.object(&format!("{kind}/node1")).is_some());
     judge.until_ready(LIMIT, |status, _| status == 200).unwrap();
+}
+
+#[test]
+fn a_node_whose_mounts_cannot_be_listed_does_not_report_that_they_are_well() {
+    let (api, folder) = (ScriptedApi::start().unwrap(), Folder::new("mounts").unwrap());
+    let (kubeconfig, mountinfo) = (api.kubeconfig().display().to_string(), folder.join("mountinfo"));
+    let settings = [
+        ("KUBECONFIG", kubeconfig.as_str()),
+        ("NODE_NAME", "node1"),
+        ("NFS_REPORT_NAMESPACE", "labhands-node"),
+        ("NFS_INTERVAL", "1s"),
+        ("NFS_MOUNTINFO", mountinfo.to_str().unwrap()),
+        ("NFS_SERVERS", "127.0.0.1:1/home"),
+    ];
+    let agent = Daemon::start(env!("CARGO_BIN_EXE_nfs-health"), &["run"], &settings).unwrap();
+    agent.until_ready(LIMIT, |status, why| status == 503 && why.contains("cannot list the mounts")).unwrap();
+    let rounds = "labhands_nfs_health_rounds_total{export=\"127.0.0.1:1/home\",verdict=\"server_down\"}";
+    until("rounds of the named server", &agent, || agent.metric(rounds).is_some_and(|rounds| rounds >= 6.0));
+    let report = "/apis/labhands.dev/v1alpha1/namespaces/labhands-node/nfsreports/node1";
+    assert_eq!(api.object(report), None);
+    folder.write("mountinfo", "1 0 8:1 / / rw - ext4 a rw\n").unwrap();
+    until("a report", &agent, || api.object(report).is_some());
 }

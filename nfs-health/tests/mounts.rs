@@ -4,8 +4,11 @@
 mod exports;
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::fs::Permissions;
 use std::net::Ipv4Addr;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -100,6 +103,85 @@ fn a_device_is_checked_through_any_of_its_paths() {
     let settings = [("NFS_MOUNTINFO", mountinfo.to_str().unwrap()), ("NFS_INTERVAL", "1s"), ("NFS_TIMEOUT", "2s")];
     let daemon = Daemon::start(env!("CARGO_BIN_EXE_nfs-health"), &["run"], &settings).unwrap();
     exports::until(&daemon, LIMIT, |said| said.iter().any(|said| said.contains(": client_stuck (stat): ")));
+}
+
+#[test]
+fn a_path_is_no_folder_or_closed_to_this_process_or_not_even_text_and_the_mount_is_judged_by_itself() {
+    let ganesha = Ganesha::start(Setup::default()).unwrap();
+    let (folder, address) = (Folder::new("mounts").unwrap(), ganesha.address());
+    let open = folder.folder("open").unwrap();
+    let closed = folder.folder("closed/home").unwrap();
+    std::fs::set_permissions(folder.join("closed"), Permissions::from_mode(0o700)).unwrap();
+    std::fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
+    // What a pod mounts by a subPath may be a file.
+    let file = folder.write("file", "").unwrap();
+    let odd = folder.path().join(OsStr::from_bytes(b"h\xf6me"));
+    std::fs::create_dir(&odd).unwrap();
+    let like = line(&open, address);
+    let (before, after) = like.split_once(open.to_str().unwrap()).unwrap();
+    let check = |places: &[&Path]| {
+        let line = |place: &&Path| [before.as_bytes(), place.as_os_str().as_bytes(), after.as_bytes()].concat();
+        let lines: Vec<u8> = places.iter().flat_map(line).collect();
+        let mountinfo = folder.write("mountinfo", [b"1 0 8:1 / / rw - ext4 a rw\n", &lines[..]].concat()).unwrap();
+        let mut check = Command::new("setpriv");
+        check.args(["--reuid=65534", "--regid=65534", "--clear-groups", env!("CARGO_BIN_EXE_nfs-health"), "check"]);
+        let output = check.env("NFS_MOUNTINFO", mountinfo).env("NFS_TIMEOUT", "5s").output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let said = check(&[&closed]);
+    assert!(said.contains("verdict             ok") && said.contains("mount               unknown"), "{said}");
+    for places in [&[&*closed, &*open][..], &[&*file][..], &[&*odd]] {
+        let said = check(places);
+        assert!(
+            said.contains("verdict             ok") && said.contains("mount               ok"),
+            "{places:?}: {said}"
+        );
+    }
+}
+
+#[test]
+fn mounts_stay_known_while_their_list_cannot_be_read() {
+    let ganesha = Ganesha::start(Setup::default()).unwrap();
+    let (folder, address) = (Folder::new("mounts").unwrap(), ganesha.address());
+    let place = folder.folder("home").unwrap();
+    let mountinfo =
+        folder.write("mountinfo", format!("1 0 8:1 / / rw - ext4 a rw\n{}", line(&place, address))).unwrap();
+    let settings = [("NFS_MOUNTINFO", mountinfo.to_str().unwrap()), ("NFS_INTERVAL", "1s"), ("NFS_TIMEOUT", "5s")];
+    let daemon = Daemon::start(env!("CARGO_BIN_EXE_nfs-health"), &["run"], &settings).unwrap();
+    exports::until(&daemon, LIMIT, |said| !said.is_empty() && exports::well(said));
+    std::fs::remove_file(&mountinfo).unwrap();
+    std::fs::create_dir(&mountinfo).unwrap();
+    daemon.until_ready(LIMIT, |status, why| status == 503 && why.contains("cannot list the mounts")).unwrap();
+    let rounds = format!("labhands_nfs_health_rounds_total{{export=\"{address}/home\",verdict=\"ok\"}}");
+    let count = daemon.metric(&rounds).unwrap();
+    wait::until(LIMIT, || daemon.metric(&rounds).filter(|now| *now > count + 1.0)).unwrap();
+    let said = exports::said(&daemon.get("/exports").unwrap().1).unwrap();
+    assert!(!said.is_empty() && exports::well(&said), "{said:?}");
+    std::fs::remove_dir(&mountinfo).unwrap();
+    folder.write("mountinfo", "1 0 8:1 / / rw - ext4 a rw\n").unwrap();
+    wait::until(LIMIT, || daemon.log().contains("no longer mounted here").then_some(())).unwrap();
+}
+
+#[test]
+fn a_list_of_mounts_that_hangs_hangs_neither_the_daemon_nor_a_check() {
+    for silence in [Silence::Killable, Silence::BeyondSigkill] {
+        let silent = SilentFileSystem::mount(silence).unwrap();
+        let mountinfo = silent.path().join("mountinfo");
+        let settings = [
+            ("NFS_MOUNTINFO", mountinfo.to_str().unwrap()),
+            ("NFS_INTERVAL", "1s"),
+            ("NFS_SERVERS", "127.0.0.1:1/home"),
+        ];
+        let mut daemon = Daemon::start(env!("CARGO_BIN_EXE_nfs-health"), &["run"], &settings).unwrap();
+        daemon.until_ready(LIMIT, |status, why| status == 503 && why.contains("does not answer")).unwrap();
+        assert_eq!(daemon.get("/livez").unwrap().0, 200);
+        daemon.process().signal(rustix::process::Signal::TERM);
+        assert_eq!(daemon.process().wait(LIMIT).unwrap().code(), Some(0));
+        let mut check = Command::new(env!("CARGO_BIN_EXE_nfs-health"));
+        let output = check.arg("check").envs(settings).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.code() == Some(1) && said.contains("does not answer"), "{said}");
+    }
 }
 
 #[test]

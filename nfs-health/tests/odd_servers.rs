@@ -31,11 +31,16 @@ fn server(serve: impl Fn(TcpStream) + Send + Sync + Clone + 'static) -> String {
 
 /// The verdict of a check that has 200 MB of address space: a claimed or endless length must not be believed.
 fn check(server: &str) -> String {
+    check_with(server, &[])
+}
+
+fn check_with(server: &str, settings: &[(&str, &str)]) -> String {
     let output = Command::new("sh")
         .args(["-c", "ulimit -v 200000 && exec \"$0\" check", env!("CARGO_BIN_EXE_nfs-health")])
         .env("NFS_SERVERS", server)
         .env("NFS_MOUNTS", "no")
         .env("NFS_TIMEOUT", "1s")
+        .envs(settings.iter().copied())
         .output()
         .unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
@@ -141,8 +146,26 @@ fn words(words: &[u32]) -> Vec<u8> {
     words.iter().flat_map(|word| word.to_be_bytes()).collect()
 }
 
-/// A server of NFSv4.0 in which the name of a path decides the answer. With `lookup-5`, LOOKUP fails with status 5; `getattr-`,
-/// `setattr-` and `readlink-` work alike. `lookup-10008-times-2` fails with that status twice and then succeeds.
+/// An XDR byte string.
+fn string(text: &[u8]) -> Vec<u8> {
+    let mut bytes = [&words(&[u32::try_from(text.len()).unwrap()])[..], text].concat();
+    bytes.resize(bytes.len().next_multiple_of(4), 0);
+    bytes
+}
+
+/// What becomes of `operation` on `name`, according to the name.
+fn status(said: &Mutex<HashMap<String, u32>>, operation: &str, name: &str) -> u32 {
+    let Some(rest) = name.strip_prefix(operation) else { return 0 };
+    let (status, times) = rest.split_once("-times-").unwrap_or((rest, "4000000000"));
+    let mut said = said.lock().unwrap();
+    let so_far = said.entry(name.to_owned()).or_insert(0);
+    *so_far += 1;
+    if *so_far > times.parse().unwrap() { 0 } else { status.parse().unwrap() }
+}
+
+/// A server of NFSv3 (with mountd) and NFSv4.0 in which the names of a path say what becomes of it: `lookup-5` is not to be looked
+/// up for the status 5, `getattr-`, `setattr-`, `readlink-`, `mnt-` and `fsstat-` are alike; `lookup-10008-times-2` gives that
+/// status twice and is then good; `link-to-x` is a symbolic link, and `moved-to-a+b` is on one of these servers.
 fn by_name(mut stream: TcpStream, said: &Mutex<HashMap<String, u32>>) {
     loop {
         let mut header = [0; 4];
@@ -152,13 +175,14 @@ fn by_name(mut stream: TcpStream, said: &Mutex<HashMap<String, u32>>) {
         let mut call = vec![0; (u32::from_be_bytes(header) & 0x7fff_ffff) as usize];
         stream.read_exact(&mut call).unwrap();
         let mut rest = &call[..];
-        let [xid, _, _, _program, version, procedure] = [(); 6].map(|()| word(&mut rest));
+        let [xid, _, _, program, version, procedure] = [(); 6].map(|()| word(&mut rest));
         for _credentials_and_verifier in 0..2 {
             word(&mut rest);
             opaque(&mut rest);
         }
         let answer = match (version, procedure) {
-            (4, 0) => words(&[0]),
+            (3 | 4, 0) => words(&[0]),
+            (3, _) => [words(&[0]), version_3(program, procedure, &mut rest, said)].concat(),
             (4, _) => [words(&[0]), compound(&mut rest, said)].concat(),
             _ => words(&[2, 4, 4]),
         };
@@ -168,20 +192,83 @@ fn by_name(mut stream: TcpStream, said: &Mutex<HashMap<String, u32>>) {
     }
 }
 
+/// mountd: its handles are paths; and the two calls of NFSv3 that a probe makes.
+fn version_3(program: u32, procedure: u32, rest: &mut &[u8], said: &Mutex<HashMap<String, u32>>) -> Vec<u8> {
+    let path = opaque(rest);
+    let name = path.rsplit(|byte| *byte == b'/').next().unwrap();
+    let name = std::str::from_utf8(name).unwrap();
+    let (operation, body) = match (program, procedure) {
+        (100_005, 1) => ("mnt-", [string(&path), words(&[1, 1])].concat()),
+        (100_005, _) => return Vec::new(),
+        (_, 18) => ("fsstat-", [words(&[0]), [9_u64; 6].map(u64::to_be_bytes).concat(), words(&[0])].concat()),
+        _ => ("setattr-", words(&[0, 0])),
+    };
+    let status = status(said, operation, name);
+    [words(&[status]), if status == 0 { body } else { words(&[0, 0]) }].concat()
+}
+
+/// The attribute `fs_locations`: the export is the folder `home` of each of the servers.
+fn locations(servers: &str) -> Vec<u8> {
+    let servers: Vec<&str> = servers.split('+').collect();
+    let count = u32::try_from(servers.len()).unwrap();
+    let servers: Vec<u8> = servers.iter().flat_map(|server| string(server.as_bytes())).collect();
+    let value = [words(&[1]), string(b"moved"), words(&[1, count]), servers, words(&[1]), string(b"home")].concat();
+    [words(&[1, 1 << 24]), string(&value)].concat()
+}
+
+fn skip(rest: &mut &[u8], length: usize) {
+    *rest = &rest[length..];
+}
+
+/// The status and the result of an operation of NFSv4.1. The server forgets the session as often as `said` has it.
+fn of_a_session(operation: u32, rest: &mut &[u8], said: &Mutex<HashMap<String, u32>>) -> (u32, Vec<u8>) {
+    match operation {
+        42 => {
+            skip(rest, 8);
+            opaque(rest);
+            skip(rest, 12);
+            (0, [words(&[0, 7, 1, 0, 0, 0, 0]), string(b"owner"), string(b"scope"), words(&[0])].concat())
+        }
+        43 => {
+            skip(rest, 84);
+            (0, words(&[0; 4 + 2 + 2 * 7]))
+        }
+        53 => {
+            skip(rest, 32);
+            match said.lock().unwrap().get_mut("forget") {
+                Some(times) if *times > 0 => {
+                    *times -= 1;
+                    (10052, Vec::new())
+                }
+                _ => (0, words(&[0; 4 + 5])),
+            }
+        }
+        44 | 57 | 58 => {
+            skip(
+                rest,
+                if operation == 44 {
+                    16
+                } else if operation == 57 {
+                    8
+                } else {
+                    4
+                },
+            );
+            (0, Vec::new())
+        }
+        // OPEN: there is no such file. Nothing comes after it.
+        _ => (2, Vec::new()),
+    }
+}
+
 fn compound(rest: &mut &[u8], said: &Mutex<HashMap<String, u32>>) -> Vec<u8> {
     opaque(rest);
-    if word(rest) != 0 {
+    let most = said.lock().unwrap().get("minor").copied().unwrap_or(0);
+    if word(rest) > most {
         return words(&[10021, 0, 0]);
     }
     let (mut results, mut name, mut last, mut count) = (Vec::new(), String::new(), 0, 0);
-    let status = |operation: &str, name: &str| -> u32 {
-        let Some(rest) = name.strip_prefix(operation) else { return 0 };
-        let (status, times) = rest.split_once("-times-").unwrap_or((rest, "4000000000"));
-        let mut said = said.lock().unwrap();
-        let so_far = said.entry(name.to_owned()).or_insert(0);
-        *so_far += 1;
-        if *so_far > times.parse().unwrap() { 0 } else { status.parse().unwrap() }
-    };
+    let status = |operation: &str, name: &str| status(said, operation, name);
     for _ in 0..word(rest) {
         let operation = word(rest);
         let mut body = Vec::new();
@@ -191,13 +278,19 @@ fn compound(rest: &mut &[u8], said: &Mutex<HashMap<String, u32>>) -> Vec<u8> {
                 name = String::from_utf8(opaque(rest)).unwrap();
                 status("lookup-", &name)
             }
-            27 => status("readlink-", &name),
+            27 => {
+                body = string(name.trim_start_matches("link-to-").as_bytes());
+                status("readlink-", &name)
+            }
             9 => {
                 let mask: Vec<u32> = (0..word(rest)).map(|_| word(rest)).collect();
-                let status = status("getattr-", &name);
-                if status == 0 && mask.len() == 2 {
+                let moved = name.strip_prefix("moved-to-");
+                let status = if moved.is_some() && mask.len() == 2 { 10019 } else { status("getattr-", &name) };
+                if let Some(servers) = moved.filter(|_| mask.len() == 1) {
+                    body = locations(servers);
+                } else if status == 0 && mask.len() == 2 {
                     // Type, lease time, files and space, as requested.
-                    let kind = if name.starts_with("readlink-") { 5 } else { 2 };
+                    let kind = if name.starts_with("readlink-") || name.starts_with("link-to-") { 5 } else { 2 };
                     let values =
                         [words(&[kind, 2]), [9_u64; 4].iter().flat_map(|number| number.to_be_bytes()).collect()];
                     let values = values.concat();
@@ -220,6 +313,11 @@ fn compound(rest: &mut &[u8], said: &Mutex<HashMap<String, u32>>) -> Vec<u8> {
             33 => {
                 opaque(rest);
                 10004
+            }
+            18 | 42 | 43 | 44 | 53 | 57 | 58 => {
+                let (status, result) = of_a_session(operation, rest, said);
+                body = result;
+                status
             }
             _ => 10044,
         };
@@ -247,6 +345,14 @@ fn each_status_of_nfs_has_its_meaning() {
         ("lookup-2", "denied compound: there is no such export"),
         ("lookup-63", "denied compound: there is no such export: NFS4ERR_NAMETOOLONG"),
         ("lookup-10041", "denied compound: there is no such export: NFS4ERR_BADNAME"),
+        ("lookup-22", "denied compound: there is no such export: NFS4ERR_INVAL"),
+        ("link-to-plain", "ok compound: the server works"),
+        ("link-to-..", "ok compound: the server works"),
+        (
+            "link-to-lookup-2",
+            "denied compound: the export's path has a symbolic link that leads nowhere: /link-to-lookup-2 leads to \"lookup-2\"",
+        ),
+        ("link-to-lookup-5", "server_down compound: the server answers, but its storage fails: NFS4ERR_IO"),
         ("a/lookup-13", "denied compound: NFS4ERR_ACCESS: neither user 65534 nor root of this client may enter /a;"),
         ("lookup-10016", "denied compound: the server works, but requires Kerberos"),
         ("lookup-10019", "denied compound: the export is on another server, but it does not say which"),
@@ -257,7 +363,7 @@ fn each_status_of_nfs_has_its_meaning() {
         ("lookup-10006", "server_down compound: the server answers, but its storage fails: NFS4ERR_SERVERFAULT"),
         ("setattr-5", "server_down compound: the server answers, but its storage fails: NFS4ERR_IO"),
         ("lookup-10018", "server_down compound: the server answers, but its storage fails: NFS4ERR_RESOURCE"),
-        ("lookup-10011", "server_down compound: the server answers NFS4ERR_EXPIRED, and not what was asked for"),
+        ("lookup-10011", "server_down compound: the server answers NFS4ERR_EXPIRED instead of what was requested"),
         ("lookup-4711", "server_down compound: the server answers NFSv4 status 4711, which no RFC defines"),
         ("getattr-70", "stale compound"),
         ("lookup-10014", "stale compound"),
@@ -276,6 +382,91 @@ fn each_status_of_nfs_has_its_meaning() {
     for (path, expected) in table {
         let said = check(&format!("{place}/{path}"));
         assert!(said.starts_with(expected), "{path}: {said}");
+    }
+}
+
+#[test]
+fn each_status_of_version_3_and_mountd_has_its_meaning() {
+    let said = Arc::<Mutex<HashMap<String, u32>>>::default();
+    let place = server(move |stream| by_name(stream, &said));
+    let place = place.trim_end_matches("/home");
+    let port = place.rsplit(':').next().unwrap();
+    let table = [
+        ("plain", "ok compound: the server works"),
+        ("mnt-1", "denied mountd: PERM"),
+        ("mnt-2", "denied mountd: there is no such export"),
+        ("mnt-13", "denied mountd: ACCES; does the export allow this client, and ports above 1023 (`insecure`)?"),
+        ("mnt-20", "denied mountd: there is no such export"),
+        ("mnt-22", "denied mountd: there is no such export: INVAL"),
+        ("mnt-63", "denied mountd: there is no such export: NAMETOOLONG"),
+        ("mnt-5", "server_down mountd: the server answers, but its storage fails: IO"),
+        ("mnt-10004", "server_down mountd: the server answers NOTSUPP instead of what was requested"),
+        ("mnt-10006", "server_down mountd: the server answers, but its storage fails: SERVERFAULT"),
+        ("mnt-4711", "server_down mountd: the server answers NFSv3 status 4711, which no RFC defines"),
+        ("fsstat-1", "denied compound: PERM"),
+        ("fsstat-19", "server_down compound: the server answers, but its storage fails: NODEV"),
+        ("fsstat-70", "stale compound"),
+        ("fsstat-10001", "stale compound"),
+        ("fsstat-10004", "server_down compound: the server answers NOTSUPP instead of what was requested"),
+        ("fsstat-10008-times-2", "ok compound"),
+        ("fsstat-10008", "server_down compound: the server keeps answering to try again later (JUKEBOX)"),
+        ("setattr-30", "readonly compound"),
+        ("setattr-28", "full compound: no space left"),
+        ("setattr-69", "full compound: the quota is used up: DQUOT"),
+        ("setattr-5", "server_down compound: the server answers, but its storage fails: IO"),
+        ("setattr-70", "stale compound"),
+        ("setattr-10008-times-1", "ok compound"),
+        // A server that does not let anybody set attributes serves nevertheless.
+        ("setattr-1", "ok compound"),
+        ("setattr-13", "ok compound"),
+        ("setattr-22", "ok compound"),
+        ("setattr-10002", "ok compound"),
+        ("setattr-10004", "ok compound"),
+    ];
+    for (path, expected) in table {
+        let said = check_with(&format!("{place}/{path}"), &[("NFS_VERSION", "3"), ("NFS_MOUNT_PORT", port)]);
+        assert!(said.starts_with(expected), "{path}: {said}");
+    }
+}
+
+#[test]
+fn a_server_that_forgot_the_session_is_asked_once_more() {
+    for (times, expected) in [
+        (0, "ok compound: the server works"),
+        (1, "ok compound: the server works"),
+        (9, "server_down compound: the server forgot the session (NFS4ERR_BADSESSION)"),
+    ] {
+        let said = HashMap::from([("minor".to_owned(), 1), ("forget".to_owned(), times)]);
+        let said = Arc::new(Mutex::new(said));
+        let place = server(move |stream| by_name(stream, &said));
+        let said = check(&place.replace("/home", "/plain"));
+        assert!(said.starts_with(expected), "{times}: {said}");
+    }
+}
+
+#[test]
+fn each_server_of_a_referral_is_tried() {
+    let said = Arc::<Mutex<HashMap<String, u32>>>::default();
+    let place = server(move |stream| by_name(stream, &said));
+    let place = place.trim_end_matches("/home");
+    let port: u16 = place.rsplit(':').next().unwrap().parse().unwrap();
+    // The form in which RFC 5665 writes an address with its port.
+    let alive = format!("127.0.0.1.{}.{}", port / 256, port % 256);
+    let silent = Ganesha::start(Setup::default()).unwrap();
+    silent.firewall(Firewall::Drop).unwrap();
+    // Nothing listens at 127.0.0.9.
+    for (servers, expected) in [
+        (alive.clone(), "ok compound"),
+        (format!("127.0.0.9+{alive}"), "ok compound"),
+        (format!("{alive}+127.0.0.9"), "ok compound"),
+        (format!("{}+no.such.host.invalid+{alive}", silent.address()), "ok compound"),
+        (
+            "127.0.0.9".to_owned(),
+            "server_down connect: the connection is refused (the server refers to 127.0.0.9/home)",
+        ),
+    ] {
+        let said = check_with(&format!("{place}/moved-to-{servers}"), &[("NFS_TIMEOUT", "6s")]);
+        assert!(said.starts_with(expected) && said.contains("the server refers to 127.0.0."), "{servers}: {said}");
     }
 }
 

@@ -2,7 +2,8 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::HashMap;
-use std::net::{Ipv4Addr, UdpSocket};
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::process::Command;
 use std::thread;
 
@@ -11,6 +12,21 @@ use testbed::ganesha::{Firewall, Ganesha, Setup};
 
 /// The address of this test's name server.
 const NAME_SERVER: (Ipv4Addr, u16) = (Ipv4Addr::new(127, 77, 0, 1), 53);
+
+/// The address of something that is no NFS server, at the port of one.
+const OTHER: Ipv4Addr = Ipv4Addr::new(127, 77, 0, 2);
+
+/// Greets like a server of another protocol.
+fn serve_another_protocol() {
+    let listener = TcpListener::bind((OTHER, 2049)).unwrap();
+    thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            thread::spawn(move || {
+                stream.write_all(b"SSH-2.0-x\r\n").and_then(|()| stream.read_to_end(&mut Vec::new()))
+            });
+        }
+    });
+}
 
 /// Answers by RFC 1035 with the IPv4 addresses of a name, in the given order; it knows no other names and types.
 fn serve_names(names: HashMap<&'static str, Vec<Ipv4Addr>>) {
@@ -59,7 +75,10 @@ fn one_working_address_is_enough_wherever_it_comes_in_the_dns() {
         ("gone.nas.test", refuses.to_vec()),
         ("silent.nas.test", vec![silent.address(), alive]),
         ("all-silent.nas.test", vec![refuses[0], silent.address()]),
+        ("other.nas.test", vec![OTHER, alive]),
+        ("only-other.nas.test", vec![refuses[0], OTHER]),
     ]));
+    serve_another_protocol();
     let folder = Folder::new("resolver").unwrap();
     let file = folder.write("resolv.conf", format!("nameserver {}\n", NAME_SERVER.0)).unwrap();
     let check = |name: &str| {
@@ -70,10 +89,12 @@ fn one_working_address_is_enough_wherever_it_comes_in_the_dns() {
         let output = command.output().unwrap();
         String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
     };
-    for name in ["first.nas.test", "last.nas.test", "silent.nas.test"] {
+    for name in ["first.nas.test", "last.nas.test", "silent.nas.test", "other.nas.test"] {
         let said = check(name);
         assert!(said.contains("verdict             ok"), "{name}: {said}");
     }
+    let said = check("only-other.nas.test");
+    assert!(said.contains("protocol_error"), "{said}");
     let said = check("gone.nas.test");
     assert!(said.contains("server_down") && said.contains("the connection is refused"), "{said}");
     let said = check("all-silent.nas.test");

@@ -7,6 +7,7 @@ use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 use testbed::daemon::Daemon;
+use testbed::folder::Folder;
 use testbed::ganesha::{Firewall, Ganesha, Setup};
 
 const LIMIT: Duration = Duration::from_secs(30);
@@ -48,6 +49,10 @@ fn a_healthy_server_is_ok_in_every_version_over_ipv4_and_ipv6() {
     let text = String::from_utf8(output.stdout).unwrap();
     for seen in ["4.0, 4.1, 4.2", "lease 5 s", "epoch ", "iB left", "nfs v4 session"] {
         assert!(text.contains(seen), "{seen}: {text}");
+    }
+    for version in ["3", "4.2"] {
+        let said = verdict(&[("NFS_SERVERS", &v6), ("NFS_VERSION", version)]);
+        assert!(said.starts_with("ok"), "version {version} over IPv6: {said}");
     }
     let v3 = check(&[("NFS_SERVERS", &home(&ganesha)), ("NFS_VERSION", "3")]);
     assert!(String::from_utf8(v3.stdout).unwrap().contains("mountd at port 2050"));
@@ -188,6 +193,48 @@ fn a_restarted_server_that_waits_for_its_clients_is_in_grace() {
     testbed::command::run_args("nfs-cat", &[&format!("nfs://{}/home/hello?version=4", ganesha.address())]).unwrap();
     ganesha.restart(|_| ()).unwrap();
     assert_verdict(&ganesha, "4.1", "grace session");
+}
+
+#[test]
+fn a_server_that_wants_what_the_mounts_here_have_is_well_and_one_that_wants_more_is_not() {
+    let ganesha = Ganesha::start(Setup { security: "krb5", ..Setup::default() }).unwrap();
+    let (folder, address) = (Folder::new("kerberos").unwrap(), ganesha.address());
+    // An automount is not touched, so the server alone is looked at.
+    let check = |options: &str| {
+        let autofs = "1 0 8:1 / / rw - ext4 a rw\n2 1 0:40 / /net rw - autofs map rw,timeout=300\n";
+        let mount = format!("3 2 0:41 / /net/home rw - nfs4 {address}:/home rw,addr={address}{options}\n");
+        let mountinfo = folder.write("mountinfo", format!("{autofs}{mount}")).unwrap();
+        verdict(&[("NFS_MOUNTS", "yes"), ("NFS_MOUNTINFO", mountinfo.to_str().unwrap()), ("NFS_TIMEOUT", "5s")])
+    };
+    for security in ["krb5", "krb5i", "krb5p"] {
+        let said = check(&format!(",vers=4.2,sec={security}"));
+        assert!(said.starts_with("ok ") && said.contains("requires Kerberos"), "{said}");
+    }
+    for options in [",vers=4.2,sec=sys", ",vers=4.2"] {
+        assert!(check(options).starts_with("denied "), "{options}");
+    }
+}
+
+#[test]
+fn mounts_that_are_not_checked_are_said() {
+    let folder = Folder::new("left").unwrap();
+    let lines = "1 0 8:1 / / rw - ext4 a rw\nnonsense\n3 1 0:41 / /net/home rw - nfs4 nas:/home rw,addr=127.0.0.9\n";
+    let mountinfo = folder.write("mountinfo", lines).unwrap();
+    let mounts = [
+        ("NFS_MOUNTS", "yes"),
+        ("NFS_MOUNTINFO", mountinfo.to_str().unwrap()),
+        ("NFS_MOUNTS_EXCLUDED", "/net"),
+        ("NFS_SERVERS", "127.0.0.1:1/home"),
+    ];
+    let phrases = [
+        "not checked: 1, excluded by NFS_MOUNTS_EXCLUDED",
+        "not checked: 1, in lines of the list of mounts that cannot",
+    ];
+    let said = String::from_utf8(check(&mounts).stdout).unwrap();
+    assert!(phrases.iter().all(|phrase| said.contains(phrase)), "{said}");
+    let output = check(&mounts[..3]);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.code() == Some(64) && phrases.iter().all(|phrase| said.contains(phrase)), "{said}");
 }
 
 #[test]

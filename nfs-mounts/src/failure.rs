@@ -27,6 +27,9 @@ pub enum Failure {
         "permission denied: by the export or the modes on the server, or by this machine (SELinux, or sysctl fs.protected_regular for other users' files in a folder like /tmp)"
     )]
     Denied,
+    /// EKEYEXPIRED and others of keys: this process has no valid Kerberos ticket for the server.
+    #[error("this process has no valid Kerberos ticket for the server")]
+    Ticket,
     /// ENOENT or ENOTDIR: the path does not exist.
     #[error("no such folder")]
     NotFound,
@@ -48,6 +51,7 @@ impl Failure {
             Errno::NOSPC => Self::Full,
             Errno::DQUOT => Self::Quota,
             Errno::ACCESS | Errno::PERM => Self::Denied,
+            Errno::KEYEXPIRED | Errno::KEYREVOKED | Errno::KEYREJECTED | Errno::NOKEY => Self::Ticket,
             Errno::NOENT | Errno::NOTDIR => Self::NotFound,
             Errno::TIMEDOUT | Errno::CONNREFUSED | Errno::HOSTUNREACH | Errno::NETUNREACH | Errno::NOTCONN => {
                 Self::NoAnswer(error.to_string())
@@ -64,6 +68,7 @@ impl Failure {
             Self::Full => "full",
             Self::Quota => "quota",
             Self::Denied => "denied",
+            Self::Ticket => "ticket",
             Self::NotFound => "not_found",
             Self::NoAnswer(_) => "no_answer",
             Self::Other(_) => "other",
@@ -90,6 +95,8 @@ mod tests {
             (Errno::DQUOT, "quota"),
             (Errno::ACCESS, "denied"),
             (Errno::PERM, "denied"),
+            (Errno::KEYEXPIRED, "ticket"),
+            (Errno::NOKEY, "ticket"),
             (Errno::NOENT, "not_found"),
             (Errno::TIMEDOUT, "no_answer"),
             (Errno::IO, "other"),

@@ -9,13 +9,14 @@
 //!   one child per volume: no new one is started while the last one is still there.
 //! - [`child`] is the child process, behind [`child::SUBCOMMAND`]: it takes one order, reports the start and the end of
 //!   each [`Phase`] (its heartbeat), answers, and ends.
-//! - [`failure`] distinguishes the errors of file operations on NFS.
+//! - [`failure`] distinguishes the errors of file operations on NFS; [`path_bytes`] writes paths into orders.
 
 pub mod child;
 pub mod failure;
 pub mod helper;
 pub mod mountinfo;
 pub mod mountstats;
+pub mod path_bytes;
 mod phase;
 
 pub use phase::Phase;

@@ -8,7 +8,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 /// The most bytes that are read of mountinfo or mountstats (some ten thousand mounts).
-pub(crate) const MOST_BYTES: u64 = 16 * 1024 * 1024;
+const MOST_BYTES: u64 = 16 * 1024 * 1024;
 
 /// One mount.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,9 +58,7 @@ impl Mounts {
     ///
     /// The system's error.
     pub fn read(path: &Path) -> io::Result<Self> {
-        let mut text = Vec::new();
-        std::fs::File::open(path)?.take(MOST_BYTES).read_to_end(&mut text)?;
-        Ok(Self::parse(&text))
+        Ok(Self::parse(&read(path)?))
     }
 
     /// Parses the file's content. A line that cannot be parsed does not affect the others.
@@ -132,6 +130,17 @@ impl Mount {
             },
         }
     }
+}
+
+/// Reads a mountinfo or mountstats file as it is.
+///
+/// # Errors
+///
+/// The system's error.
+pub fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    std::fs::File::open(path)?.take(MOST_BYTES).read_to_end(&mut text)?;
+    Ok(text)
 }
 
 fn mount(line: &[u8]) -> Option<Mount> {

@@ -1,11 +1,11 @@
 //! `/proc/PID/mountstats`: the counters of the kernel's NFS client for each mount (nfs_show_stats in the kernel's
 //! fs/nfs/super.c).
 
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::mountinfo::{self, MOST_BYTES};
+use crate::mountinfo;
 
 /// The counters of one NFS mount since it was mounted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -47,9 +47,7 @@ impl MountStatistics {
 ///
 /// The system's error.
 pub fn read(path: &Path) -> io::Result<Vec<MountStatistics>> {
-    let mut text = Vec::new();
-    std::fs::File::open(path)?.take(MOST_BYTES).read_to_end(&mut text)?;
-    Ok(parse(&text))
+    Ok(parse(&mountinfo::read(path)?))
 }
 
 /// Parses the file's content. Returns NFS mounts only, and skips unknown lines, because newer kernels add some.

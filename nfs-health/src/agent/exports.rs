@@ -1,6 +1,7 @@
 //! The checked exports and their current verdicts: rounds write them, and the page and reports read them.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
 use sidecar::sync::lock;
@@ -15,6 +16,8 @@ use crate::targets::Target;
 #[derive(Debug, Default)]
 pub struct ExportTable {
     exports: Mutex<BTreeMap<Server, Entry>>,
+    /// Whether the exports were listed once.
+    known: AtomicBool,
     changed: Notify,
 }
 
@@ -32,6 +35,7 @@ pub struct Entry {
 impl ExportTable {
     /// Replaces the targets. Returns all of them.
     pub fn update(&self, targets: BTreeMap<Server, Target>) -> Vec<Server> {
+        self.known.store(true, Ordering::Relaxed);
         let mut exports = self.exports();
         let before = exports.len();
         exports.retain(|server, _| targets.contains_key(server));
@@ -73,8 +77,8 @@ impl ExportTable {
         self.changed.notified().await;
     }
 
-    /// All exports with their verdicts, as JSON: `{"exports": [{"export", "verdict", "healthy", …}]}`; `verdict` is
-    /// null before the first round has ended.
+    /// All exports with their verdicts, as JSON: `{"exports": [{"export", "verdict", "healthy", …}]}`; `exports` is null
+    /// before they are listed, and `verdict` before the first round has ended.
     pub fn json(&self) -> serde_json::Value {
         let exports = self.exports();
         let export = |(server, entry): (&Server, &Entry)| {
@@ -89,7 +93,8 @@ impl ExportTable {
                 "automounts": target.automounts.len(),
             })
         };
-        serde_json::json!({ "exports": exports.iter().map(export).collect::<Vec<_>>() })
+        let known = self.known.load(Ordering::Relaxed);
+        serde_json::json!({ "exports": known.then(|| exports.iter().map(export).collect::<Vec<_>>()) })
     }
 
     /// The node's report: all exports that have a verdict.
@@ -112,6 +117,14 @@ impl ExportTable {
 mod tests {
     use super::*;
     use crate::probe::verdict::Kind;
+
+    #[test]
+    fn exports_that_were_never_listed_are_not_none() {
+        let table = ExportTable::default();
+        assert_eq!(table.json(), serde_json::json!({"exports": null}));
+        table.update(BTreeMap::new());
+        assert_eq!(table.json(), serde_json::json!({"exports": []}));
+    }
 
     #[test]
     fn an_export_without_a_verdict_is_in_no_report() {

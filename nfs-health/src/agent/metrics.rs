@@ -1,10 +1,9 @@
 //! Metrics of the exports and of this node's mounts.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::atomic::AtomicU64;
 
-use nfs_mounts::mountstats;
+use nfs_mounts::mountstats::MountStatistics;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -215,11 +214,7 @@ impl HealthMetrics {
     }
 
     /// Sets the kernel's counters of each NFS mount, and forgets mounts that are gone.
-    pub fn mounts(&self, path: &Path) {
-        let statistics = match mountstats::read(path) {
-            Ok(statistics) => statistics,
-            Err(error) => return tracing::debug!(path = %path.display(), %error, "cannot read the mounts' statistics"),
-        };
+    pub fn mounts(&self, statistics: Vec<MountStatistics>) {
         for family in [&self.retransmissions, &self.timeouts, &self.operations, &self.connects] {
             family.clear();
         }

@@ -1,6 +1,7 @@
 //! Writes the node's report: soon after a change, and regularly as a heartbeat.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use kube::api::{Patch, PatchParams};
@@ -54,8 +55,9 @@ impl Reporter {
         Ok(Self { api, node: place.node, gather: GATHER.min(interval), written, failed, latch })
     }
 
-    /// Writes reports until it is dropped.
-    pub async fn report(self, table: Arc<ExportTable>) {
+    /// Writes reports until it is dropped; none before the mounts were `listed` for the first time, because it would say that they
+    /// are well.
+    pub async fn report(self, table: Arc<ExportTable>, listed: Arc<AtomicBool>) {
         let (mut written, mut due) = (None::<NfsReportSpec>, Instant::now());
         // A number that also increases over restarts of the agent.
         let mut number = u64::try_from(jiff::Timestamp::now().as_second()).unwrap_or(0);
@@ -63,6 +65,9 @@ impl Reporter {
         loop {
             tokio::select! { () = table.changed() => (), () = tokio::time::sleep_until(due) => () }
             tokio::time::sleep(self.gather).await;
+            if !listed.load(Ordering::Relaxed) {
+                continue;
+            }
             if table.is_pending() && written.is_none() && Instant::now() < due + REFRESH {
                 continue;
             }

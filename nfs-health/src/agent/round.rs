@@ -74,6 +74,7 @@ impl Volume {
             behind: behind.as_ref(),
             mounts: mounts.iter().map(|(path, seen)| (path.display().to_string(), seen)).collect(),
             only_mounts: target.only_mounts,
+            kerberos: target.kerberos,
         };
         self.reserved_port |= front.from_reserved_port && front.failed().is_none();
         let verdict = self.patience.judge(judge(&sight), front.lease, Instant::now());

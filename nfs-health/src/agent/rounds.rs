@@ -1,6 +1,7 @@
 //! Repeats rounds of every export, each with its own rate limit, so that one that hangs delays no other.
 
 use std::collections::BTreeMap;
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,12 +22,13 @@ use crate::server::Server;
 use crate::targets::Target;
 
 /// Lists what to check, before each pass.
-pub type Discover = Box<dyn Fn() -> BTreeMap<Server, Target> + Send + Sync>;
+pub trait Discover: Send {
+    /// All targets; `None` if they are not known now.
+    fn targets(&mut self) -> impl Future<Output = Option<BTreeMap<Server, Target>>> + Send;
+}
 
 /// Which exports are probed, and how.
 pub struct Monitor {
-    /// Lists what to check.
-    pub discover: Discover,
     /// How to probe.
     pub probing: Probing,
     /// Time between two rounds of an export.
@@ -45,9 +47,9 @@ impl Monitor {
         interval * 2 + Duration::from_secs(60)
     }
 
-    /// Finds exports and starts rounds for new ones, until `shutdown`. An export has only one task at a time, because
-    /// two would be the same client to the server and end each other's sessions.
-    pub async fn run(self, pulse: Pulse, shutdown: CancellationToken) {
+    /// Finds exports with `discover` and starts rounds for new ones, until `shutdown`. An export has only one task at a time,
+    /// because two would be the same client to the server and end each other's sessions.
+    pub async fn run(self, mut discover: impl Discover, pulse: Pulse, shutdown: CancellationToken) {
         let (this, limiter) = (Arc::new(self), Arc::new(RateLimiter::default()));
         let (mut running, mut tasks) = (JoinSet::new(), BTreeMap::<Server, AbortHandle>::new());
         while !shutdown.is_cancelled() {
@@ -55,7 +57,12 @@ impl Monitor {
             while running.try_join_next().is_some() {}
             // If a task was cancelled but has not ended yet, the next pass starts its successor.
             tasks.retain(|_, task| !task.is_finished());
-            for server in this.table.update((this.discover)()) {
+            let Some(targets) = shutdown.run_until_cancelled(discover.targets()).await else { break };
+            let servers = match targets {
+                Some(targets) => this.table.update(targets),
+                None => this.table.exports().keys().cloned().collect(),
+            };
+            for server in servers {
                 tasks
                     .entry(server.clone())
                     .or_insert_with(|| running.spawn(this.clone().rounds(server, limiter.clone(), shutdown.clone())));
@@ -124,6 +131,20 @@ mod tests {
 
     use super::*;
 
+    struct EverySecond {
+        server: Server,
+        passes: Arc<AtomicUsize>,
+    }
+
+    impl Discover for EverySecond {
+        async fn targets(&mut self) -> Option<BTreeMap<Server, Target>> {
+            Some(match self.passes.fetch_add(1, Ordering::Relaxed) % 2 {
+                0 => BTreeMap::from([(self.server.clone(), Target::default())]),
+                _ => BTreeMap::new(),
+            })
+        }
+    }
+
     #[tokio::test]
     async fn an_export_that_is_missing_in_one_pass_never_gets_a_second_task() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -131,17 +152,14 @@ mod tests {
         let passes = Arc::new(AtomicUsize::new(0));
         let counted = passes.clone();
         // The export exists only in every second pass, and its round hangs.
-        let discover: Discover = Box::new(move || match counted.fetch_add(1, Ordering::Relaxed) % 2 {
-            0 => BTreeMap::from([(server.clone(), Target::default())]),
-            _ => BTreeMap::new(),
-        });
+        let discover = EverySecond { server, passes: counted };
         let metrics = HealthMetrics::new(&Metrics::new("nfs-health", "0"));
         let (interval, probing) = (Duration::from_millis(5), Probing::plain(Duration::from_secs(60)));
         let table = Arc::<ExportTable>::default();
-        let monitor = Monitor { discover, probing, interval, rounds: 1, metrics, table };
+        let monitor = Monitor { probing, interval, rounds: 1, metrics, table };
         let shutdown = CancellationToken::new();
         let pulse = Health::default().pulse("rounds", Duration::from_secs(60));
-        let running = tokio::spawn(monitor.run(pulse, shutdown.clone()));
+        let running = tokio::spawn(monitor.run(discover, pulse, shutdown.clone()));
         let mut connections = Vec::new();
         while connections.is_empty() || passes.load(Ordering::Relaxed) < 100 {
             tokio::select! {

@@ -1,9 +1,9 @@
 //! `nfs-health run`: watches servers and the mounts of this node; in a cluster it writes its node's report.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::Router;
 use axum::http::header;
@@ -15,7 +15,8 @@ use sidecar::readiness::Latch;
 use crate::agent::exports::ExportTable;
 use crate::agent::metrics::HealthMetrics;
 use crate::agent::reporter::Reporter;
-use crate::agent::rounds::Monitor;
+use crate::agent::rounds::{Discover, Monitor};
+use crate::probe::mount_list::MountList;
 use crate::server::Server;
 use crate::settings::RunSettings;
 use crate::targets::{Found, Look, Target, targets};
@@ -51,46 +52,63 @@ pub async fn run(settings: RunSettings) -> anyhow::Result<ExitCode> {
         Some(place) => Some(Reporter::new(place, interval, &daemon.metrics, health.latch("report")).await?),
         None => None,
     };
-    let (probing, seen_metrics) = (look.probing.clone(), health_metrics.clone());
-    let discover = Box::new(move || discover(&look, &seen_metrics, &listing));
-    let monitor = Monitor { discover, probing, interval, rounds, metrics: health_metrics, table: table.clone() };
+    let (probing, listed) = (look.probing.clone(), Arc::<AtomicBool>::default());
+    let of_node = OfNode {
+        list: look.mountinfo.clone().map(MountList::new),
+        look,
+        metrics: health_metrics.clone(),
+        listing,
+        listed: listed.clone(),
+    };
+    let monitor = Monitor { probing, interval, rounds, metrics: health_metrics, table: table.clone() };
     let shown = table.clone();
     let page = move || {
         let exports = shown.json().to_string();
         async move { ([(header::CONTENT_TYPE, "application/json")], exports) }
     };
     daemon.serve(admin, Router::new().route("/exports", get(page))).await?;
-    let reporting = reporter.map(|reporter| tokio::spawn(reporter.report(table)));
+    let reporting = reporter.map(|reporter| tokio::spawn(reporter.report(table, listed)));
     let token = daemon.shutdown.token();
-    daemon.run(monitor.run(pulse, token)).await;
+    daemon.run(monitor.run(of_node, pulse, token)).await;
     reporting.inspect(tokio::task::JoinHandle::abort);
     Ok(ExitCode::SUCCESS)
 }
 
-/// What to check now.
-fn discover(look: &Look, metrics: &HealthMetrics, listing: &Latch) -> BTreeMap<Server, Target> {
-    let read = |path: &Path| {
-        metrics.mounts(&path.with_file_name("mountstats"));
-        match Mounts::read(path) {
-            Ok(mounts) => {
-                listing.ready();
+/// What there is to look at on this node.
+struct OfNode {
+    look: Look,
+    list: Option<MountList>,
+    metrics: HealthMetrics,
+    listing: Latch,
+    /// Whether the mounts were listed once.
+    listed: Arc<AtomicBool>,
+}
+
+impl Discover for OfNode {
+    /// `None` if the mounts were listed before and cannot be listed now, so that nothing is known to have changed.
+    async fn targets(&mut self) -> Option<BTreeMap<Server, Target>> {
+        let listed = match &mut self.list {
+            Some(list) => list.read().await,
+            None => Ok((Mounts::default(), Vec::new())),
+        };
+        let mounts = match listed {
+            Ok((mounts, statistics)) => {
+                self.listing.ready();
+                self.listed.store(true, Ordering::Relaxed);
+                self.metrics.mounts(statistics);
                 mounts
             }
             Err(error) => {
-                tracing::warn!(path = %path.display(), %error, "cannot list the mounts");
-                listing.not_ready(format!("cannot list the mounts in {}: {error}", path.display()));
+                tracing::warn!(%error, "cannot list the mounts");
+                self.listing.not_ready(format!("cannot list the mounts in {error}"));
+                if self.listed.load(Ordering::Relaxed) {
+                    return None;
+                }
                 Mounts::default()
             }
-        }
-    };
-    let mounts = match &look.mountinfo {
-        Some(path) => read(path),
-        None => {
-            listing.ready();
-            Mounts::default()
-        }
-    };
-    let Found { targets, left_out } = targets(look, &mounts);
-    metrics.left_out(&left_out);
-    targets
+        };
+        let Found { targets, left_out } = targets(&self.look, &mounts);
+        self.metrics.left_out(&left_out);
+        Some(targets)
+    }
 }

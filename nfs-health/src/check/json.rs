@@ -1,5 +1,6 @@
 //! The output for programs.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -7,11 +8,13 @@ use serde_json::{Value, json};
 use super::Checked;
 use crate::probe::mount::MountSeen;
 use crate::probe::seen::{Seen, Step};
+use crate::targets::LeftOut;
 
-/// `{"exports": […]}`, with all results; times are in seconds.
-pub(super) fn json(checked: &[Checked]) -> String {
+/// `{"exports": […], "left_out": {…}}`, with all results, and how many mounts are not checked, by reason; times are in seconds.
+pub(super) fn json(checked: &[Checked], left_out: &BTreeMap<LeftOut, usize>) -> String {
     let exports: Vec<Value> = checked.iter().map(export).collect();
-    format!("{:#}\n", json!({ "exports": exports }))
+    let left_out: BTreeMap<&str, usize> = left_out.iter().map(|(why, count)| (why.name(), *count)).collect();
+    format!("{:#}\n", json!({ "exports": exports, "left_out": left_out }))
 }
 
 fn export(checked: &Checked) -> Value {

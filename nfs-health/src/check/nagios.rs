@@ -1,10 +1,12 @@
 //! The output for Nagios, Icinga and others that run its plugins (Monitoring Plugins Development Guidelines): a line
 //! with perfdata after a bar, one more line for each export, and the exit code.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use super::{Checked, State};
+use super::{Checked, State, left};
+use crate::targets::LeftOut;
 
 /// The exit code if nothing could be checked.
 pub(super) const UNKNOWN: u8 = 3;
@@ -23,7 +25,12 @@ pub(super) fn unknown(why: &str) -> String {
     format!("NFS UNKNOWN - {}\n", plain(why))
 }
 
-pub(super) fn lines(checked: &[Checked], warn: Option<Duration>, critical: Option<Duration>) -> String {
+pub(super) fn lines(
+    checked: &[Checked],
+    left_out: &BTreeMap<LeftOut, usize>,
+    warn: Option<Duration>,
+    critical: Option<Duration>,
+) -> String {
     let worst = checked.iter().map(|checked| checked.state).max().unwrap_or(State::Well);
     let bad: Vec<&Checked> = checked.iter().filter(|checked| checked.state > State::Well).collect();
     let word = |state: State| state.name().to_uppercase();
@@ -52,6 +59,9 @@ pub(super) fn lines(checked: &[Checked], warn: Option<Duration>, critical: Optio
             // Writing to a String does not fail.
             let _ = writeln!(text, "{}: {}", word(checked.state), said(checked));
         }
+    }
+    for phrase in left(left_out) {
+        let _ = writeln!(text, "{}", plain(&phrase));
     }
     text
 }

@@ -1,16 +1,18 @@
 //! The human-readable output: a line for each step and mount, and one for the verdict of each export.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use super::Checked;
+use super::{Checked, left};
 use crate::probe::mount::MountSeen;
 use crate::probe::seen::Step;
 use crate::probe::verdict::Verdict;
+use crate::targets::LeftOut;
 
-pub(super) fn table(checked: &[Checked]) -> String {
+pub(super) fn table(checked: &[Checked], left_out: &BTreeMap<LeftOut, usize>) -> String {
     let width = checked.iter().map(|checked| checked.export.chars().count()).max().unwrap_or(0);
-    let mut text = String::new();
+    let mut text: String = left(left_out).map(|phrase| phrase + "\n").collect();
     let mut line = |name: &str, what: &str, result: &str, time: Option<Duration>, detail: &str| {
         let time = time.map_or(String::new(), |time| format!("{:.1} ms", time.as_secs_f64() * 1000.0));
         let written = format!("{name:width$}  {what:19} {result:7} {time:>10}  {detail}");

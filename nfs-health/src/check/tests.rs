@@ -35,10 +35,10 @@ fn nagios_output_has_a_line_perfdata_and_an_exit_code() {
     let well = checked("10.0.0.9/home", Kind::Ok, 12, 500, 2000);
     let down = checked("nas/o'x=y", Kind::ServerDown, 700, 500, 2000);
     assert_eq!(
-        nagios::lines(std::slice::from_ref(&well), warn, critical),
+        nagios::lines(std::slice::from_ref(&well), &BTreeMap::new(), warn, critical),
         "NFS OK - 10.0.0.9/home: ok in 12.0 ms | '10.0.0.9/home'=0.012000s;0.5;2;0\n"
     );
-    let both = nagios::lines(&[well, down], warn, None);
+    let both = nagios::lines(&[well, down], &BTreeMap::new(), warn, None);
     let mut lines = both.lines();
     assert_eq!(
         lines.next().unwrap(),
@@ -51,7 +51,7 @@ fn nagios_output_has_a_line_perfdata_and_an_exit_code() {
 
 #[test]
 fn json_has_everything_that_was_seen() {
-    let text = json::json(&[checked("a/b", Kind::ServerDown, 5, 0, 0)]);
+    let text = json::json(&[checked("a/b", Kind::ServerDown, 5, 0, 0)], &BTreeMap::new());
     let document: serde_json::Value = serde_json::from_str(&text).unwrap();
     let export = &document["exports"][0];
     assert_eq!((&export["verdict"], &export["healthy"]), (&"server_down".into(), &false.into()));
@@ -63,7 +63,7 @@ fn json_has_everything_that_was_seen() {
 
 #[test]
 fn a_table_names_what_was_too_slow() {
-    let text = table::table(&[checked("a/b", Kind::Ok, 9, 6, 0)]);
+    let text = table::table(&[checked("a/b", Kind::Ok, 9, 6, 0)], &BTreeMap::new());
     assert!(text.contains("time") && text.contains("warning"), "{text}");
     assert!(text.lines().last().unwrap().contains("verdict"), "{text}");
 }

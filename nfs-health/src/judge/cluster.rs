@@ -21,13 +21,14 @@ pub fn targets(
     // The shortest come first, because an export contains the folders in it.
     let mut volumes: Vec<&NfsVolume> = volumes.iter().filter(|volume| !volume.only_mounts).collect();
     volumes.sort_by_key(|volume| (volume.server.export.as_ref().map_or(0, String::len), &volume.server));
-    for NfsVolume { server, version, mount_port, .. } in volumes {
+    for NfsVolume { server, version, mount_port, mount_address, kerberos, .. } in volumes {
         let of_server = targets.keys().filter(|known| (&known.host, known.port) == (&server.host, server.port));
         let is_enough = of_server.count() >= MOST_EXPORTS || targets.len() >= MOST_TARGETS;
         if is_enough || targets.keys().any(|known| known.holds(server, None)) {
             continue;
         }
-        let target = Target { version: *version, mount_port: *mount_port, ..Target::default() };
+        let (version, mount_port, mount_address) = (*version, *mount_port, *mount_address);
+        let target = Target { version, mount_port, mount_address, kerberos: *kerberos, ..Target::default() };
         targets.insert(server.clone(), target);
     }
     for (server, target) in &mut targets {
@@ -46,8 +47,9 @@ mod tests {
 
     fn nfs(server: &str, path: &str) -> NfsVolume {
         let server = format!("{server}{path}").parse().unwrap();
-        let (reference, claim) = (ObjectReference::default(), None);
-        NfsVolume { server, version: None, mount_port: None, only_mounts: false, reference, claim }
+        let (reference, claim, only_mounts, kerberos) = (ObjectReference::default(), None, false, false);
+        let (version, mount_port, mount_address) = (None, None, None);
+        NfsVolume { server, version, mount_port, mount_address, only_mounts, kerberos, reference, claim }
     }
 
     #[test]

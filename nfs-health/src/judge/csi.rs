@@ -2,18 +2,32 @@
 
 use k8s_openapi::api::core::v1::CSIPersistentVolumeSource;
 
+/// A volume's attribute, if it is set. Most drivers accept their attributes in any case.
+pub(super) fn attribute(csi: &CSIPersistentVolumeSource, name: &str) -> Option<String> {
+    let attributes = csi.volume_attributes.as_ref()?;
+    let (_, value) = attributes.iter().find(|(key, _)| key.eq_ignore_ascii_case(name))?;
+    Some(value.trim().to_owned()).filter(|value| !value.is_empty())
+}
+
+/// Whether the driver is csi-driver-nfs, or one that passes its volumes to it, as Ceph's does.
+fn is_nfs(driver: &str) -> bool {
+    driver == "nfs.csi.k8s.io" || driver == "nfs.csi.ceph.com" || driver.ends_with(".nfs.csi.ceph.com")
+}
+
 /// The server and the export of a volume of a known driver. Some are not in the volume: the address of an EFS mount
 /// target, which only the cloud knows, and a Trident backend's server, which that driver passes to the node when it
 /// publishes the volume.
 pub(super) fn source(csi: &CSIPersistentVolumeSource) -> Option<(String, String)> {
-    // Azure's driver accepts its attributes in any case.
-    let attribute = |name: &str| {
-        let attributes = csi.volume_attributes.as_ref()?;
-        let (_, value) = attributes.iter().find(|(key, _)| key.eq_ignore_ascii_case(name))?;
-        Some(value.trim().to_owned()).filter(|value| !value.is_empty())
-    };
+    let attribute = |name: &str| attribute(csi, name);
     let rooted = |path: String| if path.starts_with('/') { path } else { format!("/{path}") };
     match csi.driver.as_str() {
+        driver if is_nfs(driver) => {
+            let (server, share) = (attribute("server")?, attribute("share")?);
+            // With a placeholder, the folder is the driver's to name.
+            let folder = attribute("subDir").filter(|folder| !folder.contains("${"));
+            let path = folder.map(|folder| format!("{}/{}", share.trim_end_matches('/'), folder.trim_matches('/')));
+            Some((server, path.unwrap_or(share)))
+        }
         "efs.csi.aws.com" => {
             // `fs-1`, `fs-1:/path` and `fs-1:/path:fsap-1`; an access point has its own root, which is not in the
             // handle.
@@ -23,8 +37,12 @@ pub(super) fn source(csi: &CSIPersistentVolumeSource) -> Option<(String, String)
             Some((attribute("mounttargetip")?, rooted(path)))
         }
         "file.csi.azure.com" => {
-            attribute("protocol").filter(|protocol| protocol.eq_ignore_ascii_case("nfs"))?;
-            let (account, share) = (attribute("storageAccount")?, attribute("shareName")?);
+            let kinds = [attribute("protocol"), attribute("fsType"), csi.fs_type.clone()];
+            kinds.iter().flatten().find(|kind| kind.eq_ignore_ascii_case("nfs"))?;
+            // `group#account#share#…`
+            let in_handle = |part| csi.volume_handle.split('#').nth(part).filter(|part| !part.is_empty());
+            let account = attribute("storageAccount").or(in_handle(1).map(str::to_owned))?;
+            let share = attribute("shareName").or(in_handle(2).map(str::to_owned))?;
             let suffix = attribute("storageEndpointSuffix").unwrap_or_else(|| "core.windows.net".to_owned());
             let server = attribute("server").unwrap_or_else(|| format!("{account}.file.{suffix}"));
             let folder = attribute("folderName").map_or_else(String::new, rooted);
@@ -60,6 +78,18 @@ mod tests {
                 Some(("10.0.0.7", "/acc/h/f")),
             ),
             ("file.csi.azure.com", "x", json!({"storageAccount": "acc", "shareName": "smb"}), None),
+            (
+                "file.csi.azure.com",
+                "group#acc#home#disk#1#labs",
+                json!({"protocol": "nfs"}),
+                Some(("acc.file.core.windows.net", "/acc/home")),
+            ),
+            (
+                "file.csi.azure.com",
+                "x",
+                json!({"storageaccount": "acc", "sharename": "h", "fstype": "nfs"}),
+                Some(("acc.file.core.windows.net", "/acc/h")),
+            ),
             (
                 "filestore.csi.storage.gke.io",
                 "x",

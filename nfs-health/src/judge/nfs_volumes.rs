@@ -1,13 +1,18 @@
 //! The cluster's PersistentVolumes that are on NFS servers, with their claims.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use k8s_openapi::api::core::v1::{ObjectReference, PersistentVolume};
+use kube::ResourceExt as _;
 
 use crate::judge::csi;
 use crate::probe::Version;
 use crate::server::{Host, NFS_PORT, Server};
-use crate::volumes::objects::source_of;
+use crate::targets::{is_tls, mountd_port};
+
+/// The annotation with mount options, from before the specification had a field. kubelet still prefers it.
+const MOUNT_OPTIONS: &str = "volume.beta.kubernetes.io/mount-options";
 
 /// A PersistentVolume on an NFS server.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,8 +23,12 @@ pub struct NfsVolume {
     pub version: Option<Version>,
     /// mountd's port in its mount options, if they have one.
     pub mount_port: Option<u16>,
-    /// Whether only the mounts show its state: they use RDMA or UDP, or a tunnel on their own node.
+    /// mountd's host in its mount options, if they have one.
+    pub mount_address: Option<IpAddr>,
+    /// Whether only the mounts show its state: they use RDMA, UDP or TLS, or a tunnel on their own node.
     pub only_mounts: bool,
+    /// Whether its mounts use Kerberos.
+    pub kerberos: bool,
     /// The reference for Events about the volume.
     pub reference: ObjectReference,
     /// The reference for Events about its claim.
@@ -29,27 +38,33 @@ pub struct NfsVolume {
 /// The relevant parts of a PersistentVolume, if it is on an NFS server.
 pub fn nfs_volume(volume: &PersistentVolume) -> Option<NfsVolume> {
     let spec = volume.spec.as_ref()?;
-    let (host, export) = match source_of(spec) {
-        Some(source) => (source.server, source.path),
-        None => csi::source(spec.csi.as_ref()?)?,
+    let (host, export) = match (&spec.nfs, &spec.csi) {
+        (Some(nfs), _) => (nfs.server.clone(), nfs.path.clone()),
+        (None, csi) => csi::source(csi.as_ref()?)?,
     };
     if export.is_empty() {
         return None;
     }
-    let options = spec.mount_options.iter().flatten().flat_map(|options| options.split(','));
+    let own = match volume.annotations().get(MOUNT_OPTIONS) {
+        Some(annotation) => std::slice::from_ref(annotation),
+        None => spec.mount_options.as_deref().unwrap_or_default(),
+    };
+    let of_driver = spec.csi.as_ref().and_then(|csi| csi::attribute(csi, "mountOptions"));
+    let options = own.iter().chain(&of_driver).flat_map(|options| options.split(',')).map(str::trim);
     let options: BTreeMap<&str, &str> = options.map(|option| option.split_once('=').unwrap_or((option, ""))).collect();
     let option = |name: &str| options.get(name).copied();
-    let port = |name| option(name).and_then(|port| port.parse().ok()).filter(|port| *port > 0);
+    let port = option("port").and_then(|port| port.parse().ok()).filter(|port| *port > 0);
     let is_rdma = option("rdma").is_some() || option("proto").is_some_and(|protocol| protocol.starts_with("rdma"));
     let is_udp = option("udp").is_some() || option("proto").is_some_and(|protocol| protocol.starts_with("udp"));
     let server = Server {
         host: Host::named(host.trim_start_matches('[').trim_end_matches(']'))?,
         // RDMA has its own port.
-        port: port("port").filter(|_| !is_rdma).unwrap_or(NFS_PORT),
+        port: port.filter(|_| !is_rdma).unwrap_or(NFS_PORT),
         export: Some(export),
     };
-    let only_mounts = is_rdma || is_udp || server.is_loopback();
-    let is_v3 = option("nfsvers").or(option("vers")) == Some("3");
+    // `tls` is an option of efs-utils, which mounts through a tunnel then.
+    let only_mounts = is_rdma || is_udp || is_tls(option("xprtsec")) || option("tls").is_some() || server.is_loopback();
+    let is_v3 = option("nfsvers").or(option("vers")) == Some("3") || option("v3").is_some();
     let reference = |kind: &str| ObjectReference {
         api_version: Some("v1".to_owned()),
         kind: Some(kind.to_owned()),
@@ -58,8 +73,10 @@ pub fn nfs_volume(volume: &PersistentVolume) -> Option<NfsVolume> {
     Some(NfsVolume {
         server,
         version: is_v3.then_some(Version::V3),
-        mount_port: port("mountport"),
+        mount_port: mountd_port(option).filter(|_| !is_udp),
+        mount_address: option("mountaddr").or(option("mounthost")).and_then(|address| address.parse().ok()),
         only_mounts,
+        kerberos: option("sec").is_some_and(|security| security.starts_with("krb5")),
         reference: ObjectReference {
             name: volume.metadata.name.clone(),
             uid: volume.metadata.uid.clone(),
@@ -115,5 +132,63 @@ mod tests {
         assert_eq!(mounts_only("10.0.0.9", &["proto=tcp6", "hard"]), ("10.0.0.9/home".into(), false));
         assert_eq!(volume(nfs("fd00::1", "/"), &[]).unwrap().server.to_string(), "[fd00::1]/");
         assert_eq!(volume(json!({"hostPath": {"path": "/home"}}), &[]), None);
+    }
+
+    #[test]
+    fn mount_options_have_several_spellings_and_belong_to_a_protocol() {
+        let seen = |options: &[&str]| {
+            let volume = volume(nfs("10.0.0.9", "/home"), options).unwrap();
+            (volume.version, volume.mount_port, volume.only_mounts)
+        };
+        let (v3, any) = (Some(Version::V3), None);
+        for (options, expected) in [
+            (&["vers=3"][..], (v3, None, false)),
+            (&["v3"], (v3, None, false)),
+            (&["hard, nfsvers=3"], (v3, None, false)),
+            (&["v4.1", "tcp"], (any, None, false)),
+            (&["v3,mountport=2050,mountproto=tcp6"], (v3, Some(2050), false)),
+            (&["v3,mountport=2050,mountproto=udp"], (v3, None, false)),
+            (&["v3,mountport=2050,mountvers=1"], (v3, None, false)),
+            (&["v3,udp,mountport=2050"], (v3, None, true)),
+            (&["xprtsec=mtls"], (any, None, true)),
+            (&["xprtsec=none"], (any, None, false)),
+            (&["tls"], (any, None, true)),
+        ] {
+            assert_eq!(seen(options), expected, "{options:?}");
+        }
+        // The annotation from before there was a field; kubelet still uses it.
+        let annotations = json!({"volume.beta.kubernetes.io/mount-options": "nfsvers=3,port=2050"});
+        let metadata = json!({"name": "pv", "annotations": annotations});
+        let old = nfs_volume(&from_value(json!({"metadata": metadata, "spec": nfs("nas", "/home")})).unwrap()).unwrap();
+        assert_eq!((old.server.to_string().as_str(), old.version), ("nas:2050/home", v3));
+    }
+
+    #[test]
+    fn attributes_of_the_nfs_driver_are_read_as_it_reads_them() {
+        let seen = |driver: &str, attributes: serde_json::Value| {
+            let csi = json!({"driver": driver, "volumeHandle": "x", "volumeAttributes": attributes});
+            volume(json!({"csi": csi}), &[]).map(|volume| (volume.server.to_string(), volume.version))
+        };
+        let (nas, v3) = (|export: &str, version| Some((format!("nas{export}"), version)), Some(Version::V3));
+        for (driver, attributes, expected) in [
+            ("nfs.csi.k8s.io", json!({"Server": "nas", "SHARE": "/home"}), nas("/home", None)),
+            ("nfs.csi.k8s.io", json!({"server": "nas", "share": "/home/", "subDir": "ann"}), nas("/home/ann", None)),
+            ("nfs.csi.k8s.io", json!({"server": "nas", "share": "/", "subdir": "pvc-1"}), nas("/pvc-1", None)),
+            (
+                "nfs.csi.k8s.io",
+                json!({"server": "nas", "share": "/home", "subDir": "${pvc.metadata.name}"}),
+                nas("/home", None),
+            ),
+            (
+                "nfs.csi.k8s.io",
+                json!({"server": "nas", "share": "/home", "mountOptions": "nfsvers=3,port=2050"}),
+                nas(":2050/home", v3),
+            ),
+            ("rook-ceph.nfs.csi.ceph.com", json!({"server": "nas", "share": "/0001-a"}), nas("/0001-a", None)),
+            ("nfs.csi.k8s.io", json!({"server": "nas"}), None),
+            ("smb.csi.k8s.io", json!({"server": "nas", "share": "/home"}), None),
+        ] {
+            assert_eq!(seen(driver, attributes.clone()), expected, "{driver} {attributes}");
+        }
     }
 }

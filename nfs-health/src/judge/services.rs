@@ -92,16 +92,20 @@ fn service_name(name: &str) -> Option<Key> {
 
 fn service(service: &core::Service) -> Option<Service> {
     let spec = service.spec.as_ref()?;
+    let balancer = service.status.iter().filter_map(|status| status.load_balancer.as_ref()?.ingress.as_ref());
+    let balancer = balancer.flatten().filter_map(|ingress| ingress.ip.as_ref());
     let addresses = spec.cluster_ip.iter().chain(spec.cluster_ips.iter().flatten());
+    let addresses = addresses.chain(spec.external_ips.iter().flatten()).chain(balancer);
     let port = |port: &core::ServicePort| Some((port_number(port.port)?, port.name.clone().unwrap_or_default()));
-    let ports: Vec<_> = spec.ports.iter().flatten().filter_map(port).collect();
+    let ports = spec.ports.iter().flatten().filter(|port| is_tcp(port.protocol.as_deref()));
+    let ports: Vec<_> = ports.filter_map(port).collect();
     let addresses = addresses.filter_map(|address| address.parse().ok()).collect();
     (!ports.is_empty()).then_some(Service { addresses, ports })
 }
 
 fn slice(slice: &EndpointSlice) -> Option<Slice> {
     let service = slice.labels().get(SERVICE_NAME)?.clone();
-    let ports = slice.ports.iter().flatten();
+    let ports = slice.ports.iter().flatten().filter(|port| is_tcp(port.protocol.as_deref()));
     let ports = ports.filter_map(|port| Some((port_number(port.port?)?, port.name.clone().unwrap_or_default())));
     let pods = slice.endpoints.iter().filter_map(|endpoint| {
         let is_ready = endpoint.conditions.as_ref().and_then(|conditions| conditions.ready) != Some(false);
@@ -109,6 +113,11 @@ fn slice(slice: &EndpointSlice) -> Option<Slice> {
     });
     let service = (slice.namespace().unwrap_or_default(), service);
     Some(Slice { service, ports: ports.collect(), pods: pods.collect() })
+}
+
+/// Whether a port is one of TCP, which is the default. A port of UDP may have the same number.
+fn is_tcp(protocol: Option<&str>) -> bool {
+    protocol.is_none_or(|protocol| protocol == "TCP")
 }
 
 fn port_number(port: i32) -> Option<u16> {
@@ -129,13 +138,16 @@ mod tests {
     fn files(addresses: [&str; 2]) -> Value {
         json!({"metadata": {"namespace": "labs", "name": "files"}, "spec": {
             "clusterIP": addresses[0], "clusterIPs": addresses,
-            "ports": [{"name": "mountd", "port": 20048}, {"name": "nfs", "port": 2049, "targetPort": 12049}]}})
+            "externalIPs": ["192.0.2.9"],
+            "ports": [{"name": "nfs-udp", "port": 2049, "protocol": "UDP"}, {"name": "mountd", "port": 20048},
+                {"name": "nfs", "port": 2049, "targetPort": 12049, "protocol": "TCP"}]},
+            "status": {"loadBalancer": {"ingress": [{"hostname": "nfs.example.org"}, {"ip": "203.0.113.9"}]}}})
     }
 
     fn slice(name: &str, service: &str, pods: &[(&str, bool)]) -> Value {
         let pod = |(address, ready): &(&str, bool)| json!({"addresses": [address], "conditions": {"ready": ready}});
         json!({"metadata": {"namespace": "labs", "name": name, "labels": {SERVICE_NAME: service}}, "addressType": "IPv4",
-            "ports": [{"name": "nfs", "port": 12049}], "endpoints": pods.iter().map(pod).collect::<Vec<_>>()})
+            "ports": [{"name": "nfs-udp", "port": 12050, "protocol": "UDP"}, {"name": "nfs", "port": 12049}], "endpoints": pods.iter().map(pod).collect::<Vec<_>>()})
     }
 
     fn services(services: &[Value], slices: &[Value]) -> Services {
@@ -156,8 +168,14 @@ mod tests {
         let seen = |slices: &[Value], server| behind(&services(&[files(["10.96.0.9", "fd00::9"])], slices), server);
         let (unready, ready) = (("10.1.0.3", false), ("10.1.0.7", true));
         let both = [slice("files-a", "files", &[unready]), slice("files-b", "files", &[ready])];
-        for server in ["10.96.0.9/home", "[fd00::9]/home", "files.labs.svc/home", "files.labs.svc.cluster.local./home"]
-        {
+        for server in [
+            "10.96.0.9/home",
+            "[fd00::9]/home",
+            "files.labs.svc/home",
+            "files.labs.svc.cluster.local./home",
+            "192.0.2.9/home",
+            "203.0.113.9/home",
+        ] {
             assert_eq!(seen(&both, server).as_deref(), Some("10.1.0.7:12049"), "{server}");
         }
         assert_eq!(seen(&both[..1], "10.96.0.9/home").as_deref(), Some("10.1.0.3:12049"));

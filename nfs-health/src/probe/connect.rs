@@ -6,6 +6,7 @@ use std::time::Instant;
 use crate::probe::fault::Fault;
 use crate::wire::rpc::NFS_UNKNOWN;
 use crate::wire::rpc::connection::{Connection, RpcError};
+use crate::wire::rpc::message::ReplyError;
 
 pub(super) fn with_port(mut address: SocketAddr, port: u16) -> SocketAddr {
     address.set_port(port);
@@ -13,7 +14,7 @@ pub(super) fn with_port(mut address: SocketAddr, port: u16) -> SocketAddr {
 }
 
 /// Tries each address in turn, with its share of the remaining time (RFC 6724, section 2). Of several addresses, it uses the first
-/// that accepts the connection and answers a call.
+/// that accepts the connection and answers as NFS does.
 pub(super) async fn first_that_connects(
     addresses: Vec<SocketAddr>,
     deadline: Instant,
@@ -29,8 +30,14 @@ pub(super) async fn first_that_connects(
                 let call = connection.call(NFS_UNKNOWN, 0, &[]);
                 match tokio::time::timeout_at(share.into(), call).await {
                     Err(_) => Fault::Silent,
-                    Ok(Err(error @ (RpcError::Connection(_) | RpcError::Closed))) => error.into(),
-                    Ok(_) => return Ok((connection, *address)),
+                    // Whatever it says of versions and callers, it has the program.
+                    Ok(
+                        Ok(_)
+                        | Err(RpcError::Reply(
+                            ReplyError::Versions { .. } | ReplyError::Refused(_) | ReplyError::Failed(_),
+                        )),
+                    ) => return Ok((connection, *address)),
+                    Ok(Err(error)) => error.into(),
                 }
             }
             Ok(Ok(connection)) => return Ok((connection, *address)),
@@ -42,9 +49,12 @@ pub(super) async fn first_that_connects(
         };
         failures.push((*address, fault));
     }
-    // A failure that shows a running server comes first, then one that shows a running host.
-    let in_order: [fn(&Fault) -> bool; 2] =
-        [|fault| matches!(fault, Fault::Silent | Fault::Broken(_)), |fault| *fault == Fault::Refused];
+    // A failure that shows a running server comes first, then one that shows another program, then one that shows a running host.
+    let in_order: [fn(&Fault) -> bool; 3] = [
+        |fault| matches!(fault, Fault::Silent | Fault::Broken(_)),
+        |fault| matches!(fault, Fault::Protocol(_) | Fault::NoVersion(_)),
+        |fault| *fault == Fault::Refused,
+    ];
     for wanted in in_order {
         if let Some((_, fault)) = failures.iter().find(|(_, fault)| wanted(fault)) {
             return Err(fault.clone());

@@ -23,9 +23,12 @@ pub enum Fault {
     /// The server accepted the connection but does not answer.
     #[error("it accepts connections but does not respond")]
     Silent,
-    /// The connection, or its session, ended before the answer.
+    /// The connection ended before the answer.
     #[error("the connection broke: {0}")]
     Broken(String),
+    /// The server forgot the session: it was restarted, or another client has the same name.
+    #[error("the server forgot the session ({0})")]
+    Forgotten(String),
     /// The data is not an answer of RPC or NFS.
     #[error("{0}")]
     Protocol(String),
@@ -145,11 +148,8 @@ impl From<Status> for Fault {
             Status::MOVED => Self::Elsewhere(Vec::new()),
             Status::SYMLINK => Self::Link(name),
             Status::MINOR_VERSION | Status::OP_ILLEGAL | Status::NOTSUPP => Self::NoVersion(name),
-            // The client, its session or its connection was lost: BADSESSION, DEADSESSION, CONN_NOT_BOUND_TO_SESSION,
-            // STALE_CLIENTID, SEQ_MISORDERED. The server was restarted during the round.
-            Status(10022 | 10052 | 10055 | 10063 | 10078) => {
-                Self::Broken(format!("the server forgot the session ({name})"))
-            }
+            // STALE_CLIENTID, BADSESSION, CONN_NOT_BOUND_TO_SESSION, SEQ_MISORDERED, DEADSESSION.
+            Status(10022 | 10052 | 10055 | 10063 | 10078) => Self::Forgotten(name),
             Status(_) => Self::NotUnderstood(name),
         }
     }
@@ -163,14 +163,13 @@ impl From<nfs3::ResultError> for Fault {
         let name = status.to_string();
         match status {
             Status::NOENT | Status::NOTDIR => Self::NoExport(String::new()),
-            Status::NAMETOOLONG => Self::NoExport(format!(": {name}")),
+            Status::NAMETOOLONG | Status::INVAL => Self::NoExport(format!(": {name}")),
             Status::ACCES | Status::PERM => Self::Denied(name),
             Status::STALE | Status::BADHANDLE => Self::Stale,
             Status::JUKEBOX => Self::Busy(name),
-            Status::IO | Status::NXIO | Status::SERVERFAULT => Self::Storage(name),
+            Status::IO | Status::NXIO | Status::NODEV | Status::SERVERFAULT => Self::Storage(name),
             Status::NOSPC => Self::Full(format!("no space left on the export: {name}")),
             Status::DQUOT => Self::Full(format!("the quota is used up: {name}")),
-            Status::NOTSUPP => Self::NoVersion(name),
             Status(_) => Self::NotUnderstood(name),
         }
     }

@@ -7,8 +7,9 @@ use nfs_mounts::Phase;
 use nfs_mounts::child::Heartbeat;
 use nfs_mounts::failure::Failure;
 use nfs_mounts::helper::{Helper, Outcome};
-use nfs_mounts::mountinfo::Device;
+use nfs_mounts::mountinfo::{self, Device};
 use rustix::fs::{AtFlags, Mode, OFlags, StatVfsMountFlags, StatxFlags};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::space::Space;
@@ -50,13 +51,19 @@ pub enum MountSeen {
     Unknown(String),
 }
 
-/// What a child has to check.
+/// What a child has to do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Order {
-    /// Where the mount is.
-    path: PathBuf,
-    /// Its device, major and minor, because the path may now lead to another mount, or to none.
-    device: (u32, u32),
+pub enum Order {
+    /// Check a mount.
+    Check {
+        /// Where the mount is.
+        #[serde(with = "nfs_mounts::path_bytes")]
+        path: PathBuf,
+        /// Its device, major and minor, because the path may now lead to another mount, or to none.
+        device: (u32, u32),
+    },
+    /// Read a list of mounts, and the counters beside it.
+    List(PathBuf),
 }
 
 /// A child's answer.
@@ -67,32 +74,58 @@ pub enum Answer {
     Found(Look),
     /// Something else is at the path: another mount covers it, or the path leads elsewhere from here.
     OtherDevice,
+    /// A folder on the way to the mount is closed to this process.
+    Closed,
+    /// A list of mounts, and its counters (empty if they cannot be read).
+    List {
+        /// As in mountinfo.
+        mounts: Vec<u8>,
+        /// As in mountstats.
+        statistics: Vec<u8>,
+    },
+    /// The list cannot be read, for this reason.
+    NoList(String),
 }
 
-/// The child's work: asks the server for the free space of the mount, which no cache answers.
+/// The child's work.
 ///
 /// # Errors
 ///
-/// [`Failure`]: the system's error.
-pub fn touch(order: Order, heartbeat: &mut Heartbeat) -> Result<Answer, Failure> {
-    heartbeat.phase(Phase::Stat, || {
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let folder = rustix::fs::open(&order.path, flags, Mode::empty())?;
-        // This reads the device without asking the server.
-        let no_question = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
-        let known = rustix::fs::statx(&folder, "", no_question, StatxFlags::empty())?;
-        if (known.stx_dev_major, known.stx_dev_minor) != order.device {
-            return Ok(Answer::OtherDevice);
-        }
-        let stat = rustix::fs::fstatvfs(&folder)?;
-        let space = Space {
-            available: stat.f_bavail.saturating_mul(stat.f_frsize),
-            total: stat.f_blocks.saturating_mul(stat.f_frsize),
-            files_available: Some(stat.f_favail),
-            files: Some(stat.f_files),
-        };
-        Ok(Answer::Found(Look { space, read_only: stat.f_flag.contains(StatVfsMountFlags::RDONLY) }))
-    })
+/// [`Failure`]: the system's error for a mount.
+pub fn serve(order: Order, heartbeat: &mut Heartbeat) -> Result<Answer, Failure> {
+    match order {
+        Order::Check { path, device } => heartbeat.phase(Phase::Stat, || touch(&path, device)),
+        Order::List(path) => heartbeat.phase(Phase::Read, || {
+            let statistics = mountinfo::read(&path.with_file_name("mountstats")).unwrap_or_default();
+            Ok(match mountinfo::read(&path) {
+                Ok(mounts) => Answer::List { mounts, statistics },
+                Err(error) => Answer::NoList(error.to_string()),
+            })
+        }),
+    }
+}
+
+/// Asks the server for the free space of the mount, which no cache answers.
+fn touch(path: &Path, device: (u32, u32)) -> Result<Answer, Failure> {
+    // The mount may be a file: what a pod mounts by a `subPath`.
+    let mount = match rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()) {
+        Err(Errno::ACCESS | Errno::PERM) => return Ok(Answer::Closed),
+        opened => opened?,
+    };
+    // This reads the device without asking the server.
+    let no_question = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+    let known = rustix::fs::statx(&mount, "", no_question, StatxFlags::empty())?;
+    if (known.stx_dev_major, known.stx_dev_minor) != device {
+        return Ok(Answer::OtherDevice);
+    }
+    let stat = rustix::fs::fstatvfs(&mount)?;
+    let space = Space {
+        available: stat.f_bavail.saturating_mul(stat.f_frsize),
+        total: stat.f_blocks.saturating_mul(stat.f_frsize),
+        files_available: Some(stat.f_favail),
+        files: Some(stat.f_files),
+    };
+    Ok(Answer::Found(Look { space, read_only: stat.f_flag.contains(StatVfsMountFlags::RDONLY) }))
 }
 
 /// The most paths of a device that are tried in a round.
@@ -133,14 +166,20 @@ impl DeviceLook {
 }
 
 async fn look_at(helper: &mut Helper, device: Device, path: &Path) -> MountSeen {
-    let order = Order { path: path.to_owned(), device: (device.major, device.minor) };
+    let order = Order::Check { path: path.to_owned(), device: (device.major, device.minor) };
     match helper.run::<_, Result<Answer, Failure>>(&order).await {
         Ok(Outcome::Answered { answer: Ok(Answer::Found(look)), phases }) => {
             MountSeen::Answers { look, time: phases.iter().map(|(_, time)| *time).sum() }
         }
+        Ok(Outcome::Answered { answer: Ok(Answer::List { .. } | Answer::NoList(_)), .. }) => {
+            MountSeen::Unknown("unexpected answer from the child process".to_owned())
+        }
         Ok(Outcome::Answered { answer: Ok(Answer::OtherDevice), .. }) => MountSeen::Unknown(
             "the path leads to another file system: another mount covers it, or a link leads elsewhere".to_owned(),
         ),
+        Ok(Outcome::Answered { answer: Ok(Answer::Closed), .. }) => {
+            MountSeen::Unknown("a folder in the path is closed to this process".to_owned())
+        }
         Ok(Outcome::Answered { answer: Err(Failure::NotFound), .. }) => {
             MountSeen::Unknown("the path is not visible to this process".to_owned())
         }

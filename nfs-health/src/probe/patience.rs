@@ -21,7 +21,7 @@ impl Patience {
             return verdict;
         }
         let lasted = now.saturating_duration_since(*self.since.get_or_insert(now));
-        let lease = lease.unwrap_or(LEASE);
+        let lease = lease.filter(|lease| !lease.is_zero()).unwrap_or(LEASE);
         if lasted <= longest_grace(lease) {
             return verdict;
         }
@@ -57,6 +57,11 @@ mod tests {
             assert_eq!(at(Kind::Ok, trouble), Kind::Ok);
             assert_eq!(at(Kind::Grace, trouble + 1), Kind::Grace);
         }
+        // A lease of zero is no lease.
+        let mut patience = Patience::default();
+        let mut at =
+            |seconds: u32| patience.judge(verdict(Kind::Grace), Some(Duration::ZERO), start + second * seconds).kind;
+        assert_eq!([0, 270, 271].map(&mut at), [Kind::Grace, Kind::Grace, Kind::ServerDown]);
         let sentence = longest_grace(Duration::MAX / 20);
         assert!(sentence > Duration::ZERO);
     }

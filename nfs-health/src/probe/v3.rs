@@ -72,10 +72,25 @@ async fn is_read_only(nfs: &mut Connection, handle: &[u8]) -> Result<bool, Fault
     match nfs3::ok(&result) {
         Ok(_) => Ok(false),
         Err(nfs3::ResultError::Failed(Status::ROFS)) => Ok(true),
-        // A probe needs no permission to change the export's folder.
-        Err(nfs3::ResultError::Failed(Status::ACCES | Status::PERM)) => Ok(false),
+        // A probe needs no permission to change the export's folder, but errors of the server's storage count.
+        Err(nfs3::ResultError::Failed(status)) if !tells(status) => Ok(false),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Whether a refused write is about the server or its storage, and not about the permission to write.
+fn tells(status: Status) -> bool {
+    matches!(
+        status,
+        Status::JUKEBOX
+            | Status::IO
+            | Status::NXIO
+            | Status::NODEV
+            | Status::SERVERFAULT
+            | Status::NOSPC
+            | Status::DQUOT
+            | Status::STALE
+    )
 }
 
 impl Round {

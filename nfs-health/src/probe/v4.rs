@@ -171,7 +171,10 @@ impl Caller {
 
     /// Walks to a path as a mount does: through symbolic links, and as root if the folders' modes require it.
     async fn find(&mut self, mut path: Vec<String>) -> Result<(Vec<String>, Attributes), Fault> {
-        const MOST_LINKS: usize = 8;
+        // As many as Linux follows.
+        const MOST_LINKS: usize = 40;
+        // The last link, and how many names come after what it leads to.
+        let mut followed: Option<(String, usize)> = None;
         for _ in 0..=MOST_LINKS {
             let depth = match self.attributes(&path).await? {
                 Lookup::Found(attributes) if !attributes.is_link => return Ok((path, attributes)),
@@ -181,7 +184,14 @@ impl Caller {
                     self.connection.user = ROOT;
                     continue;
                 }
-                Lookup::Refused(depth, status) => return Err(self.refused(&path, depth, status).await),
+                Lookup::Refused(depth, status) => {
+                    let is_lost =
+                        |after: usize| matches!(status, Status::NOENT | Status::NOTDIR) && depth + after < path.len();
+                    return Err(match followed {
+                        Some((link, after)) if is_lost(after) => Fault::Link(link),
+                        _ => self.refused(&path, depth, status).await,
+                    });
+                }
             };
             let link = &path[..depth];
             let target = self
@@ -193,8 +203,9 @@ impl Caller {
                     },
                 )
                 .await?;
-            let lost = || Fault::Link(format!("/{} leads to {target:?}", link.join("/")));
-            path = elsewhere::follow(&path, depth, &target).ok_or_else(lost)?;
+            let said = format!("/{} leads to {target:?}", link.join("/"));
+            followed = Some((said.clone(), path.len() - depth));
+            path = elsewhere::follow(&path, depth, &target).ok_or(Fault::Link(said))?;
         }
         Err(Fault::Link(format!("there are more than {MOST_LINKS} symbolic links on the path to /{}", path.join("/"))))
     }
@@ -219,6 +230,8 @@ impl Caller {
     async fn refused(&mut self, path: &[String], depth: usize, status: Status) -> Fault {
         let (here, rest) = path.split_at(depth);
         match status {
+            // A LOOKUP refuses a name so.
+            Status::INVAL if depth < path.len() => Fault::NoExport(format!(": {status}")),
             Status::ACCESS if depth > 0 => {
                 Fault::NoWay { status: status.to_string(), folder: format!("/{}", here.join("/")) }
             }

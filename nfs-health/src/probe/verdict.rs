@@ -75,6 +75,8 @@ pub struct Sight<'a> {
     pub mounts: Vec<(String, &'a MountSeen)>,
     /// Why a failure on the wire is not a verdict, if only the mounts count.
     pub only_mounts: Option<OnlyMounts>,
+    /// Whether the mounts use Kerberos, so that the server need not accept less.
+    pub kerberos: bool,
 }
 
 /// Why this process's network path is not the mounts' path.
@@ -86,6 +88,8 @@ pub enum OnlyMounts {
     Rdma,
     /// The mounts use UDP.
     Udp,
+    /// The mounts use TLS, and the server may require it.
+    Tls,
     /// The mounts have no server name.
     NoServer,
 }
@@ -97,6 +101,7 @@ impl OnlyMounts {
             Self::Loopback => "the server is a tunnel on the node's loopback interface",
             Self::Rdma => "the mounts use RDMA",
             Self::Udp => "the mounts use UDP",
+            Self::Tls => "the mounts use TLS",
             Self::NoServer => "the mount has no server name",
         }
     }
@@ -107,8 +112,9 @@ impl OnlyMounts {
 /// The better witness counts: a mount that answers has asked the server in this very round, by the clients' own path.
 /// If this process was denied, that is only mentioned.
 pub fn judge(sight: &Sight<'_>) -> Verdict {
+    let wire = |seen| wire(seen, sight.kerberos);
     let front = wire(sight.front);
-    let mounted = mounts(&sight.mounts);
+    let mounted = mounts(&sight.mounts, sight.kerberos);
     let answers = sight.mounts.iter().any(|(_, seen)| answers(seen));
     let is_way = sight.front.failed().is_none_or(|(_, fault)| fault.may_be_local());
     if is_way && !front.kind.server_works() || front.kind == Kind::Denied {
@@ -154,12 +160,17 @@ fn not_from_here(front: &Verdict, only: OnlyMounts) -> Verdict {
 }
 
 /// The verdict from the wire alone.
-fn wire(seen: &Seen) -> Verdict {
+fn wire(seen: &Seen, kerberos: bool) -> Verdict {
     let referred = |sentence: String| match &seen.referred {
         Some(server) => format!("{sentence} (the server refers to {server})"),
         None => sentence,
     };
     if let Some((phase, fault)) = seen.failed() {
+        if let Fault::Authentication(_) = fault
+            && kerberos
+        {
+            return ok(phase.name(), &referred(fault.to_string()));
+        }
         let sentence = match (phase, fault) {
             (Phase::Portmapper | Phase::Mountd, fault) if fault.is_no_answer() => {
                 format!("NFS itself answers, but {} does not: {fault}", phase.name())
@@ -196,6 +207,7 @@ fn kind_of(phase: Phase, fault: &Fault) -> Kind {
         | Fault::NotRegistered
         | Fault::Silent
         | Fault::Broken(_)
+        | Fault::Forgotten(_)
         | Fault::Busy(_)
         | Fault::Storage(_)
         | Fault::NotUnderstood(_) => Kind::ServerDown,
@@ -221,15 +233,14 @@ impl Fault {
     /// Whether the fault may be about this process's own path or permissions, and not about the server itself.
     fn may_be_local(&self) -> bool {
         match self {
-            Self::Busy(_) | Self::Storage(_) | Self::NotUnderstood(_) | Self::Grace | Self::Full(_) | Self::Stale => {
-                false
-            }
+            Self::Busy(_) | Self::Storage(_) | Self::Grace | Self::Full(_) | Self::Stale => false,
             Self::Unresolved(_)
             | Self::Refused
             | Self::NotRegistered
             | Self::Unreachable(_)
             | Self::Silent
             | Self::Broken(_)
+            | Self::Forgotten(_)
             | Self::Protocol(_)
             | Self::NoVersion(_)
             | Self::NoExport(_)
@@ -237,18 +248,20 @@ impl Fault {
             | Self::NoWay { .. }
             | Self::Authentication(_)
             | Self::Elsewhere(_)
-            | Self::Link(_) => true,
+            | Self::Link(_)
+            // What was not understood proves nothing.
+            | Self::NotUnderstood(_) => true,
         }
     }
 
     /// Whether there was no answer at all.
     pub(crate) fn is_no_answer(&self) -> bool {
-        matches!(self, Self::Refused | Self::Silent | Self::Broken(_) | Self::Unreachable(_))
+        matches!(self, Self::Refused | Self::Silent | Self::Broken(_) | Self::Forgotten(_) | Self::Unreachable(_))
     }
 }
 
 /// The worst mount's verdict, if there is any trouble.
-fn mounts(mounts: &[(String, &MountSeen)]) -> Option<Verdict> {
+fn mounts(mounts: &[(String, &MountSeen)], kerberos: bool) -> Option<Verdict> {
     let said = |kind, path: &str, what: &dyn fmt::Display| Verdict {
         kind,
         phase: "stat",
@@ -265,6 +278,8 @@ fn mounts(mounts: &[(String, &MountSeen)]) -> Option<Verdict> {
         MountSeen::Hung { after } => {
             Some((1, said(Kind::ClientStuck, path, &format!("the mount has not answered for {} s", after.as_secs()))))
         }
+        // This process has no ticket, and the mount's users have theirs.
+        MountSeen::Failed(Failure::Denied | Failure::Ticket) if kerberos => None,
         MountSeen::Failed(failure) => Some((2, said(kind_of_failure(failure), path, failure))),
         MountSeen::Answers { look, .. } if look.space.is_full() => Some((3, said(Kind::Full, path, &Failure::Full))),
         // A mount may be read-only on purpose; the server's own answer decides.
@@ -278,7 +293,7 @@ fn kind_of_failure(failure: &Failure) -> Kind {
         Failure::Stale => Kind::Stale,
         Failure::ReadOnly => Kind::Readonly,
         Failure::Full | Failure::Quota => Kind::Full,
-        Failure::Denied => Kind::Denied,
+        Failure::Denied | Failure::Ticket => Kind::Denied,
         Failure::NotFound | Failure::NoAnswer(_) | Failure::Other(_) => Kind::ClientStuck,
     }
 }

@@ -54,6 +54,16 @@ fn every_problem_is_named() {
 }
 
 #[test]
+fn durations_are_neither_a_busy_loop_nor_an_overflow() {
+    for (name, value) in
+        [("NFS_TIMEOUT", "1ms"), ("NFS_TIMEOUT", "500000000000y"), ("NFS_INTERVAL", "999ms"), ("NFS_INTERVAL", "100y")]
+    {
+        assert!(settings("run", &[(name, value)]).unwrap_err().starts_with(&format!("{name}: ")), "{value}");
+    }
+    assert!(settings("run", &[("NFS_TIMEOUT", "100ms"), ("NFS_INTERVAL", "1d")]).is_ok());
+}
+
+#[test]
 fn a_report_needs_the_nodes_name() {
     let place = [("NFS_REPORT_NAMESPACE", "labhands")];
     assert!(settings("run", &place).unwrap_err().contains("NODE_NAME: "));

@@ -38,8 +38,12 @@ impl Status {
     pub const NXIO: Self = Self(6);
     /// Permission denied.
     pub const ACCES: Self = Self(13);
+    /// The server's device is gone.
+    pub const NODEV: Self = Self(19);
     /// A component of the path is not a folder.
     pub const NOTDIR: Self = Self(20);
+    /// The path is none for mountd.
+    pub const INVAL: Self = Self(22);
     /// No space is left.
     pub const NOSPC: Self = Self(28);
     /// The file system is read-only.
@@ -52,8 +56,6 @@ impl Status {
     pub const STALE: Self = Self(70);
     /// The handle is not one of the server's.
     pub const BADHANDLE: Self = Self(10001);
-    /// The server does not support this.
-    pub const NOTSUPP: Self = Self(10004);
     /// The server failed.
     pub const SERVERFAULT: Self = Self(10006);
     /// Try again soon.

@@ -28,7 +28,7 @@ fn mount_with(look: Look) -> MountSeen {
 
 fn verdict(front: &Seen, behind: Option<&Seen>, mount: Option<&MountSeen>) -> Verdict {
     let mounts = mount.map(|mount| ("/mnt".to_owned(), mount)).into_iter().collect();
-    judge(&Sight { front, behind, mounts, only_mounts: None })
+    judge(&Sight { front, behind, mounts, only_mounts: None, kerberos: false })
 }
 
 fn kind(front: &Seen, behind: Option<&Seen>, mount: Option<&MountSeen>) -> Kind {
@@ -128,6 +128,8 @@ fn a_mount_that_answers_is_the_better_witness_of_the_path_and_not_of_the_server(
         (Phase::Null, Fault::Protocol("garbage".into())),
         (Phase::Compound, Fault::Denied("NFS4ERR_PERM".into())),
         (Phase::Compound, Fault::Authentication("Kerberos".into())),
+        // What was not understood proves nothing.
+        (Phase::Session, Fault::NotUnderstood("NFS4ERR_CLID_INUSE".into())),
     ];
     for (phase, fault) in of_the_way {
         let front = bad(phase, fault.clone());
@@ -137,7 +139,7 @@ fn a_mount_that_answers_is_the_better_witness_of_the_path_and_not_of_the_server(
         assert_eq!(kind(&front, Some(&front), Some(&works)), Kind::Ok, "{fault:?}");
         assert_eq!(kind(&front, None, Some(&unknown)), kind(&front, None, None), "{fault:?}");
         let mounts = vec![("/a".to_owned(), &works), ("/b".to_owned(), &hung)];
-        let seen = judge(&Sight { front: &front, behind: None, mounts, only_mounts: None });
+        let seen = judge(&Sight { front: &front, behind: None, mounts, only_mounts: None, kerberos: false });
         assert_eq!(
             seen.kind,
             Kind::ClientStuck,
@@ -154,13 +156,37 @@ fn where_the_wire_is_not_the_mounts_path_only_the_mounts_count() {
     let works = mount_with(Look { space: ROOM, read_only: false });
     let (hung, unknown) = (MountSeen::Hung { after: Duration::from_secs(10) }, MountSeen::Unknown("not here".into()));
     let refused = bad(Phase::Connect, Fault::Refused);
-    for only in [OnlyMounts::Loopback, OnlyMounts::Rdma, OnlyMounts::Udp, OnlyMounts::NoServer] {
+    for only in [OnlyMounts::Loopback, OnlyMounts::Rdma, OnlyMounts::Udp, OnlyMounts::Tls, OnlyMounts::NoServer] {
         for (mount, expected) in [(&works, Kind::Ok), (&hung, Kind::ClientStuck), (&unknown, Kind::Unreachable)] {
-            let sight =
-                |front| Sight { front, behind: None, mounts: vec![("/a".to_owned(), mount)], only_mounts: Some(only) };
+            let sight = |front| Sight {
+                front,
+                behind: None,
+                mounts: vec![("/a".to_owned(), mount)],
+                only_mounts: Some(only),
+                kerberos: false,
+            };
             assert_eq!(judge(&sight(&refused)).kind, expected, "{only:?}");
         }
     }
+}
+
+#[test]
+fn a_probe_needs_no_ticket_for_mounts_with_kerberos() {
+    let (well, wants) = (good(), bad(Phase::Compound, Fault::Authentication("Kerberos".into())));
+    let denied = bad(Phase::Compound, Fault::Denied("NFS4ERR_PERM".into()));
+    let hung = MountSeen::Hung { after: Duration::from_secs(10) };
+    let without = [Failure::Denied, Failure::Ticket].map(MountSeen::Failed);
+    for mount in without.iter().chain([&MountSeen::Unknown("not here".into())]) {
+        let seen = |front, kerberos| {
+            judge(&Sight { front, behind: None, mounts: vec![("/a".to_owned(), mount)], only_mounts: None, kerberos })
+                .kind
+        };
+        assert_eq!([seen(&wants, true), seen(&well, true)], [Kind::Ok; 2], "{mount:?}");
+        assert_eq!([seen(&wants, false), seen(&denied, true)], [Kind::Denied; 2], "{mount:?}");
+    }
+    let mounts = vec![("/a".to_owned(), &hung)];
+    let sight = Sight { front: &wants, behind: None, mounts, only_mounts: None, kerberos: true };
+    assert_eq!(judge(&sight).kind, Kind::ClientStuck);
 }
 
 #[test]
@@ -178,7 +204,7 @@ fn the_worst_mount_is_named() {
     let (seen, stale) = (good(), MountSeen::Failed(Failure::Stale));
     let hung = MountSeen::Hung { after: Duration::from_secs(10) };
     let mounts = vec![("/a".to_owned(), &stale), ("/b".to_owned(), &hung)];
-    let verdict = judge(&Sight { front: &seen, behind: None, mounts, only_mounts: None });
+    let verdict = judge(&Sight { front: &seen, behind: None, mounts, only_mounts: None, kerberos: false });
     assert!(verdict.kind == Kind::ClientStuck && verdict.sentence.starts_with("/b: "), "{verdict}");
 }
 

@@ -129,16 +129,15 @@ pub fn flavors(reader: &mut Reader<'_>) -> Result<Vec<Flavor>, CompoundError> {
     Ok(flavors)
 }
 
-/// The remaining path if the link at `path[..depth]` leads to `target`. `None` if it leads out of the root.
+/// The remaining path if the link at `path[..depth]` leads to `target`. Above the root is the root, as for a client's kernel.
+/// `None` if `path[..depth]` has no name.
 pub fn follow(path: &[String], depth: usize, target: &str) -> Option<Vec<String>> {
     let base = if target.starts_with('/') { &[] } else { path.get(..depth.checked_sub(1)?)? };
     let mut followed = base.to_vec();
     for name in target.split('/') {
         match name {
             "" | "." => (),
-            ".." => {
-                followed.pop()?;
-            }
+            ".." => drop(followed.pop()),
             name => followed.push(name.to_owned()),
         }
     }
@@ -166,7 +165,9 @@ mod tests {
             ("/home/link/sub", 2, "real", Some("/home/real/sub")),
             ("/home/link", 2, "/data/./x/", Some("/data/x")),
             ("/home/link/sub", 2, "../other", Some("/other/sub")),
-            ("/link", 1, "..", None),
+            // Nothing is above the root, as for a client's kernel.
+            ("/link", 1, "..", Some("/")),
+            ("/home/link/sub", 2, "../../../data", Some("/data/sub")),
             ("/home", 0, "x", None),
         ];
         for (path, depth, target, expected) in table {

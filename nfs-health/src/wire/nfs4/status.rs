@@ -20,6 +20,8 @@ impl Status {
     pub const ACCESS: Self = Self(13);
     /// A component of the export's path is not a folder.
     pub const NOTDIR: Self = Self(20);
+    /// An argument is invalid; for a name, it is empty or not UTF-8.
+    pub const INVAL: Self = Self(22);
     /// No space is left.
     pub const NOSPC: Self = Self(28);
     /// The file system is read-only.

@@ -1,0 +1,60 @@
+//! Lists the mounts: from procfs, or from another file, which may be on a mount that hangs, through a child process.
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use nfs_mounts::failure::Failure;
+use nfs_mounts::helper::{Helper, Outcome};
+use nfs_mounts::mountinfo::Mounts;
+use nfs_mounts::mountstats::{self, MountStatistics};
+
+use crate::probe::mount::{Answer, Order};
+
+/// A file system that does not answer within this time counts as hung.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// The file that lists the mounts.
+#[derive(Debug)]
+pub struct MountList {
+    path: PathBuf,
+    helper: Helper,
+}
+
+impl MountList {
+    /// The list in this file; the counters of its mounts are in `mountstats` beside it.
+    pub fn new(path: PathBuf) -> Self {
+        Self { path, helper: Helper::new(LIMIT) }
+    }
+
+    /// The mounts, and the counters of those that are NFS (none if they cannot be read).
+    ///
+    /// # Errors
+    ///
+    /// With the file's name, if it cannot be read within little more than ten seconds.
+    pub async fn read(&mut self) -> io::Result<(Mounts, Vec<MountStatistics>)> {
+        let read = if self.path.starts_with("/proc") { self.of_procfs() } else { self.by_child().await };
+        read.map_err(|error| io::Error::other(format!("{}: {error}", self.path.display())))
+    }
+
+    /// procfs never hangs.
+    fn of_procfs(&self) -> io::Result<(Mounts, Vec<MountStatistics>)> {
+        let mounts = Mounts::read(&self.path)?;
+        Ok((mounts, mountstats::read(&self.path.with_file_name("mountstats")).unwrap_or_default()))
+    }
+
+    async fn by_child(&mut self) -> io::Result<(Mounts, Vec<MountStatistics>)> {
+        let order = Order::List(self.path.clone());
+        let answer = match self.helper.run::<_, Result<Answer, Failure>>(&order).await.map_err(io::Error::other)? {
+            Outcome::Answered { answer, .. } => answer.map_err(|failure| io::Error::other(failure.to_string()))?,
+            Outcome::Hung { .. } | Outcome::Stuck { .. } => {
+                return Err(io::Error::new(io::ErrorKind::TimedOut, "its file system does not answer"));
+            }
+        };
+        match answer {
+            Answer::List { mounts, statistics } => Ok((Mounts::parse(&mounts), mountstats::parse(&statistics))),
+            Answer::NoList(error) => Err(io::Error::other(error)),
+            _ => Err(io::Error::other("unexpected answer from the child process")),
+        }
+    }
+}
