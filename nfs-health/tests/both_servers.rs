@@ -172,8 +172,8 @@ fn of_paths(knfsd: &Knfsd, ganesha: &Ganesha) {
             said.sentence
         );
     };
-    said("home/link", "4.2", "ok compound", "by links at /srv/home/sub");
-    said("home/link/.", "4.0", "ok compound", "by links at /srv/home/sub");
+    said("home/link", "4.2", "ok compound", "through symbolic links to /srv/home/sub");
+    said("home/link/.", "4.0", "ok compound", "through symbolic links to /srv/home/sub");
     said("home/closed/hub", "4.2", "ok compound", "as root, because other users may not access it");
     said("home/closed/hub", "3", "ok compound", "");
     said("nowhere", "4.2", "denied compound", "there is no such export");

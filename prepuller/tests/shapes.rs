@@ -171,8 +171,8 @@ fn usable_images_are_wanted_and_unusable_ones_take_no_place() {
     }
     for (name, words) in [
         ("chart", "it is not an image but \"application/vnd.cncf.helm.config.v1+json\""),
-        ("other-index", &format!("it has nothing for linux/{}, only for linux/{}", own(), other())),
-        ("other-plain", &format!("it has nothing for linux/{}, only for linux/{}", own(), other())),
+        ("other-index", &format!("it has no image for linux/{}, only for linux/{}", own(), other())),
+        ("other-plain", &format!("it has no image for linux/{}, only for linux/{}", own(), other())),
         ("dangling", "its manifest is gone"),
     ] {
         let newest = *of(name).iter().find(|image| image["tag"] == "w_2026_47").unwrap();

@@ -215,7 +215,7 @@ async fn manifests_that_no_runtime_could_use_are_distinguished() {
     );
     let digest = digest_of(&other);
     let fake = Fake::start(move |_, _| other.clone()).await;
-    says(&fake.manifest_fails(&digest).await, &["nothing for linux/", "only for linux/s390x", "build it for"]);
+    says(&fake.manifest_fails(&digest).await, &["no image for linux/", "only for linux/s390x", "build it for"]);
 }
 
 #[tokio::test]
