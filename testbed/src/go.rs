@@ -1,4 +1,5 @@
-//! Programs that are built from Go modules, once for each version: Kubernetes, containerd, Helm.
+//! Programs that are built from Go modules, once for each version: Kubernetes, containerd, Helm,
+//! Prometheus.
 
 use std::env;
 use std::fs::File;

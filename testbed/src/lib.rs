@@ -13,8 +13,8 @@
 //!   [`github`] a fake GitHub in it; [`proxy`] a TCP proxy that is slow, stalls, cuts or refuses; [`scripted_api`] an API server
 //!   that may stop answering
 //! - [`chromium`] a headless browser; [`daemon`] one of our own daemons; [`ganesha`] a real NFS server, [`knfsd`] the one of the
-//!   Linux kernel, each at its own [`site`]; [`rabbitmq`] a real broker; [`qemu`] a real NFS client; [`silent_file_system`] a mount
-//!   that never answers
+//!   Linux kernel, each at its own [`site`]; [`rabbitmq`] a real broker; [`prometheus`] a real Prometheus with our alert rules;
+//!   [`qemu`] a real NFS client; [`silent_file_system`] a mount that never answers
 //!
 //! To add a part, add a file with a guard that holds its [`process::Process`] before its [`folder::Folder`], and a line below.
 
@@ -41,6 +41,7 @@ pub mod knfsd;
 pub mod packages;
 pub mod ports;
 pub mod process;
+pub mod prometheus;
 pub mod proxy;
 pub mod qemu;
 pub mod rabbitmq;
