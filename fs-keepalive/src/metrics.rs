@@ -5,12 +5,15 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use nfs_mounts::Phase;
+use nfs_mounts::failure::Failure;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use sidecar::metrics::Metrics;
+
+use crate::trouble::Trouble;
 
 /// The upper bounds of the phases' histogram, in seconds.
 const BUCKETS: [f64; 10] = [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0];
@@ -75,6 +78,15 @@ impl VolumeMetrics {
             registry.register("server_clock_offset_seconds", help, this.clock_offset.clone());
         });
         this
+    }
+
+    /// A volume is watched from now on. A counter that only appears with its first event hides that event from
+    /// `increase()`.
+    pub fn begin(&self, path: &Path) {
+        let path = path.display().to_string();
+        for result in ["ok"].into_iter().chain(Failure::NAMES).chain(Trouble::NAMES) {
+            drop(self.rounds.get_or_create(&VolumeResult { path: path.clone(), result }));
+        }
     }
 
     /// Counts a round; `result` is `ok` or [`Trouble::name`](crate::trouble::Trouble::name).

@@ -36,6 +36,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
     let mut volumes = JoinSet::new();
     for path in keepalive.paths.clone() {
         // Leaked once per configured path, so memory does not grow.
+        volume_metrics.begin(&path);
         let name: &'static str = path.display().to_string().leak();
         let (latch, pulse) = (daemon.health.latch(name), daemon.health.pulse(name, longest_round(&keepalive)));
         let volume = Volume::new(path, keepalive.clone(), volume_metrics.clone(), page.clone(), latch);

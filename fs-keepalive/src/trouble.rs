@@ -51,6 +51,9 @@ fn waiting(waits_in: Option<&str>) -> String {
 }
 
 impl Trouble {
+    /// All kinds in one word, except those of [`Failure`].
+    pub const NAMES: [&str; 7] = ["missing_mount", "changed_mount", "read_back", "foreign", "hung", "stuck", "helper"];
+
     /// The kind of trouble in one word, for metrics.
     pub fn name(&self) -> &'static str {
         match self {
@@ -87,5 +90,24 @@ impl fmt::Display for Failed {
 impl From<Trouble> for Failed {
     fn from(trouble: Trouble) -> Self {
         Self { phase: None, trouble }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_trouble_has_a_name() {
+        let troubles = [
+            Trouble::MissingMount,
+            Trouble::ChangedMount,
+            Trouble::ReadBack,
+            Trouble::Foreign(String::new()),
+            Trouble::Hung(1),
+            Trouble::Stuck { seconds: 1, pid: 1, waits_in: None },
+            Trouble::Helper(String::new()),
+        ];
+        assert_eq!(troubles.map(|trouble| trouble.name()), Trouble::NAMES);
     }
 }

@@ -108,17 +108,21 @@ fn another_file_system_is_noticed_before_anything_is_written_to_it() {
     let daemon = start(volume.path(), &[]);
     good(&daemon);
     mount_tmpfs(volume.path());
-    good_again_after(&daemon, "changed_mount");
+    good_again_after(&daemon, &volume, "changed_mount");
     rustix::mount::unmount(volume.path(), UnmountFlags::empty())
         .or_else(|_| rustix::mount::unmount(volume.path(), UnmountFlags::DETACH))
         .unwrap();
     assert!(daemon.log().contains("a different file system is mounted there now"), "{}", daemon.log());
 }
 
-fn good_again_after(daemon: &Daemon, trouble: &str) {
-    let seen = || daemon.get("/metrics").filter(|(_, text)| text.contains(&format!("result=\"{trouble}\""))).map(drop);
-    testbed::wait::until(LIMIT, seen).unwrap();
+fn good_again_after(daemon: &Daemon, volume: &Volume, trouble: &str) {
+    testbed::wait::until(LIMIT, || rounds(daemon, volume, trouble).filter(|rounds| *rounds > 0.0)).unwrap();
     good(daemon);
+}
+
+fn rounds(daemon: &Daemon, volume: &Volume, result: &str) -> Option<f64> {
+    let path = volume.path().display();
+    daemon.metric(&format!("labhands_fs_keepalive_rounds_total{{path=\"{path}\",result=\"{result}\"}}"))
 }
 
 #[test]
@@ -259,7 +263,6 @@ fn a_folder_that_a_user_filled_is_searched_in_steps_and_hides_no_old_record() {
     assert!(testbed::wait::until(LIMIT * 3, gone).is_some(), "{}", daemon.log());
     records_grow(&volume);
     good(&daemon);
-    let rounds = daemon.get("/metrics").unwrap().1;
-    assert!(!rounds.contains("result=\"hung\""), "{rounds}");
+    assert_eq!(rounds(&daemon, &volume, "hung"), Some(0.0));
     assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 10_001);
 }

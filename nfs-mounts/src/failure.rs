@@ -60,6 +60,9 @@ impl Failure {
         }
     }
 
+    /// All kinds in one word.
+    pub const NAMES: [&str; 8] = ["stale", "readonly", "full", "quota", "denied", "not_found", "no_answer", "other"];
+
     /// The kind of failure in one word, for metrics.
     pub fn name(&self) -> &'static str {
         match self {
@@ -103,6 +106,7 @@ mod tests {
         ];
         for (errno, name) in table {
             assert_eq!(Failure::from(errno).name(), name, "{errno}");
+            assert!(Failure::NAMES.contains(&name), "{name}");
         }
     }
 
