@@ -10,6 +10,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use sidecar::metrics::Metrics;
 
 use crate::round::Round;
+use crate::verdict::Hold;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RoundResult {
@@ -37,6 +38,10 @@ impl RoundMetrics {
     /// Registers the metrics.
     pub fn new(metrics: &Metrics) -> Self {
         let this = Self::default();
+        // A counter that only appears with its first event hides that event from increase().
+        for result in ["ok", "failed"].into_iter().chain(Hold::WORDS) {
+            drop(this.rounds.get_or_create(&RoundResult { result }));
+        }
         metrics.register(|registry| {
             registry.register("rounds", "Rounds by result", this.rounds.clone());
             registry.register(

@@ -193,6 +193,18 @@ impl fmt::Display for Use {
 }
 
 impl Hold {
+    /// All results in one word.
+    pub const WORDS: [&str; 8] = [
+        "clock_unset",
+        "catalogue_unreadable",
+        "catalogue_stale",
+        "catalogue_partial",
+        "catalogue_empty",
+        "catalogue_shrank",
+        "pods_unknown",
+        "pods_stale",
+    ];
+
     /// The result in one word, for metrics.
     pub fn word(&self) -> &'static str {
         self.words().0
@@ -293,6 +305,21 @@ pub fn age(duration: SignedDuration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_hold_has_a_word() {
+        let holds = [
+            Hold::ClockUnset(Timestamp::UNIX_EPOCH),
+            Hold::CatalogueUnreadable(String::new()),
+            Hold::CatalogueStale { fresh_at: Timestamp::UNIX_EPOCH, max_age: SignedDuration::ZERO },
+            Hold::CataloguePartial,
+            Hold::CatalogueEmpty,
+            Hold::CatalogueShrank { before: 3, now: 1 },
+            Hold::PodsUnknown(String::new()),
+            Hold::PodsStale(Timestamp::UNIX_EPOCH),
+        ];
+        assert_eq!(holds.map(|hold| hold.word()), Hold::WORDS);
+    }
 
     #[test]
     fn ages_are_readable() {
