@@ -133,6 +133,7 @@ fn the_manifests_are_accepted_and_the_page_is_checked() {
     assert!(right, "{said}");
 
     every_overlay_is_accepted(&cluster, &site);
+    a_server_of_the_sites_own_is_accepted(&cluster);
     the_other_ways_in_are_accepted(&cluster, &site);
 
     // Applied in two parts, and twice: the second time nothing changes.
@@ -161,6 +162,25 @@ kind: PersistentVolume
 metadata: {name: one}
 spec: {capacity: {storage: 200Gi}, accessModes: [ReadWriteOnce], storageClassName: test, hostPath: {path: /var/lib/one}}
 ";
+
+/// With the Service that the documents give for a server outside of the cluster.
+fn a_server_of_the_sites_own_is_accepted(cluster: &Cluster) {
+    let (kubectl, site) = (cluster.kubectl(), site(cluster));
+    for part in ["fileserver-claim #", "fileserver\n"] {
+        change(&site, &format!("  - ../components/{part}"), &format!("  # - ../components/{part}"));
+    }
+    change(&site, "NFS_SERVICE=labhands-fileserver/fileserver", "NFS_SERVICE=storage/nas");
+    let (right, said) = check(cluster, &site, &[]);
+    assert!(!right && said.contains("NFS_SERVICE: the cluster has no Service storage/nas"), "{said}");
+    let document = fs::read_to_string(repository().join("docs/fileserver.md")).unwrap();
+    let service = document.split("```yaml\n").nth(1).unwrap().split("```").next().unwrap();
+    kubectl.apply(service).unwrap();
+    let (right, said) = check(cluster, &site, &[]);
+    assert!(right, "{said}");
+    change(&site, "NFS_SERVICE=storage/nas", "NFS_SERVICE=nowhere/nas");
+    let (_, said) = check(cluster, &site, &[]);
+    assert!(said.contains("namespaces \"nowhere\" not found"), "{said}");
+}
 
 fn every_overlay_is_accepted(cluster: &Cluster, site: &Folder) {
     let kubectl = cluster.kubectl();
