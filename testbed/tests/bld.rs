@@ -3,9 +3,12 @@
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
 use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
 use testbed::command;
+use testbed::docker::Docker;
 use testbed::folder::Folder;
 use testbed::packages::{self, Part};
 use testbed::registry::Registry;
@@ -15,14 +18,42 @@ const DAEMONS: [&str; 5] = ["fs-keepalive", "imagepurger", "log-shipper", "nfs-h
 /// The largest size that a node has to pull.
 const MOST_BYTES: u64 = 10_000_000;
 
+/// Settings for buildah's storage in a folder.
+fn storage(folder: &Folder) -> String {
+    let path = folder.path().display();
+    format!("[storage]\ndriver = \"vfs\"\ngraphroot = \"{path}/graph\"\nrunroot = \"{path}/run\"\n")
+}
+
+#[test]
+fn the_digest_that_is_printed_can_be_pulled() {
+    packages::require(Part::Buildah).unwrap();
+    let (registry, docker, folder) =
+        (Registry::start().unwrap(), Docker::start().unwrap(), Folder::new("bld").unwrap());
+    let storage = folder.write("storage.conf", storage(&folder)).unwrap();
+    let program = folder.write("programs/prepuller", "a program").unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let client = registry.client("labhands/prepuller").unwrap();
+    for builder in ["buildah", "docker"] {
+        let mut bld = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../images/bld"));
+        bld.args(["prepuller", &format!("--push={}", registry.host())]).env("BUILDER", builder);
+        bld.env("BINARIES", program.parent().unwrap())
+            .env("CONTAINERS_STORAGE_CONF", &storage)
+            .env_remove("IMAGE_PREFIX");
+        bld.env("DOCKER_HOST", format!("unix://{}", docker.socket().display()));
+        let said = command::run(&mut bld).unwrap();
+        let digest = said.trim().rsplit(", ").next().unwrap();
+        let url = format!("{}/v2/labhands/prepuller/manifests/{digest}", registry.url());
+        let types = "application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json";
+        client.send("GET", &url, &[("accept", types)], &[]).unwrap().expect(200, &said).unwrap();
+    }
+}
+
 #[test]
 #[ignore = "builds every daemon for release: ten minutes and more after a change, under one without: cargo test -p testbed --test bld -- --ignored"]
 fn every_image_is_small_labeled_and_the_same_each_time() {
     packages::require(Part::Buildah).unwrap();
     let (registry, folder) = (Registry::start().unwrap(), Folder::new("bld").unwrap());
-    let path = folder.path().display();
-    let storage = format!("[storage]\ndriver = \"vfs\"\ngraphroot = \"{path}/graph\"\nrunroot = \"{path}/run\"\n");
-    let storage = folder.write("storage.conf", storage).unwrap();
+    let storage = folder.write("storage.conf", storage(&folder)).unwrap();
     let build = || -> BTreeMap<String, String> {
         let mut bld = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../images/bld"));
         bld.args(DAEMONS).arg(format!("--push={}", registry.host()));
