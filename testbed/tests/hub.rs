@@ -80,6 +80,7 @@ fn a_stranger_reads_why_the_login_is_refused(bed: &Bed) {
     let mut eve = bed.log_in("eve");
     eve.wait(LIMIT, "document.body.innerText.includes('eve is not a member of stars')").unwrap();
     bed.picture(&mut eve, "stranger");
+    fits_a_phone(bed, &mut eve, "stranger-phone");
 }
 
 fn the_menu_shows_what_is_on_the_nodes(bed: &Bed, page: &mut Page) {
@@ -95,6 +96,18 @@ fn the_menu_shows_what_is_on_the_nodes(bed: &Bed, page: &mut Page) {
     assert_eq!(profiles, json!(["w_2026_47", "w_2026_46"]));
     assert_eq!(page.evaluate("document.querySelector('[name=profile]:checked').value").unwrap(), "w_2026_47");
     bed.picture(page, "menu");
+    fits_a_phone(bed, page, "menu-phone");
+    page.open(&format!("{}/hub/home", bed.hub)).unwrap();
+    page.wait(LIMIT, "!!document.querySelector('#start')").unwrap();
+    fits_a_phone(bed, page, "home-phone");
+}
+
+/// Checks that nothing on the page is wider than a phone's screen.
+fn fits_a_phone(bed: &Bed, page: &mut Page, name: &str) {
+    page.resize(390, 844).unwrap();
+    bed.picture(page, name);
+    assert_eq!(page.overflow().unwrap(), Vec::<String>::new(), "{name}");
+    page.resize(bed::LOOK.width, bed::LOOK.height).unwrap();
 }
 
 fn choose(page: &mut Page, bed: &Bed, profile: &str) {
@@ -121,6 +134,7 @@ fn a_lab_starts_with_its_progress(bed: &Bed, page: &mut Page) {
     page.wait(LIMIT, &format!("{told} && (document.querySelector('details').open = true)"))
         .unwrap_or_else(|error| panic!("{error}\n{}", bed.said()));
     bed.picture(page, "progress");
+    fits_a_phone(bed, page, "progress-phone");
     lab(bed, page);
     bed.picture(page, "lab");
 }

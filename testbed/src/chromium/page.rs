@@ -90,6 +90,25 @@ impl Page {
         Err(Error::Missing(format!("a script in the page failed: {reason}")))
     }
 
+    /// Changes the window's size, in CSS pixels.
+    ///
+    /// # Errors
+    /// If the browser fails.
+    pub fn resize(&mut self, width: u32, height: u32) -> Result<()> {
+        let size = json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": false});
+        self.ask("Emulation.setDeviceMetricsOverride", size).map(drop)
+    }
+
+    /// What is wider than the window: the beginning of each element that ends beyond its right edge, or that a reader
+    /// would have to scroll sideways; empty if all fits.
+    ///
+    /// # Errors
+    /// If the browser fails.
+    pub fn overflow(&mut self) -> Result<Vec<String>> {
+        let found = self.evaluate(include_str!("overflow.js"))?;
+        Ok(found.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect())
+    }
+
     /// Evaluates an expression repeatedly until the value is neither null, false, nor empty.
     ///
     /// # Errors
@@ -190,6 +209,20 @@ mod tests {
         page.picture(&file).unwrap();
         assert!(fs::read(file).unwrap().starts_with(b"\x89PNG"));
         assert!(page.open("http://127.0.0.1:1/").is_err());
+    }
+
+    #[test]
+    fn what_is_wider_than_the_window_is_found() {
+        let mut page = Browser::find().unwrap().page(LOOK, None).unwrap();
+        let wide = "data:text/html,<p style=width:290px>fits</p><p style=width:400px>too wide</p>\
+                    <div style=overflow:auto><i style=display:block;width:500px>scrolls</i></div>";
+        page.open(wide).unwrap();
+        page.wait(LIMIT, "document.readyState === 'complete'").unwrap();
+        let found = page.overflow().unwrap();
+        assert_eq!(found.len(), 4, "{found:?}");
+        assert!(found[0].starts_with("the page is ") && found[1].contains("too wide"), "{found:?}");
+        page.resize(600, 400).unwrap();
+        assert_eq!(page.overflow().unwrap(), Vec::<String>::new());
     }
 
     #[test]

@@ -23,6 +23,8 @@ use super::broker::Lines;
 
 /// The time limit of a test that hangs.
 pub(crate) const LIMIT: Duration = Duration::from_secs(120);
+/// The window of users' browsers.
+pub(crate) const LOOK: Look = Look { width: 1100, height: 800, dark: false };
 /// The folder for screenshots; none are kept if it is unset.
 const PICTURES: &str = "TESTBED_PICTURES";
 const DAEMONS: [&str; 4] = ["prepuller", "nfs-health", "fs-keepalive", "log-shipper"];
@@ -207,8 +209,7 @@ impl Bed {
     /// A browser that logs in as this user of GitHub and gets to the form.
     pub(crate) fn log_in(&self, user: &str) -> Page {
         self.github.control(&json!({"browser_user": user})).unwrap();
-        let look = Look { width: 1100, height: 800, dark: false };
-        let mut page = Browser::find().unwrap().page(look, Some(&self.authority)).unwrap();
+        let mut page = Browser::find().unwrap().page(LOOK, Some(&self.authority)).unwrap();
         page.open(&format!("{}/hub/oauth_login?next=%2Fhub%2Fspawn", self.hub)).unwrap();
         page.wait(LIMIT, "document.readyState === 'complete'").unwrap();
         page

@@ -24,6 +24,7 @@ seen.observe(document, { subtree: true, childList: true, characterData: true });
 "#;
 
 const PHONE: Look = Look { width: 360, height: 2400, dark: false };
+const LIMIT: Duration = Duration::from_secs(60);
 const DESK: Look = Look { width: 1280, height: 1600, dark: false };
 
 struct Served {
@@ -128,6 +129,41 @@ async fn a_browser_shows_it_wide_narrow_dark_and_without_script() {
         served.look(path, move |browser, address| browser.picture(address, look, &written)).await;
         assert!(std::fs::metadata(&file).unwrap().len() > 10_000, "{name}");
     }
+    served.stop().await;
+}
+
+/// The names of nodes that are on more than one line.
+const BROKEN_NAMES: &str = r#"[...document.querySelectorAll(".nodes tbody th")].map(cell => cell.firstChild)
+    .filter(name => { const range = new Range(); range.selectNodeContents(name); return range.getClientRects().length > 1; })
+    .map(name => name.textContent)"#;
+
+#[tokio::test]
+async fn nothing_is_wider_than_the_window_and_names_of_nodes_are_whole() {
+    let look = || {
+        let mut overview = fleet(120);
+        for (number, node) in overview.nodes.iter_mut().enumerate() {
+            node.name = format!("gke-hub-users-4f3b2a1c-{number:04}").into();
+        }
+        let address = format!("https://registry.example.org/v2/{}/manifests/latest", "lab/".repeat(40));
+        overview.cluster.push(format!("{address}: the registry does not answer"));
+        overview
+    };
+    let served = serve(look, |_| Router::new()).await;
+    let check = |browser: &Browser, address: &str| {
+        let mut page = browser.page(Look { width: 390, ..PHONE }, None)?;
+        for width in [360, 390, 1280] {
+            page.resize(width, 2400)?;
+            for path in ["?show=problems", "?show=pulling", "?node=0007", "?missing=nothing", ""] {
+                page.open(&format!("{address}{path}"))?;
+                page.wait(LIMIT, "document.readyState !== 'loading' && !!document.querySelector('.headline')")?;
+                page.evaluate("document.querySelectorAll('details').forEach(each => { each.open = true; })")?;
+                assert_eq!(page.overflow()?, Vec::<String>::new(), "{path} at {width}");
+                assert_eq!(page.evaluate(BROKEN_NAMES)?, serde_json::json!([]), "{path} at {width}");
+            }
+        }
+        Ok(())
+    };
+    served.look("/", check).await;
     served.stop().await;
 }
 
