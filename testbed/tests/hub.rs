@@ -134,7 +134,6 @@ fn a_lab_starts_with_its_progress(bed: &Bed, page: &mut Page) {
     page.wait(LIMIT, &format!("{told} && (document.querySelector('details').open = true)"))
         .unwrap_or_else(|error| panic!("{error}\n{}", bed.said()));
     bed.picture(page, "progress");
-    fits_a_phone(bed, page, "progress-phone");
     lab(bed, page);
     bed.picture(page, "lab");
 }
