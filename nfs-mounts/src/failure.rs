@@ -61,7 +61,8 @@ impl Failure {
     }
 
     /// All kinds in one word.
-    pub const NAMES: [&str; 8] = ["stale", "readonly", "full", "quota", "denied", "not_found", "no_answer", "other"];
+    pub const NAMES: [&str; 9] =
+        ["stale", "readonly", "full", "quota", "denied", "ticket", "not_found", "no_answer", "other"];
 
     /// The kind of failure in one word, for metrics.
     pub fn name(&self) -> &'static str {
