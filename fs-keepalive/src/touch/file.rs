@@ -122,11 +122,17 @@ pub(super) fn take_a_new_file(folder: &OwnedFd, name: &str) -> Result<(), Troubl
     let remove = || rustix::fs::unlinkat(folder, &name, AtFlags::empty());
     let made = match make() {
         // From a round that was killed in between, or another user's file.
-        Err(Errno::EXIST) => remove().map_err(|_| Trouble::Foreign(format!("{FOLDER}/{name}"))).map(|()| make())?,
+        Err(Errno::EXIST) => match remove() {
+            Ok(()) => make(),
+            Err(errno @ (Errno::ACCESS | Errno::PERM)) => Err(errno),
+            Err(_) => return Err(Trouble::Foreign(format!("{FOLDER}/{name}"))),
+        },
         made => made,
     };
-    match made {
-        Ok(()) => Ok(remove()?),
+    match made.and_then(|()| remove()) {
+        Ok(()) => Ok(()),
+        // On an export that maps users, the new file belongs to another user, and only its owner may remove it from a folder like
+        // `/tmp`.
         // The record exists already, and needs no right to create another file.
         Err(Errno::ACCESS | Errno::PERM | Errno::NOSYS | Errno::OPNOTSUPP) => Ok(()),
         Err(errno) => Err(errno.into()),
