@@ -86,6 +86,12 @@ def test_every_alert_is_in_the_runbook_and_nothing_else() -> None:
         assert rule["labels"]["severity"] in ("warning", "critical")
 
 
+def test_every_alert_is_fired_by_a_suite_of_its_daemon() -> None:
+    suites = [path.read_text() for path in REPOSITORY.glob("*/tests/alerts.rs")]
+    fired = {name for text in suites for name in re.findall(r'"(Labhands\w+)"', text)}
+    assert fired == {rule["alert"] for rule in alerts()}
+
+
 def test_the_operator_gets_the_same_rules() -> None:
     head = "# Generated from components/monitoring/alerts.yaml by: UPDATE=1 manifests/check -k operator\n"
     head += "apiVersion: monitoring.coreos.com/v1\nkind: PrometheusRule\nmetadata:\n  name: labhands\n  namespace: labhands\n  labels:\n"

@@ -6,9 +6,8 @@ mod exports;
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs::Permissions;
-use std::net::Ipv4Addr;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -24,27 +23,13 @@ use testbed::wait;
 
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// A line of mountinfo that lists `place` as an NFS mount. The kernel here has no NFS, so another file system replaces it.
-fn line(place: &Path, address: Ipv4Addr) -> String {
-    let place = place.to_str().unwrap();
-    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
-    let device = mounts.lines().rev().find(|line| line.split(' ').nth(4) == Some(place)).map_or_else(
-        || {
-            let device = std::fs::metadata(place).unwrap().dev();
-            format!("{}:{}", rustix::fs::major(device), rustix::fs::minor(device))
-        },
-        |line| line.split(' ').nth(2).unwrap().to_owned(),
-    );
-    format!("2 1 {device} / {place} rw - nfs4 {address}:/home rw,vers=4.1,addr={address}\n")
-}
-
 #[test]
 fn a_mount_that_hangs_while_the_server_works_is_this_nodes_trouble() {
     let ganesha = Ganesha::start(Setup::default()).unwrap();
     let (folder, address) = (Folder::new("mounts").unwrap(), ganesha.address());
     let place = folder.folder("home").unwrap();
     let root = "1 0 8:1 / / rw - ext4 a rw\n";
-    let list = || folder.write("mountinfo", format!("{root}{}", line(&place, address))).unwrap();
+    let list = || folder.write("mountinfo", format!("{root}{}", exports::mount(&place, address))).unwrap();
     let mountinfo = list();
     let settings = [("NFS_MOUNTINFO", mountinfo.to_str().unwrap()), ("NFS_INTERVAL", "1s"), ("NFS_TIMEOUT", "500ms")];
     let mut daemon = Daemon::start(env!("CARGO_BIN_EXE_nfs-health"), &["run"], &settings).unwrap();
@@ -85,7 +70,7 @@ fn a_device_is_checked_through_any_of_its_paths() {
     let (folder, address) = (Folder::new("mounts").unwrap(), ganesha.address());
     let place = folder.folder("home").unwrap();
     let _silent = SilentFileSystem::mount_over(&place, Silence::Killable).unwrap();
-    let here = line(&place, address);
+    let here = exports::mount(&place, address);
     let elsewhere = here.replace(place.to_str().unwrap(), "/srv/only-on-the-host");
     for lines in [[&elsewhere, &here], [&here, &elsewhere]] {
         let mountinfo =
@@ -117,7 +102,7 @@ fn a_path_is_no_folder_or_closed_to_this_process_or_not_even_text_and_the_mount_
     let file = folder.write("file", "").unwrap();
     let odd = folder.path().join(OsStr::from_bytes(b"h\xf6me"));
     std::fs::create_dir(&odd).unwrap();
-    let like = line(&open, address);
+    let like = exports::mount(&open, address);
     let (before, after) = like.split_once(open.to_str().unwrap()).unwrap();
     let check = |places: &[&Path]| {
         let line = |place: &&Path| [before.as_bytes(), place.as_os_str().as_bytes(), after.as_bytes()].concat();
@@ -145,7 +130,7 @@ fn mounts_stay_known_while_their_list_cannot_be_read() {
     let (folder, address) = (Folder::new("mounts").unwrap(), ganesha.address());
     let place = folder.folder("home").unwrap();
     let mountinfo =
-        folder.write("mountinfo", format!("1 0 8:1 / / rw - ext4 a rw\n{}", line(&place, address))).unwrap();
+        folder.write("mountinfo", format!("1 0 8:1 / / rw - ext4 a rw\n{}", exports::mount(&place, address))).unwrap();
     let settings = [("NFS_MOUNTINFO", mountinfo.to_str().unwrap()), ("NFS_INTERVAL", "1s"), ("NFS_TIMEOUT", "5s")];
     let daemon = Daemon::start(env!("CARGO_BIN_EXE_nfs-health"), &["run"], &settings).unwrap();
     exports::until(&daemon, LIMIT, |said| !said.is_empty() && exports::well(said));

@@ -57,8 +57,6 @@ pub struct Prometheus {
     client: Client,
     /// The targets by the value of their label `instance`.
     targets: BTreeMap<String, SocketAddr>,
-    /// Other jobs.
-    jobs: Vec<Value>,
     folder: Folder,
 }
 
@@ -72,7 +70,7 @@ impl Prometheus {
         if !rules.is_empty() {
             folder.write("rules.yaml", rules)?;
         }
-        write_configuration(&folder, &BTreeMap::new(), &[])?;
+        write_configuration(&folder, &BTreeMap::new())?;
         let path = |name: &str| folder.join(name).display().to_string();
         let mut command = Command::new(find_or_build()?);
         command.args([
@@ -88,7 +86,7 @@ impl Prometheus {
         let ready = format!("http://{address}/-/ready");
         process
             .ready(START_LIMIT, "be ready", || client.send("GET", &ready, &[], b"").ok()?.expect(200, &ready).ok())?;
-        Ok(Self { process, address, client, targets: BTreeMap::new(), jobs: Vec::new(), folder })
+        Ok(Self { process, address, client, targets: BTreeMap::new(), folder })
     }
 
     /// Scrapes these daemons from now on, each with its `instance`. Returns after the first scrape of all.
@@ -110,35 +108,8 @@ impl Prometheus {
         self.reload()
     }
 
-    /// Scrapes the pods of a cluster that the PodMonitors of `manifests/` select, and gives series the labels that the
-    /// Prometheus operator gives them.
-    ///
-    /// # Errors
-    /// If the configuration is refused.
-    pub fn scrape_pods(&mut self, kubeconfig: &Path) -> Result<()> {
-        let keep = |label: &str, regex: &str| json!({"source_labels": [format!("__meta_kubernetes_{label}")], "regex": regex, "action": "keep"});
-        let copy = |label: &str, target: &str| json!({"source_labels": [format!("__meta_kubernetes_{label}")], "target_label": target});
-        self.jobs.push(json!({
-            "job_name": "pods",
-            "kubernetes_sd_configs": [{
-                "role": "pod", "kubeconfig_file": kubeconfig,
-                "namespaces": {"names": ["labhands", "labhands-node"]},
-            }],
-            "relabel_configs": [
-                keep("pod_label_app_kubernetes_io_part_of", "labhands"),
-                keep("pod_container_port_name", "admin"),
-                keep("pod_phase", "Running"),
-                copy("namespace", "namespace"),
-                copy("pod_name", "pod"),
-                copy("pod_label_app_kubernetes_io_name", "job"),
-                copy("pod_node_name", "node"),
-            ],
-        }));
-        self.reload()
-    }
-
     fn reload(&self) -> Result<()> {
-        write_configuration(&self.folder, &self.targets, &self.jobs)?;
+        write_configuration(&self.folder, &self.targets)?;
         let url = format!("http://{}/-/reload", self.address);
         self.client.send("POST", &url, &[], b"")?.expect(200, "POST /-/reload").map(drop)
     }
@@ -295,7 +266,7 @@ fn find_or_build() -> Result<std::path::PathBuf> {
 }
 
 /// Writes the configuration, as JSON, which is YAML too.
-fn write_configuration(folder: &Folder, targets: &BTreeMap<String, SocketAddr>, jobs: &[Value]) -> Result<()> {
+fn write_configuration(folder: &Folder, targets: &BTreeMap<String, SocketAddr>) -> Result<()> {
     let targets = targets.iter();
     let targets: Vec<Value> =
         targets.map(|(instance, address)| json!({"targets": [address], "labels": {"instance": instance}})).collect();
@@ -304,7 +275,7 @@ fn write_configuration(folder: &Folder, targets: &BTreeMap<String, SocketAddr>, 
     let configuration = json!({
         "global": {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"},
         "rule_files": if rules.exists() { vec![rules] } else { Vec::new() },
-        "scrape_configs": jobs.iter().chain([&daemons]).collect::<Vec<_>>(),
+        "scrape_configs": [daemons],
     });
     folder.write("prometheus.yaml", configuration.to_string()).map(drop)
 }

@@ -1,13 +1,14 @@
-//! A scripted Kubernetes API server behind a [`TcpProxy`] that may stall it: it stores and lists objects, and does
-//! nothing else. For daemons that must cope with an API server that accepts and never answers, which a real one does
-//! not do on demand.
+//! A scripted Kubernetes API server behind a [`TcpProxy`] that may stall it: it stores, lists and watches objects, and
+//! does nothing else. For daemons that must cope with an API server that accepts and never answers, which a real one
+//! does not do on demand.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -15,18 +16,29 @@ use crate::folder::Folder;
 use crate::proxy::TcpProxy;
 use crate::{Error, Result};
 
+/// How often a watch looks whether its client is still there.
+const WATCH_CHECK: Duration = Duration::from_millis(500);
+
 /// A running server; its threads end with the test's process.
 #[derive(Debug)]
 pub struct ScriptedApi {
     proxy: TcpProxy,
-    shared: Arc<Mutex<Shared>>,
+    server: Arc<Server>,
     folder: Folder,
+}
+
+#[derive(Debug, Default)]
+struct Server {
+    shared: Mutex<Shared>,
+    changed: Condvar,
 }
 
 #[derive(Debug, Default)]
 struct Shared {
     /// Objects by path.
     objects: BTreeMap<String, Value>,
+    /// All changes: the type of the watch event, the path, and the object. Versions of objects count them.
+    changes: Vec<(&'static str, String, Value)>,
     /// Path prefixes that it does not know.
     unknown: Vec<String>,
     /// `METHOD path` of each answered request.
@@ -42,13 +54,13 @@ impl ScriptedApi {
         let failed = || Error::io("listen for the scripted API server");
         let listener = TcpListener::bind("127.0.0.1:0").map_err(failed())?;
         let proxy = TcpProxy::start(listener.local_addr().map_err(failed())?)?;
-        let shared = Arc::<Mutex<Shared>>::default();
-        let serving = Arc::clone(&shared);
+        let server = Arc::<Server>::default();
+        let serving = Arc::clone(&server);
         thread::spawn(move || {
             for client in listener.incoming().map_while(std::result::Result::ok) {
-                let shared = Arc::clone(&serving);
+                let server = Arc::clone(&serving);
                 // A client that disconnects does not fail the test.
-                thread::spawn(move || drop(serve(client, &shared)));
+                thread::spawn(move || drop(serve(client, &server)));
             }
         });
         let folder = Folder::new("scripted-api")?;
@@ -58,7 +70,7 @@ impl ScriptedApi {
             proxy.host()
         );
         folder.write("kubeconfig", text)?;
-        Ok(ScriptedApi { proxy, shared, folder })
+        Ok(ScriptedApi { proxy, server, folder })
     }
 
     /// The proxy between it and its clients.
@@ -75,29 +87,36 @@ impl ScriptedApi {
 
     /// Stores this object at a path such as `/api/v1/nodes/node1`.
     pub fn put(&self, path: &str, object: Value) {
-        lock(&self.shared).put(path, object);
+        self.server.lock().put(path, object);
+        self.server.changed.notify_all();
+    }
+
+    /// Deletes the object at a path.
+    pub fn delete(&self, path: &str) {
+        self.server.lock().delete(path);
+        self.server.changed.notify_all();
     }
 
     /// Answers 404 below this path from now on, as for a kind whose CustomResourceDefinition is missing.
     pub fn does_not_know(&self, path: &str) {
-        lock(&self.shared).unknown.push(path.to_owned());
+        self.server.lock().unknown.push(path.to_owned());
     }
 
     /// Knows all paths again.
     pub fn knows_all(&self) {
-        lock(&self.shared).unknown.clear();
+        self.server.lock().unknown.clear();
     }
 
     /// The object at a path, if there is one.
     #[must_use]
     pub fn object(&self, path: &str) -> Option<Value> {
-        lock(&self.shared).objects.get(path).cloned()
+        self.server.lock().objects.get(path).cloned()
     }
 
     /// The objects whose paths begin with this prefix.
     #[must_use]
     pub fn objects(&self, beginning: &str) -> Vec<Value> {
-        let shared = lock(&self.shared);
+        let shared = self.server.lock();
         let found = shared.objects.iter().filter(|(path, _)| path.starts_with(beginning));
         found.map(|(_, object)| object.clone()).collect()
     }
@@ -105,12 +124,24 @@ impl ScriptedApi {
     /// How many requests with this prefix of `METHOD path` were answered.
     #[must_use]
     pub fn answered(&self, beginning: &str) -> usize {
-        lock(&self.shared).seen.iter().filter(|seen| seen.starts_with(beginning)).count()
+        self.server.lock().seen.iter().filter(|seen| seen.starts_with(beginning)).count()
     }
 }
 
-fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
-    shared.lock().unwrap_or_else(PoisonError::into_inner)
+impl Server {
+    fn lock(&self) -> MutexGuard<'_, Shared> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The watch events after a version, and the newest version; waits a moment if there are none.
+    fn events(&self, after: usize, wanted: impl Fn(&str) -> bool) -> (Vec<Value>, usize) {
+        let quiet = |shared: &mut Shared| shared.changes.len() <= after;
+        let waited = self.changed.wait_timeout_while(self.lock(), WATCH_CHECK, quiet);
+        let shared = waited.unwrap_or_else(PoisonError::into_inner).0;
+        let changes = shared.changes.iter().skip(after).filter(|(_, path, _)| wanted(path));
+        let events = changes.map(|(kind, _, object)| json!({"type": kind, "object": object})).collect();
+        (events, shared.changes.len())
+    }
 }
 
 impl Shared {
@@ -119,14 +150,27 @@ impl Shared {
         let name = path.rsplit('/').next().unwrap_or_default();
         let generation = before.and_then(|before| before["metadata"]["generation"].as_i64()).unwrap_or(0) + 1;
         object["metadata"]["name"] = json!(name);
-        for (key, value) in [("uid", json!(path)), ("resourceVersion", json!("1")), ("generation", json!(generation))] {
+        for (key, value) in [("uid", json!(path)), ("generation", json!(generation))] {
             object["metadata"][key] = value;
         }
+        self.store(path, object)
+    }
+
+    fn store(&mut self, path: &str, mut object: Value) -> Value {
+        object["metadata"]["resourceVersion"] = json!((self.changes.len() + 1).to_string());
+        let kind = if self.objects.contains_key(path) { "MODIFIED" } else { "ADDED" };
         self.objects.insert(path.to_owned(), object.clone());
+        self.changes.push((kind, path.to_owned(), object.clone()));
         object
     }
 
-    fn answer(&mut self, method: &str, path: &str, body: &[u8]) -> (u16, Value) {
+    fn delete(&mut self, path: &str) {
+        if let Some(object) = self.objects.remove(path) {
+            self.changes.push(("DELETED", path.to_owned(), object));
+        }
+    }
+
+    fn answer(&mut self, method: &str, path: &str, name: Option<&str>, body: &[u8]) -> (u16, Value) {
         self.seen.push(format!("{method} {path}"));
         let body = || serde_json::from_slice(body).unwrap_or_else(|_| json!({}));
         match method {
@@ -136,22 +180,27 @@ impl Shared {
                 (201, self.put(&format!("{path}/{name}"), object))
             }
             "PATCH" | "PUT" => match path.strip_suffix("/status") {
-                None => (200, self.put(path, body())),
+                None if method == "PUT" => (200, self.put(path, body())),
+                None => {
+                    let mut object = self.objects.get(path).cloned().unwrap_or_else(|| json!({}));
+                    merge(&mut object, body());
+                    (200, self.put(path, object))
+                }
                 Some(path) => {
-                    let object = self.objects.entry(path.to_owned()).or_insert_with(|| json!({}));
+                    let mut object = self.objects.get(path).cloned().unwrap_or_else(|| json!({}));
                     object["status"] = body()["status"].take();
-                    (200, object.clone())
+                    (200, self.store(path, object))
                 }
             },
             "GET" if self.objects.contains_key(path) => (200, self.objects[path].clone()),
             "GET" if is_list(path) => {
-                let begins = format!("{path}/");
-                let items = self
-                    .objects
-                    .iter()
-                    .filter(|(path, _)| path.strip_prefix(&begins).is_some_and(|name| !name.contains('/')));
-                let items: Vec<&Value> = items.map(|(_, object)| object).collect();
-                (200, json!({"kind": "List", "apiVersion": "v1", "metadata": {"resourceVersion": "1"}, "items": items}))
+                let listed = self.objects.iter().filter(|(object, _)| is_in(object, path, name));
+                let items: Vec<&Value> = listed.map(|(_, object)| object).collect();
+                let version = self.changes.len().to_string();
+                (
+                    200,
+                    json!({"kind": "List", "apiVersion": "v1", "metadata": {"resourceVersion": version}, "items": items}),
+                )
             }
             _ => {
                 let message = format!("{path} is not there");
@@ -162,6 +211,28 @@ impl Shared {
             }
         }
     }
+}
+
+/// A JSON merge patch (RFC 7396).
+fn merge(object: &mut Value, patch: Value) {
+    match (object, patch) {
+        (Value::Object(object), Value::Object(patch)) => {
+            for (key, value) in patch {
+                if value.is_null() {
+                    object.remove(&key);
+                } else {
+                    merge(object.entry(key).or_insert(Value::Null), value);
+                }
+            }
+        }
+        (object, patch) => *object = patch,
+    }
+}
+
+/// Whether a path is that of an object of a list, and of the one with this name if there is one.
+fn is_in(path: &str, list: &str, wanted: Option<&str>) -> bool {
+    let name = path.strip_prefix(list).and_then(|rest| rest.strip_prefix('/'));
+    name.is_some_and(|name| !name.contains('/') && wanted.is_none_or(|wanted| name == wanted))
 }
 
 /// Whether the last component of a path is a kind and not a name: `/api/v1/KIND`, `/apis/GROUP/VERSION/KIND`, or with
@@ -176,7 +247,7 @@ fn is_list(path: &str) -> bool {
 }
 
 /// Answers one client's requests, one after the other.
-fn serve(mut client: TcpStream, shared: &Mutex<Shared>) -> std::io::Result<()> {
+fn serve(mut client: TcpStream, server: &Server) -> std::io::Result<()> {
     let mut reader = BufReader::new(client.try_clone()?);
     loop {
         let mut line = String::new();
@@ -199,25 +270,51 @@ fn serve(mut client: TcpStream, shared: &Mutex<Shared>) -> std::io::Result<()> {
         let mut body = vec![0; length];
         reader.read_exact(&mut body)?;
         let (path, query) = target.split_once('?').unwrap_or((&target, ""));
-        if lock(shared).unknown.iter().any(|unknown| path.starts_with(unknown)) {
+        let selector = parameter(query, "fieldSelector").unwrap_or_default();
+        let name = selector.strip_prefix("metadata.name=");
+        if server.lock().unknown.iter().any(|unknown| path.starts_with(unknown)) {
             let text = "404 page not found\n";
             let head = format!("HTTP/1.1 404 X\r\ncontent-type: text/plain\r\ncontent-length: {}\r\n\r\n", text.len());
             client.write_all((head + text).as_bytes())?;
             continue;
         }
         if query.contains("watch=true") {
-            client.write_all(
-                b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n",
-            )?;
-            lock(shared).seen.push(format!("WATCH {path}"));
-            // No event follows until the client disconnects.
-            std::io::copy(&mut reader, &mut std::io::sink())?;
-            return Ok(());
+            server.lock().seen.push(format!("WATCH {path}"));
+            let version = parameter(query, "resourceVersion").and_then(|version| version.parse().ok()).unwrap_or(0);
+            return watch(client, server, version, |object| is_in(object, path, name));
         }
-        let (status, answer) = lock(shared).answer(&method, path, &body);
+        let (status, answer) = server.lock().answer(&method, path, name, &body);
+        server.changed.notify_all();
         let text = answer.to_string();
         let head =
             format!("HTTP/1.1 {status} X\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n", text.len());
         client.write_all((head + &text).as_bytes())?;
     }
+}
+
+/// Sends all changes after a version, until the client disconnects.
+fn watch(
+    mut client: TcpStream,
+    server: &Server,
+    mut version: usize,
+    wanted: impl Fn(&str) -> bool,
+) -> std::io::Result<()> {
+    client.write_all(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n")?;
+    client.set_nonblocking(true)?;
+    while !matches!(client.peek(&mut [0]), Ok(0)) {
+        let (events, newest) = server.events(version, &wanted);
+        client.set_nonblocking(false)?;
+        for event in events {
+            let line = format!("{event}\n");
+            client.write_all(format!("{:x}\r\n{line}\r\n", line.len()).as_bytes())?;
+        }
+        client.set_nonblocking(true)?;
+        version = newest;
+    }
+    Ok(())
+}
+
+fn parameter(query: &str, name: &str) -> Option<String> {
+    let mut pairs = url::form_urlencoded::parse(query.as_bytes());
+    pairs.find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
 }

@@ -153,6 +153,8 @@ impl HealthMetrics {
         for kind in KINDS {
             let labels = ExportVerdict { export: name.to_owned(), verdict: kind.name() };
             self.verdict.get_or_create(&labels).set(i64::from(kind == shown));
+            // A counter that only appears with its first event hides that event from increase().
+            drop(self.rounds.get_or_create(&labels));
         }
         self.healthy.get_or_create(&export).set(i64::from(shown.is_healthy()));
         if let Some(lease) = round.front.lease {

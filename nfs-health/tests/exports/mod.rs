@@ -1,5 +1,8 @@
-//! A daemon's verdicts on its exports, from its page.
+//! A daemon's verdicts on its exports, from its page, and what it takes for a mount.
 
+use std::net::Ipv4Addr;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::time::Duration;
 
 use testbed::daemon::Daemon;
@@ -37,4 +40,20 @@ pub(crate) fn until(daemon: &Daemon, limit: Duration, wanted: impl Fn(&[String])
         seen.filter(|seen| wanted(seen))
     });
     seen.unwrap_or_else(|| panic!("{last:?}\n{}", daemon.log()))
+}
+
+/// A line of mountinfo that calls whatever is at `place` an NFS mount: the kernel here has no NFS, so another file system stands
+/// for it.
+#[allow(dead_code, reason = "not every test has a mount")]
+pub(crate) fn mount(place: &Path, address: Ipv4Addr) -> String {
+    let place = place.to_str().unwrap();
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let device = mounts.lines().rev().find(|line| line.split(' ').nth(4) == Some(place)).map_or_else(
+        || {
+            let device = std::fs::metadata(place).unwrap().dev();
+            format!("{}:{}", rustix::fs::major(device), rustix::fs::minor(device))
+        },
+        |line| line.split(' ').nth(2).unwrap().to_owned(),
+    );
+    format!("2 1 {device} / {place} rw - nfs4 {address}:/home rw,vers=4.1,addr={address}\n")
 }

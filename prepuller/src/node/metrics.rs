@@ -35,6 +35,10 @@ const DURATIONS: [f64; 13] = [1.0, 3.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1
 impl Default for Counters {
     fn default() -> Self {
         let (api_failures, orders_not_kept) = (Family::default(), Counter::default());
+        // A counter that only appears with its first event hides that event from increase().
+        for call in ["watch", "status"] {
+            drop(Family::<Call, Counter>::get_or_create(&api_failures, &Call { call }));
+        }
         Self { api_failures, orders_not_kept, durations: Histogram::new(DURATIONS) }
     }
 }
@@ -182,6 +186,7 @@ mod tests {
             "labhands_prepuller_node_pull_duration_seconds_bucket{le=\"60.0\"} 1",
             "labhands_prepuller_node_pull_duration_seconds_sum 42.0",
             "labhands_prepuller_node_api_failures_total{call=\"watch\"} 1",
+            "labhands_prepuller_node_api_failures_total{call=\"status\"} 0",
         ] {
             assert!(text.contains(line), "{line} in {text}");
         }

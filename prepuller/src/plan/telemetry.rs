@@ -131,6 +131,15 @@ impl Telemetry {
             reported: Mutex::default(),
         };
         this.spawns.register(metrics);
+        // A counter that only appears with its first event hides that event from increase().
+        for result in ["ok", "failed"] {
+            for family in [&this.publishes, &this.scans, &this.writes] {
+                drop(family.get_or_create(&ResultLabel { result }));
+            }
+        }
+        for result in ["complete", "timeout", "refused"] {
+            drop(this.gates.get_or_create(&ResultLabel { result }));
+        }
         metrics.register(|registry| {
             registry.register("scans", "Scans by result", this.scans.clone());
             let help = "Attempts to publish the catalogue by result";
