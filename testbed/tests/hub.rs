@@ -104,6 +104,7 @@ fn the_menu_shows_what_is_on_the_nodes(bed: &Bed, page: &mut Page) {
 
 /// Checks that nothing on the page is wider than a phone's screen.
 fn fits_a_phone(bed: &Bed, page: &mut Page, name: &str) {
+    page.wait(LIMIT, "document.readyState === 'complete'").unwrap();
     page.resize(390, 844).unwrap();
     bed.picture(page, name);
     assert_eq!(page.overflow().unwrap(), Vec::<String>::new(), "{name}");

@@ -155,7 +155,9 @@ async fn nothing_is_wider_than_the_window_and_names_of_nodes_are_whole() {
             page.resize(width, 2400)?;
             for path in ["?show=problems", "?show=pulling", "?node=0007", "?missing=nothing", ""] {
                 page.open(&format!("{address}{path}"))?;
-                page.wait(LIMIT, "document.readyState !== 'loading' && !!document.querySelector('.headline')")?;
+                // Before that, its style sheet may be missing.
+                let loaded = format!("location.search === '{path}' && document.readyState === 'complete'");
+                page.wait(LIMIT, &format!("{loaded} && !!document.querySelector('.headline')"))?;
                 page.evaluate("document.querySelectorAll('details').forEach(each => { each.open = true; })")?;
                 assert_eq!(page.overflow()?, Vec::<String>::new(), "{path} at {width}");
                 assert_eq!(page.evaluate(BROKEN_NAMES)?, serde_json::json!([]), "{path} at {width}");
