@@ -43,8 +43,7 @@ impl ContainerLog {
         if inner.end_is_lost
             && let Some(next) = inner.segments.iter_mut().find(|segment| segment.number >= first_new)
         {
-            next.after_loss = true;
-            self.record(next);
+            self.begins_after_loss(next);
             inner.end_is_lost = false;
         }
         for record in std::mem::take(&mut inner.saved) {
@@ -56,8 +55,7 @@ impl ContainerLog {
             if record.done.offset < record.size
                 && let Some(next) = inner.segments.iter_mut().find(|segment| is_newer(segment))
             {
-                next.after_loss = true;
-                self.record(next);
+                self.begins_after_loss(next);
             }
             self.lost(
                 &path,

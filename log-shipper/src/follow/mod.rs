@@ -353,12 +353,14 @@ impl ContainerLog {
             return;
         }
         match inner.segments.get_mut(index + 1) {
-            Some(next) => {
-                next.after_loss = true;
-                self.record(next);
-            }
+            Some(next) => self.begins_after_loss(next),
             None => inner.end_is_lost = true,
         }
+    }
+
+    fn begins_after_loss(&self, segment: &mut Segment) {
+        segment.after_loss = true;
+        self.record(segment);
     }
 
     fn lost(&self, path: &std::path::Path, from: u64, to: u64, why: &str, reading: &Reading) {

@@ -259,29 +259,28 @@ impl Work<'_> {
 
     /// A compressed file was read as far as possible.
     fn end_compressed(&self, inner: &mut Inner, index: usize) {
-        let segment = &inner.segments[index];
-        if let Some(error) = segment.damage() {
-            self.damaged(segment, error);
-            self.log.end_lines_after(inner, index);
+        match inner.segments[index].damage().map(ToString::to_string) {
+            Some(error) => self.damaged(inner, index, &error),
+            None => inner.segments[index].end_here(),
         }
-        inner.segments[index].end_here();
     }
 
     /// Logs once that the end of a compressed file is lost. Its size is unknown.
-    fn damaged(&self, segment: &Segment, error: &std::io::Error) {
+    fn damaged(&self, inner: &mut Inner, index: usize, error: &str) {
+        let segment = &mut inner.segments[index];
         self.reading.metrics.losses_unknown.inc();
         tracing::error!(
             file = %segment.path().display(), container = %self.log.container(), %error, read = segment.read.offset,
             "a compressed log file is damaged: log-shipper ships what can be decompressed and loses the rest"
         );
+        segment.end_here();
+        self.log.end_lines_after(inner, index);
     }
 
     fn broken(&mut self, inner: &mut Inner, index: usize, error: &std::io::Error) -> Read {
         let segment = &mut inner.segments[index];
         if segment.is_compressed() {
-            self.damaged(segment, error);
-            segment.end_here();
-            self.log.end_lines_after(inner, index);
+            self.damaged(inner, index, &error.to_string());
             return Read::Some;
         }
         self.log.unreadable(segment, error);
