@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use lab_images::reference::{Reference, ReferenceError, Repository};
+use lab_images::reference::{Digest, Reference, ReferenceError, Repository};
 use thiserror::Error;
 
 /// Either a whole name, or a repository with all its names, or a name, qualified or short
@@ -38,7 +38,7 @@ pub enum PatternError {
 /// Whether a text is an id of an image or a digest. As a name it would be that of a repository on Docker Hub.
 pub fn is_digest(text: &str) -> bool {
     let digits = text.strip_prefix("sha256:").unwrap_or(text);
-    digits.len() == 64 && digits.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
+    format!("sha256:{digits}").parse::<Digest>().is_ok()
 }
 
 impl FromStr for Pattern {
@@ -109,10 +109,7 @@ fn spellings(full: &str) -> Vec<String> {
 /// A pattern whose registry, if it has one, is written as in full names: in lower case, and Docker Hub by its usual name.
 fn with_plain_host(pattern: &str) -> String {
     match pattern.split_once('/') {
-        Some((host, rest)) if host.contains(['.', ':']) => match host.to_ascii_lowercase().as_str() {
-            "hub.docker.com" | "index.docker.io" | "registry-1.docker.io" => format!("docker.io/{rest}"),
-            host => format!("{host}/{rest}"),
-        },
+        Some((host, rest)) if host.contains(['.', ':']) => format!("{}/{rest}", Repository::usual_host(host)),
         _ => pattern.to_owned(),
     }
 }

@@ -22,6 +22,14 @@ pub struct Repository {
 }
 
 impl Repository {
+    /// A registry's host as names have it: in lower case, and Docker Hub's by its usual one.
+    pub fn usual_host(host: &str) -> String {
+        match host.to_ascii_lowercase().as_str() {
+            "hub.docker.com" | "index.docker.io" | DOCKER_HUB_API => DOCKER_HUB.to_owned(),
+            host => host.to_owned(),
+        }
+    }
+
     /// The registry's name in references, with its port if it has one: `docker.io`, `127.0.0.1:5000`, `[::1]:5000`.
     pub fn host(&self) -> &str {
         &self.host
@@ -69,10 +77,7 @@ impl FromStr for Repository {
         if !is_host(&host) {
             return Err(wrong("its registry is not a host name or address with an optional port"));
         }
-        let host = match host.as_str() {
-            "hub.docker.com" | "index.docker.io" | DOCKER_HUB_API => DOCKER_HUB.to_owned(),
-            _ => host,
-        };
+        let host = Self::usual_host(&host);
         let path = if host == DOCKER_HUB && !path.contains('/') { format!("library/{path}") } else { path };
         if path.contains([':', '@']) {
             return Err(wrong("it names one image; images with a tag or digest belong in LAB_CONTAINER_NAMES"));
