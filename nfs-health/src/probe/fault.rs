@@ -148,8 +148,11 @@ impl From<Status> for Fault {
             Status::MOVED => Self::Elsewhere(Vec::new()),
             Status::SYMLINK => Self::Link(name),
             Status::MINOR_VERSION | Status::OP_ILLEGAL | Status::NOTSUPP => Self::NoVersion(name),
-            // STALE_CLIENTID, BADSESSION, CONN_NOT_BOUND_TO_SESSION, SEQ_MISORDERED, DEADSESSION.
-            Status(10022 | 10052 | 10055 | 10063 | 10078) => Self::Forgotten(name),
+            Status::STALE_CLIENTID
+            | Status::BADSESSION
+            | Status::CONN_NOT_BOUND_TO_SESSION
+            | Status::SEQ_MISORDERED
+            | Status::DEADSESSION => Self::Forgotten(name),
             Status(_) => Self::NotUnderstood(name),
         }
     }

@@ -52,6 +52,8 @@ impl Status {
     pub const MOVED: Self = Self(10019);
     /// The server does not support the minor version.
     pub const MINOR_VERSION: Self = Self(10021);
+    /// The server does not know the client.
+    pub const STALE_CLIENTID: Self = Self(10022);
     /// A component of the path is a symbolic link.
     pub const SYMLINK: Self = Self(10029);
     /// A name has characters that the server does not accept.
@@ -60,6 +62,14 @@ impl Status {
     pub const BADNAME: Self = Self(10041);
     /// The server has no such operation.
     pub const OP_ILLEGAL: Self = Self(10044);
+    /// The server does not know the session.
+    pub const BADSESSION: Self = Self(10052);
+    /// The connection does not belong to the session.
+    pub const CONN_NOT_BOUND_TO_SESSION: Self = Self(10055);
+    /// A request of the session is out of order.
+    pub const SEQ_MISORDERED: Self = Self(10063);
+    /// The session has ended.
+    pub const DEADSESSION: Self = Self(10078);
 }
 
 /// Names by number.
