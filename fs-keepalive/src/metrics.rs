@@ -11,7 +11,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
-use sidecar::metrics::Metrics;
+use sidecar::metrics::{Metrics, start_at_zero};
 
 use crate::trouble::Trouble;
 
@@ -80,13 +80,11 @@ impl VolumeMetrics {
         this
     }
 
-    /// A volume is watched from now on. A counter that only appears with its first event hides that event from
-    /// `increase()`.
+    /// A volume is watched from now on.
     pub fn begin(&self, path: &Path) {
         let path = path.display().to_string();
-        for result in ["ok"].into_iter().chain(Failure::NAMES).chain(Trouble::NAMES) {
-            drop(self.rounds.get_or_create(&VolumeResult { path: path.clone(), result }));
-        }
+        let results = ["ok"].into_iter().chain(Failure::NAMES).chain(Trouble::NAMES);
+        start_at_zero(&self.rounds, results.map(|result| VolumeResult { path: path.clone(), result }));
     }
 
     /// Counts a round; `result` is `ok` or [`Trouble::name`](crate::trouble::Trouble::name).

@@ -7,7 +7,7 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use sidecar::metrics::Metrics;
+use sidecar::metrics::{Metrics, start_at_zero};
 
 use crate::round::Round;
 use crate::verdict::Hold;
@@ -38,10 +38,8 @@ impl RoundMetrics {
     /// Registers the metrics.
     pub fn new(metrics: &Metrics) -> Self {
         let this = Self::default();
-        // A counter that only appears with its first event hides that event from increase().
-        for result in ["ok", "failed"].into_iter().chain(Hold::WORDS) {
-            drop(this.rounds.get_or_create(&RoundResult { result }));
-        }
+        let results = ["ok", "failed"].into_iter().chain(Hold::WORDS);
+        start_at_zero(&this.rounds, results.map(|result| RoundResult { result }));
         metrics.register(|registry| {
             registry.register("rounds", "Rounds by result", this.rounds.clone());
             registry.register(

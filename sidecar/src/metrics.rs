@@ -3,13 +3,24 @@
 mod classic;
 mod process;
 
+use std::hash::Hash;
 use std::sync::{Arc, Mutex};
 
 use prometheus_client::encoding::text::{encode_eof, encode_registry};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
 use crate::sync::lock;
+
+/// Creates counters of a family with zero. A counter that only appears with its first event hides that event from
+/// Prometheus' `increase()`.
+pub fn start_at_zero<L: Clone + Hash + Eq>(counters: &Family<L, Counter>, labels: impl IntoIterator<Item = L>) {
+    for labels in labels {
+        drop(counters.get_or_create(&labels));
+    }
+}
 
 /// A format of the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
-use sidecar::metrics::Metrics;
+use sidecar::metrics::{Metrics, start_at_zero};
 
 use crate::agent::debounce::Change;
 use crate::agent::round::Round;
@@ -153,8 +153,7 @@ impl HealthMetrics {
         for kind in KINDS {
             let labels = ExportVerdict { export: name.to_owned(), verdict: kind.name() };
             self.verdict.get_or_create(&labels).set(i64::from(kind == shown));
-            // A counter that only appears with its first event hides that event from increase().
-            drop(self.rounds.get_or_create(&labels));
+            start_at_zero(&self.rounds, [labels]);
         }
         self.healthy.get_or_create(&export).set(i64::from(shown.is_healthy()));
         if let Some(lease) = round.front.lease {

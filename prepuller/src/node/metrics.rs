@@ -9,7 +9,7 @@ use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::Histogram;
-use sidecar::metrics::Metrics;
+use sidecar::metrics::{Metrics, start_at_zero};
 use tokio::sync::watch;
 
 use super::status;
@@ -35,10 +35,7 @@ const DURATIONS: [f64; 13] = [1.0, 3.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1
 impl Default for Counters {
     fn default() -> Self {
         let (api_failures, orders_not_kept) = (Family::default(), Counter::default());
-        // A counter that only appears with its first event hides that event from increase().
-        for call in ["watch", "status"] {
-            drop(Family::<Call, Counter>::get_or_create(&api_failures, &Call { call }));
-        }
+        start_at_zero(&api_failures, ["watch", "status"].map(|call| Call { call }));
         Self { api_failures, orders_not_kept, durations: Histogram::new(DURATIONS) }
     }
 }

@@ -50,7 +50,7 @@ const SECURITY: [(HeaderName, &str); 5] = [
 #[derive(Clone)]
 struct Shown {
     source: OverviewSource,
-    /// The last overview. Readers share it, so many readers cost little more than one.
+    /// The last overview. All readers share it, so each further reader costs little.
     last: Arc<Mutex<Option<Made>>>,
     config: Arc<Config>,
     live: Arc<Semaphore>,

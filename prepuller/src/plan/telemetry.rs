@@ -17,7 +17,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use sidecar::kubernetes::{EventRecorder, EventType, Trouble, node_reference};
-use sidecar::metrics::Metrics;
+use sidecar::metrics::{Metrics, start_at_zero};
 use sidecar::sync::lock;
 
 use self::spawns::SpawnMetrics;
@@ -131,15 +131,10 @@ impl Telemetry {
             reported: Mutex::default(),
         };
         this.spawns.register(metrics);
-        // A counter that only appears with its first event hides that event from increase().
-        for result in ["ok", "failed"] {
-            for family in [&this.publishes, &this.scans, &this.writes] {
-                drop(family.get_or_create(&ResultLabel { result }));
-            }
+        for family in [&this.publishes, &this.scans, &this.writes] {
+            start_at_zero(family, ["ok", "failed"].map(|result| ResultLabel { result }));
         }
-        for result in ["complete", "timeout", "refused"] {
-            drop(this.gates.get_or_create(&ResultLabel { result }));
-        }
+        start_at_zero(&this.gates, ["complete", "timeout", "refused"].map(|result| ResultLabel { result }));
         metrics.register(|registry| {
             registry.register("scans", "Scans by result", this.scans.clone());
             let help = "Attempts to publish the catalogue by result";
