@@ -1,4 +1,4 @@
-//! Logs that the broker refuses messages: once a minute while it lasts, and when it ends.
+//! Reports that the broker refuses messages: in the log once a minute while it lasts and when it ends, and in the readiness.
 
 use std::time::{Duration, Instant};
 
@@ -13,20 +13,22 @@ const AGAIN: Duration = Duration::from_secs(60);
 /// A broker that refuses messages and confirms nothing for this long is an obstacle, and not just a full queue.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The current refusals.
+/// Whether the broker accepts messages.
 #[derive(Debug, Default)]
-pub struct Trouble {
-    /// Since when, why, and when the broker last confirmed a message.
-    now: Option<(Instant, &'static str)>,
+pub struct BrokerStatus {
+    /// Since when it refuses messages, and why.
+    refusing: Option<(Instant, &'static str)>,
+    /// When it last confirmed a message meanwhile.
     confirmed: Option<Instant>,
-    said: Option<(Instant, &'static str)>,
+    /// When that was last logged, and what.
+    logged: Option<(Instant, &'static str)>,
     obstructed: bool,
 }
 
-impl Trouble {
+impl BrokerStatus {
     /// A broker is connected, and is assumed to accept messages.
     pub fn connected(&self, latch: &Latch) {
-        match self.now.filter(|_| self.obstructed) {
+        match self.refusing.filter(|_| self.obstructed) {
             Some((_, what)) => latch.not_ready(what),
             None => latch.ready(),
         }
@@ -35,16 +37,16 @@ impl Trouble {
     /// A message was refused.
     pub fn refused(&mut self, what: &'static str) {
         let now = Instant::now();
-        self.now.get_or_insert((now, what)).1 = what;
-        if self.said.is_none_or(|(at, said)| said != what || now.duration_since(at) > AGAIN) {
+        self.refusing.get_or_insert((now, what)).1 = what;
+        if self.logged.is_none_or(|(at, logged)| logged != what || now.duration_since(at) > AGAIN) {
             tracing::warn!("{what}");
-            self.said = Some((now, what));
+            self.logged = Some((now, what));
         }
     }
 
     /// A message was confirmed.
     pub fn confirmed(&mut self, latch: &Latch) {
-        if self.now.is_none() {
+        if self.refusing.is_none() {
             return;
         }
         self.confirmed = Some(Instant::now());
@@ -54,8 +56,8 @@ impl Trouble {
     }
 
     /// Call it about every second; `refused` is whether a container still waits.
-    pub fn look(&mut self, refused: bool, latch: &Latch) {
-        let Some((since, what)) = self.now else { return };
+    pub fn update(&mut self, refused: bool, latch: &Latch) {
+        let Some((since, what)) = self.refusing else { return };
         if refused {
             let last = self.confirmed.map_or(since, |confirmed| confirmed.max(since));
             if !self.obstructed && last.elapsed() > PATIENCE {
@@ -69,13 +71,13 @@ impl Trouble {
             return;
         }
         tracing::info!(after_seconds = since.elapsed().as_secs(), "the broker accepts all messages again");
-        *self = Self { said: self.said.filter(|(at, _)| at.elapsed() < AGAIN), ..Self::default() };
+        *self = Self { logged: self.logged.filter(|(at, _)| at.elapsed() < AGAIN), ..Self::default() };
         latch.ready();
     }
 }
 
 /// Counts and logs what was done about a message that the broker never accepts.
-pub fn judge(verdict: &Verdict, metrics: &Metrics) {
+pub fn report_fate(verdict: &Verdict, metrics: &Metrics) {
     let (container, id, bytes) = (&verdict.source.container, verdict.id.text(), verdict.bytes);
     match verdict.fate {
         Fate::Cut => {

@@ -1,12 +1,12 @@
 //! `log-shipper check`: connects to each broker as `run` does, prints how long each step took, and gives advice about
 //! the first step that fails.
 
-use std::io::Write;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::bail;
 use sidecar::log::LogSettings;
+use sidecar::program::print;
 
 use crate::amqp::{Address, ConnectStep, Connection, ConnectionError, Event};
 use crate::container::{Container, Pod};
@@ -25,7 +25,7 @@ pub async fn run((broker, log): (BrokerSettings, LogSettings), publish: bool) ->
     sidecar::log::init(log);
     let mut failed = 0;
     for address in &broker.addresses {
-        say(&format!("{}:{}\n", address.host, address.port))?;
+        print(&format!("{}:{}\n", address.host, address.port))?;
         if !check(address, &broker, publish).await? {
             failed += 1;
         }
@@ -42,8 +42,8 @@ async fn check(address: &Address, broker: &BrokerSettings, publish: bool) -> any
     let mut steps = Vec::new();
     let opened = Connection::open(address, endpoint, &mut |step, what| {
         let now = Instant::now();
-        // If the reader of the output is gone, the next write fails, too, and its error is returned.
-        let _ = say(&line("ok", name(step), &what, now - began));
+        // If this cannot be written, the next write fails, too, and its error is returned.
+        let _ = print(&line("ok", name(step), &what, now - began));
         began = now;
         steps.push(step);
     })
@@ -52,14 +52,14 @@ async fn check(address: &Address, broker: &BrokerSettings, publish: bool) -> any
         Ok(connection) => connection,
         Err(error) => {
             let failed = next_step(steps.last().copied(), endpoint.tls);
-            say(&line("FAILED", name(failed), &error.to_string(), began.elapsed()))?;
-            say(&format!("        {}\n", advice(failed, &error)))?;
+            print(&line("FAILED", name(failed), &error.to_string(), began.elapsed()))?;
+            print(&format!("        {}\n", advice(failed, &error)))?;
             return Ok(false);
         }
     };
     if !publish {
         connection.close().await;
-        say("        nothing was published: --no-publish\n")?;
+        print("        nothing was published: --no-publish\n")?;
         return Ok(true);
     }
     let began = Instant::now();
@@ -69,31 +69,31 @@ async fn check(address: &Address, broker: &BrokerSettings, publish: bool) -> any
     let routing = |result: &str, what: &str| line(result, "routing", what, took);
     let works = match answer {
         Err(_) => {
-            say(&line("FAILED", "confirm", &format!("no confirm within {} s", CONFIRM_LIMIT.as_secs()), took))?;
-            say("        The broker is out of memory or disk, or a replica of the queue is down: see its log.\n")?;
+            print(&line("FAILED", "confirm", &format!("no confirm within {} s", CONFIRM_LIMIT.as_secs()), took))?;
+            print("        The broker is out of memory or disk, or a replica of the queue is down: see its log.\n")?;
             false
         }
         Ok(Ok(Answer::Confirmed)) => {
-            say(&routing("ok", &format!("a queue takes messages with the routing key {key:?}")))?;
-            say(&line("ok", "confirm", &format!("message {} of {container}", message_id().text()), took))?;
+            print(&routing("ok", &format!("a queue takes messages with the routing key {key:?}")))?;
+            print(&line("ok", "confirm", &format!("message {} of {container}", message_id().text()), took))?;
             true
         }
         Ok(Ok(Answer::Returned)) => {
-            say(&routing("FAILED", &format!("no queue is bound for the routing key {key:?}")))?;
-            say(
+            print(&routing("FAILED", &format!("no queue is bound for the routing key {key:?}")))?;
+            print(
                 "        Bind a queue to the exchange for this key. Until then messages are tried again and none is lost.\n",
             )?;
             false
         }
         Ok(Ok(Answer::Refused(why))) => {
-            say(&line("FAILED", "confirm", &why, took))?;
-            say(
+            print(&line("FAILED", "confirm", &why, took))?;
+            print(
                 "        A full queue with x-overflow: reject-publish refuses messages, and the user needs write permission on the exchange.\n",
             )?;
             false
         }
         Ok(Err(error)) => {
-            say(&line("FAILED", "confirm", &error.to_string(), took))?;
+            print(&line("FAILED", "confirm", &error.to_string(), took))?;
             false
         }
     };
@@ -198,10 +198,4 @@ fn advice(step: ConnectStep, error: &ConnectionError) -> &'static str {
 
 fn line(result: &str, step: &str, what: &str, took: Duration) -> String {
     format!("{result:>6}  {step:<12}  {what} ({:.1} ms)\n", took.as_secs_f64() * 1000.0)
-}
-
-fn say(text: &str) -> std::io::Result<()> {
-    let mut out = std::io::stdout().lock();
-    out.write_all(text.as_bytes())?;
-    out.flush()
 }

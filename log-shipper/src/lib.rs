@@ -21,6 +21,7 @@
 
 pub mod amqp;
 pub mod arguments;
+pub mod broker_status;
 pub mod check;
 pub mod checkpoint;
 pub mod checkpoint_writer;
@@ -47,7 +48,6 @@ pub mod parse;
 pub mod plan;
 pub mod pods;
 pub mod pool;
-pub mod refused;
 pub mod run;
 pub mod settings;
 pub mod ship;

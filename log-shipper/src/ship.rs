@@ -8,10 +8,10 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio_util::sync::CancellationToken;
 
 use crate::amqp::{Blame, Connection, ConnectionError, Event, Refusal};
+use crate::broker_status::{BrokerStatus, report_fate};
 use crate::metrics::Metrics;
 use crate::outbox::{Outbox, Settled};
 use crate::outgoing::{Batch, Budget};
-use crate::refused::{Trouble, judge};
 use crate::settings::{BrokerSettings, DEAD_LETTER_AFTER};
 
 /// The most bytes that are prepared for the socket at once.
@@ -66,7 +66,7 @@ pub async fn ship(shipping: &Shipping, batches: &mut UnboundedReceiver<Batch>, s
     let mut host = std::process::id() as usize;
     let mut delays = retry::forever().build();
     // Messages that were refused on one connection are refused on the next, until something is confirmed.
-    let mut trouble = Trouble::default();
+    let mut status = BrokerStatus::default();
     loop {
         host += 1;
         let address = &broker.addresses[host % broker.addresses.len()];
@@ -81,8 +81,8 @@ pub async fn ship(shipping: &Shipping, batches: &mut UnboundedReceiver<Batch>, s
                 tracing::info!(broker = %name, exchange = %broker.endpoint.exchange, "connected");
                 shipping.metrics.connections.inc();
                 shipping.metrics.connected.set(1);
-                trouble.connected(&shipping.latch);
-                let (end, confirmed) = session(shipping, connection, &mut outbox, batches, &mut trouble).await;
+                status.connected(&shipping.latch);
+                let (end, confirmed) = session(shipping, connection, &mut outbox, batches, &mut status).await;
                 shipping.metrics.connected.set(0);
                 shipping.metrics.blocked.set(0);
                 if confirmed {
@@ -127,7 +127,7 @@ async fn session(
     mut connection: Connection,
     outbox: &mut Outbox,
     batches: &mut UnboundedReceiver<Batch>,
-    trouble: &mut Trouble,
+    status: &mut BrokerStatus,
 ) -> (SessionEnd, bool) {
     let endpoint = &shipping.broker.endpoint;
     let (mut filling, mut readers_run, mut confirmed) = (true, true, false);
@@ -179,7 +179,7 @@ async fn session(
                 if let Err(error) = check(shipping, &mut connection, outbox, taking_since) {
                     return (SessionEnd::Lost(error), confirmed);
                 }
-                trouble.look(outbox.refused_containers() > 0, &shipping.latch);
+                status.update(outbox.refused_containers() > 0, &shipping.latch);
             }
         }
         while let Some(event) = connection.event() {
@@ -189,27 +189,27 @@ async fn session(
                     let settled = outbox.settle(tag, multiple, true, now);
                     if settled.confirmed > 0 {
                         confirmed = true;
-                        trouble.confirmed(&shipping.latch);
+                        status.confirmed(&shipping.latch);
                     }
                     account(shipping, settled);
                 }
                 Event::Nack(tag, multiple) => {
                     let settled = outbox.settle(tag, multiple, false, now);
                     shipping.metrics.messages_refused.inc_by(settled.failed);
-                    trouble.refused("the broker refuses messages (is a queue full?); trying again");
+                    status.refused("the broker refuses messages (is a queue full?); trying again");
                     account(shipping, settled);
                 }
                 Event::Returned(id) => {
                     if outbox.returned(id) {
                         shipping.metrics.messages_returned.inc();
-                        trouble.refused("no queue is bound for the routing key; trying again");
+                        status.refused("no queue is bound for the routing key; trying again");
                     }
                 }
                 Event::ChannelClosed(refusal) => {
                     if shipping.blame(&refusal) == Blame::Everything {
                         return (SessionEnd::Lost(ConnectionError::Closed { refusal, who: String::new() }), confirmed);
                     }
-                    trouble.refused(
+                    status.refused(
                         "the broker closes the channel because of individual messages; other messages are shipped",
                     );
                     channel_closed(shipping, outbox, &refusal);
@@ -224,7 +224,7 @@ async fn session(
                 }
                 Event::Unblocked => {
                     tracing::info!("the broker accepts messages again");
-                    trouble.connected(&shipping.latch);
+                    status.connected(&shipping.latch);
                     taking_since = Some(now);
                 }
             }
@@ -251,7 +251,7 @@ fn channel_closed(shipping: &Shipping, outbox: &mut Outbox, refusal: &Refusal) {
 fn account(shipping: &Shipping, settled: Settled) {
     shipping.metrics.messages_confirmed.inc_by(settled.confirmed);
     for verdict in settled.verdicts {
-        judge(&verdict, &shipping.metrics);
+        report_fate(&verdict, &shipping.metrics);
     }
     for batch in settled.batches {
         confirm(batch, &shipping.budget, &shipping.metrics);

@@ -123,10 +123,10 @@ pub struct Complaint(Mutex<Option<Instant>>);
 impl Complaint {
     /// Whether it is time to log it.
     pub fn is_due(&self) -> bool {
-        let mut said = sync::lock(&self.0);
-        let due = said.is_none_or(|said| said.elapsed() >= COMPLAIN);
+        let mut logged = sync::lock(&self.0);
+        let due = logged.is_none_or(|logged| logged.elapsed() >= COMPLAIN);
         if due {
-            *said = Some(Instant::now());
+            *logged = Some(Instant::now());
         }
         due
     }

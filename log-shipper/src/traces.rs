@@ -64,8 +64,8 @@ impl Trace {
                 (line.is_empty() || starts(&chained)).then_some(self)
             }
             Self::Go => {
-                let said = ["goroutine ", "[signal ", "created by ", "panic: ", "exit status "];
-                (line.is_empty() || indented || line.ends_with(b")") || starts(&said)).then_some(self)
+                let markers = ["goroutine ", "[signal ", "created by ", "panic: ", "exit status "];
+                (line.is_empty() || indented || line.ends_with(b")") || starts(&markers)).then_some(self)
             }
         }
     }

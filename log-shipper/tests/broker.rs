@@ -89,11 +89,11 @@ fn ships_every_line_once_with_a_password_and_again_nothing() {
     }
     containers.iter_mut().for_each(Container::finish);
     let consumer = Consumer::start(node.broker.address());
-    let (code, said) = support::until_idle(&node.settings());
-    assert_eq!(code, Some(0), "{said}");
+    let (code, log) = support::until_idle(&node.settings());
+    assert_eq!(code, Some(0), "{log}");
     assert_eq!(consumer.wait_for(0..20_000, LIMIT), Vec::<u64>::new());
-    let (code, said) = support::until_idle(&node.settings());
-    assert_eq!(code, Some(0), "{said}");
+    let (code, log) = support::until_idle(&node.settings());
+    assert_eq!(code, Some(0), "{log}");
     let seen = consumer.seen();
     assert!(seen.all().all(|(_, arrivals)| arrivals.times == 1));
     let ids: BTreeSet<_> = seen.all().map(|(_, arrivals)| &arrivals.id).collect();
@@ -106,8 +106,8 @@ fn ships_over_tls_with_a_client_certificate() {
     let numbers = node.write(0..100);
     let [_, certificate, key] = node.broker.client_files();
     let consumer = Consumer::start(node.broker.address());
-    let (code, said) = support::until_idle(&node.certified(&certificate, &key));
-    assert_eq!(code, Some(0), "{said}");
+    let (code, log) = support::until_idle(&node.certified(&certificate, &key));
+    assert_eq!(code, Some(0), "{log}");
     assert_eq!(consumer.wait_for(numbers, LIMIT), Vec::<u64>::new());
 }
 
@@ -119,8 +119,8 @@ fn a_replaced_client_certificate_is_used_without_a_restart() {
     let certificate = node.folder.write("tls.crt", unknown.certificate).unwrap();
     let key = node.folder.write("tls.key", unknown.key).unwrap();
     let shipper = support::start(&node.certified(&certificate, &key));
-    let said = shipper.until("/output", LIMIT, |status, body| status == 503 && body.contains("no broker: ")).unwrap();
-    assert!(said.contains("does it accept the client certificate?"), "{said}");
+    let page = shipper.until("/output", LIMIT, |status, body| status == 503 && body.contains("no broker: ")).unwrap();
+    assert!(page.contains("does it accept the client certificate?"), "{page}");
     let [_, its_certificate, its_key] = node.broker.client_files();
     fs::copy(its_certificate, certificate).unwrap();
     fs::copy(its_key, key).unwrap();
@@ -160,8 +160,8 @@ fn nothing_is_published_while_the_broker_asks_to_stop_and_everything_later() {
     node.broker.control(&["set_vm_memory_high_watermark", "0.00001"]).unwrap();
     node.write(0..1000);
     wait::until(LIMIT, || metric(&shipper, "blocked").filter(|blocked| *blocked == 1.0)).unwrap();
-    let (_, said) = shipper.get("/output").unwrap();
-    assert!(said.contains("the broker asks to stop publishing"), "{said}");
+    let (_, page) = shipper.get("/output").unwrap();
+    assert!(page.contains("the broker asks to stop publishing"), "{page}");
     // The shipper is ready: a rollout does not wait for the broker.
     shipper.until_ready(LIMIT, |status, _| status == 200).unwrap();
     let [read, published] =
@@ -206,8 +206,8 @@ fn returned_messages_go_to_the_dead_letter_exchange_if_there_is_one() {
         exchange::bind(&channel, QUEUE, "dead").await
     });
     let consumer = Consumer::start(node.broker.address());
-    let (code, said) = support::until_idle(&with(node.settings(), &[("AMQP_DEAD_LETTER_EXCHANGE", "dead")]));
-    assert_eq!(code, Some(0), "{said}");
+    let (code, log) = support::until_idle(&with(node.settings(), &[("AMQP_DEAD_LETTER_EXCHANGE", "dead")]));
+    assert_eq!(code, Some(0), "{log}");
     assert_eq!(consumer.wait_for(numbers, LIMIT), Vec::<u64>::new());
 }
 
@@ -230,8 +230,8 @@ fn a_missing_exchange_is_named_and_waited_for() {
     let numbers = node.write(0..10);
     exchange::delete_exchange(node.broker.address());
     let shipper = support::start(&node.settings());
-    let said = shipper.until("/output", LIMIT, |status, body| status == 503 && body.contains("NOT_FOUND")).unwrap();
-    assert!(said.contains("logstash-exchange"), "{said}");
+    let page = shipper.until("/output", LIMIT, |status, body| status == 503 && body.contains("NOT_FOUND")).unwrap();
+    assert!(page.contains("logstash-exchange"), "{page}");
     exchange::with_channel(node.broker.address(), async |channel| {
         exchange::declare_exchange(&channel, EXCHANGE).await?;
         let durable = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
@@ -249,17 +249,17 @@ fn a_run_until_idle_ends_if_the_broker_does_not_accept_everything() {
     let node = Node::new(&full);
     let numbers = node.write(0..20);
     let ends = |settings: &[(String, String)], patience: &str, why: &str| {
-        let (code, said) = support::until_idle_with(settings, &["--give-up-after", patience]);
-        assert_eq!(code, Some(1), "{said}");
-        assert!(said.contains("not everything was shipped") && said.contains(why), "{said}");
+        let (code, log) = support::until_idle_with(settings, &["--give-up-after", patience]);
+        assert_eq!(code, Some(1), "{log}");
+        assert!(log.contains("not everything was shipped") && log.contains(why), "{log}");
     };
     // Nothing listens on port 1.
     ends(&with(node.settings(), &[("AMQP_URL", "amqp://127.0.0.1:1")]), "1s", "no broker: ");
     // The container writes nothing more, so no other message of it shows that only this one is refused.
     ends(&node.settings(), "12s", "the broker refuses messages");
     let consumer = Consumer::start(node.broker.address());
-    let (code, said) = support::until_idle(&node.settings());
-    assert_eq!(code, Some(0), "{said}");
+    let (code, log) = support::until_idle(&node.settings());
+    assert_eq!(code, Some(0), "{log}");
     assert_eq!(consumer.wait_for(numbers, LIMIT), Vec::<u64>::new());
     exchange::delete_exchange(node.broker.address());
     node.write(20..30);

@@ -36,11 +36,11 @@ fn each_step_is_printed_and_the_first_failure_with_advice() {
     let http = format!("amqp://{}/%2f", answers(b"HTTP/1.1 400 Bad Request\r\n\r\n"));
 
     let all = ["name", "address", "login", "virtual host", "exchange", "routing", "confirm"];
-    let (code, said) = check(&[("AMQP_URL", &plain)], &[]);
-    assert_eq!(code, Some(0), "{said}");
-    let steps: Vec<_> = said.lines().filter(|line| line.starts_with("    ok  ")).collect();
-    assert!(steps.len() == 7 && steps.iter().zip(all).all(|(line, step)| line[8..].starts_with(step)), "{said}");
-    assert!(steps.iter().all(|line| line.ends_with(" ms)")), "{said}");
+    let (code, output) = check(&[("AMQP_URL", &plain)], &[]);
+    assert_eq!(code, Some(0), "{output}");
+    let steps: Vec<_> = output.lines().filter(|line| line.starts_with("    ok  ")).collect();
+    assert!(steps.len() == 7 && steps.iter().zip(all).all(|(line, step)| line[8..].starts_with(step)), "{output}");
+    assert!(steps.iter().all(|line| line.ends_with(" ms)")), "{output}");
     exchange::with_channel(broker.address(), async |channel| {
         let message = channel.basic_get(QUEUE.into(), BasicGetOptions { no_ack: true }).await?.unwrap();
         let event: serde_json::Value = serde_json::from_slice(&message.data).unwrap();
@@ -49,8 +49,8 @@ fn each_step_is_printed_and_the_first_failure_with_advice() {
         assert_eq!(headers.inner().len(), 3);
         Ok(())
     });
-    let (code, said) = check(&[("AMQP_URL", &plain)], &["--no-publish"]);
-    assert!(code == Some(0) && !said.contains("routing"), "{said}");
+    let (code, output) = check(&[("AMQP_URL", &plain)], &["--no-publish"]);
+    assert!(code == Some(0) && !output.contains("routing"), "{output}");
     assert_eq!(exchange::queued(broker.address()), 0);
     // The default exchange, and TLS with another name than the host's.
     let by_default = [("AMQP_URL", plain.as_str()), ("AMQP_EXCHANGE", "default"), ("AMQP_ROUTING_KEY", QUEUE)];
@@ -58,8 +58,8 @@ fn each_step_is_printed_and_the_first_failure_with_advice() {
     let by_address = tls.replace("localhost", "127.0.0.1");
     let by_name =
         [("AMQP_URL", by_address.as_str()), ("SSL_CERT_FILE", &authority), ("AMQP_TLS_SERVER_NAME", "localhost")];
-    let (code, said) = check(&by_name, &[]);
-    assert!(code == Some(0) && said.contains("ok  TLS           localhost, TLSv1"), "{said}");
+    let (code, output) = check(&by_name, &[]);
+    assert!(code == Some(0) && output.contains("ok  TLS           localhost, TLSv1"), "{output}");
 
     let other_name =
         [("AMQP_URL", tls.as_str()), ("SSL_CERT_FILE", &authority), ("AMQP_TLS_SERVER_NAME", "other.example")];
@@ -77,16 +77,16 @@ fn each_step_is_printed_and_the_first_failure_with_advice() {
         (&[("AMQP_URL", "amqp://127.0.0.1:1")], "address", "refused"),
         (&[("AMQP_URL", "amqp://no-such-host.invalid")], "name", "no-such-host.invalid"),
     ] {
-        let (code, said) = check(settings, &[]);
-        assert_eq!(code, Some(1), "{said}");
-        let line = said.lines().find(|line| line.starts_with("FAILED")).unwrap_or_else(|| panic!("{said}"));
-        assert!(line[8..].starts_with(failed) && line.contains(with), "{settings:?}: {said}");
-        assert!(!said.contains("no-such-secret"), "{said}");
+        let (code, output) = check(settings, &[]);
+        assert_eq!(code, Some(1), "{output}");
+        let line = output.lines().find(|line| line.starts_with("FAILED")).unwrap_or_else(|| panic!("{output}"));
+        assert!(line[8..].starts_with(failed) && line.contains(with), "{settings:?}: {output}");
+        assert!(!output.contains("no-such-secret"), "{output}");
     }
     // If one of two hosts can't be used, the check fails, but still tries the other one.
     let two = format!("amqp://127.0.0.1:1,{}/%2f", broker.address());
-    let (code, said) = check(&[("AMQP_URL", &two)], &["--no-publish"]);
-    assert!(code == Some(1) && said.contains("1 of 2 brokers") && said.contains("ok  exchange"), "{said}");
+    let (code, output) = check(&[("AMQP_URL", &two)], &["--no-publish"]);
+    assert!(code == Some(1) && output.contains("1 of 2 brokers") && output.contains("ok  exchange"), "{output}");
     assert_eq!(check(&[("AMQP_URL", "rabbit")], &[]).0, Some(64));
     exchange::with_channel(broker.address(), async |channel| {
         channel.queue_purge(QUEUE.into(), QueuePurgeOptions::default()).await?;

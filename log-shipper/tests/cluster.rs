@@ -193,8 +193,8 @@ impl Bed {
         let ready = ["-n", "labhands-node", "rollout", "status", "daemonset/log-shipper", "--timeout=120s"];
         if let Err(error) = self.kubectl.run(&ready) {
             let asked = [["describe", "pods"], ["logs", "--tail=30"]];
-            let said = asked.map(|ask| self.kubectl.run(&[&ask[..], &SHIPPER].concat()).unwrap_or_default());
-            panic!("{error}\n{}", said.join("\n"));
+            let logs = asked.map(|ask| self.kubectl.run(&[&ask[..], &SHIPPER].concat()).unwrap_or_default());
+            panic!("{error}\n{}", logs.join("\n"));
         }
     }
 
@@ -222,8 +222,8 @@ impl Bed {
     fn wait<T>(&self, what: &str, find: impl Fn(&Value) -> Option<T>) -> T {
         let found = wait::patiently(LIMIT, || self.consumer.seen().events.iter().find_map(&find));
         found.unwrap_or_else(|| {
-            let said = self.kubectl.run(&[&["logs", "--tail=30"][..], &SHIPPER].concat()).unwrap_or_default();
-            panic!("{what} did not come\n{}\n{said}", self.kubectl.run(&["get", "pods", "-A"]).unwrap_or_default());
+            let log = self.kubectl.run(&[&["logs", "--tail=30"][..], &SHIPPER].concat()).unwrap_or_default();
+            panic!("{what} did not come\n{}\n{log}", self.kubectl.run(&["get", "pods", "-A"]).unwrap_or_default());
         })
     }
 

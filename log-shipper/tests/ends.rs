@@ -58,9 +58,9 @@ impl Running {
     /// Its exit code, and its log.
     fn end(&mut self) -> (Option<i32>, String) {
         let status = wait::until(LIMIT, || self.0.try_wait().unwrap()).expect("it does not end");
-        let mut said = String::new();
-        self.0.stderr.take().unwrap().read_to_string(&mut said).unwrap();
-        (status.code(), said)
+        let mut log = String::new();
+        self.0.stderr.take().unwrap().read_to_string(&mut log).unwrap();
+        (status.code(), log)
     }
 }
 
@@ -81,13 +81,13 @@ fn a_closed_or_full_output_ends_the_run_with_its_reason() {
         let mut first = String::new();
         BufReader::new(run.0.stdout.take().unwrap()).read_line(&mut first).unwrap();
         assert!(first.contains("line 0"), "{first}");
-        let (code, said) = run.end();
-        assert_eq!(code, Some(1), "{said}");
-        assert!(said.contains("cannot write to standard output"), "{said}");
+        let (code, log) = run.end();
+        assert_eq!(code, Some(1), "{log}");
+        assert!(log.contains("cannot write to standard output"), "{log}");
         let full = File::options().write(true).open("/dev/full").unwrap();
-        let (code, said) = node.start(arguments, &[], full.into()).end();
-        assert_eq!(code, Some(1), "{said}");
-        assert!(said.contains("cannot write to standard output: No space left"), "{said}");
+        let (code, log) = node.start(arguments, &[], full.into()).end();
+        assert_eq!(code, Some(1), "{log}");
+        assert!(log.contains("cannot write to standard output: No space left"), "{log}");
     }
 }
 
@@ -97,10 +97,10 @@ fn a_file_that_can_not_be_read_does_not_keep_a_run_until_idle_from_ending() {
     fs::remove_file(node.log()).unwrap();
     // This file has a size and can be opened, but every read fails.
     std::os::unix::fs::symlink("/sys/class/net/lo/speed", node.log()).unwrap();
-    let (code, said) =
+    let (code, log) =
         node.start(&["--until-idle", "--give-up-after", "1s"], &[("OUTPUT", "stdout")], Stdio::null()).end();
-    assert_eq!(code, Some(1), "{said}");
-    assert!(said.contains("a log file can't be read") && said.contains("not everything was shipped"), "{said}");
+    assert_eq!(code, Some(1), "{log}");
+    assert!(log.contains("a log file can't be read") && log.contains("not everything was shipped"), "{log}");
 }
 
 #[test]
@@ -112,9 +112,9 @@ fn an_output_without_a_reader_does_not_keep_the_run_from_ending() {
     let mut pipe = BufReader::with_capacity(1, run.0.stdout.take().unwrap());
     pipe.read_line(&mut first).unwrap();
     kill_process(Pid::from_child(&run.0), Signal::TERM).unwrap();
-    let (code, said) = run.end();
-    assert_eq!(code, Some(0), "{said}");
-    assert!(said.contains("standard output did not accept all lines in time"), "{said}");
+    let (code, log) = run.end();
+    assert_eq!(code, Some(0), "{log}");
+    assert!(log.contains("standard output did not accept all lines in time"), "{log}");
 }
 
 #[test]
@@ -136,15 +136,15 @@ fn standard_output_and_null_leave_the_brokers_checkpoint_alone() {
 #[test]
 fn invalid_settings_end_it_before_anything_else() {
     let node = Node::with_lines(1);
-    for (url, said) in [
+    for (url, expected) in [
         ("amqp://logs:12#secret@rabbit", "%23"),
         ("amqp://:secret@rabbit", "no user"),
         ("amqp://logs@rabbit", "AMQP_PASSWORD"),
         ("amqp://h/v?heartbeat=5&verify=verify_none", "AMQP_HEARTBEAT"),
         ("rabbit.example.org", "amqps://"),
     ] {
-        let (code, told) = node.start(&[], &[("AMQP_URL", url)], Stdio::null()).end();
-        assert_eq!(code, Some(64), "{url}: {told}");
-        assert!(told.contains(said) && !told.contains("secret"), "{url}: {told}");
+        let (code, log) = node.start(&[], &[("AMQP_URL", url)], Stdio::null()).end();
+        assert_eq!(code, Some(64), "{url}: {log}");
+        assert!(log.contains(expected) && !log.contains("secret"), "{url}: {log}");
     }
 }

@@ -42,7 +42,7 @@ fn a_file_that_was_rotated_meanwhile_is_recognized_under_any_name() {
             }
             node.docker(&id("a"), "", "three");
             let run = node.run();
-            assert_eq!((run.messages(), run.code), (vec!["two", "three"], Some(0)), "{name} {zipped}: {}", run.said);
+            assert_eq!((run.messages(), run.code), (vec!["two", "three"], Some(0)), "{name} {zipped}: {}", run.log);
         }
     }
 }
@@ -63,8 +63,8 @@ fn the_first_run_reads_all_rotated_files_in_order_and_reports_others() {
     gzip(&node.path("docker").join(id("a")).join(format!("{}-json.log-20261121", id("a"))));
     let run = node.run();
     assert_eq!((run.messages(), run.code), (vec!["1", "2", "3", "4"], Some(0)));
-    for said in ["-json.log.bak: the name does not say", "-json.log.1.xz: log-shipper decompresses gzip files only"] {
-        assert!(run.said.contains(said), "{}", run.said);
+    for expected in ["-json.log.bak: the name does not say", "-json.log.1.xz: log-shipper decompresses gzip files only"] {
+        assert!(run.log.contains(expected), "{}", run.log);
     }
 }
 
@@ -79,7 +79,7 @@ fn a_host_with_a_containers_name_ships_it_and_a_pod_is_known_by_its_uid() {
         fs::remove_dir_all(node.path("state")).unwrap();
         let script = format!("hostname {name} && exec \"$0\" \"$@\"");
         let run = node.run_with(&["unshare", "--uts", "sh", "-c", &script], &[]);
-        assert_eq!(run.messages().len(), 4, "{name}: {}", run.said);
+        assert_eq!(run.messages().len(), 4, "{name}: {}", run.log);
     }
     fs::remove_dir_all(node.path("state")).unwrap();
     assert!(!node.run_with(&[], &[("POD_UID", "0d0b2b1e")]).messages().contains(&"ours"));
@@ -93,7 +93,7 @@ fn a_docker_container_knows_itself_under_any_host_name() {
     let hosts = append(&node.path("containers").join(id("a")).join("hostname"), "the-host\n");
     let script = format!("mount --bind {} /etc/hostname && exec \"$0\" \"$@\"", hosts.display());
     let run = node.run_with(&["unshare", "--mount", "sh", "-c", &script], &[]);
-    assert_eq!(run.messages(), ["theirs"], "{}", run.said);
+    assert_eq!(run.messages(), ["theirs"], "{}", run.log);
 }
 
 #[test]
@@ -106,14 +106,14 @@ fn one_file_is_shipped_once_however_many_paths_lead_to_it() {
         fs::create_dir_all(&folder).unwrap();
         symlink(&file, folder.join("0.log")).unwrap();
         let run = node.run();
-        assert_eq!((run.messages(), run.code), (vec!["one"], Some(0)), "{roots:?}: {}", run.said);
+        assert_eq!((run.messages(), run.code), (vec!["one"], Some(0)), "{roots:?}: {}", run.log);
         assert_eq!(run.events[0]["kubernetes"]["pod"]["name"], "pod", "{roots:?}");
         // Rotated behind the link while nothing runs here.
         node.docker(&id("a"), "", "two");
         fs::rename(&file, format!("{}.1", file.display())).unwrap();
         node.docker(&id("a"), "", "three");
         let run = node.run();
-        assert_eq!((run.messages(), run.code), (vec!["two", "three"], Some(0)), "{roots:?}: {}", run.said);
+        assert_eq!((run.messages(), run.code), (vec!["two", "three"], Some(0)), "{roots:?}: {}", run.log);
         assert_eq!(node.run().messages(), [""; 0]);
     }
 }
@@ -153,7 +153,7 @@ fn a_json_line_becomes_fields_if_configured() {
             |event: &Value| if schema == "ecs" { event["json"].clone() } else { event["json"]["fields"].clone() };
         let mut got: Vec<_> = run.events.iter().map(|event| fields(event).to_string()).collect();
         got.sort();
-        assert_eq!(got, ["null", "{\"level\":\"info\",\"nested\":{\"n\":1}}", "{\"level\":\"warn\"}"], "{}", run.said);
+        assert_eq!(got, ["null", "{\"level\":\"info\",\"nested\":{\"n\":1}}", "{\"level\":\"warn\"}"], "{}", run.log);
         let attrs =
             |event: &&Value| event["docker"]["attrs"]["tag"] == "web/x" || event["json"]["attrs"]["tag"] == "web/x";
         assert_eq!(run.events.iter().filter(attrs).count(), 1);
@@ -173,7 +173,7 @@ fn a_container_that_writes_too_much_is_limited_and_others_are_not() {
     let run = node.run_with(&[], &[("LINES_PER_SECOND", "20")]);
     assert!((21..=200).contains(&run.events.len()), "{}", run.events.len());
     assert!(run.messages().contains(&"other"));
-    assert!(run.said.contains("LINES_PER_SECOND"), "{}", run.said);
+    assert!(run.log.contains("LINES_PER_SECOND"), "{}", run.log);
     assert_eq!(node.run().messages(), [""; 0]);
 }
 
@@ -189,7 +189,7 @@ fn docker_containers_are_chosen_by_label() {
     let cases = [("LOG_LABELS", "tier in (front)", "front"), ("LOG_LABELS_EXCLUDED", "tier=front", "back")];
     for (setting, selector, expected) in cases {
         let run = node.run_with(&[], &[(setting, selector)]);
-        assert_eq!(run.messages(), [expected], "{setting}={selector}: {}", run.said);
+        assert_eq!(run.messages(), [expected], "{setting}={selector}: {}", run.log);
         fs::remove_dir_all(node.path("state")).unwrap();
     }
 }
@@ -207,8 +207,8 @@ fn a_second_shipper_with_the_same_state_is_refused() {
     let mut first = Daemon::start(env!("CARGO_BIN_EXE_log-shipper"), &["run"], &settings).unwrap();
     first.until("/output", LIMIT, |status, _| status == 200).unwrap();
     let run = node.run();
-    assert_eq!((run.messages(), run.code), (vec![], Some(1)), "{}", run.said);
-    assert!(run.said.contains(&format!("is in use by process {}", first.process().id())), "{}", run.said);
+    assert_eq!((run.messages(), run.code), (vec![], Some(1)), "{}", run.log);
+    assert!(run.log.contains(&format!("is in use by process {}", first.process().id())), "{}", run.log);
     // The folder of the first one is deleted.
     fs::remove_dir_all(node.path("state")).unwrap();
     node.pod("0.log", "two");
@@ -229,8 +229,8 @@ fn lines_are_shipped_without_a_checkpoint_and_the_end_reports_it() {
     node.pod("0.log", "one");
     let script = format!("mount -t tmpfs -o ro none {} && exec \"$0\" \"$@\"", node.path("state").display());
     let run = node.run_with(&["unshare", "--mount", "sh", "-c", &script], &[]);
-    assert_eq!((run.messages(), run.code), (vec!["one"], Some(1)), "{}", run.said);
-    assert!(run.said.contains("the checkpoint"), "{}", run.said);
+    assert_eq!((run.messages(), run.code), (vec!["one"], Some(1)), "{}", run.log);
+    assert!(run.log.contains("the checkpoint"), "{}", run.log);
     let run = node.run();
-    assert_eq!((run.messages(), run.code), (vec!["one"], Some(0)), "{}", run.said);
+    assert_eq!((run.messages(), run.code), (vec!["one"], Some(0)), "{}", run.log);
 }

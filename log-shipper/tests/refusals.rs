@@ -69,7 +69,7 @@ fn a_refused_container_does_not_stop_the_others_and_arrives_once_it_is_accepted(
     for kind in KINDS {
         let mut case = Case::start(kind, &broker);
         case.write(Duration::from_secs(3));
-        case.judge();
+        case.verify();
     }
 }
 
@@ -83,7 +83,7 @@ fn how_long_healthy_containers_wait_beside_a_refused_one() {
     for kind in KINDS {
         let mut case = Case::start(kind, &broker);
         case.write(Duration::from_secs(seconds));
-        case.judge();
+        case.verify();
     }
 }
 
@@ -199,7 +199,7 @@ impl<'a> Case<'a> {
         })
     }
 
-    fn judge(&mut self) {
+    fn verify(&mut self) {
         for index in 0..HEALTHY {
             let arrived = self.wait_for(&format!("pod-{index}"), self.lines);
             assert!(arrived.is_sorted(), "{:?}: pod-{index} came out of order", self.kind);

@@ -66,18 +66,18 @@ fn unreadable_logs_are_named_and_are_a_failure() {
         ("0.log: it is not a regular file", pipe),
         ("0.log: it is not a regular file", no_file),
     ];
-    for (said, prepare) in cases {
+    for (expected, prepare) in cases {
         let node = Node::new(&["pods"]);
         prepare(&node);
         let run = node.run();
-        assert_eq!(run.code, Some(1), "{said}: {}", run.said);
-        assert!(run.said.contains(said), "{said}: {}", run.said);
+        assert_eq!(run.code, Some(1), "{expected}: {}", run.log);
+        assert!(run.log.contains(expected), "{expected}: {}", run.log);
     }
     let node = Node::new(&["pods"]);
     assert_eq!(node.run().code, Some(0), "an empty node is no failure");
     node.pod("0.log", "one");
     let run = node.run();
-    assert!(run.said.contains("found 1 containers with 1 log files"), "{}", run.said);
+    assert!(run.log.contains("found 1 containers with 1 log files"), "{}", run.log);
 }
 
 #[test]
@@ -97,8 +97,8 @@ fn a_folder_without_permission_is_a_failure_and_the_others_are_shipped() {
         fs::set_permissions(node.path(closed), fs::Permissions::from_mode(mode)).unwrap();
         // Root may read everything; without these two capabilities, only what the modes allow.
         let run = node.run_with(&["setpriv", "--bounding-set=-dac_override,-dac_read_search"], &[]);
-        assert_eq!((run.messages(), run.code), (vec!["one"], Some(1)), "{closed}: {}", run.said);
-        assert!(run.said.contains(closed) && run.said.contains("Permission denied"), "{}", run.said);
+        assert_eq!((run.messages(), run.code), (vec!["one"], Some(1)), "{closed}: {}", run.log);
+        assert!(run.log.contains(closed) && run.log.contains("Permission denied"), "{}", run.log);
     }
 }
 
@@ -117,7 +117,7 @@ fn a_folder_that_a_link_leads_to_and_that_cannot_be_read_is_a_failure() {
         symlink(&file, folder.join("0.log")).unwrap();
         fs::set_permissions(node.path(closed), fs::Permissions::from_mode(mode)).unwrap();
         let run = node.run_with(&["setpriv", "--bounding-set=-dac_override,-dac_read_search"], &[]);
-        assert_eq!((run.messages(), run.code), (arrived.to_vec(), Some(1)), "{closed}: {}", run.said);
-        assert!(run.said.contains("docker/aaaa") && run.said.contains("Permission denied"), "{}", run.said);
+        assert_eq!((run.messages(), run.code), (arrived.to_vec(), Some(1)), "{closed}: {}", run.log);
+        assert!(run.log.contains("docker/aaaa") && run.log.contains("Permission denied"), "{}", run.log);
     }
 }

@@ -284,7 +284,7 @@ mod tests {
 
     #[test]
     fn errors_name_what_is_wrong_without_the_password() {
-        for (text, said) in [
+        for (text, expected) in [
             ("http://h", "amqp or amqps"),
             ("amqp://a,amqps://b", "same scheme"),
             ("amqp://h/a/b", "%2f"),
@@ -319,7 +319,7 @@ mod tests {
             ("amqp://h%zz", "%25"),
         ] {
             let error = Url::parse(text).err().unwrap_or_else(|| panic!("{text} is taken")).to_string();
-            assert!(error.contains(said) && !error.contains("secret"), "{text}: {error}");
+            assert!(error.contains(expected) && !error.contains("secret"), "{text}: {error}");
         }
     }
 

@@ -77,8 +77,8 @@ async fn attempt(address: SocketAddr) -> Result<(TcpStream, SocketAddr), (Socket
     match tokio::time::timeout(ATTEMPT_LIMIT, TcpStream::connect(address)).await {
         Ok(connected) => connected.map(|stream| (stream, address)).map_err(|error| (address, error)),
         Err(_) => {
-            let said = format!("no answer within {} s", ATTEMPT_LIMIT.as_secs());
-            Err((address, io::Error::new(io::ErrorKind::TimedOut, said)))
+            let message = format!("no answer within {} s", ATTEMPT_LIMIT.as_secs());
+            Err((address, io::Error::new(io::ErrorKind::TimedOut, message)))
         }
     }
 }
@@ -88,8 +88,8 @@ fn failed(mut failures: Vec<(SocketAddr, io::Error)>) -> ConnectionError {
         let (_, error) = failures.remove(0);
         return ConnectionError::Io(error);
     }
-    let said: Vec<_> = failures.iter().map(|(address, error)| format!("{address}: {error}")).collect();
-    ConnectionError::Io(io::Error::other(said.join("; ")))
+    let messages: Vec<_> = failures.iter().map(|(address, error)| format!("{address}: {error}")).collect();
+    ConnectionError::Io(io::Error::other(messages.join("; ")))
 }
 
 #[cfg(test)]
@@ -124,7 +124,7 @@ mod tests {
         let dead: [SocketAddr; 2] = ["127.0.0.1:1".parse().unwrap(), silent.1];
         let (_, address) = first(&[dead[0], dead[1], works]).await.unwrap();
         assert_eq!(address, works);
-        let said = first(&dead[..1]).await.unwrap_err().to_string();
-        assert!(said.contains("refused"), "{said}");
+        let message = first(&dead[..1]).await.unwrap_err().to_string();
+        assert!(message.contains("refused"), "{message}");
     }
 }

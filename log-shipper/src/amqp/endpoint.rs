@@ -72,8 +72,8 @@ pub(super) fn named(error: ConnectionError, endpoint: &Endpoint) -> ConnectionEr
 pub(super) fn not_tls(error: std::io::Error) -> ConnectionError {
     let by_rustls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
     if matches!(by_rustls, Some(rustls::Error::InvalidMessage(_))) {
-        let said = "the port does not speak TLS: use amqp:// in AMQP_URL, or the broker's TLS port (5671 by default)";
-        return ConnectionError::Protocol(said.to_owned());
+        let message = "the port does not speak TLS: use amqp:// in AMQP_URL, or the broker's TLS port (5671 by default)";
+        return ConnectionError::Protocol(message.to_owned());
     }
     if error.kind() == std::io::ErrorKind::UnexpectedEof {
         return ConnectionError::Protocol(
@@ -115,8 +115,8 @@ pub(super) fn tls(certificate: Option<&(PathBuf, PathBuf)>) -> Result<ClientConf
 pub(super) fn silently_refused(error: ConnectionError, endpoint: &Endpoint) -> ConnectionError {
     match error {
         ConnectionError::Io(error) if endpoint.certificate.is_some() => {
-            let said = format!("{error} before the broker sent anything; does it accept the client certificate?");
-            ConnectionError::Credentials(said)
+            let message = format!("{error} before the broker sent anything; does it accept the client certificate?");
+            ConnectionError::Credentials(message)
         }
         ConnectionError::Io(error) if !endpoint.tls => ConnectionError::Protocol(format!(
             "{error} before the broker sent anything; does this port speak AMQP, or TLS (amqps://)?"

@@ -56,7 +56,7 @@ pub(super) fn read(bytes: &[u8], frame_max: usize) -> Result<Option<(AMQPFrame, 
 
 /// The error for an answer that is not a frame (AMQP 0-9-1, section 4.2.3; TLS alerts: RFC 8446, section 6).
 fn foreign(bytes: &[u8]) -> Option<ConnectionError> {
-    let said = match bytes {
+    let message = match bytes {
         []
         | [
             constants::FRAME_METHOD | constants::FRAME_HEADER | constants::FRAME_BODY | constants::FRAME_HEARTBEAT,
@@ -79,7 +79,7 @@ fn foreign(bytes: &[u8]) -> Option<ConnectionError> {
             format!("the port does not speak AMQP 0-9-1: its answer begins with \"{began}\"")
         }
     };
-    Some(ConnectionError::Protocol(said))
+    Some(ConnectionError::Protocol(message))
 }
 
 /// The frames before a message's body, prepared once. Only the body size and the message id change.
@@ -174,7 +174,7 @@ mod tests {
 
     #[test]
     fn an_answer_in_another_protocol_is_named() {
-        for (bytes, said) in [
+        for (bytes, expected) in [
             (&b"\x15\x03\x03\0\x02\x02\x0a"[..], "amqps://"),
             (b"HTTP/1.1 400 Bad Request\r\n", "HTTP"),
             (b"AMQP\x00\x01\x00\x00", "another version"),
@@ -182,7 +182,7 @@ mod tests {
             (b"220 mail.example.org", "220 mail"),
         ] {
             let error = read(bytes, 4096).unwrap_err().to_string();
-            assert!(error.contains(said), "{error}");
+            assert!(error.contains(expected), "{error}");
             assert!(read(&bytes[..1], 4096).unwrap().is_none(), "{error}");
         }
     }

@@ -53,8 +53,8 @@ impl Connection {
     ) -> Result<Self, ConnectionError> {
         let mut left = dial::resolve(&address.host, address.port).await?;
         let only_one = left.len() == 1;
-        let said: Vec<_> = left.iter().map(|address| address.ip().to_string()).collect();
-        done(ConnectStep::Name, format!("{}: {}", address.host, said.join(", ")));
+        let addresses: Vec<_> = left.iter().map(|address| address.ip().to_string()).collect();
+        done(ConnectStep::Name, format!("{}: {}", address.host, addresses.join(", ")));
         loop {
             let (tcp, chosen) = dial::first(&left).await?;
             done(ConnectStep::Address, chosen.to_string());

@@ -132,14 +132,14 @@ mod tests {
 
     #[test]
     fn errors_name_what_is_wrong() {
-        for (text, said) in [
+        for (text, expected) in [
             ("logs.{name}", "{name} is none of"),
             ("logs.{pod", "has no }"),
             ("logs.pod}", "has no {"),
             (&"x".repeat(256), "255 bytes"),
         ] {
             let error = RoutingKey::parse(text).unwrap_err();
-            assert!(error.contains(said), "{error}");
+            assert!(error.contains(expected), "{error}");
         }
     }
 }

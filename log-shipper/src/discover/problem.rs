@@ -137,8 +137,8 @@ mod tests {
 
     #[test]
     fn a_file_that_is_not_read_has_its_reason() {
-        for (name, said) in [("0.log.1.xz", "gzip"), ("0.log-20261123.zst", "gzip"), ("0.log.old", "rotated")] {
-            assert!(Problem::unplaced(Path::new(name)).what.contains(said), "{name}");
+        for (name, expected) in [("0.log.1.xz", "gzip"), ("0.log-20261123.zst", "gzip"), ("0.log.old", "rotated")] {
+            assert!(Problem::unplaced(Path::new(name)).what.contains(expected), "{name}");
         }
     }
 

@@ -37,13 +37,13 @@ pub(super) struct Survey {
     latch: Latch,
     findings: Findings,
     /// What was logged last of each kind, and when.
-    said: BTreeMap<Kind, (Instant, Vec<String>)>,
+    logged: BTreeMap<Kind, (Instant, Vec<String>)>,
     first: bool,
 }
 
 impl Survey {
     pub(super) fn new(latch: Latch, findings: Findings) -> Self {
-        Self { latch, findings, said: BTreeMap::new(), first: true }
+        Self { latch, findings, logged: BTreeMap::new(), first: true }
     }
 
     /// Handles the results of a scan of all folders.
@@ -75,9 +75,9 @@ impl Survey {
 
     /// Logs each kind when it changes, at most once a minute, because there may be thousands of paths.
     fn log(&mut self, kinds: &BTreeMap<Kind, Vec<&str>>) {
-        self.said.retain(|kind, _| kinds.contains_key(kind));
+        self.logged.retain(|kind, _| kinds.contains_key(kind));
         for (kind, paths) in kinds {
-            if let Some((when, before)) = self.said.get(kind)
+            if let Some((when, before)) = self.logged.get(kind)
                 && (before == paths || when.elapsed() < COMPLAIN)
             {
                 continue;
@@ -88,7 +88,7 @@ impl Survey {
             } else {
                 tracing::warn!(count = paths.len(), which, more, "{}", kind.text());
             }
-            self.said.insert(*kind, (Instant::now(), paths.iter().map(|path| (*path).to_owned()).collect()));
+            self.logged.insert(*kind, (Instant::now(), paths.iter().map(|path| (*path).to_owned()).collect()));
         }
     }
 }

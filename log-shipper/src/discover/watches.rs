@@ -20,7 +20,7 @@ pub(super) struct Watches {
     /// Folders for which there was no watch left. They are not tried again until a watch is freed.
     unwatched: HashSet<Arc<Path>>,
     /// Whether it was logged that no watch is left.
-    said: bool,
+    logged: bool,
 }
 
 /// The changes.
@@ -41,7 +41,7 @@ impl Watches {
                 paths: HashMap::new(),
                 watched: HashSet::new(),
                 unwatched: HashSet::new(),
-                said: false,
+                logged: false,
             }),
             Err(error) => {
                 tracing::warn!(%error, "inotify is not available; new files are only found by a scan every second");
@@ -103,7 +103,7 @@ impl Watches {
             }
             Err(Errno::NOSPC) => {
                 self.unwatched.insert(path.clone());
-                if !std::mem::replace(&mut self.said, true) {
+                if !std::mem::replace(&mut self.logged, true) {
                     tracing::warn!(
                         path = %path.display(),
                         "no inotify watches are left (fs.inotify.max_user_watches); this folder, and perhaps others, is scanned \

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 /// How often drops of one container are logged.
-const SAY: Duration = Duration::from_secs(60);
+const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The length of RFC 3339 from year to second.
 const TO_SECOND: usize = 19;
@@ -16,12 +16,12 @@ pub(super) struct Rate {
     written: (Vec<u8>, u32),
     read: (Instant, u32),
     left_out: u64,
-    said: Option<Instant>,
+    logged: Option<Instant>,
 }
 
 impl Rate {
     pub(super) fn new(now: Instant) -> Self {
-        Self { written: (Vec::new(), 0), read: (now, 0), left_out: 0, said: None }
+        Self { written: (Vec::new(), 0), read: (now, 0), left_out: 0, logged: None }
     }
 
     /// Counts a line that was written at `time`; `false` if it must be dropped.
@@ -46,12 +46,12 @@ impl Rate {
     }
 
     /// How many lines were dropped, if it is time to log that.
-    pub(super) fn take_unsaid(&mut self, now: Instant) -> Option<u64> {
-        let due = self.said.is_none_or(|said| now.saturating_duration_since(said) >= SAY);
+    pub(super) fn take_unlogged(&mut self, now: Instant) -> Option<u64> {
+        let due = self.logged.is_none_or(|logged| now.saturating_duration_since(logged) >= LOG_INTERVAL);
         if self.left_out == 0 || !due {
             return None;
         }
-        self.said = Some(now);
+        self.logged = Some(now);
         Some(std::mem::take(&mut self.left_out))
     }
 }
@@ -71,9 +71,9 @@ mod tests {
         let now = Instant::now();
         let mut rate = Rate::new(now);
         assert_eq!(taken(&mut rate, 1000, "2026-11-22T10:00:00.5Z", now), 10);
-        assert_eq!((rate.take_unsaid(now), rate.take_unsaid(now)), (Some(990), None));
+        assert_eq!((rate.take_unlogged(now), rate.take_unlogged(now)), (Some(990), None));
         assert_eq!(taken(&mut rate, 20, "2026-11-22T10:00:01.5Z", now + SECOND), 10);
-        assert_eq!((rate.take_unsaid(now + SECOND), rate.take_unsaid(now + 60 * SECOND)), (None, Some(10)));
+        assert_eq!((rate.take_unlogged(now + SECOND), rate.take_unlogged(now + 60 * SECOND)), (None, Some(10)));
     }
 
     #[test]

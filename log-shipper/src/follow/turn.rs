@@ -103,7 +103,7 @@ impl ContainerLog {
         };
         work.finish_traces(inner, TRACE_WAIT);
         if let Some(rate) = &mut work.rate
-            && let Some(lines) = rate.take_unsaid(Instant::now())
+            && let Some(lines) = rate.take_unlogged(Instant::now())
         {
             tracing::warn!(container = %self.container(), lines, "dropped lines: the container writes more than LINES_PER_SECOND");
         }
@@ -248,7 +248,7 @@ impl Work<'_> {
             }
             self.reading.metrics.bytes_read.inc_by((buffer.len() - before) as u64);
             self.lines(inner, index, buffer, before, !has_line && want >= most);
-            self.say_nuls(&mut inner.segments[index]);
+            self.log_nuls(&mut inner.segments[index]);
             if last {
                 self.tail(inner, index, buffer, before);
                 self.end_compressed(inner, index);

@@ -104,7 +104,7 @@ impl Work<'_> {
                 return self.tail(inner, index, &buffer, before);
             }
             if segment.looked <= segment.read.offset {
-                return self.say_nuls(segment);
+                return self.log_nuls(segment);
             }
         }
     }
@@ -130,11 +130,11 @@ impl Work<'_> {
         }
         let segment = &mut inner.segments[index];
         segment.advance(Mark::at(end, buffer), end);
-        self.say_nuls(segment);
+        self.log_nuls(segment);
     }
 
     /// Logs and counts the NULs that were skipped.
-    pub(super) fn say_nuls(&self, segment: &mut Segment) {
+    pub(super) fn log_nuls(&self, segment: &mut Segment) {
         let bytes = segment.take_nuls();
         if bytes > 0 {
             self.reading.metrics.nul_bytes.inc_by(bytes);

@@ -46,11 +46,11 @@ impl Outbox {
         }
         if fitted.cut {
             let fate = if self.dead_letter_after.is_some() { Fate::CutForDeadLetters } else { Fate::Cut };
-            self.judge(entry.slot, id, bytes, fate);
+            self.record_fate(entry.slot, id, bytes, fate);
         }
     }
 
-    pub(super) fn judge(&mut self, slot: usize, id: MessageId, bytes: usize, fate: Fate) {
+    pub(super) fn record_fate(&mut self, slot: usize, id: MessageId, bytes: usize, fate: Fate) {
         if let Some(held) = &self.held[slot] {
             self.aftermath.verdicts.push(Verdict { source: held.batch.receipt.source.clone(), id, bytes, fate });
         }
@@ -59,7 +59,7 @@ impl Outbox {
     pub(super) fn give_up(&mut self, entry: Entry) {
         let Some(held) = self.held[entry.slot].as_ref() else { return };
         let (id, bytes, log_id) = (id(held, &entry), body(held, &entry).len(), held.batch.receipt.source.id);
-        self.judge(entry.slot, id, bytes, Fate::GivenUp);
+        self.record_fate(entry.slot, id, bytes, Fate::GivenUp);
         if let Some(lane) = self.lanes.get_mut(&log_id) {
             lane.out -= 1;
         }

@@ -49,7 +49,7 @@ fn an_old_name_is_used_only_if_the_new_one_is_unset() {
 
 #[test]
 fn wrong_credentials_are_refused_and_never_shown() {
-    for (variables, said) in [
+    for (variables, expected) in [
         (&[("AMQP_URL", "amqp://:secret@h")][..], "AMQP_URL: it has a password but no user"),
         (&[("AMQP_URL", "amqp://nl@h")], "AMQP_PASSWORD: there is a user name"),
         (&[("AMQP_URL", "amqp://h/v?heartbeat=5")], "AMQP_URL: it has a query"),
@@ -59,7 +59,7 @@ fn wrong_credentials_are_refused_and_never_shown() {
         (&[("AMQP_URL", "amqp://h"), ("AMQP_ROUTING_KEY", "{x}")], "AMQP_ROUTING_KEY: {x} is none of"),
     ] {
         let error = run(variables, true).unwrap_err();
-        assert!(error.contains(said) && !error.contains("secret"), "{error}");
+        assert!(error.contains(expected) && !error.contains("secret"), "{error}");
     }
 }
 
@@ -88,13 +88,13 @@ fn the_default_exchange_has_a_name_in_settings() {
 fn a_certificate_alone_authenticates() {
     let certificate = [("AMQP_URL", "amqps://h"), ("AMQP_CERT_FILE", "/c"), ("AMQP_KEY_FILE", "/k")];
     assert!(matches!(broker(&certificate).endpoint.auth, Auth::Certificate));
-    let said = run(&[("AMQP_URL", "amqp://h"), ("AMQP_CERT_FILE", "/c"), ("AMQP_KEY_FILE", "/k")], true).unwrap_err();
-    assert!(said.contains("needs TLS"), "{said}");
+    let problems = run(&[("AMQP_URL", "amqp://h"), ("AMQP_CERT_FILE", "/c"), ("AMQP_KEY_FILE", "/k")], true).unwrap_err();
+    assert!(problems.contains("needs TLS"), "{problems}");
 }
 
 #[test]
 fn every_problem_is_named() {
-    let said = run(
+    let problems = run(
         &[
             ("LOG_PATHS", "logs"),
             ("EVENT_SCHEMA", "xml"),
@@ -113,12 +113,12 @@ fn every_problem_is_named() {
     )
     .unwrap_err();
     for name in ["JSON_LINES", "LINES_PER_SECOND", "LOG_LABELS", "LOG_LABELS_EXCLUDED"] {
-        assert!(said.contains(&format!("{name}: ")), "{name} in {said}");
+        assert!(problems.contains(&format!("{name}: ")), "{name} in {problems}");
     }
     for name in
         ["LOG_PATHS", "EVENT_SCHEMA", "EXCLUDE_LINES", "MULTILINE", "MAX_LINE", "BATCH", "AMQP_URL", "AMQP_WINDOW"]
     {
-        assert!(said.contains(&format!("{name}: ")), "{name} in {said}");
+        assert!(problems.contains(&format!("{name}: ")), "{name} in {problems}");
     }
 }
 

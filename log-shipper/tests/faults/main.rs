@@ -3,9 +3,9 @@
 #![allow(unreachable_pub, reason = "one test program of several files")]
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
-mod judge;
 mod node;
 mod run;
+mod shipper_logs;
 #[path = "../support/mod.rs"]
 mod support;
 

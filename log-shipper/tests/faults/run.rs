@@ -10,7 +10,7 @@ use testbed::proxy::TcpProxy;
 use testbed::rabbitmq::RabbitMq;
 use testbed::wait;
 
-use crate::judge::Said;
+use crate::shipper_logs::ShipperLogs;
 use crate::node::{LARGEST_MESSAGE, Random, Writer};
 use crate::support::consumer::Consumer;
 use crate::support::{self, exchange};
@@ -62,7 +62,7 @@ struct Run {
     // Dropped after everything that uses it.
     folder: Folder,
     shippers: usize,
-    said: Said,
+    shipper_logs: ShipperLogs,
     random: Random,
     long_outages: bool,
 }
@@ -113,8 +113,8 @@ impl Run {
         let writer = Writer::start(&folder.join("pods"), seed);
         let consumer = Consumer::start(broker.address());
         let shipper = start(&folder, &proxy, 0);
-        let (said, random) = (Said::default(), Random(seed));
-        Self { broker, proxy, folder, writer, consumer, shipper, shippers: 1, said, random, long_outages }
+        let (shipper_logs, random) = (ShipperLogs::default(), Random(seed));
+        Self { broker, proxy, folder, writer, consumer, shipper, shippers: 1, shipper_logs, random, long_outages }
     }
 
     fn random_fault(&mut self) -> Fault {
@@ -132,7 +132,7 @@ impl Run {
         match fault {
             Kill => {
                 self.shipper.process().kill();
-                self.said.hear(&name(self.shippers - 1), &self.shipper.log());
+                self.shipper_logs.read(&name(self.shippers - 1), &self.shipper.log());
                 self.shipper = start(&self.folder, &self.proxy, self.shippers);
                 self.shippers += 1;
             }
@@ -223,25 +223,25 @@ impl Run {
         // The shipper gives up truncated or deleted lines after a while.
         let own = |run: &mut Self| {
             let log = run.shipper.log();
-            run.said.hear(&name(run.shippers - 1), &log)
+            run.shipper_logs.read(&name(run.shippers - 1), &log)
         };
         let mut open = Vec::new();
         wait::patiently(Duration::from_secs(60), || {
             own(&mut self);
-            open = self.said.unaccounted(&self.writer.logs(), &self.consumer.seen());
+            open = self.shipper_logs.unaccounted(&self.writer.logs(), &self.consumer.seen());
             open.is_empty().then_some(())
         });
-        let (said, seen) = (&self.said, self.consumer.seen());
+        let (shipper_logs, seen) = (&self.shipper_logs, self.consumer.seen());
         assert!(
             open.is_empty(),
             "{} lines are missing and no log entry reports them:\n{}",
             open.len(),
             open.join("\n")
         );
-        let wrong = said.unexplained(&seen);
+        let wrong = shipper_logs.unexplained(&seen);
         assert!(wrong.is_empty(), "{} lines came again without reason:\n{}", wrong.len(), wrong.join("\n"));
         assert_eq!(seen.unparsed, Vec::<String>::new());
-        assert_eq!(said.trouble, Vec::<String>::new());
+        assert_eq!(shipper_logs.trouble, Vec::<String>::new());
         let written = self.writer.logs().written;
         let (mut arrived, mut again) = (0, 0);
         for (_, arrivals) in seen.all() {
@@ -254,7 +254,7 @@ impl Run {
              named, {again} came again, {} shippers, {} MiB resident at the end",
             on_disk.len(),
             written - arrived,
-            said.lost_ranges(),
+            shipper_logs.lost_ranges(),
             self.shippers,
             resident >> 20,
         );

@@ -15,16 +15,16 @@ struct Lost {
 
 /// The logs of all shippers of a run.
 #[derive(Default)]
-pub struct Said {
+pub struct ShipperLogs {
     lost: Vec<Lost>,
     /// Shippers that lost a connection or a channel.
     reconnected: BTreeSet<String>,
     pub trouble: Vec<String>,
 }
 
-impl Said {
+impl ShipperLogs {
     /// Reads the log of one shipper. Returns how many bytes it reports as lost.
-    pub fn hear(&mut self, shipper: &str, log: &str) -> u64 {
+    pub fn read(&mut self, shipper: &str, log: &str) -> u64 {
         let mut lost = 0;
         for line in log.lines() {
             // The last line of a killed process may be torn.

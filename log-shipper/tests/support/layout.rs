@@ -21,7 +21,7 @@ pub struct Node {
 pub struct Run {
     pub code: Option<i32>,
     pub events: Vec<Value>,
-    pub said: String,
+    pub log: String,
 }
 
 impl Node {
@@ -71,7 +71,7 @@ impl Node {
         Run {
             code: output.status.code(),
             events: events.lines().map(|line| serde_json::from_str(line).unwrap()).collect(),
-            said: String::from_utf8_lossy(&output.stderr).into_owned(),
+            log: String::from_utf8_lossy(&output.stderr).into_owned(),
         }
     }
 }

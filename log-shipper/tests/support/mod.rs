@@ -53,6 +53,6 @@ pub fn until_idle_with(settings: &[(String, String)], arguments: &[&str]) -> (Op
         .env_clear()
         .envs(settings.iter().map(|(name, value)| (name, value)));
     let output = command.output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    (output.status.code(), said)
+    let log = String::from_utf8_lossy(&output.stderr).into_owned();
+    (output.status.code(), log)
 }

@@ -186,8 +186,8 @@ fn the_open_line_of_a_deleted_log_waits_for_a_reader() {
     let part: Write = |writer| writer.part("stderr", "P", "panic: out of luck");
     let trace: Write = |writer| writer.line("Traceback (most recent call last):");
     let torn: Write = |writer| writer.append(&format!("{TIME} stdout F torn"));
-    let said = ["panic: out of luck", "Traceback (most recent call last):", "torn"];
-    for (write, said) in [part, trace, torn].into_iter().zip(said) {
+    let open_lines = ["panic: out of luck", "Traceback (most recent call last):", "torn"];
+    for (write, open_line) in [part, trace, torn].into_iter().zip(open_lines) {
         for rotated in [false, true] {
             let mut writer = Writer::new();
             writer.line("1");
@@ -207,10 +207,10 @@ fn the_open_line_of_a_deleted_log_waits_for_a_reader() {
             age_absence(&reader);
             assert!(!reader.log.is_over());
             reader.read_all();
-            assert_eq!(reader.messages(), ["1", said], "rotated: {rotated}");
+            assert_eq!(reader.messages(), ["1", open_line], "rotated: {rotated}");
             reader.confirm(9);
             age_absence(&reader);
-            assert!(reader.log.is_over(), "{said}");
+            assert!(reader.log.is_over(), "{open_line}");
             assert_eq!(reader.reading.metrics.bytes_lost.get(), 0);
         }
     }
