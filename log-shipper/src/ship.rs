@@ -1,4 +1,6 @@
-//! Ships from the readers to a broker: connects, publishes, and handles the broker's answers, forever.
+//! Ships from the readers to a broker: connects, runs a session ([`session`]), and connects again when it is lost.
+
+mod session;
 
 use std::time::{Duration, Instant};
 
@@ -7,15 +9,14 @@ use sidecar::retry::{self, BackoffBuilder};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio_util::sync::CancellationToken;
 
-use crate::amqp::{Blame, Connection, ConnectionError, Event, Refusal};
+use crate::amqp::{Blame, Connection, ConnectionError, Refusal};
 use crate::broker_status::{BrokerStatus, report_fate};
 use crate::metrics::Metrics;
 use crate::outbox::{Outbox, Settled};
 use crate::outgoing::{Batch, Budget};
 use crate::settings::{BrokerSettings, DEAD_LETTER_AFTER};
 
-/// The most bytes that are prepared for the socket at once.
-const MOST_UNWRITTEN: usize = 256 * 1024;
+use self::session::Session;
 
 /// The longest pause between two attempts to connect, because meanwhile deleted files fill the disk.
 const LONGEST_WAIT: Duration = Duration::from_secs(15);
@@ -36,14 +37,6 @@ pub struct Shipping {
     pub latch: Latch,
     /// Whether the process ends when everything is confirmed.
     pub until_idle: bool,
-}
-
-/// Why a session ended.
-enum SessionEnd {
-    /// Everything was confirmed, and nothing more will come.
-    Done,
-    /// The connection was lost.
-    Lost(ConnectionError),
 }
 
 /// Confirms a batch, so that its log's checkpoint can advance.
@@ -82,22 +75,22 @@ pub async fn ship(shipping: &Shipping, batches: &mut UnboundedReceiver<Batch>, s
                 shipping.metrics.connections.inc();
                 shipping.metrics.connected.set(1);
                 status.connected(&shipping.latch);
-                let (end, confirmed) = session(shipping, connection, &mut outbox, batches, &mut status).await;
+                let (end, confirmed) = Session::new(shipping, connection, &mut outbox, &mut status).run(batches).await;
                 shipping.metrics.connected.set(0);
                 shipping.metrics.blocked.set(0);
                 if confirmed {
                     delays = retry::forever().build();
                 }
                 match end {
-                    SessionEnd::Done => return,
-                    SessionEnd::Lost(ConnectionError::Closed { refusal, .. })
+                    Ok(()) => return,
+                    Err(ConnectionError::Closed { refusal, .. })
                         if shipping.blame(&refusal) != Blame::Everything =>
                     {
                         channel_closed(shipping, &mut outbox, &refusal);
                         tokio::time::sleep(SHORT_WAIT).await;
                         continue;
                     }
-                    SessionEnd::Lost(error) => error,
+                    Err(error) => error,
                 }
             }
             Err(error) => error,
@@ -118,118 +111,6 @@ impl Shipping {
     fn blame(&self, refusal: &Refusal) -> Blame {
         let endpoint = &self.broker.endpoint;
         refusal.blame(&endpoint.exchange, endpoint.dead_letter_exchange.as_deref())
-    }
-}
-
-/// Publishes on one connection. Also returns whether anything was confirmed on it.
-async fn session(
-    shipping: &Shipping,
-    mut connection: Connection,
-    outbox: &mut Outbox,
-    batches: &mut UnboundedReceiver<Batch>,
-    status: &mut BrokerStatus,
-) -> (SessionEnd, bool) {
-    let endpoint = &shipping.broker.endpoint;
-    let (mut filling, mut readers_run, mut confirmed) = (true, true, false);
-    // `None` while the broker asks us to stop.
-    let mut taking_since = Some(Instant::now());
-    let mut tick = tokio::time::interval(Duration::from_secs(1));
-    loop {
-        while let Ok(batch) = batches.try_recv() {
-            outbox.push(batch);
-        }
-        // Filled up only if a large part is free: a few large writes cost less than many small ones.
-        filling |= outbox.has_much_room();
-        let now = Instant::now();
-        while taking_since.is_some() && filling && connection.unwritten() < MOST_UNWRITTEN {
-            let Some(sending) = outbox.take(now) else { break };
-            let container = (sending.source.id, &sending.source.container);
-            let put = connection.publish(endpoint, container, sending.id, sending.body, sending.dead_letter);
-            shipping.metrics.messages_published.inc();
-            if sending.dead_letter {
-                shipping.metrics.messages_dead_lettered.inc();
-            }
-            if let Err(error) = put {
-                return (SessionEnd::Lost(error), confirmed);
-            }
-        }
-        account(shipping, outbox.aftermath());
-        filling &= outbox.has_room();
-        shipping.metrics.unconfirmed.set(outbox.pending() as i64);
-        shipping.metrics.refused_containers.set(outbox.refused_containers() as i64);
-        shipping.budget.park(outbox.parked());
-        if !readers_run && outbox.is_empty() {
-            connection.close().await;
-            return (SessionEnd::Done, confirmed);
-        }
-        let pause = outbox.paused_until(now).filter(|_| taking_since.is_some());
-        tokio::select! {
-            progress = connection.progress() => if let Err(error) = progress {
-                return (SessionEnd::Lost(error), confirmed);
-            },
-            batch = batches.recv(), if readers_run => match batch {
-                Some(batch) => outbox.push(batch),
-                None => {
-                    readers_run = false;
-                    outbox.hurry(Instant::now());
-                }
-            },
-            () = wait_until(pause) => (),
-            _ = tick.tick() => {
-                if let Err(error) = check(shipping, &mut connection, outbox, taking_since) {
-                    return (SessionEnd::Lost(error), confirmed);
-                }
-                status.update(outbox.refused_containers() > 0, &shipping.latch);
-            }
-        }
-        while let Some(event) = connection.event() {
-            let now = Instant::now();
-            match event {
-                Event::Ack(tag, multiple) => {
-                    let settled = outbox.settle(tag, multiple, true, now);
-                    if settled.confirmed > 0 {
-                        confirmed = true;
-                        status.confirmed(&shipping.latch);
-                    }
-                    account(shipping, settled);
-                }
-                Event::Nack(tag, multiple) => {
-                    let settled = outbox.settle(tag, multiple, false, now);
-                    shipping.metrics.messages_refused.inc_by(settled.failed);
-                    status.refused("the broker refuses messages (is a queue full?); trying again");
-                    account(shipping, settled);
-                }
-                Event::Returned(id) => {
-                    if outbox.returned(id) {
-                        shipping.metrics.messages_returned.inc();
-                        status.refused("no queue is bound for the routing key; trying again");
-                    }
-                }
-                Event::ChannelClosed(refusal) => {
-                    if shipping.blame(&refusal) == Blame::Everything {
-                        return (SessionEnd::Lost(ConnectionError::Closed { refusal, who: String::new() }), confirmed);
-                    }
-                    status.refused(
-                        "the broker closes the channel because of individual messages; other messages are shipped",
-                    );
-                    channel_closed(shipping, outbox, &refusal);
-                    if let Err(error) = connection.reopen(endpoint).await {
-                        return (SessionEnd::Lost(error), confirmed);
-                    }
-                }
-                Event::Blocked(reason) => {
-                    tracing::warn!(reason, "the broker asks to stop publishing");
-                    shipping.latch.not_ready(format!("the broker asks to stop publishing: {reason}"));
-                    taking_since = None;
-                }
-                Event::Unblocked => {
-                    tracing::info!("the broker accepts messages again");
-                    status.connected(&shipping.latch);
-                    taking_since = Some(now);
-                }
-            }
-            shipping.metrics.blocked.set(taking_since.is_none().into());
-        }
     }
 }
 
@@ -255,47 +136,5 @@ fn account(shipping: &Shipping, settled: Settled) {
     }
     for batch in settled.batches {
         confirm(batch, &shipping.budget, &shipping.metrics);
-    }
-}
-
-fn check(
-    shipping: &Shipping,
-    connection: &mut Connection,
-    outbox: &Outbox,
-    taking_since: Option<Instant>,
-) -> Result<(), ConnectionError> {
-    let waiting = waiting(outbox.oldest_sent(), taking_since, Instant::now());
-    if waiting > shipping.broker.confirm_timeout {
-        return Err(ConnectionError::Timeout(format!("no confirm for {} s", waiting.as_secs())));
-    }
-    connection.keep_alive()
-}
-
-/// How long the broker could have confirmed the oldest message and did not. A broker that asks us to stop does not
-/// confirm, either.
-fn waiting(sent: Option<Instant>, taking_since: Option<Instant>, now: Instant) -> Duration {
-    let since = sent.zip(taking_since).map(|(sent, taking_since)| sent.max(taking_since));
-    since.map(|since| now.saturating_duration_since(since)).unwrap_or_default()
-}
-
-async fn wait_until(at: Option<Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at.into()).await,
-        None => std::future::pending().await,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_broker_that_asked_to_stop_gets_its_full_time_again_after_that() {
-        let sent = Instant::now();
-        let after = |seconds| sent + Duration::from_secs(seconds);
-        assert_eq!(waiting(Some(sent), Some(sent), after(100)), Duration::from_secs(100));
-        assert_eq!(waiting(Some(sent), None, after(100)), Duration::ZERO);
-        assert_eq!(waiting(Some(sent), Some(after(99)), after(100)), Duration::from_secs(1));
-        assert_eq!(waiting(None, Some(sent), after(100)), Duration::ZERO);
     }
 }
