@@ -5,16 +5,16 @@ mod nagios;
 mod table;
 
 use std::collections::BTreeMap;
-use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use nfs_mounts::mountinfo::Mounts;
+use sidecar::program::print;
 use sidecar::settings::EXIT_USAGE;
 
-use crate::agent::round::{Round, Volume};
+use crate::agent::round::{CheckedExport, Round};
 use crate::probe::mount_list::MountList;
 use crate::settings::{Check, Output};
 use crate::targets::{Found, LeftOut, targets};
@@ -55,21 +55,21 @@ pub async fn check(settings: &Check) -> std::io::Result<ExitCode> {
         None => Ok(Mounts::default()),
     };
     let mounts = match mounts.map_err(|error| std::io::Error::other(format!("cannot read {error}"))) {
-        Err(error) if *output == Output::Nagios => return say(&nagios::unknown(&error.to_string()), nagios::UNKNOWN),
+        Err(error) if *output == Output::Nagios => return printed(&nagios::unknown(&error.to_string()), nagios::UNKNOWN),
         mounts => mounts?,
     };
     let Found { targets, left_out } = targets(look, &mounts);
     if targets.is_empty() {
         let nothing = [NOTHING.to_owned()].into_iter().chain(left(&left_out)).collect::<Vec<_>>().join("; ");
         if *output == Output::Nagios {
-            return say(&nagios::unknown(&nothing), nagios::UNKNOWN);
+            return printed(&nagios::unknown(&nothing), nagios::UNKNOWN);
         }
         eprintln!("{nothing}");
         return Ok(ExitCode::from(EXIT_USAGE));
     }
     let rounds = targets.into_iter().map(|(server, target)| async move {
-        let mut volume = Volume::new(server.clone(), look.probing.clone());
-        let round = volume.round(&target).await;
+        let mut export = CheckedExport::new(server.clone(), look.probing.clone());
+        let round = export.round(&target).await;
         let state = state(&round, *warn, *critical);
         Checked { export: server.to_string(), round, automounts: target.automounts, state }
     });
@@ -77,20 +77,20 @@ pub async fn check(settings: &Check) -> std::io::Result<ExitCode> {
     let worst = checked.iter().map(|checked| checked.state).max().unwrap_or(State::Well);
     let code = if worst == State::Critical { 1 } else { 0 };
     match output {
-        Output::Table => say(&table::table(&checked, &left_out), code),
-        Output::Json => say(&json::json(&checked, &left_out), code),
-        Output::Nagios => say(&nagios::lines(&checked, &left_out, *warn, *critical), nagios::code(worst)),
+        Output::Table => printed(&table::table(&checked, &left_out), code),
+        Output::Json => printed(&json::json(&checked, &left_out), code),
+        Output::Nagios => printed(&nagios::lines(&checked, &left_out, *warn, *critical), nagios::code(worst)),
     }
 }
 
 /// How many mounts are not checked, a phrase for each reason. The export's own lines name its automounts.
 fn left(left_out: &BTreeMap<LeftOut, usize>) -> impl Iterator<Item = String> {
     let others = left_out.iter().filter(|(why, _)| **why != LeftOut::Automount);
-    others.map(|(why, count)| format!("mounts that are not checked: {count}, {}", why.said()))
+    others.map(|(why, count)| format!("mounts that are not checked: {count}, {}", why.reason()))
 }
 
-fn say(text: &str, code: u8) -> std::io::Result<ExitCode> {
-    std::io::stdout().write_all(text.as_bytes())?;
+fn printed(text: &str, code: u8) -> std::io::Result<ExitCode> {
+    print(text)?;
     Ok(ExitCode::from(code))
 }
 

@@ -40,7 +40,7 @@ use crate::agent::metrics::HealthMetrics;
 use crate::agent::rounds::{Discover, Monitor};
 use crate::server::Server;
 use crate::settings::JudgeSettings;
-use crate::targets::{Look, Target};
+use crate::targets::{TargetSettings, Target};
 
 use self::evidence::evidence;
 use self::metrics::JudgeMetrics;
@@ -146,7 +146,7 @@ pub async fn run(settings: JudgeSettings) -> anyhow::Result<ExitCode> {
     let token = daemon.shutdown.token();
     let probing = monitor.run(of_cluster, probing, token.clone());
     let judging = async {
-        tokio::select! { () = judge.judge(judging) => (), () = token.cancelled() => () }
+        tokio::select! { () = judge.run(judging) => (), () = token.cancelled() => () }
     };
     daemon.run(async { tokio::join!(probing, judging) }).await;
     following.iter().for_each(tokio::task::JoinHandle::abort);
@@ -188,7 +188,7 @@ impl Discover for OfCluster {
 }
 
 struct Judge {
-    look: Look,
+    look: TargetSettings,
     events: EventRecorder,
     interval: Duration,
     rounds: u32,
@@ -206,7 +206,7 @@ struct Judge {
 }
 
 impl Judge {
-    async fn judge(mut self, pulse: Pulse) {
+    async fn run(mut self, pulse: Pulse) {
         let start = Instant::now();
         // A first judgment without the probes' results would blame the wrong part.
         let patience = self.interval * 2 + self.look.probing.limit * 2;
@@ -249,26 +249,26 @@ impl Judge {
         };
         let evidence = evidence(&probes, &locations, &reports);
         let rulings: BTreeMap<Server, Ruling> =
-            evidence.into_iter().map(|(server, seen)| (server, rule(seen.probe.as_ref(), &seen.sights))).collect();
+            evidence.into_iter().map(|(server, seen)| (server, rule(seen.probe.as_ref(), &seen.verdicts))).collect();
         let named = rulings.iter().map(|(server, ruling)| (server.to_string(), ruling.clone())).collect();
         self.rulings.retain(|server, _| rulings.contains_key(server));
         for (server, ruling) in rulings {
-            let steady = self.rulings.entry(server.clone()).or_insert_with(|| Debounced::new(self.rounds));
-            let changed = steady.take(ruling);
-            let shown = steady.shown().cloned().unwrap_or_default();
+            let debounced = self.rulings.entry(server.clone()).or_insert_with(|| Debounced::new(self.rounds));
+            let changed = debounced.take(ruling);
+            let shown = debounced.shown().cloned().unwrap_or_default();
             if let Some(before) = changed {
-                self.tell(&server, &shown, before.is_some_and(|before| before.trouble.is_some()));
+                self.report_change(&server, &shown, before.is_some_and(|before| before.trouble.is_some()));
             }
         }
         self.states.retain(|node, _| reports.contains_key(node));
         self.nodes.keep(|node| reports.contains_key(node));
         for (node, report) in &reports {
             let state = if report.is_some() { NodeState::new(node, &named) } else { NodeState::Silent };
-            let steady = self.states.entry(node.clone()).or_insert_with(|| Debounced::new(self.rounds));
-            steady.take(state);
+            let debounced = self.states.entry(node.clone()).or_insert_with(|| Debounced::new(self.rounds));
+            debounced.take(state);
         }
-        let wanted = self.states.iter().filter_map(|(node, steady)| Some((node, steady.shown()?)));
-        let failed = self.nodes.bring(wanted, || pulse.beat()).await;
+        let wanted = self.states.iter().filter_map(|(node, debounced)| Some((node, debounced.shown()?)));
+        let failed = self.nodes.write_all(wanted, || pulse.beat()).await;
         for (node, error) in &failed {
             tracing::warn!(error, node, "the node's conditions could not be written");
             self.metrics.write_failures.inc();
@@ -277,12 +277,12 @@ impl Judge {
             None => self.written.ready(),
             Some((node, error)) => self.written.not_ready(format!("{node}: {error}")),
         }
-        let rulings = self.rulings.iter().filter_map(|(server, steady)| Some((server, steady.shown()?)));
+        let rulings = self.rulings.iter().filter_map(|(server, debounced)| Some((server, debounced.shown()?)));
         self.metrics.show(rulings, self.states.values().filter_map(Debounced::shown));
     }
 
     /// Reports what is new about an export: in the log, and in Events on its volumes and their claims.
-    fn tell(&self, server: &Server, ruling: &Ruling, was_troubled: bool) {
+    fn report_change(&self, server: &Server, ruling: &Ruling, was_troubled: bool) {
         let export = server.to_string();
         let (type_, reason, note) = match &ruling.trouble {
             Some(trouble) => {

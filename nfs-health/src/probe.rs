@@ -2,17 +2,17 @@
 //!
 //! The whole round has one time limit. It ends at the first step that fails; what was seen until then is kept.
 //!
-//! - [`seen`] what a round saw; [`fault`] why a step failed; [`rate_limit`] how often one server is asked
+//! - [`result`] the steps of a round and what they showed; [`fault`] why a step failed; [`rate_limit`] how often one server is asked
 //! - [`mount`] one look at one mount, in a child process (see `nfs_mounts`); [`mount_list`] lists them
-//! - [`verdict`] the pure judgment on what was seen; [`patience`] which trouble is temporary, and for how long
+//! - [`verdict`] the verdict on the results, pure; [`grace`] how long a grace period is healthy
 
 mod connect;
 pub mod fault;
+pub mod grace;
 pub mod mount;
 pub mod mount_list;
-pub mod patience;
 pub mod rate_limit;
-pub mod seen;
+pub mod result;
 mod v3;
 mod v4;
 pub mod verdict;
@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 
 use crate::probe::connect::{first_that_connects, with_port};
 use crate::probe::fault::Fault;
-use crate::probe::seen::{Phase, Seen, Step};
+use crate::probe::result::{Phase, ProbeResult, ProbeStep};
 use crate::server::{Host, NFS_PORT, Server};
 use crate::wire::nfs4::elsewhere::Location;
 use crate::wire::rpc::connection::{Connection, RpcError};
@@ -71,55 +71,56 @@ impl Probing {
 
 /// Runs one round. If the server denies access, the round is repeated from a port below 1024, as mounts use, if one is
 /// available. If it refers to other servers, the first of them that serves is probed, or else each, once.
-pub async fn round(server: &Server, probing: &Probing) -> Seen {
+pub async fn round(server: &Server, probing: &Probing) -> ProbeResult {
     let deadline = Instant::now() + probing.limit;
-    let mut seen = walk(server, probing, deadline).await;
+    let mut result = walk(server, probing, deadline).await;
     // A client would begin again.
-    if let Some((_, Fault::Forgotten(_))) = seen.failed() {
-        seen = walk(server, probing, deadline).await;
+    if let Some((_, Fault::Forgotten(_))) = result.failed() {
+        result = walk(server, probing, deadline).await;
     }
     // nfs-ganesha calls it missing authentication, or hides the export.
-    let is_denied = seen.failed().is_some_and(|(_, fault)| {
+    let is_denied = result.failed().is_some_and(|(_, fault)| {
         matches!(fault, Fault::Denied(_) | Fault::NoWay { .. } | Fault::Authentication(_) | Fault::NoExport(_))
     });
     if !is_denied || probing.reserved_port {
-        return seen;
+        return result;
     }
     let again = walk(server, &Probing { reserved_port: true, ..probing.clone() }, deadline).await;
     // If no such port is available, or the time is over, the first answer is more useful.
-    let tells = again.from_reserved_port && !matches!(again.failed(), Some((_, Fault::Silent | Fault::Unreachable(_))));
-    if tells { again } else { seen }
+    let is_answer =
+        again.from_reserved_port && !matches!(again.failed(), Some((_, Fault::Silent | Fault::Unreachable(_))));
+    if is_answer { again } else { result }
 }
 
-async fn walk(server: &Server, probing: &Probing, deadline: Instant) -> Seen {
-    let mut round = Round { deadline, peer: None, seen: Seen::default() };
+async fn walk(server: &Server, probing: &Probing, deadline: Instant) -> ProbeResult {
+    let mut prober = Prober { deadline, peer: None, result: ProbeResult::default() };
     // The failed step is in the results.
-    let _ = round.go(server, probing).await;
-    let others = referrals(&round.seen);
-    let mut failed: Option<Seen> = None;
+    let _ = prober.go(server, probing).await;
+    let others = referrals(&prober.result);
+    let mut failed: Option<ProbeResult> = None;
     for (index, other) in others.iter().enumerate() {
-        let mut seen = Seen { versions: Vec::new(), referred: Some(other.clone()), ..round.seen.clone() };
-        if let Some(step) = seen.steps.last_mut() {
+        let mut result = ProbeResult { versions: Vec::new(), referred: Some(other.clone()), ..prober.result.clone() };
+        if let Some(step) = result.steps.last_mut() {
             step.result = Ok(format!("the export is on another server: {other}"));
         }
         let left = deadline.saturating_duration_since(Instant::now());
         let share = left / u32::try_from(others.len() - index).unwrap_or(u32::MAX);
-        let mut round = Round { deadline: Instant::now() + share, peer: None, seen };
-        let _ = round.go(other, probing).await;
-        match round.seen.failed() {
-            None => return round.seen,
-            Some(_) if failed.is_none() => failed = Some(round.seen),
+        let mut prober = Prober { deadline: Instant::now() + share, peer: None, result };
+        let _ = prober.go(other, probing).await;
+        match prober.result.failed() {
+            None => return prober.result,
+            Some(_) if failed.is_none() => failed = Some(prober.result),
             Some(_) => (),
         }
     }
-    failed.unwrap_or(round.seen)
+    failed.unwrap_or(prober.result)
 }
 
 /// The other servers that have the export, if the last step said so and they can be probed.
-fn referrals(seen: &Seen) -> Vec<Server> {
+fn referrals(result: &ProbeResult) -> Vec<Server> {
     /// The most of them that are tried.
     const MOST: usize = 16;
-    let Some((_, Fault::Elsewhere(locations))) = seen.failed() else { return Vec::new() };
+    let Some((_, Fault::Elsewhere(locations))) = result.failed() else { return Vec::new() };
     let server = |location: &Location| {
         let name = location.server.trim_start_matches('[').trim_end_matches(']');
         let (host, port) = match universal_address(name) {
@@ -131,11 +132,12 @@ fn referrals(seen: &Seen) -> Vec<Server> {
     locations.iter().filter_map(server).take(MOST).collect()
 }
 
-struct Round {
+/// A round in progress.
+struct Prober {
     deadline: Instant,
     /// The address that accepted the connection.
     peer: Option<SocketAddr>,
-    seen: Seen,
+    result: ProbeResult,
 }
 
 /// A step failed and is recorded.
@@ -163,10 +165,10 @@ impl Pauses {
     }
 }
 
-impl Round {
+impl Prober {
     async fn go(&mut self, server: &Server, probing: &Probing) -> Result<(), Stop> {
         let connection = self.connect(&server.host, server.port, probing, Phase::Connect, "connect").await?;
-        self.seen.from_reserved_port = connection.is_from_reserved_port();
+        self.result.from_reserved_port = connection.is_from_reserved_port();
         let (mut connection, majors) = self.majors(connection).await?;
         let version = match probing.version {
             Some(version) => version,
@@ -176,7 +178,7 @@ impl Round {
         match version {
             Version::V3 => {
                 self.null(&mut connection, Phase::Null, NFS_3, "nfs v3 null").await?;
-                self.seen.versions.push(Version::V3);
+                self.result.versions.push(Version::V3);
                 match &server.export {
                     Some(export) => v3::round(self, server, export, connection, probing).await,
                     None => Ok(()),
@@ -184,7 +186,7 @@ impl Round {
             }
             Version::V4(minor) => {
                 if majors.contains(&3) {
-                    self.seen.versions.push(Version::V3);
+                    self.result.versions.push(Version::V3);
                 }
                 self.null(&mut connection, Phase::Null, NFS_4, "nfs v4 null").await?;
                 let wanted = (minor != u32::MAX).then_some(minor);
@@ -279,7 +281,7 @@ impl Round {
             Ok(done) => (Ok(describe(&done)), Ok(done)),
             Err(fault) => (Err(fault), Err(Stop)),
         };
-        self.seen.steps.push(Step { phase, name, time: start.elapsed(), result });
+        self.result.steps.push(ProbeStep { phase, name, time: start.elapsed(), result });
         done
     }
 }

@@ -263,8 +263,8 @@ mod tests {
             ("[fe80::1%]/home", "no IPv6"),
             ("[10.0.0.9]/home", "no IPv6"),
         ] {
-            let said = text.parse::<Server>().unwrap_err().to_string();
-            assert!(said.contains(reason), "{text}: {said}");
+            let error = text.parse::<Server>().unwrap_err().to_string();
+            assert!(error.contains(reason), "{text}: {error}");
         }
     }
 

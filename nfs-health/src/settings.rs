@@ -11,7 +11,7 @@ use sidecar::settings::{Problems, values};
 
 use crate::probe::{Probing, Version};
 use crate::server::Server;
-use crate::targets::Look;
+use crate::targets::TargetSettings;
 use crate::volumes::settings::{VolumesArguments, VolumesSettings};
 
 mod check;
@@ -150,7 +150,7 @@ pub enum Settings {
 #[derive(Debug)]
 pub struct RunSettings {
     /// What to check.
-    pub look: Look,
+    pub look: TargetSettings,
     /// Time between two rounds.
     pub interval: Duration,
     /// How many rounds must agree.
@@ -176,7 +176,7 @@ pub struct ReportPlace {
 #[derive(Debug)]
 pub struct JudgeSettings {
     /// Servers to check, in addition to those of PersistentVolumes.
-    pub look: Look,
+    pub look: TargetSettings,
     /// Time between two rounds of a server.
     pub interval: Duration,
     /// How many rounds, and judgments, must agree.
@@ -250,7 +250,7 @@ impl WatchArguments {
     }
 }
 
-fn look(servers: &ServerArguments, mounts: &MountArguments, problems: &mut Problems, owner: &str) -> Option<Look> {
+fn look(servers: &ServerArguments, mounts: &MountArguments, problems: &mut Problems, owner: &str) -> Option<TargetSettings> {
     let look = servers.settings(problems, owner);
     let wanted = problems.parse("NFS_MOUNTS", &mounts.nfs_mounts, "true", values::switch)?;
     let look = look?;
@@ -269,11 +269,11 @@ fn look(servers: &ServerArguments, mounts: &MountArguments, problems: &mut Probl
         };
         values::list(text).map(path).collect::<Result<Vec<String>, String>>()
     })?;
-    Some(Look { mountinfo: wanted.then(|| PathBuf::from(&mounts.nfs_mountinfo)), excluded, ..look })
+    Some(TargetSettings { mountinfo: wanted.then(|| PathBuf::from(&mounts.nfs_mountinfo)), excluded, ..look })
 }
 
 impl ServerArguments {
-    fn settings(&self, problems: &mut Problems, owner: &str) -> Option<Look> {
+    fn settings(&self, problems: &mut Problems, owner: &str) -> Option<TargetSettings> {
         let servers = self.nfs_servers.as_deref().unwrap_or_default();
         let servers = problems.parse("NFS_SERVERS", servers, "10.0.0.9/home", servers_of);
         let known = servers.clone().unwrap_or_default();
@@ -297,7 +297,7 @@ impl ServerArguments {
         let (mount_address, reserved_port) = (None, false);
         let (version, limit, mount_port) = (version?, limit?, mount_port?);
         let probing = Probing { version, limit, mount_port, mount_address, reserved_port, owner };
-        Some(Look { servers: servers?, backends: backends?, mountinfo: None, excluded: Vec::new(), probing })
+        Some(TargetSettings { servers: servers?, backends: backends?, mountinfo: None, excluded: Vec::new(), probing })
     }
 }
 

@@ -15,7 +15,7 @@ pub const MOST_TARGETS: usize = 512;
 
 /// What to check, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Look {
+pub struct TargetSettings {
     /// The configured servers.
     pub servers: Vec<Server>,
     /// The servers behind addresses, by address (without an export).
@@ -76,7 +76,7 @@ pub enum LeftOut {
 /// All reasons.
 pub const LEFT_OUT: [LeftOut; 4] = [LeftOut::Excluded, LeftOut::Automount, LeftOut::Limit, LeftOut::NotUnderstood];
 
-impl Look {
+impl TargetSettings {
     /// The server behind the address of `front`, with the same export.
     pub fn behind(&self, front: &Server) -> Option<Server> {
         let (_, behind) = self.backends.iter().find(|(at, _)| (&at.host, at.port) == (&front.host, front.port))?;
@@ -85,7 +85,7 @@ impl Look {
 }
 
 /// All targets: each configured server, whether mounted here or not, and each server that is mounted here.
-pub fn targets(look: &Look, mounts: &Mounts) -> Found {
+pub fn targets(look: &TargetSettings, mounts: &Mounts) -> Found {
     let named = look.servers.iter().map(|server| (server.clone(), Target::default())).collect();
     let mut found = Found { targets: named, left_out: BTreeMap::new() };
     let mut leave_out = |why| *found.left_out.entry(why).or_insert(0) += 1;
@@ -248,7 +248,7 @@ impl LeftOut {
     }
 
     /// The reason, for people.
-    pub fn said(self) -> &'static str {
+    pub fn reason(self) -> &'static str {
         match self {
             Self::Excluded => "excluded by NFS_MOUNTS_EXCLUDED",
             Self::Automount => "automounts, which would not expire",
@@ -272,11 +272,11 @@ mod tests {
 6 1 0:43 / /six rw - nfs4 [fd00::1]:/ rw,vers=4.2,addr=fd00::1,port=12049
 ";
 
-    fn look(named: &[&str]) -> Look {
+    fn look(named: &[&str]) -> TargetSettings {
         let probing = Probing::plain(Duration::from_secs(1));
         let servers = named.iter().map(|text| text.parse().unwrap()).collect();
         let backends = vec![("10.0.0.9".parse().unwrap(), "10.1.0.7".parse().unwrap())];
-        Look { servers, backends, mountinfo: None, excluded: Vec::new(), probing }
+        TargetSettings { servers, backends, mountinfo: None, excluded: Vec::new(), probing }
     }
 
     fn seen(named: &[&str]) -> Vec<(String, usize)> {

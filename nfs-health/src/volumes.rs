@@ -2,19 +2,19 @@
 //!
 //! - [`wanted`] the wanted state; [`names`] names of created objects; [`plan`] the decision, pure; [`trouble`] what
 //!   administrators have to do
-//! - [`see`](mod@see) reads the cluster; [`act`](mod@act) carries out one step; [`objects`] the created objects
+//! - [`observe`](mod@observe) reads the cluster; [`apply`](mod@apply) carries out one step; [`objects`] the created objects
 //! - [`settings`], [`changes`] when to look again, [`claims`] the page, [`metrics`]; and [`run`](mod@run), which puts
 //!   them together
 
-pub mod act;
+pub mod apply;
 pub mod changes;
 pub mod claims;
 pub mod metrics;
 pub mod names;
 pub mod objects;
+pub mod observe;
 pub mod plan;
 pub mod run;
-pub mod see;
 pub mod settings;
 pub mod trouble;
 pub mod wanted;

@@ -73,7 +73,7 @@ fn each_alert_fires_once_for_its_cause_and_ends_with_it() {
     let volumes = [("NFS_SERVICE", "files/server"), ("VOLUME_CLAIM", "labs/homes"), ("VOLUME_WATCH", "true")];
     bed.run("volumes", "volumes", &volumes);
     for name in ["agent", "mounts"] {
-        exports::until(&bed.daemons[name], LIMIT, exports::well);
+        exports::until(&bed.daemons[name], LIMIT, exports::all_healthy);
     }
     bed.prometheus.until_data("sum by (instance) (labhands_nfs_health_mount_retransmissions)").unwrap();
 

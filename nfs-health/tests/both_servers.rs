@@ -90,13 +90,13 @@ fn of_knfsd(matrix: &mut Matrix, knfsd: &mut Knfsd, ganesha: &Ganesha) {
     // The error names what else version 3 needs.
     knfsd.firewall(2049, Firewall::Open).unwrap();
     knfsd.run("kill $(pidof rpc.mountd); while pidof rpc.mountd; do sleep 0.1; done").unwrap();
-    let said = check(&home, "3", "60s", As::Root);
-    assert!(said.verdict == "server_down portmapper" && said.sentence.contains("not registered"), "{}", said.sentence);
+    let result = check(&home, "3", "60s", As::Root);
+    assert!(result.verdict == "server_down portmapper" && result.sentence.contains("not registered"), "{}", result.sentence);
     knfsd.run("rpc.mountd -p 20048").unwrap();
     for (port, phase) in [(20048, "server_down mountd"), (111, "server_down portmapper")] {
         knfsd.firewall(port, Firewall::Reject).unwrap();
-        let said = check(&home, "3", "60s", As::Root);
-        assert!(said.verdict == phase && said.sentence.contains("NFS itself answers"), "{}", said.sentence);
+        let result = check(&home, "3", "60s", As::Root);
+        assert!(result.verdict == phase && result.sentence.contains("NFS itself answers"), "{}", result.sentence);
         knfsd.firewall(port, Firewall::Drop).unwrap();
         assert_eq!(check(&home, "3", "4s", As::Root).verdict, phase);
     }
@@ -142,8 +142,8 @@ fn of_knfsd(matrix: &mut Matrix, knfsd: &mut Knfsd, ganesha: &Ganesha) {
     ganesha.refer("referral", &format!("{}:/srv/home", knfsd.address())).unwrap();
     let referral = format!("{}/home/referral", ganesha.address());
     matrix.note("a referral to a server that is healthy", "ganesha", &referral, &expected);
-    let said = check(&referral, "4.1", "60s", As::Root).sentence;
-    assert!(said.contains(&format!("the server refers to {}", place("home"))), "{said}");
+    let sentence = check(&referral, "4.1", "60s", As::Root).sentence;
+    assert!(sentence.contains(&format!("the server refers to {}", place("home"))), "{sentence}");
 }
 
 #[test]
@@ -163,27 +163,27 @@ fn each_state_of_both_servers_has_its_verdict_in_each_version() {
 /// Paths, refusals and their messages.
 fn of_paths(knfsd: &Knfsd, ganesha: &Ganesha) {
     let place = |export: &str| format!("{}/srv/{export}", knfsd.address());
-    let said = |export: &str, version: &str, wanted: &str, words: &str| {
-        let said = check(&place(export), version, "60s", As::Root);
+    let expect = |export: &str, version: &str, wanted: &str, words: &str| {
+        let result = check(&place(export), version, "60s", As::Root);
         assert!(
-            said.verdict == wanted && said.sentence.contains(words),
+            result.verdict == wanted && result.sentence.contains(words),
             "{export}: {} {}",
-            said.verdict,
-            said.sentence
+            result.verdict,
+            result.sentence
         );
     };
-    said("home/link", "4.2", "ok compound", "through symbolic links to /srv/home/sub");
-    said("home/link/.", "4.0", "ok compound", "through symbolic links to /srv/home/sub");
-    said("home/closed/hub", "4.2", "ok compound", "as root, because other users may not access it");
-    said("home/closed/hub", "3", "ok compound", "");
-    said("nowhere", "4.2", "denied compound", "there is no such export");
-    said("kerberos", "4.2", "denied compound", "the server works, but requires Kerberos (sec=krb5)");
-    said("kerberos", "3", "denied mountd", "the server works, but requires Kerberos (sec=krb5)");
-    said("referral", "4.1", "ok compound", &format!("the server refers to {}/home", ganesha.address()));
+    expect("home/link", "4.2", "ok compound", "through symbolic links to /srv/home/sub");
+    expect("home/link/.", "4.0", "ok compound", "through symbolic links to /srv/home/sub");
+    expect("home/closed/hub", "4.2", "ok compound", "as root, because other users may not access it");
+    expect("home/closed/hub", "3", "ok compound", "");
+    expect("nowhere", "4.2", "denied compound", "there is no such export");
+    expect("kerberos", "4.2", "denied compound", "the server works, but requires Kerberos (sec=krb5)");
+    expect("kerberos", "3", "denied mountd", "the server works, but requires Kerberos (sec=krb5)");
+    expect("referral", "4.1", "ok compound", &format!("the server refers to {}/home", ganesha.address()));
     let nobody = check(&place("default"), "4.2", "60s", As::Nobody);
     assert!(nobody.sentence.contains("NFS4ERR_PERM") && nobody.sentence.contains("`insecure`"), "{}", nobody.sentence);
     knfsd.run("mkdir -p -m 0700 /srv/rootsquash/closed/hub && chmod 0700 /srv/rootsquash/closed").unwrap();
-    said("rootsquash/closed/hub", "4.2", "denied compound", "may enter /srv/rootsquash/closed");
+    expect("rootsquash/closed/hub", "4.2", "denied compound", "may enter /srv/rootsquash/closed");
     knfsd.export("/srv/referral", Some("ro,insecure,no_subtree_check,fsid=16,refer=/home@127.0.0.9")).unwrap();
     let lost = check(&place("referral"), "4.2", "60s", As::Root);
     assert!(
@@ -231,20 +231,20 @@ fn of_the_node(knfsd: &Knfsd) {
         knfsd.run(&format!("mkdir -p {point}; mount -t nfs4 -o {options} 127.0.0.1:{export} {point}")).unwrap();
     };
     let verdict = |command: &str, words: &str| {
-        let said = knfsd.run(&format!("NFS_TIMEOUT=20s {command} check")).unwrap();
-        assert!(said.lines().last().unwrap().contains(words), "{command}: {said}");
-        said
+        let printed = knfsd.run(&format!("NFS_TIMEOUT=20s {command} check")).unwrap();
+        assert!(printed.lines().last().unwrap().contains(words), "{command}: {printed}");
+        printed
     };
     mount("/srv/default", "/mnt/default");
     verdict("nfs-health", "verdict             ok");
-    let said =
+    let printed =
         verdict("unshare -n nfs-health", "the mounts here answer, but the server rejects this process (connect: ");
-    assert!(said.contains("127.0.0.1/srv/default"), "{said}");
+    assert!(printed.contains("127.0.0.1/srv/default"), "{printed}");
     // A mount that covers another one is not mistaken for it.
     knfsd
         .run("mount -t tmpfs -o size=64k tmpfs /mnt/default && ! dd if=/dev/zero of=/mnt/default/x 2>/dev/null")
         .unwrap();
-    let said = verdict("nfs-health", "verdict             ok");
-    assert!(said.contains("the path leads to another file system"), "{said}");
+    let printed = verdict("nfs-health", "verdict             ok");
+    assert!(printed.contains("the path leads to another file system"), "{printed}");
     knfsd.run("umount /mnt/default && umount /mnt/default").unwrap();
 }

@@ -84,7 +84,7 @@ impl Site<'_> {
         let path = format!(
             "jsonpath={{range .status.conditions[?(@.type==\"{condition}\")]}}{{.status}} {{.reason}}: {{.message}}{{end}}"
         );
-        self.kubectl.wait(&["get", "node", node, "-o", &path], LIMIT, |said| said.starts_with(wanted)).unwrap();
+        self.kubectl.wait(&["get", "node", node, "-o", &path], LIMIT, |printed| printed.starts_with(wanted)).unwrap();
     }
 
     fn until_unreachable(&self, nodes: &[(&str, &str)]) {
@@ -95,7 +95,7 @@ impl Site<'_> {
 
     fn until_tainted(&self, node: &str, wanted: bool) {
         let taints = ["get", "node", node, "-o", "jsonpath={.spec.taints[*].key}"];
-        self.kubectl.wait(&taints, LIMIT, |said| said.contains("labhands.dev/nfs") == wanted).unwrap();
+        self.kubectl.wait(&taints, LIMIT, |printed| printed.contains("labhands.dev/nfs") == wanted).unwrap();
     }
 
     /// Waits until there is an Event with this reason about a node, the volume or the claim.
@@ -103,7 +103,7 @@ impl Site<'_> {
         let events =
             ["get", "events.events.k8s.io", "-A", "-o", "jsonpath={range .items[*]}{.regarding.kind} {.reason}\n{end}"];
         let wanted = format!("{kind} {reason}");
-        self.kubectl.wait(&events, LIMIT, |said| said.lines().any(|line| line == wanted)).unwrap();
+        self.kubectl.wait(&events, LIMIT, |printed| printed.lines().any(|line| line == wanted)).unwrap();
     }
 }
 

@@ -33,7 +33,7 @@ fn a_mount_that_hangs_while_the_server_works_is_this_nodes_trouble() {
     let mountinfo = list();
     let settings = [("NFS_MOUNTINFO", mountinfo.to_str().unwrap()), ("NFS_INTERVAL", "1s"), ("NFS_TIMEOUT", "500ms")];
     let mut daemon = Daemon::start(env!("CARGO_BIN_EXE_nfs-health"), &["run"], &settings).unwrap();
-    exports::until(&daemon, LIMIT, exports::well);
+    exports::until(&daemon, LIMIT, exports::all_healthy);
     let state = |state: &str| {
         daemon.metric(&format!("labhands_nfs_health_mounts{{export=\"{address}/home\",state=\"{state}\"}}"))
     };
@@ -42,24 +42,24 @@ fn a_mount_that_hangs_while_the_server_works_is_this_nodes_trouble() {
         let silent = SilentFileSystem::mount_over(&place, silence).unwrap();
         // The listed device is not the mounted one: nothing is known, so nothing is reported.
         wait::until(LIMIT, || state("unknown").filter(|count| *count == 1.0)).unwrap();
-        assert!(exports::well(&exports::said(&daemon.get("/exports").unwrap().1).unwrap()));
+        assert!(exports::all_healthy(&exports::verdicts(&daemon.get("/exports").unwrap().1).unwrap()));
         list();
-        let wanted = |said: &[String]| said.iter().any(|said| said.contains(words));
-        let said = exports::until(&daemon, LIMIT, wanted).join("; ");
-        assert!(said.contains(&format!("{address}/home: client_stuck (stat): ")), "{said}");
+        let wanted = |verdicts: &[String]| verdicts.iter().any(|verdict| verdict.contains(words));
+        let verdicts = exports::until(&daemon, LIMIT, wanted).join("; ");
+        assert!(verdicts.contains(&format!("{address}/home: client_stuck (stat): ")), "{verdicts}");
         assert_eq!(["/livez", "/readyz"].map(|page| daemon.get(page).unwrap().0), [200, 200]);
         let stuck = daemon.metric("labhands_nfs_health_mount_stuck_seconds").unwrap();
         assert_eq!(stuck > 0.0, silence == Silence::BeyondSigkill);
         drop(silent);
         list();
-        exports::until(&daemon, LIMIT, exports::well);
+        exports::until(&daemon, LIMIT, exports::all_healthy);
     }
     std::fs::write(&mountinfo, root).unwrap();
     wait::until(LIMIT, || daemon.log().contains("no longer mounted here").then_some(())).unwrap();
     assert_eq!(daemon.metric(&format!("labhands_nfs_health_healthy{{export=\"{address}/home\"}}")), None);
     let _silent = SilentFileSystem::mount_over(&place, Silence::BeyondSigkill).unwrap();
     list();
-    exports::until(&daemon, LIMIT, |said| said.iter().any(|said| said.contains("can't be killed")));
+    exports::until(&daemon, LIMIT, |verdicts| verdicts.iter().any(|verdict| verdict.contains("can't be killed")));
     daemon.process().signal(rustix::process::Signal::TERM);
     assert_eq!(daemon.process().wait(LIMIT).unwrap().code(), Some(0));
 }
@@ -77,8 +77,8 @@ fn a_device_is_checked_through_any_of_its_paths() {
             folder.write("mountinfo", format!("1 0 8:1 / / rw - ext4 a rw\n{}{}", lines[0], lines[1])).unwrap();
         let mut check = Command::new(env!("CARGO_BIN_EXE_nfs-health"));
         let output = check.arg("check").env("NFS_MOUNTINFO", mountinfo).env("NFS_TIMEOUT", "2s").output().unwrap();
-        let said = String::from_utf8(output.stdout).unwrap();
-        assert!(said.contains("client_stuck"), "{said}");
+        let printed = String::from_utf8(output.stdout).unwrap();
+        assert!(printed.contains("client_stuck"), "{printed}");
         assert_eq!(output.status.code(), Some(1));
     }
     // The next round continues with the others, however many hang.
@@ -87,7 +87,7 @@ fn a_device_is_checked_through_any_of_its_paths() {
     let mountinfo = folder.write("mountinfo", format!("1 0 8:1 / / rw - ext4 a rw\n{many}{here}")).unwrap();
     let settings = [("NFS_MOUNTINFO", mountinfo.to_str().unwrap()), ("NFS_INTERVAL", "1s"), ("NFS_TIMEOUT", "2s")];
     let daemon = Daemon::start(env!("CARGO_BIN_EXE_nfs-health"), &["run"], &settings).unwrap();
-    exports::until(&daemon, LIMIT, |said| said.iter().any(|said| said.contains(": client_stuck (stat): ")));
+    exports::until(&daemon, LIMIT, |verdicts| verdicts.iter().any(|verdict| verdict.contains(": client_stuck (stat): ")));
 }
 
 #[test]
@@ -113,13 +113,13 @@ fn a_path_is_no_folder_or_closed_to_this_process_or_not_even_text_and_the_mount_
         let output = check.env("NFS_MOUNTINFO", mountinfo).env("NFS_TIMEOUT", "5s").output().unwrap();
         String::from_utf8(output.stdout).unwrap()
     };
-    let said = check(&[&closed]);
-    assert!(said.contains("verdict             ok") && said.contains("mount               unknown"), "{said}");
+    let printed = check(&[&closed]);
+    assert!(printed.contains("verdict             ok") && printed.contains("mount               unknown"), "{printed}");
     for places in [&[&*closed, &*open][..], &[&*file][..], &[&*odd]] {
-        let said = check(places);
+        let printed = check(places);
         assert!(
-            said.contains("verdict             ok") && said.contains("mount               ok"),
-            "{places:?}: {said}"
+            printed.contains("verdict             ok") && printed.contains("mount               ok"),
+            "{places:?}: {printed}"
         );
     }
 }
@@ -133,15 +133,15 @@ fn mounts_stay_known_while_their_list_cannot_be_read() {
         folder.write("mountinfo", format!("1 0 8:1 / / rw - ext4 a rw\n{}", exports::mount(&place, address))).unwrap();
     let settings = [("NFS_MOUNTINFO", mountinfo.to_str().unwrap()), ("NFS_INTERVAL", "1s"), ("NFS_TIMEOUT", "5s")];
     let daemon = Daemon::start(env!("CARGO_BIN_EXE_nfs-health"), &["run"], &settings).unwrap();
-    exports::until(&daemon, LIMIT, |said| !said.is_empty() && exports::well(said));
+    exports::until(&daemon, LIMIT, |verdicts| !verdicts.is_empty() && exports::all_healthy(verdicts));
     std::fs::remove_file(&mountinfo).unwrap();
     std::fs::create_dir(&mountinfo).unwrap();
     daemon.until_ready(LIMIT, |status, why| status == 503 && why.contains("cannot list the mounts")).unwrap();
     let rounds = format!("labhands_nfs_health_rounds_total{{export=\"{address}/home\",verdict=\"ok\"}}");
     let count = daemon.metric(&rounds).unwrap();
     wait::until(LIMIT, || daemon.metric(&rounds).filter(|now| *now > count + 1.0)).unwrap();
-    let said = exports::said(&daemon.get("/exports").unwrap().1).unwrap();
-    assert!(!said.is_empty() && exports::well(&said), "{said:?}");
+    let verdicts = exports::verdicts(&daemon.get("/exports").unwrap().1).unwrap();
+    assert!(!verdicts.is_empty() && exports::all_healthy(&verdicts), "{verdicts:?}");
     std::fs::remove_dir(&mountinfo).unwrap();
     folder.write("mountinfo", "1 0 8:1 / / rw - ext4 a rw\n").unwrap();
     wait::until(LIMIT, || daemon.log().contains("no longer mounted here").then_some(())).unwrap();
@@ -164,8 +164,8 @@ fn a_list_of_mounts_that_hangs_hangs_neither_the_daemon_nor_a_check() {
         assert_eq!(daemon.process().wait(LIMIT).unwrap().code(), Some(0));
         let mut check = Command::new(env!("CARGO_BIN_EXE_nfs-health"));
         let output = check.arg("check").envs(settings).output().unwrap();
-        let said = String::from_utf8(output.stderr).unwrap();
-        assert!(output.status.code() == Some(1) && said.contains("does not answer"), "{said}");
+        let printed = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.code() == Some(1) && printed.contains("does not answer"), "{printed}");
     }
 }
 
@@ -236,8 +236,8 @@ fn real_mounts_are_found_with_their_server_and_each_hang_is_distinguished() {
         let mut last = None;
         let seen = wait::until(limit, || {
             last = get("/exports");
-            let said = exports::said(&last.as_ref()?.1)?;
-            wanted(&said).then_some(())
+            let verdicts = exports::verdicts(&last.as_ref()?.1)?;
+            wanted(&verdicts).then_some(())
         });
         assert!(seen.is_some(), "{last:?}\n{}", qemu.console());
     };
@@ -245,21 +245,21 @@ fn real_mounts_are_found_with_their_server_and_each_hang_is_distinguished() {
         let (_, text) = get("/metrics")?;
         text.lines().find(|line| line.starts_with(beginning))?.rsplit(' ').next()?.parse().ok()
     };
-    let both = |said: &[String], verdict: &str| {
+    let both = |verdicts: &[String], verdict: &str| {
         ["v3", "v4"].iter().all(|version| {
             let wanted = format!("{address}/home/{version}: {verdict}");
-            said.iter().any(|said| said.starts_with(&wanted))
+            verdicts.iter().any(|verdict| verdict.starts_with(&wanted))
         })
     };
-    ready(BOOT_LIMIT, &exports::well);
+    ready(BOOT_LIMIT, &exports::all_healthy);
     let operations = format!("labhands_nfs_health_mount_operations{{mount=\"/mnt/v4\",source=\"{address}:/home/v4\"}}");
     wait::until(LIMIT, || metric(&operations).filter(|operations| *operations > 10.0)).unwrap();
 
     ganesha.pause();
-    ready(LIMIT, &|said| both(said, "server_down (null)"));
+    ready(LIMIT, &|verdicts| both(verdicts, "server_down (null)"));
     assert_eq!(["/livez", "/readyz"].map(|page| get(page).unwrap().0), [200, 200]);
     ganesha.resume();
-    ready(LIMIT, &exports::well);
+    ready(LIMIT, &exports::all_healthy);
 
     // Only the connections of the mounts are cut: the server answers new ones.
     let peers = || -> BTreeSet<String> {
@@ -278,10 +278,10 @@ fn real_mounts_are_found_with_their_server_and_each_hang_is_distinguished() {
     for port in &lasting {
         ganesha.inside(&["iptables", "-A", "INPUT", "-p", "tcp", "--sport", port, "-j", "DROP"]).unwrap();
     }
-    ready(LIMIT, &|said| both(said, "client_stuck (stat)"));
+    ready(LIMIT, &|verdicts| both(verdicts, "client_stuck (stat)"));
     ganesha.inside(&["iptables", "-F", "INPUT"]).unwrap();
-    ready(LIMIT, &exports::well);
+    ready(LIMIT, &exports::all_healthy);
 
     std::fs::remove_dir(ganesha.export().join("v3")).unwrap();
-    ready(LIMIT, &|said| said.iter().any(|said| said.contains("/home/v3: ") && !said.contains(": ok (")));
+    ready(LIMIT, &|verdicts| verdicts.iter().any(|verdict| verdict.contains("/home/v3: ") && !verdict.contains(": ok (")));
 }

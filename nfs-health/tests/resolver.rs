@@ -90,13 +90,13 @@ fn one_working_address_is_enough_wherever_it_comes_in_the_dns() {
         String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
     };
     for name in ["first.nas.test", "last.nas.test", "silent.nas.test", "other.nas.test"] {
-        let said = check(name);
-        assert!(said.contains("verdict             ok"), "{name}: {said}");
+        let printed = check(name);
+        assert!(printed.contains("verdict             ok"), "{name}: {printed}");
     }
-    let said = check("only-other.nas.test");
-    assert!(said.contains("protocol_error"), "{said}");
-    let said = check("gone.nas.test");
-    assert!(said.contains("server_down") && said.contains("the connection is refused"), "{said}");
-    let said = check("all-silent.nas.test");
-    assert!(said.contains("server_down") && said.contains("it accepts connections but does not respond"), "{said}");
+    let printed = check("only-other.nas.test");
+    assert!(printed.contains("protocol_error"), "{printed}");
+    let printed = check("gone.nas.test");
+    assert!(printed.contains("server_down") && printed.contains("the connection is refused"), "{printed}");
+    let printed = check("all-silent.nas.test");
+    assert!(printed.contains("server_down") && printed.contains("it accepts connections but does not respond"), "{printed}");
 }

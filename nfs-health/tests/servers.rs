@@ -30,8 +30,8 @@ fn verdict(settings: &[(&str, &str)]) -> String {
 }
 
 fn assert_verdict(ganesha: &Ganesha, version: &str, expected: &str) {
-    let said = verdict(&[("NFS_SERVERS", &home(ganesha)), ("NFS_VERSION", version)]);
-    assert!(said.starts_with(expected), "version {version}: {said}");
+    let printed = verdict(&[("NFS_SERVERS", &home(ganesha)), ("NFS_VERSION", version)]);
+    assert!(printed.starts_with(expected), "version {version}: {printed}");
 }
 
 fn home(ganesha: &Ganesha) -> String {
@@ -51,8 +51,8 @@ fn a_healthy_server_is_ok_in_every_version_over_ipv4_and_ipv6() {
         assert!(text.contains(seen), "{seen}: {text}");
     }
     for version in ["3", "4.2"] {
-        let said = verdict(&[("NFS_SERVERS", &v6), ("NFS_VERSION", version)]);
-        assert!(said.starts_with("ok"), "version {version} over IPv6: {said}");
+        let printed = verdict(&[("NFS_SERVERS", &v6), ("NFS_VERSION", version)]);
+        assert!(printed.starts_with("ok"), "version {version} over IPv6: {printed}");
     }
     let v3 = check(&[("NFS_SERVERS", &home(&ganesha)), ("NFS_VERSION", "3")]);
     assert!(String::from_utf8(v3.stdout).unwrap().contains("mountd at port 2050"));
@@ -91,21 +91,21 @@ fn an_export_that_is_removed_is_denied_in_every_version() {
         let settings =
             [("NFS_SERVERS", servers.as_str()), ("NFS_VERSION", version), ("NFS_INTERVAL", "1s"), ("NFS_MOUNTS", "no")];
         let daemon = Daemon::start(env!("CARGO_BIN_EXE_nfs-health"), &["run"], &settings).unwrap();
-        exports::until(&daemon, LIMIT, exports::well);
+        exports::until(&daemon, LIMIT, exports::all_healthy);
         daemon
     });
     // On a server that keeps running,
     ganesha.reload(|setup| setup.exported = false).unwrap();
     for (watch, version) in watches.iter().zip(versions) {
-        let said = exports::until(watch, LIMIT, |said| !exports::well(said)).join("; ");
+        let verdicts = exports::until(watch, LIMIT, |verdicts| !exports::all_healthy(verdicts)).join("; ");
         // Version 3 asks for a path, and this server only says that an existing one may not be mounted.
         let words =
             if version == "3" { "denied (mountd): ACCES" } else { "denied (compound): there is no such export" };
-        assert!(said.contains(words), "version {version}: {said}");
+        assert!(verdicts.contains(words), "version {version}: {verdicts}");
     }
     ganesha.reload(|setup| setup.exported = true).unwrap();
     for watch in &watches {
-        exports::until(watch, LIMIT, exports::well);
+        exports::until(watch, LIMIT, exports::all_healthy);
     }
     // and on one that is started without it.
     ganesha.restart(|setup| setup.exported = false).unwrap();
@@ -151,8 +151,8 @@ fn with_the_server_behind_an_address_a_dead_path_is_distinguished_from_a_dead_se
     let (front, behind) = (format!("{}:2099", ganesha.address()), format!("{}", ganesha.address()));
     let (servers, backends) = (format!("{front}/home"), format!("{front}={behind}"));
     let settings = [("NFS_SERVERS", servers.as_str()), ("NFS_BACKENDS", backends.as_str())];
-    let said = verdict(&settings);
-    assert!(said.starts_with("service_path_broken connect: the server itself works"), "{said}");
+    let printed = verdict(&settings);
+    assert!(printed.starts_with("service_path_broken connect: the server itself works"), "{printed}");
     ganesha.kill();
     assert!(verdict(&settings).starts_with("server_down connect"));
 }
@@ -167,21 +167,21 @@ fn the_watch_sees_a_stop_a_restart_and_grace_and_recovers() {
         &[("NFS_SERVERS", &servers), ("NFS_INTERVAL", "1s"), ("NFS_TIMEOUT", "500ms"), ("NFS_MOUNTS", "no")],
     )
     .unwrap();
-    exports::until(&daemon, LIMIT, exports::well);
+    exports::until(&daemon, LIMIT, exports::all_healthy);
     ganesha.pause();
-    let said = exports::until(&daemon, LIMIT, |said| !exports::well(said)).join("; ");
-    assert!(said.contains("server_down (null): it accepts connections"), "{said}");
+    let verdicts = exports::until(&daemon, LIMIT, |verdicts| !exports::all_healthy(verdicts)).join("; ");
+    assert!(verdicts.contains("server_down (null): it accepts connections"), "{verdicts}");
     // The daemon is ready, whatever the state of the server.
     assert_eq!(["/livez", "/readyz"].map(|page| daemon.get(page).unwrap().0), [200, 200]);
     let down = format!("labhands_nfs_health_verdict{{export=\"{servers}\",verdict=\"server_down\"}}");
     assert_eq!(daemon.metric(&down), Some(1.0));
     ganesha.resume();
-    exports::until(&daemon, LIMIT, exports::well);
+    exports::until(&daemon, LIMIT, exports::all_healthy);
     assert_eq!(daemon.metric(&down), Some(0.0));
     ganesha.restart(|_| ()).unwrap();
     let restarts = format!("labhands_nfs_health_server_restarts_total{{export=\"{servers}\"}}");
     testbed::wait::until(LIMIT, || daemon.metric(&restarts).filter(|count| *count == 1.0)).unwrap();
-    exports::until(&daemon, LIMIT, exports::well);
+    exports::until(&daemon, LIMIT, exports::all_healthy);
     assert!(daemon.log().contains("the server was restarted"));
 }
 
@@ -207,8 +207,8 @@ fn a_server_that_wants_what_the_mounts_here_have_is_well_and_one_that_wants_more
         verdict(&[("NFS_MOUNTS", "yes"), ("NFS_MOUNTINFO", mountinfo.to_str().unwrap()), ("NFS_TIMEOUT", "5s")])
     };
     for security in ["krb5", "krb5i", "krb5p"] {
-        let said = check(&format!(",vers=4.2,sec={security}"));
-        assert!(said.starts_with("ok ") && said.contains("requires Kerberos"), "{said}");
+        let printed = check(&format!(",vers=4.2,sec={security}"));
+        assert!(printed.starts_with("ok ") && printed.contains("requires Kerberos"), "{printed}");
     }
     for options in [",vers=4.2,sec=sys", ",vers=4.2"] {
         assert!(check(options).starts_with("denied "), "{options}");
@@ -230,11 +230,11 @@ fn mounts_that_are_not_checked_are_said() {
         "not checked: 1, excluded by NFS_MOUNTS_EXCLUDED",
         "not checked: 1, in lines of the list of mounts that cannot",
     ];
-    let said = String::from_utf8(check(&mounts).stdout).unwrap();
-    assert!(phrases.iter().all(|phrase| said.contains(phrase)), "{said}");
+    let printed = String::from_utf8(check(&mounts).stdout).unwrap();
+    assert!(phrases.iter().all(|phrase| printed.contains(phrase)), "{printed}");
     let output = check(&mounts[..3]);
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert!(output.status.code() == Some(64) && phrases.iter().all(|phrase| said.contains(phrase)), "{said}");
+    let printed = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.code() == Some(64) && phrases.iter().all(|phrase| printed.contains(phrase)), "{printed}");
 }
 
 #[test]

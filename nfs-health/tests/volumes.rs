@@ -81,10 +81,10 @@ fn bad_settings_of_the_server_are_each_named_before_it_starts() {
         ("FILESERVER_LOG", "LOUD"),
     ];
     let output = Command::new("sh").arg(script).envs(bad).output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(64), "{said}");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(64), "{stderr}");
     for (name, _) in bad {
-        assert!(said.contains(&format!("{name}: ")), "{name}: {said}");
+        assert!(stderr.contains(&format!("{name}: ")), "{name}: {stderr}");
     }
 }
 
@@ -143,8 +143,8 @@ impl Site {
         let mut machine = Qemu::start(&[Path::new("/usr/bin/flock")], &script).unwrap();
         let ended = machine.process().wait(BOOT_LIMIT);
         let console = machine.console();
-        for said in ["written by v3", "written by v4", "held a lock", "all is well"] {
-            assert!(console.contains(said), "no {said:?}: {ended:?}\n{console}");
+        for expected in ["written by v3", "written by v4", "held a lock", "all is well"] {
+            assert!(console.contains(expected), "no {expected:?}: {ended:?}\n{console}");
         }
         self.until_read(&address, "of-v4", "written by v4");
     }

@@ -58,7 +58,7 @@ impl ExportTable {
     }
 
     /// Sets the current verdict of an export, and its actual location, if that is different.
-    pub fn show(&self, server: &Server, verdict: &Verdict, location: Option<Server>) {
+    pub fn set_verdict(&self, server: &Server, verdict: &Verdict, location: Option<Server>) {
         if let Some(entry) = self.exports().get_mut(server) {
             entry.verdict = Some(verdict.clone());
             // A round that failed earlier does not show the location.
@@ -129,10 +129,10 @@ mod tests {
     #[test]
     fn an_export_without_a_verdict_is_in_no_report() {
         let table = ExportTable::default();
-        let [new, judged] = ["10.0.0.9/new", "10.0.0.9/judged"].map(|server| server.parse::<Server>().unwrap());
-        table.update([new, judged.clone()].map(|server| (server, Target::default())).into());
+        let [new, known] = ["10.0.0.9/new", "10.0.0.9/judged"].map(|server| server.parse::<Server>().unwrap());
+        table.update([new, known.clone()].map(|server| (server, Target::default())).into());
         assert_eq!(table.reports(), []);
-        table.show(&judged, &Verdict { kind: Kind::Ok, phase: "stat", sentence: String::new() }, None);
+        table.set_verdict(&known, &Verdict { kind: Kind::Ok, phase: "stat", sentence: String::new() }, None);
         assert_eq!(
             table.reports().iter().map(|report| report.export.as_str()).collect::<Vec<_>>(),
             ["10.0.0.9/judged"]

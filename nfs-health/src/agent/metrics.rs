@@ -14,7 +14,7 @@ use sidecar::metrics::{Metrics, start_at_zero};
 use crate::agent::debounce::Change;
 use crate::agent::round::Round;
 use crate::probe::mount::{MountSeen, STATES};
-use crate::probe::seen::{PHASES, Phase};
+use crate::probe::result::{PHASES, Phase};
 use crate::probe::verdict::{KINDS, Kind};
 use crate::targets::{LEFT_OUT, LeftOut};
 

@@ -8,45 +8,45 @@ use std::time::{Duration, Instant};
 use futures_util::future::{OptionFuture, join_all};
 use nfs_mounts::mountinfo::Device;
 
+use crate::probe::grace::GraceTimer;
 use crate::probe::mount::{DeviceLook, MountSeen};
-use crate::probe::patience::Patience;
-use crate::probe::seen::Seen;
-use crate::probe::verdict::{Sight, Verdict, judge};
+use crate::probe::result::ProbeResult;
+use crate::probe::verdict::{Observations, Verdict};
 use crate::probe::{self, Probing};
 use crate::server::Server;
 use crate::targets::Target;
 
 /// An export that is checked.
 #[derive(Debug)]
-pub struct Volume {
+pub struct CheckedExport {
     /// The server at the address that clients use.
     pub front: Server,
     probing: Probing,
     devices: BTreeMap<Device, DeviceLook>,
     /// Whether the server requires a port below 1024, according to the last round.
     reserved_port: bool,
-    patience: Patience,
+    grace: GraceTimer,
 }
 
 /// The results of one round, and the verdict.
 #[derive(Clone, Debug)]
 pub struct Round {
     /// At the address that clients use.
-    pub front: Seen,
+    pub front: ProbeResult,
     /// At the server itself.
-    pub behind: Option<Seen>,
+    pub behind: Option<ProbeResult>,
     /// At the mounts.
     pub mounts: Vec<(PathBuf, MountSeen)>,
     /// The verdict on all results.
     pub verdict: Verdict,
 }
 
-impl Volume {
+impl CheckedExport {
     /// An export before its first round. `probing.owner` must differ from that of other processes.
     pub fn new(front: Server, mut probing: Probing) -> Self {
         // Two concurrent rounds must be two clients of the server, or one would end the other's session.
         probing.owner = format!("{}/{front}", probing.owner);
-        Self { front, probing, devices: BTreeMap::new(), reserved_port: false, patience: Patience::default() }
+        Self { front, probing, devices: BTreeMap::new(), reserved_port: false, grace: GraceTimer::default() }
     }
 
     /// Checks once. Ends within the time limit and 2 s, whatever servers and mounts do.
@@ -69,7 +69,7 @@ impl Volume {
         });
         let (front, behind, mounts) =
             tokio::join!(probe::round(&self.front, &probing), OptionFuture::from(behind), join_all(looks));
-        let sight = Sight {
+        let observations = Observations {
             front: &front,
             behind: behind.as_ref(),
             mounts: mounts.iter().map(|(path, seen)| (path.display().to_string(), seen)).collect(),
@@ -77,7 +77,7 @@ impl Volume {
             kerberos: target.kerberos,
         };
         self.reserved_port |= front.from_reserved_port && front.failed().is_none();
-        let verdict = self.patience.judge(judge(&sight), front.lease, Instant::now());
+        let verdict = self.grace.check(observations.verdict(), front.lease, Instant::now());
         Round { front, behind, mounts, verdict }
     }
 }

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::agent::debounce::{Change, Debounced, Known};
 use crate::agent::exports::ExportTable;
 use crate::agent::metrics::HealthMetrics;
-use crate::agent::round::{Round, Volume};
+use crate::agent::round::{CheckedExport, Round};
 use crate::probe::Probing;
 use crate::probe::rate_limit::RateLimiter;
 use crate::probe::verdict::Verdict;
@@ -76,8 +76,8 @@ impl Monitor {
     /// Repeats rounds of one export until it is no longer a target.
     async fn rounds(self: Arc<Self>, server: Server, limiter: Arc<RateLimiter>, shutdown: CancellationToken) {
         let name = server.to_string();
-        let mut volume = Volume::new(server.clone(), self.probing.clone());
-        let (mut steady, mut known) = (Debounced::new(self.rounds), Known::default());
+        let mut export = CheckedExport::new(server.clone(), self.probing.clone());
+        let (mut debounced, mut known) = (Debounced::new(self.rounds), Known::default());
         // The jitter keeps many nodes from starting at once.
         let mut next = Instant::now() + self.interval.min(Duration::from_secs(1)).mul_f64(random());
         loop {
@@ -88,14 +88,14 @@ impl Monitor {
             tokio::select! { () = turn => (), () = shutdown.cancelled() => return }
             next = Instant::now() + with_jitter(self.interval);
             let Some(target) = self.table.target(&server) else { break };
-            let round = volume.round(&target).await;
-            self.note(&name, &server, &round, &mut steady, &mut known);
+            let round = export.round(&target).await;
+            self.note(&name, &server, &round, &mut debounced, &mut known);
         }
         tracing::info!(export = name, "no longer mounted here");
         self.metrics.forget(&name);
     }
 
-    fn note(&self, name: &str, server: &Server, round: &Round, steady: &mut Debounced<Verdict>, known: &mut Known) {
+    fn note(&self, name: &str, server: &Server, round: &Round, debounced: &mut Debounced<Verdict>, known: &mut Known) {
         match round.front.identity.as_ref().and_then(|identity| known.take(identity)) {
             Some(change) => {
                 self.metrics.change(name, change);
@@ -106,8 +106,8 @@ impl Monitor {
             }
             None => tracing::debug!(export = name, "{}", round.verdict),
         }
-        let changed = steady.take(round.verdict.clone());
-        let Some(shown) = steady.shown() else { return };
+        let changed = debounced.take(round.verdict.clone());
+        let Some(shown) = debounced.shown() else { return };
         if let Some(before) = changed {
             let (verdict, before) = (shown.kind.name(), before.map_or("unknown", |before| before.kind.name()));
             if shown.kind.is_healthy() {
@@ -117,7 +117,7 @@ impl Monitor {
             }
         }
         self.metrics.round(name, round, shown.kind);
-        self.table.show(server, shown, round.front.location(server));
+        self.table.set_verdict(server, shown, round.front.location(server));
     }
 }
 

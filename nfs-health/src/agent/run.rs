@@ -19,7 +19,7 @@ use crate::agent::rounds::{Discover, Monitor};
 use crate::probe::mount_list::MountList;
 use crate::server::Server;
 use crate::settings::RunSettings;
-use crate::targets::{Found, Look, Target, targets};
+use crate::targets::{Found, TargetSettings, Target, targets};
 
 const NAME: &str = env!("CARGO_PKG_NAME");
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -76,7 +76,7 @@ pub async fn run(settings: RunSettings) -> anyhow::Result<ExitCode> {
 
 /// What there is to look at on this node.
 struct OfNode {
-    look: Look,
+    look: TargetSettings,
     list: Option<MountList>,
     metrics: HealthMetrics,
     listing: Latch,

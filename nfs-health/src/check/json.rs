@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::Checked;
 use crate::probe::mount::MountSeen;
-use crate::probe::seen::{Seen, Step};
+use crate::probe::result::{ProbeResult, ProbeStep};
 use crate::targets::LeftOut;
 
 /// `{"exports": […], "left_out": {…}}`, with all results, and how many mounts are not checked, by reason; times are in seconds.
@@ -38,8 +38,8 @@ fn export(checked: &Checked) -> Value {
     })
 }
 
-fn steps<'a>(vantage: &'a str, seen: Option<&'a Seen>) -> impl Iterator<Item = Value> + 'a {
-    seen.into_iter().flat_map(|seen| &seen.steps).map(move |Step { phase, name, time, result }| {
+fn steps<'a>(vantage: &'a str, seen: Option<&'a ProbeResult>) -> impl Iterator<Item = Value> + 'a {
+    seen.into_iter().flat_map(|seen| &seen.steps).map(move |ProbeStep { phase, name, time, result }| {
         let detail = match result {
             Ok(detail) => detail.clone(),
             Err(fault) => fault.to_string(),

@@ -35,11 +35,11 @@ pub(super) fn lines(
     let bad: Vec<&Checked> = checked.iter().filter(|checked| checked.state > State::Well).collect();
     let word = |state: State| state.name().to_uppercase();
     let head = match (&bad[..], checked) {
-        ([], [only]) => said(only),
+        ([], [only]) => describe(only),
         ([], _) => format!("{} exports are healthy", checked.len()),
-        ([one], [_]) => said(one),
+        ([one], [_]) => describe(one),
         (bad, _) => {
-            let first = bad.iter().max_by_key(|checked| checked.state).map_or_else(String::new, |first| said(first));
+            let first = bad.iter().max_by_key(|checked| checked.state).map_or_else(String::new, |first| describe(first));
             format!("{} of {} exports are not healthy: {first}", bad.len(), checked.len())
         }
     };
@@ -57,7 +57,7 @@ pub(super) fn lines(
     if checked.len() > 1 {
         for checked in checked {
             // Writing to a String does not fail.
-            let _ = writeln!(text, "{}: {}", word(checked.state), said(checked));
+            let _ = writeln!(text, "{}: {}", word(checked.state), describe(checked));
         }
     }
     for phrase in left(left_out) {
@@ -66,7 +66,7 @@ pub(super) fn lines(
     text
 }
 
-fn said(checked: &Checked) -> String {
+fn describe(checked: &Checked) -> String {
     let time = format!("{:.1} ms", checked.round.time().as_secs_f64() * 1000.0);
     plain(&format!("{}: {} in {time}", checked.export, checked.round.verdict))
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{Checked, left};
 use crate::probe::mount::MountSeen;
-use crate::probe::seen::Step;
+use crate::probe::result::ProbeStep;
 use crate::probe::verdict::Verdict;
 use crate::targets::LeftOut;
 
@@ -22,7 +22,7 @@ pub(super) fn table(checked: &[Checked], left_out: &BTreeMap<LeftOut, usize>) ->
     for Checked { export: name, round, automounts, state } in checked {
         let vantages = [("", Some(&round.front)), ("behind: ", round.behind.as_ref())];
         for (prefix, seen) in vantages {
-            for Step { name: step, time, result, .. } in seen.iter().flat_map(|seen| &seen.steps) {
+            for ProbeStep { name: step, time, result, .. } in seen.iter().flat_map(|seen| &seen.steps) {
                 let what = format!("{prefix}{step}");
                 match result {
                     Ok(detail) => line(name, &what, "ok", Some(*time), detail),

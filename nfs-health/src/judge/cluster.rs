@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::judge::nfs_volumes::NfsVolume;
 use crate::server::Server;
-use crate::targets::{Look, MOST_TARGETS, Target};
+use crate::targets::{TargetSettings, MOST_TARGETS, Target};
 
 /// The most exports of one server that are probed. A fault of the server shows in some of them.
 const MOST_EXPORTS: usize = 16;
@@ -12,7 +12,7 @@ const MOST_EXPORTS: usize = 16;
 /// What to probe: the named servers, and those of the volumes, unless only their mounts show their state. `pod_behind` returns the pod
 /// behind a Service's address.
 pub fn targets(
-    look: &Look,
+    look: &TargetSettings,
     volumes: &[NfsVolume],
     pod_behind: impl Fn(&Server) -> Option<Server>,
 ) -> BTreeMap<Server, Target> {
@@ -55,7 +55,7 @@ mod tests {
     #[test]
     fn folders_of_an_export_and_too_many_exports_are_not_probed() {
         let probing = Probing::plain(Duration::from_secs(1));
-        let look = Look {
+        let look = TargetSettings {
             servers: vec!["nfs/data".parse().unwrap()],
             backends: Vec::new(),
             mountinfo: None,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::judge::rule::{Sight, gravity};
+use crate::judge::rule::{NodeVerdict, severity};
 use crate::probe::verdict::Verdict;
 use crate::report::{ExportReport, NfsReportSpec};
 use crate::server::{Host, Server};
@@ -13,7 +13,7 @@ pub struct Evidence {
     /// The verdict of the judge's own probe.
     pub probe: Option<Verdict>,
     /// The nodes' verdicts.
-    pub sights: Vec<Sight>,
+    pub verdicts: Vec<NodeVerdict>,
 }
 
 /// The evidence of all exports: those that are probed, and those that only nodes know. A node's verdict on a folder counts for the
@@ -25,7 +25,7 @@ pub fn evidence(
     reports: &BTreeMap<String, Option<NfsReportSpec>>,
 ) -> BTreeMap<Server, Evidence> {
     let of_probe = |(server, verdict): (&Server, &Option<Verdict>)| {
-        (server.clone(), Evidence { probe: verdict.clone(), sights: Vec::new() })
+        (server.clone(), Evidence { probe: verdict.clone(), verdicts: Vec::new() })
     };
     let mut evidence: BTreeMap<Server, Evidence> = probes.iter().map(of_probe).collect();
     for (node, report) in reports {
@@ -36,12 +36,12 @@ pub fn evidence(
             let holds = |known: &Server| *known == server || known.holds(&server, export.alias.as_deref());
             let holder = probes.keys().find(|known| holds(known) || locations.get(known).is_some_and(holds));
             let worst = seen.entry(holder.cloned().unwrap_or(server)).or_insert(export);
-            if gravity(export.verdict) > gravity(worst.verdict) {
+            if severity(export.verdict) > severity(worst.verdict) {
                 *worst = export;
             }
         }
         for (server, export) in seen {
-            evidence.entry(server).or_default().sights.push(Sight {
+            evidence.entry(server).or_default().verdicts.push(NodeVerdict {
                 node: node.clone(),
                 kind: export.verdict,
                 phase: export.phase.clone(),
@@ -101,8 +101,8 @@ mod tests {
         let seen: Vec<_> = evidence
             .iter()
             .map(|(server, of_probe)| {
-                let sights: Vec<_> = of_probe.sights.iter().map(|sight| (sight.node.as_str(), sight.kind)).collect();
-                (server.to_string(), sights)
+                let verdicts: Vec<_> = of_probe.verdicts.iter().map(|verdict| (verdict.node.as_str(), verdict.kind)).collect();
+                (server.to_string(), verdicts)
             })
             .collect();
         assert_eq!(
@@ -127,7 +127,7 @@ mod tests {
             vec![export("nas/home/real/sub", None, Kind::Stale), export("10.0.0.7/home", None, Kind::ClientStuck)];
         let evidence = evidence(&probes, &locations, &BTreeMap::from([("a".to_owned(), report(seen))]));
         let kinds: Vec<_> =
-            evidence.iter().map(|(server, of_probe)| (server.to_string(), of_probe.sights[0].kind)).collect();
+            evidence.iter().map(|(server, of_probe)| (server.to_string(), of_probe.verdicts[0].kind)).collect();
         assert_eq!(kinds, [("nas/away".to_owned(), Kind::ClientStuck), ("nas/home/link".to_owned(), Kind::Stale)]);
     }
 
@@ -141,6 +141,6 @@ mod tests {
         let evidence = evidence(&BTreeMap::new(), &BTreeMap::new(), &reports);
         let names: Vec<_> = evidence.keys().map(ToString::to_string).collect();
         assert_eq!(names, ["127.0.0.1 of a:20127/", "127.0.0.1 of b:20127/", "::1 of c/x"]);
-        assert!(evidence.values().all(|of_probe| of_probe.sights.len() == 1));
+        assert!(evidence.values().all(|of_probe| of_probe.verdicts.len() == 1));
     }
 }

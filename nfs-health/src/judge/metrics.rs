@@ -11,7 +11,7 @@ use crate::judge::state::{CONDITIONS, NodeState};
 use crate::server::Server;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Judged {
+struct TroubleLabels {
     export: String,
     verdict: &'static str,
     blame: &'static str,
@@ -25,7 +25,7 @@ struct NodesLabel {
 /// The metrics of the judge; clones share them.
 #[derive(Clone, Debug)]
 pub struct JudgeMetrics {
-    troubles: Family<Judged, Gauge>,
+    troubles: Family<TroubleLabels, Gauge>,
     nodes: Family<NodesLabel, Gauge>,
     /// How often a node's conditions could not be written.
     pub write_failures: Counter,
@@ -54,7 +54,7 @@ impl JudgeMetrics {
         self.troubles.clear();
         for (server, trouble) in rulings.filter_map(|(server, ruling)| Some((server, ruling.trouble.as_ref()?))) {
             let (verdict, blame) = (trouble.kind.name(), trouble.blame.name());
-            self.troubles.get_or_create(&Judged { export: server.to_string(), verdict, blame }).set(1);
+            self.troubles.get_or_create(&TroubleLabels { export: server.to_string(), verdict, blame }).set(1);
         }
         let counts = CONDITIONS.map(|condition| (Some(condition), condition.name()));
         let counts = counts.into_iter().chain([(None, "NoReport")]);
@@ -62,7 +62,7 @@ impl JudgeMetrics {
         for (condition, state) in counts {
             let holds = |known: &&&NodeState| match (known, condition) {
                 (NodeState::Silent, condition) => condition.is_none(),
-                (NodeState::Known(said), Some(condition)) => said.contains_key(&condition),
+                (NodeState::Known(active), Some(condition)) => active.contains_key(&condition),
                 (NodeState::Known(_), None) => false,
             };
             let count = states.iter().filter(holds).count();

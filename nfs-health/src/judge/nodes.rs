@@ -28,14 +28,14 @@ pub struct Nodes {
     reports: Api<NfsReport>,
     events: EventRecorder,
     taint: bool,
-    brought: Brought,
+    written: LastWritten,
 }
 
 /// The last written state of each node, and when.
 #[derive(Default)]
-struct Brought(BTreeMap<String, (NodeState, Instant)>);
+struct LastWritten(BTreeMap<String, (NodeState, Instant)>);
 
-impl Brought {
+impl LastWritten {
     fn is_due(&self, name: &str, state: &NodeState, now: Instant) -> bool {
         let known = self.0.get(name);
         !known.is_some_and(|(known, at)| known == state && now.duration_since(*at) < AGAIN)
@@ -46,12 +46,12 @@ impl Nodes {
     /// Nodes with reports in `namespace`; with `taint` they get taints, too.
     pub fn new(client: Client, events: EventRecorder, namespace: &str, taint: bool) -> Self {
         let (nodes, reports) = (Api::all(client.clone()), Api::namespaced(client, namespace));
-        Self { nodes, reports, events, taint, brought: Brought::default() }
+        Self { nodes, reports, events, taint, written: LastWritten::default() }
     }
 
     /// Forgets nodes that no longer have a report.
     pub fn keep(&mut self, is_known: impl Fn(&str) -> bool) {
-        self.brought.0.retain(|name, _| is_known(name));
+        self.written.0.retain(|name, _| is_known(name));
     }
 
     /// Writes these states to the nodes, several at a time. Returns the nodes for which that failed, and why; the next
@@ -59,24 +59,24 @@ impl Nodes {
     ///
     /// If the API server does not answer, the rest is left to the next call. A refusal for one node concerns only that
     /// node.
-    pub async fn bring<'a>(
+    pub async fn write_all<'a>(
         &mut self,
         wanted: impl Iterator<Item = (&'a String, &'a NodeState)>,
         beat: impl Fn(),
     ) -> Vec<(String, String)> {
         let now = Instant::now();
-        let due: Vec<_> = wanted.filter(|(name, state)| self.brought.is_due(name, state, now)).collect();
-        let (mut failed, mut brought) = (Vec::new(), Vec::new());
+        let due: Vec<_> = wanted.filter(|(name, state)| self.written.is_due(name, state, now)).collect();
+        let (mut failed, mut written) = (Vec::new(), Vec::new());
         {
             let this = &*self;
             let mut writes = stream::iter(due)
                 .map(|(name, state)| async move { (name, state, this.write(name, state).await) })
                 .buffer_unordered(MOST_AT_ONCE);
-            while let Some((name, state, written)) = writes.next().await {
+            while let Some((name, state, result)) = writes.next().await {
                 beat();
-                match written {
-                    Ok(Written::Brought) => brought.push((name.clone(), (state.clone(), now))),
-                    Ok(Written::NodeIsGone) => (),
+                match result {
+                    Ok(WriteResult::Written) => written.push((name.clone(), (state.clone(), now))),
+                    Ok(WriteResult::NodeIsGone) => (),
                     Err(error) => {
                         failed.push((name.clone(), explain(&error)));
                         if !matches!(error, kube::Error::Api(_)) {
@@ -87,18 +87,18 @@ impl Nodes {
             }
         }
         for (name, _) in &failed {
-            self.brought.0.remove(name);
+            self.written.0.remove(name);
         }
-        self.brought.0.extend(brought);
+        self.written.0.extend(written);
         failed
     }
 
-    async fn write(&self, name: &str, state: &NodeState) -> Result<Written, kube::Error> {
+    async fn write(&self, name: &str, state: &NodeState) -> Result<WriteResult, kube::Error> {
         let Some(mut node) = self.nodes.get_opt(name).await? else {
             tracing::info!(node = name, "the node was deleted, and its report with it");
             return match self.reports.delete(name, &DeleteParams::default()).await {
-                Err(kube::Error::Api(status)) if status.is_not_found() => Ok(Written::NodeIsGone),
-                deleted => deleted.map(|_| Written::NodeIsGone),
+                Err(kube::Error::Api(status)) if status.is_not_found() => Ok(WriteResult::NodeIsGone),
+                deleted => deleted.map(|_| WriteResult::NodeIsGone),
             };
         };
         let conditions = state.conditions(&node, Time(jiff::Timestamp::now()));
@@ -108,7 +108,7 @@ impl Nodes {
             let before = node;
             node = self.nodes.patch_status(name, &PatchParams::default(), &patch).await?;
             for condition in &conditions {
-                self.tell(name, &before, condition);
+                self.record_change(name, &before, condition);
             }
         }
         // Decided from the current node, whatever others have changed since it was first read.
@@ -118,11 +118,11 @@ impl Nodes {
             tracing::warn!(node = name, "changed the taints of the node");
             self.nodes.patch(name, &PatchParams::default(), &Patch::Merge(taints.patch())).await?;
         }
-        Ok(Written::Brought)
+        Ok(WriteResult::Written)
     }
 
     /// Logs a condition and records an Event, if it is new.
-    fn tell(&self, name: &str, before: &Node, condition: &NodeCondition) {
+    fn record_change(&self, name: &str, before: &Node, condition: &NodeCondition) {
         let known = before.status.as_ref().and_then(|status| status.conditions.as_ref());
         let before = known.and_then(|all| all.iter().find(|before| before.type_ == condition.type_));
         let was = |status: &str| before.is_some_and(|before| before.status == status);
@@ -131,7 +131,7 @@ impl Nodes {
         let (type_, reason) = match condition.status.as_str() {
             "True" if !was("True") || !same_reason => (EventType::Warning, condition.type_.as_str()),
             "False" if was("True") => match CONDITIONS.into_iter().find(|known| known.name() == condition.type_) {
-                Some(known) => (EventType::Normal, known.well()),
+                Some(known) => (EventType::Normal, known.healthy_reason()),
                 None => return,
             },
             "Unknown" if !was("Unknown") => (EventType::Warning, "NFSReportOverdue"),
@@ -149,9 +149,9 @@ impl Nodes {
 }
 
 /// The result of a node's write.
-enum Written {
+enum WriteResult {
     /// The node has the right state.
-    Brought,
+    Written,
     /// The node no longer exists, and neither does its report.
     NodeIsGone,
 }
@@ -162,12 +162,12 @@ mod tests {
 
     #[test]
     fn a_node_is_written_when_its_state_changes_and_again_after_a_while() {
-        let (well, now) = (NodeState::Known(BTreeMap::new()), Instant::now());
-        let brought = Brought(BTreeMap::from([("a".to_owned(), (well.clone(), now))]));
-        let due = |name, state: &NodeState, seconds| brought.is_due(name, state, now + Duration::from_secs(seconds));
-        assert!(due("b", &well, 0), "never brought");
-        assert!(!due("a", &well, 299));
+        let (healthy, now) = (NodeState::Known(BTreeMap::new()), Instant::now());
+        let written = LastWritten(BTreeMap::from([("a".to_owned(), (healthy.clone(), now))]));
+        let due = |name, state: &NodeState, seconds| written.is_due(name, state, now + Duration::from_secs(seconds));
+        assert!(due("b", &healthy, 0), "never written");
+        assert!(!due("a", &healthy, 299));
         assert!(due("a", &NodeState::Silent, 0), "it changed");
-        assert!(due("a", &well, 300), "its heartbeat is due");
+        assert!(due("a", &healthy, 300), "its heartbeat is due");
     }
 }

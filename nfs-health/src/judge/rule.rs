@@ -23,7 +23,7 @@ pub enum Blame {
 
 /// A node's verdict on an export.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sight {
+pub struct NodeVerdict {
     /// The node.
     pub node: String,
     /// Its verdict.
@@ -36,7 +36,7 @@ pub struct Sight {
 
 /// What is wrong with an export.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Trouble {
+pub struct ExportTrouble {
     /// The kind of trouble.
     pub kind: Kind,
     /// The part at fault.
@@ -71,7 +71,7 @@ pub struct NodeTrouble {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ruling {
     /// What is wrong, if anything.
-    pub trouble: Option<Trouble>,
+    pub trouble: Option<ExportTrouble>,
     /// The nodes that cannot use it.
     pub nodes: BTreeMap<String, NodeTrouble>,
 }
@@ -84,22 +84,22 @@ impl Debounce for Ruling {
 }
 
 /// Rules on one export. `probe` is the judge's own verdict, from probes at the address and behind it.
-pub fn rule(probe: Option<&Verdict>, sights: &[Sight]) -> Ruling {
-    let with = |wanted: fn(Kind) -> bool| -> Vec<&Sight> { sights.iter().filter(|sight| wanted(sight.kind)).collect() };
+pub fn rule(probe: Option<&Verdict>, verdicts: &[NodeVerdict]) -> Ruling {
+    let with = |wanted: fn(Kind) -> bool| -> Vec<&NodeVerdict> { verdicts.iter().filter(|verdict| wanted(verdict.kind)).collect() };
     let (unreached, stuck, refused) = (with(does_not_reach), with(is_stuck), with(is_refusal));
-    let reach = reach(probe, &unreached, sights.len());
-    let mounts = mounts(&stuck, sights.len());
+    let reach = reach(probe, &unreached, verdicts.len());
+    let mounts = mounts(&stuck, verdicts.len());
     let mut nodes = BTreeMap::new();
     for (condition, trouble, bad) in
         [(Condition::ServerUnreachable, &reach, &unreached), (Condition::MountStuck, &mounts, &stuck)]
     {
-        let Some(Trouble { blame, .. }) = *trouble else { continue };
-        nodes.extend(bad.iter().map(|sight| {
-            let (kind, sentence) = (sight.kind, sight.sentence.clone());
-            (sight.node.clone(), NodeTrouble { condition, kind, blame, sentence })
+        let Some(ExportTrouble { blame, .. }) = *trouble else { continue };
+        nodes.extend(bad.iter().map(|verdict| {
+            let (kind, sentence) = (verdict.kind, verdict.sentence.clone());
+            (verdict.node.clone(), NodeTrouble { condition, kind, blame, sentence })
         }));
     }
-    Ruling { trouble: reach.or(mounts).or_else(|| refusal(probe, &refused, sights.len())), nodes }
+    Ruling { trouble: reach.or(mounts).or_else(|| refusal(probe, &refused, verdicts.len())), nodes }
 }
 
 fn does_not_reach(kind: Kind) -> bool {
@@ -115,7 +115,7 @@ fn is_refusal(kind: Kind) -> bool {
 }
 
 /// How severe a kind is, compared to others.
-pub fn gravity(kind: Kind) -> u8 {
+pub fn severity(kind: Kind) -> u8 {
     match kind {
         _ if does_not_reach(kind) => 3,
         _ if is_stuck(kind) => 2,
@@ -130,16 +130,16 @@ fn many(bad: usize, all: usize) -> bool {
 }
 
 /// The trouble of nodes that do not reach a working server.
-fn reach(probe: Option<&Verdict>, unreached: &[&Sight], nodes: usize) -> Option<Trouble> {
+fn reach(probe: Option<&Verdict>, unreached: &[&NodeVerdict], nodes: usize) -> Option<ExportTrouble> {
     let failed = probe.filter(|probe| does_not_reach(probe.kind));
     if unreached.is_empty() && (failed.is_none() || nodes > 0) {
         // If nodes can use the server, the judge's own path to it does not matter.
         return None;
     }
     let (bad, all) = (unreached.len() + usize::from(failed.is_some()), nodes + usize::from(probe.is_some()));
-    let seen = unreached.iter().map(|sight| (sight.kind, sight.sentence.as_str()));
+    let seen = unreached.iter().map(|verdict| (verdict.kind, verdict.sentence.as_str()));
     let seen = seen.chain(failed.map(|probe| (probe.kind, probe.sentence.as_str())));
-    let (kind, said) = most_common(seen)?;
+    let (kind, cause) = most_common(seen)?;
     let works_behind =
         kind == Kind::ServicePathBroken || failed.is_some_and(|probe| probe.kind == Kind::ServicePathBroken);
     let works_here = probe.is_some() && failed.is_none();
@@ -159,47 +159,47 @@ fn reach(probe: Option<&Verdict>, unreached: &[&Sight], nodes: usize) -> Option<
     };
     let places = seen_from(unreached, nodes, failed.is_some());
     let sentence = match blame {
-        Blame::Server => format!("the server is not serving{places}: {said}"),
+        Blame::Server => format!("the server is not serving{places}: {cause}"),
         Blame::ServicePath if works_here => {
-            format!("the server works, but the network path to it is broken{places}: {said}")
+            format!("the server works, but the network path to it is broken{places}: {cause}")
         }
-        Blame::ServicePath => format!("the address that clients use is broken{places}: {said}"),
-        Blame::Node => format!("the server works for others, but is not reachable{places}: {said}"),
-        Blame::Unclear => format!("cannot tell whether the server or the network path is down{places}: {said}"),
+        Blame::ServicePath => format!("the address that clients use is broken{places}: {cause}"),
+        Blame::Node => format!("the server works for others, but is not reachable{places}: {cause}"),
+        Blame::Unclear => format!("cannot tell whether the server or the network path is down{places}: {cause}"),
     };
-    Some(Trouble { kind, blame, sentence })
+    Some(ExportTrouble { kind, blame, sentence })
 }
 
 /// The trouble of mounts that hang or are stale while the server works.
-fn mounts(stuck: &[&Sight], nodes: usize) -> Option<Trouble> {
-    let (kind, said) = most_common(stuck.iter().map(|sight| (sight.kind, sight.sentence.as_str())))?;
+fn mounts(stuck: &[&NodeVerdict], nodes: usize) -> Option<ExportTrouble> {
+    let (kind, cause) = most_common(stuck.iter().map(|verdict| (verdict.kind, verdict.sentence.as_str())))?;
     let blame = if many(stuck.len(), nodes) { Blame::Server } else { Blame::Node };
     let places = seen_from(stuck, nodes, false);
     let sentence = match blame {
-        Blame::Server => format!("the server answers, but does not serve its clients{places}: {said}"),
-        _ => format!("the server works for others, but a mount fails{places}: {said}"),
+        Blame::Server => format!("the server answers, but does not serve its clients{places}: {cause}"),
+        _ => format!("the server works for others, but a mount fails{places}: {cause}"),
     };
-    Some(Trouble { kind, blame, sentence })
+    Some(ExportTrouble { kind, blame, sentence })
 }
 
 /// The trouble of a server that answers with a refusal.
-fn refusal(probe: Option<&Verdict>, refused: &[&Sight], nodes: usize) -> Option<Trouble> {
+fn refusal(probe: Option<&Verdict>, refused: &[&NodeVerdict], nodes: usize) -> Option<ExportTrouble> {
     // A probe may be denied what nodes are allowed.
     let own = probe.filter(|probe| is_refusal(probe.kind) && (probe.kind != Kind::Denied || nodes == 0));
-    let seen = refused.iter().map(|sight| (sight.kind, sight.sentence.as_str()));
-    let (kind, said) = most_common(seen.chain(own.map(|probe| (probe.kind, probe.sentence.as_str()))))?;
+    let seen = refused.iter().map(|verdict| (verdict.kind, verdict.sentence.as_str()));
+    let (kind, cause) = most_common(seen.chain(own.map(|probe| (probe.kind, probe.sentence.as_str()))))?;
     // An export that is full or read-only is so for all.
     let some = kind == Kind::Denied && nodes > 1 && !many(refused.len(), nodes);
     let blame = if some { Blame::Node } else { Blame::Server };
-    Some(Trouble { kind, blame, sentence: format!("{said}{}", seen_from(refused, nodes, false)) })
+    Some(ExportTrouble { kind, blame, sentence: format!("{cause}{}", seen_from(refused, nodes, false)) })
 }
 
 /// ` (seen from 2 of 5 nodes: a, b, and from the cluster probe)`, or nothing if there is no place to name.
-fn seen_from(sights: &[&Sight], nodes: usize, probe: bool) -> String {
+fn seen_from(verdicts: &[&NodeVerdict], nodes: usize, probe: bool) -> String {
     const NAMED: usize = 3;
-    let named: Vec<&str> = sights.iter().take(NAMED).map(|sight| sight.node.as_str()).collect();
-    let more = if sights.len() > NAMED { ", …" } else { "" };
-    match (sights.len(), probe) {
+    let named: Vec<&str> = verdicts.iter().take(NAMED).map(|verdict| verdict.node.as_str()).collect();
+    let more = if verdicts.len() > NAMED { ", …" } else { "" };
+    match (verdicts.len(), probe) {
         (0, false) => String::new(),
         (0, true) => " (seen from the cluster probe)".to_owned(),
         (seen, false) => format!(" (seen from {seen} of {nodes} nodes: {}{more})", named.join(", ")),

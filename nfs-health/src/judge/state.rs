@@ -27,12 +27,12 @@ pub enum NodeState {
     /// Its report is overdue, so nothing is known.
     Silent,
     /// The troubles in its report and the rulings.
-    Known(BTreeMap<Condition, Said>),
+    Known(BTreeMap<Condition, ActiveCondition>),
 }
 
 /// The trouble of a node for one condition.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Said {
+pub struct ActiveCondition {
     /// The reason, in one word.
     pub reason: &'static str,
     /// The human-readable message.
@@ -45,9 +45,9 @@ impl Debounce for NodeState {
     fn is_same_as(&self, other: &Self) -> bool {
         let gist = |state: &Self| match state {
             Self::Silent => None,
-            Self::Known(said) => {
-                let said = said.iter().map(|(condition, said)| (*condition, said.reason, said.own_fault));
-                Some(said.collect::<Vec<_>>())
+            Self::Known(active) => {
+                let active = active.iter().map(|(condition, active)| (*condition, active.reason, active.own_fault));
+                Some(active.collect::<Vec<_>>())
             }
         };
         gist(self) == gist(other)
@@ -57,23 +57,23 @@ impl Debounce for NodeState {
 impl NodeState {
     /// The state of a node from the rulings on all exports, by name.
     pub fn new(node: &str, rulings: &BTreeMap<String, Ruling>) -> Self {
-        let mut known: BTreeMap<Condition, Said> = BTreeMap::new();
+        let mut known: BTreeMap<Condition, ActiveCondition> = BTreeMap::new();
         for (export, ruling) in rulings {
             let Some(trouble) = ruling.nodes.get(node) else { continue };
             let message = format!("{export}: {}: {}", trouble.kind.name(), trouble.sentence);
             let own_fault = trouble.blame == Blame::Node;
             known
                 .entry(trouble.condition)
-                .and_modify(|said| {
-                    said.message = format!("{}; {message}", said.message);
-                    if own_fault && !said.own_fault {
-                        (said.reason, said.own_fault) = (reason(trouble), true);
+                .and_modify(|active| {
+                    active.message = format!("{}; {message}", active.message);
+                    if own_fault && !active.own_fault {
+                        (active.reason, active.own_fault) = (reason(trouble), true);
                     }
                 })
-                .or_insert_with(|| Said { reason: reason(trouble), message, own_fault });
+                .or_insert_with(|| ActiveCondition { reason: reason(trouble), message, own_fault });
         }
-        for said in known.values_mut() {
-            said.message = said.message.chars().take(MOST_CHARACTERS).collect();
+        for active in known.values_mut() {
+            active.message = active.message.chars().take(MOST_CHARACTERS).collect();
         }
         Self::Known(known)
     }
@@ -89,8 +89,8 @@ impl NodeState {
                 Self::Silent if has.is_none() => return None,
                 Self::Silent => ("Unknown", "NoReport", "the report of nfs-health on this node is overdue"),
                 Self::Known(known) => match known.get(&condition) {
-                    Some(said) => ("True", said.reason, said.message.as_str()),
-                    None => ("False", condition.well(), condition.well_said()),
+                    Some(active) => ("True", active.reason, active.message.as_str()),
+                    None => ("False", condition.healthy_reason(), condition.healthy_message()),
                 },
             };
             let same = has.is_some_and(|has| {
@@ -116,7 +116,7 @@ impl NodeState {
     /// The node's taints, if they must change. A silent node keeps its taints.
     pub fn taints(&self, node: &Node) -> Option<Taints> {
         let Self::Known(known) = self else { return None };
-        let wanted = known.values().any(|said| said.own_fault);
+        let wanted = known.values().any(|active| active.own_fault);
         let has = node.spec.as_ref().and_then(|spec| spec.taints.clone()).unwrap_or_default();
         if has.iter().any(|taint| taint.key == TAINT) == wanted {
             return None;
@@ -170,14 +170,14 @@ impl Condition {
     }
 
     /// The reason when it is false.
-    pub fn well(self) -> &'static str {
+    pub fn healthy_reason(self) -> &'static str {
         match self {
             Self::MountStuck => "NFSMountsAnswer",
             Self::ServerUnreachable => "NFSServersServe",
         }
     }
 
-    fn well_said(self) -> &'static str {
+    fn healthy_message(self) -> &'static str {
         match self {
             Self::MountStuck => "no NFS mount of this node hangs while its server works",
             Self::ServerUnreachable => "the NFS servers that this node uses are serving it",
@@ -233,9 +233,9 @@ mod tests {
         let other = state(&[("a/home", Condition::MountStuck, Kind::Stale, Blame::Server)]);
         let again = other.conditions(&has, late.clone());
         assert_eq!(&again[0].last_transition_time, &Some(early));
-        let well = state(&[]).conditions(&has, late.clone());
-        assert_eq!(well[0].status, "False");
-        assert_eq!(well[0].last_transition_time, Some(late.clone()));
+        let healthy = state(&[]).conditions(&has, late.clone());
+        assert_eq!(healthy[0].status, "False");
+        assert_eq!(healthy[0].last_transition_time, Some(late.clone()));
         let silent = NodeState::Silent.conditions(&has, late.clone());
         assert!(silent.len() == 2 && silent.iter().all(|condition| condition.status == "Unknown"));
         assert!(NodeState::Silent.conditions(&node(json!({})), late).is_empty());
@@ -244,9 +244,9 @@ mod tests {
     #[test]
     fn a_condition_that_stays_renews_its_heartbeat_and_nothing_else() {
         let (early, late) = (at("2026-01-01T00:00:00Z"), at("2026-01-01T00:04:00Z"));
-        let well = state(&[]);
-        let has = node(json!({"status": {"conditions": well.conditions(&node(json!({})), early.clone())}}));
-        let renewed = well.conditions(&has, late.clone());
+        let healthy = state(&[]);
+        let has = node(json!({"status": {"conditions": healthy.conditions(&node(json!({})), early.clone())}}));
+        let renewed = healthy.conditions(&has, late.clone());
         assert_eq!(renewed.len(), 2);
         for condition in renewed {
             assert_eq!(
@@ -255,7 +255,7 @@ mod tests {
             );
         }
         let of_a_wrong_clock = at("2025-01-01T00:00:00Z");
-        assert_eq!(well.conditions(&has, of_a_wrong_clock).len(), 2);
+        assert_eq!(healthy.conditions(&has, of_a_wrong_clock).len(), 2);
     }
 
     #[test]

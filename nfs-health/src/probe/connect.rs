@@ -60,10 +60,10 @@ pub(super) async fn first_that_connects(
             return Err(fault.clone());
         }
     }
-    let said = |(address, fault): &(SocketAddr, Fault)| match fault {
+    let describe = |(address, fault): &(SocketAddr, Fault)| match fault {
         Fault::Unreachable(why) if failures.len() == 1 => why.clone(),
         Fault::Unreachable(why) => format!("{}: {why}", address.ip()),
         fault => fault.to_string(),
     };
-    Err(Fault::Unreachable(failures.iter().map(said).collect::<Vec<_>>().join("; ")))
+    Err(Fault::Unreachable(failures.iter().map(describe).collect::<Vec<_>>().join("; ")))
 }

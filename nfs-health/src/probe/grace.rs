@@ -1,4 +1,4 @@
-//! How long trouble may be temporary: a grace period ends, or else clients' opens hang forever.
+//! How long a grace period is healthy: it ends, or else clients' opens hang forever.
 
 use std::time::{Duration, Instant};
 
@@ -9,13 +9,13 @@ const LEASE: Duration = Duration::from_secs(90);
 
 /// How long an export has been in its grace period.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Patience {
+pub struct GraceTimer {
     since: Option<Instant>,
 }
 
-impl Patience {
-    /// Handles the verdict of a round. A server whose grace period has lasted too long counts as down.
-    pub fn judge(&mut self, verdict: Verdict, lease: Option<Duration>, now: Instant) -> Verdict {
+impl GraceTimer {
+    /// Returns the verdict of a round, or `server_down`: a server whose grace period has lasted too long counts as down.
+    pub fn check(&mut self, verdict: Verdict, lease: Option<Duration>, now: Instant) -> Verdict {
         if verdict.kind != Kind::Grace {
             self.since = None;
             return verdict;
@@ -49,18 +49,18 @@ mod tests {
         let verdict = |kind| Verdict { kind, phase: "session", sentence: String::new() };
         let (start, second) = (Instant::now(), Duration::from_secs(1));
         for (lease, healthy, trouble) in [(2, 20, 21), (10, 100, 101), (90, 270, 271), (300, 900, 901)] {
-            let mut patience = Patience::default();
+            let mut timer = GraceTimer::default();
             let mut at =
-                |kind, seconds: u32| patience.judge(verdict(kind), Some(second * lease), start + second * seconds).kind;
+                |kind, seconds: u32| timer.check(verdict(kind), Some(second * lease), start + second * seconds).kind;
             assert_eq!([0, healthy].map(|seconds| at(Kind::Grace, seconds)), [Kind::Grace; 2], "lease {lease}");
             assert_eq!(at(Kind::Grace, trouble), Kind::ServerDown, "lease {lease}");
             assert_eq!(at(Kind::Ok, trouble), Kind::Ok);
             assert_eq!(at(Kind::Grace, trouble + 1), Kind::Grace);
         }
         // A lease of zero is no lease.
-        let mut patience = Patience::default();
+        let mut timer = GraceTimer::default();
         let mut at =
-            |seconds: u32| patience.judge(verdict(Kind::Grace), Some(Duration::ZERO), start + second * seconds).kind;
+            |seconds: u32| timer.check(verdict(Kind::Grace), Some(Duration::ZERO), start + second * seconds).kind;
         assert_eq!([0, 270, 271].map(&mut at), [Kind::Grace, Kind::Grace, Kind::ServerDown]);
         let sentence = longest_grace(Duration::MAX / 20);
         assert!(sentence > Duration::ZERO);

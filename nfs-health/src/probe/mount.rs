@@ -16,7 +16,7 @@ use crate::space::Space;
 
 /// A child's result for a mount.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Look {
+pub struct MountState {
     /// Its free space.
     pub space: Space,
     /// Whether it is read-only.
@@ -29,7 +29,7 @@ pub enum MountSeen {
     /// It answers.
     Answers {
         /// The result.
-        look: Look,
+        look: MountState,
         /// The duration.
         time: Duration,
     },
@@ -71,7 +71,7 @@ pub enum Order {
 #[serde(rename_all = "snake_case")]
 pub enum Answer {
     /// The mount.
-    Found(Look),
+    Found(MountState),
     /// Something else is at the path: another mount covers it, or the path leads elsewhere from here.
     OtherDevice,
     /// A folder on the way to the mount is closed to this process.
@@ -125,7 +125,7 @@ fn touch(path: &Path, device: (u32, u32)) -> Result<Answer, Failure> {
         files_available: Some(stat.f_favail),
         files: Some(stat.f_files),
     };
-    Ok(Answer::Found(Look { space, read_only: stat.f_flag.contains(StatVfsMountFlags::RDONLY) }))
+    Ok(Answer::Found(MountState { space, read_only: stat.f_flag.contains(StatVfsMountFlags::RDONLY) }))
 }
 
 /// The most paths of a device that are tried in a round.

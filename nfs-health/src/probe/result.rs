@@ -1,4 +1,4 @@
-//! What a round saw: its steps, by their phases, and what the server said about itself.
+//! The results of a round: its steps, by their phases, and what the server reported about itself.
 
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ pub const PHASES: [Phase; 7] =
 
 /// One step.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Step {
+pub struct ProbeStep {
     /// Its phase.
     pub phase: Phase,
     /// Its human-readable name.
@@ -46,18 +46,18 @@ pub struct Step {
 
 /// The results of a round.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Seen {
+pub struct ProbeResult {
     /// The steps; only the last can have failed.
-    pub steps: Vec<Step>,
+    pub steps: Vec<ProbeStep>,
     /// The versions that the server supports.
     pub versions: Vec<Version>,
     /// Lease time: how long the server remembers a silent client.
     pub lease: Option<Duration>,
     /// The server's identity (NFSv4.1 and later).
     pub identity: Option<Identity>,
-    /// Whether the server is in its grace period, if it said so.
+    /// Whether the server is in its grace period, if it reported that.
     pub in_grace: Option<bool>,
-    /// Whether the export is read-only, if the server said so.
+    /// Whether the export is read-only, if the server reported that.
     pub read_only: Option<bool>,
     /// The free space of the export.
     pub space: Option<Space>,
@@ -69,7 +69,7 @@ pub struct Seen {
     pub from_reserved_port: bool,
 }
 
-impl Seen {
+impl ProbeResult {
     /// The actual location of the export of `server`, if that is different: through links, or on another server.
     pub fn location(&self, server: &Server) -> Option<Server> {
         let resolved = self.resolved.clone();

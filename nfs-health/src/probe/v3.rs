@@ -1,8 +1,8 @@
 //! NFSv3: portmapper, mountd, and the export.
 
-use super::{Pauses, Probing, Round, Stop};
+use super::{Pauses, Probing, Prober, Stop};
 use crate::probe::fault::{Fault, wanted};
-use crate::probe::seen::Phase;
+use crate::probe::result::Phase;
 use crate::server::{Host, Server};
 use crate::space::Space;
 use crate::wire::nfs3::{self, Status};
@@ -12,7 +12,7 @@ use crate::wire::rpc::{MOUNTD, NFS_3, PORTMAPPER};
 const PORTMAPPER_PORT: u16 = 111;
 
 pub(super) async fn round(
-    round: &mut Round,
+    prober: &mut Prober,
     server: &Server,
     export: &str,
     mut nfs: Connection,
@@ -20,10 +20,10 @@ pub(super) async fn round(
 ) -> Result<(), Stop> {
     let port = match probing.mount_port {
         Some(port) => port,
-        None => ask_portmapper(round, server, probing).await?,
+        None => ask_portmapper(prober, server, probing).await?,
     };
-    let mut mountd = round.connect_to_mountd(server, port, probing, Phase::Mountd, "mountd connect").await?;
-    round.null(&mut mountd, Phase::Mountd, MOUNTD, "mountd null").await?;
+    let mut mountd = prober.connect_to_mountd(server, port, probing, Phase::Mountd, "mountd connect").await?;
+    prober.null(&mut mountd, Phase::Mountd, MOUNTD, "mountd null").await?;
     let path = nfs3::export_path(export);
     let mount = async {
         let (handle, flavors) = nfs3::handle(&mountd.call(MOUNTD, nfs3::MNT, &path).await?)?;
@@ -34,8 +34,8 @@ pub(super) async fn round(
         }
         Ok((handle, flavors))
     };
-    let (handle, flavors) = round.step(Phase::Mountd, "mountd export", mount, |_| String::new()).await?;
-    let (mut room_pauses, mut write_pauses) = (Pauses::until(round.deadline), Pauses::until(round.deadline));
+    let (handle, flavors) = prober.step(Phase::Mountd, "mountd export", mount, |_| String::new()).await?;
+    let (mut room_pauses, mut write_pauses) = (Pauses::until(prober.deadline), Pauses::until(prober.deadline));
     let room = async {
         loop {
             let room = room_on(&mut nfs, &handle).await.map_err(|fault| match fault {
@@ -49,7 +49,7 @@ pub(super) async fn round(
         }
     };
     let describe = Space::to_string;
-    round.seen.space = Some(round.step(Phase::Compound, "nfs v3 export", room, describe).await?);
+    prober.result.space = Some(prober.step(Phase::Compound, "nfs v3 export", room, describe).await?);
     let write = async {
         loop {
             let read_only = is_read_only(&mut nfs, &handle).await;
@@ -59,7 +59,7 @@ pub(super) async fn round(
         }
     };
     let describe = |read_only: &bool| if *read_only { "read-only" } else { "" }.to_owned();
-    round.seen.read_only = Some(round.step(Phase::Compound, "nfs v3 writable", write, describe).await?);
+    prober.result.read_only = Some(prober.step(Phase::Compound, "nfs v3 writable", write, describe).await?);
     Ok(())
 }
 
@@ -73,13 +73,13 @@ async fn is_read_only(nfs: &mut Connection, handle: &[u8]) -> Result<bool, Fault
         Ok(_) => Ok(false),
         Err(nfs3::ResultError::Failed(Status::ROFS)) => Ok(true),
         // A probe needs no permission to change the export's folder, but errors of the server's storage count.
-        Err(nfs3::ResultError::Failed(status)) if !tells(status) => Ok(false),
+        Err(nfs3::ResultError::Failed(status)) if !is_server_fault(status) => Ok(false),
         Err(error) => Err(error.into()),
     }
 }
 
 /// Whether a refused write is about the server or its storage, and not about the permission to write.
-fn tells(status: Status) -> bool {
+fn is_server_fault(status: Status) -> bool {
     matches!(
         status,
         Status::JUKEBOX
@@ -93,7 +93,7 @@ fn tells(status: Status) -> bool {
     )
 }
 
-impl Round {
+impl Prober {
     /// Connects to mountd or its portmapper: on the server, unless the mounts use another place.
     async fn connect_to_mountd(
         &mut self,
@@ -113,13 +113,13 @@ impl Round {
     }
 }
 
-async fn ask_portmapper(round: &mut Round, server: &Server, probing: &Probing) -> Result<u16, Stop> {
+async fn ask_portmapper(prober: &mut Prober, server: &Server, probing: &Probing) -> Result<u16, Stop> {
     let (phase, name) = (Phase::Portmapper, "portmapper connect");
-    let mut portmapper = round.connect_to_mountd(server, PORTMAPPER_PORT, probing, phase, name).await?;
-    round.null(&mut portmapper, phase, PORTMAPPER, "portmapper null").await?;
+    let mut portmapper = prober.connect_to_mountd(server, PORTMAPPER_PORT, probing, phase, name).await?;
+    prober.null(&mut portmapper, phase, PORTMAPPER, "portmapper null").await?;
     let ask = async {
         let result = portmapper.call(PORTMAPPER, nfs3::GETPORT, &nfs3::port_of_mountd()).await?;
         nfs3::port(&result)?.ok_or(Fault::NotRegistered)
     };
-    round.step(Phase::Portmapper, "portmapper", ask, |port| format!("mountd at port {port}")).await
+    prober.step(Phase::Portmapper, "portmapper", ask, |port| format!("mountd at port {port}")).await
 }

@@ -2,9 +2,9 @@
 
 use std::time::Instant;
 
-use super::{MINOR_VERSIONS, Pauses, Probing, Round, Stop, Version, list};
+use super::{MINOR_VERSIONS, Pauses, Probing, Prober, Stop, Version, list};
 use crate::probe::fault::{Fault, wanted};
-use crate::probe::seen::Phase;
+use crate::probe::result::Phase;
 use crate::wire::nfs4::attributes::Attributes;
 use crate::wire::nfs4::elsewhere::{self, Flavor};
 use crate::wire::nfs4::session::{self, Client, Session};
@@ -21,36 +21,36 @@ const ROOT: u32 = 0;
 const NO_FILE: &str = ".labhands-nfs-health-no-such-file";
 
 pub(super) async fn round(
-    round: &mut Round,
+    prober: &mut Prober,
     export: Option<&str>,
     mut connection: Connection,
     wanted: Option<u32>,
     probing: &Probing,
 ) -> Result<(), Stop> {
-    let minors = minors(round, &mut connection, wanted).await?;
+    let minors = minors(prober, &mut connection, wanted).await?;
     let Some(minor) = wanted.or(minors.last().copied()) else { return Ok(()) };
-    let mut caller = Caller { connection, minor, session: None, deadline: round.deadline };
+    let mut caller = Caller { connection, minor, session: None, deadline: prober.deadline };
     if minor == 0 {
-        return look(round, &mut caller, export).await.map(drop);
+        return look(prober, &mut caller, export).await.map(drop);
     }
-    let (client, session) = begin(round, &mut caller, probing).await?;
+    let (client, session) = begin(prober, &mut caller, probing).await?;
     caller.session = Some(session);
-    let looked = look(round, &mut caller, export).await;
+    let looked = look(prober, &mut caller, export).await;
     let grace = match looked {
-        Ok(path) => see_grace(round, &mut caller, &client, &path).await,
+        Ok(path) => see_grace(prober, &mut caller, &client, &path).await,
         Err(Stop) => Err(Stop),
     };
     caller.connection.user = NOBODY;
     match grace {
         Ok(()) => {
             let ended = caller.end(&client);
-            round.step(Phase::Session, "nfs v4 session end", ended, |()| String::new()).await
+            prober.step(Phase::Session, "nfs v4 session end", ended, |()| String::new()).await
         }
         Err(Stop) => {
             // A server that remembers a client waits for it after a restart. A server that no longer answers forgets it
             // on its own.
-            if round.seen.failed().is_some_and(|(_, fault)| !fault.is_no_answer()) {
-                let _ = tokio::time::timeout_at(round.deadline.into(), caller.end(&client)).await;
+            if prober.result.failed().is_some_and(|(_, fault)| !fault.is_no_answer()) {
+                let _ = tokio::time::timeout_at(prober.deadline.into(), caller.end(&client)).await;
             }
             Err(Stop)
         }
@@ -58,8 +58,8 @@ pub(super) async fn round(
 }
 
 /// Which minor versions the server supports, found with empty requests.
-async fn minors(round: &mut Round, connection: &mut Connection, wanted: Option<u32>) -> Result<Vec<u32>, Stop> {
-    let deadline = round.deadline;
+async fn minors(prober: &mut Prober, connection: &mut Connection, wanted: Option<u32>) -> Result<Vec<u32>, Stop> {
+    let deadline = prober.deadline;
     let ask = async {
         let mut minors = Vec::new();
         for minor in MINOR_VERSIONS {
@@ -83,8 +83,8 @@ async fn minors(round: &mut Round, connection: &mut Connection, wanted: Option<u
             _ => Ok((minors, has)),
         }
     };
-    let (minors, _) = round.step(Phase::Compound, "nfs v4 minors", ask, |(_, has)| has.clone()).await?;
-    round.seen.versions.extend(minors.iter().map(|minor| Version::V4(*minor)));
+    let (minors, _) = prober.step(Phase::Compound, "nfs v4 minors", ask, |(_, has)| has.clone()).await?;
+    prober.result.versions.extend(minors.iter().map(|minor| Version::V4(*minor)));
     Ok(minors)
 }
 
@@ -203,9 +203,9 @@ impl Caller {
                     },
                 )
                 .await?;
-            let said = format!("/{} leads to {target:?}", link.join("/"));
-            followed = Some((said.clone(), path.len() - depth));
-            path = elsewhere::follow(&path, depth, &target).ok_or(Fault::Link(said))?;
+            let chain = format!("/{} leads to {target:?}", link.join("/"));
+            followed = Some((chain.clone(), path.len() - depth));
+            path = elsewhere::follow(&path, depth, &target).ok_or(Fault::Link(chain))?;
         }
         Err(Fault::Link(format!("there are more than {MOST_LINKS} symbolic links on the path to /{}", path.join("/"))))
     }
@@ -272,7 +272,7 @@ impl Caller {
     }
 }
 
-async fn begin(round: &mut Round, caller: &mut Caller, probing: &Probing) -> Result<(Client, Session), Stop> {
+async fn begin(prober: &mut Prober, caller: &mut Caller, probing: &Probing) -> Result<(Client, Session), Stop> {
     let verifier = std::time::UNIX_EPOCH.elapsed().map_or(0, |time| u64::try_from(time.as_nanos()).unwrap_or(0));
     let exchange = session::exchange_id(&probing.owner, verifier);
     let ask = caller.ask(|compound| compound.operation(Operation::EXCHANGE_ID, &exchange), session::exchanged);
@@ -282,42 +282,42 @@ async fn begin(round: &mut Round, caller: &mut Caller, probing: &Probing) -> Res
         let name: String = name.chars().map(|c| if c.is_control() { '.' } else { c }).take(40).collect();
         format!("server {name:?}, epoch {:08x}", client.identity.epoch)
     };
-    let client = round.step(Phase::Session, "nfs v4 client", ask, describe).await?;
-    round.seen.identity.get_or_insert_with(|| client.identity.clone());
+    let client = prober.step(Phase::Session, "nfs v4 client", ask, describe).await?;
+    prober.result.identity.get_or_insert_with(|| client.identity.clone());
     let create = session::create_session(&client);
     let ask = caller.ask(|compound| compound.operation(Operation::CREATE_SESSION, &create), session::created);
-    let session = round.step(Phase::Session, "nfs v4 session", ask, |_| String::new()).await?;
+    let session = prober.step(Phase::Session, "nfs v4 session", ask, |_| String::new()).await?;
     Ok((client, session))
 }
 
 /// Reads the root's or the export's lease time and free space, and whether it can be written to. Returns its path
 /// without symbolic links.
-async fn look(round: &mut Round, caller: &mut Caller, export: Option<&str>) -> Result<Vec<String>, Stop> {
+async fn look(prober: &mut Prober, caller: &mut Caller, export: Option<&str>) -> Result<Vec<String>, Stop> {
     let wanted = nfs4::names(export.unwrap_or_default());
     let name = if export.is_some() { "nfs v4 export" } else { "nfs v4 root" };
     let asked = wanted.clone();
     let ask = async { caller.find(asked).await.map(|(path, found)| (path, found, caller.connection.user == ROOT)) };
     let describe = |(path, found, as_root): &(Vec<String>, Attributes, bool)| {
-        let mut said =
+        let mut parts =
             vec![found.lease.map_or("no lease time".to_owned(), |lease| format!("lease {} s", lease.as_secs()))];
         if let (Some(_), Some(space)) = (export, found.space) {
-            said.push(space.to_string());
+            parts.push(space.to_string());
         }
         if *path != wanted {
-            said.push(format!("through symbolic links to /{}", path.join("/")));
+            parts.push(format!("through symbolic links to /{}", path.join("/")));
         }
         if *as_root {
-            said.push("as root, because other users may not access it".to_owned());
+            parts.push("as root, because other users may not access it".to_owned());
         }
-        said.join(", ")
+        parts.join(", ")
     };
-    let (path, found, _) = round.step(Phase::Compound, name, ask, describe).await?;
-    round.seen.lease = found.lease;
+    let (path, found, _) = prober.step(Phase::Compound, name, ask, describe).await?;
+    prober.result.lease = found.lease;
     if export.is_none() {
         return Ok(path);
     }
-    round.seen.space = found.space;
-    round.seen.resolved = (path != wanted).then(|| format!("/{}", path.join("/")));
+    prober.result.space = found.space;
+    prober.result.resolved = (path != wanted).then(|| format!("/{}", path.join("/")));
     let ask = caller.ask(
         |compound| compound.go_to(&path).operation(Operation::SETATTR, &session::set_nothing()),
         |results| {
@@ -327,20 +327,20 @@ async fn look(round: &mut Round, caller: &mut Caller, export: Option<&str>) -> R
                 Err(CompoundError::Failed(Status::ROFS)) => Ok((true, None)),
                 Err(CompoundError::Failed(Status::GRACE)) => Ok((false, Some(true))),
                 // A probe needs no permission to change the export's folder, but errors of the server's storage count.
-                Err(CompoundError::Failed(status)) if !tells(status) => Ok((false, None)),
+                Err(CompoundError::Failed(status)) if !is_server_fault(status) => Ok((false, None)),
                 Err(error) => Err(error),
             }
         },
     );
     let describe = |(read_only, _): &(bool, Option<bool>)| if *read_only { "read-only" } else { "" }.to_owned();
-    let (read_only, in_grace) = round.step(Phase::Compound, "nfs v4 writable", ask, describe).await?;
-    round.seen.read_only = Some(read_only);
-    round.seen.in_grace = in_grace;
+    let (read_only, in_grace) = prober.step(Phase::Compound, "nfs v4 writable", ask, describe).await?;
+    prober.result.read_only = Some(read_only);
+    prober.result.in_grace = in_grace;
     Ok(path)
 }
 
 /// Whether a refused write is about the server or its storage, and not about the permission to write.
-fn tells(status: Status) -> bool {
+fn is_server_fault(status: Status) -> bool {
     matches!(
         status,
         Status::DELAY | Status::IO | Status::NXIO | Status::SERVERFAULT | Status::NOSPC | Status::DQUOT | Status::STALE
@@ -348,7 +348,7 @@ fn tells(status: Status) -> bool {
 }
 
 /// Only an OPEN shows whether the server is in its grace period.
-async fn see_grace(round: &mut Round, caller: &mut Caller, client: &Client, path: &[String]) -> Result<(), Stop> {
+async fn see_grace(prober: &mut Prober, caller: &mut Caller, client: &Client, path: &[String]) -> Result<(), Stop> {
     let ask = async {
         // Without this call a server answers as in its grace period. It may answer that the call was made before.
         let one_file_system = 0_u32;
@@ -373,7 +373,7 @@ async fn see_grace(round: &mut Round, caller: &mut Caller, client: &Client, path
         }
     };
     let describe = |in_grace: &bool| if *in_grace { "in its grace period" } else { "over" }.to_owned();
-    let in_grace = round.step(Phase::Session, "nfs v4 grace", ask, describe).await?;
-    round.seen.in_grace = Some(in_grace || round.seen.in_grace == Some(true));
+    let in_grace = prober.step(Phase::Session, "nfs v4 grace", ask, describe).await?;
+    prober.result.in_grace = Some(in_grace || prober.result.in_grace == Some(true));
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Derives one verdict from the results of up to three places. Pure.
+//! Derives one verdict from the observations at up to three places. Pure.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::probe::fault::Fault;
 use crate::probe::mount::MountSeen;
-use crate::probe::seen::{Phase, Seen};
+use crate::probe::result::{Phase, ProbeResult};
 
 /// The kind of trouble, in one word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
@@ -66,11 +66,11 @@ pub struct Verdict {
 
 /// The results of one round of one export.
 #[derive(Clone, Debug)]
-pub struct Sight<'a> {
+pub struct Observations<'a> {
     /// The server at the address that clients use.
-    pub front: &'a Seen,
+    pub front: &'a ProbeResult,
     /// The server itself, if the address in front of it is different.
-    pub behind: Option<&'a Seen>,
+    pub behind: Option<&'a ProbeResult>,
     /// The mounts on this node, with their paths.
     pub mounts: Vec<(String, &'a MountSeen)>,
     /// Why a failure on the wire is not a verdict, if only the mounts count.
@@ -107,39 +107,41 @@ impl OnlyMounts {
     }
 }
 
-/// Judges one round.
-///
-/// The better witness counts: a mount that answers has asked the server in this very round, by the clients' own path.
-/// If this process was denied, that is only mentioned.
-pub fn judge(sight: &Sight<'_>) -> Verdict {
-    let wire = |seen| wire(seen, sight.kerberos);
-    let front = wire(sight.front);
-    let mounted = mounts(&sight.mounts, sight.kerberos);
-    let answers = sight.mounts.iter().any(|(_, seen)| answers(seen));
-    let is_way = sight.front.failed().is_none_or(|(_, fault)| fault.may_be_local());
-    if is_way && !front.kind.server_works() || front.kind == Kind::Denied {
-        match (mounted.as_ref(), answers, sight.only_mounts) {
-            (None, true, _) => return remark(&front),
-            // Some mounts answer, so the trouble of the others is not the server's.
-            (Some(mounted), true, _) => return mounted.clone(),
-            (Some(mounted), false, Some(_)) => return mounted.clone(),
-            (None, false, Some(only)) => return not_from_here(&front, only),
-            (_, false, None) => (),
+impl Observations<'_> {
+    /// The verdict on one round.
+    ///
+    /// The better witness counts: a mount that answers has asked the server in this very round, by the clients' own path.
+    /// If this process was denied, that is only mentioned.
+    pub fn verdict(&self) -> Verdict {
+        let wire = |seen| wire(seen, self.kerberos);
+        let front = wire(self.front);
+        let mounted = mounts(&self.mounts, self.kerberos);
+        let answers = self.mounts.iter().any(|(_, seen)| answers(seen));
+        let is_way = self.front.failed().is_none_or(|(_, fault)| fault.may_be_local());
+        if is_way && !front.kind.server_works() || front.kind == Kind::Denied {
+            match (mounted.as_ref(), answers, self.only_mounts) {
+                (None, true, _) => return remark(&front),
+                // Some mounts answer, so the trouble of the others is not the server's.
+                (Some(mounted), true, _) => return mounted.clone(),
+                (Some(mounted), false, Some(_)) => return mounted.clone(),
+                (None, false, Some(only)) => return not_from_here(&front, only),
+                (_, false, None) => (),
+            }
         }
-    }
-    match (front.kind.server_works(), sight.behind.map(wire)) {
-        // The server works, so trouble with a mount is this node's.
-        (true, _) => match mounted {
-            Some(mounted) if front.kind == Kind::Ok || mounted.kind == Kind::ClientStuck => mounted,
-            _ => front,
-        },
-        (false, Some(behind)) if behind.kind.server_works() => Verdict {
-            kind: Kind::ServicePathBroken,
-            phase: front.phase,
-            sentence: format!("the server itself works, but at its address for clients {}", front.sentence),
-        },
-        (false, Some(behind)) => behind.or_down(),
-        (false, None) => front,
+        match (front.kind.server_works(), self.behind.map(wire)) {
+            // The server works, so trouble with a mount is this node's.
+            (true, _) => match mounted {
+                Some(mounted) if front.kind == Kind::Ok || mounted.kind == Kind::ClientStuck => mounted,
+                _ => front,
+            },
+            (false, Some(behind)) if behind.kind.server_works() => Verdict {
+                kind: Kind::ServicePathBroken,
+                phase: front.phase,
+                sentence: format!("the server itself works, but at its address for clients {}", front.sentence),
+            },
+            (false, Some(behind)) => behind.or_down(),
+            (false, None) => front,
+        }
     }
 }
 
@@ -160,7 +162,7 @@ fn not_from_here(front: &Verdict, only: OnlyMounts) -> Verdict {
 }
 
 /// The verdict from the wire alone.
-fn wire(seen: &Seen, kerberos: bool) -> Verdict {
+fn wire(seen: &ProbeResult, kerberos: bool) -> Verdict {
     let referred = |sentence: String| match &seen.referred {
         Some(server) => format!("{sentence} (the server refers to {server})"),
         None => sentence,
@@ -262,7 +264,7 @@ impl Fault {
 
 /// The worst mount's verdict, if there is any trouble.
 fn mounts(mounts: &[(String, &MountSeen)], kerberos: bool) -> Option<Verdict> {
-    let said = |kind, path: &str, what: &dyn fmt::Display| Verdict {
+    let verdict = |kind, path: &str, what: &dyn fmt::Display| Verdict {
         kind,
         phase: "stat",
         sentence: format!("{path}: {what}"),
@@ -273,15 +275,15 @@ fn mounts(mounts: &[(String, &MountSeen)], kerberos: bool) -> Option<Verdict> {
                 "the mount has been hanging for {} s, and process {pid} on it can't be killed",
                 after.as_secs()
             );
-            Some((0, said(Kind::ClientStuck, path, &what)))
+            Some((0, verdict(Kind::ClientStuck, path, &what)))
         }
         MountSeen::Hung { after } => {
-            Some((1, said(Kind::ClientStuck, path, &format!("the mount has not answered for {} s", after.as_secs()))))
+            Some((1, verdict(Kind::ClientStuck, path, &format!("the mount has not answered for {} s", after.as_secs()))))
         }
         // This process has no ticket, and the mount's users have theirs.
         MountSeen::Failed(Failure::Denied | Failure::Ticket) if kerberos => None,
-        MountSeen::Failed(failure) => Some((2, said(kind_of_failure(failure), path, failure))),
-        MountSeen::Answers { look, .. } if look.space.is_full() => Some((3, said(Kind::Full, path, &Failure::Full))),
+        MountSeen::Failed(failure) => Some((2, verdict(kind_of_failure(failure), path, failure))),
+        MountSeen::Answers { look, .. } if look.space.is_full() => Some((3, verdict(Kind::Full, path, &Failure::Full))),
         // A mount may be read-only on purpose; the server's own answer decides.
         MountSeen::Answers { .. } | MountSeen::Unknown(_) => None,
     });

@@ -6,7 +6,7 @@ use clap::Args;
 use sidecar::settings::{Problems, values};
 
 use super::{MountArguments, ServerArguments, look};
-use crate::targets::Look;
+use crate::targets::TargetSettings;
 
 #[derive(Args, Clone, Debug)]
 pub(super) struct CheckArguments {
@@ -29,7 +29,7 @@ pub(super) struct CheckArguments {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Check {
     /// What to check.
-    pub look: Look,
+    pub look: TargetSettings,
     /// The output format.
     pub output: Output,
     /// The duration of a round from which an export is slow.

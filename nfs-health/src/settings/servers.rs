@@ -20,23 +20,23 @@ pub(super) fn servers_of(text: &str) -> Result<Vec<Server>, String> {
 }
 
 /// A character, and whether it follows a backslash.
-type Written = (char, bool);
+type Character = (char, bool);
 
 fn items(text: &str) -> Result<Vec<String>, String> {
-    let (mut written, mut rest) = (Vec::<Written>::new(), text.chars());
+    let (mut written, mut rest) = (Vec::<Character>::new(), text.chars());
     while let Some(character) = rest.next() {
         written.push(match character {
             '\\' => (rest.next().ok_or("there is nothing after the last backslash")?, true),
             character => (character, false),
         });
     }
-    let is_blank = |&(character, escaped): &Written| character.is_whitespace() && !escaped;
+    let is_blank = |&(character, escaped): &Character| character.is_whitespace() && !escaped;
     let mut items = Vec::new();
     for item in written.split(|written| *written == (',', false)) {
         let start = item.iter().position(|written| !is_blank(written)).unwrap_or(item.len());
         let end = item.iter().rposition(|written| !is_blank(written)).map_or(start, |last| last + 1);
         let item = &item[start..end];
-        let plain = |written: &[Written]| written.iter().map(|(character, _)| character).collect::<String>();
+        let plain = |written: &[Character]| written.iter().map(|(character, _)| character).collect::<String>();
         if let Some(next) = item.split(is_blank).skip(1).map(plain).find(|word| begins_a_server(word)) {
             return Err(format!(
                 "{next:?} follows a space: servers are separated by commas, and a space in an export is written as `\\ `"
@@ -85,8 +85,8 @@ mod tests {
     #[test]
     fn a_space_instead_of_a_comma_is_explained() {
         for text in ["a/home b/x", "a/home\nb/x", "a:/home  10.0.0.9", "a/home [fd00::1]/x", "a/data sets b:2050/x"] {
-            let said = shown(text).unwrap_err();
-            assert!(said.contains("separated by commas"), "{text}: {said}");
+            let error = shown(text).unwrap_err();
+            assert!(error.contains("separated by commas"), "{text}: {error}");
         }
         assert!(shown("a/home\\").unwrap_err().contains("backslash"));
     }

@@ -8,7 +8,7 @@ fn settings(command: &str, environment: &[(&str, &str)]) -> Result<Settings, Str
     Settings::parse(&arguments).map_err(|problems| problems.to_string())
 }
 
-fn look(environment: &[(&str, &str)]) -> Result<Look, String> {
+fn look(environment: &[(&str, &str)]) -> Result<TargetSettings, String> {
     match settings("check", environment)? {
         Settings::Check(check) => Ok(check.look),
         Settings::Run(run) => Ok(run.look),
@@ -32,7 +32,7 @@ fn servers_each_once_with_what_is_behind() {
 
 #[test]
 fn every_problem_is_named() {
-    let said = settings(
+    let problems = settings(
         "run",
         &[
             ("NFS_SERVERS", "/home"),
@@ -48,9 +48,9 @@ fn every_problem_is_named() {
     )
     .unwrap_err();
     for name in ["SERVERS", "BACKENDS", "MOUNTS", "VERSION", "MOUNT_PORT", "TIMEOUT", "INTERVAL", "ROUNDS"] {
-        assert!(said.contains(&format!("NFS_{name}: ")), "{said}");
+        assert!(problems.contains(&format!("NFS_{name}: ")), "{problems}");
     }
-    assert!(said.contains("ADMIN_ADDR: "), "{said}");
+    assert!(problems.contains("ADMIN_ADDR: "), "{problems}");
 }
 
 #[test]

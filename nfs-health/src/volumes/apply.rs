@@ -11,7 +11,7 @@ use super::wanted::Wanted;
 
 /// The result of a step.
 #[derive(Debug)]
-pub enum Acted {
+pub enum Applied {
     /// It is done, or another writer was faster; look again.
     Done,
     /// The claim's namespace does not exist.
@@ -25,7 +25,7 @@ pub enum Acted {
 /// # Errors
 ///
 /// The API server's error.
-pub async fn act(client: &Client, wanted: &Wanted, step: &Step, first: &ServiceSpec) -> kube::Result<Acted> {
+pub async fn apply(client: &Client, wanted: &Wanted, step: &Step, first: &ServiceSpec) -> kube::Result<Applied> {
     let volumes: Api<PersistentVolume> = Api::all(client.clone());
     let services: Api<Service> = Api::namespaced(client.clone(), &wanted.service.namespace);
     let (post, patch) = (PostParams::default(), PatchParams::default());
@@ -51,14 +51,14 @@ pub async fn act(client: &Client, wanted: &Wanted, step: &Step, first: &ServiceS
         Step::CreateClaim { volume } => {
             let claims: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), &wanted.claim.namespace);
             match claims.create(&post, &objects::claim(wanted, volume)).await {
-                Err(kube::Error::Api(status)) if status.is_not_found() => return Ok(Acted::NoNamespace),
+                Err(kube::Error::Api(status)) if status.is_not_found() => return Ok(Applied::NoNamespace),
                 created => created.map(drop),
             }
         }
         Step::KeepAddress { name, address } => {
             match services.create(&post, &objects::kept(wanted, name, *address, first)).await {
                 Err(kube::Error::Api(status)) if status.is_invalid() => {
-                    return Ok(Acted::AddressRefused(status.message.clone()));
+                    return Ok(Applied::AddressRefused(status.message.clone()));
                 }
                 created => created.map(drop),
             }
@@ -70,9 +70,9 @@ pub async fn act(client: &Client, wanted: &Wanted, step: &Step, first: &ServiceS
         Err(kube::Error::Api(status))
             if status.is_already_exists() || status.is_conflict() || status.is_not_found() =>
         {
-            Ok(Acted::Done)
+            Ok(Applied::Done)
         }
-        done => done.map(|()| Acted::Done),
+        done => done.map(|()| Applied::Done),
     }
 }
 

@@ -47,12 +47,12 @@ impl Changes {
             ));
         }
         let happened = Arc::new(Notify::new());
-        let tell = happened.clone();
+        let changed = happened.clone();
         let watching = tokio::spawn(async move {
             let mut streams = select_all(streams);
             while let Some(change) = streams.next().await {
                 match change {
-                    Ok(()) => tell.notify_one(),
+                    Ok(()) => changed.notify_one(),
                     Err(error) => tracing::warn!(error = explain(&error), "a watch ended; starting it again"),
                 }
             }

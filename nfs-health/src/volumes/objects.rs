@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::api::ObjectMeta;
 
-use super::plan::Source;
+use super::plan::NfsSource;
 use super::wanted::Named;
 use super::wanted::Wanted;
 
@@ -45,24 +45,24 @@ pub fn made_for(meta: &ObjectMeta) -> Option<Named> {
 }
 
 /// The source of a volume, if it is on an NFS server.
-pub fn source_of(volume: &PersistentVolumeSpec) -> Option<Source> {
+pub fn source_of(volume: &PersistentVolumeSpec) -> Option<NfsSource> {
     if let Some(nfs) = &volume.nfs {
-        return Some(Source { csi: false, server: nfs.server.clone(), path: nfs.path.clone() });
+        return Some(NfsSource { csi: false, server: nfs.server.clone(), path: nfs.path.clone() });
     }
     let csi = volume.csi.as_ref().filter(|csi| csi.driver == CSI_DRIVER)?;
     let attribute = |name| csi.volume_attributes.as_ref().and_then(|attributes| attributes.get(name)).cloned();
     let [server, path] = ["server", "share"].map(|name| attribute(name).unwrap_or_default());
-    Some(Source { csi: true, server, path })
+    Some(NfsSource { csi: true, server, path })
 }
 
-impl fmt::Display for Source {
+impl fmt::Display for NfsSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.server, self.path)
     }
 }
 
 /// The volume.
-pub fn volume(wanted: &Wanted, name: &str, source: &Source) -> PersistentVolume {
+pub fn volume(wanted: &Wanted, name: &str, source: &NfsSource) -> PersistentVolume {
     let (nfs, csi) = match source.csi {
         false => {
             (Some(NFSVolumeSource { path: source.path.clone(), server: source.server.clone(), read_only: None }), None)
@@ -186,7 +186,7 @@ mod tests {
 
     #[test]
     fn a_volume_keeps_the_files_and_waits_for_one_claim() {
-        let source = Source { csi: false, server: "10.0.0.9".into(), path: "/home".into() };
+        let source = NfsSource { csi: false, server: "10.0.0.9".into(), path: "/home".into() };
         let spec = serde_json::to_value(volume(&wanted(), "v", &source).spec).unwrap();
         assert_eq!(
             spec,
@@ -197,7 +197,7 @@ mod tests {
                 "persistentVolumeReclaimPolicy": "Retain", "storageClassName": "", "volumeMode": "Filesystem",
             })
         );
-        let source = Source { csi: true, server: "files.storage.svc.cluster.local".into(), path: "/home".into() };
+        let source = NfsSource { csi: true, server: "files.storage.svc.cluster.local".into(), path: "/home".into() };
         let spec = serde_json::to_value(volume(&wanted(), "v", &source).spec).unwrap();
         let attributes = json!({"server": "files.storage.svc.cluster.local", "share": "/home"});
         let csi = json!({"driver": "nfs.csi.k8s.io", "volumeHandle": "v", "volumeAttributes": attributes});

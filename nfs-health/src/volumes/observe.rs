@@ -8,12 +8,12 @@ use kube::{Api, Client, ResourceExt};
 
 use super::names;
 use super::objects;
-use super::plan::{Claim, Holder, Seen, Service, Volume, find};
+use super::plan::{Claim, Holder, Observed, Service, Volume, find};
 use super::wanted::Named;
 use super::wanted::Wanted;
 
 /// Everything that the decision needs, and the Service's specification for a second one.
-pub async fn see(client: &Client, wanted: &Wanted) -> kube::Result<(Seen, core::ServiceSpec)> {
+pub async fn observe(client: &Client, wanted: &Wanted) -> kube::Result<(Observed, core::ServiceSpec)> {
     let services: Api<core::Service> = Api::namespaced(client.clone(), &wanted.service.namespace);
     let claims: Api<core::PersistentVolumeClaim> = Api::namespaced(client.clone(), &wanted.claim.namespace);
     let beside = services.list(&ListParams::default()).await?.items;
@@ -22,7 +22,7 @@ pub async fn see(client: &Client, wanted: &Wanted) -> kube::Result<(Seen, core::
     let volumes = volumes(client, wanted, claim.as_ref()).await?;
     let service = spec.as_ref().map(service_of);
     let service_names = beside.iter().map(ResourceExt::name_any).collect();
-    let mut seen = Seen { service, service_names, holder: None, claim, volumes };
+    let mut seen = Observed { service, service_names, holder: None, claim, volumes };
     if let Some(lost) = lost_address(wanted, &seen) {
         seen.holder = holder(client, wanted, &beside, spec.as_ref(), lost).await?;
     }
@@ -44,7 +44,7 @@ async fn volumes(client: &Client, wanted: &Wanted, claim: Option<&Claim>) -> kub
 }
 
 /// The address in the claim's volume, if the Service exists and does not have it.
-fn lost_address(wanted: &Wanted, seen: &Seen) -> Option<IpAddr> {
+fn lost_address(wanted: &Wanted, seen: &Observed) -> Option<IpAddr> {
     let volume = find(wanted, seen).ok().flatten()?;
     let address = volume.source.as_ref()?.server.parse().ok()?;
     (!seen.service.as_ref()?.addresses.contains(&address)).then_some(address)

@@ -11,7 +11,7 @@ use super::wanted::{Driver, Named, Wanted};
 
 /// The source of a volume.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Source {
+pub struct NfsSource {
     /// Whether csi-driver-nfs mounts it.
     pub csi: bool,
     /// The server's address or name.
@@ -22,7 +22,7 @@ pub struct Source {
 
 /// The state of the cluster.
 #[derive(Clone, Debug, Default)]
-pub struct Seen {
+pub struct Observed {
     /// The wanted Service.
     pub service: Option<Service>,
     /// The names of all Services in its namespace.
@@ -84,7 +84,7 @@ pub struct Volume {
     /// The Service that we created it for.
     pub made_for: Option<Named>,
     /// Its source; `None` if it is not NFS.
-    pub source: Option<Source>,
+    pub source: Option<NfsSource>,
     /// The claim that it is for, with the claim's id once it was bound.
     pub claim: Option<(Named, Option<String>)>,
     /// Whether it is bound.
@@ -116,7 +116,7 @@ pub enum Step {
         /// Its name.
         name: String,
         /// Its source.
-        source: Source,
+        source: NfsSource,
     },
     /// Delete one of our volumes that is not bound, to create it again with another source. No file is touched.
     DeleteVolume {
@@ -205,7 +205,7 @@ pub enum Trouble {
 }
 
 /// Decides.
-pub fn plan(wanted: &Wanted, seen: &Seen) -> Plan {
+pub fn plan(wanted: &Wanted, seen: &Observed) -> Plan {
     let claim = seen.claim.as_ref();
     if claim.is_some_and(|claim| claim.deleting) {
         return Plan::Wait("the claim is being deleted, which ends when no pod uses it".to_owned());
@@ -269,17 +269,17 @@ pub fn plan(wanted: &Wanted, seen: &Seen) -> Plan {
 }
 
 /// The wanted source of the volume, or why it is not known.
-fn target(wanted: &Wanted, seen: &Seen) -> Result<Source, Plan> {
+fn target(wanted: &Wanted, seen: &Observed) -> Result<NfsSource, Plan> {
     let path = wanted.export.clone();
     let service = seen.service.as_ref().ok_or_else(|| Plan::Wait(no_service(wanted)))?;
     match &wanted.driver {
         Driver::Csi(domain) => {
             let Named { namespace, name } = &wanted.service;
-            Ok(Source { csi: true, server: format!("{name}.{namespace}.svc.{domain}"), path })
+            Ok(NfsSource { csi: true, server: format!("{name}.{namespace}.svc.{domain}"), path })
         }
         Driver::Nfs if service.without_address => Err(Plan::Stop(Trouble::WithoutAddress)),
         Driver::Nfs => match service.addresses.first() {
-            Some(address) => Ok(Source { csi: false, server: address.to_string(), path }),
+            Some(address) => Ok(NfsSource { csi: false, server: address.to_string(), path }),
             None => Err(Plan::Wait(format!("Service {} has no address yet", wanted.service))),
         },
     }
@@ -291,7 +291,7 @@ fn no_service(wanted: &Wanted) -> String {
 
 /// The claim's volume: the one that it names, else an existing one for it. `Err` is the name of a missing volume that
 /// the claim asks for and that is one of our names: it is created again, which repairs the claim.
-pub(super) fn find<'a>(wanted: &Wanted, seen: &'a Seen) -> Result<Option<&'a Volume>, String> {
+pub(super) fn find<'a>(wanted: &Wanted, seen: &'a Observed) -> Result<Option<&'a Volume>, String> {
     match seen.claim.as_ref().and_then(|claim| claim.volume.as_ref()) {
         Some(name) => match seen.volumes.iter().find(|volume| &volume.name == name) {
             None if names::of_volume(wanted).contains(name) => Err(name.clone()),
@@ -304,7 +304,7 @@ pub(super) fn find<'a>(wanted: &Wanted, seen: &'a Seen) -> Result<Option<&'a Vol
     }
 }
 
-fn free_name(wanted: &Wanted, seen: &Seen) -> Result<String, Vec<String>> {
+fn free_name(wanted: &Wanted, seen: &Observed) -> Result<String, Vec<String>> {
     let names = names::of_volume(wanted);
     let free = names.iter().find(|name| seen.volumes.iter().all(|volume| &volume.name != *name));
     free.cloned().ok_or(names)
@@ -319,7 +319,7 @@ fn is_bound(volume: &Volume, claim: Option<&Claim>) -> bool {
 }
 
 /// Whether the volume uses another one of the Service's own addresses.
-fn same_place(volume: &Volume, wanted: &Source, seen: &Seen) -> bool {
+fn same_place(volume: &Volume, wanted: &NfsSource, seen: &Observed) -> bool {
     let Some(source) = volume.source.as_ref().filter(|source| (source.csi, &source.path) == (false, &wanted.path))
     else {
         return false;
@@ -330,7 +330,7 @@ fn same_place(volume: &Volume, wanted: &Source, seen: &Seen) -> bool {
 }
 
 /// What to do about a bound volume with another source; `None` if a second Service leads there already.
-fn elsewhere(wanted: &Wanted, seen: &Seen, volume: &Volume, target: &Source) -> Option<Plan> {
+fn elsewhere(wanted: &Wanted, seen: &Observed, volume: &Volume, target: &NfsSource) -> Option<Plan> {
     let source = volume.source.as_ref();
     let address = source
         .filter(|source| !source.csi && !target.csi && source.path == target.path)

@@ -13,12 +13,12 @@ use sidecar::kubernetes::{EventRecorder, EventType, explain};
 use sidecar::readiness::{Latch, Pulse};
 use sidecar::retry::{BackoffBuilder, few, forever};
 
-use super::act::{Acted, act};
+use super::apply::{Applied, apply};
 use super::changes::Changes;
 use super::claims::{ClaimState, Page};
 use super::metrics::VolumesMetrics;
 use super::plan::{Plan, Step, Trouble, plan};
-use super::see::see;
+use super::observe::observe;
 use super::settings::VolumesSettings;
 use super::wanted::Wanted;
 
@@ -188,19 +188,19 @@ impl Volumes {
     /// Takes steps for one claim until nothing is left to do.
     async fn settle(&self, wanted: &Wanted) -> kube::Result<ClaimState> {
         for _ in 0..MOST_STEPS {
-            let (seen, first) = see(&self.client, wanted).await?;
+            let (seen, first) = observe(&self.client, wanted).await?;
             let step = match plan(wanted, &seen) {
                 Plan::Do(step) => step,
                 Plan::Done(volume) => return Ok(ClaimState::Bound(volume)),
                 Plan::Wait(why) => return Ok(ClaimState::Waiting(why)),
                 Plan::Stop(trouble) => return Ok(self.trouble(wanted, &trouble)),
             };
-            match act(&self.client, wanted, &step, &first).await? {
-                Acted::Done => self.done(wanted, &step),
-                Acted::NoNamespace => {
+            match apply(&self.client, wanted, &step, &first).await? {
+                Applied::Done => self.done(wanted, &step),
+                Applied::NoNamespace => {
                     return Ok(ClaimState::Waiting(format!("there is no namespace {}", wanted.claim.namespace)));
                 }
-                Acted::AddressRefused(why) => {
+                Applied::AddressRefused(why) => {
                     let Step::KeepAddress { address, .. } = step else { continue };
                     let volume = seen.claim.and_then(|claim| claim.volume).unwrap_or_default();
                     return Ok(self.trouble(wanted, &Trouble::AddressLost { volume, address, why }));

@@ -14,7 +14,7 @@ use super::wanted::{Driver, Wanted};
 #[derive(Args, Clone, Debug)]
 pub struct VolumesArguments {
     #[command(flatten)]
-    volumes: Volumes,
+    volumes: VolumeArguments,
     #[command(flatten)]
     admin: AdminArguments,
     #[command(flatten)]
@@ -23,7 +23,7 @@ pub struct VolumesArguments {
 
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Volumes")]
-struct Volumes {
+struct VolumeArguments {
     /// Service of the NFS server
     #[arg(long, env = "NFS_SERVICE", value_name = "NAMESPACE/NAME")]
     nfs_service: Option<String>,
@@ -71,7 +71,7 @@ pub struct VolumesSettings {
 impl VolumesArguments {
     /// The settings, or `None` with the problems recorded.
     pub fn settings(&self, problems: &mut Problems) -> Option<VolumesSettings> {
-        let Volumes { volume_driver, cluster_domain, .. } = &self.volumes;
+        let VolumeArguments { volume_driver, cluster_domain, .. } = &self.volumes;
         let given = |text: &Option<String>| text.clone().unwrap_or_default();
         let service = problems.parse("NFS_SERVICE", &given(&self.volumes.nfs_service), "storage/fileserver", |text| {
             text.parse::<Named>()
@@ -177,7 +177,7 @@ mod tests {
 
     #[test]
     fn every_problem_is_named() {
-        let said = settings(&[
+        let problems = settings(&[
             ("NFS_EXPORT", "home"),
             ("VOLUME_CLAIM", "homes"),
             ("VOLUME_SIZE", "much"),
@@ -195,7 +195,7 @@ mod tests {
             "VOLUME_DRIVER",
             "VOLUME_WATCH",
         ] {
-            assert!(said.contains(&format!("{name}: ")), "{said}");
+            assert!(problems.contains(&format!("{name}: ")), "{problems}");
         }
         assert!(settings(&[("NFS_SERVICE", "a/b")]).unwrap_err().contains("VOLUME_CLAIM: at least one"));
     }

@@ -4,7 +4,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 /// The output of a check: verdict and phase, and the sentence.
-pub(crate) struct Said {
+pub(crate) struct CheckResult {
     pub(crate) verdict: String,
     pub(crate) sentence: String,
     pub(crate) time: Duration,
@@ -19,7 +19,7 @@ pub(crate) enum As {
     Nobody,
 }
 
-pub(crate) fn check(server: &str, version: &str, limit: &str, who: As) -> Said {
+pub(crate) fn check(server: &str, version: &str, limit: &str, who: As) -> CheckResult {
     let mut command = match who {
         As::Root => Command::new(env!("CARGO_BIN_EXE_nfs-health")),
         As::Nobody => {
@@ -35,7 +35,7 @@ pub(crate) fn check(server: &str, version: &str, limit: &str, who: As) -> Said {
     let time = start.elapsed();
     let text = String::from_utf8(output.stdout).unwrap();
     let line = text.lines().last().unwrap_or_else(|| panic!("{}", String::from_utf8_lossy(&output.stderr)));
-    let said = line.split_whitespace().skip(2).collect::<Vec<_>>().join(" ");
-    let (verdict, sentence) = said.split_once(": ").unwrap();
-    Said { verdict: verdict.to_owned(), sentence: format!("{sentence}\n{text}"), time }
+    let line = line.split_whitespace().skip(2).collect::<Vec<_>>().join(" ");
+    let (verdict, sentence) = line.split_once(": ").unwrap();
+    CheckResult { verdict: verdict.to_owned(), sentence: format!("{sentence}\n{text}"), time }
 }

@@ -39,7 +39,7 @@ impl Matrix {
         // Checks that must time out get little time; those that are answered get enough for a busy machine.
         let waits = expected.iter().any(|expected| expected.starts_with("unreachable")) || name.starts_with("stopped");
         let limit = if waits { "4s" } else { "60s" };
-        let said = if waits {
+        let results = if waits {
             // The checks run concurrently, because each waits for its whole time limit.
             std::thread::scope(|scope| {
                 let checks = VERSIONS.map(|version| scope.spawn(move || check(place, version, limit, who)));
@@ -51,16 +51,16 @@ impl Matrix {
                 check(place, version, limit, who)
             })
         };
-        for (version, said) in VERSIONS.iter().zip(&said) {
+        for (version, result) in VERSIONS.iter().zip(&results) {
             assert!(
-                expected.contains(&said.verdict.as_str()),
+                expected.contains(&result.verdict.as_str()),
                 "{server}, {name}, version {version}: {} and none of {expected:?}: {}",
-                said.verdict,
-                said.sentence
+                result.verdict,
+                result.sentence
             );
-            assert!(!waits || said.time >= Duration::from_secs(4), "{server}, {name}: {:?} of patience", said.time);
+            assert!(!waits || result.time >= Duration::from_secs(4), "{server}, {name}: {:?} of patience", result.time);
         }
-        let seen = said.map(|said| said.verdict);
+        let seen = results.map(|result| result.verdict);
         self.0.push(State { name, server, seen: seen.into(), waits });
     }
 

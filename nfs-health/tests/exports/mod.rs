@@ -9,7 +9,7 @@ use testbed::daemon::Daemon;
 use testbed::wait;
 
 /// `export: verdict (phase): sentence` for each export in the page's body; `None` while one has no verdict.
-pub(crate) fn said(body: &str) -> Option<Vec<String>> {
+pub(crate) fn verdicts(body: &str) -> Option<Vec<String>> {
     let document: serde_json::Value = serde_json::from_str(body).ok()?;
     let text = |export: &serde_json::Value, key: &str| export[key].as_str().map(str::to_owned);
     document["exports"]
@@ -25,8 +25,8 @@ pub(crate) fn said(body: &str) -> Option<Vec<String>> {
 
 /// Whether all are healthy.
 #[allow(dead_code, reason = "not every test has a daemon")]
-pub(crate) fn well(said: &[String]) -> bool {
-    said.iter().all(|export| export.contains(": ok (") || export.contains(": grace ("))
+pub(crate) fn all_healthy(verdicts: &[String]) -> bool {
+    verdicts.iter().all(|verdict| verdict.contains(": ok (") || verdict.contains(": grace ("))
 }
 
 /// Waits until a daemon's verdicts meet the condition.
@@ -35,7 +35,7 @@ pub(crate) fn until(daemon: &Daemon, limit: Duration, wanted: impl Fn(&[String])
     let mut last = None;
     let seen = wait::until(limit, || {
         let (_, body) = daemon.get("/exports")?;
-        let seen = said(&body);
+        let seen = verdicts(&body);
         last = Some(body);
         seen.filter(|seen| wanted(seen))
     });

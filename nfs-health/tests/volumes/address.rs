@@ -35,9 +35,9 @@ impl Site {
             "-o",
             "jsonpath={range .items[*]}{.reason}: {.note}{\"\\n\"}{end}",
         ];
-        let said = self.kubectl.wait(&events, LIMIT, |said| said.contains("VolumeAddressLost")).unwrap();
-        assert!(said.contains("Service default/stranger has it now") && said.contains(old), "{said}");
-        assert!(said.contains("kubectl -n jupyter delete pvc homes"), "{said}");
+        let printed = self.kubectl.wait(&events, LIMIT, |printed| printed.contains("VolumeAddressLost")).unwrap();
+        assert!(printed.contains("Service default/stranger has it now") && printed.contains(old), "{printed}");
+        assert!(printed.contains("kubectl -n jupyter delete pvc homes"), "{printed}");
         assert_eq!(self.get("jupyter", "pvc/homes", "{.status.phase}"), "Bound");
         // … and following it is enough: for one claim,
         self.kubectl.run(&["-n", "jupyter", "delete", "pod", "lab"]).unwrap();
@@ -59,9 +59,9 @@ impl Site {
     pub(crate) fn another_service_takes_nothing_over(&self) {
         let before = self.get(SERVER, "services", "{.items[*].metadata.name}");
         self.make_service(SERVER, "other", &sibling(&self.address("fileserver").unwrap()), "web");
-        let (all_is_bound, said) =
+        let (all_is_bound, printed) =
             self.try_volumes(&[("NFS_SERVICE", "labhands-fileserver/other"), ("VOLUME_CLAIM", "jupyter/homes")]);
-        assert!(!all_is_bound && said.contains("it was made for Service labhands-fileserver/fileserver"), "{said}");
+        assert!(!all_is_bound && printed.contains("it was made for Service labhands-fileserver/fileserver"), "{printed}");
         self.kubectl.run(&["-n", SERVER, "delete", "service", "other"]).unwrap();
         assert_eq!(self.get(SERVER, "services", "{.items[*].metadata.name}"), before);
         assert_eq!(self.get("jupyter", "pvc/homes", "{.status.phase}"), "Bound");

@@ -85,9 +85,9 @@ impl Site {
 
     /// Runs `nfs-health volumes` once on this machine; returns its log.
     pub(crate) fn volumes(&self, settings: &[(&str, &str)]) -> String {
-        let (all_is_bound, said) = self.try_volumes(settings);
-        assert!(all_is_bound, "{said}");
-        said
+        let (all_is_bound, printed) = self.try_volumes(settings);
+        assert!(all_is_bound, "{printed}");
+        printed
     }
 
     pub(crate) fn try_volumes(&self, settings: &[(&str, &str)]) -> (bool, String) {
@@ -95,8 +95,8 @@ impl Site {
         program.arg("volumes").env_clear().env("KUBECONFIG", self.cluster.kubeconfig());
         program.env("NFS_SERVICE", "labhands-fileserver/fileserver").envs(settings.iter().copied());
         let output = program.output().unwrap();
-        let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
-        (output.status.success(), said)
+        let printed = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        (output.status.success(), printed)
     }
 }
 

@@ -7,18 +7,18 @@ fn probe(kind: Kind) -> Verdict {
     Verdict { kind, phase: "null", sentence: "seen from elsewhere".into() }
 }
 
-fn sights(kinds: &[Kind]) -> Vec<Sight> {
-    let sight = |(number, kind): (usize, &Kind)| Sight {
+fn verdicts(kinds: &[Kind]) -> Vec<NodeVerdict> {
+    let verdict = |(number, kind): (usize, &Kind)| NodeVerdict {
         node: format!("node{number}"),
         kind: *kind,
         phase: "null".into(),
         sentence: format!("seen from node{number}"),
     };
-    kinds.iter().enumerate().map(sight).collect()
+    kinds.iter().enumerate().map(verdict).collect()
 }
 
 fn ruled(own: Option<Kind>, nodes: &[Kind]) -> Expected {
-    rule(own.map(probe).as_ref(), &sights(nodes)).trouble.map(|trouble| (trouble.kind, trouble.blame))
+    rule(own.map(probe).as_ref(), &verdicts(nodes)).trouble.map(|trouble| (trouble.kind, trouble.blame))
 }
 
 type Expected = Option<(Kind, Blame)>;
@@ -76,15 +76,15 @@ fn who_is_at_fault() {
 fn each_node_has_its_own_condition_and_message() {
     let ruling = rule(
         Some(&probe(Kind::Ok)),
-        &sights(&[Kind::Ok, Kind::ClientStuck, Kind::Unreachable, Kind::Full, Kind::Stale, Kind::Ok, Kind::Ok]),
+        &verdicts(&[Kind::Ok, Kind::ClientStuck, Kind::Unreachable, Kind::Full, Kind::Stale, Kind::Ok, Kind::Ok]),
     );
     let seen: Vec<_> = ruling.nodes.iter().map(|(node, trouble)| (node.as_str(), trouble.condition)).collect();
     let stuck = Condition::MountStuck;
     assert_eq!(seen, [("node1", stuck), ("node2", Condition::ServerUnreachable), ("node4", stuck)]);
     assert_eq!(ruling.nodes["node1"].sentence, "seen from node1");
-    let said = ruling.trouble.unwrap().sentence;
+    let cause = ruling.trouble.unwrap().sentence;
     assert_eq!(
-        said,
+        cause,
         "the server works for others, but is not reachable (seen from 1 of 7 nodes: node2): seen from node2"
     );
 }
@@ -97,17 +97,17 @@ proptest! {
     #[test]
     fn rulings_match_the_evidence(own in proptest::option::of(any_kind()), nodes in proptest::collection::vec(any_kind(), 0..8)) {
         let own = own.map(probe);
-        let sights = sights(&nodes);
-        let ruling = rule(own.as_ref(), &sights);
+        let verdicts = verdicts(&nodes);
+        let ruling = rule(own.as_ref(), &verdicts);
         // Exactly the nodes that cannot use the export are named.
-        let bad = sights.iter().filter(|sight| does_not_reach(sight.kind) || is_stuck(sight.kind));
-        prop_assert_eq!(ruling.nodes.keys().collect::<Vec<_>>(), bad.map(|sight| &sight.node).collect::<Vec<_>>());
+        let bad = verdicts.iter().filter(|verdict| does_not_reach(verdict.kind) || is_stuck(verdict.kind));
+        prop_assert_eq!(ruling.nodes.keys().collect::<Vec<_>>(), bad.map(|verdict| &verdict.node).collect::<Vec<_>>());
         if nodes.iter().all(|kind| kind.is_healthy()) && !nodes.is_empty() {
             let own_is_refusal = own.as_ref().is_some_and(|own| is_refusal(own.kind));
             prop_assert!(ruling.trouble.is_none() || own_is_refusal);
         }
         // The order of nodes does not matter.
-        let mut turned = sights;
+        let mut turned = verdicts;
         turned.reverse();
         let again = rule(own.as_ref(), &turned);
         prop_assert!(ruling.is_same_as(&again));
@@ -116,7 +116,7 @@ proptest! {
 
     #[test]
     fn a_node_is_never_blamed_for_what_all_see(kind in any_kind(), nodes in 2_usize..9) {
-        let ruling = rule(None, &sights(&vec![kind; nodes]));
+        let ruling = rule(None, &verdicts(&vec![kind; nodes]));
         prop_assert!(ruling.trouble.is_none_or(|trouble| trouble.blame != Blame::Node));
         prop_assert!(ruling.nodes.values().all(|trouble| trouble.blame != Blame::Node));
     }
@@ -125,7 +125,7 @@ proptest! {
     fn one_node_among_many_is_blamed_itself(kind in any_kind(), others in 2_usize..9) {
         let mut kinds = vec![Kind::Ok; others];
         kinds.push(kind);
-        let ruling = rule(Some(&probe(Kind::Ok)), &sights(&kinds));
+        let ruling = rule(Some(&probe(Kind::Ok)), &verdicts(&kinds));
         prop_assert!(ruling.nodes.values().all(|trouble| trouble.blame == Blame::Node));
     }
 }
@@ -142,7 +142,7 @@ fn an_alert_names_the_places_that_saw_it() {
         ),
         (None, &[ServerDown, ServerDown, Ok][..], " (seen from 2 of 3 nodes: node0, node1): seen from node0"),
     ] {
-        let sentence = rule(own.map(probe).as_ref(), &sights(nodes)).trouble.unwrap().sentence;
+        let sentence = rule(own.map(probe).as_ref(), &verdicts(nodes)).trouble.unwrap().sentence;
         assert!(sentence.ends_with(places), "{sentence}");
     }
 }

@@ -3,35 +3,35 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::probe::mount::Look;
-use crate::probe::seen::Step;
+use crate::probe::mount::MountState;
+use crate::probe::result::ProbeStep;
 use crate::space::Space;
 
 const ROOM: Space = Space { available: 5, total: 10, files_available: Some(5), files: Some(10) };
 const NO_ROOM: Space = Space { available: 0, ..ROOM };
 
-fn good() -> Seen {
-    Seen { steps: vec![step(Phase::Connect, Ok(String::new()))], space: Some(ROOM), ..Seen::default() }
+fn good() -> ProbeResult {
+    ProbeResult { steps: vec![step(Phase::Connect, Ok(String::new()))], space: Some(ROOM), ..ProbeResult::default() }
 }
 
-fn step(phase: Phase, result: Result<String, Fault>) -> Step {
-    Step { phase, name: "step", time: Duration::ZERO, result }
+fn step(phase: Phase, result: Result<String, Fault>) -> ProbeStep {
+    ProbeStep { phase, name: "step", time: Duration::ZERO, result }
 }
 
-fn bad(phase: Phase, fault: Fault) -> Seen {
-    Seen { steps: vec![step(phase, Err(fault))], ..Seen::default() }
+fn bad(phase: Phase, fault: Fault) -> ProbeResult {
+    ProbeResult { steps: vec![step(phase, Err(fault))], ..ProbeResult::default() }
 }
 
-fn mount_with(look: Look) -> MountSeen {
+fn mount_with(look: MountState) -> MountSeen {
     MountSeen::Answers { look, time: Duration::ZERO }
 }
 
-fn verdict(front: &Seen, behind: Option<&Seen>, mount: Option<&MountSeen>) -> Verdict {
+fn verdict(front: &ProbeResult, behind: Option<&ProbeResult>, mount: Option<&MountSeen>) -> Verdict {
     let mounts = mount.map(|mount| ("/mnt".to_owned(), mount)).into_iter().collect();
-    judge(&Sight { front, behind, mounts, only_mounts: None, kerberos: false })
+    Observations { front, behind, mounts, only_mounts: None, kerberos: false }.verdict()
 }
 
-fn kind(front: &Seen, behind: Option<&Seen>, mount: Option<&MountSeen>) -> Kind {
+fn kind(front: &ProbeResult, behind: Option<&ProbeResult>, mount: Option<&MountSeen>) -> Kind {
     verdict(front, behind, mount).kind
 }
 
@@ -58,9 +58,9 @@ fn the_wire_alone() {
         (bad(Phase::Compound, Fault::Full("quota".into())), Kind::Full),
         (bad(Phase::Compound, Fault::Stale), Kind::Stale),
         (bad(Phase::Compound, Fault::Grace), Kind::Grace),
-        (Seen { in_grace: Some(true), ..good() }, Kind::Grace),
-        (Seen { read_only: Some(true), ..good() }, Kind::Readonly),
-        (Seen { space: Some(NO_ROOM), ..good() }, Kind::Full),
+        (ProbeResult { in_grace: Some(true), ..good() }, Kind::Grace),
+        (ProbeResult { read_only: Some(true), ..good() }, Kind::Readonly),
+        (ProbeResult { space: Some(NO_ROOM), ..good() }, Kind::Full),
     ];
     for (seen, expected) in table {
         assert_eq!(kind(&seen, None, None), expected, "{seen:?}");
@@ -87,18 +87,18 @@ fn a_hung_mount_is_the_nodes_fault_only_while_the_server_works() {
     assert_eq!((verdict.kind, verdict.phase), (Kind::ClientStuck, "stat"));
     assert!(verdict.sentence.contains("/mnt: the mount has been hanging for 99 s, and process 7"), "{verdict}");
     assert_eq!(kind(&bad(Phase::Null, Fault::Silent), None, Some(&stuck)), Kind::ServerDown);
-    let in_grace = Seen { in_grace: Some(true), ..good() };
+    let in_grace = ProbeResult { in_grace: Some(true), ..good() };
     assert_eq!(kind(&in_grace, None, Some(&hung)), Kind::ClientStuck);
 }
 
 #[test]
 fn a_mount_shows_what_the_wire_does_not() {
-    let look = Look { space: ROOM, read_only: true };
+    let look = MountState { space: ROOM, read_only: true };
     let table = [
         (MountSeen::Failed(Failure::Stale), Kind::Stale),
         (MountSeen::Failed(Failure::Denied), Kind::Denied),
         (MountSeen::Failed(Failure::NoAnswer("timed out".into())), Kind::ClientStuck),
-        (mount_with(Look { space: NO_ROOM, read_only: false }), Kind::Full),
+        (mount_with(MountState { space: NO_ROOM, read_only: false }), Kind::Full),
         (mount_with(look), Kind::Ok),
         (MountSeen::Unknown("not here".into()), Kind::Ok),
     ];
@@ -110,14 +110,14 @@ fn a_mount_shows_what_the_wire_does_not() {
 #[test]
 fn a_prober_that_is_denied_believes_the_mounts() {
     let (denied, mount) =
-        (bad(Phase::Compound, Fault::Denied("no".into())), mount_with(Look { space: ROOM, read_only: false }));
+        (bad(Phase::Compound, Fault::Denied("no".into())), mount_with(MountState { space: ROOM, read_only: false }));
     assert_eq!(kind(&denied, None, Some(&mount)), Kind::Ok);
     assert_eq!(kind(&denied, None, Some(&MountSeen::Unknown("not here".into()))), Kind::Denied);
 }
 
 #[test]
 fn a_mount_that_answers_is_the_better_witness_of_the_path_and_not_of_the_server() {
-    let works = mount_with(Look { space: ROOM, read_only: false });
+    let works = mount_with(MountState { space: ROOM, read_only: false });
     let hung = MountSeen::Hung { after: Duration::from_secs(10) };
     let unknown = MountSeen::Unknown("not here".into());
     let of_the_way = [
@@ -139,7 +139,7 @@ fn a_mount_that_answers_is_the_better_witness_of_the_path_and_not_of_the_server(
         assert_eq!(kind(&front, Some(&front), Some(&works)), Kind::Ok, "{fault:?}");
         assert_eq!(kind(&front, None, Some(&unknown)), kind(&front, None, None), "{fault:?}");
         let mounts = vec![("/a".to_owned(), &works), ("/b".to_owned(), &hung)];
-        let seen = judge(&Sight { front: &front, behind: None, mounts, only_mounts: None, kerberos: false });
+        let seen = Observations { front: &front, behind: None, mounts, only_mounts: None, kerberos: false }.verdict();
         assert_eq!(
             seen.kind,
             Kind::ClientStuck,
@@ -153,19 +153,19 @@ fn a_mount_that_answers_is_the_better_witness_of_the_path_and_not_of_the_server(
 
 #[test]
 fn where_the_wire_is_not_the_mounts_path_only_the_mounts_count() {
-    let works = mount_with(Look { space: ROOM, read_only: false });
+    let works = mount_with(MountState { space: ROOM, read_only: false });
     let (hung, unknown) = (MountSeen::Hung { after: Duration::from_secs(10) }, MountSeen::Unknown("not here".into()));
     let refused = bad(Phase::Connect, Fault::Refused);
     for only in [OnlyMounts::Loopback, OnlyMounts::Rdma, OnlyMounts::Udp, OnlyMounts::Tls, OnlyMounts::NoServer] {
         for (mount, expected) in [(&works, Kind::Ok), (&hung, Kind::ClientStuck), (&unknown, Kind::Unreachable)] {
-            let sight = |front| Sight {
+            let observations = |front| Observations {
                 front,
                 behind: None,
                 mounts: vec![("/a".to_owned(), mount)],
                 only_mounts: Some(only),
                 kerberos: false,
             };
-            assert_eq!(judge(&sight(&refused)).kind, expected, "{only:?}");
+            assert_eq!(observations(&refused).verdict().kind, expected, "{only:?}");
         }
     }
 }
@@ -178,15 +178,15 @@ fn a_probe_needs_no_ticket_for_mounts_with_kerberos() {
     let without = [Failure::Denied, Failure::Ticket].map(MountSeen::Failed);
     for mount in without.iter().chain([&MountSeen::Unknown("not here".into())]) {
         let seen = |front, kerberos| {
-            judge(&Sight { front, behind: None, mounts: vec![("/a".to_owned(), mount)], only_mounts: None, kerberos })
-                .kind
+            let mounts = vec![("/a".to_owned(), mount)];
+            Observations { front, behind: None, mounts, only_mounts: None, kerberos }.verdict().kind
         };
         assert_eq!([seen(&wants, true), seen(&well, true)], [Kind::Ok; 2], "{mount:?}");
         assert_eq!([seen(&wants, false), seen(&denied, true)], [Kind::Denied; 2], "{mount:?}");
     }
     let mounts = vec![("/a".to_owned(), &hung)];
-    let sight = Sight { front: &wants, behind: None, mounts, only_mounts: None, kerberos: true };
-    assert_eq!(judge(&sight).kind, Kind::ClientStuck);
+    let observations = Observations { front: &wants, behind: None, mounts, only_mounts: None, kerberos: true };
+    assert_eq!(observations.verdict().kind, Kind::ClientStuck);
 }
 
 #[test]
@@ -204,7 +204,7 @@ fn the_worst_mount_is_named() {
     let (seen, stale) = (good(), MountSeen::Failed(Failure::Stale));
     let hung = MountSeen::Hung { after: Duration::from_secs(10) };
     let mounts = vec![("/a".to_owned(), &stale), ("/b".to_owned(), &hung)];
-    let verdict = judge(&Sight { front: &seen, behind: None, mounts, only_mounts: None, kerberos: false });
+    let verdict = Observations { front: &seen, behind: None, mounts, only_mounts: None, kerberos: false }.verdict();
     assert!(verdict.kind == Kind::ClientStuck && verdict.sentence.starts_with("/b: "), "{verdict}");
 }
 

@@ -19,8 +19,8 @@ fn service(address: &str) -> Option<Service> {
     Some(Service { addresses: vec![address.parse().unwrap()], without_address: false, has_selector: true })
 }
 
-fn source(server: &str) -> Source {
-    Source { csi: false, server: server.into(), path: "/home".into() }
+fn source(server: &str) -> NfsSource {
+    NfsSource { csi: false, server: server.into(), path: "/home".into() }
 }
 
 fn volume(server: &str, uid: Option<&str>) -> Volume {
@@ -43,9 +43,9 @@ fn claim(volume: Option<&str>, bound: bool) -> Option<Claim> {
 }
 
 /// Everything exists and is bound; the volume has the old address.
-fn bound(service: Option<Service>) -> Seen {
+fn bound(service: Option<Service>) -> Observed {
     let volumes = vec![volume(OLD, Some("u1"))];
-    Seen { service, claim: claim(Some("storage-files-home"), true), volumes, ..Seen::default() }
+    Observed { service, claim: claim(Some("storage-files-home"), true), volumes, ..Observed::default() }
 }
 
 fn holder(name: &str, serves: bool, ours: bool) -> Option<Holder> {
@@ -57,20 +57,20 @@ fn create(name: &str, server: &str) -> Plan {
 }
 
 #[track_caller]
-fn waits(seen: &Seen, why: &str) {
+fn waits(seen: &Observed, why: &str) {
     match plan(&wanted(), seen) {
-        Plan::Wait(said) if said.contains(why) => (),
+        Plan::Wait(sentence) if sentence.contains(why) => (),
         other => panic!("{other:?} does not wait for {why:?}"),
     }
 }
 
 #[track_caller]
-fn stops(seen: &Seen, why: &str) -> String {
+fn stops(seen: &Observed, why: &str) -> String {
     match plan(&wanted(), seen) {
         Plan::Stop(trouble) => {
-            let said = trouble.sentence(&wanted());
-            assert!(said.contains(why), "{said}");
-            said
+            let sentence = trouble.sentence(&wanted());
+            assert!(sentence.contains(why), "{sentence}");
+            sentence
         }
         other => panic!("{other:?} does not stop because of {why:?}"),
     }
@@ -78,12 +78,12 @@ fn stops(seen: &Seen, why: &str) -> String {
 
 #[test]
 fn first_the_address_then_the_volume_then_the_claim() {
-    waits(&Seen::default(), "no Service storage/files");
+    waits(&Observed::default(), "no Service storage/files");
     let without = Some(Service { addresses: vec![], without_address: false, has_selector: true });
-    waits(&Seen { service: without.clone(), ..Seen::default() }, "no address yet");
+    waits(&Observed { service: without.clone(), ..Observed::default() }, "no address yet");
     let headless = without.map(|service| Service { without_address: true, ..service });
-    stops(&Seen { service: headless, ..Seen::default() }, "VOLUME_DRIVER=csi");
-    let mut seen = Seen { service: service(OLD), ..Seen::default() };
+    stops(&Observed { service: headless, ..Observed::default() }, "VOLUME_DRIVER=csi");
+    let mut seen = Observed { service: service(OLD), ..Observed::default() };
     assert_eq!(plan(&wanted(), &seen), create("storage-files-home", OLD));
     seen.volumes = vec![volume(OLD, None)];
     assert_eq!(plan(&wanted(), &seen), Plan::Do(Step::CreateClaim { volume: "storage-files-home".into() }));
@@ -94,7 +94,7 @@ fn first_the_address_then_the_volume_then_the_claim() {
 
 #[test]
 fn the_volume_of_another_claim_is_left_and_another_name_taken() {
-    let mut seen = Seen { service: service(OLD), ..Seen::default() };
+    let mut seen = Observed { service: service(OLD), ..Observed::default() };
     for (name, next) in [
         ("storage-files-home", "storage-files-home-labs"),
         ("storage-files-home-labs", "storage-files-home-labs-homes"),
@@ -119,8 +119,8 @@ fn another_address_is_kept_by_a_second_service_where_that_is_possible() {
     seen.holder = holder("storage/files-kept", false, true);
     assert_eq!(plan(&wanted(), &seen), Plan::Do(Step::FollowService { name: "files-kept".into() }));
     seen.holder = holder("web/shop", false, false);
-    let said = stops(&seen, "Service web/shop has it now");
-    assert!(said.contains("kubectl -n labs delete pvc homes") && said.contains(OLD), "{said}");
+    let sentence = stops(&seen, "Service web/shop has it now");
+    assert!(sentence.contains("kubectl -n labs delete pvc homes") && sentence.contains(OLD), "{sentence}");
     seen.holder = None;
     seen.service.as_mut().unwrap().has_selector = false;
     stops(&seen, "no selector");
@@ -132,8 +132,8 @@ fn another_service_never_takes_over_the_address_of_the_one_that_a_volume_was_mad
     seen.volumes[0].made_for = Some("old/files".parse().unwrap());
     for holder in [None, holder("old/files", false, false), holder("storage/files-kept", false, true)] {
         seen.holder = holder;
-        let said = stops(&seen, "it was made for Service old/files, and NFS_SERVICE is storage/files now");
-        assert!(said.contains("NFS_SERVICE=old/files") && said.contains("kubectl -n labs delete pvc homes"), "{said}");
+        let sentence = stops(&seen, "it was made for Service old/files, and NFS_SERVICE is storage/files now");
+        assert!(sentence.contains("NFS_SERVICE=old/files") && sentence.contains("kubectl -n labs delete pvc homes"), "{sentence}");
     }
     let Plan::Stop(trouble) = plan(&wanted(), &seen) else { panic!("no trouble") };
     assert_eq!(trouble.reason(), "VolumeLeadsElsewhere");
@@ -173,9 +173,9 @@ fn a_deleted_claim_is_recreated_and_finds_its_volume() {
 
 #[test]
 fn a_deleted_volume_is_recreated_under_its_name() {
-    let seen = Seen { service: service(OLD), claim: claim(Some("storage-files-home"), false), ..Seen::default() };
+    let seen = Observed { service: service(OLD), claim: claim(Some("storage-files-home"), false), ..Observed::default() };
     assert_eq!(plan(&wanted(), &seen), create("storage-files-home", OLD));
-    let seen = Seen { claim: claim(Some("their-own"), false), ..seen };
+    let seen = Observed { claim: claim(Some("their-own"), false), ..seen };
     stops(&seen, "asks for volume their-own");
 }
 
@@ -186,13 +186,13 @@ fn objects_of_others_are_used_if_they_fit_and_never_changed() {
     seen.volumes[0].mount_options.clear();
     assert_eq!(plan(&wanted(), &seen), Plan::Done("storage-files-home".into()));
     seen.volumes[0].source.as_mut().unwrap().path = "/other".into();
-    let said = stops(&seen, "was not made here");
-    assert!(said.contains("reclaim"), "{said}");
+    let sentence = stops(&seen, "was not made here");
+    assert!(sentence.contains("reclaim"), "{sentence}");
     seen.volumes[0].source = None;
     stops(&seen, "no NFS");
     let mut claim = claim(None, false);
     claim.as_mut().unwrap().class = None;
-    stops(&Seen { service: service(OLD), claim, ..Seen::default() }, "the cluster's default");
+    stops(&Observed { service: service(OLD), claim, ..Observed::default() }, "the cluster's default");
 }
 
 #[test]
@@ -207,8 +207,8 @@ fn mount_options_follow_the_settings() {
 fn csi_volumes_have_a_name_and_no_address_to_lose() {
     let wanted = Wanted { driver: Driver::Csi("cluster.local".into()), ..wanted() };
     let headless = Some(Service { addresses: vec![], without_address: true, has_selector: true });
-    let mut seen = Seen { service: headless, ..Seen::default() };
-    let source = Source { csi: true, server: "files.storage.svc.cluster.local".into(), path: "/home".into() };
+    let mut seen = Observed { service: headless, ..Observed::default() };
+    let source = NfsSource { csi: true, server: "files.storage.svc.cluster.local".into(), path: "/home".into() };
     let name = "storage-files-home".to_owned();
     assert_eq!(plan(&wanted, &seen), Plan::Do(Step::CreateVolume { name, source: source.clone() }));
     seen = bound(service(NEW));
@@ -219,7 +219,7 @@ fn csi_volumes_have_a_name_and_no_address_to_lose() {
 
 /// A model of a cluster: what the API server, the binder and people do to the objects.
 #[derive(Clone, Debug, Default)]
-struct World {
+struct Cluster {
     /// The operator's Service has this address.
     service: Option<u8>,
     /// Addresses of second Services, and of others.
@@ -231,7 +231,7 @@ struct World {
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Happens {
+enum Change {
     ServiceMade(u8),
     ServiceDeleted,
     StrangerTakes(u8),
@@ -244,22 +244,22 @@ fn address(number: u8) -> String {
     format!("10.0.0.{number}")
 }
 
-impl World {
+impl Cluster {
     fn is_free(&self, number: u8) -> bool {
         self.service != Some(number) && !self.kept.contains(&number) && !self.strangers.contains(&number)
     }
 
-    fn happens(&mut self, event: Happens) {
+    fn change(&mut self, event: Change) {
         match event {
-            Happens::ServiceMade(number) if self.service.is_none() && self.is_free(number) => {
+            Change::ServiceMade(number) if self.service.is_none() && self.is_free(number) => {
                 self.service = Some(number);
             }
-            Happens::ServiceDeleted => self.service = None,
-            Happens::StrangerTakes(number) if self.is_free(number) => drop(self.strangers.insert(number)),
-            Happens::StrangerLeaves(number) => drop(self.strangers.remove(&number)),
-            Happens::ClaimDeleted => self.claim = None,
-            Happens::VolumeTakenAway => self.volume = None,
-            Happens::ServiceMade(_) | Happens::StrangerTakes(_) => (),
+            Change::ServiceDeleted => self.service = None,
+            Change::StrangerTakes(number) if self.is_free(number) => drop(self.strangers.insert(number)),
+            Change::StrangerLeaves(number) => drop(self.strangers.remove(&number)),
+            Change::ClaimDeleted => self.claim = None,
+            Change::VolumeTakenAway => self.volume = None,
+            Change::ServiceMade(_) | Change::StrangerTakes(_) => (),
         }
     }
 
@@ -273,7 +273,7 @@ impl World {
         matches!((&self.claim, &self.volume), (Some((claim, _)), Some((_, Some(uid)))) if claim == uid)
     }
 
-    fn seen(&self) -> Seen {
+    fn seen(&self) -> Observed {
         let bound = self.is_bound();
         let volumes: Vec<Volume> = (self.volume.iter())
             .map(|(number, uid)| Volume {
@@ -297,10 +297,10 @@ impl World {
             bound,
         });
         let service = self.service.and_then(|number| service(&address(number)));
-        Seen { service, service_names: BTreeSet::new(), holder, claim, volumes }
+        Observed { service, service_names: BTreeSet::new(), holder, claim, volumes }
     }
 
-    fn act(&mut self, step: &Step) {
+    fn apply(&mut self, step: &Step) {
         let number = |text: &str| text.rsplit('.').next().and_then(|text| text.parse().ok()).unwrap();
         match step {
             Step::CreateVolume { source, .. } => {
@@ -330,14 +330,14 @@ impl World {
     }
 }
 
-fn happens() -> impl Strategy<Value = Happens> {
+fn change() -> impl Strategy<Value = Change> {
     prop_oneof![
-        3 => (1..5_u8).prop_map(Happens::ServiceMade),
-        2 => Just(Happens::ServiceDeleted),
-        2 => (1..5_u8).prop_map(Happens::StrangerTakes),
-        1 => (1..5_u8).prop_map(Happens::StrangerLeaves),
-        1 => Just(Happens::ClaimDeleted),
-        1 => Just(Happens::VolumeTakenAway),
+        3 => (1..5_u8).prop_map(Change::ServiceMade),
+        2 => Just(Change::ServiceDeleted),
+        2 => (1..5_u8).prop_map(Change::StrangerTakes),
+        1 => (1..5_u8).prop_map(Change::StrangerLeaves),
+        1 => Just(Change::ClaimDeleted),
+        1 => Just(Change::VolumeTakenAway),
     ]
 }
 
@@ -346,31 +346,31 @@ proptest! {
     /// address is taken twice, and if the Service exists and its old address does not belong to others, the claim ends
     /// up bound to a volume of the server.
     #[test]
-    fn every_history_settles(history in prop::collection::vec((happens(), any::<bool>()), 0..25)) {
-        let mut world = World::default();
+    fn every_history_settles(history in prop::collection::vec((change(), any::<bool>()), 0..25)) {
+        let mut cluster = Cluster::default();
         for (event, binder_is_quick) in history {
-            world.happens(event);
+            cluster.change(event);
             let mut steps = 0;
             let rest = loop {
-                match plan(&wanted(), &world.seen()) {
-                    Plan::Do(step) => world.act(&step),
-                    Plan::Wait(_) if !world.is_bound() && world.claim.is_some() && world.volume.is_some() && binder_is_quick => {
-                        world.binds();
-                        if !world.is_bound() { break Plan::Wait("for the Service".into()) }
+                match plan(&wanted(), &cluster.seen()) {
+                    Plan::Do(step) => cluster.apply(&step),
+                    Plan::Wait(_) if !cluster.is_bound() && cluster.claim.is_some() && cluster.volume.is_some() && binder_is_quick => {
+                        cluster.binds();
+                        if !cluster.is_bound() { break Plan::Wait("for the Service".into()) }
                     }
                     rest => break rest,
                 }
                 steps += 1;
-                prop_assert!(steps < 10, "no end: {world:?}");
+                prop_assert!(steps < 10, "no end: {cluster:?}");
             };
-            let reached = world.volume.is_some_and(|(number, _)| world.service == Some(number) || world.kept.contains(&number));
+            let reached = cluster.volume.is_some_and(|(number, _)| cluster.service == Some(number) || cluster.kept.contains(&number));
             match rest {
-                Plan::Done(_) => prop_assert!(world.is_bound() && reached, "{world:?}"),
+                Plan::Done(_) => prop_assert!(cluster.is_bound() && reached, "{cluster:?}"),
                 Plan::Stop(_) => {
-                    let (number, _) = world.volume.unwrap();
-                    prop_assert!(world.is_bound() && world.strangers.contains(&number), "{world:?}");
+                    let (number, _) = cluster.volume.unwrap();
+                    prop_assert!(cluster.is_bound() && cluster.strangers.contains(&number), "{cluster:?}");
                 }
-                Plan::Wait(_) => prop_assert!(world.service.is_none() || !binder_is_quick, "{world:?}"),
+                Plan::Wait(_) => prop_assert!(cluster.service.is_none() || !binder_is_quick, "{cluster:?}"),
                 Plan::Do(_) => unreachable!(),
             }
         }
