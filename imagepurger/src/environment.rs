@@ -6,7 +6,7 @@ use sidecar::kubernetes::{ClientError, EventRecorder, EventType};
 use crate::catalogue::CatalogueSource;
 use crate::files::Files;
 use crate::pods::NodePods;
-use crate::settings::{Cluster, Place};
+use crate::settings::{Cluster, Mode};
 
 /// The sources of the catalogue and of the pods, and the recorder of Events.
 pub struct PurgerEnvironment {
@@ -15,12 +15,12 @@ pub struct PurgerEnvironment {
     /// The node's pods, if the node is part of a cluster.
     pub pods: Option<NodePods>,
     /// Records Events, if this process runs in a pod.
-    pub(crate) teller: Option<Teller>,
+    pub(crate) events: Option<PodEvents>,
 }
 
 /// Records Events about the daemon's own pod.
-pub(crate) struct Teller {
-    pub(crate) events: EventRecorder,
+pub(crate) struct PodEvents {
+    pub(crate) recorder: EventRecorder,
     pod: ObjectReference,
 }
 
@@ -30,13 +30,13 @@ impl PurgerEnvironment {
     /// # Errors
     ///
     /// If the cluster's client cannot be configured.
-    pub async fn of(place: &Place) -> Result<Self, ClientError> {
+    pub async fn of(mode: &Mode) -> Result<Self, ClientError> {
         let file = |path: &std::path::PathBuf| CatalogueSource::File { path: path.clone(), files: Files::new() };
-        let (cluster, catalogue_file) = match place {
-            Place::Host { catalogue_file } => {
-                return Ok(Self { catalogue: file(catalogue_file), pods: None, teller: None });
+        let (cluster, catalogue_file) = match mode {
+            Mode::Host { catalogue_file } => {
+                return Ok(Self { catalogue: file(catalogue_file), pods: None, events: None });
             }
-            Place::Node { cluster, catalogue_file } => (cluster, catalogue_file),
+            Mode::Node { cluster, catalogue_file } => (cluster, catalogue_file),
         };
         let client = sidecar::kubernetes::client().await?;
         let catalogue = match catalogue_file {
@@ -44,11 +44,11 @@ impl PurgerEnvironment {
             None => CatalogueSource::in_cluster(&client, &cluster.catalogue_namespace),
         };
         let pods = Some(NodePods::new(&client, &cluster.node));
-        Ok(Self { catalogue, pods, teller: Teller::new(&client, cluster) })
+        Ok(Self { catalogue, pods, events: PodEvents::new(&client, cluster) })
     }
 }
 
-impl Teller {
+impl PodEvents {
     fn new(client: &kube::Client, cluster: &Cluster) -> Option<Self> {
         let (namespace, name) = cluster.pod.clone()?;
         let pod = ObjectReference {
@@ -59,11 +59,11 @@ impl Teller {
             uid: cluster.pod_uid.clone(),
             ..ObjectReference::default()
         };
-        Some(Self { events: EventRecorder::new(client.clone(), NAME, &cluster.node), pod })
+        Some(Self { recorder: EventRecorder::new(client.clone(), NAME, &cluster.node), pod })
     }
 
     pub(crate) fn raise(&self, type_: EventType, reason: &str, note: &str) {
-        self.events.raise(&self.pod, type_, reason, "Purge", note);
+        self.recorder.raise(&self.pod, type_, reason, "Purge", note);
     }
 }
 

@@ -35,7 +35,7 @@ pub enum Source {
 }
 
 /// An invalid setting, and the reason.
-pub type Wrong = (&'static str, String);
+pub type InvalidField = (&'static str, String);
 
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -65,7 +65,7 @@ pub async fn thresholds(
     files: &mut Files,
     file: Option<&Path>,
     folder: Option<&Path>,
-) -> Result<Thresholds, Vec<Wrong>> {
+) -> Result<Thresholds, Vec<InvalidField>> {
     let mut found = Found::default();
     let mut wrong = Vec::new();
     let mut assumed = String::new();
@@ -173,8 +173,8 @@ mod tests {
             assert_eq!(of(&[text]), Ok(thresholds), "{text}");
         }
         for wrong in ["many", "101", "-1", "85%"] {
-            let said = of(&[&format!("imageGCHighThresholdPercent: {wrong}")]).unwrap_err();
-            assert!(said.contains("/file: imageGCHighThresholdPercent is") && said.contains(wrong), "{said}");
+            let error = of(&[&format!("imageGCHighThresholdPercent: {wrong}")]).unwrap_err();
+            assert!(error.contains("/file: imageGCHighThresholdPercent is") && error.contains(wrong), "{error}");
         }
     }
 

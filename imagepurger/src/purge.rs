@@ -35,7 +35,7 @@ pub async fn run(settings: PurgeSettings) -> anyhow::Result<ExitCode> {
     let shutdown = Shutdown::listen()?;
     let (node, limits) = (settings.node, settings.limits);
     let (grace, dry_run) = (node.rules.grace, limits.dry_run);
-    let PurgerEnvironment { catalogue, pods, .. } = PurgerEnvironment::of(&node.place).await?;
+    let PurgerEnvironment { catalogue, pods, .. } = PurgerEnvironment::of(&node.mode).await?;
     let (endpoint, runtime) = open(node.endpoint.as_ref()).await?;
     tracing::info!(%endpoint, "the container runtime answers");
     let memory = Memory::new(node.history_file, Files::new());

@@ -27,7 +27,7 @@ use crate::verdict::{Action, age};
 pub async fn run(settings: PlanSettings) -> anyhow::Result<ExitCode> {
     sidecar::log::init(settings.log);
     let node = settings.node;
-    let PurgerEnvironment { catalogue, pods, .. } = PurgerEnvironment::of(&node.place).await?;
+    let PurgerEnvironment { catalogue, pods, .. } = PurgerEnvironment::of(&node.mode).await?;
     let (endpoint, runtime) = open(node.endpoint.as_ref()).await?;
     let limits = Limits { most: usize::MAX, dry_run: true };
     let grace = node.rules.grace;

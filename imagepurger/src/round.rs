@@ -116,7 +116,7 @@ pub struct Failed {
 }
 
 /// A removal that the runtime reported as done. It counts once the image is no longer listed.
-struct Asked {
+struct PendingRemoval {
     image: Image,
     why: String,
     disk: Option<FileSystem>,
@@ -220,10 +220,10 @@ impl Purger {
     async fn remove_all(&mut self, round: &mut Round, shutdown: &CancellationToken) -> Result<(), RuntimeError> {
         let mut tried = BTreeSet::new();
         let mut gone: Vec<Image> = Vec::new();
-        let mut asked: Option<Asked> = None;
+        let mut pending: Option<PendingRemoval> = None;
         loop {
             let Some(look) = shutdown.run_until_cancelled(self.look()).await else {
-                if let Some(Asked { image, .. }) = asked {
+                if let Some(PendingRemoval { image, .. }) = pending {
                     tracing::info!(
                         image = name_of(&image),
                         "shutting down before it is known whether this image is gone"
@@ -232,8 +232,8 @@ impl Purger {
                 return Ok(());
             };
             let look = look?;
-            if let Some(asked) = asked.take() {
-                self.settle(asked, &look, round);
+            if let Some(pending) = pending.take() {
+                self.settle(pending, &look, round);
             }
             // This is saved before anything is removed, so that an interrupted removal can be finished.
             if !self.memory.covers_a_cut()
@@ -265,7 +265,7 @@ impl Purger {
             tried.insert(image.id.clone());
             gone.push(image.clone());
             match self.remove(&image).await {
-                Ok(None) => asked = Some(Asked { image, why, disk: look.disk }),
+                Ok(None) => pending = Some(PendingRemoval { image, why, disk: look.disk }),
                 Ok(Some(by)) => {
                     tracing::info!(
                         image = name_of(&image),
@@ -288,8 +288,8 @@ impl Purger {
     }
 
     /// Settles a removal, now that the images are listed again.
-    fn settle(&mut self, asked: Asked, look: &Look, round: &mut Round) {
-        let Asked { image, why, disk } = asked;
+    fn settle(&mut self, pending: PendingRemoval, look: &Look, round: &mut Round) {
+        let PendingRemoval { image, why, disk } = pending;
         let name = name_of(&image);
         if look.seen.images.iter().any(|here| here.id == image.id) {
             return self.fail(&image, RuntimeError::StillListed { image: name }, look.seen.now, round);

@@ -18,7 +18,7 @@ use sidecar::schedule::with_jitter;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use crate::environment::{PurgerEnvironment, Teller};
+use crate::environment::{PurgerEnvironment, PodEvents};
 use crate::files::Files;
 use crate::memory::Memory;
 use crate::metrics::RoundMetrics;
@@ -67,14 +67,14 @@ pub async fn run(settings: RunSettings) -> anyhow::Result<ExitCode> {
         disk_low = node.watermarks.low,
         kubelet_thresholds = %node.kubelet,
         dry_run = limits.dry_run,
-        place = ?node.place,
+        mode = ?node.mode,
         "{NAME} starts"
     );
     let (latch, pulse) = (daemon.health.latch("rounds"), daemon.health.pulse("rounds", LONGEST_STEP + DISK_INTERVAL));
     let metrics = RoundMetrics::new(&daemon.metrics);
-    let PurgerEnvironment { catalogue, pods, teller } = PurgerEnvironment::of(&node.place).await?;
-    let events = teller.as_ref().map(|teller| teller.events.clone());
-    events.iter().for_each(|events| events.register(&daemon.metrics));
+    let PurgerEnvironment { catalogue, pods, events } = PurgerEnvironment::of(&node.mode).await?;
+    let recorder = events.as_ref().map(|events| events.recorder.clone());
+    recorder.iter().for_each(|recorder| recorder.register(&daemon.metrics));
     daemon.serve(admin, Router::new()).await?;
     let work = async {
         let Some(runtime) = until_connected(first, node.endpoint.as_ref(), &latch, &token).await? else {
@@ -82,9 +82,9 @@ pub async fn run(settings: RunSettings) -> anyhow::Result<ExitCode> {
         };
         let memory = Memory::new(node.history_file, Files::new());
         let purger = Purger::new(runtime, catalogue, pods, node.rules, (node.watermarks, limits), memory);
-        Rounds { purger, interval: node.interval, metrics, teller, latch, pulse }.run(&token).await;
-        if let Some(events) = events {
-            events.flush(FLUSH_LIMIT).await;
+        Rounds { purger, interval: node.interval, metrics, events, latch, pulse }.run(&token).await;
+        if let Some(recorder) = recorder {
+            recorder.flush(FLUSH_LIMIT).await;
         }
         Ok::<_, RuntimeError>(())
     };
@@ -137,7 +137,7 @@ struct Rounds {
     purger: Purger,
     interval: Duration,
     metrics: RoundMetrics,
-    teller: Option<Teller>,
+    events: Option<PodEvents>,
     latch: Latch,
     pulse: Pulse,
 }
@@ -152,7 +152,7 @@ impl Rounds {
                         None => self.latch.ready(),
                         Some(error) => self.latch.not_ready(error.to_string()),
                     }
-                    self.tell(&round);
+                    self.report(&round);
                 }
                 Err(error) => {
                     tracing::warn!("the round failed: {error}");
@@ -188,7 +188,7 @@ impl Rounds {
         }
     }
 
-    fn tell(&self, round: &Round) {
+    fn report(&self, round: &Round) {
         let dry_run = self.purger.limits.dry_run;
         self.metrics.round(round, dry_run, Timestamp::now());
         let (freed, removed) = (bytes(round.freed), names(&round.removed));
@@ -239,8 +239,8 @@ impl Rounds {
     }
 
     fn raise(&self, type_: EventType, reason: &str, note: &str) {
-        if let Some(teller) = &self.teller {
-            teller.raise(type_, reason, note);
+        if let Some(events) = &self.events {
+            events.raise(type_, reason, note);
         }
     }
 }

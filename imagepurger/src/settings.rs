@@ -1,7 +1,7 @@
 //! Parses the environment and the flags into types.
 
 mod disk;
-mod place;
+mod mode;
 mod rules;
 
 use std::net::SocketAddr;
@@ -18,10 +18,10 @@ use sidecar::settings::Problems;
 use sidecar::settings::values::{count, duration_within, switch};
 
 use self::disk::WatermarkArguments;
-use self::place::PlaceArguments;
-pub use self::place::{Cluster, Place};
+use self::mode::ModeArguments;
+pub use self::mode::{Cluster, Mode};
 use self::rules::{RuleArguments, signed_duration};
-use crate::kubelet::{Thresholds, Wrong};
+use crate::kubelet::{Thresholds, InvalidField};
 use crate::plan::Rules;
 use crate::round::{Limits, Watermarks};
 
@@ -103,7 +103,7 @@ struct NodeArguments {
     #[command(flatten)]
     rules: RuleArguments,
     #[command(flatten)]
-    place: PlaceArguments,
+    mode: ModeArguments,
     #[command(flatten)]
     runtime: RuntimeArguments,
     #[command(flatten)]
@@ -191,7 +191,7 @@ pub struct NodeSettings {
     /// `PURGE_INTERVAL`
     pub interval: Duration,
     /// The sources of the catalogue and of the pods.
-    pub place: Place,
+    pub mode: Mode,
     /// The runtime's endpoint; found automatically if unset.
     pub endpoint: Option<RuntimeEndpoint>,
     /// The file of the history.
@@ -199,7 +199,7 @@ pub struct NodeSettings {
 }
 
 /// The thresholds from kubelet's files, which are read before the settings are checked against them.
-pub type Kubelet = Result<Thresholds, Vec<Wrong>>;
+pub type Kubelet = Result<Thresholds, Vec<InvalidField>>;
 
 impl RunArguments {
     /// Reads kubelet's files.
@@ -267,13 +267,13 @@ impl LimitArguments {
 
 impl NodeArguments {
     fn settings(&self, kubelet: &Kubelet, problems: &mut Problems) -> Option<NodeSettings> {
-        let max_age = &self.place.catalogue_max_age;
+        let max_age = &self.mode.catalogue_max_age;
         let catalogue_max_age = problems.parse("CATALOGUE_MAX_AGE", max_age, "6h", signed_duration);
         let interval = problems.parse("PURGE_INTERVAL", &self.purge_interval, "15m", |text| {
             duration_within(text, SHORTEST_INTERVAL, LONGEST_INTERVAL)
         });
         let rules = self.rules.settings(problems);
-        let place = self.place.settings(problems);
+        let mode = self.mode.settings(problems);
         let endpoint = self.runtime.settings(problems);
         let (watermarks, kubelet) = self.disk.settings(kubelet, problems).unzip();
         let interval = interval?;
@@ -283,7 +283,7 @@ impl NodeArguments {
             watermarks: watermarks?,
             kubelet: kubelet?,
             interval,
-            place: place?,
+            mode: mode?,
             endpoint: endpoint?,
             history_file: self.state_dir.join(HISTORY),
         })

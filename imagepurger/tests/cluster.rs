@@ -79,11 +79,11 @@ fn may(kubectl: &Kubectl, question: &[&str]) -> bool {
 }
 
 /// Waits for an Event with these words from this many pods.
-fn told(kubectl: &Kubectl, pods: usize, reason: &str, words: &str) {
+fn wait_for_event(kubectl: &Kubectl, pods: usize, reason: &str, words: &str) {
     let field = format!("--field-selector=reason={reason}");
     let path = "jsonpath={range .items[*]}{.regarding.name}{.involvedObject.name} {.message}{.note}{'\\n'}{end}";
-    let said = |text: &str| text.lines().filter(|line| line.contains(words)).count() >= pods;
-    kubectl.wait(&["-n", "labhands-node", "get", "events", &field, "-o", path], LIMIT, said).unwrap();
+    let has_come = |text: &str| text.lines().filter(|line| line.contains(words)).count() >= pods;
+    kubectl.wait(&["-n", "labhands-node", "get", "events", &field, "-o", path], LIMIT, has_come).unwrap();
 }
 
 /// The log of imagepurger's pod on a node, read without kubelet or the API server.
@@ -119,17 +119,17 @@ fn only_old_images_are_removed_from_nodes() {
     let programs = [env!("CARGO_BIN_EXE_imagepurger")];
     let install = Install { overlay: "imagepurger", programs: &programs, settings: &settings, ..Install::default() };
     cluster.install(&install).unwrap();
-    let told = |reason: &str, words: &str| told(&kubectl, 2, reason, words);
-    told("CatalogueUnreadable", "there is no ConfigMap lab-images");
+    let event = |reason: &str, words: &str| wait_for_event(&kubectl, 2, reason, words);
+    event("CatalogueUnreadable", "there is no ConfigMap lab-images");
     let wanted = [old.as_str(), &waited_for];
     let trusted = catalogue(&wanted, &[&new]);
     publish(&kubectl, &json(&trusted), Timestamp::now() - SignedDuration::from_hours(7));
-    told("CatalogueStale", "the catalogue is stale");
+    event("CatalogueStale", "the catalogue is stale");
     let newest = |complete| Catalogue { complete, ..catalogue(&[&new], &[&old, &waited_for]) };
     publish(&kubectl, &json(&newest(false)), Timestamp::now());
-    told("CataloguePartial", "the catalogue is partial");
+    event("CataloguePartial", "the catalogue is partial");
     publish(&kubectl, &json(&catalogue(&[], &[&old, &waited_for, &new])), Timestamp::now());
-    told("CatalogueEmpty", "the catalogue is empty");
+    event("CatalogueEmpty", "the catalogue is empty");
     kubectl.run(&["-n", "labhands", "delete", "configmap", "lab-images"]).unwrap();
     assert!(everything(&cluster));
 
@@ -158,7 +158,7 @@ fn only_old_images_are_removed_from_nodes() {
         left.iter().all(|(node, image)| !held(&cluster, node, image)).then_some(())
     };
     wait::patiently(LIMIT, gone).unwrap();
-    told("ImagesRemoved", "freed");
+    event("ImagesRemoved", "freed");
     for (node, image) in [("node1", &new), ("node2", &new), ("node1", &waited_for)] {
         assert!(held(&cluster, node, image), "{image} on {node}");
     }
@@ -195,8 +195,8 @@ async fn a_small_disk_is_freed_from_above_high_to_below_low() {
     cluster.wait_ready(LIMIT).unwrap();
     let node = &cluster.nodes()[0];
     let used = || -> u8 {
-        let said = command::run(node.command("df").args(["--output=pcent", "/var/lib/containerd"])).unwrap();
-        said.lines().last().unwrap().trim().trim_end_matches('%').parse().unwrap()
+        let printed = command::run(node.command("df").args(["--output=pcent", "/var/lib/containerd"])).unwrap();
+        printed.lines().last().unwrap().trim().trim_end_matches('%').parse().unwrap()
     };
 
     // ---- the disk is filled with images of about 5 % each, last needed two hours ago: only a full disk removes them
@@ -220,7 +220,7 @@ async fn a_small_disk_is_freed_from_above_high_to_below_low() {
     let install = Install { overlay: "imagepurger", programs: &programs, settings: &settings, ..Install::default() };
     cluster.install(&install).unwrap();
     publish(&kubectl, &json(&catalogue(&[&labs[0]], &[])), Timestamp::now());
-    told(&kubectl, 1, "ImagesRemoved", "freed");
+    wait_for_event(&kubectl, 1, "ImagesRemoved", "freed");
     wait::patiently(LIMIT, || (used() <= WATERMARKS.low).then_some(())).unwrap();
     let left = || labs.iter().filter(|lab| held(&cluster, "node1", lab)).count();
     let once = left();

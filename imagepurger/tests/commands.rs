@@ -46,11 +46,11 @@ impl Site {
         command.args(arguments).env_clear().env("RUNTIME_ENDPOINT", self.fake.endpoint());
         command.env("CATALOGUE_FILE", self.machine.catalogue_file());
         command.env("STATE_DIR", self.machine.history_file().parent().unwrap()).envs(settings.iter().copied());
-        said(&command.output().unwrap())
+        outcome(&command.output().unwrap())
     }
 }
 
-fn said(output: &Output) -> (Option<i32>, String) {
+fn outcome(output: &Output) -> (Option<i32>, String) {
     let text = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned());
     (output.status.code(), text.concat())
 }
@@ -172,7 +172,7 @@ async fn of_two_runtimes_on_one_machine_one_has_to_be_named() {
         shell.env("PATH", std::env::var_os("PATH").unwrap());
         shell.env("CATALOGUE_FILE", one.machine.catalogue_file()).env("STATE_DIR", folder.path());
         shell.env("ADMIN_ADDR", "127.0.0.1:0").envs(settings.iter().copied());
-        said(&shell.output().unwrap())
+        outcome(&shell.output().unwrap())
     };
     for command in ["run", "plan", "purge"] {
         let (code, text) = call(command, &[(&one.fake, places[0]), (&other.fake, places[1])], &[]);

@@ -32,9 +32,9 @@ fn settings<'a>(endpoint: &'a str, catalogue: &'a Path, state: &'a Path) -> Vec<
     ]
 }
 
-fn until_said(daemon: &Daemon, words: &str) {
-    let said = || daemon.log().contains(words).then_some(());
-    assert!(wait::until(LIMIT, said).is_some(), "{words} is not in {}", daemon.log());
+fn until_logged(daemon: &Daemon, words: &str) {
+    let logged = || daemon.log().contains(words).then_some(());
+    assert!(wait::until(LIMIT, logged).is_some(), "{words} is not in {}", daemon.log());
 }
 
 fn serves_and_ends(mut daemon: Daemon) {
@@ -64,12 +64,12 @@ async fn a_hung_catalogue_counts_as_missing_and_a_hung_history_is_waited_for() {
     for (silent, words) in [(&killable, "no answer from its file system for"), (&beyond, "can't be killed")] {
         let hung = silent.path().join("catalogue.json");
         let daemon = Daemon::start(program, &["run"], &settings(&endpoint, &hung, &good_state)).unwrap();
-        until_said(&daemon, "there is no catalogue");
-        until_said(&daemon, words);
+        until_logged(&daemon, "there is no catalogue");
+        until_logged(&daemon, words);
         serves_and_ends(daemon);
 
         let daemon = Daemon::start(program, &["run"], &settings(&endpoint, &good_catalogue, silent.path())).unwrap();
-        until_said(&daemon, "the history of images cannot be read yet");
+        until_logged(&daemon, "the history of images cannot be read yet");
         serves_and_ends(daemon);
     }
 
@@ -79,8 +79,8 @@ async fn a_hung_catalogue_counts_as_missing_and_a_hung_history_is_waited_for() {
         let mut process = Command::new(program);
         process.arg(command).env_clear().envs(settings(&endpoint, &hung, folder.path()));
         let output = process.output().unwrap();
-        let said = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert!(said.contains("Nothing is removed: there is no catalogue") && said.contains("no answer"), "{output:?}");
+        let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(printed.contains("Nothing is removed: there is no catalogue") && printed.contains("no answer"), "{output:?}");
         assert_eq!(output.status.success(), command == "plan", "{output:?}");
     }
     assert_eq!(fake.images().len(), 2);
@@ -93,7 +93,7 @@ async fn a_hung_catalogue_counts_as_missing_and_a_hung_history_is_waited_for() {
     let kept = vec![("PURGE_GRACE", "24h")];
     let settings: Vec<_> = settings(&endpoint, &good_catalogue, state.path()).into_iter().chain(kept).collect();
     let daemon = Daemon::start(program, &["run"], &settings).unwrap();
-    until_said(&daemon, "the history of images cannot be read yet");
+    until_logged(&daemon, "the history of images cannot be read yet");
     drop(silent);
     let path = state.path().join("history.json");
     let grown = || {

@@ -75,8 +75,8 @@ async fn a_removal_counts_when_the_image_is_gone_and_a_refusal_outlives_the_proc
     purger.limits = Limits { most: 2, dry_run: false };
     let done = round(&mut purger).await;
     assert_eq!(done.removed, ["registry.example.org/lab:w_3", "registry.example.org/lab:w_4"]);
-    let said: Vec<String> = done.failed.iter().map(|failed| failed.error.to_string()).collect();
-    assert!(said[0].contains("still lists it") && said[1].contains("is in use"), "{said:?}");
+    let errors: Vec<String> = done.failed.iter().map(|failed| failed.error.to_string()).collect();
+    assert!(errors[0].contains("still lists it") && errors[1].contains("is in use"), "{errors:?}");
     let remembered = history(&machine.history_file());
     assert_eq!(remembered.images[&id(1)].refusal.as_ref().unwrap().times, 1);
     assert!(remembered.images[&id(2)].refusal.as_ref().unwrap().in_use);

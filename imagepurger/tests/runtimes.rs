@@ -216,7 +216,7 @@ async fn a_full_file_system_is_freed_from_above_high_to_below_low_and_no_further
     assert!(after.used_percent() > WATERMARKS.low - 10, "{done:?}");
     assert!((2..IMAGES as usize - 5).contains(&done.removed.len()) && done.failed.is_empty(), "{done:?}");
     let freed = before - after.used;
-    assert!(done.freed.abs_diff(freed) < 2_000_000, "{} said, {freed} measured", done.freed);
+    assert!(done.freed.abs_diff(freed) < 2_000_000, "{} reported, {freed} measured", done.freed);
     assert!(machine.names().await.contains(&names[0]));
 
     // With enough room nothing is removed early.
@@ -274,11 +274,11 @@ async fn plan_prints_each_verdict_with_its_reason_and_leaves_everything_as_it_is
         String::from_utf8(output.stdout).unwrap()
     };
     let json: serde_json::Value = serde_json::from_str(&print("json")).unwrap();
-    let said = |number: usize, key: &str| json["images"][number][key].as_str().unwrap();
-    assert_eq!(said(0, "verdict"), "to go");
-    assert_eq!(said(0, "reason"), "no longer wanted by the catalogue");
-    assert_eq!(said(1, "reason"), "pinned in the runtime");
-    assert_eq!(said(2, "reason"), "wanted by the catalogue (registry.example.org/lab:w_3)");
+    let field = |number: usize, key: &str| json["images"][number][key].as_str().unwrap();
+    assert_eq!(field(0, "verdict"), "to go");
+    assert_eq!(field(0, "reason"), "no longer wanted by the catalogue");
+    assert_eq!(field(1, "reason"), "pinned in the runtime");
+    assert_eq!(field(2, "reason"), "wanted by the catalogue (registry.example.org/lab:w_3)");
     assert_eq!((json["would_free_about"].as_u64(), json["disk"]["high_percent"].as_u64()), (Some(1), Some(75)));
     let table = print("table");
     let first = table.lines().nth(1).unwrap();

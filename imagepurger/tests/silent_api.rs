@@ -42,7 +42,7 @@ fn rounds_survive_an_api_server_that_never_answers() {
     };
     let held =
         |words: &str| purger.log().lines().any(|line| line.contains("nothing is removed") && line.contains(words));
-    until("the silence is said", &|| held(SILENT));
+    until("the silence is reported", &|| held(SILENT));
     assert_eq!(purger.get("/livez").unwrap().0, 200);
 
     api.proxy().resume();

@@ -84,7 +84,7 @@ pub(super) fn uses_of(container: &str, names: &[&str]) -> ContainerImages {
 }
 
 /// The reason for the first image's verdict.
-fn said(seen: &Seen, history: &History, rules: &Rules) -> String {
+fn reason(seen: &Seen, history: &History, rules: &Rules) -> String {
     let plan = plan(seen, history, rules);
     let first = |verdict: &&Verdict<'_>| verdict.image.id == seen.images[0].id;
     plan.verdicts.iter().find(first).unwrap().action.to_string()
@@ -93,13 +93,13 @@ fn said(seen: &Seen, history: &History, rules: &Rules) -> String {
 #[test]
 fn an_unwanted_image_is_removed_after_its_grace() {
     let (mut seen, history) = world(vec![image('a', &["w_1"])]);
-    assert_eq!(said(&seen, &history, &rules()), "no longer wanted by the catalogue");
+    assert_eq!(reason(&seen, &history, &rules()), "no longer wanted by the catalogue");
     // 24 h after it was first seen.
     seen.now = at(-24 * 3600 - 1);
     seen.catalogue.as_mut().unwrap().fresh_at = seen.now;
     seen.pods = Pods::NoCluster;
     assert_eq!(
-        said(&seen, &history, &rules()),
+        reason(&seen, &history, &rules()),
         "no longer wanted by the catalogue, but needed 23 h 59 min ago; it is removed after 1 d"
     );
     seen.now = at(-24 * 3600);
@@ -109,7 +109,7 @@ fn an_unwanted_image_is_removed_after_its_grace() {
 #[test]
 fn an_image_that_was_never_seen_before_stays() {
     let (seen, _) = world(vec![image('a', &["w_1"])]);
-    assert!(said(&seen, &History::default(), &rules()).contains("needed 0 s ago"));
+    assert!(reason(&seen, &History::default(), &rules()).contains("needed 0 s ago"));
 }
 
 #[test]
@@ -120,23 +120,23 @@ fn a_denied_image_is_removed_although_no_catalogue_lists_it_if_all_its_tags_are_
     };
     let deny = Rules { deny: vec!["*:exp_*".parse().unwrap()], ..rules() };
     let (seen, history) = world(vec![other(&["exp_1"])]);
-    assert_eq!(said(&seen, &history, &deny), "denied by PURGE_DENY (*:exp_*)");
+    assert_eq!(reason(&seen, &history, &deny), "denied by PURGE_DENY (*:exp_*)");
     let (seen, history) = world(vec![other(&["exp_1", "stable"])]);
-    assert_eq!(said(&seen, &history, &deny), "not in a repository of the catalogue");
+    assert_eq!(reason(&seen, &history, &deny), "not in a repository of the catalogue");
 }
 
 #[test]
 fn leftovers_are_recognized_by_digest_or_by_the_history() {
     let (seen, history) = world(vec![Image { digests: vec![format!("{LAB}@{}", hex('d'))], ..image('a', &[]) }]);
-    assert_eq!(said(&seen, &history, &rules()), "untagged, in a repository of the catalogue");
+    assert_eq!(reason(&seen, &history, &rules()), "untagged, in a repository of the catalogue");
 
     let (mut seen, mut history) = world(vec![image('a', &["w_1"])]);
     seen.images[0] = image('a', &[]);
     history.note(&seen.images, |_| false, at(-1));
-    assert_eq!(said(&seen, &history, &rules()), "left over from an interrupted removal");
+    assert_eq!(reason(&seen, &history, &rules()), "left over from an interrupted removal");
 
     let (seen, history) = world(vec![image('a', &[])]);
-    assert_eq!(said(&seen, &history, &rules()), "has no name and no known repository");
+    assert_eq!(reason(&seen, &history, &rules()), "has no name and no known repository");
 }
 
 #[test]
@@ -144,9 +144,9 @@ fn an_image_with_a_name_in_another_repository_is_kept() {
     let (mut seen, mut history) = world(vec![image('a', &["w_1"])]);
     seen.images[0].tags.push("other.example.org/mine:1".into());
     history.note(&seen.images, |_| false, at(0));
-    assert_eq!(said(&seen, &history, &rules()), "not in a repository of the catalogue");
+    assert_eq!(reason(&seen, &history, &rules()), "not in a repository of the catalogue");
     seen.images[0].tags[1] = "NO name".into();
-    assert_eq!(said(&seen, &history, &rules()), "one of its names cannot be parsed");
+    assert_eq!(reason(&seen, &history, &rules()), "one of its names cannot be parsed");
 }
 
 #[test]
@@ -155,9 +155,9 @@ fn a_full_disk_shortens_the_grace_to_an_hour_and_no_further() {
     history.images.values_mut().for_each(|record| record.last_used = Some(at(-3600)));
     assert_eq!(plan(&seen, &history, &rules()).to_remove().count(), 0);
     seen.freeing = true;
-    assert_eq!(said(&seen, &history, &rules()), "no longer wanted by the catalogue, early because the disk is full");
+    assert_eq!(reason(&seen, &history, &rules()), "no longer wanted by the catalogue, early because the disk is full");
     history.images.values_mut().for_each(|record| record.last_used = Some(at(-3599)));
-    assert!(said(&seen, &history, &rules()).ends_with("needed 59 min ago; it is removed after 1 h"));
+    assert!(reason(&seen, &history, &rules()).ends_with("needed 59 min ago; it is removed after 1 h"));
 }
 
 #[test]
@@ -165,10 +165,10 @@ fn any_unused_image_is_removed_only_if_configured_and_only_while_the_disk_is_ful
     let foreign = Image { tags: vec!["other.example.org/x:1".into()], ..image('a', &[]) };
     let (mut seen, history) = world(vec![foreign]);
     let all = Rules { scope: Scope::All, ..rules() };
-    assert_eq!(said(&seen, &history, &all), "not in a repository of the catalogue");
+    assert_eq!(reason(&seen, &history, &all), "not in a repository of the catalogue");
     seen.freeing = true;
-    assert_eq!(said(&seen, &history, &all), "unused, early because the disk is full");
-    assert_eq!(said(&seen, &history, &rules()), "not in a repository of the catalogue");
+    assert_eq!(reason(&seen, &history, &all), "unused, early because the disk is full");
+    assert_eq!(reason(&seen, &history, &rules()), "not in a repository of the catalogue");
 }
 
 #[test]
@@ -220,7 +220,7 @@ fn a_refused_removal_is_retried_later_each_time_and_last() {
     let rules = rules();
     history.note_refusal(&hex('a'), false, "the device is busy".into(), at(0));
     assert_eq!(
-        said(&seen, &history, &rules),
+        reason(&seen, &history, &rules),
         "the runtime refused to remove it: the device is busy; the next try is in 15 min"
     );
     assert_eq!((order(&seen, &history, &rules).as_str(), plan(&seen, &history, &rules).refused()), ("b", 1));
@@ -236,9 +236,9 @@ fn a_refused_removal_is_retried_later_each_time_and_last() {
     // An image that the runtime calls in use was needed at that time.
     history.images.get_mut(&hex('a')).unwrap().refusal = None;
     history.note_refusal(&hex('a'), true, "in use".into(), seen.now);
-    assert!(said(&seen, &history, &rules).ends_with("the next try is in 1 d"));
+    assert!(reason(&seen, &history, &rules).ends_with("the next try is in 1 d"));
     seen.freeing = true;
-    assert!(said(&seen, &history, &rules).ends_with("the next try is in 1 h"));
+    assert!(reason(&seen, &history, &rules).ends_with("the next try is in 1 h"));
     assert_eq!(
         order(&seen, &history, &Rules { grace: SignedDuration::ZERO, retry: SignedDuration::ZERO, ..rules }),
         "ba"

@@ -8,7 +8,7 @@ use sidecar::settings::Problems;
 use sidecar::settings::values::percent;
 
 use crate::files::Files;
-use crate::kubelet::{self, Thresholds, Wrong};
+use crate::kubelet::{self, Thresholds, InvalidField};
 use crate::round::Watermarks;
 
 /// Limits that an error message proposes if the defaults are not below kubelet's thresholds.
@@ -32,14 +32,14 @@ pub(super) struct WatermarkArguments {
 }
 
 impl WatermarkArguments {
-    pub(super) async fn kubelet(&self) -> Result<Thresholds, Vec<Wrong>> {
+    pub(super) async fn kubelet(&self) -> Result<Thresholds, Vec<InvalidField>> {
         let (file, folder) = (self.kubelet_config_file.as_deref(), self.kubelet_config_dir.as_deref());
         kubelet::thresholds(&mut Files::new(), file, folder).await
     }
 
     pub(super) fn settings(
         &self,
-        kubelet: &Result<Thresholds, Vec<Wrong>>,
+        kubelet: &Result<Thresholds, Vec<InvalidField>>,
         problems: &mut Problems,
     ) -> Option<(Watermarks, Thresholds)> {
         let high = self.high.settings(problems);

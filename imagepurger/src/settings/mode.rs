@@ -7,7 +7,7 @@ use sidecar::settings::Problems;
 
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Catalogue and cluster")]
-pub(super) struct PlaceArguments {
+pub(super) struct ModeArguments {
     /// Read the catalogue from this file instead of the ConfigMap lab-images
     #[arg(long, env = "CATALOGUE_FILE", value_name = "FILE")]
     catalogue_file: Option<PathBuf>,
@@ -36,7 +36,7 @@ pub(super) struct PlaceArguments {
 
 /// The kind of machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum Mode {
     /// A machine outside of a cluster.
     Host {
         /// `CATALOGUE_FILE`
@@ -64,8 +64,8 @@ pub struct Cluster {
     pub pod_uid: Option<String>,
 }
 
-impl PlaceArguments {
-    pub(super) fn settings(&self, problems: &mut Problems) -> Option<Place> {
+impl ModeArguments {
+    pub(super) fn settings(&self, problems: &mut Problems) -> Option<Mode> {
         let Some(node) = self.node_name.clone() else {
             if self.kubernetes_service_host.is_some() {
                 let reason = "must be set in a cluster, so that pods that wait on this node are seen";
@@ -77,7 +77,7 @@ impl PlaceArguments {
                 problems.add("CATALOGUE_FILE", reason, "/var/lib/labhands/catalogue.json");
                 return None;
             };
-            return Some(Place::Host { catalogue_file });
+            return Some(Mode::Host { catalogue_file });
         };
         // Both become part of the API server's paths and selectors.
         for (setting, name, example) in
@@ -95,6 +95,6 @@ impl PlaceArguments {
             pod: self.pod_namespace.clone().zip(self.pod_name.clone()),
             pod_uid: self.pod_uid.clone(),
         };
-        Some(Place::Node { cluster, catalogue_file: self.catalogue_file.clone() })
+        Some(Mode::Node { cluster, catalogue_file: self.catalogue_file.clone() })
     }
 }

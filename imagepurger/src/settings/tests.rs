@@ -26,7 +26,7 @@ const FILE: (&str, &str) = ("CATALOGUE_FILE", "/c.json");
 #[test]
 fn a_catalogue_file_is_enough_on_a_single_machine() {
     let settings = run(&[FILE], &[]).unwrap();
-    assert_eq!(settings.node.place, Place::Host { catalogue_file: "/c.json".into() });
+    assert_eq!(settings.node.mode, Mode::Host { catalogue_file: "/c.json".into() });
     assert_eq!(settings.node.watermarks, Watermarks { high: 75, low: 65 });
     assert_eq!(settings.node.rules.grace, SignedDuration::from_hours(24));
     assert_eq!(settings.node.rules.catalogue_max_age, SignedDuration::from_hours(6));
@@ -44,8 +44,8 @@ fn dry_run_is_a_bare_flag_and_a_variable() {
 #[test]
 fn a_node_needs_its_name() {
     let cluster = ("KUBERNETES_SERVICE_HOST", "10.0.0.1");
-    let said = run(&[FILE, cluster], &[]).unwrap_err();
-    assert!(said.starts_with("NODE_NAME: must be set in a cluster"), "{said}");
+    let problems = run(&[FILE, cluster], &[]).unwrap_err();
+    assert!(problems.starts_with("NODE_NAME: must be set in a cluster"), "{problems}");
     assert!(run(&[], &[]).unwrap_err().starts_with("CATALOGUE_FILE: must be set"));
     assert!(run(&[("NODE_NAME", "a,b")], &[]).unwrap_err().starts_with("NODE_NAME: "));
     let pod = [("NODE_NAME", "n1"), cluster, ("POD_NAME", "p"), ("POD_NAMESPACE", "ns")];
@@ -55,7 +55,7 @@ fn a_node_needs_its_name() {
         pod: Some(("ns".into(), "p".into())),
         pod_uid: None,
     };
-    assert_eq!(run(&pod, &[]).unwrap().node.place, Place::Node { cluster, catalogue_file: None });
+    assert_eq!(run(&pod, &[]).unwrap().node.mode, Mode::Node { cluster, catalogue_file: None });
 }
 
 #[test]
@@ -68,32 +68,32 @@ fn both_watermarks_stay_below_both_of_kubelets() {
         ("85", "80", "DISK_LOW"),
     ];
     for (high, low, named) in table {
-        let said = run(&[FILE, ("DISK_HIGH", high), ("DISK_LOW", low)], &[]).map(drop).err().unwrap_or_default();
-        assert_eq!(said.is_empty(), named.is_empty(), "{high} {low}: {said}");
+        let problems = run(&[FILE, ("DISK_HIGH", high), ("DISK_LOW", low)], &[]).map(drop).err().unwrap_or_default();
+        assert_eq!(problems.is_empty(), named.is_empty(), "{high} {low}: {problems}");
         assert!(
-            named.is_empty() || said.contains(&format!("{named}: {}", if named == "DISK_LOW" { low } else { high })),
-            "{said}"
+            named.is_empty() || problems.contains(&format!("{named}: {}", if named == "DISK_LOW" { low } else { high })),
+            "{problems}"
         );
     }
-    let said = run(&[FILE, ("DISK_LOW", "75")], &[]).unwrap_err();
-    assert!(said.contains("75 % is not below DISK_HIGH (75 %)"), "{said}");
+    let problems = run(&[FILE, ("DISK_LOW", "75")], &[]).unwrap_err();
+    assert!(problems.contains("75 % is not below DISK_HIGH (75 %)"), "{problems}");
 
     let read = thresholds(70, 60, Source::Read(vec!["/var/lib/kubelet/config.yaml".into()]));
-    let said = run_with(&read, &[FILE], &[]).unwrap_err();
+    let problems = run_with(&read, &[FILE], &[]).unwrap_err();
     let words =
         "DISK_HIGH: 75 % is not below kubelet's own thresholds (70 % and 60 %), read from /var/lib/kubelet/config.yaml";
-    assert!(said.contains(words), "{said}");
+    assert!(problems.contains(words), "{problems}");
     // The examples would be valid.
-    assert!(said.contains("(example: DISK_HIGH=55%)") && said.contains("(example: DISK_LOW=45%)"), "{said}");
+    assert!(problems.contains("(example: DISK_HIGH=55%)") && problems.contains("(example: DISK_LOW=45%)"), "{problems}");
     assert!(run_with(&read, &[FILE, ("DISK_HIGH", "55%"), ("DISK_LOW", "45%")], &[]).is_ok());
     // With 100 % kubelet removes no images, whatever its other threshold is.
     let off = thresholds(100, 80, Source::Read(vec!["/var/lib/kubelet/config.yaml".into()]));
     assert!(run_with(&off, &[FILE, ("DISK_HIGH", "90%"), ("DISK_LOW", "80%")], &[]).is_ok());
-    let said = run(&[FILE, ("DISK_HIGH", "90%")], &[]).unwrap_err();
-    assert!(said.contains("(85 % and 80 %), assumed, because a test;"), "{said}");
-    let said =
+    let problems = run(&[FILE, ("DISK_HIGH", "90%")], &[]).unwrap_err();
+    assert!(problems.contains("(85 % and 80 %), assumed, because a test;"), "{problems}");
+    let problems =
         run_with(&Err(vec![("KUBELET_CONFIG_FILE", "/k: there is no such file".into())]), &[FILE], &[]).unwrap_err();
-    assert!(said.starts_with("KUBELET_CONFIG_FILE: /k: there is no such file"), "{said}");
+    assert!(problems.starts_with("KUBELET_CONFIG_FILE: /k: there is no such file"), "{problems}");
 }
 
 #[test]
@@ -125,8 +125,8 @@ fn an_id_is_no_name_of_an_image() {
     let (digest, hex) = (format!("sha256:{:064}", 1), format!("{:064}", 1));
     for setting in ["PURGE_ALLOW", "PURGE_DENY", "LAB_INFRASTRUCTURE_IMAGES"] {
         for id in [&digest, &hex] {
-            let said = run(&[FILE, (setting, id)], &[]).unwrap_err();
-            assert!(said.starts_with(&format!("{setting}: ")) && said.contains("digest"), "{said}");
+            let problems = run(&[FILE, (setting, id)], &[]).unwrap_err();
+            assert!(problems.starts_with(&format!("{setting}: ")) && problems.contains("digest"), "{problems}");
         }
     }
 }
@@ -149,8 +149,8 @@ fn every_problem_is_named() {
         ("RUNTIME_ENDPOINT", "tcp://x"),
         ("ADMIN_ADDR", "x"),
     ];
-    let said = run(&bad, &[]).unwrap_err();
+    let problems = run(&bad, &[]).unwrap_err();
     for (name, _) in bad {
-        assert!(said.contains(&format!("{name}: ")), "{name} in {said}");
+        assert!(problems.contains(&format!("{name}: ")), "{name} in {problems}");
     }
 }

@@ -94,9 +94,9 @@ fn the_newest_of_a_class_waits_for_its_successor() {
     for (entries, here, awaited) in table {
         let (catalogue, (images, history)) = (catalogue(entries), node(here));
         let succession = Succession::new(Some(&catalogue), &images, &history, &TagScheme::Rubin);
-        let said = succession.awaited_by(&images[0]).map(|(_, name)| name);
+        let name = succession.awaited_by(&images[0]).map(|(_, name)| name);
         let tag =
-            said.as_deref().map(|name| name.trim_start_matches(LAB).trim_start_matches([':', '-']).replace(':', "/"));
+            name.as_deref().map(|name| name.trim_start_matches(LAB).trim_start_matches([':', '-']).replace(':', "/"));
         assert_eq!(tag.as_deref(), awaited, "{entries:?} {here:?}");
     }
 }

@@ -42,7 +42,7 @@ fn only_the_incomplete_repositories_of_a_partial_catalogue_are_held() {
         let plan = plan(&seen, &history, &rules());
         assert_eq!((plan.to_remove().count(), plan.hold), (usize::from(!kept), None), "{partial}");
         if kept {
-            assert!(said(&seen, &history, &rules()).contains("the catalogue is partial"));
+            assert!(reason(&seen, &history, &rules()).contains("the catalogue is partial"));
         }
     }
 }
@@ -55,7 +55,7 @@ fn nothing_is_removed_if_the_catalogue_shrinks_by_more_than_half_unless_forced()
     history.wanted = Some(3);
     let words =
         "nothing is removed: the catalogue suddenly shrank from 3 wanted images to 1; set PURGE_FORCE_SHRINK=true";
-    assert!(said(&seen, &history, &rules()).starts_with(words));
+    assert!(reason(&seen, &history, &rules()).starts_with(words));
     assert_eq!(plan(&seen, &history, &Rules { force_shrink: true, ..rules() }).to_remove().count(), 1);
 }
 
@@ -63,11 +63,11 @@ fn nothing_is_removed_if_the_catalogue_shrinks_by_more_than_half_unless_forced()
 fn nothing_is_removed_while_the_pods_are_not_known() {
     let (mut seen, history) = world(vec![image('a', &["w_1"])]);
     seen.pods = Pods::Unknown("the API server does not answer".into());
-    assert!(said(&seen, &history, &rules()).contains("the API server does not answer"));
+    assert!(reason(&seen, &history, &rules()).contains("the API server does not answer"));
     seen.pods = Pods::Seen { at: at(-60), pods: Vec::new() };
     assert_eq!(plan(&seen, &history, &rules()).to_remove().count(), 1);
     seen.pods = Pods::Seen { at: at(-61), pods: Vec::new() };
-    assert!(said(&seen, &history, &rules()).contains("the pods of this node were last seen at"));
+    assert!(reason(&seen, &history, &rules()).contains("the pods of this node were last seen at"));
     seen.pods = Pods::NoCluster;
     assert_eq!(plan(&seen, &history, &rules()).to_remove().count(), 1);
 }
@@ -79,7 +79,7 @@ fn nothing_is_removed_while_the_clock_is_not_set() {
     let rules = Rules { catalogue_max_age: SignedDuration::MAX, ..rules() };
     seen.pods = Pods::NoCluster;
     assert!(
-        said(&seen, &history, &rules)
+        reason(&seen, &history, &rules)
             .starts_with("nothing is removed: the clock of this machine is not set: it shows 1970")
     );
     assert_eq!(plan(&seen, &history, &rules).hold.unwrap().word(), "clock_unset");

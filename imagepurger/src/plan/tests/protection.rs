@@ -11,11 +11,11 @@ fn any_use_of_an_image_keeps_it() {
         let (mut seen, history) = world(vec![Image { digests: vec![digest.clone()], ..image('a', &["w_1"]) }]);
         assert_eq!(plan(&seen, &history, &rules()).to_remove().count(), 1);
         seen.containers = vec![uses_of("0123456789abcdef", &[&name])];
-        assert_eq!(said(&seen, &history, &rules()), "in use by container 0123456789ab", "{name}");
+        assert_eq!(reason(&seen, &history, &rules()), "in use by container 0123456789ab", "{name}");
         seen.containers.clear();
         let pods = vec![PodImages { pod: "hub/jupyter-someone".into(), images: vec![name.clone()] }];
         seen.pods = Pods::Seen { at: seen.now, pods };
-        assert_eq!(said(&seen, &history, &rules()), "in use by pod hub/jupyter-someone", "{name}");
+        assert_eq!(reason(&seen, &history, &rules()), "in use by pod hub/jupyter-someone", "{name}");
     }
 }
 
@@ -25,43 +25,43 @@ fn the_sandbox_image_stays_if_the_runtime_reports_it_and_by_its_name() {
     let (mut seen, history) = world(vec![image('a', &["w_1"])]);
     seen.freeing = true;
     seen.containers = vec![uses_of("sandbox", &[&hex('a')])];
-    assert_eq!(said(&seen, &history, &all), "in use by the runtime, as its sandbox image");
+    assert_eq!(reason(&seen, &history, &all), "in use by the runtime, as its sandbox image");
     for name in ["registry.k8s.io/pause:3.9", "rancher/mirrored-pause:3.6", "k8s.gcr.io/pause-amd64:3.1"] {
         let (mut seen, history) = world(vec![Image { tags: vec![name.into()], ..image('a', &[]) }]);
         seen.freeing = true;
-        assert_eq!(said(&seen, &history, &all), "in use by the runtime, as its sandbox image", "{name}");
+        assert_eq!(reason(&seen, &history, &all), "in use by the runtime, as its sandbox image", "{name}");
     }
 }
 
 #[test]
 fn a_wanted_tag_digest_or_alias_keeps_the_whole_image() {
     let (seen, history) = world(vec![image('a', &["w_1", "w_9"])]);
-    assert_eq!(said(&seen, &history, &rules()), format!("wanted by the catalogue ({LAB}:w_9)"));
+    assert_eq!(reason(&seen, &history, &rules()), format!("wanted by the catalogue ({LAB}:w_9)"));
 
     let digest = vec![format!("{LAB}@{}", hex('d'))];
     let (mut seen, history) = world(vec![Image { digests: digest, ..image('a', &["w_1"]) }]);
     seen.catalogue.as_mut().unwrap().catalogue.images[0].digest = Some(hex('d').parse().unwrap());
-    assert_eq!(said(&seen, &history, &rules()), format!("wanted by the catalogue ({LAB}:w_9)"));
+    assert_eq!(reason(&seen, &history, &rules()), format!("wanted by the catalogue ({LAB}:w_9)"));
 
     let (mut seen, history) = world(vec![image('a', &["recommended"])]);
     assert_eq!(plan(&seen, &history, &rules()).to_remove().count(), 1);
     seen.catalogue.as_mut().unwrap().catalogue.images[0].aliases = vec!["recommended".into()];
-    assert_eq!(said(&seen, &history, &rules()), format!("wanted by the catalogue ({LAB}:w_9)"));
+    assert_eq!(reason(&seen, &history, &rules()), format!("wanted by the catalogue ({LAB}:w_9)"));
 }
 
 #[test]
 fn pins_allowances_and_our_own_images_stay() {
     let (seen, history) = world(vec![Image { pinned: true, ..image('a', &["w_1"]) }]);
-    assert_eq!(said(&seen, &history, &rules()), "pinned in the runtime");
+    assert_eq!(reason(&seen, &history, &rules()), "pinned in the runtime");
 
     let (seen, history) = world(vec![image('a', &["w_1"])]);
     let pinned_tag = Rules { pinned_tags: ["w_1".to_owned()].into(), ..rules() };
-    assert_eq!(said(&seen, &history, &pinned_tag), "pinned by a setting (w_1)");
+    assert_eq!(reason(&seen, &history, &pinned_tag), "pinned by a setting (w_1)");
     let pinned_image = Rules { pinned_images: vec![format!("{LAB}:w_1").parse().unwrap()], ..rules() };
-    assert_eq!(said(&seen, &history, &pinned_image), format!("pinned by a setting ({LAB}:w_1)"));
+    assert_eq!(reason(&seen, &history, &pinned_image), format!("pinned by a setting ({LAB}:w_1)"));
     let deny = vec![format!("{LAB}:w_1").parse().unwrap()];
     let allowed = Rules { allow: vec!["*:w_*".parse().unwrap()], deny, ..rules() };
-    assert_eq!(said(&seen, &history, &allowed), "allowed by PURGE_ALLOW (*:w_*)");
+    assert_eq!(reason(&seen, &history, &allowed), "allowed by PURGE_ALLOW (*:w_*)");
 
     let names = [
         ("ghcr.io/someone/labhands-prepuller:1", true),
@@ -78,7 +78,7 @@ fn pins_allowances_and_our_own_images_stay() {
         let (mut seen, history) = world(vec![Image { tags: vec![name.into()], ..image('a', &[]) }]);
         seen.freeing = true;
         let all = Rules { scope: Scope::All, deny: vec!["*:*".parse().unwrap()], ..rules() };
-        assert_eq!(said(&seen, &history, &all) == "an image of Labhands itself", is_ours, "{name}");
+        assert_eq!(reason(&seen, &history, &all) == "an image of Labhands itself", is_ours, "{name}");
     }
 }
 
@@ -93,7 +93,7 @@ fn the_newest_of_a_class_stays_until_its_successor_is_here_even_while_the_disk_i
     // The tags are listed, so they have a class and an order.
     let entries = &mut seen.catalogue.as_mut().unwrap().catalogue.images;
     entries.insert(1, listed("w_2", false));
-    assert_eq!(said(&seen, &history, &rules()), words);
+    assert_eq!(reason(&seen, &history, &rules()), words);
     let going = |seen: &Seen, rules: &Rules| -> Vec<String> {
         plan(seen, &history, rules).to_remove().map(|(image, _)| image.tags[0].clone()).collect()
     };
