@@ -135,13 +135,13 @@ impl Node {
         let settings: Vec<_> = settings.iter().map(|(name, value)| (*name, value.as_str())).collect();
         let pull = command(program("prepuller")?, &["pull"], &settings);
         let taken = Subject::start("prepuller", &pull, &log)?.until_end(LIMIT)?;
-        let said = std::fs::read_to_string(&log)?;
+        let log = std::fs::read_to_string(&log)?;
         for image in images {
             if !self.containerd.ctr(&["images", "list", "-q"])?.lines().any(|name| name == self.named(image)) {
-                bail!("{} is not there; prepuller said:\n{said}", image.reference);
+                bail!("{} is not there; prepuller said:\n{log}", image.reference);
             }
         }
-        Ok((taken, said))
+        Ok((taken, log))
     }
 
     fn state(&self) -> PathBuf {

@@ -36,9 +36,9 @@ pub(crate) fn run(size: Size) -> Result<()> {
         let each = wanted.iter().map(|image| node.ctr_pull(image)).collect::<Result<Vec<_>>>()?;
         theirs.push(each.iter().sum::<Duration>());
         node.forget_all()?;
-        let (taken, said) = node.prepuller_pull(&wanted, 2)?;
+        let (taken, log) = node.prepuller_pull(&wanted, 2)?;
         ours.push(taken.time);
-        first.push(first_pulled(&said, images[0].tag.as_str())?);
+        first.push(first_pulled(&log, images[0].tag.as_str())?);
         node.forget_all()?;
         alone.push(first_pulled(&node.prepuller_pull(&wanted[..1], 2)?.1, images[0].tag.as_str())?);
     }

@@ -19,12 +19,12 @@ use crate::trouble::Trouble;
 const BUCKETS: [f64; 10] = [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0];
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Volume {
+struct VolumeLabels {
     path: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct VolumePhase {
+struct PhaseLabels {
     path: String,
     phase: &'static str,
 }
@@ -39,12 +39,12 @@ struct VolumeResult {
 #[derive(Clone, Debug)]
 pub struct VolumeMetrics {
     rounds: Family<VolumeResult, Counter>,
-    phases: Family<VolumePhase, Histogram, fn() -> Histogram>,
-    good: Family<Volume, Gauge>,
-    last_good: Family<Volume, Gauge<f64, AtomicU64>>,
-    stuck: Family<Volume, Gauge>,
-    removed: Family<Volume, Counter>,
-    clock_offset: Family<Volume, Gauge<f64, AtomicU64>>,
+    phases: Family<PhaseLabels, Histogram, fn() -> Histogram>,
+    good: Family<VolumeLabels, Gauge>,
+    last_good: Family<VolumeLabels, Gauge<f64, AtomicU64>>,
+    stuck: Family<VolumeLabels, Gauge>,
+    removed: Family<VolumeLabels, Counter>,
+    clock_offset: Family<VolumeLabels, Gauge<f64, AtomicU64>>,
 }
 
 impl VolumeMetrics {
@@ -91,18 +91,18 @@ impl VolumeMetrics {
     pub fn round(&self, path: &Path, result: &'static str, phases: &[(Phase, Duration)]) {
         let name = path.display().to_string();
         for (phase, time) in phases {
-            let labels = VolumePhase { path: name.clone(), phase: phase.name() };
+            let labels = PhaseLabels { path: name.clone(), phase: phase.name() };
             self.phases.get_or_create(&labels).observe(time.as_secs_f64());
         }
         self.rounds.get_or_create(&VolumeResult { path: name.clone(), result }).inc();
-        let volume = Volume { path: name };
+        let volume = VolumeLabels { path: name };
         self.good.get_or_create(&volume).set(i64::from(result == "ok"));
         self.stuck.get_or_create(&volume).set(i64::from(result == "stuck"));
     }
 
     /// Records the results of a successful round.
     pub fn good(&self, path: &Path, time: jiff::Timestamp, removed: u32, clock_offset: f64) {
-        let volume = Volume { path: path.display().to_string() };
+        let volume = VolumeLabels { path: path.display().to_string() };
         self.last_good.get_or_create(&volume).set(time.as_second() as f64);
         self.removed.get_or_create(&volume).inc_by(removed.into());
         self.clock_offset.get_or_create(&volume).set(clock_offset);

@@ -49,9 +49,9 @@ impl Record {
     pub fn encode(&self) -> [u8; SIZE] {
         let Self { sequence, time, node, pod, interval } = self;
         let (node, pod) = (cut(node), cut(pod));
-        let said =
+        let fields_text =
             format!("{MAGIC} {VERSION} sequence={sequence} time={time} node={node} pod={pod} interval={interval}");
-        let line = format!("{said} crc32={:08x}", crc32fast::hash(said.as_bytes()));
+        let line = format!("{fields_text} crc32={:08x}", crc32fast::hash(fields_text.as_bytes()));
         let mut bytes = [b' '; SIZE];
         let length = line.len().min(SIZE - 1);
         bytes[..length].copy_from_slice(&line.as_bytes()[..length]);
@@ -69,16 +69,16 @@ impl Record {
             return Err(RecordError::Size(bytes.len()));
         }
         let line = std::str::from_utf8(bytes).map_err(|_| RecordError::Format)?.trim_end();
-        let (said, checksum) = line.rsplit_once(" crc32=").ok_or(RecordError::Format)?;
-        if checksum != format!("{:08x}", crc32fast::hash(said.as_bytes())) {
+        let (fields_text, checksum) = line.rsplit_once(" crc32=").ok_or(RecordError::Format)?;
+        if checksum != format!("{:08x}", crc32fast::hash(fields_text.as_bytes())) {
             return Err(RecordError::Checksum);
         }
-        fields(said).ok_or(RecordError::Format)
+        fields(fields_text).ok_or(RecordError::Format)
     }
 }
 
-fn fields(said: &str) -> Option<Record> {
-    let mut words = said.split(' ');
+fn fields(fields_text: &str) -> Option<Record> {
+    let mut words = fields_text.split(' ');
     if words.next()? != MAGIC || words.next()? != VERSION {
         return None;
     }

@@ -254,14 +254,14 @@ mod tests {
             assert_eq!(settings(&[("KEEPALIVE_PLAIN_FILE", text)]).unwrap().plain_file.as_deref(), name, "{text}");
         }
         for text in ["/etc/passwd", "a/b", "..", "/home/..", "/", ".keepalive.d"] {
-            let said = settings(&[("KEEPALIVE_PLAIN_FILE", text)]).unwrap_err();
-            assert!(said.starts_with("KEEPALIVE_PLAIN_FILE: "), "{text}: {said}");
+            let problem = settings(&[("KEEPALIVE_PLAIN_FILE", text)]).unwrap_err();
+            assert!(problem.starts_with("KEEPALIVE_PLAIN_FILE: "), "{text}: {problem}");
         }
     }
 
     #[test]
     fn every_problem_is_named() {
-        let said = settings(&[
+        let problem = settings(&[
             ("KEEPALIVE_PATHS", "home"),
             ("KEEPALIVE_INTERVAL", "5m"),
             ("KEEPALIVE_TIMEOUT", "soon"),
@@ -270,7 +270,7 @@ mod tests {
         ])
         .unwrap_err();
         for name in ["KEEPALIVE_PATHS", "KEEPALIVE_INTERVAL", "KEEPALIVE_TIMEOUT", "NODE_NAME", "POD_NAME"] {
-            assert!(said.contains(&format!("{name}: ")), "{said}");
+            assert!(problem.contains(&format!("{name}: ")), "{problem}");
         }
         for (name, value) in [
             ("KEEPALIVE_INTERVAL", "1ms"),

@@ -186,13 +186,13 @@ impl From<Errno> for Trouble {
     }
 }
 
-struct Volume {
+struct OpenVolume {
     folder: OwnedFd,
     identity: Identity,
     full: bool,
 }
 
-fn look(order: &Order) -> Result<Volume, Trouble> {
+fn look(order: &Order) -> Result<OpenVolume, Trouble> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let folder = rustix::fs::open(&order.path, flags, Mode::empty())?;
     let stat = rustix::fs::fstat(&folder)?;
@@ -205,7 +205,7 @@ fn look(order: &Order) -> Result<Volume, Trouble> {
         return Err(Trouble::ChangedMount);
     }
     let full = (space.f_blocks > 0 && space.f_bavail == 0) || (space.f_files > 0 && space.f_favail == 0);
-    Ok(Volume { folder, identity, full })
+    Ok(OpenVolume { folder, identity, full })
 }
 
 /// Opens the folder of the records, and creates it if it is missing. It is writable for all, as `/tmp` is, because the

@@ -95,7 +95,7 @@ impl Volume {
             None => self.latch.ready(),
             Some(why) => self.latch.not_ready(why),
         }
-        self.say(&result);
+        self.log_result(&result);
         match result {
             Ok(done) => {
                 self.identity = Some(done.identity);
@@ -160,7 +160,7 @@ impl Volume {
         self.removal_failed = removal.failed.is_some();
     }
 
-    fn say(&mut self, result: &Result<Done, Failed>) {
+    fn log_result(&mut self, result: &Result<Done, Failed>) {
         let path = self.path.display();
         match result {
             Ok(done) if self.trouble.take().is_some() => {

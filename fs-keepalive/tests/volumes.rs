@@ -232,10 +232,10 @@ fn bad_settings_end_it_with_64_before_anything_else() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_fs-keepalive"));
     let output = command.arg("run").env("KEEPALIVE_PATHS", "home").env("KEEPALIVE_INTERVAL", "1h").output().unwrap();
     assert_eq!(output.status.code(), Some(64));
-    let said = String::from_utf8(output.stderr).unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
     assert!(
-        said.contains("KEEPALIVE_PATHS: ") && said.contains("KEEPALIVE_INTERVAL: ") && said.lines().count() == 2,
-        "{said}"
+        stderr.contains("KEEPALIVE_PATHS: ") && stderr.contains("KEEPALIVE_INTERVAL: ") && stderr.lines().count() == 2,
+        "{stderr}"
     );
 }
 

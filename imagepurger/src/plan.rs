@@ -194,6 +194,4 @@ fn rank(to_go: &RemoveReason) -> u8 {
 }
 
 #[cfg(test)]
-mod properties;
-#[cfg(test)]
 mod tests;

@@ -167,7 +167,7 @@ mod tests {
     #[test]
     fn errors_name_what_is_wrong() {
         let long = format!("registry.example.org/{}", "a".repeat(250));
-        for (text, said) in [
+        for (text, expected) in [
             ("", "empty"),
             ("https://registry.example.org/lab", "scheme"),
             ("registry.example.org/Lab", "lower-case"),
@@ -187,7 +187,7 @@ mod tests {
             (&long, "255"),
         ] {
             let error = text.parse::<Reference>().unwrap_err().to_string();
-            assert!(error.contains(said) && error.contains("an example is"), "{text:?}: {error}");
+            assert!(error.contains(expected) && error.contains("an example is"), "{text:?}: {error}");
         }
         assert!("a".repeat(129).parse::<TagName>().unwrap_err().to_string().contains("128"));
     }

@@ -81,7 +81,7 @@ impl Scanned {
     pub fn is_of_use(&self, last: Option<&Catalogue>) -> bool {
         let nothing_asked = self.repositories.is_empty() && self.named.is_empty();
         nothing_asked
-            || self.repositories.iter().any(|repository| repository.is_news(last))
+            || self.repositories.iter().any(|repository| repository.has_changed(last))
             || self.named.iter().any(|named| named.problem.is_none())
     }
 
@@ -143,7 +143,7 @@ impl Scan<'_> {
             }
             self.ask(repository, decision.needs, &mut known, &mut manifests, &mut scanned.problems).await;
         };
-        say_left_out(repository, &tags, &verdicts, &known);
+        log_left_out(repository, &tags, &verdicts, &known);
         scanned.tags = Some(tags.len() as u64);
         let unread =
             tags.iter().zip(&verdicts).filter(|(tag, verdict)| !verdict.is_alias && self.policy.is_unread(tag));
@@ -310,7 +310,7 @@ fn image(
 }
 
 /// Logs tags that would be wanted but are left out, one line for each reason.
-fn say_left_out(repository: &Repository, tags: &[Tag], verdicts: &[Verdict], known: &Known) {
+fn log_left_out(repository: &Repository, tags: &[Tag], verdicts: &[Verdict], known: &Known) {
     let mut by_reason: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for (tag, verdict) in tags.iter().zip(verdicts).filter(|(_, verdict)| verdict.is_left_out) {
         by_reason.entry(&verdict.why).or_default().push(&tag.text);

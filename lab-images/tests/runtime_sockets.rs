@@ -95,9 +95,9 @@ async fn of_several_runtimes_none_is_guessed() {
     let (one, other) = (fake(), fake());
     let endpoints: Vec<RuntimeEndpoint> = [&one, &other].map(|fake| fake.endpoint().parse().unwrap()).into();
     let error = discover(&endpoints).await.map(drop).unwrap_err();
-    let said = unclear_runtime(&error).unwrap().to_string();
+    let problem = unclear_runtime(&error).unwrap().to_string();
     assert!(
-        said.starts_with("RUNTIME_ENDPOINT: ") && endpoints.iter().all(|endpoint| said.contains(&endpoint.to_string()))
+        problem.starts_with("RUNTIME_ENDPOINT: ") && endpoints.iter().all(|endpoint| problem.contains(&endpoint.to_string()))
     );
     assert!(endpoints.iter().all(|endpoint| error.to_string().contains(&endpoint.to_string())), "{error}");
 

@@ -40,15 +40,15 @@ pub struct Heartbeat {
 impl Heartbeat {
     /// Runs `work` as one phase, which must end within the daemon's limit.
     pub fn phase<T>(&mut self, phase: Phase, work: impl FnOnce() -> T) -> T {
-        self.say(&Line::<()>::Started(phase));
+        self.write_line(&Line::<()>::Started(phase));
         let start = Instant::now();
         let done = work();
         let nanoseconds = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        self.say(&Line::<()>::Ended(phase, nanoseconds));
+        self.write_line(&Line::<()>::Ended(phase, nanoseconds));
         done
     }
 
-    fn say<A: Serialize>(&mut self, line: &Line<A>) {
+    fn write_line<A: Serialize>(&mut self, line: &Line<A>) {
         // If the write fails, the daemon is gone, and this process ends with it.
         if let Ok(mut text) = serde_json::to_vec(line) {
             text.push(b'\n');
@@ -76,6 +76,6 @@ pub fn run<O: DeserializeOwned, A: Serialize>(work: impl FnOnce(O, &mut Heartbea
     };
     let mut heartbeat = Heartbeat { out: io::stdout() };
     let answer = work(order, &mut heartbeat);
-    heartbeat.say(&Line::Answer(answer));
+    heartbeat.write_line(&Line::Answer(answer));
     ExitCode::SUCCESS
 }

@@ -10,10 +10,13 @@ pub mod nublado;
 pub mod query;
 pub(crate) mod reason;
 mod routes;
-#[cfg(test)]
-pub(crate) mod sample;
 pub mod summary;
 pub mod text;
 pub mod view;
 
 pub use routes::routes;
+
+#[cfg(test)]
+pub(crate) mod tests {
+    pub(crate) mod sample;
+}

@@ -198,7 +198,7 @@ impl Planner {
                 () = self.shared.changed() => self.soon(),
                 () = sleep_until(due.into()) => {
                     // Whichever list completes last triggers a decision.
-                    let silent = self.shared.update(|world| world.listen(Instant::now()));
+                    let silent = self.shared.update(|cluster| cluster.listen(Instant::now()));
                     let waits = self.due.take().is_some() || silent || !self.shared.look(ClusterState::is_settled);
                     self.decided = Instant::now();
                     if waits && self.unlisted.is_empty() {
@@ -219,52 +219,52 @@ impl Planner {
 
     fn see(&mut self, seen: Seen) {
         let now = Instant::now();
-        let mut news = Vec::new();
-        let changed = self.shared.update(|world| match seen {
-            Seen::Node(name, Some(node)) => world.apply_node(&name, node),
+        let mut occurrences = Vec::new();
+        let changed = self.shared.update(|cluster| match seen {
+            Seen::Node(name, Some(node)) => cluster.apply_node(&name, node),
             Seen::Node(name, None) => {
-                world.delete_node(&name);
+                cluster.delete_node(&name);
                 true
             }
             Seen::Orders(name, Some(orders)) => {
-                let (changed, said) = world.apply_orders(&name, *orders, (Timestamp::now(), now));
-                news = said;
+                let (changed, changes) = cluster.apply_orders(&name, *orders, (Timestamp::now(), now));
+                occurrences = changes;
                 changed
             }
             Seen::Orders(name, None) => {
-                world.delete_orders(&name);
+                cluster.delete_orders(&name);
                 true
             }
             Seen::Pod(name, pod) => {
-                let (changed, spawned) = world.apply_pod(&name, pod, Timestamp::now());
-                news.extend(spawned);
+                let (changed, spawned) = cluster.apply_pod(&name, pod, Timestamp::now());
+                occurrences.extend(spawned);
                 changed
             }
             Seen::Pull(name, pull) => {
-                world.apply_pull(&name, pull);
+                cluster.apply_pull(&name, pull);
                 true
             }
             Seen::Listed(kind, names) => {
                 match kind {
-                    Kind::Nodes => world.reset_nodes(&names),
-                    Kind::NodeImages => world.reset_orders(&names),
-                    Kind::Pods => world.reset_pods(&names, Timestamp::now()),
-                    Kind::PullPods => world.reset_pulls(&names),
+                    Kind::Nodes => cluster.reset_nodes(&names),
+                    Kind::NodeImages => cluster.reset_orders(&names),
+                    Kind::Pods => cluster.reset_pods(&names, Timestamp::now()),
+                    Kind::PullPods => cluster.reset_pulls(&names),
                 }
                 self.unlisted.remove(&kind);
-                world.is_listed(kind);
+                cluster.is_listed(kind);
                 true
             }
             Seen::Broken(kind, error) => {
                 tracing::warn!(error, "the watch of {kind:?} is interrupted");
-                world.watch_broken(kind, &error, now);
+                cluster.watch_broken(kind, &error, now);
                 if self.unlisted.contains(&kind) {
                     self.latch.not_ready(error);
                 }
                 false
             }
         });
-        self.telemetry.record(news);
+        self.telemetry.record(occurrences);
         if changed {
             self.soon();
         }
@@ -272,7 +272,7 @@ impl Planner {
 
     async fn decide(&mut self) {
         let begun = Instant::now();
-        let writes = self.shared.update(|world| world.decide(Timestamp::now(), begun));
+        let writes = self.shared.update(|cluster| cluster.decide(Timestamp::now(), begun));
         self.pause = (begun.elapsed() * REST).clamp(PAUSE, TICK);
         let writes = writes.into_iter().filter(|write| self.pauses.orders.may_try(&write.node, begun)).collect();
         let done = |tried: Tried| {
@@ -281,25 +281,25 @@ impl Planner {
             match tried {
                 Tried::Written(Written { write, generation, uid }) => {
                     self.pauses.orders.done(&write.node);
-                    self.shared.update(|world| world.written(write, generation, uid, Instant::now()));
+                    self.shared.update(|cluster| cluster.written(write, generation, uid, Instant::now()));
                 }
                 Tried::Refused(node, words) => {
                     self.pauses.orders.refused(&node, Instant::now());
-                    self.shared.update(|world| world.orders_refused(&node, words));
+                    self.shared.update(|cluster| cluster.orders_refused(&node, words));
                 }
                 Tried::Unanswered => {}
             }
         };
         let written = self.writer.write(writes, done).await;
-        self.shared.update(|world| world.unanswered = written.first.clone().filter(|_| written.stopped));
+        self.shared.update(|cluster| cluster.unanswered = written.first.clone().filter(|_| written.stopped));
         if !written.stopped {
             self.latch.ready();
         }
-        say(&written, "orders can't be written yet");
+        log_failure(&written, "orders can't be written yet");
         let turned = self.turn_pull_pods().await;
-        say(&turned, "pull pods can't be managed yet");
+        log_failure(&turned, "pull pods can't be managed yet");
         let opened = self.open_gates().await;
-        say(&opened, "gates can't be opened yet");
+        log_failure(&opened, "gates can't be opened yet");
         let now = Instant::now();
         if [written, turned, opened].iter().any(|outcome| outcome.stopped) {
             self.due = Some(now + WRITE_RETRY);
@@ -316,7 +316,7 @@ impl Planner {
     async fn turn_pull_pods(&mut self) -> Outcome {
         let mut outcome = Outcome::default();
         let Some(pull_pods) = &self.pull_pods else { return outcome };
-        for (node, turn) in self.shared.look(|world| world.pull_turns(Timestamp::now())) {
+        for (node, turn) in self.shared.look(|cluster| cluster.pull_turns(Timestamp::now())) {
             self.pulse.beat();
             if !self.pauses.pulls.may_try(&node, Instant::now()) {
                 continue;
@@ -339,7 +339,7 @@ impl Planner {
 
     async fn open_gates(&mut self) -> Outcome {
         let (gates, key) =
-            self.shared.look(|world| (world.gates_to_open(Timestamp::now()), world.rules.nodes.gate_taint.clone()));
+            self.shared.look(|cluster| (cluster.gates_to_open(Timestamp::now()), cluster.rules.nodes.gate_taint.clone()));
         let mut outcome = Outcome::default();
         for (node, lacks) in gates {
             self.pulse.beat();
@@ -384,7 +384,7 @@ impl PausesByAct {
 }
 
 /// Logs the first failure. The writes are retried.
-fn say(outcome: &Outcome, what: &str) {
+fn log_failure(outcome: &Outcome, what: &str) {
     if let Some(error) = &outcome.first {
         tracing::warn!(error, failed = outcome.failed, stopped = outcome.stopped, "{what}");
     }

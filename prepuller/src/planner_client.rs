@@ -14,7 +14,7 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(30);
 
 /// The planner, at its address.
 #[derive(Clone, Debug)]
-pub struct Planner {
+pub struct PlannerClient {
     client: Client,
     address: Url,
 }
@@ -43,7 +43,7 @@ pub enum ClientError {
     },
 }
 
-impl Planner {
+impl PlannerClient {
     /// A client for the planner at `address`.
     ///
     /// # Errors

@@ -40,11 +40,11 @@ pub async fn run(settings: PullSettings, warnings: &[String]) -> anyhow::Result<
     let found = tokio::select! {
         found = find(&registry, &settings.catalogue, &platforms, None) => found?,
         () = stopped.cancelled() => {
-            say("interrupted during the scan, nothing was pulled\n");
+            print_error("interrupted during the scan, nothing was pulled\n");
             return Ok(ExitCode::FAILURE);
         }
     };
-    say(&crate::scan::table(&found.catalogue));
+    print_error(&crate::scan::table(&found.catalogue));
 
     let orders = Orders { generation: 0, orders: orders(&found.catalogue, &found.manifests) };
     let (_orders, orders) = watch::channel(orders);
@@ -62,20 +62,20 @@ pub async fn run(settings: PullSettings, warnings: &[String]) -> anyhow::Result<
             }
             state => state.problem().unwrap_or("interrupted").to_owned(),
         };
-        say(&format!("not there: {}: {reason}\n", job.order.image));
+        print_error(&format!("not there: {}: {reason}\n", job.order.image));
     }
     let complete = report.all_present() && found.problems.is_empty() && found.remarks.is_empty();
     if let Some(problem) = found.problems.first() {
-        say(&format!("the scan was incomplete, so there may be more to pull: {problem}\n"));
+        print_error(&format!("the scan was incomplete, so there may be more to pull: {problem}\n"));
     }
     for remark in &found.remarks {
-        say(&format!("the scan did not find everything that is configured: {remark}\n"));
+        print_error(&format!("the scan did not find everything that is configured: {remark}\n"));
     }
     Ok(if complete { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Prints on standard error. If it is closed, the pull continues.
-fn say(text: &str) {
+fn print_error(text: &str) {
     let _ = std::io::stderr().write_all(text.as_bytes());
 }
 
@@ -103,16 +103,16 @@ async fn second_look(registry: &Registry, order: &Order, arrived: &[String]) -> 
     let (tag, wanted) = (order.image.tag.as_ref()?, order.digest.as_ref()?);
     let now = timeout(SECOND_LOOK_LIMIT, registry.digest(&order.image.repository, tag)).await.ok()?.ok()?;
     let names = arrived.join(" and ");
-    let said = format!("{wanted} is wanted, but {names} arrived");
+    let message = format!("{wanted} is wanted, but {names} arrived");
     Some(if now == *wanted {
         format!(
-            "{said}: the registry still has the wanted image under this tag, so a mirror of the container runtime (containerd: hosts.toml, Docker: registry-mirrors) serves another one"
+            "{message}: the registry still has the wanted image under this tag, so a mirror of the container runtime (containerd: hosts.toml, Docker: registry-mirrors) serves another one"
         )
     } else if arrived.iter().any(|name| name.ends_with(now.as_str())) {
-        format!("{said}: the tag moved since the scan; run it again")
+        format!("{message}: the tag moved since the scan; run it again")
     } else {
         format!(
-            "{said}, and the registry has {now} under this tag now: the tag moved since the scan, and a mirror of the container runtime may serve an older image"
+            "{message}, and the registry has {now} under this tag now: the tag moved since the scan, and a mirror of the container runtime may serve an older image"
         )
     })
 }

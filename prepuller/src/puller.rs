@@ -154,7 +154,7 @@ impl Puller {
                     self.end(id, if failed && !usable { Ended::WithTheRuntime } else { ended }).await;
                 }
                 () = tokio::time::sleep(look_interval), if !self.running.is_empty() => {
-                    self.tell_progress();
+                    self.report_progress();
                     self.keep_room().await;
                 }
                 () = tokio::time::sleep_until(wake.into()) => {}
@@ -286,7 +286,7 @@ impl Puller {
         if all_known { LOOK_INTERVAL } else { UNKNOWN_SIZE_INTERVAL }
     }
 
-    fn tell_progress(&mut self) {
+    fn report_progress(&mut self) {
         let running = &mut self.running;
         self.report.send_modify(|report| {
             for pulling in running {

@@ -9,7 +9,7 @@ use sidecar::program;
 use crate::page::query::Show;
 use crate::page::view::{CellState, NodeRow, Standing, View};
 use crate::page::{summary, text};
-use crate::planner_client::Planner;
+use crate::planner_client::PlannerClient;
 use crate::settings::{StatusOutput, StatusSettings};
 
 /// Asks the planner and prints its answer.
@@ -18,7 +18,7 @@ use crate::settings::{StatusOutput, StatusSettings};
 ///
 /// If it does not answer.
 pub async fn run(settings: StatusSettings) -> anyhow::Result<ExitCode> {
-    let view = Planner::at(settings.planner)?.view(&settings.query).await?;
+    let view = PlannerClient::at(settings.planner)?.view(&settings.query).await?;
     match settings.output {
         StatusOutput::Table => program::print(&table(&view))?,
         StatusOutput::Json => program::print(&(serde_json::to_string_pretty(&view)? + "\n"))?,
@@ -125,7 +125,7 @@ fn counts(view: &View) -> String {
 mod tests {
     use super::*;
     use crate::page::query::Query;
-    use crate::page::sample::{failed, fleet, node, nothing, of_nodes};
+    use crate::page::tests::sample::{failed, fleet, node, nothing, of_nodes};
 
     #[test]
     fn images_nodes_and_what_is_wrong() {

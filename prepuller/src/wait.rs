@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use crate::page::query::Query;
 use crate::page::summary;
 use crate::page::view::{NodeRow, Standing, View};
-use crate::planner_client::{ClientError, Planner};
+use crate::planner_client::{ClientError, PlannerClient};
 use crate::settings::WaitSettings;
 use crate::status::notes;
 
@@ -38,47 +38,47 @@ enum Verdict {
 /// If the planner cannot be asked at all.
 pub async fn run(settings: WaitSettings) -> anyhow::Result<ExitCode> {
     let shutdown = Shutdown::listen()?;
-    let planner = Planner::at(settings.planner)?;
-    let mut said = String::new();
-    let waited = timeout_at(Instant::now() + settings.timeout, all_is_there(&planner, settings.min_nodes, &mut said));
+    let planner = PlannerClient::at(settings.planner)?;
+    let mut reported = String::new();
+    let waited = timeout_at(Instant::now() + settings.timeout, all_is_there(&planner, settings.min_nodes, &mut reported));
     match shutdown.token().run_until_cancelled(waited).await {
         Some(Ok(done)) => {
             program::print(&format!("{done}\n"))?;
             Ok(ExitCode::SUCCESS)
         }
         Some(Err(_)) => {
-            eprintln!("gave up after WAIT_TIMEOUT ({}): {said}", humantime::format_duration(settings.timeout));
+            eprintln!("gave up after WAIT_TIMEOUT ({}): {reported}", humantime::format_duration(settings.timeout));
             Ok(ExitCode::FAILURE)
         }
         None => {
-            eprintln!("interrupted: {said}");
+            eprintln!("interrupted: {reported}");
             Ok(ExitCode::FAILURE)
         }
     }
 }
 
-/// Returns once everything is present. Until then `said` holds what is waited for, and is printed each time it changes.
-async fn all_is_there(planner: &Planner, min_nodes: usize, said: &mut String) -> String {
-    let mut say = |words: String| {
+/// Returns once everything is present. Until then `reported` holds what is waited for, and is printed each time it changes.
+async fn all_is_there(planner: &PlannerClient, min_nodes: usize, reported: &mut String) -> String {
+    let mut report = |words: String| {
         let words: String = words.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-        if *said != words {
+        if *reported != words {
             eprintln!("waiting: {words}");
-            *said = words;
+            *reported = words;
         }
     };
     let mut since = None;
     loop {
         match look(planner, min_nodes, &mut since).await {
             Ok(Verdict::Done(words)) => return words,
-            Ok(Verdict::Waiting(words)) => say(words),
-            Err(error) => say(error.to_string()),
+            Ok(Verdict::Waiting(words)) => report(words),
+            Err(error) => report(error.to_string()),
         }
         sleep(PAUSE).await;
     }
 }
 
 /// Asks once. The first successful request also asks for a scan and records the time, by the planner's clock.
-async fn look(planner: &Planner, min_nodes: usize, since: &mut Option<Timestamp>) -> Result<Verdict, ClientError> {
+async fn look(planner: &PlannerClient, min_nodes: usize, since: &mut Option<Timestamp>) -> Result<Verdict, ClientError> {
     let view = planner.view(&Query::default()).await?;
     let since = match *since {
         Some(since) => since,
@@ -154,7 +154,7 @@ mod tests {
 
     use crate::overview::{Overview, OverviewSource};
     use crate::page;
-    use crate::page::sample::{self, fleet, node, nothing, of_nodes};
+    use crate::page::tests::sample::{self, fleet, node, nothing, of_nodes};
 
     fn look(overview: &Overview, scan_began: SignedDuration) -> Verdict {
         verdict(&View::new(overview, &Query::default()), sample::catalogue().generated - scan_began, 1)
@@ -197,10 +197,10 @@ mod tests {
         let address = format!("http://{}", listener.local_addr().unwrap());
         let server = tokio::spawn(async move { axum::serve(listener, routes.route("/scan", scan)).await.unwrap() });
 
-        let planner = Planner::at(address.parse().unwrap()).unwrap();
-        let mut said = String::new();
-        assert_eq!(all_is_there(&planner, 1, &mut said).await, "5 images on the node");
-        assert_eq!(said, "waiting for a registry scan");
+        let planner = PlannerClient::at(address.parse().unwrap()).unwrap();
+        let mut reported = String::new();
+        assert_eq!(all_is_there(&planner, 1, &mut reported).await, "5 images on the node");
+        assert_eq!(reported, "waiting for a registry scan");
         server.abort();
     }
 

@@ -77,10 +77,10 @@ fn a_planner_survives_an_api_server_that_never_answers() {
     let planner = planner(&api, &file);
 
     // Silent from the start.
-    let says = |words: &str| planner.log().lines().any(|line| line.contains(words) && line.contains(SILENT));
-    until("the Deployment", &planner, || says("the Deployment prepuller-plan is not found"));
-    until("the catalogue", &planner, || says("the published catalogue cannot be read"));
-    until("the nodes", &planner, || says("the watch of Nodes is interrupted"));
+    let logs = |words: &str| planner.log().lines().any(|line| line.contains(words) && line.contains(SILENT));
+    until("the Deployment", &planner, || logs("the Deployment prepuller-plan is not found"));
+    until("the catalogue", &planner, || logs("the published catalogue cannot be read"));
+    until("the nodes", &planner, || logs("the watch of Nodes is interrupted"));
     assert_eq!(planner.get("/livez").unwrap().0, 200);
     let (status, why) = planner.get("/readyz").unwrap();
     assert!(status == 503 && why.contains(SILENT), "{why}");
@@ -103,8 +103,8 @@ fn a_planner_survives_an_api_server_that_never_answers() {
         .unwrap()
         .send("POST", &format!("http://{}/scan", planner.admin()), &[], b"")
         .unwrap();
-    until("no catalogue", &planner, || says("the catalogue cannot be published yet"));
-    until("no orders", &planner, || says("orders can't be written yet"));
+    until("no catalogue", &planner, || logs("the catalogue cannot be published yet"));
+    until("no orders", &planner, || logs("orders can't be written yet"));
     assert_eq!(planner.get("/livez").unwrap().0, 200);
     api.proxy().resume();
     until("the new catalogue", &planner, || published().contains("w_2") && vouched() == hash(&published()));
@@ -126,8 +126,8 @@ fn a_node_agent_survives_an_api_server_that_never_answers() {
     assert!(metric(&agent, "labhands_prepuller_node_api_failures_total{call=\"watch\"}") >= 1.0);
     assert_eq!(agent.get("/livez").unwrap().0, 200);
     api.proxy().resume();
-    let told = || api.object(orders).is_some_and(|object| object["status"]["problem"].is_string());
-    until("the report", &agent, told);
+    let has_reported = || api.object(orders).is_some_and(|object| object["status"]["problem"].is_string());
+    until("the report", &agent, has_reported);
 }
 
 #[test]
@@ -138,8 +138,8 @@ fn a_planner_names_the_definition_that_is_missing() {
     let api = ScriptedApi::start().unwrap();
     api.does_not_know(KIND);
     let planner = planner(&api, &file);
-    let says = |words: &str| planner.log().lines().any(|line| line.contains(words) && line.contains(NO_KIND));
-    until("the log", &planner, || says("the watch of NodeImages is interrupted"));
+    let logs = |words: &str| planner.log().lines().any(|line| line.contains(words) && line.contains(NO_KIND));
+    until("the log", &planner, || logs("the watch of NodeImages is interrupted"));
     planner.until_ready(LIMIT, |status, why| status == 503 && why.contains(NO_KIND)).unwrap();
     assert!(planner.get("/").unwrap().1.contains(NO_KIND), "the page says it");
     api.knows_all();
@@ -151,7 +151,7 @@ fn a_planner_names_the_definition_that_is_missing() {
     fs::write(&file, catalogue(&["w_2", "w_1"])).unwrap();
     let scan = format!("http://{}/scan", planner.admin());
     testbed::http::Client::new(None, None).unwrap().send("POST", &scan, &[], b"").unwrap();
-    until("the log", &planner, || says("cannot write the orders of node1"));
+    until("the log", &planner, || logs("cannot write the orders of node1"));
     until("the page", &planner, || planner.get("/").is_some_and(|(_, page)| page.contains(NO_KIND)));
     api.knows_all();
     let written =

@@ -114,11 +114,11 @@ fn an_image_that_never_ends_is_named_and_the_others_are_pulled() {
         });
         prepuller(&["pull"], &settings)
     });
-    let said = stderr(&output);
-    assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(said.contains("not there") && said.contains("endless:w_2026_47") && said.contains("stall"), "{said}");
-    let missing: Vec<&str> = said.lines().filter(|line| line.starts_with("not there")).collect();
-    assert_eq!(missing.len(), 1, "{said}");
+    let stderr = stderr(&output);
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains("not there") && stderr.contains("endless:w_2026_47") && stderr.contains("stall"), "{stderr}");
+    let missing: Vec<&str> = stderr.lines().filter(|line| line.starts_with("not there")).collect();
+    assert_eq!(missing.len(), 1, "{stderr}");
 }
 
 #[test]
@@ -152,8 +152,8 @@ fn a_digest_in_a_reference_decides_and_a_mirror_is_named() {
         let first = pull(&endpoint, &pinned);
         assert!(first.status.success(), "{endpoint}: {}", stderr(&first));
         let again = pull(&endpoint, &pinned);
-        let said = stderr(&again);
-        assert!(again.status.success() && !said.contains("pull begins"), "{endpoint}: {said}");
+        let stderr = stderr(&again);
+        assert!(again.status.success() && !stderr.contains("pull begins"), "{endpoint}: {stderr}");
     }
     let held = containerd.ctr(&["images", "list"]).unwrap();
     assert!([&old, &new].iter().all(|image| held.contains(&format!("{host}/lab@{}", image.digest))), "{held}");
@@ -170,9 +170,9 @@ fn a_digest_in_a_reference_decides_and_a_mirror_is_named() {
     containerd.folder().write(&format!("certs.d/{host}/hosts.toml"), hosts).unwrap();
     for _ in 0..2 {
         let served = pull(&containerd.endpoint(), &format!("{host}/lab:w_2026_47"));
-        let said = stderr(&served);
-        assert_eq!(served.status.code(), Some(1), "{said}");
-        let line = said.lines().find(|line| line.starts_with("not there")).unwrap();
+        let stderr = stderr(&served);
+        assert_eq!(served.status.code(), Some(1), "{stderr}");
+        let line = stderr.lines().find(|line| line.starts_with("not there")).unwrap();
         assert!([&old.digest, &new.digest].iter().all(|digest| line.contains(digest.as_str())), "{line}");
         assert!(line.contains("mirror") && line.contains("the registry still has the wanted image"), "{line}");
     }

@@ -68,21 +68,21 @@ fn a_private_registry_is_reached_as_other_programs_reach_it() {
         (vec![("LAB_TOKEN_SERVERS", "auth.example.org/token")], 64, vec!["LAB_TOKEN_SERVERS", "has a path"]),
         (vec![("LAB_INSECURE_REGISTRIES", "https://r")], 64, vec!["LAB_INSECURE_REGISTRIES", "a scheme other than"]),
     ] {
-        let (actual, said) = scan(&[&both[..], &more[..]].concat());
-        assert_eq!(actual, code, "{more:?}: {said}");
-        assert!(words.iter().all(|words| said.contains(words)), "{more:?}: {words:?} not in {said}");
-        assert!(!said.contains("wrong-47") && !said.contains("sesame-47"), "{said}");
-        assert!(said.matches("No such file").count() <= 1, "one error is said once: {said}");
+        let (actual, stderr) = scan(&[&both[..], &more[..]].concat());
+        assert_eq!(actual, code, "{more:?}: {stderr}");
+        assert!(words.iter().all(|words| stderr.contains(words)), "{more:?}: {words:?} not in {stderr}");
+        assert!(!stderr.contains("wrong-47") && !stderr.contains("sesame-47"), "{stderr}");
+        assert!(stderr.matches("No such file").count() <= 1, "one error is said once: {stderr}");
     }
 
     // Its CA is not among the system's; retries would not change that.
-    let (code, said) = scan(&[("LAB_REPOSITORIES", repository.as_str()), ("REGISTRY_AUTH_FILE", &containers)]);
-    assert!(code == 1 && said.contains("its CA is not known") && said.contains("SSL_CERT_FILE"), "{said}");
-    assert!(!said.contains("before the next try") && !said.contains("LAB_INSECURE_REGISTRIES"), "{said}");
+    let (code, stderr) = scan(&[("LAB_REPOSITORIES", repository.as_str()), ("REGISTRY_AUTH_FILE", &containers)]);
+    assert!(code == 1 && stderr.contains("its CA is not known") && stderr.contains("SSL_CERT_FILE"), "{stderr}");
+    assert!(!stderr.contains("before the next try") && !stderr.contains("LAB_INSECURE_REGISTRIES"), "{stderr}");
 
     // Nothing listens there now: the first retry is logged, and the others are not.
     registry.stop();
-    let (code, said) = scan(&[&both[..], &[("REGISTRY_AUTH_FILE", &containers)]].concat());
-    assert!(code == 1 && said.contains("before the next try, and trying until about"), "{said}");
-    assert_eq!(said.matches("before the next try").count(), 1, "{said}");
+    let (code, stderr) = scan(&[&both[..], &[("REGISTRY_AUTH_FILE", &containers)]].concat());
+    assert!(code == 1 && stderr.contains("before the next try, and trying until about"), "{stderr}");
+    assert_eq!(stderr.matches("before the next try").count(), 1, "{stderr}");
 }

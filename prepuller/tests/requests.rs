@@ -125,8 +125,8 @@ fn ten_thousand_tags_with_ten_that_dangle() {
     let dangling: Vec<String> = all[9_990..].to_vec();
     let fake =
         Fake::start(move |path, _, _| repository(&all, path, |path| dangling.iter().any(|tag| path.ends_with(tag))));
-    let (code, printed, said) = fake.scan(&[("LAB_KEEP", "daily=1")]);
-    assert!(code == 0 && printed.contains(":d_2023_04_15 "), "{printed}{said}");
+    let (code, printed, stderr) = fake.scan(&[("LAB_KEEP", "daily=1")]);
+    assert!(code == 0 && printed.contains(":d_2023_04_15 "), "{printed}{stderr}");
     let most = fake.most_in_a_second();
     assert!(most <= RegistryConfig::default().per_second, "{most} requests in a second of {}", fake.asked().len());
     assert!(fake.asked().len() < 100, "{} requests", fake.asked().len());
@@ -140,9 +140,9 @@ fn a_storm_of_429_is_one_request_for_each_pause() {
         1..=3 => (StatusCode::TOO_MANY_REQUESTS, [(header::RETRY_AFTER, "0")]).into_response(),
         _ => repository(&all, path, |_| false),
     });
-    let (code, printed, said) = fake.scan(&[("LAB_KEEP", "daily=5")]);
-    assert!(code == 0 && printed.contains(":d_"), "{printed}{said}");
-    assert!(said.contains("before the next try"), "the first retry says what is waited for: {said}");
+    let (code, printed, stderr) = fake.scan(&[("LAB_KEEP", "daily=5")]);
+    assert!(code == 0 && printed.contains(":d_"), "{printed}{stderr}");
+    assert!(stderr.contains("before the next try"), "the first retry says what is waited for: {stderr}");
     // One request after each pause of 1 s, 2 s, 4 s.
     let asked = fake.asked();
     assert!(asked[3].0 - asked[0].0 >= Duration::from_secs(6), "{asked:?}");
@@ -163,9 +163,9 @@ fn an_expired_password_is_shown_once() {
     let file = folder.path().join("config.json");
     let json = format!(r#"{{"auths":{{"{}":{{"username":"me","password":"expired"}}}}}}"#, fake.host);
     std::fs::write(&file, json).unwrap();
-    let (code, printed, said) =
+    let (code, printed, stderr) =
         fake.scan(&[("LAB_KEEP", "daily=5"), ("REGISTRY_AUTH_FILE", &file.display().to_string())]);
-    assert!(code == 1 && said.contains("refused"), "{printed}{said}");
+    assert!(code == 1 && stderr.contains("refused"), "{printed}{stderr}");
     let asked = fake.asked();
     assert_eq!(asked.iter().filter(|(_, _, secret)| *secret).count(), 1, "{asked:?}");
     assert!(asked.len() <= 4, "{asked:?}");

@@ -313,13 +313,13 @@ fn missing_configured_images_are_reported_and_the_others_are_wanted() {
     for (settings, code, expected, words) in cases {
         let settings = [*settings, &[("LAB_INSECURE_REGISTRIES", host.as_str())][..]].concat();
         let scan = prepuller(&["scan", "--output", "json"], &settings).output().unwrap();
-        let said = stderr(&scan);
-        assert_eq!(scan.status.code(), Some(*code), "{settings:?}: {said}");
-        assert_eq!(wanted(&scan), *expected, "{settings:?}: {said}");
-        assert!(words.iter().all(|words| said.contains(words)), "{settings:?}: {said}");
+        let stderr = stderr(&scan);
+        assert_eq!(scan.status.code(), Some(*code), "{settings:?}: {stderr}");
+        assert_eq!(wanted(&scan), *expected, "{settings:?}: {stderr}");
+        assert!(words.iter().all(|words| stderr.contains(words)), "{settings:?}: {stderr}");
         // Each of these scans is complete: missing tags are known.
         let catalogue: Value = serde_json::from_slice(&scan.stdout).unwrap();
-        assert_eq!(catalogue["complete"], true, "{settings:?}: {said}");
+        assert_eq!(catalogue["complete"], true, "{settings:?}: {stderr}");
     }
     // Some readers close the output half way.
     let settings = [("LAB_REPOSITORIES", repository), ("LAB_INSECURE_REGISTRIES", &host), ("LAB_TAG_SCHEME", "semver")];

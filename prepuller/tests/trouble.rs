@@ -46,7 +46,7 @@ impl Bed {
         })
     }
 
-    fn page_says(&self, words: &str) -> String {
+    fn page_shows(&self, words: &str) -> String {
         self.until(words, || self.planner.get("/").map(|(_, page)| page).filter(|page| page.contains(words)))
     }
 
@@ -67,9 +67,9 @@ fn a_first_installation_without_a_registry_shows_what_failed() {
     let host = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
     let repository = format!("{host}/owner/lab");
     let bed = Bed::start(&[], &[("LAB_REPOSITORIES", &repository), ("LAB_INSECURE_REGISTRIES", &host)]);
-    bed.page_says("The first scan is under way");
+    bed.page_shows("The first scan is under way");
     bed.planner.until_ready(LIMIT, |status, _| status == 200).unwrap();
-    let page = bed.page_says("No scan has succeeded yet");
+    let page = bed.page_shows("No scan has succeeded yet");
     assert!(page.contains("The wanted images are not known, because no scan has succeeded so far"), "{page}");
     assert!(page.contains(&host) && page.contains("Last good scan: none yet."), "{page}");
     assert!(!page.contains("complete</span>"), "no node is complete with nothing: {page}");
@@ -96,7 +96,7 @@ fn a_node_whose_agent_stopped_reporting_is_a_problem() {
             {"image": image, "state": "Present", "since": "2026-01-01T00:00:00Z"}]}});
     let file = file.display().to_string();
     let bed = Bed::start(&[(orders, object)], &[("CATALOGUE_FILE", &file), ("SCAN_INTERVAL", "1h")]);
-    let page = bed.page_says("The agent has stopped reporting on node1");
+    let page = bed.page_shows("The agent has stopped reporting on node1");
     assert!(page.contains("1 image on the node; there is a problem"), "{page}");
     assert!(page.contains("its agent has not reported for"), "{page}");
     let event = bed.event("default", "AgentSilent");

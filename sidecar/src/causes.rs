@@ -4,7 +4,7 @@ use std::error::Error;
 
 /// The error and its causes, separated by colons. A cause whose text was already included is left out, because many
 /// errors repeat their cause's text.
-pub fn said(error: &(dyn Error + 'static)) -> String {
+pub fn with_causes(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {
@@ -37,8 +37,8 @@ mod tests {
     #[test]
     fn each_cause_is_printed_once() {
         let io = || std::io::Error::other("permission denied");
-        assert_eq!(said(&Outer(Middle(io()))), "cannot start: cannot read /x: permission denied");
-        assert_eq!(said(&Short(Middle(io()))), "cannot start: cannot read /x: permission denied");
-        assert_eq!(said(&io()), "permission denied");
+        assert_eq!(with_causes(&Outer(Middle(io()))), "cannot start: cannot read /x: permission denied");
+        assert_eq!(with_causes(&Short(Middle(io()))), "cannot start: cannot read /x: permission denied");
+        assert_eq!(with_causes(&io()), "permission denied");
     }
 }

@@ -92,7 +92,7 @@ mod tests {
 
     #[test]
     fn both_problems_are_named() {
-        let said = settings("info=x=y", Some("xml")).unwrap_err().to_string();
-        assert!(said.contains("LOG: ") && said.contains("LOG_FORMAT: \"xml\""), "{said}");
+        let problems = settings("info=x=y", Some("xml")).unwrap_err().to_string();
+        assert!(problems.contains("LOG: ") && problems.contains("LOG_FORMAT: \"xml\""), "{problems}");
     }
 }

@@ -51,7 +51,7 @@ fn failed(name: &str, error: &anyhow::Error) -> ExitCode {
             _ => ExitCode::from(EXIT_USAGE),
         };
     }
-    let _ = writeln!(io::stderr(), "{name}: {}", causes::said(error.as_ref()));
+    let _ = writeln!(io::stderr(), "{name}: {}", causes::with_causes(error.as_ref()));
     ExitCode::FAILURE
 }
 

@@ -19,11 +19,11 @@ pub fn install_crypto_provider() {
 #[derive(Debug, Error)]
 pub enum RootsError {
     /// There is no usable root certificate.
-    #[error("no root certificates found{}; mount a bundle of certificates and name it in SSL_CERT_FILE", said(.0))]
+    #[error("no root certificates found{}; mount a bundle of certificates and name it in SSL_CERT_FILE", listed(.0))]
     None(Vec<String>),
 }
 
-fn said(errors: &[String]) -> String {
+fn listed(errors: &[String]) -> String {
     errors.iter().map(|error| format!(", {error}")).collect()
 }
 

@@ -59,11 +59,11 @@ pub fn module(name: &str, version: &str) -> Result<PathBuf> {
     let mut download = Command::new(go);
     // Outside of any module.
     download.args(["mod", "download", "-json", &format!("{name}@{version}")]).current_dir("/");
-    let said = command::run(&mut download)?;
-    let said: serde_json::Value = serde_json::from_str(&said)
+    let printed = command::run(&mut download)?;
+    let printed: serde_json::Value = serde_json::from_str(&printed)
         .map_err(|error| Error::Missing(format!("go mod download of {name} cannot be read: {error}")))?;
     let path =
-        said["Dir"].as_str().ok_or_else(|| Error::Missing(format!("go mod download of {name} names no folder")))?;
+        printed["Dir"].as_str().ok_or_else(|| Error::Missing(format!("go mod download of {name} names no folder")))?;
     Ok(path.into())
 }
 

@@ -81,9 +81,9 @@ impl GrpcServer {
             let (address, hook) = (address.clone(), Arc::clone(&hook));
             Box::pin(async move {
                 let method = call.path.rsplit('/').next().unwrap_or_default().to_owned();
-                tell(&hook, &method, Moment::Before).await;
+                call_hook(&hook, &method, Moment::Before).await;
                 let answer = pass_on(address, call).await;
-                tell(&hook, &method, Moment::After).await;
+                call_hook(&hook, &method, Moment::After).await;
                 answer
             })
         })
@@ -121,7 +121,7 @@ pub enum Moment {
     After,
 }
 
-async fn tell<H: Fn(&str, Moment) + Send + Sync + 'static>(hook: &Arc<H>, method: &str, moment: Moment) {
+async fn call_hook<H: Fn(&str, Moment) + Send + Sync + 'static>(hook: &Arc<H>, method: &str, moment: Moment) {
     let (hook, method) = (Arc::clone(hook), method.to_owned());
     // A panic in a hook fails the test, because the hook did not do its work.
     let _ = tokio::task::spawn_blocking(move || hook(&method, moment)).await;

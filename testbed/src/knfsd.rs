@@ -263,8 +263,8 @@ mod tests {
         }
         assert!(mount("/srv/kerberos").is_err());
         let quota = "dd if=/dev/zero of=/mnt/quota/much bs=64k count=100 conv=fsync";
-        let said = knfsd.run(quota).unwrap_err().to_string();
-        assert!(said.contains("quota"), "{said}");
+        let printed = knfsd.run(quota).unwrap_err().to_string();
+        assert!(printed.contains("quota"), "{printed}");
         assert!(knfsd.run("cat /proc/fs/nfsd/versions").unwrap().contains("+3 +4 +4.1 +4.2"));
         knfsd.export("/srv/readonly", None).unwrap();
         assert!(mount("/srv/readonly").is_err());

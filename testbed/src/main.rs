@@ -34,7 +34,7 @@ fn main() -> ExitCode {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let result = match arguments.as_slice() {
         ["up", names @ ..] if !names.is_empty() && names.iter().all(|name| PARTS.contains(name)) => {
-            up::keep(|| bring_up(names), || say("ready"))
+            up::keep(|| bring_up(names), || print("ready"))
         }
         ["push", reference] => push(reference, "4"),
         ["push", reference, size] => push(reference, size),
@@ -69,10 +69,10 @@ fn bring_up(names: &[&str]) -> Result<Vec<Box<dyn Any>>> {
     // All parts are guards, so if one does not start, nothing of the others is left behind.
     if names.iter().any(|name| ["registry", "rubin", "containerd"].contains(name)) {
         let registry = Registry::start()?;
-        say(&format!("REGISTRY={}", registry.host()))?;
+        print(&format!("REGISTRY={}", registry.host()))?;
         if names.contains(&"rubin") {
             publish_rubin(&registry, RUBIN, &RubinSet::default())?;
-            say(&format!("LAB_REPOSITORIES={}/{RUBIN}", registry.host()))?;
+            print(&format!("LAB_REPOSITORIES={}/{RUBIN}", registry.host()))?;
         }
         if names.contains(&"containerd") {
             Image::pause()?.push(&registry, "pause", "1")?;
@@ -81,26 +81,26 @@ fn bring_up(names: &[&str]) -> Result<Vec<Box<dyn Any>>> {
                 sandbox_image: Some(format!("{}/pause:1", registry.host())),
                 ..containerd::Options::default()
             })?;
-            say(&format!("CONTAINERD={}", containerd.endpoint()))?;
+            print(&format!("CONTAINERD={}", containerd.endpoint()))?;
             parts.push(Box::new(containerd));
         }
         parts.push(Box::new(registry));
     }
     if names.contains(&"docker") {
         let docker = Docker::start()?;
-        say(&format!("DOCKER={}", docker.endpoint()))?;
+        print(&format!("DOCKER={}", docker.endpoint()))?;
         parts.push(Box::new(docker));
     }
     if names.contains(&"nfs") {
         let server = Ganesha::start(Setup::default())?;
-        say(&format!("NFS={}:/home", server.address()))?;
+        print(&format!("NFS={}:/home", server.address()))?;
         parts.push(Box::new(server));
     }
     if names.contains(&"kubernetes") {
         let cluster = Cluster::start(2)?;
-        say(&format!("KUBECONFIG={}", cluster.kubeconfig().display()))?;
-        say(&format!("KUBECTL={}", cluster.kubectl().program().display()))?;
-        say(&format!("CLUSTER_REGISTRY={}", cluster.registry_host()))?;
+        print(&format!("KUBECONFIG={}", cluster.kubeconfig().display()))?;
+        print(&format!("KUBECTL={}", cluster.kubectl().program().display()))?;
+        print(&format!("CLUSTER_REGISTRY={}", cluster.registry_host()))?;
         parts.push(Box::new(cluster));
     }
     Ok(parts)
@@ -114,12 +114,12 @@ fn push(reference: &str, size: &str) -> Result<()> {
     // Another tag gets other content.
     let seed = tag.bytes().fold(size, |seed, byte| seed.wrapping_mul(31).wrapping_add(byte.into()));
     let pushed = Image::new([Layer::compressible(seed, size << 20)]).push_plain(host, repository, tag)?;
-    say(&format!("{} {}", pushed.reference, pushed.digest))
+    print(&format!("{} {}", pushed.reference, pushed.digest))
 }
 
 const RUBIN: &str = "lsst/sciplat-lab";
 
-fn say(line: &str) -> Result<()> {
+fn print(line: &str) -> Result<()> {
     let mut stdout = std::io::stdout();
     writeln!(stdout, "{line}").and_then(|()| stdout.flush()).map_err(Error::io("write to standard output"))
 }

@@ -135,7 +135,7 @@ mod tests {
 
     #[test]
     fn missing_packages_are_named_with_the_command_to_run() {
-        let said = explain(&["containerd", "runc"], "this is not root").to_string();
-        assert!(said.contains("apt-get install containerd runc"), "{said}");
+        let printed = explain(&["containerd", "runc"], "this is not root").to_string();
+        assert!(printed.contains("apt-get install containerd runc"), "{printed}");
     }
 }

@@ -23,11 +23,11 @@ const LIMIT: Duration = Duration::from_secs(300);
 /// Starts parts, reports them, and keeps them until Ctrl-C or SIGTERM, then drops them. If the signal comes before all
 /// have started, this process ends at once: its children end with it, and the janitor of its folders removes the rest.
 ///
-/// `say` comes last: its reader may send a signal at once, which then stops the parts normally.
+/// `report` comes last: its reader may send a signal at once, which then stops the parts normally.
 ///
 /// # Errors
-/// If a part does not start, or `say` fails.
-pub fn keep<T>(start: impl FnOnce() -> Result<T>, say: impl FnOnce() -> Result<()>) -> Result<()> {
+/// If a part does not start, or `report` fails.
+pub fn keep<T>(start: impl FnOnce() -> Result<T>, report: impl FnOnce() -> Result<()>) -> Result<()> {
     let signals = Signals::listen()?;
     let _record = Folder::new(NAME)?;
     let started = Arc::new(AtomicBool::new(false));
@@ -44,7 +44,7 @@ pub fn keep<T>(start: impl FnOnce() -> Result<T>, say: impl FnOnce() -> Result<(
     });
     let parts = start()?;
     started.store(true, Ordering::SeqCst);
-    say()?;
+    report()?;
     let _ = over.recv(); // ends when the other end is dropped
     drop(parts);
     Ok(())

@@ -40,11 +40,11 @@ fn the_digest_that_is_printed_can_be_pulled() {
             .env("CONTAINERS_STORAGE_CONF", &storage)
             .env_remove("IMAGE_PREFIX");
         bld.env("DOCKER_HOST", format!("unix://{}", docker.socket().display()));
-        let said = command::run(&mut bld).unwrap();
-        let digest = said.trim().rsplit(", ").next().unwrap();
+        let printed = command::run(&mut bld).unwrap();
+        let digest = printed.trim().rsplit(", ").next().unwrap();
         let url = format!("{}/v2/labhands/prepuller/manifests/{digest}", registry.url());
         let types = "application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json";
-        client.send("GET", &url, &[("accept", types)], &[]).unwrap().expect(200, &said).unwrap();
+        client.send("GET", &url, &[("accept", types)], &[]).unwrap().expect(200, &printed).unwrap();
     }
 }
 
@@ -61,8 +61,8 @@ fn every_image_is_small_labeled_and_the_same_each_time() {
             .env("BUILDER", "buildah")
             .env_remove("IMAGE_PREFIX")
             .env_remove("PROFILE");
-        let said = command::run(&mut bld).unwrap();
-        said.lines().map(|line| line.split_once(", ").unwrap()).map(|(name, rest)| (name.into(), rest.into())).collect()
+        let printed = command::run(&mut bld).unwrap();
+        printed.lines().map(|line| line.split_once(", ").unwrap()).map(|(name, rest)| (name.into(), rest.into())).collect()
     };
     let first = build();
     assert_eq!(first.len(), DAEMONS.len(), "{first:?}");

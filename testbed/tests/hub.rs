@@ -65,7 +65,7 @@ fn both_nodes_hold(bed: &Bed, tags: &[&str]) {
     let holds = |line: &str| tags.iter().all(|tag| line.contains(&format!(":{tag}")));
     let all = |text: &str| text.lines().filter(|line| holds(line)).count() == 2;
     let asked = bed.kubectl.wait(&["-n", "labhands-node", "get", "nodeimages", "-o", path], LIMIT, all);
-    asked.unwrap_or_else(|error| panic!("{error}\n{}", bed.said()));
+    asked.unwrap_or_else(|error| panic!("{error}\n{}", bed.state()));
 }
 
 fn no_owner_has_changed(bed: &Bed, before: &[volumes::Owner]) {
@@ -91,7 +91,7 @@ fn the_menu_shows_what_is_on_the_nodes(bed: &Bed, page: &mut Page) {
         let text = page.evaluate("document.body.innerText").ok()?;
         (text.as_str()?.matches("on 2 of 2 nodes").count() == 2).then_some(())
     })
-    .unwrap_or_else(|| panic!("{:?}\n{}", page.evaluate("document.body.innerText"), bed.said()));
+    .unwrap_or_else(|| panic!("{:?}\n{}", page.evaluate("document.body.innerText"), bed.state()));
     let profiles = page.evaluate("[...document.querySelectorAll('[name=profile]')].map(input => input.value)").unwrap();
     assert_eq!(profiles, json!(["w_2026_47", "w_2026_46"]));
     assert_eq!(page.evaluate("document.querySelector('[name=profile]:checked').value").unwrap(), "w_2026_47");
@@ -118,22 +118,22 @@ fn choose(page: &mut Page, bed: &Bed, profile: &str) {
         page.open(&form).ok()?;
         page.click(Duration::from_secs(5), &profile).ok()
     });
-    assert!(chosen.is_some(), "no {profile} on the form\n{}", bed.said());
+    assert!(chosen.is_some(), "no {profile} on the form\n{}", bed.state());
     page.click(LIMIT, "form input[type=submit], form button[type=submit]").unwrap();
 }
 
 /// Waits until the page is JupyterLab, ready for work.
 fn lab(bed: &Bed, page: &mut Page) {
     let ready = "location.pathname.includes('/lab') && !!document.querySelector('.jp-Launcher, .jp-NotebookPanel')";
-    page.wait(LIMIT, ready).unwrap_or_else(|error| panic!("{error}\n{}", bed.said()));
+    page.wait(LIMIT, ready).unwrap_or_else(|error| panic!("{error}\n{}", bed.state()));
 }
 
 fn a_lab_starts_with_its_progress(bed: &Bed, page: &mut Page) {
     choose(page, bed, "w_2026_47");
     page.wait(LIMIT, "location.pathname.startsWith('/hub/spawn-pending/')").unwrap();
-    let told = "document.querySelector('details')?.textContent.includes('labhands-home')";
-    page.wait(LIMIT, &format!("{told} && (document.querySelector('details').open = true)"))
-        .unwrap_or_else(|error| panic!("{error}\n{}", bed.said()));
+    let shows_volume = "document.querySelector('details')?.textContent.includes('labhands-home')";
+    page.wait(LIMIT, &format!("{shows_volume} && (document.querySelector('details').open = true)"))
+        .unwrap_or_else(|error| panic!("{error}\n{}", bed.state()));
     bed.picture(page, "progress");
     lab(bed, page);
     bed.picture(page, "lab");
@@ -151,7 +151,7 @@ fn kernel(page: &mut Page, code: &str) -> Value {
 }
 
 fn a_terminal_is_the_users_own(bed: &Bed, page: &mut Page) {
-    let said = terminal(
+    let printed = terminal(
         page,
         "id; getent passwd $(id -u); pwd; stat -c '%U %a' ~; ls ~; git --no-pager config --list; cat /version",
     );
@@ -164,12 +164,12 @@ fn a_terminal_is_the_users_own(bed: &Bed, page: &mut Page) {
         "user.email=ada@example.org",
         "47",
     ] {
-        assert!(said.lines().any(|said| said.trim() == line), "no {line:?} in\n{said}");
+        assert!(printed.lines().any(|printed| printed.trim() == line), "no {line:?} in\n{printed}");
     }
     for folder in ["notebooks", "DATA", "WORK"] {
-        assert!(said.contains(folder), "no {folder} in\n{said}");
+        assert!(printed.contains(folder), "no {folder} in\n{printed}");
     }
-    assert!(said.contains(&format!("credential.{}.helper=", bed.github.url())), "{said}");
+    assert!(printed.contains(&format!("credential.{}.helper=", bed.github.url())), "{printed}");
     // It is the home on the file server, through the volume.
     terminal(page, "echo mine > ~/notebooks/secret");
     assert_eq!(fs::read_to_string(bed.share().join("ada/notebooks/secret")).unwrap(), "mine\n");
@@ -181,8 +181,8 @@ fn a_terminal_is_the_users_own(bed: &Bed, page: &mut Page) {
 fn a_push_uses_the_hubs_token(bed: &Bed, page: &mut Page) {
     let clone = format!("cd /tmp && GIT_TERMINAL_PROMPT=0 git clone -q {}/ada/work.git", bed.github.url());
     let commit = "cd work && echo stars > notes && git add notes && git commit -q -m 'Count stars' && git push -q origin HEAD:main";
-    let said = terminal(page, &format!("{clone} && {commit} && echo pushed"));
-    assert!(said.contains("pushed"), "{said}");
+    let printed = terminal(page, &format!("{clone} && {commit} && echo pushed"));
+    assert!(printed.contains("pushed"), "{printed}");
     let log = [
         "-n",
         "github",
@@ -198,8 +198,8 @@ fn a_push_uses_the_hubs_token(bed: &Bed, page: &mut Page) {
     ];
     assert_eq!(bed.kubectl.run(&log).unwrap(), "ada the astronomer <ada@example.org> Count stars\n");
     // The token is nowhere in the lab, except for the one that talks to the Hub.
-    let said = terminal(page, "env | grep -c gho_; grep -rl gho_ ~ /run/labhands /etc/git* 2>/dev/null | wc -l");
-    assert_eq!(said.split_whitespace().collect::<Vec<_>>(), ["0", "0"], "{said}");
+    let printed = terminal(page, "env | grep -c gho_; grep -rl gho_ ~ /run/labhands /etc/git* 2>/dev/null | wc -l");
+    assert_eq!(printed.split_whitespace().collect::<Vec<_>>(), ["0", "0"], "{printed}");
 }
 
 fn the_labs_lines_arrive_with_its_name(bed: &Bed) {
@@ -229,13 +229,13 @@ fn the_menu_offers(bed: &Bed, page: &mut Page, tag: &str) {
         page.open(&format!("{}/hub/spawn", bed.hub)).ok()?;
         page.wait(Duration::from_secs(2), &offered).ok()
     });
-    assert!(seen.is_some(), "{tag} is not on the menu\n{}", bed.said());
+    assert!(seen.is_some(), "{tag} is not on the menu\n{}", bed.state());
 }
 
 fn no_user_sees_another_users_home(bed: &Bed, page: &mut Page) {
-    let said =
+    let printed =
         terminal(page, "ls /home; cat /home/ada/notebooks/secret; find / -name secret -path '*notebooks*' 2>/dev/null");
-    assert!(said.contains("bob") && !said.contains("mine") && said.contains("No such file"), "{said}");
+    assert!(printed.contains("bob") && !printed.contains("mine") && printed.contains("No such file"), "{printed}");
     // Also not through the whole claim: the folder belongs to its user alone.
     let mode = fs::metadata(bed.share().join("ada")).unwrap().mode();
     assert_eq!(mode & 0o077, 0);
@@ -251,7 +251,7 @@ fn stop(bed: &Bed, page: &mut Page, user: &str) {
         let _ = page.evaluate("document.querySelector('#stop')?.click()");
         page.wait(Duration::from_secs(5), "document.querySelector('#start').innerText.includes('Start')").ok()
     });
-    assert!(stopped.is_some(), "{}", bed.said());
+    assert!(stopped.is_some(), "{}", bed.state());
     let pods = bed.kubectl.run(&["-n", "jupyter", "get", "pods", "-o", "name"]).unwrap();
     assert!(!pods.contains(&format!("jupyter-{user}")), "{pods}");
 }
@@ -264,7 +264,7 @@ fn everything_works_while_github_is_away(bed: &Bed, ada: &mut Page, bob: &mut Pa
         let _ = bob.open(&format!("{}/hub/home", bed.hub));
         bed.kubectl.run(&seen).ok().filter(|log| log.contains("GitHub does not answer"))
     })
-    .unwrap_or_else(|| panic!("{}", bed.said()));
+    .unwrap_or_else(|| panic!("{}", bed.state()));
     assert_eq!(kernel(ada, "print(answer)"), "42\n");
     choose(bob, bed, "w_2026_48");
     lab(bed, bob);
@@ -278,7 +278,7 @@ fn a_removed_member_loses_access(bed: &Bed, bob: &mut Page) {
         bob.open(&format!("{}/hub/spawn", bed.hub)).ok()?;
         bob.wait(Duration::from_secs(5), "location.pathname.startsWith('/hub/login')").ok()
     })
-    .unwrap_or_else(|| panic!("bob is still in\n{}", bed.said()));
+    .unwrap_or_else(|| panic!("bob is still in\n{}", bed.state()));
     bed.picture(bob, "removed");
     bed.github.control(&json!({"browser_user": "bob"})).unwrap();
     bob.open(&format!("{}/hub/oauth_login?next=%2Fhub%2Fspawn", bed.hub)).unwrap();

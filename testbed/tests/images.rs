@@ -14,14 +14,14 @@ fn both_runtimes_pull_what_was_pushed_and_run_it() {
 
     let docker = Docker::start().unwrap();
     docker.docker(&["pull", "--quiet", &pushed.reference]).unwrap();
-    let said = docker.docker(&["run", "--rm", "--network", "none", &pushed.reference, "cat", "/etc/said"]).unwrap();
-    assert_eq!(said, "hello");
+    let printed = docker.docker(&["run", "--rm", "--network", "none", &pushed.reference, "cat", "/etc/said"]).unwrap();
+    assert_eq!(printed, "hello");
 
     let containerd = Containerd::start(&registry).unwrap();
     containerd.pull(&pushed.by_digest()).unwrap();
-    let said =
+    let printed =
         containerd.ctr(&["run", "--rm", "--snapshotter", "overlayfs", &pushed.by_digest(), "x", "cat", "/etc/said"]);
-    assert_eq!(said.unwrap(), "hello");
+    assert_eq!(printed.unwrap(), "hello");
 }
 
 #[test]

@@ -104,13 +104,13 @@ fn check(cluster: &Cluster, site: &Folder, arguments: &[&str]) -> (bool, String)
         .env("KUBECONFIG", cluster.kubeconfig())
         .output()
         .unwrap();
-    let said = String::from_utf8_lossy(&run.stdout).into_owned() + &String::from_utf8_lossy(&run.stderr);
-    (run.status.success(), said)
+    let printed = String::from_utf8_lossy(&run.stdout).into_owned() + &String::from_utf8_lossy(&run.stderr);
+    (run.status.success(), printed)
 }
 
 /// The messages of Pod Security for pods that `restricted` rejects.
-fn violations(said: &str) -> Vec<&str> {
-    said.lines().filter(|line| line.contains("would violate PodSecurity")).collect()
+fn violations(printed: &str) -> Vec<&str> {
+    printed.lines().filter(|line| line.contains("would violate PodSecurity")).collect()
 }
 
 #[test]
@@ -121,16 +121,16 @@ fn the_manifests_are_accepted_and_the_page_is_checked() {
     let folder = site.path().join("manifests/site");
 
     // Before anything is applied, it lists what the cluster lacks, such as a StorageClass.
-    let (right, said) = check(&cluster, &site, &[]);
-    assert!(!right, "{said}");
+    let (right, printed) = check(&cluster, &site, &[]);
+    assert!(!right, "{printed}");
     for claim in ["fileserver", "hub-database"] {
         let wanted = format!("wrong    {claim}: the claim has no storage class");
-        assert!(said.contains(&wanted), "{said}");
+        assert!(printed.contains(&wanted), "{printed}");
     }
-    assert_eq!(said.matches("wrong ").count(), 2, "{said}");
+    assert_eq!(printed.matches("wrong ").count(), 2, "{printed}");
     kubectl.apply(STORAGE).unwrap();
-    let (right, said) = check(&cluster, &site, &[]);
-    assert!(right, "{said}");
+    let (right, printed) = check(&cluster, &site, &[]);
+    assert!(right, "{printed}");
 
     every_overlay_is_accepted(&cluster, &site);
     a_server_of_the_sites_own_is_accepted(&cluster);
@@ -170,16 +170,16 @@ fn a_server_of_the_sites_own_is_accepted(cluster: &Cluster) {
         change(&site, &format!("  - ../components/{part}"), &format!("  # - ../components/{part}"));
     }
     change(&site, "NFS_SERVICE=labhands-fileserver/fileserver", "NFS_SERVICE=storage/nas");
-    let (right, said) = check(cluster, &site, &[]);
-    assert!(!right && said.contains("NFS_SERVICE: the cluster has no Service storage/nas"), "{said}");
+    let (right, printed) = check(cluster, &site, &[]);
+    assert!(!right && printed.contains("NFS_SERVICE: the cluster has no Service storage/nas"), "{printed}");
     let document = fs::read_to_string(repository().join("docs/fileserver.md")).unwrap();
     let service = document.split("```yaml\n").nth(1).unwrap().split("```").next().unwrap();
     kubectl.apply(service).unwrap();
-    let (right, said) = check(cluster, &site, &[]);
-    assert!(right, "{said}");
+    let (right, printed) = check(cluster, &site, &[]);
+    assert!(right, "{printed}");
     change(&site, "NFS_SERVICE=storage/nas", "NFS_SERVICE=nowhere/nas");
-    let (_, said) = check(cluster, &site, &[]);
-    assert!(said.contains("namespaces \"nowhere\" not found"), "{said}");
+    let (_, printed) = check(cluster, &site, &[]);
+    assert!(printed.contains("namespaces \"nowhere\" not found"), "{printed}");
 }
 
 fn every_overlay_is_accepted(cluster: &Cluster, site: &Folder) {
@@ -212,9 +212,9 @@ fn the_other_ways_in_are_accepted(cluster: &Cluster, site: &Folder) {
         "  - ../components/gateway\n  - ../components/httproute\n  - ../components/monitoring-operator\n  - secrets/ingress\n  - wiring #",
     );
     change(site, "    literals:\n", "    literals:\n      - GATEWAY_CLASS=example\n");
-    let (right, said) = check(cluster, site, &[]);
-    assert!(!right && said.contains("the cluster does not know httproutes.gateway.networking.k8s.io"), "{said}");
-    assert!(said.contains("the cluster does not know podmonitors.monitoring.coreos.com"), "{said}");
+    let (right, printed) = check(cluster, site, &[]);
+    assert!(!right && printed.contains("the cluster does not know httproutes.gateway.networking.k8s.io"), "{printed}");
+    assert!(printed.contains("the cluster does not know podmonitors.monitoring.coreos.com"), "{printed}");
 
     for (module, version, crds) in [
         ("sigs.k8s.io/gateway-api", "v1.6.3", "config/crd/standard"),
@@ -231,7 +231,7 @@ fn the_other_ways_in_are_accepted(cluster: &Cluster, site: &Folder) {
     change(site, "  - wiring #", &format!("{lines}  - secrets/firefly\n  - wiring #"));
     let before = fs::read_to_string(page(site)).unwrap();
     kubectl.apply("{apiVersion: v1, kind: Namespace, metadata: {name: firefly, labels: {pod-security.kubernetes.io/warn: restricted}}}").unwrap();
-    let (accepted, said, error) = apply(cluster, &folder, &["--dry-run=server"]);
+    let (accepted, printed, error) = apply(cluster, &folder, &["--dry-run=server"]);
     assert!(accepted && violations(&error).is_empty(), "{error}");
     for object in [
         "gateway.gateway.networking.k8s.io/labhands",
@@ -242,7 +242,7 @@ fn the_other_ways_in_are_accepted(cluster: &Cluster, site: &Folder) {
         "podmonitor.monitoring.coreos.com/labhands",
         "prometheusrule.monitoring.coreos.com/labhands",
     ] {
-        assert!(said.contains(object), "{object}: {said}");
+        assert!(printed.contains(object), "{object}: {printed}");
     }
     // The schemas reject wrong objects.
     fs::write(page(site), before.replace("GATEWAY_CLASS=example", "GATEWAY_CLASS=")).unwrap();
@@ -271,9 +271,9 @@ fn what_is_not_ready_is_reported(cluster: &Cluster, site: &Folder) {
     assert!(applied, "{error}");
     Image::busybox().unwrap().push(cluster.registry(), "labhands/imagepurger", env!("CARGO_PKG_VERSION")).unwrap();
     let mut last = String::new();
-    let told = testbed::wait::patiently(LIMIT, || {
-        let (right, said) = check(cluster, site, &["--after"]);
-        last = said;
+    let reported = testbed::wait::patiently(LIMIT, || {
+        let (right, printed) = check(cluster, site, &["--after"]);
+        last = printed;
         let all = [
             "labhands-node/imagepurger: 0 of 1 pods are ready",
             "it ended with exit code 64, which means wrong settings",
@@ -286,7 +286,7 @@ fn what_is_not_ready_is_reported(cluster: &Cluster, site: &Folder) {
         ];
         (!right && all.iter().all(|words| last.contains(words))).then_some(())
     });
-    assert!(told.is_some() && !last.contains("No pod can be created"), "{last}");
+    assert!(reported.is_some() && !last.contains("No pod can be created"), "{last}");
 }
 
 /// `kubectl delete -k` removes everything except users' files, and says so each time.
@@ -344,8 +344,8 @@ const KINDS: [&str; 13] = [
 /// The names of all objects of ours of this kind.
 fn names(kubectl: &Kubectl, kind: &str) -> BTreeSet<String> {
     let selector = "app.kubernetes.io/part-of=labhands";
-    let said = kubectl.run(&["get", kind, "-A", "-l", selector, "-o", "jsonpath={.items[*].metadata.name}"]).unwrap();
-    said.split_whitespace().map(str::to_owned).collect()
+    let printed = kubectl.run(&["get", kind, "-A", "-l", selector, "-o", "jsonpath={.items[*].metadata.name}"]).unwrap();
+    printed.split_whitespace().map(str::to_owned).collect()
 }
 
 #[test]

@@ -100,7 +100,7 @@ async fn work() -> Result<()> {
     let mut uids = HashMap::new();
     listed(&mut nodes, |node| drop(uids.insert(node.name_any(), node.uid().unwrap_or_default()))).await?;
     listed(&mut objects, |_| {}).await?;
-    say("listed")?;
+    print("listed")?;
     let (sender, mut specs) = mpsc::channel(1);
     std::thread::spawn(move || {
         for line in std::io::stdin().lock().lines().map_while(std::result::Result::ok) {
@@ -123,7 +123,7 @@ async fn work() -> Result<()> {
             let written =
                 stream::iter(&uids).map(|(name, uid)| write(&api, name, uid, &spec)).buffer_unordered(PARALLEL);
             written.try_collect::<Vec<()>>().await?;
-            say("written")?;
+            print("written")?;
         }
         Ok(())
     };
@@ -156,7 +156,7 @@ async fn write(api: &Api<NodeImages>, name: &str, uid: &str, spec: &Value) -> Re
     Ok(())
 }
 
-fn say(word: &str) -> Result<()> {
+fn print(word: &str) -> Result<()> {
     let mut output = std::io::stdout().lock();
     Ok(writeln!(output, "{word}").and_then(|()| output.flush())?)
 }

@@ -19,7 +19,7 @@ const NEW_BLOCK_AT: usize = 1024 * 1024;
 
 /// Direct I/O requires aligned memory.
 #[repr(align(4096))]
-struct Page([u8; NEW_BLOCK]);
+struct AlignedBlock([u8; NEW_BLOCK]);
 
 /// Direct I/O requires aligned memory.
 #[repr(align(4096))]
@@ -65,7 +65,7 @@ impl OurFile {
         let taken = (|| {
             let mut done = 0;
             while done < NEW_BLOCK {
-                let block = Page([0x2e; NEW_BLOCK]);
+                let block = AlignedBlock([0x2e; NEW_BLOCK]);
                 match rustix::io::pwrite(&self.file, &block.0[done..], (NEW_BLOCK_AT + done) as u64) {
                     Ok(length) => done += length,
                     Err(Errno::INTR) => (),

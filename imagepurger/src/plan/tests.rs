@@ -1,6 +1,7 @@
 //! Each rule alone, with the reasons that operators read: whether an image may be removed, and when.
 
 mod holds;
+mod properties;
 mod protection;
 
 use super::*;
@@ -9,11 +10,11 @@ use lab_images::tag::Class;
 
 const LAB: &str = "registry.example.org/owner/lab";
 
-pub(super) fn at(seconds: i64) -> Timestamp {
+fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(1_800_000_000 + seconds).unwrap()
 }
 
-pub(super) fn hex(digit: char) -> String {
+fn hex(digit: char) -> String {
     format!("sha256:{}", digit.to_string().repeat(64))
 }
 
@@ -26,7 +27,7 @@ fn listed(tag: &str, wanted: bool) -> CatalogueImage {
     listed_in(LAB, tag, wanted)
 }
 
-pub(super) fn listed_in(repository: &str, tag: &str, wanted: bool) -> CatalogueImage {
+fn listed_in(repository: &str, tag: &str, wanted: bool) -> CatalogueImage {
     let reference: Reference = format!("{repository}:{tag}").parse().unwrap();
     CatalogueImage {
         repository: reference.repository.clone(),
@@ -44,7 +45,7 @@ pub(super) fn listed_in(repository: &str, tag: &str, wanted: bool) -> CatalogueI
     }
 }
 
-pub(super) fn rules() -> Rules {
+fn rules() -> Rules {
     Rules {
         scope: Scope::Catalogue,
         grace: SignedDuration::from_hours(24),
@@ -79,7 +80,7 @@ fn world(mut images: Vec<Image>) -> (Seen, History) {
     (seen, history)
 }
 
-pub(super) fn uses_of(container: &str, names: &[&str]) -> ContainerImages {
+fn uses_of(container: &str, names: &[&str]) -> ContainerImages {
     ContainerImages { container: container.into(), images: names.iter().map(|&name| name.to_owned()).collect() }
 }
 

@@ -80,7 +80,7 @@ mod tests {
 
     #[test]
     fn errors_name_what_is_wrong_with_keep() {
-        for (text, said) in [
+        for (text, expected) in [
             ("weekly", "class=number"),
             ("weekly=x", "\"x\""),
             ("weekly=-1", "\"-1\""),
@@ -90,7 +90,7 @@ mod tests {
             ("weekly=1,weekly=2", "twice"),
         ] {
             let error = text.parse::<Keep>().unwrap_err().to_string();
-            assert!(error.contains(said), "{text}: {error}");
+            assert!(error.contains(expected), "{text}: {error}");
         }
     }
 

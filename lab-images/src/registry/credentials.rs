@@ -167,7 +167,7 @@ impl Credentials {
         if accepted.get(repository) == Some(login) {
             accepted.remove(repository);
         }
-        lock(&self.helped).retain(|_, (_, said)| !said.as_ref().is_ok_and(|said| said.as_ref() == Some(login)));
+        lock(&self.helped).retain(|_, (_, answer)| !answer.as_ref().is_ok_and(|answer| answer.as_ref() == Some(login)));
     }
 
     /// What to do about a registry that refuses access.
@@ -191,8 +191,8 @@ impl Credentials {
                 hint += &format!("; {} names {named}, and helper programs are not run in a cluster", path.display());
             }
         }
-        for ((_, server), (_, said)) in lock(&self.helped).iter() {
-            if let Err(error) = said
+        for ((_, server), (_, answer)) in lock(&self.helped).iter() {
+            if let Err(error) = answer
                 && *server == server_of(repository)
             {
                 hint += &format!("; {error}");
@@ -214,15 +214,15 @@ impl Credentials {
     async fn helped(&self, helper: &str, repository: &Repository) -> Option<Login> {
         let key = (helper.to_owned(), server_of(repository));
         let known = lock(&self.helped).get(&key).cloned();
-        let said = match known.filter(|(at, _)| at.elapsed() < HELPER_LIFE) {
-            Some((_, said)) => said,
+        let answer = match known.filter(|(at, _)| at.elapsed() < HELPER_LIFE) {
+            Some((_, answer)) => answer,
             None => {
-                let said = helper::ask(helper, &key.1).await;
-                lock(&self.helped).insert(key, (Instant::now(), said.clone()));
-                said
+                let answer = helper::ask(helper, &key.1).await;
+                lock(&self.helped).insert(key, (Instant::now(), answer.clone()));
+                answer
             }
         };
-        said.unwrap_or_else(|error| {
+        answer.unwrap_or_else(|error| {
             let host = repository.host();
             self.warn(format!(
                 "credsStore or credHelpers has the credentials for {host}, but the helper failed: {error}"
@@ -287,14 +287,14 @@ mod tests {
         (folder, credentials)
     }
 
-    async fn said(credentials: &Credentials, repository: &str) -> String {
-        let said = |login| match login {
+    async fn shown(credentials: &Credentials, repository: &str) -> String {
+        let show = |login| match login {
             Login::Basic { username, password } => format!("{username}:{}", password.expose()),
             Login::IdentityToken(token) => format!("token {}", token.expose()),
             Login::RegistryToken(token) => format!("registry token {}", token.expose()),
         };
         let logins = credentials.logins(&repository.parse().unwrap()).await;
-        logins.into_iter().map(said).collect::<Vec<_>>().join(", ")
+        logins.into_iter().map(show).collect::<Vec<_>>().join(", ")
     }
 
     #[tokio::test]
@@ -323,7 +323,7 @@ mod tests {
             ("helper.example.org/lab", ""),
             ("elsewhere.example.org/lab", ""),
         ] {
-            assert_eq!(said(&credentials, repository).await, expected, "{repository}");
+            assert_eq!(shown(&credentials, repository).await, expected, "{repository}");
         }
         assert!(!format!("{credentials:?}").contains("word\""), "{credentials:?}");
         let hint = credentials.hint(&"helper.example.org/lab".parse().unwrap(), false);
@@ -336,11 +336,11 @@ mod tests {
             r#"{"auths":{"a.example.org":{"username":"u","password":"1"},"https://a.example.org":{"username":"u","password":"2"}}}"#,
         );
         let repository = "a.example.org/lab".parse().unwrap();
-        assert_eq!(said(&credentials, "a.example.org/lab").await, "u:1, u:2");
+        assert_eq!(shown(&credentials, "a.example.org/lab").await, "u:1, u:2");
         credentials.accept(&repository, &Login::new("u", "2"));
-        assert_eq!(said(&credentials, "a.example.org/lab").await, "u:2, u:1");
+        assert_eq!(shown(&credentials, "a.example.org/lab").await, "u:2, u:1");
         credentials.refuse(&repository, &Login::new("u", "2"));
-        assert_eq!(said(&credentials, "a.example.org/lab").await, "u:1, u:2");
+        assert_eq!(shown(&credentials, "a.example.org/lab").await, "u:1, u:2");
     }
 
     #[tokio::test]
@@ -349,9 +349,9 @@ mod tests {
         let path = folder.path().join("config.json");
         let write = |text: &str| sidecar::files::replace(&path, text.as_bytes()).unwrap();
         write(r#"{"auths":{"a.example.org":{"username":"u","password":"2"}}}"#);
-        assert_eq!(said(&credentials, "a.example.org/lab").await, "u:2");
+        assert_eq!(shown(&credentials, "a.example.org/lab").await, "u:2");
         write("{");
-        assert_eq!(said(&credentials, "a.example.org/lab").await, "u:2");
+        assert_eq!(shown(&credentials, "a.example.org/lab").await, "u:2");
     }
 
     #[tokio::test]
@@ -365,9 +365,9 @@ mod tests {
         std::fs::write(&files[3], entry("docker")).unwrap();
         let sources = CredentialSources { files: files.to_vec(), required: false, run_helpers: true };
         let credentials = Credentials::new(sources.clone()).unwrap();
-        assert_eq!(said(&credentials, "a.example.org/lab").await, "u:containers, u:docker");
+        assert_eq!(shown(&credentials, "a.example.org/lab").await, "u:containers, u:docker");
         std::fs::write(&files[0], entry("late")).unwrap();
-        assert_eq!(said(&credentials, "a.example.org/lab").await, "u:late, u:containers, u:docker");
+        assert_eq!(shown(&credentials, "a.example.org/lab").await, "u:late, u:containers, u:docker");
         assert!(Credentials::new(CredentialSources { required: true, ..sources }).is_err());
     }
 }

@@ -106,8 +106,8 @@ impl Host {
     }
 
     /// Whether the current trouble was not logged yet. True once until the host answers again.
-    pub(super) fn is_news(&self) -> bool {
-        !std::mem::replace(&mut lock(&self.state).said, true)
+    pub(super) fn is_new_trouble(&self) -> bool {
+        !std::mem::replace(&mut lock(&self.state).logged, true)
     }
 }
 
@@ -133,7 +133,7 @@ struct State {
     busy: Option<Busy>,
     unreachable: u32,
     alone: Option<(Instant, String)>,
-    said: bool,
+    logged: bool,
 }
 
 #[derive(Debug)]
@@ -148,7 +148,7 @@ struct Busy {
 
 impl State {
     fn new(per_second: usize) -> Self {
-        Self { per_second, sent: VecDeque::new(), busy: None, unreachable: 0, alone: None, said: false }
+        Self { per_second, sent: VecDeque::new(), busy: None, unreachable: 0, alone: None, logged: false }
     }
 
     fn step(&mut self, now: Instant) -> Step {
@@ -179,7 +179,7 @@ impl State {
         if self.busy.as_ref().is_none_or(|busy| began > busy.last) {
             self.busy = None;
             self.alone = None;
-            self.said = false;
+            self.logged = false;
         }
     }
 

@@ -252,10 +252,10 @@ mod tests {
         {
             assert_eq!(read(body).unwrap().header().unwrap(), "Bearer x", "{body}");
         }
-        for (body, said) in
+        for (body, expected) in
             [("{}", "no token"), ("x", "column"), (r#"{"token":7}"#, "column"), (r#"{"token":"a\nb"}"#, "header")]
         {
-            assert!(read(body).unwrap_err().contains(said), "{body}");
+            assert!(read(body).unwrap_err().contains(expected), "{body}");
         }
     }
 }

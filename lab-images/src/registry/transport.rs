@@ -129,7 +129,7 @@ impl Transport {
         trouble: &Trouble,
         pause: Duration,
     ) {
-        if !host.is_news() {
+        if !host.is_new_trouble() {
             return;
         }
         let longest = match trouble {

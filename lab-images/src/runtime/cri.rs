@@ -19,7 +19,7 @@ use tonic::{Code, Response, Status};
 use self::convert::{names_in_spec, sandbox_image_in, spec};
 use super::content::Content;
 use super::endpoint::check_socket;
-use super::error::{innermost, says_in_use};
+use super::error::{innermost, means_in_use};
 use super::leases::Leases;
 use super::removal::Records;
 use super::{
@@ -157,7 +157,7 @@ impl Cri {
         });
         match answer.await {
             // There is no status code for this.
-            Err(RuntimeError::Call { message, .. }) if says_in_use(&message) => {
+            Err(RuntimeError::Call { message, .. }) if means_in_use(&message) => {
                 Err(RuntimeError::InUse { image: image.id.clone(), message })
             }
             other => other.map(drop),

@@ -20,7 +20,7 @@ use tokio::time::{Instant, timeout};
 
 use super::docker_transfer::DockerTransfer;
 use super::endpoint::check_socket;
-use super::error::{innermost, says_in_use};
+use super::error::{innermost, means_in_use};
 use super::{
     CALL_LIMIT, ContainerImages, FIRST_ANSWER, FileSystem, Image, LOOK_INTERVAL, Layer, PullCredentials, PullRequest,
     Removed, Runtime, RuntimeError, RuntimeVersion, Transfer,
@@ -89,7 +89,7 @@ impl DockerEngine {
             match self.client.remove_image(name, Some(options), None).await {
                 Err(Error::DockerResponseServerError { status_code: 404, .. }) => Ok(None),
                 Err(Error::DockerResponseServerError { status_code, message })
-                    if status_code == 409 || says_in_use(&message) =>
+                    if status_code == 409 || means_in_use(&message) =>
                 {
                     Ok(Some(message))
                 }

@@ -118,7 +118,7 @@ pub enum RuntimeError {
 }
 
 /// Whether a runtime's message says that something uses an image: those of CRI-O, Podman, and Docker (by cri-dockerd).
-pub(super) fn says_in_use(message: &str) -> bool {
+pub(super) fn means_in_use(message: &str) -> bool {
     ["in use", "is using", "being used", "used by"].iter().any(|words| message.contains(words))
 }
 
@@ -151,7 +151,7 @@ mod tests {
             ("unlinkat /var/lib/containers: device or resource busy", false),
             ("no such image", false),
         ] {
-            assert_eq!(says_in_use(message), in_use, "{message}");
+            assert_eq!(means_in_use(message), in_use, "{message}");
         }
     }
 }

@@ -97,7 +97,7 @@ impl Scanned {
 
 impl ScannedRepository {
     /// Whether this scan adds anything to the catalogue: everything, or the listed tags if there is nothing better.
-    pub(super) fn is_news(&self, last: Option<&Catalogue>) -> bool {
+    pub(super) fn has_changed(&self, last: Option<&Catalogue>) -> bool {
         match last.and_then(|last| last_good(last, &self.name)) {
             Some((images, _)) => self.problems.is_empty() && !self.has_lost_all(&images),
             None => self.problems.is_empty() || (self.is_listed && self.images.iter().any(|image| image.wanted)),

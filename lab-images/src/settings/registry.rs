@@ -290,8 +290,8 @@ mod tests {
         ] {
             let mut problems = Problems::default();
             run(&[("lab-repositories", text)]).source.settings(&mut problems);
-            let said = problems.to_string();
-            assert!(said.contains("LAB_REPOSITORIES") && said.contains(expected), "{text}: {said}");
+            let problems = problems.to_string();
+            assert!(problems.contains("LAB_REPOSITORIES") && problems.contains(expected), "{text}: {problems}");
         }
     }
 }

@@ -6,7 +6,7 @@ mod semver;
 use super::*;
 
 /// `class | name | version | cycle.build | rsp | rest | arch`, `-` for none.
-fn said(tag: &Tag) -> String {
+fn describe(tag: &Tag) -> String {
     let number = |number: Option<&Number>| number.map_or("-".to_owned(), |number| number.value().to_string());
     let cycle = tag
         .cycle
@@ -40,7 +40,7 @@ fn patterns_of_the_operator() {
         ("lab-2026.7-arm64", "release | Release lab-2026.7 [arm64] | 2026.7 | - | - | - | arm64"),
         ("xlab-2026.7", "unknown | xlab-2026.7 | - | - | - | - | -"),
     ] {
-        assert_eq!(said(&scheme.parse(text)), expected, "{text}");
+        assert_eq!(describe(&scheme.parse(text)), expected, "{text}");
     }
     assert_sorted(&scheme, &["lab-2026.10", "lab-2026.9", "lab-2026.9rc10", "lab-2026.9rc2"]);
     let by_class: TagScheme = r"regex:(?P<class>weekly|daily)-(?P<version>[\d.]+)".parse().unwrap();
@@ -49,13 +49,13 @@ fn patterns_of_the_operator() {
 
 #[test]
 fn an_unknown_scheme_is_named() {
-    for (text, said) in [
+    for (text, expected) in [
         ("rubik", "rubin, semver"),
         ("regex:(", "regular expression"),
         ("regex:(?P<color>.)", "color"),
         ("regex:.*", "version"),
     ] {
         let error = text.parse::<TagScheme>().unwrap_err().to_string();
-        assert!(error.contains(said), "{text}: {error}");
+        assert!(error.contains(expected), "{text}: {error}");
     }
 }

@@ -6,7 +6,7 @@ use axum::http::{HeaderMap, HeaderName, Method, StatusCode, header};
 use axum::response::{AppendHeaders, IntoResponse};
 use lab_images::registry::{Registry, RegistryConfig};
 
-use crate::scripted::{Fake, digest_of, says};
+use crate::scripted::{Fake, digest_of, assert_contains};
 
 const QUERY: &str = "?n=1000&last=b";
 
@@ -41,7 +41,7 @@ async fn the_whole_list_is_found_under_any_name_of_the_server() {
         assert!(fake.asked().iter().all(|(path, _)| path.starts_with("/v2/owner/lab/tags/list?")), "{links:?}");
     }
     let fake = two_pages(&["nothing that can be read"]).await;
-    says(&fake.registry().tags(&fake.repository()).await.unwrap().partial.unwrap().to_string(), &["can't be read"]);
+    assert_contains(&fake.registry().tags(&fake.repository()).await.unwrap().partial.unwrap().to_string(), &["can't be read"]);
 }
 
 #[tokio::test]
@@ -76,7 +76,7 @@ async fn a_refused_page_size_is_reduced_and_remembered() {
     }
     // A registry that refuses all of them is asked only three times.
     let fake = Fake::start(|_, _| StatusCode::BAD_REQUEST).await;
-    says(&fake.tags_fail().await, &["answered 400"]);
+    assert_contains(&fake.tags_fail().await, &["answered 400"]);
     assert_eq!(fake.asked().len(), 3);
 }
 
@@ -84,13 +84,13 @@ async fn a_refused_page_size_is_reduced_and_remembered() {
 async fn anything_but_a_list_of_tags_is_an_error_and_not_an_empty_repository() {
     for body in ["{}", "[]", r#"{"errors":[{"code":"UNAUTHORIZED"}]}"#, r#"{"tags":{}}"#, "<html>sign in</html>", ""] {
         let fake = Fake::start(move |_, _| body).await;
-        says(&fake.tags_fail().await, &["list the tags of"]);
+        assert_contains(&fake.tags_fail().await, &["list the tags of"]);
         let scanned = fake.scan().await;
         assert!(!scanned.catalogue(None, jiff::Timestamp::now()).complete, "{body}");
     }
     // An unexpected 304 is not an answer either.
     let fake = Fake::start(|_, _| StatusCode::NOT_MODIFIED).await;
-    says(&fake.tags_fail().await, &["answered 304"]);
+    assert_contains(&fake.tags_fail().await, &["answered 304"]);
     for body in [r#"{"tags":null}"#, r#"{"name":"lab","tags":[]}"#] {
         let fake = Fake::start(move |_, _| body).await;
         assert!(fake.scan().await.catalogue(None, jiff::Timestamp::now()).complete, "{body}");
@@ -127,7 +127,7 @@ async fn a_digest_comes_from_get_where_head_does_not_have_it() {
         let fake = Fake::start(move |_, _| body).await;
         let error = fake.registry().digest(&fake.repository(), &tag).await.unwrap_err();
         assert!(!error.is_gone());
-        says(&error.to_string(), &[&fake.host]);
+        assert_contains(&error.to_string(), &[&fake.host]);
     }
 }
 
@@ -143,5 +143,5 @@ async fn no_compression_is_requested_and_gzip_is_read_nevertheless() {
     assert_eq!(fake.registry().tags(&fake.repository()).await.unwrap().tags, ["a"]);
     assert_eq!(fake.asked()[0].1[header::ACCEPT_ENCODING], "identity");
     let fake = Fake::start(move |_, _| ([(header::CONTENT_ENCODING, "br")], list)).await;
-    says(&fake.tags_fail().await, &[&fake.host, "as br"]);
+    assert_contains(&fake.tags_fail().await, &[&fake.host, "as br"]);
 }

@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use futures_util::future::join_all;
 use lab_images::registry::{CredentialSources, Registry, RegistryConfig};
 
-use crate::scripted::{DIGEST, Fake, authorization, basic, credentials, says, unauthorized};
+use crate::scripted::{DIGEST, Fake, authorization, basic, credentials, assert_contains, unauthorized};
 
 const TAGS: &str = r#"{"tags":["a"]}"#;
 
@@ -61,7 +61,7 @@ async fn a_token_server_is_treated_like_a_registry() {
     }
     let fake = with_tokens("", |_, _, _| StatusCode::INTERNAL_SERVER_ERROR).await;
     let error = lists(&fake, CredentialSources::default()).await.unwrap_err();
-    says(&error, &["gave no token", "answered 500"]);
+    assert_contains(&error, &["gave no token", "answered 500"]);
     assert!(!error.contains("REGISTRY_AUTH_FILE"), "the credentials are not to blame: {error}");
 }
 
@@ -100,7 +100,7 @@ async fn a_refusal_is_remembered_and_another_login_is_tried() {
     let fake = with_tokens("", |_, _, _| r#"{"token":"no good"}"#).await;
     let (registry, repository) = (fake.registry(), fake.repository());
     for _ in 0..10 {
-        says(
+        assert_contains(
             &registry.tags(&repository).await.unwrap_err().to_string(),
             &["does not allow it (401)", "put credentials"],
         );
@@ -118,7 +118,7 @@ async fn a_refusal_is_remembered_and_another_login_is_tried() {
     let (folder, sources) = credentials(&entry("old"));
     let registry = Registry::new(RegistryConfig { credentials: sources, ..fake.config() }).unwrap();
     for _ in 0..10 {
-        says(&registry.tags(&fake.repository()).await.unwrap_err().to_string(), &["refused", "REGISTRY_AUTH_FILE"]);
+        assert_contains(&registry.tags(&fake.repository()).await.unwrap_err().to_string(), &["refused", "REGISTRY_AUTH_FILE"]);
     }
     assert_eq!(tokens_asked(&fake), 1, "ten tries of a wrong password lock an account");
     std::fs::write(folder.path().join("config.json"), entry("new")).unwrap();
@@ -146,7 +146,7 @@ async fn an_expired_password_is_forgotten_once_the_file_has_another() {
         let (folder, sources) = credentials(&entry("old"));
         let registry = Registry::new(RegistryConfig { credentials: sources, ..fake.config() }).unwrap();
         let error = registry.tags(&fake.repository()).await.unwrap_err().to_string();
-        says(&error, &[&refusal.to_string(), "were refused", "REGISTRY_AUTH_FILE"]);
+        assert_contains(&error, &[&refusal.to_string(), "were refused", "REGISTRY_AUTH_FILE"]);
         std::fs::write(folder.path().join("config.json"), entry("new")).unwrap();
         assert_eq!(registry.tags(&fake.repository()).await.unwrap().tags, ["a"], "{refusal}");
     }
@@ -192,17 +192,17 @@ async fn a_token_server_elsewhere_is_asked_only_if_it_is_named() {
         _ => unauthorized(Some(realm.clone())),
     })
     .await;
-    says(&fake.tags_fail().await, &["auth.invalid", "LAB_TOKEN_SERVERS"]);
+    assert_contains(&fake.tags_fail().await, &["auth.invalid", "LAB_TOKEN_SERVERS"]);
     let named = RegistryConfig { token_servers: vec!["auth.invalid".to_owned()], ..fake.config() };
     let registry = Registry::new(named.clone()).unwrap();
     let error = registry.tags(&fake.repository()).await.unwrap_err().to_string();
-    says(&error, &["auth.invalid", "plain HTTP", "LAB_INSECURE_REGISTRIES"]);
+    assert_contains(&error, &["auth.invalid", "plain HTTP", "LAB_INSECURE_REGISTRIES"]);
     // With both settings it is asked; now only the name fails to resolve.
     let mut insecure = named.insecure.clone();
     insecure.push(format!("auth.invalid:{port}"));
     let registry = Registry::new(RegistryConfig { insecure, ..named }).unwrap();
     let error = registry.tags(&fake.repository()).await.unwrap_err().to_string();
-    says(&error, &["auth.invalid", "does not answer"]);
+    assert_contains(&error, &["auth.invalid", "does not answer"]);
     assert!(tokens.asked().is_empty());
 }
 
@@ -213,7 +213,7 @@ async fn helpers_are_run_on_a_single_host_and_named_elsewhere() {
     let name = format!("labhands-test-{}", std::process::id());
     let (_file, sources) = credentials(&format!(r#"{{"auths":{{"{}":{{}}}},"credsStore":"{name}"}}"#, fake.host));
     let error = lists(&fake, sources.clone()).await.unwrap_err();
-    says(&error, &["put credentials", "credsStore", &name, "not run in a cluster"]);
+    assert_contains(&error, &["put credentials", "credsStore", &name, "not run in a cluster"]);
 
     // The name of a program is looked up in PATH, which a test can't change for itself alone.
     let program = folder.path().join(format!("docker-credential-{name}"));
@@ -225,5 +225,5 @@ async fn helpers_are_run_on_a_single_host_and_named_elsewhere() {
     std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
     let sources = CredentialSources { run_helpers: true, ..sources };
     let error = lists(&fake, sources).await.unwrap_err();
-    says(&error, &["put credentials", &format!("docker-credential-{name} is not installed")]);
+    assert_contains(&error, &["put credentials", &format!("docker-credential-{name} is not installed")]);
 }

@@ -18,17 +18,17 @@ use futures_util::stream;
 use lab_images::reference::{Digest, Platform};
 use lab_images::registry::{Registry, RegistryConfig};
 
-use scripted::{DIGEST, Fake, credentials, digest_of, says, unauthorized};
+use scripted::{DIGEST, Fake, credentials, digest_of, assert_contains, unauthorized};
 
 #[tokio::test]
 async fn a_401_without_a_challenge_is_explained() {
     let fake = Fake::start(|_, _| unauthorized(None)).await;
-    says(
+    assert_contains(
         &fake.tags_fail().await,
         &["list the tags of", &fake.host, "401 without a usable challenge", "is it a registry?"],
     );
     let fake = Fake::start(|_, _| unauthorized(Some("Negotiate".into()))).await;
-    says(&fake.tags_fail().await, &["without a usable challenge", "Negotiate"]);
+    assert_contains(&fake.tags_fail().await, &["without a usable challenge", "Negotiate"]);
 }
 
 #[tokio::test]
@@ -39,16 +39,16 @@ async fn a_realm_on_another_host_gets_no_credential() {
     let (_folder, credentials) = credentials(&json);
     let registry = Registry::new(RegistryConfig { credentials, ..fake.config() }).unwrap();
     let error = registry.tags(&fake.repository()).await.unwrap_err().to_string();
-    says(&error, &["tokens.example.org", "another host", "not sent"]);
+    assert_contains(&error, &["tokens.example.org", "another host", "not sent"]);
     assert!(fake.asked().iter().all(|(_, headers)| !headers.contains_key(header::AUTHORIZATION)));
 }
 
 #[tokio::test]
 async fn a_redirect_to_plain_http_or_without_end_is_not_followed() {
     let fake = Fake::start(|_, _| (StatusCode::FOUND, [(header::LOCATION, "http://mirror.example.org/v2/")])).await;
-    says(&fake.tags_fail().await, &["redirects to http://mirror.example.org", "plain HTTP"]);
+    assert_contains(&fake.tags_fail().await, &["redirects to http://mirror.example.org", "plain HTTP"]);
     let fake = Fake::start(|_, _| (StatusCode::FOUND, [(header::LOCATION, "/again")])).await;
-    says(&fake.tags_fail().await, &["too many redirects"]);
+    assert_contains(&fake.tags_fail().await, &["too many redirects"]);
     assert!(fake.asked().len() < 10);
 }
 
@@ -79,13 +79,13 @@ async fn pages_are_followed_and_a_loop_ends_with_the_pages_so_far() {
     .await;
     let list = fake.registry().tags(&fake.repository()).await.unwrap();
     assert_eq!(list.tags[..3], ["a", "b", "c"]);
-    says(&list.partial.unwrap().to_string(), &["page", "pagination loops back"]);
+    assert_contains(&list.partial.unwrap().to_string(), &["page", "pagination loops back"]);
     // Only the query of a link is used: no other host is asked, and a link without a query ends the list.
     let foreign = [(header::LINK, "<https://evil.example.org/v2/x>; rel=\"next\"")];
     let fake = Fake::start(move |_, _| (foreign.clone(), r#"{"tags":["a"]}"#)).await;
     let list = fake.registry().tags(&fake.repository()).await.unwrap();
     assert_eq!(list.tags, ["a"]);
-    says(&list.partial.unwrap().to_string(), &["evil.example.org", "can't be read"]);
+    assert_contains(&list.partial.unwrap().to_string(), &["evil.example.org", "can't be read"]);
 }
 
 #[tokio::test]
@@ -101,8 +101,8 @@ async fn a_scan_that_misses_a_page_chooses_nothing_from_the_others() {
     let scanned = fake.scan().await;
     let catalogue = scanned.catalogue(None, jiff::Timestamp::now());
     assert!(!catalogue.complete && catalogue.images.is_empty());
-    let said: Vec<String> = scanned.problems().map(ToString::to_string).collect();
-    says(&said.join("\n"), &["(page 2)", "answered 500"]);
+    let problems: Vec<String> = scanned.problems().map(ToString::to_string).collect();
+    assert_contains(&problems.join("\n"), &["(page 2)", "answered 500"]);
     assert!(fake.asked().iter().all(|(path, _)| path.contains("tags/list")));
 }
 
@@ -117,8 +117,8 @@ async fn a_scan_that_misses_a_digest_is_partial_and_names_it() {
     let catalogue = scanned.catalogue(None, jiff::Timestamp::now());
     // The list is complete, so the tag is wanted, although its image is not known.
     assert!(!catalogue.complete && catalogue.images[0].wanted && catalogue.images[0].size.is_none());
-    let said: Vec<String> = scanned.problems().map(ToString::to_string).collect();
-    says(&said.join("\n"), &["w_2026_46", "answered 404"]);
+    let problems: Vec<String> = scanned.problems().map(ToString::to_string).collect();
+    assert_contains(&problems.join("\n"), &["w_2026_46", "answered 404"]);
 }
 
 #[tokio::test]
@@ -146,7 +146,7 @@ async fn a_manifest_is_gone_only_if_the_registry_itself_says_so() {
         .await;
         let error = fake.registry().digest(&fake.repository(), &tag).await.unwrap_err();
         assert_eq!(error.is_gone(), gone, "{status} {code}: {error}");
-        says(&error.to_string(), &[&fake.host, &status.to_string()]);
+        assert_contains(&error.to_string(), &[&fake.host, &status.to_string()]);
     }
 }
 
@@ -167,7 +167,7 @@ async fn a_registry_that_refuses_head_is_asked_with_get() {
 #[tokio::test]
 async fn too_many_requests_are_waited_out_and_given_up_in_the_end() {
     let fake = Fake::start(|_, _| StatusCode::TOO_MANY_REQUESTS).await;
-    says(&fake.tags_fail().await, &["429 (too busy)", "log in for a higher limit"]);
+    assert_contains(&fake.tags_fail().await, &["429 (too busy)", "log in for a higher limit"]);
     let times = Arc::new(AtomicUsize::new(0));
     let fake = Fake::start(move |_, _| match times.fetch_add(1, Ordering::Relaxed) {
         0 => (StatusCode::TOO_MANY_REQUESTS, [(header::RETRY_AFTER, "0")]).into_response(),
@@ -181,7 +181,7 @@ async fn too_many_requests_are_waited_out_and_given_up_in_the_end() {
 #[tokio::test]
 async fn truncated_json_is_an_error() {
     let fake = Fake::start(|_, _| r#"{"tags":["w_2026_47","#).await;
-    says(&fake.tags_fail().await, &["list the tags of", "unexpected JSON in the response"]);
+    assert_contains(&fake.tags_fail().await, &["list the tags of", "unexpected JSON in the response"]);
 }
 
 #[tokio::test]
@@ -198,7 +198,7 @@ async fn a_tag_list_of_a_gigabyte_is_cut_off() {
         Body::from_stream(chunks)
     })
     .await;
-    says(&fake.tags_fail().await, &["sent more than", "too much for this request"]);
+    assert_contains(&fake.tags_fail().await, &["sent more than", "too much for this request"]);
     assert!(sent.load(Ordering::Relaxed) < 100 << 20, "{} bytes were taken", sent.load(Ordering::Relaxed));
 }
 
@@ -206,16 +206,16 @@ async fn a_tag_list_of_a_gigabyte_is_cut_off() {
 async fn manifests_that_no_runtime_could_use_are_distinguished() {
     let strange = r#"{"schemaVersion":2,"mediaType":"application/x-odd"}"#;
     let fake = Fake::start(move |_, _| strange).await;
-    says(&fake.manifest_fails(&digest_of(strange)).await, &["media type", "application/x-odd", "push it again"]);
+    assert_contains(&fake.manifest_fails(&digest_of(strange)).await, &["media type", "application/x-odd", "push it again"]);
 
-    says(&fake.manifest_fails(DIGEST).await, &["the content has digest", DIGEST, "changed in transit"]);
+    assert_contains(&fake.manifest_fails(DIGEST).await, &["the content has digest", DIGEST, "changed in transit"]);
 
     let other = format!(
         r#"{{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[{{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"{DIGEST}","size":2,"platform":{{"os":"linux","architecture":"s390x"}}}}]}}"#
     );
     let digest = digest_of(&other);
     let fake = Fake::start(move |_, _| other.clone()).await;
-    says(&fake.manifest_fails(&digest).await, &["no image for linux/", "only for linux/s390x", "build it for"]);
+    assert_contains(&fake.manifest_fails(&digest).await, &["no image for linux/", "only for linux/s390x", "build it for"]);
 }
 
 #[tokio::test]
@@ -247,7 +247,7 @@ async fn a_malformed_manifest_is_known_to_be_unusable_and_the_next_older_image_i
             catalogue.images.iter().filter(|image| image.wanted).map(|image| image.tag.as_str()).collect();
         assert!(catalogue.complete && wanted == ["w_2026_46"], "{catalogue:?}");
         let newest = catalogue.images.iter().find(|image| !image.wanted).unwrap();
-        says(&newest.why, &["its manifest is malformed", "push the image again"]);
+        assert_contains(&newest.why, &["its manifest is malformed", "push the image again"]);
     }
 }
 
@@ -270,7 +270,7 @@ async fn plain_http_is_refused_unless_allowed() {
     let fake = Fake::start(|_, _| r#"{"tags":[]}"#).await;
     let registry = Registry::new(RegistryConfig { insecure: Vec::new(), ..fake.config() }).unwrap();
     let error = registry.tags(&fake.repository()).await.unwrap_err().to_string();
-    says(&error, &[&fake.host, "does not use TLS", "LAB_INSECURE_REGISTRIES"]);
+    assert_contains(&error, &[&fake.host, "does not use TLS", "LAB_INSECURE_REGISTRIES"]);
     assert!(fake.asked().is_empty());
 }
 

@@ -9,7 +9,7 @@ use axum::response::IntoResponse;
 use futures_util::future::join_all;
 use lab_images::registry::{Registry, RegistryConfig};
 
-use crate::scripted::{DIGEST, Fake, authorization, credentials, says, unauthorized};
+use crate::scripted::{DIGEST, Fake, authorization, credentials, assert_contains, unauthorized};
 
 /// The default configuration except for plain HTTP, so the counts are those of users.
 fn as_shipped(fake: &Fake) -> RegistryConfig {
@@ -67,8 +67,8 @@ async fn a_storm_of_429_is_one_request_for_each_pause() {
         let (began, repository) = (Instant::now(), fake.repository());
         let tags: Vec<_> = (0..100).map(|number| format!("d_2026_11_{number}").parse().unwrap()).collect();
         let all = join_all(tags.iter().map(|tag| registry.digest(&repository, tag))).await;
-        let said: Vec<String> = all.into_iter().map(|answer| answer.unwrap_err().to_string()).collect();
-        assert!(said.iter().all(|error| error.contains("too busy")), "{said:?}");
+        let problems: Vec<String> = all.into_iter().map(|answer| answer.unwrap_err().to_string()).collect();
+        assert!(problems.iter().all(|error| error.contains("too busy")), "{problems:?}");
         // Eight requests were running when it began; then comes one for each pause of 1 s, 2 s, …
         assert!(
             fake.asked().len() <= 8 + 3,
@@ -112,7 +112,7 @@ async fn an_expired_password_is_shown_once() {
     let repository = fake.repository();
     let tags: Vec<_> = (0..50).map(|number| format!("d_2026_11_{number}").parse().unwrap()).collect();
     for digest in join_all(tags.iter().map(|tag| registry.digest(&repository, tag))).await {
-        says(&digest.unwrap_err().to_string(), &["refused"]);
+        assert_contains(&digest.unwrap_err().to_string(), &["refused"]);
     }
     let shown = fake.asked().iter().filter(|(_, headers)| !authorization(headers).is_empty()).count();
     assert_eq!(shown, 1);
@@ -130,7 +130,7 @@ async fn a_host_that_never_answers_is_left_alone_after_a_while() {
     let registry = Registry::new(RegistryConfig { insecure, first_pause, ..RegistryConfig::default() }).unwrap();
     let repository = format!("{host}/owner/lab").parse().unwrap();
     for _ in 0..8 {
-        says(&registry.tags(&repository).await.unwrap_err().to_string(), &[&host, "does not answer"]);
+        assert_contains(&registry.tags(&repository).await.unwrap_err().to_string(), &[&host, "does not answer"]);
     }
-    says(&registry.tags(&repository).await.unwrap_err().to_string(), &[&host, "no requests are sent to", "refused"]);
+    assert_contains(&registry.tags(&repository).await.unwrap_err().to_string(), &[&host, "no requests are sent to", "refused"]);
 }

@@ -97,7 +97,7 @@ impl Fake {
     }
 }
 
-pub(crate) fn says(error: &str, all: &[&str]) {
+pub(crate) fn assert_contains(error: &str, all: &[&str]) {
     for words in all {
         assert!(error.contains(words), "{words:?} is not in: {error}");
     }

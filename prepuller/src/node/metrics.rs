@@ -67,7 +67,7 @@ pub(super) fn register(metrics: &Metrics, reports: watch::Receiver<Report>) -> C
         registry.register("node_orders_not_kept", help, counters.orders_not_kept.clone());
         let help = "Duration of successful pulls, from the call to the runtime until the image could be used";
         registry.register("node_pull_duration_seconds", help, counters.durations.clone());
-        registry.register_collector(Box::new(Reported(reports)));
+        registry.register_collector(Box::new(ReportCollector(reports)));
     });
     counters
 }
@@ -98,9 +98,9 @@ const STATES: [(PullState, &str); 6] = [
 
 /// Encodes the latest report as metrics.
 #[derive(Debug)]
-struct Reported(watch::Receiver<Report>);
+struct ReportCollector(watch::Receiver<Report>);
 
-impl Collector for Reported {
+impl Collector for ReportCollector {
     fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
         let mut put = |name: &str, help: &str, metric: &dyn Encode| metric.encode_as(&mut encoder, name, help);
         let report = self.0.borrow();

@@ -41,13 +41,13 @@ pub(super) fn of(report: &Report, disk_high: u8) -> NodeImagesStatus {
 /// The condition that the disk has no room for some images, if that is so.
 fn disk_too_small(jobs: &[Job]) -> Option<Condition> {
     let refused = || jobs.iter().filter(|job| matches!(job.state, State::Refused { .. }));
-    let said = refused().filter_map(|job| Some(format!("{}: {}", name(job), job.state.problem()?)));
+    let messages = refused().filter_map(|job| Some(format!("{}: {}", name(job), job.state.problem()?)));
     Some(Condition {
         kind: DISK_TOO_SMALL.to_owned(),
         status: "True".to_owned(),
         reason: "ImagesDoNotFit".to_owned(),
         last_transition_time: refused().map(since).min()?,
-        message: said.collect::<Vec<_>>().join("; "),
+        message: messages.collect::<Vec<_>>().join("; "),
     })
 }
 

@@ -36,8 +36,8 @@ pub(crate) fn sentence(error: &str) -> (&str, bool) {
     let meaning = MEANINGS.iter().find(|(words, _)| words.iter().any(|word| lower.contains(word)));
     // Each program in the call chain prepends its own text to the cause.
     let last = || error.rsplit(": ").map(str::trim).find(|part| !part.is_empty()).unwrap_or(error);
-    let said = meaning.map_or_else(last, |(_, meaning)| meaning);
-    (&said[..said.floor_char_boundary(2 * SHORT)], true)
+    let text = meaning.map_or_else(last, |(_, meaning)| meaning);
+    (&text[..text.floor_char_boundary(2 * SHORT)], true)
 }
 
 #[cfg(test)]

@@ -175,7 +175,7 @@ fn failure(cell: &Cell, why: &str) -> String {
 pub fn failure_in_short(cell: &Cell) -> Option<(String, Option<&str>)> {
     matches!(cell.state, CellState::Failed | CellState::Refused).then(|| {
         let error = cell.error.as_deref().unwrap_or(NO_REASON);
-        let (why, says_more) = reason::sentence(error);
-        (failure(cell, why), says_more.then_some(error))
+        let (why, has_more) = reason::sentence(error);
+        (failure(cell, why), has_more.then_some(error))
     })
 }

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use sidecar::retry;
 
-use super::eligible::Standing;
+use super::eligible::Eligibility;
 use super::seen::{Given, Key, SeenOrders};
 use crate::node_images::PullState;
 use crate::overview::{NextTry, Reported, Wave};
@@ -57,7 +57,7 @@ pub struct Node<'a> {
     /// Its name.
     pub name: &'a Arc<str>,
     /// Whether it should have lab images.
-    pub standing: &'a Standing,
+    pub eligibility: &'a Eligibility,
     /// Its architecture.
     pub architecture: Option<&'a str>,
     /// Whether it is new in the cluster.
@@ -116,7 +116,7 @@ pub struct Spread {
 
 /// The state of an image on a node.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum State {
+enum ImageState {
     /// It is not for this node.
     NotFor,
     /// The node was not ordered to pull it.
@@ -139,7 +139,7 @@ enum State {
 pub fn decide(wanted: &[Wanted], nodes: &[Node<'_>], parallel: usize) -> Decision {
     let mut selection = Selection::new(wanted, nodes);
     let passed: Vec<bool> =
-        (0..wanted.len()).map(|image| selection.having(image, State::Present).next().is_some()).collect();
+        (0..wanted.len()).map(|image| selection.having(image, ImageState::Present).next().is_some()).collect();
     for image in (0..wanted.len()).filter(|image| !passed[*image]) {
         selection.canary(image);
     }
@@ -151,7 +151,7 @@ struct Selection<'a, 'n> {
     wanted: &'a [Wanted],
     nodes: &'a [Node<'n>],
     /// The state of each image for each node.
-    states: Vec<State>,
+    states: Vec<ImageState>,
     /// Which images are ordered now, indexed as [`Self::states`].
     given: Vec<bool>,
 }
@@ -167,21 +167,21 @@ impl<'a, 'n> Selection<'a, 'n> {
         node * self.wanted.len() + image
     }
 
-    fn state(&self, node: usize, image: usize) -> State {
+    fn state(&self, node: usize, image: usize) -> ImageState {
         self.states[self.at(node, image)]
     }
 
-    fn having(&self, image: usize, state: State) -> impl Iterator<Item = usize> {
+    fn having(&self, image: usize, state: ImageState) -> impl Iterator<Item = usize> {
         (0..self.nodes.len()).filter(move |node| self.state(*node, image) == state)
     }
 
-    fn row(&self, node: usize) -> &[State] {
+    fn row(&self, node: usize) -> &[ImageState] {
         &self.states[self.at(node, 0)..self.at(node, self.wanted.len())]
     }
 
     /// Whether the node fails or is stalled with any image.
     fn is_troubled(&self, node: usize) -> bool {
-        let is_trouble = |state: &State| matches!(state, State::Failing | State::Stalled | State::Away | State::NoRoom);
+        let is_trouble = |state: &ImageState| matches!(state, ImageState::Failing | ImageState::Stalled | ImageState::Away | ImageState::NoRoom);
         self.nodes[node].unfit.is_some() || self.row(node).iter().any(is_trouble)
     }
 
@@ -190,11 +190,11 @@ impl<'a, 'n> Selection<'a, 'n> {
         let (mut failed, mut stalled, mut away, mut last) = (0_u32, 0_u32, 0_u32, Duration::MAX);
         for node in 0..self.nodes.len() {
             match self.state(node, image) {
-                State::Failing => failed += 1,
-                State::Stalled => stalled += 1,
-                State::Away => away += 1,
+                ImageState::Failing => failed += 1,
+                ImageState::Stalled => stalled += 1,
+                ImageState::Away => away += 1,
                 // The disk guard refuses before any download.
-                State::NoRoom | State::NotFor | State::Lacks | State::Active | State::Present => continue,
+                ImageState::NoRoom | ImageState::NotFor | ImageState::Lacks | ImageState::Active | ImageState::Present => continue,
             }
             last = last.min(self.nodes[node].last_ordered);
         }
@@ -209,14 +209,14 @@ impl<'a, 'n> Selection<'a, 'n> {
 
     /// Orders an image that no node has on one node, unless one has the order or failed with it a short time ago.
     fn canary(&mut self, image: usize) {
-        if self.having(image, State::Active).next().is_some() || !self.patience(image).is_zero() {
+        if self.having(image, ImageState::Active).next().is_some() || !self.patience(image).is_zero() {
             return;
         }
         let key = |node: &usize| {
             let row = self.row(*node);
-            let proven = row.contains(&State::Present);
+            let proven = row.contains(&ImageState::Present);
             let leads =
-                row.contains(&State::Active) || (0..self.wanted.len()).any(|image| self.given[self.at(*node, image)]);
+                row.contains(&ImageState::Active) || (0..self.wanted.len()).any(|image| self.given[self.at(*node, image)]);
             let waits = self.nodes[*node].waits_for.contains(&self.wanted[image].name);
             (self.is_troubled(*node), !waits, !proven, !leads, self.nodes[*node].name)
         };
@@ -232,13 +232,13 @@ impl<'a, 'n> Selection<'a, 'n> {
     }
 
     fn may_have(&self, node: usize, image: usize) -> bool {
-        *self.nodes[node].standing == Standing::Eligible && self.state(node, image) == State::Lacks
+        *self.nodes[node].eligibility == Eligibility::Eligible && self.state(node, image) == ImageState::Lacks
     }
 
     /// Orders images that some node has on the others, as slots are free.
     fn roll(&mut self, passed: &[bool], parallel: usize) {
         let pulls =
-            |node: usize| (0..passed.len()).any(|image| passed[image] && self.state(node, image) == State::Active);
+            |node: usize| (0..passed.len()).any(|image| passed[image] && self.state(node, image) == ImageState::Active);
         let mut free = parallel;
         let mut candidates = Vec::new();
         for node in 0..self.nodes.len() {
@@ -273,17 +273,17 @@ impl<'a, 'n> Selection<'a, 'n> {
 
     fn decision(&self, passed: &[bool]) -> Decision {
         let orders = |node: usize| {
-            let keeps = !matches!(self.nodes[node].standing, Standing::Excluded(_));
+            let keeps = !matches!(self.nodes[node].eligibility, Eligibility::Excluded(_));
             let order = |image: usize| {
                 let state = self.state(node, image);
                 let has = keeps
                     && match state {
-                        State::NotFor | State::Lacks => self.given[self.at(node, image)],
-                        State::Active | State::Stalled | State::Away | State::NoRoom | State::Failing => true,
-                        State::Present => true,
+                        ImageState::NotFor | ImageState::Lacks => self.given[self.at(node, image)],
+                        ImageState::Active | ImageState::Stalled | ImageState::Away | ImageState::NoRoom | ImageState::Failing => true,
+                        ImageState::Present => true,
                     };
-                let urgent = state != State::Present && self.nodes[node].waits_for.contains(&self.wanted[image].name);
-                has.then_some(NodeOrder { image, urgent, present: state == State::Present })
+                let urgent = state != ImageState::Present && self.nodes[node].waits_for.contains(&self.wanted[image].name);
+                has.then_some(NodeOrder { image, urgent, present: state == ImageState::Present })
             };
             (0..self.wanted.len()).filter_map(order).collect()
         };
@@ -296,7 +296,7 @@ impl<'a, 'n> Selection<'a, 'n> {
     /// The node that is trying, or about to try, an image that no node has.
     fn trying(&self, image: usize) -> Option<usize> {
         let given = || (0..self.nodes.len()).find(|node| self.given[self.at(*node, image)]);
-        self.having(image, State::Active).next().or_else(given)
+        self.having(image, ImageState::Active).next().or_else(given)
     }
 
     /// Which node tries an image next if its canary makes no progress.
@@ -310,31 +310,31 @@ impl<'a, 'n> Selection<'a, 'n> {
 
     /// The canary that makes no progress, and the reason.
     fn held(&self, image: usize) -> Option<(usize, String)> {
-        let first = |state: State| self.having(image, state).next();
-        let away = |node: usize| match (self.nodes[node].standing, self.nodes[node].unfit) {
-            (Standing::Paused(why) | Standing::Excluded(why), _) => format!("it is {why}"),
-            (Standing::Eligible, Some(Unfit::Runtime)) => "its container runtime is unavailable".to_owned(),
-            (Standing::Eligible, _) => "its agent does not report".to_owned(),
+        let first = |state: ImageState| self.having(image, state).next();
+        let away = |node: usize| match (self.nodes[node].eligibility, self.nodes[node].unfit) {
+            (Eligibility::Paused(why) | Eligibility::Excluded(why), _) => format!("it is {why}"),
+            (Eligibility::Eligible, Some(Unfit::Runtime)) => "its container runtime is unavailable".to_owned(),
+            (Eligibility::Eligible, _) => "its agent does not report".to_owned(),
         };
-        let stalled = || first(State::Stalled).map(|node| (node, "it reports nothing new".to_owned()));
-        let full = || first(State::NoRoom).map(|node| (node, "its disk has no room".to_owned()));
-        stalled().or_else(|| first(State::Away).map(|node| (node, away(node)))).or_else(full)
+        let stalled = || first(ImageState::Stalled).map(|node| (node, "it reports nothing new".to_owned()));
+        let full = || first(ImageState::NoRoom).map(|node| (node, "its disk has no room".to_owned()));
+        stalled().or_else(|| first(ImageState::Away).map(|node| (node, away(node)))).or_else(full)
     }
 
     fn spread(&self, image: usize, passed: bool) -> Spread {
         let is_eligible = |node: &usize| {
-            *self.nodes[*node].standing == Standing::Eligible && self.state(*node, image) != State::NotFor
+            *self.nodes[*node].eligibility == Eligibility::Eligible && self.state(*node, image) != ImageState::NotFor
         };
         let eligible = (0..self.nodes.len()).filter(is_eligible).count();
-        let holds = |node: &usize| is_eligible(node) && self.state(*node, image) == State::Present;
+        let holds = |node: &usize| is_eligible(node) && self.state(*node, image) == ImageState::Present;
         let present = (0..self.nodes.len()).filter(holds).count();
         let name = |node: usize| self.nodes[node].name.clone();
-        let first = |state: State| self.having(image, state).next();
+        let first = |state: ImageState| self.having(image, state).next();
         let wave = if present == eligible {
             Wave::Done
         } else if passed {
             Wave::Rolling
-        } else if let Some(node) = first(State::Failing) {
+        } else if let Some(node) = first(ImageState::Failing) {
             let report = self.nodes[node].object.report(self.wanted[image].key);
             let error = report.and_then(|report| report.error.as_deref()).unwrap_or("it failed and will be retried");
             Wave::Stopped { node: name(node), error: error.to_owned(), next: self.next(image) }
@@ -350,27 +350,27 @@ impl<'a, 'n> Selection<'a, 'n> {
 }
 
 /// The state of an image on a node.
-fn state(wanted: &Wanted, node: &Node<'_>) -> State {
+fn state(wanted: &Wanted, node: &Node<'_>) -> ImageState {
     if !wanted.is_for(node.architecture) {
-        return State::NotFor;
+        return ImageState::NotFor;
     }
     let report = node.object.report(wanted.key);
     if matches!(report, Some(Reported { state: PullState::Present, .. })) {
-        return State::Present;
+        return ImageState::Present;
     }
     if !node.object.orders.iter().any(|given: &Given| given.key == wanted.key) {
-        return State::Lacks;
+        return ImageState::Lacks;
     }
-    match (node.standing, report) {
+    match (node.eligibility, report) {
         // Its orders are about to be withdrawn.
-        (Standing::Excluded(_), _) => State::Lacks,
+        (Eligibility::Excluded(_), _) => ImageState::Lacks,
         // Its last report does not matter: it cannot try now, and a reported failure may have been its own shutdown.
-        (Standing::Paused(_), _) => State::Away,
-        _ if node.unfit.is_some() => State::Away,
-        (_, Some(Reported { state: PullState::Refused, .. })) => State::NoRoom,
-        (_, Some(report)) if report.failures > 0 || report.state == PullState::Failed => State::Failing,
-        _ if node.stalled => State::Stalled,
-        _ => State::Active,
+        (Eligibility::Paused(_), _) => ImageState::Away,
+        _ if node.unfit.is_some() => ImageState::Away,
+        (_, Some(Reported { state: PullState::Refused, .. })) => ImageState::NoRoom,
+        (_, Some(report)) if report.failures > 0 || report.state == PullState::Failed => ImageState::Failing,
+        _ if node.stalled => ImageState::Stalled,
+        _ => ImageState::Active,
     }
 }
 

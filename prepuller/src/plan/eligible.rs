@@ -18,7 +18,7 @@ const OF_KUBERNETES: &str = "node.kubernetes.io/";
 
 /// Whether a node should have lab images.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Standing {
+pub enum Eligibility {
     /// Yes.
     Eligible,
     /// Not now: it keeps its orders and gets no new ones.
@@ -27,7 +27,7 @@ pub enum Standing {
     Excluded(String),
 }
 
-impl Standing {
+impl Eligibility {
     /// Why it is not eligible.
     pub fn reason(&self) -> Option<&str> {
         match self {
@@ -60,30 +60,30 @@ impl NodeRules {
     }
 
     /// Judges a node; `user_nodes` says whether any node has z2jh's label.
-    pub fn standing(&self, node: &SeenNode, user_nodes: bool) -> Standing {
+    pub fn eligibility(&self, node: &SeenNode, user_nodes: bool) -> Eligibility {
         match &self.selector {
             Some(selector) if !selector.matches(|key| node.labels.get(key).map(String::as_str)) => {
-                return Standing::Excluded(format!("LAB_NODE_SELECTOR {selector} does not match"));
+                return Eligibility::Excluded(format!("LAB_NODE_SELECTOR {selector} does not match"));
             }
             None if user_nodes && !Self::is_user_node(node) => {
-                return Standing::Excluded(format!("not labeled {}={}", PURPOSE.0, PURPOSE.1));
+                return Eligibility::Excluded(format!("not labeled {}={}", PURPOSE.0, PURPOSE.1));
             }
             _ => {}
         }
         if node.os.as_deref().is_some_and(|os| os != "linux") {
-            return Standing::Excluded("does not run Linux".to_owned());
+            return Eligibility::Excluded("does not run Linux".to_owned());
         }
         let hindering = node.taints.iter().find(|taint| !self.tolerates(taint));
         if let Some(taint) = hindering.filter(|taint| !taint.key.starts_with(OF_KUBERNETES)) {
-            return Standing::Excluded(format!("taint {taint}"));
+            return Eligibility::Excluded(format!("taint {taint}"));
         }
         if !node.ready {
-            return Standing::Paused("not ready".to_owned());
+            return Eligibility::Paused("not ready".to_owned());
         }
         if node.unschedulable {
-            return Standing::Paused("cordoned".to_owned());
+            return Eligibility::Paused("cordoned".to_owned());
         }
-        hindering.map_or(Standing::Eligible, |taint| Standing::Paused(format!("taint {taint}")))
+        hindering.map_or(Eligibility::Eligible, |taint| Eligibility::Paused(format!("taint {taint}")))
     }
 
     /// Whether the gate's taint is on the node.
@@ -259,10 +259,10 @@ mod tests {
     #[test]
     fn user_nodes_are_chosen_if_there_are_any() {
         let (user, other) = (node("hub.jupyter.org/node-purpose=user", &[]), node("", &[]));
-        let standing = |node: &SeenNode, user_nodes| rules(None, &[]).standing(node, user_nodes);
-        assert_eq!(standing(&user, true), Standing::Eligible);
-        assert_eq!(standing(&other, false), Standing::Eligible);
-        assert!(matches!(standing(&other, true), Standing::Excluded(why) if why.contains("node-purpose=user")));
+        let eligibility = |node: &SeenNode, user_nodes| rules(None, &[]).eligibility(node, user_nodes);
+        assert_eq!(eligibility(&user, true), Eligibility::Eligible);
+        assert_eq!(eligibility(&other, false), Eligibility::Eligible);
+        assert!(matches!(eligibility(&other, true), Eligibility::Excluded(why) if why.contains("node-purpose=user")));
     }
 
     #[test]
@@ -275,13 +275,13 @@ mod tests {
             ("pool=lab,gpu=1", false),
             ("hub.jupyter.org/node-purpose=user", false),
         ] {
-            assert_eq!(rules.standing(&node(labels, &[]), true) == Standing::Eligible, eligible, "{labels}");
+            assert_eq!(rules.eligibility(&node(labels, &[]), true) == Eligibility::Eligible, eligible, "{labels}");
         }
     }
 
     #[test]
     fn taints_are_tolerated_or_not() {
-        for (tolerated, taint, standing) in [
+        for (tolerated, taint, eligibility) in [
             (vec![], ("hub.jupyter.org/dedicated", "user", "NoSchedule"), "eligible"),
             (vec![], ("hub.jupyter.org_dedicated", "user", "NoSchedule"), "eligible"),
             (vec![], ("hub.jupyter.org/dedicated", "core", "NoSchedule"), "excluded"),
@@ -294,12 +294,12 @@ mod tests {
             (vec!["gpu:NoExecute"], ("gpu", "yes", "NoSchedule"), "excluded"),
             (vec![], ("node.kubernetes.io/disk-pressure", "", "NoSchedule"), "paused"),
         ] {
-            let found = match rules(None, &tolerated).standing(&node("", &[taint]), false) {
-                Standing::Eligible => "eligible",
-                Standing::Paused(_) => "paused",
-                Standing::Excluded(_) => "excluded",
+            let found = match rules(None, &tolerated).eligibility(&node("", &[taint]), false) {
+                Eligibility::Eligible => "eligible",
+                Eligibility::Paused(_) => "paused",
+                Eligibility::Excluded(_) => "excluded",
             };
-            assert_eq!(found, standing, "{tolerated:?} {taint:?}");
+            assert_eq!(found, eligibility, "{tolerated:?} {taint:?}");
         }
     }
 
@@ -308,8 +308,8 @@ mod tests {
         let away = SeenNode { ready: false, ..node("", &[("node.kubernetes.io/not-ready", "", "NoExecute")]) };
         let cordoned = SeenNode { unschedulable: true, ..node("", &[]) };
         let rules = rules(None, &[]);
-        assert_eq!(rules.standing(&away, false), Standing::Paused("not ready".to_owned()));
-        assert_eq!(rules.standing(&cordoned, false), Standing::Paused("cordoned".to_owned()));
+        assert_eq!(rules.eligibility(&away, false), Eligibility::Paused("not ready".to_owned()));
+        assert_eq!(rules.eligibility(&cordoned, false), Eligibility::Paused("cordoned".to_owned()));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use lab_images::catalogue::CatalogueImage;
 
-use super::eligible::Standing;
+use super::eligible::Eligibility;
 
 /// The rules of the gate.
 #[derive(Clone, Debug)]
@@ -28,7 +28,7 @@ impl GateRules {
     /// it is not known which images are wanted.
     pub(super) fn opens(
         &self,
-        standing: &Standing,
+        eligibility: &Eligibility,
         created: Option<Timestamp>,
         lacks: Option<Vec<String>>,
         now: Timestamp,
@@ -37,7 +37,7 @@ impl GateRules {
         let over = age.is_none_or(|age| age >= self.timeout);
         match lacks {
             // A node that gets no lab images has nothing to wait for.
-            Some(_) if matches!(standing, Standing::Excluded(_)) => Some(Vec::new()),
+            Some(_) if matches!(eligibility, Eligibility::Excluded(_)) => Some(Vec::new()),
             Some(lacks) if lacks.is_empty() || over => Some(lacks),
             None if over => Some(vec!["the wanted images are not known".to_owned()]),
             _ => None,
@@ -53,20 +53,20 @@ mod tests {
     fn a_gate_opens_when_nothing_is_missing_or_time_is_up() {
         let rules = GateRules { timeout: Duration::from_secs(60), images: Vec::new() };
         let lacks = || Some(vec!["lab:1".to_owned()]);
-        let excluded = Standing::Excluded("taint".to_owned());
-        for (standing, age, lacks, opens) in [
-            (Standing::Eligible, 10, lacks(), None),
-            (Standing::Eligible, 10, Some(Vec::new()), Some(0)),
-            (Standing::Eligible, 60, lacks(), Some(1)),
-            (Standing::Eligible, 10, None, None),
-            (Standing::Eligible, 60, None, Some(1)),
-            (Standing::Paused("not ready".to_owned()), 10, lacks(), None),
+        let excluded = Eligibility::Excluded("taint".to_owned());
+        for (eligibility, age, lacks, opens) in [
+            (Eligibility::Eligible, 10, lacks(), None),
+            (Eligibility::Eligible, 10, Some(Vec::new()), Some(0)),
+            (Eligibility::Eligible, 60, lacks(), Some(1)),
+            (Eligibility::Eligible, 10, None, None),
+            (Eligibility::Eligible, 60, None, Some(1)),
+            (Eligibility::Paused("not ready".to_owned()), 10, lacks(), None),
             (excluded, 10, lacks(), Some(0)),
         ] {
             let created = Some(Timestamp::UNIX_EPOCH);
             let now = Timestamp::from_second(age).unwrap();
-            let found = rules.opens(&standing, created, lacks.clone(), now);
-            assert_eq!(found.map(|lacks| lacks.len()), opens, "{standing:?} {age} {lacks:?}");
+            let found = rules.opens(&eligibility, created, lacks.clone(), now);
+            assert_eq!(found.map(|lacks| lacks.len()), opens, "{eligibility:?} {age} {lacks:?}");
         }
     }
 }

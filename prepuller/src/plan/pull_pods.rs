@@ -122,7 +122,7 @@ impl SeenPull {
         let key = Key::new(annotations.get(IMAGE)?, annotations.get(DIGEST).map(String::as_str));
         let status = object.status.unwrap_or_default();
         let containers = || status.init_container_statuses.iter().chain(&status.container_statuses);
-        let said = |stopped: &Stopped| stopped.message.clone().or(stopped.reason.clone()).unwrap_or_default();
+        let message = |stopped: &Stopped| stopped.message.clone().or(stopped.reason.clone()).unwrap_or_default();
         let waiting = containers()
             .filter_map(|container| container.state.waiting.as_ref())
             .find(|waiting| waiting.reason.as_deref().is_some_and(|reason| CANNOT_PULL.contains(&reason)));
@@ -131,10 +131,10 @@ impl SeenPull {
             ("Failed", _) => {
                 let of_pod = status.message.clone().or(status.reason.clone());
                 let of_container =
-                    || containers().filter_map(|container| container.state.terminated.as_ref()).map(said).next_back();
+                    || containers().filter_map(|container| container.state.terminated.as_ref()).map(message).next_back();
                 Some(Err(of_pod.or_else(of_container).unwrap_or_else(|| "its pull pod failed".to_owned())))
             }
-            (_, Some(waiting)) => Some(Err(said(waiting))),
+            (_, Some(waiting)) => Some(Err(message(waiting))),
             _ => None,
         };
         let made = object.metadata.creation_timestamp.map(|time| time.0);
@@ -158,7 +158,7 @@ pub(super) struct Ordered<'a> {
 
 /// The actions for one node.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Turn {
+pub(super) struct PodActions {
     /// The pod to create.
     pub(super) make: Option<PullPod>,
     /// The report to write.
@@ -178,8 +178,8 @@ pub(super) struct PullPod {
 }
 
 /// Decides about one node and its pull pods: one pull at a time, and failed ones again after a while.
-pub(super) fn turn(ordered: &Ordered<'_>, pulls: &[(&Arc<str>, &SeenPull)], now: Timestamp) -> Turn {
-    let mut turn = Turn::default();
+pub(super) fn turn(ordered: &Ordered<'_>, pulls: &[(&Arc<str>, &SeenPull)], now: Timestamp) -> PodActions {
+    let mut turn = PodActions::default();
     let mut reports = Vec::new();
     let mut changed = false;
     let mut next = None;
@@ -307,7 +307,7 @@ impl PullPods {
     /// # Errors
     ///
     /// A sentence that names the node. Nothing is lost, because the next turn decides the same.
-    pub(super) async fn carry_out(&self, node: &str, turn: Turn) -> Result<(), Failed> {
+    pub(super) async fn carry_out(&self, node: &str, turn: PodActions) -> Result<(), Failed> {
         let failed = |what: &str, error: kube::Error| Failed::new(&format!("cannot {what} of {node}"), &error);
         if let Some(status) = turn.write {
             let report = json!({

@@ -70,16 +70,16 @@ impl Scanner {
             match self.publisher.read_back().await {
                 Ok(Some(catalogue)) => {
                     tracing::info!(images = catalogue.images.len(), generated = %catalogue.generated, "continuing with the published catalogue");
-                    self.shared.change(|world| {
+                    self.shared.change(|cluster| {
                         let now = (Timestamp::now(), Instant::now());
-                        world.take_catalogue(catalogue, std::collections::HashMap::new(), now);
+                        cluster.take_catalogue(catalogue, std::collections::HashMap::new(), now);
                     });
                     return;
                 }
                 Ok(None) => return,
                 Err(error) => {
                     tracing::warn!(error, "the published catalogue cannot be read");
-                    self.shared.update(|world| world.scan.problem = Some(error));
+                    self.shared.update(|cluster| cluster.scan.problem = Some(error));
                 }
             }
             sleep(pause).await;
@@ -89,7 +89,7 @@ impl Scanner {
     /// Scans once. Returns a catalogue that could not be published.
     async fn scan(&mut self) -> Option<Catalogue> {
         let (begun, began) = (Instant::now(), Timestamp::now());
-        let (last, platforms) = self.shared.look(|world| (world.catalogue().cloned(), world.platforms()));
+        let (last, platforms) = self.shared.look(|cluster| (cluster.catalogue().cloned(), cluster.platforms()));
         let found = find(&self.registry, &self.settings, &platforms, last.as_deref()).await;
         let found = found.map_err(|error| error.to_string()).and_then(judge);
         let seconds = begun.elapsed().as_secs_f64();
@@ -106,22 +106,22 @@ impl Scanner {
                 );
                 let found = catalogue.clone();
                 self.telemetry.repositories(&found.repositories);
-                self.shared.change(|world| {
-                    world.scan = ScanState {
+                self.shared.change(|cluster| {
+                    cluster.scan = ScanState {
                         last: Some(now),
                         last_good: Some(now),
                         last_good_began: Some(began),
                         problem: in_one_line(&problems),
                     };
-                    world.take_catalogue(catalogue, manifests, (now, Instant::now()));
+                    cluster.take_catalogue(catalogue, manifests, (now, Instant::now()));
                 });
                 self.publish(found).await
             }
             Err(problem) => {
                 tracing::warn!(problem, seconds, "the scan failed; keeping the last good catalogue");
-                self.shared.change(|world| {
-                    world.scan.last = Some(now);
-                    world.scan.problem = Some(problem);
+                self.shared.change(|cluster| {
+                    cluster.scan.last = Some(now);
+                    cluster.scan.problem = Some(problem);
                 });
                 if let Err(error) = self.publisher.heal().await {
                     tracing::warn!(error, "cannot restore the published catalogue");

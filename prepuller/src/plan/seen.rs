@@ -39,7 +39,7 @@ pub(super) struct Trimmed<P, U> {
 fn trimmed_metadata<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
-    struct Trimmed {
+    struct Used {
         name: Option<String>,
         uid: Option<String>,
         generation: Option<i64>,
@@ -47,8 +47,7 @@ fn trimmed_metadata<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Object
         creation_timestamp: Option<Time>,
         labels: Option<BTreeMap<String, String>>,
     }
-    let Trimmed { name, uid, generation, resource_version, creation_timestamp, labels } =
-        Trimmed::deserialize(deserializer)?;
+    let Used { name, uid, generation, resource_version, creation_timestamp, labels } = Used::deserialize(deserializer)?;
     Ok(ObjectMeta { name, uid, generation, resource_version, creation_timestamp, labels, ..ObjectMeta::default() })
 }
 
@@ -285,7 +284,7 @@ pub struct SeenOrders {
     /// Why the container runtime is unavailable, as the agent reports it.
     pub runtime_problem: Option<Box<str>>,
     /// The reports.
-    pub reports: Vec<Report>,
+    pub reports: Vec<SeenReport>,
     /// The file system that holds images.
     pub disk: Option<Disk>,
 }
@@ -315,7 +314,7 @@ pub struct Given {
 
 /// A node's report on an image.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Report {
+pub struct SeenReport {
     /// The image.
     pub key: Key,
     /// The reported state.
@@ -332,7 +331,7 @@ impl SeenOrders {
             urgent: order.priority == URGENT,
             gate: order.gate,
         };
-        let report = |report: TrimmedReport| Report {
+        let report = |report: TrimmedReport| SeenReport {
             key: Key::new(&report.image, report.digest.as_deref()),
             reported: Reported {
                 state: report.state,

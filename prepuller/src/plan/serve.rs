@@ -47,18 +47,18 @@ async fn scan(State(served): State<Served>) -> Response {
 }
 
 async fn catalogue(State(served): State<Served>, headers: HeaderMap) -> Response {
-    served.shared.look(|world| {
-        let Some(catalogue) = world.catalogue() else {
-            let why = world.scan.problem.as_deref().unwrap_or("the first scan has not finished");
+    served.shared.look(|cluster| {
+        let Some(catalogue) = cluster.catalogue() else {
+            let why = cluster.scan.problem.as_deref().unwrap_or("the first scan has not finished");
             return (StatusCode::SERVICE_UNAVAILABLE, format!("there is no catalogue yet: {why}\n")).into_response();
         };
-        let tag = tag(world, catalogue);
+        let tag = tag(cluster, catalogue);
         let known = headers.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok());
         if known.is_some_and(|known| known.split(',').any(|one| one.trim().trim_start_matches("W/") == tag)) {
             return (StatusCode::NOT_MODIFIED, [(header::ETAG, tag)]).into_response();
         }
         let headers = [(header::CONTENT_TYPE, "application/json".to_owned()), (header::ETAG, tag)];
-        match serde_json::to_vec(&document(world, catalogue)) {
+        match serde_json::to_vec(&document(cluster, catalogue)) {
             Ok(json) => (headers, json).into_response(),
             Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
         }
@@ -66,15 +66,15 @@ async fn catalogue(State(served): State<Served>, headers: HeaderMap) -> Response
 }
 
 /// An ETag that changes with everything in the document.
-fn tag(world: &ClusterState, catalogue: &Catalogue) -> String {
+fn tag(cluster: &ClusterState, catalogue: &Catalogue) -> String {
     let mut hasher = DefaultHasher::new();
     catalogue.generated.hash(&mut hasher);
     for repository in &catalogue.repositories {
         (repository.complete, repository.scanned, &repository.problem).hash(&mut hasher);
     }
-    world.scan.problem.hash(&mut hasher);
-    world.standings()[0].hash(&mut hasher);
-    for (image, spread) in world.waves() {
+    cluster.scan.problem.hash(&mut hasher);
+    cluster.standings()[0].hash(&mut hasher);
+    for (image, spread) in cluster.waves() {
         (image.reference.to_string(), spread.present, spread.eligible).hash(&mut hasher);
     }
     format!("\"{:016x}\"", hasher.finish())
@@ -107,9 +107,9 @@ struct Nodes {
     eligible: usize,
 }
 
-fn document<'a>(world: &'a ClusterState, catalogue: &'a Catalogue) -> Document<'a> {
-    let mut waves = world.waves();
-    let all = world.standings()[0];
+fn document<'a>(cluster: &'a ClusterState, catalogue: &'a Catalogue) -> Document<'a> {
+    let mut waves = cluster.waves();
+    let all = cluster.standings()[0];
     let image = |image: &'a CatalogueImage| {
         let spread = if image.wanted { waves.next() } else { None };
         let nodes = spread.map_or(Nodes { present: 0, eligible: all }, |(_, spread)| Nodes {
@@ -122,7 +122,7 @@ fn document<'a>(world: &'a ClusterState, catalogue: &'a Catalogue) -> Document<'
         version: catalogue.version,
         generated: catalogue.generated,
         complete: catalogue.complete,
-        problem: world.scan.problem.as_deref(),
+        problem: cluster.scan.problem.as_deref(),
         repositories: &catalogue.repositories,
         images: catalogue.images.iter().map(image).collect(),
     }

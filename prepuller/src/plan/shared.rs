@@ -12,7 +12,7 @@ use crate::overview::OverviewSource;
 /// The state of the cluster with change notification; clones share it.
 #[derive(Clone, Debug)]
 pub(super) struct Shared {
-    world: Arc<Mutex<ClusterState>>,
+    cluster: Arc<Mutex<ClusterState>>,
     /// Wakes the planner.
     changed: Arc<Notify>,
     /// Notifies readers after the planner has decided.
@@ -20,19 +20,19 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(world: ClusterState) -> Self {
-        Self { world: Arc::new(Mutex::new(world)), changed: Arc::new(Notify::new()), decided: watch::Sender::new(0) }
+    pub(super) fn new(cluster: ClusterState) -> Self {
+        Self { cluster: Arc::new(Mutex::new(cluster)), changed: Arc::new(Notify::new()), decided: watch::Sender::new(0) }
     }
 
     /// A source of overviews.
     pub(super) fn overviews(&self) -> OverviewSource {
         let shared = self.clone();
-        OverviewSource::new(move || shared.look(|world| world.overview(Timestamp::now())), self.decided.subscribe())
+        OverviewSource::new(move || shared.look(|cluster| cluster.overview(Timestamp::now())), self.decided.subscribe())
     }
 
     /// Reads the state. The lock is never held over an await.
     pub(super) fn look<T>(&self, look: impl FnOnce(&ClusterState) -> T) -> T {
-        look(&lock(&self.world))
+        look(&lock(&self.cluster))
     }
 
     /// Changes the state, and makes the planner decide again.
@@ -43,7 +43,7 @@ impl Shared {
 
     /// Changes the state without waking the planner, for the planner itself.
     pub(super) fn update<T>(&self, change: impl FnOnce(&mut ClusterState) -> T) -> T {
-        change(&mut lock(&self.world))
+        change(&mut lock(&self.cluster))
     }
 
     /// Waits for a [`Shared::change`].

@@ -17,10 +17,10 @@ use lab_images::reference::{Digest, Platform, Reference};
 use lab_images::registry::ImageManifest;
 
 pub(super) use self::agents::Trouble;
-pub(super) use self::changes::News;
+pub(super) use self::changes::Occurrence;
 pub(super) use self::write::Write;
 use super::decide::{Decision, Node, Spread, Wanted, decide};
-use super::eligible::{NodeRules, Standing};
+use super::eligible::{NodeRules, Eligibility};
 use super::gate::GateRules;
 use super::pull_pods::SeenPull;
 use super::seen::{Key, LastReport, SeenNode, SeenOrders, SeenPod};
@@ -80,7 +80,7 @@ pub(super) struct ClusterState {
 #[derive(Debug, Default)]
 struct NodeState {
     node: Option<SeenNode>,
-    standing: Option<Standing>,
+    eligibility: Option<Eligibility>,
     object: Option<SeenOrders>,
     waits_for: Vec<Key>,
     waiting_pods: usize,
@@ -167,7 +167,7 @@ impl ClusterState {
     pub(super) fn decide(&mut self, now: Timestamp, instant: Instant) -> Vec<Write> {
         let user_nodes = self.nodes.values().filter_map(|record| record.node.as_ref()).any(NodeRules::is_user_node);
         for record in self.nodes.values_mut() {
-            record.standing = record.node.as_ref().map(|node| self.rules.nodes.standing(node, user_nodes));
+            record.eligibility = record.node.as_ref().map(|node| self.rules.nodes.eligibility(node, user_nodes));
         }
         self.listen(instant);
         self.look_at_waiting();
@@ -175,11 +175,11 @@ impl ClusterState {
             .nodes
             .iter()
             .filter_map(|(name, record)| {
-                let (node, standing) = (record.node.as_ref()?, record.standing.as_ref()?);
+                let (node, eligibility) = (record.node.as_ref()?, record.eligibility.as_ref()?);
                 let since = |at: Option<Instant>| at.map_or(Duration::MAX, |at| instant.saturating_duration_since(at));
                 let seen = Node {
                     name,
-                    standing,
+                    eligibility,
                     architecture: node.architecture.as_deref(),
                     new: is_new(node, now, self.rules.new_for),
                     waits_for: &record.waits_for,

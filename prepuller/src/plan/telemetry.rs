@@ -22,14 +22,14 @@ use sidecar::sync::lock;
 
 use self::spawns::SpawnMetrics;
 use self::troubles::Words;
-use super::state::{ClusterState, News, Trouble as NodeTrouble};
+use super::state::{ClusterState, Occurrence, Trouble as NodeTrouble};
 use crate::overview::Wave;
 
 /// The planner's Deployment, which its Events are about.
 pub(super) const DEPLOYMENT: &str = "prepuller-plan";
 
 /// How many causes of one stopped rollout are remembered as reported.
-const MOST_SAID: usize = 16;
+const MOST_CAUSES: usize = 16;
 
 /// The reasons of Events about scans.
 const SCAN: (&str, &str) = ("ScanFailed", "ScanRecovered");
@@ -227,17 +227,17 @@ impl Telemetry {
     }
 
     /// Records what nodes reported.
-    pub(super) fn record(&self, news: Vec<News>) {
-        for news in news {
-            match news {
-                News::Spawned(spawn) => self.spawns.count(spawn),
-                News::Failed { node, image, error } => {
+    pub(super) fn record(&self, occurrences: Vec<Occurrence>) {
+        for occurrence in occurrences {
+            match occurrence {
+                Occurrence::Spawned(spawn) => self.spawns.count(spawn),
+                Occurrence::Failed { node, image, error } => {
                     self.failures.inc();
                     tracing::warn!(%node, image, error, "a node could not pull an image");
                     let note = format!("{image}: {error}");
                     self.events.raise(&node_reference(&node), EventType::Warning, "ImagePullFailed", "Pull", &note);
                 }
-                News::NoRoom { node, image, error } => {
+                Occurrence::NoRoom { node, image, error } => {
                     self.refusals.inc();
                     tracing::warn!(%node, image, error, "a node has no room for an image");
                     let note = format!("{image}: {error}");
@@ -316,17 +316,17 @@ impl Telemetry {
         let stopped: Vec<Stop> = stopped.collect();
         // A node that keeps trying reports the same causes in turn: each is reported once.
         let is_new = |(image, node, error): &&Stop| {
-            known.get(image).is_none_or(|(before, said)| before != node || !said.contains(error))
+            known.get(image).is_none_or(|(before, causes)| before != node || !causes.contains(error))
         };
         let new = stopped.iter().filter(is_new).cloned().collect();
         let moving = snapshot.waves.iter().filter(|wave| wave.stopped.is_none() && known.contains_key(&wave.image));
         let moving = moving.map(|wave| wave.image.clone()).collect();
         let mut before = std::mem::take(&mut *known);
         let remember = |(image, node, error): Stop| {
-            let same = before.remove(&image).filter(|(before, said)| *before == node && said.len() < MOST_SAID);
-            let mut said = same.map(|(_, said)| said).unwrap_or_default();
-            said.insert(error);
-            (image, (node, said))
+            let same = before.remove(&image).filter(|(before, causes)| *before == node && causes.len() < MOST_CAUSES);
+            let mut causes = same.map(|(_, causes)| causes).unwrap_or_default();
+            causes.insert(error);
+            (image, (node, causes))
         };
         *known = stopped.into_iter().map(remember).collect();
         (new, moving)
@@ -358,8 +358,8 @@ struct ReportedWave {
 }
 
 impl Snapshot {
-    pub(super) fn of(world: &ClusterState) -> Self {
-        let waves = world.waves().map(|(image, spread)| ReportedWave {
+    pub(super) fn of(cluster: &ClusterState) -> Self {
+        let waves = cluster.waves().map(|(image, spread)| ReportedWave {
             image: image.reference.to_string(),
             present: spread.present,
             eligible: spread.eligible,
@@ -368,7 +368,7 @@ impl Snapshot {
                 _ => None,
             },
         });
-        let troubles = world.troubles().map(|(node, trouble)| (node.clone(), trouble)).collect();
-        Self { standings: world.standings(), troubles, waves: waves.collect() }
+        let troubles = cluster.troubles().map(|(node, trouble)| (node.clone(), trouble)).collect();
+        Self { standings: cluster.standings(), troubles, waves: waves.collect() }
     }
 }

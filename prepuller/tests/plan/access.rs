@@ -54,10 +54,10 @@ fn only_pull_pods_run_in_their_namespace(bed: &Bed) {
         let path = format!("/api/v1/namespaces/{namespace}/pods?dryRun=All");
         api("POST", &path, "application/json", &pod.to_string())
     };
-    let (status, said) = create("labhands-pull", &pod);
-    assert_eq!(status, 201, "{said}");
-    let (status, said) = create("labhands-node", &pod);
-    assert_eq!(status, 403, "{said}");
+    let (status, body) = create("labhands-pull", &pod);
+    assert_eq!(status, 201, "{body}");
+    let (status, body) = create("labhands-node", &pod);
+    assert_eq!(status, 403, "{body}");
     type Change = fn(&mut Value);
     let changes: [(&str, Change); 9] = [
         ("no label", |pod| pod["metadata"]["labels"] = json!({})),
@@ -77,8 +77,8 @@ fn only_pull_pods_run_in_their_namespace(bed: &Bed) {
     for (what, change) in changes {
         let mut other = pod.clone();
         change(&mut other);
-        let (status, said) = create("labhands-pull", &other);
-        assert!(matches!(status, 403 | 422), "{what}: {status} {said}");
+        let (status, body) = create("labhands-pull", &other);
+        assert!(matches!(status, 403 | 422), "{what}: {status} {body}");
     }
 }
 
@@ -107,8 +107,8 @@ pub(super) fn the_planners_token_removes_the_gates_taint_and_nothing_else(bed: &
         taints(&[&other, &evicts]),
         taints(&[&other, &json!({"key": "new", "effect": "NoExecute"})]),
     ] {
-        let (status, said) = patch(&body);
-        assert!(status == 403 && said.contains("labhands-prepuller-plan-nodes"), "{body}: {status} {said}");
+        let (status, body) = patch(&body);
+        assert!(status == 403 && body.contains("labhands-prepuller-plan-nodes"), "{body}: {status} {body}");
     }
     let status = json!({"status": {"phase": "Running"}}).to_string();
     assert_eq!(api("PATCH", "/api/v1/nodes/node1/status", "application/merge-patch+json", &status).0, 403);

@@ -101,10 +101,10 @@ impl Bed {
     }
 
     pub(super) fn log(&self) -> String {
-        let said = |arguments: &[&str]| self.kubectl.run(arguments).unwrap_or_else(|error| error.to_string());
-        said(&["-n", "labhands", "logs", "deployment/prepuller-plan", "--tail=40"])
-            + &said(&["-n", "labhands", "get", "pods", "-o", "wide"])
-            + &said(&["get", "events", "--all-namespaces", "--sort-by=.lastTimestamp"])
+        let printed = |arguments: &[&str]| self.kubectl.run(arguments).unwrap_or_else(|error| error.to_string());
+        printed(&["-n", "labhands", "logs", "deployment/prepuller-plan", "--tail=40"])
+            + &printed(&["-n", "labhands", "get", "pods", "-o", "wide"])
+            + &printed(&["get", "events", "--all-namespaces", "--sort-by=.lastTimestamp"])
     }
 
     /// Prints in the test's output when a step begins, to show what takes long.

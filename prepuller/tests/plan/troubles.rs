@@ -41,11 +41,11 @@ fn a_definition_that_is_too_old_is_reported(bed: &Bed) {
         serde_json::from_str(&bed.kubectl.run(&["get", "crd", definition, "-o", field]).unwrap()).unwrap();
     patch(json!([{"op": "remove", "path": path}]));
     bed.push("w_2026_06", &[60, 62]);
-    let says = "the CustomResourceDefinition in the cluster is older than this program";
-    let page = bed.wait_answer("/status.json", |answer| answer.text().contains(says));
+    let message = "the CustomResourceDefinition in the cluster is older than this program";
+    let page = bed.wait_answer("/status.json", |answer| answer.text().contains(message));
     assert!(page.text().contains("Orders can't be written for"), "{}", page.text());
     let note = ["-n", "labhands", "get", "events.events.k8s.io", "-o", "jsonpath={.items[*].note}"];
-    bed.kubectl.wait(&note, LIMIT, |notes| notes.contains(says)).unwrap();
+    bed.kubectl.wait(&note, LIMIT, |notes| notes.contains(message)).unwrap();
     assert_eq!(bed.ask("/readyz").unwrap().status, 200, "a Service leads to the page that says it");
     patch(json!([{"op": "add", "path": path, "value": field}]));
 }

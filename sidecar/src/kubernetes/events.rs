@@ -119,7 +119,7 @@ pub struct Trouble {
     recovered: &'static str,
     is_in: AtomicBool,
     /// The last note.
-    said: Mutex<String>,
+    last_note: Mutex<String>,
 }
 
 impl Trouble {
@@ -131,7 +131,7 @@ impl Trouble {
         (reason, recovered): (&'static str, &'static str),
     ) -> Self {
         let (events, regarding) = (events.clone(), regarding.clone());
-        Self { events, regarding, action, reason, recovered, is_in: AtomicBool::new(false), said: Mutex::default() }
+        Self { events, regarding, action, reason, recovered, is_in: AtomicBool::new(false), last_note: Mutex::default() }
     }
 
     /// The condition is bad, for the cause in `note`. Returns whether it was good before.
@@ -142,9 +142,9 @@ impl Trouble {
 
     /// The condition is bad, for the cause in `note`. Records an Event only if it was good before or the note changed.
     pub fn begins_or_changes(&self, note: &str) {
-        let mut said = lock(&self.said);
-        if !self.is_in.load(Ordering::Relaxed) || *said != note {
-            note.clone_into(&mut said);
+        let mut last_note = lock(&self.last_note);
+        if !self.is_in.load(Ordering::Relaxed) || *last_note != note {
+            note.clone_into(&mut last_note);
             self.begins(note);
         }
     }

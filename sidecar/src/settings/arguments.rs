@@ -18,14 +18,14 @@ pub fn parse<A: CommandFactory + FromArgMatches>(
     arguments: impl IntoIterator<Item = OsString>,
 ) -> Result<A, clap::Error> {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
-    let help_says = |error: clap::Error| match error.kind() {
+    let handle_help = |error: clap::Error| match error.kind() {
         // Rendered from the plain command, so that the help shows the defaults and never the environment's values.
         ErrorKind::DisplayHelp | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
             without_process_environment(A::command()).try_get_matches_from(&arguments).err().unwrap_or(error)
         }
         _ => error,
     };
-    let matches = with_defaults(A::command(), environment).try_get_matches_from(&arguments).map_err(help_says)?;
+    let matches = with_defaults(A::command(), environment).try_get_matches_from(&arguments).map_err(handle_help)?;
     A::from_arg_matches(&matches)
 }
 

@@ -192,7 +192,7 @@ impl Bed {
             self.rolled_out(deployment);
         }
         let nginx = ["-n", "labhands", "rollout", "status", "deployment/nginx", "--timeout=120s"];
-        self.kubectl.run(&nginx).unwrap_or_else(|error| panic!("{error}\n{}", self.said()));
+        self.kubectl.run(&nginx).unwrap_or_else(|error| panic!("{error}\n{}", self.state()));
     }
 
     /// Pushes a lab image with this text in `/version`.
@@ -233,12 +233,12 @@ impl Bed {
         self.rolled_out("hub");
         let health = format!("{}/hub/health", self.hub);
         let answers = || self.client.send("GET", &health, &[], b"").ok()?.expect(200, &health).ok();
-        patiently(LIMIT, answers).unwrap_or_else(|| panic!("{}", self.said()));
+        patiently(LIMIT, answers).unwrap_or_else(|| panic!("{}", self.state()));
     }
 
     fn rolled_out(&self, deployment: &str) {
         let rolled_out = ["-n", "jupyter", "rollout", "status", &format!("deployment/{deployment}"), "--timeout=120s"];
-        self.kubectl.run(&rolled_out).unwrap_or_else(|error| panic!("{error}\n{}", self.said()));
+        self.kubectl.run(&rolled_out).unwrap_or_else(|error| panic!("{error}\n{}", self.state()));
     }
 
     pub(crate) fn get(&self, namespace: &str, what: &str, path: &str) -> String {
@@ -254,7 +254,7 @@ impl Bed {
     }
 
     /// Everything that may explain a failure.
-    pub(crate) fn said(&self) -> String {
+    pub(crate) fn state(&self) -> String {
         let asked: [&[&str]; 5] = [
             &["get", "pods", "-A", "-o", "wide"],
             &["-n", "jupyter", "get", "events", "--sort-by=.lastTimestamp"],

@@ -27,7 +27,7 @@ pub(crate) fn routes_firefly_but_its_admin_pages(bed: &Bed) {
 pub(crate) fn takes_bodies_of_100_mib(bed: &Bed, page: &mut Page) {
     for (size, status) in [(90_000_000, 201), (110_000_000, 413)] {
         let script = include_str!("upload.js").replace("SIZE", &size.to_string());
-        let answered = page.evaluate(&script).unwrap_or_else(|error| panic!("{size}: {error}\n{}", bed.said()));
+        let answered = page.evaluate(&script).unwrap_or_else(|error| panic!("{size}: {error}\n{}", bed.state()));
         assert_eq!(answered, json!(status), "{size}");
     }
     assert_eq!(page.evaluate(include_str!("remove.js")).unwrap(), json!(204));

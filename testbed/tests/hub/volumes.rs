@@ -105,7 +105,7 @@ pub(crate) fn no_group_is_applied(
     bed.kubectl.apply(&POD_WITH_GROUP.replace("IMAGE", &image)).unwrap();
     let ended =
         ["-n", "jupyter", "wait", "pod/with-group", "--for=jsonpath={.status.phase}=Succeeded", "--timeout=120s"];
-    bed.kubectl.run(&ended).unwrap_or_else(|error| panic!("{error}\n{}", bed.said()));
+    bed.kubectl.run(&ended).unwrap_or_else(|error| panic!("{error}\n{}", bed.state()));
     assert!(
         owners(&share).iter().all(|&(_, group, _)| group == 100),
         "this driver applies no group: {:?}",
@@ -120,6 +120,6 @@ pub(crate) fn a_server_that_is_away_is_named(bed: &Bed, start: impl Fn(&mut Page
     bed.kubectl.run(&stop).unwrap();
     start(user);
     user.wait(LIMIT, r#"document.body.innerText.includes("can't connect the lab's volumes or network")"#)
-        .unwrap_or_else(|error| panic!("{error}\n{}", bed.said()));
+        .unwrap_or_else(|error| panic!("{error}\n{}", bed.state()));
     bed.picture(user, "server-away");
 }

@@ -76,12 +76,12 @@ impl<'a> Release<'a> {
     pub(crate) fn generations(&self) -> BTreeMap<String, String> {
         let path = r#"jsonpath={range .items[*]}{.kind}/{.metadata.name} {.metadata.generation}{"\n"}{end}"#;
         let kinds = "deployments,daemonsets,statefulsets";
-        let said = self
+        let printed = self
             .cluster
             .kubectl()
             .run(&["get", kinds, "-A", "-l", "app.kubernetes.io/part-of=labhands", "-o", path])
             .unwrap();
-        said.lines()
+        printed.lines()
             .filter_map(|line| line.split_once(' '))
             .map(|(name, number)| (name.to_owned(), number.to_owned()))
             .collect()

@@ -305,18 +305,18 @@ pub(crate) fn are_what_each_account_needs(cluster: &Cluster) {
             let kind = if *method == "PATCH" { "application/merge-patch+json" } else { "application/json" };
             let body = if body.is_null() { String::new() } else { body.to_string() };
             let answer = client.send(method, &url, &[("Content-Type", kind)], body.as_bytes()).unwrap();
-            let said = format!("{namespace}/{name}: {method} {path} {body}: {} {}", answer.status, answer.text());
+            let printed = format!("{namespace}/{name}: {method} {path} {body}: {} {}", answer.status, answer.text());
             match answer.status {
-                200..300 => (Some(false), said),
+                200..300 => (Some(false), printed),
                 // A refusal by a policy that sets no reason is 422.
-                403 => (Some(true), said),
-                422 if answer.text().contains("ValidatingAdmissionPolicy") => (Some(true), said),
-                _ => (None, said),
+                403 => (Some(true), printed),
+                422 if answer.text().contains("ValidatingAdmissionPolicy") => (Some(true), printed),
+                _ => (None, printed),
             }
         };
         assert!(nobody(&account).len() + account.may_not.len() >= 10);
         for (requests, wanted) in [(&account.may, false), (&nobody(&account), true), (&account.may_not, true)] {
-            wrong.extend(requests.iter().map(&refused).filter(|(is, _)| *is != Some(wanted)).map(|(_, said)| said));
+            wrong.extend(requests.iter().map(&refused).filter(|(is, _)| *is != Some(wanted)).map(|(_, printed)| printed));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));

@@ -69,11 +69,11 @@ async fn run(program: &str, server: &str) -> Result<Option<Login>, String> {
     if status.success() {
         return read(&output).ok_or_else(|| "printed no valid credentials".to_owned());
     }
-    let said: String = String::from_utf8_lossy(&output).chars().filter(|c| !c.is_control()).take(200).collect();
-    if said.contains("credentials not found") {
+    let message: String = String::from_utf8_lossy(&output).chars().filter(|c| !c.is_control()).take(200).collect();
+    if message.contains("credentials not found") {
         return Ok(None);
     }
-    Err(format!("failed ({status}){}{said}", if said.is_empty() { "" } else { ": " }))
+    Err(format!("failed ({status}){}{message}", if message.is_empty() { "" } else { ": " }))
 }
 
 /// `None` for other JSON, `Some(None)` for an answer without credentials.

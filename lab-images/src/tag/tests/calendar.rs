@@ -1,6 +1,6 @@
 //! Dates and calendar versions.
 
-use super::{assert_sorted, said};
+use super::{assert_sorted, describe};
 use crate::tag::{Tag, TagScheme};
 
 #[test]
@@ -38,7 +38,7 @@ fn dates() {
         ("2026.13", "unknown | 2026.13 | - | - | - | - | -"),
         ("202611223", "unknown | 202611223 | - | - | - | - | -"),
     ] {
-        assert_eq!(said(&scheme.parse(text)), expected, "{text}");
+        assert_eq!(describe(&scheme.parse(text)), expected, "{text}");
     }
     assert_sorted(&scheme, &["2026.11", "2026.09", "2026-11-22", "20261121", "2025.12.31", "latest"]);
 }

@@ -1,6 +1,6 @@
 //! The tags of the Rubin Science Platform.
 
-use super::said;
+use super::describe;
 use crate::tag::{Tag, TagScheme};
 
 fn rubin(text: &str) -> Tag {
@@ -79,14 +79,14 @@ fn every_form_of_the_rubin_grammar() {
         ("w_2021_22\n", "unknown | w_2021_22? | - | - | - | - | -"),
         ("r1_2_99999999999999999999", "unknown | r1_2_99999999999999999999 | - | - | - | - | -"),
     ] {
-        assert_eq!(said(&rubin(text)), expected, "{text:?}");
+        assert_eq!(describe(&rubin(text)), expected, "{text:?}");
     }
 }
 
 #[test]
 fn aliases_have_readable_names() {
     let aliases = ["recommended".to_owned(), "latest_weekly_c0046".to_owned()];
-    let named = |text: &str| said(&TagScheme::Rubin.parse_with_aliases(text, &aliases));
+    let named = |text: &str| describe(&TagScheme::Rubin.parse_with_aliases(text, &aliases));
     assert_eq!(named("recommended"), "alias | Recommended | - | - | - | - | -");
     assert_eq!(named("latest_weekly_c0046"), "alias | Latest Weekly (SAL Cycle 0046) | - | 46.- | - | - | -");
     assert_eq!(named("recommended_c0046"), "unknown | recommended (SAL Cycle 0046) | - | 46.- | - | - | -");

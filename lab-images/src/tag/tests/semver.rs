@@ -1,6 +1,6 @@
 //! Semantic versions, and the forms of Python and chartpress.
 
-use super::{assert_sorted, said};
+use super::{assert_sorted, describe};
 use crate::policy::{Choice, DEFAULT_KEEP, Policy};
 use crate::tag::{Class, TagScheme};
 
@@ -69,7 +69,7 @@ fn semantic_versions() {
         ("04.2.1", "unknown | 04.2.1 | - | - | - | - | -"),
         ("main", "unknown | main | - | - | - | - | -"),
     ] {
-        assert_eq!(said(&scheme.parse(text)), expected, "{text}");
+        assert_eq!(describe(&scheme.parse(text)), expected, "{text}");
     }
     assert_sorted(
         &scheme,

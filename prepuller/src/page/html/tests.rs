@@ -1,6 +1,6 @@
 use super::*;
 use crate::overview::{NextTry, Overview, Wave};
-use crate::page::sample::{self, failed, fleet, node, of_nodes};
+use crate::page::tests::sample::{self, failed, fleet, node, of_nodes};
 
 fn shown(overview: &Overview, query: &str) -> String {
     page(&View::new(overview, &Query::parse(query))).into_string()

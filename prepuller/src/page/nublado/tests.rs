@@ -1,6 +1,6 @@
 use super::*;
 use crate::overview::ImageOnNode;
-use crate::page::sample::{catalogue, config, fleet, node, nothing, of_nodes};
+use crate::page::tests::sample::{catalogue, config, fleet, node, nothing, of_nodes};
 use serde_json::{Value, json};
 
 /// Three nodes: one complete, one without `w_2026_46`, one that is not eligible.

@@ -10,7 +10,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
 
 use super::*;
-use crate::page::sample::{self, config, fleet};
+use crate::page::tests::sample::{self, config, fleet};
 
 /// Measures how much wider than the window the page is, and tells the server once live updates have arrived. Until then
 /// the page has not finished loading, so that the browser waits.
@@ -76,7 +76,7 @@ impl Served {
 /// The page with [`MEASURE`] in addition to its own script.
 fn measured(shown: Shown) -> Router {
     let seen = Arc::new(Notify::new());
-    let (told, waits) = (seen.clone(), seen);
+    let (seen_by, waits) = (seen.clone(), seen);
     let script = |text: &'static str| ([(header::CONTENT_TYPE, "text/javascript")], text);
     Router::new()
         .route(
@@ -88,7 +88,7 @@ fn measured(shown: Shown) -> Router {
             }),
         )
         .route("/measure.js", get(async move || script(MEASURE)))
-        .route("/seen", get(async move || told.notify_one()))
+        .route("/seen", get(async move || seen_by.notify_one()))
         .route(
             "/late.js",
             get(async move || {

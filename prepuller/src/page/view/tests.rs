@@ -1,6 +1,6 @@
 use super::*;
 use crate::overview::{AgentState, ImageOnNode, NextTry, Overview, Wave};
-use crate::page::sample::{self, downloading, failed, fleet, node, of_nodes};
+use crate::page::tests::sample::{self, downloading, failed, fleet, node, of_nodes};
 use crate::page::{summary, text};
 
 fn view(overview: &Overview, query: &str) -> View {

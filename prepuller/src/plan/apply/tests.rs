@@ -22,10 +22,10 @@ async fn answer(State(server): State<Server>, request: Request) -> Response {
     let path = request.uri().path();
     if let Some((_, code)) = server.refuses.iter().find(|(end, _)| path.ends_with(end)) {
         let reason = if *code == 404 { "NotFound" } else { "" };
-        let said = format!(
+        let body = format!(
             r#"{{"kind": "Status", "status": "Failure", "code": {code}, "reason": "{reason}", "message": "not this one"}}"#
         );
-        return (StatusCode::from_u16(*code).unwrap(), said).into_response();
+        return (StatusCode::from_u16(*code).unwrap(), body).into_response();
     }
     r#"{"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": {"generation": 2, "uid": "u"}}"#
         .into_response()

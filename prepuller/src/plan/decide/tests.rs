@@ -3,7 +3,7 @@
 mod waves;
 
 use super::*;
-use crate::plan::seen::Report;
+use crate::plan::seen::SeenReport;
 
 const PARALLEL: usize = 2;
 
@@ -11,7 +11,7 @@ const PARALLEL: usize = 2;
 #[derive(Clone, Debug)]
 struct Machine {
     name: Arc<str>,
-    standing: Standing,
+    eligibility: Eligibility,
     new: bool,
     waits_for: Vec<usize>,
     object: SeenOrders,
@@ -50,7 +50,7 @@ impl Machine {
     fn new(name: &str) -> Self {
         Self {
             name: name.into(),
-            standing: Standing::Eligible,
+            eligibility: Eligibility::Eligible,
             new: false,
             waits_for: Vec::new(),
             object: SeenOrders::default(),
@@ -62,20 +62,20 @@ impl Machine {
 
     /// Adds an order, and a report if a state is given.
     fn with(mut self, image: usize, state: Option<PullState>) -> Self {
-        self.tell(image);
+        self.give_order(image);
         if let Some(state) = state {
             self.report(image, state, u32::from(state == PullState::Failed));
         }
         self
     }
 
-    fn tell(&mut self, image: usize) {
+    fn give_order(&mut self, image: usize) {
         self.object.orders.push(Given { key: key(image), urgent: false, gate: false });
     }
 
     fn report(&mut self, image: usize, state: PullState, failures: u32) {
         self.object.reports.retain(|report| report.key != key(image));
-        self.object.reports.push(Report { key: key(image), reported: reported(state, failures) });
+        self.object.reports.push(SeenReport { key: key(image), reported: reported(state, failures) });
     }
 
     fn has_order(&self, image: usize) -> bool {
@@ -91,7 +91,7 @@ impl Machine {
     }
 
     fn is_fit(&self) -> bool {
-        self.standing == Standing::Eligible && self.unfit.is_none()
+        self.eligibility == Eligibility::Eligible && self.unfit.is_none()
     }
 
     /// Whether it failed with an image, or is stalled with it, although it could pull.
@@ -106,7 +106,7 @@ fn decide_over(images: usize, machines: &[Machine]) -> Decision {
         machines.iter().map(|machine| machine.waits_for.iter().map(|image| name(*image)).collect()).collect();
     let nodes = machines.iter().zip(&waits).map(|(machine, waits_for)| Node {
         name: &machine.name,
-        standing: &machine.standing,
+        eligibility: &machine.eligibility,
         architecture: Some("amd64"),
         new: machine.new,
         waits_for,
@@ -190,7 +190,7 @@ fn a_failing_canary_stops_the_wave_for_a_while() {
 #[test]
 fn a_failure_of_a_node_says_nothing_about_the_image() {
     let canary = || Machine { last_ordered: Duration::from_secs(1), ..m("a") };
-    let paused = || Machine { standing: Standing::Paused("not ready".into()), ..canary() };
+    let paused = || Machine { eligibility: Eligibility::Paused("not ready".into()), ..canary() };
     let unfit = |why| Machine { unfit: Some(why), ..canary() };
     for (what, canary) in [
         ("not ready", paused().with(0, DOWNLOADING)),
@@ -206,7 +206,7 @@ fn a_failure_of_a_node_says_nothing_about_the_image() {
         assert_eq!(orders(1, &next), "a:0 b:0 c:", "{what}");
         assert_eq!(wave(&next), Wave::Canary { node: "b".into() }, "{what}");
         // There is no other node, so the reason for the wait is given. A paused node need not have the image.
-        if canary.standing != Standing::Eligible {
+        if canary.eligibility != Eligibility::Eligible {
             continue;
         }
         let Wave::Held { node, why, next } = wave(&[canary]) else { panic!("{what}") };
@@ -247,7 +247,7 @@ fn a_node_that_cannot_pull_is_no_canary_and_takes_no_slot() {
 #[test]
 fn failing_and_stalled_nodes_take_no_slot() {
     let stuck = |name| Machine { stalled: true, ..m(name).with(0, DOWNLOADING) };
-    let away = |name| Machine { standing: Standing::Paused("cordoned".into()), ..m(name).with(0, DOWNLOADING) };
+    let away = |name| Machine { eligibility: Eligibility::Paused("cordoned".into()), ..m(name).with(0, DOWNLOADING) };
     let machines = [m("a").with(0, PRESENT), m("b").with(0, FAILED), stuck("c"), away("d"), m("e"), m("f"), m("g")];
     assert_eq!(orders(1, &machines), "a:0 b:0 c:0 d:0 e:0 f:0 g:");
 }
@@ -273,8 +273,8 @@ fn a_node_with_a_waiting_pod_is_the_canary() {
 
 #[test]
 fn an_excluded_node_loses_its_orders_and_a_paused_one_keeps_them() {
-    let excluded = Machine { standing: Standing::Excluded("taint".into()), ..m("a").with(0, DOWNLOADING) };
-    let paused = Machine { standing: Standing::Paused("cordoned".into()), ..m("b").with(0, PRESENT) };
+    let excluded = Machine { eligibility: Eligibility::Excluded("taint".into()), ..m("a").with(0, DOWNLOADING) };
+    let paused = Machine { eligibility: Eligibility::Paused("cordoned".into()), ..m("b").with(0, PRESENT) };
     let decision = decide_over(1, &[excluded.clone(), paused.clone(), m("c")]);
     assert_eq!((decision.images[0].present, decision.images[0].eligible), (0, 1));
     assert_eq!(orders(1, &[excluded, paused, m("c")]), "a: b:0 c:0");
@@ -283,11 +283,11 @@ fn an_excluded_node_loses_its_orders_and_a_paused_one_keeps_them() {
 #[test]
 fn an_image_goes_to_its_architecture_only() {
     let wanted = [Wanted { architectures: Some(vec!["arm64".into()]), ..wanted(1).remove(0) }];
-    let (standing, object) = (Standing::Eligible, SeenOrders::default());
+    let (eligibility, object) = (Eligibility::Eligible, SeenOrders::default());
     let names = [Arc::from("a"), Arc::from("b"), Arc::from("c")];
     let node = |name, architecture| Node {
         name,
-        standing: &standing,
+        eligibility: &eligibility,
         architecture,
         new: false,
         waits_for: &[],

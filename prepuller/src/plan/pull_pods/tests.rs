@@ -28,23 +28,23 @@ fn at(second: i64) -> Timestamp {
 }
 
 /// A node, simulated by what happens to its pods.
-struct Played {
+struct SimulatedNode {
     images: Vec<CatalogueImage>,
-    told: Vec<(Key, Reported)>,
+    reported: Vec<(Key, Reported)>,
     pods: Vec<(Arc<str>, SeenPull)>,
 }
 
-impl Played {
-    fn step(&mut self, now: i64) -> Turn {
+impl SimulatedNode {
+    fn step(&mut self, now: i64) -> PodActions {
         let node = Arc::from("node1");
-        let told = |key: Key| self.told.iter().find(|(told, _)| *told == key).map(|(_, told)| told);
-        let images = self.images.iter().map(|image| (image, key(image), told(key(image)))).collect();
+        let reported = |key: Key| self.reported.iter().find(|(reported, _)| *reported == key).map(|(_, reported)| reported);
+        let images = self.images.iter().map(|image| (image, key(image), reported(key(image)))).collect();
         let ordered = Ordered { node: &node, generation: 1, uid: "u", eligible: true, images };
         let pods: Vec<_> = self.pods.iter().map(|(name, pull)| (name, pull)).collect();
         let turn = turn(&ordered, &pods, at(now));
         if let Some(status) = &turn.write {
-            let told = |report: &ImageReport| {
-                let told = Reported {
+            let reported = |report: &ImageReport| {
+                let reported = Reported {
                     state: report.state,
                     done: 0,
                     total: 0,
@@ -54,9 +54,9 @@ impl Played {
                     error: report.error.clone().map(String::into_boxed_str),
                     since: report.since,
                 };
-                (Key::new(&report.image.to_string(), None), told)
+                (Key::new(&report.image.to_string(), None), reported)
             };
-            self.told = status.images.iter().map(told).collect();
+            self.reported = status.images.iter().map(reported).collect();
         }
         self.pods.retain(|(name, _)| !turn.remove.contains(name));
         if let Some(pod) = &turn.make {
@@ -72,43 +72,43 @@ impl Played {
     }
 
     fn states(&self) -> Vec<PullState> {
-        self.told.iter().map(|(_, told)| told.state).collect()
+        self.reported.iter().map(|(_, reported)| reported.state).collect()
     }
 }
 
 #[test]
 fn one_image_after_the_other_and_failures_again_after_a_while() {
     use PullState::{Downloading, Failed, Present, Waiting};
-    let mut played = Played { images: vec![image("a"), image("b")], told: Vec::new(), pods: Vec::new() };
-    assert_eq!(played.step(0).make.unwrap().image, "registry.example.org/lab:a");
-    assert!(played.step(1).make.is_none());
-    assert_eq!(played.states(), [Downloading, Waiting]);
-    assert!(played.step(2).write.is_none());
-    played.end(Err("manifest unknown".to_owned()));
-    assert_eq!(played.step(3).make.unwrap().image, "registry.example.org/lab:b");
-    assert_eq!(played.states(), [Failed, Waiting]);
-    played.step(4);
-    played.end(Ok(()));
-    let turn = played.step(5);
+    let mut node = SimulatedNode { images: vec![image("a"), image("b")], reported: Vec::new(), pods: Vec::new() };
+    assert_eq!(node.step(0).make.unwrap().image, "registry.example.org/lab:a");
+    assert!(node.step(1).make.is_none());
+    assert_eq!(node.states(), [Downloading, Waiting]);
+    assert!(node.step(2).write.is_none());
+    node.end(Err("manifest unknown".to_owned()));
+    assert_eq!(node.step(3).make.unwrap().image, "registry.example.org/lab:b");
+    assert_eq!(node.states(), [Failed, Waiting]);
+    node.step(4);
+    node.end(Ok(()));
+    let turn = node.step(5);
     assert_eq!(turn.write.unwrap().problem.as_deref(), Some("a: manifest unknown"));
     assert!(turn.make.is_none() && turn.remove.len() == 1);
-    assert_eq!(played.states(), [Failed, Present]);
-    assert!(played.step(20).make.is_none());
-    assert!(played.step(33).make.is_some());
-    played.end(Ok(()));
-    played.step(40);
-    assert_eq!(played.states(), [Present, Present]);
-    assert_eq!(played.told[0].1.failures, 1);
-    let turn = played.step(50);
+    assert_eq!(node.states(), [Failed, Present]);
+    assert!(node.step(20).make.is_none());
+    assert!(node.step(33).make.is_some());
+    node.end(Ok(()));
+    node.step(40);
+    assert_eq!(node.states(), [Present, Present]);
+    assert_eq!(node.reported[0].1.failures, 1);
+    let turn = node.step(50);
     assert!(turn.make.is_none() && turn.write.is_none());
 }
 
 #[test]
 fn a_pod_for_an_image_that_is_not_ordered_is_removed() {
-    let mut played = Played { images: vec![image("a")], told: Vec::new(), pods: Vec::new() };
-    played.step(0);
-    played.images = vec![image("b")];
-    let turn = played.step(1);
+    let mut node = SimulatedNode { images: vec![image("a")], reported: Vec::new(), pods: Vec::new() };
+    node.step(0);
+    node.images = vec![image("b")];
+    let turn = node.step(1);
     assert_eq!(turn.remove.len(), 1);
     assert_eq!(turn.make.unwrap().image, "registry.example.org/lab:b");
 }

@@ -12,7 +12,7 @@ use crate::node_images::LONGEST_SILENCE;
 use crate::overview::{AgentState, Mode};
 use crate::page::text;
 use crate::plan::decide::Unfit;
-use crate::plan::eligible::Standing;
+use crate::plan::eligible::Eligibility;
 use crate::plan::seen::{LastReport, SeenOrders};
 use crate::plan::watch::Kind;
 
@@ -130,7 +130,7 @@ impl ClusterState {
 
     /// What is wrong with eligible nodes, by name.
     pub(in crate::plan) fn troubles(&self) -> impl Iterator<Item = (&Arc<str>, Trouble)> {
-        let eligible = |record: &NodeState| record.standing == Some(Standing::Eligible);
+        let eligible = |record: &NodeState| record.eligibility == Some(Eligibility::Eligible);
         self.nodes.iter().filter(move |(_, record)| eligible(record)).flat_map(|(name, record)| {
             let agent = match &record.agent {
                 AgentState::Missing => Some(Trouble::NoAgent),

@@ -10,13 +10,13 @@ use super::{ClusterState, NodeState};
 use crate::node_images::PullState;
 use crate::overview::Wave;
 use crate::plan::decide::Wanted;
-use crate::plan::eligible::Standing;
-use crate::plan::pull_pods::{Ordered, SeenPull, Turn, turn};
+use crate::plan::eligible::Eligibility;
+use crate::plan::pull_pods::{Ordered, SeenPull, PodActions, turn};
 use crate::plan::seen::Key;
 
 impl ClusterState {
     /// The pull pods to create, report on and remove, node by node.
-    pub(in crate::plan) fn pull_turns(&self, now: Timestamp) -> Vec<(Arc<str>, Turn)> {
+    pub(in crate::plan) fn pull_turns(&self, now: Timestamp) -> Vec<(Arc<str>, PodActions)> {
         let mut pulls: HashMap<&str, Vec<(&Arc<str>, &SeenPull)>> = HashMap::new();
         for (name, pull) in &self.pulls {
             pulls.entry(pull.node()).or_default().push((name, pull));
@@ -35,7 +35,7 @@ impl ClusterState {
                 node: name,
                 generation: object.generation,
                 uid: &object.uid,
-                eligible: record.standing == Some(Standing::Eligible),
+                eligible: record.eligibility == Some(Eligibility::Eligible),
                 images: ordered.into_iter().map(|(_, image)| image).collect(),
             };
             let turn = turn(&ordered, pulls.get(&**name).map_or(&[], Vec::as_slice), now);
@@ -52,7 +52,7 @@ impl ClusterState {
         }
         let gated = self.nodes.iter().filter_map(|(name, record)| {
             let node = record.node.as_ref().filter(|node| self.rules.nodes.is_gated(node))?;
-            let standing = record.standing.as_ref()?;
+            let eligibility = record.eligibility.as_ref()?;
             let lacks: Option<Vec<String>> = self.catalogue.as_ref().map(|catalogue| {
                 let images = catalogue.wanted().zip(&self.wanted).zip(&self.decision.images);
                 let holds = |key: Key| {
@@ -68,7 +68,7 @@ impl ClusterState {
                 });
                 waits.map(|((image, _), _)| image.reference.to_string()).collect()
             });
-            self.rules.gate.opens(standing, node.created, lacks, now).map(|lacks| (name.clone(), lacks))
+            self.rules.gate.opens(eligibility, node.created, lacks, now).map(|lacks| (name.clone(), lacks))
         });
         gated.collect()
     }

@@ -9,12 +9,12 @@ use jiff::Timestamp;
 use super::{ClusterState, NodeState, agents};
 use crate::node_images::PullState;
 use crate::plan::pull_pods::SeenPull;
-use crate::plan::seen::{Key, LastReport, PodState, Report, SeenNode, SeenOrders, SeenPod};
+use crate::plan::seen::{Key, LastReport, PodState, SeenReport, SeenNode, SeenOrders, SeenPod};
 use crate::plan::spawns::{Found, Reports, Spawn, found};
 
 /// Something to report in logs, Events and metrics.
 #[derive(Clone, Debug, PartialEq)]
-pub(in crate::plan) enum News {
+pub(in crate::plan) enum Occurrence {
     /// A node could not pull an image.
     Failed { node: Arc<str>, image: String, error: String },
     /// A node has no room for an image.
@@ -50,7 +50,7 @@ impl ClusterState {
         name: &str,
         mut orders: SeenOrders,
         now: (Timestamp, Instant),
-    ) -> (bool, Vec<News>) {
+    ) -> (bool, Vec<Occurrence>) {
         let record = self.record(name);
         let mut failed = Vec::new();
         if let Some(known) = &record.object {
@@ -66,7 +66,7 @@ impl ClusterState {
                 record.object = Some(orders);
                 return (changed, Vec::new());
             }
-            for Report { key, reported } in &orders.reports {
+            for SeenReport { key, reported } in &orders.reports {
                 let before = known.report(*key);
                 let tried = reported.failures > before.map_or(0, |before| before.failures);
                 let refused = reported.state == PullState::Refused;
@@ -82,11 +82,11 @@ impl ClusterState {
             }
         }
         (record.moved, record.object) = (Some(now.1), Some(orders));
-        let news = failed.into_iter().filter_map(|(key, tried, error)| {
+        let occurrences = failed.into_iter().filter_map(|(key, tried, error)| {
             let (node, image) = (Arc::from(name), self.name_of(key)?);
-            Some(if tried { News::Failed { node, image, error } } else { News::NoRoom { node, image, error } })
+            Some(if tried { Occurrence::Failed { node, image, error } } else { Occurrence::NoRoom { node, image, error } })
         });
-        (true, news.collect())
+        (true, occurrences.collect())
     }
 
     /// A `NodeImages` is gone.
@@ -103,7 +103,7 @@ impl ClusterState {
         id: &Arc<str>,
         pod: Option<SeenPod>,
         now: Timestamp,
-    ) -> (bool, Option<News>) {
+    ) -> (bool, Option<Occurrence>) {
         let spawned = match &pod {
             Some(pod) => self.spawns.see(id, pod, self.found(pod), now),
             None => {
@@ -112,7 +112,7 @@ impl ClusterState {
             }
         };
         let waits = pod.filter(|pod| pod.state == PodState::Waits);
-        (self.apply_waiting(id, waits), spawned.map(News::Spawned))
+        (self.apply_waiting(id, waits), spawned.map(Occurrence::Spawned))
     }
 
     /// Whether a scheduled pod finds its image on its node; `None` if it is not a lab of the catalogue.

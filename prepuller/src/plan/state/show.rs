@@ -11,29 +11,29 @@ use super::{ClusterState, NodeState, is_new};
 use crate::node_images::PullState;
 use crate::overview::{ImageOnNode, ImageOverview, NodeOverview, Overview, Reported};
 use crate::plan::decide::{Spread, Wanted};
-use crate::plan::eligible::Standing;
+use crate::plan::eligible::Eligibility;
 
 impl ClusterState {
     /// The number of nodes that are eligible, paused and excluded.
     pub(in crate::plan) fn standings(&self) -> [usize; 3] {
-        let count = |wanted: fn(&Standing) -> bool| {
+        let count = |wanted: fn(&Eligibility) -> bool| {
             self.nodes
                 .values()
-                .filter_map(|record| record.standing.as_ref())
-                .filter(|standing| wanted(standing))
+                .filter_map(|record| record.eligibility.as_ref())
+                .filter(|eligibility| wanted(eligibility))
                 .count()
         };
         [
-            count(|standing| *standing == Standing::Eligible),
-            count(|standing| matches!(standing, Standing::Paused(_))),
-            count(|standing| matches!(standing, Standing::Excluded(_))),
+            count(|eligibility| *eligibility == Eligibility::Eligible),
+            count(|eligibility| matches!(eligibility, Eligibility::Paused(_))),
+            count(|eligibility| matches!(eligibility, Eligibility::Excluded(_))),
         ]
     }
 
     /// The platforms of the nodes that may have images, with this machine's first if it is among them. Before any node
     /// is known: this machine's.
     pub(in crate::plan) fn platforms(&self) -> Vec<Platform> {
-        let may = |record: &&NodeState| !matches!(record.standing, Some(Standing::Excluded(_)));
+        let may = |record: &&NodeState| !matches!(record.eligibility, Some(Eligibility::Excluded(_)));
         let nodes = self.nodes.values().filter(may).filter_map(|record| record.node.as_ref()?.architecture.as_deref());
         let architectures: BTreeSet<&str> = nodes.collect();
         let own = &self.platform;
@@ -85,7 +85,7 @@ impl ClusterState {
 
     fn node_overview(&self, name: &Arc<str>, record: &NodeState, now: Timestamp) -> Option<NodeOverview> {
         let node = record.node.as_ref()?;
-        let standing = record.standing.as_ref()?;
+        let eligibility = record.eligibility.as_ref()?;
         let object = record.object.as_ref();
         let image = |wanted: &Wanted| {
             let reported: Option<&Reported> = object.and_then(|object| object.report(wanted.key));
@@ -95,7 +95,7 @@ impl ClusterState {
                     ImageOnNode::Reported(reported.clone())
                 }
                 _ if ordered => ImageOnNode::Ordered,
-                _ if *standing == Standing::Eligible && wanted.is_for(node.architecture.as_deref()) => {
+                _ if *eligibility == Eligibility::Eligible && wanted.is_for(node.architecture.as_deref()) => {
                     ImageOnNode::NotOrdered
                 }
                 _ => ImageOnNode::NotWanted,
@@ -103,7 +103,7 @@ impl ClusterState {
         };
         Some(NodeOverview {
             name: name.clone(),
-            not_eligible: standing.reason().map(str::to_owned),
+            not_eligible: eligibility.reason().map(str::to_owned),
             gated: self.rules.nodes.is_gated(node),
             new: is_new(node, now, self.rules.new_for),
             waiting_pods: record.waiting_pods,

@@ -9,7 +9,7 @@ use lab_images::catalogue::{Catalogue, CatalogueImage};
 use super::{ClusterState, NodeState};
 use crate::node_images::{NodeImagesSpec, Order, OrderLayer};
 use crate::plan::decide::{Decision, Node, NodeOrder, Wanted};
-use crate::plan::eligible::Standing;
+use crate::plan::eligible::Eligibility;
 use crate::plan::seen::{Given, SeenOrders, URGENT};
 
 /// Orders that a node should have and does not have.
@@ -94,8 +94,8 @@ impl ClusterState {
                 gate: self.wanted[order.image].gate,
             };
             let given: Vec<Given> = ordered.iter().map(given).collect();
-            let in_all = match node.standing {
-                Standing::Excluded(_) => 0,
+            let in_all = match node.eligibility {
+                Eligibility::Excluded(_) => 0,
                 _ => self.wanted.iter().filter(|wanted| wanted.is_for(node.architecture)).count(),
             };
             let in_all = u32::try_from(in_all).unwrap_or(u32::MAX);

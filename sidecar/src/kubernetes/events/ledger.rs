@@ -32,7 +32,7 @@ struct Subject {
 
 /// The content of an Event.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
-struct Said {
+struct EventContent {
     subject: Subject,
     type_: EventType,
     action: String,
@@ -79,7 +79,7 @@ impl Step {
 /// The Events that were recorded.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
-    known: HashMap<Said, Known>,
+    known: HashMap<EventContent, Known>,
     allowances: HashMap<Subject, Allowance>,
     made: u64,
     /// When old entries were last removed.
@@ -127,13 +127,13 @@ impl Ledger {
     }
 
     fn step(&mut self, raised: Raised, now: Instant) -> Step {
-        let said = Said {
+        let content = EventContent {
             subject: Subject::of(&raised),
             type_: raised.type_,
             action: raised.action.clone(),
             note: raised.note.clone(),
         };
-        if let Some(known) = self.known.get_mut(&said) {
+        if let Some(known) = self.known.get_mut(&content) {
             known.count = known.count.saturating_add(1);
             known.last = now;
             return Step::Count { name: known.name.clone(), count: known.count, raised };
@@ -142,7 +142,7 @@ impl Ledger {
         let about = raised.regarding.name.as_deref().unwrap_or("labhands");
         let about = &about[..about.floor_char_boundary(NAME_BYTES)];
         let name = format!("{about}.{:x}.{:x}", raised.at.as_nanosecond(), self.made);
-        self.known.insert(said, Known { name: name.clone(), count: 1, last: now });
+        self.known.insert(content, Known { name: name.clone(), count: 1, last: now });
         Step::Create { name, raised }
     }
 

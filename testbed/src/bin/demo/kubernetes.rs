@@ -15,7 +15,7 @@ use testbed::images::{Image, Layer};
 use testbed::{Error, Result, wait};
 
 use crate::platform::Platform;
-use crate::{print, say};
+use crate::{print, print_heading};
 
 /// The hidden argument with which this program starts itself to keep the cluster.
 pub(crate) const KEEP: &str = "keep-kubernetes";
@@ -69,23 +69,23 @@ pub(crate) fn show() -> Result<Platform> {
 }
 
 /// Reports that everything is shown, and the cluster is kept.
-pub(crate) fn say_shown() -> Result<()> {
+pub(crate) fn print_shown() -> Result<()> {
     print(&format!("{SHOWN}\n"))
 }
 
 fn show_on(platform: &Platform) -> Result<()> {
     let cluster = &platform.cluster;
     let kubectl = cluster.kubectl();
-    say("both nodes get both labs")?;
+    print_heading("both nodes get both labs")?;
     let planner = planner(&kubectl)?;
     until_complete(&kubectl, &planner, None)?;
     print(&kubectl.run(&["-n", AGENTS, "get", "nodeimages"])?)?;
 
-    say("ada logs in with a browser, through nginx with TLS and a test GitHub, and starts the newest lab")?;
+    print_heading("ada logs in with a browser, through nginx with TLS and a test GitHub, and starts the newest lab")?;
     start_a_lab(platform)?;
     print(&kubectl.run(&["-n", "jupyter", "get", "pods", "-o", "wide"])?)?;
 
-    say(&format!("a new weekly, {NEW_WEEKLY}, is pushed: one node gets it first, then the other"))?;
+    print_heading(&format!("a new weekly, {NEW_WEEKLY}, is pushed: one node gets it first, then the other"))?;
     cluster.registry_proxy().limit_rate(Some(RATE));
     let image = Image::new([Layer::random(48, NEW_SIZE), Layer::random(49, NEW_SIZE / 4)]);
     image.push(cluster.registry(), REPOSITORY, NEW_WEEKLY)?;
@@ -98,9 +98,9 @@ fn show_on(platform: &Platform) -> Result<()> {
     let _ = watch.wait();
     cluster.registry_proxy().limit_rate(None);
     complete?;
-    say("the log lines of all pods are in the broker's queue")?;
+    print_heading("the log lines of all pods are in the broker's queue")?;
     print(&platform.broker.control(&["list_queues", "name", "messages"])?)?;
-    say("everything is running, and stays until ./demo down")?;
+    print_heading("everything is running, and stays until ./demo down")?;
     look_around(platform, &planner)
 }
 
@@ -166,7 +166,7 @@ fn until_complete(kubectl: &Kubectl, planner: &str, tag: Option<&str>) -> Result
         (everywhere && tag.is_none_or(|tag| wanted().any(|image| image["tag"] == tag))).then_some(())
     };
     wait::patiently(LIMIT, complete).ok_or_else(|| {
-        let said = kubectl.run(&["-n", AGENTS, "get", "nodeimages", "-o", "wide"]).unwrap_or_default();
-        Error::Missing(format!("some nodes did not get all images within {LIMIT:?}:\n{said}"))
+        let images = kubectl.run(&["-n", AGENTS, "get", "nodeimages", "-o", "wide"]).unwrap_or_default();
+        Error::Missing(format!("some nodes did not get all images within {LIMIT:?}:\n{images}"))
     })
 }

@@ -18,7 +18,7 @@ use testbed::rabbitmq::{PASSWORD, RabbitMq, USER};
 use testbed::registry::Registry;
 use testbed::{Error, Result};
 
-use crate::{DEFINITIONS, beside_this, print, say};
+use crate::{DEFINITIONS, beside_this, print, print_heading};
 
 const REPOSITORY: &str = "lsstsqre/sciplat-lab";
 
@@ -33,13 +33,13 @@ pub(crate) fn show() -> Result<bool> {
     let images = images()?;
     let logs = logs()?;
     let homes = homes()?;
-    say("stopping all parts")?;
+    print_heading("stopping all parts")?;
     Ok(images && logs && homes)
 }
 
 /// prepuller fills a machine with lab images, and imagepurger removes the old ones.
 fn images() -> Result<bool> {
-    say(
+    print_heading(
         "1. prepuller. A registry with a repository like Rubin's; the first run creates the images, later runs reuse them",
     )?;
     let registry = Registry::start()?;
@@ -49,12 +49,12 @@ fn images() -> Result<bool> {
     let host = registry.host();
     let scanned = [("LAB_REPOSITORIES", repository.as_str()), ("LAB_INSECURE_REGISTRIES", &host)];
 
-    say(
+    print_heading(
         "Which images are wanted, and why: the newest release, two weeklies, three dailies, and the targets of aliases",
     )?;
     let mut fine = run("prepuller", &["scan"], &scanned)? == Some(0);
 
-    say("This machine's containerd pulls all of them, with progress, and a second run finds nothing to do")?;
+    print_heading("This machine's containerd pulls all of them, with progress, and a second run finds nothing to do")?;
     let containerd = Containerd::start(&registry)?;
     let state = Folder::new("state")?;
     let (endpoint, kept) = (containerd.endpoint(), state.join("prepuller").display().to_string());
@@ -63,14 +63,14 @@ fn images() -> Result<bool> {
         fine &= run("prepuller", &["pull"], &pull)? == Some(0);
     }
 
-    say("The same into a Docker engine")?;
+    print_heading("The same into a Docker engine")?;
     let docker = Docker::start()?;
     let (endpoint, kept) = (docker.endpoint(), docker.root().join("labhands").display().to_string());
     let pull = [&scanned[..], &[("RUNTIME_ENDPOINT", &endpoint), ("STATE_DIR", &kept)]].concat();
     fine &= run("prepuller", &["pull"], &pull)? == Some(0);
     print(&docker.docker(&["image", "ls"])?)?;
 
-    say(
+    print_heading(
         "2. imagepurger. The site now keeps one weekly and one daily: which images are removed from containerd, and why",
     )?;
     let catalogue = state.join("catalogue.json");
@@ -92,14 +92,14 @@ fn images() -> Result<bool> {
     for command in ["plan", "purge"] {
         fine &= run("imagepurger", &[command], &purge)? == Some(0);
     }
-    say("The images that containerd has now")?;
+    print_heading("The images that containerd has now")?;
     print(&containerd.ctr(&["images", "list", "-q"])?)?;
     Ok(fine)
 }
 
 /// log-shipper ships lines to a broker.
 fn logs() -> Result<bool> {
-    say("3. log-shipper. A RabbitMQ with a site's queue, and a pod's log as kubelet writes it")?;
+    print_heading("3. log-shipper. A RabbitMQ with a site's queue, and a pod's log as kubelet writes it")?;
     let broker = RabbitMq::start()?;
     broker.control(&["import_definitions", DEFINITIONS])?;
     let folder = Folder::new("logs")?;
@@ -120,11 +120,11 @@ fn logs() -> Result<bool> {
         ("LOG_PATHS", &paths),
         ("STATE_DIR", &kept),
     ];
-    say("The connection to the broker, step by step")?;
+    print_heading("The connection to the broker, step by step")?;
     let mut fine = run("log-shipper", &["check", "--no-publish"], &settings)? == Some(0);
-    say(&format!("It ships {LINES} lines, and exits once the broker has confirmed each"))?;
+    print_heading(&format!("It ships {LINES} lines, and exits once the broker has confirmed each"))?;
     fine &= run("log-shipper", &["run", "--until-idle"], &settings)? == Some(0);
-    say("The content of the broker's queues, and how far the file was shipped")?;
+    print_heading("The content of the broker's queues, and how far the file was shipped")?;
     print(&broker.control(&["list_queues", "name", "messages"])?)?;
     fine &= run("log-shipper", &["status"], &settings)? == Some(0);
     Ok(fine)
@@ -132,19 +132,19 @@ fn logs() -> Result<bool> {
 
 /// nfs-health watches a file server that hangs, and fs-keepalive writes to it.
 fn homes() -> Result<bool> {
-    say("4. nfs-health. A file server, nfs-ganesha, with homes on it")?;
+    print_heading("4. nfs-health. A file server, nfs-ganesha, with homes on it")?;
     let mut server = Ganesha::start(Setup::default())?;
     let export = format!("{}/home", server.address());
     let settings = [("NFS_SERVERS", export.as_str()), ("NFS_MOUNTS", "false"), ("NFS_TIMEOUT", "5s")];
     let mut fine = run("nfs-health", &["check"], &settings)? == Some(0);
-    say(
+    print_heading(
         "The server hangs: it accepts connections but does not answer. A monitor that only connects would report it as healthy",
     )?;
     server.pause();
     fine &= run("nfs-health", &["check"], &settings)? == Some(1);
     server.resume();
 
-    say("5. fs-keepalive. A record each second, read back from the file system; a site has one a minute")?;
+    print_heading("5. fs-keepalive. A record each second, read back from the file system; a site has one a minute")?;
     let home = server.export();
     fine &= keepalive(&home)?;
     Ok(fine)
@@ -155,7 +155,7 @@ fn keepalive(home: &Path) -> Result<bool> {
     let folder = Folder::new("keepalive")?;
     let path = home.display().to_string();
     let settings = [("KEEPALIVE_PATHS", path.as_str()), ("KEEPALIVE_INTERVAL", "1s"), ("KEEPALIVE_PLAIN_FILE", "true")];
-    told("fs-keepalive", &["run"], &settings)?;
+    print_command("fs-keepalive", &["run"], &settings)?;
     // It writes only to mounts. This one is in memory and in a separate mount namespace, because not every kernel here
     // has an NFS client.
     let mut daemon = Command::new("unshare");
@@ -182,14 +182,14 @@ fn keepalive(home: &Path) -> Result<bool> {
 
 /// Runs a daemon as an operator does, in this terminal. Returns its exit code.
 fn run(name: &str, arguments: &[&str], settings: &[(&str, &str)]) -> Result<Option<i32>> {
-    told(name, arguments, settings)?;
+    print_command(name, arguments, settings)?;
     let mut run = command(name, settings);
     run.args(arguments).stdin(Stdio::null());
     Ok(run.status().map_err(Error::io(format!("run {name}")))?.code())
 }
 
 /// Prints a command as one would type it.
-fn told(name: &str, arguments: &[&str], settings: &[(&str, &str)]) -> Result<()> {
+fn print_command(name: &str, arguments: &[&str], settings: &[(&str, &str)]) -> Result<()> {
     let mut text = String::from("$");
     for (setting, value) in settings {
         let value = if *setting == "AMQP_PASSWORD" { "…" } else { value };

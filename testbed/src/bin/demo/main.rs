@@ -19,7 +19,7 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let shown = match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["kubernetes"] => kubernetes::in_the_background(),
-        [kubernetes::KEEP] => up::keep(kubernetes::show, kubernetes::say_shown).map(|()| true),
+        [kubernetes::KEEP] => up::keep(kubernetes::show, kubernetes::print_shown).map(|()| true),
         ["down"] => up::down().map(|ended| {
             println!("{ended} ended");
             true
@@ -42,7 +42,7 @@ fn print(text: &str) -> Result<()> {
     stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(Error::io("write to standard output"))
 }
 
-fn say(what: &str) -> Result<()> {
+fn print_heading(what: &str) -> Result<()> {
     print(&format!("\n== {what}\n"))
 }
 

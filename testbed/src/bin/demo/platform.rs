@@ -17,7 +17,7 @@ use testbed::rabbitmq::RabbitMq;
 use testbed::{Result, command, wait};
 
 use crate::page::{self, Site};
-use crate::{DEFINITIONS, beside_this, print, say};
+use crate::{DEFINITIONS, beside_this, print, print_heading};
 
 pub(crate) const DAEMONS: [&str; 5] = ["prepuller", "imagepurger", "log-shipper", "fs-keepalive", "nfs-health"];
 const NGINX: &str = "/usr/sbin/nginx";
@@ -39,9 +39,9 @@ impl Platform {
     /// Starts the cluster and what a site provides. Nothing of Labhands is running yet.
     pub(crate) fn start() -> Result<Platform> {
         packages::require(Part::Nginx)?;
-        say("building images of JupyterHub and JupyterLab (some minutes the first time)")?;
+        print_heading("building images of JupyterHub and JupyterLab (some minutes the first time)")?;
         let jupyter = Jupyter::find_or_build()?;
-        say("starting RabbitMQ and a Kubernetes of two nodes (about ten minutes the first time, to build it)")?;
+        print_heading("starting RabbitMQ and a Kubernetes of two nodes (about ten minutes the first time, to build it)")?;
         let broker = RabbitMq::start()?;
         broker.control(&["import_definitions", DEFINITIONS])?;
         let mut cluster = Cluster::start(2)?;
@@ -51,7 +51,7 @@ impl Platform {
         let authority = Authority::new("labhands demo")?;
         let registry = cluster.registry_host();
         push_images(&cluster, &jupyter.trusting(&authority.certificate()))?;
-        say("starting a test GitHub with the organization stars")?;
+        print_heading("starting a test GitHub with the organization stars")?;
         let fake = GitHub::start(&cluster, &github, &authority, &format!("{registry}/hub:1"))?;
         let stars = [("stars", 58_100)];
         let accounts = [account("ada", 58_001, &stars), account("bob", 58_002, &stars), account("eve", 58_003, &[])];
@@ -84,23 +84,23 @@ impl Platform {
             self.cluster.add_disk(name, namespace, name, &self.disk.folder(name)?)?;
         }
         self.cluster.mount_nfs("/home", &self.disk.join("fileserver/home"))?;
-        say("checking and applying the page: kubectl apply -k manifests/site")?;
+        print_heading("checking and applying the page: kubectl apply -k manifests/site")?;
         self.check("")?;
         kubectl.run(&["apply", "-k", &self.page().to_string_lossy()])?;
-        say("waiting until every part is ready; the file server, the homes and the Hub start one after the other")?;
+        print_heading("waiting until every part is ready; the file server, the homes and the Hub start one after the other")?;
         let mut last = String::new();
         let ready = wait::patiently(LIMIT, || {
-            let said = self.check("--after");
-            let shown = said.as_ref().map_or_else(ToString::to_string, Clone::clone);
+            let printed = self.check("--after");
+            let shown = printed.as_ref().map_or_else(ToString::to_string, Clone::clone);
             let waiting = shown.lines().find(|line| line.contains("pods are ready")).unwrap_or_default().to_owned();
             if waiting != last && !waiting.is_empty() {
                 let _ = print(&format!("{waiting}\n")); // the next line finds out whether the terminal is gone
                 last = waiting;
             }
-            said.ok()
+            printed.ok()
         });
         match ready {
-            Some(said) => print(&said),
+            Some(printed) => print(&printed),
             None => self.check("--after").map(drop),
         }
     }
@@ -119,7 +119,7 @@ impl Platform {
 }
 
 fn push_images(cluster: &Cluster, jupyter: &Jupyter) -> Result<()> {
-    say("pushing images of the daemons, the Hub, and two labs to the cluster's registry")?;
+    print_heading("pushing images of the daemons, the Hub, and two labs to the cluster's registry")?;
     let registry = cluster.registry();
     jupyter.hub.push(registry, "hub", "1")?;
     jupyter.hub.clone().with_program(Path::new(NGINX))?.push(registry, "nginx", "1")?;
@@ -131,6 +131,6 @@ fn push_images(cluster: &Cluster, jupyter: &Jupyter) -> Result<()> {
         let repository = format!("labhands/{name}");
         Image::program(&beside_this(name))?.push(registry, &repository, env!("CARGO_PKG_VERSION"))?;
     }
-    say("building the file server's image with images/bld")?;
+    print_heading("building the file server's image with images/bld")?;
     cluster.build(&["fileserver"], beside_this("demo").parent())
 }

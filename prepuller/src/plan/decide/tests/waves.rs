@@ -45,7 +45,7 @@ fn carry_out(machines: &mut [Machine]) -> Vec<(usize, usize)> {
         machine.object.orders.retain(|given| orders.iter().any(|order| key(order.image) == given.key));
         for order in orders {
             if !machine.has_order(order.image) {
-                machine.tell(order.image);
+                machine.give_order(order.image);
                 (machine.last_ordered, machine.stalled) = (Duration::ZERO, false);
                 begun.push((index, order.image));
             }
@@ -60,11 +60,11 @@ fn happen(machine: &mut Machine, turn: Turn) {
     let failures =
         |machine: &Machine, image: usize| machine.object.report(key(image)).map_or(0, |reported| reported.failures);
     match (turn, next) {
-        (Turn::Away, _) => machine.standing = Standing::Paused("not ready".into()),
+        (Turn::Away, _) => machine.eligibility = Eligibility::Paused("not ready".into()),
         (Turn::RuntimeAway, _) => machine.unfit = Some(Unfit::Runtime),
         (Turn::Silent, _) => machine.unfit = Some(Unfit::Silent),
         (Turn::Back, _) => {
-            (machine.standing, machine.stalled, machine.unfit) = (Standing::Eligible, false, None);
+            (machine.eligibility, machine.stalled, machine.unfit) = (Eligibility::Eligible, false, None);
             machine.waits_for.clear();
         }
         (Turn::Wait, _) => machine.waits_for = vec![0],

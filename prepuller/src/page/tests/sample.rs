@@ -8,11 +8,11 @@ use lab_images::policy::{Choice, Policy};
 use lab_images::settings::Source;
 use lab_images::tag::Class;
 
-use super::nublado::Config;
 use crate::node_images::{Disk, PullState};
 use crate::overview::{
     AgentState, ImageOnNode, ImageOverview, Mode, NodeOverview, Overview, Reported, ScanState, Wave,
 };
+use crate::page::nublado::Config;
 
 const GIBIBYTE: u64 = 1 << 30;
 

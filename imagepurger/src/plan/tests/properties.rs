@@ -5,7 +5,6 @@ use lab_images::catalogue::RepositoryState;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
-use super::tests::{at, hex, listed_in, rules, uses_of};
 use super::*;
 
 /// Both are in the catalogue, which wants `w_9` of each.
