@@ -25,13 +25,14 @@ use std::time::Duration;
 
 use axum::Router;
 use futures_util::StreamExt as _;
-use kube::Api;
 use kube::runtime::{WatchStreamExt as _, watcher};
+use kube::{Api, Client};
 use serde::de::DeserializeOwned;
 use sidecar::daemon::Daemon;
 use sidecar::kubernetes::{EventRecorder, EventType, client, explain_about, own_namespace};
 use sidecar::readiness::{Latch, Pulse};
 use sidecar::sync::lock;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::agent::debounce::Debounced;
@@ -115,42 +116,46 @@ pub async fn run(settings: JudgeSettings) -> anyhow::Result<ExitCode> {
         written: health.latch("nodes"),
     };
     let latches = ["reports", "volumes", "services", "endpointslices"].map(|name| health.latch(name));
-    let [of_reports, of_volumes, of_services, of_slices] = latches;
-    let slices = services.clone();
     let probing = health.pulse("rounds", Monitor::pulse_limit(interval));
     let judging = health.pulse("judge", Monitor::pulse_limit(interval) + Duration::from_secs(600));
     daemon.serve(admin, Router::new()).await?;
-    let following = [
-        tokio::spawn(follow(
-            Api::namespaced(client.clone(), &namespace),
-            "the nodes' reports",
-            of_reports,
-            move |event| {
-                let mut reports = lock(&reports);
-                match event {
-                    Some(event) => reports.take(event, Instant::now()),
-                    None => reports.broke(),
-                }
-            },
-        )),
-        tokio::spawn(follow(Api::all(client.clone()), "PersistentVolumes", of_volumes, move |event| {
-            event.into_iter().for_each(|event| lock(&volumes).take(event, nfs_volume));
-        })),
-        tokio::spawn(follow(Api::all(client.clone()), "Services", of_services, move |event| {
-            event.into_iter().for_each(|event| lock(&services).take_service(event));
-        })),
-        tokio::spawn(follow(Api::all(client), "EndpointSlices", of_slices, move |event| {
-            event.into_iter().for_each(|event| lock(&slices).take_slice(event));
-        })),
-    ];
+    let following = watch(&client, &namespace, latches, (reports, volumes, services));
     let token = daemon.shutdown.token();
     let probing = monitor.run(of_cluster, probing, token.clone());
     let judging = async {
         tokio::select! { () = judge.run(judging) => (), () = token.cancelled() => () }
     };
     daemon.run(async { tokio::join!(probing, judging) }).await;
-    following.iter().for_each(tokio::task::JoinHandle::abort);
+    following.iter().for_each(JoinHandle::abort);
     Ok(ExitCode::SUCCESS)
+}
+
+/// What the watches of the cluster keep up to date.
+type Watched = (Arc<Mutex<Reports>>, Arc<Mutex<Store<NfsVolume>>>, Arc<Mutex<Services>>);
+
+/// Starts the watches.
+fn watch(
+    client: &Client,
+    namespace: &str,
+    [of_reports, of_volumes, of_services, of_slices]: [Latch; 4],
+    (reports, volumes, services): Watched,
+) -> [JoinHandle<()>; 4] {
+    let slices = services.clone();
+    let own = Api::namespaced(client.clone(), namespace);
+    let reports = follow(own, "the nodes' reports", of_reports, move |event| match event {
+        Some(event) => lock(&reports).take(event, Instant::now()),
+        None => lock(&reports).broke(),
+    });
+    let volumes = follow(Api::all(client.clone()), "PersistentVolumes", of_volumes, move |event| {
+        event.into_iter().for_each(|event| lock(&volumes).take(event, nfs_volume));
+    });
+    let services = follow(Api::all(client.clone()), "Services", of_services, move |event| {
+        event.into_iter().for_each(|event| lock(&services).take_service(event));
+    });
+    let slices = follow(Api::all(client.clone()), "EndpointSlices", of_slices, move |event| {
+        event.into_iter().for_each(|event| lock(&slices).take_slice(event));
+    });
+    [tokio::spawn(reports), tokio::spawn(volumes), tokio::spawn(services), tokio::spawn(slices)]
 }
 
 /// Passes on the events of a watch, forever, and `None` when it breaks.

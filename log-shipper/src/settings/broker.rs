@@ -43,18 +43,7 @@ impl BrokerArguments {
             self.amqp_password.as_deref(),
             self.amqp_password_file.as_deref(),
         );
-        let certificate = match (&self.amqp_cert_file, &self.amqp_key_file) {
-            (Some(chain), Some(key)) => Some((PathBuf::from(chain), PathBuf::from(key))),
-            (None, None) => None,
-            (Some(_), None) => {
-                problems.add("AMQP_KEY_FILE", "AMQP_CERT_FILE is set, but the key is missing", "/tls/tls.key");
-                None
-            }
-            (None, Some(_)) => {
-                problems.add("AMQP_CERT_FILE", "AMQP_KEY_FILE is set, but the certificate is missing", "/tls/tls.crt");
-                None
-            }
-        };
+        let certificate = self.certificate(problems);
         let example = "60s";
         let confirm = problems.parse("AMQP_CONFIRM_TIMEOUT", &self.amqp_confirm_timeout, example, values::duration);
         let heartbeat = problems.parse("AMQP_HEARTBEAT", &self.amqp_heartbeat, "30s", values::duration);
@@ -70,37 +59,11 @@ impl BrokerArguments {
         let (url_user, url_password) = url.user.clone().unzip();
         let password = secret.or(url_password.flatten().map(|password| SecretSource::Value(Secret::new(password))));
         let user = self.amqp_username.as_deref().map(|user| line(user).to_owned()).or(url_user);
-        let server_name = self.amqp_tls_server_name.as_deref().map(|name| line(name).to_owned());
-        if server_name.is_some() && !url.tls {
-            problems.add("AMQP_TLS_SERVER_NAME", "it has no effect without TLS: AMQP_URL must begin with amqps://", "");
-        }
-        if let Some(name) = &server_name
-            && rustls::pki_types::ServerName::try_from(name.as_str()).is_err()
-        {
-            problems.add(
-                "AMQP_TLS_SERVER_NAME",
-                format!("{name:?} is not a host name or address"),
-                "rabbitmq.example.org",
-            );
-        }
+        let server_name = self.server_name(problems, url.tls);
         if certificate.is_some() && !url.tls {
             problems.add("AMQP_CERT_FILE", "a certificate needs TLS: AMQP_URL must begin with amqps://", "");
         }
-        let auth = match (user, password) {
-            (None, None) if certificate.is_some() => Auth::Certificate,
-            (None, None) => {
-                Auth::Password { user: "guest".into(), password: SecretSource::Value(Secret::new("guest")) }
-            }
-            (Some(user), Some(password)) => Auth::Password { user, password },
-            (Some(_), None) => {
-                problems.add("AMQP_PASSWORD", "there is a user name, but no password", "***");
-                return None;
-            }
-            (None, Some(_)) => {
-                problems.add("AMQP_USERNAME", "AMQP_PASSWORD is set, but there is no user name", "logs");
-                return None;
-            }
-        };
+        let auth = auth(problems, user, password, certificate.is_some())?;
         let endpoint = Endpoint {
             tls: url.tls,
             server_name,
@@ -115,6 +78,52 @@ impl BrokerArguments {
         let (window, confirm_timeout) = (window? as usize, confirm?);
         Some(BrokerSettings { addresses: url.addresses, endpoint, window, confirm_timeout })
     }
+
+    fn certificate(&self, problems: &mut Problems) -> Option<(PathBuf, PathBuf)> {
+        match (&self.amqp_cert_file, &self.amqp_key_file) {
+            (Some(chain), Some(key)) => return Some((PathBuf::from(chain), PathBuf::from(key))),
+            (None, None) => (),
+            (Some(_), None) => {
+                problems.add("AMQP_KEY_FILE", "AMQP_CERT_FILE is set, but the key is missing", "/tls/tls.key");
+            }
+            (None, Some(_)) => {
+                problems.add("AMQP_CERT_FILE", "AMQP_KEY_FILE is set, but the certificate is missing", "/tls/tls.crt");
+            }
+        }
+        None
+    }
+
+    fn server_name(&self, problems: &mut Problems, tls: bool) -> Option<String> {
+        let name = line(self.amqp_tls_server_name.as_deref()?);
+        if !tls {
+            problems.add("AMQP_TLS_SERVER_NAME", "it has no effect without TLS: AMQP_URL must begin with amqps://", "");
+        }
+        if rustls::pki_types::ServerName::try_from(name).is_err() {
+            let problem = format!("{name:?} is not a host name or address");
+            problems.add("AMQP_TLS_SERVER_NAME", problem, "rabbitmq.example.org");
+        }
+        Some(name.to_owned())
+    }
+}
+
+/// How to authenticate; RabbitMQ's default user if nothing is set.
+fn auth(
+    problems: &mut Problems,
+    user: Option<String>,
+    password: Option<SecretSource>,
+    has_certificate: bool,
+) -> Option<Auth> {
+    match (user, password) {
+        (None, None) if has_certificate => return Some(Auth::Certificate),
+        (None, None) => {
+            let password = SecretSource::Value(Secret::new("guest"));
+            return Some(Auth::Password { user: "guest".into(), password });
+        }
+        (Some(user), Some(password)) => return Some(Auth::Password { user, password }),
+        (Some(_), None) => problems.add("AMQP_PASSWORD", "there is a user name, but no password", "***"),
+        (None, Some(_)) => problems.add("AMQP_USERNAME", "AMQP_PASSWORD is set, but there is no user name", "logs"),
+    }
+    None
 }
 
 /// A value without the newline at the end of a file or a Secret.

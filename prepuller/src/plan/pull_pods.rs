@@ -179,84 +179,82 @@ pub(super) struct PullPod {
 
 /// Decides about one node and its pull pods: one pull at a time, and failed ones again after a while.
 pub(super) fn turn(ordered: &Ordered<'_>, pulls: &[(&Arc<str>, &SeenPull)], now: Timestamp) -> PodActions {
-    let mut turn = PodActions::default();
+    let mut actions = PodActions::default();
     let mut reports = Vec::new();
     let mut changed = false;
     let mut next = None;
     let is_ordered = |key: Key| ordered.images.iter().any(|(_, ordered, _)| *ordered == key);
     let runs = pulls.iter().any(|(_, pull)| pull.ended.is_none() && is_ordered(pull.key));
-    turn.remove.extend(pulls.iter().filter(|(_, pull)| !is_ordered(pull.key)).map(|(name, _)| (*name).clone()));
+    actions.remove.extend(pulls.iter().filter(|(_, pull)| !is_ordered(pull.key)).map(|(name, _)| (*name).clone()));
     for (image, key, reported) in &ordered.images {
         let pull = pulls.iter().find(|(_, pull)| pull.key == *key);
-        let before = reported.map(|reported| (reported.state, reported.failures));
-        let (state, failures) = before.unwrap_or((PullState::Waiting, 0));
-        let report = |state, failures, error: Option<String>, since: Option<Timestamp>| ImageReport {
-            image: image.reference.clone(),
-            digest: image.digest.clone(),
-            state,
-            done: 0,
-            total: 0,
-            rate: None,
-            eta_seconds: None,
-            failures,
-            error,
-            since: since.unwrap_or(now),
-        };
-        let since = reported.map(|reported| reported.since);
-        let report = match pull.map(|(_, pull)| pull) {
-            // The report of this pod was written already, and the pod is not gone yet.
-            Some(pull)
-                if pull.ended.is_some()
-                    && since > pull.made
-                    && matches!(state, PullState::Present | PullState::Failed) =>
-            {
-                report(
-                    state,
-                    failures,
-                    reported.and_then(|reported| reported.error.as_deref().map(str::to_owned)),
-                    since,
-                )
-            }
-            Some(SeenPull { ended: Some(Ok(())), .. }) => report(PullState::Present, failures, None, None),
-            Some(SeenPull { ended: Some(Err(error)), .. }) => {
-                report(PullState::Failed, failures.saturating_add(1), Some(error.clone()), None)
-            }
-            Some(SeenPull { ended: None, made, .. }) => report(PullState::Downloading, failures, None, *made),
-            None => {
-                let retry = retry::pause(FIRST_RETRY, failures, LONGEST_RETRY);
-                let rest = since
-                    .map_or(Duration::MAX, |since| Duration::try_from(now.duration_since(since)).unwrap_or_default());
-                let due = match state {
-                    PullState::Present => false,
-                    PullState::Failed | PullState::Refused => rest >= retry,
-                    _ => true,
-                };
-                if due && next.is_none() {
-                    next = Some((*image, *key));
-                }
-                // Nothing is known of a pod that was removed by others.
-                let state = if state == PullState::Downloading { PullState::Waiting } else { state };
-                report(
-                    state,
-                    failures,
-                    reported.and_then(|reported| reported.error.as_deref().map(str::to_owned)),
-                    since,
-                )
-            }
-        };
-        turn.remove.extend(pull.filter(|(_, pull)| pull.ended.is_some()).map(|(name, _)| (*name).clone()));
-        changed |= before != Some((report.state, report.failures));
+        if pull.is_none() && next.is_none() && is_due(*reported, now) {
+            next = Some((*image, *key));
+        }
+        let report = report(image, *reported, pull.map(|(_, pull)| *pull), now);
+        actions.remove.extend(pull.filter(|(_, pull)| pull.ended.is_some()).map(|(name, _)| (*name).clone()));
+        changed |= reported.map(|reported| (reported.state, reported.failures)) != Some((report.state, report.failures));
         reports.push(report);
     }
-    turn.make = next.filter(|_| ordered.eligible && !runs).map(|(image, key)| PullPod {
+    actions.make = next.filter(|_| ordered.eligible && !runs).map(|(image, key)| PullPod {
         name: pod_name(ordered.node, key),
         node: ordered.node.clone(),
         owner_uid: ordered.uid.to_owned(),
         image: image.reference.to_string(),
         digest: image.digest.clone(),
     });
-    turn.write = changed.then(|| status(ordered.generation, reports));
-    turn
+    actions.write = changed.then(|| status(ordered.generation, reports));
+    actions
+}
+
+/// Whether it is time to pull an image that has no pod.
+fn is_due(reported: Option<&Reported>, now: Timestamp) -> bool {
+    let Some(Reported { state, failures, since, .. }) = reported else { return true };
+    match state {
+        PullState::Present => false,
+        PullState::Failed | PullState::Refused => {
+            let rest = Duration::try_from(now.duration_since(*since)).unwrap_or_default();
+            rest >= retry::pause(FIRST_RETRY, *failures, LONGEST_RETRY)
+        }
+        PullState::Waiting | PullState::Downloading | PullState::Unpacking => true,
+    }
+}
+
+/// The report on an image, from its last report and its pod.
+fn report(image: &CatalogueImage, reported: Option<&Reported>, pull: Option<&SeenPull>, now: Timestamp) -> ImageReport {
+    let (state, failures) = reported.map_or((PullState::Waiting, 0), |reported| (reported.state, reported.failures));
+    let since = reported.map(|reported| reported.since);
+    let last_error = || reported.and_then(|reported| reported.error.as_deref().map(str::to_owned));
+    let (state, failures, error, since) = match pull {
+        // The report of this pod was written already, and the pod is not gone yet.
+        Some(pull)
+            if pull.ended.is_some()
+                && since > pull.made
+                && matches!(state, PullState::Present | PullState::Failed) =>
+        {
+            (state, failures, last_error(), since)
+        }
+        Some(SeenPull { ended: Some(Ok(())), .. }) => (PullState::Present, failures, None, None),
+        Some(SeenPull { ended: Some(Err(error)), .. }) => {
+            (PullState::Failed, failures.saturating_add(1), Some(error.clone()), None)
+        }
+        Some(SeenPull { ended: None, made, .. }) => (PullState::Downloading, failures, None, *made),
+        // Nothing is known of a pod that was removed by others.
+        None if state == PullState::Downloading => (PullState::Waiting, failures, last_error(), since),
+        None => (state, failures, last_error(), since),
+    };
+    ImageReport {
+        image: image.reference.clone(),
+        digest: image.digest.clone(),
+        state,
+        done: 0,
+        total: 0,
+        rate: None,
+        eta_seconds: None,
+        failures,
+        error,
+        since: since.unwrap_or(now),
+    }
 }
 
 fn status(generation: i64, images: Vec<ImageReport>) -> NodeImagesStatus {
