@@ -24,9 +24,6 @@ pub struct Certificate {
 
 impl Authority {
     /// A new authority with this common name.
-    ///
-    /// # Errors
-    /// If no key can be created.
     pub fn new(name: &str) -> Result<Authority> {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, name);
@@ -38,16 +35,12 @@ impl Authority {
     }
 
     /// Its own certificate, in PEM, which clients must trust.
-    #[must_use]
     pub fn certificate(&self) -> String {
         self.issuer.pem()
     }
 
     /// A certificate for a server or client with this common name, an optional organization, and DNS names or IP
     /// addresses.
-    ///
-    /// # Errors
-    /// If a name is neither a DNS name nor an address.
     pub fn issue(&self, common_name: &str, organization: Option<&str>, names: &[&str]) -> Result<Certificate> {
         let names: Vec<String> = names.iter().map(ToString::to_string).collect();
         let mut params = CertificateParams::new(names).map_err(failed)?;

@@ -43,34 +43,22 @@ pub struct Look {
 
 impl Browser {
     /// Makes sure that the browser is installed.
-    ///
-    /// # Errors
-    /// If it cannot be installed.
     pub fn find() -> Result<Browser> {
         packages::require(Part::Chromium)?;
         Ok(Browser)
     }
 
     /// A page that stays open, to be clicked through. It trusts a CA (PEM) besides the usual ones.
-    ///
-    /// # Errors
-    /// If the browser does not start.
     pub fn page(&self, look: Look, authority: Option<&str>) -> Result<Page> {
         Page::start(look, authority)
     }
 
     /// The page's elements once it has loaded, as HTML.
-    ///
-    /// # Errors
-    /// If the browser fails.
     pub fn dom(&self, address: &str, look: Look) -> Result<String> {
         run(look, "--dump-dom", address)
     }
 
     /// Writes a picture of the page as a PNG file.
-    ///
-    /// # Errors
-    /// If the browser fails.
     pub fn picture(&self, address: &str, look: Look, file: &Path) -> Result<()> {
         run(look, &format!("--screenshot={}", file.display()), address).map(drop)
     }

@@ -47,9 +47,6 @@ pub struct Cluster {
 
 impl Cluster {
     /// Starts a cluster with `nodes` ready nodes. Builds Kubernetes first if there is no earlier build.
-    ///
-    /// # Errors
-    /// If a part does not start; the error has the end of its log.
     pub fn start(nodes: u8) -> Result<Cluster> {
         packages::require(Part::Cluster)?;
         let binaries = binaries::find_or_build()?;
@@ -71,7 +68,6 @@ impl Cluster {
 
     /// The registry. Its images have two names: `127.0.0.1:PORT/…` on this machine and for the nodes' container
     /// runtimes, and [`Cluster::registry_host`]`/…` for these and for pods.
-    #[must_use]
     pub fn registry(&self) -> &Registry {
         &self.registry
     }
@@ -82,21 +78,16 @@ impl Cluster {
     }
 
     /// `host:port` of the registry for this machine, nodes and pods, over plain HTTP.
-    #[must_use]
     pub fn registry_host(&self) -> String {
         self.registry_proxy.host()
     }
 
     /// The proxy in front of the registry, to slow, stall or cut what nodes and pods pull.
-    #[must_use]
     pub fn registry_proxy(&self) -> &TcpProxy {
         &self.registry_proxy
     }
 
     /// Makes something that listens on this machine reachable from nodes and pods. Returns its `host:port` there.
-    ///
-    /// # Errors
-    /// If no port is free.
     pub fn expose(&mut self, target: SocketAddr) -> Result<String> {
         let proxy = TcpProxy::listen(on_machine(&self.plane, 0)?, target)?;
         let host = proxy.host();
@@ -105,71 +96,53 @@ impl Cluster {
     }
 
     /// This machine's address for nodes and pods.
-    #[must_use]
     pub fn machine(&self) -> String {
         self.plane.network.machine()
     }
 
     /// An address for a Service that sets its own, from number 20. Kubernetes itself assigns others.
-    #[must_use]
     pub fn service_address(&self, number: u8) -> String {
         self.plane.network.service(number)
     }
 
     /// The administrator's kubeconfig, for `KUBECONFIG`.
-    #[must_use]
     pub fn kubeconfig(&self) -> PathBuf {
         self.plane.admin()
     }
 
     /// The folder of the control plane: logs and keys.
-    #[must_use]
     pub fn folder(&self) -> &Path {
         self.plane.folder.path()
     }
 
     /// `kubectl` for this cluster.
-    #[must_use]
     pub fn kubectl(&self) -> Kubectl {
         self.plane.kubectl()
     }
 
     /// The API server, with the administrator's certificate.
-    ///
-    /// # Errors
-    /// If the administrator's certificate can't be read.
     pub fn api(&self) -> Result<Api> {
         self.plane.api()
     }
 
     /// The nodes, first to last.
-    #[must_use]
     pub fn nodes(&self) -> &[Node] {
         &self.nodes
     }
 
     /// A node, to stop and start its parts.
-    ///
-    /// # Errors
-    /// If there is no such node.
     pub fn node(&mut self, name: &str) -> Result<&mut Node> {
         let node = self.nodes.iter_mut().find(|node| node.name() == name);
         node.ok_or_else(|| Error::Missing(format!("the cluster has no node {name}")))
     }
 
     /// Adds a node and returns it. It is ready a few seconds later ([`Cluster::wait_ready`]).
-    ///
-    /// # Errors
-    /// If a part of it does not start.
     pub fn add_node(&mut self) -> Result<&mut Node> {
         let name = self.new_node()?;
         self.node(&name)
     }
 
     /// Ends a node and removes its object, as a cloud does when it removes a machine. Its name is not used again.
-    ///
-    /// # Errors
-    /// If there is no such node, or the API server refuses.
     pub fn remove_node(&mut self, name: &str) -> Result<()> {
         self.node(name)?;
         self.nodes.retain(|node| node.name() != name);
@@ -177,9 +150,6 @@ impl Cluster {
     }
 
     /// Waits until all nodes are ready.
-    ///
-    /// # Errors
-    /// If one is not ready in time; the error has the end of its kubelet's log.
     pub fn wait_ready(&mut self, limit: Duration) -> Result<()> {
         let kubectl = self.kubectl();
         for node in &mut self.nodes {
@@ -210,9 +180,6 @@ impl Cluster {
     }
 
     /// Starts the API server again, and waits until it is ready.
-    ///
-    /// # Errors
-    /// If it does not start.
     pub fn start_api_server(&mut self) -> Result<()> {
         self.plane.start_api_server()
     }

@@ -8,9 +8,6 @@ use std::time::Duration;
 use crate::{Error, Result};
 
 /// Runs a command to its end and returns its standard output.
-///
-/// # Errors
-/// If it cannot start or fails; the error has the command and all its output.
 pub fn run(command: &mut Command) -> Result<String> {
     let shown = describe(command);
     let output = command.stdin(Stdio::null()).output().map_err(Error::io(format!("run `{shown}`")))?;
@@ -23,9 +20,6 @@ pub fn run(command: &mut Command) -> Result<String> {
 }
 
 /// [`run`] for commands that take minutes: prints on standard error what it is doing, and again each minute.
-///
-/// # Errors
-/// As [`run`].
 pub fn run_long(command: &mut Command, what: &str) -> Result<String> {
     let (ends, over) = channel::<()>();
     thread::scope(|scope| {
@@ -44,9 +38,6 @@ pub fn run_long(command: &mut Command, what: &str) -> Result<String> {
 }
 
 /// [`run`] for a program with arguments.
-///
-/// # Errors
-/// As [`run`].
 pub fn run_args(program: &str, arguments: &[&str]) -> Result<String> {
     run(Command::new(program).args(arguments))
 }

@@ -52,17 +52,11 @@ pub struct Containerd {
 
 impl Containerd {
     /// A containerd that pulls from this registry over plain HTTP.
-    ///
-    /// # Errors
-    /// If it does not start.
     pub fn start(registry: &Registry) -> Result<Containerd> {
         Containerd::with(&Options { plain_registries: vec![registry.host()], ..Options::default() })
     }
 
     /// A containerd with these options.
-    ///
-    /// # Errors
-    /// If it does not start.
     pub fn with(options: &Options) -> Result<Containerd> {
         let mut installed = options.release.find_or_build()?;
         let folder = Folder::new("containerd")?;
@@ -95,25 +89,21 @@ impl Containerd {
     }
 
     /// Its unix socket (CRI, and containerd's own services).
-    #[must_use]
     pub fn socket(&self) -> &Path {
         &self.socket
     }
 
     /// `unix:///…`, as `RUNTIME_ENDPOINT` has it.
-    #[must_use]
     pub fn endpoint(&self) -> String {
         format!("unix://{}", self.socket.display())
     }
 
     /// The folder of its images and snapshots.
-    #[must_use]
     pub fn root(&self) -> &Path {
         &self.root
     }
 
     /// Its folder: log, configuration, socket, root.
-    #[must_use]
     pub fn folder(&self) -> &Folder {
         &self.folder
     }
@@ -137,41 +127,28 @@ impl Containerd {
 
     /// Starts it again, with its data, after [`Containerd::stop`] or [`Containerd::kill`]. Stops it first if it is
     /// still running.
-    ///
-    /// # Errors
-    /// If it does not start.
     pub fn restart(&mut self) -> Result<()> {
         self.stop();
         self.launch()
     }
 
     /// Runs its own `ctr` in the namespace of Kubernetes (`k8s.io`) and returns its output.
-    ///
-    /// # Errors
-    /// If it fails; the error has its output.
     pub fn ctr(&self, arguments: &[&str]) -> Result<String> {
         let mut ctr = self.installed.command(&self.enclosure, "ctr")?;
         command::run(ctr.arg("--address").arg(&self.socket).args(["--namespace", "k8s.io"]).args(arguments))
     }
 
     /// Pulls an image with `ctr`, from a registry on plain HTTP.
-    ///
-    /// # Errors
-    /// As [`Containerd::ctr`].
     pub fn pull(&self, reference: &str) -> Result<()> {
         self.ctr(&["images", "pull", "--plain-http", reference]).map(drop)
     }
 
     /// Delays each layer by this time before it is unpacked, if [`Options::unpack_delay`] was set.
-    ///
-    /// # Errors
-    /// If the file cannot be written.
     pub fn delay_unpacking(&self, delay: Duration) -> Result<()> {
         self.folder.write("unpack-delay", delay.as_secs_f64().to_string()).map(drop)
     }
 
     /// A command in the namespaces of its containers.
-    #[must_use]
     pub fn command(&self, program: &str) -> Command {
         self.enclosure.command(program)
     }

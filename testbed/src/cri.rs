@@ -26,9 +26,6 @@ pub struct Pod {
 
 impl Pod {
     /// Starts an empty pod.
-    ///
-    /// # Errors
-    /// The runtime's error.
     pub fn start(socket: &Path, name: &str) -> Result<Pod> {
         let metadata = wire::Metadata { name: name.into(), uid: name.into(), namespace: "default".into() };
         let linux = wire::Linux {
@@ -41,9 +38,6 @@ impl Pod {
     }
 
     /// Creates a container and returns its id.
-    ///
-    /// # Errors
-    /// The runtime's error, for example that it has no such image.
     pub fn create(&self, name: &str, image: &str, command: &[&str]) -> Result<String> {
         let config = wire::ContainerConfig {
             metadata: Some(wire::Metadata { name: name.into(), ..Default::default() }),
@@ -55,33 +49,21 @@ impl Pod {
     }
 
     /// Starts a container.
-    ///
-    /// # Errors
-    /// The runtime's error.
     pub fn start_container(&self, id: &str) -> Result<()> {
         self.call("StartContainer", wire::Id { id: id.into() }).map(drop)
     }
 
     /// Stops a container; it stays, exited.
-    ///
-    /// # Errors
-    /// The runtime's error.
     pub fn stop_container(&self, id: &str) -> Result<()> {
         self.call("StopContainer", wire::Id { id: id.into() }).map(drop)
     }
 
     /// Stops and removes a container.
-    ///
-    /// # Errors
-    /// The runtime's error.
     pub fn remove_container(&self, id: &str) -> Result<()> {
         self.call("RemoveContainer", wire::Id { id: id.into() }).map(drop)
     }
 
     /// Stops and removes the pod with all its containers.
-    ///
-    /// # Errors
-    /// The runtime's error.
     pub fn remove(self) -> Result<()> {
         let id = wire::Id { id: self.sandbox.clone() };
         self.call("StopPodSandbox", id.clone())?;
@@ -160,9 +142,6 @@ struct State {
 
 impl FakeCri {
     /// Starts one with these images.
-    ///
-    /// # Errors
-    /// If it cannot listen.
     pub fn start(images: Vec<FakeImage>) -> Result<FakeCri> {
         let folder = Folder::new("fake-cri")?;
         let state = Arc::new(Mutex::new(State { images, ..State::default() }));
@@ -175,13 +154,11 @@ impl FakeCri {
     }
 
     /// `unix:///…`, as `RUNTIME_ENDPOINT` has it.
-    #[must_use]
     pub fn endpoint(&self) -> String {
         self.server.endpoint()
     }
 
     /// The remaining images.
-    #[must_use]
     pub fn images(&self) -> Vec<FakeImage> {
         lock(&self.state).images.clone()
     }
@@ -192,7 +169,6 @@ impl FakeCri {
     }
 
     /// The ids of the images that it was asked to remove, in order.
-    #[must_use]
     pub fn asked_to_remove(&self) -> Vec<String> {
         lock(&self.state).asked.clone()
     }

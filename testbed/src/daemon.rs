@@ -23,9 +23,6 @@ pub struct Daemon {
 
 impl Daemon {
     /// Starts `binary` with `arguments` and only `settings` in its environment, and waits for its admin server.
-    ///
-    /// # Errors
-    /// If it ends or does not listen; the error has the end of its log.
     pub fn start(binary: &str, arguments: &[&str], settings: &[(&str, &str)]) -> Result<Daemon> {
         let folder = Folder::new("daemon")?;
         let mut command = Command::new("env");
@@ -39,7 +36,6 @@ impl Daemon {
     }
 
     /// Where its admin server listens.
-    #[must_use]
     pub fn admin(&self) -> SocketAddr {
         self.admin
     }
@@ -50,7 +46,6 @@ impl Daemon {
     }
 
     /// The status and body of an admin page; `None` if there is no answer.
-    #[must_use]
     pub fn get(&self, path: &str) -> Option<(u16, String)> {
         get(self.admin, path)
     }
@@ -87,20 +82,17 @@ impl Daemon {
     }
 
     /// Everything that it has logged.
-    #[must_use]
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.process.log()).unwrap_or_default()
     }
 
     /// The value of a metric by the beginning of its line, with its labels.
-    #[must_use]
     pub fn metric(&self, beginning: &str) -> Option<f64> {
         let (_, text) = self.get("/metrics")?;
         text.lines().find(|line| line.starts_with(beginning))?.rsplit(' ').next()?.parse().ok()
     }
 
     /// Its resident memory, in bytes.
-    #[must_use]
     pub fn resident(&self) -> Option<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).ok()?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
@@ -115,7 +107,6 @@ fn listens_on(log: &Path) -> Option<SocketAddr> {
 }
 
 /// The status and body of a page of any admin server; `None` if there is no answer.
-#[must_use]
 pub fn get(address: SocketAddr, path: &str) -> Option<(u16, String)> {
     let mut stream = TcpStream::connect_timeout(&address, ANSWER_LIMIT).ok()?;
     stream.set_read_timeout(Some(ANSWER_LIMIT)).ok()?;

@@ -33,17 +33,11 @@ pub struct Docker {
 
 impl Docker {
     /// Starts it; registries on the loopback address need no TLS.
-    ///
-    /// # Errors
-    /// If it does not start.
     pub fn start() -> Result<Docker> {
         Docker::with(&Options::default())
     }
 
     /// Starts it with these options.
-    ///
-    /// # Errors
-    /// If it does not start.
     pub fn with(options: &Options) -> Result<Docker> {
         packages::require(Part::Docker)?;
         let folder = Folder::new("docker")?;
@@ -59,19 +53,16 @@ impl Docker {
     }
 
     /// Its unix socket.
-    #[must_use]
     pub fn socket(&self) -> &Path {
         &self.socket
     }
 
     /// `docker:///…`, as `RUNTIME_ENDPOINT` has it.
-    #[must_use]
     pub fn endpoint(&self) -> String {
         format!("docker://{}", self.socket.display())
     }
 
     /// The folder of its images and containers.
-    #[must_use]
     pub fn root(&self) -> &Path {
         &self.root
     }
@@ -94,18 +85,12 @@ impl Docker {
     }
 
     /// Starts it again, with its data. Stops it first if it is still running.
-    ///
-    /// # Errors
-    /// If it does not start.
     pub fn restart(&mut self) -> Result<()> {
         self.stop();
         self.launch()
     }
 
     /// Runs the `docker` command and returns its output.
-    ///
-    /// # Errors
-    /// If it fails; the error has its output.
     pub fn docker(&self, arguments: &[&str]) -> Result<String> {
         let host = format!("unix://{}", self.socket.display());
         command::run(Command::new("docker").args(["--host", &host]).args(arguments))

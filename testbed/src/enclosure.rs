@@ -33,17 +33,11 @@ pub struct Enclosure {
 
 impl Enclosure {
     /// Creates the namespaces. `folder` gives the cgroup its name and has the log.
-    ///
-    /// # Errors
-    /// If this is not root or the kernel refuses; the error has the output.
     pub fn start(folder: &Folder) -> Result<Enclosure> {
         Enclosure::make(folder, "")
     }
 
     /// As [`Enclosure::start`], with a separate network that has only a loopback link at first.
-    ///
-    /// # Errors
-    /// As [`Enclosure::start`].
     pub fn with_network(folder: &Folder) -> Result<Enclosure> {
         Enclosure::make(folder, "--net")
     }
@@ -63,13 +57,11 @@ impl Enclosure {
     }
 
     /// The process id of its first process on this machine, for `nsenter -t` or `/proc/<id>/root`.
-    #[must_use]
     pub fn id(&self) -> i32 {
         self.keeper.id()
     }
 
     /// A command that runs inside.
-    #[must_use]
     pub fn command(&self, program: &str) -> Command {
         let mut command = Command::new("nsenter");
         command.args(["-t", &self.id().to_string(), "-m", "-p", "-C", "-n", "--", "sh", "-c", JOIN, "sh", program]);
@@ -77,9 +69,6 @@ impl Enclosure {
     }
 
     /// Starts a part inside, from a command made by [`Enclosure::command`].
-    ///
-    /// # Errors
-    /// As [`Process::start`].
     pub fn process(&self, name: &str, command: &Command, log: &Path) -> Result<Process> {
         Process::start_wrapped(name, command, log)
     }

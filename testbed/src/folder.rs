@@ -16,9 +16,6 @@ use crate::{Error, Result, command, wait};
 pub(crate) const BASE: &str = "/var/tmp/labhands-testbed";
 
 /// The cache folder: `${XDG_CACHE_HOME:-~/.cache}/labhands`.
-///
-/// # Errors
-/// If there is no home folder, or it cannot be created.
 pub fn cache() -> Result<PathBuf> {
     let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let base = variable("XDG_CACHE_HOME").or_else(|| Some(variable("HOME")?.join(".cache")));
@@ -39,9 +36,6 @@ pub struct Folder {
 
 impl Folder {
     /// A new empty folder whose name starts with this process's id.
-    ///
-    /// # Errors
-    /// If it cannot be created, or the helper process cannot start.
     pub fn new(part: &str) -> Result<Folder> {
         let mine = format!("{}-", std::process::id());
         if let Err(reason) = JANITOR.get_or_init(|| janitor(&mine).map_err(|error| error.to_string())) {
@@ -63,27 +57,21 @@ impl Folder {
     }
 
     /// Where it is.
-    #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
     /// The path of a file in it.
-    #[must_use]
     pub fn join(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }
 
     /// Its name, which is unique on this machine; also the name of its cgroup.
-    #[must_use]
     pub fn name(&self) -> String {
         self.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
     }
 
     /// Writes a file into it and returns its path.
-    ///
-    /// # Errors
-    /// If the file cannot be written.
     pub fn write(&self, name: &str, content: impl AsRef<[u8]>) -> Result<PathBuf> {
         let path = self.join(name);
         if let Some(parent) = path.parent() {
@@ -94,9 +82,6 @@ impl Folder {
     }
 
     /// Creates a folder in it and returns its path.
-    ///
-    /// # Errors
-    /// If it cannot be created.
     pub fn folder(&self, name: &str) -> Result<PathBuf> {
         let path = self.join(name);
         fs::create_dir_all(&path).map_err(Error::io(format!("create {}", path.display())))?;
@@ -104,9 +89,6 @@ impl Folder {
     }
 
     /// As [`Folder::folder`], in memory: for thousands of files, which a disk creates and removes slowly.
-    ///
-    /// # Errors
-    /// If it cannot be created, or this is not root.
     pub fn in_memory(&self, name: &str) -> Result<PathBuf> {
         let path = self.folder(name)?;
         mount_in_memory(&path, None)?;

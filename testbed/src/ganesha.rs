@@ -69,9 +69,6 @@ pub struct Ganesha {
 
 impl Ganesha {
     /// Starts a server and waits until a client can mount in each of its versions.
-    ///
-    /// # Errors
-    /// If a package is missing, or a part does not start; the error has the end of its log.
     pub fn start(setup: Setup) -> Result<Ganesha> {
         packages::require(Part::Ganesha)?;
         let folder = Folder::new("ganesha")?;
@@ -93,41 +90,31 @@ impl Ganesha {
     }
 
     /// The server's IPv4 address.
-    #[must_use]
     pub fn address(&self) -> Ipv4Addr {
         self.site.address()
     }
 
     /// The server's IPv6 address.
-    #[must_use]
     pub fn address_v6(&self) -> Ipv6Addr {
         self.site.address_v6()
     }
 
     /// The interface of this machine that leads to the server.
-    #[must_use]
     pub fn interface(&self) -> String {
         self.site.interface()
     }
 
     /// Gives the server more IPv6 addresses, which look like more servers.
-    ///
-    /// # Errors
-    /// If the network refuses.
     pub fn more_addresses(&self, count: u16) -> Result<Vec<Ipv6Addr>> {
         self.site.more_addresses(count)
     }
 
     /// The exported folder on this machine (not if it has its own size).
-    #[must_use]
     pub fn export(&self) -> PathBuf {
         self.folder.join("home")
     }
 
     /// Makes a folder of the export that refers clients of version 4 to another server: `HOST:/PATH`.
-    ///
-    /// # Errors
-    /// If the file system refuses.
     pub fn refer(&self, folder: &str, to: &str) -> Result<()> {
         let path = self.export().join(folder);
         let failed = || Error::io(format!("make the referral {}", path.display()));
@@ -160,9 +147,6 @@ impl Ganesha {
     }
 
     /// Starts the server again, with another setup if `change` modifies it.
-    ///
-    /// # Errors
-    /// As [`Ganesha::start`].
     pub fn restart(&mut self, change: impl FnOnce(&mut Setup)) -> Result<()> {
         self.kill();
         change(&mut self.setup);
@@ -170,9 +154,6 @@ impl Ganesha {
     }
 
     /// Makes the running server read a changed setup of its export.
-    ///
-    /// # Errors
-    /// If the configuration cannot be written.
     pub fn reload(&mut self, change: impl FnOnce(&mut Setup)) -> Result<()> {
         change(&mut self.setup);
         self.configure()?;
@@ -183,23 +164,16 @@ impl Ganesha {
     }
 
     /// Changes the firewall for the server's port.
-    ///
-    /// # Errors
-    /// If iptables refuses.
     pub fn firewall(&self, firewall: Firewall) -> Result<()> {
         self.site.firewall("INPUT", self.setup.port, firewall)
     }
 
     /// Runs a command in the server's network.
-    ///
-    /// # Errors
-    /// If it fails; the error has its output.
     pub fn inside(&self, arguments: &[&str]) -> Result<String> {
         self.site.inside(arguments)
     }
 
     /// The server's own log.
-    #[must_use]
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.folder.join("ganesha.log")).unwrap_or_default()
     }

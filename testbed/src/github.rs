@@ -48,9 +48,6 @@ pub struct GitHub {
 
 impl GitHub {
     /// Starts it at an [address of a Service](Cluster::service_address), with a certificate of this CA. `image` is the Hub's.
-    ///
-    /// # Errors
-    /// If it does not start or answer.
     pub fn start(cluster: &Cluster, address: &str, authority: &Authority, image: &str) -> Result<GitHub> {
         let certificate = authority.issue(address, None, &[address])?;
         let files = Folder::new("github")?;
@@ -73,15 +70,11 @@ impl GitHub {
     }
 
     /// Its address for browsers and the Hub: `https://…`, without a slash at the end.
-    #[must_use]
     pub fn url(&self) -> &str {
         &self.url
     }
 
     /// Changes accounts, the account of the browser, or begins and ends an outage, in the format of the program's `/control`.
-    ///
-    /// # Errors
-    /// If it does not answer, or refuses the change.
     pub fn control(&self, change: &Value) -> Result<()> {
         let url = self.control_url();
         self.client.send("POST", &url, &[], change.to_string().as_bytes())?.expect(200, &url).map(drop)
@@ -93,7 +86,6 @@ impl GitHub {
 }
 
 /// An account for [`GitHub::control`], with the numbers of its organizations.
-#[must_use]
 pub fn account(login: &str, id: u32, organizations: &[(&str, u32)]) -> Value {
     let organizations: serde_json::Map<String, Value> =
         organizations.iter().map(|(name, id)| ((*name).to_owned(), json!(id))).collect();

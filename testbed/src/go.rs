@@ -28,9 +28,6 @@ pub(crate) struct Programs<'a> {
 impl Programs<'_> {
     /// Their folder in the cache, filled now by `build` if needed; other processes wait. The command that `build`
     /// returns for a folder finds `go` in its `PATH`.
-    ///
-    /// # Errors
-    /// If the build fails, or there is no Go and it cannot be downloaded.
     pub(crate) fn find_or_build(&self, build: impl FnOnce(&Path) -> Command) -> Result<PathBuf> {
         let Self { name, version, programs, duration } = self;
         let cache = folder::cache()?;
@@ -51,9 +48,6 @@ impl Programs<'_> {
 
 /// The folder of a Go module's files, downloaded if needed, for files other than code, such as
 /// CustomResourceDefinitions.
-///
-/// # Errors
-/// If there is no Go and it cannot be downloaded, or the module cannot.
 pub fn module(name: &str, version: &str) -> Result<PathBuf> {
     let go = go(&folder::cache()?)?.join("go");
     let mut download = Command::new(go);
@@ -68,9 +62,6 @@ pub fn module(name: &str, version: &str) -> Result<PathBuf> {
 }
 
 /// Helm, built now if needed.
-///
-/// # Errors
-/// If the build fails, or there is no Go and it cannot be downloaded.
 pub fn helm() -> Result<PathBuf> {
     let version = "v3.20.2"; // as in manifests/check
     let helm = Programs { name: "helm", version, programs: &["helm"], duration: "some minutes" };

@@ -45,9 +45,6 @@ pub struct GrpcServer {
 
 impl GrpcServer {
     /// Listens on a socket that does not exist yet.
-    ///
-    /// # Errors
-    /// If it cannot listen.
     pub fn start(socket: &Path, answer: impl Fn(Call) -> Answer + Send + Sync + 'static) -> Result<GrpcServer> {
         let failed = || Error::io(format!("listen on {}", socket.display()));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed())?;
@@ -67,9 +64,6 @@ impl GrpcServer {
 
     /// A server that forwards every call to `target`. The hook gets each call's method just before and just after it,
     /// and may block the call.
-    ///
-    /// # Errors
-    /// If it cannot listen.
     pub fn proxy(
         socket: &Path,
         target: &Path,
@@ -90,13 +84,11 @@ impl GrpcServer {
     }
 
     /// Its socket.
-    #[must_use]
     pub fn socket(&self) -> &Path {
         &self.socket
     }
 
     /// `unix:///…`, as `RUNTIME_ENDPOINT` has it.
-    #[must_use]
     pub fn endpoint(&self) -> String {
         format!("unix://{}", self.socket.display())
     }

@@ -30,17 +30,11 @@ pub struct Answer {
 
 impl Client {
     /// A client that trusts only the given authority (PEM), if any.
-    ///
-    /// # Errors
-    /// If the PEM is not a certificate.
     pub fn new(authority: Option<&str>, authorization: Option<String>) -> Result<Client> {
         Self::build(authority, None, authorization)
     }
 
     /// A client that trusts only this authority (PEM) and shows this certificate.
-    ///
-    /// # Errors
-    /// If a PEM is invalid.
     pub fn with_certificate(authority: &str, own: &certificates::Certificate) -> Result<Client> {
         let failed = |error: ureq::Error| Error::Missing(format!("the client's certificate: {error}"));
         let certificate = Certificate::from_pem(own.certificate.as_bytes()).map_err(failed)?;
@@ -80,9 +74,6 @@ impl Client {
     }
 
     /// As [`Client::send`], with a file as the body, read while it is sent.
-    ///
-    /// # Errors
-    /// As [`Client::send`].
     pub fn send_file(&self, method: &str, url: &str, headers: &[(&str, &str)], file: &File) -> Result<Answer> {
         self.exchange(method, url, headers, file)
     }
@@ -118,13 +109,11 @@ impl Answer {
     }
 
     /// A header as text; empty if absent.
-    #[must_use]
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
     }
 
     /// The body as text.
-    #[must_use]
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }

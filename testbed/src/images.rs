@@ -55,7 +55,6 @@ pub struct Pushed {
 
 impl Image {
     /// An image with these layers, for the machine's architecture, with a Docker schema 2 manifest.
-    #[must_use]
     pub fn new(layers: impl IntoIterator<Item = Layer>) -> Image {
         Image {
             layers: layers.into_iter().collect(),
@@ -69,18 +68,12 @@ impl Image {
     }
 
     /// An image that can be run: busybox with its usual commands (`sh`, `sleep`, `cat`, `wget`, `httpd`, …).
-    ///
-    /// # Errors
-    /// If busybox cannot be installed.
     pub fn busybox() -> Result<Image> {
         Ok(Image::new([Layer::busybox()?]))
     }
 
     /// An image of a program that `cargo test` built, with the libraries that it is linked to. The program is the
     /// image's entry point, at the path that `images/bld` gives it.
-    ///
-    /// # Errors
-    /// If the program or one of its libraries cannot be read.
     pub fn program(path: &Path) -> Result<Image> {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let target = format!("/{name}");
@@ -89,45 +82,35 @@ impl Image {
     }
 
     /// This image with a program of this machine and the libraries that it is linked to, at the same paths.
-    ///
-    /// # Errors
-    /// If the program or one of its libraries cannot be read.
     pub fn with_program(self, path: &Path) -> Result<Image> {
         Ok(self.layer(Layer::libraries(path)?).layer(Layer::program(path, &path.to_string_lossy())?))
     }
 
     /// A pause image in Kubernetes' terms: waits forever, reaps, ends at SIGTERM.
-    ///
-    /// # Errors
-    /// If busybox cannot be installed.
     pub fn pause() -> Result<Image> {
         let script = "trap 'exit 0' TERM INT; while :; do sleep 3600 & wait $!; done";
         Ok(Image::busybox()?.command(&["/bin/busybox", "sh", "-c", script]))
     }
 
     /// Adds a layer on top.
-    #[must_use]
     pub fn layer(mut self, layer: Layer) -> Image {
         self.layers.push(layer);
         self
     }
 
     /// Sets the architecture (`amd64`, `arm64`).
-    #[must_use]
     pub fn architecture(mut self, architecture: &str) -> Image {
         self.architecture = architecture.into();
         self
     }
 
     /// Sets the command.
-    #[must_use]
     pub fn command(mut self, command: &[&str]) -> Image {
         self.command = command.iter().map(ToString::to_string).collect();
         self
     }
 
     /// Sets an environment variable.
-    #[must_use]
     pub fn environment(mut self, name: &str, value: &str) -> Image {
         let variable = format!("{name}=");
         self.environment.retain(|set| !set.starts_with(&variable));
@@ -136,31 +119,23 @@ impl Image {
     }
 
     /// Adds a label. A different label gives a different digest.
-    #[must_use]
     pub fn label(mut self, name: &str, value: &str) -> Image {
         self.labels.insert(name.into(), value.into());
         self
     }
 
     /// Uses OCI media types instead of Docker's.
-    #[must_use]
     pub fn oci(mut self) -> Image {
         self.oci = true;
         self
     }
 
     /// Pushes it. Blobs that the repository already has are not sent again.
-    ///
-    /// # Errors
-    /// If a layer cannot be built or the registry refuses.
     pub fn push(&self, registry: &Registry, repository: &str, tag: &str) -> Result<Pushed> {
         self.push_with(&registry.client(repository)?, &registry.url(), repository, tag)
     }
 
     /// As [`Image::push`], to any open registry on plain HTTP: `host` is `127.0.0.1:PORT`.
-    ///
-    /// # Errors
-    /// As [`Image::push`].
     pub fn push_plain(&self, host: &str, repository: &str, tag: &str) -> Result<Pushed> {
         self.push_with(&Client::new(None, None)?, &format!("http://{host}"), repository, tag)
     }
@@ -217,14 +192,12 @@ impl Image {
 
 impl Pushed {
     /// `127.0.0.1:PORT/repository@sha256:…`.
-    #[must_use]
     pub fn by_digest(&self) -> String {
         let host = self.reference.split('/').next().unwrap_or_default();
         format!("{host}/{}@{}", self.repository, self.digest)
     }
 
     /// The download size: the sum of its compressed layers, in bytes.
-    #[must_use]
     pub fn size(&self) -> u64 {
         self.layer_sizes.iter().sum()
     }
@@ -232,9 +205,6 @@ impl Pushed {
 
 /// Pushes an index (a manifest list, if its images are Docker's) of images or indices that are already in this
 /// repository.
-///
-/// # Errors
-/// If the registry refuses.
 pub fn push_index(registry: &Registry, repository: &str, tag: &str, images: &[Pushed]) -> Result<Pushed> {
     let oci = images.iter().any(|image| [OCI.manifest, OCI.index].contains(&image.media_type));
     let types = if oci { &OCI } else { &DOCKER };
@@ -267,9 +237,6 @@ pub fn push_index(registry: &Registry, repository: &str, tag: &str, images: &[Pu
 }
 
 /// Gives an image more tags, in the registry's files: ten thousand take a second, a tenth of the time through its API.
-///
-/// # Errors
-/// If a file cannot be written.
 pub fn tag<T: AsRef<str>>(registry: &Registry, image: &Pushed, tags: &[T]) -> Result<()> {
     let folder =
         registry.storage().join("docker/registry/v2/repositories").join(&image.repository).join("_manifests/tags");
@@ -285,9 +252,6 @@ pub fn tag<T: AsRef<str>>(registry: &Registry, image: &Pushed, tags: &[T]) -> Re
 }
 
 /// Removes a tag's manifest by its digest, with all other tags of that digest.
-///
-/// # Errors
-/// If the registry refuses.
 pub fn delete(registry: &Registry, image: &Pushed) -> Result<()> {
     let url = format!("{}/v2/{}/manifests/{}", registry.url(), image.repository, image.digest);
     registry.client(&image.repository)?.send("DELETE", &url, &[], b"")?.expect(202, &url).map(drop)

@@ -30,9 +30,6 @@ pub struct Jupyter {
 
 impl Jupyter {
     /// Finds them, or builds them (about four minutes, once).
-    ///
-    /// # Errors
-    /// If a package cannot be downloaded; the error has the output.
     pub fn find_or_build() -> Result<Jupyter> {
         let version = std::env::var_os(VERSION).and_then(|version| version.into_string().ok());
         let version = version.as_deref().filter(|version| !version.is_empty()).unwrap_or(DEFAULT_VERSION);
@@ -52,7 +49,6 @@ impl Jupyter {
     }
 
     /// Both with the certificate of an authority: git trusts it by default, and the Hub where its settings name the file.
-    #[must_use]
     pub fn trusting(self, authority: &str) -> Jupyter {
         let with = |image: Image| image.layer(Layer::files(&[(AUTHORITY, 0o644, authority.as_bytes())]));
         Jupyter { hub: with(self.hub), lab: with(self.lab).environment("GIT_SSL_CAINFO", AUTHORITY) }

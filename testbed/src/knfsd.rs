@@ -90,9 +90,6 @@ pub struct Knfsd {
 
 impl Knfsd {
     /// Boots the machine, with `programs` in `/bin`, and waits until the server works and its grace period is over.
-    ///
-    /// # Errors
-    /// If a package is missing, or a part does not start; the error has the machine's console.
     pub fn start(programs: &[&Path]) -> Result<Knfsd> {
         packages::require(Part::Qemu)?;
         packages::require(Part::Knfsd)?;
@@ -130,16 +127,12 @@ impl Knfsd {
     }
 
     /// The server's address.
-    #[must_use]
     pub fn address(&self) -> Ipv4Addr {
         self.address
     }
 
     /// Runs a line of busybox's shell inside, as root, and returns its output. Background processes must write
     /// elsewhere.
-    ///
-    /// # Errors
-    /// If it fails; the error has its output.
     pub fn run(&self, line: &str) -> Result<String> {
         let failed = |output: String| Error::Command {
             command: line.to_owned(),
@@ -163,60 +156,39 @@ impl Knfsd {
     }
 
     /// Starts a command in the background inside; its output goes to `log` there.
-    ///
-    /// # Errors
-    /// If there is no answer from inside.
     pub fn background(&self, line: &str, log: &str) -> Result<()> {
         self.run(&format!("({line}) > {log} 2>&1 < /dev/null &")).map(drop)
     }
 
     /// Stops the server: its port is closed.
-    ///
-    /// # Errors
-    /// As [`Knfsd::run`].
     pub fn stop(&self) -> Result<()> {
         self.run("rpc.nfsd 0").map(drop)
     }
 
     /// Starts the server again, and waits until it answers. It is then in its grace period of 10 s.
-    ///
-    /// # Errors
-    /// As [`Knfsd::run`], and if it does not answer.
     pub fn start_again(&self) -> Result<()> {
         self.run("rpc.nfsd -G 10 -L 10 4")?;
         self.wait_until_it_works()
     }
 
     /// Ends the grace period.
-    ///
-    /// # Errors
-    /// As [`Knfsd::run`].
     pub fn end_grace(&self) -> Result<()> {
         self.run("echo Y > /proc/fs/nfsd/v4_end_grace").map(drop)
     }
 
     /// Pauses the process that knows the exports, and makes the kernel ask it again: the server accepts calls, but does
     /// not answer any that uses an export.
-    ///
-    /// # Errors
-    /// As [`Knfsd::run`].
     pub fn pause_exports(&self) -> Result<()> {
         self.run("kill -STOP $(pidof rpc.mountd)")?;
         self.forget_exports()
     }
 
     /// Resumes that process.
-    ///
-    /// # Errors
-    /// As [`Knfsd::run`].
     pub fn resume_exports(&self) -> Result<()> {
         self.run("kill -CONT $(pidof rpc.mountd)").map(drop)
     }
 
     /// Replaces one export's options, or removes the export if there are none.
-    ///
-    /// # Errors
-    /// As [`Knfsd::run`].
     pub fn export(&self, path: &str, options: Option<&str>) -> Result<()> {
         let line = match options {
             Some(options) => format!("exportfs -i -o {options} '*:{path}'"),
@@ -233,9 +205,6 @@ impl Knfsd {
     }
 
     /// Changes the firewall for a TCP port of the machine.
-    ///
-    /// # Errors
-    /// If iptables refuses.
     pub fn firewall(&self, port: u16, firewall: Firewall) -> Result<()> {
         self.site.firewall("FORWARD", port, firewall)
     }

@@ -1,7 +1,8 @@
 //! Starts the real parts that tests and the demo use: registries, containerd, Docker, and more. Never shipped.
 //!
 //! Each part is a guard: `start` returns once the part answers; dropping it ends the part and removes what it left (processes,
-//! mounts, cgroups, its folder). All of it is blocking code that async tests may also call. It needs root on Debian 12.
+//! mounts, cgroups, its folder). All of it is blocking code that async tests may also call. It needs root on Debian 12. An [`Error`]
+//! names the part, what did not work, and its output or the end of its log.
 //!
 //! - [`folder`] a part's temporary folder; a helper process removes it even when the test is killed
 //! - [`process`] one child process, tied to the life of the test; [`enclosure`] namespaces that end with everything in them

@@ -40,7 +40,6 @@ pub enum Part {
 
 impl Part {
     /// Its packages, as Debian 12 names them.
-    #[must_use]
     pub fn packages(self) -> &'static [&'static str] {
         match self {
             Part::Registry => &["docker-registry"],
@@ -72,10 +71,6 @@ impl Part {
 }
 
 /// Makes sure that a part's packages are installed: one process at a time, with `apt-get`, only missing ones.
-///
-/// # Errors
-/// [`Error::Missing`] with the packages and the command to run, if this is not Debian, not root, or the installation
-/// fails.
 pub fn require(part: Part) -> Result<()> {
     if missing(part.packages())?.is_empty() {
         return Ok(());

@@ -6,9 +6,6 @@ use crate::{Error, Result};
 
 /// Different ports that were free a moment ago. Another process may still take one first: a part that finds its port
 /// taken is started again with others.
-///
-/// # Errors
-/// If the system has no free port.
 pub fn free<const N: usize>() -> Result<[u16; N]> {
     // All stay bound until all are known, so that they differ.
     let mut listeners = Vec::with_capacity(N);

@@ -31,9 +31,6 @@ pub struct Process {
 impl Process {
     /// Starts a command with its output in a log file, in a separate process group. The kernel kills it when this test
     /// process ends, however it ends.
-    ///
-    /// # Errors
-    /// If the log or the process cannot be created.
     pub fn start(name: &str, command: &Command, log: &Path) -> Result<Process> {
         let child = spawn(command, log).map_err(Error::io(format!("start {name}")))?;
         let target = pid_of(&child)?;
@@ -59,13 +56,11 @@ impl Process {
     }
 
     /// The part's process id on this machine.
-    #[must_use]
     pub fn id(&self) -> i32 {
         self.target.as_raw_nonzero().get()
     }
 
     /// The file with its output.
-    #[must_use]
     pub fn log(&self) -> &Path {
         &self.log
     }
@@ -96,9 +91,6 @@ impl Process {
     }
 
     /// Waits until `see` returns something.
-    ///
-    /// # Errors
-    /// If the part ends first or the time limit is exceeded; the error has the end of its log.
     pub fn ready<T>(&mut self, limit: Duration, what: &str, mut see: impl FnMut() -> Option<T>) -> Result<T> {
         let mut ended = None;
         let seen = wait::until(limit, || {
@@ -119,9 +111,6 @@ impl Process {
     }
 
     /// Waits until the part ends on its own.
-    ///
-    /// # Errors
-    /// If it is still running after `limit`.
     pub fn wait(&mut self, limit: Duration) -> Result<ExitStatus> {
         wait::until(limit, || if self.is_running() { None } else { self.ended })
             .ok_or_else(|| Error::part(&self.name, format!("still runs after {limit:?}"), &self.log))

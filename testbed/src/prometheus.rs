@@ -62,9 +62,6 @@ pub struct Prometheus {
 
 impl Prometheus {
     /// Starts one with these rules (a rule file's text, or nothing) and waits until it answers. It scrapes nothing yet.
-    ///
-    /// # Errors
-    /// If it cannot be built, or does not start, for instance because of a wrong rule; the error has the end of its log.
     pub fn start(rules: &str) -> Result<Prometheus> {
         let folder = Folder::new("prometheus")?;
         if !rules.is_empty() {
@@ -90,9 +87,6 @@ impl Prometheus {
     }
 
     /// Scrapes these daemons from now on, each with its `instance`. Returns after the first scrape of all.
-    ///
-    /// # Errors
-    /// If one is not scraped in time.
     pub fn scrape(&mut self, daemons: &[(&str, SocketAddr)]) -> Result<()> {
         self.targets.extend(daemons.iter().map(|(instance, address)| ((*instance).to_owned(), *address)));
         self.reload()?;
@@ -100,9 +94,6 @@ impl Prometheus {
     }
 
     /// Scrapes a daemon no longer, as when its pod is deleted.
-    ///
-    /// # Errors
-    /// If the configuration is refused.
     pub fn forget(&mut self, instance: &str) -> Result<()> {
         self.targets.remove(instance);
         self.reload()
@@ -115,9 +106,6 @@ impl Prometheus {
     }
 
     /// The result of an instant query.
-    ///
-    /// # Errors
-    /// If Prometheus does not understand or answer it.
     pub fn query(&self, expression: &str) -> Result<Vec<Sample>> {
         let data = self.api(&format!("query?query={}", encoded(expression)))?;
         let sample = |series: &Value| Sample { labels: labels(&series["metric"]), value: number(&series["value"][1]) };
@@ -125,9 +113,6 @@ impl Prometheus {
     }
 
     /// Waits until a query has a result.
-    ///
-    /// # Errors
-    /// If it has none in time.
     pub fn until_data(&self, expression: &str) -> Result<()> {
         let seen = || self.query(expression).ok().filter(|samples| !samples.is_empty()).map(drop);
         let limit = START_LIMIT;
@@ -138,18 +123,12 @@ impl Prometheus {
     }
 
     /// The names of all metrics that were scraped.
-    ///
-    /// # Errors
-    /// If there is no answer.
     pub fn metrics(&self) -> Result<BTreeSet<String>> {
         let names = self.api("label/__name__/values")?;
         Ok(names.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect())
     }
 
     /// The alerts that fire now.
-    ///
-    /// # Errors
-    /// If there is no answer.
     pub fn firing(&self) -> Result<BTreeSet<Alert>> {
         let data = self.api("alerts")?;
         let firing = data["alerts"].as_array().into_iter().flatten().filter(|alert| alert["state"] == "firing");
@@ -159,9 +138,6 @@ impl Prometheus {
     /// Each time that an alert has fired since the start, in the order of the alerts: one that fired, ended and fired
     /// again is there twice. On a busy machine a scrape may fail, which interrupts all alerts of its daemon: one that
     /// fires before and after it is there once.
-    ///
-    /// # Errors
-    /// If there is no answer.
     pub fn fired(&self) -> Result<Vec<Alert>> {
         // The value of ALERTS_FOR_STATE is the time since when the alert has been active.
         let since: BTreeMap<(Labels, Time), f64> = self.history("ALERTS_FOR_STATE")?.into_iter().collect();
@@ -244,7 +220,6 @@ impl Alert {
     }
 
     /// Whether it has this name, and a label with this value.
-    #[must_use]
     pub fn is(&self, (name, value): (&str, &str)) -> bool {
         self.name == name && self.labels.values().any(|label| label == value)
     }

@@ -44,17 +44,11 @@ struct State {
 
 impl TcpProxy {
     /// A proxy on a free loopback port to this address.
-    ///
-    /// # Errors
-    /// If it cannot listen.
     pub fn start(target: SocketAddr) -> Result<TcpProxy> {
         TcpProxy::listen((Ipv4Addr::LOCALHOST, 0).into(), target)
     }
 
     /// A proxy on this address (port 0: a free one) to `target`.
-    ///
-    /// # Errors
-    /// If it cannot listen.
     pub fn listen(address: SocketAddr, target: SocketAddr) -> Result<TcpProxy> {
         let failed = || Error::io(format!("listen on {address}"));
         let listener = TcpListener::bind(address).map_err(failed())?;
@@ -85,13 +79,11 @@ impl TcpProxy {
     }
 
     /// The address that it listens on.
-    #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
     /// `127.0.0.1:PORT`, as in image references.
-    #[must_use]
     pub fn host(&self) -> String {
         self.address.to_string()
     }
@@ -133,13 +125,11 @@ impl TcpProxy {
     }
 
     /// How many connections were opened so far, including refused ones.
-    #[must_use]
     pub fn connections(&self) -> u64 {
         self.shared.lock().accepted
     }
 
     /// How many bytes went from the target to clients so far.
-    #[must_use]
     pub fn delivered(&self) -> u64 {
         self.shared.lock().delivered
     }

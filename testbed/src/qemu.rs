@@ -59,17 +59,11 @@ pub struct Qemu {
 impl Qemu {
     /// Boots a machine that runs `script` (of busybox's shell, as root) with `programs` in `/bin`, and then powers off.
     /// Its console is the log; see [`Qemu::console`].
-    ///
-    /// # Errors
-    /// If a package is missing, or the files cannot be assembled.
     pub fn start(programs: &[&Path], script: &str) -> Result<Qemu> {
         Self::boot(programs, script, &Extra::default())
     }
 
     /// As [`Qemu::start`], with optional features.
-    ///
-    /// # Errors
-    /// As [`Qemu::start`].
     pub fn boot(programs: &[&Path], script: &str, extra: &Extra<'_>) -> Result<Qemu> {
         packages::require(Part::Qemu)?;
         let kernel = kernel()?;
@@ -111,7 +105,6 @@ impl Qemu {
     }
 
     /// The port of this machine that is forwarded to port 8080 inside, for a machine without its own network.
-    #[must_use]
     pub fn port(&self) -> u16 {
         self.port
     }
@@ -122,7 +115,6 @@ impl Qemu {
     }
 
     /// Everything that the machine has written to its console.
-    #[must_use]
     pub fn console(&self) -> String {
         let bytes = fs::read(self.folder.join("console")).unwrap_or_default();
         String::from_utf8_lossy(&bytes).into_owned()

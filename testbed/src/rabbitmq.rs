@@ -52,9 +52,6 @@ pub struct RabbitMq {
 
 impl RabbitMq {
     /// Starts a broker and waits until it listens.
-    ///
-    /// # Errors
-    /// If it does not start; the error has the end of its log.
     pub fn start() -> Result<RabbitMq> {
         packages::require(Part::RabbitMq)?;
         let folder = Folder::new("rabbitmq")?;
@@ -103,19 +100,16 @@ impl RabbitMq {
     }
 
     /// The address for plain connections.
-    #[must_use]
     pub fn address(&self) -> SocketAddr {
         (Ipv4Addr::LOCALHOST, self.plain).into()
     }
 
     /// The address for TLS connections, as `localhost`.
-    #[must_use]
     pub fn tls_address(&self) -> SocketAddr {
         (Ipv4Addr::LOCALHOST, self.tls).into()
     }
 
     /// Its certificate authority, and certificate and key of [`CERTIFIED_USER`], as PEM files.
-    #[must_use]
     pub fn client_files(&self) -> [PathBuf; 3] {
         ["ca.crt", "client.crt", "client.key"].map(|name| self.folder.join(name))
     }
@@ -137,9 +131,6 @@ impl RabbitMq {
     }
 
     /// Starts it again with its stored data.
-    ///
-    /// # Errors
-    /// If it does not start; the error has the end of its log.
     pub fn resume(&mut self) -> Result<()> {
         let enclosure = Enclosure::start(&self.folder)?;
         let mut start = enclosure.command("env");
@@ -153,17 +144,11 @@ impl RabbitMq {
     }
 
     /// Runs `rabbitmqctl` (about two seconds) and returns its output.
-    ///
-    /// # Errors
-    /// If it fails, or the broker is not running.
     pub fn control(&self, arguments: &[&str]) -> Result<String> {
         command::run(self.control_command()?.arg("--quiet").args(arguments))
     }
 
     /// A program that is this broker's `rabbitmqctl`, for scripts that run it.
-    ///
-    /// # Errors
-    /// If the broker does not run, or the file cannot be written.
     pub fn control_program(&self) -> Result<PathBuf> {
         let run = self.control_command()?;
         let words = [run.get_program()].into_iter().chain(run.get_args()).map(|word| quoted(&word.to_string_lossy()));

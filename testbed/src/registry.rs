@@ -43,33 +43,21 @@ pub struct Registry {
 
 impl Registry {
     /// An open registry on plain HTTP.
-    ///
-    /// # Errors
-    /// If it does not start.
     pub fn start() -> Result<Registry> {
         Registry::with(&Options::default())
     }
 
     /// A registry that asks for a user and password.
-    ///
-    /// # Errors
-    /// If it does not start.
     pub fn with_password(user: &str, password: &str) -> Result<Registry> {
         Registry::with(&Options { password: Some((user.into(), password.into())), ..Options::default() })
     }
 
     /// A registry that asks for a token, and the server that issues it, as Docker Hub, GHCR and Harbor do.
-    ///
-    /// # Errors
-    /// If one of the two does not start.
     pub fn with_token_auth(token: TokenAuth) -> Result<Registry> {
         Registry::with(&Options { token: Some(token), ..Options::default() })
     }
 
     /// A registry with these options.
-    ///
-    /// # Errors
-    /// If it does not start.
     pub fn with(options: &Options) -> Result<Registry> {
         packages::require(Part::Registry)?;
         let folder = Folder::new("registry")?;
@@ -97,46 +85,37 @@ impl Registry {
     }
 
     /// `127.0.0.1:PORT`, as in image references.
-    #[must_use]
     pub fn host(&self) -> String {
         format!("127.0.0.1:{}", self.port)
     }
 
     /// The port on the loopback address.
-    #[must_use]
     pub fn port(&self) -> u16 {
         self.port
     }
 
     /// `http://127.0.0.1:PORT`, or `https://…`.
-    #[must_use]
     pub fn url(&self) -> String {
         format!("{}://{}", if self.authority.is_some() { "https" } else { "http" }, self.host())
     }
 
     /// The certificate (PEM) to trust, if it speaks TLS.
-    #[must_use]
     pub fn authority(&self) -> Option<&str> {
         self.authority.as_deref()
     }
 
     /// The server that issues its tokens, if it asks for one.
-    #[must_use]
     pub fn token_server(&self) -> Option<&TokenServer> {
         self.token_server.as_ref()
     }
 
     /// A client with all permissions on one of its repositories.
-    ///
-    /// # Errors
-    /// If no token can be signed.
     pub fn client(&self, repository: &str) -> Result<Client> {
         let bearer = self.token_server.as_ref().map(|server| server.token_for(repository)).transpose()?;
         Client::new(self.authority(), bearer.map(|token| format!("Bearer {token}")).or_else(|| self.basic.clone()))
     }
 
     /// The folder of its file system storage driver.
-    #[must_use]
     pub fn storage(&self) -> PathBuf {
         self.folder.join("storage")
     }
@@ -147,7 +126,6 @@ impl Registry {
     }
 
     /// Its log, with a line for each request.
-    #[must_use]
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.process.log()).unwrap_or_default()
     }
@@ -158,9 +136,6 @@ impl Registry {
     }
 
     /// Starts it again on the same port with the same content.
-    ///
-    /// # Errors
-    /// If it does not start, for example because another process has taken the port.
     pub fn start_again(&mut self) -> Result<()> {
         self.process = serve(&self.folder, &self.configuration)?;
         Ok(())

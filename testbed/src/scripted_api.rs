@@ -47,9 +47,6 @@ struct Shared {
 
 impl ScriptedApi {
     /// Starts it.
-    ///
-    /// # Errors
-    /// If it cannot listen.
     pub fn start() -> Result<ScriptedApi> {
         let failed = || Error::io("listen for the scripted API server");
         let listener = TcpListener::bind("127.0.0.1:0").map_err(failed())?;
@@ -74,13 +71,11 @@ impl ScriptedApi {
     }
 
     /// The proxy between it and its clients.
-    #[must_use]
     pub fn proxy(&self) -> &TcpProxy {
         &self.proxy
     }
 
     /// For `KUBECONFIG`. The namespace is `labhands-node`.
-    #[must_use]
     pub fn kubeconfig(&self) -> PathBuf {
         self.folder.join("kubeconfig")
     }
@@ -108,13 +103,11 @@ impl ScriptedApi {
     }
 
     /// The object at a path, if there is one.
-    #[must_use]
     pub fn object(&self, path: &str) -> Option<Value> {
         self.server.lock().objects.get(path).cloned()
     }
 
     /// The objects whose paths begin with this prefix.
-    #[must_use]
     pub fn objects(&self, beginning: &str) -> Vec<Value> {
         let shared = self.server.lock();
         let found = shared.objects.iter().filter(|(path, _)| path.starts_with(beginning));
@@ -122,7 +115,6 @@ impl ScriptedApi {
     }
 
     /// How many requests with this prefix of `METHOD path` were answered.
-    #[must_use]
     pub fn answered(&self, beginning: &str) -> usize {
         self.server.lock().seen.iter().filter(|seen| seen.starts_with(beginning)).count()
     }

@@ -42,19 +42,11 @@ enum Folder {
 
 impl SilentFileSystem {
     /// Mounts it on a new folder.
-    ///
-    /// # Errors
-    ///
-    /// The system's error; it needs root and `/dev/fuse`.
     pub fn mount(silence: Silence) -> io::Result<Self> {
         Self::mount_at(Folder::Own(tempfile::tempdir()?), silence)
     }
 
     /// Mounts it over `path`.
-    ///
-    /// # Errors
-    ///
-    /// The system's error; it needs root and `/dev/fuse`.
     pub fn mount_over(path: &Path, silence: Silence) -> io::Result<Self> {
         Self::mount_at(Folder::Given(path.to_owned()), silence)
     }

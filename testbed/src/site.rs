@@ -34,9 +34,6 @@ pub struct Site {
 
 impl Site {
     /// Creates a network; `folder` has the log of the process that holds it.
-    ///
-    /// # Errors
-    /// If the system refuses.
     pub fn start(folder: &Folder) -> Result<Site> {
         let mut holder = Command::new("unshare");
         let script = "mount -t tmpfs tmpfs /run && ip link set lo up && exec sleep infinity";
@@ -54,27 +51,21 @@ impl Site {
     }
 
     /// The site's IPv4 address.
-    #[must_use]
     pub fn address(&self) -> Ipv4Addr {
         self.ipv4(18, 2)
     }
 
     /// The site's IPv6 address.
-    #[must_use]
     pub fn address_v6(&self) -> Ipv6Addr {
         Ipv6Addr::new(0xfd4c, 0x6162, self.subnet, 0, 0, 0, 0, 2)
     }
 
     /// The interface of this machine that leads to the site.
-    #[must_use]
     pub fn interface(&self) -> String {
         format!("nfs{}", self.subnet)
     }
 
     /// Gives the site more IPv6 addresses, which look like more servers.
-    ///
-    /// # Errors
-    /// If the network refuses.
     pub fn more_addresses(&self, count: u16) -> Result<Vec<Ipv6Addr>> {
         let mut segments = self.address_v6().segments();
         (0..count)
@@ -89,9 +80,6 @@ impl Site {
 
     /// Creates an interface for a virtual machine, which gets an address behind the site's. Returns the machine's
     /// address, and the site's address toward it.
-    ///
-    /// # Errors
-    /// If the network refuses.
     pub fn add_machine(&self, interface: &str) -> Result<(Ipv4Addr, Ipv4Addr)> {
         let (machine, here) = (self.ipv4(19, 2), self.ipv4(19, 1));
         self.inside(&["ip", "tuntap", "add", "dev", interface, "mode", "tap"])?;
@@ -105,9 +93,6 @@ impl Site {
 
     /// Changes the firewall for a TCP port; `chain` is `INPUT` for the site itself, and `FORWARD` for a machine behind
     /// it.
-    ///
-    /// # Errors
-    /// If iptables refuses.
     pub fn firewall(&self, chain: &str, port: u16, firewall: Firewall) -> Result<()> {
         self.inside(&["iptables", "-F", chain])?;
         let target: &[&str] = match firewall {
@@ -121,15 +106,11 @@ impl Site {
     }
 
     /// Runs a command inside.
-    ///
-    /// # Errors
-    /// If it fails; the error has its output.
     pub fn inside(&self, arguments: &[&str]) -> Result<String> {
         command::run(Command::new("nsenter").args(self.enter()).args(arguments))
     }
 
     /// nsenter(1) arguments before a command that is to run inside.
-    #[must_use]
     pub fn enter(&self) -> [String; 5] {
         ["-t".into(), self.process.id().to_string(), "--net".into(), "--mount".into(), "--".into()]
     }

@@ -56,9 +56,6 @@ struct Shared {
 
 impl TokenServer {
     /// Starts it on a free port.
-    ///
-    /// # Errors
-    /// If there is no port or no key.
     pub fn start(auth: TokenAuth) -> Result<TokenServer> {
         let failed =
             |error: &dyn std::fmt::Display| Error::Missing(format!("cannot make the token server's key: {error}"));
@@ -90,45 +87,36 @@ impl TokenServer {
     }
 
     /// The address in the registry's challenge.
-    #[must_use]
     pub fn realm(&self) -> String {
         format!("http://{}/token", self.address)
     }
 
     /// The service in tokens.
-    #[must_use]
     pub fn service(&self) -> &'static str {
         "testbed-registry"
     }
 
     /// The issuer in tokens.
-    #[must_use]
     pub fn issuer(&self) -> &'static str {
         "testbed-tokens"
     }
 
     /// The certificate of the signing key, in PEM.
-    #[must_use]
     pub fn certificate(&self) -> String {
         self.shared.certificate.pem()
     }
 
     /// How many tokens were requested.
-    #[must_use]
     pub fn requests(&self) -> u64 {
         self.shared.requests.load(Ordering::Relaxed)
     }
 
     /// How many of these requests were refused.
-    #[must_use]
     pub fn refused(&self) -> u64 {
         self.shared.refused.load(Ordering::Relaxed)
     }
 
     /// A token, valid for a day, with all permissions on one repository.
-    ///
-    /// # Errors
-    /// If the signature fails.
     pub fn token_for(&self, repository: &str) -> Result<String> {
         let access = json!([{"type": "repository", "name": repository, "actions": ["pull", "push", "delete"]}]);
         self.shared.sign(access, 86_400)

@@ -24,9 +24,6 @@ const LIMIT: Duration = Duration::from_secs(300);
 /// have started, this process ends at once: its children end with it, and the janitor of its folders removes the rest.
 ///
 /// `report` comes last: its reader may send a signal at once, which then stops the parts normally.
-///
-/// # Errors
-/// If a part does not start, or `report` fails.
 pub fn keep<T>(start: impl FnOnce() -> Result<T>, report: impl FnOnce() -> Result<()>) -> Result<()> {
     let signals = Signals::listen()?;
     let _record = Folder::new(NAME)?;
@@ -93,9 +90,6 @@ impl Signals {
 
 /// Stops every `testbed up` and `./demo kubernetes` on this machine and waits until its parts are gone. Returns how
 /// many there were.
-///
-/// # Errors
-/// If one does not end in time.
 pub fn down() -> Result<usize> {
     let keepers: Vec<Pid> = keepers();
     for &keeper in &keepers {

@@ -64,9 +64,6 @@ impl Page {
     }
 
     /// Goes to an address.
-    ///
-    /// # Errors
-    /// If nothing answers there.
     pub fn open(&mut self, address: &str) -> Result<()> {
         let answer = self.ask("Page.navigate", json!({"url": address}))?;
         match answer["errorText"].as_str() {
@@ -76,9 +73,6 @@ impl Page {
     }
 
     /// The value of a JavaScript expression. Waits for a promise.
-    ///
-    /// # Errors
-    /// If it throws, or the page changes meanwhile.
     pub fn evaluate(&mut self, expression: &str) -> Result<Value> {
         let arguments = json!({"expression": expression, "awaitPromise": true, "returnByValue": true});
         let answer = self.ask("Runtime.evaluate", arguments)?;
@@ -91,9 +85,6 @@ impl Page {
     }
 
     /// Changes the window's size, in CSS pixels.
-    ///
-    /// # Errors
-    /// If the browser fails.
     pub fn resize(&mut self, width: u32, height: u32) -> Result<()> {
         let size = json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": false});
         self.ask("Emulation.setDeviceMetricsOverride", size).map(drop)
@@ -101,18 +92,12 @@ impl Page {
 
     /// What is wider than the window: the beginning of each element that ends beyond its right edge, or that a reader
     /// would have to scroll sideways; empty if all fits.
-    ///
-    /// # Errors
-    /// If the browser fails.
     pub fn overflow(&mut self) -> Result<Vec<String>> {
         let found = self.evaluate(include_str!("overflow.js"))?;
         Ok(found.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect())
     }
 
     /// Evaluates an expression repeatedly until the value is neither null, false, nor empty.
-    ///
-    /// # Errors
-    /// If the time limit is exceeded; the error has the page's address and text.
     pub fn wait(&mut self, limit: Duration, expression: &str) -> Result<Value> {
         let nothing = |value: &Value| [Value::Null, false.into(), "".into()].contains(value);
         let seen = wait::patiently(limit, || self.evaluate(expression).ok().filter(|value| !nothing(value)));
@@ -124,9 +109,6 @@ impl Page {
     }
 
     /// Clicks on the first element of this CSS selector, once it exists.
-    ///
-    /// # Errors
-    /// If the time limit is exceeded.
     pub fn click(&mut self, limit: Duration, selector: &str) -> Result<()> {
         let selector = json!(selector);
         let click = format!("(found => found && (found.click(), true))(document.querySelector({selector}))");
@@ -134,9 +116,6 @@ impl Page {
     }
 
     /// Writes a screenshot as a PNG file.
-    ///
-    /// # Errors
-    /// If the browser fails, or the file cannot be written.
     pub fn picture(&mut self, file: &Path) -> Result<()> {
         let answer = self.ask("Page.captureScreenshot", json!({"format": "png"}))?;
         let data = BASE64_STANDARD.decode(answer["data"].as_str().unwrap_or_default());

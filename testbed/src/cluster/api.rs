@@ -14,7 +14,6 @@ pub struct Api {
 
 impl Api {
     /// The object or list at a path; `None` while there is none, or the API server does not answer.
-    #[must_use]
     pub fn get(&self, path: &str) -> Option<Value> {
         let answer = self.client.send("GET", &format!("{}{path}", self.server), &[], b"").ok()?;
         (answer.status == 200).then(|| serde_json::from_slice(&answer.body).ok())?

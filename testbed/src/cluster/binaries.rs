@@ -16,9 +16,6 @@ const PROGRAMS: [&str; 7] =
 
 /// The folder with all of Kubernetes' programs: `KUBEBUILDER_ASSETS` if it has them, else the cache folder, filled now
 /// if needed (about ten minutes, once; other processes wait).
-///
-/// # Errors
-/// If the build fails, or there is no Go and it cannot be downloaded.
 pub(super) fn find_or_build() -> Result<PathBuf> {
     if let Some(given) = env::var_os("KUBEBUILDER_ASSETS").map(PathBuf::from)
         && are_in(&given, &PROGRAMS)

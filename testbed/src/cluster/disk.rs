@@ -21,9 +21,6 @@ spec:
 
 impl Cluster {
     /// Creates the volume `name` for one claim. The folder is the same on every node, and every user may write to it.
-    ///
-    /// # Errors
-    /// If the API server refuses, or the folder does not exist.
     pub fn add_disk(&self, name: &str, namespace: &str, claim: &str, folder: &Path) -> Result<()> {
         let failed = || Error::io(format!("change the mode of {}", folder.display()));
         fs::set_permissions(folder, Permissions::from_mode(0o777)).map_err(failed())?;

@@ -39,9 +39,6 @@ pub struct Install<'a> {
 
 impl Cluster {
     /// Builds the images, pushes them to the cluster's registry, and applies the overlay.
-    ///
-    /// # Errors
-    /// If an image does not build, or the API server refuses a manifest; the error has the output.
     pub fn install(&self, install: &Install) -> Result<()> {
         self.build(install.images, install.binaries)?;
         for program in install.programs {
@@ -57,9 +54,6 @@ impl Cluster {
 
     /// Builds images and pushes them to the cluster's registry as `labhands/NAME`. Builds their programs for release,
     /// unless a folder has them.
-    ///
-    /// # Errors
-    /// If one does not build; the error has the output of `bld`.
     pub fn build(&self, images: &[&str], binaries: Option<&Path>) -> Result<()> {
         if images.is_empty() {
             return Ok(());

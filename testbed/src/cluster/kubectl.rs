@@ -15,7 +15,6 @@ pub struct Kubectl {
 }
 
 /// `kubectl` for the cluster of `KUBECONFIG`; `None` if that is unset. For tests that run on any cluster.
-#[must_use]
 pub fn attach() -> Option<Kubectl> {
     let kubeconfig = std::env::var_os("KUBECONFIG").filter(|path| !path.is_empty())?;
     Some(Kubectl { program: "kubectl".into(), kubeconfig: kubeconfig.into() })
@@ -23,17 +22,11 @@ pub fn attach() -> Option<Kubectl> {
 
 impl Kubectl {
     /// Runs `kubectl` and returns its standard output.
-    ///
-    /// # Errors
-    /// If it fails; the error has its output.
     pub fn run(&self, arguments: &[&str]) -> Result<String> {
         command::run(self.command().args(arguments))
     }
 
     /// Applies YAML documents.
-    ///
-    /// # Errors
-    /// If the API server refuses; the error has its message.
     pub fn apply(&self, yaml: &str) -> Result<String> {
         let failed = || Error::io("run kubectl apply");
         let mut kubectl = self.command();
@@ -52,9 +45,6 @@ impl Kubectl {
     }
 
     /// Repeats a command until its output satisfies `wanted`, and returns the output.
-    ///
-    /// # Errors
-    /// If the time limit is exceeded; the error has the last output.
     pub fn wait(&self, arguments: &[&str], limit: Duration, wanted: impl Fn(&str) -> bool) -> Result<String> {
         let mut last = String::new();
         let seen = wait::patiently(limit, || {
@@ -66,13 +56,11 @@ impl Kubectl {
     }
 
     /// The program's path.
-    #[must_use]
     pub fn program(&self) -> &Path {
         &self.program
     }
 
     /// A `kubectl` command to run, for example with `get --watch`.
-    #[must_use]
     pub fn command(&self) -> Command {
         let mut command = Command::new(&self.program);
         command.arg("--kubeconfig").arg(&self.kubeconfig);

@@ -16,9 +16,6 @@ const MOUNT: &str = include_str!("mount-nfs.sh");
 impl Cluster {
     /// Lets kubelet mount NFS volumes on all current nodes. `folder` is the folder of the server's export `export` on
     /// this machine.
-    ///
-    /// # Errors
-    /// If a package is missing, or a node refuses.
     pub fn mount_nfs(&self, export: &str, folder: &Path) -> Result<()> {
         packages::require(Part::Ganesha)?;
         self.nodes().iter().try_for_each(|node| node.mount_nfs(export, folder))
@@ -47,7 +44,6 @@ impl Node {
 
     /// What kubelet requested from [`Cluster::mount_nfs`]'s client: one line per mount, `SERVER:EXPORT FOLDER -o
     /// OPTIONS`.
-    #[must_use]
     pub fn nfs_mounts(&self) -> String {
         fs::read_to_string(self.nfs_client().join("mounts")).unwrap_or_default()
     }

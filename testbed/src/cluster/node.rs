@@ -89,55 +89,41 @@ impl Node {
     }
 
     /// Its name in Kubernetes: `node1`, `node2`, …
-    #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
     /// containerd's socket on this machine; on the node it is at `/run/containerd/containerd.sock`.
-    #[must_use]
     pub fn socket(&self) -> PathBuf {
         self.folder.join("run/containerd.sock")
     }
 
     /// The node's root on this machine, with all its mounts: `/proc/…/root`.
-    #[must_use]
     pub fn root(&self) -> PathBuf {
         format!("/proc/{}/root", self.enclosure.id()).into()
     }
 
     /// The folder of its parts' logs.
-    #[must_use]
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
 
     /// A command that runs on the node.
-    #[must_use]
     pub fn command(&self, program: &str) -> Command {
         self.enclosure.command(program)
     }
 
     /// Runs `ctr` in the namespace of Kubernetes and returns its output.
-    ///
-    /// # Errors
-    /// If it fails; the error has its output.
     pub fn ctr(&self, arguments: &[&str]) -> Result<String> {
         command::run(self.installed.command(&self.enclosure, "ctr")?.args(["--namespace", "k8s.io"]).args(arguments))
     }
 
     /// Makes the node's containerd reach a registry `name` over plain HTTP at `server` (both `host:port`).
-    ///
-    /// # Errors
-    /// If the file cannot be written.
     pub fn plain_registry(&self, name: &str, server: &str) -> Result<()> {
         plain_registry(&self.folder, name, server)
     }
 
     /// Delays each layer by this time before containerd unpacks it, as on a slow disk. Restarts containerd.
-    ///
-    /// # Errors
-    /// If a file cannot be written, or containerd does not start.
     pub fn delay_unpacking(&mut self, delay: Duration) -> Result<()> {
         self.installed.delay_unpacking(&self.folder, delay)?;
         self.start_containerd()
@@ -154,9 +140,6 @@ impl Node {
     }
 
     /// Starts containerd (again), and waits until it answers.
-    ///
-    /// # Errors
-    /// If it does not start.
     pub fn start_containerd(&mut self) -> Result<()> {
         self.stop_containerd();
         let mut command = self.installed.command(&self.enclosure, "containerd")?;
@@ -179,9 +162,6 @@ impl Node {
     }
 
     /// Starts the kubelet (again). The node is ready a few seconds later: see [`Cluster::wait_ready`](super::Cluster::wait_ready).
-    ///
-    /// # Errors
-    /// If it does not start.
     pub fn start_kubelet(&mut self) -> Result<()> {
         self.stop_kubelet();
         let mut command = self.enclosure.command(&self.kubelet.program);

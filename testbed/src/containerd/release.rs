@@ -33,9 +33,6 @@ pub enum Release {
 
 impl Release {
     /// Its programs, installed or built now if needed.
-    ///
-    /// # Errors
-    /// If they are not available.
     pub(crate) fn find_or_build(self) -> Result<Installed> {
         match self {
             Release::Debian => {
@@ -72,9 +69,6 @@ pub(crate) struct Installed {
 
 impl Installed {
     /// A command inside an enclosure that finds this containerd's programs before all others, such as its shim.
-    ///
-    /// # Errors
-    /// If the machine's `PATH` is invalid.
     pub(crate) fn command(&self, enclosure: &Enclosure, program: &str) -> Result<Command> {
         let path = env::var_os("PATH").unwrap_or_default();
         let own = self.delay.iter().chain(&self.folder).cloned();
@@ -89,9 +83,6 @@ impl Installed {
 
     /// Makes this containerd, from its next start on, wait this long before it unpacks a layer. It unpacks with
     /// `unpigz` if there is one, so this one is a slow replacement.
-    ///
-    /// # Errors
-    /// If a file cannot be written.
     pub(crate) fn delay_unpacking(&mut self, folder: &Folder, delay: Duration) -> Result<()> {
         let delays = folder.write("unpack-delay", delay.as_secs_f64().to_string())?;
         let script = format!("#!/bin/sh\nsleep \"$(cat {})\"\nexec gzip -d -c\n", delays.display());

@@ -56,19 +56,16 @@ pub struct Blob {
 
 impl Layer {
     /// About `size` bytes that do not compress. A different seed gives different content.
-    #[must_use]
     pub fn random(seed: u64, size: u64) -> Layer {
         Layer(Content::Random { seed, size, compressible: false })
     }
 
     /// `size` bytes unpacked, about half of that compressed.
-    #[must_use]
     pub fn compressible(seed: u64, size: u64) -> Layer {
         Layer(Content::Random { seed, size, compressible: true })
     }
 
     /// These files: path, mode and content.
-    #[must_use]
     pub fn files(files: &[(&str, u32, &[u8])]) -> Layer {
         let entry = |&(path, mode, content): &(&str, u32, &[u8])| Entry {
             path: path.trim_start_matches('/').into(),
@@ -80,15 +77,11 @@ impl Layer {
     }
 
     /// An existing gzipped tar file.
-    #[must_use]
     pub fn archive(path: &Path) -> Layer {
         Layer(Content::Archive(path.into()))
     }
 
     /// busybox, its commands as links to it, and a `/tmp`.
-    ///
-    /// # Errors
-    /// If the package `busybox-static` cannot be installed.
     pub fn busybox() -> Result<Layer> {
         packages::require(Part::RunnableImages)?;
         let program = fs::read("/bin/busybox").map_err(Error::io("read /bin/busybox"))?;
@@ -110,9 +103,6 @@ impl Layer {
     }
 
     /// Builds it, or finds the one that was built before.
-    ///
-    /// # Errors
-    /// If the cache folder cannot be written.
     pub fn blob(&self) -> Result<Blob> {
         if let Content::Archive(path) = &self.0 {
             return archived(path);

@@ -48,9 +48,6 @@ const BUILDS: &[&[&str]] = &[
 const NEWEST_WEEKLY: &str = "w_2026_47";
 
 /// Publishes about thirty tags. Returns one [`Pushed`] for each digest with a tag.
-///
-/// # Errors
-/// If the registry refuses.
 pub fn publish_rubin(registry: &Registry, repository: &str, set: &RubinSet) -> Result<Vec<Pushed>> {
     let shared: Vec<Layer> = set.shared.iter().zip(1..).map(|(&size, seed)| Layer::compressible(seed, size)).collect();
     let image = |seed: u64| Image::new(shared.clone()).layer(Layer::compressible(seed, set.own));

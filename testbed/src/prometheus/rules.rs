@@ -9,9 +9,6 @@ use crate::{Error, Result};
 const RULES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../manifests/components/monitoring/alerts.yaml");
 
 /// The rules of the manifests as [`shortened`] gives them.
-///
-/// # Errors
-/// If the file cannot be read.
 pub fn of_the_manifests(longest: Duration) -> Result<String> {
     let text = fs::read_to_string(Path::new(RULES)).map_err(Error::io(format!("read {RULES}")))?;
     Ok(shortened(&text, longest))
@@ -20,7 +17,6 @@ pub fn of_the_manifests(longest: Duration) -> Result<String> {
 /// Rules in which the longest duration of each rule is `longest`, and the others are shortened in proportion: `for`,
 /// ranges, and numbers of seconds that a time is compared with. A count within a range is reduced as much as its
 /// range. A rule without a range or a number of seconds only waits, and waits a quarter of `longest`.
-#[must_use]
 pub fn shortened(rules: &str, longest: Duration) -> String {
     let mut blocks: Vec<String> = vec![String::new()];
     for line in rules.split_inclusive('\n') {
