@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use imagepurger::settings::{Arguments, CommandArguments};
+use imagepurger::settings::Command;
 use imagepurger::{files, purge, report, run};
 use lab_images::settings::unclear_runtime;
 use sidecar::settings::{Environment, parse};
@@ -13,18 +13,18 @@ fn main() -> ExitCode {
     }
     sidecar::tls::install_crypto_provider();
     sidecar::program::run(env!("CARGO_PKG_NAME"), async {
-        let arguments: Arguments = parse(&Environment::of_process(), std::env::args_os())?;
-        command(arguments.command).await.map_err(|error| match error.downcast_ref().and_then(unclear_runtime) {
+        let command = parse(&Environment::of_process(), std::env::args_os())?;
+        run_command(command).await.map_err(|error| match error.downcast_ref().and_then(unclear_runtime) {
             Some(problems) => problems.into(),
             None => error,
         })
     })
 }
 
-async fn command(arguments: CommandArguments) -> anyhow::Result<ExitCode> {
-    match arguments {
-        CommandArguments::Run(arguments) => run::run(arguments.settings(&arguments.kubelet().await)?).await,
-        CommandArguments::Purge(arguments) => purge::run(arguments.settings(&arguments.kubelet().await)?).await,
-        CommandArguments::Plan(arguments) => report::run(arguments.settings(&arguments.kubelet().await)?).await,
+async fn run_command(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Run(arguments) => run::run(arguments.settings(&arguments.kubelet().await)?).await,
+        Command::Purge(arguments) => purge::run(arguments.settings(&arguments.kubelet().await)?).await,
+        Command::Plan(arguments) => report::run(arguments.settings(&arguments.kubelet().await)?).await,
     }
 }

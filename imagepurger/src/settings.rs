@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser};
 use jiff::SignedDuration;
 use lab_images::runtime::RuntimeEndpoint;
 use lab_images::settings::RuntimeArguments;
@@ -36,7 +36,7 @@ const MOST_AT_ALL: u32 = 10_000;
 const SHORTEST_INTERVAL: Duration = Duration::from_secs(1);
 const LONGEST_INTERVAL: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
-/// Names, strings and help.
+/// The commands, with their names, strings and help.
 #[derive(Debug, Parser)]
 #[command(
     name = "imagepurger",
@@ -44,15 +44,7 @@ const LONGEST_INTERVAL: Duration = Duration::from_secs(7 * 24 * 60 * 60);
     about = "Removes lab images that are neither wanted nor in use, before the disk fills",
     after_help = "Every setting is an environment variable and a flag of the same name; the flag wins."
 )]
-pub struct Arguments {
-    /// The command.
-    #[command(subcommand)]
-    pub command: CommandArguments,
-}
-
-/// The commands.
-#[derive(Debug, Subcommand)]
-pub enum CommandArguments {
+pub enum Command {
     /// Remove images that are no longer wanted, at a regular interval and whenever the disk is full
     Run(Box<RunArguments>),
     /// Remove images that are no longer wanted once, and exit: with 0 if all of them are gone, with 1 if something

@@ -1,21 +1,13 @@
 //! The flags and variables, as strings with help. `settings.rs` parses them.
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser};
 use sidecar::admin::AdminArguments;
 use sidecar::log::LogArguments;
 
 /// Ships every container's log to RabbitMQ, each line at least once.
 #[derive(Debug, Parser)]
 #[command(name = "log-shipper", version)]
-pub struct Arguments {
-    /// The command
-    #[command(subcommand)]
-    pub command: CommandArguments,
-}
-
-/// The command.
-#[derive(Debug, Subcommand)]
-pub enum CommandArguments {
+pub enum Command {
     /// Read the logs of this node's containers and ship them
     Run(Box<RunArguments>),
     /// Show up to which line each log file was shipped

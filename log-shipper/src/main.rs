@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use log_shipper::arguments::{Arguments, CommandArguments};
+use log_shipper::arguments::Command;
 use log_shipper::{check, run, settings, status};
 use sidecar::settings::{Environment, parse};
 
@@ -11,18 +11,17 @@ fn main() -> ExitCode {
     sidecar::program::run(env!("CARGO_PKG_NAME"), async {
         let mut environment = Environment::of_process();
         let warnings = settings::take_over(&mut environment);
-        let arguments: Arguments = parse(&environment, std::env::args_os())?;
-        match arguments.command {
-            CommandArguments::Run(arguments) => {
+        match parse(&environment, std::env::args_os())? {
+            Command::Run(arguments) => {
                 let in_cluster = environment.get("KUBERNETES_SERVICE_HOST").is_some();
                 run::run(arguments.settings(in_cluster)?, &warnings).await
             }
-            CommandArguments::Status(arguments) => {
+            Command::Status(arguments) => {
                 let (logs, log) = arguments.settings()?;
                 sidecar::log::init(log);
                 status::run(&logs)
             }
-            CommandArguments::Check(arguments) => check::run(arguments.settings()?, !arguments.no_publish).await,
+            Command::Check(arguments) => check::run(arguments.settings()?, !arguments.no_publish).await,
         }
     })
 }

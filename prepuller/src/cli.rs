@@ -2,12 +2,12 @@
 
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand};
+use clap::Parser;
 
 use crate::plan::settings::PlanArguments;
 use crate::settings::{NodeArguments, PullArguments, ScanArguments, StatusArguments, TagsArguments, WaitArguments};
 
-/// The command line of `prepuller`.
+/// The commands of `prepuller`.
 #[derive(Debug, Parser)]
 #[command(
     name = "prepuller",
@@ -15,15 +15,7 @@ use crate::settings::{NodeArguments, PullArguments, ScanArguments, StatusArgumen
     about = "Decides which lab images are wanted and pulls them to every node before users ask for them",
     after_help = "Every setting is an environment variable and a flag of the same name; the flag wins."
 )]
-pub struct Arguments {
-    /// The command.
-    #[command(subcommand)]
-    pub command: CommandArguments,
-}
-
-/// The commands.
-#[derive(Debug, Subcommand)]
-pub enum CommandArguments {
+pub enum Command {
     /// Read tags from standard input, and print one JSON object for each in menu order
     Tags(TagsArguments),
     /// Scan the registry once and print which images are wanted, and why

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use lab_images::settings::unclear_runtime;
-use prepuller::cli::{Arguments, CommandArguments};
+use prepuller::cli::Command;
 use prepuller::{node, old_names, plan, pull, scan, status, tags, wait};
 use sidecar::settings::{Environment, parse};
 
@@ -16,8 +16,8 @@ fn main() -> ExitCode {
             environment.default_to("LAB_ALIASES", ",");
         }
         let warnings = old_names::take_over(&mut environment);
-        let arguments: Arguments = parse(&environment, std::env::args_os())?;
-        command(arguments.command, &warnings).await.map_err(|error| {
+        let command = parse(&environment, std::env::args_os())?;
+        run_command(command, &warnings).await.map_err(|error| {
             match error.downcast_ref().and_then(unclear_runtime) {
                 Some(problems) => problems.into(),
                 None => error,
@@ -26,15 +26,15 @@ fn main() -> ExitCode {
     })
 }
 
-async fn command(arguments: CommandArguments, warnings: &[String]) -> anyhow::Result<ExitCode> {
-    match arguments {
-        CommandArguments::Tags(arguments) => Ok(tags::run(&arguments.settings()?)?),
-        CommandArguments::Scan(arguments) => scan::run(arguments.settings()?, warnings).await,
-        CommandArguments::Pull(arguments) => pull::run(arguments.settings()?, warnings).await,
-        CommandArguments::Node(arguments) => node::run(arguments.settings()?, warnings).await,
-        CommandArguments::Bring { to } => Ok(plan::pull_pods::bring(&to)?),
-        CommandArguments::Plan(arguments) => plan::run(arguments.settings()?, warnings).await,
-        CommandArguments::Status(arguments) => status::run(arguments.settings()?).await,
-        CommandArguments::Wait(arguments) => wait::run(arguments.settings()?).await,
+async fn run_command(command: Command, warnings: &[String]) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Tags(arguments) => Ok(tags::run(&arguments.settings()?)?),
+        Command::Scan(arguments) => scan::run(arguments.settings()?, warnings).await,
+        Command::Pull(arguments) => pull::run(arguments.settings()?, warnings).await,
+        Command::Node(arguments) => node::run(arguments.settings()?, warnings).await,
+        Command::Bring { to } => Ok(plan::pull_pods::bring(&to)?),
+        Command::Plan(arguments) => plan::run(arguments.settings()?, warnings).await,
+        Command::Status(arguments) => status::run(arguments.settings()?).await,
+        Command::Wait(arguments) => wait::run(arguments.settings()?).await,
     }
 }

@@ -318,17 +318,16 @@ impl PullsArguments {
 
 #[cfg(test)]
 mod tests {
-    use crate::cli::{Arguments, CommandArguments};
+    use crate::cli::Command;
 
     fn problems(command: &str, setting: &str, value: &str) -> String {
         let environment = [(setting, value), ("LAB_REPOSITORIES", "registry.example.org/lab"), ("NODE_NAME", "node1")];
         let environment = environment.into_iter().collect();
         let arguments = ["prepuller", command].map(Into::into).into_iter();
-        let arguments = sidecar::settings::parse::<Arguments>(&environment, arguments).unwrap();
-        let problems = match arguments.command {
-            CommandArguments::Plan(arguments) => arguments.settings().err(),
-            CommandArguments::Node(arguments) => arguments.settings().err(),
-            CommandArguments::Wait(arguments) => arguments.settings().err(),
+        let problems = match sidecar::settings::parse(&environment, arguments).unwrap() {
+            Command::Plan(arguments) => arguments.settings().err(),
+            Command::Node(arguments) => arguments.settings().err(),
+            Command::Wait(arguments) => arguments.settings().err(),
             _ => panic!("another command"),
         };
         problems.map(|problems| problems.to_string()).unwrap_or_default()

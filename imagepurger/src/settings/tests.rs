@@ -16,8 +16,7 @@ fn run(environment: &[(&str, &str)], flags: &[&str]) -> Result<RunSettings, Stri
 fn run_with(kubelet: &Kubelet, environment: &[(&str, &str)], flags: &[&str]) -> Result<RunSettings, String> {
     let environment: Environment = environment.iter().copied().collect();
     let arguments = ["imagepurger", "run"].iter().chain(flags).map(OsString::from);
-    let arguments: Arguments = parse(&environment, arguments).unwrap();
-    let CommandArguments::Run(run) = arguments.command else { panic!("not run") };
+    let Command::Run(run) = parse(&environment, arguments).unwrap() else { panic!("not run") };
     run.settings(kubelet).map_err(|problems| problems.to_string())
 }
 
@@ -100,9 +99,8 @@ fn both_watermarks_stay_below_both_of_kubelets() {
 fn the_daemon_limits_a_round_and_purge_does_not() {
     let purge = |environment: &[(&str, &str)]| {
         let environment: Environment = environment.iter().copied().collect();
-        let arguments: Arguments =
-            parse(&environment, ["imagepurger", "purge", "--dry-run"].map(OsString::from)).unwrap();
-        let CommandArguments::Purge(purge) = arguments.command else { panic!("not purge") };
+        let arguments = ["imagepurger", "purge", "--dry-run"].map(OsString::from);
+        let Command::Purge(purge) = parse(&environment, arguments).unwrap() else { panic!("not purge") };
         purge.settings(&thresholds(85, 80, Source::Assumed("a test".into()))).unwrap()
     };
     assert_eq!((purge(&[FILE]).limits.most, purge(&[FILE]).limits.dry_run), (10_000, true));

@@ -2,14 +2,13 @@ use std::ffi::OsString;
 
 use super::*;
 use crate::amqp::Auth;
-use crate::arguments::{Arguments, CommandArguments};
+use crate::arguments::Command;
 
 fn run(variables: &[(&str, &str)], in_cluster: bool) -> Result<RunSettings, String> {
     let mut environment: Environment = variables.iter().copied().collect();
     take_over(&mut environment);
     let words = ["log-shipper", "run"].map(OsString::from);
-    let arguments: Arguments = sidecar::settings::parse(&environment, words).unwrap();
-    let CommandArguments::Run(run) = arguments.command else { panic!("another command") };
+    let Command::Run(run) = sidecar::settings::parse(&environment, words).unwrap() else { panic!("another command") };
     run.settings(in_cluster).map_err(|problems| problems.to_string())
 }
 

@@ -131,18 +131,18 @@ impl PlannerArguments {
 
 #[cfg(test)]
 mod tests {
-    use crate::cli::{Arguments, CommandArguments};
+    use crate::cli::Command;
 
-    fn parse(arguments: &[&str], environment: &[(&str, &str)]) -> CommandArguments {
+    fn parse(arguments: &[&str], environment: &[(&str, &str)]) -> Command {
         let environment = environment.iter().copied().collect();
         let arguments = std::iter::once("prepuller").chain(arguments.iter().copied()).map(Into::into);
-        sidecar::settings::parse::<Arguments>(&environment, arguments).unwrap().command
+        sidecar::settings::parse(&environment, arguments).unwrap()
     }
 
     #[test]
     fn status_requests_what_its_flags_select() {
         let given = ["status", "--show=not-eligible", "--node=gpu", "--page=2"];
-        let CommandArguments::Status(arguments) = parse(&given, &[("PREPULLER_URL", "https://x/labs")]) else {
+        let Command::Status(arguments) = parse(&given, &[("PREPULLER_URL", "https://x/labs")]) else {
             panic!("another command")
         };
         let settings = arguments.settings().unwrap();
@@ -152,7 +152,7 @@ mod tests {
 
     #[test]
     fn all_problems_are_named() {
-        let CommandArguments::Status(arguments) =
+        let Command::Status(arguments) =
             parse(&["status", "--show=some", "--page=0"], &[("PREPULLER_URL", "planner:8080")])
         else {
             panic!("another command")
@@ -161,7 +161,7 @@ mod tests {
         for name in ["PREPULLER_URL: ", "--show: ", "--page: "] {
             assert!(problems.contains(name), "{problems}");
         }
-        let CommandArguments::Wait(arguments) = parse(&["wait"], &[("WAIT_TIMEOUT", "soon")]) else {
+        let Command::Wait(arguments) = parse(&["wait"], &[("WAIT_TIMEOUT", "soon")]) else {
             panic!("another command")
         };
         assert!(arguments.settings().unwrap_err().to_string().starts_with("WAIT_TIMEOUT: "));
@@ -169,7 +169,7 @@ mod tests {
             [(&["wait"][..], None, 1), (&["wait", "--min-nodes=0"], None, 0), (&["wait"], Some("7"), 7)]
         {
             let environment: Vec<_> = environment.map(|value| ("WAIT_MIN_NODES", value)).into_iter().collect();
-            let CommandArguments::Wait(arguments) = parse(given, &environment) else { panic!("another command") };
+            let Command::Wait(arguments) = parse(given, &environment) else { panic!("another command") };
             assert_eq!(arguments.settings().unwrap().min_nodes, least);
         }
     }

@@ -52,13 +52,7 @@ mod tests {
 
     #[derive(clap::Parser)]
     #[command(name = "thing")]
-    struct Top {
-        #[command(subcommand)]
-        command: Sub,
-    }
-
-    #[derive(clap::Subcommand)]
-    enum Sub {
+    enum Command {
         Run(Run),
     }
 
@@ -74,7 +68,7 @@ mod tests {
 
     fn run(environment: &[(&str, &str)], arguments: &[&str]) -> Result<Run, clap::Error> {
         let environment = environment.iter().copied().collect();
-        let Top { command: Sub::Run(run) } = parse(&environment, arguments.iter().map(OsString::from))?;
+        let Command::Run(run) = parse(&environment, arguments.iter().map(OsString::from))?;
         Ok(run)
     }
 
