@@ -47,7 +47,8 @@ pub struct GitHub {
 }
 
 impl GitHub {
-    /// Starts it at an [address of a Service](Cluster::service_address), with a certificate of this CA. `image` is the Hub's.
+    /// Starts it at an [address of a Service](Cluster::service_address), with a certificate of this CA. `image` is the Hub's. The
+    /// accounts ada, bob and cleo are members of the organization stars; eve is of none.
     pub fn start(cluster: &Cluster, address: &str, authority: &Authority, image: &str) -> Result<GitHub> {
         let certificate = authority.issue(address, None, &[address])?;
         let files = Folder::new("github")?;
@@ -66,6 +67,10 @@ impl GitHub {
         let asked = github.control_url();
         let answers = || github.client.send("GET", &asked, &[], b"").ok();
         wait::patiently(LIMIT, answers).ok_or_else(|| Error::Missing(format!("{asked} does not answer")))?;
+        let stars = json!({"stars": 58_100});
+        let members = [("ada", 58_001), ("bob", 58_002), ("cleo", 58_004)].map(|(login, id)| account(login, id, &stars));
+        let accounts = members.into_iter().chain([account("eve", 58_003, &json!({}))]).collect::<Vec<_>>();
+        github.control(&json!({"accounts": accounts}))?;
         Ok(github)
     }
 
@@ -86,9 +91,7 @@ impl GitHub {
 }
 
 /// An account for [`GitHub::control`], with the numbers of its organizations.
-pub fn account(login: &str, id: u32, organizations: &[(&str, u32)]) -> Value {
-    let organizations: serde_json::Map<String, Value> =
-        organizations.iter().map(|(name, id)| ((*name).to_owned(), json!(id))).collect();
+fn account(login: &str, id: u32, organizations: &Value) -> Value {
     json!({"login": login, "id": id, "name": format!("{login} the astronomer"), "organizations": organizations,
         "private_email": format!("{login}@example.org")})
 }

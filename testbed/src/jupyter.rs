@@ -4,8 +4,9 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::images::{Image, Layer};
+use crate::images::{Image, Layer, Pushed};
 use crate::packages::{self, Part};
+use crate::registry::Registry;
 use crate::{Error, Result, command, folder};
 
 /// The Hub's version, unless the environment variable [`VERSION`] sets another one.
@@ -14,6 +15,7 @@ pub const DEFAULT_VERSION: &str = "5.5.4";
 pub const VERSION: &str = "TESTBED_JUPYTERHUB";
 
 const BUILD: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/jupyter/build");
+const NGINX: &str = "/usr/sbin/nginx";
 const SYSTEM_PATH: &str = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin";
 
 /// The path of the CA in images that [trust](Jupyter::trusting) one.
@@ -53,6 +55,19 @@ impl Jupyter {
         let with = |image: Image| image.layer(Layer::files(&[(AUTHORITY, 0o644, authority.as_bytes())]));
         Jupyter { hub: with(self.hub), lab: with(self.lab).environment("GIT_SSL_CAINFO", AUTHORITY) }
     }
+
+    /// Pushes the Hub's image as `hub:1`, and the same with nginx as `nginx:1`.
+    pub fn push_hub(&self, registry: &Registry) -> Result<()> {
+        packages::require(Part::Nginx)?;
+        self.hub.push(registry, "hub", "1")?;
+        self.hub.clone().with_program(Path::new(NGINX))?.push(registry, "nginx", "1").map(drop)
+    }
+
+    /// Pushes a lab image with this text in `/version`.
+    pub fn push_lab(&self, registry: &Registry, tag: &str, version: &str) -> Result<Pushed> {
+        let lab = self.lab.clone().layer(Layer::files(&[("/version", 0o644, version.as_bytes())]));
+        lab.push(registry, "lab", tag)
+    }
 }
 
 /// The folder of a layer, built now if needed. Another script gives another layer.
@@ -75,7 +90,6 @@ fn layer(cache: &Path, name: &str, version: &str, base: Option<&Path>) -> Result
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::registry::Registry;
 
     #[test]
     fn hub_and_lab_share_their_base() {

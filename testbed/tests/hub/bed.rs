@@ -11,11 +11,10 @@ use testbed::certificates::{Authority, Certificate};
 use testbed::chromium::{Browser, Look, Page};
 use testbed::cluster::{Cluster, Install, Kubectl};
 use testbed::folder::Folder;
-use testbed::github::{GitHub, account};
+use testbed::github::GitHub;
 use testbed::http::Client;
-use testbed::images::{Layer, Pushed};
+use testbed::images::Pushed;
 use testbed::jupyter::{AUTHORITY, Jupyter};
-use testbed::packages::{self, Part};
 use testbed::rabbitmq::{PASSWORD, RabbitMq, USER};
 use testbed::wait::patiently;
 
@@ -28,7 +27,6 @@ pub(crate) const LOOK: Look = Look { width: 1100, height: 800, dark: false };
 /// The folder for screenshots; none are kept if it is unset.
 const PICTURES: &str = "TESTBED_PICTURES";
 const DAEMONS: [&str; 4] = ["prepuller", "nfs-health", "fs-keepalive", "log-shipper"];
-const NGINX: &str = "/usr/sbin/nginx";
 
 /// A site's lines in its kustomization, after the list of ConfigMaps. A component's ConfigMap needs a patch, because kustomize adds
 /// components after it has merged ConfigMaps.
@@ -96,7 +94,6 @@ pub(crate) struct Bed {
 impl Bed {
     pub(crate) fn start() -> Bed {
         let programs = programs();
-        packages::require(Part::Nginx).unwrap();
         let jupyter = Jupyter::find_or_build().unwrap();
         let broker = RabbitMq::start().unwrap();
         let lines = Lines::of(&broker);
@@ -106,18 +103,9 @@ impl Bed {
         let authority = Authority::new("testbed").unwrap();
         let certificate = authority.issue(&address, None, &[&address]).unwrap();
         let jupyter = jupyter.trusting(&authority.certificate());
-        jupyter.hub.push(cluster.registry(), "hub", "1").unwrap();
-        jupyter.hub.clone().with_program(Path::new(NGINX)).unwrap().push(cluster.registry(), "nginx", "1").unwrap();
+        jupyter.push_hub(cluster.registry()).unwrap();
         let hub_image = format!("{}/hub:1", cluster.registry_host());
         let github = GitHub::start(&cluster, &github, &authority, &hub_image).unwrap();
-        let stars = [("stars", 58_100)];
-        let accounts = [
-            account("ada", 58_001, &stars),
-            account("bob", 58_002, &stars),
-            account("cleo", 58_004, &stars),
-            account("eve", 58_003, &[]),
-        ];
-        github.control(&json!({"accounts": accounts})).unwrap();
         let disk = Folder::new("disk").unwrap();
         let share = disk.folder("share").unwrap();
         cluster.add_disk("disk", "labhands-fileserver", "fileserver", &share).unwrap();
@@ -197,8 +185,7 @@ impl Bed {
 
     /// Pushes a lab image with this text in `/version`.
     pub(crate) fn push_lab(&self, tag: &str, version: &str) -> Pushed {
-        let lab = self.jupyter.lab.clone().layer(Layer::files(&[("/version", 0o644, version.as_bytes())]));
-        lab.push(self.cluster.registry(), "lab", tag).unwrap()
+        self.jupyter.push_lab(self.cluster.registry(), tag, version).unwrap()
     }
 
     /// The file server's export, as a folder on its disk.

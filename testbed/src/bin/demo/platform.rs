@@ -9,10 +9,9 @@ use serde_json::json;
 use testbed::certificates::Authority;
 use testbed::cluster::Cluster;
 use testbed::folder::Folder;
-use testbed::github::{GitHub, account};
-use testbed::images::{Image, Layer};
+use testbed::github::GitHub;
+use testbed::images::Image;
 use testbed::jupyter::Jupyter;
-use testbed::packages::{self, Part};
 use testbed::rabbitmq::RabbitMq;
 use testbed::{Result, command, wait};
 
@@ -20,7 +19,6 @@ use crate::page::{self, Site};
 use crate::{DEFINITIONS, beside_this, print, print_heading};
 
 pub(crate) const DAEMONS: [&str; 5] = ["prepuller", "imagepurger", "log-shipper", "fs-keepalive", "nfs-health"];
-const NGINX: &str = "/usr/sbin/nginx";
 const LIMIT: Duration = Duration::from_secs(300);
 
 pub(crate) struct Platform {
@@ -38,7 +36,6 @@ pub(crate) struct Platform {
 impl Platform {
     /// Starts the cluster and what a site provides. Nothing of Labhands is running yet.
     pub(crate) fn start() -> Result<Platform> {
-        packages::require(Part::Nginx)?;
         print_heading("building images of JupyterHub and JupyterLab (some minutes the first time)")?;
         let jupyter = Jupyter::find_or_build()?;
         print_heading("starting RabbitMQ and a Kubernetes of two nodes (about ten minutes the first time, to build it)")?;
@@ -53,9 +50,7 @@ impl Platform {
         push_images(&cluster, &jupyter.trusting(&authority.certificate()))?;
         print_heading("starting a test GitHub with the organization stars")?;
         let fake = GitHub::start(&cluster, &github, &authority, &format!("{registry}/hub:1"))?;
-        let stars = [("stars", 58_100)];
-        let accounts = [account("ada", 58_001, &stars), account("bob", 58_002, &stars), account("eve", 58_003, &[])];
-        fake.control(&json!({"accounts": accounts, "browser_user": "ada"}))?;
+        fake.control(&json!({"browser_user": "ada"}))?;
         let issued = authority.issue(&hub, None, &[&hub])?;
         let (disk, site) = (Folder::new("disk")?, Folder::new("page")?);
         let authority = authority.certificate();
@@ -121,11 +116,9 @@ impl Platform {
 fn push_images(cluster: &Cluster, jupyter: &Jupyter) -> Result<()> {
     print_heading("pushing images of the daemons, the Hub, and two labs to the cluster's registry")?;
     let registry = cluster.registry();
-    jupyter.hub.push(registry, "hub", "1")?;
-    jupyter.hub.clone().with_program(Path::new(NGINX))?.push(registry, "nginx", "1")?;
+    jupyter.push_hub(registry)?;
     for (tag, version) in [("w_2026_46", "46"), ("w_2026_47", "47")] {
-        let lab = jupyter.lab.clone().layer(Layer::files(&[("/version", 0o644, version.as_bytes())]));
-        lab.push(registry, "lab", tag)?;
+        jupyter.push_lab(registry, tag, version)?;
     }
     for name in DAEMONS {
         let repository = format!("labhands/{name}");
