@@ -69,22 +69,15 @@ pub enum Outcome<A> {
 }
 
 /// Why a child gave no answer although the file system did not hang.
+#[expect(missing_docs, reason = "the messages show what the fields are")]
 #[derive(Debug, Error)]
 pub enum HelperError {
     /// The child could not be started.
     #[error("cannot start {program} as a child: {source}")]
-    Start {
-        /// The program.
-        program: PathBuf,
-        /// The system's error.
-        source: std::io::Error,
-    },
+    Start { program: PathBuf, source: std::io::Error },
     /// The child ended without an answer.
     #[error("the child that touches the volume ended without an answer ({status})")]
-    NoAnswer {
-        /// Its exit status.
-        status: ExitStatus,
-    },
+    NoAnswer { status: ExitStatus },
 }
 
 impl Helper {

@@ -4,44 +4,21 @@ use std::io;
 use std::path::Path;
 
 /// Why a part of the testbed did not start, answer or end.
+#[expect(missing_docs, reason = "the messages show what the fields are")]
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A system call failed.
     #[error("cannot {what}: {source}")]
-    Io {
-        /// The operation, and its object.
-        what: String,
-        /// The system's error.
-        source: io::Error,
-    },
+    Io { what: String, source: io::Error },
     /// A part ended, or was not ready in time.
     #[error("{part} {reason}; the end of its log:\n{log}")]
-    Part {
-        /// The part's name.
-        part: String,
-        /// What was waited for.
-        reason: String,
-        /// The last lines the part wrote.
-        log: String,
-    },
+    Part { part: String, reason: String, log: String },
     /// A command ended with a failure.
     #[error("`{command}` failed ({status}):\n{output}")]
-    Command {
-        /// Program and arguments.
-        command: String,
-        /// Its exit status.
-        status: String,
-        /// What it wrote to standard output and standard error.
-        output: String,
-    },
+    Command { command: String, status: String, output: String },
     /// A part's HTTP answer was not the expected one.
     #[error("{request}: {reason}")]
-    Http {
-        /// Method and address.
-        request: String,
-        /// Status and body, or the transport's error.
-        reason: String,
-    },
+    Http { request: String, reason: String },
     /// The arguments of `testbed` are wrong.
     #[error("{0}")]
     Usage(String),

@@ -50,190 +50,85 @@ impl RegistryError {
 }
 
 /// What went wrong.
+#[expect(missing_docs, reason = "the messages show what the fields are")]
 #[derive(Debug, Error)]
 pub enum Problem {
     /// The connection failed or was lost.
     #[error(
         "{host} does not answer: {reason}; check the network, the proxy, and whether {host} should be listed in LAB_INSECURE_REGISTRIES"
     )]
-    Unreachable {
-        /// The registry.
-        host: String,
-        /// The reason.
-        reason: String,
-    },
+    Unreachable { host: String, reason: String },
     /// A host that is not asked for a while, after too many failures.
     #[error("no requests are sent to {host} for another {seconds} s: {reason}")]
-    LeftAlone {
-        /// The host.
-        host: String,
-        /// How long it will not be asked.
-        seconds: u64,
-        /// The reason.
-        reason: String,
-    },
+    LeftAlone { host: String, seconds: u64, reason: String },
     /// A certificate that is not accepted. Retries would not change that.
     #[error(
         "the certificate of {host} is not accepted: {reason}; if the CA is your own, set SSL_CERT_FILE to a file with its certificate"
     )]
-    Certificate {
-        /// The host.
-        host: String,
-        /// The reason.
-        reason: String,
-    },
+    Certificate { host: String, reason: String },
     /// The server does not speak TLS.
     #[error("{host} does not use TLS; if it only has plain HTTP, list {host} in LAB_INSECURE_REGISTRIES")]
-    NotTls {
-        /// The host.
-        host: String,
-    },
+    NotTls { host: String },
     /// A body with an encoding that was not requested.
     #[error(
         "{host} sent a response encoded as {encoding}, although the request did not allow it (Accept-Encoding: identity)"
     )]
-    Encoding {
-        /// The host.
-        host: String,
-        /// `Content-Encoding`.
-        encoding: String,
-    },
+    Encoding { host: String, encoding: String },
     /// A body that is not a JSON object.
     #[error("{host} did not send the expected JSON, but {begins:?}; is it a registry, or did a proxy answer?")]
-    NoObject {
-        /// The host.
-        host: String,
-        /// The beginning of the body.
-        begins: String,
-    },
+    NoObject { host: String, begins: String },
     /// An unexpected status.
     #[error("{host} answered {status}{message}")]
-    Status {
-        /// The registry.
-        host: String,
-        /// The status.
-        status: u16,
-        /// The server's message, including `: `, or nothing.
-        message: String,
-    },
+    Status { host: String, status: u16, message: String },
     /// The registry has no such manifest or repository.
     #[error("{host} answered {status}{message}: it is not in the registry")]
-    Gone {
-        /// The registry.
-        host: String,
-        /// The status: 404 or 410.
-        status: u16,
-        /// The server's message.
-        message: String,
-    },
+    Gone { host: String, status: u16, message: String },
     /// 401 or 403 with all available credentials.
     #[error("{host} does not allow it ({status}){message}; {hint}")]
-    Denied {
-        /// The registry.
-        host: String,
-        /// The status.
-        status: u16,
-        /// The server's message.
-        message: String,
-        /// What to do.
-        hint: String,
-    },
+    Denied { host: String, status: u16, message: String, hint: String },
     /// 401 without a supported challenge.
     #[error("{host} answered 401 without a usable challenge (WWW-Authenticate: {challenge:?}); is it a registry?")]
-    NoChallenge {
-        /// The registry.
-        host: String,
-        /// The header, shortened.
-        challenge: String,
-    },
+    NoChallenge { host: String, challenge: String },
     /// The token server is another host.
     #[error(
         "{host} asks for a token from {realm}, which is another host; credentials are not sent there unless LAB_TOKEN_SERVERS names it"
     )]
-    ForeignRealm {
-        /// The registry.
-        host: String,
-        /// The token server's host.
-        realm: String,
-    },
+    ForeignRealm { host: String, realm: String },
     /// The token server does not use TLS.
     #[error(
         "{host} asks for a token from {realm} over plain HTTP; credentials are not sent there unless LAB_INSECURE_REGISTRIES names it"
     )]
-    PlainRealm {
-        /// The registry.
-        host: String,
-        /// The token server's host.
-        realm: String,
-    },
+    PlainRealm { host: String, realm: String },
     /// The token server did not return a token.
     #[error("{realm} gave no token: {reason}")]
-    NoToken {
-        /// The token server's host.
-        realm: String,
-        /// The reason.
-        reason: String,
-    },
+    NoToken { realm: String, reason: String },
     /// Too many requests, for too long.
     #[error("{host} answered {status} (too busy) {tries} times; wait, scan less often, or log in for a higher limit")]
-    TooBusy {
-        /// The registry.
-        host: String,
-        /// The status.
-        status: u16,
-        /// How many tries there were.
-        tries: u32,
-    },
+    TooBusy { host: String, status: u16, tries: u32 },
     /// A redirect that is not followed.
     #[error("{host} redirects to {target}, which is not followed: {reason}")]
-    Redirect {
-        /// The registry.
-        host: String,
-        /// The target, without its query.
-        target: String,
-        /// The reason.
-        reason: &'static str,
-    },
+    Redirect { host: String, target: String, reason: &'static str },
     /// The answer is too large.
     #[error("{host} sent more than {most} bytes; that is too much for this request")]
-    TooLarge {
-        /// The registry.
-        host: String,
-        /// The limit.
-        most: usize,
-    },
+    TooLarge { host: String, most: usize },
     /// Not the expected JSON.
     #[error("unexpected JSON in the response: {0}")]
     Json(serde_json::Error),
     /// The content does not match its digest.
     #[error("the content has digest {actual} instead of {expected}; it was changed in transit or in the registry")]
-    DigestMismatch {
-        /// The expected digest.
-        expected: Digest,
-        /// The actual digest.
-        actual: Digest,
-    },
+    DigestMismatch { expected: Digest, actual: Digest },
     /// The same page again.
     #[error("the pagination loops back to {url}")]
-    PageLoop {
-        /// The page.
-        url: String,
-    },
+    PageLoop { url: String },
     /// An invalid `Link` header.
     #[error("the link to the next page can't be read: {0:?}")]
     Link(String),
     /// Too many tags.
     #[error("there are more than {most} tags; remove old ones from the registry")]
-    TooManyTags {
-        /// The limit.
-        most: usize,
-    },
+    TooManyTags { most: usize },
     /// Too many pages.
     #[error("there are more than {most} pages of tags")]
-    TooManyPages {
-        /// The limit.
-        most: usize,
-    },
+    TooManyPages { most: usize },
     /// A manifest that matches its digest, but that no runtime can read.
     #[error("its manifest is malformed: {0}; push the image again")]
     Malformed(serde_json::Error),
@@ -247,12 +142,7 @@ pub enum Problem {
     NoImage(String),
     /// No image for this platform.
     #[error("it has no image for {wanted}, only for {found}; build it for {wanted} or exclude these nodes")]
-    NoPlatform {
-        /// The requested platform.
-        wanted: String,
-        /// The available platforms.
-        found: String,
-    },
+    NoPlatform { wanted: String, found: String },
     /// Indices are nested too deeply.
     #[error("its indices are nested too deeply; push it again as one index")]
     NestedIndex,

@@ -10,111 +10,52 @@ use thiserror::Error;
 use super::RuntimeEndpoint;
 
 /// Why a call to a runtime failed.
+#[expect(missing_docs, reason = "the messages show what the fields are")]
 #[derive(Debug, Error)]
 pub enum RuntimeError {
     /// The setting does not name an endpoint.
     #[error(
         "RUNTIME_ENDPOINT {given:?}: {problem}; write unix:///run/containerd/containerd.sock (CRI) or docker:///var/run/docker.sock"
     )]
-    Endpoint {
-        /// The value of the setting.
-        given: String,
-        /// What is wrong with it.
-        problem: &'static str,
-    },
+    Endpoint { given: String, problem: &'static str },
     /// No endpoint is set, and none of the usual ones answers.
     #[error("no container runtime found; set RUNTIME_ENDPOINT; tried:\n  {}", tried.join("\n  "))]
-    NoneFound {
-        /// Each endpoint with what was wrong.
-        tried: Vec<String>,
-    },
+    NoneFound { tried: Vec<String> },
     /// The socket cannot be used.
     #[error("runtime socket {path}: {problem}")]
-    Socket {
-        /// The socket.
-        path: PathBuf,
-        /// What is wrong, and what to do.
-        problem: &'static str,
-    },
+    Socket { path: PathBuf, problem: &'static str },
     /// The socket belongs to something other than the runtime that the endpoint names.
     #[error("runtime socket {path} does not speak {protocol} ({reason}); {hint}")]
-    Protocol {
-        /// The socket.
-        path: PathBuf,
-        /// The expected protocol.
-        protocol: &'static str,
-        /// What happened instead.
-        reason: String,
-        /// What to do.
-        hint: &'static str,
-    },
+    Protocol { path: PathBuf, protocol: &'static str, reason: String, hint: &'static str },
     /// The runtime accepted the call and did not answer in time.
     #[error("runtime at {path} gave no answer to {operation} within {} s; is it overloaded or stopped?", limit.as_secs())]
-    NoAnswer {
-        /// The socket.
-        path: PathBuf,
-        /// The call.
-        operation: &'static str,
-        /// The time limit.
-        limit: Duration,
-    },
+    NoAnswer { path: PathBuf, operation: &'static str, limit: Duration },
     /// The runtime refused a call, or the connection was lost.
     #[error("runtime at {path}: {operation} failed: {message}")]
-    Call {
-        /// The socket.
-        path: PathBuf,
-        /// The call.
-        operation: &'static str,
-        /// The runtime's message.
-        message: String,
-    },
+    Call { path: PathBuf, operation: &'static str, message: String },
     /// A pull failed: the registry, the network, the disk or the image.
     #[error("cannot pull {reference}: {message}")]
-    Pull {
-        /// The image.
-        reference: String,
-        /// The runtime's message.
-        message: String,
-    },
+    Pull { reference: String, message: String },
     /// A pull succeeded, but the runtime does not list the image: it was removed at once, or the disk is full.
     #[error("{reference} was pulled, but the runtime does not list it; was it removed at once?")]
-    Vanished {
-        /// The image.
-        reference: String,
-    },
+    Vanished { reference: String },
     /// An image is used by a container. It is never removed by force.
     #[error("image {image} is in use: {message}")]
-    InUse {
-        /// The image.
-        image: String,
-        /// The runtime's message.
-        message: String,
-    },
+    InUse { image: String, message: String },
     /// The runtime reported a removal as done, but still lists the image.
     #[error("the runtime reported that it removed {image}, but still lists it")]
-    StillListed {
-        /// The image.
-        image: String,
-    },
+    StillListed { image: String },
     /// More than one runtime answers, and none is configured.
     #[error(
         "more than one container runtime answers: {}; set RUNTIME_ENDPOINT to the one that runs the labs",
         found.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ")
     )]
-    SeveralFound {
-        /// The endpoints that answer.
-        found: Vec<RuntimeEndpoint>,
-    },
+    SeveralFound { found: Vec<RuntimeEndpoint> },
     /// The file system of images cannot be measured.
     #[error(
         "cannot measure the file system of images at {path}: {source}; in a container, mount the folder of the host at the same path"
     )]
-    FileSystem {
-        /// The folder that the runtime reported.
-        path: PathBuf,
-        /// The system's error.
-        source: io::Error,
-    },
+    FileSystem { path: PathBuf, source: io::Error },
 }
 
 /// Whether a runtime's message says that something uses an image: those of CRI-O, Podman, and Docker (by cri-dockerd).

@@ -74,6 +74,7 @@ pub struct Pulled {
 }
 
 /// A failed pull. The next one may reuse what was downloaded (containerd), or not (Docker).
+#[expect(missing_docs, reason = "the messages show what the fields are")]
 #[derive(Debug, Error)]
 pub enum PullError {
     /// The runtime returned an error.
@@ -84,24 +85,10 @@ pub enum PullError {
         "pull of {reference} stalled: no data for {} s at {done} of {} bytes; look at the registry and the network, or raise PULL_STALL_TIMEOUT",
         idle.as_secs(), total.map_or("unknown".to_owned(), |total| total.to_string())
     )]
-    Stalled {
-        /// The image.
-        reference: String,
-        /// Bytes downloaded.
-        done: u64,
-        /// Bytes in total, if known.
-        total: Option<u64>,
-        /// How long no byte arrived.
-        idle: Duration,
-    },
+    Stalled { reference: String, done: u64, total: Option<u64>, idle: Duration },
     /// All bytes had arrived, and nothing was unpacked.
     #[error("{reference} was downloaded but not unpacked: no growth on disk for {} s; look at the disk and the runtime's log, or raise UNPACK_TIMEOUT", idle.as_secs())]
-    UnpackStuck {
-        /// The image.
-        reference: String,
-        /// How long nothing grew.
-        idle: Duration,
-    },
+    UnpackStuck { reference: String, idle: Duration },
 }
 
 /// Pulls one image and reports its progress. It may take any time as long as there is progress. Dropping the future

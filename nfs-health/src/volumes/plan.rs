@@ -109,51 +109,23 @@ pub enum Plan {
 }
 
 /// A change of the cluster.
+#[expect(missing_docs, reason = "the names of the fields say what they are")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
     /// Create a volume for the claim.
-    CreateVolume {
-        /// Its name.
-        name: String,
-        /// Its source.
-        source: NfsSource,
-    },
+    CreateVolume { name: String, source: NfsSource },
     /// Delete one of our volumes that is not bound, to create it again with another source. No file is touched.
-    DeleteVolume {
-        /// Its name.
-        name: String,
-        /// The version that was not bound.
-        version: String,
-    },
+    DeleteVolume { name: String, version: String },
     /// Release one of our volumes whose claim was deleted, for the next claim of the same name.
-    ReleaseVolume {
-        /// Its name.
-        name: String,
-        /// The version that was seen.
-        version: String,
-    },
+    ReleaseVolume { name: String, version: String },
     /// Set the wanted mount options of one of our volumes; existing mounts keep theirs.
-    SetMountOptions {
-        /// Its name.
-        name: String,
-    },
+    SetMountOptions { name: String },
     /// Create the claim.
-    CreateClaim {
-        /// The volume that it asks for.
-        volume: String,
-    },
+    CreateClaim { volume: String },
     /// Create a second Service with the volume's address.
-    KeepAddress {
-        /// The Service's name.
-        name: String,
-        /// The address.
-        address: IpAddr,
-    },
+    KeepAddress { name: String, address: IpAddr },
     /// Give the second Service the selector and ports of the wanted one.
-    FollowService {
-        /// The second Service's name.
-        name: String,
-    },
+    FollowService { name: String },
 }
 
 impl Step {
@@ -172,30 +144,15 @@ impl Step {
 }
 
 /// Trouble that only an administrator can resolve.
+#[expect(missing_docs, reason = "the names of the fields say what they are")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Trouble {
     /// The Service has no address.
     WithoutAddress,
     /// The volume's address cannot be kept.
-    AddressLost {
-        /// The volume.
-        volume: String,
-        /// The address.
-        address: IpAddr,
-        /// The reason.
-        why: String,
-    },
+    AddressLost { volume: String, address: IpAddr, why: String },
     /// The bound volume has another source than the wanted one.
-    OtherSource {
-        /// The volume.
-        volume: String,
-        /// Whether we created it.
-        ours: bool,
-        /// Its source.
-        leads_to: String,
-        /// The Service that it was created for, if it is another one.
-        made_for: Option<Named>,
-    },
+    OtherSource { volume: String, ours: bool, leads_to: String, made_for: Option<Named> },
     /// The claim has a storage class: it gets a volume from there, or none.
     OtherClass(String),
     /// The claim asks for a volume that does not exist and that we may not create.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 /// Why a value could not be parsed.
+#[expect(missing_docs, reason = "the messages show what the fields are")]
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum ValueError {
     /// Not a duration.
@@ -15,14 +16,7 @@ pub enum ValueError {
     Zero(String),
     /// A duration outside of its limits.
     #[error("{value:?} is not from {} to {}", humantime::format_duration(*.least), humantime::format_duration(*.most))]
-    DurationLimits {
-        /// What was given.
-        value: String,
-        /// The shortest allowed.
-        least: Duration,
-        /// The longest allowed.
-        most: Duration,
-    },
+    DurationLimits { value: String, least: Duration, most: Duration },
     /// Not a percentage.
     #[error("{0:?} is not a whole percentage from 1 to 99")]
     Percent(String),
@@ -31,14 +25,7 @@ pub enum ValueError {
     Bytes(String),
     /// Not a whole number within its limits.
     #[error("{value:?} is not a whole number from {least} to {most}")]
-    Count {
-        /// What was given.
-        value: String,
-        /// The least allowed.
-        least: u32,
-        /// The most allowed.
-        most: u32,
-    },
+    Count { value: String, least: u32, most: u32 },
     /// Neither true nor false.
     #[error("{0:?} is neither true nor false")]
     Switch(String),
