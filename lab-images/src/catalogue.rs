@@ -100,38 +100,21 @@ pub struct CatalogueImage {
 }
 
 /// Why a catalogue could not be read.
+#[expect(missing_docs, reason = "the messages show what the fields are")]
 #[derive(Debug, Error)]
 pub enum CatalogueError {
     /// The file could not be read.
     #[error("cannot read the catalogue {path}: {source}")]
-    Read {
-        /// The file.
-        path: String,
-        /// The system's error.
-        source: std::io::Error,
-    },
+    Read { path: String, source: std::io::Error },
     /// Not a catalogue.
     #[error("{from} is not a catalogue: {source}")]
-    Json {
-        /// The source, in words.
-        from: String,
-        /// What is wrong.
-        source: serde_json::Error,
-    },
+    Json { from: String, source: serde_json::Error },
     /// A version that this code does not read.
     #[error("{from} has version {found}, but this program reads version {VERSION}; update it together with prepuller")]
-    Version {
-        /// The source, in words.
-        from: String,
-        /// Its version.
-        found: u64,
-    },
+    Version { from: String, found: u64 },
     /// It is too large.
     #[error("{from} has more than {MOST_BYTES} bytes and is not read")]
-    TooLarge {
-        /// The source, in words.
-        from: String,
-    },
+    TooLarge { from: String },
 }
 
 impl CatalogueImage {

@@ -66,24 +66,15 @@ struct FileEntry {
 }
 
 /// Why a checkpoint cannot be used.
+#[expect(missing_docs, reason = "the messages show what the fields are")]
 #[derive(Debug, Error)]
 pub enum CheckpointError {
     /// It could not be read.
     #[error("cannot read the checkpoint {path}: {source}")]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// The system's error.
-        source: io::Error,
-    },
+    Read { path: PathBuf, source: io::Error },
     /// It is not a checkpoint.
     #[error("the checkpoint {path} is broken: {reason}")]
-    Broken {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        reason: String,
-    },
+    Broken { path: PathBuf, reason: String },
 }
 
 /// Reads the checkpoint at `path`; `None` if there is none.

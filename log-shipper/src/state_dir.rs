@@ -19,28 +19,19 @@ const LOCK_NAME: &str = "lock";
 const COMPLAIN: Duration = Duration::from_secs(60);
 
 /// Why `STATE_DIR` cannot be used.
+#[expect(missing_docs, reason = "the messages show what the fields are")]
 #[derive(Debug, Error)]
 pub enum StateDirError {
     /// It cannot be created, or nothing can be written there.
     #[error(
         "cannot write to STATE_DIR {path}: {source}; set it to a folder that survives restarts and that this user may write to"
     )]
-    Write {
-        /// The folder.
-        path: PathBuf,
-        /// The system's error.
-        source: io::Error,
-    },
+    Write { path: PathBuf, source: io::Error },
     /// Another process uses it.
     #[error(
         "STATE_DIR {path} is in use by {holder}: two shippers would overwrite each other's checkpoint; give each its own STATE_DIR"
     )]
-    Taken {
-        /// The folder.
-        path: PathBuf,
-        /// The process that uses it.
-        holder: String,
-    },
+    Taken { path: PathBuf, holder: String },
 }
 
 /// The folder, locked as long as this exists.

@@ -20,6 +20,7 @@ pub struct PlannerClient {
 }
 
 /// Why a request to the planner failed.
+#[expect(missing_docs, reason = "the messages show what the fields are")]
 #[derive(Debug, Error)]
 pub enum ClientError {
     /// The HTTP client could not be built.
@@ -27,20 +28,10 @@ pub enum ClientError {
     Client(String),
     /// The planner did not answer.
     #[error("the planner at {address} does not answer: {reason}; is PREPULLER_URL correct?")]
-    Unreachable {
-        /// The address of the request.
-        address: Url,
-        /// What went wrong.
-        reason: String,
-    },
+    Unreachable { address: Url, reason: String },
     /// The answer does not come from a planner.
     #[error("unexpected response from {address}: {reason}; is it a planner? Check PREPULLER_URL")]
-    Answer {
-        /// The address of the request.
-        address: Url,
-        /// What is wrong.
-        reason: String,
-    },
+    Answer { address: Url, reason: String },
 }
 
 impl PlannerClient {

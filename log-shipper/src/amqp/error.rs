@@ -9,6 +9,7 @@ use thiserror::Error;
 use super::Refusal;
 
 /// Why a connection failed or ended.
+#[expect(missing_docs, reason = "the messages show what the fields are")]
 #[derive(Debug, Error)]
 pub enum ConnectionError {
     /// A socket failed.
@@ -19,39 +20,19 @@ pub enum ConnectionError {
     Codec(String),
     /// The name could not be resolved.
     #[error("the name {host} can't be resolved: {error}")]
-    Name {
-        /// The name.
-        host: String,
-        /// The system's error.
-        error: io::Error,
-    },
+    Name { host: String, error: io::Error },
     /// One of several addresses of a name failed.
     #[error("{address}: {error}")]
-    At {
-        /// The address.
-        address: SocketAddr,
-        /// What failed there.
-        error: Box<ConnectionError>,
-    },
+    At { address: SocketAddr, error: Box<ConnectionError> },
     /// The broker closed it.
     #[error("the broker closed it: {} {}{who}", refusal.code, refusal.text)]
-    Closed {
-        /// The broker's reply code and text.
-        refusal: Refusal,
-        /// The user and virtual host, if they may be the cause.
-        who: String,
-    },
+    Closed { refusal: Refusal, who: String },
     /// The peer does not speak AMQP 0-9-1, or not TLS.
     #[error("{0}")]
     Protocol(String),
     /// An unexpected method.
     #[error("the broker answered {got} where {expected} was expected")]
-    Unexpected {
-        /// The expected method.
-        expected: &'static str,
-        /// The received method.
-        got: String,
-    },
+    Unexpected { expected: &'static str, got: String },
     /// The credentials cannot be read, or the broker does not support their mechanism.
     #[error("{0}")]
     Credentials(String),

@@ -9,6 +9,7 @@ use crate::wire::rpc::connection::RpcError;
 use crate::wire::rpc::message::ReplyError;
 
 /// Why a step of a round failed.
+#[expect(missing_docs, reason = "the messages show what the fields are")]
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum Fault {
     /// The server's name cannot be resolved.
@@ -48,12 +49,7 @@ pub enum Fault {
     #[error(
         "{status}: neither user 65534 nor root of this client may enter {folder}; check its owner, its mode and `root_squash`"
     )]
-    NoWay {
-        /// The status.
-        status: String,
-        /// The folder.
-        folder: String,
-    },
+    NoWay { status: String, folder: String },
     /// The server requires another kind of authentication.
     #[error(
         "the server works, but requires {0} for this export, which a probe does not have; mounts that use it may work"

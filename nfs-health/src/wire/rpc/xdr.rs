@@ -3,6 +3,7 @@
 use thiserror::Error;
 
 /// Why a message could not be parsed.
+#[expect(missing_docs, reason = "the messages show what the fields are")]
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum XdrError {
     /// It ends too early.
@@ -10,22 +11,10 @@ pub enum XdrError {
     Short(usize),
     /// A length is beyond the limit of the value.
     #[error("a value at byte {at} claims {claimed} bytes or items; the limit is {most}")]
-    TooLong {
-        /// The position.
-        at: usize,
-        /// The claimed length.
-        claimed: u32,
-        /// The limit.
-        most: u32,
-    },
+    TooLong { at: usize, claimed: u32, most: u32 },
     /// A word that is neither true nor false, or not one of the choices.
     #[error("an impossible value {value} at byte {at}")]
-    Impossible {
-        /// The position.
-        at: usize,
-        /// The value.
-        value: u32,
-    },
+    Impossible { at: usize, value: u32 },
 }
 
 /// Reads values one after another. Nothing is allocated from a claimed length.
