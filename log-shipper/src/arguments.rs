@@ -26,35 +26,27 @@ pub struct RunArguments {
     /// not confirmed
     #[arg(long, value_name = "TIME", default_value = "2m", requires = "until_idle")]
     pub give_up_after: String,
-    /// Which logs are followed.
     #[command(flatten)]
-    pub logs: LogsArguments,
-    /// How lines are processed.
+    pub(crate) logs: LogsArguments,
     #[command(flatten)]
-    pub lines: LinesArguments,
-    /// The format of events.
+    pub(crate) lines: LinesArguments,
     #[command(flatten)]
-    pub events: EventArguments,
-    /// The destination of events.
+    pub(crate) events: EventArguments,
     #[command(flatten)]
-    pub broker: BrokerArguments,
-    /// The admin server.
+    pub(crate) broker: BrokerArguments,
     #[command(flatten)]
-    pub admin: AdminArguments,
-    /// The log.
+    pub(crate) admin: AdminArguments,
     #[command(flatten)]
-    pub log: LogArguments,
+    pub(crate) log: LogArguments,
 }
 
 /// `log-shipper status`.
 #[derive(Args, Clone, Debug)]
 pub struct StatusArguments {
-    /// Which logs are followed.
     #[command(flatten)]
-    pub logs: LogsArguments,
-    /// The log.
+    pub(crate) logs: LogsArguments,
     #[command(flatten)]
-    pub log: LogArguments,
+    pub(crate) log: LogArguments,
 }
 
 /// `log-shipper check`.
@@ -63,12 +55,10 @@ pub struct CheckArguments {
     /// Skip the last two steps, which publish a test message
     #[arg(long)]
     pub no_publish: bool,
-    /// The broker.
     #[command(flatten)]
-    pub broker: BrokerArguments,
-    /// The log.
+    pub(crate) broker: BrokerArguments,
     #[command(flatten)]
-    pub log: LogArguments,
+    pub(crate) log: LogArguments,
 }
 
 /// Which logs are followed, and where the checkpoint is.

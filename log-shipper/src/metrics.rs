@@ -5,70 +5,39 @@ use prometheus_client::metrics::gauge::Gauge;
 
 /// The shipper's metrics; clones share them.
 #[derive(Clone, Debug, Default)]
+#[expect(missing_docs, reason = "each is registered with its help")]
 pub struct Metrics {
-    /// Uncompressed bytes read from log files.
     pub bytes_read: Counter,
-    /// Bytes that were deleted before they could be read.
     pub bytes_lost: Counter,
-    /// Losses of which the number of bytes is unknown.
     pub losses_unknown: Counter,
-    /// NULs that were skipped because no container wrote them.
     pub nul_bytes: Counter,
-    /// Lines that were shipped without their end.
     pub unfinished: Counter,
-    /// Events that the broker confirmed.
     pub events_confirmed: Counter,
-    /// Messages that were published, including repetitions.
     pub messages_published: Counter,
-    /// Messages that the broker confirmed.
     pub messages_confirmed: Counter,
-    /// Messages that could not be routed to a queue.
     pub messages_returned: Counter,
-    /// Messages that the broker refused.
     pub messages_refused: Counter,
-    /// Messages that went to the dead letter exchange.
     pub messages_dead_lettered: Counter,
-    /// Messages that were cut because they are too large for the broker.
     pub messages_cut: Counter,
-    /// Messages that the broker never accepted.
     pub messages_given_up: Counter,
-    /// Lines that `EXCLUDE_LINES` dropped.
     pub excluded: Counter,
-    /// Lines that `LINES_PER_SECOND` dropped.
     pub limited: Counter,
-    /// Lines of our own standard output that were skipped.
     pub own_lines: Counter,
-    /// Lines that were cut at `MAX_LINE`.
     pub truncated: Counter,
-    /// Lines that could not be parsed.
     pub unparsed: Counter,
-    /// Connections to a broker that were opened.
     pub connections: Counter,
-    /// Whether a broker is connected.
     pub connected: Gauge,
-    /// Whether the broker asked to stop publishing.
     pub blocked: Gauge,
-    /// Messages that wait for a confirm.
     pub unconfirmed: Gauge,
-    /// Containers that wait because the broker refuses their messages.
     pub refused_containers: Gauge,
-    /// Bytes that were read and are not confirmed.
     pub pending_bytes: Gauge,
-    /// Bytes of deleted files that are kept on disk until they are read.
     pub pinned_bytes: Gauge,
-    /// Containers whose logs are followed.
     pub containers: Gauge,
-    /// Log files that are open.
     pub open_files: Gauge,
-    /// Files, folders and links that cannot be read.
     pub unreadable: Gauge,
-    /// Files beside logs that cannot be identified as part of a log.
     pub unplaced_files: Gauge,
-    /// Failures of the watch on this node's pods.
     pub pod_watch_errors: Counter,
-    /// Checkpoints written.
     pub checkpoints: Counter,
-    /// Checkpoints that could not be written.
     pub checkpoint_errors: Counter,
 }
 
