@@ -143,7 +143,7 @@ impl From<Status> for Fault {
             Status::DQUOT => Self::Full(format!("the quota is used up: {name}")),
             Status::MOVED => Self::Elsewhere(Vec::new()),
             Status::SYMLINK => Self::Link(name),
-            Status::MINOR_VERSION | Status::OP_ILLEGAL | Status::NOTSUPP => Self::NoVersion(name),
+            Status::MINOR_VERS_MISMATCH | Status::OP_ILLEGAL | Status::NOTSUPP => Self::NoVersion(name),
             Status::STALE_CLIENTID
             | Status::BADSESSION
             | Status::CONN_NOT_BOUND_TO_SESSION

@@ -92,7 +92,7 @@ async fn has_minor(connection: &mut Connection, minor: u32) -> Result<bool, Faul
     let result = connection.call(NFS_4, nfs4::COMPOUND, &Compound::new(minor).encode()).await?;
     match Results::parse(&result)?.ok() {
         Ok(()) => Ok(true),
-        Err(CompoundError::Failed(Status::MINOR_VERSION)) => Ok(false),
+        Err(CompoundError::Failed(Status::MINOR_VERS_MISMATCH)) => Ok(false),
         Err(error) => Err(error.into()),
     }
 }

@@ -1,7 +1,5 @@
 //! NFS version 3 and its helper protocols (RFC 1813; portmapper: RFC 1833).
 
-use std::fmt;
-
 use thiserror::Error;
 
 use crate::space::Space;
@@ -22,86 +20,53 @@ pub const FSSTAT: u32 = 18;
 
 const MOST_HANDLE_BYTES: u32 = 64;
 
-/// A status of mountd or NFS other than OK (`mountstat3`, `nfsstat3`; their numbers mean the same).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Status(pub u32);
-
-/// Statuses that a probe distinguishes.
-impl Status {
+statuses! {
+    /// A status of mountd or NFS other than OK (`mountstat3`, `nfsstat3`; their numbers mean the same).
+    "NFSv3" "";
     /// Not the owner; servers also send it to callers that they do not serve.
-    pub const PERM: Self = Self(1);
+    1 PERM
     /// No such path.
-    pub const NOENT: Self = Self(2);
+    2 NOENT
     /// The server's disk fails.
-    pub const IO: Self = Self(5);
+    5 IO
     /// The server's device fails.
-    pub const NXIO: Self = Self(6);
+    6 NXIO
     /// Permission denied.
-    pub const ACCES: Self = Self(13);
+    13 ACCES
+    17 EXIST
+    18 XDEV
     /// The server's device is gone.
-    pub const NODEV: Self = Self(19);
+    19 NODEV
     /// A component of the path is not a folder.
-    pub const NOTDIR: Self = Self(20);
+    20 NOTDIR
+    21 ISDIR
     /// The path is none for mountd.
-    pub const INVAL: Self = Self(22);
+    22 INVAL
+    27 FBIG
     /// No space is left.
-    pub const NOSPC: Self = Self(28);
+    28 NOSPC
     /// The file system is read-only.
-    pub const ROFS: Self = Self(30);
+    30 ROFS
+    31 MLINK
     /// The path is longer than the server accepts.
-    pub const NAMETOOLONG: Self = Self(63);
+    63 NAMETOOLONG
+    66 NOTEMPTY
     /// The quota is used up.
-    pub const DQUOT: Self = Self(69);
+    69 DQUOT
     /// The handle is stale.
-    pub const STALE: Self = Self(70);
+    70 STALE
+    71 REMOTE
     /// The handle is not one of the server's.
-    pub const BADHANDLE: Self = Self(10001);
+    10001 BADHANDLE
+    10002 NOT_SYNC
+    10003 BAD_COOKIE
+    10004 NOTSUPP
+    10005 TOOSMALL
     /// The server failed.
-    pub const SERVERFAULT: Self = Self(10006);
+    10006 SERVERFAULT
+    10007 BADTYPE
     /// Try again soon.
-    pub const JUKEBOX: Self = Self(10008);
-}
-
-/// Names by number (RFC 1813, section 2.6).
-const NAMES: [(u32, &str); 28] = [
-    (1, "PERM"),
-    (2, "NOENT"),
-    (5, "IO"),
-    (6, "NXIO"),
-    (13, "ACCES"),
-    (17, "EXIST"),
-    (18, "XDEV"),
-    (19, "NODEV"),
-    (20, "NOTDIR"),
-    (21, "ISDIR"),
-    (22, "INVAL"),
-    (27, "FBIG"),
-    (28, "NOSPC"),
-    (30, "ROFS"),
-    (31, "MLINK"),
-    (63, "NAMETOOLONG"),
-    (66, "NOTEMPTY"),
-    (69, "DQUOT"),
-    (70, "STALE"),
-    (71, "REMOTE"),
-    (10001, "BADHANDLE"),
-    (10002, "NOT_SYNC"),
-    (10003, "BAD_COOKIE"),
-    (10004, "NOTSUPP"),
-    (10005, "TOOSMALL"),
-    (10006, "SERVERFAULT"),
-    (10007, "BADTYPE"),
-    (10008, "JUKEBOX"),
-];
-
-impl fmt::Display for Status {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match NAMES.iter().find(|(number, _)| *number == self.0) {
-            // mountd and NFS share these numbers, and their names except for the prefix.
-            Some((_, name)) => f.write_str(name),
-            None => write!(f, "NFSv3 status {}, which no RFC defines", self.0),
-        }
-    }
+    10008 JUKEBOX
 }
 
 /// Why there is no good result.
