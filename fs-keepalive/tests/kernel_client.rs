@@ -14,14 +14,9 @@ const LIMIT: Duration = Duration::from_secs(60);
 #[test]
 fn a_hung_server_is_reported_while_it_hangs_and_the_daemon_recovers() {
     let mut ganesha = Ganesha::start(Setup::default()).unwrap();
-    for version in ["v3", "v4"] {
-        std::fs::create_dir(ganesha.export().join(version)).unwrap();
-    }
-    let address = ganesha.address();
+    let mount = ganesha.mount_both_versions().unwrap();
     let script = format!(
-        "mkdir /mnt/v3 /mnt/v4\n\
-         mount -t nfs4 -o vers=4.1,hard,proto=tcp,addr={address},clientaddr=10.0.2.15 {address}:/home/v4 /mnt/v4 || echo failed to mount\n\
-         mount -t nfs -o vers=3,nolock,hard,proto=tcp,addr={address},port=2049,mountport=2050,mountproto=tcp {address}:/home/v3 /mnt/v3 || echo failed to mount\n\
+        "{mount}\
          export KEEPALIVE_PATHS=/mnt/v3,/mnt/v4 KEEPALIVE_INTERVAL=1s KEEPALIVE_TIMEOUT=2s ADMIN_ADDR=0.0.0.0:8080\n\
          export NODE_NAME=node-1 POD_NAME=pod-1\n\
          (while sleep 2; do grep -E ' (READ|WRITE):' /proc/self/mountstats; done) &\n\

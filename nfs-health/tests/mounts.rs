@@ -219,14 +219,9 @@ fn an_automount_expires_while_it_is_watched() {
 #[test]
 fn real_mounts_are_found_with_their_server_and_each_hang_is_distinguished() {
     let mut ganesha = Ganesha::start(Setup::default()).unwrap();
-    for version in ["v3", "v4"] {
-        std::fs::create_dir(ganesha.export().join(version)).unwrap();
-    }
-    let address = ganesha.address();
+    let mount = ganesha.mount_both_versions().unwrap();
     let script = format!(
-        "mkdir /mnt/v3 /mnt/v4\n\
-         mount -t nfs4 -o vers=4.1,hard,proto=tcp,addr={address},clientaddr=10.0.2.15 {address}:/home/v4 /mnt/v4 || echo failed to mount\n\
-         mount -t nfs -o vers=3,nolock,hard,proto=tcp,addr={address},port=2049,mountport=2050,mountproto=tcp {address}:/home/v3 /mnt/v3 || echo failed to mount\n\
+        "{mount}\
          export NFS_INTERVAL=1s NFS_TIMEOUT=2s ADMIN_ADDR=0.0.0.0:8080 NODE_NAME=node-1\n\
          nfs-health run\n"
     );

@@ -114,6 +114,21 @@ impl Ganesha {
         self.folder.join("home")
     }
 
+    /// Makes two folders of the export, and returns a script for a [`Qemu`](crate::qemu::Qemu) that mounts them at `/mnt/v3` and
+    /// `/mnt/v4`, with these versions.
+    pub fn mount_both_versions(&self) -> Result<String> {
+        for version in ["v3", "v4"] {
+            let folder = self.export().join(version);
+            std::fs::create_dir(&folder).map_err(Error::io(format!("create {}", folder.display())))?;
+        }
+        let address = self.address();
+        Ok(format!(
+            "mkdir /mnt/v3 /mnt/v4\n\
+             mount -t nfs4 -o vers=4.1,hard,proto=tcp,addr={address},clientaddr=10.0.2.15 {address}:/home/v4 /mnt/v4 || echo failed to mount\n\
+             mount -t nfs -o vers=3,nolock,hard,proto=tcp,addr={address},port=2049,mountport=2050,mountproto=tcp {address}:/home/v3 /mnt/v3 || echo failed to mount\n"
+        ))
+    }
+
     /// Makes a folder of the export that refers clients of version 4 to another server: `HOST:/PATH`.
     pub fn refer(&self, folder: &str, to: &str) -> Result<()> {
         let path = self.export().join(folder);
