@@ -219,7 +219,7 @@ fn an_automount_expires_while_it_is_watched() {
 #[test]
 fn real_mounts_are_found_with_their_server_and_each_hang_is_distinguished() {
     let mut ganesha = Ganesha::start(Setup::default()).unwrap();
-    let mount = ganesha.mount_both_versions().unwrap();
+    let (address, mount) = (ganesha.address(), ganesha.mount_both_versions().unwrap());
     let script = format!(
         "{mount}\
          export NFS_INTERVAL=1s NFS_TIMEOUT=2s ADMIN_ADDR=0.0.0.0:8080 NODE_NAME=node-1\n\
