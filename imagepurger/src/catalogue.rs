@@ -84,7 +84,7 @@ async fn of_cluster(client: &Client, namespace: &str) -> Result<SeenCatalogue, S
         let map = map.map_err(|error| format!("the ConfigMap {NAME} cannot be read: {}", explain(&error)))?;
         let json = map.and_then(|map| map.data?.remove(KEY));
         let json = json.ok_or_else(|| format!("there is no ConfigMap {NAME} with the key {KEY}"))?;
-        match vouched(lease, &json)? {
+        match renewed_at(lease, &json)? {
             Some(fresh_at) => {
                 let catalogue = Catalogue::from_json(json.as_bytes(), "the ConfigMap lab-images");
                 return Ok(SeenCatalogue { catalogue: catalogue.map_err(|error| error.to_string())?, fresh_at });
@@ -101,7 +101,7 @@ async fn of_cluster(client: &Client, namespace: &str) -> Result<SeenCatalogue, S
 
 /// The time at which the Lease that vouches for this content was renewed; `None` if it vouches for other content. A
 /// planner older than this version vouches for any content.
-fn vouched(lease: Option<Lease>, json: &str) -> Result<Option<Timestamp>, String> {
+fn renewed_at(lease: Option<Lease>, json: &str) -> Result<Option<Timestamp>, String> {
     let (metadata, spec) = lease.map(|lease| (lease.metadata, lease.spec)).unwrap_or_default();
     let renewed = spec.and_then(|spec| spec.renew_time);
     let fresh_at = renewed.ok_or_else(|| format!("the Lease {NAME} does not exist or has no renewTime"))?.0;
@@ -123,10 +123,10 @@ mod tests {
             serde_json::from_value(json).unwrap()
         };
         let renewed = Some("2026-01-01T00:00:00Z".parse().unwrap());
-        assert_eq!(vouched(Some(lease(Some(content_hash("{}")))), "{}"), Ok(renewed));
-        assert_eq!(vouched(Some(lease(Some(content_hash("{}")))), "{ }"), Ok(None));
-        assert_eq!(vouched(Some(lease(None)), "{}"), Ok(renewed));
-        assert!(vouched(Some(Lease::default()), "{}").is_err() && vouched(None, "{}").is_err());
+        assert_eq!(renewed_at(Some(lease(Some(content_hash("{}")))), "{}"), Ok(renewed));
+        assert_eq!(renewed_at(Some(lease(Some(content_hash("{}")))), "{ }"), Ok(None));
+        assert_eq!(renewed_at(Some(lease(None)), "{}"), Ok(renewed));
+        assert!(renewed_at(Some(Lease::default()), "{}").is_err() && renewed_at(None, "{}").is_err());
     }
 
     #[test]

@@ -214,7 +214,7 @@ impl History {
     }
 
     /// Merges what was learned before the file could be read.
-    pub fn absorb(&mut self, meanwhile: Self) {
+    pub fn merge(&mut self, meanwhile: Self) {
         for (id, new) in meanwhile.images {
             match self.images.get_mut(&id) {
                 Some(record) => {

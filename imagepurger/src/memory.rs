@@ -84,7 +84,7 @@ impl Memory {
         self.state = state;
         let meanwhile = std::mem::replace(&mut self.history, history);
         self.history.follow(clock.read());
-        self.history.absorb(meanwhile);
+        self.history.merge(meanwhile);
     }
 
     /// Whether the file holds enough to finish a removal that is interrupted.

@@ -65,7 +65,7 @@ impl RoundMetrics {
     }
 
     /// Counts a round that could not see the node's images or containers.
-    pub fn blind(&self) {
+    pub fn round_failed(&self) {
         self.rounds.get_or_create(&RoundResult { result: "failed" }).inc();
     }
 

@@ -137,7 +137,7 @@ impl Purger {
     }
 
     /// Whether a disk this full requires a round now.
-    pub fn is_pressed_by(&self, used_percent: u8) -> bool {
+    pub fn is_too_full(&self, used_percent: u8) -> bool {
         freeing(self.freeing, used_percent, self.watermarks.low, self.watermarks.high)
     }
 
@@ -151,7 +151,7 @@ impl Purger {
         // A disk that cannot be measured does not count as full, so the normal rules apply.
         let disk = self.runtime.file_system().await;
         let disk = disk.inspect_err(|error| tracing::warn!("{error}")).ok();
-        self.freeing = disk.as_ref().is_some_and(|disk| self.is_pressed_by(disk.used_percent()));
+        self.freeing = disk.as_ref().is_some_and(|disk| self.is_too_full(disk.used_percent()));
         let images = self.runtime.images().await?;
         let at = Instant::now();
         let (pods, containers) = self.users().await?;

@@ -156,7 +156,7 @@ impl Rounds {
                 }
                 Err(error) => {
                     tracing::warn!("the round failed: {error}");
-                    self.metrics.blind();
+                    self.metrics.round_failed();
                     self.latch.not_ready(error.to_string());
                 }
             }
@@ -182,7 +182,7 @@ impl Rounds {
             let Some(disk) = shutdown.run_until_cancelled(measured).await else { return false };
             let used = disk.ok().as_ref().map(FileSystem::used_percent);
             self.metrics.disk(used);
-            if used.is_some_and(|used| self.purger.is_pressed_by(used)) {
+            if used.is_some_and(|used| self.purger.is_too_full(used)) {
                 return true;
             }
         }

@@ -133,7 +133,7 @@ pub struct Outbox {
     confirms_at_loss: u64,
     losses: u32,
     /// The results of calls of [`Outbox::take`].
-    aftermath: Settled,
+    settled: Settled,
 }
 
 impl Outbox {
@@ -161,7 +161,7 @@ impl Outbox {
             confirms: 0,
             confirms_at_loss: 0,
             losses: 0,
-            aftermath: Settled::default(),
+            settled: Settled::default(),
         }
     }
 
@@ -179,10 +179,10 @@ impl Outbox {
 
     /// The process ends once everything is confirmed: refused messages are retried at once, and from now on without
     /// long pauses.
-    pub fn hurry(&mut self, now: Instant) {
+    pub fn end_pauses(&mut self, now: Instant) {
         self.pauses = Pauses::HASTY;
         for lane in self.lanes.values_mut() {
-            lane.hurry(now);
+            lane.end_pauses(now);
         }
         self.list_all();
     }
@@ -231,8 +231,8 @@ impl Outbox {
     }
 
     /// Returns the results of publishing since the last call.
-    pub fn aftermath(&mut self) -> Settled {
-        std::mem::take(&mut self.aftermath)
+    pub fn take_settled(&mut self) -> Settled {
+        std::mem::take(&mut self.settled)
     }
 
     /// Lets a lane publish if it can, or removes it.

@@ -53,7 +53,7 @@ pub async fn ship(shipping: &Shipping, batches: &mut UnboundedReceiver<Batch>, s
     let dead_letter_after = broker.endpoint.dead_letter_exchange.as_ref().map(|_| DEAD_LETTER_AFTER);
     let mut outbox = Outbox::new(broker.window, dead_letter_after);
     if shipping.until_idle {
-        outbox.hurry(Instant::now());
+        outbox.end_pauses(Instant::now());
     }
     // Different nodes start with different brokers.
     let mut host = std::process::id() as usize;
@@ -96,7 +96,7 @@ pub async fn ship(shipping: &Shipping, batches: &mut UnboundedReceiver<Batch>, s
             Err(error) => error,
         };
         outbox.disconnected(Instant::now());
-        account(shipping, outbox.aftermath());
+        account(shipping, outbox.take_settled());
         shipping.latch.not_ready(format!("no broker: {error}"));
         let delay = delays.next().unwrap_or(LONGEST_WAIT).min(LONGEST_WAIT);
         tracing::warn!(broker = %name, %error, again_in = ?delay, unconfirmed = outbox.pending(), "no connection to the broker");

@@ -49,8 +49,8 @@ const NOTHING: &str =
 ///
 /// The system's error if the mounts cannot be listed, or stdout is closed.
 pub async fn check(settings: &Check) -> std::io::Result<ExitCode> {
-    let Check { look, output, warn, critical } = settings;
-    let mounts = match look.mountinfo.clone().map(MountList::new) {
+    let Check { target_settings, output, warn, critical } = settings;
+    let mounts = match target_settings.mountinfo.clone().map(MountList::new) {
         Some(mut list) => list.read().await.map(|(mounts, _)| mounts),
         None => Ok(Mounts::default()),
     };
@@ -58,7 +58,7 @@ pub async fn check(settings: &Check) -> std::io::Result<ExitCode> {
         Err(error) if *output == Output::Nagios => return printed(&nagios::unknown(&error.to_string()), nagios::UNKNOWN),
         mounts => mounts?,
     };
-    let Found { targets, left_out } = targets(look, &mounts);
+    let Found { targets, left_out } = targets(target_settings, &mounts);
     if targets.is_empty() {
         let nothing = [NOTHING.to_owned()].into_iter().chain(left(&left_out)).collect::<Vec<_>>().join("; ");
         if *output == Output::Nagios {
@@ -68,7 +68,7 @@ pub async fn check(settings: &Check) -> std::io::Result<ExitCode> {
         return Ok(ExitCode::from(EXIT_USAGE));
     }
     let rounds = targets.into_iter().map(|(server, target)| async move {
-        let mut export = CheckedExport::new(server.clone(), look.probing.clone());
+        let mut export = CheckedExport::new(server.clone(), target_settings.probing.clone());
         let round = export.round(&target).await;
         let state = state(&round, *warn, *critical);
         Checked { export: server.to_string(), round, automounts: target.automounts, state }

@@ -68,7 +68,7 @@ const FIRST_LIST: Duration = Duration::from_secs(1);
 ///
 /// If the cluster's client cannot be configured, or the admin address cannot be bound.
 pub async fn run(settings: JudgeSettings) -> anyhow::Result<ExitCode> {
-    let JudgeSettings { look, interval, rounds, namespace, taint, admin, log } = settings;
+    let JudgeSettings { target_settings, interval, rounds, namespace, taint, admin, log } = settings;
     let mut daemon = Daemon::start(NAME, VERSION, log)?;
     let client = client().await?;
     let namespace = match namespace {
@@ -77,7 +77,7 @@ pub async fn run(settings: JudgeSettings) -> anyhow::Result<ExitCode> {
     };
     tracing::info!(
         version = VERSION,
-        servers = ?look.servers.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        servers = ?target_settings.servers.iter().map(ToString::to_string).collect::<Vec<_>>(),
         reports = namespace,
         interval_seconds = interval.as_secs_f64(),
         rounds,
@@ -88,11 +88,11 @@ pub async fn run(settings: JudgeSettings) -> anyhow::Result<ExitCode> {
     let (reports, services) = (Arc::<Mutex<Reports>>::default(), Arc::<Mutex<Services>>::default());
     let volumes = Arc::<Mutex<Store<NfsVolume>>>::default();
     let targets = Arc::<Mutex<BTreeMap<Server, Target>>>::default();
-    let events = EventRecorder::new(client.clone(), "nfs-health-judge", &look.probing.owner);
+    let events = EventRecorder::new(client.clone(), "nfs-health-judge", &target_settings.probing.owner);
     events.register(&daemon.metrics);
     let of_cluster = OfCluster(targets.clone());
     let monitor = Monitor {
-        probing: look.probing.clone(),
+        probing: target_settings.probing.clone(),
         interval,
         rounds,
         metrics: HealthMetrics::new(&daemon.metrics),
@@ -100,7 +100,7 @@ pub async fn run(settings: JudgeSettings) -> anyhow::Result<ExitCode> {
     };
     let judge = Judge {
         nodes: Nodes::new(client.clone(), events.clone(), &namespace, taint),
-        look,
+        target_settings,
         events,
         interval,
         rounds,
@@ -193,7 +193,7 @@ impl Discover for OfCluster {
 }
 
 struct Judge {
-    look: TargetSettings,
+    target_settings: TargetSettings,
     events: EventRecorder,
     interval: Duration,
     rounds: u32,
@@ -214,7 +214,7 @@ impl Judge {
     async fn run(mut self, pulse: Pulse) {
         let start = Instant::now();
         // A first judgment without the probes' results would blame the wrong part.
-        let patience = self.interval * 2 + self.look.probing.limit * 2;
+        let patience = self.interval * 2 + self.target_settings.probing.limit * 2;
         loop {
             pulse.beat();
             let is_late = start.elapsed() > patience;
@@ -238,7 +238,7 @@ impl Judge {
             return false;
         }
         self.volumes = volumes.objects().values().cloned().collect();
-        *lock(&self.targets) = cluster::targets(&self.look, &self.volumes, |server| services.pod_behind(server));
+        *lock(&self.targets) = cluster::targets(&self.target_settings, &self.volumes, |server| services.pod_behind(server));
         true
     }
 

@@ -150,7 +150,7 @@ pub enum Settings {
 #[derive(Debug)]
 pub struct RunSettings {
     /// What to check.
-    pub look: TargetSettings,
+    pub target_settings: TargetSettings,
     /// Time between two rounds.
     pub interval: Duration,
     /// How many rounds must agree.
@@ -176,7 +176,7 @@ pub struct ReportPlace {
 #[derive(Debug)]
 pub struct JudgeSettings {
     /// Servers to check, in addition to those of PersistentVolumes.
-    pub look: TargetSettings,
+    pub target_settings: TargetSettings,
     /// Time between two rounds of a server.
     pub interval: Duration,
     /// How many rounds, and judgments, must agree.
@@ -211,7 +211,7 @@ impl Settings {
 
 impl RunArguments {
     fn settings(&self, problems: &mut Problems) -> Option<RunSettings> {
-        let look = look(&self.servers, &self.mounts, problems, "labhands-nfs-health");
+        let target_settings = target_settings(&self.servers, &self.mounts, problems, "labhands-nfs-health");
         let watch = self.watch.settings(problems);
         let report = match (&self.reports.nfs_report_namespace, &self.servers.node_name) {
             (None, _) => None,
@@ -223,19 +223,19 @@ impl RunArguments {
         };
         let (admin, log) = (self.admin.settings(problems), self.log.settings(problems));
         let (interval, rounds) = watch?;
-        Some(RunSettings { look: look?, interval, rounds, report, admin: admin?, log: log? })
+        Some(RunSettings { target_settings: target_settings?, interval, rounds, report, admin: admin?, log: log? })
     }
 }
 
 impl JudgeArguments {
     fn settings(&self, problems: &mut Problems) -> Option<JudgeSettings> {
-        let look = self.servers.settings(problems, "labhands-nfs-health-judge");
+        let target_settings = self.servers.settings(problems, "labhands-nfs-health-judge");
         let watch = self.watch.settings(problems);
         let taint = problems.parse("NFS_TAINT", &self.nfs_taint, "true", values::switch);
         let namespace = self.reports.nfs_report_namespace.clone();
         let (admin, log) = (self.admin.settings(problems), self.log.settings(problems));
         let (interval, rounds) = watch?;
-        Some(JudgeSettings { look: look?, interval, rounds, namespace, taint: taint?, admin: admin?, log: log? })
+        Some(JudgeSettings { target_settings: target_settings?, interval, rounds, namespace, taint: taint?, admin: admin?, log: log? })
     }
 }
 
@@ -250,11 +250,11 @@ impl WatchArguments {
     }
 }
 
-fn look(servers: &ServerArguments, mounts: &MountArguments, problems: &mut Problems, owner: &str) -> Option<TargetSettings> {
-    let look = servers.settings(problems, owner);
+fn target_settings(servers: &ServerArguments, mounts: &MountArguments, problems: &mut Problems, owner: &str) -> Option<TargetSettings> {
+    let target_settings = servers.settings(problems, owner);
     let wanted = problems.parse("NFS_MOUNTS", &mounts.nfs_mounts, "true", values::switch)?;
-    let look = look?;
-    if look.servers.is_empty() && !wanted {
+    let target_settings = target_settings?;
+    if target_settings.servers.is_empty() && !wanted {
         problems.add(
             "NFS_SERVERS",
             "no server is configured and NFS_MOUNTS is off, so there is nothing to check",
@@ -269,7 +269,7 @@ fn look(servers: &ServerArguments, mounts: &MountArguments, problems: &mut Probl
         };
         values::list(text).map(path).collect::<Result<Vec<String>, String>>()
     })?;
-    Some(TargetSettings { mountinfo: wanted.then(|| PathBuf::from(&mounts.nfs_mountinfo)), excluded, ..look })
+    Some(TargetSettings { mountinfo: wanted.then(|| PathBuf::from(&mounts.nfs_mountinfo)), excluded, ..target_settings })
 }
 
 impl ServerArguments {

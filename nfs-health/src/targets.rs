@@ -85,19 +85,19 @@ impl TargetSettings {
 }
 
 /// All targets: each configured server, whether mounted here or not, and each server that is mounted here.
-pub fn targets(look: &TargetSettings, mounts: &Mounts) -> Found {
-    let named = look.servers.iter().map(|server| (server.clone(), Target::default())).collect();
+pub fn targets(target_settings: &TargetSettings, mounts: &Mounts) -> Found {
+    let named = target_settings.servers.iter().map(|server| (server.clone(), Target::default())).collect();
     let mut found = Found { targets: named, left_out: BTreeMap::new() };
     let mut leave_out = |why| *found.left_out.entry(why).or_insert(0) += 1;
     mounts.not_understood.iter().for_each(|_| leave_out(LeftOut::NotUnderstood));
     let by_id: HashMap<u32, &Mount> = mounts.mounts.iter().map(|mount| (mount.id, mount)).collect();
     for mount in mounts.nfs() {
-        if look.excluded.iter().any(|pattern| covers(pattern, &mount.mount_point)) {
+        if target_settings.excluded.iter().any(|pattern| covers(pattern, &mount.mount_point)) {
             leave_out(LeftOut::Excluded);
             continue;
         }
         let Source { server, alias, only_mounts } = source(mount);
-        let known = look.servers.iter().find(|known| known.holds(&server, alias.as_deref()));
+        let known = target_settings.servers.iter().find(|known| known.holds(&server, alias.as_deref()));
         let is_named = known.is_some();
         let server = known.cloned().unwrap_or(server);
         let is_new = !found.targets.contains_key(&server);
@@ -127,7 +127,7 @@ pub fn targets(look: &TargetSettings, mounts: &Mounts) -> Found {
         }
     }
     for (server, target) in &mut found.targets {
-        target.behind = look.behind(server);
+        target.behind = target_settings.behind(server);
     }
     found
 }
@@ -272,7 +272,7 @@ mod tests {
 6 1 0:43 / /six rw - nfs4 [fd00::1]:/ rw,vers=4.2,addr=fd00::1,port=12049
 ";
 
-    fn look(named: &[&str]) -> TargetSettings {
+    fn target_settings(named: &[&str]) -> TargetSettings {
         let probing = Probing::plain(Duration::from_secs(1));
         let servers = named.iter().map(|text| text.parse().unwrap()).collect();
         let backends = vec![("10.0.0.9".parse().unwrap(), "10.1.0.7".parse().unwrap())];
@@ -280,7 +280,7 @@ mod tests {
     }
 
     fn seen(named: &[&str]) -> Vec<(String, usize)> {
-        let found = targets(&look(named), &Mounts::parse(NODE.as_bytes()));
+        let found = targets(&target_settings(named), &Mounts::parse(NODE.as_bytes()));
         found.targets.into_iter().map(|(server, target)| (server.to_string(), target.mounts.len())).collect()
     }
 
@@ -303,7 +303,7 @@ mod tests {
 
     #[test]
     fn mounts_of_version_3_are_probed_as_such() {
-        let targets = targets(&look(&[]), &Mounts::parse(NODE.as_bytes())).targets;
+        let targets = targets(&target_settings(&[]), &Mounts::parse(NODE.as_bytes())).targets;
         let data = &targets[&"10.0.0.8/data".parse().unwrap()];
         assert_eq!((data.version, data.mount_port), (Some(Version::V3), Some(20048)));
         let home = &targets[&"10.0.0.9/home".parse().unwrap()];
@@ -312,7 +312,7 @@ mod tests {
     }
     /// The only target of one line.
     fn of_line(line: &str) -> (String, Target) {
-        let found = targets(&look(&[]), &Mounts::parse(format!("9 1 0:77 / /m rw - {line}\n").as_bytes()));
+        let found = targets(&target_settings(&[]), &Mounts::parse(format!("9 1 0:77 / /m rw - {line}\n").as_bytes()));
         assert_eq!(found.left_out, BTreeMap::new(), "{line}");
         let (server, target) = found.targets.into_iter().next().unwrap_or_else(|| panic!("{line}: nothing"));
         assert_eq!(target.mounts.len(), 1);
@@ -366,7 +366,7 @@ mod tests {
     fn each_path_of_a_device_is_kept_and_each_device_once() {
         let lines = "40 1 0:77 / /srv/host rw - nfs4 h:/home rw,addr=10.0.0.9\n\
                      41 1 0:77 / /pods/a rw - nfs4 h:/home rw,addr=10.0.0.9\n";
-        let found = targets(&look(&[]), &Mounts::parse(lines.as_bytes()));
+        let found = targets(&target_settings(&[]), &Mounts::parse(lines.as_bytes()));
         let paths: Vec<_> = found.targets.values().flat_map(|target| target.mounts.values()).collect();
         assert_eq!(paths, [&[PathBuf::from("/srv/host"), PathBuf::from("/pods/a")]]);
     }
@@ -377,9 +377,9 @@ mod tests {
                      309 308 0:77 / /net/ann rw - nfs4 h:/home rw,addr=10.0.0.9\n\
                      310 309 0:78 /x /net/ann/x rw - nfs4 h:/home/x rw,addr=10.0.0.9\n";
         let seen = |timeout: &str, excluded: &[&str]| {
-            let mut look = look(&[]);
-            look.excluded = excluded.iter().map(|pattern| (*pattern).to_owned()).collect();
-            let found = targets(&look, &Mounts::parse(mount.replace("TIMEOUT", timeout).as_bytes()));
+            let mut target_settings = target_settings(&[]);
+            target_settings.excluded = excluded.iter().map(|pattern| (*pattern).to_owned()).collect();
+            let found = targets(&target_settings, &Mounts::parse(mount.replace("TIMEOUT", timeout).as_bytes()));
             let touched = found.targets.values().map(|target| target.mounts.len()).sum::<usize>();
             (found.targets.len(), touched, found.left_out)
         };

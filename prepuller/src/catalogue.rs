@@ -13,7 +13,7 @@ use crate::settings::CatalogueSettings;
 
 /// A catalogue, and what pulls need besides.
 #[derive(Debug)]
-pub struct Found {
+pub struct ScanResult {
     /// The catalogue. A repository that could not be scanned has its last good entries.
     pub catalogue: Catalogue,
     /// Manifests for the nodes' platforms, by the catalogue's digest.
@@ -46,7 +46,7 @@ pub async fn find(
     settings: &CatalogueSettings,
     platforms: &[Platform],
     last: Option<&Catalogue>,
-) -> anyhow::Result<Found> {
+) -> anyhow::Result<ScanResult> {
     let Some(file) = &settings.file else {
         return Ok(scan_after(registry, settings, platforms, last).await);
     };
@@ -81,7 +81,7 @@ async fn scan_after(
     settings: &CatalogueSettings,
     platforms: &[Platform],
     last: Option<&Catalogue>,
-) -> Found {
+) -> ScanResult {
     let scanned = scan(registry, &settings.source, &settings.policy, platforms).await;
     let mut problems: Vec<String> = scanned.problems().map(ToString::to_string).collect();
     for problem in &problems {
@@ -107,13 +107,13 @@ async fn scan_after(
             manifests.insert(digest.clone(), known);
         }
     }
-    Found { catalogue, manifests, problems, remarks: scanned.remarks, is_of_use }
+    ScanResult { catalogue, manifests, problems, remarks: scanned.remarks, is_of_use }
 }
 
 /// Loads the layers of a catalogue's wanted images. Pulls work without them, but show less progress.
-async fn with_manifests(registry: &Registry, catalogue: Catalogue, platforms: &[Platform]) -> Found {
+async fn with_manifests(registry: &Registry, catalogue: Catalogue, platforms: &[Platform]) -> ScanResult {
     let (manifests, problems, remarks) = (HashMap::new(), Vec::new(), Vec::new());
-    let mut found = Found { catalogue, manifests, problems, remarks, is_of_use: true };
+    let mut found = ScanResult { catalogue, manifests, problems, remarks, is_of_use: true };
     for image in found.catalogue.wanted() {
         let Some(digest) = image.digest.as_ref().filter(|digest| !found.manifests.contains_key(*digest)) else {
             continue;

@@ -8,7 +8,7 @@ use lab_images::reference::Platform;
 use sidecar::human::{Table, bytes};
 use sidecar::program;
 
-use crate::catalogue::{Found, find, registry};
+use crate::catalogue::{ScanResult, find, registry};
 use crate::settings::{Output, ScanSettings};
 
 /// Scans and prints. The exit code is 1 if the scan was incomplete, or did not find everything that is configured.
@@ -20,7 +20,7 @@ pub async fn run(settings: ScanSettings, warnings: &[String]) -> anyhow::Result<
     sidecar::log::init(settings.log.with_warnings(warnings));
     let registry = registry(&settings.catalogue)?;
     let platforms = [Platform::of_this_machine()];
-    let Found { catalogue, problems, remarks, .. } = find(&registry, &settings.catalogue, &platforms, None).await?;
+    let ScanResult { catalogue, problems, remarks, .. } = find(&registry, &settings.catalogue, &platforms, None).await?;
     let text = match settings.output {
         Output::Table => table(&catalogue),
         Output::Json => serde_json::to_string_pretty(&catalogue)? + "\n",

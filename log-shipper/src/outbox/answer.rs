@@ -36,16 +36,16 @@ impl Outbox {
             Some(at) if at < given => at + 1,
             Some(_) if multiple => given,
             None if multiple && tag == 0 => given,
-            _ => return self.aftermath(),
+            _ => return self.take_settled(),
         };
         for at in if multiple { 0 } else { end - 1 }..end {
             let Some(in_flight) = self.in_flight.get_mut(at).and_then(Option::take) else { continue };
             self.unconfirmed -= 1;
             if taken && !in_flight.returned {
-                self.aftermath.confirmed += 1;
+                self.settled.confirmed += 1;
                 self.confirmed(in_flight.entry);
             } else {
-                self.aftermath.failed += 1;
+                self.settled.failed += 1;
                 self.refused(in_flight.entry, Refused::Nack, now);
             }
         }
@@ -53,7 +53,7 @@ impl Outbox {
             self.first_tag += 1;
         }
         self.alone &= self.unconfirmed > 0;
-        self.aftermath()
+        self.take_settled()
     }
 
     pub(super) fn confirmed(&mut self, entry: Entry) {
@@ -67,11 +67,11 @@ impl Outbox {
             let source = held.batch.receipt.source.clone();
             source.ledger().hold(false);
             let done = self.done_with(entry.slot);
-            self.aftermath.batches.extend(done);
+            self.settled.batches.extend(done);
             return self.look_after(source.id);
         }
         let done = self.done_with(entry.slot);
-        self.aftermath.batches.extend(done);
+        self.settled.batches.extend(done);
     }
 
     /// One message less is to be confirmed. Returns the batch if it was the last one.

@@ -235,7 +235,7 @@ impl Lane {
     }
 
     /// All waiting messages may be published now.
-    pub(super) fn hurry(&mut self, now: Instant) {
+    pub(super) fn end_pauses(&mut self, now: Instant) {
         self.paused_until = None;
         self.pause = FIRST_PAUSE;
         for (at, _) in &mut self.aside {

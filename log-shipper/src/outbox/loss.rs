@@ -49,14 +49,14 @@ impl Outbox {
                 } else {
                     self.requeue(innocent.into_iter().map(|in_flight| in_flight.entry));
                     for in_flight in guilty {
-                        self.aftermath.failed += 1;
+                        self.settled.failed += 1;
                         self.count_out(in_flight.entry.slot);
                         self.refused(in_flight.entry, Refused::Key, now);
                     }
                 }
             }
         }
-        self.aftermath()
+        self.take_settled()
     }
 
     /// The connection was lost. Unconfirmed messages are published again, in their order, with tags from 1.
@@ -84,7 +84,7 @@ impl Outbox {
     /// each is published alone.
     pub(super) fn suspect(&mut self, entries: Vec<InFlight>, how: Refused, now: Instant) {
         if let [in_flight] = entries[..] {
-            self.aftermath.failed += 1;
+            self.settled.failed += 1;
             self.count_out(in_flight.entry.slot);
             return self.refused(in_flight.entry, how, now);
         }

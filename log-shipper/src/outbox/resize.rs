@@ -52,7 +52,7 @@ impl Outbox {
 
     pub(super) fn record_fate(&mut self, slot: usize, id: MessageId, bytes: usize, fate: Fate) {
         if let Some(held) = &self.held[slot] {
-            self.aftermath.verdicts.push(Verdict { source: held.batch.receipt.source.clone(), id, bytes, fate });
+            self.settled.verdicts.push(Verdict { source: held.batch.receipt.source.clone(), id, bytes, fate });
         }
     }
 
@@ -64,7 +64,7 @@ impl Outbox {
             lane.out -= 1;
         }
         let done = self.done_with(entry.slot);
-        self.aftermath.batches.extend(done);
+        self.settled.batches.extend(done);
         self.look_after(log_id);
     }
 }

@@ -108,7 +108,7 @@ fn at_the_end_a_refused_container_is_tried_at_once_and_without_long_pauses() {
         while outbox.take(until).is_some() {}
         outbox.settle(0, true, false, until);
         assert!(outbox.take(until).is_none());
-        outbox.hurry(until);
+        outbox.end_pauses(until);
         assert!(outbox.take(until).is_some());
         assert!(refuse(&mut outbox, until, closes).0.as_millis() <= hasty);
     }

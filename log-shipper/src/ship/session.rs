@@ -66,7 +66,7 @@ impl<'a> Session<'a> {
                     Some(batch) => self.outbox.push(batch),
                     None => {
                         readers_run = false;
-                        self.outbox.hurry(Instant::now());
+                        self.outbox.end_pauses(Instant::now());
                     }
                 },
                 () = wait_until(pause) => (),
@@ -97,7 +97,7 @@ impl<'a> Session<'a> {
             }
             put?;
         }
-        account(shipping, self.outbox.aftermath());
+        account(shipping, self.outbox.take_settled());
         self.filling &= self.outbox.has_room();
         metrics.unconfirmed.set(self.outbox.pending() as i64);
         metrics.refused_containers.set(self.outbox.refused_containers() as i64);

@@ -81,11 +81,11 @@ impl Monitor {
         // The jitter keeps many nodes from starting at once.
         let mut next = Instant::now() + self.interval.min(Duration::from_secs(1)).mul_f64(random());
         loop {
-            let turn = async {
+            let next_start = async {
                 tokio::time::sleep_until(next).await;
-                tokio::time::sleep_until(limiter.turn(&server, Instant::now())).await;
+                tokio::time::sleep_until(limiter.next_start(&server, Instant::now())).await;
             };
-            tokio::select! { () = turn => (), () = shutdown.cancelled() => return }
+            tokio::select! { () = next_start => (), () = shutdown.cancelled() => return }
             next = Instant::now() + with_jitter(self.interval);
             let Some(target) = self.table.target(&server) else { break };
             let round = export.round(&target).await;

@@ -30,17 +30,17 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 ///
 /// If the admin address cannot be bound, or a report is configured and the cluster's client cannot be.
 pub async fn run(settings: RunSettings) -> anyhow::Result<ExitCode> {
-    let RunSettings { look, interval, rounds, report, admin, log } = settings;
+    let RunSettings { target_settings, interval, rounds, report, admin, log } = settings;
     let mut daemon = Daemon::start(NAME, VERSION, log)?;
-    let servers: Vec<String> = look.servers.iter().map(ToString::to_string).collect();
+    let servers: Vec<String> = target_settings.servers.iter().map(ToString::to_string).collect();
     tracing::info!(
         version = VERSION,
         ?servers,
-        mountinfo = ?look.mountinfo,
-        excluded = ?look.excluded,
+        mountinfo = ?target_settings.mountinfo,
+        excluded = ?target_settings.excluded,
         report = report.as_ref().map(|report| format!("{}/{}", report.namespace, report.node)),
         interval_seconds = interval.as_secs_f64(),
-        timeout_seconds = look.probing.limit.as_secs_f64(),
+        timeout_seconds = target_settings.probing.limit.as_secs_f64(),
         rounds,
         "{NAME} run starts"
     );
@@ -52,10 +52,10 @@ pub async fn run(settings: RunSettings) -> anyhow::Result<ExitCode> {
         Some(place) => Some(Reporter::new(place, interval, &daemon.metrics, health.latch("report")).await?),
         None => None,
     };
-    let (probing, listed) = (look.probing.clone(), Arc::<AtomicBool>::default());
+    let (probing, listed) = (target_settings.probing.clone(), Arc::<AtomicBool>::default());
     let of_node = OfNode {
-        list: look.mountinfo.clone().map(MountList::new),
-        look,
+        list: target_settings.mountinfo.clone().map(MountList::new),
+        target_settings,
         metrics: health_metrics.clone(),
         listing,
         listed: listed.clone(),
@@ -76,7 +76,7 @@ pub async fn run(settings: RunSettings) -> anyhow::Result<ExitCode> {
 
 /// What there is to look at on this node.
 struct OfNode {
-    look: TargetSettings,
+    target_settings: TargetSettings,
     list: Option<MountList>,
     metrics: HealthMetrics,
     listing: Latch,
@@ -107,7 +107,7 @@ impl Discover for OfNode {
                 Mounts::default()
             }
         };
-        let Found { targets, left_out } = targets(&self.look, &mounts);
+        let Found { targets, left_out } = targets(&self.target_settings, &mounts);
         self.metrics.left_out(&left_out);
         Some(targets)
     }

@@ -12,12 +12,12 @@ const MOST_EXPORTS: usize = 16;
 /// What to probe: the named servers, and those of the volumes, unless only their mounts show their state. `pod_behind` returns the pod
 /// behind a Service's address.
 pub fn targets(
-    look: &TargetSettings,
+    target_settings: &TargetSettings,
     volumes: &[NfsVolume],
     pod_behind: impl Fn(&Server) -> Option<Server>,
 ) -> BTreeMap<Server, Target> {
     let mut targets: BTreeMap<Server, Target> =
-        look.servers.iter().map(|server| (server.clone(), Target::default())).collect();
+        target_settings.servers.iter().map(|server| (server.clone(), Target::default())).collect();
     // The shortest come first, because an export contains the folders in it.
     let mut volumes: Vec<&NfsVolume> = volumes.iter().filter(|volume| !volume.only_mounts).collect();
     volumes.sort_by_key(|volume| (volume.server.export.as_ref().map_or(0, String::len), &volume.server));
@@ -33,7 +33,7 @@ pub fn targets(
     }
     for (server, target) in &mut targets {
         target.behind =
-            look.behind(server).or_else(|| Some(Server { export: server.export.clone(), ..pod_behind(server)? }));
+            target_settings.behind(server).or_else(|| Some(Server { export: server.export.clone(), ..pod_behind(server)? }));
     }
     targets
 }
@@ -55,7 +55,7 @@ mod tests {
     #[test]
     fn folders_of_an_export_and_too_many_exports_are_not_probed() {
         let probing = Probing::plain(Duration::from_secs(1));
-        let look = TargetSettings {
+        let target_settings = TargetSettings {
             servers: vec!["nfs/data".parse().unwrap()],
             backends: Vec::new(),
             mountinfo: None,
@@ -67,14 +67,14 @@ mod tests {
             let is_known = server.to_string().starts_with("nfs/");
             is_known.then(|| "10.1.0.7:2050".parse().unwrap())
         };
-        let seen = targets(&look, &volumes, behind);
+        let seen = targets(&target_settings, &volumes, behind);
         let names: Vec<_> = seen.keys().map(ToString::to_string).collect();
         assert_eq!(names, ["nfs/data", "nfs/home"]);
         let home = &seen[&"nfs/home".parse().unwrap()];
         assert_eq!(home.behind.as_ref().unwrap().to_string(), "10.1.0.7:2050/home");
         let many: Vec<_> = (0..99).map(|number| nfs("other", &format!("/{number}"))).collect();
-        assert_eq!(targets(&look, &many, behind).len(), MOST_EXPORTS + 1);
+        assert_eq!(targets(&target_settings, &many, behind).len(), MOST_EXPORTS + 1);
         let tunnel = NfsVolume { only_mounts: true, ..nfs("127.0.0.1", "/") };
-        assert_eq!(targets(&look, &[tunnel], behind).len(), 1);
+        assert_eq!(targets(&target_settings, &[tunnel], behind).len(), 1);
     }
 }

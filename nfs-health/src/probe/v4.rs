@@ -31,13 +31,13 @@ pub(super) async fn round(
     let Some(minor) = wanted.or(minors.last().copied()) else { return Ok(()) };
     let mut caller = Caller { connection, minor, session: None, deadline: prober.deadline };
     if minor == 0 {
-        return look(prober, &mut caller, export).await.map(drop);
+        return read_export(prober, &mut caller, export).await.map(drop);
     }
     let (client, session) = begin(prober, &mut caller, probing).await?;
     caller.session = Some(session);
-    let looked = look(prober, &mut caller, export).await;
-    let grace = match looked {
-        Ok(path) => see_grace(prober, &mut caller, &client, &path).await,
+    let export_read = read_export(prober, &mut caller, export).await;
+    let grace = match export_read {
+        Ok(path) => check_grace(prober, &mut caller, &client, &path).await,
         Err(Stop) => Err(Stop),
     };
     caller.connection.user = NOBODY;
@@ -292,7 +292,7 @@ async fn begin(prober: &mut Prober, caller: &mut Caller, probing: &Probing) -> R
 
 /// Reads the root's or the export's lease time and free space, and whether it can be written to. Returns its path
 /// without symbolic links.
-async fn look(prober: &mut Prober, caller: &mut Caller, export: Option<&str>) -> Result<Vec<String>, Stop> {
+async fn read_export(prober: &mut Prober, caller: &mut Caller, export: Option<&str>) -> Result<Vec<String>, Stop> {
     let wanted = nfs4::names(export.unwrap_or_default());
     let name = if export.is_some() { "nfs v4 export" } else { "nfs v4 root" };
     let asked = wanted.clone();
@@ -348,7 +348,7 @@ fn is_server_fault(status: Status) -> bool {
 }
 
 /// Only an OPEN shows whether the server is in its grace period.
-async fn see_grace(prober: &mut Prober, caller: &mut Caller, client: &Client, path: &[String]) -> Result<(), Stop> {
+async fn check_grace(prober: &mut Prober, caller: &mut Caller, client: &Client, path: &[String]) -> Result<(), Stop> {
     let ask = async {
         // Without this call a server answers as in its grace period. It may answer that the call was made before.
         let one_file_system = 0_u32;

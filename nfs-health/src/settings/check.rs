@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Args;
 use sidecar::settings::{Problems, values};
 
-use super::{MountArguments, ServerArguments, look};
+use super::{MountArguments, ServerArguments, target_settings};
 use crate::targets::TargetSettings;
 
 #[derive(Args, Clone, Debug)]
@@ -29,7 +29,7 @@ pub(super) struct CheckArguments {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Check {
     /// What to check.
-    pub look: TargetSettings,
+    pub target_settings: TargetSettings,
     /// The output format.
     pub output: Output,
     /// The duration of a round from which an export is slow.
@@ -52,7 +52,7 @@ pub enum Output {
 impl CheckArguments {
     pub(super) fn settings(&self, problems: &mut Problems) -> Option<Check> {
         let owner = format!("labhands-nfs-health-check-{}", std::process::id());
-        let look = look(&self.servers, &self.mounts, problems, &owner);
+        let target_settings = target_settings(&self.servers, &self.mounts, problems, &owner);
         let warn = problems.parse_optional("--warn", self.warn.as_deref(), "500ms", values::duration)?;
         let critical = problems.parse_optional("--critical", self.critical.as_deref(), "2s", values::duration)?;
         if let (Some(warn), Some(critical)) = (warn, critical)
@@ -69,6 +69,6 @@ impl CheckArguments {
             "nagios" => Output::Nagios,
             _ => Output::Table,
         };
-        Some(Check { look: look?, output, warn, critical })
+        Some(Check { target_settings: target_settings?, output, warn, critical })
     }
 }

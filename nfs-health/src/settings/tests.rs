@@ -8,26 +8,26 @@ fn settings(command: &str, environment: &[(&str, &str)]) -> Result<Settings, Str
     Settings::parse(&arguments).map_err(|problems| problems.to_string())
 }
 
-fn look(environment: &[(&str, &str)]) -> Result<TargetSettings, String> {
+fn target_settings(environment: &[(&str, &str)]) -> Result<TargetSettings, String> {
     match settings("check", environment)? {
-        Settings::Check(check) => Ok(check.look),
-        Settings::Run(run) => Ok(run.look),
-        Settings::Judge(judge) => Ok(judge.look),
+        Settings::Check(check) => Ok(check.target_settings),
+        Settings::Run(run) => Ok(run.target_settings),
+        Settings::Judge(judge) => Ok(judge.target_settings),
         Settings::Volumes(_) => panic!("check looks"),
     }
 }
 
 #[test]
 fn servers_each_once_with_what_is_behind() {
-    let look = look(&[
+    let target_settings = target_settings(&[
         ("NFS_SERVERS", "10.96.0.9/home, 10.96.0.9:2049/home,[fd00::1]/x"),
         ("NFS_BACKENDS", "10.96.0.9=10.244.1.7:12049"),
     ])
     .unwrap();
-    assert_eq!(look.servers.len(), 2);
-    assert_eq!(look.behind(&look.servers[0]).unwrap().to_string(), "10.244.1.7:12049/home");
-    assert_eq!(look.behind(&look.servers[1]), None);
-    assert_eq!(look.mountinfo, Some("/proc/self/mountinfo".into()));
+    assert_eq!(target_settings.servers.len(), 2);
+    assert_eq!(target_settings.behind(&target_settings.servers[0]).unwrap().to_string(), "10.244.1.7:12049/home");
+    assert_eq!(target_settings.behind(&target_settings.servers[1]), None);
+    assert_eq!(target_settings.mountinfo, Some("/proc/self/mountinfo".into()));
 }
 
 #[test]
@@ -74,21 +74,21 @@ fn a_report_needs_the_nodes_name() {
 #[test]
 fn the_judge_needs_nothing_and_has_no_mounts() {
     let Settings::Judge(judge) = settings("judge", &[]).unwrap() else { panic!() };
-    assert_eq!((judge.namespace, judge.taint, judge.look.mountinfo), (None, false, None));
+    assert_eq!((judge.namespace, judge.taint, judge.target_settings.mountinfo), (None, false, None));
     assert!(settings("judge", &[("NFS_TAINT", "maybe")]).unwrap_err().contains("NFS_TAINT: "));
 }
 
 #[test]
 fn something_must_be_checked() {
-    assert!(look(&[("NFS_MOUNTS", "no")]).unwrap_err().contains("NFS_SERVERS: "));
-    assert!(look(&[]).unwrap().servers.is_empty());
+    assert!(target_settings(&[("NFS_MOUNTS", "no")]).unwrap_err().contains("NFS_SERVERS: "));
+    assert!(target_settings(&[]).unwrap().servers.is_empty());
 }
 
 #[test]
 fn two_processes_are_two_clients() {
     let Settings::Run(run) = settings("run", &[("NODE_NAME", "n1")]).unwrap() else { panic!() };
-    assert_eq!(run.look.probing.owner, "labhands-nfs-health/n1");
-    assert_ne!(look(&[("NODE_NAME", "n1")]).unwrap().probing.owner, run.look.probing.owner);
+    assert_eq!(run.target_settings.probing.owner, "labhands-nfs-health/n1");
+    assert_ne!(target_settings(&[("NODE_NAME", "n1")]).unwrap().probing.owner, run.target_settings.probing.owner);
 }
 
 #[test]
@@ -103,6 +103,6 @@ fn thresholds_of_a_check_are_in_order_and_excluded_mounts_are_paths() {
     assert_eq!((check.output, check.critical), (Output::Nagios, Some(Duration::from_secs(2))));
     assert!(arguments(&["--warn=3s", "--critical=2s"]).unwrap_err().contains("--warn: "));
     assert!(arguments(&["--warn=soon"]).unwrap_err().contains("--warn: "));
-    assert!(look(&[("NFS_MOUNTS_EXCLUDED", "/net,home")]).unwrap_err().contains("NFS_MOUNTS_EXCLUDED: "));
-    assert_eq!(look(&[("NFS_MOUNTS_EXCLUDED", "/net, */backup")]).unwrap().excluded, ["/net", "*/backup"]);
+    assert!(target_settings(&[("NFS_MOUNTS_EXCLUDED", "/net,home")]).unwrap_err().contains("NFS_MOUNTS_EXCLUDED: "));
+    assert_eq!(target_settings(&[("NFS_MOUNTS_EXCLUDED", "/net, */backup")]).unwrap().excluded, ["/net", "*/backup"]);
 }

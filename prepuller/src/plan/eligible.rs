@@ -59,7 +59,7 @@ impl NodeRules {
         key == PURPOSE.0 || self.selector.as_ref().is_some_and(|selector| selector.looks_at(key))
     }
 
-    /// Judges a node; `user_nodes` says whether any node has z2jh's label.
+    /// Classifies a node; `user_nodes` is whether any node has z2jh's label.
     pub fn eligibility(&self, node: &SeenNode, user_nodes: bool) -> Eligibility {
         match &self.selector {
             Some(selector) if !selector.matches(|key| node.labels.get(key).map(String::as_str)) => {

@@ -16,7 +16,7 @@ use super::publish::Publisher;
 use super::scan_requests::ScanRequests;
 use super::shared::Shared;
 use super::telemetry::Telemetry;
-use crate::catalogue::{Found, find};
+use crate::catalogue::{ScanResult, find};
 use crate::overview::ScanState;
 use crate::settings::CatalogueSettings;
 
@@ -91,13 +91,13 @@ impl Scanner {
         let (begun, began) = (Instant::now(), Timestamp::now());
         let (last, platforms) = self.shared.look(|cluster| (cluster.catalogue().cloned(), cluster.platforms()));
         let found = find(&self.registry, &self.settings, &platforms, last.as_deref()).await;
-        let found = found.map_err(|error| error.to_string()).and_then(judge);
+        let found = found.map_err(|error| error.to_string()).and_then(require_useful);
         let seconds = begun.elapsed().as_secs_f64();
         let now = Timestamp::now();
         let wanted = found.as_ref().map(|found| found.catalogue.wanted().count());
         self.telemetry.scanned(wanted.map_err(String::as_str), last.is_none(), now);
         match found {
-            Ok(Found { catalogue, manifests, problems, .. }) => {
+            Ok(ScanResult { catalogue, manifests, problems, .. }) => {
                 tracing::info!(
                     images = catalogue.images.len(),
                     wanted = catalogue.wanted().count(),
@@ -140,7 +140,7 @@ impl Scanner {
 }
 
 /// Whether a scan found anything new. Repositories that it could not scan keep their last good part.
-fn judge(found: Found) -> Result<Found, String> {
+fn require_useful(found: ScanResult) -> Result<ScanResult, String> {
     if found.is_of_use {
         return Ok(found);
     }

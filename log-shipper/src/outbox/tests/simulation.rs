@@ -70,7 +70,7 @@ fn simulate(
                 }
             }
         };
-        for mut settled in [settled, outbox.aftermath()] {
+        for mut settled in [settled, outbox.take_settled()] {
             simulated
                 .done
                 .extend(settled.batches.drain(..).map(|batch| (batch.receipt.source.id, batch.receipt.number)));

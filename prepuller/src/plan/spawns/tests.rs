@@ -41,26 +41,26 @@ fn an_image_is_present_only_if_the_node_had_reported_it() {
 #[test]
 fn a_spawn_is_counted_once_when_it_runs() {
     let (mut spawns, id) = (none_before(), Arc::from("jupyter-a"));
-    let mut see = |pod: &SeenPod, found: Option<Found>| spawns.see(&id, pod, found, at(5));
-    assert_eq!(see(&pod("1", PodState::Waits), Some(Found::Absent)), None);
+    let mut update = |pod: &SeenPod, found: Option<Found>| spawns.update(&id, pod, found, at(5));
+    assert_eq!(update(&pod("1", PodState::Waits), Some(Found::Absent)), None);
     // kubelet has pulled it meanwhile.
     let counted = Spawn { found: Found::Absent, took: Some(Duration::from_secs(5)) };
-    assert_eq!(see(&pod("1", runs(5)), Some(Found::Present)), Some(counted));
-    assert_eq!(see(&pod("1", runs(5)), Some(Found::Present)), None);
+    assert_eq!(update(&pod("1", runs(5)), Some(Found::Present)), Some(counted));
+    assert_eq!(update(&pod("1", runs(5)), Some(Found::Present)), None);
     // A restarted container.
-    assert_eq!(see(&pod("1", runs(50)), Some(Found::Present)), None);
+    assert_eq!(update(&pod("1", runs(50)), Some(Found::Present)), None);
     // The user's next lab has the same name, and was not seen waiting.
     let next = Spawn { found: Found::Present, took: Some(Duration::ZERO) };
-    assert_eq!(see(&pod("2", runs(-1)), Some(Found::Present)), Some(next));
+    assert_eq!(update(&pod("2", runs(-1)), Some(Found::Present)), Some(next));
     // An unknown answer may become known later.
-    assert_eq!(see(&pod("3", PodState::Waits), Some(Found::Unknown)), None);
-    assert_eq!(see(&pod("3", PodState::Waits), Some(Found::Absent)), None);
-    assert_eq!(see(&pod("3", runs(2)), None).unwrap().found, Found::Absent);
+    assert_eq!(update(&pod("3", PodState::Waits), Some(Found::Unknown)), None);
+    assert_eq!(update(&pod("3", PodState::Waits), Some(Found::Absent)), None);
+    assert_eq!(update(&pod("3", runs(2)), None).unwrap().found, Found::Absent);
     // Other pods of the Hub are not labs.
-    assert_eq!(see(&pod("4", PodState::Waits), None), None);
-    assert_eq!(see(&pod("4", runs(2)), None), None);
+    assert_eq!(update(&pod("4", PodState::Waits), None), None);
+    assert_eq!(update(&pod("4", runs(2)), None), None);
     // A pod that does not show when it started is counted, too.
-    assert_eq!(see(&pod("5", PodState::Runs(None)), Some(Found::Present)).unwrap().took, None);
+    assert_eq!(update(&pod("5", PodState::Runs(None)), Some(Found::Present)).unwrap().took, None);
     let sums = spawns.overview(at(10)).unwrap();
     assert_eq!((sums.present.count, sums.absent.count, sums.unknown.count), (2, 2, 0));
     assert_eq!((sums.absent.timed, sums.absent.seconds, sums.absent.longest_seconds), (2, 7, 5));
@@ -72,14 +72,14 @@ fn a_new_planner_counts_waiting_labs_and_not_running_ones() {
     let mut spawns = Spawns::default();
     let (old, new): (Arc<str>, Arc<str>) = (Arc::from("jupyter-old"), Arc::from("jupyter-new"));
     let found = Some(Found::Present);
-    assert_eq!(spawns.see(&old, &pod("1", runs(1)), found, at(2)), None);
-    assert_eq!(spawns.see(&new, &pod("2", PodState::Waits), found, at(2)), None);
+    assert_eq!(spawns.update(&old, &pod("1", runs(1)), found, at(2)), None);
+    assert_eq!(spawns.update(&new, &pod("2", PodState::Waits), found, at(2)), None);
     assert_eq!(spawns.overview(at(2)), None, "nothing is known before all was listed");
     spawns.listed(&HashSet::from([old.clone(), new.clone()]), at(3));
-    assert_eq!(spawns.see(&old, &pod("1", runs(1)), found, at(4)), None);
-    assert!(spawns.see(&new, &pod("2", runs(4)), found, at(4)).is_some());
+    assert_eq!(spawns.update(&old, &pod("1", runs(1)), found, at(4)), None);
+    assert!(spawns.update(&new, &pod("2", runs(4)), found, at(4)).is_some());
     // The watch restarts, and both are listed again.
-    assert_eq!(spawns.see(&new, &pod("2", runs(4)), found, at(5)), None);
+    assert_eq!(spawns.update(&new, &pod("2", runs(4)), found, at(5)), None);
     spawns.listed(&HashSet::from([new]), at(6));
     assert_eq!(spawns.pods.len(), 1);
     assert_eq!(spawns.overview(at(6)).unwrap().present.count, 1);
@@ -90,7 +90,7 @@ fn sums_cover_a_day_and_use_bounded_memory() {
     let mut spawns = none_before();
     for hour in 0..100 {
         let (id, now) = (Arc::from("jupyter-a"), at(hour * 3600));
-        assert!(spawns.see(&id, &pod(&hour.to_string(), runs(3)), Some(Found::Absent), now).is_some());
+        assert!(spawns.update(&id, &pod(&hour.to_string(), runs(3)), Some(Found::Absent), now).is_some());
     }
     assert!(spawns.hours.len() <= 25);
     let now = at(99 * 3600);
@@ -114,7 +114,7 @@ proptest! {
                 continue;
             }
             let state = if running { runs(3) } else { PodState::Waits };
-            if spawns.see(&id, &pod(&uid, state), Some(Found::Present), at(3)).is_some() {
+            if spawns.update(&id, &pod(&uid, state), Some(Found::Present), at(3)).is_some() {
                 prop_assert!(counted.insert(uid));
             }
         }

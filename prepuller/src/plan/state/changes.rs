@@ -105,9 +105,9 @@ impl ClusterState {
         now: Timestamp,
     ) -> (bool, Option<Occurrence>) {
         let spawned = match &pod {
-            Some(pod) => self.spawns.see(id, pod, self.found(pod), now),
+            Some(pod) => self.spawns.update(id, pod, self.found(pod), now),
             None => {
-                self.spawns.lose(id);
+                self.spawns.remove(id);
                 None
             }
         };
