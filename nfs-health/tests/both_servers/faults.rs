@@ -49,6 +49,86 @@ fn shown(daemon: &Daemon, server: &str) -> Option<(u64, String)> {
     Some((rounds as u64, verdict.split('"').next()?.to_owned()))
 }
 
+/// The faults of nfs-ganesha.
+fn of_ganesha(server: &RefCell<Ganesha>) -> Vec<Fault<'_>> {
+    let ganesha = move || server.borrow_mut();
+    vec![
+        fault("stopped", &["server_down"], move || ganesha().pause(), move || ganesha().resume()),
+        fault("killed", &["server_down"], move || ganesha().kill(), move || ganesha().restart(|_| ()).unwrap()),
+        fault(
+            "dropped",
+            &["unreachable", "server_down"],
+            move || ganesha().firewall(Firewall::Drop).unwrap(),
+            move || ganesha().firewall(Firewall::Open).unwrap(),
+        ),
+        fault(
+            "rejected",
+            &["server_down"],
+            move || ganesha().firewall(Firewall::Reject).unwrap(),
+            move || ganesha().firewall(Firewall::Open).unwrap(),
+        ),
+        fault(
+            "read-only",
+            &["readonly"],
+            move || ganesha().restart(|setup| setup.writable = false).unwrap(),
+            move || ganesha().restart(|setup| setup.writable = true).unwrap(),
+        ),
+        fault(
+            "export gone",
+            &["denied"],
+            move || ganesha().restart(|setup| setup.exported = false).unwrap(),
+            move || ganesha().restart(|setup| setup.exported = true).unwrap(),
+        ),
+        fault("restarted", &["ok", "grace"], move || ganesha().restart(|_| ()).unwrap(), || ()),
+    ]
+}
+
+/// The faults of the kernel's server.
+fn of_knfsd(knfsd: &Knfsd) -> Vec<Fault<'_>> {
+    let home = "rw,no_root_squash,insecure,no_subtree_check,fsid=11";
+    let restart = move || {
+        knfsd.start_again().unwrap();
+        knfsd.end_grace().unwrap();
+    };
+    vec![
+        fault("hung", &["server_down"], move || knfsd.pause_exports().unwrap(), move || knfsd.resume_exports().unwrap()),
+        fault("killed", &["server_down"], move || knfsd.stop().unwrap(), restart),
+        fault(
+            "dropped",
+            &["unreachable", "server_down"],
+            move || knfsd.firewall(2049, Firewall::Drop).unwrap(),
+            move || knfsd.firewall(2049, Firewall::Open).unwrap(),
+        ),
+        fault(
+            "rejected",
+            &["server_down"],
+            move || knfsd.firewall(2049, Firewall::Reject).unwrap(),
+            move || knfsd.firewall(2049, Firewall::Open).unwrap(),
+        ),
+        fault(
+            "read-only",
+            &["readonly"],
+            move || knfsd.export("/srv/home", Some("ro,insecure,no_subtree_check,fsid=11")).unwrap(),
+            move || knfsd.export("/srv/home", Some(home)).unwrap(),
+        ),
+        fault(
+            "export gone",
+            &["denied", "stale"],
+            move || knfsd.export("/srv/home", None).unwrap(),
+            move || knfsd.export("/srv/home", Some(home)).unwrap(),
+        ),
+        fault(
+            "restarted",
+            &["ok", "grace"],
+            move || {
+                knfsd.stop().unwrap();
+                restart();
+            },
+            || (),
+        ),
+    ]
+}
+
 #[test]
 fn random_faults_make_no_false_alarm_and_none_is_missed() {
     const ROUNDS: u64 = 2;
@@ -60,80 +140,7 @@ fn random_faults_make_no_false_alarm_and_none_is_missed() {
     let settings =
         [("NFS_SERVERS", joined.as_str()), ("NFS_INTERVAL", "1s"), ("NFS_TIMEOUT", "10s"), ("NFS_MOUNTS", "no")];
     let daemon = Daemon::start(env!("CARGO_BIN_EXE_nfs-health"), &["run"], &settings).unwrap();
-    let of_ganesha = || ganesha.borrow_mut();
-    let home = "rw,no_root_squash,insecure,no_subtree_check,fsid=11";
-    let restart = || {
-        knfsd.start_again().unwrap();
-        knfsd.end_grace().unwrap();
-    };
-    let faults = [
-        vec![
-            fault("stopped", &["server_down"], || of_ganesha().pause(), || of_ganesha().resume()),
-            fault("killed", &["server_down"], || of_ganesha().kill(), || of_ganesha().restart(|_| ()).unwrap()),
-            fault(
-                "dropped",
-                &["unreachable", "server_down"],
-                || of_ganesha().firewall(Firewall::Drop).unwrap(),
-                || of_ganesha().firewall(Firewall::Open).unwrap(),
-            ),
-            fault(
-                "rejected",
-                &["server_down"],
-                || of_ganesha().firewall(Firewall::Reject).unwrap(),
-                || of_ganesha().firewall(Firewall::Open).unwrap(),
-            ),
-            fault(
-                "read-only",
-                &["readonly"],
-                || of_ganesha().restart(|setup| setup.writable = false).unwrap(),
-                || of_ganesha().restart(|setup| setup.writable = true).unwrap(),
-            ),
-            fault(
-                "export gone",
-                &["denied"],
-                || of_ganesha().restart(|setup| setup.exported = false).unwrap(),
-                || of_ganesha().restart(|setup| setup.exported = true).unwrap(),
-            ),
-            fault("restarted", &["ok", "grace"], || of_ganesha().restart(|_| ()).unwrap(), || ()),
-        ],
-        vec![
-            fault("hung", &["server_down"], || knfsd.pause_exports().unwrap(), || knfsd.resume_exports().unwrap()),
-            fault("killed", &["server_down"], || knfsd.stop().unwrap(), restart),
-            fault(
-                "dropped",
-                &["unreachable", "server_down"],
-                || knfsd.firewall(2049, Firewall::Drop).unwrap(),
-                || knfsd.firewall(2049, Firewall::Open).unwrap(),
-            ),
-            fault(
-                "rejected",
-                &["server_down"],
-                || knfsd.firewall(2049, Firewall::Reject).unwrap(),
-                || knfsd.firewall(2049, Firewall::Open).unwrap(),
-            ),
-            fault(
-                "read-only",
-                &["readonly"],
-                || knfsd.export("/srv/home", Some("ro,insecure,no_subtree_check,fsid=11")).unwrap(),
-                || knfsd.export("/srv/home", Some(home)).unwrap(),
-            ),
-            fault(
-                "export gone",
-                &["denied", "stale"],
-                || knfsd.export("/srv/home", None).unwrap(),
-                || knfsd.export("/srv/home", Some(home)).unwrap(),
-            ),
-            fault(
-                "restarted",
-                &["ok", "grace"],
-                || {
-                    knfsd.stop().unwrap();
-                    restart();
-                },
-                || (),
-            ),
-        ],
-    ];
+    let faults = [of_ganesha(&ganesha), of_knfsd(&knfsd)];
     let well: &[&str] = &["ok", "grace"];
     let mut random = Random(asked("NFS_FAULT_SEED").map_or(20_261_128, |text| text.parse().unwrap()));
     let mut done: Vec<String> = Vec::new();

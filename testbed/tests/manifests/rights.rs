@@ -116,171 +116,189 @@ fn nobody(account: &Account) -> Vec<Request> {
     ]
 }
 
-fn accounts() -> Vec<Account> {
-    let cordon = || json!({"spec": {"unschedulable": true}});
-    vec![
-        Account {
-            namespace: "labhands",
-            name: "prepuller-plan",
-            node: None,
-            may: vec![
-                get("/api/v1/nodes"),
-                get("/api/v1/pods"),
-                get(ORDERS),
-                patch(&format!("{ORDERS}/one"), json!({"metadata": {"labels": {"test": "test"}}})),
-                patch(CATALOGUE, json!({"data": {"catalogue.json": "{}"}})),
-                patch(FRESHNESS, json!({"spec": {"holderIdentity": "test"}})),
-                // The gate opens.
-                patch(
-                    "/api/v1/nodes/one",
-                    json!({"spec": {"taints": [{"key": "example.org/other", "effect": "NoSchedule"}]}}),
-                ),
-                event("default"),
-            ],
-            may_not: vec![
-                patch("/api/v1/nodes/two", cordon()),
-                patch(
-                    "/api/v1/nodes/two",
-                    json!({"metadata": {"labels": {"node-role.kubernetes.io/control-plane": ""}}}),
-                ),
-                patch("/api/v1/nodes/one", json!({"spec": {"taints": []}})),
-                patch("/api/v1/nodes/two", json!({"spec": {"taints": [{"key": "x", "effect": "NoExecute"}]}})),
-                patch(&format!("{ORDERS}/one/status"), json!({"status": {}})),
-                delete(&format!("{ORDERS}/one")),
-                patch("/api/v1/namespaces/labhands/configmaps/prepuller", json!({"data": {"LAB_KEEP": "x"}})),
-            ],
-        },
-        Account {
-            namespace: "labhands-node",
-            name: "prepuller-node",
-            node: Some("one"),
-            may: vec![get(&format!("{ORDERS}/one")), patch(&format!("{ORDERS}/one/status"), json!({"status": {}}))],
-            may_not: vec![
-                patch(&format!("{ORDERS}/two/status"), json!({"status": {}})),
-                patch(&format!("{ORDERS}/one"), json!({"spec": {}})),
-                get("/api/v1/nodes"),
-                get("/api/v1/pods"),
-                patch("/api/v1/nodes/one", json!({"spec": {"taints": []}})),
-                patch(CATALOGUE, json!({"data": {}})),
-            ],
-        },
-        Account {
-            namespace: "labhands-node",
-            name: "imagepurger",
-            node: Some("one"),
-            may: vec![
-                get("/api/v1/pods?fieldSelector=spec.nodeName%3Done"),
-                get(CATALOGUE),
-                get(FRESHNESS),
-                event("labhands-node"),
-            ],
-            may_not: vec![
-                patch(CATALOGUE, json!({"data": {}})),
-                patch(FRESHNESS, json!({"spec": {}})),
-                delete("/api/v1/namespaces/labhands-node/pods/test"),
-                patch(&format!("{ORDERS}/one/status"), json!({"status": {}})),
-                get("/api/v1/namespaces/labhands/configmaps/prepuller"),
-                event("default"),
-            ],
-        },
-        Account {
-            namespace: "labhands-node",
-            name: "log-shipper",
-            node: Some("one"),
-            may: vec![get("/api/v1/pods?fieldSelector=spec.nodeName%3Done")],
-            may_not: vec![
-                get("/api/v1/namespaces/kube-system/pods/test/log"),
-                get("/api/v1/namespaces/labhands-node/configmaps"),
-                get("/api/v1/nodes"),
-                event("labhands-node"),
-            ],
-        },
-        Account {
-            namespace: "labhands-node",
-            name: "nfs-health",
-            node: Some("one"),
-            may: vec![post(REPORTS, report("one"))],
-            may_not: vec![
-                post(REPORTS, report("two")),
-                get(REPORTS),
-                delete(&format!("{REPORTS}/one")),
-                get("/api/v1/nodes/one"),
-                patch("/api/v1/nodes/one/status", json!({"status": {"conditions": []}})),
-            ],
-        },
-        Account {
-            namespace: "labhands",
-            name: "nfs-health-judge",
-            node: None,
-            may: vec![
-                get(REPORTS),
-                get("/api/v1/nodes/one"),
-                get("/api/v1/persistentvolumes"),
-                get("/api/v1/services"),
-                get("/api/v1/services?watch=true&timeoutSeconds=1"),
-                get("/apis/discovery.k8s.io/v1/endpointslices"),
-                get("/apis/discovery.k8s.io/v1/endpointslices?watch=true&timeoutSeconds=1"),
-                patch(
-                    "/api/v1/nodes/two/status",
-                    json!({"status": {"conditions": [{"type": "NFSMountStuck", "status": "True"}]}}),
-                ),
-                patch(
-                    "/api/v1/nodes/two",
-                    json!({"spec": {"taints": [{"key": "labhands.dev/nfs", "effect": "NoSchedule"}]}}),
-                ),
-                event("default"),
-            ],
-            may_not: vec![
-                patch(
-                    "/api/v1/nodes/two/status",
-                    json!({"status": {"conditions": [{"type": "Ready", "status": "False"}]}}),
-                ),
-                patch(
-                    "/api/v1/nodes/two",
-                    json!({"spec": {"taints": [{"key": "labhands.dev/nfs", "effect": "NoExecute"}]}}),
-                ),
-                patch("/api/v1/nodes/two", cordon()),
-                patch("/api/v1/nodes/two", json!({"metadata": {"finalizers": ["example.org/test"]}})),
-                patch(
-                    "/api/v1/nodes/two/status",
-                    json!({"status": {"daemonEndpoints": {"kubeletEndpoint": {"Port": 1}}}}),
-                ),
-                delete("/api/v1/persistentvolumes/test"),
-                get("/api/v1/pods"),
-            ],
-        },
-        Account {
-            namespace: "labhands",
-            name: "nfs-volumes",
-            node: None,
-            may: vec![
-                get("/api/v1/persistentvolumes"),
-                get("/api/v1/persistentvolumeclaims"),
-                get("/api/v1/services"),
-                event("jupyter"),
-            ],
-            may_not: vec![
-                delete("/api/v1/namespaces/labhands-fileserver/persistentvolumeclaims/fileserver"),
-                delete("/api/v1/namespaces/labhands-fileserver/services/fileserver"),
-                post("/api/v1/namespaces/jupyter/services", named("Service", "v1", "test")),
-                get("/api/v1/pods"),
-                get("/api/v1/nodes"),
-            ],
-        },
-        Account {
-            namespace: "jupyter",
-            name: "hub",
-            node: None,
-            may: vec![get("/api/v1/namespaces/jupyter/pods"), get("/api/v1/namespaces/jupyter/events")],
-            may_not: vec![
-                get("/api/v1/pods"),
-                get("/api/v1/namespaces/labhands/configmaps"),
-                post("/api/v1/namespaces/jupyter/pods/test/exec?command=sh", Value::Null),
-                delete("/api/v1/namespaces/jupyter/persistentvolumeclaims/homes"),
-                patch(CATALOGUE, json!({"data": {}})),
-            ],
-        },
-    ]
+fn prepuller_plan() -> Account {
+    Account {
+        namespace: "labhands",
+        name: "prepuller-plan",
+        node: None,
+        may: vec![
+            get("/api/v1/nodes"),
+            get("/api/v1/pods"),
+            get(ORDERS),
+            patch(&format!("{ORDERS}/one"), json!({"metadata": {"labels": {"test": "test"}}})),
+            patch(CATALOGUE, json!({"data": {"catalogue.json": "{}"}})),
+            patch(FRESHNESS, json!({"spec": {"holderIdentity": "test"}})),
+            // The gate opens.
+            patch(
+                "/api/v1/nodes/one",
+                json!({"spec": {"taints": [{"key": "example.org/other", "effect": "NoSchedule"}]}}),
+            ),
+            event("default"),
+        ],
+        may_not: vec![
+            patch("/api/v1/nodes/two", json!({"spec": {"unschedulable": true}})),
+            patch(
+                "/api/v1/nodes/two",
+                json!({"metadata": {"labels": {"node-role.kubernetes.io/control-plane": ""}}}),
+            ),
+            patch("/api/v1/nodes/one", json!({"spec": {"taints": []}})),
+            patch("/api/v1/nodes/two", json!({"spec": {"taints": [{"key": "x", "effect": "NoExecute"}]}})),
+            patch(&format!("{ORDERS}/one/status"), json!({"status": {}})),
+            delete(&format!("{ORDERS}/one")),
+            patch("/api/v1/namespaces/labhands/configmaps/prepuller", json!({"data": {"LAB_KEEP": "x"}})),
+        ],
+    }
+}
+
+fn prepuller_node() -> Account {
+    Account {
+        namespace: "labhands-node",
+        name: "prepuller-node",
+        node: Some("one"),
+        may: vec![get(&format!("{ORDERS}/one")), patch(&format!("{ORDERS}/one/status"), json!({"status": {}}))],
+        may_not: vec![
+            patch(&format!("{ORDERS}/two/status"), json!({"status": {}})),
+            patch(&format!("{ORDERS}/one"), json!({"spec": {}})),
+            get("/api/v1/nodes"),
+            get("/api/v1/pods"),
+            patch("/api/v1/nodes/one", json!({"spec": {"taints": []}})),
+            patch(CATALOGUE, json!({"data": {}})),
+        ],
+    }
+}
+
+fn imagepurger() -> Account {
+    Account {
+        namespace: "labhands-node",
+        name: "imagepurger",
+        node: Some("one"),
+        may: vec![
+            get("/api/v1/pods?fieldSelector=spec.nodeName%3Done"),
+            get(CATALOGUE),
+            get(FRESHNESS),
+            event("labhands-node"),
+        ],
+        may_not: vec![
+            patch(CATALOGUE, json!({"data": {}})),
+            patch(FRESHNESS, json!({"spec": {}})),
+            delete("/api/v1/namespaces/labhands-node/pods/test"),
+            patch(&format!("{ORDERS}/one/status"), json!({"status": {}})),
+            get("/api/v1/namespaces/labhands/configmaps/prepuller"),
+            event("default"),
+        ],
+    }
+}
+
+fn log_shipper() -> Account {
+    Account {
+        namespace: "labhands-node",
+        name: "log-shipper",
+        node: Some("one"),
+        may: vec![get("/api/v1/pods?fieldSelector=spec.nodeName%3Done")],
+        may_not: vec![
+            get("/api/v1/namespaces/kube-system/pods/test/log"),
+            get("/api/v1/namespaces/labhands-node/configmaps"),
+            get("/api/v1/nodes"),
+            event("labhands-node"),
+        ],
+    }
+}
+
+fn nfs_health() -> Account {
+    Account {
+        namespace: "labhands-node",
+        name: "nfs-health",
+        node: Some("one"),
+        may: vec![post(REPORTS, report("one"))],
+        may_not: vec![
+            post(REPORTS, report("two")),
+            get(REPORTS),
+            delete(&format!("{REPORTS}/one")),
+            get("/api/v1/nodes/one"),
+            patch("/api/v1/nodes/one/status", json!({"status": {"conditions": []}})),
+        ],
+    }
+}
+
+fn nfs_health_judge() -> Account {
+    Account {
+        namespace: "labhands",
+        name: "nfs-health-judge",
+        node: None,
+        may: vec![
+            get(REPORTS),
+            get("/api/v1/nodes/one"),
+            get("/api/v1/persistentvolumes"),
+            get("/api/v1/services"),
+            get("/api/v1/services?watch=true&timeoutSeconds=1"),
+            get("/apis/discovery.k8s.io/v1/endpointslices"),
+            get("/apis/discovery.k8s.io/v1/endpointslices?watch=true&timeoutSeconds=1"),
+            patch(
+                "/api/v1/nodes/two/status",
+                json!({"status": {"conditions": [{"type": "NFSMountStuck", "status": "True"}]}}),
+            ),
+            patch(
+                "/api/v1/nodes/two",
+                json!({"spec": {"taints": [{"key": "labhands.dev/nfs", "effect": "NoSchedule"}]}}),
+            ),
+            event("default"),
+        ],
+        may_not: vec![
+            patch(
+                "/api/v1/nodes/two/status",
+                json!({"status": {"conditions": [{"type": "Ready", "status": "False"}]}}),
+            ),
+            patch(
+                "/api/v1/nodes/two",
+                json!({"spec": {"taints": [{"key": "labhands.dev/nfs", "effect": "NoExecute"}]}}),
+            ),
+            patch("/api/v1/nodes/two", json!({"spec": {"unschedulable": true}})),
+            patch("/api/v1/nodes/two", json!({"metadata": {"finalizers": ["example.org/test"]}})),
+            patch(
+                "/api/v1/nodes/two/status",
+                json!({"status": {"daemonEndpoints": {"kubeletEndpoint": {"Port": 1}}}}),
+            ),
+            delete("/api/v1/persistentvolumes/test"),
+            get("/api/v1/pods"),
+        ],
+    }
+}
+
+fn nfs_volumes() -> Account {
+    Account {
+        namespace: "labhands",
+        name: "nfs-volumes",
+        node: None,
+        may: vec![
+            get("/api/v1/persistentvolumes"),
+            get("/api/v1/persistentvolumeclaims"),
+            get("/api/v1/services"),
+            event("jupyter"),
+        ],
+        may_not: vec![
+            delete("/api/v1/namespaces/labhands-fileserver/persistentvolumeclaims/fileserver"),
+            delete("/api/v1/namespaces/labhands-fileserver/services/fileserver"),
+            post("/api/v1/namespaces/jupyter/services", named("Service", "v1", "test")),
+            get("/api/v1/pods"),
+            get("/api/v1/nodes"),
+        ],
+    }
+}
+
+fn hub() -> Account {
+    Account {
+        namespace: "jupyter",
+        name: "hub",
+        node: None,
+        may: vec![get("/api/v1/namespaces/jupyter/pods"), get("/api/v1/namespaces/jupyter/events")],
+        may_not: vec![
+            get("/api/v1/pods"),
+            get("/api/v1/namespaces/labhands/configmaps"),
+            post("/api/v1/namespaces/jupyter/pods/test/exec?command=sh", Value::Null),
+            delete("/api/v1/namespaces/jupyter/persistentvolumeclaims/homes"),
+            patch(CATALOGUE, json!({"data": {}})),
+        ],
+    }
 }
 
 /// Tries all of them.
@@ -290,7 +308,17 @@ pub(crate) fn are_what_each_account_needs(cluster: &Cluster) {
     let server = kubectl.run(&["config", "view", "-o", "jsonpath={.clusters[0].cluster.server}"]).unwrap();
     let authority = fs::read_to_string(cluster.folder().join("ca.crt")).unwrap();
     let mut wrong = Vec::new();
-    for account in accounts() {
+    let accounts = [
+        prepuller_plan(),
+        prepuller_node(),
+        imagepurger(),
+        log_shipper(),
+        nfs_health(),
+        nfs_health_judge(),
+        nfs_volumes(),
+        hub(),
+    ];
+    for account in accounts {
         let Account { namespace, name, node, .. } = &account;
         let mut create = vec!["-n", namespace, "create", "token", name];
         if let Some(node) = node {
