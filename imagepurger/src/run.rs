@@ -18,7 +18,7 @@ use sidecar::schedule::with_jitter;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use crate::environment::{PurgerEnvironment, PodEvents};
+use crate::environment::{PodEvents, PurgerEnvironment};
 use crate::files::Files;
 use crate::memory::Memory;
 use crate::metrics::RoundMetrics;

@@ -21,7 +21,7 @@ use self::disk::WatermarkArguments;
 use self::mode::ModeArguments;
 pub use self::mode::{Cluster, Mode};
 use self::rules::{RuleArguments, signed_duration};
-use crate::kubelet::{Thresholds, InvalidField};
+use crate::kubelet::{InvalidField, Thresholds};
 use crate::plan::Rules;
 use crate::round::{Limits, Watermarks};
 

@@ -80,7 +80,10 @@ async fn a_hung_catalogue_counts_as_missing_and_a_hung_history_is_waited_for() {
         process.arg(command).env_clear().envs(settings(&endpoint, &hung, folder.path()));
         let output = process.output().unwrap();
         let printed = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert!(printed.contains("Nothing is removed: there is no catalogue") && printed.contains("no answer"), "{output:?}");
+        assert!(
+            printed.contains("Nothing is removed: there is no catalogue") && printed.contains("no answer"),
+            "{output:?}"
+        );
         assert_eq!(output.status.success(), command == "plan", "{output:?}");
     }
     assert_eq!(fake.images().len(), 2);

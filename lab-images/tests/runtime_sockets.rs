@@ -97,7 +97,8 @@ async fn of_several_runtimes_none_is_guessed() {
     let error = discover(&endpoints).await.map(drop).unwrap_err();
     let problem = unclear_runtime(&error).unwrap().to_string();
     assert!(
-        problem.starts_with("RUNTIME_ENDPOINT: ") && endpoints.iter().all(|endpoint| problem.contains(&endpoint.to_string()))
+        problem.starts_with("RUNTIME_ENDPOINT: ")
+            && endpoints.iter().all(|endpoint| problem.contains(&endpoint.to_string()))
     );
     assert!(endpoints.iter().all(|endpoint| error.to_string().contains(&endpoint.to_string())), "{error}");
 

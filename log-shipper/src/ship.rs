@@ -83,9 +83,7 @@ pub async fn ship(shipping: &Shipping, batches: &mut UnboundedReceiver<Batch>, s
                 }
                 match end {
                     Ok(()) => return,
-                    Err(ConnectionError::Closed { refusal, .. })
-                        if shipping.blame(&refusal) != Blame::Everything =>
-                    {
+                    Err(ConnectionError::Closed { refusal, .. }) if shipping.blame(&refusal) != Blame::Everything => {
                         channel_closed(shipping, &mut outbox, &refusal);
                         tokio::time::sleep(SHORT_WAIT).await;
                         continue;

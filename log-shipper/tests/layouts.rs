@@ -63,7 +63,8 @@ fn the_first_run_reads_all_rotated_files_in_order_and_reports_others() {
     gzip(&node.path("docker").join(id("a")).join(format!("{}-json.log-20261121", id("a"))));
     let run = node.run();
     assert_eq!((run.messages(), run.code), (vec!["1", "2", "3", "4"], Some(0)));
-    for expected in ["-json.log.bak: the name does not say", "-json.log.1.xz: log-shipper decompresses gzip files only"] {
+    for expected in ["-json.log.bak: the name does not say", "-json.log.1.xz: log-shipper decompresses gzip files only"]
+    {
         assert!(run.log.contains(expected), "{}", run.log);
     }
 }

@@ -55,7 +55,9 @@ pub async fn check(settings: &Check) -> std::io::Result<ExitCode> {
         None => Ok(Mounts::default()),
     };
     let mounts = match mounts.map_err(|error| std::io::Error::other(format!("cannot read {error}"))) {
-        Err(error) if *output == Output::Nagios => return printed(&nagios::unknown(&error.to_string()), nagios::UNKNOWN),
+        Err(error) if *output == Output::Nagios => {
+            return printed(&nagios::unknown(&error.to_string()), nagios::UNKNOWN);
+        }
         mounts => mounts?,
     };
     let Found { targets, left_out } = targets(target_settings, &mounts);

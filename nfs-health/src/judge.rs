@@ -41,7 +41,7 @@ use crate::agent::metrics::HealthMetrics;
 use crate::agent::rounds::{Discover, Monitor};
 use crate::server::Server;
 use crate::settings::JudgeSettings;
-use crate::targets::{TargetSettings, Target};
+use crate::targets::{Target, TargetSettings};
 
 use self::evidence::evidence;
 use self::metrics::JudgeMetrics;
@@ -238,7 +238,8 @@ impl Judge {
             return false;
         }
         self.volumes = volumes.objects().values().cloned().collect();
-        *lock(&self.targets) = cluster::targets(&self.target_settings, &self.volumes, |server| services.pod_behind(server));
+        *lock(&self.targets) =
+            cluster::targets(&self.target_settings, &self.volumes, |server| services.pod_behind(server));
         true
     }
 

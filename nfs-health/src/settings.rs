@@ -235,7 +235,15 @@ impl JudgeArguments {
         let namespace = self.reports.nfs_report_namespace.clone();
         let (admin, log) = (self.admin.settings(problems), self.log.settings(problems));
         let (interval, rounds) = watch?;
-        Some(JudgeSettings { target_settings: target_settings?, interval, rounds, namespace, taint: taint?, admin: admin?, log: log? })
+        Some(JudgeSettings {
+            target_settings: target_settings?,
+            interval,
+            rounds,
+            namespace,
+            taint: taint?,
+            admin: admin?,
+            log: log?,
+        })
     }
 }
 
@@ -250,7 +258,12 @@ impl WatchArguments {
     }
 }
 
-fn target_settings(servers: &ServerArguments, mounts: &MountArguments, problems: &mut Problems, owner: &str) -> Option<TargetSettings> {
+fn target_settings(
+    servers: &ServerArguments,
+    mounts: &MountArguments,
+    problems: &mut Problems,
+    owner: &str,
+) -> Option<TargetSettings> {
     let target_settings = servers.settings(problems, owner);
     let wanted = problems.parse("NFS_MOUNTS", &mounts.nfs_mounts, "true", values::switch)?;
     let target_settings = target_settings?;
@@ -269,7 +282,11 @@ fn target_settings(servers: &ServerArguments, mounts: &MountArguments, problems:
         };
         values::list(text).map(path).collect::<Result<Vec<String>, String>>()
     })?;
-    Some(TargetSettings { mountinfo: wanted.then(|| PathBuf::from(&mounts.nfs_mountinfo)), excluded, ..target_settings })
+    Some(TargetSettings {
+        mountinfo: wanted.then(|| PathBuf::from(&mounts.nfs_mountinfo)),
+        excluded,
+        ..target_settings
+    })
 }
 
 impl ServerArguments {

@@ -91,7 +91,11 @@ fn of_knfsd(matrix: &mut Matrix, knfsd: &mut Knfsd, ganesha: &Ganesha) {
     knfsd.firewall(2049, Firewall::Open).unwrap();
     knfsd.run("kill $(pidof rpc.mountd); while pidof rpc.mountd; do sleep 0.1; done").unwrap();
     let result = check(&home, "3", "60s", As::Root);
-    assert!(result.verdict == "server_down portmapper" && result.sentence.contains("not registered"), "{}", result.sentence);
+    assert!(
+        result.verdict == "server_down portmapper" && result.sentence.contains("not registered"),
+        "{}",
+        result.sentence
+    );
     knfsd.run("rpc.mountd -p 20048").unwrap();
     for (port, phase) in [(20048, "server_down mountd"), (111, "server_down portmapper")] {
         knfsd.firewall(port, Firewall::Reject).unwrap();

@@ -87,7 +87,9 @@ fn a_device_is_checked_through_any_of_its_paths() {
     let mountinfo = folder.write("mountinfo", format!("1 0 8:1 / / rw - ext4 a rw\n{many}{here}")).unwrap();
     let settings = [("NFS_MOUNTINFO", mountinfo.to_str().unwrap()), ("NFS_INTERVAL", "1s"), ("NFS_TIMEOUT", "2s")];
     let daemon = Daemon::start(env!("CARGO_BIN_EXE_nfs-health"), &["run"], &settings).unwrap();
-    exports::until(&daemon, LIMIT, |verdicts| verdicts.iter().any(|verdict| verdict.contains(": client_stuck (stat): ")));
+    exports::until(&daemon, LIMIT, |verdicts| {
+        verdicts.iter().any(|verdict| verdict.contains(": client_stuck (stat): "))
+    });
 }
 
 #[test]
@@ -278,5 +280,7 @@ fn real_mounts_are_found_with_their_server_and_each_hang_is_distinguished() {
     ready(LIMIT, &exports::all_healthy);
 
     std::fs::remove_dir(ganesha.export().join("v3")).unwrap();
-    ready(LIMIT, &|verdicts| verdicts.iter().any(|verdict| verdict.contains("/home/v3: ") && !verdict.contains(": ok (")));
+    ready(LIMIT, &|verdicts| {
+        verdicts.iter().any(|verdict| verdict.contains("/home/v3: ") && !verdict.contains(": ok ("))
+    });
 }

@@ -98,5 +98,8 @@ fn one_working_address_is_enough_wherever_it_comes_in_the_dns() {
     let printed = check("gone.nas.test");
     assert!(printed.contains("server_down") && printed.contains("the connection is refused"), "{printed}");
     let printed = check("all-silent.nas.test");
-    assert!(printed.contains("server_down") && printed.contains("it accepts connections but does not respond"), "{printed}");
+    assert!(
+        printed.contains("server_down") && printed.contains("it accepts connections but does not respond"),
+        "{printed}"
+    );
 }

@@ -17,11 +17,9 @@ fn main() -> ExitCode {
         }
         let warnings = old_names::take_over(&mut environment);
         let command = parse(&environment, std::env::args_os())?;
-        run_command(command, &warnings).await.map_err(|error| {
-            match error.downcast_ref().and_then(unclear_runtime) {
-                Some(problems) => problems.into(),
-                None => error,
-            }
+        run_command(command, &warnings).await.map_err(|error| match error.downcast_ref().and_then(unclear_runtime) {
+            Some(problems) => problems.into(),
+            None => error,
         })
     })
 }

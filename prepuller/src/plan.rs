@@ -338,8 +338,9 @@ impl Planner {
     }
 
     async fn open_gates(&mut self) -> Outcome {
-        let (gates, key) =
-            self.shared.look(|cluster| (cluster.gates_to_open(Timestamp::now()), cluster.rules.nodes.gate_taint.clone()));
+        let (gates, key) = self
+            .shared
+            .look(|cluster| (cluster.gates_to_open(Timestamp::now()), cluster.rules.nodes.gate_taint.clone()));
         let mut outcome = Outcome::default();
         for (node, lacks) in gates {
             self.pulse.beat();

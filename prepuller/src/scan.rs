@@ -20,7 +20,8 @@ pub async fn run(settings: ScanSettings, warnings: &[String]) -> anyhow::Result<
     sidecar::log::init(settings.log.with_warnings(warnings));
     let registry = registry(&settings.catalogue)?;
     let platforms = [Platform::of_this_machine()];
-    let ScanResult { catalogue, problems, remarks, .. } = find(&registry, &settings.catalogue, &platforms, None).await?;
+    let ScanResult { catalogue, problems, remarks, .. } =
+        find(&registry, &settings.catalogue, &platforms, None).await?;
     let text = match settings.output {
         Output::Table => table(&catalogue),
         Output::Json => serde_json::to_string_pretty(&catalogue)? + "\n",

@@ -40,7 +40,8 @@ pub async fn run(settings: WaitSettings) -> anyhow::Result<ExitCode> {
     let shutdown = Shutdown::listen()?;
     let planner = PlannerClient::at(settings.planner)?;
     let mut reported = String::new();
-    let waited = timeout_at(Instant::now() + settings.timeout, all_is_there(&planner, settings.min_nodes, &mut reported));
+    let waited =
+        timeout_at(Instant::now() + settings.timeout, all_is_there(&planner, settings.min_nodes, &mut reported));
     match shutdown.token().run_until_cancelled(waited).await {
         Some(Ok(done)) => {
             program::print(&format!("{done}\n"))?;
@@ -78,7 +79,11 @@ async fn all_is_there(planner: &PlannerClient, min_nodes: usize, reported: &mut 
 }
 
 /// Asks once. The first successful request also asks for a scan and records the time, by the planner's clock.
-async fn look(planner: &PlannerClient, min_nodes: usize, since: &mut Option<Timestamp>) -> Result<Verdict, ClientError> {
+async fn look(
+    planner: &PlannerClient,
+    min_nodes: usize,
+    since: &mut Option<Timestamp>,
+) -> Result<Verdict, ClientError> {
     let view = planner.view(&Query::default()).await?;
     let since = match *since {
         Some(since) => since,

@@ -218,7 +218,10 @@ fn only_its_own(bed: &Bed, namespace: &str) {
     // A new policy takes effect after a moment.
     let refused = || Some(call("PATCH", "NODEIMAGES/node2/status")).filter(|(status, _)| *status == 403);
     let (_, message) = patiently(LIMIT, refused).expect("another node's report is refused");
-    assert!(message.contains("the report of node2 comes from a pod on that node, and this token is from node1"), "{message}");
+    assert!(
+        message.contains("the report of node2 comes from a pod on that node, and this token is from node1"),
+        "{message}"
+    );
     assert_eq!(call("PATCH", "NODEIMAGES/node1/status").0, 200);
     assert_eq!(call("GET", "NODEIMAGES/node1").0, 200);
     for (method, path) in [

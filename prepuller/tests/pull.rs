@@ -116,7 +116,10 @@ fn an_image_that_never_ends_is_named_and_the_others_are_pulled() {
     });
     let stderr = stderr(&output);
     assert_eq!(output.status.code(), Some(1), "{stderr}");
-    assert!(stderr.contains("not there") && stderr.contains("endless:w_2026_47") && stderr.contains("stall"), "{stderr}");
+    assert!(
+        stderr.contains("not there") && stderr.contains("endless:w_2026_47") && stderr.contains("stall"),
+        "{stderr}"
+    );
     let missing: Vec<&str> = stderr.lines().filter(|line| line.starts_with("not there")).collect();
     assert_eq!(missing.len(), 1, "{stderr}");
 }

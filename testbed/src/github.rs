@@ -68,7 +68,8 @@ impl GitHub {
         let answers = || github.client.send("GET", &asked, &[], b"").ok();
         wait::patiently(LIMIT, answers).ok_or_else(|| Error::Missing(format!("{asked} does not answer")))?;
         let stars = json!({"stars": 58_100});
-        let members = [("ada", 58_001), ("bob", 58_002), ("cleo", 58_004)].map(|(login, id)| account(login, id, &stars));
+        let members =
+            [("ada", 58_001), ("bob", 58_002), ("cleo", 58_004)].map(|(login, id)| account(login, id, &stars));
         let accounts = members.into_iter().chain([account("eve", 58_003, &json!({}))]).collect::<Vec<_>>();
         github.control(&json!({"accounts": accounts}))?;
         Ok(github)

@@ -62,7 +62,11 @@ fn every_image_is_small_labeled_and_the_same_each_time() {
             .env_remove("IMAGE_PREFIX")
             .env_remove("PROFILE");
         let printed = command::run(&mut bld).unwrap();
-        printed.lines().map(|line| line.split_once(", ").unwrap()).map(|(name, rest)| (name.into(), rest.into())).collect()
+        printed
+            .lines()
+            .map(|line| line.split_once(", ").unwrap())
+            .map(|(name, rest)| (name.into(), rest.into()))
+            .collect()
     };
     let first = build();
     assert_eq!(first.len(), DAEMONS.len(), "{first:?}");

@@ -344,7 +344,8 @@ const KINDS: [&str; 13] = [
 /// The names of all objects of ours of this kind.
 fn names(kubectl: &Kubectl, kind: &str) -> BTreeSet<String> {
     let selector = "app.kubernetes.io/part-of=labhands";
-    let printed = kubectl.run(&["get", kind, "-A", "-l", selector, "-o", "jsonpath={.items[*].metadata.name}"]).unwrap();
+    let printed =
+        kubectl.run(&["get", kind, "-A", "-l", selector, "-o", "jsonpath={.items[*].metadata.name}"]).unwrap();
     printed.split_whitespace().map(str::to_owned).collect()
 }
 

@@ -8,7 +8,7 @@ use sidecar::settings::Problems;
 use sidecar::settings::values::percent;
 
 use crate::files::Files;
-use crate::kubelet::{self, Thresholds, InvalidField};
+use crate::kubelet::{self, InvalidField, Thresholds};
 use crate::round::Watermarks;
 
 /// Limits that an error message proposes if the defaults are not below kubelet's thresholds.

@@ -70,7 +70,8 @@ fn both_watermarks_stay_below_both_of_kubelets() {
         let problems = run(&[FILE, ("DISK_HIGH", high), ("DISK_LOW", low)], &[]).map(drop).err().unwrap_or_default();
         assert_eq!(problems.is_empty(), named.is_empty(), "{high} {low}: {problems}");
         assert!(
-            named.is_empty() || problems.contains(&format!("{named}: {}", if named == "DISK_LOW" { low } else { high })),
+            named.is_empty()
+                || problems.contains(&format!("{named}: {}", if named == "DISK_LOW" { low } else { high })),
             "{problems}"
         );
     }
@@ -83,7 +84,10 @@ fn both_watermarks_stay_below_both_of_kubelets() {
         "DISK_HIGH: 75 % is not below kubelet's own thresholds (70 % and 60 %), read from /var/lib/kubelet/config.yaml";
     assert!(problems.contains(words), "{problems}");
     // The examples would be valid.
-    assert!(problems.contains("(example: DISK_HIGH=55%)") && problems.contains("(example: DISK_LOW=45%)"), "{problems}");
+    assert!(
+        problems.contains("(example: DISK_HIGH=55%)") && problems.contains("(example: DISK_LOW=45%)"),
+        "{problems}"
+    );
     assert!(run_with(&read, &[FILE, ("DISK_HIGH", "55%"), ("DISK_LOW", "45%")], &[]).is_ok());
     // With 100 % kubelet removes no images, whatever its other threshold is.
     let off = thresholds(100, 80, Source::Read(vec!["/var/lib/kubelet/config.yaml".into()]));

@@ -6,7 +6,7 @@ use axum::http::{HeaderMap, HeaderName, Method, StatusCode, header};
 use axum::response::{AppendHeaders, IntoResponse};
 use lab_images::registry::{Registry, RegistryConfig};
 
-use crate::scripted::{Fake, digest_of, assert_contains};
+use crate::scripted::{Fake, assert_contains, digest_of};
 
 const QUERY: &str = "?n=1000&last=b";
 
@@ -41,7 +41,10 @@ async fn the_whole_list_is_found_under_any_name_of_the_server() {
         assert!(fake.asked().iter().all(|(path, _)| path.starts_with("/v2/owner/lab/tags/list?")), "{links:?}");
     }
     let fake = two_pages(&["nothing that can be read"]).await;
-    assert_contains(&fake.registry().tags(&fake.repository()).await.unwrap().partial.unwrap().to_string(), &["can't be read"]);
+    assert_contains(
+        &fake.registry().tags(&fake.repository()).await.unwrap().partial.unwrap().to_string(),
+        &["can't be read"],
+    );
 }
 
 #[tokio::test]

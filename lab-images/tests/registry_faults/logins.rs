@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use futures_util::future::join_all;
 use lab_images::registry::{CredentialSources, Registry, RegistryConfig};
 
-use crate::scripted::{DIGEST, Fake, authorization, basic, credentials, assert_contains, unauthorized};
+use crate::scripted::{DIGEST, Fake, assert_contains, authorization, basic, credentials, unauthorized};
 
 const TAGS: &str = r#"{"tags":["a"]}"#;
 
@@ -118,7 +118,10 @@ async fn a_refusal_is_remembered_and_another_login_is_tried() {
     let (folder, sources) = credentials(&entry("old"));
     let registry = Registry::new(RegistryConfig { credentials: sources, ..fake.config() }).unwrap();
     for _ in 0..10 {
-        assert_contains(&registry.tags(&fake.repository()).await.unwrap_err().to_string(), &["refused", "REGISTRY_AUTH_FILE"]);
+        assert_contains(
+            &registry.tags(&fake.repository()).await.unwrap_err().to_string(),
+            &["refused", "REGISTRY_AUTH_FILE"],
+        );
     }
     assert_eq!(tokens_asked(&fake), 1, "ten tries of a wrong password lock an account");
     std::fs::write(folder.path().join("config.json"), entry("new")).unwrap();

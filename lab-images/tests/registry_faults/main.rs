@@ -18,7 +18,7 @@ use futures_util::stream;
 use lab_images::reference::{Digest, Platform};
 use lab_images::registry::{Registry, RegistryConfig};
 
-use scripted::{DIGEST, Fake, credentials, digest_of, assert_contains, unauthorized};
+use scripted::{DIGEST, Fake, assert_contains, credentials, digest_of, unauthorized};
 
 #[tokio::test]
 async fn a_401_without_a_challenge_is_explained() {
@@ -206,7 +206,10 @@ async fn a_tag_list_of_a_gigabyte_is_cut_off() {
 async fn manifests_that_no_runtime_could_use_are_distinguished() {
     let strange = r#"{"schemaVersion":2,"mediaType":"application/x-odd"}"#;
     let fake = Fake::start(move |_, _| strange).await;
-    assert_contains(&fake.manifest_fails(&digest_of(strange)).await, &["media type", "application/x-odd", "push it again"]);
+    assert_contains(
+        &fake.manifest_fails(&digest_of(strange)).await,
+        &["media type", "application/x-odd", "push it again"],
+    );
 
     assert_contains(&fake.manifest_fails(DIGEST).await, &["the content has digest", DIGEST, "changed in transit"]);
 
@@ -215,7 +218,10 @@ async fn manifests_that_no_runtime_could_use_are_distinguished() {
     );
     let digest = digest_of(&other);
     let fake = Fake::start(move |_, _| other.clone()).await;
-    assert_contains(&fake.manifest_fails(&digest).await, &["no image for linux/", "only for linux/s390x", "build it for"]);
+    assert_contains(
+        &fake.manifest_fails(&digest).await,
+        &["no image for linux/", "only for linux/s390x", "build it for"],
+    );
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use axum::response::IntoResponse;
 use futures_util::future::join_all;
 use lab_images::registry::{Registry, RegistryConfig};
 
-use crate::scripted::{DIGEST, Fake, authorization, credentials, assert_contains, unauthorized};
+use crate::scripted::{DIGEST, Fake, assert_contains, authorization, credentials, unauthorized};
 
 /// The default configuration except for plain HTTP, so the counts are those of users.
 fn as_shipped(fake: &Fake) -> RegistryConfig {
@@ -132,5 +132,8 @@ async fn a_host_that_never_answers_is_left_alone_after_a_while() {
     for _ in 0..8 {
         assert_contains(&registry.tags(&repository).await.unwrap_err().to_string(), &[&host, "does not answer"]);
     }
-    assert_contains(&registry.tags(&repository).await.unwrap_err().to_string(), &[&host, "no requests are sent to", "refused"]);
+    assert_contains(
+        &registry.tags(&repository).await.unwrap_err().to_string(),
+        &[&host, "no requests are sent to", "refused"],
+    );
 }

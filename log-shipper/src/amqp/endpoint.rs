@@ -72,7 +72,8 @@ pub(super) fn named(error: ConnectionError, endpoint: &Endpoint) -> ConnectionEr
 pub(super) fn not_tls(error: std::io::Error) -> ConnectionError {
     let by_rustls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
     if matches!(by_rustls, Some(rustls::Error::InvalidMessage(_))) {
-        let message = "the port does not speak TLS: use amqp:// in AMQP_URL, or the broker's TLS port (5671 by default)";
+        let message =
+            "the port does not speak TLS: use amqp:// in AMQP_URL, or the broker's TLS port (5671 by default)";
         return ConnectionError::Protocol(message.to_owned());
     }
     if error.kind() == std::io::ErrorKind::UnexpectedEof {

@@ -87,7 +87,8 @@ fn the_default_exchange_has_a_name_in_settings() {
 fn a_certificate_alone_authenticates() {
     let certificate = [("AMQP_URL", "amqps://h"), ("AMQP_CERT_FILE", "/c"), ("AMQP_KEY_FILE", "/k")];
     assert!(matches!(broker(&certificate).endpoint.auth, Auth::Certificate));
-    let problems = run(&[("AMQP_URL", "amqp://h"), ("AMQP_CERT_FILE", "/c"), ("AMQP_KEY_FILE", "/k")], true).unwrap_err();
+    let problems =
+        run(&[("AMQP_URL", "amqp://h"), ("AMQP_CERT_FILE", "/c"), ("AMQP_KEY_FILE", "/k")], true).unwrap_err();
     assert!(problems.contains("needs TLS"), "{problems}");
 }
 

@@ -10,8 +10,8 @@ use testbed::proxy::TcpProxy;
 use testbed::rabbitmq::RabbitMq;
 use testbed::wait;
 
-use crate::shipper_logs::ShipperLogs;
 use crate::node::{LARGEST_MESSAGE, Random, Writer};
+use crate::shipper_logs::ShipperLogs;
 use crate::support::consumer::Consumer;
 use crate::support::{self, exchange};
 

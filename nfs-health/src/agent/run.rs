@@ -19,7 +19,7 @@ use crate::agent::rounds::{Discover, Monitor};
 use crate::probe::mount_list::MountList;
 use crate::server::Server;
 use crate::settings::RunSettings;
-use crate::targets::{Found, TargetSettings, Target, targets};
+use crate::targets::{Found, Target, TargetSettings, targets};
 
 const NAME: &str = env!("CARGO_PKG_NAME");
 const VERSION: &str = env!("CARGO_PKG_VERSION");

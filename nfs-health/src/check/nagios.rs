@@ -39,7 +39,8 @@ pub(super) fn lines(
         ([], _) => format!("{} exports are healthy", checked.len()),
         ([one], [_]) => describe(one),
         (bad, _) => {
-            let first = bad.iter().max_by_key(|checked| checked.state).map_or_else(String::new, |first| describe(first));
+            let first =
+                bad.iter().max_by_key(|checked| checked.state).map_or_else(String::new, |first| describe(first));
             format!("{} of {} exports are not healthy: {first}", bad.len(), checked.len())
         }
     };

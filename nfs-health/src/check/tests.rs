@@ -7,7 +7,10 @@ fn checked(export: &str, kind: Kind, milliseconds: u64, warn: u64, critical: u64
     let limit = |milliseconds: u64| (milliseconds > 0).then(|| Duration::from_millis(milliseconds));
     let time = Duration::from_millis(milliseconds);
     let result = if kind.is_healthy() { Ok(String::new()) } else { Err(Fault::Refused) };
-    let front = ProbeResult { steps: vec![ProbeStep { phase: Phase::Connect, name: "connect", time, result }], ..ProbeResult::default() };
+    let front = ProbeResult {
+        steps: vec![ProbeStep { phase: Phase::Connect, name: "connect", time, result }],
+        ..ProbeResult::default()
+    };
     let verdict = Verdict { kind, phase: "connect", sentence: "a|b".into() };
     let round = Round { front, behind: None, mounts: Vec::new(), verdict };
     let state = state(&round, limit(warn), limit(critical));

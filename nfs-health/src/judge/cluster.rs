@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::judge::nfs_volumes::NfsVolume;
 use crate::server::Server;
-use crate::targets::{TargetSettings, MOST_TARGETS, Target};
+use crate::targets::{MOST_TARGETS, Target, TargetSettings};
 
 /// The most exports of one server that are probed. A fault of the server shows in some of them.
 const MOST_EXPORTS: usize = 16;
@@ -32,8 +32,9 @@ pub fn targets(
         targets.insert(server.clone(), target);
     }
     for (server, target) in &mut targets {
-        target.behind =
-            target_settings.behind(server).or_else(|| Some(Server { export: server.export.clone(), ..pod_behind(server)? }));
+        target.behind = target_settings
+            .behind(server)
+            .or_else(|| Some(Server { export: server.export.clone(), ..pod_behind(server)? }));
     }
     targets
 }

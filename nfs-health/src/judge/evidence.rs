@@ -101,7 +101,8 @@ mod tests {
         let seen: Vec<_> = evidence
             .iter()
             .map(|(server, of_probe)| {
-                let verdicts: Vec<_> = of_probe.verdicts.iter().map(|verdict| (verdict.node.as_str(), verdict.kind)).collect();
+                let verdicts: Vec<_> =
+                    of_probe.verdicts.iter().map(|verdict| (verdict.node.as_str(), verdict.kind)).collect();
                 (server.to_string(), verdicts)
             })
             .collect();

@@ -85,7 +85,9 @@ impl Debounce for Ruling {
 
 /// Rules on one export. `probe` is the judge's own verdict, from probes at the address and behind it.
 pub fn rule(probe: Option<&Verdict>, verdicts: &[NodeVerdict]) -> Ruling {
-    let with = |wanted: fn(Kind) -> bool| -> Vec<&NodeVerdict> { verdicts.iter().filter(|verdict| wanted(verdict.kind)).collect() };
+    let with = |wanted: fn(Kind) -> bool| -> Vec<&NodeVerdict> {
+        verdicts.iter().filter(|verdict| wanted(verdict.kind)).collect()
+    };
     let (unreached, stuck, refused) = (with(does_not_reach), with(is_stuck), with(is_refusal));
     let reach = reach(probe, &unreached, verdicts.len());
     let mounts = mounts(&stuck, verdicts.len());

@@ -1,6 +1,6 @@
 //! NFSv3: portmapper, mountd, and the export.
 
-use super::{Pauses, Probing, Prober, Stop};
+use super::{Pauses, Prober, Probing, Stop};
 use crate::probe::fault::{Fault, wanted};
 use crate::probe::result::Phase;
 use crate::server::{Host, Server};

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{MINOR_VERSIONS, Pauses, Probing, Prober, Stop, Version, list};
+use super::{MINOR_VERSIONS, Pauses, Prober, Probing, Stop, Version, list};
 use crate::probe::fault::{Fault, wanted};
 use crate::probe::result::Phase;
 use crate::wire::nfs4::attributes::Attributes;

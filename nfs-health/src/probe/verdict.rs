@@ -277,9 +277,10 @@ fn mounts(mounts: &[(String, &MountSeen)], kerberos: bool) -> Option<Verdict> {
             );
             Some((0, verdict(Kind::ClientStuck, path, &what)))
         }
-        MountSeen::Hung { after } => {
-            Some((1, verdict(Kind::ClientStuck, path, &format!("the mount has not answered for {} s", after.as_secs()))))
-        }
+        MountSeen::Hung { after } => Some((
+            1,
+            verdict(Kind::ClientStuck, path, &format!("the mount has not answered for {} s", after.as_secs())),
+        )),
         // This process has no ticket, and the mount's users have theirs.
         MountSeen::Failed(Failure::Denied | Failure::Ticket) if kerberos => None,
         MountSeen::Failed(failure) => Some((2, verdict(kind_of_failure(failure), path, failure))),

@@ -17,8 +17,8 @@ use super::apply::{Applied, apply};
 use super::changes::Changes;
 use super::claims::{ClaimState, Page};
 use super::metrics::VolumesMetrics;
-use super::plan::{Plan, Step, Trouble, plan};
 use super::observe::observe;
+use super::plan::{Plan, Step, Trouble, plan};
 use super::settings::VolumesSettings;
 use super::wanted::Wanted;
 

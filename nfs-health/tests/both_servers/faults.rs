@@ -91,7 +91,12 @@ fn of_knfsd(knfsd: &Knfsd) -> Vec<Fault<'_>> {
         knfsd.end_grace().unwrap();
     };
     vec![
-        fault("hung", &["server_down"], move || knfsd.pause_exports().unwrap(), move || knfsd.resume_exports().unwrap()),
+        fault(
+            "hung",
+            &["server_down"],
+            move || knfsd.pause_exports().unwrap(),
+            move || knfsd.resume_exports().unwrap(),
+        ),
         fault("killed", &["server_down"], move || knfsd.stop().unwrap(), restart),
         fault(
             "dropped",

@@ -30,7 +30,10 @@ fn each_server_of_a_referral_is_tried() {
         ),
     ] {
         let verdict = check_with(&format!("{place}/moved-to-{servers}"), &[("NFS_TIMEOUT", "6s")]);
-        assert!(verdict.starts_with(expected) && verdict.contains("the server refers to 127.0.0."), "{servers}: {verdict}");
+        assert!(
+            verdict.starts_with(expected) && verdict.contains("the server refers to 127.0.0."),
+            "{servers}: {verdict}"
+        );
     }
 }
 

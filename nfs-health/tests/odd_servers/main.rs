@@ -135,7 +135,8 @@ fn a_grace_period_that_does_not_end_is_a_server_that_is_down() {
     let servers = format!("{}/setattr-10013", scripted::start(Script::default()));
     let settings = [("NFS_SERVERS", servers.as_str()), ("NFS_INTERVAL", "1s"), ("NFS_MOUNTS", "no")];
     let daemon = Daemon::start(env!("CARGO_BIN_EXE_nfs-health"), &["run"], &settings).unwrap();
-    let until = |wanted: &str| exports::until(&daemon, Duration::from_secs(120), |verdicts| verdicts[0].contains(wanted));
+    let until =
+        |wanted: &str| exports::until(&daemon, Duration::from_secs(120), |verdicts| verdicts[0].contains(wanted));
     until(": grace (session)");
     let verdicts = until(": server_down (session)");
     assert!(
@@ -157,7 +158,10 @@ fn outputs_for_programs_and_for_nagios() {
         (output.status.code(), String::from_utf8(output.stdout).unwrap())
     };
     let (code, printed) = run(&["plain"], &["--output=nagios", "--warn=20s", "--critical=30s"]);
-    assert!(printed.starts_with(&format!("NFS OK - {place}/plain: ok in ")) && printed.contains("s;20;30;0\n"), "{printed}");
+    assert!(
+        printed.starts_with(&format!("NFS OK - {place}/plain: ok in ")) && printed.contains("s;20;30;0\n"),
+        "{printed}"
+    );
     assert_eq!(code, Some(0));
     for (paths, arguments, expected, word) in [
         (&["plain"][..], &["--output=nagios", "--warn=1us"][..], 1, "NFS WARNING - "),

@@ -61,7 +61,10 @@ impl Site {
         self.make_service(SERVER, "other", &sibling(&self.address("fileserver").unwrap()), "web");
         let (all_is_bound, printed) =
             self.try_volumes(&[("NFS_SERVICE", "labhands-fileserver/other"), ("VOLUME_CLAIM", "jupyter/homes")]);
-        assert!(!all_is_bound && printed.contains("it was made for Service labhands-fileserver/fileserver"), "{printed}");
+        assert!(
+            !all_is_bound && printed.contains("it was made for Service labhands-fileserver/fileserver"),
+            "{printed}"
+        );
         self.kubectl.run(&["-n", SERVER, "delete", "service", "other"]).unwrap();
         assert_eq!(self.get(SERVER, "services", "{.items[*].metadata.name}"), before);
         assert_eq!(self.get("jupyter", "pvc/homes", "{.status.phase}"), "Bound");

@@ -181,7 +181,9 @@ impl<'a, 'n> Selection<'a, 'n> {
 
     /// Whether the node fails or is stalled with any image.
     fn is_troubled(&self, node: usize) -> bool {
-        let is_trouble = |state: &ImageState| matches!(state, ImageState::Failing | ImageState::Stalled | ImageState::Away | ImageState::NoRoom);
+        let is_trouble = |state: &ImageState| {
+            matches!(state, ImageState::Failing | ImageState::Stalled | ImageState::Away | ImageState::NoRoom)
+        };
         self.nodes[node].unfit.is_some() || self.row(node).iter().any(is_trouble)
     }
 
@@ -194,7 +196,11 @@ impl<'a, 'n> Selection<'a, 'n> {
                 ImageState::Stalled => stalled += 1,
                 ImageState::Away => away += 1,
                 // The disk guard refuses before any download.
-                ImageState::NoRoom | ImageState::NotFor | ImageState::Lacks | ImageState::Active | ImageState::Present => continue,
+                ImageState::NoRoom
+                | ImageState::NotFor
+                | ImageState::Lacks
+                | ImageState::Active
+                | ImageState::Present => continue,
             }
             last = last.min(self.nodes[node].last_ordered);
         }
@@ -215,8 +221,8 @@ impl<'a, 'n> Selection<'a, 'n> {
         let key = |node: &usize| {
             let row = self.row(*node);
             let proven = row.contains(&ImageState::Present);
-            let leads =
-                row.contains(&ImageState::Active) || (0..self.wanted.len()).any(|image| self.given[self.at(*node, image)]);
+            let leads = row.contains(&ImageState::Active)
+                || (0..self.wanted.len()).any(|image| self.given[self.at(*node, image)]);
             let waits = self.nodes[*node].waits_for.contains(&self.wanted[image].name);
             (self.is_troubled(*node), !waits, !proven, !leads, self.nodes[*node].name)
         };
@@ -279,10 +285,15 @@ impl<'a, 'n> Selection<'a, 'n> {
                 let has = keeps
                     && match state {
                         ImageState::NotFor | ImageState::Lacks => self.given[self.at(node, image)],
-                        ImageState::Active | ImageState::Stalled | ImageState::Away | ImageState::NoRoom | ImageState::Failing => true,
+                        ImageState::Active
+                        | ImageState::Stalled
+                        | ImageState::Away
+                        | ImageState::NoRoom
+                        | ImageState::Failing => true,
                         ImageState::Present => true,
                     };
-                let urgent = state != ImageState::Present && self.nodes[node].waits_for.contains(&self.wanted[image].name);
+                let urgent =
+                    state != ImageState::Present && self.nodes[node].waits_for.contains(&self.wanted[image].name);
                 has.then_some(NodeOrder { image, urgent, present: state == ImageState::Present })
             };
             (0..self.wanted.len()).filter_map(order).collect()

@@ -130,8 +130,9 @@ impl SeenPull {
             ("Succeeded", _) => Some(Ok(())),
             ("Failed", _) => {
                 let of_pod = status.message.clone().or(status.reason.clone());
-                let of_container =
-                    || containers().filter_map(|container| container.state.terminated.as_ref()).map(message).next_back();
+                let of_container = || {
+                    containers().filter_map(|container| container.state.terminated.as_ref()).map(message).next_back()
+                };
                 Some(Err(of_pod.or_else(of_container).unwrap_or_else(|| "its pull pod failed".to_owned())))
             }
             (_, Some(waiting)) => Some(Err(message(waiting))),
@@ -193,7 +194,8 @@ pub(super) fn turn(ordered: &Ordered<'_>, pulls: &[(&Arc<str>, &SeenPull)], now:
         }
         let report = report(image, *reported, pull.map(|(_, pull)| *pull), now);
         actions.remove.extend(pull.filter(|(_, pull)| pull.ended.is_some()).map(|(name, _)| (*name).clone()));
-        changed |= reported.map(|reported| (reported.state, reported.failures)) != Some((report.state, report.failures));
+        changed |=
+            reported.map(|reported| (reported.state, reported.failures)) != Some((report.state, report.failures));
         reports.push(report);
     }
     actions.make = next.filter(|_| ordered.eligible && !runs).map(|(image, key)| PullPod {
@@ -228,9 +230,7 @@ fn report(image: &CatalogueImage, reported: Option<&Reported>, pull: Option<&See
     let (state, failures, error, since) = match pull {
         // The report of this pod was written already, and the pod is not gone yet.
         Some(pull)
-            if pull.ended.is_some()
-                && since > pull.made
-                && matches!(state, PullState::Present | PullState::Failed) =>
+            if pull.ended.is_some() && since > pull.made && matches!(state, PullState::Present | PullState::Failed) =>
         {
             (state, failures, last_error(), since)
         }

@@ -21,7 +21,11 @@ pub(super) struct Shared {
 
 impl Shared {
     pub(super) fn new(cluster: ClusterState) -> Self {
-        Self { cluster: Arc::new(Mutex::new(cluster)), changed: Arc::new(Notify::new()), decided: watch::Sender::new(0) }
+        Self {
+            cluster: Arc::new(Mutex::new(cluster)),
+            changed: Arc::new(Notify::new()),
+            decided: watch::Sender::new(0),
+        }
     }
 
     /// A source of overviews.

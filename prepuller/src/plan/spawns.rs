@@ -108,7 +108,13 @@ struct Hour {
 impl Spawns {
     /// Handles the current state of a pod. `found` says whether it finds its image now; `None` for a pod without a lab
     /// image. Returns a spawn that is to be counted.
-    pub(super) fn update(&mut self, id: &Arc<str>, pod: &SeenPod, found: Option<Found>, now: Timestamp) -> Option<Spawn> {
+    pub(super) fn update(
+        &mut self,
+        id: &Arc<str>,
+        pod: &SeenPod,
+        found: Option<Found>,
+        now: Timestamp,
+    ) -> Option<Spawn> {
         let before = self.pods.get(id).filter(|known| known.uid == pod.uid).map(|known| known.stage);
         let first = match before {
             Some(Stage::Over) => return None,

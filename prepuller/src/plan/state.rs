@@ -20,7 +20,7 @@ pub(super) use self::agents::Trouble;
 pub(super) use self::changes::Occurrence;
 pub(super) use self::write::Write;
 use super::decide::{Decision, Node, Spread, Wanted, decide};
-use super::eligible::{NodeRules, Eligibility};
+use super::eligible::{Eligibility, NodeRules};
 use super::gate::GateRules;
 use super::pull_pods::SeenPull;
 use super::seen::{Key, LastReport, SeenNode, SeenOrders, SeenPod};

@@ -161,9 +161,7 @@ mod tests {
         for name in ["PREPULLER_URL: ", "--show: ", "--page: "] {
             assert!(problems.contains(name), "{problems}");
         }
-        let Command::Wait(arguments) = parse(&["wait"], &[("WAIT_TIMEOUT", "soon")]) else {
-            panic!("another command")
-        };
+        let Command::Wait(arguments) = parse(&["wait"], &[("WAIT_TIMEOUT", "soon")]) else { panic!("another command") };
         assert!(arguments.settings().unwrap_err().to_string().starts_with("WAIT_TIMEOUT: "));
         for (given, environment, least) in
             [(&["wait"][..], None, 1), (&["wait", "--min-nodes=0"], None, 0), (&["wait"], Some("7"), 7)]

@@ -131,7 +131,15 @@ impl Trouble {
         (reason, recovered): (&'static str, &'static str),
     ) -> Self {
         let (events, regarding) = (events.clone(), regarding.clone());
-        Self { events, regarding, action, reason, recovered, is_in: AtomicBool::new(false), last_note: Mutex::default() }
+        Self {
+            events,
+            regarding,
+            action,
+            reason,
+            recovered,
+            is_in: AtomicBool::new(false),
+            last_note: Mutex::default(),
+        }
     }
 
     /// The condition is bad, for the cause in `note`. Returns whether it was good before.

@@ -81,7 +81,8 @@ impl<'a> Release<'a> {
             .kubectl()
             .run(&["get", kinds, "-A", "-l", "app.kubernetes.io/part-of=labhands", "-o", path])
             .unwrap();
-        printed.lines()
+        printed
+            .lines()
             .filter_map(|line| line.split_once(' '))
             .map(|(name, number)| (name.to_owned(), number.to_owned()))
             .collect()

@@ -137,10 +137,7 @@ fn prepuller_plan() -> Account {
         ],
         may_not: vec![
             patch("/api/v1/nodes/two", json!({"spec": {"unschedulable": true}})),
-            patch(
-                "/api/v1/nodes/two",
-                json!({"metadata": {"labels": {"node-role.kubernetes.io/control-plane": ""}}}),
-            ),
+            patch("/api/v1/nodes/two", json!({"metadata": {"labels": {"node-role.kubernetes.io/control-plane": ""}}})),
             patch("/api/v1/nodes/one", json!({"spec": {"taints": []}})),
             patch("/api/v1/nodes/two", json!({"spec": {"taints": [{"key": "x", "effect": "NoExecute"}]}})),
             patch(&format!("{ORDERS}/one/status"), json!({"status": {}})),
@@ -254,10 +251,7 @@ fn nfs_health_judge() -> Account {
             ),
             patch("/api/v1/nodes/two", json!({"spec": {"unschedulable": true}})),
             patch("/api/v1/nodes/two", json!({"metadata": {"finalizers": ["example.org/test"]}})),
-            patch(
-                "/api/v1/nodes/two/status",
-                json!({"status": {"daemonEndpoints": {"kubeletEndpoint": {"Port": 1}}}}),
-            ),
+            patch("/api/v1/nodes/two/status", json!({"status": {"daemonEndpoints": {"kubeletEndpoint": {"Port": 1}}}})),
             delete("/api/v1/persistentvolumes/test"),
             get("/api/v1/pods"),
         ],
@@ -344,7 +338,9 @@ pub(crate) fn are_what_each_account_needs(cluster: &Cluster) {
         };
         assert!(nobody(&account).len() + account.may_not.len() >= 10);
         for (requests, wanted) in [(&account.may, false), (&nobody(&account), true), (&account.may_not, true)] {
-            wrong.extend(requests.iter().map(&refused).filter(|(is, _)| *is != Some(wanted)).map(|(_, printed)| printed));
+            wrong.extend(
+                requests.iter().map(&refused).filter(|(is, _)| *is != Some(wanted)).map(|(_, printed)| printed),
+            );
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));

@@ -133,7 +133,10 @@ fn another_service_never_takes_over_the_address_of_the_one_that_a_volume_was_mad
     for holder in [None, holder("old/files", false, false), holder("storage/files-kept", false, true)] {
         seen.holder = holder;
         let sentence = stops(&seen, "it was made for Service old/files, and NFS_SERVICE is storage/files now");
-        assert!(sentence.contains("NFS_SERVICE=old/files") && sentence.contains("kubectl -n labs delete pvc homes"), "{sentence}");
+        assert!(
+            sentence.contains("NFS_SERVICE=old/files") && sentence.contains("kubectl -n labs delete pvc homes"),
+            "{sentence}"
+        );
     }
     let Plan::Stop(trouble) = plan(&wanted(), &seen) else { panic!("no trouble") };
     assert_eq!(trouble.reason(), "VolumeLeadsElsewhere");
@@ -173,7 +176,8 @@ fn a_deleted_claim_is_recreated_and_finds_its_volume() {
 
 #[test]
 fn a_deleted_volume_is_recreated_under_its_name() {
-    let seen = Observed { service: service(OLD), claim: claim(Some("storage-files-home"), false), ..Observed::default() };
+    let seen =
+        Observed { service: service(OLD), claim: claim(Some("storage-files-home"), false), ..Observed::default() };
     assert_eq!(plan(&wanted(), &seen), create("storage-files-home", OLD));
     let seen = Observed { claim: claim(Some("their-own"), false), ..seen };
     stops(&seen, "asks for volume their-own");

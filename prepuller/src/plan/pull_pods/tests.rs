@@ -37,7 +37,8 @@ struct SimulatedNode {
 impl SimulatedNode {
     fn step(&mut self, now: i64) -> PodActions {
         let node = Arc::from("node1");
-        let reported = |key: Key| self.reported.iter().find(|(reported, _)| *reported == key).map(|(_, reported)| reported);
+        let reported =
+            |key: Key| self.reported.iter().find(|(reported, _)| *reported == key).map(|(_, reported)| reported);
         let images = self.images.iter().map(|image| (image, key(image), reported(key(image)))).collect();
         let ordered = Ordered { node: &node, generation: 1, uid: "u", eligible: true, images };
         let pods: Vec<_> = self.pods.iter().map(|(name, pull)| (name, pull)).collect();

@@ -11,7 +11,7 @@ use crate::node_images::PullState;
 use crate::overview::Wave;
 use crate::plan::decide::Wanted;
 use crate::plan::eligible::Eligibility;
-use crate::plan::pull_pods::{Ordered, SeenPull, PodActions, turn};
+use crate::plan::pull_pods::{Ordered, PodActions, SeenPull, turn};
 use crate::plan::seen::Key;
 
 impl ClusterState {

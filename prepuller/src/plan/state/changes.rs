@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use super::{ClusterState, NodeState, agents};
 use crate::node_images::PullState;
 use crate::plan::pull_pods::SeenPull;
-use crate::plan::seen::{Key, LastReport, PodState, SeenReport, SeenNode, SeenOrders, SeenPod};
+use crate::plan::seen::{Key, LastReport, PodState, SeenNode, SeenOrders, SeenPod, SeenReport};
 use crate::plan::spawns::{Found, Reports, Spawn, found};
 
 /// Something to report in logs, Events and metrics.
@@ -84,7 +84,11 @@ impl ClusterState {
         (record.moved, record.object) = (Some(now.1), Some(orders));
         let occurrences = failed.into_iter().filter_map(|(key, tried, error)| {
             let (node, image) = (Arc::from(name), self.name_of(key)?);
-            Some(if tried { Occurrence::Failed { node, image, error } } else { Occurrence::NoRoom { node, image, error } })
+            Some(if tried {
+                Occurrence::Failed { node, image, error }
+            } else {
+                Occurrence::NoRoom { node, image, error }
+            })
         });
         (true, occurrences.collect())
     }

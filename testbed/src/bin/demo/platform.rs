@@ -38,7 +38,9 @@ impl Platform {
     pub(crate) fn start() -> Result<Platform> {
         print_heading("building images of JupyterHub and JupyterLab (some minutes the first time)")?;
         let jupyter = Jupyter::find_or_build()?;
-        print_heading("starting RabbitMQ and a Kubernetes of two nodes (about ten minutes the first time, to build it)")?;
+        print_heading(
+            "starting RabbitMQ and a Kubernetes of two nodes (about ten minutes the first time, to build it)",
+        )?;
         let broker = RabbitMq::start()?;
         broker.control(&["import_definitions", DEFINITIONS])?;
         let mut cluster = Cluster::start(2)?;
@@ -82,7 +84,9 @@ impl Platform {
         print_heading("checking and applying the page: kubectl apply -k manifests/site")?;
         self.check("")?;
         kubectl.run(&["apply", "-k", &self.page().to_string_lossy()])?;
-        print_heading("waiting until every part is ready; the file server, the homes and the Hub start one after the other")?;
+        print_heading(
+            "waiting until every part is ready; the file server, the homes and the Hub start one after the other",
+        )?;
         let mut last = String::new();
         let ready = wait::patiently(LIMIT, || {
             let printed = self.check("--after");
