@@ -6,8 +6,8 @@ use std::time::Duration;
 use jiff::SignedDuration;
 use lab_images::runtime::open;
 use sidecar::human::bytes;
-use sidecar::program;
 use sidecar::shutdown::Shutdown;
+use sidecar::stdio;
 use tokio::time::sleep;
 
 use crate::environment::PurgerEnvironment;
@@ -56,7 +56,7 @@ pub async fn run(settings: PurgeSettings) -> anyhow::Result<ExitCode> {
             age(grace)
         );
     }
-    program::print(&text)?;
+    stdio::print(&text)?;
     Ok(if is_clean(&round) && !token.is_cancelled() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use lab_images::runtime::{FileSystem, open};
 use serde::Serialize;
 use sidecar::human::{Table, bytes};
-use sidecar::program;
+use sidecar::stdio;
 
 use crate::environment::PurgerEnvironment;
 use crate::files::Files;
@@ -41,7 +41,7 @@ pub async fn run(settings: PlanSettings) -> anyhow::Result<ExitCode> {
         Output::Table => report.table(look.seen.now),
         Output::Json => serde_json::to_string_pretty(&report)? + "\n",
     };
-    program::print(&text)?;
+    stdio::print(&text)?;
     Ok(ExitCode::SUCCESS)
 }
 

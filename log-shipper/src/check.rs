@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::bail;
 use sidecar::log::LogSettings;
-use sidecar::program::print;
+use sidecar::stdio::print;
 
 use crate::amqp::{Address, ConnectStep, Connection, ConnectionError, Event};
 use crate::container::{Container, Pod};

@@ -16,6 +16,7 @@ use sidecar::daemon::Daemon;
 use sidecar::kubernetes::explain;
 use sidecar::readiness::Health;
 use sidecar::shutdown::Shutdown;
+use sidecar::stdio;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -52,6 +53,12 @@ const END_LIMIT: Duration = Duration::from_millis(9500);
 pub async fn run(settings: RunSettings, warnings: &[String]) -> anyhow::Result<ExitCode> {
     let mut daemon = Daemon::start(NAME, VERSION, settings.log.clone().with_warnings(warnings))?;
     announce(&settings);
+    if matches!(settings.output, Output::Stdout) && stdio::is_output_closed() {
+        bail!(
+            "cannot write to standard output: it was closed when log-shipper began (or is /dev/null, opened for reading and writing). \
+             Let it lead to a file or a program, or set OUTPUT=null to discard all events"
+        );
+    }
     raise_open_files();
     let metrics = Metrics::default();
     metrics.register(&daemon.metrics);

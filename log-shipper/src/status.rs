@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use sidecar::human::Table;
-use sidecar::program;
+use sidecar::stdio;
 
 use crate::checkpoint::{self, CheckpointError, Saved};
 use crate::identity::FileKey;
@@ -21,7 +21,7 @@ use crate::settings::LogsSettings;
 /// If a checkpoint cannot be read, or printing fails.
 pub fn run(logs: &LogsSettings) -> anyhow::Result<ExitCode> {
     let (text, failed) = tables(&logs.state_dir);
-    program::print(&text)?;
+    stdio::print(&text)?;
     failed.map_or(Ok(ExitCode::SUCCESS), |error| Err(error.into()))
 }
 

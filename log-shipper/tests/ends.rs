@@ -92,6 +92,44 @@ fn a_closed_or_full_output_ends_the_run_with_its_reason() {
 }
 
 #[test]
+fn a_closed_standard_output_is_refused_and_the_null_device_is_not() {
+    let node = Node::with_lines(3);
+    let (binary, pods, state) = (env!("CARGO_BIN_EXE_log-shipper"), node.0.join("pods"), node.0.join("state"));
+    for (redirection, code) in [(">&-", 1), (">&- <&-", 1), (">/dev/null", 0)] {
+        let mut shell = Command::new("sh");
+        shell.env_clear().env("LOG_PATHS", &pods).env("STATE_DIR", &state).env("OUTPUT", "stdout");
+        let ended = shell.args(["-c", &format!("exec {binary} run --until-idle {redirection}")]).output().unwrap();
+        let said = String::from_utf8(ended.stderr).unwrap();
+        assert_eq!(ended.status.code(), Some(code), "{redirection}: {said}");
+        assert_eq!(said.contains("cannot write to standard output: it was closed"), code == 1, "{redirection}: {said}");
+        assert_eq!(state.join("checkpoint-stdout.json").exists(), code == 0, "{redirection}");
+    }
+}
+
+#[test]
+fn a_closed_or_full_output_of_a_command_has_its_exit_code() {
+    let binary = env!("CARGO_BIN_EXE_log-shipper");
+    let folder = Folder::new("ends").unwrap();
+    for (command, code, words) in [
+        ("status >/dev/full", 1, "cannot write to standard output: No space left"),
+        ("--help >/dev/full", 1, "cannot write to standard output: No space left"),
+        ("status >&-", 0, ""),
+        ("status | true", 0, ""),
+        // Nothing can be reported, but the program says by its code what is wrong.
+        ("run --max-line x 2>/dev/full", 64, ""),
+        ("run --no-such-flag 2>/dev/full", 64, ""),
+        ("check --amqp-url amqp://127.0.0.1:1 2>/dev/full", 1, ""),
+    ] {
+        let mut shell = Command::new("bash");
+        shell.env_clear().env("PATH", "/usr/bin:/bin").env("STATE_DIR", folder.path());
+        let ended = shell.args(["-c", &format!("set -o pipefail; {binary} {command}")]).output().unwrap();
+        let said = String::from_utf8(ended.stderr).unwrap();
+        assert_eq!(ended.status.code(), Some(code), "{command}: {said}");
+        assert!(said.contains(words) && !said.contains("panicked"), "{command}: {said}");
+    }
+}
+
+#[test]
 fn a_file_that_can_not_be_read_does_not_keep_a_run_until_idle_from_ending() {
     let node = Node::with_lines(3);
     fs::remove_file(node.log()).unwrap();

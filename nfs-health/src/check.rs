@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use nfs_mounts::mountinfo::Mounts;
-use sidecar::program::print;
 use sidecar::settings::EXIT_USAGE;
+use sidecar::stdio::{complain, print};
 
 use crate::agent::round::{CheckedExport, Round};
 use crate::probe::mount_list::MountList;
@@ -47,8 +47,8 @@ const NOTHING: &str =
 ///
 /// # Errors
 ///
-/// The system's error if the mounts cannot be listed, or stdout is closed.
-pub async fn check(settings: &Check) -> std::io::Result<ExitCode> {
+/// If the mounts cannot be listed, or printing fails.
+pub async fn check(settings: &Check) -> anyhow::Result<ExitCode> {
     let Check { target_settings, output, warn, critical } = settings;
     let mounts = match target_settings.mountinfo.clone().map(MountList::new) {
         Some(mut list) => list.read().await.map(|(mounts, _)| mounts),
@@ -66,7 +66,7 @@ pub async fn check(settings: &Check) -> std::io::Result<ExitCode> {
         if *output == Output::Nagios {
             return printed(&nagios::unknown(&nothing), nagios::UNKNOWN);
         }
-        eprintln!("{nothing}");
+        complain(&nothing);
         return Ok(ExitCode::from(EXIT_USAGE));
     }
     let rounds = targets.into_iter().map(|(server, target)| async move {
@@ -91,7 +91,7 @@ fn left(left_out: &BTreeMap<LeftOut, usize>) -> impl Iterator<Item = String> {
     others.map(|(why, count)| format!("mounts that are not checked: {count}, {}", why.reason()))
 }
 
-fn printed(text: &str, code: u8) -> std::io::Result<ExitCode> {
+fn printed(text: &str, code: u8) -> anyhow::Result<ExitCode> {
     print(text)?;
     Ok(ExitCode::from(code))
 }

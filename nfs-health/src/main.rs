@@ -16,7 +16,7 @@ fn main() -> ExitCode {
     sidecar::program::run(env!("CARGO_PKG_NAME"), async {
         let arguments: Arguments = parse(&Environment::of_process(), std::env::args_os())?;
         match Settings::parse(&arguments)? {
-            Settings::Check(settings) => Ok(check::check(&settings).await?),
+            Settings::Check(settings) => check::check(&settings).await,
             Settings::Run(settings) => run::run(*settings).await,
             Settings::Judge(settings) => judge::run(*settings).await,
             Settings::Volumes(settings) => volumes::run::run(*settings).await,

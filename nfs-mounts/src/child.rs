@@ -71,7 +71,10 @@ pub fn run<O: DeserializeOwned, A: Serialize>(work: impl FnOnce(O, &mut Heartbea
         return ExitCode::FAILURE;
     }
     let Ok(order) = serde_json::from_slice(&order) else {
-        eprintln!("{SUBCOMMAND} is started by the daemon itself, with an order on stdin; it is an internal command");
+        let _ = writeln!(
+            io::stderr(),
+            "{SUBCOMMAND} is started by the daemon itself, with an order on stdin; it is an internal command"
+        );
         return ExitCode::from(64);
     };
     let mut heartbeat = Heartbeat { out: io::stdout() };

@@ -26,7 +26,7 @@ fn main() -> ExitCode {
 
 async fn run_command(command: Command, warnings: &[String]) -> anyhow::Result<ExitCode> {
     match command {
-        Command::Tags(arguments) => Ok(tags::run(&arguments.settings()?)?),
+        Command::Tags(arguments) => tags::run(&arguments.settings()?),
         Command::Scan(arguments) => scan::run(arguments.settings()?, warnings).await,
         Command::Pull(arguments) => pull::run(arguments.settings()?, warnings).await,
         Command::Node(arguments) => node::run(arguments.settings()?, warnings).await,

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use lab_images::catalogue::Catalogue;
 use lab_images::reference::Platform;
 use sidecar::human::{Table, bytes};
-use sidecar::program;
+use sidecar::stdio;
 
 use crate::catalogue::{ScanResult, find, registry};
 use crate::settings::{Output, ScanSettings};
@@ -27,7 +27,7 @@ pub async fn run(settings: ScanSettings, warnings: &[String]) -> anyhow::Result<
         Output::Json => serde_json::to_string_pretty(&catalogue)? + "\n",
         Output::Env => assignments(&catalogue),
     };
-    program::print(&text)?;
+    stdio::print(&text)?;
     Ok(if problems.is_empty() && remarks.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use sidecar::human::Table;
-use sidecar::program;
+use sidecar::stdio;
 
 use crate::page::query::Show;
 use crate::page::view::{CellState, NodeRow, Standing, View};
@@ -20,8 +20,8 @@ use crate::settings::{StatusOutput, StatusSettings};
 pub async fn run(settings: StatusSettings) -> anyhow::Result<ExitCode> {
     let view = PlannerClient::at(settings.planner)?.view(&settings.query).await?;
     match settings.output {
-        StatusOutput::Table => program::print(&table(&view))?,
-        StatusOutput::Json => program::print(&(serde_json::to_string_pretty(&view)? + "\n"))?,
+        StatusOutput::Table => stdio::print(&table(&view))?,
+        StatusOutput::Json => stdio::print(&(serde_json::to_string_pretty(&view)? + "\n"))?,
     }
     Ok(ExitCode::SUCCESS)
 }

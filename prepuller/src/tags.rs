@@ -1,12 +1,13 @@
 //! `prepuller tags`: reads tags from standard input, and prints one JSON object for each on standard output, in the
 //! order of a menu.
 
-use std::io::{self, BufRead, Read, Write};
+use std::io::{self, BufRead, Read};
 use std::process::ExitCode;
 
 use lab_images::policy::{Keep, Known, Policy, decide};
 use lab_images::tag::{Class, Tag};
 use serde::Serialize;
+use sidecar::stdio;
 
 use crate::settings::TagsSettings;
 
@@ -34,16 +35,12 @@ struct Line<'a> {
 /// # Errors
 ///
 /// If either fails.
-pub fn run(settings: &TagsSettings) -> io::Result<ExitCode> {
-    let written = print(settings, io::stdin().lock(), io::BufWriter::new(io::stdout().lock()));
-    match written {
-        // A closed pipe, as with `| head`, is not an error.
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),
-        _ => Ok(ExitCode::SUCCESS),
-    }
+pub fn run(settings: &TagsSettings) -> anyhow::Result<ExitCode> {
+    stdio::print(&text(settings, io::stdin().lock())?)?;
+    Ok(ExitCode::SUCCESS)
 }
 
-fn print(settings: &TagsSettings, input: impl BufRead, mut output: impl Write) -> io::Result<()> {
+fn text(settings: &TagsSettings, input: impl BufRead) -> io::Result<String> {
     let policy = Policy {
         scheme: settings.scheme.clone(),
         keep: settings.keep.clone().unwrap_or_default(),
@@ -55,11 +52,12 @@ fn print(settings: &TagsSettings, input: impl BufRead, mut output: impl Write) -
     // Without a registry every tag counts as a separate image.
     let kept: Vec<bool> =
         decide(&policy, &tags, &Known::default()).verdicts.iter().map(|verdict| verdict.wanted).collect();
+    let mut text = String::new();
     for (tag, kept) in tags.iter().zip(kept) {
-        serde_json::to_writer(&mut output, &line(tag, settings.keep.as_ref().map(|_: &Keep| kept)))?;
-        output.write_all(b"\n")?;
+        text += &serde_json::to_string(&line(tag, settings.keep.as_ref().map(|_: &Keep| kept)))?;
+        text.push('\n');
     }
-    output.flush()
+    Ok(text)
 }
 
 fn line(tag: &Tag, keep: Option<bool>) -> Line<'_> {
@@ -113,9 +111,7 @@ mod tests {
             aliases,
             keep: keep.map(|keep| keep.parse().unwrap()),
         };
-        let mut output = Vec::new();
-        print(&settings, input.as_bytes(), &mut output).unwrap();
-        String::from_utf8(output).unwrap().lines().map(str::to_owned).collect()
+        text(&settings, input.as_bytes()).unwrap().lines().map(str::to_owned).collect()
     }
 
     #[test]
@@ -146,7 +142,7 @@ mod tests {
             keep: None,
         };
         let endless = "x".repeat(10_000);
-        let error = print(&settings, endless.as_bytes(), Vec::new()).unwrap_err().to_string();
+        let error = text(&settings, endless.as_bytes()).unwrap_err().to_string();
         assert!(error.contains("line 1"), "{error}");
     }
 }

@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use sidecar::program;
 use sidecar::shutdown::Shutdown;
+use sidecar::stdio;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::page::query::Query;
@@ -44,15 +44,16 @@ pub async fn run(settings: WaitSettings) -> anyhow::Result<ExitCode> {
         timeout_at(Instant::now() + settings.timeout, all_is_there(&planner, settings.min_nodes, &mut reported));
     match shutdown.token().run_until_cancelled(waited).await {
         Some(Ok(done)) => {
-            program::print(&format!("{done}\n"))?;
+            stdio::print(&format!("{done}\n"))?;
             Ok(ExitCode::SUCCESS)
         }
         Some(Err(_)) => {
-            eprintln!("gave up after WAIT_TIMEOUT ({}): {reported}", humantime::format_duration(settings.timeout));
+            let limit = humantime::format_duration(settings.timeout);
+            stdio::complain(&format!("gave up after WAIT_TIMEOUT ({limit}): {reported}"));
             Ok(ExitCode::FAILURE)
         }
         None => {
-            eprintln!("interrupted: {reported}");
+            stdio::complain(&format!("interrupted: {reported}"));
             Ok(ExitCode::FAILURE)
         }
     }
@@ -63,7 +64,7 @@ async fn all_is_there(planner: &PlannerClient, min_nodes: usize, reported: &mut 
     let mut report = |words: String| {
         let words: String = words.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
         if *reported != words {
-            eprintln!("waiting: {words}");
+            stdio::complain(&format!("waiting: {words}"));
             *reported = words;
         }
     };

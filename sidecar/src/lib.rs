@@ -9,7 +9,7 @@
 //! - [`kubernetes`] a client whose calls have time limits, and Events; [`tls`] the crypto provider and the roots
 //! - [`secret`] values that are never printed, and files that are read again when they change; [`files`] replaces a
 //!   file atomically
-//! - [`retry`] backoff, [`schedule`] jitter, [`human`] readable sizes, times and tables, [`sync`] locks, [`causes`]
+//! - [`stdio`] prints; [`retry`] backoff, [`schedule`] jitter, [`human`] readable sizes, times and tables, [`sync`] locks, [`causes`]
 //!   an error with its causes
 
 pub mod admin;
@@ -27,5 +27,6 @@ pub mod schedule;
 pub mod secret;
 pub mod settings;
 pub mod shutdown;
+pub mod stdio;
 pub mod sync;
 pub mod tls;

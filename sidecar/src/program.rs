@@ -1,13 +1,12 @@
 //! From a program's `main` to its exit code.
 
 use std::future::Future;
-use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 
-use crate::causes;
 use crate::settings::{EXIT_USAGE, Problems};
+use crate::{causes, stdio};
 
 /// The most threads for blocking calls (name lookups and files). A resolver that hangs blocks at most these.
 const MOST_BLOCKING: usize = 16;
@@ -26,32 +25,20 @@ pub fn run(name: &str, program: impl Future<Output = anyhow::Result<ExitCode>>) 
     done.unwrap_or_else(|error| failed(name, &error))
 }
 
-/// Prints to standard output. A closed pipe, as with `| head`, is not an error.
-///
-/// # Errors
-///
-/// Any other error of the write.
-pub fn print(text: &str) -> io::Result<()> {
-    let mut output = io::stdout().lock();
-    match output.write_all(text.as_bytes()).and_then(|()| output.flush()) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        other => other,
-    }
-}
-
 fn failed(name: &str, error: &anyhow::Error) -> ExitCode {
     if let Some(problems) = error.downcast_ref::<Problems>() {
         return problems.report();
     }
     if let Some(usage) = error.downcast_ref::<clap::Error>() {
-        // Without stderr nothing can be reported, here and below.
-        let _ = usage.print();
+        let printed = stdio::printed(usage.print());
         return match usage.kind() {
-            ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::SUCCESS,
+            ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+                printed.map_or_else(|error| failed(name, &error), |()| ExitCode::SUCCESS)
+            }
             _ => ExitCode::from(EXIT_USAGE),
         };
     }
-    let _ = writeln!(io::stderr(), "{name}: {}", causes::with_causes(error.as_ref()));
+    stdio::complain(&format!("{name}: {}", causes::with_causes(error.as_ref())));
     ExitCode::FAILURE
 }
 

@@ -4,6 +4,7 @@ use std::fmt;
 use std::process::ExitCode;
 
 use super::EXIT_USAGE;
+use crate::stdio;
 
 /// One invalid setting.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,7 +66,7 @@ impl Problems {
 
     /// Prints one line per problem to stderr and returns exit code [`EXIT_USAGE`].
     pub fn report(&self) -> ExitCode {
-        eprint!("{self}");
+        stdio::complain(self.to_string().trim_end());
         ExitCode::from(EXIT_USAGE)
     }
 
