@@ -49,7 +49,7 @@ impl Metrics {
             ("bytes_lost", "Bytes of log files that were deleted before they could be read", &self.bytes_lost),
             (
                 "losses_unknown",
-                "Losses whose size is not known, such as the end of a damaged gzip file",
+                "Losses whose size is not known, such as the end of a damaged gzip file or lines before a truncation",
                 &self.losses_unknown,
             ),
             ("nul_bytes_skipped", "NUL bytes in log files that no container wrote", &self.nul_bytes),

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use sidecar::sync::lock;
 
+use super::loss::Loss;
 use super::segment::{self, Copy, Segment};
 use super::{ContainerLog, FileEvent, Inner, Opened, Reading};
 use crate::content::{self, Chunk, read_plain};
@@ -57,13 +58,10 @@ impl ContainerLog {
             {
                 self.begins_after_loss(next);
             }
-            self.lost(
-                &path,
-                record.done.offset,
-                record.size,
-                "the file was deleted while log-shipper was not running",
-                reading,
-            );
+            // The live file was written to until it was deleted or truncated.
+            let open_ended = age == Age::Live && record.head.length > 0;
+            let loss = Loss { from: record.done.offset, to: record.size, open_ended };
+            self.lost(&path, loss, "the file was deleted or truncated while log-shipper was not running", reading);
         }
         let known: Vec<_> = inner.segments.iter().map(|segment| segment.number).collect();
         let steps: Vec<_> =

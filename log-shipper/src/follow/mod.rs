@@ -6,6 +6,7 @@
 
 mod adopt;
 mod lines;
+mod loss;
 mod nuls;
 mod opt_out;
 mod rate;
@@ -32,7 +33,6 @@ use crate::identity::FileKey;
 use crate::join::{FileNumber, Joiner};
 use crate::ledger::{FileRecord, Ledger, Step};
 use crate::metrics::Metrics;
-use crate::names::Age;
 use crate::outgoing::{Batching, Budget};
 use crate::pods::{PodInfo, Pods};
 use crate::source::Source;
@@ -251,8 +251,8 @@ impl ContainerLog {
         let mut inner = lock(&self.inner);
         let mut unread = false;
         self.drain_events(&mut inner, reading);
+        self.notice_truncations(&mut inner);
         for segment in &mut inner.segments {
-            segment.note_size();
             if let Err(error) = segment.learn_beginning(self.container()) {
                 self.unreadable(segment, &error);
             }
@@ -333,45 +333,6 @@ impl ContainerLog {
         if segment.fail(error) {
             tracing::warn!(file = %segment.path().display(), container = %self.container(), %error, "a log file can't be read");
         }
-    }
-
-    /// Logs that the unread part of a segment is lost. An open line does not continue behind it.
-    fn lose(&self, inner: &mut Inner, index: usize, why: &str, reading: &Reading) {
-        let segment = &mut inner.segments[index];
-        let (from, to) = (segment.read.offset, segment.size);
-        segment.end();
-        self.lost(segment.path(), from, to, why, reading);
-        if from < to {
-            self.end_lines_after(inner, index);
-        }
-    }
-
-    /// Ends open lines where content is missing between this segment and the next.
-    fn end_lines_after(&self, inner: &mut Inner, index: usize) {
-        // Truncated content has lost its position, and what was written after it is marked.
-        if inner.segments[index].age == Age::OLDEST {
-            return;
-        }
-        match inner.segments.get_mut(index + 1) {
-            Some(next) => self.begins_after_loss(next),
-            None => inner.end_is_lost = true,
-        }
-    }
-
-    fn begins_after_loss(&self, segment: &mut Segment) {
-        segment.after_loss = true;
-        self.record(segment);
-    }
-
-    fn lost(&self, path: &std::path::Path, from: u64, to: u64, why: &str, reading: &Reading) {
-        if to <= from {
-            return;
-        }
-        reading.metrics.bytes_lost.inc_by(to - from);
-        tracing::error!(
-            file = %path.display(), container = %self.container(), from, to, bytes = to - from,
-            "lost log lines before they could be read: {why}"
-        );
     }
 
     /// Applies steps that need no confirm. They still wait for earlier batches.

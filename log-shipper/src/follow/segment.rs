@@ -155,6 +155,11 @@ impl Segment {
         cut
     }
 
+    /// Whether its content was truncated and has no copy: it has lost its place among the others.
+    pub(super) fn is_truncated(&self) -> bool {
+        self.age == Age::OLDEST
+    }
+
     /// Whether it is no longer listed in a folder.
     pub(super) fn is_gone(&self) -> bool {
         matches!(self.listing, Listing::Gone(_))
@@ -208,15 +213,25 @@ impl Segment {
         }
     }
 
-    /// Records the size if the content is still the same, to know how much may be lost.
-    pub(super) fn note_size(&mut self) {
+    /// Records the size, to know how much may be lost. `false` if the file was truncated, and has other content now.
+    pub(super) fn note_size(&mut self) -> bool {
         if !self.has_unread() || self.asked == self.seen || self.is_compressed() {
-            return;
+            return true;
         }
-        let Some(Copy { file: Some(file), .. }) = self.copies.first() else { return };
-        if matches!(content::read_plain(file, self.read, 0, &mut Vec::new()), Ok(Chunk::Data { .. })) {
+        let Some(file) = self.plain_file() else { return true };
+        let mut bytes = Vec::new();
+        // Before the first line there is no mark that reveals a truncation.
+        let want = if self.read.offset == 0 { usize::from(self.head.length) } else { 0 };
+        let same = match content::read_plain(file, self.read, want, &mut bytes) {
+            Ok(Chunk::Data { .. }) => self.read.offset > 0 || self.head.begins(&bytes),
+            Ok(_) => false,
+            // It is unknown; the next read reports the error.
+            Err(_) => return true,
+        };
+        if same {
             self.size = self.size.max(self.asked.0);
         }
+        same
     }
 
     /// Whether the file had changed since it was read, at the last check.

@@ -26,6 +26,9 @@ use crate::plan::{self, Change};
 
 const TIME: &str = "2026-11-22T10:00:00.5Z";
 
+/// The size of the line "never read".
+const NEVER_READ: u64 = (TIME.len() + " stdout F never read\n".len()) as u64;
+
 /// The writer's side: a folder, kubelet's rotation.
 struct Writer {
     folder: TempDir,
@@ -201,6 +204,12 @@ fn age_absence(reader: &Reader) {
         segment.age_absence(GONE_GRACE);
     }
     reader.log.maintain(&reader.reading);
+}
+
+/// The bytes that were counted as lost, and the losses of unknown size.
+fn losses(reader: &Reader) -> (u64, u64) {
+    let metrics = &reader.reading.metrics;
+    (metrics.bytes_lost.get(), metrics.losses_unknown.get())
 }
 
 fn wait_for_trace(reader: &mut Reader) {

@@ -18,7 +18,6 @@ use crate::content::Chunk;
 use crate::encode::ReadTime;
 use crate::identity::Mark;
 use crate::ledger::Step;
-use crate::names::Age;
 use crate::outgoing::{Batch, Builder};
 use crate::parse;
 use crate::source::Receipt;
@@ -162,7 +161,7 @@ impl Inner {
         }
         let last = self.segments[..=index].iter().rposition(|segment| self.joiner.holds(segment.number).is_some());
         last.is_some_and(|last| {
-            self.segments[last + 1..=index].iter().any(|segment| segment.after_loss && segment.age != Age::OLDEST)
+            self.segments[last + 1..=index].iter().any(|segment| segment.after_loss && !segment.is_truncated())
         })
     }
 

@@ -12,7 +12,8 @@ enum Step {
     Turn,
     Confirm(usize),
     Restart,
-    Truncate,
+    /// Whether a line is written between the last scan and the truncation.
+    Truncate(bool),
     Delete,
 }
 
@@ -30,7 +31,7 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 fn step_or_loss() -> impl Strategy<Value = Step> {
-    prop_oneof![20 => step(), 1 => Just(Step::Truncate), 1 => Just(Step::Delete)]
+    prop_oneof![20 => step(), 1 => any::<bool>().prop_map(Step::Truncate), 1 => Just(Step::Delete)]
 }
 
 proptest! {
@@ -72,7 +73,7 @@ proptest! {
                 Step::Look => reader.look(),
                 Step::Turn => drop(reader.turn()),
                 Step::Confirm(count) => reader.confirm(count),
-                Step::Truncate | Step::Delete => unreachable!("not among these steps"),
+                Step::Truncate(_) | Step::Delete => unreachable!("not among these steps"),
                 Step::Restart => {
                     restarts += 1;
                     let saved = reader.saved();
@@ -109,7 +110,7 @@ proptest! {
         // All complete lines, those of them that are in the live file, and the parts of an incomplete one.
         let (mut written, mut live, mut open) = (BTreeSet::new(), BTreeSet::new(), String::new());
         let (mut lost, mut truncated) = (BTreeSet::new(), false);
-        let (mut events, mut counted): (Vec<Value>, u64) = (Vec::new(), 0);
+        let (mut events, mut counted, mut unknown, mut unseen): (Vec<Value>, u64, u64, u64) = (Vec::new(), 0, 0, 0);
         let mut reader = Reader::start(writer.folder.path(), Vec::new());
         for (number, step) in steps.into_iter().enumerate() {
             match step {
@@ -156,19 +157,20 @@ proptest! {
                 Step::Restart => {
                     let saved = reader.saved();
                     events.extend(reader.got.iter().map(|(_, event)| event.clone()));
-                    counted += reader.reading.metrics.bytes_lost.get();
+                    let (bytes, more) = losses(&reader);
+                    (counted, unknown) = (counted + bytes, unknown + more);
                     reader = Reader::start(writer.folder.path(), saved);
                 }
-                Step::Truncate => {
-                    // Content that is written and truncated between two scans, or before a reader has noticed an
-                    // earlier truncation, cannot be detected.
-                    if std::mem::take(&mut truncated) {
-                        reader.read_all();
-                    }
+                Step::Truncate(has_more) => {
+                    // A file that was never seen with content cannot be known.
                     reader.look();
                     reader.log.maintain(&reader.reading);
                     if writer.is_empty() {
                         continue;
+                    }
+                    if has_more && open.is_empty() {
+                        writer.line(&format!("{number} unseen"));
+                        unseen += 1;
                     }
                     writer.truncate();
                     truncated = true;
@@ -181,7 +183,8 @@ proptest! {
         reader.read_all();
         age_absence(&reader);
         events.extend(reader.got.iter().map(|(_, event)| event.clone()));
-        counted += reader.reading.metrics.bytes_lost.get();
+        let (bytes, more) = losses(&reader);
+        (counted, unknown) = (counted + bytes, unknown + more);
         let mut arrived = BTreeSet::new();
         for event in &events {
             let text = event["message"].as_str().unwrap();
@@ -196,6 +199,7 @@ proptest! {
         let missing: Vec<&String> = lost.difference(&arrived).filter(|text| text.ends_with(';')).collect();
         let bytes: usize = missing.iter().map(|text| format!("{TIME} stdout F {text}\n").len()).sum();
         prop_assert!(counted >= bytes as u64, "{bytes} bytes are missing, {counted} were counted: {missing:?}");
+        prop_assert!(unknown >= unseen, "{unseen} losses are unknown, {unknown} were counted");
     }
 }
 

@@ -76,9 +76,50 @@ fn new_content_in_a_truncated_file_is_read_and_what_was_lost_is_counted() {
     reader.read_all();
     assert_eq!(reader.messages(), ["1", "2 and longer than what was there before, by far and away"]);
     age_absence(&reader);
-    assert_eq!(reader.reading.metrics.bytes_lost.get(), format!("{TIME} stdout F never read\n").len() as u64);
+    assert_eq!(losses(&reader), (NEVER_READ, 1));
     reader.confirm(9);
     assert_eq!(reader.saved().len(), 1);
+}
+
+#[test]
+fn what_is_written_between_two_truncations_is_lost_and_counted() {
+    for (scanned, lost) in [(true, (NEVER_READ, 2)), (false, (0, 1))] {
+        let writer = Writer::new();
+        writer.line("1");
+        let mut reader = Reader::start(writer.folder.path(), Vec::new());
+        reader.read_all();
+        // Meanwhile readers wait for the broker.
+        writer.truncate();
+        writer.line("never read");
+        if scanned {
+            reader.log.maintain(&reader.reading);
+        }
+        writer.truncate();
+        writer.line("2 and longer than what was there before, by far and away");
+        reader.log.maintain(&reader.reading);
+        reader.read_all();
+        assert_eq!(reader.messages(), ["1", "2 and longer than what was there before, by far and away"]);
+        age_absence(&reader);
+        assert_eq!(losses(&reader), lost, "scanned: {scanned}");
+    }
+}
+
+#[test]
+fn a_truncation_while_no_shipper_runs_is_a_loss_of_unknown_size() {
+    let writer = Writer::new();
+    writer.line("1");
+    let mut reader = Reader::start(writer.folder.path(), Vec::new());
+    reader.read_all();
+    reader.confirm(9);
+    writer.line("never read");
+    writer.truncate();
+    writer.line("2");
+    for lost in [(0, 1), (0, 0)] {
+        reader = Reader::start(writer.folder.path(), reader.saved());
+        reader.read_all();
+        reader.confirm(9);
+        assert_eq!(losses(&reader), lost);
+    }
 }
 
 #[test]
@@ -177,7 +218,8 @@ fn a_copy_made_before_a_truncation_loses_nothing() {
     writer.line("3");
     reader.look();
     reader.read_all();
-    assert_eq!(reader.messages(), ["1", "2", "3"]);
+    age_absence(&reader);
+    assert_eq!((reader.messages(), losses(&reader)), (vec!["1", "2", "3"], (0, 0)));
 }
 
 #[test]
