@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-use crate::settings::Problems;
+use crate::settings::{Problems, without_newline};
 
 /// The largest secret; a larger file is a mistake.
 const MOST_BYTES: u64 = 64 * 1024;
@@ -73,8 +73,7 @@ impl SecretSource {
                 problems.add(setting, format!("set either {setting} or {setting}_FILE, not both"), "***");
                 None
             }
-            // A Secret that was written with `echo` ends with a newline, too.
-            (Some(value), None) => Some(Self::Value(Secret::new(without_newline(value)))),
+            (Some(value), None) => Some(Self::Value(Secret::new(value))),
             (None, Some(file)) => Some(Self::File(PathBuf::from(file))),
             (None, None) => None,
         }
@@ -102,10 +101,6 @@ fn read_file(path: &Path) -> Result<Secret, SecretError> {
     Ok(Secret::new(without_newline(&text)))
 }
 
-fn without_newline(text: &str) -> &str {
-    text.strip_suffix('\n').map_or(text, |text| text.strip_suffix('\r').unwrap_or(text))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -124,14 +119,6 @@ mod tests {
         assert_eq!(source.read().unwrap().expose(), "one");
         std::fs::write(&path, "two").unwrap();
         assert_eq!(source.read().unwrap().expose(), "two");
-    }
-
-    #[test]
-    fn a_values_last_newline_does_not_count_either() {
-        for (value, secret) in [("one\n", "one"), ("one\r\n", "one"), ("one", "one"), ("one\n\n", "one\n")] {
-            let source = SecretSource::from_settings(&mut Problems::default(), "X", Some(value), None).unwrap();
-            assert_eq!(source.read().unwrap().expose(), secret);
-        }
     }
 
     #[test]

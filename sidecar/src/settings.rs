@@ -9,6 +9,7 @@ mod problems;
 pub mod values;
 
 pub use arguments::parse;
+pub(crate) use environment::without_newline;
 pub use environment::{Environment, Now, OldName};
 pub use problems::{Problem, Problems};
 

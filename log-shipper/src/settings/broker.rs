@@ -52,13 +52,12 @@ impl BrokerArguments {
         let dead_letter_exchange = self.amqp_dead_letter_exchange.as_deref();
         let dead_letter_exchange =
             dead_letter_exchange.and_then(|name| exchange(problems, "AMQP_DEAD_LETTER_EXCHANGE", name));
-        let routing_key = line(&self.amqp_routing_key);
-        let routing_key =
-            problems.parse("AMQP_ROUTING_KEY", routing_key, "logs.{namespace}.{container}", RoutingKey::parse);
+        let example = "logs.{namespace}.{container}";
+        let routing_key = problems.parse("AMQP_ROUTING_KEY", &self.amqp_routing_key, example, RoutingKey::parse);
         let url = url?;
         let (url_user, url_password) = url.user.clone().unzip();
         let password = secret.or(url_password.flatten().map(|password| SecretSource::Value(Secret::new(password))));
-        let user = self.amqp_username.as_deref().map(|user| line(user).to_owned()).or(url_user);
+        let user = self.amqp_username.clone().or(url_user);
         let server_name = self.server_name(problems, url.tls);
         if certificate.is_some() && !url.tls {
             problems.add("AMQP_CERT_FILE", "a certificate needs TLS: AMQP_URL must begin with amqps://", "");
@@ -94,7 +93,7 @@ impl BrokerArguments {
     }
 
     fn server_name(&self, problems: &mut Problems, tls: bool) -> Option<String> {
-        let name = line(self.amqp_tls_server_name.as_deref()?);
+        let name = self.amqp_tls_server_name.as_deref()?;
         if !tls {
             problems.add("AMQP_TLS_SERVER_NAME", "it has no effect without TLS: AMQP_URL must begin with amqps://", "");
         }
@@ -126,14 +125,8 @@ fn auth(
     None
 }
 
-/// A value without the newline at the end of a file or a Secret.
-fn line(text: &str) -> &str {
-    text.strip_suffix('\n').map_or(text, |text| text.strip_suffix('\r').unwrap_or(text))
-}
-
 /// An exchange's name. `default`, and RabbitMQ's own term in permissions, mean the exchange without a name.
-fn exchange(problems: &mut Problems, setting: &'static str, text: &str) -> Option<String> {
-    let name = line(text);
+fn exchange(problems: &mut Problems, setting: &'static str, name: &str) -> Option<String> {
     if name.len() > MOST_KEY_BYTES {
         problems.add(setting, format!("it has more than {MOST_KEY_BYTES} bytes"), "logstash-exchange");
         return None;

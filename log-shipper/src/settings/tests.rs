@@ -75,6 +75,10 @@ fn a_newline_at_the_end_of_a_value_is_not_part_of_it() {
     assert_eq!((user.as_str(), password.read().unwrap().expose()), ("u", "secret"));
     assert_eq!((broker.endpoint.virtual_host.as_str(), broker.endpoint.exchange.as_str()), ("v", "logs"));
     assert_eq!(broker.endpoint.routing_key, crate::amqp::RoutingKey::parse("key").unwrap());
+    // Otherwise its own log would not be recognized.
+    let settings = run(&[("POD_UID", "8c1f\n"), ("NODE_NAME", "node-1\n"), ("STATE_DIR", "/state\n")], false).unwrap();
+    assert_eq!((settings.pod_uid.as_deref(), settings.node_name.as_deref()), (Some("8c1f"), Some("node-1")));
+    assert_eq!(settings.logs.state_dir, Path::new("/state"));
 }
 
 #[test]

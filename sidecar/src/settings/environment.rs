@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-/// Environment variables by name. Empty values are left out: they count as unset.
+/// Environment variables by name, without the newline at the end that a file, a Secret or a `ConfigMap` often has. Empty
+/// values are left out: they count as unset.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Environment(BTreeMap<String, String>);
 
@@ -77,9 +78,14 @@ impl Environment {
 
 impl<K: Into<String>, V: Into<String>> FromIterator<(K, V)> for Environment {
     fn from_iter<I: IntoIterator<Item = (K, V)>>(pairs: I) -> Self {
-        let pairs = pairs.into_iter().map(|(name, value)| (name.into(), value.into()));
+        let pairs = pairs.into_iter().map(|(name, value)| (name.into(), without_newline(&value.into()).to_owned()));
         Self(pairs.filter(|(_, value)| !value.is_empty()).collect())
     }
+}
+
+/// The text without one newline at its end.
+pub(crate) fn without_newline(text: &str) -> &str {
+    text.strip_suffix('\n').map_or(text, |text| text.strip_suffix('\r').unwrap_or(text))
 }
 
 #[cfg(test)]
@@ -96,6 +102,16 @@ mod tests {
     fn an_empty_value_counts_as_unset() {
         let environment: Environment = [("A", ""), ("B", "x")].into_iter().collect();
         assert_eq!((environment.get("A"), environment.get("B")), (None, Some("x")));
+    }
+
+    #[test]
+    fn a_values_last_newline_does_not_count() {
+        for (value, expected) in
+            [("one\n", Some("one")), ("one\r\n", Some("one")), ("one\n\n", Some("one\n")), ("\n", None)]
+        {
+            let environment: Environment = [("A", value)].into_iter().collect();
+            assert_eq!(environment.get("A"), expected);
+        }
     }
 
     #[test]
