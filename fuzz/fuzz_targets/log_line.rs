@@ -5,7 +5,7 @@ use std::path::Path;
 
 use libfuzzer_sys::fuzz_target;
 use log_shipper::container::Container;
-use log_shipper::encode::{Event, Frame, ReadTime, Schema, Shipper};
+use log_shipper::encode::{Encoder, Event, ReadTime, Schema, Shipper};
 use log_shipper::parse::{self, Text, json_text};
 
 fuzz_target!(|input: &[u8]| {
@@ -41,7 +41,7 @@ fuzz_target!(|input: &[u8]| {
     let read = ReadTime::now();
     for schema in [Schema::Ecs, Schema::Legacy] {
         let mut out = Vec::new();
-        Frame::new(schema, &shipper, &container, None, "/path").encode(&event, &read, &mut out);
+        Encoder::new(schema, &shipper).frame(&container, None, "/path").encode(&event, &read, &mut out);
         serde_json::from_slice::<serde_json::Value>(&out).unwrap();
     }
 });

@@ -32,7 +32,7 @@ pub struct LogKey {
     /// The folder that holds the files.
     pub folder: Arc<Path>,
     /// The part of their names before `.log`.
-    pub base: String,
+    pub base: Arc<str>,
 }
 
 /// The saved records of all files.
@@ -109,7 +109,7 @@ pub fn parse(bytes: &[u8]) -> Result<Saved, String> {
         return Err(format!("it has version {}; this program supports version {VERSION}", document.version));
     }
     let record = |file: FileEntry| FileRecord {
-        name: file.name,
+        name: file.name.into(),
         key: FileKey { device: file.device, inode: file.inode },
         head: Head { length: file.head_length, hash: file.head },
         size: file.size,
@@ -117,7 +117,7 @@ pub fn parse(bytes: &[u8]) -> Result<Saved, String> {
         after_loss: file.after_loss,
     };
     let entry = |log: LogEntry| {
-        let key = LogKey { folder: Path::new(&log.folder).into(), base: log.base };
+        let key = LogKey { folder: Path::new(&log.folder).into(), base: log.base.into() };
         (key, log.files.into_iter().map(record).collect())
     };
     Ok(document.logs.into_iter().map(entry).collect())
@@ -126,7 +126,7 @@ pub fn parse(bytes: &[u8]) -> Result<Saved, String> {
 /// Renders a checkpoint.
 pub fn render(saved: &Saved) -> Vec<u8> {
     let entry = |record: &FileRecord| FileEntry {
-        name: record.name.clone(),
+        name: record.name.to_string(),
         device: record.key.device,
         inode: record.key.inode,
         head_length: record.head.length,
@@ -138,7 +138,7 @@ pub fn render(saved: &Saved) -> Vec<u8> {
     };
     let log = |(key, files): (&LogKey, &Vec<FileRecord>)| LogEntry {
         folder: key.folder.to_string_lossy().into_owned(),
-        base: key.base.clone(),
+        base: key.base.to_string(),
         files: files.iter().map(entry).collect(),
     };
     let document = Document { version: VERSION, logs: saved.iter().map(log).collect() };

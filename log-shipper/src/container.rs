@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
+use std::sync::Arc;
 
 use serde::Deserialize;
 use xxhash_rust::xxh3::xxh3_128;
@@ -13,9 +14,9 @@ pub struct Container {
     /// Its pod, if known.
     pub pod: Option<Pod>,
     /// Its Docker configuration, if the log is Docker's own.
-    pub docker: Option<Docker>,
+    pub docker: Option<Box<Docker>>,
     /// How many times kubelet had restarted it, from the file's name. Empty for Docker.
-    pub restart: String,
+    pub restart: Arc<str>,
 }
 
 /// A container's pod.
@@ -51,7 +52,7 @@ pub struct Docker {
 
 impl Container {
     /// The container of a folder `<namespace>_<pod>_<uid>/<container>` below `/var/log/pods`.
-    pub fn of_pod_folder(folder: &Path, restart: &str) -> Option<Self> {
+    pub fn of_pod_folder(folder: &Path, restart: impl Into<Arc<str>>) -> Option<Self> {
         let container = folder.file_name()?.to_str()?;
         let mut parts = folder.parent()?.file_name()?.to_str()?.split('_');
         let (namespace, name, uid) = (parts.next()?, parts.next()?, parts.next()?);
@@ -91,7 +92,8 @@ impl Container {
         };
         let name = Some(config.name.trim_start_matches('/').to_owned()).filter(|name| !name.is_empty());
         let image = Some(config.config.image.clone()).filter(|image| !image.is_empty());
-        Some(Self { pod: pod(), docker: Some(Docker { id: id.into(), name, image }), restart: String::new() })
+        let docker = Docker { id: id.into(), name, image };
+        Some(Self { pod: pod(), docker: Some(docker.into()), restart: "".into() })
     }
 
     /// The labels in Docker's `config.v2.json`.
@@ -152,7 +154,7 @@ mod tests {
         let container = Container::of_pod_folder(folder, "3").unwrap();
         let pod = container.pod.unwrap();
         assert_eq!((pod.namespace.as_str(), pod.name.as_str(), pod.uid.as_str()), ("jhub", "jupyter-ann", "8c1f"));
-        assert_eq!((pod.container.as_str(), container.restart.as_str()), ("notebook", "3"));
+        assert_eq!((pod.container.as_str(), &*container.restart), ("notebook", "3"));
     }
 
     #[test]

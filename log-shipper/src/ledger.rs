@@ -2,6 +2,7 @@
 //! lines were read.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use crate::identity::{FileKey, Head, Mark};
 use crate::join::FileNumber;
@@ -10,7 +11,7 @@ use crate::join::FileNumber;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FileRecord {
     /// Its name within the container's folder.
-    pub name: String,
+    pub name: Arc<str>,
     /// Its device and inode.
     pub key: FileKey,
     /// The hash of its beginning.
@@ -107,6 +108,10 @@ impl Ledger {
                 }
                 self.changed = true;
             }
+        }
+        if self.batches.is_empty() {
+            // Most logs are silent, and a node has many.
+            self.batches = VecDeque::new();
         }
     }
 

@@ -1,6 +1,5 @@
 //! All followed logs, and the unused records of the checkpoint.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -16,7 +15,7 @@ pub struct FollowedLogs(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
-    logs: BTreeMap<LogKey, Arc<ContainerLog>>,
+    logs: Vec<Arc<ContainerLog>>,
     /// Records of the checkpoint for logs that were not found yet.
     unclaimed: Saved,
     changed: bool,
@@ -34,9 +33,9 @@ impl FollowedLogs {
     }
 
     /// The log to which the file with this inode belonged according to the checkpoint, if its record was not taken yet.
-    pub fn base_of(&self, folder: &Arc<Path>, inode: u64) -> Option<String> {
+    pub fn base_of(&self, folder: &Arc<Path>, inode: u64) -> Option<Arc<str>> {
         let state = self.state();
-        let first = LogKey { folder: folder.clone(), base: String::new() };
+        let first = LogKey { folder: folder.clone(), base: "".into() };
         let mut logs = state.unclaimed.range(first..).take_while(|(key, _)| key.folder == *folder);
         logs.find(|(_, records)| records.iter().any(|record| record.key.inode == inode))
             .map(|(key, _)| key.base.clone())
@@ -54,34 +53,29 @@ impl FollowedLogs {
 
     /// Follows a log.
     pub fn insert(&self, log: Arc<ContainerLog>) {
-        self.state().logs.insert(log.key.clone(), log);
+        self.state().logs.push(log);
     }
 
     /// Stops following it.
-    pub fn remove(&self, key: &LogKey) {
+    pub fn remove(&self, id: u64) {
         let mut state = self.state();
-        state.logs.remove(key);
+        state.logs.retain(|log| log.id() != id);
         state.changed = true;
-    }
-
-    /// All logs.
-    pub fn logs(&self) -> Vec<Arc<ContainerLog>> {
-        self.state().logs.values().cloned().collect()
     }
 
     /// The content of a checkpoint, if it changed since the last call.
     pub fn take_changes(&self) -> Option<Saved> {
         let mut state = self.state();
         let mut changed = std::mem::take(&mut state.changed);
-        for log in state.logs.values() {
+        for log in &state.logs {
             changed |= log.ledger().take_changed();
         }
         if !changed {
             return None;
         }
         let mut saved = state.unclaimed.clone();
-        for (key, log) in &state.logs {
-            saved.insert(key.clone(), log.ledger().records().cloned().collect());
+        for log in &state.logs {
+            saved.insert(log.key.clone(), log.ledger().records().cloned().collect());
         }
         Some(saved)
     }

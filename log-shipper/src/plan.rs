@@ -1,6 +1,7 @@
 //! Decides what to do about a folder's files, from its current list and what is known of it. No I/O.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use crate::identity::FileKey;
 use crate::names::{Age, LogName};
@@ -9,25 +10,25 @@ use crate::names::{Age, LogName};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
     /// An unknown file. It must be opened at once, so that a deletion loses nothing.
-    Open(FileKey, String),
+    Open(FileKey, Arc<str>),
     /// A known file has another name.
-    Rename(FileKey, String),
+    Rename(FileKey, Arc<str>),
     /// A known file is no longer listed.
     Gone(FileKey),
 }
 
 /// Compares the lists. A compressed file waits while its original is there, because it may be incomplete.
-pub fn changes(known: &[(FileKey, String)], listed: &[(FileKey, String)]) -> Vec<Change> {
-    let names: BTreeSet<&str> = listed.iter().map(|(_, name)| name.as_str()).collect();
+pub fn changes(known: &[(FileKey, Arc<str>)], listed: &[(FileKey, Arc<str>)]) -> Vec<Change> {
+    let names: BTreeSet<&str> = listed.iter().map(|(_, name)| &**name).collect();
     let keys: BTreeSet<FileKey> = listed.iter().map(|(key, _)| *key).collect();
     let gone = known.iter().filter(|(key, _)| !keys.contains(key)).map(|(key, _)| Change::Gone(*key));
-    let known: BTreeMap<FileKey, &str> = known.iter().map(|(key, name)| (*key, name.as_str())).collect();
+    let known: BTreeMap<FileKey, &str> = known.iter().map(|(key, name)| (*key, &**name)).collect();
     let mut seen: Vec<(Age, Change)> = Vec::new();
     for (key, name) in listed {
         let (age, _) = LogName::age_of(name);
         let waits = name.strip_suffix(".gz").is_some_and(|original| names.contains(original));
         match known.get(key) {
-            Some(before) if *before == name => (),
+            Some(before) if **before == **name => (),
             Some(_) => seen.push((age, Change::Rename(*key, name.clone()))),
             None if waits => (),
             None => seen.push((age, Change::Open(*key, name.clone()))),
@@ -46,8 +47,8 @@ mod tests {
         FileKey { device: 1, inode }
     }
 
-    fn files(files: &[(u64, &str)]) -> Vec<(FileKey, String)> {
-        files.iter().map(|(inode, name)| (key(*inode), (*name).to_owned())).collect()
+    fn files(files: &[(u64, &str)]) -> Vec<(FileKey, Arc<str>)> {
+        files.iter().map(|(inode, name)| (key(*inode), (*name).into())).collect()
     }
 
     fn plan(known: &[(u64, &str)], listed: &[(u64, &str)]) -> Vec<Change> {

@@ -26,7 +26,7 @@ use self::watch::{RunEnd, Watch};
 use crate::checkpoint_writer::CheckpointWriter;
 use crate::content::Decoders;
 use crate::discover::Findings;
-use crate::encode::Shipper;
+use crate::encode::{Encoder, Shipper};
 use crate::follow::{QUIET, QUIET_UNTIL_IDLE, Reading};
 use crate::idle::Patience;
 use crate::metrics::Metrics;
@@ -166,9 +166,8 @@ fn all_was_shipped(writer: &CheckpointWriter, findings: &Findings, metrics: &Met
 fn reading(settings: &RunSettings, pods: Arc<Pods>, metrics: &Metrics) -> Reading {
     let shipper = shipper(settings, &own_hostname());
     Reading {
-        schema: settings.schema,
-        own_mark: matches!(settings.output, Output::Stdout).then(|| shipper.ephemeral_id.clone()),
-        shipper,
+        encoder: Encoder::new(settings.schema, &shipper),
+        own_mark: matches!(settings.output, Output::Stdout).then_some(shipper.ephemeral_id),
         pods,
         opt_out: settings.logs.opt_out,
         asks_labels: settings.watch_pods && !settings.logs.labels.is_empty(),

@@ -50,7 +50,7 @@ fn table(saved: &Saved) -> String {
     let mut rows = Vec::new();
     for (key, records) in saved {
         for record in records {
-            let path = key.folder.join(&record.name);
+            let path = key.folder.join(&*record.name);
             let (size, state) = match fs::metadata(&path) {
                 Ok(now) if (FileKey { device: now.dev(), inode: now.ino() }) != record.key => (record.size, "renamed"),
                 // The current size of a compressed file cannot be compared.

@@ -109,7 +109,7 @@ mod tests {
     #[test]
     fn a_key_contains_the_containers_names() {
         let docker = Docker { id: "cafe".into(), name: Some("web.1".into()), image: None };
-        let docker = Container { pod: None, docker: Some(docker), restart: String::new() };
+        let docker = Container { pod: None, docker: Some(docker.into()), restart: "".into() };
         for (text, container, key) in [
             ("logstash", pod("n", "p", "c"), "logstash"),
             ("logs.{namespace}.{container}", pod("jhub", "jupyter-ann", "notebook"), "logs.jhub.notebook"),

@@ -26,7 +26,7 @@ impl Discovery {
                 if over {
                     tracing::debug!(folder = %path.display(), "the log is finished");
                     self.pool.remove(log.id());
-                    self.logs.remove(&log.key);
+                    self.logs.remove(log.id());
                 }
                 !over
             });

@@ -67,9 +67,9 @@ pub(super) fn folders(path: &Path) -> io::Result<Folders> {
 pub(super) struct Listed {
     pub(super) key: FileKey,
     /// Its name within the folder, or the full path of a file beside a link's target.
-    pub(super) name: String,
+    pub(super) name: Arc<str>,
     /// The base of the log that it belongs to.
-    pub(super) base: Box<str>,
+    pub(super) base: Arc<str>,
 }
 
 /// The files of a container's folder.
@@ -86,7 +86,7 @@ pub(super) struct Files {
 
 /// The regular files of a folder that belong to a log by their name, or because they did before (`base_of`). If a log
 /// is a link, its rotated files are also searched for beside the link's target.
-pub(super) fn files(path: &Path, base_of: impl Fn(u64) -> Option<Box<str>>) -> io::Result<Files> {
+pub(super) fn files(path: &Path, base_of: impl Fn(u64) -> Option<Arc<str>>) -> io::Result<Files> {
     let mut found = Files::default();
     for entry in fs::read_dir(path)? {
         let entry = entry?;
@@ -109,7 +109,7 @@ pub(super) fn files(path: &Path, base_of: impl Fn(u64) -> Option<Box<str>>) -> i
                 if link && parsed.is_some_and(|parsed| parsed.age == Age::Live) {
                     beside(&entry.path(), &base, &mut found);
                 }
-                found.add(Listed { key, name, base }, link);
+                found.add(Listed { key, name: name.into(), base }, link);
             }
             Ok(_) if parsed.is_some() => {
                 found.problems.push(Problem::new(Kind::Unplaced, &entry.path(), "it is not a regular file"));
@@ -135,7 +135,7 @@ impl Files {
 }
 
 /// Adds the rotated files beside the target of a link.
-fn beside(link: &Path, base: &str, found: &mut Files) {
+fn beside(link: &Path, base: &Arc<str>, found: &mut Files) {
     let Ok(target) = fs::canonicalize(link) else { return };
     let (Some(folder), Some(name)) = (target.parent(), target.file_name().and_then(|name| name.to_str())) else {
         return;
@@ -157,7 +157,7 @@ fn beside(link: &Path, base: &str, found: &mut Files) {
             && metadata.is_file()
         {
             let key = FileKey { device: metadata.dev(), inode: metadata.ino() };
-            found.add(Listed { key, name: path.to_owned(), base: base.into() }, true);
+            found.add(Listed { key, name: path.into(), base: base.clone() }, true);
         }
     }
 }

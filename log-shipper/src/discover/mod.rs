@@ -75,7 +75,7 @@ pub struct Discovery {
 
 #[derive(Debug)]
 struct Pod {
-    containers: Vec<Arc<Path>>,
+    containers: Box<[Arc<Path>]>,
     /// As [`Folder::changed`].
     changed: Option<SystemTime>,
 }
@@ -83,7 +83,7 @@ struct Pod {
 /// Usually one log of one file.
 #[derive(Debug, Default)]
 struct Folder {
-    known: Vec<(FileKey, String)>,
+    known: Vec<(FileKey, Arc<str>)>,
     logs: Vec<Arc<ContainerLog>>,
     /// The folder's modification time at the last scan; `None` if it must be scanned again.
     changed: Option<SystemTime>,
@@ -139,7 +139,7 @@ impl Discovery {
                 let (from, to) = (record.done.offset, record.size);
                 self.reading.metrics.bytes_lost.inc_by(to - from);
                 tracing::error!(
-                    file = %key.folder.join(&record.name).display(), from, to, bytes = to - from,
+                    file = %key.folder.join(&*record.name).display(), from, to, bytes = to - from,
                     "lost log lines before they could be read: the container's logs were deleted while log-shipper was not running"
                 );
             }
@@ -212,9 +212,9 @@ impl Discovery {
                 if docker {
                     in_docker.push(entry);
                 } else if pod {
-                    let pod = self.look_at_pod(&entry);
+                    let (path, pod) = self.look_at_pod(entry);
                     in_pods.extend(pod.containers.iter().cloned());
-                    pods.insert(entry, pod);
+                    pods.insert(path, pod);
                 }
             }
             if !is_empty && holds_others_only {
@@ -250,22 +250,26 @@ impl Discovery {
     }
 
     /// The folders of a pod's containers.
-    fn look_at_pod(&mut self, path: &Arc<Path>) -> Pod {
-        self.watch(path);
-        let changed = listing::changed(path);
-        match self.pods.remove(path) {
-            Some(pod) if changed.is_some() && pod.changed == changed => pod,
-            _ => {
-                let found = listing::folders(path).unwrap_or_else(|error| {
-                    if !listing::is_gone(&error) {
-                        self.problems.push(Problem::of_error(Kind::Folder, path, &error));
-                    }
-                    Folders { links: true, ..Folders::default() }
-                });
-                self.problems.extend(found.broken.iter().map(|(path, error)| Problem::link(path, error)));
-                Pod { containers: found.paths, changed: changed.filter(|time| !found.links && is_settled(*time)) }
-            }
+    fn look_at_pod(&mut self, path: Arc<Path>) -> (Arc<Path>, Pod) {
+        let (path, known) = match self.pods.remove_entry(&path) {
+            // The path is shared with the watch on it.
+            Some((path, pod)) => (path, Some(pod)),
+            None => (path, None),
+        };
+        self.watch(&path);
+        let changed = listing::changed(&path);
+        if let Some(pod) = known.filter(|pod| changed.is_some() && pod.changed == changed) {
+            return (path, pod);
         }
+        let found = listing::folders(&path).unwrap_or_else(|error| {
+            if !listing::is_gone(&error) {
+                self.problems.push(Problem::of_error(Kind::Folder, &path, &error));
+            }
+            Folders { links: true, ..Folders::default() }
+        });
+        self.problems.extend(found.broken.iter().map(|(path, error)| Problem::link(path, error)));
+        let changed = changed.filter(|time| !found.links && is_settled(*time));
+        (path, Pod { containers: found.paths.into(), changed })
     }
 
     /// Whether a Kubernetes container in Docker's folder is still expected in its pod's folder. kubelet creates the
@@ -296,7 +300,7 @@ impl Discovery {
         let folder = self.folders.get(path);
         let base_of = |inode| {
             let known = folder.and_then(|folder| folder.base_of(inode));
-            known.or_else(|| self.logs.base_of(path, inode)).map(Box::from)
+            known.or_else(|| self.logs.base_of(path, inode))
         };
         let mut found = match listing::files(path, base_of) {
             Ok(found) => found,
@@ -352,23 +356,23 @@ impl Discovery {
 
 impl Folder {
     fn log(&self, base: &str) -> Option<&Arc<ContainerLog>> {
-        self.logs.iter().find(|log| log.key.base == base)
+        self.logs.iter().find(|log| *log.key.base == *base)
     }
 
     /// The base of the log that the file with this inode belongs to.
-    fn base_of(&self, inode: u64) -> Option<String> {
+    fn base_of(&self, inode: u64) -> Option<Arc<str>> {
         let (_, name) = self.known.iter().find(|(key, _)| key.inode == inode)?;
         let named = LogName::parse(name).and_then(|name| self.log(name.base));
         let log = named.or_else(|| self.logs.first().filter(|_| self.logs.len() == 1));
         log.map(|log| log.key.base.clone())
     }
 
-    fn know(&mut self, key: FileKey, name: &str) {
+    fn know(&mut self, key: FileKey, name: Arc<str>) {
         match self.known.iter_mut().find(|(known, _)| *known == key) {
-            Some((_, before)) => name.clone_into(before),
+            Some((_, before)) => *before = name,
             None => {
                 self.known.reserve_exact(1);
-                self.known.push((key, name.to_owned()));
+                self.known.push((key, name));
             }
         }
     }

@@ -18,7 +18,7 @@ impl Discovery {
     /// Opens new files and passes them on; `false` if something could not be opened.
     pub(super) fn take(&mut self, path: &Arc<Path>, changes: Vec<Change>, listed: &[Listed]) -> bool {
         let mut all_open = true;
-        let mut news: BTreeMap<Box<str>, Vec<FileEvent>> = BTreeMap::new();
+        let mut news: BTreeMap<Arc<str>, Vec<FileEvent>> = BTreeMap::new();
         for change in changes {
             match change {
                 Change::Gone(key) => {
@@ -27,7 +27,7 @@ impl Discovery {
                     self.owners.remove(&key);
                     // The log knows whether the file was its own.
                     for log in &folder.logs {
-                        news.entry(log.key.base.as_str().into()).or_default().push(FileEvent::Gone(key));
+                        news.entry(log.key.base.clone()).or_default().push(FileEvent::Gone(key));
                     }
                 }
                 Change::Open(key, name) | Change::Rename(key, name) => {
@@ -37,9 +37,9 @@ impl Discovery {
                     if !self.follows(path, &base) {
                         continue;
                     }
-                    match listing::open(&path.join(&name), key) {
+                    match listing::open(&path.join(&*name), key) {
                         Ok(file) => {
-                            self.folders.entry(path.clone()).or_default().know(key, &name);
+                            self.folders.entry(path.clone()).or_default().know(key, name.clone());
                             self.owners.insert(key, path.clone());
                             news.entry(base).or_default().push(FileEvent::Opened(Opened { key, name, file }));
                         }
@@ -47,7 +47,7 @@ impl Discovery {
                         Err(error) if error.kind() == io::ErrorKind::NotFound => all_open = false,
                         Err(error) => {
                             all_open = false;
-                            self.problems.push(Problem::of_error(Kind::File, &path.join(&name), &error));
+                            self.problems.push(Problem::of_error(Kind::File, &path.join(&*name), &error));
                         }
                     }
                 }
@@ -66,19 +66,19 @@ impl Discovery {
     }
 
     /// Whether the log with this base in this folder is followed. Starts to follow it if it should be.
-    pub(super) fn follows(&mut self, path: &Arc<Path>, base: &str) -> bool {
+    pub(super) fn follows(&mut self, path: &Arc<Path>, base: &Arc<str>) -> bool {
         if self.folders.get(path).is_some_and(|folder| folder.log(base).is_some()) {
             return true;
         }
         let mut labels = BTreeMap::new();
-        let container = Container::of_pod_folder(path, base).or_else(|| {
+        let container = Container::of_pod_folder(path, base.clone()).or_else(|| {
             let config = docker_config::read(&path.join("config.v2.json"));
             labels = config.as_deref().map(Container::docker_labels).unwrap_or_default();
             // Docker keeps other files here, too, such as container-cached.log.
             Container::of_docker_folder(path, config.as_deref()).filter(|container| container.has_log(base))
         });
         let Some(container) = container.filter(|container| self.choice.takes(container, &labels)) else { return false };
-        let key = LogKey { folder: path.clone(), base: base.to_owned() };
+        let key = LogKey { folder: path.clone(), base: base.clone() };
         let saved = self.logs.claim(&key);
         let log = ContainerLog::new(
             self.next_id,

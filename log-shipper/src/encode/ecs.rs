@@ -1,5 +1,7 @@
 //! The `ecs` schema: fields of the Elastic Common Schema 8 and of Filebeat's container input, nested.
 
+use serde_json::{Map, Value};
+
 use super::{Event, Frame, ReadTime, Shipper, json, marks, member, text};
 use crate::container::{Container, Pod};
 use crate::pods::PodInfo;
@@ -43,10 +45,10 @@ pub(super) fn encode(frame: &Frame, event: &Event<'_>, read: &ReadTime, out: &mu
         out.extend_from_slice(attrs);
         out.push(b'}');
     }
-    out.extend_from_slice(&frame.tail);
 }
 
-pub(super) fn tail(shipper: &Shipper, container: &Container, info: Option<&PodInfo>) -> Vec<u8> {
+/// The members that all events share.
+pub(super) fn common(shipper: &Shipper) -> Map<String, Value> {
     let agent = serde_json::json!({
         "id": shipper.id,
         "name": shipper.name,
@@ -54,10 +56,16 @@ pub(super) fn tail(shipper: &Shipper, container: &Container, info: Option<&PodIn
         "version": env!("CARGO_PKG_VERSION"),
         "ephemeral_id": shipper.ephemeral_id,
     });
-    let mut members = serde_json::Map::new();
+    let mut members = Map::new();
     members.insert("input".into(), serde_json::json!({"type": "container"}));
     members.insert("ecs".into(), serde_json::json!({"version": ECS_VERSION}));
     members.insert("agent".into(), agent);
+    members
+}
+
+/// The members about a container.
+pub(super) fn of_container(node: Option<&str>, container: &Container, info: Option<&PodInfo>) -> Map<String, Value> {
+    let mut members = Map::new();
     if let Some(docker) = &container.docker {
         let mut fields = serde_json::json!({"id": docker.id, "runtime": "docker"});
         if let Some(image) = &docker.image {
@@ -74,25 +82,22 @@ pub(super) fn tail(shipper: &Shipper, container: &Container, info: Option<&PodIn
             "pod": {"name": pod.name, "uid": pod.uid},
             "container": {"name": pod.container},
         });
-        if let Some(node) = &shipper.node {
+        if let Some(node) = node {
             fields["node"] = serde_json::json!({"name": node});
         }
         if let Some(info) = info {
             add(info, &mut fields);
-            if let Some(container) = of_container(info, pod, &container.restart) {
+            if let Some(container) = run_of(info, pod, &container.restart) {
                 members.insert("container".into(), container);
             }
         }
         members.insert("kubernetes".into(), fields);
     }
-    // The object's opening brace becomes the comma after the line's own members.
-    let mut tail = serde_json::Value::Object(members).to_string().into_bytes();
-    tail[0] = b',';
-    tail
+    members
 }
 
 /// Adds the pod's metadata.
-fn add(info: &PodInfo, fields: &mut serde_json::Value) {
+fn add(info: &PodInfo, fields: &mut Value) {
     for (name, map) in [("labels", &info.labels), ("annotations", &info.annotations)] {
         if !map.is_empty() {
             fields[name] = serde_json::json!(map);
@@ -106,7 +111,8 @@ fn add(info: &PodInfo, fields: &mut serde_json::Value) {
     }
 }
 
-fn of_container(info: &PodInfo, pod: &Pod, restart: &str) -> Option<serde_json::Value> {
+/// The container in the status of its pod.
+fn run_of(info: &PodInfo, pod: &Pod, restart: &str) -> Option<Value> {
     let container = info.containers.get(&pod.container)?;
     let mut fields = serde_json::json!({"image": {"name": container.image}});
     if !container.runtime.is_empty() {

@@ -1,5 +1,7 @@
 //! The `legacy` schema: what Filebeat 5.4 sent to Logstash 5, in the form that Logstash's json codec published.
 
+use serde_json::{Map, Value};
+
 use super::{Event, Frame, ReadTime, Shipper, json, marks, member, text};
 
 /// The version of Filebeat whose events are reproduced.
@@ -40,19 +42,16 @@ pub(super) fn encode(frame: &Frame, event: &Event<'_>, read: &ReadTime, out: &mu
         out.push(b'"');
     }
     out.push(b']');
-    out.extend_from_slice(&frame.tail);
 }
 
-pub(super) fn tail(shipper: &Shipper) -> Vec<u8> {
-    let members = serde_json::json!({
-        "@version": "1",
-        "beat": {"hostname": shipper.hostname, "name": shipper.name, "version": BEAT_VERSION},
-        "host": shipper.hostname,
-        "input_type": "log",
-        "type": "filebeat-docker-logs",
-    });
-    // The object's opening brace becomes the comma after the line's own members.
-    let mut tail = members.to_string().into_bytes();
-    tail[0] = b',';
-    tail
+/// The members that all events share.
+pub(super) fn common(shipper: &Shipper) -> Map<String, Value> {
+    let beat = serde_json::json!({"hostname": shipper.hostname, "name": shipper.name, "version": BEAT_VERSION});
+    let mut members = Map::new();
+    members.insert("@version".into(), "1".into());
+    members.insert("beat".into(), beat);
+    members.insert("host".into(), shipper.hostname.as_str().into());
+    members.insert("input_type".into(), "log".into());
+    members.insert("type".into(), "filebeat-docker-logs".into());
+    members
 }

@@ -7,6 +7,10 @@ mod ecs;
 pub mod json;
 mod legacy;
 
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+
 use crate::container::Container;
 use crate::parse::{Stream, Text, Unparsed};
 use crate::pods::PodInfo;
@@ -35,14 +39,25 @@ pub struct Shipper {
     pub ephemeral_id: String,
 }
 
+/// Encodes the events of this process.
+#[derive(Clone, Debug)]
+pub struct Encoder {
+    schema: Schema,
+    node: Option<String>,
+    /// The members that all events share, rendered.
+    common: Arc<[u8]>,
+}
+
 /// The members that all events of one file share, rendered.
 #[derive(Clone, Debug)]
 pub struct Frame {
     schema: Schema,
     /// The file's path as a JSON string.
     path: Box<[u8]>,
-    /// The members of every event that follow those of the line.
-    tail: Box<[u8]>,
+    /// As [`Encoder::common`].
+    common: Arc<[u8]>,
+    /// The members about the container.
+    container: Box<[u8]>,
 }
 
 /// When a line was read: RFC 3339 in UTC with milliseconds. It cannot be empty, because readers refuse an event without
@@ -89,25 +104,40 @@ pub struct Event<'a> {
     pub unparsed: Option<Unparsed>,
 }
 
-impl Frame {
-    /// Renders what the events of `container` in the file at `path` share; `pod` is the pod's metadata, if known.
-    pub fn new(schema: Schema, shipper: &Shipper, container: &Container, pod: Option<&PodInfo>, path: &str) -> Self {
-        let mut escaped = Vec::new();
-        json::string(path, &mut escaped);
-        let tail = match schema {
-            Schema::Ecs => ecs::tail(shipper, container, pod),
-            Schema::Legacy => legacy::tail(shipper),
+impl Encoder {
+    /// Renders what all events share.
+    pub fn new(schema: Schema, shipper: &Shipper) -> Self {
+        let common = match schema {
+            Schema::Ecs => ecs::common(shipper),
+            Schema::Legacy => legacy::common(shipper),
         };
-        // This is kept in memory for each file of the node, so unused capacity is dropped.
-        Self { schema, path: escaped.into(), tail: tail.into() }
+        Self { schema, node: shipper.node.clone(), common: rendered(common).into() }
     }
 
+    /// Renders what the events of `container` in the file at `path` share; `pod` is the pod's metadata, if known.
+    pub fn frame(&self, container: &Container, pod: Option<&PodInfo>, path: &str) -> Frame {
+        let mut escaped = Vec::new();
+        json::string(path, &mut escaped);
+        let members = match self.schema {
+            Schema::Ecs => ecs::of_container(self.node.as_deref(), container, pod),
+            Schema::Legacy => Map::new(),
+        };
+        // This is kept in memory for each file of the node, so unused capacity is dropped.
+        let (path, container) = (escaped.into(), rendered(members).into());
+        Frame { schema: self.schema, path, common: self.common.clone(), container }
+    }
+}
+
+impl Frame {
     /// Appends the event as one JSON object; `read` is the time at which it was read.
     pub fn encode(&self, event: &Event<'_>, read: &ReadTime, out: &mut Vec<u8>) {
         match self.schema {
             Schema::Ecs => ecs::encode(self, event, read, out),
             Schema::Legacy => legacy::encode(self, event, read, out),
         }
+        out.extend_from_slice(&self.common);
+        out.extend_from_slice(&self.container);
+        out.push(b'}');
     }
 }
 
@@ -127,6 +157,17 @@ fn marks(event: &Event<'_>) -> impl Iterator<Item = &'static str> {
         (event.too_large, "json_too_large"),
     ];
     marks.into_iter().filter_map(|(holds, name)| holds.then_some(name))
+}
+
+/// The members of an object, to be appended to others.
+fn rendered(members: Map<String, Value>) -> Vec<u8> {
+    if members.is_empty() {
+        return Vec::new();
+    }
+    let mut object = Value::Object(members).to_string().into_bytes();
+    object[0] = b',';
+    object.pop();
+    object
 }
 
 /// Appends a member whose value is already JSON.

@@ -3,14 +3,15 @@ use serde_json::{Value, json};
 use super::*;
 use crate::container::{Docker, Pod};
 
-fn shipper() -> Shipper {
-    Shipper {
+fn encoder(schema: Schema) -> Encoder {
+    let shipper = Shipper {
         name: "site-a".into(),
         hostname: "shipper-x".into(),
         node: Some("node-1".into()),
         id: "id-1".into(),
         ephemeral_id: "run-1".into(),
-    }
+    };
+    Encoder::new(schema, &shipper)
 }
 
 fn in_pod() -> Container {
@@ -21,7 +22,7 @@ fn in_pod() -> Container {
 
 fn in_docker() -> Container {
     let docker = Docker { id: "abc".into(), name: Some("web".into()), image: Some("nginx:1".into()) };
-    Container { pod: None, docker: Some(docker), restart: String::new() }
+    Container { pod: None, docker: Some(docker.into()), restart: "".into() }
 }
 
 fn event(text: Text<'_>) -> Event<'_> {
@@ -55,9 +56,9 @@ fn encoded(frame: &Frame, event: &Event<'_>) -> String {
 fn events_are_as_in_the_golden_files() {
     let pods = "/var/log/pods/jhub_jupyter-a_u-1/notebook/0.log";
     let docker = "/containerlogs/abc/abc-json.log";
-    let ecs = Frame::new(Schema::Ecs, &shipper(), &in_pod(), None, pods);
-    let ecs_docker = Frame::new(Schema::Ecs, &shipper(), &in_docker(), None, docker);
-    let legacy = Frame::new(Schema::Legacy, &shipper(), &in_docker(), None, docker);
+    let ecs = encoder(Schema::Ecs).frame(&in_pod(), None, pods);
+    let ecs_docker = encoder(Schema::Ecs).frame(&in_docker(), None, docker);
+    let legacy = encoder(Schema::Legacy).frame(&in_docker(), None, docker);
     let cut = Event { truncated: true, unfinished: true, ..event(Text::Raw(b"cut")) };
     let lines = [
         encoded(&ecs, &event(Text::Raw(b"say \"hi\"\t\\ \x1b"))),
@@ -78,7 +79,7 @@ fn events_are_as_in_the_golden_files() {
 
 #[test]
 fn legacy_has_the_members_that_its_readers_know() {
-    let frame = Frame::new(Schema::Legacy, &shipper(), &in_docker(), None, "/containerlogs/abc/abc-json.log");
+    let frame = encoder(Schema::Legacy).frame(&in_docker(), None, "/containerlogs/abc/abc-json.log");
     let expected = json!({
         "@timestamp": "2017-06-07T20:15:03.123Z", "@version": "1",
         "beat": {"hostname": "shipper-x", "name": "site-a", "version": "5.4.0"},
@@ -100,7 +101,7 @@ fn fields_and_attrs_are_objects_of_their_own_in_both_schemas() {
         ..event(Text::Raw(b"x"))
     };
     let with = |schema| -> Value {
-        let frame = Frame::new(schema, &shipper(), &in_docker(), None, "/containerlogs/abc/abc-json.log");
+        let frame = encoder(schema).frame(&in_docker(), None, "/containerlogs/abc/abc-json.log");
         serde_json::from_str(&encoded(&frame, &event)).unwrap()
     };
     let ecs = with(Schema::Ecs);

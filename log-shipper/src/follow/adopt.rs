@@ -1,12 +1,11 @@
 //! Adopts files: decides whether a file is new, one of the checkpoint, or another copy of one that is being read.
 
 use std::os::unix::fs::FileExt;
-use std::path::Path;
 
 use sidecar::sync::lock;
 
 use super::loss::Loss;
-use super::segment::{self, Copy, Segment};
+use super::segment::{Copy, Segment};
 use super::{ContainerLog, FileEvent, Inner, Opened, Reading};
 use crate::content::{self, Chunk, read_plain};
 use crate::encode::Frame;
@@ -75,10 +74,9 @@ impl ContainerLog {
         let Opened { key, name, file } = opened;
         let (age, gzip) = LogName::age_of(&name);
         inner.unplaced.retain(|(unplaced, _)| *unplaced != key);
-        let path = self.path(&name);
         for segment in &mut inner.segments {
             if let Some(copy) = segment.open_copy(key) {
-                copy.path.clone_from(&path);
+                copy.name = name;
                 copy.listed = true;
                 segment.come_back();
                 segment.sort_copies();
@@ -89,7 +87,7 @@ impl ContainerLog {
             Ok(beginning) => (beginning, None),
             Err(error) => (Vec::new(), Some(error)),
         };
-        let mut copy = Copy { key, path: path.clone(), gzip, listed: true, file: Some(file) };
+        let mut copy = Copy { key, name: name.clone(), gzip, listed: true, file: Some(file) };
         if let Some(segment) = inner.segments.iter_mut().find(|segment| is_copy(segment, &copy, &beginning)) {
             let being_read = segment.has_file();
             if segment.is_ended() || (being_read && copy.gzip) {
@@ -103,7 +101,7 @@ impl ContainerLog {
         if age == Age::Aside && saved.is_none() {
             return inner.unplaced.push((key, name));
         }
-        let frame = self.frame(inner.pod.as_deref(), &path, reading);
+        let frame = self.frame(inner.pod.as_deref(), &name, reading);
         let number = inner.next_number();
         let mut segment = Segment::new(number, age, copy, frame);
         if let Some(error) = failure {
@@ -142,12 +140,18 @@ impl ContainerLog {
     }
 
     fn renamed(&self, segment: &mut Segment, pod: Option<&PodInfo>, reading: &Reading) {
-        segment.frame = self.frame(pod, segment.path(), reading);
+        self.reframe(segment, pod, reading);
         self.record(segment);
     }
 
-    fn frame(&self, pod: Option<&PodInfo>, path: &Path, reading: &Reading) -> Frame {
-        Frame::new(reading.schema, &reading.shipper, self.container(), pod, &path.to_string_lossy())
+    fn reframe(&self, segment: &mut Segment, pod: Option<&PodInfo>, reading: &Reading) {
+        if let Some(copy) = segment.copies.first() {
+            segment.frame = self.frame(pod, &copy.name, reading);
+        }
+    }
+
+    fn frame(&self, pod: Option<&PodInfo>, name: &str, reading: &Reading) -> Frame {
+        reading.encoder.frame(self.container(), pod, &self.path(name).to_string_lossy())
     }
 
     /// Renders frames again if the pod's metadata changed.
@@ -162,19 +166,17 @@ impl ContainerLog {
         }
         inner.pod = now;
         for segment in &mut inner.segments {
-            segment.frame = self.frame(inner.pod.as_deref(), segment.path(), reading);
+            self.reframe(segment, inner.pod.as_deref(), reading);
         }
     }
 
     /// Updates the ledger's record by which a file is recognized later.
     pub(super) fn record(&self, segment: &Segment) {
         let Some(copy) = segment.copies.first() else { return };
-        let relative = copy.path.strip_prefix(&self.key.folder).unwrap_or(&copy.path);
         // The inode of a file that is neither listed nor open may be reused.
         let key = if copy.listed || copy.file.is_some() { copy.key } else { FileKey::default() };
-        let name = relative.to_string_lossy().into_owned();
         let record = FileRecord {
-            name,
+            name: copy.name.clone(),
             key,
             head: segment.head,
             size: segment.size,
@@ -199,11 +201,11 @@ impl ContainerLog {
     pub(super) fn truncated(&self, inner: &mut Inner, index: usize) {
         let number = inner.next_number();
         let segment = &mut inner.segments[index];
-        tracing::info!(file = %segment.path().display(), read = segment.read.offset, "a log file was truncated");
+        tracing::info!(file = %self.path_of(segment).display(), read = segment.read.offset, "a log file was truncated");
         let first = &mut segment.copies[0];
-        let closed = Copy { key: first.key, path: first.path.clone(), gzip: first.gzip, listed: false, file: None };
+        let closed = Copy { key: first.key, name: first.name.clone(), gzip: first.gzip, listed: false, file: None };
         let copy = std::mem::replace(first, closed);
-        let age = segment::age(&copy.path).unwrap_or_else(|| segment.age.clone());
+        let (age, _) = LogName::age_of(&copy.name);
         let frame = segment.frame.clone();
         segment.unlist(copy.key);
         segment.sort_copies();

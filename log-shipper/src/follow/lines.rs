@@ -193,7 +193,7 @@ impl Work<'_> {
             if memchr::memmem::find(text, mark.as_bytes()).is_some() {
                 if metrics.own_lines.inc() == 0 {
                     tracing::warn!(
-                        file = %segment.path().display(),
+                        file = %self.log.path_of(segment).display(),
                         "this log contains log-shipper's own output, which is skipped: set POD_UID, or use an OUTPUT other than stdout"
                     );
                 }

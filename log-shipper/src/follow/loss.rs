@@ -33,7 +33,7 @@ impl ContainerLog {
         let open_ended = segment.is_truncated();
         let loss = Loss { from: segment.read.offset, to: segment.size, open_ended };
         segment.end();
-        self.lost(segment.path(), loss, if open_ended { "the file was truncated" } else { why }, reading);
+        self.lost(&self.path_of(segment), loss, if open_ended { "the file was truncated" } else { why }, reading);
         if loss.from < loss.to {
             self.end_lines_after(inner, index);
         }

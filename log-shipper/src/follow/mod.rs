@@ -28,7 +28,7 @@ use sidecar::sync::lock;
 use crate::checkpoint::LogKey;
 use crate::container::Container;
 use crate::content::Decoders;
-use crate::encode::{Schema, Shipper};
+use crate::encode::Encoder;
 use crate::identity::FileKey;
 use crate::join::{FileNumber, Joiner};
 use crate::ledger::{FileRecord, Ledger, Step};
@@ -57,10 +57,8 @@ const GONE_GRACE: Duration = Duration::from_secs(10);
 /// The settings and resources that all readers share.
 #[derive(Debug)]
 pub struct Reading {
-    /// The schema of events.
-    pub schema: Schema,
-    /// The shipper's identity.
-    pub shipper: Shipper,
+    /// Encodes events.
+    pub encoder: Encoder,
     /// The metadata of pods.
     pub pods: Arc<Pods>,
     /// `LOG_OPT_OUT`.
@@ -104,7 +102,7 @@ pub struct Opened {
     /// Its device and inode.
     pub key: FileKey,
     /// Its name within the folder.
-    pub name: String,
+    pub name: Arc<str>,
     /// Open for reading.
     pub file: File,
 }
@@ -149,7 +147,7 @@ struct Inner {
     /// Files of the checkpoint that were not found yet.
     saved: Vec<FileRecord>,
     /// Files whose names are not conclusive, and whose content does not match this log.
-    unplaced: Vec<(FileKey, String)>,
+    unplaced: Vec<(FileKey, Arc<str>)>,
     /// Whether newly found files start at their end.
     at_end: bool,
     /// Whether only content from before a certain time is read.
@@ -261,8 +259,8 @@ impl ContainerLog {
         }
         self.give_up_gone(&mut inner, reading);
         let unplaced = inner.unplaced.iter().map(|(_, name)| self.path(name)).collect();
-        let failed = inner.segments.iter().filter_map(|segment| Some((segment.path(), segment.failure()?)));
-        let unreadable = failed.map(|(path, why)| (path.to_owned(), why.to_owned())).collect();
+        let failed = inner.segments.iter().filter_map(|segment| Some((segment, segment.failure()?.to_owned())));
+        let unreadable = failed.map(|(segment, why)| (self.path_of(segment), why)).collect();
         Housekeeping { pinned: inner.segments.iter().map(Segment::pinned).sum(), unread, unplaced, unreadable }
     }
 
@@ -275,7 +273,7 @@ impl ContainerLog {
         segment.close();
         // A compressed copy can be read instead of the deleted file.
         for copy in segment.copies.iter_mut().filter(|copy| copy.listed) {
-            copy.file = File::open(&copy.path).ok();
+            copy.file = File::open(self.path(&copy.name)).ok();
         }
         segment.sort_copies();
         if segment.copies.iter().all(|copy| copy.file.is_none()) {
@@ -331,7 +329,7 @@ impl ContainerLog {
     /// Logs once that a file cannot be read. It is tried again.
     fn unreadable(&self, segment: &mut Segment, error: &std::io::Error) {
         if segment.fail(error) {
-            tracing::warn!(file = %segment.path().display(), container = %self.container(), %error, "a log file can't be read");
+            tracing::warn!(file = %self.path_of(segment).display(), container = %self.container(), %error, "a log file can't be read");
         }
     }
 
@@ -344,6 +342,11 @@ impl ContainerLog {
 
     fn path(&self, name: &str) -> PathBuf {
         self.key.folder.join(name)
+    }
+
+    /// The path of the file that is read.
+    fn path_of(&self, segment: &Segment) -> PathBuf {
+        self.path(segment.copies.first().map_or("?", |copy| &copy.name))
     }
 }
 

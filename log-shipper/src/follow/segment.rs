@@ -13,7 +13,7 @@ use crate::identity::{Head, Mark};
 use crate::join::FileNumber;
 use crate::names::Age;
 
-pub(super) use self::copies::{Copy, age};
+pub(super) use self::copies::Copy;
 
 /// Size, and modification time in seconds and nanoseconds.
 type Stat = (u64, i64, i64);

@@ -21,6 +21,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::*;
+use crate::encode::{Schema, Shipper};
 use crate::names::LogName;
 use crate::plan::{self, Change};
 
@@ -89,17 +90,21 @@ impl Writer {
 struct Reader {
     log: Arc<ContainerLog>,
     reading: Reading,
-    known: BTreeMap<FileKey, String>,
+    known: BTreeMap<FileKey, Arc<str>>,
     buffer: ReadBuffer,
     got: Vec<(String, Value)>,
     unconfirmed: Vec<u64>,
 }
 
-fn reading(max_line: usize, partial_bytes_max: usize) -> Reading {
+fn encoder(schema: Schema) -> Encoder {
     let name = || "s".to_owned();
+    let shipper = Shipper { name: name(), hostname: name(), node: None, id: name(), ephemeral_id: name() };
+    Encoder::new(schema, &shipper)
+}
+
+fn reading(max_line: usize, partial_bytes_max: usize) -> Reading {
     Reading {
-        schema: Schema::Ecs,
-        shipper: Shipper { name: name(), hostname: name(), node: None, id: name(), ephemeral_id: name() },
+        encoder: encoder(Schema::Ecs),
         pods: Arc::default(),
         opt_out: false,
         asks_labels: false,
@@ -143,7 +148,7 @@ impl Reader {
             if LogName::parse(&name).is_none() {
                 continue;
             }
-            listed.push((FileKey { device: metadata.dev(), inode: metadata.ino() }, name));
+            listed.push((FileKey { device: metadata.dev(), inode: metadata.ino() }, name.into()));
         }
         let mut news = Vec::new();
         let known: Vec<_> = self.known.clone().into_iter().collect();
@@ -154,7 +159,7 @@ impl Reader {
                     news.push(FileEvent::Gone(key));
                 }
                 Change::Open(key, name) | Change::Rename(key, name) => {
-                    let file = File::open(self.log.key.folder.join(&name)).unwrap();
+                    let file = File::open(self.log.key.folder.join(&*name)).unwrap();
                     self.known.insert(key, name.clone());
                     news.push(FileEvent::Opened(Opened { key, name, file }));
                 }

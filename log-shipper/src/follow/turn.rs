@@ -269,7 +269,7 @@ impl Work<'_> {
         let segment = &mut inner.segments[index];
         self.reading.metrics.losses_unknown.inc();
         tracing::error!(
-            file = %segment.path().display(), container = %self.log.container(), %error, read = segment.read.offset,
+            file = %self.log.path_of(segment).display(), container = %self.log.container(), %error, read = segment.read.offset,
             "a compressed log file is damaged: log-shipper ships what can be decompressed and loses the rest"
         );
         segment.end_here();

@@ -140,7 +140,7 @@ impl Work<'_> {
             self.reading.metrics.nul_bytes.inc_by(bytes);
             let to = segment.read.offset;
             tracing::warn!(
-                file = %segment.path().display(), bytes, to,
+                file = %self.log.path_of(segment).display(), bytes, to,
                 "skipped NUL bytes in a log file that no container wrote: a hole in the file, or the result of a machine crash"
             );
         }

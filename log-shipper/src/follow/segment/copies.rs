@@ -2,26 +2,22 @@
 
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::{Listing, Segment};
 use crate::identity::FileKey;
-use crate::names::{Age, LogName};
+use crate::names::LogName;
 
 /// The unit of a file's blocks (stat(2)).
 const BLOCK_BYTES: u64 = 512;
-
-/// The age of a file according to its name.
-pub(in crate::follow) fn age(path: &Path) -> Option<Age> {
-    Some(LogName::age_of(path.file_name()?.to_str()?).0)
-}
 
 /// One file on disk with the content.
 #[derive(Debug)]
 pub(in crate::follow) struct Copy {
     pub(in crate::follow) key: FileKey,
-    pub(in crate::follow) path: PathBuf,
+    /// Its name within the log's folder, or its whole path.
+    pub(in crate::follow) name: Arc<str>,
     pub(in crate::follow) gzip: bool,
     /// Whether it is listed in a folder. The inode of a copy that is neither listed nor open may have been reused.
     pub(in crate::follow) listed: bool,
@@ -30,11 +26,6 @@ pub(in crate::follow) struct Copy {
 }
 
 impl Segment {
-    /// The path of the file that is read.
-    pub(in crate::follow) fn path(&self) -> &Path {
-        self.copies.first().map_or(Path::new("?"), |copy| &copy.path)
-    }
-
     /// The open copy with this key. While it is open, its inode cannot be reused.
     pub(in crate::follow) fn open_copy(&mut self, key: FileKey) -> Option<&mut Copy> {
         self.copies.iter_mut().find(|copy| copy.key == key && copy.file.is_some())
@@ -57,7 +48,7 @@ impl Segment {
         self.copies.sort_by_key(|copy| (copy.file.is_none(), copy.gzip));
         // The name of a copy that is no longer listed shows the file's former age, not its present one.
         let listed = self.copies.iter().filter(|copy| copy.listed);
-        if let Some(age) = listed.filter_map(|copy| age(&copy.path)).min() {
+        if let Some(age) = listed.map(|copy| LogName::age_of(&copy.name).0).min() {
             self.age = age;
         }
     }

@@ -103,7 +103,8 @@ fn every_event_has_a_time_however_it_was_made() {
         writer.line("a whole line");
         writer.append("2026-13-22T10:00:00Z stdout F a time that there is not\nno line of a log\n");
         writer.line("Traceback (most recent call last):");
-        let mut reader = Reader::with(writer.folder.path(), Vec::new(), Reading { schema, ..reading(2000, 1 << 20) });
+        let settings = Reading { encoder: encoder(schema), ..reading(2000, 1 << 20) };
+        let mut reader = Reader::with(writer.folder.path(), Vec::new(), settings);
         reader.turn();
         // Silence ends the trace, a rotation the torn line, and a deletion the parts.
         wait_for_trace(&mut reader);

@@ -20,10 +20,10 @@ fn log(folder: &Path, id: u64, text: &str) -> Arc<ContainerLog> {
     fs::write(&path, text).unwrap();
     let metadata = fs::metadata(&path).unwrap();
     let container = Container::of_pod_folder(Path::new(&format!("/p/n_pod_uid-{id}/c")), "0").unwrap();
-    let key = LogKey { folder: folder.into(), base: id.to_string() };
+    let key = LogKey { folder: folder.into(), base: id.to_string().into() };
     let log = ContainerLog::new(id, key, container, Vec::new(), false, 1 << 20, Languages::default());
     let file = File::open(&path).unwrap();
-    let (key, name) = (FileKey { device: metadata.dev(), inode: metadata.ino() }, format!("{id}.log"));
+    let (key, name) = (FileKey { device: metadata.dev(), inode: metadata.ino() }, format!("{id}.log").into());
     log.enqueue(vec![FileEvent::Opened(Opened { key, name, file })]);
     Arc::new(log)
 }
