@@ -120,6 +120,21 @@ fn one_file_is_shipped_once_however_many_paths_lead_to_it() {
 }
 
 #[test]
+fn a_file_with_hard_links_is_shipped_once_under_the_name_that_says_most() {
+    let names = ["0.log.bak", "0.log.1", "0.log.20261123-100000", "copy-of-0.log"];
+    for name in names {
+        let node = Node::new(&["pods"]);
+        let live = node.pod("0.log", "one");
+        fs::hard_link(&live, live.with_file_name(name)).unwrap();
+        let run = node.run();
+        assert_eq!((run.messages(), run.code), (vec!["one"], Some(0)), "{name}: {}", run.log);
+        node.pod("0.log", "two");
+        let run = node.run();
+        assert_eq!((run.messages(), run.code), (vec!["two"], Some(0)), "{name}: {}", run.log);
+    }
+}
+
+#[test]
 fn unfinished_lines_are_shipped_before_the_end_in_each_format() {
     let node = Node::new(&["pods", "docker"]);
     node.pod("0.log", "working");

@@ -70,6 +70,20 @@ pub(super) struct Listed {
     pub(super) name: Arc<str>,
     /// The base of the log that it belongs to.
     pub(super) base: Arc<str>,
+    /// Whether the name is that of a symbolic link.
+    link: bool,
+}
+
+impl Listed {
+    /// Which of a file's names is used: the smallest. A hard link's name may say nothing about the file's age.
+    fn rank(&self) -> (bool, u8, &str) {
+        let age = match LogName::age_of(&self.name).0 {
+            Age::Live => 0,
+            Age::Numbered(_) | Age::Stamped(..) => 1,
+            Age::Aside => 2,
+        };
+        (self.link, age, &self.name)
+    }
 }
 
 /// The files of a container's folder.
@@ -109,7 +123,7 @@ pub(super) fn files(path: &Path, base_of: impl Fn(u64) -> Option<Arc<str>>) -> i
                 if link && parsed.is_some_and(|parsed| parsed.age == Age::Live) {
                     beside(&entry.path(), &base, &mut found);
                 }
-                found.add(Listed { key, name: name.into(), base }, link);
+                found.add(Listed { key, name: name.into(), base, link });
             }
             Ok(_) if parsed.is_some() => {
                 found.problems.push(Problem::new(Kind::Unplaced, &entry.path(), "it is not a regular file"));
@@ -124,10 +138,10 @@ pub(super) fn files(path: &Path, base_of: impl Fn(u64) -> Option<Arc<str>>) -> i
 }
 
 impl Files {
-    /// Adds a file once, however many names lead to it: under the file's own name rather than a link's.
-    fn add(&mut self, listed: Listed, link: bool) {
+    /// Adds a file once, however many names lead to it.
+    fn add(&mut self, listed: Listed) {
         match self.files.iter_mut().find(|known| known.key == listed.key) {
-            Some(known) if !link => *known = listed,
+            Some(known) if listed.rank() < known.rank() => *known = listed,
             Some(_) => (),
             None => self.files.push(listed),
         }
@@ -157,7 +171,7 @@ fn beside(link: &Path, base: &Arc<str>, found: &mut Files) {
             && metadata.is_file()
         {
             let key = FileKey { device: metadata.dev(), inode: metadata.ino() };
-            found.add(Listed { key, name: path.into(), base: base.clone() }, true);
+            found.add(Listed { key, name: path.into(), base: base.clone(), link: true });
         }
     }
 }
