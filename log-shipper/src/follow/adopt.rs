@@ -5,9 +5,9 @@ use std::os::unix::fs::FileExt;
 use sidecar::sync::lock;
 
 use super::loss::Loss;
-use super::segment::{Copy, Segment};
+use super::segment::{Copy, Origin, Segment};
 use super::{ContainerLog, FileEvent, Inner, Opened, Reading};
-use crate::content::{self, Chunk, read_plain};
+use crate::content;
 use crate::encode::Frame;
 use crate::identity::{FileKey, Head, Mark, TAIL_BYTES};
 use crate::ledger::{FileRecord, Step};
@@ -88,7 +88,9 @@ impl ContainerLog {
             Err(error) => (Vec::new(), Some(error)),
         };
         let mut copy = Copy { key, name: name.clone(), gzip, listed: true, file: Some(file) };
-        if let Some(segment) = inner.segments.iter_mut().find(|segment| is_copy(segment, &copy, &beginning)) {
+        let has_record = inner.saved.iter().any(|record| record.key == key && is_saved(record, &copy, &beginning));
+        let mut others = inner.segments.iter_mut().filter(|_| !has_record);
+        if let Some(segment) = others.find(|segment| segment.has_content_of(&copy, &beginning)) {
             let being_read = segment.has_file();
             if segment.is_ended() || (being_read && copy.gzip) {
                 // The open original is read to its end. Of the compressed file only the name is needed.
@@ -133,6 +135,9 @@ impl ContainerLog {
                 };
                 segment.after_loss = inner.saved.iter().any(other);
             }
+        }
+        if !segment.is_compressed() && segment.age != Age::Live && segment.read.offset == 0 {
+            segment.origin = Origin::Unknown;
         }
         self.record(&segment);
         inner.segments.reserve_exact(1); // there is usually one, and a node has many containers
@@ -199,6 +204,9 @@ impl ContainerLog {
     /// Handles a file whose content was replaced. The old content continues in a copy, if there is one. Its last line
     /// may continue in the new content, which counts as a separate file.
     pub(super) fn truncated(&self, inner: &mut Inner, index: usize) {
+        let truncated = inner.segments[index].number;
+        self.recognize_copies(inner);
+        let Some(index) = inner.segments.iter().position(|segment| segment.number == truncated) else { return };
         let number = inner.next_number();
         let segment = &mut inner.segments[index];
         tracing::info!(file = %self.path_of(segment).display(), read = segment.read.offset, "a log file was truncated");
@@ -208,6 +216,9 @@ impl ContainerLog {
         let (age, _) = LogName::age_of(&copy.name);
         let frame = segment.frame.clone();
         segment.unlist(copy.key);
+        let read = segment.read;
+        // An older copy has nothing more.
+        segment.copies.iter_mut().filter(|copy| !copy.reaches(read)).for_each(|copy| copy.file = None);
         segment.sort_copies();
         let goes_on = segment.has_file();
         if !goes_on {
@@ -225,36 +236,22 @@ impl ContainerLog {
     }
 }
 
-/// Whether this file has the segment's content.
-fn is_copy(segment: &Segment, copy: &Copy, beginning: &[u8]) -> bool {
-    segment.head.matches(beginning) && reaches(copy, segment.read)
-}
-
-/// Whether the file's content reaches this mark. A compressed file is assumed to, because its head matched.
-fn reaches(copy: &Copy, mark: Mark) -> bool {
-    match &copy.file {
-        Some(file) if !copy.gzip => {
-            matches!(read_plain(file, mark, 0, &mut Vec::new()), Ok(Chunk::Data { .. }))
-        }
-        _ => true,
-    }
-}
-
 /// Takes the checkpoint's record of this file: by content, the same inode first.
 fn take_saved(saved: &mut Vec<FileRecord>, copy: &Copy, beginning: &[u8]) -> Option<FileRecord> {
-    // For the same inode, a beginning that is too short to match two files is enough.
-    let is_short_head = |record: &FileRecord| {
-        let same = record.head.length > 0 || beginning.is_empty();
-        record.key == copy.key && same && record.head.begins(beginning)
-    };
     let fitting = saved
         .iter()
         .enumerate()
-        .filter(|(_, record)| record.head.matches(beginning) || is_short_head(record))
-        .filter(|(_, record)| reaches(copy, record.done))
+        .filter(|(_, record)| is_saved(record, copy, beginning))
         .min_by_key(|(_, record)| (!record.head.matches(beginning), record.key != copy.key));
     let (index, _) = fitting?;
     Some(saved.remove(index))
+}
+
+/// Whether the checkpoint's record may be that of this file. For the same inode, a beginning that is too short to match
+/// two files is enough.
+fn is_saved(record: &FileRecord, copy: &Copy, beginning: &[u8]) -> bool {
+    let same = record.key == copy.key && (record.head.length > 0 || beginning.is_empty());
+    (record.head.matches(beginning) || same && record.head.begins(beginning)) && copy.reaches(record.done)
 }
 
 /// Whether everything in a file was processed when it was last written. A compressed file without readable content

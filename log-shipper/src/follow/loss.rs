@@ -21,7 +21,8 @@ impl ContainerLog {
     /// truncated again.
     pub(super) fn notice_truncations(&self, inner: &mut Inner) {
         for index in (0..inner.segments.len()).rev() {
-            if !inner.segments[index].note_size() {
+            // A copy may have been removed meanwhile.
+            if inner.segments.get_mut(index).is_some_and(|segment| !segment.note_size()) {
                 self.truncated(inner, index);
             }
         }

@@ -5,6 +5,7 @@
 //! [`crate::identity`].
 
 mod adopt;
+mod late_copies;
 mod lines;
 mod loss;
 mod nuls;
@@ -249,6 +250,7 @@ impl ContainerLog {
         let mut inner = lock(&self.inner);
         let mut unread = false;
         self.drain_events(&mut inner, reading);
+        self.recognize_copies(&mut inner);
         self.notice_truncations(&mut inner);
         for segment in &mut inner.segments {
             if let Err(error) = segment.learn_beginning(self.container()) {

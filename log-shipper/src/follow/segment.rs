@@ -29,6 +29,17 @@ enum Phase {
     Ended,
 }
 
+/// Whether a segment's content was found elsewhere before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// There is no content yet.
+    Unknown,
+    /// It is being copied from another segment's file. Nothing of it is read.
+    Copied,
+    /// It is this segment's own.
+    Own,
+}
+
 /// Whether a folder lists a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Listing {
@@ -72,6 +83,7 @@ pub(super) struct Segment {
     pub(super) recorded: Mark,
     pub(super) recorded_growth: (u64, Head),
     listing: Listing,
+    pub(super) origin: Origin,
     /// Why it cannot be read at present.
     failure: Option<Box<str>>,
     /// The size that it had at the beginning of a run that should end on its own.
@@ -101,6 +113,7 @@ impl Segment {
             recorded: Mark::default(),
             recorded_growth: Default::default(),
             listing: Listing::Listed,
+            origin: Origin::Own,
             failure: None,
             bound: 0,
         }
@@ -113,7 +126,19 @@ impl Segment {
 
     /// Whether everything up to [`Segment::bound`] was read.
     pub(super) fn has_read_its_share(&self) -> bool {
-        self.is_ended() || !self.is_compressed() && self.looked >= self.bound
+        self.is_ended() || self.origin == Origin::Copied || !self.is_compressed() && self.looked >= self.bound
+    }
+
+    /// Its content was not found elsewhere.
+    pub(super) fn is_not_copied_yet(&mut self) {
+        let is_empty = self.plain_file().and_then(|file| file.metadata().ok()).is_some_and(|file| file.len() == 0);
+        self.origin = if is_empty { Origin::Unknown } else { Origin::Own };
+    }
+
+    /// Its content so far is that of another segment.
+    pub(super) fn is_being_copied(&mut self) {
+        self.origin = Origin::Copied;
+        self.seen = self.asked;
     }
 
     /// It cannot be read. Returns whether that is new.
@@ -204,7 +229,7 @@ impl Segment {
                 Ok(metadata) => {
                     self.asked = (metadata.len(), metadata.mtime(), metadata.mtime_nsec());
                     // The modification time reveals a file that was truncated and has grown to the same size.
-                    metadata.len() != self.looked || self.asked != self.seen
+                    self.origin == Origin::Own && (metadata.len() != self.looked || self.asked != self.seen)
                 }
                 // The read that follows reports the error.
                 Err(_) => true,

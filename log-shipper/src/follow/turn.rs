@@ -11,7 +11,7 @@ use super::nuls;
 use super::opt_out::OptOut;
 use super::rate::Rate;
 use super::rest::{Next, SHORTEST_REST};
-use super::segment::Segment;
+use super::segment::{Origin, Segment};
 use super::unfinished::Rewound;
 use super::{ContainerLog, Inner, Reading};
 use crate::content::Chunk;
@@ -59,6 +59,7 @@ impl ContainerLog {
         let mut inner = lock(&self.inner);
         let inner = &mut *inner;
         self.drain_events(inner, reading);
+        self.recognize_copies(inner);
         self.refresh(inner, reading);
         match self.opt_out(inner, reading) {
             OptOut::No => (),
@@ -297,7 +298,8 @@ impl Work<'_> {
             let segment = &mut inner.segments[index];
             let deleted = segment.is_gone() && segment.is_deleted();
             // A segment without an open file may find a copy, until its unread part is given up and counted.
-            if segment.is_ended() || !segment.has_file() || !(deleted || newer_has_lines) {
+            let will_not_grow = deleted || (newer_has_lines && segment.origin == Origin::Own);
+            if segment.is_ended() || !segment.has_file() || !will_not_grow {
                 continue;
             }
             if segment.looked > segment.read.offset && segment.cut_from().is_none() {

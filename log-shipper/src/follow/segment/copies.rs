@@ -1,12 +1,14 @@
 //! The files on disk with a segment's content: which of them is read, and which are open or listed.
 
+use std::cmp::Reverse;
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::{Listing, Segment};
-use crate::identity::FileKey;
+use crate::content::{self, Chunk};
+use crate::identity::{FileKey, Mark};
 use crate::names::LogName;
 
 /// The unit of a file's blocks (stat(2)).
@@ -23,6 +25,18 @@ pub(in crate::follow) struct Copy {
     pub(in crate::follow) listed: bool,
     /// Open as long as something may still be read from it.
     pub(in crate::follow) file: Option<File>,
+}
+
+impl Copy {
+    /// Whether the file's content reaches this mark. A compressed file is assumed to, because its head matched.
+    pub(in crate::follow) fn reaches(&self, mark: Mark) -> bool {
+        match &self.file {
+            Some(file) if !self.gzip => {
+                matches!(content::read_plain(file, mark, 0, &mut Vec::new()), Ok(Chunk::Data { .. }))
+            }
+            _ => true,
+        }
+    }
 }
 
 impl Segment {
@@ -43,14 +57,20 @@ impl Segment {
         self.sort_copies();
     }
 
-    /// Open copies come before closed ones, and plain ones before compressed ones.
+    /// Open copies come before closed ones, plain ones before compressed ones, and the live file, which grows, before
+    /// others.
     pub(in crate::follow) fn sort_copies(&mut self) {
-        self.copies.sort_by_key(|copy| (copy.file.is_none(), copy.gzip));
+        self.copies.sort_by_key(|copy| (copy.file.is_none(), copy.gzip, Reverse(LogName::age_of(&copy.name).0)));
         // The name of a copy that is no longer listed shows the file's former age, not its present one.
         let listed = self.copies.iter().filter(|copy| copy.listed);
         if let Some(age) = listed.map(|copy| LogName::age_of(&copy.name).0).min() {
             self.age = age;
         }
+    }
+
+    /// Whether this file, which begins so, has the content, as far as it was read.
+    pub(in crate::follow) fn has_content_of(&self, copy: &Copy, beginning: &[u8]) -> bool {
+        self.head.matches(beginning) && copy.reaches(self.read)
     }
 
     /// A copy is no longer listed. An open one is read to its end nevertheless.

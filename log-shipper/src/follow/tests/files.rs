@@ -223,6 +223,51 @@ fn a_copy_made_before_a_truncation_loses_nothing() {
 }
 
 #[test]
+fn a_copy_that_was_found_while_it_was_written_repeats_and_loses_nothing() {
+    for (seen, reads) in [(0, true), (0, false), (30, true), (30, false), (90, true), (90, false)] {
+        let writer = Writer::new();
+        writer.line("1");
+        writer.line("2");
+        let mut reader = Reader::start(writer.folder.path(), Vec::new());
+        reader.read_all();
+        writer.line("3");
+        let content = fs::read(writer.path("0.log")).unwrap();
+        fs::write(writer.path("0.log.1"), &content[..seen]).unwrap();
+        reader.look();
+        // Otherwise readers wait for the broker.
+        if reads {
+            reader.read_all();
+        }
+        reader.log.maintain(&reader.reading);
+        let mut copy = File::options().append(true).open(writer.path("0.log.1")).unwrap();
+        copy.write_all(&content[seen..]).unwrap();
+        writer.truncate();
+        writer.line("4");
+        reader.log.maintain(&reader.reading);
+        reader.read_all();
+        age_absence(&reader);
+        assert_eq!((reader.messages(), losses(&reader)), (vec!["1", "2", "3", "4"], (0, 0)), "{seen} {reads}");
+    }
+}
+
+#[test]
+fn an_old_copy_of_the_live_file_hides_nothing_and_is_not_read_again() {
+    let writer = Writer::new();
+    writer.line("1");
+    fs::copy(writer.path("0.log"), writer.path("0.log.1")).unwrap();
+    writer.line("2");
+    let mut saved = Vec::new();
+    for expected in [vec!["1", "2"], vec!["3"], vec!["3"]] {
+        let mut reader = Reader::start(writer.folder.path(), saved);
+        reader.read_all();
+        assert_eq!((reader.messages(), losses(&reader)), (expected, (0, 0)));
+        reader.confirm(9);
+        saved = reader.saved();
+        writer.line("3");
+    }
+}
+
+#[test]
 fn the_open_line_of_a_deleted_log_waits_for_a_reader() {
     type Write = fn(&Writer);
     let part: Write = |writer| writer.part("stderr", "P", "panic: out of luck");
