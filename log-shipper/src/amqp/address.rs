@@ -204,7 +204,7 @@ fn address(text: &str, tls: bool, index: usize) -> Result<Address, AddressError>
     if host.is_empty() {
         return Err(wrong("it has no host"));
     }
-    if host.contains(|char: char| char.is_whitespace() || char.is_control() || "/?#@[]\\<>\"'`{}|^".contains(char)) {
+    if !host.chars().all(|char| char.is_alphanumeric() || "-._:".contains(char)) {
         return Err(wrong("the host name contains a character that is not allowed"));
     }
     let port = match port {
@@ -309,6 +309,8 @@ mod tests {
             ("amqp://[::1", "no ]"),
             ("amqp://h:0", "65535"),
             ("amqp://a b", "not allowed"),
+            ("amqp://a;b", "not allowed"),
+            ("amqp://a%2fb", "not allowed"),
             ("amqp://u:50%secret@h", "%25"),
             ("amqp://u:secret%@h", "%25"),
             ("amqp://u:secret%2@h", "%25"),
