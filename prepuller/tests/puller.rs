@@ -69,8 +69,11 @@ async fn a_pull_that_fills_the_disk_is_stopped_and_continues_when_there_is_room(
 #[tokio::test(flavor = "multi_thread")]
 async fn the_size_of_an_image_is_requested_again_or_its_pull_stops_at_the_limit() {
     let registry = Registry::start().unwrap();
+    // The last second of the download is above the limit, so that the check comes in time on a busy machine, too.
+    let proxy = TcpProxy::start(([127, 0, 0, 1], registry.port()).into()).unwrap();
+    proxy.limit_rate(Some(20 * MB));
     let containerd = Containerd::with(&Options {
-        plain_registries: vec![registry.host()],
+        plain_registries: vec![proxy.host()],
         root_size: Some(300 * MB),
         ..Options::default()
     })
@@ -78,9 +81,10 @@ async fn the_size_of_an_image_is_requested_again_or_its_pull_stops_at_the_limit(
     let runtime = connect(&containerd.endpoint().parse().unwrap()).await.unwrap();
     // 70 % of the disk, including what unpacking adds.
     let layers = (1..=5).map(|seed| Layer::random(seed, 21 * MB));
-    let pushed = Image::new(layers).push(&registry, "lab", "w_1").unwrap();
+    Image::new(layers).push(&registry, "lab", "w_1").unwrap();
+    let image = format!("{}/lab:w_1", proxy.host());
     let order = Order {
-        image: pushed.reference.parse().unwrap(),
+        image: image.parse().unwrap(),
         digest: None,
         size: None,
         layers: Vec::new(),
@@ -89,7 +93,7 @@ async fn the_size_of_an_image_is_requested_again_or_its_pull_stops_at_the_limit(
     };
     let client = Arc::new(
         lab_images::registry::Registry::new(RegistryConfig {
-            insecure: vec![registry.host()],
+            insecure: vec![proxy.host()],
             ..RegistryConfig::default()
         })
         .unwrap(),
@@ -113,7 +117,7 @@ async fn the_size_of_an_image_is_requested_again_or_its_pull_stops_at_the_limit(
 
     let stopped = run(None).await;
     assert!(stopped.contains("the disk is ") && stopped.contains("above DISK_HIGH 50 %"), "{stopped}");
-    assert!(runtime.image(&pushed.reference).await.unwrap().is_none());
+    assert!(runtime.image(&image).await.unwrap().is_none());
 }
 
 /// As in kubelet: if a password is refused, another matching one is tried.
