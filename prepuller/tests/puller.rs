@@ -83,14 +83,8 @@ async fn the_size_of_an_image_is_requested_again_or_its_pull_stops_at_the_limit(
     let layers = (1..=5).map(|seed| Layer::random(seed, 21 * MB));
     Image::new(layers).push(&registry, "lab", "w_1").unwrap();
     let image = format!("{}/lab:w_1", proxy.host());
-    let order = Order {
-        image: image.parse().unwrap(),
-        digest: None,
-        size: None,
-        layers: Vec::new(),
-        priority: 0,
-        gate: false,
-    };
+    let order =
+        Order { image: image.parse().unwrap(), digest: None, size: None, layers: Vec::new(), priority: 0, gate: false };
     let client = Arc::new(
         lab_images::registry::Registry::new(RegistryConfig {
             insecure: vec![proxy.host()],

@@ -1,4 +1,4 @@
-//! Finds log files: inotify on the folders, for speed, and a scan of all of them every few seconds, for certainty.
+//! Finds log files: inotify on the folders, for speed, and a regular scan of all of them, for certainty.
 //!
 //! Only changes of names are watched, not writes: an event for each write to a busy log would cost more than reading
 //! it. inotify is used directly, because only a release candidate of the notify crate can watch names alone, and the crate
@@ -6,6 +6,7 @@
 
 mod choice;
 mod docker_config;
+mod folder;
 mod housekeeping;
 mod listing;
 mod open;
@@ -22,22 +23,25 @@ use std::time::{Duration, Instant, SystemTime};
 use sidecar::readiness::Latch;
 
 pub use self::choice::Choice;
+use self::folder::{Folder, Pod};
 use self::listing::Folders;
 use self::problem::{Kind, Problem};
 pub use self::survey::Findings;
 use self::survey::Survey;
 use self::watches::Watches;
 use crate::container::Container;
-use crate::follow::{ContainerLog, Reading};
+use crate::follow::Reading;
 use crate::identity::FileKey;
 use crate::ledger::FileRecord;
 use crate::logs::FollowedLogs;
-use crate::names::LogName;
 use crate::plan;
 use crate::pool::Pool;
 
-/// How often all folders are scanned.
+/// How often files are checked, and all folders are scanned unless [`Discovery::is_settled`].
 const RECONCILE: Duration = Duration::from_secs(10);
+
+/// How often folders are scanned in any case.
+const RECONCILE_SETTLED: Duration = Duration::from_secs(60);
 
 /// How long a Kubernetes container in Docker's folder waits for the link to it in its pod's folder.
 const LINK_WAIT: Duration = Duration::from_secs(60);
@@ -71,22 +75,6 @@ pub struct Discovery {
     survey: Survey,
     /// Problems of the last scan.
     problems: Vec<Problem>,
-}
-
-#[derive(Debug)]
-struct Pod {
-    containers: Box<[Arc<Path>]>,
-    /// As [`Folder::changed`].
-    changed: Option<SystemTime>,
-}
-
-/// Usually one log of one file.
-#[derive(Debug, Default)]
-struct Folder {
-    known: Vec<(FileKey, Arc<str>)>,
-    logs: Vec<Arc<ContainerLog>>,
-    /// The folder's modification time at the last scan; `None` if it must be scanned again.
-    changed: Option<SystemTime>,
 }
 
 impl Discovery {
@@ -149,7 +137,7 @@ impl Discovery {
 
     /// Continues to scan until `stop` is set.
     pub fn run(&mut self, stop: &AtomicBool) {
-        let mut reconciled = Instant::now();
+        let (mut reconciled, mut scanned) = (Instant::now(), Instant::now());
         while !stop.load(Ordering::Relaxed) {
             let every = if self.watches.is_some() { RECONCILE } else { Duration::from_secs(1) };
             let wait = every.saturating_sub(reconciled.elapsed()).min(STOP_CHECK);
@@ -161,12 +149,28 @@ impl Discovery {
                 }
             }
             if reconciled.elapsed() >= every {
-                self.look_at_all(false);
+                if scanned.elapsed() >= RECONCILE_SETTLED || !self.is_settled() {
+                    self.look_at_all(false);
+                    scanned = Instant::now();
+                } else {
+                    self.problems.clear();
+                }
                 self.maintain();
                 self.report();
                 reconciled = Instant::now();
             }
         }
+    }
+
+    /// Whether a watch would have reported every change since each folder was scanned, and the last scan left no question.
+    fn is_settled(&self) -> bool {
+        let Some(watches) = &self.watches else { return false };
+        let settled = |path, changed: Option<SystemTime>| changed.is_some() && watches.contains(path);
+        self.problems.is_empty()
+            && self.waiting.is_empty()
+            && self.roots.iter().all(|root| watches.contains(root))
+            && self.pods.iter().all(|(path, pod)| settled(path, pod.changed))
+            && self.folders.iter().all(|(path, folder)| settled(path, folder.changed))
     }
 
     /// The folders whose names changed, after a wait of at most `wait`.
@@ -350,30 +354,6 @@ impl Discovery {
     fn watch(&mut self, path: &Arc<Path>) {
         if let Some(watches) = &mut self.watches {
             watches.add(path);
-        }
-    }
-}
-
-impl Folder {
-    fn log(&self, base: &str) -> Option<&Arc<ContainerLog>> {
-        self.logs.iter().find(|log| *log.key.base == *base)
-    }
-
-    /// The base of the log that the file with this inode belongs to.
-    fn base_of(&self, inode: u64) -> Option<Arc<str>> {
-        let (_, name) = self.known.iter().find(|(key, _)| key.inode == inode)?;
-        let named = LogName::parse(name).and_then(|name| self.log(name.base));
-        let log = named.or_else(|| self.logs.first().filter(|_| self.logs.len() == 1));
-        log.map(|log| log.key.base.clone())
-    }
-
-    fn know(&mut self, key: FileKey, name: Arc<str>) {
-        match self.known.iter_mut().find(|(known, _)| *known == key) {
-            Some((_, before)) => *before = name,
-            None => {
-                self.known.reserve_exact(1);
-                self.known.push((key, name));
-            }
         }
     }
 }

@@ -85,6 +85,11 @@ impl Watches {
         seen
     }
 
+    /// Whether this folder is watched.
+    pub(super) fn contains(&self, path: &Arc<Path>) -> bool {
+        self.watched.contains(path)
+    }
+
     /// Watches a folder, if it is not watched yet.
     pub(super) fn add(&mut self, path: &Arc<Path>) {
         if self.watched.contains(path) || self.unwatched.contains(path) {
