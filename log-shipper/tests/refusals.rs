@@ -4,7 +4,7 @@
 
 mod support;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::Path;
@@ -58,9 +58,19 @@ struct Case<'a> {
     broker: &'a RabbitMq,
     folder: Folder,
     consumer: Consumer,
+    arrived: Arrived,
     shipper: Daemon,
     /// Lines written to each healthy container, and to the refused one.
     lines: u64,
+}
+
+/// What the consumer received, without repetitions. Each event is looked at once: the consumer waits meanwhile.
+#[derive(Default)]
+struct Arrived {
+    looked: usize,
+    ids: BTreeSet<(String, u64)>,
+    /// By pod, in the order of arrival.
+    offsets: BTreeMap<String, Vec<u64>>,
 }
 
 #[test]
@@ -142,7 +152,7 @@ impl<'a> Case<'a> {
         settings.extend(set.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())));
         let consumer = Consumer::of_everything(address);
         let shipper = support::start(&settings);
-        Self { kind, broker, folder, consumer, shipper, lines: 0 }
+        Self { kind, broker, folder, consumer, arrived: Arrived::default(), shipper, lines: 0 }
     }
 
     /// A thousand lines per second in total.
@@ -174,27 +184,26 @@ impl<'a> Case<'a> {
         matches!(self.kind, Kind::TooLarge | Kind::TooLargeWithDeadLetters)
     }
 
-    /// By container: number of its events, in the order of arrival, without repetitions.
-    fn arrived(&self) -> BTreeMap<String, Vec<u64>> {
-        let mut by_pod: BTreeMap<String, Vec<u64>> = BTreeMap::new();
-        let mut ids = std::collections::BTreeSet::new();
-        for event in &self.consumer.seen().events {
+    fn arrived(&mut self) -> &BTreeMap<String, Vec<u64>> {
+        let arrived = &mut self.arrived;
+        let seen = self.consumer.seen();
+        for event in &seen.events[arrived.looked..] {
             let pod = event["kubernetes"]["pod"]["name"].as_str().unwrap().to_owned();
             let offset = event["log"]["offset"].as_u64().unwrap();
-            if ids.insert((pod.clone(), offset)) {
-                by_pod.entry(pod).or_default().push(offset);
+            if arrived.ids.insert((pod.clone(), offset)) {
+                arrived.offsets.entry(pod).or_default().push(offset);
             }
         }
-        by_pod
+        arrived.looked = seen.events.len();
+        &arrived.offsets
     }
 
-    fn wait_for(&self, pod: &str, lines: u64) -> Vec<u64> {
-        let all = wait::until(LIMIT, || {
-            let arrived = self.arrived().remove(pod).unwrap_or_default();
-            (arrived.len() as u64 >= lines).then_some(arrived)
-        });
+    fn wait_for(&mut self, pod: &str, lines: u64) -> Vec<u64> {
+        let all =
+            wait::until(LIMIT, || self.arrived().get(pod).filter(|arrived| arrived.len() as u64 >= lines).cloned());
         all.unwrap_or_else(|| {
-            let arrived: BTreeMap<_, _> = self.arrived().into_iter().map(|(pod, lines)| (pod, lines.len())).collect();
+            let arrived: BTreeMap<_, _> =
+                self.arrived().iter().map(|(pod, lines)| (pod.clone(), lines.len())).collect();
             panic!("{:?}: {pod} has not its {lines} lines: {arrived:?}\n{}", self.kind, self.shipper.log())
         })
     }
@@ -205,8 +214,7 @@ impl<'a> Case<'a> {
             assert!(arrived.is_sorted(), "{:?}: pod-{index} came out of order", self.kind);
         }
         self.print_delays();
-        let metric = |name: &str| self.shipper.metric(&format!("labhands_log_shipper_{name}")).unwrap();
-        assert_eq!(metric("messages_given_up_total"), 0.0);
+        assert_eq!(self.metric("messages_given_up_total"), 0.0);
         if self.is_too_large() {
             let arrived = self.wait_for(&format!("pod-{HEALTHY}"), self.lines);
             assert!(arrived.is_sorted() || self.kind == Kind::TooLargeWithDeadLetters);
@@ -217,17 +225,21 @@ impl<'a> Case<'a> {
                 let size = event["message"].as_str().unwrap().len();
                 assert!(size > MOST_BYTES - 4096 && size < MOST_BYTES, "{size}");
             }
-            assert!(metric("messages_cut_total") > 0.0);
-            assert!(metric("connections_total") == 1.0, "{}", self.shipper.log());
+            assert!(self.metric("messages_cut_total") > 0.0);
+            assert!(self.metric("connections_total") == 1.0, "{}", self.shipper.log());
             return;
         }
         assert!(!self.arrived().contains_key(&format!("pod-{HEALTHY}")));
         let refused = if self.kind == Kind::Unroutable { "messages_returned_total" } else { "messages_refused_total" };
-        assert!(metric(refused) > 0.0, "{}", self.shipper.log());
+        assert!(self.metric(refused) > 0.0, "{}", self.shipper.log());
         self.repair();
         self.wait_for(&format!("pod-{HEALTHY}"), self.lines - u64::from(self.kind == Kind::FullQueue));
         wait::until(LIMIT, || self.shipper.log().contains("the broker accepts all messages again").then_some(()))
             .unwrap_or_else(|| panic!("{}", self.shipper.log()));
+    }
+
+    fn metric(&self, name: &str) -> f64 {
+        self.shipper.metric(&format!("labhands_log_shipper_{name}")).unwrap()
     }
 
     /// Repairs the broker as an operator would.
