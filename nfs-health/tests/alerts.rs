@@ -27,7 +27,7 @@ const STATISTICS: &str =
 const REPORTS: &str = "/apis/labhands.dev/v1alpha1/namespaces/labhands-node/nfsreports";
 const CLAIM: &str = "/api/v1/namespaces/labs/persistentvolumeclaims/homes";
 
-/// The alerts, each with its daemon: when the disk is nearly full,
+/// The alerts, each with its daemon or its claim: when the disk is nearly full,
 const FULL: [(&str, &str); 3] =
     [("LabhandsHomesFillUp", "agent"), ("LabhandsHomesFillUp", "judge"), ("LabhandsHomesFillUp", "mounts")];
 /// when the server and a mount hang, the API server refuses what is written, and a claim is bound elsewhere,
@@ -38,7 +38,7 @@ const TROUBLE: [(&str, &str); 8] = [
     ("LabhandsHomesTrouble", "judge"),
     ("LabhandsMountStuck", "mounts"),
     ("LabhandsNfsReportsFail", "mounts"),
-    ("LabhandsVolumeTrouble", "volumes"),
+    ("LabhandsVolumeTrouble", "labs/homes"),
     ("LabhandsEventsLost", "volumes"),
 ];
 /// and when no daemon is left.

@@ -8,15 +8,14 @@ use sidecar::metrics::Metrics;
 
 use super::wanted::Named;
 
+/// `NAMESPACE/NAME`: a scrape replaces a label `namespace` with that of the daemon's own pod.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Claim {
-    namespace: String,
     claim: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ClaimStep {
-    namespace: String,
     claim: String,
     step: &'static str,
 }
@@ -45,14 +44,14 @@ impl VolumesMetrics {
 
     /// Records the state of a claim.
     pub fn set_state(&self, claim: &Named, bound: bool, trouble: bool) {
-        let labels = Claim { namespace: claim.namespace.clone(), claim: claim.name.clone() };
+        let labels = Claim { claim: claim.to_string() };
         self.bound.get_or_create(&labels).set(bound.into());
         self.trouble.get_or_create(&labels).set(trouble.into());
     }
 
     /// Counts a step.
     pub fn step(&self, claim: &Named, step: &'static str) {
-        let labels = ClaimStep { namespace: claim.namespace.clone(), claim: claim.name.clone(), step };
+        let labels = ClaimStep { claim: claim.to_string(), step };
         self.steps.get_or_create(&labels).inc();
     }
 }
