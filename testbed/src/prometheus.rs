@@ -4,7 +4,7 @@ pub mod rules;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -57,6 +57,7 @@ pub struct Prometheus {
     client: Client,
     /// The targets by the value of their label `instance`.
     targets: BTreeMap<String, SocketAddr>,
+    cluster: Option<PathBuf>,
     folder: Folder,
 }
 
@@ -67,7 +68,7 @@ impl Prometheus {
         if !rules.is_empty() {
             folder.write("rules.yaml", rules)?;
         }
-        write_configuration(&folder, &BTreeMap::new())?;
+        write_configuration(&folder, &BTreeMap::new(), None)?;
         let path = |name: &str| folder.join(name).display().to_string();
         let mut command = Command::new(find_or_build()?);
         command.args([
@@ -83,7 +84,7 @@ impl Prometheus {
         let ready = format!("http://{address}/-/ready");
         process
             .ready(START_LIMIT, "be ready", || client.send("GET", &ready, &[], b"").ok()?.expect(200, &ready).ok())?;
-        Ok(Self { process, address, client, targets: BTreeMap::new(), folder })
+        Ok(Self { process, address, client, targets: BTreeMap::new(), cluster: None, folder })
     }
 
     /// Scrapes these daemons from now on, each with its `instance`. Returns after the first scrape of all.
@@ -93,8 +94,17 @@ impl Prometheus {
         daemons.iter().try_for_each(|(instance, _)| self.until_data(&format!("up{{instance=\"{instance}\"}} == 1")))
     }
 
+    /// Scrapes the pods of a cluster that have the usual annotations from now on, as a site does.
+    ///
+    /// # Errors
+    /// If the configuration is refused.
+    pub fn scrape_pods(&mut self, kubeconfig: PathBuf) -> Result<()> {
+        self.cluster = Some(kubeconfig);
+        self.reload()
+    }
+
     fn reload(&self) -> Result<()> {
-        write_configuration(&self.folder, &self.targets)?;
+        write_configuration(&self.folder, &self.targets, self.cluster.as_deref())?;
         let url = format!("http://{}/-/reload", self.address);
         self.client.send("POST", &url, &[], b"")?.expect(200, "POST /-/reload").map(drop)
     }
@@ -214,7 +224,7 @@ impl Alert {
 }
 
 /// Prometheus, built now if needed. The discovery of machines at cloud providers, which is most of it, is left out.
-fn find_or_build() -> Result<std::path::PathBuf> {
+fn find_or_build() -> Result<PathBuf> {
     let programs =
         Programs { name: "prometheus", version: VERSION, programs: &["prometheus"], duration: "some minutes" };
     let folder = programs.find_or_build(|folder| {
@@ -229,18 +239,38 @@ fn find_or_build() -> Result<std::path::PathBuf> {
 }
 
 /// Writes the configuration, as JSON, which is YAML too.
-fn write_configuration(folder: &Folder, targets: &BTreeMap<String, SocketAddr>) -> Result<()> {
+fn write_configuration(folder: &Folder, targets: &BTreeMap<String, SocketAddr>, cluster: Option<&Path>) -> Result<()> {
     let targets = targets.iter();
     let targets: Vec<Value> =
         targets.map(|(instance, address)| json!({"targets": [address], "labels": {"instance": instance}})).collect();
     let daemons = json!({"job_name": "daemons", "static_configs": targets});
+    let jobs: Vec<Value> = [daemons].into_iter().chain(cluster.map(pods)).collect();
     let rules = folder.join("rules.yaml");
     let configuration = json!({
         "global": {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"},
         "rule_files": if rules.exists() { vec![rules] } else { Vec::new() },
-        "scrape_configs": [daemons],
+        "scrape_configs": jobs,
     });
     folder.write("prometheus.yaml", configuration.to_string()).map(drop)
+}
+
+/// The job for pods with annotations, as in the configuration of Prometheus' own Helm chart.
+fn pods(kubeconfig: &Path) -> Value {
+    let meta = |name: &str| format!("__meta_kubernetes_pod_{name}");
+    let [scrape, path, port] = ["scrape", "path", "port"].map(|name| meta(&format!("annotation_prometheus_io_{name}")));
+    json!({
+        "job_name": "pods",
+        "kubernetes_sd_configs": [{"role": "pod", "kubeconfig_file": kubeconfig}],
+        "relabel_configs": [
+            {"action": "keep", "source_labels": [scrape], "regex": "true"},
+            {"source_labels": [path], "regex": "(.+)", "target_label": "__metrics_path__"},
+            {"source_labels": [meta("ip"), port], "separator": ":", "regex": "(.+:[0-9]+)", "target_label": "__address__"},
+            {"source_labels": ["__meta_kubernetes_namespace"], "target_label": "namespace"},
+            {"source_labels": [meta("name")], "target_label": "pod"},
+            {"source_labels": [meta("node_name")], "target_label": "node"},
+            {"action": "drop", "source_labels": [meta("phase")], "regex": "Pending|Succeeded|Failed|Completed"},
+        ],
+    })
 }
 
 fn listens_on(log: &Path) -> Option<SocketAddr> {

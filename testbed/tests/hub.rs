@@ -8,6 +8,8 @@
 mod bed;
 #[path = "hub/broker.rs"]
 mod broker;
+#[path = "hub/monitoring.rs"]
+mod monitoring;
 #[path = "hub/nginx.rs"]
 mod nginx;
 #[path = "hub/volumes.rs"]
@@ -39,6 +41,7 @@ fn users_log_in_choose_a_lab_and_work_in_it() {
     nginx::takes_bodies_of_100_mib(&bed, &mut ada);
     a_push_uses_the_hubs_token(&bed, &mut ada);
     the_labs_lines_arrive_with_its_name(&bed);
+    monitoring::all_metrics_and_dashboards_have_data(&bed);
     let mut bob = bed.log_in("bob");
     a_new_weekly_is_started_from_the_nodes(&bed, &mut bob);
     no_user_sees_another_users_home(&bed, &mut bob);

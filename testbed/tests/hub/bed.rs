@@ -1,5 +1,4 @@
-//! The cluster of this suite: a Hub behind nginx with TLS, its GitHub, planner and agents, a file server,
-//! a log shipper and a broker.
+//! The cluster of this suite: a Hub behind nginx with TLS, its GitHub, all daemons, a file server and a broker.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -26,7 +25,7 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(120);
 pub(crate) const LOOK: Look = Look { width: 1100, height: 800, dark: false };
 /// The folder for screenshots; none are kept if it is unset.
 const PICTURES: &str = "TESTBED_PICTURES";
-const DAEMONS: [&str; 4] = ["prepuller", "nfs-health", "fs-keepalive", "log-shipper"];
+const DAEMONS: [&str; 5] = ["prepuller", "imagepurger", "log-shipper", "fs-keepalive", "nfs-health"];
 
 /// A site's lines in its kustomization, after the list of ConfigMaps. A component's ConfigMap needs a patch, because kustomize adds
 /// components after it has merged ConfigMaps.
@@ -45,6 +44,8 @@ patches:
   patch: '[{\"op\": \"add\", \"path\": \"/spec/clusterIP\", \"value\": \"ADDRESS\"}]'
 - patch: '{apiVersion: v1, kind: ConfigMap, metadata: {name: nginx, namespace: labhands},
     data: {FIREFLY_SERVICE: firefly/firefly}}'
+# Below kubelet's own thresholds, unlike prepuller's.
+- patch: '{apiVersion: v1, kind: ConfigMap, metadata: {name: imagepurger, namespace: labhands-node}, data: {DISK_HIGH: 75%}}'
 ";
 
 /// A stand-in for Firefly at /firefly.
@@ -157,7 +158,7 @@ impl Bed {
         let programs: Vec<&str> = programs.iter().filter_map(|program| program.to_str()).collect();
         let install = Install {
             overlay: "hub",
-            components: &["log-shipper", "nginx"],
+            components: &["log-shipper", "imagepurger", "nfs-health", "nginx", "monitoring"],
             images: &["fileserver"],
             binaries: Path::new(programs[0]).parent(),
             programs: &programs,
