@@ -257,19 +257,30 @@ fn the_other_ways_in_are_accepted(cluster: &Cluster, site: &Folder) {
     fs::write(page(site), text.replace("      - GATEWAY_CLASS=example\n", "")).unwrap();
 }
 
-/// A container that ends like a daemon with invalid settings.
+/// A container that ends like a daemon with invalid settings, and one that answers like a daemon that is not ready.
 const WRONG_SETTINGS: &str = "patches:
   - target: { kind: DaemonSet, name: imagepurger }
     patch: |
       - { op: add, path: /spec/template/spec/containers/0/command, value: [sh, -c, 'echo PURGE_GRACE: is wrong >&2; exit 64'] }
+  - target: { kind: DaemonSet, name: nfs-health }
+    patch: |
+      - op: add
+        path: /spec/template/spec/containers/0/command
+        value:
+          - sh
+          - -c
+          - while true; do printf 'HTTP/1.1 503 Away\\r\\nConnection:close\\r\\nContent-Type:text/plain\\r\\n\\r\\nnodes:\\n\"one\" is away' | nc -l -p 8080 -w 1; done
 ";
 
-/// imagepurger has invalid settings, fs-keepalive's claim does not exist, and the others' images are missing.
+/// imagepurger has invalid settings, nfs-health is not ready, fs-keepalive's claim does not exist, and the others' images are missing.
 fn what_is_not_ready_is_reported(cluster: &Cluster, site: &Folder) {
     change(site, "patches: []\n", WRONG_SETTINGS);
     let (applied, _, error) = apply(cluster, &site.path().join("manifests/site"), &[]);
     assert!(applied, "{error}");
-    Image::busybox().unwrap().push(cluster.registry(), "labhands/imagepurger", env!("CARGO_PKG_VERSION")).unwrap();
+    for name in ["imagepurger", "nfs-health"] {
+        let repository = format!("labhands/{name}");
+        Image::busybox().unwrap().push(cluster.registry(), &repository, env!("CARGO_PKG_VERSION")).unwrap();
+    }
     let mut last = String::new();
     let reported = testbed::wait::patiently(LIMIT, || {
         let (right, printed) = check(cluster, site, &["--after"]);
@@ -278,6 +289,7 @@ fn what_is_not_ready_is_reported(cluster: &Cluster, site: &Folder) {
             "labhands-node/imagepurger: 0 of 1 pods are ready",
             "it ended with exit code 64, which means wrong settings",
             "PURGE_GRACE: is wrong",
+            "it runs but is not ready: nodes:\n         \"one\" is away",
             "labhands/prepuller-plan: 0 of 1 pods are ready",
             "ImagePull",
             "labhands/fs-keepalive: 0 of 1 pods are ready",

@@ -49,7 +49,7 @@ why_not() { # why_not NAMESPACE POD
   if [ -z "$words" ]; then
     # The daemons answer with the reason; for other programs there is an Event with kubelet's words.
     if [ -n "$(kubectl -n "$1" get pod "$2" -o go-template='{{range .spec.containers}}{{range .ports}}{{if eq .name "admin"}}{{.name}}{{end}}{{end}}{{end}}' 2>/dev/null)" ]; then
-      words=$(kubectl get --raw "/api/v1/namespaces/$1/pods/$2:8080/proxy/readyz" --request-timeout=10s 2>&1 | sed 's/^Error from server ([A-Za-z]*): //' | head -n 5)
+      words=$(readiness_of "$1" "$2")
     else
       words=$(events_of "$1" "$2" reason=Unhealthy)
     fi
@@ -63,6 +63,16 @@ why_not() { # why_not NAMESPACE POD
     [ -z "$event" ] || words="${words%%:*}: $event" ;;
   esac
   printf '%s\n' "$words"
+}
+
+# What a daemon that is not ready answers; nothing if it is ready by now. kubectl shows the body of an error only in its debug output.
+readiness_of() { # readiness_of NAMESPACE POD
+  local said body
+  said=$(kubectl get --raw "/api/v1/namespaces/$1/pods/$2:8080/proxy/readyz" --request-timeout=10s -v=4 2>&1) && return
+  body=$(sed -n '/"reason": "UnexpectedServerResponse"/{n;s/^ *"message": "\(.*\)",*$/\1/p;}' <<<"$said")
+  body=${body//\\n/$'\n'}
+  [ -n "$body" ] || body=$(tail -n 1 <<<"$said" | sed 's/^Error from server ([A-Za-z]*): //')
+  head -n 5 <<<"${body//\\\"/\"}"
 }
 
 events_of() { # events_of NAMESPACE POD FIELD=VALUE: the message of the last one
