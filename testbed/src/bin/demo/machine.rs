@@ -16,7 +16,7 @@ use testbed::images::{RubinSet, publish_rubin};
 use testbed::process::Process;
 use testbed::rabbitmq::{PASSWORD, RabbitMq, USER};
 use testbed::registry::Registry;
-use testbed::{Error, Result};
+use testbed::{Error, Result, wait};
 
 use crate::{DEFINITIONS, beside_this, print, print_heading};
 
@@ -125,7 +125,11 @@ fn logs() -> Result<bool> {
     print_heading(&format!("It ships {LINES} lines, and exits once the broker has confirmed each"))?;
     fine &= run("log-shipper", &["run", "--until-idle"], &settings)? == Some(0);
     print_heading("The content of the broker's queues, and how far the file was shipped")?;
-    print(&broker.control(&["list_queues", "name", "messages"])?)?;
+    // A quorum queue updates its numbers every few seconds.
+    let queues = || broker.control(&["list_queues", "name", "messages"]);
+    let all = format!("logstash\t{LINES}\n");
+    fine &= wait::patiently(LIMIT, || queues().ok().filter(|queues| queues.contains(&all))).is_some();
+    print(&queues()?)?;
     fine &= run("log-shipper", &["status"], &settings)? == Some(0);
     Ok(fine)
 }
