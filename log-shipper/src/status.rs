@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::ExitCode;
 
-use sidecar::human::Table;
+use sidecar::human::{self, Table};
 use sidecar::stdio;
 
 use crate::checkpoint::{self, CheckpointError, Saved};
@@ -70,7 +70,8 @@ fn table(saved: &Saved) -> String {
     }
     let mut text = table.to_string();
     // Writing to a String does not fail.
-    let _ = writeln!(text, "{} files, {behind} bytes behind", rows.len());
+    let files = rows.len() as u64;
+    let _ = writeln!(text, "{files} file{}, {behind} byte{} behind", human::plural(files), human::plural(behind));
     text
 }
 
