@@ -16,6 +16,8 @@ const COMPONENTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../manifests/comp
 /// while there is some. nfs-health's own suites see both.
 const NOT_HERE: [&str; 2] = ["labhands_nfs_health_mount_retransmissions", "labhands_nfs_health_trouble"];
 
+const ALL: &str = "{__name__=~\"labhands_.+\"}";
+
 pub(crate) fn all_metrics_and_dashboards_have_data(bed: &Bed) {
     let alerts = fs::read_to_string(Path::new(COMPONENTS).join("monitoring/alerts.yaml")).unwrap();
     let dashboards = dashboards();
@@ -28,15 +30,16 @@ pub(crate) fn all_metrics_and_dashboards_have_data(bed: &Bed) {
     let mut prometheus = Prometheus::start(&alerts).unwrap();
     prometheus.scrape_pods(bed.cluster.kubeconfig()).unwrap();
     let lacking = || {
-        let known = prometheus.metrics().unwrap();
+        let all = prometheus.query(ALL).unwrap();
+        let known: BTreeSet<&String> = all.iter().filter_map(|sample| sample.labels.get("__name__")).collect();
         let metrics = wanted.iter().filter(|name| !known.contains(*name)).cloned();
         let empty = dashboards.iter().filter(|text| prometheus.query(text).unwrap().is_empty()).cloned();
         metrics.chain(empty).collect::<Vec<_>>()
     };
     patiently(LIMIT, || lacking().is_empty().then_some(()))
-        .unwrap_or_else(|| panic!("no data of {:#?}\n{}", lacking(), bed.said()));
+        .unwrap_or_else(|| panic!("no data of {:#?}\n{}", lacking(), bed.state()));
     // A label that a daemon and the scrape both set.
-    let all = prometheus.query("{__name__=~\"labhands_.+\"}").unwrap();
+    let all = prometheus.query(ALL).unwrap();
     let renamed: BTreeSet<_> =
         all.iter().flat_map(|sample| sample.labels.keys()).filter(|name| name.starts_with("exported_")).collect();
     assert!(renamed.is_empty(), "{renamed:?}");
