@@ -29,7 +29,7 @@ impl ContainerLog {
     }
 
     /// Logs that the unread part of a segment is lost. An open line does not continue behind it.
-    pub(super) fn lose(&self, inner: &mut Inner, index: usize, why: &str, reading: &Reading) {
+    pub(super) fn give_up(&self, inner: &mut Inner, index: usize, why: &str, reading: &Reading) {
         let segment = &mut inner.segments[index];
         let open_ended = segment.is_truncated();
         let loss = Loss { from: segment.read.offset, to: segment.size, open_ended };

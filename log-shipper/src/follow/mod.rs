@@ -279,7 +279,7 @@ impl ContainerLog {
         }
         segment.sort_copies();
         if segment.copies.iter().all(|copy| copy.file.is_none()) {
-            self.lose(&mut inner, index, "PINNED_BYTES_MAX is reached", reading);
+            self.give_up(&mut inner, index, "PINNED_BYTES_MAX is reached", reading);
         }
         freed
     }
@@ -315,7 +315,7 @@ impl ContainerLog {
             }
             let number = segment.number;
             if !segment.is_ended() {
-                self.lose(inner, index, "the file is gone", reading);
+                self.give_up(inner, index, "the file is gone", reading);
             }
             // The events of open lines need the file that they came from.
             if inner.joiner.holds(number).is_some() || (has_open_lines && inner.segments.len() == 1) {

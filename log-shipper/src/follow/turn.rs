@@ -87,7 +87,7 @@ impl ContainerLog {
             chunk: chunk_bytes(share),
             out,
         };
-        inner.wind(reading.quiet);
+        inner.allow_second_read(reading.quiet);
         let next = loop {
             if inner.has_read_its_share() {
                 break work.rest(inner);

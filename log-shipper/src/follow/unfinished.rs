@@ -39,7 +39,7 @@ impl Inner {
     }
 
     /// Allows the files of dropped lines to be read again, if it is time.
-    pub(super) fn wind(&mut self, quiet: Duration) {
+    pub(super) fn allow_second_read(&mut self, quiet: Duration) {
         let Rewound::Since(since) = self.rewound else { return };
         let ended = self.segments.last().is_some_and(|last| last.is_gone() && last.is_deleted());
         let over = ended || since.elapsed() >= quiet;
