@@ -46,8 +46,8 @@ const BLOCKED: [(&str, &str); 4] = [
     ("LabhandsBrokerAway", "away"),
     ("LabhandsLogsUnreadable", "unreadable"),
 ];
-/// when still more files are deleted,
-const DELETED: [(&str, &str); 1] = [("LabhandsLogLinesLost", "blocked")];
+/// when still more files are deleted, and one is truncated,
+const DELETED: [(&str, &str); 2] = [("LabhandsLogLinesLost", "blocked"), ("LabhandsLogLinesMayBeLost", "truncated")];
 /// when it has memory again, but does not take everything,
 const REFUSED: [(&str, &str); 5] = [
     ("LabhandsNoQueueBound", "unbound"),
@@ -79,8 +79,10 @@ fn each_alert_fires_once_for_its_cause_and_ends_with_it() {
     run_args("mount", &["-t", "tmpfs", "-o", "size=64k", "tmpfs", &state.display().to_string()]).unwrap();
     let mut logs = REFUSED.map(|(_, name)| (name, bed.log(name, if name == "named" { LONG } else { name }).1));
     let (unreadable, _) = bed.log("unreadable", "unreadable");
+    let (_, mut truncated) = bed.log("truncated", "truncated");
+    line(&mut truncated, "before");
     bed.ship("away", away.address(), &[]);
-    for name in REFUSED.map(|(_, name)| name).into_iter().chain(["unreadable"]) {
+    for name in REFUSED.map(|(_, name)| name).into_iter().chain(["unreadable", "truncated"]) {
         let more: &[_] = if name == "named" { &[("SHIPPER_NAME", LONG), ("NODE_NAME", LONG)] } else { &[] };
         bed.ship(name, broker, more);
     }
@@ -106,6 +108,7 @@ fn each_alert_fires_once_for_its_cause_and_ends_with_it() {
     bed.prometheus.until_fired(&BLOCKED, LIMIT).unwrap();
     // Together they are more than PINNED_BYTES_MAX, so one is closed before it was read.
     fs::remove_file(&second).unwrap();
+    truncated.set_len(0).unwrap();
     bed.prometheus.until_fired(&DELETED, LIMIT).unwrap();
     bed.broker.control(&["set_vm_memory_high_watermark", "0.4"]).unwrap();
     away.resume();
@@ -146,7 +149,7 @@ impl Bed {
             least.insert("x-overflow".into(), AMQPValue::LongString("reject-publish".into()));
             let durable = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
             channel.queue_declare(FULL.into(), durable, least).await?;
-            let queues = ["away", "blocked", "large", "named", "checkpoint"].map(|key| (QUEUE, key));
+            let queues = ["away", "blocked", "truncated", "large", "named", "checkpoint"].map(|key| (QUEUE, key));
             for (queue, key) in queues.into_iter().chain([(FULL, "full")]) {
                 let (options, none) = (QueueBindOptions::default(), FieldTable::default());
                 channel.queue_bind(queue.into(), TOPICS.into(), key.into(), options, none).await?;
