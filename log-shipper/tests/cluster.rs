@@ -190,7 +190,7 @@ impl Bed {
     }
 
     fn is_ready(&self) {
-        let ready = ["-n", "labhands-node", "rollout", "status", "daemonset/log-shipper", "--timeout=120s"];
+        let ready = ["-n", "labhands-node", "rollout", "status", "daemonset/log-shipper", "--timeout=300s"];
         if let Err(error) = self.kubectl.run(&ready) {
             let asked = [["describe", "pods"], ["logs", "--tail=30"]];
             let logs = asked.map(|ask| self.kubectl.run(&[&ask[..], &SHIPPER].concat()).unwrap_or_default());

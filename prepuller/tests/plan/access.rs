@@ -20,7 +20,7 @@ pub(super) fn pods_pull_where_agents_may_not(bed: &Bed) {
     }
     bed.install("prepuller-pods");
     bed.agents.set("labhands-pull");
-    bed.kubectl.run(&["-n", "labhands", "rollout", "status", "deployment/prepuller-plan", "--timeout=120s"]).unwrap();
+    bed.kubectl.run(&["-n", "labhands", "rollout", "status", "deployment/prepuller-plan", "--timeout=300s"]).unwrap();
     for node in bed.cluster.nodes() {
         bed.wait_present(node.name(), &["w_2026_11", "w_2026_10"]);
         assert!(node.ctr(&["images", "ls"]).unwrap().contains("/lab:w_2026_11 "));

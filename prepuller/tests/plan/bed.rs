@@ -116,7 +116,7 @@ impl Bed {
     pub(super) fn set(&self, settings: &[&str]) {
         let deployment = "deployment/prepuller-plan";
         self.kubectl.run(&[&["-n", "labhands", "set", "env", deployment], settings].concat()).unwrap();
-        self.kubectl.run(&["-n", "labhands", "rollout", "status", deployment, "--timeout=120s"]).unwrap();
+        self.kubectl.run(&["-n", "labhands", "rollout", "status", deployment, "--timeout=300s"]).unwrap();
     }
 
     pub(super) fn restart_planner(&self) {

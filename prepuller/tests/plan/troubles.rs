@@ -80,7 +80,7 @@ pub(super) fn a_node_without_an_agent_is_reported(bed: &Bed) {
     assert_ne!(column(bed, "node2", "REPORTED"), "");
     // All agents are replaced; the next step needs them ready.
     bed.kubectl
-        .run(&["-n", "labhands-node", "rollout", "status", "daemonset/prepuller-node", "--timeout=120s"])
+        .run(&["-n", "labhands-node", "rollout", "status", "daemonset/prepuller-node", "--timeout=300s"])
         .unwrap();
 }
 

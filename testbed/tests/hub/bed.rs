@@ -180,7 +180,7 @@ impl Bed {
         for deployment in ["hub", "proxy"] {
             self.rolled_out(deployment);
         }
-        let nginx = ["-n", "labhands", "rollout", "status", "deployment/nginx", "--timeout=120s"];
+        let nginx = ["-n", "labhands", "rollout", "status", "deployment/nginx", "--timeout=300s"];
         self.kubectl.run(&nginx).unwrap_or_else(|error| panic!("{error}\n{}", self.state()));
     }
 
@@ -225,7 +225,7 @@ impl Bed {
     }
 
     fn rolled_out(&self, deployment: &str) {
-        let rolled_out = ["-n", "jupyter", "rollout", "status", &format!("deployment/{deployment}"), "--timeout=120s"];
+        let rolled_out = ["-n", "jupyter", "rollout", "status", &format!("deployment/{deployment}"), "--timeout=300s"];
         self.kubectl.run(&rolled_out).unwrap_or_else(|error| panic!("{error}\n{}", self.state()));
     }
 
