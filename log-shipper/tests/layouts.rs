@@ -180,6 +180,24 @@ fn a_json_line_becomes_fields_if_configured() {
 }
 
 #[test]
+fn attrs_that_are_too_large_are_left_out_and_the_event_says_so() {
+    let node = Node::new(&["docker"]);
+    let deep = format!("{}1{}", "{\"a\":".repeat(17), "}".repeat(17));
+    let long = format!("{{\"a\":\"{}\"}}", "x".repeat(65 * 1024));
+    for attrs in [&deep, &long, "{\"a\":1}"] {
+        append(
+            &node.path("docker").join(id("a")).join(format!("{}-json.log", id("a"))),
+            &format!("{{\"log\":\"x\\n\",\"stream\":\"stdout\",\"attrs\":{attrs},\"time\":\"{TIME}\"}}\n"),
+        );
+    }
+    let run = node.run();
+    let got: Vec<_> =
+        run.events.iter().map(|event| (event["log"]["flags"][0].as_str(), &event["docker"]["attrs"])).collect();
+    let (left_out, one) = (Some("attrs_left_out"), serde_json::json!({"a": 1}));
+    assert_eq!(got, [(left_out, &Value::Null), (left_out, &Value::Null), (None, &one)], "{}", run.log);
+}
+
+#[test]
 fn a_container_that_writes_too_much_is_limited_and_others_are_not() {
     let node = Node::new(&["pods", "docker"]);
     for number in 0..500 {

@@ -96,6 +96,8 @@ pub struct Event<'a> {
     pub too_large: bool,
     /// Docker's `attrs`, a JSON object.
     pub attrs: Option<&'a [u8]>,
+    /// Whether they are left out because they are too long, too deeply nested or no JSON object.
+    pub attrs_left_out: bool,
     /// Whether the message was cut at `MAX_LINE`.
     pub truncated: bool,
     /// Whether the container's line never ended, because its file disappeared first.
@@ -155,6 +157,7 @@ fn marks(event: &Event<'_>) -> impl Iterator<Item = &'static str> {
         (event.unfinished, "unfinished"),
         (event.unparsed.is_some(), "unparsed"),
         (event.too_large, "json_too_large"),
+        (event.attrs_left_out, "attrs_left_out"),
     ];
     marks.into_iter().filter_map(|(holds, name)| holds.then_some(name))
 }

@@ -35,6 +35,7 @@ fn event(text: Text<'_>) -> Event<'_> {
         fields: None,
         too_large: false,
         attrs: None,
+        attrs_left_out: false,
         truncated: false,
         unfinished: false,
         unparsed: None,

@@ -228,8 +228,13 @@ impl Work<'_> {
         if let Some(raw) = event.attrs {
             attrs = Object::of(raw);
         }
-        let event =
-            Event { fields: fields.json(), too_large: fields == Object::TooLarge, attrs: attrs.json(), ..event };
+        let event = Event {
+            fields: fields.json(),
+            too_large: fields == Object::TooLarge,
+            attrs: attrs.json(),
+            attrs_left_out: event.attrs.is_some() && attrs.json().is_none(),
+            ..event
+        };
         if event.truncated {
             metrics.truncated.inc();
         }
@@ -267,6 +272,7 @@ fn event(time: Option<&str>, start: u64, end: u64) -> Event<'_> {
         fields: None,
         too_large: false,
         attrs: None,
+        attrs_left_out: false,
         truncated: false,
         unfinished: false,
         unparsed: None,
