@@ -72,7 +72,7 @@ fn a_private_registry_is_reached_as_other_programs_reach_it() {
         assert_eq!(actual, code, "{more:?}: {stderr}");
         assert!(words.iter().all(|words| stderr.contains(words)), "{more:?}: {words:?} not in {stderr}");
         assert!(!stderr.contains("wrong-47") && !stderr.contains("sesame-47"), "{stderr}");
-        assert!(stderr.matches("No such file").count() <= 1, "one error is said once: {stderr}");
+        assert!(stderr.matches("No such file").count() <= 1, "one error is printed once: {stderr}");
     }
 
     // Its CA is not among the system's; retries would not change that.
