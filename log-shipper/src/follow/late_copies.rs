@@ -28,8 +28,8 @@ impl ContainerLog {
                 continue;
             }
             match original(&inner.segments, index) {
-                Original::None => inner.segments[index].is_not_copied_yet(),
-                Original::Longer => inner.segments[index].is_being_copied(),
+                Original::None => inner.segments[index].mark_own_content(),
+                Original::Longer => inner.segments[index].mark_copied(),
                 Original::At(at) => {
                     let copied = inner.segments.remove(index);
                     let segment = &mut inner.segments[at - usize::from(index < at)];

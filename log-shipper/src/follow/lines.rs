@@ -201,7 +201,7 @@ impl Work<'_> {
             }
         }
         let asks_fields = self.reading.json_lines && !event.truncated && !event.unfinished && event.unparsed.is_none();
-        let (mut fields, mut attrs) = (Object::Not, Object::Not);
+        let mut fields = Object::Not;
         if self.reading.exclude.is_some() || asks_fields {
             let text = match event.text {
                 Text::Raw(bytes) => bytes,
@@ -225,9 +225,7 @@ impl Work<'_> {
             metrics.limited.inc();
             return;
         }
-        if let Some(raw) = event.attrs {
-            attrs = Object::of(raw);
-        }
+        let attrs = event.attrs.map_or(Object::Not, Object::of);
         let event = Event {
             fields: fields.json(),
             too_large: fields == Object::TooLarge,

@@ -129,14 +129,14 @@ impl Segment {
         self.is_ended() || self.origin == Origin::Copied || !self.is_compressed() && self.looked >= self.bound
     }
 
-    /// Its content was not found elsewhere.
-    pub(super) fn is_not_copied_yet(&mut self) {
+    /// Marks its content as its own, unless there is none yet. It was not found elsewhere.
+    pub(super) fn mark_own_content(&mut self) {
         let is_empty = self.plain_file().and_then(|file| file.metadata().ok()).is_some_and(|file| file.len() == 0);
         self.origin = if is_empty { Origin::Unknown } else { Origin::Own };
     }
 
-    /// Its content so far is that of another segment.
-    pub(super) fn is_being_copied(&mut self) {
+    /// Marks its content so far as that of another segment.
+    pub(super) fn mark_copied(&mut self) {
         self.origin = Origin::Copied;
         self.seen = self.asked;
     }
