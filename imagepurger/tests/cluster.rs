@@ -10,11 +10,9 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use lab_images::catalogue::Catalogue;
 use support::{Machine, WATERMARKS, catalogue};
-use testbed::cluster::{Cluster, Install, Kubectl};
+use testbed::cluster::{Cluster, Install, Kubectl, LIMIT};
 use testbed::images::{Image, Layer};
 use testbed::{command, wait};
-
-const LIMIT: Duration = Duration::from_secs(90);
 
 /// Writes the catalogue as the planner does: first the ConfigMap, then the Lease that vouches for it.
 fn publish(kubectl: &Kubectl, json: &str, renewed: Timestamp) {

@@ -5,17 +5,14 @@
 
 mod support;
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
 use support::consumer::Consumer;
 use support::exchange;
-use testbed::cluster::{Cluster, Install, Kubectl};
+use testbed::cluster::{Cluster, Install, Kubectl, LIMIT};
 use testbed::images::Image;
 use testbed::rabbitmq::{PASSWORD, RabbitMq, USER};
 use testbed::wait;
 
-const LIMIT: Duration = Duration::from_secs(120);
 const SHIPPER: [&str; 4] = ["-n", "labhands-node", "-l", "app.kubernetes.io/name=log-shipper"];
 
 struct Bed {

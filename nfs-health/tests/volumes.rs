@@ -12,13 +12,11 @@ mod site;
 
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
 use site::Site;
 use testbed::cluster::Install;
 use testbed::qemu::{BOOT_LIMIT, Qemu};
 
-const LIMIT: Duration = Duration::from_secs(120);
 const PROGRAM: &str = env!("CARGO_BIN_EXE_nfs-health");
 const SERVER: &str = "labhands-fileserver";
 

@@ -8,13 +8,10 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use testbed::cluster::{Cluster, Install, Kubectl, Node};
+use testbed::cluster::{Cluster, Install, Kubectl, LIMIT, Node};
 use testbed::http::Client;
 use testbed::images::{Image, Layer, Pushed, push_index};
 use testbed::wait::patiently;
-
-/// The limit of a test that hangs; nothing here takes nearly as long.
-const LIMIT: Duration = Duration::from_secs(120);
 
 /// How long a pull may make no progress.
 const STALL: Duration = Duration::from_secs(10);

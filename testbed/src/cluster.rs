@@ -33,6 +33,10 @@ use crate::proxy::TcpProxy;
 use crate::registry::Registry;
 use crate::{Error, Result};
 
+/// How long a change in a cluster may take on a busy machine. kubelet pauses up to two minutes before it tries a failed
+/// mount again.
+pub const LIMIT: Duration = Duration::from_secs(300);
+
 /// A running cluster with a registry.
 #[derive(Debug)]
 pub struct Cluster {
@@ -60,9 +64,9 @@ impl Cluster {
         for _ in 0..nodes {
             cluster.new_node()?;
         }
-        cluster.wait_ready(Duration::from_secs(120))?;
+        cluster.wait_ready(LIMIT)?;
         // No pod is admitted without it. A controller creates it a moment after the API server's start.
-        cluster.kubectl().run(&["wait", "serviceaccount/default", "--for=create", "--timeout=60s"])?;
+        cluster.kubectl().run(&["wait", "serviceaccount/default", "--for=create", "--timeout=300s"])?;
         Ok(cluster)
     }
 

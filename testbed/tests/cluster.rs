@@ -1,12 +1,8 @@
 //! A real Kubernetes: pods, Services, DNS, nodes added and removed, parts stopped and started, and no leftovers.
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
-use std::time::Duration;
-
-use testbed::cluster::{Cluster, Install};
+use testbed::cluster::{Cluster, Install, LIMIT};
 use testbed::images::Image;
-
-const LIMIT: Duration = Duration::from_secs(60);
 
 /// A web server on every node, behind a Service, that returns its pod's name.
 const WEB: &str = "

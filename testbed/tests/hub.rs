@@ -19,9 +19,10 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::time::Duration;
 
-use bed::{Bed, LIMIT};
+use bed::Bed;
 use serde_json::{Value, json};
 use testbed::chromium::Page;
+use testbed::cluster::LIMIT;
 use testbed::wait::patiently;
 
 #[test]

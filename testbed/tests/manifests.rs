@@ -11,14 +11,11 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
 use testbed::certificates::Authority;
-use testbed::cluster::{Cluster, Kubectl};
+use testbed::cluster::{Cluster, Kubectl, LIMIT};
 use testbed::folder::Folder;
 use testbed::images::Image;
-
-const LIMIT: Duration = Duration::from_secs(120);
 
 /// The host name that users see.
 const HOST: &str = "hub.university.edu";
@@ -224,7 +221,7 @@ fn the_other_ways_in_are_accepted(cluster: &Cluster, site: &Folder) {
         kubectl.run(&["apply", "--server-side", "-f", &crds.display().to_string()]).unwrap();
     }
     for resource in ["httproutes.gateway.networking.k8s.io", "podmonitors.monitoring.coreos.com"] {
-        kubectl.run(&["wait", "--for=condition=Established", "--timeout=60s", &format!("crd/{resource}")]).unwrap();
+        kubectl.run(&["wait", "--for=condition=Established", "--timeout=300s", &format!("crd/{resource}")]).unwrap();
     }
     let more = "ingress firefly firefly-shared ingress-firefly httproute-firefly fileserver-node-network dashboards logs-receiver nfs-health-taint";
     let lines: String = more.split(' ').map(|name| format!("  - ../components/{name}\n")).collect();
@@ -306,7 +303,7 @@ fn objects_with_data_are_kept(cluster: &Cluster, folder: &Path) {
     let kubectl = cluster.kubectl();
     let path = folder.display().to_string();
     for _ in 0..3 {
-        let delete = ["delete", "-k", &path, "--ignore-not-found", "--timeout=120s"];
+        let delete = ["delete", "-k", &path, "--ignore-not-found", "--timeout=300s"];
         let refused = kubectl.run(&delete).unwrap_err().to_string();
         for name in ["labhands-fileserver", "jupyter", "fileserver", "hub-database"] {
             assert!(refused.contains(&format!("{name} holds data of users and stays")), "{refused}");
@@ -318,7 +315,7 @@ fn objects_with_data_are_kept(cluster: &Cluster, folder: &Path) {
         assert_eq!(names(&kubectl, kind), lock.into_iter().collect(), "{kind} of ours are left");
     }
     // It can be applied again once the deleted objects are gone: after a refusal kubectl does not wait for them.
-    kubectl.run(&["wait", "--for=delete", "namespace/labhands", "namespace/labhands-node", "--timeout=120s"]).unwrap();
+    kubectl.run(&["wait", "--for=delete", "namespace/labhands", "namespace/labhands-node", "--timeout=300s"]).unwrap();
     kubectl.run(&["apply", "-k", &path]).unwrap();
     // With the annotation it is deleted.
     kubectl.run(&["annotate", "namespace/labhands-fileserver", "labhands.dev/delete-data=true"]).unwrap();
@@ -327,7 +324,7 @@ fn objects_with_data_are_kept(cluster: &Cluster, folder: &Path) {
     let lock = ["validatingadmissionpolicy", "validatingadmissionpolicybinding"].map(|kind| format!("{kind}/{LOCK}"));
     let free = r#"{"metadata": {"finalizers": null}}"#;
     kubectl.run(&["patch", &lock[0], &lock[1], "--type=merge", "--patch", free]).unwrap();
-    kubectl.run(&["delete", &lock[0], &lock[1], "--ignore-not-found", "--timeout=60s"]).unwrap();
+    kubectl.run(&["delete", &lock[0], &lock[1], "--ignore-not-found", "--timeout=300s"]).unwrap();
 }
 
 /// The policy that protects them.

@@ -1,7 +1,8 @@
 //! The Service's address: kept when the Service is recreated, and never taken from another one.
 
+use super::SERVER;
 use super::site::Site;
-use super::{LIMIT, SERVER};
+use testbed::cluster::LIMIT;
 
 impl Site {
     /// Returns the Service's new address.

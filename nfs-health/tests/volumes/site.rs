@@ -3,12 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use testbed::cluster::{Cluster, Install, Kubectl};
+use testbed::cluster::{Cluster, Install, Kubectl, LIMIT};
 use testbed::command;
 use testbed::folder::Folder;
 use testbed::images::Image;
 
-use super::{LIMIT, PROGRAM, SERVER};
+use super::{PROGRAM, SERVER};
 
 /// The operator's Service, recreated with an address.
 const SERVICE: &str = "

@@ -3,9 +3,10 @@
 use std::path::Path;
 
 use serde_json::{Value, json};
+use testbed::cluster::LIMIT;
 use testbed::images::{Image, Layer};
 
-use crate::bed::{Bed, LIMIT, MB, PROGRAM};
+use crate::bed::{Bed, MB, PROGRAM};
 
 pub(super) fn pods_pull_where_agents_may_not(bed: &Bed) {
     let agents = ["daemonset/prepuller-node", "role/prepuller-node", "rolebinding/prepuller-node"];

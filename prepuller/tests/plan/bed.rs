@@ -2,16 +2,13 @@
 
 use std::cell::Cell;
 use std::fs;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde_json::Value;
-use testbed::cluster::{Api, Cluster, Install, Kubectl};
+use testbed::cluster::{Api, Cluster, Install, Kubectl, LIMIT};
 use testbed::http::{Answer, Client};
 use testbed::images::{Image, Layer, Pushed};
 use testbed::wait::patiently;
-
-/// The time limit of a test that hangs; nothing here takes nearly as long.
-pub(super) const LIMIT: Duration = Duration::from_secs(120);
 
 pub(super) const MB: u64 = 1_000_000;
 pub(super) const PROGRAM: &str = env!("CARGO_BIN_EXE_prepuller");

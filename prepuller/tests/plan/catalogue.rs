@@ -1,12 +1,13 @@
 //! Scanned images are published and get onto the nodes, whichever registry is down.
 
 use serde_json::Value;
+use testbed::cluster::LIMIT;
 use testbed::http::{Answer, Client};
 use testbed::images::{Image, Layer};
 use testbed::registry::Registry;
 use testbed::wait::patiently;
 
-use crate::bed::{Bed, LIMIT, MB};
+use crate::bed::{Bed, MB};
 
 pub(super) fn a_catalogue_is_published_and_every_node_gets_the_wanted_images(bed: &Bed) {
     for node in ["node1", "node2"] {

@@ -1,6 +1,7 @@
 //! Nodes that come and go, with taints, with a gate, and with users who wait on them.
 
-use crate::bed::{Bed, LIMIT, MB};
+use crate::bed::{Bed, MB};
+use testbed::cluster::LIMIT;
 
 pub(super) fn taints_of_user_nodes_are_tolerated_and_others_are_not(bed: &Bed) {
     bed.kubectl
@@ -17,7 +18,7 @@ pub(super) fn a_new_node_is_closed_until_it_has_its_images(bed: &mut Bed) {
     bed.cluster.registry_proxy().limit_rate(Some(2 * MB));
     assert_eq!(bed.cluster.add_node().unwrap().name(), "node3");
     let kubectl = bed.kubectl.clone();
-    kubectl.run(&["wait", "node/node3", "--for=create", "--timeout=60s"]).unwrap();
+    kubectl.run(&["wait", "node/node3", "--for=create", "--timeout=300s"]).unwrap();
     kubectl.run(&["taint", "node", "node3", "labhands.dev/images=:NoSchedule"]).unwrap();
     bed.wait_orders("node3", &["w_2026_06", "w_2026_05"]);
     let taints = ["get", "node", "node3", "-o", "jsonpath={.spec.taints[*].key}"];

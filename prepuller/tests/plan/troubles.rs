@@ -1,8 +1,9 @@
 //! A problem that keeps a node from its images is shown on the page, by a metric and by an Event.
 
 use serde_json::{Value, json};
+use testbed::cluster::LIMIT;
 
-use crate::bed::{Bed, LIMIT};
+use crate::bed::Bed;
 
 pub(super) fn orders_that_cannot_be_written_are_reported(bed: &Bed) {
     let verbs = |verbs: &str| {

@@ -3,9 +3,10 @@
 use std::fs;
 
 use serde_json::Value;
+use testbed::cluster::LIMIT;
 use testbed::wait::patiently;
 
-use crate::bed::{Bed, LIMIT, MB};
+use crate::bed::{Bed, MB};
 
 pub(super) fn a_restarted_planner_continues_the_wave(bed: &Bed) {
     let proxy = bed.cluster.registry_proxy();

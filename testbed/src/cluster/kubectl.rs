@@ -7,6 +7,9 @@ use std::time::Duration;
 
 use crate::{Error, Result, command, wait};
 
+/// How many events an error has.
+const LAST_EVENTS: usize = 20;
+
 /// `kubectl` for one cluster.
 #[derive(Clone, Debug)]
 pub struct Kubectl {
@@ -44,15 +47,28 @@ impl Kubectl {
         Err(Error::Command { command, status, output: text(&output.stdout) + &text(&output.stderr) })
     }
 
-    /// Repeats a command until its output satisfies `wanted`, and returns the output.
+    /// Repeats a command until its output satisfies `wanted`, and returns the output. An error has the state of all pods
+    /// and the last events of the cluster.
     pub fn wait(&self, arguments: &[&str], limit: Duration, wanted: impl Fn(&str) -> bool) -> Result<String> {
         let mut last = String::new();
         let seen = wait::patiently(limit, || {
             last = self.run(arguments).unwrap_or_else(|error| error.to_string());
             wanted(&last).then(|| last.clone())
         });
-        let command = format!("kubectl {}", arguments.join(" "));
-        seen.ok_or_else(|| Error::Command { command, status: format!("not as wanted within {limit:?}"), output: last })
+        seen.ok_or_else(|| {
+            let command = format!("kubectl {}", arguments.join(" "));
+            let output = format!("{last}\n{}", self.circumstances());
+            Error::Command { command, status: format!("not as wanted within {limit:?}"), output }
+        })
+    }
+
+    /// Nodes, pods and the last events of all namespaces.
+    fn circumstances(&self) -> String {
+        let list = |arguments: &[&str]| self.run(arguments).unwrap_or_else(|error| error.to_string());
+        let nodes_and_pods = list(&["get", "nodes,pods", "--all-namespaces"]);
+        let events = list(&["get", "events", "--all-namespaces", "--sort-by=.lastTimestamp"]);
+        let lines: Vec<&str> = events.lines().collect();
+        format!("{nodes_and_pods}\n{}", lines[lines.len().saturating_sub(LAST_EVENTS)..].join("\n"))
     }
 
     /// The program's path.

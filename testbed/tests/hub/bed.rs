@@ -3,12 +3,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
 use serde_json::json;
 use testbed::certificates::{Authority, Certificate};
 use testbed::chromium::{Browser, Look, Page};
-use testbed::cluster::{Cluster, Install, Kubectl};
+use testbed::cluster::{Cluster, Install, Kubectl, LIMIT};
 use testbed::folder::Folder;
 use testbed::github::GitHub;
 use testbed::http::Client;
@@ -19,8 +18,6 @@ use testbed::wait::patiently;
 
 use super::broker::Lines;
 
-/// The time limit of a test that hangs.
-pub(crate) const LIMIT: Duration = Duration::from_secs(120);
 /// The window of users' browsers.
 pub(crate) const LOOK: Look = Look { width: 1100, height: 800, dark: false };
 /// The folder for screenshots; none are kept if it is unset.

@@ -5,10 +5,11 @@ use std::fs;
 use std::path::Path;
 
 use serde_json::Value;
+use testbed::cluster::LIMIT;
 use testbed::prometheus::Prometheus;
 use testbed::wait::patiently;
 
-use super::bed::{Bed, LIMIT};
+use super::bed::Bed;
 
 const COMPONENTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../manifests/components");
 

@@ -5,8 +5,9 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::path::Path;
 
 use testbed::chromium::Page;
+use testbed::cluster::LIMIT;
 
-use super::bed::{Bed, LIMIT};
+use super::bed::Bed;
 
 /// A disk of the first node, the claim of all homes on it, and a pod that asks for a group as charts do by default.
 const LOCAL_HOMES: &str = "
@@ -104,7 +105,7 @@ pub(crate) fn no_group_is_applied(
     let image = format!("{}/lab:w_2026_47", bed.cluster.registry_host());
     bed.kubectl.apply(&POD_WITH_GROUP.replace("IMAGE", &image)).unwrap();
     let ended =
-        ["-n", "jupyter", "wait", "pod/with-group", "--for=jsonpath={.status.phase}=Succeeded", "--timeout=120s"];
+        ["-n", "jupyter", "wait", "pod/with-group", "--for=jsonpath={.status.phase}=Succeeded", "--timeout=300s"];
     bed.kubectl.run(&ended).unwrap_or_else(|error| panic!("{error}\n{}", bed.state()));
     assert!(
         owners(&share).iter().all(|&(_, group, _)| group == 100),

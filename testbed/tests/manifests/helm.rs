@@ -59,7 +59,7 @@ impl<'a> Release<'a> {
     }
 
     pub(crate) fn uninstall(&self) {
-        self.helm(&["uninstall", "labhands", "--wait", "--timeout=120s"]).unwrap();
+        self.helm(&["uninstall", "labhands", "--wait", "--timeout=300s"]).unwrap();
     }
 
     fn helm(&self, arguments: &[&str]) -> testbed::Result<String> {
