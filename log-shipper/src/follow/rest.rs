@@ -6,9 +6,9 @@ use super::Inner;
 use super::lines::Work;
 use super::unfinished::Rewound;
 
-/// The shortest and longest pause of a log without new lines. Each pause is an eighth longer than the last one, so that
-/// a line waits at most for about an eighth of its container's silence. Meanwhile the discovery checks the file and
-/// wakes a log that has grown.
+/// The shortest and longest pause of a log without new lines. Each pause is a sixth longer than the last one, so that a
+/// line waits at most for about a sixth of its container's silence. Meanwhile the discovery checks the file and wakes a
+/// log that has grown.
 pub(super) const SHORTEST_REST: Duration = Duration::from_millis(100);
 const LONGEST_REST: Duration = Duration::from_secs(40);
 
@@ -30,7 +30,7 @@ impl Work<'_> {
             return Next::Later(SHORTEST_REST);
         }
         let rest = inner.rest;
-        inner.rest = (rest + rest / 8).min(LONGEST_REST);
+        inner.rest = (rest + rest / 6).min(LONGEST_REST);
         if !inner.has_open_line() {
             return Next::Idle(rest);
         }
