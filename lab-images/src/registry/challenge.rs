@@ -46,7 +46,8 @@ fn parse(header: &str) -> Vec<Challenge> {
                 challenges.extend(challenge(&scheme, &parameters));
                 scheme = word.to_ascii_lowercase();
                 parameters.clear();
-                left = after;
+                // The rest of a token68, which may contain slashes: the credentials of Negotiate and the like.
+                left = after.trim_start_matches(|c: char| c == '/' || c == '=' || is_token(c));
             }
         }
         left = left.trim_start_matches([' ', '\t', ',']);
@@ -68,8 +69,11 @@ fn challenge(scheme: &str, parameters: &[(String, String)]) -> Option<Challenge>
     }
 }
 
+fn is_token(c: char) -> bool {
+    c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c)
+}
+
 fn token(text: &str) -> (&str, &str) {
-    let is_token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
     text.split_at(text.find(|c| !is_token(c)).unwrap_or(text.len()))
 }
 
@@ -123,6 +127,9 @@ mod tests {
             (r#"Basic realm="registry""#, Some(Challenge::Basic)),
             ("BASIC", Some(Challenge::Basic)),
             ("Negotiate, Basic realm=x", Some(Challenge::Basic)),
+            ("Negotiate abc/d+f/g==, Basic realm=x", Some(Challenge::Basic)),
+            (r#"Negotiate abc/def, Bearer realm="https://x""#, bearer("https://x", None, None)),
+            ("Bearer realm=https://x service=y", bearer("https://x", Some("y"), None)),
             (r#"Bearer service="no realm""#, None),
             ("Digest realm=x", None),
             ("", None),

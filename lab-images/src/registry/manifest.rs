@@ -136,29 +136,32 @@ struct EntryJson {
 #[derive(Deserialize)]
 struct PlatformJson {
     #[serde(default)]
-    os: String,
+    os: Option<String>,
     #[serde(default)]
-    architecture: String,
+    architecture: Option<String>,
     #[serde(default)]
     variant: Option<String>,
 }
 
 impl PlatformJson {
-    /// The platform; `None` if it is missing or `unknown`.
+    fn is_empty(&self) -> bool {
+        [&self.os, &self.architecture].into_iter().flatten().all(String::is_empty)
+    }
+
+    /// The platform; `None` if it is missing or `unknown`. A missing system is that of the machine, as for containerd.
     fn read(self) -> Option<Platform> {
-        let named = |word: &str| !word.is_empty() && word != "unknown";
-        (named(&self.os) && named(&self.architecture)).then(|| Platform {
-            os: self.os,
-            architecture: self.architecture,
-            variant: self.variant.filter(|variant| !variant.is_empty()),
-        })
+        let os = self.os.filter(|os| !os.is_empty()).unwrap_or_else(|| "linux".to_owned());
+        let architecture = self.architecture.filter(|architecture| !architecture.is_empty())?;
+        let variant = self.variant.filter(|variant| !variant.is_empty());
+        (os != "unknown" && architecture != "unknown").then_some(Platform { os, architecture, variant })
     }
 }
 
 /// Parses a manifest whose digest was checked; `content_type` is used if the body does not contain its media type.
 pub(super) fn parse(body: &[u8], content_type: Option<&str>) -> Result<Parsed, Problem> {
     let json: Json = serde_json::from_slice(body).map_err(Problem::Malformed)?;
-    let media_type = json.media_type.as_deref().or(content_type).unwrap_or_default();
+    let in_body = json.media_type.as_deref().filter(|media_type| !media_type.is_empty());
+    let media_type = in_body.or(content_type).unwrap_or_default();
     let short = |text: &str| text.chars().take(200).collect::<String>();
     let unknown = || Problem::MediaType(short(media_type));
     if INDICES.contains(&media_type) {
@@ -198,7 +201,7 @@ impl EntryJson {
         let platform = match self.platform {
             // A platform with only empty fields counts as missing.
             None => EntryPlatform::Unnamed,
-            Some(json) if json.os.is_empty() && json.architecture.is_empty() => EntryPlatform::Unnamed,
+            Some(json) if json.is_empty() => EntryPlatform::Unnamed,
             Some(json) => json.read().map_or(EntryPlatform::None, EntryPlatform::Named),
         };
         Entry { digest: self.digest, platform }
@@ -230,19 +233,26 @@ mod tests {
             r#","platform":{}"#,
             r#","platform":{"os":"unknown","architecture":"unknown"}"#,
             r#","platform":{"os":"linux","architecture":"arm","variant":"v7"}"#,
+            r#","platform":{"os":null,"architecture":"amd64","variant":null}"#,
+            r#","platform":{"architecture":"amd64"}"#,
+            r#","platform":{"os":"linux"}"#,
         ];
         let entries: Vec<String> = entries.map(entry).to_vec();
         let index = format!(r#"{{"schemaVersion":2,"manifests":[{}]}}"#, entries.join(","));
         let Parsed::Index(entries) = parse(index.as_bytes(), Some(INDICES[0])).unwrap() else { panic!("no index") };
         let platforms: Vec<EntryPlatform> = entries.into_iter().map(|entry| entry.platform).collect();
         let named = EntryPlatform::Named("linux/arm/v7".parse().unwrap());
-        assert_eq!(platforms, [EntryPlatform::Unnamed, EntryPlatform::Unnamed, EntryPlatform::None, named]);
+        assert_eq!(platforms[..4], [EntryPlatform::Unnamed, EntryPlatform::Unnamed, EntryPlatform::None, named]);
+        let amd64 = || EntryPlatform::Named("linux/amd64".parse().unwrap());
+        assert_eq!(platforms[4..], [amd64(), amd64(), EntryPlatform::None]);
     }
 
     #[test]
     fn the_media_type_counts_from_the_body_or_the_header() {
         let image =
             format!(r#"{{"schemaVersion":2,"layers":[{{"digest":"{A}","size":7}},{{"digest":"{A}","size":7}}]}}"#);
+        let empty = image.replacen('{', r#"{"mediaType":"","#, 1);
+        assert!(matches!(parse(empty.as_bytes(), Some(IMAGES[0])), Ok(Parsed::Image(_))));
         let parsed = parse(image.as_bytes(), Some(IMAGES[1])).unwrap();
         let Parsed::Image(image_manifest) = parsed else { panic!("no image") };
         let digest: Digest = A.parse().unwrap();

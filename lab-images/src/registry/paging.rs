@@ -20,11 +20,12 @@ pub(super) fn next(links: &[String], answered: &Url) -> Result<Option<Url>, Prob
         let mut left = field.as_str();
         while let Some((target, parameters, rest)) = link(left) {
             left = rest;
-            if !is_next(&parameters) {
-                continue;
-            }
             let target = target.split_once('#').map_or(target, |(target, _fragment)| target);
             let query = target.split_once('?').map_or("", |(_, query)| query);
+            // Registries that leave out `rel` mean the next page, as Docker and go-containerregistry read it.
+            if !relation(&parameters).map_or(!query.is_empty(), is_next) {
+                continue;
+            }
             if query.is_empty() {
                 return Err(broken(field));
             }
@@ -70,10 +71,13 @@ fn value(text: &str) -> (String, &str) {
     })
 }
 
-fn is_next(parameters: &[(String, String)]) -> bool {
-    // Only the first `rel` counts (RFC 8288, section 3.3).
-    let rel = parameters.iter().find(|(name, _)| name == "rel");
-    rel.is_some_and(|(_, value)| value.split_ascii_whitespace().any(|rel| rel.eq_ignore_ascii_case("next")))
+/// The value of `rel`. Only the first one counts (RFC 8288, section 3.3).
+fn relation(parameters: &[(String, String)]) -> Option<&str> {
+    parameters.iter().find(|(name, _)| name == "rel").map(|(_, value)| value.trim_matches('\''))
+}
+
+fn is_next(relation: &str) -> bool {
+    relation.split_ascii_whitespace().any(|relation| relation.eq_ignore_ascii_case("next"))
 }
 
 #[cfg(test)]
@@ -97,6 +101,9 @@ mod tests {
             r#"</first?x>; rel="first", </v2/lab/tags/list?n=2&last=b>; rel="next""#,
             r#"<?n=2&last=b>; rel="next""#,
             "<?n=2&last=b#top>; rel=next",
+            "<?n=2&last=b>",
+            r#"<?n=2&last=b>; title="more""#,
+            "<?n=2&last=b>; rel='next'",
             r#"</first>; title="a, <b>; \"rel=next"; rel="first", <?n=2&last=b>; rel = "next""#,
             // The own names of servers behind proxies and in virtual repositories.
             "<http://r.example.org/v2/lab/tags/list?n=2&last=b>; rel=next",
@@ -115,7 +122,8 @@ mod tests {
         for none in [
             &[][..],
             &[r#"</x?y>; rel="prev""#],
-            &["</x?y>; title=\"rel=next\""],
+            &["</x>; title=\"rel=next\""],
+            &["</style.css>"],
             &[""],
             &["</x?y>; rel=first; rel=next"],
         ] {

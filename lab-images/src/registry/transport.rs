@@ -47,6 +47,7 @@ impl Trouble {
             StatusCode::SERVICE_UNAVAILABLE => Some(asked().map_or(Self::Unavailable, |pause| Self::Busy(Some(pause)))),
             // Retries would not change these.
             StatusCode::NOT_IMPLEMENTED | StatusCode::HTTP_VERSION_NOT_SUPPORTED => None,
+            StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY => Some(Self::Failed),
             status if status.is_server_error() => Some(Self::Failed),
             _ => None,
         }
@@ -181,6 +182,8 @@ mod tests {
             (503, Some("5"), Some(Trouble::Busy(Some(seconds(5))))),
             (500, Some("5"), Some(Trouble::Failed)),
             (502, None, Some(Trouble::Failed)),
+            (408, None, Some(Trouble::Failed)),
+            (425, None, Some(Trouble::Failed)),
             (501, None, None),
             (505, None, None),
         ] {

@@ -140,20 +140,28 @@ fn login(entry: &Value) -> Result<Option<Login>, &'static str> {
     if !token.is_empty() {
         return Ok(Some(Login::RegistryToken(Secret::new(token))));
     }
-    let (username, password) = (field("username")?, field("password")?);
-    if !username.is_empty() {
-        return Ok(Some(Login::new(username, password)));
-    }
+    // Like Docker and kubelet: `auth` before the two single fields.
     let auth: String = field("auth")?.split_whitespace().collect();
-    if auth.is_empty() {
-        return Ok(None);
+    let (username, password) = (field("username")?, field("password")?);
+    match decoded(&auth) {
+        Some((username, password)) => Ok(Some(Login::new(&username, &password))),
+        None if !username.is_empty() => Ok(Some(Login::new(line(username), line(password)))),
+        None if auth.is_empty() => Ok(None),
+        None => Err("its auth is not the base64 of name:password"),
     }
-    let wrong = "its auth is not the base64 of name:password";
-    let decode = |alphabet| GeneralPurpose::new(alphabet, LENIENT).decode(&auth);
-    let decoded = decode(&alphabet::STANDARD).or_else(|_| decode(&alphabet::URL_SAFE)).map_err(|_| wrong)?;
-    let decoded = String::from_utf8(decoded).map_err(|_| wrong)?;
-    let (username, password) = decoded.trim_end_matches(['\0', '\n', '\r']).split_once(':').ok_or(wrong)?;
-    Ok(Some(Login::new(username, password)))
+}
+
+/// The name and the password in an `auth`.
+fn decoded(auth: &str) -> Option<(String, String)> {
+    let decode = |alphabet| GeneralPurpose::new(alphabet, LENIENT).decode(auth);
+    let bytes = decode(&alphabet::STANDARD).or_else(|_| decode(&alphabet::URL_SAFE)).ok()?;
+    let text = String::from_utf8(bytes).ok()?;
+    line(&text).split_once(':').map(|(username, password)| (username.to_owned(), password.to_owned()))
+}
+
+/// A text without the end of line that `echo` and editors add.
+fn line(text: &str) -> &str {
+    text.trim_end_matches(['\0', '\n', '\r'])
 }
 
 #[cfg(test)]
@@ -178,6 +186,27 @@ mod tests {
         for auth in [STANDARD.encode(plain), STANDARD_NO_PAD.encode(plain), URL_SAFE.encode(plain), wrapped] {
             let contents = parse(format!(r#"{{"auths":{{"r.example.org":{{"auth":"{auth}"}}}}}}"#).as_bytes()).unwrap();
             assert_eq!(contents.entries.iter().map(|(_, login)| pair(login)).collect::<Vec<_>>(), [plain], "{auth}");
+        }
+    }
+
+    #[test]
+    fn auth_counts_before_the_single_fields_as_for_docker_and_kubelet() {
+        for (entry, expected) in [
+            (r#""auth":"bWU6bmV3","username":"me","password":"old""#, "me:new"),
+            (r#""auth":"bWU6bmV3","username":"me""#, "me:new"),
+            (r#""auth":"bWU6bmV3","username":"me","password":"""#, "me:new"),
+            (r#""auth":"","username":"me","password":"new""#, "me:new"),
+            (r#""auth":"%%%","username":"me","password":"new""#, "me:new"),
+            (r#""username":"me","password":"new\n""#, "me:new"),
+            (r#""username":"me\r\n","password":"two\nlines""#, "me:two\nlines"),
+            (r#""auth":"bWU6bmV3Cg==""#, "me:new"),
+        ] {
+            let contents = parse(format!(r#"{{"auths":{{"r.example.org":{{{entry}}}}}}}"#).as_bytes()).unwrap();
+            assert_eq!(
+                contents.entries.iter().map(|(_, login)| pair(login)).collect::<Vec<_>>(),
+                [expected],
+                "{entry}"
+            );
         }
     }
 

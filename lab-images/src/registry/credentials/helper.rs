@@ -22,9 +22,10 @@ const TOKEN_NAME: &str = "<token>";
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Answer {
-    #[serde(default)]
+    // Docker reads the names in any case.
+    #[serde(default, alias = "username")]
     username: String,
-    #[serde(default)]
+    #[serde(default, alias = "secret")]
     secret: String,
 }
 
@@ -94,6 +95,7 @@ mod tests {
     fn what_helpers_print() {
         let basic = read(br#"{"ServerURL":"r.example.org","Username":"me","Secret":"s"}"#).unwrap().unwrap();
         assert_eq!(basic, Login::new("me", "s"));
+        assert_eq!(read(br#"{"username":"me","secret":"s"}"#), Some(Some(Login::new("me", "s"))));
         let token = read(br#"{"ServerURL":"r.example.org","Username":"<token>","Secret":"s"}"#).unwrap().unwrap();
         assert_eq!(token, Login::IdentityToken(Secret::new("s")));
         assert_eq!(read(br#"{"Username":"","Secret":""}"#), Some(None));

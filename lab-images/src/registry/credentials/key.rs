@@ -29,16 +29,23 @@ impl Key {
     /// `https://index.docker.io/v1/` is Docker Hub's key; others come with or without scheme, version and path.
     pub(super) fn new(text: &str) -> Self {
         let bare = text.trim();
-        let bare = bare.strip_prefix("https://").or_else(|| bare.strip_prefix("http://")).unwrap_or(bare);
-        let bare = bare.trim_end_matches('/');
-        let bare = ["/v1", "/v2"].iter().find_map(|version| bare.strip_suffix(version)).unwrap_or(bare);
+        let bare = bare.split_once("://").map_or(bare, |(_scheme, bare)| bare).trim_end_matches('/');
         let (host, path) = bare.split_once('/').unwrap_or((bare, ""));
+        // The version of the API, as kubelet leaves it out.
+        let (first, rest) = path.split_once('/').unwrap_or((path, ""));
+        let has_version = matches!(first, "v1" | "v2");
+        let path = if has_version { rest } else { path };
         let host = host.to_ascii_lowercase();
         let host = match host.as_str() {
             "index.docker.io" | "registry-1.docker.io" | "hub.docker.com" => "docker.io".to_owned(),
             _ => host,
         };
-        Self { host, path: path.trim_matches('/').to_owned(), plain: bare == text, text: text.to_owned() }
+        Self {
+            host,
+            path: path.trim_matches('/').to_owned(),
+            plain: bare == text && !has_version,
+            text: text.to_owned(),
+        }
     }
 
     /// `None` if it is for other repositories.
@@ -158,6 +165,32 @@ mod tests {
             ("[::1]:5000", "[::1]:5000", true),
         ] {
             assert_eq!(host_matches(pattern, host), expected, "{pattern} {host}");
+        }
+    }
+
+    #[test]
+    fn keys_are_understood_as_kubelet_and_docker_write_them() {
+        let repository: Repository = "registry.example.org:5000/group/lab".parse().unwrap();
+        for text in [
+            "registry.example.org:5000",
+            "HTTPS://Registry.example.org:5000",
+            "http://registry.example.org:5000/v2/",
+            "registry.example.org:5000/v1",
+            "https://registry.example.org:5000/v2/group",
+            "registry.example.org:5000/v1/group/lab/",
+            "registry.example.org:5000/group//",
+        ] {
+            assert!(Key::new(text).fits(&repository).is_some(), "{text}");
+        }
+        for text in [
+            "registry.example.org",
+            "registry.example.org:5000/v2/other",
+            "registry.example.org:5000/gro",
+            "registry.example.org:5000/v3",
+            "https://index.docker.io/v1/access-token",
+            "",
+        ] {
+            assert!(Key::new(text).fits(&repository).is_none(), "{text}");
         }
     }
 
