@@ -21,7 +21,7 @@ impl Dotted {
     pub(super) fn of<T: AsRef<str>>(tags: &[T]) -> Self {
         let is_version = |tag: &T| {
             let (base, _) = architecture::split_loosely(tag.as_ref());
-            let bare = base.strip_prefix('v').unwrap_or(base);
+            let bare = base.strip_prefix(['v', 'V']).unwrap_or(base);
             full_date(bare).is_none() && version(bare).is_some_and(|(_, end)| may_follow(&bare[end..]))
         };
         if tags.iter().any(is_version) { Self::Versions } else { Self::Dates }
@@ -31,7 +31,7 @@ impl Dotted {
 /// Parses a date; `None` for anything else.
 pub(super) fn parse(text: &str, dotted: Dotted) -> Option<Tag> {
     let (base, arch) = architecture::split_loosely(text);
-    let bare = base.strip_prefix('v').unwrap_or(base);
+    let bare = base.strip_prefix(['v', 'V']).unwrap_or(base);
     let versioned = |(numbers, end)| (Class::Release, numbers, end);
     let version = version(bare).filter(|_| dotted == Dotted::Versions).map(versioned);
     let (class, numbers, end) = version.or_else(|| full_date(bare)).or_else(|| month(bare))?;

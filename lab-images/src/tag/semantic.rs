@@ -64,7 +64,7 @@ struct Read<'a> {
 impl<'a> Read<'a> {
     fn of(text: &'a str) -> Option<Self> {
         let (base, arch) = architecture::split_loosely(text);
-        let bare = base.strip_prefix('v').unwrap_or(base);
+        let bare = base.strip_prefix(['v', 'V']).unwrap_or(base);
         let end = numbers_end(bare);
         let numbers = numbers(&bare[..end])?;
         let suffix = suffix::read(&bare[end..], Numbers::AreCandidates)?;
@@ -88,13 +88,11 @@ fn numbers_end(text: &str) -> usize {
     end
 }
 
+/// Two or three numbers. `24.04` is as common as `24.10`, and `2026.01.3` as `2026.10.3`, so zeros in front are read, or the other
+/// one would seem newest.
 fn numbers(text: &str) -> Option<Vec<u64>> {
-    let (major, minor) = text.split_once('.')?;
-    if minor.contains('.') {
-        // The crate decides which numbers are valid: no leading zeros, no overflow.
-        return semver::Version::parse(text).ok().map(|version| vec![version.major, version.minor, version.patch]);
-    }
-    // Two numbers are not a semantic version. `24.04` is as common as `24.10`, so both must be parsed, or one would seem newest.
-    let major = Number::parse(major).filter(|_| major == "0" || !major.starts_with('0'))?;
-    Some(vec![major.value, Number::parse(minor)?.value])
+    let numbers: Vec<Number> = text.split('.').map(Number::parse).collect::<Option<_>>()?;
+    let major = &numbers.first()?.digits;
+    let fits = numbers.len() >= 2 && (major == "0" || !major.starts_with('0'));
+    fits.then(|| numbers.iter().map(Number::value).collect())
 }

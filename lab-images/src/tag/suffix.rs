@@ -7,12 +7,15 @@
 use super::version::{Candidate, Digits, Piece, Stage, pieces};
 
 /// Words that mark a pre-release, wherever they are.
-const STILL_TO_COME: [&str; 13] = [
+const STILL_TO_COME: [&str; 18] = [
     "alpha",
     "beta",
     "canary",
     "cr",
     "dev",
+    "ea",
+    "edge",
+    "experimental",
     "milestone",
     "next",
     "nightly",
@@ -21,10 +24,12 @@ const STILL_TO_COME: [&str; 13] = [
     "preview",
     "rc",
     "snapshot",
+    "unstable",
+    "wip",
 ];
 
 /// Letters that mark a pre-release directly after the numbers, if a number follows.
-const LETTERS: [&str; 3] = ["a", "b", "c"];
+const LETTERS: [&str; 4] = ["a", "b", "c", "m"];
 
 const SEPARATORS: [char; 3] = ['-', '.', '_'];
 

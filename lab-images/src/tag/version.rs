@@ -65,6 +65,15 @@ pub(super) enum Piece {
     Word(String),
 }
 
+impl Piece {
+    fn lower(&self) -> Self {
+        match self {
+            Self::Number(number) => Self::Number(number.clone()),
+            Self::Word(word) => Self::Word(word.to_lowercase()),
+        }
+    }
+}
+
 /// Divides a text into words and numbers: `rc.2` and `rc2` are both the word `rc` and the number 2, so that 10 comes after 2.
 pub(super) fn pieces(text: &str) -> Vec<Piece> {
     let mut pieces = Vec::new();
@@ -91,8 +100,11 @@ impl Version {
 impl Ord for Candidate {
     fn cmp(&self, other: &Self) -> Ordering {
         let dev = |candidate: &Self| (candidate.dev.is_none(), candidate.dev.clone());
+        // `RC1` and `rc1` are the same stage, and come after `beta2`.
+        let lower = |candidate: &Self| candidate.pieces.iter().map(Piece::lower).collect::<Vec<_>>();
         self.stage
             .cmp(&other.stage)
+            .then_with(|| lower(self).cmp(&lower(other)))
             .then_with(|| self.pieces.cmp(&other.pieces))
             .then_with(|| dev(self).cmp(&dev(other)))
     }

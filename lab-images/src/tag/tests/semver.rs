@@ -66,6 +66,13 @@ fn semantic_versions() {
         ("v4", "unknown | v4 | - | - | - | - | -"),
         ("4-gpu", "unknown | 4-gpu | - | - | - | - | -"),
         ("04.2", "unknown | 04.2 | - | - | - | - | -"),
+        ("2026.01.3", "release | Release 2026.01.3 | 2026.1.3 | - | - | - | -"),
+        ("24.04.2-gpu", "release | Release 24.04.2 [gpu] | 24.4.2 | - | - | gpu | -"),
+        ("V4.2.1", "release | Release V4.2.1 | 4.2.1 | - | - | - | -"),
+        ("5.0.0-ea.1", "candidate | Release Candidate 5.0.0-ea.1 | 5.0.0-ea1 | - | - | - | -"),
+        ("5.0.0-M26-jdk21", "candidate | Release Candidate 5.0.0-M26 [jdk21] | 5.0.0-M26 | - | - | jdk21 | -"),
+        ("5.0.0-unstable", "candidate | Release Candidate 5.0.0-unstable | 5.0.0-unstable | - | - | - | -"),
+        ("5.0.0-gpu-edge", "candidate | Release Candidate 5.0.0 [gpu-edge] | 5.0.0-edge | - | - | gpu-edge | -"),
         ("04.2.1", "unknown | 04.2.1 | - | - | - | - | -"),
         ("main", "unknown | main | - | - | - | - | -"),
     ] {
@@ -86,6 +93,13 @@ fn semantic_versions() {
         "1.0.0-rc.1",
     ];
     assert_sorted(&scheme, &example.into_iter().rev().collect::<Vec<_>>());
+    // In any case.
+    assert_sorted(
+        &scheme,
+        &["1.0.0-RC10", "1.0.0-rc9", "1.0.0-Rc2", "1.0.0-M3", "1.0.0-beta4", "1.0.0-Beta3", "1.0.0-ALPHA5"],
+    );
+    // Zeros in front, as in calendar versions.
+    assert_sorted(&scheme, &["2026.10.1", "2026.01.3", "2025.12.9", "2025.09.10", "2025.9.1"]);
     // PEP 440.
     assert_sorted(
         &scheme,
