@@ -10,8 +10,7 @@ use testbed::daemon::Daemon;
 use testbed::folder::Folder;
 use testbed::prometheus::{Prometheus, rules};
 use testbed::silent_file_system::{Silence, SilentFileSystem};
-
-const LIMIT: Duration = Duration::from_secs(60);
+use testbed::wait::LIMIT;
 
 /// The longest duration of a rule.
 const LONGEST: Duration = Duration::from_secs(12);

@@ -1,15 +1,12 @@
 //! The daemon on real NFS mounts of the kernel's client, versions 3 and 4.1, in a virtual machine; the server is outside.
 
 use std::path::Path;
-use std::time::Duration;
 
 use fs_keepalive::record::Record;
 use testbed::daemon;
 use testbed::ganesha::{Ganesha, Setup};
-use testbed::qemu::{BOOT_LIMIT, Qemu};
-use testbed::wait;
-
-const LIMIT: Duration = Duration::from_secs(60);
+use testbed::qemu::Qemu;
+use testbed::wait::{self, LIMIT};
 
 #[test]
 fn a_hung_server_is_reported_while_it_hangs_and_the_daemon_recovers() {
@@ -31,7 +28,7 @@ fn a_hung_server_is_reported_while_it_hangs_and_the_daemon_recovers() {
         });
         assert!(seen.is_some(), "{last:?}\n{}", qemu.console());
     };
-    volumes(BOOT_LIMIT, &|status, _| status == 200);
+    volumes(LIMIT, &|status, _| status == 200);
     for version in ["v3", "v4"] {
         let path = ganesha.export().join(version).join(".keepalive.d/node-1_pod-1");
         assert_eq!(Record::decode(&std::fs::read(path).unwrap()).unwrap().node, "node-1");

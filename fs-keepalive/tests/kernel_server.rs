@@ -4,13 +4,9 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::path::Path;
-use std::time::Duration;
 
 use testbed::knfsd::Knfsd;
-use testbed::wait;
-
-/// An emulated machine is slow beside other tests.
-const LIMIT: Duration = Duration::from_secs(120);
+use testbed::wait::{self, LIMIT};
 
 /// The daemon in the machine, as one of its users.
 struct Writer<'a>(&'a Knfsd);

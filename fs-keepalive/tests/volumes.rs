@@ -11,8 +11,7 @@ use rustix::mount::{MountFlags, UnmountFlags};
 use testbed::daemon::Daemon;
 use testbed::folder::Folder;
 use testbed::silent_file_system::{Silence, SilentFileSystem};
-
-const LIMIT: Duration = Duration::from_secs(20);
+use testbed::wait::LIMIT;
 
 /// A folder with a tmpfs over it; the folder's guard unmounts.
 struct Volume(Folder);

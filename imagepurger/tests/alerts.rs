@@ -13,8 +13,7 @@ use testbed::containerd::{Containerd, Options};
 use testbed::cri::{FakeCri, FakeImage, Removal};
 use testbed::daemon::Daemon;
 use testbed::prometheus::{Prometheus, rules};
-
-const LIMIT: Duration = Duration::from_secs(120);
+use testbed::wait::LIMIT;
 
 /// The longest duration of a rule, in which there are some rounds.
 const LONGEST: Duration = Duration::from_secs(12);

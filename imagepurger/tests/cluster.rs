@@ -10,8 +10,9 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use lab_images::catalogue::Catalogue;
 use support::{Machine, WATERMARKS, catalogue};
-use testbed::cluster::{Cluster, Install, Kubectl, LIMIT};
+use testbed::cluster::{Cluster, Install, Kubectl};
 use testbed::images::{Image, Layer};
+use testbed::wait::LIMIT;
 use testbed::{command, wait};
 
 /// Writes the catalogue as the planner does: first the ConfigMap, then the Lease that vouches for it.
@@ -190,7 +191,7 @@ async fn a_small_disk_is_freed_from_above_high_to_below_low() {
     command::run(node.command("mount").args(small)).unwrap();
     node.start_containerd().unwrap();
     node.start_kubelet().unwrap();
-    cluster.wait_ready(LIMIT).unwrap();
+    cluster.wait_ready().unwrap();
     let node = &cluster.nodes()[0];
     let used = || -> u8 {
         let printed = command::run(node.command("df").args(["--output=pcent", "/var/lib/containerd"])).unwrap();

@@ -14,10 +14,7 @@ use testbed::cri::{FakeCri, FakeImage};
 use testbed::daemon::Daemon;
 use testbed::folder::Folder;
 use testbed::silent_file_system::{Silence, SilentFileSystem};
-use testbed::wait;
-
-/// Ten seconds for the file, plus what a busy machine needs.
-const LIMIT: Duration = Duration::from_secs(90);
+use testbed::wait::{self, LIMIT};
 
 /// The limit of a drain.
 const END: Duration = Duration::from_secs(10);

@@ -19,10 +19,9 @@ use testbed::grpc::{GrpcServer, Moment};
 use testbed::images::{Image, Pushed};
 use testbed::process::Process;
 use testbed::registry::Registry;
+use testbed::wait::LIMIT;
 
 const KILLS: usize = 210;
-
-const LIMIT: Duration = Duration::from_secs(60);
 
 /// Kills the daemon at one of its calls to the runtime: before the call, after it, or shortly after its answer.
 #[derive(Clone, Default)]

@@ -5,17 +5,13 @@
 
 mod support;
 
-use std::time::Duration;
-
 use imagepurger::plan::Rules;
 use imagepurger::round::Limits;
 use jiff::SignedDuration;
 use support::{Machine, catalogue, history, no_grace, round};
 use testbed::cri::{FakeCri, FakeImage, Removal};
 use testbed::daemon::Daemon;
-use testbed::wait;
-
-const LIMIT: Duration = Duration::from_secs(60);
+use testbed::wait::{self, LIMIT};
 
 fn id(number: usize) -> String {
     format!("sha256:{number:064x}")

@@ -3,18 +3,13 @@
 
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
-use std::time::Duration;
-
 use jiff::Timestamp;
 use lab_images::published::{VOUCHED, content_hash};
 use serde_json::json;
 use testbed::containerd::Containerd;
 use testbed::daemon::Daemon;
 use testbed::scripted_api::ScriptedApi;
-use testbed::wait;
-
-/// The time limit of a test that hangs; calls end after 15 s.
-const LIMIT: Duration = Duration::from_secs(240);
+use testbed::wait::{self, LIMIT};
 
 const SILENT: &str = "the Kubernetes API gave no answer within 15 s";
 

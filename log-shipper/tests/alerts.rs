@@ -24,9 +24,7 @@ use testbed::folder::Folder;
 use testbed::prometheus::{Prometheus, rules};
 use testbed::proxy::TcpProxy;
 use testbed::rabbitmq::RabbitMq;
-use testbed::wait;
-
-const LIMIT: Duration = Duration::from_secs(120);
+use testbed::wait::{self, LIMIT};
 
 /// The longest duration of a rule. Pauses of the shipper of up to 5 s are within it, as they are within 10 min.
 const LONGEST: Duration = Duration::from_secs(12);

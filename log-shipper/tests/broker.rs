@@ -8,7 +8,6 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::ops::Range;
 use std::path::Path;
-use std::time::Duration;
 
 use lapin::options::QueueDeclareOptions;
 use lapin::types::{AMQPValue, FieldTable};
@@ -20,9 +19,7 @@ use testbed::daemon::Daemon;
 use testbed::folder::Folder;
 use testbed::proxy::TcpProxy;
 use testbed::rabbitmq::{CERTIFIED_USER, RabbitMq};
-use testbed::wait;
-
-const LIMIT: Duration = Duration::from_secs(60);
+use testbed::wait::{self, LIMIT};
 
 struct Node {
     broker: RabbitMq,

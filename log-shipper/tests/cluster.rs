@@ -8,10 +8,10 @@ mod support;
 use serde_json::{Value, json};
 use support::consumer::Consumer;
 use support::exchange;
-use testbed::cluster::{Cluster, Install, Kubectl, LIMIT};
+use testbed::cluster::{Cluster, Install, Kubectl};
 use testbed::images::Image;
 use testbed::rabbitmq::{PASSWORD, RabbitMq, USER};
-use testbed::wait;
+use testbed::wait::{self, LIMIT};
 
 const SHIPPER: [&str; 4] = ["-n", "labhands-node", "-l", "app.kubernetes.io/name=log-shipper"];
 

@@ -4,8 +4,6 @@
 
 mod support;
 
-use std::time::Duration;
-
 use serde_json::Value;
 use support::consumer::Consumer;
 use support::exchange;
@@ -14,9 +12,7 @@ use testbed::folder::Folder;
 use testbed::images::Image;
 use testbed::rabbitmq::RabbitMq;
 use testbed::registry::Registry;
-use testbed::wait;
-
-const LIMIT: Duration = Duration::from_secs(60);
+use testbed::wait::{self, LIMIT};
 
 /// Runs a container that writes a line to each stream and a long line, which Docker splits. Returns its id.
 fn run(docker: &Docker, image: &str, name: &str) -> String {

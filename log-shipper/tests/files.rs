@@ -7,14 +7,11 @@ mod support;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use support::kubelet::Container;
 use testbed::daemon::Daemon;
 use testbed::folder::Folder;
-use testbed::wait;
-
-const LIMIT: Duration = Duration::from_secs(60);
+use testbed::wait::{self, LIMIT};
 
 /// A shipper to standard output, with limits of open files.
 struct Limited {

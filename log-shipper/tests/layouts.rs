@@ -6,15 +6,12 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use serde_json::Value;
 
 use support::layout::{Node, POD, TIME, append, gzip, id};
 use testbed::daemon::Daemon;
-use testbed::wait;
-
-const LIMIT: Duration = Duration::from_secs(60);
+use testbed::wait::{self, LIMIT};
 
 #[test]
 fn a_file_that_was_rotated_meanwhile_is_recognized_under_any_name() {

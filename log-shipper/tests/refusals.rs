@@ -21,9 +21,7 @@ use support::exchange::{self, QUEUE};
 use testbed::daemon::Daemon;
 use testbed::folder::Folder;
 use testbed::rabbitmq::{RabbitMq, USER};
-use testbed::wait;
-
-const LIMIT: Duration = Duration::from_secs(120);
+use testbed::wait::{self, LIMIT};
 
 /// A topic exchange, so that one container's messages can be recognized by their routing key.
 const TOPICS: &str = "topics";

@@ -3,14 +3,10 @@
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
 use std::fs;
-use std::time::Duration;
 
 use testbed::daemon::Daemon;
 use testbed::scripted_api::ScriptedApi;
-use testbed::wait;
-
-/// The time limit of a test that hangs; calls are given up after 15 s.
-const LIMIT: Duration = Duration::from_secs(240);
+use testbed::wait::{self, LIMIT};
 
 #[test]
 fn lines_continue_with_an_api_server_that_never_answers() {

@@ -14,8 +14,7 @@ use testbed::ganesha::{Ganesha, Setup};
 use testbed::prometheus::{Prometheus, rules};
 use testbed::scripted_api::ScriptedApi;
 use testbed::silent_file_system::{Silence, SilentFileSystem};
-
-const LIMIT: Duration = Duration::from_secs(120);
+use testbed::wait::LIMIT;
 
 /// The longest duration of a rule. Pauses after a failed report grow to eight seconds within it.
 const LONGEST: Duration = Duration::from_secs(12);

@@ -1,16 +1,11 @@
 //! Agent, judge and volumes with an API server that accepts connections and never answers, or that lacks a CustomResourceDefinition:
 //! none hangs, each reports what is missing, and each continues once it is there.
 
-use std::time::Duration;
-
 use serde_json::json;
 use testbed::daemon::Daemon;
 use testbed::folder::Folder;
 use testbed::scripted_api::ScriptedApi;
-use testbed::wait;
-
-/// The time limit of a hanging test; calls are given up after 15 s, and tried again after pauses of up to a minute.
-const LIMIT: Duration = Duration::from_secs(240);
+use testbed::wait::{self, LIMIT};
 
 const SILENT: &str = "the Kubernetes API gave no answer within 15 s";
 

@@ -12,15 +12,12 @@ mod faults;
 mod matrix;
 
 use std::path::Path;
-use std::time::Duration;
 
 use check::{As, check};
 use matrix::{Matrix, keep};
 use testbed::ganesha::{Firewall, Ganesha, Setup};
 use testbed::knfsd::Knfsd;
-use testbed::wait;
-
-const LIMIT: Duration = Duration::from_secs(180);
+use testbed::wait::{self, LIMIT};
 
 /// An option of these tests, from the environment.
 fn asked(name: &str) -> Option<String> {

@@ -1,10 +1,11 @@
 //! `nfs-health` in a real cluster: agents report, the judge rules, and conditions, taints and Events come and go.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use testbed::cluster::{Cluster, Install, Kubectl, LIMIT, Node};
+use testbed::cluster::{Cluster, Install, Kubectl, Node};
 use testbed::command;
 use testbed::ganesha::{Ganesha, Setup};
 use testbed::http::Client;
+use testbed::wait::LIMIT;
 
 /// The list of the nodes' mounts. The kernel here has no NFS client, so a folder replaces the mount.
 const FOLDER: &str = "/var/lib/labhands/nfs";

@@ -1,12 +1,9 @@
 //! Many servers, one of them stopped: the others are not delayed, and memory does not grow.
 
-use std::time::Duration;
-
 use testbed::daemon::Daemon;
 use testbed::ganesha::{Ganesha, Setup};
-use testbed::wait;
+use testbed::wait::{self, LIMIT};
 
-const LIMIT: Duration = Duration::from_secs(120);
 const SERVERS: u16 = 100;
 
 /// Rounds of all exports together, and of the export with the fewest, without the stopped one.

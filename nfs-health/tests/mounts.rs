@@ -10,18 +10,15 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
 use testbed::daemon::{self, Daemon};
 use testbed::folder::Folder;
 use testbed::ganesha::{Ganesha, Setup};
 use testbed::packages::{self, Part};
 use testbed::process::Process;
-use testbed::qemu::{BOOT_LIMIT, Qemu};
+use testbed::qemu::Qemu;
 use testbed::silent_file_system::{Silence, SilentFileSystem};
-use testbed::wait;
-
-const LIMIT: Duration = Duration::from_secs(60);
+use testbed::wait::{self, LIMIT};
 
 #[test]
 fn a_mount_that_hangs_while_the_server_works_is_this_nodes_trouble() {
@@ -199,7 +196,7 @@ fn an_automount_expires_while_it_is_watched() {
         mounts.contains(&here)
     };
     let is_ready = || std::fs::read_to_string(&listed).unwrap().contains(" - autofs ").then_some(());
-    automounter.ready(LIMIT, "be ready", is_ready).unwrap();
+    automounter.ready("be ready", is_ready).unwrap();
     let namespace = ["-t".to_owned(), automounter.id().to_string(), "-m".to_owned(), "--".to_owned()];
     let inside = |arguments: &[&str]| testbed::command::run(Command::new("nsenter").args(&namespace).args(arguments));
     inside(&["ls", point.to_str().unwrap()]).unwrap();
@@ -248,7 +245,7 @@ fn real_mounts_are_found_with_their_server_and_each_hang_is_distinguished() {
             verdicts.iter().any(|verdict| verdict.starts_with(&wanted))
         })
     };
-    ready(BOOT_LIMIT, &exports::all_healthy);
+    ready(LIMIT, &exports::all_healthy);
     let operations = format!("labhands_nfs_health_mount_operations{{mount=\"/mnt/v4\",source=\"{address}:/home/v4\"}}");
     wait::until(LIMIT, || metric(&operations).filter(|operations| *operations > 10.0)).unwrap();
 

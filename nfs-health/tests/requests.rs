@@ -1,15 +1,11 @@
 //! The judge's requests, counted at a scripted API server: it reads the cluster with one list and one watch of each
 //! kind, however many rounds it makes and however many servers there are.
 
-use std::time::Duration;
-
 use serde_json::json;
 use testbed::daemon::Daemon;
 use testbed::ganesha::{Ganesha, Setup};
 use testbed::scripted_api::ScriptedApi;
-use testbed::wait;
-
-const LIMIT: Duration = Duration::from_secs(120);
+use testbed::wait::{self, LIMIT};
 
 /// The number of rounds of each server to wait for; the judge evaluates the cluster as often.
 const ROUNDS: f64 = 6.0;

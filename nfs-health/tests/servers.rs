@@ -9,8 +9,7 @@ use std::time::{Duration, Instant};
 use testbed::daemon::Daemon;
 use testbed::folder::Folder;
 use testbed::ganesha::{Firewall, Ganesha, Setup};
-
-const LIMIT: Duration = Duration::from_secs(30);
+use testbed::wait::LIMIT;
 
 fn check(settings: &[(&str, &str)]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_nfs-health"));

@@ -15,7 +15,8 @@ use std::process::Command;
 
 use site::Site;
 use testbed::cluster::Install;
-use testbed::qemu::{BOOT_LIMIT, Qemu};
+use testbed::qemu::Qemu;
+use testbed::wait::LIMIT;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_nfs-health");
 const SERVER: &str = "labhands-fileserver";
@@ -139,7 +140,7 @@ impl Site {
              umount /mnt/v3 && umount /mnt/v4 && echo all is well\n"
         );
         let mut machine = Qemu::start(&[Path::new("/usr/bin/flock")], &script).unwrap();
-        let ended = machine.process().wait(BOOT_LIMIT);
+        let ended = machine.process().wait(LIMIT);
         let console = machine.console();
         for expected in ["written by v3", "written by v4", "held a lock", "all is well"] {
             assert!(console.contains(expected), "no {expected:?}: {ended:?}\n{console}");

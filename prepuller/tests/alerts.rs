@@ -17,8 +17,7 @@ use testbed::images::{Image, Layer};
 use testbed::prometheus::{Prometheus, rules};
 use testbed::registry::Registry;
 use testbed::scripted_api::ScriptedApi;
-
-const LIMIT: Duration = Duration::from_secs(120);
+use testbed::wait::LIMIT;
 
 /// The longest duration of a rule. An agent that cannot read its orders waits for up to seven seconds within it.
 const LONGEST: Duration = Duration::from_secs(12);

@@ -5,15 +5,11 @@
 
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
 
 use serde_json::json;
 use testbed::daemon::Daemon;
 use testbed::scripted_api::ScriptedApi;
-use testbed::wait;
-
-/// The time limit of a test that hangs. Calls end after 15 s and are retried after pauses of up to a minute.
-const LIMIT: Duration = Duration::from_secs(240);
+use testbed::wait::{self, LIMIT};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_prepuller");
 

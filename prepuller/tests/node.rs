@@ -8,10 +8,10 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use testbed::cluster::{Cluster, Install, Kubectl, LIMIT, Node};
+use testbed::cluster::{Cluster, Install, Kubectl, Node};
 use testbed::http::Client;
 use testbed::images::{Image, Layer, Pushed, push_index};
-use testbed::wait::patiently;
+use testbed::wait::{LIMIT, patiently};
 
 /// How long a pull may make no progress.
 const STALL: Duration = Duration::from_secs(10);
@@ -124,13 +124,13 @@ fn a_node_that_discards_layers_gets_an_image_that_unpacks_longer_than_a_pull_may
     assert!(kept("node1") && !kept("node2"), "only the second node discards layers");
     let image = bed.push("w_13", &[1, 17]);
     bed.cluster.node("node2").unwrap().delay_unpacking(STALL * 2).unwrap();
-    bed.cluster.wait_ready(LIMIT).unwrap();
+    bed.cluster.wait_ready().unwrap();
     bed.order("node2", std::slice::from_ref(&image), |_, _| {});
     let status = bed.wait_present("node2", 1);
     assert_eq!(status["images"][0]["failures"], 0, "{status}");
     assert_eq!(status["images"][0]["total"], image.layer_sizes[1], "only the new layer was fetched: {status}");
     bed.cluster.node("node2").unwrap().delay_unpacking(Duration::ZERO).unwrap();
-    bed.cluster.wait_ready(LIMIT).unwrap();
+    bed.cluster.wait_ready().unwrap();
 }
 
 fn a_full_disk_is_reported_and_delays_nothing_else(bed: &Bed) {
@@ -162,7 +162,7 @@ fn a_restarted_runtime_gets_the_same_pull_again(bed: &mut Bed) {
     bed.cluster.registry_proxy().limit_rate(None);
     let status = bed.wait_present("node1", 1);
     assert!(status["problem"].is_null(), "{status}");
-    bed.cluster.wait_ready(LIMIT).unwrap();
+    bed.cluster.wait_ready().unwrap();
 }
 
 fn without_the_api_server_the_last_orders_are_carried_out_even_by_a_new_agent(bed: &mut Bed) {
@@ -186,7 +186,7 @@ fn without_the_api_server_the_last_orders_are_carried_out_even_by_a_new_agent(be
     bed.cluster.registry_proxy().limit_rate(None);
     bed.cluster.start_api_server().unwrap();
     bed.wait_present("node1", 2);
-    bed.cluster.wait_ready(LIMIT).unwrap();
+    bed.cluster.wait_ready().unwrap();
     bed.agents_are_ready(NAMESPACE);
 }
 

@@ -3,7 +3,6 @@
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
 use std::process::{Command, Output};
-use std::time::Duration;
 
 use testbed::containerd::{self, Containerd};
 use testbed::docker::Docker;
@@ -12,11 +11,10 @@ use testbed::images::{Image, Layer, RubinSet, publish_rubin, tag};
 use testbed::proxy::TcpProxy;
 use testbed::registry::Registry;
 use testbed::token_server::TokenAuth;
-use testbed::wait;
+use testbed::wait::{self, LIMIT};
 
 const REPOSITORY: &str = "lsstsqre/sciplat-lab";
 const MIB: u64 = 1 << 20;
-const LIMIT: Duration = Duration::from_secs(120);
 
 /// The test machine may have little room.
 const ANY_DISK: (&str, &str) = ("DISK_HIGH", "99");

@@ -4,7 +4,6 @@
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use lab_images::registry::{CredentialSources, Credentials, RegistryConfig};
 use lab_images::runtime::{PullLimits, connect};
@@ -14,12 +13,12 @@ use testbed::containerd::{Containerd, Options};
 use testbed::images::{Image, Layer};
 use testbed::proxy::TcpProxy;
 use testbed::registry::Registry;
+use testbed::wait::LIMIT;
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 const MB: u64 = 1_000_000;
-const LIMIT: Duration = Duration::from_secs(120);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pull_that_fills_the_disk_is_stopped_and_continues_when_there_is_room() {

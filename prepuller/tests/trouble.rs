@@ -3,15 +3,11 @@
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
 use std::fs;
-use std::time::Duration;
 
 use serde_json::{Value, json};
 use testbed::daemon::Daemon;
 use testbed::scripted_api::ScriptedApi;
-use testbed::wait;
-
-/// The limit of a test that hangs.
-const LIMIT: Duration = Duration::from_secs(120);
+use testbed::wait::{self, LIMIT};
 
 const EVENTS: &str = "/apis/events.k8s.io/v1/namespaces";
 

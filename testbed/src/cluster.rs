@@ -18,7 +18,6 @@ mod node;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 pub use api::Api;
 pub use install::Install;
@@ -32,10 +31,6 @@ use crate::process::Process;
 use crate::proxy::TcpProxy;
 use crate::registry::Registry;
 use crate::{Error, Result};
-
-/// How long a change in a cluster may take on a busy machine. kubelet pauses up to two minutes before it tries a failed
-/// mount again.
-pub const LIMIT: Duration = Duration::from_secs(300);
 
 /// A running cluster with a registry.
 #[derive(Debug)]
@@ -64,7 +59,7 @@ impl Cluster {
         for _ in 0..nodes {
             cluster.new_node()?;
         }
-        cluster.wait_ready(LIMIT)?;
+        cluster.wait_ready()?;
         // No pod is admitted without it. A controller creates it a moment after the API server's start.
         cluster.kubectl().run(&["wait", "serviceaccount/default", "--for=create", "--timeout=300s"])?;
         Ok(cluster)
@@ -154,12 +149,12 @@ impl Cluster {
     }
 
     /// Waits until all nodes are ready.
-    pub fn wait_ready(&mut self, limit: Duration) -> Result<()> {
+    pub fn wait_ready(&mut self) -> Result<()> {
         let kubectl = self.kubectl();
         for node in &mut self.nodes {
             let name = format!("node/{}", node.name());
             let Some(kubelet) = node.kubelet() else { continue }; // stopped: it is not waited for
-            kubelet.ready(limit, "have its node ready", || {
+            kubelet.ready("have its node ready", || {
                 // kubectl watches for these seconds, which is cheaper than asking all the time.
                 kubectl.run(&["wait", &name, "--for=create", "--timeout=2s"]).ok()?;
                 kubectl.run(&["wait", &name, "--for=condition=Ready", "--timeout=2s"]).ok()

@@ -160,7 +160,7 @@ impl Containerd {
         command.arg("--config").arg(&self.configuration);
         let mut process = self.enclosure.process("containerd", &command, &log)?;
         let socket = &self.socket;
-        process.ready(Duration::from_secs(60), "answer", || (socket.exists() && cri::answers(socket)).then_some(()))?;
+        process.ready("answer", || (socket.exists() && cri::answers(socket)).then_some(()))?;
         self.process = Some(process);
         Ok(())
     }

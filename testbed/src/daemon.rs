@@ -31,7 +31,7 @@ impl Daemon {
         let log = folder.join("log");
         let name = Path::new(binary).file_name().unwrap_or_default().to_string_lossy().into_owned();
         let mut process = Process::start(&name, &command, &log)?;
-        let admin = process.ready(ANSWER_LIMIT, "listen", || listens_on(&log))?;
+        let admin = process.ready("listen", || listens_on(&log))?;
         Ok(Daemon { process, admin, _folder: folder })
     }
 

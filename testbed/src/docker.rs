@@ -2,14 +2,12 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
-use crate::Result;
-use crate::command;
 use crate::enclosure::Enclosure;
 use crate::folder::{Folder, mount_in_memory};
 use crate::packages::{self, Part};
 use crate::process::Process;
+use crate::{Result, command};
 
 /// The options of a Docker engine.
 #[derive(Clone, Debug, Default)]
@@ -117,9 +115,7 @@ impl Docker {
         self.folder.write("none.json", "{}")?;
         command.args(self.plain_registries.iter().map(|registry| format!("--insecure-registry={registry}")));
         let mut process = self.enclosure.process("dockerd", &command, &log)?;
-        process.ready(Duration::from_secs(60), "answer", || {
-            (self.socket.exists() && self.docker(&["version"]).is_ok()).then_some(())
-        })?;
+        process.ready("answer", || (self.socket.exists() && self.docker(&["version"]).is_ok()).then_some(()))?;
         self.process = Some(process);
         Ok(())
     }

@@ -49,9 +49,7 @@ impl Enclosure {
         command.args(["-c", KEEPER, "testbed-enclosure", &folder.name()]).arg(&ready).arg(network);
         let keeper = Process::start("enclosure", &command, &folder.join("enclosure.log"))?;
         let mut enclosure = Enclosure { keeper, cgroup: folder.name() }; // from here on dropping it removes the cgroups
-        enclosure
-            .keeper
-            .ready(Duration::from_secs(10), "make namespaces (as root)", || ready.exists().then_some(()))?;
+        enclosure.keeper.ready("make namespaces (as root)", || ready.exists().then_some(()))?;
         enclosure.keeper.follow_child()?;
         Ok(enclosure)
     }

@@ -5,7 +5,6 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
 use rustix::fs::XattrFlags;
 use rustix::process::Signal;
@@ -19,9 +18,6 @@ use crate::{Error, Result, rpc};
 
 /// rpcbind changes its user, so the kernel does not end it with this process. It ends with the first process of its namespace.
 const PORTMAPPER: &str = "trap exit TERM; rpcbind -f -w & wait";
-
-/// How long a part may take to answer, on a busy machine.
-const START_LIMIT: Duration = Duration::from_secs(60);
 
 /// How the server is set up.
 #[derive(Clone, Debug)]
@@ -83,7 +79,7 @@ impl Ganesha {
         portmapper.args(site.enter()).args(["unshare", "--pid", "--fork", "--kill-child=KILL", "sh", "-c", PORTMAPPER]);
         let mut portmapper = Process::start_wrapped("rpcbind", &portmapper, &folder.join("rpcbind.log"))?;
         let host = IpAddr::from(site.address());
-        portmapper.ready(START_LIMIT, "answer", || rpc::portmapper_answers(host))?;
+        portmapper.ready("answer", || rpc::portmapper_answers(host))?;
         let mut this = Self { server: None, _portmapper: portmapper, site, setup, folder };
         this.start_server()?;
         Ok(this)
@@ -231,7 +227,7 @@ impl Ganesha {
             if versions.contains('3') { rpc::version_3_answers(host, port) } else { Some(()) }
         };
         server
-            .ready(START_LIMIT, "serve each of its versions", serves)
+            .ready("serve each of its versions", serves)
             .map_err(|error| Error::Missing(format!("{error}\n{}", last_lines(&self.folder.join("ganesha.log")))))?;
         self.server = Some(server);
         Ok(())
@@ -261,6 +257,6 @@ mod tests {
         let link = PathBuf::from(format!("/sys/class/net/{}", ganesha.site.interface()));
         assert!(link.exists());
         drop(ganesha);
-        assert!(crate::wait::until(START_LIMIT, || (!link.exists()).then_some(())).is_some());
+        assert!(crate::wait::until(crate::wait::LIMIT, || (!link.exists()).then_some(())).is_some());
     }
 }

@@ -1,7 +1,6 @@
 //! A test GitHub in a cluster for logins and pushes: the fake one of `manifests/hub/tests`, with TLS.
 
 use std::fs;
-use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -11,8 +10,6 @@ use crate::folder::Folder;
 use crate::http::Client;
 use crate::{Error, Result, wait};
 
-/// Limit for the pull of its image, and for its first answer.
-const LIMIT: Duration = Duration::from_secs(300);
 const PROGRAM: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../manifests/hub/tests/fake_github.py");
 
 /// It has one repository, `ada/work`.
@@ -60,13 +57,13 @@ impl GitHub {
         let from = format!("--from-file={}", files.path().display());
         kubectl.run(&["-n", "github", "create", "configmap", "files", &from])?;
         kubectl.apply(&OBJECTS.replace("IMAGE", image).replace("ADDRESS", address))?;
-        let limit = format!("--timeout={}s", LIMIT.as_secs());
+        let limit = format!("--timeout={}s", wait::LIMIT.as_secs());
         kubectl.run(&["-n", "github", "wait", "pod/github", "--for=condition=Ready", &limit])?;
         let client = Client::new(Some(&authority.certificate()), None)?;
         let github = GitHub { url: format!("https://{address}"), client };
         let asked = github.control_url();
         let answers = || github.client.send("GET", &asked, &[], b"").ok();
-        wait::patiently(LIMIT, answers).ok_or_else(|| Error::Missing(format!("{asked} does not answer")))?;
+        wait::patiently(wait::LIMIT, answers).ok_or_else(|| Error::Missing(format!("{asked} does not answer")))?;
         let stars = json!({"stars": 58_100});
         let members =
             [("ada", 58_001), ("bob", 58_002), ("cleo", 58_004)].map(|(login, id)| account(login, id, &stars));

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use crate::folder::Folder;
 use crate::packages::{self, Part};
-use crate::qemu::{BOOT_LIMIT, Extra, Network, Qemu};
+use crate::qemu::{Extra, Network, Qemu};
 use crate::site::{Firewall, Site};
 use crate::{Error, Result, command, rpc, wait};
 
@@ -20,9 +20,6 @@ const COMMAND_PORT: u16 = 8079;
 
 /// The server's port, as NFS has it.
 const PORT: u16 = 2049;
-
-/// How long a command may take, and how long the server may take to answer.
-const COMMAND_LIMIT: Duration = Duration::from_secs(120);
 
 /// The programs of nfs-utils and others on the machine, as Debian installs them.
 const PROGRAMS: [&str; 5] =
@@ -112,7 +109,7 @@ impl Knfsd {
         let listens = || TcpStream::connect_timeout(&commands, limit).ok();
         this.machine
             .process()
-            .ready(BOOT_LIMIT, "take commands", listens)
+            .ready("take commands", listens)
             .map_err(|error| Error::Missing(format!("{error}\n{}", this.machine.console())))?;
         this.wait_until_it_works()?;
         Ok(this)
@@ -122,7 +119,7 @@ impl Knfsd {
     fn wait_until_it_works(&self) -> Result<()> {
         let host = IpAddr::from(self.address);
         let serves = || rpc::version_4_answers(host, PORT).and_then(|()| rpc::version_3_answers(host, PORT));
-        wait::until(COMMAND_LIMIT, serves)
+        wait::until(wait::LIMIT, serves)
             .ok_or_else(|| Error::Missing(format!("knfsd does not serve versions 3 and 4\n{}", self.machine.console())))
     }
 
@@ -141,8 +138,8 @@ impl Knfsd {
         };
         let place = SocketAddr::from((self.address, COMMAND_PORT));
         let talk = || -> std::io::Result<String> {
-            let mut stream = TcpStream::connect_timeout(&place, COMMAND_LIMIT)?;
-            stream.set_read_timeout(Some(COMMAND_LIMIT))?;
+            let mut stream = TcpStream::connect_timeout(&place, wait::LIMIT)?;
+            stream.set_read_timeout(Some(wait::LIMIT))?;
             stream.write_all(format!("{}\n", line.replace('\n', "; ")).as_bytes())?;
             let mut output = Vec::new();
             stream.read_to_end(&mut output)?;

@@ -48,7 +48,7 @@ impl Process {
     /// From now on signals go to the child of the started process.
     pub(crate) fn follow_child(&mut self) -> Result<()> {
         let children = format!("/proc/{0}/task/{0}/children", self.id());
-        self.target = self.ready(Duration::from_secs(10), "start its child", || {
+        self.target = self.ready("start its child", || {
             let text = std::fs::read_to_string(&children).ok()?;
             Pid::from_raw(text.split_whitespace().next()?.parse().ok()?)
         })?;
@@ -90,10 +90,10 @@ impl Process {
         self.signal(Signal::CONT);
     }
 
-    /// Waits until `see` returns something.
-    pub fn ready<T>(&mut self, limit: Duration, what: &str, mut see: impl FnMut() -> Option<T>) -> Result<T> {
+    /// Waits until `see` returns something, for at most [`wait::LIMIT`].
+    pub fn ready<T>(&mut self, what: &str, mut see: impl FnMut() -> Option<T>) -> Result<T> {
         let mut ended = None;
-        let seen = wait::until(limit, || {
+        let seen = wait::until(wait::LIMIT, || {
             let seen = see().map(Some);
             if seen.is_none() && !self.is_running() {
                 ended = self.ended;
@@ -106,7 +106,7 @@ impl Process {
             (None, Some(status)) => {
                 Err(Error::part(&self.name, format!("ended before it could {what} ({status})"), &self.log))
             }
-            (None, None) => Err(Error::part(&self.name, format!("did not {what} within {limit:?}"), &self.log)),
+            (None, None) => Err(Error::part(&self.name, format!("did not {what} within {:?}", wait::LIMIT), &self.log)),
         }
     }
 
@@ -219,7 +219,7 @@ mod tests {
     fn a_failed_start_shows_the_end_of_the_log() {
         let folder = Folder::new("process").unwrap();
         let mut process = Process::start("broken", &shell("echo no such flag; exit 3"), &folder.join("log")).unwrap();
-        let error = process.ready(Duration::from_secs(10), "answer", || None::<()>).unwrap_err().to_string();
+        let error = process.ready("answer", || None::<()>).unwrap_err().to_string();
         assert!(error.contains("broken ended before it could answer (exit status: 3)"), "{error}");
         assert!(error.contains("no such flag"), "{error}");
     }

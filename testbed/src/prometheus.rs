@@ -22,9 +22,6 @@ const VERSION: &str = "v0.316.0";
 
 const MODULE: &str = "github.com/prometheus/prometheus/cmd/prometheus";
 
-/// How long it may take to listen, and to scrape a new target.
-const START_LIMIT: Duration = Duration::from_secs(60);
-
 /// The names of labels and their values.
 pub type Labels = BTreeMap<String, String>;
 
@@ -80,10 +77,9 @@ impl Prometheus {
         let log = folder.join("log");
         let mut process = Process::start("prometheus", &command, &log)?;
         let client = Client::new(None, None)?;
-        let address = process.ready(START_LIMIT, "listen", || listens_on(&log))?;
+        let address = process.ready("listen", || listens_on(&log))?;
         let ready = format!("http://{address}/-/ready");
-        process
-            .ready(START_LIMIT, "be ready", || client.send("GET", &ready, &[], b"").ok()?.expect(200, &ready).ok())?;
+        process.ready("be ready", || client.send("GET", &ready, &[], b"").ok()?.expect(200, &ready).ok())?;
         Ok(Self { process, address, client, targets: BTreeMap::new(), cluster: None, folder })
     }
 
@@ -119,9 +115,8 @@ impl Prometheus {
     /// Waits until a query has a result.
     pub fn until_data(&self, expression: &str) -> Result<()> {
         let seen = || self.query(expression).ok().filter(|samples| !samples.is_empty()).map(drop);
-        let limit = START_LIMIT;
-        wait::until(limit, seen).ok_or_else(|| {
-            let reason = format!("has no result of {expression} within {limit:?}");
+        wait::until(wait::LIMIT, seen).ok_or_else(|| {
+            let reason = format!("has no result of {expression} within {:?}", wait::LIMIT);
             Error::part("prometheus", reason, self.process.log())
         })
     }

@@ -10,7 +10,6 @@ use std::fs;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
 use crate::folder::Folder;
 use crate::packages::{self, Part};
@@ -215,6 +214,3 @@ fn libraries(program: &Path) -> Result<BTreeSet<PathBuf>> {
 fn copy(from: &Path, to: &Path) -> Result<()> {
     fs::copy(from, to).map(drop).map_err(Error::io(format!("copy {} to {}", from.display(), to.display())))
 }
-
-/// How long a machine may take to boot, on a busy machine without hardware virtualization.
-pub const BOOT_LIMIT: Duration = Duration::from_secs(180);

@@ -19,9 +19,6 @@ use crate::packages::{self, Part};
 use crate::process::Process;
 use crate::{Error, Result, command, ports};
 
-/// How long it may take to listen.
-const START_LIMIT: Duration = Duration::from_secs(60);
-
 /// How long it may take to stop normally.
 const STOP_LIMIT: Duration = Duration::from_secs(60);
 
@@ -138,7 +135,7 @@ impl RabbitMq {
         start.arg(format!("{PROGRAMS}/rabbitmq-server"));
         let mut server = enclosure.process("rabbitmq", &start, &self.folder.join("log"))?;
         let address = self.address();
-        server.ready(START_LIMIT, "listen", || TcpStream::connect(address).ok())?;
+        server.ready("listen", || TcpStream::connect(address).ok())?;
         (self.server, self.enclosure) = (Some(server), Some(enclosure));
         Ok(())
     }

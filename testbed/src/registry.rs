@@ -4,7 +4,6 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 
@@ -148,7 +147,7 @@ fn serve(folder: &Folder, configuration: &PathBuf) -> Result<Process> {
     let mut command = Command::new("docker-registry");
     command.arg("serve").arg(configuration);
     let mut process = Process::start("docker-registry", &command, &log)?;
-    process.ready(Duration::from_secs(20), "listen", || {
+    process.ready("listen", || {
         let text = std::fs::read_to_string(&log).ok()?;
         text.get(usize::try_from(before).ok()?..)?.contains("msg=\"listening on").then_some(())
     })?;

@@ -5,14 +5,10 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::process::Command;
-use std::time::Duration;
 
 use crate::folder::Folder;
 use crate::process::Process;
 use crate::{Result, command};
-
-/// How long the network may take to start.
-const START_LIMIT: Duration = Duration::from_secs(20);
 
 /// What the firewall does with packets to a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +36,7 @@ impl Site {
         holder.args(["--net", "--mount", "sh", "-c", script]);
         let mut process = Process::start("network", &holder, &folder.join("network.log"))?;
         let own_run = format!("/proc/{}/mounts", process.id());
-        process.ready(START_LIMIT, "have its own /run", || {
+        process.ready("have its own /run", || {
             let mounts = std::fs::read_to_string(&own_run).ok()?;
             mounts.lines().any(|line| line.starts_with("tmpfs /run tmpfs")).then_some(())
         })?;

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
 use std::thread;
-use std::time::Duration;
 
 use rustix::process::{Pid, Signal, getpgrp, getpid, kill_process, kill_process_group};
 use tokio::runtime::{Builder, Runtime};
@@ -16,9 +15,6 @@ use crate::folder::{BASE, Folder};
 use crate::{Error, Result, wait};
 
 const NAME: &str = "up";
-
-/// How long parts may take to stop: on a busy disk, removing the files of all images takes minutes.
-const LIMIT: Duration = Duration::from_secs(300);
 
 /// Starts parts, reports them, and keeps them until Ctrl-C or SIGTERM, then drops them. If the signal comes before all
 /// have started, this process ends at once: its children end with it, and the janitor of its folders removes the rest.
@@ -96,8 +92,10 @@ pub fn down() -> Result<usize> {
         let _ = kill_process(keeper, Signal::TERM); // it may end this moment
     }
     let all = keepers.len();
-    wait::until(LIMIT, || keepers.iter().all(|&keeper| !is_testbed(keeper) && folders_of(keeper) == 0).then_some(all))
-        .ok_or_else(|| Error::Missing(format!("a `testbed up` does not end within {LIMIT:?}: look into {BASE}")))
+    wait::until(wait::LIMIT, || {
+        keepers.iter().all(|&keeper| !is_testbed(keeper) && folders_of(keeper) == 0).then_some(all)
+    })
+    .ok_or_else(|| Error::Missing(format!("a `testbed up` does not end within {:?}: look into {BASE}", wait::LIMIT)))
 }
 
 fn keepers() -> Vec<Pid> {

@@ -3,6 +3,10 @@
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+/// For what happens soon on a machine that is not stalled. kubelet pauses up to two minutes before it tries a failed mount
+/// again, and a virtual machine may stand still for as long.
+pub const LIMIT: Duration = Duration::from_secs(300);
+
 /// How often a condition is checked.
 const POLL: Duration = Duration::from_millis(20);
 

@@ -1,8 +1,9 @@
 //! A real Kubernetes: pods, Services, DNS, nodes added and removed, parts stopped and started, and no leftovers.
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
-use testbed::cluster::{Cluster, Install, LIMIT};
+use testbed::cluster::{Cluster, Install};
 use testbed::images::Image;
+use testbed::wait::LIMIT;
 
 /// A web server on every node, behind a Service, that returns its pod's name.
 const WEB: &str = "
@@ -111,14 +112,14 @@ fn a_cluster_runs_pods_on_every_node_and_leaves_nothing() {
     the_hub_is_admitted(&cluster);
 
     assert_eq!(cluster.add_node().unwrap().name(), "node3");
-    cluster.wait_ready(LIMIT).unwrap();
+    cluster.wait_ready().unwrap();
     kubectl.wait(&ready, LIMIT, |ready| ready == "3").unwrap();
 
     cluster.stop_api_server();
     assert!(kubectl.run(&["get", "nodes"]).is_err());
     cluster.start_api_server().unwrap();
     cluster.node("node1").unwrap().start_containerd().unwrap();
-    cluster.wait_ready(LIMIT).unwrap();
+    cluster.wait_ready().unwrap();
 
     cluster.remove_node("node2").unwrap();
     assert!(!kubectl.run(&["get", "nodes"]).unwrap().contains("node2"));

@@ -22,8 +22,7 @@ use std::time::Duration;
 use bed::Bed;
 use serde_json::{Value, json};
 use testbed::chromium::Page;
-use testbed::cluster::LIMIT;
-use testbed::wait::patiently;
+use testbed::wait::{LIMIT, patiently};
 
 #[test]
 fn users_log_in_choose_a_lab_and_work_in_it() {

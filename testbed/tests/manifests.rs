@@ -13,9 +13,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use testbed::certificates::Authority;
-use testbed::cluster::{Cluster, Kubectl, LIMIT};
+use testbed::cluster::{Cluster, Kubectl};
 use testbed::folder::Folder;
 use testbed::images::Image;
+use testbed::wait::LIMIT;
 
 /// The host name that users see.
 const HOST: &str = "hub.university.edu";

@@ -55,7 +55,8 @@ impl Node {
 
     /// Ships what is there; `wrapped` is the command that starts the program.
     pub fn run_with(&self, wrapped: &[&str], settings: &[(&str, &str)]) -> Run {
-        let program = [wrapped, &[env!("CARGO_BIN_EXE_log-shipper"), "run", "--until-idle"]].concat();
+        let program =
+            [wrapped, &[env!("CARGO_BIN_EXE_log-shipper"), "run", "--until-idle", "--give-up-after=10m"]].concat();
         let roots: Vec<_> = self.roots.iter().map(|root| root.display().to_string()).collect();
         let output = Command::new(program[0])
             .args(&program[1..])

@@ -2,7 +2,7 @@
 
 use super::SERVER;
 use super::site::Site;
-use testbed::cluster::LIMIT;
+use testbed::wait::LIMIT;
 
 impl Site {
     /// Returns the Service's new address.

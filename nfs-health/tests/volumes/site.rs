@@ -3,10 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use testbed::cluster::{Cluster, Install, Kubectl, LIMIT};
+use testbed::cluster::{Cluster, Install, Kubectl};
 use testbed::command;
 use testbed::folder::Folder;
 use testbed::images::Image;
+use testbed::wait::LIMIT;
 
 use super::{PROGRAM, SERVER};
 

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use serde_json::{Value, json};
-use testbed::cluster::LIMIT;
 use testbed::images::{Image, Layer};
+use testbed::wait::LIMIT;
 
 use crate::bed::{Bed, MB, PROGRAM};
 

@@ -5,10 +5,10 @@ use std::fs;
 use std::time::Instant;
 
 use serde_json::Value;
-use testbed::cluster::{Api, Cluster, Install, Kubectl, LIMIT};
+use testbed::cluster::{Api, Cluster, Install, Kubectl};
 use testbed::http::{Answer, Client};
 use testbed::images::{Image, Layer, Pushed};
-use testbed::wait::patiently;
+use testbed::wait::{LIMIT, patiently};
 
 pub(super) const MB: u64 = 1_000_000;
 pub(super) const PROGRAM: &str = env!("CARGO_BIN_EXE_prepuller");

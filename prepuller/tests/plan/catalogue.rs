@@ -1,11 +1,10 @@
 //! Scanned images are published and get onto the nodes, whichever registry is down.
 
 use serde_json::Value;
-use testbed::cluster::LIMIT;
 use testbed::http::{Answer, Client};
 use testbed::images::{Image, Layer};
 use testbed::registry::Registry;
-use testbed::wait::patiently;
+use testbed::wait::{LIMIT, patiently};
 
 use crate::bed::{Bed, MB};
 

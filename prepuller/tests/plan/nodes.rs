@@ -1,7 +1,7 @@
 //! Nodes that come and go, with taints, with a gate, and with users who wait on them.
 
 use crate::bed::{Bed, MB};
-use testbed::cluster::LIMIT;
+use testbed::wait::LIMIT;
 
 pub(super) fn taints_of_user_nodes_are_tolerated_and_others_are_not(bed: &Bed) {
     bed.kubectl

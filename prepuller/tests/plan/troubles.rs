@@ -1,7 +1,7 @@
 //! A problem that keeps a node from its images is shown on the page, by a metric and by an Event.
 
 use serde_json::{Value, json};
-use testbed::cluster::LIMIT;
+use testbed::wait::LIMIT;
 
 use crate::bed::Bed;
 

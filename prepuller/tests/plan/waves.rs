@@ -3,8 +3,7 @@
 use std::fs;
 
 use serde_json::Value;
-use testbed::cluster::LIMIT;
-use testbed::wait::patiently;
+use testbed::wait::{LIMIT, patiently};
 
 use crate::bed::{Bed, MB};
 
@@ -71,5 +70,5 @@ pub(super) fn another_canary_follows_one_whose_runtime_ends(bed: &mut Bed) {
     bed.wait_present(&canary, &["w_2026_05", "w_2026_04"]);
     let failures: Vec<Value> = bed.object(&canary)["status"]["images"].as_array().unwrap().clone();
     assert!(failures.iter().all(|image| image["image"].as_str().unwrap().ends_with("04") || image["failures"] == 0));
-    bed.cluster.wait_ready(LIMIT).unwrap();
+    bed.cluster.wait_ready().unwrap();
 }

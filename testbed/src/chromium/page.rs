@@ -15,9 +15,6 @@ use super::{Look, SWITCHES};
 use crate::folder::Folder;
 use crate::{Error, Result, command, wait};
 
-/// How long the browser may take for one command.
-const LIMIT: Duration = Duration::from_secs(60);
-
 /// The browser reads commands from file descriptor 3 and writes answers to 4. It ends when 3 is closed.
 const START: &str = "exec 3<&0 4>&1 </dev/null >/dev/null; exec chromium-headless-shell \"$@\"";
 
@@ -135,7 +132,7 @@ impl Page {
         if !matches!(written, Some(Ok(()))) {
             return Err(gone("has ended"));
         }
-        let deadline = Instant::now() + LIMIT;
+        let deadline = Instant::now() + wait::LIMIT;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             // Other messages are events of the page, which are not needed.
@@ -181,7 +178,7 @@ mod tests {
     fn a_page_is_clicked_through_and_seen() {
         let mut page = Browser::find().unwrap().page(LOOK, None).unwrap();
         page.open("data:text/html,<button onclick=\"document.title='clicked'\">Go</button>").unwrap();
-        page.click(LIMIT, "button").unwrap();
+        page.click(wait::LIMIT, "button").unwrap();
         assert_eq!(page.evaluate("Promise.resolve(document.title)").unwrap(), "clicked");
         assert!(page.evaluate("nothing.here").is_err());
         let file = page.profile.join("picture.png");
@@ -196,7 +193,7 @@ mod tests {
         let wide = "data:text/html,<p style=width:290px>fits</p><p style=width:400px>too wide</p>\
                     <div style=overflow:auto><i style=display:block;width:500px>scrolls</i></div>";
         page.open(wide).unwrap();
-        page.wait(LIMIT, "document.readyState === 'complete'").unwrap();
+        page.wait(wait::LIMIT, "document.readyState === 'complete'").unwrap();
         let found = page.overflow().unwrap();
         assert_eq!(found.len(), 4, "{found:?}");
         assert!(found[0].starts_with("the page is ") && found[1].contains("too wide"), "{found:?}");
@@ -212,6 +209,6 @@ mod tests {
         assert!(refused.contains("ERR_CERT_AUTHORITY_INVALID"), "{refused}");
         let mut page = browser.page(LOOK, registry.authority()).unwrap();
         page.open(&url).unwrap();
-        page.wait(LIMIT, "document.body.innerText.trim() === '{}'").unwrap();
+        page.wait(wait::LIMIT, "document.body.innerText.trim() === '{}'").unwrap();
     }
 }

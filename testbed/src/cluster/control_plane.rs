@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use rcgen::KeyPair;
 
@@ -114,7 +113,7 @@ impl ControlPlane {
         let mut process = self.enclosure.process("kube-apiserver", &command, &log)?;
         let client = Client::new(Some(&self.authority.certificate()), None)?;
         let url = format!("https://{}:6443/readyz", self.network.api_server());
-        process.ready(Duration::from_secs(90), "be ready", || {
+        process.ready("be ready", || {
             let answer = client.send("GET", &url, &[], b"").ok()?;
             (answer.status == 200).then_some(())
         })?;

@@ -146,7 +146,7 @@ impl Node {
         command.arg("--config").arg(self.folder.join("containerd.toml"));
         let mut process = self.enclosure.process("containerd", &command, &self.folder.join("containerd.log"))?;
         let socket = self.socket();
-        process.ready(Duration::from_secs(60), "answer", || cri::answers(&socket).then_some(()))?;
+        process.ready("answer", || cri::answers(&socket).then_some(()))?;
         self.containerd = Some(process);
         Ok(())
     }

@@ -7,14 +7,14 @@ use std::process::Command;
 use serde_json::json;
 use testbed::certificates::{Authority, Certificate};
 use testbed::chromium::{Browser, Look, Page};
-use testbed::cluster::{Cluster, Install, Kubectl, LIMIT};
+use testbed::cluster::{Cluster, Install, Kubectl};
 use testbed::folder::Folder;
 use testbed::github::GitHub;
 use testbed::http::Client;
 use testbed::images::Pushed;
 use testbed::jupyter::{AUTHORITY, Jupyter};
 use testbed::rabbitmq::{PASSWORD, RabbitMq, USER};
-use testbed::wait::patiently;
+use testbed::wait::{LIMIT, patiently};
 
 use super::broker::Lines;
 

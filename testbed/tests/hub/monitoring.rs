@@ -5,9 +5,8 @@ use std::fs;
 use std::path::Path;
 
 use serde_json::Value;
-use testbed::cluster::LIMIT;
 use testbed::prometheus::Prometheus;
-use testbed::wait::patiently;
+use testbed::wait::{LIMIT, patiently};
 
 use super::bed::Bed;
 

@@ -5,7 +5,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::path::Path;
 
 use testbed::chromium::Page;
-use testbed::cluster::LIMIT;
+use testbed::wait::LIMIT;
 
 use super::bed::Bed;
 
