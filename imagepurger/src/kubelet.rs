@@ -72,7 +72,7 @@ pub async fn thresholds(
     match file {
         Some(path) => {
             let text = match files.read(path, MOST_BYTES).await {
-                Ok(Some(text)) => found.take(path, &text.text),
+                Ok(Some(text)) => found.take_main(path, &text.text),
                 Ok(None) => Err(format!("{}: there is no such file", path.display())),
                 Err(error) => Err(format!("{}: {error}", path.display())),
             };
@@ -80,7 +80,7 @@ pub async fn thresholds(
         }
         // No setting names this file, so it may be missing or unreadable.
         None => match files.read(Path::new(USUAL_FILE), MOST_BYTES).await {
-            Ok(Some(text)) => assumed = found.take(Path::new(USUAL_FILE), &text.text).err().unwrap_or_default(),
+            Ok(Some(text)) => assumed = found.take_main(Path::new(USUAL_FILE), &text.text).err().unwrap_or_default(),
             Ok(None) => assumed = format!("KUBELET_CONFIG_FILE is unset and there is no {USUAL_FILE}"),
             Err(error) => assumed = format!("{USUAL_FILE} cannot be read: {error}"),
         },
@@ -105,6 +105,17 @@ struct Found {
 }
 
 impl Found {
+    /// Takes kubelet's main file. Another file, such as the `config.yaml` of k3s, would silently leave the defaults.
+    fn take_main(&mut self, path: &Path, text: &str) -> Result<(), String> {
+        self.take(path, text)?;
+        let is_kubelets = self.high.is_some() || self.low.is_some() || text.contains("KubeletConfiguration");
+        if is_kubelets {
+            return Ok(());
+        }
+        self.files.clear();
+        Err(format!("{}: it is not a KubeletConfiguration", path.display()))
+    }
+
     fn take(&mut self, path: &Path, text: &str) -> Result<(), String> {
         let named = |why| format!("{}: {why}", path.display());
         let (high, low) = (percent(text, "imageGCHighThresholdPercent"), percent(text, "imageGCLowThresholdPercent"));
@@ -122,6 +133,7 @@ impl Found {
 
 /// Finds one top-level key of YAML or JSON without a parser: `key: 85`, `"key": 85,`.
 fn percent(text: &str, key: &str) -> Result<Option<u8>, String> {
+    let text = text.trim_start_matches('\u{feff}');
     let mut lines = text.split(['\n', ',', '{', '}']).filter_map(|line| line.split_once(':'));
     let Some((_, value)) = lines.find(|(name, _)| name.trim().trim_matches(['"', '\'']) == key) else {
         return Ok(None);
@@ -167,6 +179,7 @@ mod tests {
             ("imageGCHighThresholdPercent: null\nimageGCLowThresholdPercent:\nkind: KubeletConfiguration", (85, 80)),
             (r#"{"imageGCHighThresholdPercent": null, "imageGCLowThresholdPercent": 60}"#, (85, 60)),
             ("# imageGCHighThresholdPercent: 70\nimageGCLowThresholdPercent: ~ # as usual", (85, 80)),
+            ("\u{feff}imageGCHighThresholdPercent: 70", (70, 80)),
             ("", (85, 80)),
         ];
         for (text, thresholds) in table {
@@ -175,6 +188,20 @@ mod tests {
         for wrong in ["many", "101", "-1", "85%"] {
             let error = of(&[&format!("imageGCHighThresholdPercent: {wrong}")]).unwrap_err();
             assert!(error.contains("/file: imageGCHighThresholdPercent is") && error.contains(wrong), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_main_file_is_a_kubelet_configuration() {
+        let main = |text: &str| Found::default().take_main(Path::new("/file"), text);
+        for text in
+            ["kind: KubeletConfiguration\n", r#"{"kind":"KubeletConfiguration"}"#, "imageGCLowThresholdPercent: 60"]
+        {
+            assert_eq!(main(text), Ok(()), "{text}");
+        }
+        let k3s = "kubelet-arg:\n- image-gc-high-threshold=70\n";
+        for text in ["", "garbage", k3s, "kind: KubeProxyConfiguration\n", "apiVersion: v1\nkind: Config\n"] {
+            assert!(main(text).unwrap_err().contains("/file: it is not a KubeletConfiguration"), "{text}");
         }
     }
 
