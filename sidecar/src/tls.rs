@@ -72,9 +72,6 @@ pub fn fault(error: &(dyn std::error::Error + 'static)) -> Option<Fault> {
     while let Some(error) = next {
         if let Some(tls) = error.downcast_ref::<rustls::Error>() {
             return match tls {
-                rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer) => {
-                    Some(Fault::Certificate("its CA is not known here".to_owned()))
-                }
                 rustls::Error::InvalidCertificate(reason) => Some(Fault::Certificate(words(reason))),
                 rustls::Error::InvalidMessage(_) => Some(Fault::NotTls),
                 _ => None,
@@ -87,10 +84,25 @@ pub fn fault(error: &(dyn std::error::Error + 'static)) -> Option<Fault> {
     None
 }
 
+/// What is wrong with a certificate, and what to do.
 fn words(reason: &rustls::CertificateError) -> String {
+    use rustls::CertificateError as Wrong;
     match reason {
+        Wrong::UnknownIssuer => {
+            "its CA is not known here; if the CA is your own, set SSL_CERT_FILE to a file with its certificate"
+                .to_owned()
+        }
+        Wrong::Expired | Wrong::ExpiredContext { .. } => {
+            "it has expired; renew it, or set the clock of this machine".to_owned()
+        }
+        Wrong::NotValidYet | Wrong::NotValidYetContext { .. } => {
+            "it is not valid yet; set the clock of this machine".to_owned()
+        }
+        Wrong::NotValidForName | Wrong::NotValidForNameContext { .. } => {
+            format!("{reason}; use one of its names, or issue it for this one")
+        }
         // rustls has no variant for it. `openssl req -x509` creates such certificates.
-        rustls::CertificateError::Other(other) if other.to_string().contains("CaUsedAsEndEntity") => {
+        Wrong::Other(other) if other.to_string().contains("CaUsedAsEndEntity") => {
             "it is a CA's own certificate; a server needs one that a CA issued for it".to_owned()
         }
         reason => reason.to_string(),
@@ -134,11 +146,26 @@ mod tests {
     fn a_fault_is_found_inside_io_errors() {
         let unknown = rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer);
         let wrapped = std::io::Error::other(std::io::Error::other(unknown));
-        assert_eq!(fault(&wrapped), Some(Fault::Certificate("its CA is not known here".to_owned())));
+        assert!(matches!(fault(&wrapped), Some(Fault::Certificate(words)) if words.contains("SSL_CERT_FILE")));
         let plain = rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType);
         assert_eq!(fault(&std::io::Error::other(plain)), Some(Fault::NotTls));
         assert_eq!(fault(&std::io::Error::other(rustls::Error::DecryptError)), None);
         assert_eq!(fault(&std::io::Error::from_raw_os_error(111)), None);
+    }
+
+    #[test]
+    fn each_invalid_certificate_has_its_own_advice() {
+        use rustls::CertificateError as Wrong;
+        for (wrong, advice) in [
+            (Wrong::UnknownIssuer, "SSL_CERT_FILE"),
+            (Wrong::Expired, "renew it"),
+            (Wrong::NotValidYet, "clock"),
+            (Wrong::NotValidForName, "one of its names"),
+        ] {
+            let words = words(&wrong);
+            assert!(words.contains(advice), "{words}");
+            assert_eq!(words.contains("SSL_CERT_FILE"), wrong == Wrong::UnknownIssuer, "{words}");
+        }
     }
 
     #[test]

@@ -62,9 +62,7 @@ pub enum Problem {
     #[error("no requests are sent to {host} for another {seconds} s: {reason}")]
     LeftAlone { host: String, seconds: u64, reason: String },
     /// A certificate that is not accepted. Retries would not change that.
-    #[error(
-        "the certificate of {host} is not accepted: {reason}; if the CA is your own, set SSL_CERT_FILE to a file with its certificate"
-    )]
+    #[error("the certificate of {host} is not accepted: {reason}")]
     Certificate { host: String, reason: String },
     /// The server does not speak TLS.
     #[error("{host} does not use TLS; if it only has plain HTTP, list {host} in LAB_INSECURE_REGISTRIES")]
