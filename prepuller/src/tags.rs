@@ -75,7 +75,7 @@ fn line(tag: &Tag, keep: Option<bool>) -> Line<'_> {
     }
 }
 
-/// The lines without their ends, and without empty lines. Bytes that are not UTF-8 are shown as replacement characters.
+/// The lines without blanks around them, and without empty lines. Bytes that are not UTF-8 are shown as replacement characters.
 fn lines(mut input: impl BufRead) -> io::Result<Vec<String>> {
     let mut lines = Vec::new();
     loop {
@@ -90,7 +90,7 @@ fn lines(mut input: impl BufRead) -> io::Result<Vec<String>> {
             ));
         }
         let text = String::from_utf8_lossy(&line);
-        let text = text.trim_end_matches(['\n', '\r']);
+        let text = text.trim_matches([' ', '\t', '\n', '\r']);
         if !text.is_empty() {
             lines.push(text.to_owned());
         }
@@ -117,7 +117,7 @@ mod tests {
     #[test]
     fn one_object_for_each_tag_in_menu_order() {
         assert_eq!(
-            printed("w_2026_46\r\n\nw_2026_47_c0020.001_rsp19_x-amd64\nrecommended\n", None),
+            printed("w_2026_46\r\n\n \t w_2026_47_c0020.001_rsp19_x-amd64\nrecommended\n", None),
             [
                 r#"{"tag":"recommended","class":"alias","name":"Recommended","cycle":null,"cycle_build":null,"rsp_build":null,"arch":null,"rest":null,"version":null}"#,
                 r#"{"tag":"w_2026_47_c0020.001_rsp19_x-amd64","class":"weekly","name":"Weekly 2026_47 (SAL Cycle 0020, Build 001) (RSP Build 19) [x] [amd64]","cycle":20,"cycle_build":1,"rsp_build":19,"arch":"amd64","rest":"x","version":"2026.47"}"#,
