@@ -370,28 +370,28 @@ def schema() -> str:
     def closed(properties: dict[str, Any]) -> dict[str, Any]:
         return {"type": "object", "additionalProperties": False, "properties": properties}
 
+    def text(pattern: str) -> dict[str, Any]:
+        return {"type": "string", "pattern": pattern}
+
     words = {"type": "string"}
-    name = {"type": "string", "pattern": "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"}
-    folder = {"type": "string", "pattern": "^/"}
-    setting = {"type": ["string", "integer", "boolean"]}
-    digest = {"type": "string", "pattern": "^(sha256:[0-9a-f]{64})?$"}
-    known = closed(
-        {
-            "imagePrefix": words,
-            "images": closed({each: closed({"repository": words, "tag": words, "digest": digest}) for each in images()}),
-            "components": closed({each: {"type": "boolean"} for each in COMPONENTS}),
-            "settings": closed({each: setting for each in defaults()}),
-            "secrets": closed({each: name for each in secrets()}),
-            "namespaces": closed({"create": {"type": "boolean"}} | {each: name for each in NAMESPACES.values()}),
-            "claims": closed({each: closed({"storage": words, "storageClassName": words}) for each in claims()}),
-            "folders": closed({each: folder for each in FOLDERS.values()}),
-            "tolerations": {"type": "array", "items": {"type": "object"}},
-            "global": {"type": "object"},
-        }
-    )
-    text = json.dumps({"$schema": "http://json-schema.org/draft-07/schema#", "$comment": GENERATED} | known, indent=1)
+    name = text("^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
+    repository = text("^([A-Za-z0-9.-]+(:[0-9]+)?(/[a-z0-9]+([._-]+[a-z0-9]+)*)*/?)?$")
+    image = closed({"repository": repository, "tag": text("^([A-Za-z0-9_][A-Za-z0-9_.-]*)?$"), "digest": text("^(sha256:[0-9a-f]{64})?$")})
+    known = closed({
+        "imagePrefix": repository,
+        "images": closed({each: image for each in images()}),
+        "components": closed({each: {"type": "boolean"} for each in COMPONENTS}),
+        "settings": closed({each: {"type": ["string", "integer", "boolean"]} for each in defaults()}),
+        "secrets": closed({each: name for each in secrets()}),
+        "namespaces": closed({"create": {"type": "boolean"}} | {each: name for each in NAMESPACES.values()}),
+        "claims": closed({each: closed({"storage": text("^[1-9][0-9]*([kMGTP]|[KMGTP]i)?$"), "storageClassName": words}) for each in claims()}),
+        "folders": closed({each: text("^/") for each in FOLDERS.values()}),
+        "tolerations": {"type": "array", "items": closed(dict.fromkeys(("key", "operator", "value", "effect"), words) | {"tolerationSeconds": {"type": "integer"}})},
+        "global": {"type": "object"},
+    })  # fmt: skip
+    printed = json.dumps({"$schema": "http://json-schema.org/draft-07/schema#", "$comment": GENERATED} | known, indent=1)
     # The content of an innermost object is on one line.
-    return re.sub(r"\{[^{}]*\}", lambda found: re.sub(r"\s+", " ", found[0]), text) + "\n"
+    return re.sub(r"\{[^{}]*\}", lambda found: re.sub(r"\s+", " ", found[0]), printed) + "\n"
 
 
 def files() -> dict[str, str]:

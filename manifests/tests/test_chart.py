@@ -173,6 +173,12 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "a setting that is a list": ({"settings": {"LAB_REPOSITORIES": ["x"]}}, "LAB_REPOSITORIES"),
     "an answer in quotes": ({"components": {"prepuller": "no"}}, "prepuller"),
     "a digest that is a tag": ({"images": {"prepuller": {"digest": "0.1.0"}}}, "digest"),
+    "a registry with a scheme": ({"imagePrefix": "https://registry.example.org/labhands"}, "imagePrefix"),
+    "a registry with a tag": ({"imagePrefix": "registry.example.org/labhands:1"}, "imagePrefix"),
+    "an image with its tag": ({"images": {"prepuller": {"repository": "registry.example.org/prepuller:1"}}}, "repository"),
+    "a tag that is a number": ({"images": {"prepuller": {"tag": 1.1}}}, "tag"),
+    "a disk in words": ({"claims": {"fileserver": {"storage": "a lot"}}}, "storage"),
+    "a misspelled toleration": ({"tolerations": [{"kye": "gpu"}]}, "kye"),
     "no registry": ({"imagePrefix": ""}, "imagePrefix is missing"),
 }
 
