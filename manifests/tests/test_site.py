@@ -82,7 +82,9 @@ class Site:
         self.change("    literals:\n", "    literals:\n" + "".join(f"      - {line}\n" for line in lines))
 
     def secret(self, name: str, text: str) -> None:
-        (self.folder / "secrets" / name).write_bytes(text.encode())
+        path = self.folder / "secrets" / name
+        path.write_bytes(text.encode())
+        path.chmod(0o600)
 
     def check(self, argument: str = "--offline") -> tuple[int, str]:
         environment = os.environ | {"KUBECONFIG": "/dev/null"}
@@ -201,7 +203,7 @@ MISTAKES: dict[str, tuple[Callable[[Site], None], str]] = {
     "no lab at all": (lambda site: site.change("release=3", "release=0"), "warning  LAB_KEEP: it keeps no class"),
     "an unknown scheme": (lambda site: site.change("SCHEME=semver", "SCHEME=sematic"), "LAB_TAG_SCHEME:"),
     "a disk that is never empty enough": (lambda site: site.set("DISK_LOW=80%"), "DISK_LOW: 80 % is not below DISK_HIGH, 75 %"),
-    "a duration without a unit": (lambda site: site.set("PURGE_GRACE=24"), 'PURGE_GRACE: "24" is not a duration'),
+    "a duration without a unit": (lambda site: site.set("PURGE_GRACE=24"), "warning  PURGE_GRACE: 24 means 24 seconds"),
     "a number with a unit": (lambda site: site.set("PREPULLER_PARALLEL_NODES=3x"), "PREPULLER_PARALLEL_NODES:"),
     "a broker without a scheme": (lambda site: site.change("amqps://", ""), "AMQP_URL:"),
     "a broker without TLS": (lambda site: site.change("amqps://", "amqp://"), "warning  AMQP_URL: without TLS"),
@@ -251,7 +253,7 @@ MISTAKES: dict[str, tuple[Callable[[Site], None], str]] = {
     "a certificate that expires soon": (lambda site: pair(site, "nginx", "hub.university.edu", 7), "warning  secrets/nginx/tls.crt: it expires within 14 days"),
     "a key with a passphrase": (lambda site: site.secret("nginx/tls.key", KEY.replace("PRIVATE", "ENCRYPTED PRIVATE")), "secrets/nginx/tls.key: it has a passphrase"),
     "a credential store": (lambda site: (site.on("secrets/registry"), site.secret("registry/config.json", '{"auths": {}, "credsStore": "x"}')), "it has credsStore"),
-    "a page that is no YAML": (lambda site: site.change("resources: [defaults]", "resources: [defaults"), "kustomization.yaml: it does not build"),
+    "a page that is no YAML": (lambda site: site.change("resources: [defaults]", "resources: [defaults"), "kustomization.yaml: it can't be read"),
 }  # fmt: skip
 
 

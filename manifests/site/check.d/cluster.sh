@@ -5,9 +5,32 @@ built=
 check_build() {
   # Earlier checks have reported the reason in better words.
   [ "$problems" = 0 ] || return 1
-  if built=$(kubectl kustomize . 2>&1); then return 0; fi
-  problem kustomization.yaml "it does not build: ${built#error: }"
+  if built=$(kubectl kustomize . 2>&1); then check_patches; return 0; fi
+  problem kustomization.yaml "it does not build: $(short_error "$built")"
   return 1
+}
+
+# kustomize says nothing of a patch whose target is nowhere.
+check_patches() {
+  local kind namespace name target place all
+  all=$(objects)
+  for target in ${patches[@]+"${patches[@]}"}; do
+    read -r kind namespace name <<<"$target"
+    [ "$namespace" = '.*' ] && place= || place=" in the namespace $namespace"
+    # A ConfigMap's name may have a suffix by now.
+    grep -qE "^($kind) ($namespace) ($name)(-[0-9a-z]{10})?\$" <<<"$all" ||
+      warn patches "the page has no $kind $name${place}, so this patch has no effect"
+  done
+}
+
+# KIND NAMESPACE NAME of each object, one per line.
+objects() {
+  awk '/^---$/ { print kind, namespace, name; kind = namespace = name = "" }
+    /^[a-z]/ { section = $1 }
+    /^kind: / { kind = $2 }
+    section == "metadata:" && /^  name: / { name = $2 }
+    section == "metadata:" && /^  namespace: / { namespace = $2 }
+    END { print kind, namespace, name }' <<<"$built"
 }
 
 # "No answer" does not mean "no".
@@ -55,8 +78,11 @@ namespaces() { awk -v RS='---\n' '/(^|\n)kind: Namespace\n/ { match($0, /\n  nam
 
 # nfs-volumes creates claims only in namespaces that exist.
 check_claims() {
-  on nfs-volumes || return 0
   local claim namespace
+  if on fileserver && ! on fileserver-claim && ! kubectl -n labhands-fileserver get persistentvolumeclaim fileserver >/dev/null 2>&1; then
+    problem fileserver "its claim labhands-fileserver/fileserver is missing: switch fileserver-claim on, or apply overlays/fileserver-claim first"
+  fi
+  on nfs-volumes || return 0
   for claim in $(value VOLUME_CLAIM | tr ',' ' '); do
     namespace=${claim%%/*}
     namespaces | grep -qx "$namespace" || kubectl get namespace "$namespace" >/dev/null 2>&1 ||
@@ -77,12 +103,18 @@ check_made_secrets() {
   local part namespace name
   while read -r part namespace name; do
     on "$part" && ! on "secrets/$part" || continue
+    if [ "$name" = registry ] && { [ -z "$(value REGISTRY_AUTH_FILE)" ] || on secrets/registry; }; then continue; fi
+    if [ "$name" = amqp ] && [[ $(value AMQP_PASSWORD_FILE)$(value AMQP_CERT_FILE) != /etc/labhands/amqp/* ]]; then continue; fi
     if [ "$part" = nginx ] && on nginx-certificate; then continue; fi
     if [ "$name" = tls ] && { on secrets/ingress || on certificate; }; then continue; fi
     kubectl -n "$namespace" get secret "$name" >/dev/null 2>&1 ||
       problem "$part" "the Secret $name is missing in the namespace $namespace: switch its line below secrets/ on, or create the Secret"
   done <<'LIST'
+prepuller labhands registry
+prepuller labhands-node registry
+log-shipper labhands-node amqp
 hub jupyter hub
+hub jupyter hub-login
 nginx labhands nginx-tls
 firefly firefly firefly
 ingress jupyter tls

@@ -11,31 +11,48 @@ must_have() { # must_have FILE NAME HOW
 must_be_there() { # must_be_there FILE WHAT
   if [ ! -e "secrets/$1" ]; then
     problem "secrets/$1" "the file is missing: $2"
-  elif [ ! -r "secrets/$1" ]; then
-    problem "secrets/$1" "the file can't be read"
+  elif [ ! -f "secrets/$1" ] || [ ! -r "secrets/$1" ]; then
+    problem "secrets/$1" "it can't be read, or it is not a file"
   elif [ ! -s "secrets/$1" ] && [ "${1##*/}" != root_chain.pem ]; then
     problem "secrets/$1" "the file is empty: $2"
+  elif [[ $(readlink "secrets/$1") == */* ]]; then
+    problem "secrets/$1" "it is a link to another folder, which kustomize refuses: copy the file"
+  elif [[ $(head -c 3 "secrets/$1" | od -An -tx1) =~ ^\ (ef\ bb\ bf|ff\ fe|fe\ ff) ]]; then
+    problem "secrets/$1" "it begins with a byte order mark, which would be part of a name or a secret: save it as UTF-8 without one"
   else
     return 0
   fi
   return 1
 }
 
-must_know() { # must_know FILE NAME…: no line but these
-  local line name file=$1; shift
-  [ -r "secrets/$file" ] || return 0
+must_know() { # must_know FILE NAME…: no line but these, each once
+  local line name file=$1 number=0 like seen=" "; shift
+  [ -f "secrets/$file" ] && [ -r "secrets/$file" ] || return 0
   while IFS= read -r line || [ -n "$line" ]; do
+    number=$((number + 1))
     line=${line%$'\r'}
     [[ -z $line || $line == \#* ]] && continue
     name=${line%%=*}
     case " $* " in
-    *" $name "*) [[ $line == *=[[:space:]]* || $line == *[[:space:]] || $line == *=[\"\']* ]] &&
-      problem "secrets/$file" "$name: remove blanks and quotes, because they would be part of the secret" ;;
+    *" $name "*)
+      [[ $seen != *" $name "* ]] || problem "secrets/$file" "$name is there twice: remove one line"
+      seen+="$name "
+      check_value "$file" "$name" "${line#*=}" ;;
     *)
-      local like; like=$(nearest "$name" "$@")
-      problem "secrets/$file" "the name before the = in one of its lines is unknown${like:+; did you mean $like?}" ;;
+      like=$(nearest "$name" "$@")
+      problem "secrets/$file" "line $number does not begin with one of these names and a =: $*${like:+; did you mean $like?}" ;;
     esac
   done <"secrets/$file"
+}
+
+check_value() { # check_value FILE NAME VALUE: what nobody means as a secret. The value itself is never shown.
+  case $3 in
+  [[:space:]]* | *[[:space:]] | [\"\']* | [“”‘’„]*) problem "secrets/$1" "$2: remove blanks and quotes, because they would be part of the secret" ;;
+  *[[:space:]]\#*) problem "secrets/$1" "$2: remove the comment, because it would be part of the secret" ;;
+  … | ... | xxx* | XXX* | \<*\> | \$\(* | \`* | *[Cc][Hh][Aa][Nn][Gg][Ee]*[Mm][Ee]* | PASSWORD | SECRET | TODO | *:PASSWORD@*)
+    problem "secrets/$1" "$2: it still has a placeholder: write the secret itself" ;;
+  esac
+  [[ ! $3 =~ $invisible && $3 != *[[:cntrl:]]* ]] || problem "secrets/$1" "$2: it contains an invisible character: type the secret again"
 }
 
 check_secrets() {
@@ -46,14 +63,23 @@ check_secrets() {
     for name in proxy-token crypt-key cookie-secret; do
       must_have hub/hub.env $name "$random"
       key=$(secret_of hub/hub.env $name)
-      [ -z "$key" ] || [[ $key =~ ^[0-9a-fA-F]{64}(;[0-9a-fA-F]{64})*$ ]] || problem secrets/hub/hub.env "$name is not $random"
+      # Only the crypt-key may have an old one beside it.
+      [ $name != crypt-key ] || key=${key//;/}
+      [ -z "$key" ] || [[ $key =~ ^([0-9a-fA-F]{64})+$ && ($name == crypt-key || ${#key} == 64) ]] || problem secrets/hub/hub.env "$name is not $random"
     done
-    key=$(secret_of hub/hub.env crypt-key)
-    [ -n "$key" ] && [ "$key" = "$(secret_of hub/hub.env cookie-secret)" ] &&
-      problem secrets/hub/hub.env "crypt-key and cookie-secret are the same: generate each one separately"
-    on hub-database-url && must_have hub/hub.env database-url "such as postgresql+psycopg2://hub:PASSWORD@database/hub"
+    while IFS= read -r name; do
+      problem secrets/hub/hub.env "$name are the same: generate each one separately"
+    done < <(same_secrets)
+    if on hub-database-url; then
+      must_have hub/hub.env database-url "such as postgresql+psycopg2://hub:PASSWORD@database/hub"
+      key=$(secret_of hub/hub.env database-url)
+      [[ -z $key || $key =~ ^[a-z0-9+]+:// ]] || problem secrets/hub/hub.env "database-url is not an address such as postgresql+psycopg2://hub:PASSWORD@database/hub"
+    elif [ -n "$(secret_of hub/hub.env database-url)" ]; then
+      warn secrets/hub/hub.env "database-url has no effect: switch hub-database-url on"
+    fi
     must_be_there hub/login.env "GITHUB_CLIENT_ID= and GITHUB_CLIENT_SECRET= of your OAuth application"
-    local provider; provider=$(value LOGIN_PROVIDER)
+    local provider
+    provider=$(value LOGIN_PROVIDER)
     if [ "${provider:-github}" = github ]; then
       must_know hub/login.env GITHUB_CLIENT_ID GITHUB_CLIENT_SECRET
       must_have hub/login.env GITHUB_CLIENT_ID "GitHub shows it for your OAuth application"
@@ -61,9 +87,9 @@ check_secrets() {
     fi
   fi
   if on secrets/log-shipper; then
-    must_be_there log-shipper/amqp.env "password=, of the account AMQP_USERNAME"
+    must_be_there log-shipper/amqp.env "password=, the password of the account AMQP_USERNAME"
     must_know log-shipper/amqp.env password username
-    must_have log-shipper/amqp.env password "of the account AMQP_USERNAME"
+    must_have log-shipper/amqp.env password "the password of the account AMQP_USERNAME"
   fi
   if on secrets/firefly; then
     must_be_there firefly/firefly.env "admin-password=, from: openssl rand -hex 32"
@@ -72,14 +98,57 @@ check_secrets() {
     key=$(secret_of firefly/firefly.env admin-password)
     [ -z "$key" ] || [ "${#key}" -ge 20 ] || problem secrets/firefly/firefly.env "admin-password is short: take it from openssl rand -hex 32"
   fi
-  if on secrets/registry && must_be_there registry/config.json "what docker login writes"; then
-    grep -q '"auths"' secrets/registry/config.json || problem secrets/registry/config.json "it has no \"auths\", so it is not a dockerconfigjson"
-    grep -q '"credsStore"' secrets/registry/config.json &&
-      problem secrets/registry/config.json "it has credsStore: the credentials are in a store on your machine, not in this file"
+  on secrets/registry && must_be_there registry/config.json "what docker login writes" && check_registries
+  if on secrets/nginx; then
+    check_certificate nginx
+    if must_be_there nginx/root_chain.pem "the authority's chain, or an empty file if tls.crt contains it" && [ -s secrets/nginx/root_chain.pem ]; then
+      grep -q -- '-----BEGIN CERTIFICATE-----' secrets/nginx/root_chain.pem || problem secrets/nginx/root_chain.pem "the file contains no certificate (PEM)"
+      grep -q -- 'PRIVATE KEY-----' secrets/nginx/root_chain.pem && problem secrets/nginx/root_chain.pem "it contains a private key: remove it"
+    fi
   fi
-  on secrets/nginx && check_certificate nginx && must_be_there nginx/root_chain.pem "the authority's chain, or an empty file if tls.crt contains it"
   on secrets/ingress && check_certificate ingress
   check_tracked
+  check_modes
+}
+
+# Which two of the Hub's secrets are the same.
+same_secrets() {
+  local one two
+  while read -r one two; do
+    [ -n "$(secret_of hub/hub.env "$one")" ] && [ "$(secret_of hub/hub.env "$one")" = "$(secret_of hub/hub.env "$two")" ] && echo "$one and $two"
+  done <<'LIST'
+crypt-key cookie-secret
+proxy-token cookie-secret
+proxy-token crypt-key
+LIST
+}
+
+# kubectl reads the JSON. Each registry of `auths` needs credentials in the file itself.
+check_registries() {
+  local file=secrets/registry/config.json records kind name any=
+  if ! records=$(kubectl patch --local -f kustomization.yaml --type=merge --patch-file=$file -o go-template='
+{{- range $name, $entry := .auths}}{{if or $entry.auth $entry.username $entry.identitytoken}}with{{else}}without{{end}} {{$name}}
+{{end}}{{if .credsStore}}store credsStore
+{{end}}{{if .credHelpers}}store credHelpers
+{{end}}' 2>/dev/null); then
+    problem $file "it is not a dockerconfigjson, which is a JSON object with \"auths\""
+    return
+  fi
+  while read -r kind name; do
+    case $kind in
+    with) any=1 ;;
+    without) problem $file "$name has no credentials in this file" ;;
+    store) problem $file "it has $name: the credentials are in a store on your machine, not in this file" ;;
+    esac
+  done <<<"$records"
+  [ -n "$any" ] || problem $file "it has no \"auths\" with credentials, so it is not a dockerconfigjson that logs in"
+}
+
+# Other users of this machine.
+check_modes() {
+  local file
+  file=$(find secrets -type f -perm -004 ! -name kustomization.yaml ! -name .gitignore 2>/dev/null | head -n 1)
+  [ -z "$file" ] || warn "$file" "every user of this machine can read it: chmod -R go= manifests/site/secrets"
 }
 
 check_certificate() { # check_certificate FOLDER

@@ -1,5 +1,8 @@
 # How problems are printed: one line each, the name first.
 
+# No-break and zero-width spaces, soft hyphens and byte order marks, which come with copied text.
+invisible=$'\xc2\xa0|\xc2\xad|\xe2\x80\x8b|\xe2\x80\x8c|\xe2\x80\x8d|\xe2\x80\xaf|\xe2\x81\xa0|\xef\xbb\xbf'
+
 problems=0
 warnings=0
 
