@@ -136,6 +136,7 @@ PAGES: dict[str, tuple[Callable[[Site], object], list[str]]] = {
         ["password: it still has a placeholder", "username: remove the comment", "username is there twice", "line 4 does not begin with"]),
     "secrets from an editor": (lambda site: (site.secret("log-shipper/amqp.env", "\ufeffpassword=one\n"), site.secret("hub/login.env", "GITHUB_CLIENT_ID=x\u200b\nGITHUB_CLIENT_SECRET=“y”\n"), site.secret("nginx/root_chain.pem", KEY)),
         ["amqp.env: it begins with a byte order mark", "GITHUB_CLIENT_ID: it contains an invisible character", "GITHUB_CLIENT_SECRET: remove blanks and quotes", "root_chain.pem: the file contains no certificate", "root_chain.pem: it contains a private key"]),
+    "another provider without its client": (lambda site: site.set("LOGIN_PROVIDER=OIDC", "LOGIN_UID_CLAIM=uid"), ["LOGIN_GROUPS: it is missing: no user could log in", "login.env: OAUTH_CLIENT_ID= is missing"]),
     "keys of the Hub": (lambda site: site.secret("hub/hub.env", "proxy-token={0}\ncrypt-key={1};{2}\ncookie-secret={0}\ndatabase-url=x\n".format(*RANDOM)),
         ["proxy-token and cookie-secret are the same", "database-url has no effect"]),
     "two cookie secrets": (lambda site: (site.on("../components/hub-database-url"), site.secret("hub/hub.env", SECRETS["hub/hub.env"].strip() + ";" + RANDOM[0] + "\ndatabase-url=database/hub\n")),

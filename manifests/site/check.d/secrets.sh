@@ -77,14 +77,18 @@ check_secrets() {
     elif [ -n "$(secret_of hub/hub.env database-url)" ]; then
       warn secrets/hub/hub.env "database-url has no effect: switch hub-database-url on"
     fi
-    must_be_there hub/login.env "GITHUB_CLIENT_ID= and GITHUB_CLIENT_SECRET= of your OAuth application"
     local provider
     provider=$(value LOGIN_PROVIDER)
-    if [ "${provider:-github}" = github ]; then
-      must_know hub/login.env GITHUB_CLIENT_ID GITHUB_CLIENT_SECRET
-      must_have hub/login.env GITHUB_CLIENT_ID "GitHub shows it for your OAuth application"
-      must_have hub/login.env GITHUB_CLIENT_SECRET "GitHub shows it only once, when you create it"
-    fi
+    case ${provider,,} in
+    "" | github) provider=GITHUB ;;
+    cilogon) provider=CILOGON ;;
+    *) provider=OAUTH ;;
+    esac
+    must_be_there hub/login.env "${provider}_CLIENT_ID= and ${provider}_CLIENT_SECRET= of your OAuth application"
+    # The other providers have more variables than these.
+    [ $provider != GITHUB ] || must_know hub/login.env GITHUB_CLIENT_ID GITHUB_CLIENT_SECRET
+    must_have hub/login.env ${provider}_CLIENT_ID "the provider shows it for your application"
+    must_have hub/login.env ${provider}_CLIENT_SECRET "the provider shows it only once, when you create it"
   fi
   if on secrets/log-shipper; then
     must_be_there log-shipper/amqp.env "password=, the password of the account AMQP_USERNAME"

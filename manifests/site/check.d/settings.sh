@@ -201,11 +201,14 @@ fi
 
 if on hub; then
   provider=$(value LOGIN_PROVIDER)
+  provider=${provider,,}
   case ${provider:-github} in
   github) must_be_set GITHUB_ORGANIZATIONS "no user could log in" your-organization ;;
   cilogon) must_be_set CILOGON_IDENTITY_PROVIDERS "no user could log in" https://idp.example.edu/idp/shibboleth
-    must_be_set LOGIN_UID_CLAIM "each user needs a uid" uidNumber ;;
-  oidc) must_be_set LOGIN_UID_CLAIM "each user needs a uid" uidNumber ;;
+    must_be_set LOGIN_UID_CLAIM "each user needs a uid" uidNumber
+    must_be_set LOGIN_GROUPS "no user could log in" astronomers ;;
+  oidc) must_be_set LOGIN_UID_CLAIM "each user needs a uid" uidNumber
+    must_be_set LOGIN_GROUPS "no user could log in" astronomers ;;
   dummy) problem LOGIN_PROVIDER "dummy admits everybody who knows one password: use it only for demonstrations" ;;
   *) problem LOGIN_PROVIDER "\"$provider\" is not one of github, cilogon, oidc" ;;
   esac
