@@ -1,4 +1,4 @@
-//! `images/bld`: every daemon's image is small, labeled, not root, and reproducible.
+//! `images/bld`: every daemon's image is small, labeled, not root, and reproducible; wrong arguments are named.
 
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
@@ -45,6 +45,30 @@ fn the_digest_that_is_printed_can_be_pulled() {
         let url = format!("{}/v2/labhands/prepuller/manifests/{digest}", registry.url());
         let types = "application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json";
         client.send("GET", &url, &[("accept", types)], &[]).unwrap().expect(200, &printed).unwrap();
+    }
+}
+
+#[test]
+fn wrong_arguments_are_named_before_anything_is_built() {
+    for (arguments, variables, words) in [
+        (vec![], [("BUILDER", "sh"), ("IMAGE_PREFIX", "a")], "name a component"),
+        (
+            vec!["prepulller"],
+            [("BUILDER", "sh"), ("IMAGE_PREFIX", "a")],
+            "no component prepulller; there are: fs-keepalive",
+        ),
+        (vec!["testbed"], [("BUILDER", "sh"), ("IMAGE_PREFIX", "a")], "prepuller fileserver"),
+        (vec!["--push=", "prepuller"], [("BUILDER", "sh"), ("IMAGE_PREFIX", "a")], "unknown option --push="),
+        (vec!["--push", "prepuller"], [("BUILDER", "sh"), ("IMAGE_PREFIX", "")], "set IMAGE_PREFIX to the registry"),
+        (vec!["prepuller"], [("BUILDER", "sh"), ("IMAGE_PREFIX", "https://ghcr.io/you")], "is not REGISTRY/OWNER"),
+        (vec!["prepuller"], [("BUILDER", "sh"), ("IMAGE_PREFIX", "ghcr.io/You")], "is not REGISTRY/OWNER"),
+        (vec!["prepuller"], [("BUILDER", "sh"), ("IMAGE_PREFIX", "ghcr.io/you:1")], "is not REGISTRY/OWNER"),
+        (vec!["prepuller"], [("BUILDER", "no-builder"), ("IMAGE_PREFIX", "a")], "BUILDER=no-builder is not installed"),
+    ] {
+        let mut bld = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../images/bld"));
+        let run = bld.args(&arguments).envs(variables).env("BINARIES", "/nowhere").output().unwrap();
+        let printed = String::from_utf8_lossy(&run.stderr);
+        assert!(!run.status.success() && printed.contains(words), "{arguments:?} {variables:?}: {printed}");
     }
 }
 
