@@ -50,8 +50,7 @@ impl FromStr for Server {
         let (host, rest) = match text.strip_prefix('[') {
             Some(rest) => {
                 let (address, rest) = rest.split_once(']').ok_or_else(|| wrong("the bracket is not closed"))?;
-                let host = Host::named(address).filter(|host| !matches!(host, Host::Name(_)));
-                let host = host.filter(|host| !matches!(host, Host::Address(IpAddr::V4(_))));
+                let host = Host::named(address).filter(|host| !matches!(host, Host::Name(_)) && address.contains(':'));
                 if !(rest.is_empty() || rest.starts_with([':', '/'])) {
                     return Err(wrong("only a port may follow the bracket"));
                 }
@@ -63,7 +62,8 @@ impl FromStr for Server {
                 if place.matches(':').count() > 1 && place.parse::<Ipv6Addr>().is_ok() {
                     return Err(wrong("an IPv6 address needs brackets"));
                 }
-                (Host::named(host).ok_or_else(|| wrong("no host"))?, rest)
+                let reason = if host.is_empty() { "no host" } else { "the host is neither a name nor an address" };
+                (Host::named(host).ok_or_else(|| wrong(reason))?, rest)
             }
         };
         let (port, export) = match rest.strip_prefix(':') {
@@ -91,10 +91,10 @@ impl FromStr for Server {
 }
 
 impl Host {
-    /// The host with this name or address, if it is valid.
+    /// The host with this name or address, if it is valid. An IPv4 address in IPv6's form is that IPv4 address.
     pub fn named(host: &str) -> Option<Self> {
-        if let Ok(address) = host.parse() {
-            return Some(Self::Address(address));
+        if let Ok(address) = host.parse::<IpAddr>() {
+            return Some(Self::Address(address.to_canonical()));
         }
         if let Some((address, zone)) = host.split_once('%') {
             // RFC 6874 writes the `%` of a zone as `%25` in URIs.
@@ -115,6 +115,11 @@ impl Host {
             (host, other) => host == other,
         }
     }
+}
+
+/// The names in an export's path. Volumes, mounts and settings write the same path with more or fewer slashes.
+fn folders(export: &str) -> impl Iterator<Item = &str> {
+    export.split('/').filter(|name| !name.is_empty() && *name != ".")
 }
 
 /// Whether two names of the DNS are the same: case does not count, and neither does a dot at the end (RFC 4343).
@@ -149,8 +154,8 @@ impl Server {
         let has_alias = |alias| matches!(&self.host, Host::Name(name) if is_same_name(name, alias));
         let same_host = self.host.is_same_as(&other.host) || alias.is_some_and(has_alias);
         let (Some(whole), Some(export)) = (&self.export, &other.export) else { return false };
-        let rest = export.strip_prefix(whole.trim_end_matches('/'));
-        same_host && self.port == other.port && rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        let mut folders = folders(export);
+        same_host && self.port == other.port && self::folders(whole).all(|folder| folders.next() == Some(folder))
     }
 
     /// Whether the host is a loopback address, which means a different server on each machine.
@@ -209,6 +214,7 @@ mod tests {
             ("fileserver.labs.svc:/home", "fileserver.labs.svc/home"),
             ("[fd00::1]/home", "[fd00::1]/home"),
             ("[fd00::1]:2050/", "[fd00::1]:2050/"),
+            ("[::ffff:10.0.0.9]:/home", "10.0.0.9/home"),
             ("fileserver", "fileserver"),
             ("fileserver:homes", "fileserver:homes"),
             ("fileserver:2050:homes", "fileserver:2050:homes"),
@@ -248,11 +254,38 @@ mod tests {
     }
 
     #[test]
+    fn an_export_holds_its_folders_in_every_spelling_of_the_path() {
+        let holds = |whole: &str, export: &str| {
+            let [whole, export] = [whole, export].map(|text| text.parse::<Server>().unwrap());
+            whole.holds(&export, None)
+        };
+        for (whole, export, expected) in [
+            ("a/home", "a/home", true),
+            ("a/home/", "a/home", true),
+            ("a/home", "a/home/ann/", true),
+            ("a//home", "a/home/ann", true),
+            ("a/home", "a:home", true),
+            ("a:home/./", "a:/home//ann", true),
+            ("a/", "a/anything", true),
+            ("a/.", "a:homes", true),
+            ("a/home", "a/homes", false),
+            ("a/home/ann", "a/home", false),
+            ("a/Home", "a/home", false),
+            ("a/home", "b/home", false),
+            ("a/home", "a", false),
+        ] {
+            assert_eq!(holds(whole, export), expected, "{whole} {export}");
+        }
+    }
+
+    #[test]
     fn errors_name_what_is_wrong() {
         for (text, reason) in [
             ("/home", "no host"),
             ("", "no host"),
-            ("a b/home", "no host"),
+            ("a b/home", "neither a name nor an address"),
+            ("näs/home", "neither a name nor an address"),
+            ("user@nas:/home", "neither a name nor an address"),
             ("fd00::1/home", "brackets"),
             ("[fd00::1/home", "not closed"),
             ("[nfs]/home", "no IPv6"),

@@ -105,7 +105,9 @@ impl VolumesArguments {
 fn export(text: &str) -> Result<String, String> {
     let plain = nfs_mounts::mountinfo::is_plain_absolute(std::path::Path::new(text));
     if plain && !text.chars().any(char::is_control) {
-        Ok(text.to_owned())
+        // Otherwise one more slash would be another export than that of the bound volume.
+        let path: std::path::PathBuf = std::path::Path::new(text).components().collect();
+        Ok(path.to_string_lossy().into_owned())
     } else {
         Err(format!("{text:?} is not an absolute path without . and .."))
     }
@@ -198,6 +200,15 @@ mod tests {
             assert!(problems.contains(&format!("{name}: ")), "{problems}");
         }
         assert!(settings(&[("NFS_SERVICE", "a/b")]).unwrap_err().contains("VOLUME_CLAIM: at least one"));
+    }
+
+    #[test]
+    fn more_slashes_are_the_same_export() {
+        for text in ["/home", "/home/", "//home", "/home//"] {
+            assert_eq!(export(text), Ok("/home".to_owned()), "{text}");
+        }
+        assert_eq!(export("/"), Ok("/".to_owned()));
+        assert!(export("/home/./x").is_err() && export("/home/..").is_err());
     }
 
     #[test]
