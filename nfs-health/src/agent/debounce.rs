@@ -7,11 +7,17 @@ use crate::wire::nfs4::session::Identity;
 pub trait Debounce {
     /// Whether `other` means the same.
     fn is_same_as(&self, other: &Self) -> bool;
+    /// Whether there is no trouble.
+    fn is_healthy(&self) -> bool;
 }
 
 impl Debounce for Verdict {
     fn is_same_as(&self, other: &Self) -> bool {
         self.kind == other.kind
+    }
+
+    fn is_healthy(&self) -> bool {
+        self.kind.is_healthy()
     }
 }
 
@@ -24,7 +30,8 @@ pub struct Debounced<T> {
 }
 
 impl<T: Debounce> Debounced<T> {
-    /// A new value is shown after it was seen `after` times in a row; the very first one at once.
+    /// A new value is shown after it was seen `after` times in a row; the very first one at once. Different troubles in a row count
+    /// together against a shown value without trouble, and the other way round.
     pub fn new(after: u32) -> Self {
         Self { after, shown: None, other: None }
     }
@@ -36,8 +43,10 @@ impl<T: Debounce> Debounced<T> {
             (self.shown, self.other) = (Some(seen), None);
             return None;
         }
+        let turns = self.shown.as_ref().is_some_and(|shown| shown.is_healthy() != seen.is_healthy());
         let times = match &self.other {
             Some((other, times)) if other.is_same_as(&seen) => times + 1,
+            Some((other, times)) if turns && other.is_healthy() == seen.is_healthy() => times + 1,
             _ => 1,
         };
         if self.shown.is_some() && times < self.after {
@@ -107,11 +116,24 @@ mod tests {
         assert_eq!(change(&mut steady, Kind::Ok), Some(None));
         assert_eq!(change(&mut steady, Kind::ServerDown), None);
         assert_eq!(steady.shown().map(|shown| shown.kind), Some(Kind::Ok));
-        assert_eq!(change(&mut steady, Kind::Unreachable), None);
+        assert_eq!(change(&mut steady, Kind::Ok), None);
         assert_eq!(change(&mut steady, Kind::ServerDown), None);
         assert_eq!(change(&mut steady, Kind::ServerDown), Some(Some(Kind::Ok)));
         assert_eq!(change(&mut steady, Kind::Ok), None);
         assert_eq!(change(&mut steady, Kind::Ok), Some(Some(Kind::ServerDown)));
+    }
+
+    #[test]
+    fn troubles_that_alternate_are_trouble() {
+        let mut steady = Debounced::new(3);
+        let kinds = [Kind::Ok, Kind::ServerDown, Kind::Unreachable, Kind::ServerDown];
+        let shown = kinds.map(|kind| change(&mut steady, kind));
+        assert_eq!(shown, [Some(None), None, None, Some(Some(Kind::Ok))]);
+        assert_eq!(steady.shown().map(|shown| shown.kind), Some(Kind::ServerDown));
+        // One trouble after another needs as many rounds as before, and both healthy kinds count together.
+        let kinds = [Kind::Unreachable, Kind::Stale, Kind::Unreachable, Kind::Grace, Kind::Ok, Kind::Grace];
+        let shown = kinds.map(|kind| change(&mut steady, kind));
+        assert_eq!(shown, [None, None, None, None, None, Some(Some(Kind::ServerDown))]);
     }
 
     proptest! {
@@ -120,9 +142,10 @@ mod tests {
             let kinds = [Kind::Ok, Kind::ServerDown, Kind::Stale];
             let mut steady = Debounced::new(after);
             for (index, kind) in rounds.iter().enumerate() {
-                if let Some(Some(_)) = steady.take(verdict(kinds[*kind])) {
+                if let Some(Some(before)) = change(&mut steady, kinds[*kind]) {
                     let last = &rounds[(index + 1).saturating_sub(after as usize)..=index];
-                    prop_assert!(last.len() == after as usize && last.iter().all(|k| k == kind));
+                    let agree = |other: &usize| other == kind || (before == Kind::Ok && kinds[*other] != Kind::Ok);
+                    prop_assert!(last.len() == after as usize && last.iter().all(agree));
                 }
             }
         }

@@ -81,6 +81,10 @@ impl Debounce for Ruling {
         let gist = |ruling: &Self| ruling.trouble.as_ref().map(|trouble| (trouble.kind, trouble.blame));
         gist(self) == gist(other)
     }
+
+    fn is_healthy(&self) -> bool {
+        self.trouble.is_none()
+    }
 }
 
 /// Rules on one export. `probe` is the judge's own verdict, from probes at the address and behind it.

@@ -52,6 +52,10 @@ impl Debounce for NodeState {
         };
         gist(self) == gist(other)
     }
+
+    fn is_healthy(&self) -> bool {
+        matches!(self, Self::Known(active) if active.is_empty())
+    }
 }
 
 impl NodeState {
