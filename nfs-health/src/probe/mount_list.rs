@@ -1,7 +1,7 @@
 //! Lists the mounts: from procfs, or from another file, which may be on a mount that hangs, through a child process.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use nfs_mounts::failure::Failure;
@@ -13,6 +13,12 @@ use crate::probe::mount::{Answer, Order};
 
 /// A file system that does not answer within this time counts as hung.
 const LIMIT: Duration = Duration::from_secs(10);
+
+/// Whether the path is `/proc/PROCESS/mountinfo`. Some links below `/proc`, such as `root`, lead to other file systems.
+fn is_in_procfs(path: &Path) -> bool {
+    let parts: Vec<_> = path.components().collect();
+    path.starts_with("/proc") && parts.len() == 4 && !parts.contains(&Component::ParentDir)
+}
 
 /// The file that lists the mounts.
 #[derive(Debug)]
@@ -33,11 +39,11 @@ impl MountList {
     ///
     /// With the file's name, if it cannot be read within little more than ten seconds.
     pub async fn read(&mut self) -> io::Result<(Mounts, Vec<MountStatistics>)> {
-        let read = if self.path.starts_with("/proc") { self.of_procfs() } else { self.by_child().await };
+        let read = if is_in_procfs(&self.path) { self.of_procfs() } else { self.by_child().await };
         read.map_err(|error| io::Error::other(format!("{}: {error}", self.path.display())))
     }
 
-    /// procfs never hangs.
+    /// A file of procfs never hangs.
     fn of_procfs(&self) -> io::Result<(Mounts, Vec<MountStatistics>)> {
         let mounts = Mounts::read(&self.path)?;
         Ok((mounts, mountstats::read(&self.path.with_file_name("mountstats")).unwrap_or_default()))
@@ -55,6 +61,26 @@ impl MountList {
             Answer::List { mounts, statistics } => Ok((Mounts::parse(&mounts), mountstats::parse(&statistics))),
             Answer::NoList(error) => Err(io::Error::other(error)),
             _ => Err(io::Error::other("unexpected answer from the child process")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_files_of_procfs_itself_are_read_without_a_child() {
+        for (path, expected) in [
+            ("/proc/self/mountinfo", true),
+            ("/proc/1/mountinfo", true),
+            ("/proc/1/root/srv/mountinfo", false),
+            ("/proc/self/cwd/mountinfo", false),
+            ("/proc/../srv/mountinfo", false),
+            ("/process/1/mountinfo", false),
+            ("/srv/mountinfo", false),
+        ] {
+            assert_eq!(is_in_procfs(Path::new(path)), expected, "{path}");
         }
     }
 }
