@@ -62,8 +62,10 @@ pub fn nfs_volume(volume: &PersistentVolume) -> Option<NfsVolume> {
         port: port.filter(|_| !is_rdma).unwrap_or(NFS_PORT),
         export: Some(export),
     };
-    // `tls` is an option of efs-utils, which mounts through a tunnel then.
-    let only_mounts = is_rdma || is_udp || is_tls(option("xprtsec")) || option("tls").is_some() || server.is_loopback();
+    // `tls` is an option of efs-utils, and `encryptInTransit` an attribute of drivers that mount through a tunnel then.
+    let encrypts = spec.csi.as_ref().and_then(|csi| csi::attribute(csi, "encryptInTransit"));
+    let is_tunnel = option("tls").is_some() || encrypts.is_some_and(|value| value.eq_ignore_ascii_case("true"));
+    let only_mounts = is_rdma || is_udp || is_tunnel || is_tls(option("xprtsec")) || server.is_loopback();
     let is_v3 = option("nfsvers").or(option("vers")) == Some("3") || option("v3").is_some();
     let reference = |kind: &str| ObjectReference {
         api_version: Some("v1".to_owned()),
@@ -161,6 +163,16 @@ mod tests {
         let metadata = json!({"name": "pv", "annotations": annotations});
         let old = nfs_volume(&from_value(json!({"metadata": metadata, "spec": nfs("nas", "/home")})).unwrap()).unwrap();
         assert_eq!((old.server.to_string().as_str(), old.version), ("nas:2050/home", v3));
+    }
+
+    #[test]
+    fn a_driver_that_encrypts_mounts_through_a_tunnel() {
+        for (value, expected) in [("true", true), ("True", true), ("false", false), ("", false)] {
+            let attributes =
+                json!({"storageAccount": "acc", "shareName": "h", "protocol": "nfs", "encryptInTransit": value});
+            let csi = json!({"driver": "file.csi.azure.com", "volumeHandle": "x", "volumeAttributes": attributes});
+            assert_eq!(volume(json!({"csi": csi}), &[]).unwrap().only_mounts, expected, "{value:?}");
+        }
     }
 
     #[test]
