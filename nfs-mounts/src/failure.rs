@@ -53,9 +53,16 @@ impl Failure {
             Errno::ACCESS | Errno::PERM => Self::Denied,
             Errno::KEYEXPIRED | Errno::KEYREVOKED | Errno::KEYREJECTED | Errno::NOKEY => Self::Ticket,
             Errno::NOENT | Errno::NOTDIR => Self::NotFound,
-            Errno::TIMEDOUT | Errno::CONNREFUSED | Errno::HOSTUNREACH | Errno::NETUNREACH | Errno::NOTCONN => {
-                Self::NoAnswer(error.to_string())
-            }
+            Errno::TIMEDOUT
+            | Errno::CONNREFUSED
+            | Errno::CONNRESET
+            | Errno::CONNABORTED
+            | Errno::PIPE
+            | Errno::HOSTDOWN
+            | Errno::HOSTUNREACH
+            | Errno::NETDOWN
+            | Errno::NETUNREACH
+            | Errno::NOTCONN => Self::NoAnswer(error.to_string()),
             _ => Self::Other(error.to_string()),
         }
     }
@@ -103,6 +110,10 @@ mod tests {
             (Errno::NOKEY, "ticket"),
             (Errno::NOENT, "not_found"),
             (Errno::TIMEDOUT, "no_answer"),
+            (Errno::CONNRESET, "no_answer"),
+            (Errno::PIPE, "no_answer"),
+            (Errno::HOSTDOWN, "no_answer"),
+            (Errno::NETDOWN, "no_answer"),
             (Errno::IO, "other"),
         ];
         for (errno, name) in table {
