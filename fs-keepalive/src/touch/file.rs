@@ -34,7 +34,12 @@ pub(super) struct OurFile {
 
 impl OurFile {
     pub(super) fn open(folder: &OwnedFd, name: &str) -> Result<Self, Trouble> {
-        match open_regular(folder, name, OFlags::RDWR | OFlags::DIRECT) {
+        let in_volume = format!("{FOLDER}/{name}");
+        let foreign = |trouble| match trouble {
+            Trouble::Foreign(_) => Trouble::Foreign(in_volume.clone()),
+            trouble => trouble,
+        };
+        match open_regular(folder, name, OFlags::RDWR | OFlags::DIRECT).map_err(foreign) {
             Ok(file) => Ok(Self { file, direct: true }),
             Err(Trouble::Failed(Failure::Other(_))) => {
                 Ok(Self { file: open_regular(folder, name, OFlags::RDWR)?, direct: false })
