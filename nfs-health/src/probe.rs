@@ -87,8 +87,8 @@ pub async fn round(server: &Server, probing: &Probing) -> ProbeResult {
     }
     let again = walk(server, &Probing { reserved_port: true, ..probing.clone() }, deadline).await;
     // If no such port is available, or the time is over, the first answer is more useful.
-    let is_answer =
-        again.from_reserved_port && !matches!(again.failed(), Some((_, Fault::Silent | Fault::Unreachable(_))));
+    let is_answer = again.from_reserved_port
+        && !matches!(again.failed(), Some((_, Fault::Silent | Fault::Slow { .. } | Fault::Unreachable(_))));
     if is_answer { again } else { result }
 }
 
@@ -96,7 +96,7 @@ async fn walk(server: &Server, probing: &Probing, deadline: Instant) -> ProbeRes
     let mut prober = Prober { deadline, peer: None, result: ProbeResult::default() };
     // The failed step is in the results.
     let _ = prober.go(server, probing).await;
-    let others = referrals(&prober.result);
+    let others = referrals(&prober.result, server);
     let mut failed: Option<ProbeResult> = None;
     for (index, other) in others.iter().enumerate() {
         let mut result = ProbeResult { versions: Vec::new(), referred: Some(other.clone()), ..prober.result.clone() };
@@ -117,7 +117,7 @@ async fn walk(server: &Server, probing: &Probing, deadline: Instant) -> ProbeRes
 }
 
 /// The other servers that have the export, if the last step said so and they can be probed.
-fn referrals(result: &ProbeResult) -> Vec<Server> {
+fn referrals(result: &ProbeResult, asked: &Server) -> Vec<Server> {
     /// The most of them that are tried.
     const MOST: usize = 16;
     let Some((_, Fault::Elsewhere(locations))) = result.failed() else { return Vec::new() };
@@ -125,6 +125,8 @@ fn referrals(result: &ProbeResult) -> Vec<Server> {
         let name = location.server.trim_start_matches('[').trim_end_matches(']');
         let (host, port) = match universal_address(name) {
             Some(address) => (Host::Address(address.ip()), address.port()),
+            // The server that was asked has it at another path (RFC 8881, section 11.16).
+            None if name.is_empty() => (asked.host.clone(), asked.port),
             None => (Host::named(name)?, NFS_PORT),
         };
         Some(Server { host, port, export: Some(format!("/{}", location.path.join("/"))) })
@@ -261,6 +263,14 @@ impl Prober {
         self.step(phase, name, call, |()| String::new()).await
     }
 
+    /// If the answers before took a good part of the time, the server is slow. `last` is how long the last step has taken.
+    fn slow(&self, last: Duration) -> Option<Fault> {
+        const GOOD_PART: u32 = 10;
+        let answered = self.result.steps.iter().filter(|step| !matches!(step.phase, Phase::Resolve | Phase::Connect));
+        let (steps, time) = answered.fold((0, Duration::ZERO), |(steps, time), step| (steps + 1, time + step.time));
+        (time * GOOD_PART >= time + last).then_some(Fault::Slow { steps, time })
+    }
+
     /// Runs one step within the remaining time, and records it.
     async fn step<T>(
         &mut self,
@@ -274,7 +284,7 @@ impl Prober {
             Err(match phase {
                 Phase::Resolve => Fault::Unresolved("no answer in time".to_owned()),
                 Phase::Connect => Fault::Unreachable("no answer in time".to_owned()),
-                _ => Fault::Silent,
+                _ => self.slow(start.elapsed()).unwrap_or(Fault::Silent),
             })
         });
         let (result, done) = match done {

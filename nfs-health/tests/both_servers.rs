@@ -238,8 +238,10 @@ fn of_the_node(knfsd: &Knfsd) {
     };
     mount("/srv/default", "/mnt/default");
     verdict("nfs-health", "verdict             ok");
-    let printed =
-        verdict("unshare -n nfs-health", "the mounts here answer, but the server rejects this process (connect: ");
+    let printed = verdict(
+        "unshare -n nfs-health",
+        "the mounts here answer, but this process cannot probe the server over the network (connect: ",
+    );
     assert!(printed.contains("127.0.0.1/srv/default"), "{printed}");
     // A mount that covers another one is not mistaken for it.
     knfsd

@@ -1,5 +1,7 @@
 //! Everything that can be wrong with a server on the wire. Each status in the RFCs has its meaning here.
 
+use std::time::Duration;
+
 use thiserror::Error;
 
 use crate::wire::nfs3;
@@ -24,12 +26,21 @@ pub enum Fault {
     /// The server accepted the connection but does not answer.
     #[error("it accepts connections but does not respond")]
     Silent,
+    /// The server answered the steps before, but slowly, so that the time limit is over.
+    #[error("it answers too slowly: {steps} steps took {time:.1?}, and the next one exceeds NFS_TIMEOUT")]
+    Slow { steps: usize, time: Duration },
     /// The connection ended before the answer.
     #[error("the connection broke: {0}")]
     Broken(String),
     /// The server forgot the session: it was restarted, or another client has the same name.
     #[error("the server forgot the session ({0})")]
     Forgotten(String),
+    /// Another client has the name that this one uses.
+    #[error("the server works, but another client uses this probe's name ({0}); each prober needs its own NODE_NAME")]
+    NameInUse(String),
+    /// The server has no room for another client or session.
+    #[error("the server answers, but has no room for another session ({0}); see its limits and its log")]
+    NoSession(String),
     /// The data is not an answer of RPC or NFS.
     #[error("{0}")]
     Protocol(String),
@@ -83,7 +94,8 @@ pub enum Fault {
 
 fn places(locations: &[Location]) -> String {
     let Some(first) = locations.first() else { return ", but it does not say which".to_owned() };
-    format!(": {}:/{}", first.server, first.path.join("/"))
+    let server = if first.server.is_empty() { "this one" } else { &first.server };
+    format!(": {server}:/{}", first.path.join("/"))
 }
 
 /// The kinds of authentication that an export accepts, as a phrase.
@@ -98,6 +110,14 @@ pub fn wanted(flavors: &[Flavor]) -> String {
         "another kind of authentication"
     };
     format!("{kind} (sec={})", names.join(":"))
+}
+
+impl Fault {
+    /// Whether an operation that was refused so shows trouble of the server or its storage, and not that it does not permit or
+    /// support the operation.
+    pub fn is_trouble(&self) -> bool {
+        !self.may_be_local() || matches!(self, Self::Forgotten(_))
+    }
 }
 
 impl From<RpcError> for Fault {
@@ -148,7 +168,12 @@ impl From<Status> for Fault {
             | Status::BADSESSION
             | Status::CONN_NOT_BOUND_TO_SESSION
             | Status::SEQ_MISORDERED
+            | Status::BADSLOT
+            | Status::BAD_HIGH_SLOT
+            | Status::SEQ_FALSE_RETRY
+            | Status::RETRY_UNCACHED_REP
             | Status::DEADSESSION => Self::Forgotten(name),
+            Status::CLID_INUSE => Self::NameInUse(name),
             Status(_) => Self::NotUnderstood(name),
         }
     }

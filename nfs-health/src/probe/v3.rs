@@ -6,7 +6,9 @@ use crate::probe::result::Phase;
 use crate::server::{Host, Server};
 use crate::space::Space;
 use crate::wire::nfs3::{self, Status};
-use crate::wire::rpc::connection::Connection;
+use crate::wire::nfs4::elsewhere::Flavor;
+use crate::wire::rpc::connection::{Connection, RpcError};
+use crate::wire::rpc::message::{PROC_UNAVAIL, ReplyError};
 use crate::wire::rpc::{MOUNTD, NFS_3, PORTMAPPER};
 
 const PORTMAPPER_PORT: u16 = 111;
@@ -15,7 +17,7 @@ pub(super) async fn round(
     prober: &mut Prober,
     server: &Server,
     export: &str,
-    mut nfs: Connection,
+    nfs: Connection,
     probing: &Probing,
 ) -> Result<(), Stop> {
     let port = match probing.mount_port {
@@ -25,22 +27,42 @@ pub(super) async fn round(
     let mut mountd = prober.connect_to_mountd(server, port, probing, Phase::Mountd, "mountd connect").await?;
     prober.null(&mut mountd, Phase::Mountd, MOUNTD, "mountd null").await?;
     let path = nfs3::export_path(export);
+    let mut mount_pauses = Pauses::until(prober.deadline);
     let mount = async {
-        let (handle, flavors) = nfs3::handle(&mountd.call(MOUNTD, nfs3::MNT, &path).await?)?;
-        // We never mounted anything, so our name is removed from the server's list at once.
-        mountd.call(MOUNTD, nfs3::UMNT, &path).await?;
+        let (handle, flavors) = loop {
+            let mounted = mount(&mut mountd, &path).await;
+            if !mount_pauses.again(&mounted).await {
+                break mounted?;
+            }
+        };
         if !flavors.is_empty() && !flavors.iter().any(|flavor| flavor.is_open()) {
             return Err(Fault::Authentication(wanted(&flavors)));
         }
         Ok((handle, flavors))
     };
-    let (handle, flavors) = prober.step(Phase::Mountd, "mountd export", mount, |_| String::new()).await?;
+    let mounted = prober.step(Phase::Mountd, "mountd export", mount, |_| String::new()).await;
+    let read = match mounted {
+        Ok((handle, flavors)) => read_export(prober, nfs, &handle, &flavors).await,
+        Err(Stop) => Err(Stop),
+    };
+    // We never mounted anything, so our name is removed from the server's list. Whether that works says nothing of the export.
+    let _ = tokio::time::timeout_at(prober.deadline.into(), mountd.call(MOUNTD, nfs3::UMNT, &path)).await;
+    read
+}
+
+async fn mount(mountd: &mut Connection, path: &[u8]) -> Result<(Vec<u8>, Vec<Flavor>), Fault> {
+    Ok(nfs3::handle(&mountd.call(MOUNTD, nfs3::MNT, path).await?)?)
+}
+
+async fn read_export(prober: &mut Prober, mut nfs: Connection, handle: &[u8], flavors: &[Flavor]) -> Result<(), Stop> {
     let (mut room_pauses, mut write_pauses) = (Pauses::until(prober.deadline), Pauses::until(prober.deadline));
     let room = async {
         loop {
-            let room = room_on(&mut nfs, &handle).await.map_err(|fault| match fault {
+            let room = room_on(&mut nfs, handle).await.map_err(|fault| match fault {
                 // mountd says that our authentication is enough, so the reason is something else.
-                Fault::Authentication(_) if !flavors.is_empty() => Fault::Denied("AUTH_TOOWEAK".to_owned()),
+                Fault::Authentication(_) if !flavors.is_empty() => {
+                    Fault::Denied("the server refuses the caller, whom mountd accepts".to_owned())
+                }
                 fault => fault,
             });
             if !room_pauses.again(&room).await {
@@ -52,7 +74,7 @@ pub(super) async fn round(
     prober.result.space = Some(prober.step(Phase::Compound, "nfs v3 export", room, describe).await?);
     let write = async {
         loop {
-            let read_only = is_read_only(&mut nfs, &handle).await;
+            let read_only = is_read_only(&mut nfs, handle).await;
             if !write_pauses.again(&read_only).await {
                 return read_only;
             }
@@ -68,29 +90,19 @@ async fn room_on(nfs: &mut Connection, handle: &[u8]) -> Result<Space, Fault> {
 }
 
 async fn is_read_only(nfs: &mut Connection, handle: &[u8]) -> Result<bool, Fault> {
-    let result = nfs.call(NFS_3, nfs3::SETATTR, &nfs3::set_nothing(handle)).await?;
+    let result = match nfs.call(NFS_3, nfs3::SETATTR, &nfs3::set_nothing(handle)).await {
+        Err(RpcError::Reply(ReplyError::Refused(_) | ReplyError::Failed(PROC_UNAVAIL))) => return Ok(false),
+        result => result?,
+    };
     match nfs3::ok(&result) {
         Ok(_) => Ok(false),
         Err(nfs3::ResultError::Failed(Status::ROFS)) => Ok(true),
         // A probe needs no permission to change the export's folder, but errors of the server's storage count.
-        Err(nfs3::ResultError::Failed(status)) if !is_server_fault(status) => Ok(false),
+        Err(error @ nfs3::ResultError::Failed(_)) => {
+            Some(Fault::from(error)).filter(Fault::is_trouble).map_or(Ok(false), Err)
+        }
         Err(error) => Err(error.into()),
     }
-}
-
-/// Whether a refused write is about the server or its storage, and not about the permission to write.
-fn is_server_fault(status: Status) -> bool {
-    matches!(
-        status,
-        Status::JUKEBOX
-            | Status::IO
-            | Status::NXIO
-            | Status::NODEV
-            | Status::SERVERFAULT
-            | Status::NOSPC
-            | Status::DQUOT
-            | Status::STALE
-    )
 }
 
 impl Prober {

@@ -43,7 +43,10 @@ pub(super) async fn round(
     caller.connection.user = NOBODY;
     match grace {
         Ok(()) => {
-            let ended = caller.end(&client);
+            let ended = async {
+                caller.end(&client).await;
+                Ok(())
+            };
             prober.step(Phase::Session, "nfs v4 session end", ended, |()| String::new()).await
         }
         Err(Stop) => {
@@ -93,6 +96,9 @@ async fn has_minor(connection: &mut Connection, minor: u32) -> Result<bool, Faul
     match Results::parse(&result)?.ok() {
         Ok(()) => Ok(true),
         Err(CompoundError::Failed(Status::MINOR_VERS_MISMATCH)) => Ok(false),
+        Err(error @ CompoundError::Failed(Status::DELAY)) => Err(error.into()),
+        // A server checks the version first, and may not accept a request without operations.
+        Err(CompoundError::Failed(_)) => Ok(true),
         Err(error) => Err(error.into()),
     }
 }
@@ -149,23 +155,18 @@ impl Caller {
         Ok(read(&mut results)?)
     }
 
-    /// Ends the session, and makes the server forget the client.
-    async fn end(&mut self, client: &Client) -> Result<(), Fault> {
-        let Some(session) = self.session.take() else { return Ok(()) };
-        let destroy = session.destroy();
-        self.ask(
-            |compound| compound.operation(Operation::DESTROY_SESSION, &destroy),
-            |results| results.next(Operation::DESTROY_SESSION).map(drop),
-        )
-        .await?;
-        // The server may keep the client for a moment; its lease expires on its own.
-        let forgotten = self.ask(
-            |compound| compound.operation(Operation::DESTROY_CLIENTID, &client.id.to_be_bytes()),
-            |results| Ok(results.next(Operation::DESTROY_CLIENTID).map(drop)),
-        );
-        match forgotten.await? {
-            Ok(()) | Err(CompoundError::Failed(_)) => Ok(()),
-            Err(error) => Err(error.into()),
+    /// Ends the session, and makes the server forget the client. A server that refuses serves nevertheless: it forgets both after
+    /// the lease.
+    async fn end(&mut self, client: &Client) {
+        let Some(session) = self.session.take() else { return };
+        for (operation, arguments) in [
+            (Operation::DESTROY_SESSION, session.destroy()),
+            (Operation::DESTROY_CLIENTID, client.id.to_be_bytes().to_vec()),
+        ] {
+            let fill = |compound: Compound| compound.operation(operation, &arguments);
+            if self.ask_once(fill, |results| results.next(operation).map(drop)).await.is_err() {
+                return;
+            }
         }
     }
 
@@ -173,6 +174,7 @@ impl Caller {
     async fn find(&mut self, mut path: Vec<String>) -> Result<(Vec<String>, Attributes), Fault> {
         // As many as Linux follows.
         const MOST_LINKS: usize = 40;
+        let wanted = path.clone();
         // The last link, and how many names come after what it leads to.
         let mut followed: Option<(String, usize)> = None;
         for _ in 0..=MOST_LINKS {
@@ -207,7 +209,10 @@ impl Caller {
             followed = Some((chain.clone(), path.len() - depth));
             path = elsewhere::follow(&path, depth, &target).ok_or(Fault::Link(chain))?;
         }
-        Err(Fault::Link(format!("there are more than {MOST_LINKS} symbolic links on the path to /{}", path.join("/"))))
+        Err(Fault::Link(format!(
+            "there are more than {MOST_LINKS} symbolic links on the path to /{}",
+            wanted.join("/")
+        )))
     }
 
     async fn attributes(&mut self, path: &[String]) -> Result<Lookup, Fault> {
@@ -286,6 +291,13 @@ async fn begin(prober: &mut Prober, caller: &mut Caller, probing: &Probing) -> R
     prober.result.identity.get_or_insert_with(|| client.identity.clone());
     let create = session::create_session(&client);
     let ask = caller.ask(|compound| compound.operation(Operation::CREATE_SESSION, &create), session::created);
+    let ask = async {
+        ask.await.map_err(|fault| match fault {
+            // Not the space of the export: the memory for sessions (RFC 8881, section 18.36.4).
+            Fault::Full(_) => Fault::NoSession(Status::NOSPC.to_string()),
+            fault => fault,
+        })
+    };
     let session = prober.step(Phase::Session, "nfs v4 session", ask, |_| String::new()).await?;
     Ok((client, session))
 }
@@ -327,7 +339,7 @@ async fn read_export(prober: &mut Prober, caller: &mut Caller, export: Option<&s
                 Err(CompoundError::Failed(Status::ROFS)) => Ok((true, None)),
                 Err(CompoundError::Failed(Status::GRACE)) => Ok((false, Some(true))),
                 // A probe needs no permission to change the export's folder, but errors of the server's storage count.
-                Err(CompoundError::Failed(status)) if !is_server_fault(status) => Ok((false, None)),
+                Err(CompoundError::Failed(status)) if !Fault::from(status).is_trouble() => Ok((false, None)),
                 Err(error) => Err(error),
             }
         },
@@ -337,14 +349,6 @@ async fn read_export(prober: &mut Prober, caller: &mut Caller, export: Option<&s
     prober.result.read_only = Some(read_only);
     prober.result.in_grace = in_grace;
     Ok(path)
-}
-
-/// Whether a refused write is about the server or its storage, and not about the permission to write.
-fn is_server_fault(status: Status) -> bool {
-    matches!(
-        status,
-        Status::DELAY | Status::IO | Status::NXIO | Status::SERVERFAULT | Status::NOSPC | Status::DQUOT | Status::STALE
-    )
 }
 
 /// Only an OPEN shows whether the server is in its grace period.
@@ -361,16 +365,15 @@ async fn check_grace(prober: &mut Prober, caller: &mut Caller, client: &Client, 
         let ask = |compound: Compound| compound.go_to(path).operation(Operation::OPEN, &open);
         let asked = caller.ask(ask, |results| {
             results.went_to(path)?;
-            match results.next(Operation::OPEN).map(drop) {
-                Err(CompoundError::Failed(Status::DELAY)) => Err(CompoundError::Failed(Status::DELAY)),
-                opened => Ok(opened),
+            match results.next(Operation::OPEN) {
+                Ok(_) => Ok(false),
+                Err(CompoundError::Failed(Status::GRACE)) => Ok(true),
+                // There is no such file, and a probe needs no permission to open one.
+                Err(CompoundError::Failed(status)) if !Fault::from(status).is_trouble() => Ok(false),
+                Err(error) => Err(error),
             }
         });
-        match asked.await? {
-            Err(CompoundError::Failed(Status::GRACE)) => Ok(true),
-            Ok(()) | Err(CompoundError::Failed(_)) => Ok(false),
-            Err(error) => Err(error.into()),
-        }
+        asked.await
     };
     let describe = |in_grace: &bool| if *in_grace { "in its grace period" } else { "over" }.to_owned();
     let in_grace = prober.step(Phase::Session, "nfs v4 grace", ask, describe).await?;

@@ -147,9 +147,11 @@ impl Observations<'_> {
 
 /// The verdict if the mounts work, but the wire from here does not.
 fn remark(front: &Verdict) -> Verdict {
-    let sentence =
-        format!("the mounts here answer, but the server rejects this process ({}: {})", front.phase, front.sentence);
-    ok("stat", &sentence)
+    let but = match front.kind {
+        Kind::Denied => "the server rejects this process",
+        _ => "this process cannot probe the server over the network",
+    };
+    ok("stat", &format!("the mounts here answer, but {but} ({}: {})", front.phase, front.sentence))
 }
 
 fn not_from_here(front: &Verdict, only: OnlyMounts) -> Verdict {
@@ -210,6 +212,8 @@ fn kind_of(phase: Phase, fault: &Fault) -> Kind {
         | Fault::Silent
         | Fault::Broken(_)
         | Fault::Forgotten(_)
+        | Fault::Slow { .. }
+        | Fault::NoSession(_)
         | Fault::Busy(_)
         | Fault::Storage(_)
         | Fault::NotUnderstood(_) => Kind::ServerDown,
@@ -222,6 +226,7 @@ fn kind_of(phase: Phase, fault: &Fault) -> Kind {
         Fault::NoExport(_)
         | Fault::Denied(_)
         | Fault::NoWay { .. }
+        | Fault::NameInUse(_)
         | Fault::Authentication(_)
         | Fault::Elsewhere(_)
         | Fault::Link(_) => Kind::Denied,
@@ -233,7 +238,7 @@ fn kind_of(phase: Phase, fault: &Fault) -> Kind {
 
 impl Fault {
     /// Whether the fault may be about this process's own path or permissions, and not about the server itself.
-    fn may_be_local(&self) -> bool {
+    pub(crate) fn may_be_local(&self) -> bool {
         match self {
             Self::Busy(_) | Self::Storage(_) | Self::Grace | Self::Full(_) | Self::Stale => false,
             Self::Unresolved(_)
@@ -241,8 +246,11 @@ impl Fault {
             | Self::NotRegistered
             | Self::Unreachable(_)
             | Self::Silent
+            | Self::Slow { .. }
             | Self::Broken(_)
             | Self::Forgotten(_)
+            | Self::NameInUse(_)
+            | Self::NoSession(_)
             | Self::Protocol(_)
             | Self::NoVersion(_)
             | Self::NoExport(_)

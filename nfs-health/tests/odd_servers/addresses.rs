@@ -18,11 +18,13 @@ fn each_server_of_a_referral_is_tried() {
     let alive = format!("127.0.0.1.{}.{}", port / 256, port % 256);
     let silent = Ganesha::start(Setup::default()).unwrap();
     silent.firewall(Firewall::Drop).unwrap();
-    // Nothing listens at 127.0.0.9.
+    // Nothing listens at 127.0.0.9. A server without a name is the one that was asked.
     for (servers, expected) in [
         (alive.clone(), "ok compound"),
         (format!("127.0.0.9+{alive}"), "ok compound"),
         (format!("{alive}+127.0.0.9"), "ok compound"),
+        (String::new(), "ok compound"),
+        (format!("{}{alive}", "127.0.0.9+".repeat(80)), "server_down connect: the connection is refused"),
         (format!("{}+no.such.host.invalid+{alive}", silent.address()), "ok compound"),
         (
             "127.0.0.9".to_owned(),

@@ -107,6 +107,13 @@ fn a_server_that_sends_one_byte_at_a_time_is_ok_if_it_finishes_in_time() {
 }
 
 #[test]
+fn a_server_that_answers_too_slowly_is_called_slow() {
+    let place = scripted::start(Script { pause: Duration::from_millis(400), ..Script::default() });
+    let verdict = check(&format!("{place}/plain"));
+    assert!(verdict.starts_with("server_down ") && verdict.contains("it answers too slowly: "), "{verdict}");
+}
+
+#[test]
 fn a_connection_that_ends_instead_of_an_answer_is_a_server_that_is_down() {
     let verdict = check(&server(drop));
     assert!(verdict.starts_with("server_down null: the connection broke"), "{verdict}");

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use crate::server;
 
@@ -14,6 +15,10 @@ pub(crate) struct Script {
     pub(crate) minor: u32,
     /// How often it still forgets the session.
     pub(crate) forgets: u32,
+    /// An operation of sessions that it refuses, and the status; operation 0 is a request without operations.
+    pub(crate) refuses: Option<(u32, u32)>,
+    /// How long each answer takes.
+    pub(crate) pause: Duration,
     /// How often each name was asked for.
     pub(crate) asked: HashMap<String, u32>,
 }
@@ -61,8 +66,9 @@ fn status(script: &Mutex<Script>, operation: &str, name: &str) -> u32 {
 }
 
 /// Serves one connection. The names in a path determine the answers: a lookup of `lookup-5` gets the status 5, and so for
-/// `getattr-`, `setattr-`, `readlink-`, `mnt-` and `fsstat-`; `lookup-10008-times-2` gives that status twice and is then good;
-/// `link-to-x` is a symbolic link, and `moved-to-a+b` is on one of these servers.
+/// `getattr-`, `setattr-`, `open-`, `readlink-`, `mnt-` and `fsstat-`; `lookup-10008-times-2` gives that status twice and is then
+/// good; `link-to-x` is a symbolic link, and `moved-to-a+b` is on one of these servers. Instead of an answer to UMNT for
+/// `umnt-refused` the connection ends.
 fn by_name(mut stream: TcpStream, script: &Mutex<Script>) {
     loop {
         let mut header = [0; 4];
@@ -77,8 +83,11 @@ fn by_name(mut stream: TcpStream, script: &Mutex<Script>) {
             word(&mut rest);
             opaque(&mut rest);
         }
+        let pause = script.lock().unwrap().pause;
+        std::thread::sleep(pause);
         let answer = match (version, procedure) {
             (3 | 4, 0) => words(&[0]),
+            (3, 3) if program == 100_005 && call.ends_with(b"umnt-refused") => return,
             (3, _) => [words(&[0]), version_3(program, procedure, &mut rest, script)].concat(),
             (4, _) => [words(&[0]), compound(&mut rest, script)].concat(),
             _ => words(&[2, 4, 4]),
@@ -161,7 +170,12 @@ fn compound(rest: &mut &[u8], script: &Mutex<Script>) -> Vec<u8> {
     }
     let (mut results, mut name, mut last, mut count) = (Vec::new(), String::new(), 0, 0);
     let status = |operation: &str, name: &str| status(script, operation, name);
-    for _ in 0..word(rest) {
+    let operations = word(rest);
+    let refuses = script.lock().unwrap().refuses;
+    if let (0, Some((0, status))) = (operations, refuses) {
+        return words(&[status, 0, 0]);
+    }
+    for _ in 0..operations {
         let operation = word(rest);
         let mut body = Vec::new();
         last = match operation {
@@ -207,9 +221,12 @@ fn compound(rest: &mut &[u8], script: &Mutex<Script>) -> Vec<u8> {
                 10004
             }
             18 | 42 | 43 | 44 | 53 | 57 | 58 => {
-                let (status, result) = of_a_session(operation, rest, script);
+                let (mut answer, result) = of_a_session(operation, rest, script);
                 body = result;
-                status
+                if operation == 18 && name.starts_with("open-") {
+                    answer = status("open-", &name);
+                }
+                refuses.filter(|(refused, _)| *refused == operation).map_or(answer, |(_, status)| status)
             }
             _ => 10044,
         };

@@ -40,7 +40,11 @@ fn each_status_of_nfs_has_its_meaning() {
         ("setattr-30", "readonly compound"),
         ("setattr-69", "full compound: the quota is used up: NFS4ERR_DQUOT"),
         ("setattr-28", "full compound: no space left"),
+        ("setattr-10018", "server_down compound: the server answers, but its storage fails: NFS4ERR_RESOURCE"),
+        ("setattr-10014", "stale compound"),
         ("setattr-13", "ok compound"),
+        ("setattr-10016", "ok compound"),
+        ("lookup-10087", "server_down compound: the server answers NFS4ERR_DELEG_REVOKED"),
         ("getattr-10013", "grace compound"),
         ("setattr-10013", "grace session"),
         // After an answer to try again later, the probe does so until the time limit.
@@ -70,6 +74,9 @@ fn each_status_of_version_3_and_mountd_has_its_meaning() {
         ("mnt-5", "server_down mountd: the server answers, but its storage fails: IO"),
         ("mnt-10004", "server_down mountd: the server answers NOTSUPP instead of what was requested"),
         ("mnt-10006", "server_down mountd: the server answers, but its storage fails: SERVERFAULT"),
+        ("mnt-10008-times-2", "ok compound"),
+        ("mnt-10008", "server_down mountd: the server keeps answering to try again later (JUKEBOX)"),
+        ("umnt-refused", "ok compound"),
         ("mnt-4711", "server_down mountd: the server answers NFSv3 status 4711, which no RFC defines"),
         ("fsstat-1", "denied compound: PERM"),
         ("fsstat-19", "server_down compound: the server answers, but its storage fails: NODEV"),
@@ -83,6 +90,7 @@ fn each_status_of_version_3_and_mountd_has_its_meaning() {
         ("setattr-69", "full compound: the quota is used up: DQUOT"),
         ("setattr-5", "server_down compound: the server answers, but its storage fails: IO"),
         ("setattr-70", "stale compound"),
+        ("setattr-10001", "stale compound"),
         ("setattr-10008-times-1", "ok compound"),
         // A server that does not let anybody set attributes serves nevertheless.
         ("setattr-1", "ok compound"),
@@ -107,5 +115,45 @@ fn a_server_that_forgot_the_session_is_asked_once_more() {
         let place = scripted::start(Script { minor: 1, forgets: times, ..Script::default() });
         let verdict = check(&format!("{place}/plain"));
         assert!(verdict.starts_with(expected), "{times}: {verdict}");
+    }
+}
+
+#[test]
+fn each_status_of_sessions_has_its_meaning() {
+    let (empty, exchange, create, destroy, sequence, destroy_client) = (0, 42, 43, 44, 53, 57);
+    let table = [
+        // A server may refuse a request without operations, and to end a session.
+        (empty, 22, "ok compound"),
+        (empty, 10071, "ok compound"),
+        (destroy, 10052, "ok compound"),
+        (destroy, 10082, "ok compound"),
+        (destroy, 10008, "ok compound"),
+        (destroy_client, 10074, "ok compound"),
+        (
+            exchange,
+            10017,
+            "denied session: the server works, but another client uses this probe's name (NFS4ERR_CLID_INUSE)",
+        ),
+        (create, 28, "server_down session: the server answers, but has no room for another session (NFS4ERR_NOSPC)"),
+        (create, 10022, "server_down session: the server forgot the session (NFS4ERR_STALE_CLIENTID)"),
+        (sequence, 10053, "server_down compound: the server forgot the session (NFS4ERR_BADSLOT)"),
+    ];
+    for (operation, status, expected) in table {
+        let place = scripted::start(Script { minor: 1, refuses: Some((operation, status)), ..Script::default() });
+        let verdict = check(&format!("{place}/plain"));
+        assert!(verdict.starts_with(expected), "{operation} {status}: {verdict}");
+    }
+    let place = scripted::start(Script { minor: 1, ..Script::default() });
+    for (name, expected) in [
+        ("open-5", "server_down session: the server answers, but its storage fails: NFS4ERR_IO"),
+        ("open-10006", "server_down session: the server answers, but its storage fails: NFS4ERR_SERVERFAULT"),
+        ("open-70", "stale session"),
+        ("open-10013", "grace session"),
+        ("open-10008", "server_down session: the server keeps answering to try again later (NFS4ERR_DELAY)"),
+        ("open-13", "ok compound"),
+        ("open-30", "ok compound"),
+    ] {
+        let verdict = check(&format!("{place}/{name}"));
+        assert!(verdict.starts_with(expected), "{name}: {verdict}");
     }
 }

@@ -9,12 +9,12 @@ const LOCATIONS: u32 = 24;
 
 const MOST_NAME_BYTES: u32 = 4096;
 const MOST_NAMES: u32 = 256;
-const MOST_LOCATIONS: u32 = 64;
+const MOST_LOCATIONS: u32 = 1024;
 
 /// The place of a file system.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Location {
-    /// The server's name or address.
+    /// The server's name or address; empty for the server that was asked.
     pub server: String,
     /// The names of its path there.
     pub path: Vec<String>,

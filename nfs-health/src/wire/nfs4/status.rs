@@ -1,4 +1,5 @@
-//! The statuses of NFSv4 with their names (RFC 7530, section 13; RFC 8881, section 15; RFC 7862, section 11).
+//! The statuses of NFSv4 with their names (RFC 7530, section 13; RFC 8881, section 15; RFC 7862, section 11; RFC 8276,
+//! section 8.5).
 
 statuses! {
     /// A status (`nfsstat4`) other than OK.
@@ -55,6 +56,7 @@ statuses! {
     10015 SHARE_DENIED
     /// Another kind of authentication is required.
     10016 WRONGSEC
+    /// The client's name belongs to another caller.
     10017 CLID_INUSE
     /// The server lacks the resources to answer.
     10018 RESOURCE
@@ -100,6 +102,7 @@ statuses! {
     10051 BAD_SESSION_DIGEST
     /// The server does not know the session.
     10052 BADSESSION
+    /// The session has no such slot.
     10053 BADSLOT
     10054 COMPLETE_ALREADY
     /// The connection does not belong to the session.
@@ -132,6 +135,20 @@ statuses! {
     10080 PNFS_NO_LAYOUT
     10081 NOT_ONLY_OP
     10082 WRONG_CRED
+    10083 WRONG_TYPE
+    10084 DIRDELEG_UNAVAIL
+    10085 REJECT_DELEG
+    10086 RETURNCONFLICT
+    10087 DELEG_REVOKED
+    10088 PARTNER_NOTSUPP
+    10089 PARTNER_NO_AUTH
+    10090 UNION_NOTSUPP
+    10091 OFFLOAD_DENIED
+    10092 WRONG_LFS
+    10093 BADLABEL
+    10094 OFFLOAD_NO_REQS
+    10095 NOXATTR
+    10096 XATTR2BIG
 }
 
 #[cfg(test)]
@@ -142,6 +159,7 @@ mod tests {
     fn statuses_have_names_in_the_order_of_their_numbers() {
         assert!(NAMES.is_sorted_by(|(a, _), (b, _)| a < b));
         assert_eq!(Status(10019).to_string(), "NFS4ERR_MOVED");
+        assert_eq!(Status(10087).to_string(), "NFS4ERR_DELEG_REVOKED");
         assert_eq!(Status(77).to_string(), "NFSv4 status 77, which no RFC defines");
     }
 }

@@ -11,6 +11,9 @@ const MOST_AUTH_BYTES: u32 = 400;
 /// The usual user of calls. A probe needs no rights, so it is the user to which servers map unknown users.
 pub const NOBODY: u32 = 65534;
 
+/// The accept status of a procedure that the server does not have.
+pub const PROC_UNAVAIL: u32 = 3;
+
 /// Why a reply is not a result.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum ReplyError {
@@ -55,7 +58,7 @@ fn auth_name(status: u32) -> String {
 /// The name of an accept status (`accept_stat`, RFC 5531, section 9).
 fn accept_name(status: u32) -> String {
     match status {
-        3 => "PROC_UNAVAIL".to_owned(),
+        PROC_UNAVAIL => "PROC_UNAVAIL".to_owned(),
         4 => "GARBAGE_ARGS".to_owned(),
         5 => "SYSTEM_ERR".to_owned(),
         status => format!("accept status {status}"),
