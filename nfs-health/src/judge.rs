@@ -254,8 +254,10 @@ impl Judge {
             (probes.collect(), locations.collect())
         };
         let evidence = evidence(&probes, &locations, &reports);
-        let rulings: BTreeMap<Server, Ruling> =
-            evidence.into_iter().map(|(server, seen)| (server, rule(seen.probe.as_ref(), &seen.verdicts))).collect();
+        let rulings: BTreeMap<Server, Ruling> = evidence
+            .into_iter()
+            .map(|(server, seen)| (server, rule(seen.probe.as_ref(), &seen.verdicts, seen.is_tunnel)))
+            .collect();
         let named = rulings.iter().map(|(server, ruling)| (server.to_string(), ruling.clone())).collect();
         self.rulings.retain(|server, _| rulings.contains_key(server));
         for (server, ruling) in rulings {

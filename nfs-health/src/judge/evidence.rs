@@ -14,6 +14,8 @@ pub struct Evidence {
     pub probe: Option<Verdict>,
     /// The nodes' verdicts.
     pub verdicts: Vec<NodeVerdict>,
+    /// Whether the server is a tunnel on its only node, so that no other place sees it.
+    pub is_tunnel: bool,
 }
 
 /// The evidence of all exports: those that are probed, and those that only nodes know. A node's verdict on a folder counts for the
@@ -25,23 +27,27 @@ pub fn evidence(
     reports: &BTreeMap<String, Option<NfsReportSpec>>,
 ) -> BTreeMap<Server, Evidence> {
     let of_probe = |(server, verdict): (&Server, &Option<Verdict>)| {
-        (server.clone(), Evidence { probe: verdict.clone(), verdicts: Vec::new() })
+        (server.clone(), Evidence { probe: verdict.clone(), ..Evidence::default() })
     };
     let mut evidence: BTreeMap<Server, Evidence> = probes.iter().map(of_probe).collect();
     for (node, report) in reports {
-        let mut seen: BTreeMap<Server, &ExportReport> = BTreeMap::new();
+        // Each export with its worst verdict, and whether it is a tunnel.
+        let mut seen: BTreeMap<Server, (&ExportReport, bool)> = BTreeMap::new();
         for export in report.iter().flat_map(|report| &report.exports) {
             let Ok(server) = export.export.parse::<Server>() else { continue };
+            let is_tunnel = server.is_loopback();
             let server = of_node(server, node);
             let holds = |known: &Server| *known == server || known.holds(&server, export.alias.as_deref());
             let holder = probes.keys().find(|known| holds(known) || locations.get(known).is_some_and(holds));
-            let worst = seen.entry(holder.cloned().unwrap_or(server)).or_insert(export);
+            let (worst, _) = seen.entry(holder.cloned().unwrap_or(server)).or_insert((export, is_tunnel));
             if severity(export.verdict) > severity(worst.verdict) {
                 *worst = export;
             }
         }
-        for (server, export) in seen {
-            evidence.entry(server).or_default().verdicts.push(NodeVerdict {
+        for (server, (export, is_tunnel)) in seen {
+            let evidence = evidence.entry(server).or_default();
+            evidence.is_tunnel |= is_tunnel;
+            evidence.verdicts.push(NodeVerdict {
                 node: node.clone(),
                 kind: export.verdict,
                 phase: export.phase.clone(),
@@ -142,6 +148,6 @@ mod tests {
         let evidence = evidence(&BTreeMap::new(), &BTreeMap::new(), &reports);
         let names: Vec<_> = evidence.keys().map(ToString::to_string).collect();
         assert_eq!(names, ["127.0.0.1 of a:20127/", "127.0.0.1 of b:20127/", "::1 of c/x"]);
-        assert!(evidence.values().all(|of_probe| of_probe.verdicts.len() == 1));
+        assert!(evidence.values().all(|of_probe| of_probe.verdicts.len() == 1 && of_probe.is_tunnel));
     }
 }

@@ -87,14 +87,15 @@ impl Debounce for Ruling {
     }
 }
 
-/// Rules on one export. `probe` is the judge's own verdict, from probes at the address and behind it.
-pub fn rule(probe: Option<&Verdict>, verdicts: &[NodeVerdict]) -> Ruling {
+/// Rules on one export. `probe` is the judge's own verdict, from probes at the address and behind it. The server behind a tunnel is
+/// seen from one node only.
+pub fn rule(probe: Option<&Verdict>, verdicts: &[NodeVerdict], is_tunnel: bool) -> Ruling {
     let with = |wanted: fn(Kind) -> bool| -> Vec<&NodeVerdict> {
         verdicts.iter().filter(|verdict| wanted(verdict.kind)).collect()
     };
     let (unreached, stuck, refused) = (with(does_not_reach), with(is_stuck), with(is_refusal));
     let reach = reach(probe, &unreached, verdicts.len());
-    let mounts = mounts(&stuck, verdicts.len());
+    let mounts = mounts(&stuck, verdicts.len(), is_tunnel);
     let mut nodes = BTreeMap::new();
     for (condition, trouble, bad) in
         [(Condition::ServerUnreachable, &reach, &unreached), (Condition::MountStuck, &mounts, &stuck)]
@@ -177,12 +178,19 @@ fn reach(probe: Option<&Verdict>, unreached: &[&NodeVerdict], nodes: usize) -> O
 }
 
 /// The trouble of mounts that hang or are stale while the server works.
-fn mounts(stuck: &[&NodeVerdict], nodes: usize) -> Option<ExportTrouble> {
+fn mounts(stuck: &[&NodeVerdict], nodes: usize, is_tunnel: bool) -> Option<ExportTrouble> {
     let (kind, cause) = most_common(stuck.iter().map(|verdict| (verdict.kind, verdict.sentence.as_str())))?;
-    let blame = if many(stuck.len(), nodes) { Blame::Server } else { Blame::Node };
+    let blame = match many(stuck.len(), nodes) {
+        true => Blame::Server,
+        false if is_tunnel => Blame::Unclear,
+        false => Blame::Node,
+    };
     let places = seen_from(stuck, nodes, false);
     let sentence = match blame {
         Blame::Server => format!("the server answers, but does not serve its clients{places}: {cause}"),
+        Blame::Unclear => {
+            format!("cannot tell whether the server, its tunnel on the node or the mount is at fault{places}: {cause}")
+        }
         _ => format!("the server works for others, but a mount fails{places}: {cause}"),
     };
     Some(ExportTrouble { kind, blame, sentence })

@@ -18,7 +18,7 @@ fn verdicts(kinds: &[Kind]) -> Vec<NodeVerdict> {
 }
 
 fn ruled(own: Option<Kind>, nodes: &[Kind]) -> Expected {
-    rule(own.map(probe).as_ref(), &verdicts(nodes)).trouble.map(|trouble| (trouble.kind, trouble.blame))
+    rule(own.map(probe).as_ref(), &verdicts(nodes), false).trouble.map(|trouble| (trouble.kind, trouble.blame))
 }
 
 type Expected = Option<(Kind, Blame)>;
@@ -77,6 +77,7 @@ fn each_node_has_its_own_condition_and_message() {
     let ruling = rule(
         Some(&probe(Kind::Ok)),
         &verdicts(&[Kind::Ok, Kind::ClientStuck, Kind::Unreachable, Kind::Full, Kind::Stale, Kind::Ok, Kind::Ok]),
+        false,
     );
     let seen: Vec<_> = ruling.nodes.iter().map(|(node, trouble)| (node.as_str(), trouble.condition)).collect();
     let stuck = Condition::MountStuck;
@@ -89,6 +90,20 @@ fn each_node_has_its_own_condition_and_message() {
     );
 }
 
+#[test]
+fn a_mount_behind_a_tunnel_blames_no_node() {
+    for (kind, expected) in [
+        (Kind::ClientStuck, Some((Kind::ClientStuck, Blame::Unclear))),
+        (Kind::Stale, Some((Kind::Stale, Blame::Unclear))),
+        (Kind::Unreachable, Some((Kind::Unreachable, Blame::Unclear))),
+        (Kind::Ok, None),
+    ] {
+        let ruling = rule(None, &verdicts(&[kind]), true);
+        assert!(ruling.nodes.values().all(|trouble| trouble.blame == Blame::Unclear), "{ruling:?}");
+        assert_eq!(ruling.trouble.map(|trouble| (trouble.kind, trouble.blame)), expected);
+    }
+}
+
 fn any_kind() -> impl Strategy<Value = Kind> {
     (0..KINDS.len()).prop_map(|index| KINDS[index])
 }
@@ -98,7 +113,7 @@ proptest! {
     fn rulings_match_the_evidence(own in proptest::option::of(any_kind()), nodes in proptest::collection::vec(any_kind(), 0..8)) {
         let own = own.map(probe);
         let verdicts = verdicts(&nodes);
-        let ruling = rule(own.as_ref(), &verdicts);
+        let ruling = rule(own.as_ref(), &verdicts, false);
         // Exactly the nodes that cannot use the export are named.
         let bad = verdicts.iter().filter(|verdict| does_not_reach(verdict.kind) || is_stuck(verdict.kind));
         prop_assert_eq!(ruling.nodes.keys().collect::<Vec<_>>(), bad.map(|verdict| &verdict.node).collect::<Vec<_>>());
@@ -109,14 +124,14 @@ proptest! {
         // The order of nodes does not matter.
         let mut turned = verdicts;
         turned.reverse();
-        let again = rule(own.as_ref(), &turned);
+        let again = rule(own.as_ref(), &turned, false);
         prop_assert!(ruling.is_same_as(&again));
         prop_assert_eq!(ruling.nodes, again.nodes);
     }
 
     #[test]
     fn a_node_is_never_blamed_for_what_all_see(kind in any_kind(), nodes in 2_usize..9) {
-        let ruling = rule(None, &verdicts(&vec![kind; nodes]));
+        let ruling = rule(None, &verdicts(&vec![kind; nodes]), false);
         prop_assert!(ruling.trouble.is_none_or(|trouble| trouble.blame != Blame::Node));
         prop_assert!(ruling.nodes.values().all(|trouble| trouble.blame != Blame::Node));
     }
@@ -125,7 +140,7 @@ proptest! {
     fn one_node_among_many_is_blamed_itself(kind in any_kind(), others in 2_usize..9) {
         let mut kinds = vec![Kind::Ok; others];
         kinds.push(kind);
-        let ruling = rule(Some(&probe(Kind::Ok)), &verdicts(&kinds));
+        let ruling = rule(Some(&probe(Kind::Ok)), &verdicts(&kinds), false);
         prop_assert!(ruling.nodes.values().all(|trouble| trouble.blame == Blame::Node));
     }
 }
@@ -142,7 +157,7 @@ fn an_alert_names_the_places_that_saw_it() {
         ),
         (None, &[ServerDown, ServerDown, Ok][..], " (seen from 2 of 3 nodes: node0, node1): seen from node0"),
     ] {
-        let sentence = rule(own.map(probe).as_ref(), &verdicts(nodes)).trouble.unwrap().sentence;
+        let sentence = rule(own.map(probe).as_ref(), &verdicts(nodes), false).trouble.unwrap().sentence;
         assert!(sentence.ends_with(places), "{sentence}");
     }
 }
