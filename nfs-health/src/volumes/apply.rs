@@ -2,6 +2,7 @@
 
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Service, ServiceSpec};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::core::Status;
 use kube::{Api, Client};
 use serde_json::json;
 
@@ -14,8 +15,8 @@ use super::wanted::Wanted;
 pub enum Applied {
     /// It is done, or another writer was faster; look again.
     Done,
-    /// The claim's namespace does not exist.
-    NoNamespace,
+    /// The claim cannot be created now, for this reason.
+    NoClaim(String),
     /// The API server refused the address, for this reason.
     AddressRefused(String),
 }
@@ -51,7 +52,15 @@ pub async fn apply(client: &Client, wanted: &Wanted, step: &Step, first: &Servic
         Step::CreateClaim { volume } => {
             let claims: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), &wanted.claim.namespace);
             match claims.create(&post, &objects::claim(wanted, volume)).await {
-                Err(kube::Error::Api(status)) if status.is_not_found() => return Ok(Applied::NoNamespace),
+                Err(kube::Error::Api(status)) if status.is_not_found() => {
+                    return Ok(Applied::NoClaim(format!("there is no namespace {}", wanted.claim.namespace)));
+                }
+                Err(kube::Error::Api(status)) if is_of_namespace(&status) => {
+                    return Ok(Applied::NoClaim(format!(
+                        "namespace {} takes no claim: {}",
+                        wanted.claim.namespace, status.message
+                    )));
+                }
                 created => created.map(drop),
             }
         }
@@ -76,10 +85,43 @@ pub async fn apply(client: &Client, wanted: &Wanted, step: &Step, first: &Servic
     }
 }
 
+/// Whether a refusal is about the state of the namespace, and not about our rights: its quota is used up, or it is being deleted.
+fn is_of_namespace(status: &Status) -> bool {
+    status.is_forbidden() && ["exceeded quota", "being terminated"].iter().any(|reason| status.message.contains(reason))
+}
+
 /// Replaces the whole object, because a patch would not remove old labels of the selector.
 async fn follow(services: &Api<Service>, name: &str, first: &ServiceSpec) -> kube::Result<()> {
     let mut kept = services.get(name).await?;
     let (followed, spec) = (objects::followed(first), kept.spec.get_or_insert_default());
     (spec.selector, spec.ports) = (followed.selector, followed.ports);
     services.replace(name, &PostParams::default(), &kept).await.map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_or_ending_namespace_is_distinguished_from_missing_rights() {
+        let status = |code, message: &str| Status {
+            code,
+            reason: "Forbidden".into(),
+            message: message.into(),
+            ..Status::default()
+        };
+        for (status, expected) in [
+            (
+                status(
+                    403,
+                    "persistentvolumeclaims \"homes\" is forbidden: exceeded quota: q, requested: requests.storage=100Gi",
+                ),
+                true,
+            ),
+            (status(403, "unable to create new content in namespace labs because it is being terminated"), true),
+            (status(403, "User \"x\" cannot create resource \"persistentvolumeclaims\""), false),
+        ] {
+            assert_eq!(is_of_namespace(&status), expected, "{}", status.message);
+        }
+    }
 }

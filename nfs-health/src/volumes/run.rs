@@ -197,9 +197,7 @@ impl Volumes {
             };
             match apply(&self.client, wanted, &step, &first).await? {
                 Applied::Done => self.done(wanted, &step),
-                Applied::NoNamespace => {
-                    return Ok(ClaimState::Waiting(format!("there is no namespace {}", wanted.claim.namespace)));
-                }
+                Applied::NoClaim(why) => return Ok(ClaimState::Waiting(why)),
                 Applied::AddressRefused(why) => {
                     let Step::KeepAddress { address, .. } = step else { continue };
                     let volume = seen.claim.and_then(|claim| claim.volume).unwrap_or_default();
