@@ -63,6 +63,9 @@ impl Failure {
             | Errno::NETDOWN
             | Errno::NETUNREACH
             | Errno::NOTCONN => Self::NoAnswer(error.to_string()),
+            Errno::IO | Errno::REMOTEIO => Self::Other(format!(
+                "{error}: the server or its storage failed, or a mount with `soft` gave up waiting for the server"
+            )),
             _ => Self::Other(error.to_string()),
         }
     }
@@ -115,6 +118,7 @@ mod tests {
             (Errno::HOSTDOWN, "no_answer"),
             (Errno::NETDOWN, "no_answer"),
             (Errno::IO, "other"),
+            (Errno::REMOTEIO, "other"),
         ];
         for (errno, name) in table {
             assert_eq!(Failure::from(errno).name(), name, "{errno}");
