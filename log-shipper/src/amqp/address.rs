@@ -3,6 +3,8 @@
 
 use thiserror::Error;
 
+use super::MOST_SHORT_BYTES;
+
 /// One broker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Address {
@@ -37,6 +39,9 @@ pub enum AddressError {
     /// The scheme is neither amqp nor amqps.
     #[error("the scheme must be amqp or amqps")]
     Scheme,
+    /// Quotation marks around the value, which Docker's `--env-file` keeps.
+    #[error("it begins with a quotation mark; leave out the quotation marks")]
+    Quoted,
     /// The hosts have different schemes.
     #[error("all hosts must have the same scheme")]
     Mixed,
@@ -57,8 +62,8 @@ pub enum AddressError {
     /// Fragments have no meaning.
     #[error("it has an unescaped #; write it as %23 in a user, password or virtual host")]
     Fragment,
-    /// A password without a user.
-    #[error("it has a password but no user; write amqps://USER:PASSWORD@HOST, or set AMQP_USERNAME and AMQP_PASSWORD")]
+    /// An @ without a user before it.
+    #[error("there is no user before the @; write amqps://USER:PASSWORD@HOST, or set AMQP_USERNAME and AMQP_PASSWORD")]
     NoUser,
     /// One of the hosts is invalid.
     #[error("host {index} is not a host name or address with an optional port: {reason}")]
@@ -74,6 +79,12 @@ pub enum AddressError {
     /// The path has more than one component.
     #[error("nothing may follow the virtual host; write a / in its name as %2f")]
     Path,
+    /// The hosts have different virtual hosts.
+    #[error("all hosts must have the same virtual host; write it once, at the last host")]
+    MixedVirtualHosts,
+    /// The virtual host is too long for the protocol.
+    #[error("the virtual host has more than {MOST_SHORT_BYTES} bytes")]
+    LongVirtualHost,
 }
 
 /// The user, and the password if there is one.
@@ -92,9 +103,13 @@ impl Url {
         if text.is_empty() {
             return Err(AddressError::Empty);
         }
+        if text.starts_with(['"', '\'']) {
+            return Err(AddressError::Quoted);
+        }
         let (scheme, mut rest) = text.split_once("://").ok_or(AddressError::NoScheme)?;
         let tls = is_tls(scheme)?;
         let mut url = Self { addresses: Vec::new(), tls, virtual_host: "/".into(), user: None };
+        let mut virtual_host = None;
         let mut index = 0;
         loop {
             index += 1;
@@ -122,23 +137,30 @@ impl Url {
                     if path.contains('/') {
                         return Err(AddressError::Path);
                     }
-                    if !path.is_empty() {
-                        url.virtual_host = decode(path)?;
+                    if !path.is_empty() && virtual_host.replace(path).is_some_and(|other| other != path) {
+                        return Err(AddressError::MixedVirtualHosts);
                     }
                     more
                 }
                 None => more,
             };
             match more.chars().next() {
-                None => return Ok(url),
+                None => break,
                 Some('?') => return Err(AddressError::Query),
                 Some('#') => return Err(AddressError::Fragment),
                 Some(_) => rest = more[1..].trim_start(),
             }
             if rest.is_empty() {
-                return Ok(url);
+                break;
             }
         }
+        if let Some(path) = virtual_host {
+            url.virtual_host = decode(path)?;
+        }
+        if url.virtual_host.len() > MOST_SHORT_BYTES {
+            return Err(AddressError::LongVirtualHost);
+        }
+        Ok(url)
     }
 }
 
@@ -191,10 +213,15 @@ fn address(text: &str, tls: bool, index: usize) -> Result<Address, AddressError>
             if host.parse::<std::net::Ipv6Addr>().is_err() {
                 return Err(wrong("the brackets do not contain an IPv6 address"));
             }
-            (host.to_owned(), if port.is_empty() { None } else { Some(port.strip_prefix(':').unwrap_or(port)) })
+            if !port.is_empty() && !port.starts_with(':') {
+                return Err(wrong("only a port may follow the ], as in [::1]:5671"));
+            }
+            (host.to_owned(), port.strip_prefix(':'))
         }
         None if text.matches(':').count() > 1 => {
-            return Err(wrong("an IPv6 address needs brackets: [::1]:5671"));
+            return Err(wrong(
+                "it has several colons: put commas between hosts, and an IPv6 address in brackets, as in [::1]:5671",
+            ));
         }
         None => match text.split_once(':') {
             Some((host, port)) => (decode(host)?, Some(port)),
@@ -257,6 +284,16 @@ mod tests {
         let url = Url::parse("amqp://a,amqp://[::1]:7/").unwrap();
         assert_eq!(hosts(&url), ["a:5672", "::1:7"]);
         assert_eq!(url.virtual_host, "/");
+        for text in ["amqp://a/v,b", "amqp://a,b/v", "amqp://a/v,b/v", "amqp://a/,b/v"] {
+            assert_eq!(Url::parse(text).unwrap().virtual_host, "v", "{text}");
+        }
+    }
+
+    #[test]
+    fn a_virtual_host_is_never_longer_than_the_protocol_allows() {
+        let host = |length: usize| Url::parse(&format!("amqp://h/{}", "%c3%a9".repeat(length / 2)));
+        assert!(host(254).is_ok());
+        assert_eq!(host(256).err(), Some(AddressError::LongVirtualHost));
     }
 
     #[test]
@@ -303,6 +340,14 @@ mod tests {
             ("amqp://h?heartbeat=5", "query"),
             ("amqp://h/v#x", "%23"),
             ("amqp://:secret@h", "no user"),
+            ("amqp://@h", "no user"),
+            ("\"amqp://u:secret@h\"", "quotation"),
+            ("'amqps://h'", "quotation"),
+            ("amqp://a/secret,b/w", "same virtual host"),
+            ("amqp://a/v,amqp://b/%2f", "same virtual host"),
+            ("amqp://[::1]5672", "as in [::1]:5671"),
+            ("amqp://a:1;b:2", "commas"),
+            ("amqp://a:1 b:2", "commas"),
             ("amqp://a,secret#x@b", "%23"),
             ("amqp://u:secret@a,amqp://other:secret@b", "same user"),
             ("amqp://::1", "brackets"),

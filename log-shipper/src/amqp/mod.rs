@@ -19,4 +19,4 @@ pub use endpoint::{Auth, Endpoint};
 pub use error::ConnectionError;
 pub use open::ConnectStep;
 pub use refusal::{Blame, Refusal};
-pub use route::{MOST_KEY_BYTES, RoutingKey};
+pub use route::{MOST_SHORT_BYTES, RoutingKey};

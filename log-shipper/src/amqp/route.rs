@@ -6,7 +6,7 @@ use amq_protocol::types::{AMQPValue, FieldTable};
 use crate::container::Container;
 
 /// The length limit of a short string (AMQP 0-9-1, section 4.2.5.3), in bytes.
-pub const MOST_KEY_BYTES: usize = 255;
+pub const MOST_SHORT_BYTES: usize = 255;
 
 /// Names of a container that a routing key may contain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,8 +52,8 @@ impl RoutingKey {
         }
         pieces.push(Piece::Text(rest.to_owned()));
         let fixed: usize = pieces.iter().map(|piece| if let Piece::Text(text) = piece { text.len() } else { 0 }).sum();
-        if fixed > MOST_KEY_BYTES {
-            return Err(format!("it has more than {MOST_KEY_BYTES} bytes"));
+        if fixed > MOST_SHORT_BYTES {
+            return Err(format!("it has more than {MOST_SHORT_BYTES} bytes"));
         }
         Ok(Self(pieces))
     }
@@ -69,7 +69,7 @@ impl RoutingKey {
                 Piece::Name(name) => key.push_str(&names[*name as usize].replace('.', "_")),
             }
         }
-        key.truncate(key.floor_char_boundary(MOST_KEY_BYTES));
+        key.truncate(key.floor_char_boundary(MOST_SHORT_BYTES));
         key
     }
 }
@@ -125,7 +125,7 @@ mod tests {
     fn a_key_is_never_longer_than_the_protocol_allows() {
         let long = pod(&"n".repeat(63), &"p".repeat(253), &"é".repeat(60));
         let key = RoutingKey::parse("logs.{namespace}.{pod}.{container}").unwrap().of(&long);
-        assert_eq!(key.len(), MOST_KEY_BYTES);
+        assert_eq!(key.len(), MOST_SHORT_BYTES);
         let key = RoutingKey::parse(&format!("{}{{container}}", "x".repeat(254))).unwrap().of(&long);
         assert_eq!(key.len(), 254);
     }

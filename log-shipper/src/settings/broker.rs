@@ -6,7 +6,7 @@ use std::time::Duration;
 use sidecar::secret::{Secret, SecretSource};
 use sidecar::settings::{Problems, values};
 
-use crate::amqp::{Address, Auth, Endpoint, MOST_KEY_BYTES, RoutingKey, Url};
+use crate::amqp::{Address, Auth, Endpoint, MOST_SHORT_BYTES, RoutingKey, Url};
 use crate::arguments::BrokerArguments;
 
 /// The settings of the broker.
@@ -125,11 +125,12 @@ fn auth(
     None
 }
 
-/// An exchange's name. `default`, and RabbitMQ's own term in permissions, mean the exchange without a name.
+/// An exchange's name. `default`, and RabbitMQ's own terms in permissions and in its management UI, mean the exchange
+/// without a name.
 fn exchange(problems: &mut Problems, setting: &'static str, name: &str) -> Option<String> {
-    if name.len() > MOST_KEY_BYTES {
-        problems.add(setting, format!("it has more than {MOST_KEY_BYTES} bytes"), "logstash-exchange");
+    if name.len() > MOST_SHORT_BYTES {
+        problems.add(setting, format!("it has more than {MOST_SHORT_BYTES} bytes"), "logstash-exchange");
         return None;
     }
-    Some(if matches!(name, "default" | "amq.default") { String::new() } else { name.to_owned() })
+    Some(if matches!(name, "default" | "amq.default" | "(AMQP default)") { String::new() } else { name.to_owned() })
 }
