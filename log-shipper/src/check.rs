@@ -172,8 +172,17 @@ fn name(step: ConnectStep) -> &'static str {
 }
 
 fn advice(step: ConnectStep, error: &ConnectionError) -> &'static str {
-    if matches!(error, ConnectionError::Protocol(_)) {
-        return "Check the scheme and the port of AMQP_URL.";
+    match error {
+        ConnectionError::At { error, .. } => return advice(step, error),
+        ConnectionError::Each(errors) => return errors.first().map_or("", |error| advice(step, error)),
+        ConnectionError::Protocol(_) => return "Check the scheme and the port of AMQP_URL.",
+        ConnectionError::Timeout(_) if step > ConnectStep::Address => {
+            return "Check the scheme and the port of AMQP_URL, and the broker's log.";
+        }
+        ConnectionError::Credentials(_) if step == ConnectStep::Tls => {
+            return "Check the files in AMQP_CERT_FILE, AMQP_KEY_FILE and SSL_CERT_FILE.";
+        }
+        _ => (),
     }
     match step {
         ConnectStep::Name => "Check the host in AMQP_URL, and the DNS of this machine.",
@@ -191,7 +200,7 @@ fn advice(step: ConnectStep, error: &ConnectionError) -> &'static str {
             "The virtual host is the path of AMQP_URL; it must exist, and the user needs permissions there."
         }
         ConnectStep::Exchange => {
-            "Set AMQP_EXCHANGE to an existing exchange, or ask the receiver's administrator to declare it."
+            "Set AMQP_EXCHANGE and AMQP_DEAD_LETTER_EXCHANGE to existing exchanges, or ask the receiver's administrator to declare them."
         }
     }
 }

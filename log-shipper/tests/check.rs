@@ -27,8 +27,7 @@ fn check(settings: &[(&str, &str)], arguments: &[&str]) -> (Option<i32>, String)
 fn each_step_is_printed_and_the_first_failure_with_advice() {
     let broker = RabbitMq::start().unwrap();
     exchange::declare(broker.address(), &[]);
-    let [authority, ..] = broker.client_files();
-    let authority = authority.display().to_string();
+    let [authority, certificate, key] = broker.client_files().map(|path| path.display().to_string());
     let plain = format!("amqp://{}/%2f", broker.address());
     let tls = format!("amqps://localhost:{}/%2f", broker.tls_address().port());
     let wrong_way = [format!("amqps://{}/%2f", broker.address()), format!("amqp://{}/%2f", broker.tls_address())];
@@ -63,6 +62,22 @@ fn each_step_is_printed_and_the_first_failure_with_advice() {
 
     let other_name =
         [("AMQP_URL", tls.as_str()), ("SSL_CERT_FILE", &authority), ("AMQP_TLS_SERVER_NAME", "other.example")];
+    let with_files = |certificate: &str, key: &str| {
+        let [certificate, key] = [certificate, key].map(str::to_owned);
+        let (url, authority) = (tls.clone(), authority.clone());
+        [("AMQP_URL", url), ("SSL_CERT_FILE", authority), ("AMQP_CERT_FILE", certificate), ("AMQP_KEY_FILE", key)]
+    };
+    for (certificate, key, with) in [
+        (authority.as_str(), key.as_str(), "does not belong to the certificate"),
+        (&key, &key, "contains no certificate"),
+        (&certificate, &certificate, "contains no private key"),
+        ("/nonexistent", &key, "/nonexistent"),
+    ] {
+        let settings = with_files(certificate, key);
+        let settings = settings.each_ref().map(|(name, value)| (*name, value.as_str()));
+        let (code, output) = check(&settings, &[]);
+        assert!(code == Some(1) && output.contains(with) && output.contains("Check the files in"), "{output}");
+    }
     for (settings, failed, with) in [
         (&[("AMQP_URL", plain.as_str()), ("AMQP_PASSWORD", "no-such-secret")][..], "login", "ACCESS_REFUSED"),
         (&[("AMQP_URL", &other_host)], "virtual host", "(user shipper, virtual host elsewhere)"),

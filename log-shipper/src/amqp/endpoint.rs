@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 use sidecar::secret::SecretSource;
@@ -76,6 +76,12 @@ pub(super) fn not_tls(error: std::io::Error) -> ConnectionError {
             "the port does not speak TLS: use amqp:// in AMQP_URL, or the broker's TLS port (5671 by default)";
         return ConnectionError::Protocol(message.to_owned());
     }
+    if let Some(rustls::Error::AlertReceived(
+        rustls::AlertDescription::ProtocolVersion | rustls::AlertDescription::HandshakeFailure,
+    )) = by_rustls
+    {
+        return ConnectionError::Protocol(format!("{error}; the broker must allow TLS 1.2 or 1.3"));
+    }
     if error.kind() == std::io::ErrorKind::UnexpectedEof {
         return ConnectionError::Protocol(
             "it closed the connection during the TLS handshake; does this port speak TLS?".to_owned(),
@@ -107,8 +113,19 @@ pub(super) fn tls(certificate: Option<&(PathBuf, PathBuf)>) -> Result<ClientConf
     let certificates = CertificateDer::pem_file_iter(chain)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
         .map_err(|error| in_file(chain, &error))?;
-    let private = PrivateKeyDer::from_pem_file(key).map_err(|error| in_file(key, &error))?;
-    builder.with_client_auth_cert(certificates, private).map_err(|error| in_file(chain, &error))
+    if certificates.is_empty() {
+        return Err(in_file(chain, &"it contains no certificate (PEM)"));
+    }
+    let private = PrivateKeyDer::from_pem_file(key).map_err(|error| match error {
+        pem::Error::NoItemsFound => in_file(key, &"it contains no private key (PEM)"),
+        error => in_file(key, &error),
+    })?;
+    builder.with_client_auth_cert(certificates, private).map_err(|error| match error {
+        rustls::Error::InconsistentKeys(_) => {
+            failed(format!("the key in {} does not belong to the certificate in {}", key.display(), chain.display()))
+        }
+        error => in_file(chain, &error),
+    })
 }
 
 /// With TLS 1.3 a client may write before the broker has checked its certificate, so a refusal often shows only as a
@@ -119,9 +136,43 @@ pub(super) fn silently_refused(error: ConnectionError, endpoint: &Endpoint) -> C
             let message = format!("{error} before the broker sent anything; does it accept the client certificate?");
             ConnectionError::Credentials(message)
         }
-        ConnectionError::Io(error) if !endpoint.tls => ConnectionError::Protocol(format!(
+        ConnectionError::Io(error) if endpoint.tls => ConnectionError::Credentials(format!(
+            "{error} before the broker sent anything; does it require a client certificate (AMQP_CERT_FILE)?"
+        )),
+        ConnectionError::Io(error) => ConnectionError::Protocol(format!(
             "{error} before the broker sent anything; does this port speak AMQP, or TLS (amqps://)?"
         )),
         error => error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[test]
+    fn a_socket_that_closes_without_a_word_has_a_likely_reason() {
+        let endpoint = |tls: bool, certificate: bool| Endpoint {
+            tls,
+            server_name: None,
+            certificate: certificate.then(|| (PathBuf::new(), PathBuf::new())),
+            auth: Auth::Certificate,
+            virtual_host: "/".into(),
+            exchange: String::new(),
+            routing_key: RoutingKey::parse("logs").unwrap(),
+            dead_letter_exchange: None,
+            heartbeat: Duration::ZERO,
+        };
+        for (tls, certificate, expected) in [
+            (false, false, "does this port speak AMQP"),
+            (true, false, "does it require a client certificate"),
+            (true, true, "does it accept the client certificate"),
+        ] {
+            let closed = ConnectionError::Io(io::ErrorKind::ConnectionReset.into());
+            let error = silently_refused(closed, &endpoint(tls, certificate)).to_string();
+            assert!(error.contains(expected), "{error}");
+        }
     }
 }

@@ -21,9 +21,12 @@ pub enum ConnectionError {
     /// The name could not be resolved.
     #[error("the name {host} can't be resolved: {error}")]
     Name { host: String, error: io::Error },
-    /// One of several addresses of a name failed.
+    /// An address of a name with several failed.
     #[error("{address}: {error}")]
     At { address: SocketAddr, error: Box<ConnectionError> },
+    /// All addresses of a name failed, each for its own reason.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Each(Vec<ConnectionError>),
     /// The broker closed it.
     #[error("the broker closed it: {} {}{who}", refusal.code, refusal.text)]
     Closed { refusal: Refusal, who: String },

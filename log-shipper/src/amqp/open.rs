@@ -55,27 +55,39 @@ impl Connection {
         let only_one = left.len() == 1;
         let addresses: Vec<_> = left.iter().map(|address| address.ip().to_string()).collect();
         done(ConnectStep::Name, format!("{}: {}", address.host, addresses.join(", ")));
+        let mut failures = Vec::new();
         loop {
-            let (tcp, chosen) = dial::first(&left).await?;
+            let (tcp, chosen) = match dial::first(&left).await {
+                Ok(connected) => connected,
+                Err(error) if failures.is_empty() => return Err(error),
+                Err(error) => {
+                    failures.push(match left[..] {
+                        [address] => ConnectionError::At { address, error: Box::new(error) },
+                        _ => error,
+                    });
+                    return Err(ConnectionError::Each(failures));
+                }
+            };
             done(ConnectStep::Address, chosen.to_string());
             let opening = Self::open_on(tcp, &address.host, endpoint, done);
             let error = match tokio::time::timeout(OPEN_LIMIT, opening).await {
                 Ok(Ok(opened)) => return Ok(opened),
                 Ok(Err(error)) => error,
-                Err(_) => ConnectionError::Timeout(format!(
-                    "it accepts connections but has not answered within {} s; does this port speak AMQP{}?",
-                    OPEN_LIMIT.as_secs(),
-                    if endpoint.tls { " over TLS" } else { " without TLS" },
-                )),
+                Err(_) => silent(endpoint),
             };
-            left.retain(|other| *other != chosen);
-            // A refusal by one broker of a cluster holds for all of them.
-            let refused = matches!(error, ConnectionError::Closed { .. } | ConnectionError::Credentials(_));
             if only_one {
                 return Err(error);
             }
-            if left.is_empty() || refused {
-                return Err(ConnectionError::At { address: chosen, error: Box::new(error) });
+            left.retain(|other| *other != chosen);
+            // A refusal by one broker of a cluster holds for all of them.
+            let refused = matches!(error, ConnectionError::Closed { .. } | ConnectionError::Credentials(_));
+            let error = ConnectionError::At { address: chosen, error: Box::new(error) };
+            if refused {
+                return Err(error);
+            }
+            failures.push(error);
+            if left.is_empty() {
+                return Err(ConnectionError::Each(failures));
             }
         }
     }
@@ -228,6 +240,15 @@ impl Connection {
             poll_fn(|context| self.poll_progress(context)).await?;
         }
     }
+}
+
+/// A peer that says nothing.
+fn silent(endpoint: &Endpoint) -> ConnectionError {
+    let how = if endpoint.tls { "over" } else { "without" };
+    let seconds = OPEN_LIMIT.as_secs();
+    ConnectionError::Timeout(format!(
+        "it accepts connections but has not answered within {seconds} s; does this port speak AMQP {how} TLS?"
+    ))
 }
 
 fn client_properties() -> FieldTable {
