@@ -2,7 +2,8 @@
 //!
 //! kubelet: `0.log`, `0.log.20261122-100000`, `….gz`, and `….tmp` while it compresses. Docker: `<id>-json.log`, `.1`,
 //! `.2.gz`. logrotate: `.1`, or with `dateext` `-20261122`, `-2026112210` (hourly), `-1795348800` (`dateformat -%s`)
-//! and whatever else its `dateformat` can write, with `extension .log` before the `.log`; each also `.gz`.
+//! and whatever else its `dateformat` can write from the year on, with `extension .log` before the `.log`; each also
+//! `.gz`.
 
 use std::cmp::Reverse;
 
@@ -71,21 +72,26 @@ impl<'a> LogName<'a> {
 
 /// The age according to a rotated file's suffix; `None` if it shows none.
 fn age(stamp: &str) -> Option<Age> {
-    if !stamp.bytes().all(|byte| byte.is_ascii_digit() || b"-_.:T".contains(&byte)) {
+    // All files of a log have the same time zone.
+    let time = stamp.strip_suffix('Z').unwrap_or(stamp);
+    let time = time.split_once('+').map_or(time, |(time, _)| time);
+    if !time.bytes().all(|byte| byte.is_ascii_digit() || b"-_.:TW".contains(&byte)) {
         return None;
     }
-    if stamp.len() <= MOST_COUNT_DIGITS
+    if time == stamp
+        && stamp.len() <= MOST_COUNT_DIGITS
+        && !is_month_or_week(stamp)
         && let Ok(number) = stamp.parse()
     {
         return Some(Age::Numbered(Reverse(number)));
     }
-    let groups: Vec<&str> = stamp.split(['-', '_', '.', ':', 'T']).filter(|group| !group.is_empty()).collect();
+    let groups: Vec<&str> = time.split(['-', '_', '.', ':', 'T', 'W']).filter(|group| !group.is_empty()).collect();
     let digits = groups.concat();
     let time = match *groups {
         [seconds] if seconds.len() == 10 && !is_day_and_hour(seconds) => of_epoch(seconds.parse().ok()?)?,
         [milliseconds] if milliseconds.len() == 13 => of_epoch(milliseconds.parse::<i64>().ok()? / 1000)?,
         [day, seconds] if day.len() == 8 && seconds.len() == 10 => of_epoch(seconds.parse().ok()?)?,
-        _ if is_day(&digits) => {
+        _ if is_day(&digits) || is_month_or_week(&digits) => {
             let known = digits.len().min(14);
             digits[..known].parse::<u64>().ok()? * 10_u64.pow(14 - known as u32)
         }
@@ -101,6 +107,13 @@ fn is_day(digits: &str) -> bool {
     year.is_some_and(|year| (1970..2200).contains(&year))
         && month.is_some_and(|month| (1..=12).contains(&month))
         && day.is_some_and(|day| (1..=31).contains(&day))
+}
+
+/// Whether the digits are a year and its month or week: `dateformat -%Y%m` or `-%Y%V`.
+fn is_month_or_week(digits: &str) -> bool {
+    let Some((year, part)) = digits.split_at_checked(4).filter(|_| digits.len() == 6) else { return false };
+    year.parse().is_ok_and(|year: u32| (1970..2200).contains(&year))
+        && part.parse().is_ok_and(|part: u32| (1..=53).contains(&part))
 }
 
 /// Whether ten digits are a day and an hour. Seconds since 1970 look like that only after 2033.
@@ -125,7 +138,7 @@ mod tests {
 
     #[test]
     fn older_files_come_first() {
-        let orders: [&[&str]; 8] = [
+        let orders: [&[&str]; 13] = [
             &["0.log.20261122-100000.gz", "0.log.20261122-100001", "0.log"],
             &["a-json.log.10.gz", "a-json.log.2.gz", "a-json.log.1", "a-json.log"],
             &["a-json.log-20261031.gz", "a-json.log-20261101", "a-json.log"],
@@ -134,6 +147,11 @@ mod tests {
             &["a-json.log-20261122-1795348800", "a-json.log-20261123-1795435200", "a-json.log.old", "a-json.log"],
             &["a-json.log-2026-11-22", "a-json.log-2026-11-23.gz", "a-json.log_2026-11-23T10:00:00", "a-json.log"],
             &["a-json-20261122.log.gz", "a-json-20261123.log", "a-json.log"],
+            &["a-json.log-202610.gz", "a-json.log-202611", "a-json.log-202701", "a-json.log"],
+            &["a-json.log-2026-10.gz", "a-json.log-2026-11", "a-json.log"],
+            &["a-json.log-2026-W47.gz", "a-json.log-2026-W48", "a-json.log-2027-W01", "a-json.log"],
+            &["a-json.log.2026-11-22T10:00:00Z", "a-json.log.2026-11-22T10:00:01.5Z.gz", "a-json.log"],
+            &["a-json.log-20261122+0100", "a-json.log-20261123+0100.gz", "a-json.log"],
         ];
         for order in orders {
             let shuffled: Vec<_> = order.iter().rev().copied().collect();
@@ -160,7 +178,18 @@ mod tests {
 
     #[test]
     fn a_name_that_says_nothing_is_aside() {
-        for name in ["0.log.old", "0.log~", "0.log-99999999", "0.log.1.bz2", "0.log.20261122.zst", "0.log.gz"] {
+        for name in [
+            "0.log.old",
+            "0.log~",
+            "0.log-99999999",
+            "0.log-2026-54",
+            "0.log-22Nov2026",
+            "0.log.+1",
+            "0.log.Z",
+            "0.log.1.bz2",
+            "0.log.20261122.zst",
+            "0.log.gz",
+        ] {
             assert_eq!(LogName::parse(name).unwrap().age, Age::Aside, "{name}");
         }
         assert_eq!(LogName::age_of("/x/other"), (Age::Aside, false));
