@@ -63,7 +63,7 @@ fn expression(text: &str) -> Result<Expression, String> {
     };
     let key = |text: &str| word(text).and_then(|key| if key.is_empty() { Err(wrong()) } else { Ok(key) });
     if let Some((before, list)) = text.split_once('(') {
-        let list = list.strip_suffix(')').ok_or_else(wrong)?;
+        let list = list.strip_suffix(')').filter(|list| !list.trim().is_empty()).ok_or_else(wrong)?;
         let values = list.split(',').map(word).collect::<Result<_, _>>()?;
         let mut words = before.split_whitespace();
         return match (words.next(), words.next(), words.next()) {
@@ -110,9 +110,24 @@ mod tests {
         for text in ["tier=back", "debug", "!tier", "tier in (back,middle)", "tier notin (front)", "tier,debug"] {
             assert!(!selector(text).unwrap().matches(&web), "{text}");
         }
-        for text in
-            ["", " , ", "=x", "a b", "tier in front", "tier in (front", "(x)", "!", "a=b=c", "tier im (front)", "ä=1"]
-        {
+        for text in [
+            "",
+            " , ",
+            "=x",
+            "a b",
+            "tier in front",
+            "tier in (front",
+            "(x)",
+            "!",
+            "a=b=c",
+            "tier im (front)",
+            "tier in ()",
+            "tier notin ( )",
+            "tier>1",
+            "tier=~f",
+            "tier=*",
+            "ä=1",
+        ] {
             assert!(selector(text).is_err(), "{text:?}");
         }
     }

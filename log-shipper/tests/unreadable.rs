@@ -2,7 +2,9 @@
 
 mod support;
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::process::Command;
 
@@ -51,8 +53,20 @@ fn unreadable_logs_are_named_and_are_a_failure() {
         fs::create_dir_all(&folder).unwrap();
         assert!(Command::new("mkfifo").arg(folder.join("0.log")).status().unwrap().success());
     };
+    let cached: Prepare = |node| {
+        let folder = node.path("pods").join(id("d"));
+        append(&folder.join("container-cached.log"), "x");
+        fs::write(folder.join("hostconfig.json"), "{\"LogConfig\":{\"Type\":\"fluentd\"}}").unwrap();
+    };
+    let too_high: Prepare = |node| drop(append(&node.path("pods/space_pod_1/0.log"), "x"));
+    let too_deep: Prepare = |node| drop(append(&node.path("pods").join(POD).join("logs/0.log"), "x"));
+    let not_utf8: Prepare = |node| {
+        let folder = node.path("pods").join(POD);
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join(OsStr::from_bytes(b"\xff.log")), "x").unwrap();
+    };
     let no_file: Prepare = |node| fs::create_dir_all(node.path("pods").join(POD).join("0.log")).unwrap();
-    let cases: [(&str, Prepare); 12] = [
+    let cases: [(&str, Prepare); 16] = [
         ("/nonexistent/x-json.log", dangling),
         ("/var/log/pods", links),
         ("pods/pods", above),
@@ -65,6 +79,10 @@ fn unreadable_logs_are_named_and_are_a_failure() {
         ("/nonexistent/main", container_elsewhere),
         ("0.log: it is not a regular file", pipe),
         ("0.log: it is not a regular file", no_file),
+        ("log driver fluentd", cached),
+        ("space_pod_1: files directly in a pod's folder", too_high),
+        ("main/logs: not the name of a log", too_deep),
+        ("its name is not UTF-8", not_utf8),
     ];
     for (expected, prepare) in cases {
         let node = Node::new(&["pods"]);
@@ -73,6 +91,8 @@ fn unreadable_logs_are_named_and_are_a_failure() {
         assert_eq!(run.code, Some(1), "{expected}: {}", run.log);
         assert!(run.log.contains(expected), "{expected}: {}", run.log);
     }
+    let run = Node::new(&["pods/*/*/*.log"]).run();
+    assert!(run.code == Some(1) && run.log.contains("not patterns"), "{}", run.log);
     let node = Node::new(&["pods"]);
     assert_eq!(node.run().code, Some(0), "an empty node is no failure");
     node.pod("0.log", "one");

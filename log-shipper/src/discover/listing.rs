@@ -104,13 +104,16 @@ pub(super) fn files(path: &Path, base_of: impl Fn(u64) -> Option<Arc<str>>) -> i
     let mut found = Files::default();
     for entry in fs::read_dir(path)? {
         let entry = entry?;
-        let Ok(name) = entry.file_name().into_string() else { continue };
+        let Ok(name) = entry.file_name().into_string() else {
+            found.problems.push(Problem::new(Kind::Unplaced, &entry.path(), "its name is not UTF-8"));
+            continue;
+        };
         let parsed = LogName::parse(&name);
         let known = || base_of(entry.ino());
         let Some(base) = parsed.as_ref().map(|parsed| parsed.base.into()).or_else(known) else {
             // Docker keeps other files beside its logs, and kubelet compresses into a temporary file.
             let odd = Container::of_pod_folder(path, "").is_some() && !name.ends_with(".tmp");
-            if odd && entry.file_type()?.is_file() {
+            if odd && !entry.file_type()?.is_symlink() {
                 found.problems.push(Problem::new(Kind::Unplaced, &entry.path(), "not the name of a log"));
             }
             continue;

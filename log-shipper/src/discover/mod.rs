@@ -199,7 +199,7 @@ impl Discovery {
             let entries = match listing::folders(&root) {
                 Ok(entries) => entries,
                 Err(error) => {
-                    self.problems.push(Problem::of_error(Kind::Root, &root, &error));
+                    self.problems.push(Problem::root(&root, &error));
                     continue;
                 }
             };
@@ -272,7 +272,12 @@ impl Discovery {
             Folders { links: true, ..Folders::default() }
         });
         self.problems.extend(found.broken.iter().map(|(path, error)| Problem::link(path, error)));
-        let changed = changed.filter(|time| !found.links && is_settled(*time));
+        let misplaced = found.others > found.broken.len();
+        if misplaced {
+            let why = "files directly in a pod's folder are not read, only those in its containers' folders";
+            self.problems.push(Problem::new(Kind::Unplaced, &path, why));
+        }
+        let changed = changed.filter(|time| !found.links && !misplaced && is_settled(*time));
         (path, Pod { containers: found.paths.into(), changed })
     }
 
@@ -314,7 +319,9 @@ impl Discovery {
         };
         let mut settled = !found.links && found.problems.is_empty();
         self.problems.append(&mut found.problems);
-        if found.files.is_empty() && Container::of_docker_folder(path, None).is_some() {
+        // Docker keeps other files here, too: for `docker logs`, its other drivers write container-cached.log.
+        let container = Container::of_docker_folder(path, None);
+        if container.is_some_and(|container| !found.files.iter().any(|file| container.has_log(&file.base))) {
             self.problems.extend(Problem::of_format(path));
         }
         found.files.retain(|file| {

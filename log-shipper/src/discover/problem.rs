@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use super::docker_config;
 
 /// File extensions of compression formats other than gzip that logrotate's users choose.
-const OTHER_COMPRESSIONS: [&str; 5] = ["bz2", "lz4", "xz", "zip", "zst"];
+const OTHER_COMPRESSIONS: [&str; 8] = ["Z", "bz2", "lz4", "lzma", "lzo", "xz", "zip", "zst"];
 
 /// The kind of problem with a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -68,6 +68,13 @@ impl Problem {
     /// A file or folder that the system does not allow us to read.
     pub(super) fn of_error(kind: Kind, path: &Path, error: &io::Error) -> Self {
         Self::new(kind, path, format_args!("{error}{}", too_many(error)))
+    }
+
+    /// A folder of `LOG_PATHS` that cannot be listed.
+    pub(super) fn root(path: &Path, error: &io::Error) -> Self {
+        let pattern = path.as_os_str().as_encoded_bytes().contains(&b'*');
+        let hint = if pattern { "; LOG_PATHS takes folders, not patterns: use /var/log/pods" } else { "" };
+        Self::new(Kind::Root, path, format_args!("{error}{}{hint}", too_many(error)))
     }
 
     /// A file with a log's name that cannot be identified as part of it.
@@ -137,7 +144,9 @@ mod tests {
 
     #[test]
     fn a_file_that_is_not_read_has_its_reason() {
-        for (name, expected) in [("0.log.1.xz", "gzip"), ("0.log-20261123.zst", "gzip"), ("0.log.old", "rotated")] {
+        for (name, expected) in
+            [("0.log.1.xz", "gzip"), ("0.log-20261123.zst", "gzip"), ("0.log.2.Z", "gzip"), ("0.log.old", "rotated")]
+        {
             assert!(Problem::unplaced(Path::new(name)).what.contains(expected), "{name}");
         }
     }

@@ -70,6 +70,9 @@ impl Survey {
             Some(why) => self.latch.not_ready(why),
             None => self.latch.ready(),
         }
+        if failure.is_none() && self.findings.failure().is_some() {
+            tracing::info!("all logs can be read again");
+        }
         self.findings.set(failure);
     }
 

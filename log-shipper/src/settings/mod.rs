@@ -199,6 +199,9 @@ impl LogsArguments {
         let paths = match &self.log_paths {
             Some(paths) => {
                 let paths: Vec<PathBuf> = values::list(paths).map(PathBuf::from).collect();
+                if paths.is_empty() {
+                    problems.add("LOG_PATHS", "it names no folder", "/var/log/pods");
+                }
                 if let Some(relative) = paths.iter().find(|path| !path.is_absolute()) {
                     problems.add(
                         "LOG_PATHS",
@@ -220,7 +223,12 @@ impl LogsArguments {
             "end" => Ok(true),
             other => Err(format!("{other:?} is neither beginning nor end")),
         });
-        let names = |text: &Option<String>| values::list(text.as_deref().unwrap_or("")).map(str::to_owned).collect();
+        let mut names = |setting, text: &Option<String>| {
+            let names = text.as_deref().unwrap_or("");
+            problems.parse(setting, names, "jhub,monitoring", |names| values::list(names).map(namespace).collect())
+        };
+        let wanted_namespaces = names("LOG_NAMESPACES", &self.log_namespaces);
+        let excluded_namespaces = names("LOG_NAMESPACES_EXCLUDED", &self.log_namespaces_excluded);
         let mut selector = |setting, text: &Option<String>| match text.as_deref().filter(|text| !text.is_empty()) {
             Some(text) => problems.parse(setting, text, "app=web,tier in (a,b),!debug", labels::selector).map(Some),
             None => Some(None),
@@ -234,13 +242,23 @@ impl LogsArguments {
             paths,
             state_dir: PathBuf::from(&self.state_dir),
             at_end: at_end?,
-            namespaces: names(&self.log_namespaces),
-            excluded_namespaces: names(&self.log_namespaces_excluded),
+            namespaces: wanted_namespaces?,
+            excluded_namespaces: excluded_namespaces?,
             labels: LabelChoice { wanted: wanted?, excluded: excluded? },
             opt_out: opt_out?,
             pinned_bytes_max: pinned?,
             reader_threads: threads?,
         })
+    }
+}
+
+/// The name of a namespace (RFC 1123, a DNS label, as Kubernetes requires). A pattern would match none.
+fn namespace(name: &str) -> Result<String, String> {
+    let fits = name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+    if fits {
+        Ok(name.to_owned())
+    } else {
+        Err(format!("{name:?} is not the name of a namespace; patterns are not supported"))
     }
 }
 

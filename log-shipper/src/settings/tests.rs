@@ -127,6 +127,25 @@ fn every_problem_is_named() {
 }
 
 #[test]
+fn a_list_of_folders_has_at_least_one() {
+    for paths in [",", " ", " , "] {
+        let problems = run(&[("LOG_PATHS", paths)], false).unwrap_err();
+        assert!(problems.contains("LOG_PATHS: it names no folder"), "{problems}");
+    }
+}
+
+#[test]
+fn a_namespace_is_a_name_and_not_a_pattern() {
+    for setting in ["LOG_NAMESPACES", "LOG_NAMESPACES_EXCLUDED"] {
+        for names in ["prod-*", "a,B", "a b", "a;b", "/", "a_b", "!a"] {
+            let problems = run(&[(setting, names)], false).unwrap_err();
+            assert!(problems.contains(&format!("{setting}: ")), "{problems}");
+        }
+        assert!(run(&[(setting, "a, kube-system,1")], false).is_ok());
+    }
+}
+
+#[test]
 fn a_password_is_never_shown() {
     let settings = run(&[("AMQP_URL", "amqp://u:hunter2@h")], true).unwrap();
     assert!(!format!("{settings:?}").contains("hunter2"));
