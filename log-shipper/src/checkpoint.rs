@@ -85,8 +85,12 @@ pub enum CheckpointError {
 pub fn read(path: &Path) -> Result<Option<Saved>, CheckpointError> {
     let failed = |source| CheckpointError::Read { path: path.to_owned(), source };
     let broken = |reason| CheckpointError::Broken { path: path.to_owned(), reason };
-    let file = match std::fs::File::open(path) {
-        Ok(file) => file,
+    // Docker creates a folder for a missing file that it should mount, and opening a pipe waits.
+    let opened = std::fs::metadata(path)
+        .and_then(|metadata| if metadata.is_file() { std::fs::File::open(path).map(Some) } else { Ok(None) });
+    let file = match opened {
+        Ok(Some(file)) => file,
+        Ok(None) => return Err(broken("it is not a regular file".to_owned())),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(failed(error)),
     };
@@ -192,6 +196,19 @@ mod tests {
         let aside = set_aside(&path).unwrap();
         assert_eq!(std::fs::read(aside).unwrap(), b"{\"version\":1,");
         assert_eq!(read(&path).unwrap(), None);
+    }
+
+    #[test]
+    fn what_is_not_a_file_is_broken() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(FILE_NAME);
+        std::fs::create_dir(&path).unwrap();
+        std::fs::write(path.join("x"), "").unwrap();
+        assert!(matches!(read(&path), Err(CheckpointError::Broken { .. })));
+        set_aside(&path).unwrap();
+        assert_eq!(read(&path).unwrap(), None);
+        rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        assert!(matches!(read(&path), Err(CheckpointError::Broken { .. })));
     }
 
     #[test]
