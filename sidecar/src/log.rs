@@ -3,7 +3,7 @@
 use std::io::IsTerminal;
 
 use clap::Args;
-use tracing_subscriber::filter::Targets;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{fmt, registry};
@@ -39,9 +39,7 @@ enum LogFormat {
 impl LogArguments {
     /// The settings, or `None` with the problems recorded.
     pub fn settings(&self, problems: &mut Problems) -> Option<LogSettings> {
-        let filter = problems.parse("LOG", &self.log, "info", |text| {
-            text.parse::<Targets>().map_err(|error| format!("{text:?} is not a log filter: {error}"))
-        });
+        let filter = problems.parse("LOG", &self.log, "info", filter);
         let format = problems.parse_optional("LOG_FORMAT", self.log_format.as_deref(), "json", |text| match text {
             "text" => Ok(LogFormat::Text),
             "json" => Ok(LogFormat::Json),
@@ -50,6 +48,29 @@ impl LogArguments {
         let by_itself = || if std::io::stderr().is_terminal() { LogFormat::Text } else { LogFormat::Json };
         Some(LogSettings { filter: filter?, format: format?.unwrap_or_else(by_itself), warnings: Vec::new() })
     }
+}
+
+/// A level, or modules with their levels. The parser would read a word that is no level as the name of a module, and
+/// hide the messages of all others.
+fn filter(text: &str) -> Result<Targets, String> {
+    let parts: Vec<&str> = text.split(',').map(str::trim).filter(|part| !part.is_empty()).collect();
+    for part in &parts {
+        let module = part.split_once('=').map(|(module, _)| module);
+        if module.is_none() && part.parse::<LevelFilter>().is_err() {
+            let levels = "off, error, warn, info, debug or trace; for one module write MODULE=LEVEL";
+            return Err(format!("{part:?} is none of {levels}"));
+        }
+        let is_path = |module: &str| {
+            !module.is_empty() && module.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_:".contains(&byte))
+        };
+        if module.is_some_and(|module| !is_path(module)) {
+            return Err(format!("{part:?} does not begin with a module such as log_shipper or kube::client"));
+        }
+    }
+    if parts.is_empty() {
+        return Err("it names no level".to_owned());
+    }
+    parts.join(",").parse().map_err(|error| format!("{text:?} is not a log filter: {error}"))
 }
 
 impl LogSettings {
@@ -88,6 +109,19 @@ mod tests {
     fn filters_and_formats() {
         assert_eq!(settings("info,kube=warn", Some("text")).unwrap().format, LogFormat::Text);
         assert_eq!(settings("debug", Some("json")).unwrap().format, LogFormat::Json);
+    }
+
+    #[test]
+    fn a_filter_never_hides_everything_by_mistake() {
+        for good in ["WARN", "debug,", "info, kube=off", "3", "off", "kube::client=trace,warn"] {
+            assert!(settings(good, None).is_ok(), "{good}");
+        }
+        for bad in
+            ["warning", "verbose", "information", "info;kube=debug", "log-shipper=debug", "log_shipper", ",", "="]
+        {
+            let problems = settings(bad, None).err().unwrap_or_else(|| panic!("{bad} is accepted")).to_string();
+            assert!(problems.contains("LOG: "), "{problems}");
+        }
     }
 
     #[test]
