@@ -95,7 +95,7 @@ pub fn report_fate(verdict: &Verdict, metrics: &Metrics) {
             metrics.messages_given_up.inc();
             tracing::error!(
                 %container, message_id = id, bytes, offset = verdict.id.offset,
-                "gave up a message that the broker never accepts, although it accepts others"
+                "gave up a message that the broker never accepts"
             );
         }
     }

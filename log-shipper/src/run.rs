@@ -13,6 +13,7 @@ use axum::http::StatusCode;
 use axum::routing::get;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use sidecar::daemon::Daemon;
+use sidecar::human::plural;
 use sidecar::kubernetes::explain;
 use sidecar::readiness::Health;
 use sidecar::shutdown::Shutdown;
@@ -158,7 +159,9 @@ fn all_was_shipped(writer: &CheckpointWriter, findings: &Findings, metrics: &Met
     }
     match metrics.messages_given_up.get() {
         0 => Ok(()),
-        given_up => bail!("gave up {given_up} messages that the broker never accepts; the log names them"),
+        given_up => {
+            bail!("gave up {given_up} message{} that the broker never accepts; the log has each", plural(given_up))
+        }
     }
 }
 
