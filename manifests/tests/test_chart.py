@@ -118,7 +118,7 @@ def test_a_changed_setting_changes_only_the_pods_of_its_daemon() -> None:
 
 
 def test_numbers_and_switches_are_text() -> None:
-    values = EVERYTHING | {"settings": {"AMQP_WINDOW_BYTES": 100_000_000, "PURGE_DRY_RUN": True}}
+    values = EVERYTHING | {"settings": SETTINGS | {"AMQP_WINDOW_BYTES": 100_000_000, "PURGE_DRY_RUN": True}}
     data = {chart.key(each): each["data"] for each in rendered(values) if each["kind"] == "ConfigMap" and "data" in each}
     assert data["ConfigMap", "labhands-node", "log-shipper"]["AMQP_WINDOW_BYTES"] == "100000000"
     assert data["ConfigMap", "labhands-node", "imagepurger"]["PURGE_DRY_RUN"] == "true"
@@ -179,6 +179,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "a tag that is a number": ({"images": {"prepuller": {"tag": 1.1}}}, "tag"),
     "a disk in words": ({"claims": {"fileserver": {"storage": "a lot"}}}, "storage"),
     "a misspelled toleration": ({"tolerations": [{"kye": "gpu"}]}, "kye"),
+    "a Hub without a host": ({"components": {"hub": True}}, "settings.SITE_HOST is missing: the component hub"),
+    "an Ingress for every name": ({"components": {"ingress": True}}, "settings.SITE_HOST is missing: the component ingress"),
+    "a Gateway without a class": ({"components": {"gateway": True}, "settings": {"SITE_HOST": "hub.example.org"}}, "settings.GATEWAY_CLASS is missing"),
+    "a part without what it changes": ({"components": {"firefly-shared": True}}, "changes firefly, which is off"),
     "no registry": ({"imagePrefix": ""}, "imagePrefix is missing"),
 }
 
