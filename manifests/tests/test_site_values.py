@@ -31,6 +31,13 @@ def test_values_are_read_in_every_form_of_yaml(site: Site) -> None:
     assert (code, said.splitlines()) == (0, [said.strip()]) and said.startswith(RIGHT), said
 
 
+@pytest.mark.parametrize("password", ["xxxL9dk2", "a=b\"c'd#e\\f$g<h>", "Exchange-Merlin"])
+def test_unusual_passwords_are_accepted(site: Site, password: str) -> None:
+    site.secret("log-shipper/amqp.env", f"# of the broker\n\npassword={password}\n")
+    code, said = site.check()
+    assert code == 0 and said.startswith(RIGHT), said
+
+
 # What the daemons accept, however unusual.
 ACCEPTED = {
     "SCAN_INTERVAL": "1h 30m", "PURGE_GRACE": "2days", "LAB_CULL_AGE": "0", "LAB_CULL_IDLE": "1.5h", "DISK_HIGH": "80 %", "DISK_LOW": "60",

@@ -49,9 +49,10 @@ check_value() { # check_value FILE NAME VALUE: what nobody means as a secret. Th
   case $3 in
   [[:space:]]* | *[[:space:]] | [\"\']* | [“”‘’„]*) problem "secrets/$1" "$2: remove blanks and quotes, because they would be part of the secret" ;;
   *[[:space:]]\#*) problem "secrets/$1" "$2: remove the comment, because it would be part of the secret" ;;
-  … | ... | xxx* | XXX* | \<*\> | \$\(* | \`* | *[Cc][Hh][Aa][Nn][Gg][Ee]*[Mm][Ee]* | PASSWORD | SECRET | TODO | *:PASSWORD@*)
+  … | ... | \<*\> | \$\(* | \`* | PASSWORD | SECRET | TODO | [Cc][Hh][Aa][Nn][Gg][Ee][Mm][Ee] | [Cc][Hh][Aa][Nn][Gg][Ee][-_][Mm][Ee] | *:PASSWORD@*)
     problem "secrets/$1" "$2: it still has a placeholder: write the secret itself" ;;
   esac
+  [[ ! $3 =~ ^([xX]{3,}|\*{3,})$ ]] || problem "secrets/$1" "$2: it still has a placeholder: write the secret itself"
   [[ ! $3 =~ $invisible && $3 != *[[:cntrl:]]* ]] || problem "secrets/$1" "$2: it contains an invisible character: type the secret again"
 }
 
