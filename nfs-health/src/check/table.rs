@@ -16,6 +16,8 @@ pub(super) fn table(checked: &[Checked], left_out: &BTreeMap<LeftOut, usize>) ->
     let mut line = |name: &str, what: &str, result: &str, time: Option<Duration>, detail: &str| {
         let time = time.map_or(String::new(), |time| format!("{:.1} ms", time.as_secs_f64() * 1000.0));
         let written = format!("{name:width$}  {what:19} {result:7} {time:>10}  {detail}");
+        // A path may have a newline.
+        let written = written.replace(|c: char| c.is_control(), "?");
         // Writing to a String does not fail.
         let _ = writeln!(text, "{}", written.trim_end());
     };

@@ -1,6 +1,5 @@
 //! The cluster's PersistentVolumes that are on NFS servers, with their claims.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use k8s_openapi::api::core::v1::{ObjectReference, PersistentVolume};
@@ -51,11 +50,22 @@ pub fn nfs_volume(volume: &PersistentVolume) -> Option<NfsVolume> {
     };
     let of_driver = spec.csi.as_ref().and_then(|csi| csi::attribute(csi, "mountOptions"));
     let options = own.iter().chain(&of_driver).flat_map(|options| options.split(',')).map(str::trim);
-    let options: BTreeMap<&str, &str> = options.map(|option| option.split_once('=').unwrap_or((option, ""))).collect();
-    let option = |name: &str| options.get(name).copied();
+    let options: Vec<(&str, &str)> = options.map(|option| option.split_once('=').unwrap_or((option, ""))).collect();
+    // As for mount.nfs, the last one of several counts, also of several names for the same.
+    let last = |names: &[&str]| options.iter().rfind(|(name, _)| names.contains(name)).copied();
+    let option = |name: &str| last(&[name]).map(|(_, value)| value);
+    let transport = match last(&["proto", "tcp", "udp", "rdma"]) {
+        Some(("proto", protocol)) => protocol,
+        Some((name, _)) => name,
+        None => "tcp",
+    };
+    let version = match last(&["nfsvers", "vers", "v3", "v4", "v4.0", "v4.1", "v4.2"]) {
+        Some(("nfsvers" | "vers", version)) => version,
+        Some((name, _)) => name.trim_start_matches('v'),
+        None => "",
+    };
     let port = option("port").and_then(|port| port.parse().ok()).filter(|port| *port > 0);
-    let is_rdma = option("rdma").is_some() || option("proto").is_some_and(|protocol| protocol.starts_with("rdma"));
-    let is_udp = option("udp").is_some() || option("proto").is_some_and(|protocol| protocol.starts_with("udp"));
+    let (is_rdma, is_udp) = (transport.starts_with("rdma"), transport.starts_with("udp"));
     let server = Server {
         host: Host::named(host.trim_start_matches('[').trim_end_matches(']'))?,
         // RDMA has its own port.
@@ -66,7 +76,6 @@ pub fn nfs_volume(volume: &PersistentVolume) -> Option<NfsVolume> {
     let encrypts = spec.csi.as_ref().and_then(|csi| csi::attribute(csi, "encryptInTransit"));
     let is_tunnel = option("tls").is_some() || encrypts.is_some_and(|value| value.eq_ignore_ascii_case("true"));
     let only_mounts = is_rdma || is_udp || is_tunnel || is_tls(option("xprtsec")) || server.is_loopback();
-    let is_v3 = option("nfsvers").or(option("vers")) == Some("3") || option("v3").is_some();
     let reference = |kind: &str| ObjectReference {
         api_version: Some("v1".to_owned()),
         kind: Some(kind.to_owned()),
@@ -74,7 +83,7 @@ pub fn nfs_volume(volume: &PersistentVolume) -> Option<NfsVolume> {
     };
     Some(NfsVolume {
         server,
-        version: is_v3.then_some(Version::V3),
+        version: (version == "3").then_some(Version::V3),
         mount_port: mountd_port(option).filter(|_| !is_udp),
         mount_address: option("mountaddr").or(option("mounthost")).and_then(|address| address.parse().ok()),
         only_mounts,
@@ -148,6 +157,12 @@ mod tests {
             (&["v3"], (v3, None, false)),
             (&["hard, nfsvers=3"], (v3, None, false)),
             (&["v4.1", "tcp"], (any, None, false)),
+            (&["nfsvers=4.1", "vers=3"], (v3, None, false)),
+            (&["v3,nfsvers=4.2"], (any, None, false)),
+            (&["vers=4.0", "v3"], (v3, None, false)),
+            (&["udp", "proto=tcp"], (any, None, false)),
+            (&["proto=rdma", "tcp"], (any, None, false)),
+            (&["tcp,proto=rdma6"], (any, None, true)),
             (&["v3,mountport=2050,mountproto=tcp6"], (v3, Some(2050), false)),
             (&["v3,mountport=2050,mountproto=udp"], (v3, None, false)),
             (&["v3,mountport=2050,mountvers=1"], (v3, None, false)),
