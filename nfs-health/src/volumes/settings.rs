@@ -8,7 +8,7 @@ use sidecar::log::{LogArguments, LogSettings};
 use sidecar::settings::{Problems, values};
 
 use super::wanted::Named;
-use super::wanted::{Driver, Wanted};
+use super::wanted::{Driver, LONGEST, Wanted, is_name};
 
 /// Names and help of the settings.
 #[derive(Args, Clone, Debug)]
@@ -81,9 +81,10 @@ impl VolumesArguments {
         let size = problems.parse("VOLUME_SIZE", &self.volumes.volume_size, "100Gi", size);
         let options = &self.volumes.volume_mount_options;
         let mount_options = problems.parse("VOLUME_MOUNT_OPTIONS", options, "nfsvers=4.2,hard", mount_options);
+        let domain = problems.parse("CLUSTER_DOMAIN", cluster_domain, "cluster.local", domain);
         let driver = problems.parse("VOLUME_DRIVER", volume_driver, "nfs", |text| match text {
             "nfs" => Ok(Driver::Nfs),
-            "csi" => Ok(Driver::Csi(cluster_domain.trim_matches('.').to_owned())),
+            "csi" => Ok(Driver::Csi(domain.clone().unwrap_or_default())),
             _ => Err(format!("{text:?} is neither nfs nor csi")),
         });
         let watch = problems.parse("VOLUME_WATCH", &self.volumes.volume_watch, "true", values::switch);
@@ -122,6 +123,13 @@ fn claims(text: &str) -> Result<Vec<Named>, String> {
         }
     }
     if claims.is_empty() { Err("at least one claim is required: namespace/name".to_owned()) } else { Ok(claims) }
+}
+
+fn domain(text: &str) -> Result<String, String> {
+    match text.trim_matches('.') {
+        domain if is_name(domain, LONGEST) => Ok(domain.to_owned()),
+        _ => Err(format!("{text:?} is not a domain of lower-case letters, digits, hyphens and dots")),
+    }
 }
 
 /// Parses a size as a Kubernetes quantity.
@@ -218,6 +226,15 @@ mod tests {
         }
         for text in ["", "0", "Gi", "1.5Gi", "-1Gi", "10 Gi", "10GB"] {
             assert!(size(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_domain_that_no_name_can_be_in_is_refused() {
+        for text in ["a b", "x..y", ".", "Cluster.local", "cluster.local/x"] {
+            let given =
+                [("NFS_SERVICE", "a/b"), ("VOLUME_CLAIM", "l/h"), ("VOLUME_DRIVER", "csi"), ("CLUSTER_DOMAIN", text)];
+            assert!(settings(&given).unwrap_err().contains("CLUSTER_DOMAIN: "), "{text}");
         }
     }
 

@@ -55,7 +55,7 @@ impl FromStr for Named {
 
     fn from_str(text: &str) -> Result<Self, String> {
         match text.split_once('/') {
-            Some((namespace, name)) if is_name(namespace, LONGEST_SERVICE) && is_name(name, LONGEST) => {
+            Some((namespace, name)) if is_label(namespace) && is_name(name, LONGEST) => {
                 Ok(Self { namespace: namespace.to_owned(), name: name.to_owned() })
             }
             _ => Err(format!("{text:?} is not namespace/name, each of lower-case letters, digits and hyphens")),
@@ -63,10 +63,19 @@ impl FromStr for Named {
     }
 }
 
+/// Whether the API server accepts it as an object's name (RFC 1123, section 2.1, in lower case).
 pub(super) fn is_name(text: &str, longest: usize) -> bool {
-    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '.');
-    let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
-    text.len() <= longest && text.chars().all(allowed) && edge(text.chars().next()) && edge(text.chars().last())
+    text.len() <= longest && text.split('.').all(is_part)
+}
+
+/// Whether it is a name without dots, as namespaces have.
+fn is_label(text: &str) -> bool {
+    text.len() <= LONGEST_SERVICE && is_part(text)
+}
+
+fn is_part(text: &str) -> bool {
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    text.starts_with(plain) && text.ends_with(plain) && text.chars().all(|c| plain(c) || c == '-')
 }
 
 #[cfg(test)]
@@ -76,7 +85,7 @@ mod tests {
     #[test]
     fn names_in_namespaces() {
         assert_eq!("a/b.c".parse::<Named>().unwrap().to_string(), "a/b.c");
-        for text in ["", "a", "/b", "a/", "A/b", "a/b/c", "a/-b", "a /b", "ä/b"] {
+        for text in ["", "a", "/b", "a/", "A/b", "a/b/c", "a/-b", "a /b", "ä/b", "a.b/c", "a/b..c", "a/b.-c"] {
             assert!(text.parse::<Named>().unwrap_err().contains("namespace/name"), "{text}");
         }
     }
