@@ -220,6 +220,7 @@ fn records_folder(volume: &OwnedFd) -> Result<OwnedFd, Trouble> {
                 rustix::fs::fchmod(&folder, Mode::from(0o1777))?;
                 return Ok(folder);
             }
+            Err(Errno::ACCESS | Errno::PERM) => return Err(Trouble::NoFolder(FOLDER.to_owned())),
             Err(Errno::EXIST) => rustix::fs::openat(volume, FOLDER, flags, Mode::empty()),
             Err(errno) => Err(errno),
         },

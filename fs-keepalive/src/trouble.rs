@@ -14,6 +14,9 @@ pub enum Trouble {
     /// A system call failed.
     #[error("{0}")]
     Failed(#[from] Failure),
+    /// The folder of the records is missing, and this user may not create it.
+    #[error("{denied}; {0} is missing, so create it once in the export: mkdir -m 1777 {0}", denied = Failure::Denied)]
+    NoFolder(String),
     /// The path is on the root file system.
     #[error(
         "nothing is mounted there (the path must be a mount or lie on one, without symbolic links), so nothing is written"
@@ -58,6 +61,8 @@ impl Trouble {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Failed(failure) => failure.name(),
+            // The user is not permitted to do it, as for other steps.
+            Self::NoFolder(_) => Failure::Denied.name(),
             Self::MissingMount => "missing_mount",
             Self::ChangedMount => "changed_mount",
             Self::ReadBack => "read_back",
@@ -109,5 +114,8 @@ mod tests {
             Trouble::Helper(String::new()),
         ];
         assert_eq!(troubles.map(|trouble| trouble.name()), Trouble::NAMES);
+        let no_folder = Trouble::NoFolder("x".to_owned());
+        assert_eq!(no_folder.name(), "denied");
+        assert!(no_folder.to_string().ends_with("mkdir -m 1777 x"), "{no_folder}");
     }
 }
