@@ -1,6 +1,7 @@
 //! Lists folders, and opens files.
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsRawFd;
@@ -33,6 +34,8 @@ pub(super) struct Folders {
     pub(super) links: bool,
     /// How many other entries there are.
     pub(super) others: usize,
+    /// One of them that has the name of a container's log.
+    pub(super) log: Option<PathBuf>,
     /// Links that cannot be followed, and why.
     pub(super) broken: Vec<(PathBuf, io::Error)>,
 }
@@ -57,9 +60,16 @@ pub(super) fn folders(path: &Path) -> io::Result<Folders> {
             folders.paths.push(entry.path().into());
         } else {
             folders.others += 1;
+            folders.log = folders.log.or_else(|| is_containers_log(&entry.file_name()).then(|| entry.path()));
         }
     }
     Ok(folders)
+}
+
+/// Whether kubelet gives this name to a container's log: `0.log`, `1.log.20261122-100000`.
+fn is_containers_log(name: &OsStr) -> bool {
+    let parsed = name.to_str().and_then(LogName::parse);
+    parsed.is_some_and(|name| name.base.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 /// A file of a container's log.

@@ -272,12 +272,12 @@ impl Discovery {
             Folders { links: true, ..Folders::default() }
         });
         self.problems.extend(found.broken.iter().map(|(path, error)| Problem::link(path, error)));
-        let misplaced = found.others > found.broken.len();
-        if misplaced {
-            let why = "files directly in a pod's folder are not read, only those in its containers' folders";
-            self.problems.push(Problem::new(Kind::Unplaced, &path, why));
+        // Runtimes keep other files here: CRI-O the log of the sandbox, `<id>.log`.
+        if let Some(log) = &found.log {
+            let why = "a log directly in a pod's folder is not read, only those in its containers' folders";
+            self.problems.push(Problem::new(Kind::Unplaced, log, why));
         }
-        let changed = changed.filter(|time| !found.links && !misplaced && is_settled(*time));
+        let changed = changed.filter(|time| !found.links && found.log.is_none() && is_settled(*time));
         (path, Pod { containers: found.paths.into(), changed })
     }
 
