@@ -1,5 +1,6 @@
 //! The broker's settings: exchange, user and credentials.
 
+use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -69,20 +70,25 @@ pub(super) fn named(error: ConnectionError, endpoint: &Endpoint) -> ConnectionEr
 }
 
 /// Explains a failed TLS handshake, including answers in another protocol.
-pub(super) fn not_tls(error: std::io::Error) -> ConnectionError {
+pub(super) fn not_tls(error: io::Error) -> ConnectionError {
     let by_rustls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
     if matches!(by_rustls, Some(rustls::Error::InvalidMessage(_))) {
         let message =
             "the port does not speak TLS: use amqp:// in AMQP_URL, or the broker's TLS port (5671 by default)";
         return ConnectionError::Protocol(message.to_owned());
     }
-    if let Some(rustls::Error::AlertReceived(
-        rustls::AlertDescription::ProtocolVersion | rustls::AlertDescription::HandshakeFailure,
-    )) = by_rustls
-    {
-        return ConnectionError::Protocol(format!("{error}; the broker must allow TLS 1.2 or 1.3"));
+    if let Some(rustls::Error::AlertReceived(alert)) = by_rustls {
+        let cause = match alert {
+            rustls::AlertDescription::ProtocolVersion => "the broker must allow TLS 1.2 or 1.3",
+            // With TLS 1.2, servers answer so if a client certificate is missing, too.
+            rustls::AlertDescription::HandshakeFailure => {
+                "does it require a client certificate (AMQP_CERT_FILE), or other cipher suites?"
+            }
+            _ => return ConnectionError::Io(error),
+        };
+        return ConnectionError::Io(io::Error::new(error.kind(), format!("{error}; {cause}")));
     }
-    if error.kind() == std::io::ErrorKind::UnexpectedEof {
+    if error.kind() == io::ErrorKind::UnexpectedEof {
         return ConnectionError::Protocol(
             "it closed the connection during the TLS handshake; does this port speak TLS?".to_owned(),
         );
@@ -129,27 +135,20 @@ pub(super) fn tls(certificate: Option<&(PathBuf, PathBuf)>) -> Result<ClientConf
 }
 
 /// With TLS 1.3 a client may write before the broker has checked its certificate, so a refusal often shows only as a
-/// closed socket.
+/// closed socket. A load balancer without brokers closes it, too, so with TLS the reason is not certain.
 pub(super) fn silently_refused(error: ConnectionError, endpoint: &Endpoint) -> ConnectionError {
-    match error {
-        ConnectionError::Io(error) if endpoint.certificate.is_some() => {
-            let message = format!("{error} before the broker sent anything; does it accept the client certificate?");
-            ConnectionError::Credentials(message)
-        }
-        ConnectionError::Io(error) if endpoint.tls => ConnectionError::Credentials(format!(
-            "{error} before the broker sent anything; does it require a client certificate (AMQP_CERT_FILE)?"
-        )),
-        ConnectionError::Io(error) => ConnectionError::Protocol(format!(
-            "{error} before the broker sent anything; does this port speak AMQP, or TLS (amqps://)?"
-        )),
-        error => error,
+    let ConnectionError::Io(error) = error else { return error };
+    let (kind, error) = (error.kind(), format!("{error} before the broker sent anything"));
+    let likely = |reason: &str| io::Error::new(kind, format!("{error}; {reason}")).into();
+    match (endpoint.tls, &endpoint.certificate) {
+        (_, Some(_)) => likely("does it accept the client certificate?"),
+        (true, None) => likely("does it require a client certificate (AMQP_CERT_FILE)?"),
+        (false, None) => ConnectionError::Protocol(format!("{error}; does this port speak AMQP, or TLS (amqps://)?")),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io;
-
     use super::*;
 
     #[test]
@@ -171,8 +170,9 @@ mod tests {
             (true, true, "does it accept the client certificate"),
         ] {
             let closed = ConnectionError::Io(io::ErrorKind::ConnectionReset.into());
-            let error = silently_refused(closed, &endpoint(tls, certificate)).to_string();
-            assert!(error.contains(expected), "{error}");
+            let error = silently_refused(closed, &endpoint(tls, certificate));
+            assert!(error.to_string().contains(expected), "{error}");
+            assert!(!matches!(error, ConnectionError::Credentials(_)), "the other addresses are not tried: {error}");
         }
     }
 }
