@@ -137,8 +137,11 @@ impl Url {
                     if path.contains('/') {
                         return Err(AddressError::Path);
                     }
-                    if !path.is_empty() && virtual_host.replace(path).is_some_and(|other| other != path) {
-                        return Err(AddressError::MixedVirtualHosts);
+                    if !path.is_empty() {
+                        let name = decode(path)?;
+                        if virtual_host.get_or_insert_with(|| name.clone()) != &name {
+                            return Err(AddressError::MixedVirtualHosts);
+                        }
                     }
                     more
                 }
@@ -154,8 +157,8 @@ impl Url {
                 break;
             }
         }
-        if let Some(path) = virtual_host {
-            url.virtual_host = decode(path)?;
+        if let Some(name) = virtual_host {
+            url.virtual_host = name;
         }
         if url.virtual_host.len() > MOST_SHORT_BYTES {
             return Err(AddressError::LongVirtualHost);
@@ -284,7 +287,7 @@ mod tests {
         let url = Url::parse("amqp://a,amqp://[::1]:7/").unwrap();
         assert_eq!(hosts(&url), ["a:5672", "::1:7"]);
         assert_eq!(url.virtual_host, "/");
-        for text in ["amqp://a/v,b", "amqp://a,b/v", "amqp://a/v,b/v", "amqp://a/,b/v"] {
+        for text in ["amqp://a/v,b", "amqp://a,b/v", "amqp://a/v,b/v", "amqp://a/,b/v", "amqp://a/%76,b/v"] {
             assert_eq!(Url::parse(text).unwrap().virtual_host, "v", "{text}");
         }
     }
