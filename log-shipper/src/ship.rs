@@ -97,7 +97,6 @@ pub async fn ship(shipping: &Shipping, batches: &mut UnboundedReceiver<Batch>, s
         account(shipping, outbox.take_settled());
         shipping.latch.not_ready(format!("no broker: {error}"));
         let delay = delays.next().unwrap_or(LONGEST_WAIT).min(LONGEST_WAIT);
-        let delay = Duration::from_millis(delay.as_millis() as u64);
         tracing::warn!(broker = %name, %error, again_in = ?delay, unconfirmed = outbox.pending(), "no connection to the broker");
         tokio::select! {
             () = tokio::time::sleep(delay) => (),
