@@ -72,9 +72,13 @@ pub(super) fn read(text: &str, numbers: Numbers) -> Option<Suffix<'_>> {
     if let Some(end) = commits_end(body) {
         return candidate(Stage::Commits, end);
     }
-    let word = word(body).0.to_ascii_lowercase();
+    let (word, after) = word(body);
+    let word = word.to_ascii_lowercase();
     let is_number = word.is_empty() && numbers == Numbers::AreCandidates;
-    let is_letter = LETTERS.contains(&word.as_str());
+    // `-m6g` and `-m` are variants.
+    let (number, after) = digits(after.strip_prefix('.').unwrap_or(after));
+    let is_letter =
+        LETTERS.contains(&word.as_str()) && !number.is_empty() && (after.is_empty() || after.starts_with(SEPARATORS));
     if STILL_TO_COME.contains(&word.as_str()) || (first == '-' && (is_number || is_letter)) {
         return candidate(Stage::Candidate, candidate_end(body));
     }
