@@ -101,10 +101,10 @@ impl Ord for Candidate {
     fn cmp(&self, other: &Self) -> Ordering {
         let dev = |candidate: &Self| (candidate.dev.is_none(), candidate.dev.clone());
         // `RC1` and `rc1` are the same stage, and come after `beta2`.
-        let lower = |candidate: &Self| candidate.pieces.iter().map(Piece::lower).collect::<Vec<_>>();
+        let lower = || self.pieces.iter().map(Piece::lower).cmp(other.pieces.iter().map(Piece::lower));
         self.stage
             .cmp(&other.stage)
-            .then_with(|| lower(self).cmp(&lower(other)))
+            .then_with(lower)
             .then_with(|| self.pieces.cmp(&other.pieces))
             .then_with(|| dev(self).cmp(&dev(other)))
     }
