@@ -7,8 +7,8 @@ use crate::wire::nfs4::session::Identity;
 pub trait Debounce {
     /// Whether `other` means the same.
     fn is_same_as(&self, other: &Self) -> bool;
-    /// Whether there is no trouble.
-    fn is_healthy(&self) -> bool;
+    /// Whether both are trouble or both are none, even if they do not mean the same.
+    fn is_like(&self, other: &Self) -> bool;
 }
 
 impl Debounce for Verdict {
@@ -16,8 +16,8 @@ impl Debounce for Verdict {
         self.kind == other.kind
     }
 
-    fn is_healthy(&self) -> bool {
-        self.kind.is_healthy()
+    fn is_like(&self, other: &Self) -> bool {
+        self.kind.is_healthy() == other.kind.is_healthy()
     }
 }
 
@@ -43,10 +43,9 @@ impl<T: Debounce> Debounced<T> {
             (self.shown, self.other) = (Some(seen), None);
             return None;
         }
-        let turns = self.shown.as_ref().is_some_and(|shown| shown.is_healthy() != seen.is_healthy());
+        let turns = self.shown.as_ref().is_some_and(|shown| !shown.is_like(&seen));
         let times = match &self.other {
-            Some((other, times)) if other.is_same_as(&seen) => times + 1,
-            Some((other, times)) if turns && other.is_healthy() == seen.is_healthy() => times + 1,
+            Some((other, times)) if other.is_same_as(&seen) || (turns && other.is_like(&seen)) => times + 1,
             _ => 1,
         };
         if self.shown.is_some() && times < self.after {

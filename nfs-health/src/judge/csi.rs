@@ -14,6 +14,14 @@ fn is_nfs(driver: &str) -> bool {
     driver == "nfs.csi.k8s.io" || driver == "nfs.csi.ceph.com" || driver.ends_with(".nfs.csi.ceph.com")
 }
 
+/// Whether the driver mounts the volume through a tunnel that encrypts. EFS's driver does so unless told otherwise.
+pub(super) fn is_encrypted(csi: &CSIPersistentVolumeSource) -> bool {
+    match attribute(csi, "encryptInTransit") {
+        Some(value) => value.eq_ignore_ascii_case("true"),
+        None => csi.driver == "efs.csi.aws.com",
+    }
+}
+
 /// The server and the export of a volume of a known driver. Some are not in the volume: the address of an EFS mount
 /// target, which only the cloud knows, and a Trident backend's server, which that driver passes to the node when it
 /// publishes the volume.

@@ -35,10 +35,12 @@ pub fn evidence(
         let mut seen: BTreeMap<Server, (&ExportReport, bool)> = BTreeMap::new();
         for export in report.iter().flat_map(|report| &report.exports) {
             let Ok(server) = export.export.parse::<Server>() else { continue };
-            let is_tunnel = server.is_loopback();
+            let is_loopback = server.is_loopback();
             let server = of_node(server, node);
             let holds = |known: &Server| *known == server || known.holds(&server, export.alias.as_deref());
             let holder = probes.keys().find(|known| holds(known) || locations.get(known).is_some_and(holds));
+            // A server that is known by its name is seen from all nodes, each through its own tunnel.
+            let is_tunnel = is_loopback && holder.is_none();
             let (worst, _) = seen.entry(holder.cloned().unwrap_or(server)).or_insert((export, is_tunnel));
             if severity(export.verdict) > severity(worst.verdict) {
                 *worst = export;
@@ -120,6 +122,15 @@ mod tests {
                 ("nfs.labs.svc/home".to_owned(), vec![("a", Kind::Ok), ("b", Kind::Stale)]),
             ]
         );
+    }
+
+    #[test]
+    fn a_server_that_is_probed_is_no_tunnel() {
+        let probes = BTreeMap::from([("nas:20127/".parse().unwrap(), None)]);
+        let seen = |node: &str| (node.to_owned(), report(vec![export("127.0.0.1:20127/", Some("nas"), Kind::Ok)]));
+        let evidence = evidence(&probes, &BTreeMap::new(), &["a", "b"].map(seen).into());
+        let seen: Vec<_> = evidence.values().map(|seen| (seen.verdicts.len(), seen.is_tunnel)).collect();
+        assert_eq!(seen, [(2, false)]);
     }
 
     #[test]

@@ -72,9 +72,8 @@ pub fn nfs_volume(volume: &PersistentVolume) -> Option<NfsVolume> {
         port: port.filter(|_| !is_rdma).unwrap_or(NFS_PORT),
         export: Some(export),
     };
-    // `tls` is an option of efs-utils, and `encryptInTransit` an attribute of drivers that mount through a tunnel then.
-    let encrypts = spec.csi.as_ref().and_then(|csi| csi::attribute(csi, "encryptInTransit"));
-    let is_tunnel = option("tls").is_some() || encrypts.is_some_and(|value| value.eq_ignore_ascii_case("true"));
+    // `tls` is an option of efs-utils, which mounts through a tunnel then.
+    let is_tunnel = option("tls").is_some() || spec.csi.as_ref().is_some_and(csi::is_encrypted);
     let only_mounts = is_rdma || is_udp || is_tunnel || is_tls(option("xprtsec")) || server.is_loopback();
     let reference = |kind: &str| ObjectReference {
         api_version: Some("v1".to_owned()),
@@ -182,11 +181,16 @@ mod tests {
 
     #[test]
     fn a_driver_that_encrypts_mounts_through_a_tunnel() {
-        for (value, expected) in [("true", true), ("True", true), ("false", false), ("", false)] {
-            let attributes =
-                json!({"storageAccount": "acc", "shareName": "h", "protocol": "nfs", "encryptInTransit": value});
-            let csi = json!({"driver": "file.csi.azure.com", "volumeHandle": "x", "volumeAttributes": attributes});
-            assert_eq!(volume(json!({"csi": csi}), &[]).unwrap().only_mounts, expected, "{value:?}");
+        // Only the driver of EFS encrypts by default.
+        let azure = ("file.csi.azure.com", json!({"storageAccount": "acc", "shareName": "h", "protocol": "nfs"}));
+        let efs = ("efs.csi.aws.com", json!({"mounttargetip": "10.0.0.9"}));
+        for ((driver, attributes), by_default) in [(azure, false), (efs, true)] {
+            for (value, expected) in [("true", true), ("True", true), ("false", false), ("", by_default)] {
+                let mut attributes = attributes.clone();
+                attributes["encryptInTransit"] = value.into();
+                let csi = json!({"driver": driver, "volumeHandle": "x", "volumeAttributes": attributes});
+                assert_eq!(volume(json!({"csi": csi}), &[]).unwrap().only_mounts, expected, "{driver} {value:?}");
+            }
         }
     }
 

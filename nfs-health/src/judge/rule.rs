@@ -82,8 +82,8 @@ impl Debounce for Ruling {
         gist(self) == gist(other)
     }
 
-    fn is_healthy(&self) -> bool {
-        self.trouble.is_none()
+    fn is_like(&self, other: &Self) -> bool {
+        self.trouble.is_some() == other.trouble.is_some()
     }
 }
 
@@ -180,10 +180,12 @@ fn reach(probe: Option<&Verdict>, unreached: &[&NodeVerdict], nodes: usize) -> O
 /// The trouble of mounts that hang or are stale while the server works.
 fn mounts(stuck: &[&NodeVerdict], nodes: usize, is_tunnel: bool) -> Option<ExportTrouble> {
     let (kind, cause) = most_common(stuck.iter().map(|verdict| (verdict.kind, verdict.sentence.as_str())))?;
-    let blame = match many(stuck.len(), nodes) {
-        true => Blame::Server,
-        false if is_tunnel => Blame::Unclear,
-        false => Blame::Node,
+    let blame = if many(stuck.len(), nodes) {
+        Blame::Server
+    } else if is_tunnel {
+        Blame::Unclear
+    } else {
+        Blame::Node
     };
     let places = seen_from(stuck, nodes, false);
     let sentence = match blame {

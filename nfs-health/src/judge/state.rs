@@ -53,8 +53,13 @@ impl Debounce for NodeState {
         gist(self) == gist(other)
     }
 
-    fn is_healthy(&self) -> bool {
-        matches!(self, Self::Known(active) if active.is_empty())
+    /// A taint needs its own rounds: one in which the server is at fault, or without a report, does not count for it.
+    fn is_like(&self, other: &Self) -> bool {
+        let gist = |state: &Self| match state {
+            Self::Silent => None,
+            Self::Known(active) => Some((active.is_empty(), state.is_own_fault())),
+        };
+        gist(self) == gist(other)
     }
 }
 
@@ -80,6 +85,10 @@ impl NodeState {
             active.message = active.message.chars().take(MOST_CHARACTERS).collect();
         }
         Self::Known(known)
+    }
+
+    fn is_own_fault(&self) -> bool {
+        matches!(self, Self::Known(active) if active.values().any(|active| active.own_fault))
     }
 
     /// The conditions to write: those that differ from the node's, or whose heartbeat is old.
@@ -119,8 +128,10 @@ impl NodeState {
 
     /// The node's taints, if they must change. A silent node keeps its taints.
     pub fn taints(&self, node: &Node) -> Option<Taints> {
-        let Self::Known(known) = self else { return None };
-        let wanted = known.values().any(|active| active.own_fault);
+        if *self == Self::Silent {
+            return None;
+        }
+        let wanted = self.is_own_fault();
         let has = node.spec.as_ref().and_then(|spec| spec.taints.clone()).unwrap_or_default();
         if has.iter().any(|taint| taint.key == TAINT) == wanted {
             return None;
@@ -192,6 +203,7 @@ impl Condition {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::agent::debounce::Debounced;
     use serde_json::from_value;
 
     fn ruling(node: &str, condition: Condition, kind: Kind, blame: Blame) -> Ruling {
@@ -212,6 +224,23 @@ mod tests {
 
     fn at(text: &str) -> Time {
         Time(text.parse().unwrap())
+    }
+
+    #[test]
+    fn only_rounds_of_the_nodes_own_fault_count_for_its_taint() {
+        let healthy = state(&[]);
+        let own = state(&[("a/home", Condition::MountStuck, Kind::Stale, Blame::Node)]);
+        let another_own = state(&[("a/home", Condition::ServerUnreachable, Kind::Unreachable, Blame::Node)]);
+        let of_server = state(&[("a/home", Condition::ServerUnreachable, Kind::ServerDown, Blame::Server)]);
+        for (before, expected) in
+            [(&NodeState::Silent, &healthy), (&of_server, &healthy), (&own, &own), (&another_own, &own)]
+        {
+            let mut debounced = Debounced::new(2);
+            debounced.take(healthy.clone());
+            debounced.take(before.clone());
+            debounced.take(own.clone());
+            assert_eq!(debounced.shown(), Some(expected), "{before:?}");
+        }
     }
 
     #[test]
