@@ -12,8 +12,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::api::ObjectMeta;
 
 use super::plan::NfsSource;
-use super::wanted::Named;
-use super::wanted::Wanted;
+use super::wanted::{Named, Wanted, plain_path};
 
 /// The label that marks our objects.
 pub const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "nfs-health");
@@ -47,12 +46,12 @@ pub fn made_for(meta: &ObjectMeta) -> Option<Named> {
 /// The source of a volume, if it is on an NFS server.
 pub fn source_of(volume: &PersistentVolumeSpec) -> Option<NfsSource> {
     if let Some(nfs) = &volume.nfs {
-        return Some(NfsSource { csi: false, server: nfs.server.clone(), path: nfs.path.clone() });
+        return Some(NfsSource { csi: false, server: nfs.server.clone(), path: plain_path(&nfs.path) });
     }
     let csi = volume.csi.as_ref().filter(|csi| csi.driver == CSI_DRIVER)?;
     let attribute = |name| csi.volume_attributes.as_ref().and_then(|attributes| attributes.get(name)).cloned();
     let [server, path] = ["server", "share"].map(|name| attribute(name).unwrap_or_default());
-    Some(NfsSource { csi: true, server, path })
+    Some(NfsSource { csi: true, server, path: plain_path(&path) })
 }
 
 impl fmt::Display for NfsSource {
@@ -202,6 +201,20 @@ mod tests {
         let attributes = json!({"server": "files.storage.svc.cluster.local", "share": "/home"});
         let csi = json!({"driver": "nfs.csi.k8s.io", "volumeHandle": "v", "volumeAttributes": attributes});
         assert_eq!((&spec["csi"], &spec["nfs"]), (&csi, &serde_json::Value::Null));
+    }
+
+    #[test]
+    fn more_slashes_in_a_volume_are_the_same_export() {
+        for (text, expected) in
+            [("/home", "/home"), ("/home/", "/home"), ("//home//", "/home"), ("/", "/"), ("homes", "homes")]
+        {
+            let nfs = json!({"nfs": {"server": "10.0.0.9", "path": text}});
+            let attributes = json!({"server": "files", "share": text});
+            let csi = json!({"csi": {"driver": "nfs.csi.k8s.io", "volumeHandle": "v", "volumeAttributes": attributes}});
+            for spec in [nfs, csi] {
+                assert_eq!(source_of(&serde_json::from_value(spec).unwrap()).unwrap().path, expected, "{text}");
+            }
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use sidecar::log::{LogArguments, LogSettings};
 use sidecar::settings::{Problems, values};
 
 use super::wanted::Named;
-use super::wanted::{Driver, LONGEST, Wanted, is_name};
+use super::wanted::{Driver, LONGEST, Wanted, is_name, plain_path};
 
 /// Names and help of the settings.
 #[derive(Args, Clone, Debug)]
@@ -106,9 +106,7 @@ impl VolumesArguments {
 fn export(text: &str) -> Result<String, String> {
     let plain = nfs_mounts::mountinfo::is_plain_absolute(std::path::Path::new(text));
     if plain && !text.chars().any(char::is_control) {
-        // Otherwise one more slash would be another export than that of the bound volume.
-        let path: std::path::PathBuf = std::path::Path::new(text).components().collect();
-        Ok(path.to_string_lossy().into_owned())
+        Ok(plain_path(text))
     } else {
         Err(format!("{text:?} is not an absolute path without . and .."))
     }

@@ -1,6 +1,7 @@
 //! The wanted state: a claim for an export; and names of objects in namespaces.
 
 use std::fmt;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 /// The length limit of most objects' names.
@@ -76,6 +77,11 @@ fn is_label(text: &str) -> bool {
 fn is_part(text: &str) -> bool {
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
     text.starts_with(plain) && text.ends_with(plain) && text.chars().all(|c| plain(c) || c == '-')
+}
+
+/// The path without needless slashes. Volumes and settings write the same export with more or fewer of them.
+pub(super) fn plain_path(path: &str) -> String {
+    Path::new(path).components().collect::<PathBuf>().to_string_lossy().into_owned()
 }
 
 #[cfg(test)]
