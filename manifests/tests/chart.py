@@ -375,16 +375,16 @@ def schema() -> str:
 
     words = {"type": "string"}
     name = text("^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
-    repository = text("^([A-Za-z0-9.-]+(:[0-9]+)?(/[a-z0-9]+([._-]+[a-z0-9]+)*)*/?)?$")
-    image = closed({"repository": repository, "tag": text("^([A-Za-z0-9_][A-Za-z0-9_.-]*)?$"), "digest": text("^(sha256:[0-9a-f]{64})?$")})
+    repository = "[A-Za-z0-9.-]+(:[0-9]+)?(/[a-z0-9]+([._-]+[a-z0-9]+)*)*"
+    image = closed({"repository": text(f"^({repository})?$"), "tag": text("^([A-Za-z0-9_][A-Za-z0-9_.-]*)?$"), "digest": text("^(sha256:[0-9a-f]{64})?$")})
     known = closed({
-        "imagePrefix": repository,
+        "imagePrefix": text(f"^({repository}/?)?$"),
         "images": closed({each: image for each in images()}),
         "components": closed({each: {"type": "boolean"} for each in COMPONENTS}),
         "settings": closed({each: {"type": ["string", "integer", "boolean"]} for each in defaults()}),
         "secrets": closed({each: name for each in secrets()}),
         "namespaces": closed({"create": {"type": "boolean"}} | {each: name for each in NAMESPACES.values()}),
-        "claims": closed({each: closed({"storage": text("^[1-9][0-9]*([kMGTP]|[KMGTP]i)?$"), "storageClassName": words}) for each in claims()}),
+        "claims": closed({each: closed({"storage": text("^[0-9]+([.][0-9]+)?([kMGTPE]|[KMGTPE]i)?$"), "storageClassName": words}) for each in claims()}),
         "folders": closed({each: text("^/") for each in FOLDERS.values()}),
         "tolerations": {"type": "array", "items": closed(dict.fromkeys(("key", "operator", "value", "effect"), words) | {"tolerationSeconds": {"type": "integer"}})},
         "global": {"type": "object"},

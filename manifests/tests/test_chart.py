@@ -176,6 +176,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "a registry with a scheme": ({"imagePrefix": "https://registry.example.org/labhands"}, "imagePrefix"),
     "a registry with a tag": ({"imagePrefix": "registry.example.org/labhands:1"}, "imagePrefix"),
     "an image with its tag": ({"images": {"prepuller": {"repository": "registry.example.org/prepuller:1"}}}, "repository"),
+    "an image with a slash at its end": ({"images": {"prepuller": {"repository": "registry.example.org/prepuller/"}}}, "repository"),
     "a tag that is a number": ({"images": {"prepuller": {"tag": 1.1}}}, "tag"),
     "a disk in words": ({"claims": {"fileserver": {"storage": "a lot"}}}, "storage"),
     "a misspelled toleration": ({"tolerations": [{"kye": "gpu"}]}, "kye"),
