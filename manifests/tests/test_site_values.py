@@ -31,7 +31,7 @@ def test_values_are_read_in_every_form_of_yaml(site: Site) -> None:
     assert (code, said.splitlines()) == (0, [said.strip()]) and said.startswith(RIGHT), said
 
 
-@pytest.mark.parametrize("password", ["xxxL9dk2", "a=b\"c'd#e\\f$g<h>", "Exchange-Merlin"])
+@pytest.mark.parametrize("password", ["xxxL9dk2", "a=b\"c'd#e\\f$g<h>", "`Exchange-Merlin", "$(x"])
 def test_unusual_passwords_are_accepted(site: Site, password: str) -> None:
     site.secret("log-shipper/amqp.env", f"# of the broker\n\npassword={password}\n")
     code, said = site.check()
@@ -44,15 +44,27 @@ ACCEPTED = {
     "PURGE_DRY_RUN": "Yes", "JSON_LINES": "1", "BATCH": "off", "LINES_PER_SECOND": "off", "MULTILINE": "java, python", "MAX_LINE": "1.5 MB",
     "LAB_INFRASTRUCTURE_IMAGES": "redis:7, quay.io:443/a/b@sha256:" + "0" * 64, "LAB_TOLERATIONS": "gpu,nvidia.com/gpu=a:NoSchedule",
     "NODE_NETWORK": "fd00::/8", "VOLUME_SIZE": "2Ti", "VOLUME_MOUNT_OPTIONS": "hard, nfsvers=4.2", "CLUSTER_DOMAIN": "k8s.example.org.",
-    "NFS_SERVERS": "nas:/data,10.0.0.9:2049/home", "FILESERVER_MODE": "keep", "FIREFLY_CONTEXT": "/suite/firefly/", "HUB_SERVICE": "hub.example.org:443",
+    "NFS_SERVERS": "nas, other:/data,10.0.0.9:2049/home", "FILESERVER_MODE": "keep", "FIREFLY_CONTEXT": "/suite/firefly/", "HUB_SERVICE": "hub.example.org:443",
     "LAB_SELECTOR_TITLE": "Bitte wählen", "GITHUB_ADMIN_TEAMS": "university:admins", "LAB_SIZES": '{"small": {"cpu": [1, 1], "memory": ["1G", "2G"]}}',
 }  # fmt: skip
 
 
 def test_unusual_values_are_accepted(site: Site) -> None:
     site.set(*(f"'{name}={value}'" for name, value in ACCEPTED.items()))
+    site.change("amqps://", "amqps://other.university.edu, ")
+    # Documents in a text have keys of their own.
+    documents = "".join(f"    apiVersion: apps/v1\n    kind: Deployment\n    metadata: {{name: hub, namespace: jupyter, labels: {{{each}: x}}}}\n    ---\n" for each in "ab")
+    site.page.write_text(site.page.read_text() + "patchesStrategicMerge:\n  - |-\n" + documents)
     code, said = site.check()
-    assert code == 0 and said.startswith(RIGHT), said
+    assert code == 0 and RIGHT in said and "wrong" not in said, said
+
+
+def test_credentials_may_be_beside_a_store(site: Site) -> None:
+    site.on("secrets/registry")
+    site.set("REGISTRY_AUTH_FILE=/etc/labhands/registry/.dockerconfigjson")
+    site.secret("registry/config.json", '{"auths": {"ghcr.io": {"auth": "dTpw"}, "quay.io": {}}, "credHelpers": {"gcr.io": "gcloud"}}')
+    code, said = site.check()
+    assert code == 0 and "warning  secrets/registry/config.json: quay.io has no credentials" in said and "it has credHelpers" in said, said
 
 
 WRONG = {

@@ -103,7 +103,7 @@ check_made_secrets() {
   local part namespace name
   while read -r part namespace name; do
     on "$part" && ! on "secrets/$part" || continue
-    if [ "$name" = registry ] && { [ -z "$(value REGISTRY_AUTH_FILE)" ] || on secrets/registry; }; then continue; fi
+    if [ "$name" = registry ] && { [[ $(value REGISTRY_AUTH_FILE) != /etc/labhands/registry/* ]] || on secrets/registry; }; then continue; fi
     if [ "$name" = amqp ] && [[ $(value AMQP_PASSWORD_FILE)$(value AMQP_CERT_FILE) != /etc/labhands/amqp/* ]]; then continue; fi
     if [ "$part" = nginx ] && on nginx-certificate; then continue; fi
     if [ "$name" = tls ] && { on secrets/ingress || on certificate; }; then continue; fi

@@ -1,6 +1,6 @@
 # The page: parts, settings and images.
 
-declare -A setting known known_image
+declare -A setting known
 parts=() paths=() images=() patches=()
 
 # kubectl reads the page, so that this check sees the same values as kustomize, however they are written in YAML.
@@ -82,8 +82,9 @@ repeated_keys() {
       line = $0; at = match(line, /[^ ]/) - 1
       while (line ~ /^ *- /) {
         for (key in seen) { split(key, part, SUBSEP); if (part[1] > at) delete seen[key] }
-        sub(/- /, "  ", line); at = match(line, /[^ ]/) - 1
+        dash = at; sub(/- /, "  ", line); at = match(line, /[^ ]/) - 1
       }
+      if (line ~ /^ *[|>][-+0-9]*( +#.*)?$/) text = dash
       if (line !~ /^ *[A-Za-z0-9_.\/-]+:( |$)/) next
       for (key in seen) { split(key, part, SUBSEP); if (part[1] > at) delete seen[key] }
       key = line; sub(/:.*/, "", key); gsub(/ /, "", key); keys = 1
@@ -187,7 +188,7 @@ check_parts() {
     like=$(nearest "$part" "${all[@]}")
     problem "$part" "there is no such component${like:+; did you mean $like?}"
   done
-  if [[ " ${parts[*]} " != *" ../components/"* ]]; then
+  if [[ " ${parts[*]-} " != *" ../components/"* ]]; then
     problem components "no component is on"
     return
   fi

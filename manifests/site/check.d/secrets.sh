@@ -49,7 +49,7 @@ check_value() { # check_value FILE NAME VALUE: what nobody means as a secret. Th
   case $3 in
   [[:space:]]* | *[[:space:]] | [\"\']* | [“”‘’„]*) problem "secrets/$1" "$2: remove blanks and quotes, because they would be part of the secret" ;;
   *[[:space:]]\#*) problem "secrets/$1" "$2: remove the comment, because it would be part of the secret" ;;
-  … | ... | \<*\> | \$\(* | \`* | PASSWORD | SECRET | TODO | [Cc][Hh][Aa][Nn][Gg][Ee][Mm][Ee] | [Cc][Hh][Aa][Nn][Gg][Ee][-_][Mm][Ee] | *:PASSWORD@*)
+  … | ... | \<*\> | \$\(*\) | \`*\` | PASSWORD | SECRET | TODO | [Cc][Hh][Aa][Nn][Gg][Ee][Mm][Ee] | [Cc][Hh][Aa][Nn][Gg][Ee][-_][Mm][Ee] | *:PASSWORD@*)
     problem "secrets/$1" "$2: it still has a placeholder: write the secret itself" ;;
   esac
   [[ ! $3 =~ ^([xX]{3,}|\*{3,})$ ]] || problem "secrets/$1" "$2: it still has a placeholder: write the secret itself"
@@ -142,8 +142,8 @@ check_registries() {
   while read -r kind name; do
     case $kind in
     with) any=1 ;;
-    without) problem $file "$name has no credentials in this file" ;;
-    store) problem $file "it has $name: the credentials are in a store on your machine, not in this file" ;;
+    without) warn $file "$name has no credentials in this file" ;;
+    store) warn $file "it has $name: those credentials are in a store on your machine, not in this file" ;;
     esac
   done <<<"$records"
   [ -n "$any" ] || problem $file "it has no \"auths\" with credentials, so it is not a dockerconfigjson that logs in"
@@ -153,7 +153,7 @@ check_registries() {
 check_modes() {
   local file
   file=$(find secrets -type f -perm -004 ! -name kustomization.yaml ! -name .gitignore 2>/dev/null | head -n 1)
-  [ -z "$file" ] || warn "$file" "every user of this machine can read it: chmod -R go= manifests/site/secrets"
+  [ -z "$file" ] || warn "$file" "its mode lets every user of this machine read it: chmod -R go= manifests/site/secrets"
 }
 
 check_certificate() { # check_certificate FOLDER

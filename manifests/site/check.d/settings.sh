@@ -119,10 +119,10 @@ if on log-shipper && [ "$(value OUTPUT)" != stdout ]; then
   [ -n "$(value AMQP_USERNAME)" ] && [ -z "$(value AMQP_PASSWORD_FILE)" ] && [ -z "$(value AMQP_CERT_FILE)" ] &&
     problem AMQP_PASSWORD_FILE "it is missing, although AMQP_USERNAME is set (example: AMQP_PASSWORD_FILE=/etc/labhands/amqp/password)"
 fi
-case $(value AMQP_URL) in
+case $(value AMQP_URL | sed 's/ *, */,/g') in
 "") ;;
 *://*:*@*) problem AMQP_URL "it contains a password: write that into secrets/log-shipper/amqp.env, and set AMQP_USERNAME and AMQP_PASSWORD_FILE" ;;
-amqps://*[[:space:]]* | amqp://*[[:space:]]*) problem AMQP_URL "it contains a blank: write several hosts with commas only" ;;
+amqps://*[[:space:]]* | amqp://*[[:space:]]*) problem AMQP_URL "it contains a blank: separate several hosts by commas" ;;
 amqps://?*) ;;
 amqp://?*) warn AMQP_URL "without TLS anybody on the network path can read the logs and the password; use amqps:// for TLS" ;;
 *) problem AMQP_URL "\"$(value AMQP_URL)\" does not begin with amqps:// (example: AMQP_URL=amqps://rabbitmq.example.edu)" ;;
@@ -155,7 +155,7 @@ must_match VOLUME_DRIVER 'nfs|csi' "nfs or csi" nfs
 must_match VOLUME_SIZE "$number(k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?" "a size of Kubernetes" 500Gi
 must_match VOLUME_MOUNT_OPTIONS "$(list_of '[^[:space:],]+')" "mount options, comma-separated without blanks" nfsvers=4.2,hard
 must_match CLUSTER_DOMAIN "$label(\\.$label)*\\.?" "a domain" cluster.local
-must_match NFS_SERVERS '[^/:]+[/:].*' "HOST/EXPORT or HOST:PORT/EXPORT, comma-separated" nas.example.edu/home
+must_match NFS_SERVERS '[^/:].*' "HOST, HOST/EXPORT or HOST:PORT/EXPORT, comma-separated" nas.example.edu/home
 must_match NFS_BACKENDS "$(list_of '[][A-Za-z0-9.:-]+=[][A-Za-z0-9.:-]+')" "HOST=HOST, comma-separated" 10.96.0.9=10.244.1.7
 must_match NFS_MOUNTS_EXCLUDED "$(list_of '/[^,]*')" "absolute paths, comma-separated" '/net,/mnt/backup*'
 must_match NFS_VERSION 'auto|3|4\.[012]' "auto, 3, 4.0, 4.1 or 4.2" 4.1
