@@ -107,13 +107,14 @@ struct Found {
 impl Found {
     /// Takes kubelet's main file. Another file, such as the `config.yaml` of k3s, would silently leave the defaults.
     fn take_main(&mut self, path: &Path, text: &str) -> Result<(), String> {
-        self.take(path, text)?;
-        let is_kubelets = self.high.is_some() || self.low.is_some() || text.contains("KubeletConfiguration");
-        if is_kubelets {
-            return Ok(());
+        let words = ["KubeletConfiguration", "imageGCHighThresholdPercent", "imageGCLowThresholdPercent"];
+        if words.iter().any(|word| text.contains(word)) {
+            return self.take(path, text);
         }
-        self.files.clear();
-        Err(format!("{}: it is not a KubeletConfiguration", path.display()))
+        Err(format!(
+            "{}: it is not a KubeletConfiguration; if kubelet has its thresholds as flags, set DISK_HIGH and DISK_LOW below them",
+            path.display()
+        ))
     }
 
     fn take(&mut self, path: &Path, text: &str) -> Result<(), String> {
