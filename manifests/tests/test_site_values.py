@@ -45,7 +45,7 @@ ACCEPTED = {
     "LAB_INFRASTRUCTURE_IMAGES": "redis:7, quay.io:443/a/b@sha256:" + "0" * 64, "LAB_TOLERATIONS": "gpu,nvidia.com/gpu=a:NoSchedule",
     "NODE_NETWORK": "fd00::/8", "VOLUME_SIZE": "2Ti", "VOLUME_MOUNT_OPTIONS": "hard, nfsvers=4.2", "CLUSTER_DOMAIN": "k8s.example.org.",
     "NFS_SERVERS": "nas, other:/data,10.0.0.9:2049/home", "FILESERVER_MODE": "keep", "FIREFLY_CONTEXT": "/suite/firefly/", "HUB_SERVICE": "hub.example.org:443",
-    "LAB_SELECTOR_TITLE": "Bitte wählen", "GITHUB_ADMIN_TEAMS": "university:admins", "LAB_SIZES": '{"small": {"cpu": [1, 1], "memory": ["1G", "2G"]}}',
+    "LAB_SELECTOR_TITLE": "Bitte wählen", "LAB_INSECURE_REGISTRIES": "http://registry:5000/, [::1]:5000", "GITHUB_ADMIN_TEAMS": "university:admins", "LAB_SIZES": '{"small": {"cpu": [1, 1], "memory": ["1G", "2G"]}}',
 }  # fmt: skip
 
 
@@ -70,7 +70,7 @@ def test_credentials_may_be_beside_a_store(site: Site) -> None:
 WRONG = {
     "SCAN_INTERVAL": "soon", "PURGE_INTERVAL": "0", "LAB_START_TIMEOUT": "5min", "DISK_HIGH": "100%", "PURGE_DRY_RUN": "maybe", "BATCH": "-1",
     "MULTILINE": "ruby", "MAX_LINE": "1MB/s", "LAB_INFRASTRUCTURE_IMAGES": "https://quay.io/a/b:1", "LAB_TOLERATIONS": "gpu:PreferNoSchedule",
-    "LAB_PINNED": "ghcr.io/a/b:1", "LAB_INSECURE_REGISTRIES": "http://registry:5000", "NODE_NETWORK": "10.0.0.0/33", "VOLUME_SIZE": "5 GB",
+    "LAB_PINNED": "ghcr.io/a/b:1", "LAB_INSECURE_REGISTRIES": "https://registry:5000", "NODE_NETWORK": "10.0.0.0/33", "VOLUME_SIZE": "5 GB",
     "NFS_VERSION": "4", "FILESERVER_MODE": "1999", "FILESERVER_SQUASH": "no", "FILESERVER_LOG": "info", "OUTPUT": "kafka", "READ_FROM": "tail",
     "PREPULLER_PARALLEL_NODES": "0", "MAX_RAM_PERCENT": "150", "HUB_SERVICE": "http://hub", "HOME_MOUNT": "home", "LAB_MEM_LIMIT": "2GiB",
     "LAB_SIZES": "{small: 1}", "GITHUB_HOST": "https://github.example.org", "GITHUB_ADMIN_TEAMS": "university/admins", "LAB_CATALOGUE": "prepuller.labhands",

@@ -98,7 +98,7 @@ must_match LAB_NODE_SELECTOR '[^=,]+=[^=,]*(,[^=,]+=[^=,]*)*' "LABEL=VALUE, comm
 must_match LAB_CONTAINER_NAMES "$(list_of "$image")" "REGISTRY/OWNER/NAME:TAG, comma-separated" ghcr.io/you/lab:1.2
 must_match LAB_INFRASTRUCTURE_IMAGES "$(list_of "$image")" "REGISTRY/OWNER/NAME:TAG, comma-separated" ghcr.io/you/helper:1.2
 for name in LAB_PINNED LAB_ALIASES; do must_match $name "$(list_of "$tag")" "tags, comma-separated" recommended; done
-must_match LAB_INSECURE_REGISTRIES "$(list_of '[A-Za-z0-9.-]+(:[0-9]+)?')" "HOST or HOST:PORT, comma-separated" registry.example.edu:5000
+must_match LAB_INSECURE_REGISTRIES "$(list_of '(http://)?([A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(:[0-9]+)?/*')" "HOST or HOST:PORT, comma-separated" registry.example.edu:5000
 must_match LAB_TOLERATIONS "$(list_of "$taint")" "KEY=VALUE:NoSchedule, comma-separated" gpu=true:NoSchedule
 must_match GATE_TAINT '[A-Za-z0-9._/-]+' "the key of a taint, without value and effect" labhands.dev/images
 must_match KUBELET_CONFIG_FILE '/[^[:space:]]+' "an absolute path" /var/lib/kubelet/config.yaml
