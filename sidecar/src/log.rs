@@ -8,7 +8,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{fmt, registry};
 
-use crate::settings::Problems;
+use crate::settings::{Problems, values};
 
 /// Flags and variables of the log.
 #[derive(Args, Clone, Debug)]
@@ -50,27 +50,31 @@ impl LogArguments {
     }
 }
 
-/// A level, or modules with their levels. The parser would read a word that is no level as the name of a module, and
-/// hide the messages of all others.
+/// A level, or modules with their levels.
 fn filter(text: &str) -> Result<Targets, String> {
-    let parts: Vec<&str> = text.split(',').map(str::trim).filter(|part| !part.is_empty()).collect();
-    for part in &parts {
-        let module = part.split_once('=').map(|(module, _)| module);
-        if module.is_none() && part.parse::<LevelFilter>().is_err() {
-            let levels = "off, error, warn, info, debug or trace; for one module write MODULE=LEVEL";
-            return Err(format!("{part:?} is none of {levels}"));
-        }
-        let is_path = |module: &str| {
-            !module.is_empty() && module.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_:".contains(&byte))
-        };
-        if module.is_some_and(|module| !is_path(module)) {
-            return Err(format!("{part:?} does not begin with a module such as log_shipper or kube::client"));
-        }
-    }
+    let parts: Vec<&str> = values::list(text).collect();
     if parts.is_empty() {
         return Err("it names no level".to_owned());
     }
+    parts.iter().try_for_each(|part| check(part))?;
     parts.join(",").parse().map_err(|error| format!("{text:?} is not a log filter: {error}"))
+}
+
+/// Rejects what the parser would read as the name of a module that does not exist, which hides the messages of all.
+fn check(part: &str) -> Result<(), String> {
+    match part.split_once('=') {
+        None if part.parse::<LevelFilter>().is_err() => Err(format!(
+            "{part:?} is none of off, error, warn, info, debug or trace; for one module write MODULE=LEVEL"
+        )),
+        Some((module, _)) if !is_module(module) => {
+            Err(format!("{part:?} does not begin with a module such as log_shipper or kube::client"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn is_module(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_:".contains(&byte))
 }
 
 impl LogSettings {
