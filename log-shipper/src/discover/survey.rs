@@ -70,7 +70,7 @@ impl Survey {
             Some(why) => self.latch.not_ready(why),
             None => self.latch.ready(),
         }
-        if failure.is_none() && self.findings.failure().is_some() {
+        if problems.is_empty() && self.findings.failure().is_some() {
             tracing::info!("all logs can be read again");
         }
         self.findings.set(failure);
