@@ -36,6 +36,10 @@ objects() {
 # "No answer" does not mean "no".
 has_kind() { [[ $(kubectl get "$1" -A --request-timeout=10s 2>&1 >/dev/null) != *"the server doesn't have a resource type"* ]]; }
 
+is_missing() { # is_missing NAMESPACE KIND NAME
+  [[ $(kubectl -n "$1" get "$2" "$3" --request-timeout=10s 2>&1 >/dev/null) == *"(NotFound)"* ]]
+}
+
 must_have_kind() { # must_have_kind RESOURCE PART WHAT
   has_kind "$1" || problem "$2" "the cluster does not know $1: install $3 first"
 }
@@ -79,13 +83,13 @@ namespaces() { awk -v RS='---\n' '/(^|\n)kind: Namespace\n/ { match($0, /\n  nam
 # nfs-volumes creates claims only in namespaces that exist.
 check_claims() {
   local claim namespace
-  if on fileserver && ! on fileserver-claim && ! kubectl -n labhands-fileserver get persistentvolumeclaim fileserver >/dev/null 2>&1; then
+  if on fileserver && ! on fileserver-claim && is_missing labhands-fileserver persistentvolumeclaim fileserver; then
     problem fileserver "its claim labhands-fileserver/fileserver is missing: switch fileserver-claim on, or apply overlays/fileserver-claim first"
   fi
   on nfs-volumes || return 0
   for claim in $(value VOLUME_CLAIM | tr ',' ' '); do
     namespace=${claim%%/*}
-    namespaces | grep -qx "$namespace" || kubectl get namespace "$namespace" >/dev/null 2>&1 ||
+    namespaces | grep -qx "$namespace" || ! is_missing "$namespace" namespace "$namespace" ||
       problem VOLUME_CLAIM "the namespace $namespace exists neither in the cluster nor on the page"
   done
 }
@@ -94,7 +98,7 @@ check_claims() {
 check_server() {
   on nfs-volumes && ! on fileserver || return 0
   local service; service=$(value NFS_SERVICE)
-  kubectl -n "${service%%/*}" get service "${service#*/}" >/dev/null 2>&1 ||
+  ! is_missing "${service%%/*}" service "${service#*/}" ||
     problem NFS_SERVICE "the cluster has no Service $service: create it first, as docs/fileserver.md shows under \"A server of your own\""
 }
 
@@ -107,7 +111,7 @@ check_made_secrets() {
     if [ "$name" = amqp ] && [[ $(value AMQP_PASSWORD_FILE)$(value AMQP_CERT_FILE) != /etc/labhands/amqp/* ]]; then continue; fi
     if [ "$part" = nginx ] && on nginx-certificate; then continue; fi
     if [ "$name" = tls ] && { on secrets/ingress || on certificate; }; then continue; fi
-    kubectl -n "$namespace" get secret "$name" >/dev/null 2>&1 ||
+    ! is_missing "$namespace" secret "$name" ||
       problem "$part" "the Secret $name is missing in the namespace $namespace: switch its line below secrets/ on, or create the Secret"
   done <<'LIST'
 prepuller labhands registry
