@@ -79,11 +79,20 @@ fn bad_settings_of_the_server_are_each_named_before_it_starts() {
         ("FILESERVER_NAME", "a b"),
         ("FILESERVER_LOG", "LOUD"),
     ];
-    let output = Command::new("sh").arg(script).envs(bad).output().unwrap();
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(64), "{stderr}");
-    for (name, _) in bad {
-        assert!(stderr.contains(&format!("{name}: ")), "{name}: {stderr}");
+    // nfs-ganesha would read these in another way.
+    let misread = [
+        ("FILESERVER_EXPORT", "/a/./b"),
+        ("FILESERVER_PATH", "/a//b"),
+        ("FILESERVER_CLIENTS", " , "),
+        ("FILESERVER_LEASE", "020"),
+    ];
+    for bad in [&bad[..], &misread[..]] {
+        let output = Command::new("sh").arg(script).envs(bad.iter().copied()).output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(64), "{stderr}");
+        for (name, _) in bad {
+            assert!(stderr.contains(&format!("{name}: ")), "{name}: {stderr}");
+        }
     }
 }
 
