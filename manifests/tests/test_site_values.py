@@ -163,7 +163,7 @@ PAGES: dict[str, tuple[Callable[[Site], object], list[str]]] = {
     "credentials that are elsewhere": (lambda site: (site.on("secrets/registry"), site.secret("registry/config.json", '{"auths": {"ghcr.io": {}}, "credHelpers": {}, "credsStore": "x"}')),
         ["config.json: ghcr.io has no credentials", "config.json: it has credsStore", 'config.json: it has no "auths" with credentials']),
     "credentials that are cut": (lambda site: (site.on("secrets/registry"), site.secret("registry/config.json", '{"auths": {"ghcr.io": ')), ["config.json: it is not a dockerconfigjson"]),
-    "a secret for everybody": (lambda site: (site.folder / "secrets/hub/hub.env").chmod(0o644), ["secrets/hub/hub.env: every user of this machine can read it"]),
+    "a secret for everybody": (lambda site: (site.folder / "secrets/hub/hub.env").chmod(0o644), ["secrets/hub/hub.env: its mode lets every user of this machine read it"]),
     "a secret that is no file": (lambda site: ((site.folder / "secrets/hub/hub.env").unlink(), (site.folder / "secrets/hub/hub.env").mkdir()), ["secrets/hub/hub.env: it can't be read, or it is not a file"]),
 }  # fmt: skip
 
