@@ -6,7 +6,7 @@
 //! If any of them in a repository is not a date with two digits for month and day, all of them are versions, which are releases.
 
 use super::suffix::{self, Numbers};
-use super::version::Version;
+use super::version::{Version, without_v};
 use super::{Class, Number, Tag, architecture, name};
 
 /// The meaning of three numbers separated by dots.
@@ -21,7 +21,7 @@ impl Dotted {
     pub(super) fn of<T: AsRef<str>>(tags: &[T]) -> Self {
         let is_version = |tag: &T| {
             let (base, _) = architecture::split_loosely(tag.as_ref());
-            let bare = base.strip_prefix(['v', 'V']).unwrap_or(base);
+            let bare = without_v(base);
             full_date(bare).is_none() && version(bare).is_some_and(|(_, end)| may_follow(&bare[end..]))
         };
         if tags.iter().any(is_version) { Self::Versions } else { Self::Dates }
@@ -31,7 +31,7 @@ impl Dotted {
 /// Parses a date; `None` for anything else.
 pub(super) fn parse(text: &str, dotted: Dotted) -> Option<Tag> {
     let (base, arch) = architecture::split_loosely(text);
-    let bare = base.strip_prefix(['v', 'V']).unwrap_or(base);
+    let bare = without_v(base);
     let versioned = |(numbers, end)| (Class::Release, numbers, end);
     let version = version(bare).filter(|_| dotted == Dotted::Versions).map(versioned);
     let (class, numbers, end) = version.or_else(|| full_date(bare)).or_else(|| month(bare))?;

@@ -9,7 +9,7 @@
 use std::collections::BTreeSet;
 
 use super::suffix::{self, Numbers, Suffix};
-use super::version::Version;
+use super::version::{Version, without_v};
 use super::{Class, Number, Tag, architecture, name};
 
 /// The series (`4.2`) of which a repository has releases with three numbers (`4.2.1`), each with its variant.
@@ -64,7 +64,7 @@ struct Read<'a> {
 impl<'a> Read<'a> {
     fn of(text: &'a str) -> Option<Self> {
         let (base, arch) = architecture::split_loosely(text);
-        let bare = base.strip_prefix(['v', 'V']).unwrap_or(base);
+        let bare = without_v(base);
         let end = numbers_end(bare);
         let numbers = numbers(&bare[..end])?;
         let suffix = suffix::read(&bare[end..], Numbers::AreCandidates)?;

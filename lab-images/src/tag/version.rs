@@ -74,6 +74,11 @@ impl Piece {
     }
 }
 
+/// A version without the `v` or `V` that some write before it.
+pub(super) fn without_v(text: &str) -> &str {
+    text.strip_prefix(['v', 'V']).unwrap_or(text)
+}
+
 /// Divides a text into words and numbers: `rc.2` and `rc2` are both the word `rc` and the number 2, so that 10 comes after 2.
 pub(super) fn pieces(text: &str) -> Vec<Piece> {
     let mut pieces = Vec::new();
