@@ -51,7 +51,7 @@ fn a_mount_that_hangs_while_the_server_works_is_this_nodes_trouble() {
         list();
         exports::until(&daemon, LIMIT, exports::all_healthy);
     }
-    std::fs::write(&mountinfo, root).unwrap();
+    folder.write("mountinfo", root).unwrap();
     wait::until(LIMIT, || daemon.log().contains("no longer mounted here").then_some(())).unwrap();
     assert_eq!(daemon.metric(&format!("labhands_nfs_health_healthy{{export=\"{address}/home\"}}")), None);
     let _silent = SilentFileSystem::mount_over(&place, Silence::BeyondSigkill).unwrap();
@@ -142,6 +142,12 @@ fn mounts_stay_known_while_their_list_cannot_be_read() {
     let verdicts = exports::verdicts(&daemon.get("/exports").unwrap().1).unwrap();
     assert!(!verdicts.is_empty() && exports::all_healthy(&verdicts), "{verdicts:?}");
     std::fs::remove_dir(&mountinfo).unwrap();
+    // A list that is being rewritten says nothing about the mounts.
+    folder.write("mountinfo", "").unwrap();
+    daemon.until_ready(LIMIT, |status, why| status == 503 && why.contains("lists no mounts")).unwrap();
+    let rounds_now = daemon.metric(&rounds).unwrap();
+    wait::until(LIMIT, || daemon.metric(&rounds).filter(|now| *now > rounds_now + 1.0)).unwrap();
+    assert!(!daemon.log().contains("no longer mounted here"));
     folder.write("mountinfo", "1 0 8:1 / / rw - ext4 a rw\n").unwrap();
     wait::until(LIMIT, || daemon.log().contains("no longer mounted here").then_some(())).unwrap();
 }

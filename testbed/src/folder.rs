@@ -71,13 +71,16 @@ impl Folder {
         self.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
     }
 
-    /// Writes a file into it and returns its path.
+    /// Writes a file into it and returns its path. If the file exists, it is replaced at once: a daemon that reads it
+    /// meanwhile finds the former content or the new one.
     pub fn write(&self, name: &str, content: impl AsRef<[u8]>) -> Result<PathBuf> {
         let path = self.join(name);
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent).map_err(Error::io(format!("create {}", parent.display())))?;
         }
-        fs::write(&path, content).map_err(Error::io(format!("write {}", path.display())))?;
+        let beside = path.with_file_name(format!(".{}.new", path.file_name().unwrap_or_default().display()));
+        let written = fs::write(&beside, content).and_then(|()| fs::rename(&beside, &path));
+        written.map_err(Error::io(format!("write {}", path.display())))?;
         Ok(path)
     }
 

@@ -91,8 +91,8 @@ impl Monitor {
             let round = export.round(&target).await;
             self.note(&name, &server, &round, &mut debounced, &mut known);
         }
-        tracing::info!(export = name, "no longer mounted here");
         self.metrics.forget(&name);
+        tracing::info!(export = name, "no longer mounted here");
     }
 
     fn note(&self, name: &str, server: &Server, round: &Round, debounced: &mut Debounced<Verdict>, known: &mut Known) {
@@ -108,6 +108,8 @@ impl Monitor {
         }
         let changed = debounced.take(round.verdict.clone());
         let Some(shown) = debounced.shown() else { return };
+        self.metrics.round(name, round, shown.kind);
+        self.table.set_verdict(server, shown, round.front.location(server));
         if let Some(before) = changed {
             let (verdict, before) = (shown.kind.name(), before.map_or("unknown", |before| before.kind.name()));
             if shown.kind.is_healthy() {
@@ -116,8 +118,6 @@ impl Monitor {
                 tracing::warn!(export = name, verdict, before, phase = shown.phase, "{}", shown.sentence);
             }
         }
-        self.metrics.round(name, round, shown.kind);
-        self.table.set_verdict(server, shown, round.front.location(server));
     }
 }
 

@@ -25,21 +25,30 @@ fn is_in_procfs(path: &Path) -> bool {
 pub struct MountList {
     path: PathBuf,
     helper: Helper,
+    /// Whether it had mounts before.
+    had_mounts: bool,
 }
 
 impl MountList {
     /// The list in this file; the counters of its mounts are in `mountstats` beside it.
     pub fn new(path: PathBuf) -> Self {
-        Self { path, helper: Helper::new(LIMIT) }
+        Self { path, helper: Helper::new(LIMIT), had_mounts: false }
     }
 
     /// The mounts, and the counters of those that are NFS (none if they cannot be read).
     ///
     /// # Errors
     ///
-    /// With the file's name, if it cannot be read within little more than ten seconds.
+    /// With the file's name, if it cannot be read within little more than ten seconds, or lists no mounts although it had
+    /// some: then it is being rewritten, because the mount at `/` never goes away.
     pub async fn read(&mut self) -> io::Result<(Mounts, Vec<MountStatistics>)> {
         let read = if is_in_procfs(&self.path) { self.of_procfs() } else { self.by_child().await };
+        let read = match read {
+            Ok((mounts, _)) if mounts.mounts.is_empty() && self.had_mounts => {
+                Err(io::Error::other("it lists no mounts, but it did before"))
+            }
+            read => read.inspect(|(mounts, _)| self.had_mounts = !mounts.mounts.is_empty()),
+        };
         read.map_err(|error| io::Error::other(format!("{}: {error}", self.path.display())))
     }
 
