@@ -20,7 +20,7 @@ use sidecar::shutdown::Shutdown;
 use sidecar::stdio;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::timeout_at;
 
 use self::readers::Readers;
 use self::watch::{RunEnd, Watch};
@@ -39,9 +39,6 @@ use crate::threads::Ended;
 
 const NAME: &str = env!("CARGO_PKG_NAME");
 const VERSION: &str = env!("CARGO_PKG_VERSION");
-
-/// How long the last checkpoint may take.
-const CHECKPOINT_LIMIT: Duration = Duration::from_millis(1500);
 
 /// When the process ends after the signal, whatever is still running.
 const END_LIMIT: Duration = Duration::from_millis(9500);
@@ -100,7 +97,10 @@ pub async fn run(settings: RunSettings, warnings: &[String]) -> anyhow::Result<E
     };
     let (shipped, ended_by) = tokio::join!(shutdown.drain(shipping), ended_by);
     writer.logs.mark_changed();
-    if timeout(CHECKPOINT_LIMIT, writer.write()).await.is_err() {
+    // A run until idle is not killed soon after its end, and its lines must not be shipped again.
+    let limit = ended_by.max(Instant::now() + until_idle.unwrap_or_default());
+    let in_time = timeout_at(limit.into(), writer.write()).await.is_ok();
+    if !in_time {
         tracing::error!("the last checkpoint could not be written in time; lines may be shipped twice after a restart");
     }
     readers.join_until(ended_by).await;
@@ -108,7 +108,7 @@ pub async fn run(settings: RunSettings, warnings: &[String]) -> anyhow::Result<E
     daemon.end().await;
     shipped.unwrap_or(Ok(()))?;
     if until_idle.is_some() {
-        all_was_shipped(&writer, &findings, &metrics)?;
+        all_was_shipped(in_time && !writer.complaint.is_open(), &findings, &metrics)?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -150,8 +150,8 @@ async fn ship(
 }
 
 /// With `--until-idle`: an error if lines were not shipped, or may be shipped twice.
-fn all_was_shipped(writer: &CheckpointWriter, findings: &Findings, metrics: &Metrics) -> anyhow::Result<()> {
-    if writer.complaint.is_open() {
+fn all_was_shipped(saved: bool, findings: &Findings, metrics: &Metrics) -> anyhow::Result<()> {
+    if !saved {
         bail!("the checkpoint could not be written: the next run ships the same lines again");
     }
     if let Some(failure) = findings.failure() {

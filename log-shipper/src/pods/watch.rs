@@ -20,7 +20,8 @@ pub async fn watch(client: Client, node: &str, pods: &Pods, metrics: &Metrics) {
     while let Some(event) = events.next().await {
         match event {
             Ok(event) => {
-                if std::mem::take(&mut broken) {
+                // The watcher begins again with this event before it asks the API server.
+                if !matches!(event, Event::Init) && std::mem::take(&mut broken) {
                     tracing::info!("watching the pods of this node again");
                 }
                 take(event, &mut listed, pods);
