@@ -134,8 +134,9 @@ impl RabbitMq {
         start.args(self.environment.iter().map(|(name, value)| format!("{name}={value}")));
         start.arg(format!("{PROGRAMS}/rabbitmq-server"));
         let mut server = enclosure.process("rabbitmq", &start, &self.folder.join("log"))?;
-        let address = self.address();
-        server.ready("listen", || TcpStream::connect(address).ok())?;
+        for address in [self.address(), self.tls_address()] {
+            server.ready("listen", || TcpStream::connect(address).ok())?;
+        }
         (self.server, self.enclosure) = (Some(server), Some(enclosure));
         Ok(())
     }

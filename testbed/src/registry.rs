@@ -67,20 +67,12 @@ impl Registry {
         let basic = options.password.as_ref();
         let basic =
             basic.map(|(user, password)| format!("Basic {}", BASE64_STANDARD.encode(format!("{user}:{password}"))));
-        let mut tries = 0;
-        loop {
-            let [free] = ports::free()?;
-            let port = options.port.unwrap_or(free);
-            let configuration =
-                folder.write("config.yml", configuration(options, &folder, token_server.as_ref(), port)?)?;
-            match serve(&folder, &configuration) {
-                Ok(process) => {
-                    return Ok(Registry { process, port, authority, basic, token_server, configuration, folder });
-                }
-                Err(Error::Part { log, .. }) if log.contains("address already in use") && tries < 3 => tries += 1,
-                Err(error) => return Err(error),
-            }
-        }
+        let [free] = ports::free()?;
+        let port = options.port.unwrap_or(free);
+        let configuration = configuration(options, &folder, token_server.as_ref(), port)?;
+        let configuration = folder.write("config.yml", configuration)?;
+        let process = serve(&folder, &configuration)?;
+        Ok(Registry { process, port, authority, basic, token_server, configuration, folder })
     }
 
     /// `127.0.0.1:PORT`, as in image references.
