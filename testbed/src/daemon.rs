@@ -11,7 +11,7 @@ use crate::process::Process;
 use crate::{Result, wait};
 
 /// How long a daemon may take to listen, and to answer.
-const ANSWER_LIMIT: Duration = Duration::from_secs(10);
+const ANSWER_LIMIT: Duration = Duration::from_secs(60);
 
 /// A running daemon with an admin server on a free port.
 #[derive(Debug)]

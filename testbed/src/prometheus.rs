@@ -304,14 +304,14 @@ groups:
 
     #[test]
     fn an_alert_fires_as_often_as_it_has_a_cause() {
-        let limit = Duration::from_secs(30);
+        let limit = wait::LIMIT;
         let mut prometheus = Prometheus::start(RULES).unwrap();
         let itself = prometheus.address;
         let (one, two) = (("Scraped", "one"), ("Scraped", "two"));
         prometheus.until_over(&[], limit).unwrap();
         prometheus.scrape(&[("one", itself), ("two", itself)]).unwrap();
         prometheus.until_fired(&[one, two], limit).unwrap();
-        assert_eq!(prometheus.query("sum(up)").unwrap()[0].value, 2.0);
+        prometheus.until_data("sum(up) == 2").unwrap();
         prometheus.targets.clear();
         prometheus.reload().unwrap();
         prometheus.until_over(&[one, two], limit).unwrap();

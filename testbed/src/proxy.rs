@@ -178,6 +178,10 @@ impl Shared {
         target.set_nodelay(true)?;
         let mut state = self.lock();
         state.open.push((client.try_clone()?, target.try_clone()?));
+        if state.refusing {
+            // That began after the client was accepted.
+            state.cut();
+        }
         drop(state);
         let up = (client.try_clone()?, target.try_clone()?);
         let (shared, other) = (Arc::clone(self), Arc::clone(self));
@@ -241,6 +245,7 @@ impl Shared {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wait::LIMIT;
 
     /// Answers every connection with this many bytes, then closes it.
     fn source(bytes: usize) -> SocketAddr {
@@ -255,8 +260,12 @@ mod tests {
     }
 
     fn fetch(proxy: &TcpProxy) -> io::Result<usize> {
+        fetch_within(proxy, LIMIT)
+    }
+
+    fn fetch_within(proxy: &TcpProxy, limit: Duration) -> io::Result<usize> {
         let mut client = TcpStream::connect(proxy.address())?;
-        client.set_read_timeout(Some(Duration::from_millis(500)))?;
+        client.set_read_timeout(Some(limit))?;
         client.read_to_end(&mut Vec::new())
     }
 
@@ -285,7 +294,8 @@ mod tests {
     fn a_stalled_proxy_passes_nothing_until_it_is_resumed() {
         let proxy = TcpProxy::start(source(10)).unwrap();
         proxy.stall();
-        assert!(matches!(fetch(&proxy).unwrap_err().kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut));
+        let error = fetch_within(&proxy, Duration::from_millis(500)).unwrap_err();
+        assert!(matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut), "{error}");
         proxy.resume();
         assert_eq!(fetch(&proxy).unwrap(), 10);
     }
