@@ -167,14 +167,16 @@ impl Bed {
         (path, file)
     }
 
-    /// Starts a shipper whose routing key is its name.
+    /// Starts a shipper whose routing key is its name, and waits until it has found the logs.
     fn ship(&mut self, name: &'static str, broker: SocketAddr, more: &[(&str, &str)]) {
         let [pods, state] = ["pods", "state"].map(|folder| self.folder.folder(&format!("{name}/{folder}")).unwrap());
         let mut settings = support::settings(&pods, &state, broker);
         let more = [&[("AMQP_EXCHANGE", TOPICS), ("AMQP_ROUTING_KEY", name)], more].concat();
         settings.retain(|(setting, _)| more.iter().all(|(other, _)| setting != other));
         settings.extend(more.into_iter().map(|(setting, value)| (setting.to_owned(), value.to_owned())));
-        self.shippers.insert(name, support::start(&settings));
+        let shipper = support::start(&settings);
+        shipper.until_ready(LIMIT, |status, _| status == 200).unwrap();
+        self.shippers.insert(name, shipper);
     }
 
     fn scrape(&mut self) {

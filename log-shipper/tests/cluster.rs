@@ -30,8 +30,8 @@ fn every_pods_lines_arrive_with_their_metadata() {
     a_crash_looping_containers_last_lines_arrive(&bed);
     a_deleted_pods_last_lines_arrive(&bed);
     the_last_line_of_a_job_arrives_without_a_newline(&bed);
-    a_pod_may_opt_out_and_opt_in_again(&bed);
-    a_new_shipper_sends_no_line_again(&bed);
+    let public = a_pod_may_opt_out_and_opt_in_again(&bed);
+    a_new_shipper_sends_no_line_again(&bed, &public);
     lines_continue_without_the_api_server(&mut bed);
     the_shippers_own_log_is_not_shipped(&bed);
 }
@@ -100,28 +100,33 @@ fn the_last_line_of_a_job_arrives_without_a_newline(bed: &Bed) {
     assert_eq!((&event["log"]["flags"], &event["stream"]), (&json!(["unfinished"]), &json!("stderr")));
 }
 
-fn a_pod_may_opt_out_and_opt_in_again(bed: &Bed) {
-    let script = "echo secret; while [ ! -e /tmp/more ]; do sleep 0.2; done; echo public; sleep 1000";
+/// Returns the first line of the pod that came.
+fn a_pod_may_opt_out_and_opt_in_again(bed: &Bed) -> String {
+    // The shipper learns some time later that the pod opted in again, and passes over lines until then.
+    let script =
+        "echo secret; while [ ! -e /tmp/more ]; do sleep 0.2; done; while :; do date +public-%s; sleep 1; done";
     bed.run("private", script, &json!({"labhands.dev/logs": "off"}));
-    let read = |metric: &str| bed.metric(metric);
+    let checkpoints = || bed.metric("labhands_log_shipper_checkpoints_total");
     wait::patiently(LIMIT, || bed.kubectl.run(&["logs", "private"]).ok().filter(|log| log.contains("secret"))).unwrap();
     // The log is followed again after a scan of all folders (5 s) and the rest of a quiet log.
-    let looks = read("labhands_log_shipper_checkpoints_total");
-    wait::patiently(LIMIT, || (read("labhands_log_shipper_checkpoints_total") > looks + 15.0).then_some(())).unwrap();
+    let before = wait::patiently(LIMIT, checkpoints).unwrap();
+    wait::patiently(LIMIT, || checkpoints().filter(|now| *now > before + 15.0)).unwrap();
     bed.kubectl.run(&["annotate", "pod", "private", "labhands.dev/logs-"]).unwrap();
-    bed.wait("labels of another pod", |event| (pod(event) == "talker").then_some(()));
     bed.kubectl.run(&["exec", "private", "--", "touch", "/tmp/more"]).unwrap();
-    bed.event("private", "public");
+    let public = bed.wait("a public line", |event| {
+        (pod(event) == "private" && message(event).starts_with("public")).then(|| message(event).to_owned())
+    });
     assert_eq!(bed.count("private", "secret"), 0);
+    public
 }
 
-fn a_new_shipper_sends_no_line_again(bed: &Bed) {
+fn a_new_shipper_sends_no_line_again(bed: &Bed, public: &str) {
     let old = bed.shipper();
     bed.kubectl.run(&["-n", "labhands-node", "delete", "pod", &old]).unwrap();
     bed.is_ready();
     bed.run("newcomer", "echo after the restart; sleep 1000", &json!({}));
     bed.event("newcomer", "after the restart");
-    for (pod, message) in [("talker", "hello"), ("leaver", "goodbye"), ("private", "public")] {
+    for (pod, message) in [("talker", "hello"), ("leaver", "goodbye"), ("private", public)] {
         assert_eq!(bed.count(pod, message), 1, "{pod}: {message}");
     }
 }
@@ -210,10 +215,10 @@ impl Bed {
         self.kubectl.run(&[&name[..], &SHIPPER].concat()).unwrap()
     }
 
-    fn metric(&self, name: &str) -> f64 {
+    fn metric(&self, name: &str) -> Option<f64> {
         let path = format!("/api/v1/namespaces/labhands-node/pods/{}:8080/proxy/metrics", self.shipper());
-        let text = self.kubectl.run(&["get", "--raw", &path]).unwrap();
-        text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok()).unwrap()
+        let text = self.kubectl.run(&["get", "--raw", &path]).ok()?;
+        text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
     }
 
     fn wait<T>(&self, what: &str, find: impl Fn(&Value) -> Option<T>) -> T {

@@ -11,9 +11,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use lapin::ExchangeKind;
-use lapin::options::{
-    ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions, QueuePurgeOptions,
-};
+use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use serde_json::Value;
 use support::consumer::Consumer;
@@ -99,14 +97,10 @@ fn start() -> RabbitMq {
     let broker = RabbitMq::start().unwrap();
     let set = format!("application:set_env(rabbit, max_message_size, {MOST_BYTES}).");
     broker.control(&["eval", &set]).unwrap();
-    exchange::declare(broker.address(), &[]);
     exchange::with_channel(broker.address(), async |channel| {
         let durable = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
         channel.exchange_declare(TOPICS.into(), ExchangeKind::Topic, durable, FieldTable::default()).await?;
-        exchange::declare_exchange(&channel, "dead").await?;
-        let (options, none) = (QueueBindOptions::default(), FieldTable::default());
-        channel.queue_bind(QUEUE.into(), "dead".into(), "logs.poisoned.main".into(), options, none.clone()).await?;
-        channel.queue_bind(QUEUE.into(), TOPICS.into(), "logs.healthy.#".into(), options, none).await
+        exchange::declare_exchange(&channel, "dead").await
     });
     broker
 }
@@ -116,23 +110,27 @@ impl<'a> Case<'a> {
         println!("{kind:?}");
         let address = broker.address();
         exchange::with_channel(address, async |channel| {
-            channel.queue_purge(QUEUE.into(), QueuePurgeOptions::default()).await?;
-            let (poisoned, none) = ("logs.poisoned.#", FieldTable::default());
+            // The broker may still return what the last consumer did not acknowledge, which a new queue does not get.
+            channel.queue_delete(QUEUE.into(), QueueDeleteOptions::default()).await?;
+            let durable = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
+            channel.queue_declare(QUEUE.into(), durable, FieldTable::default()).await?;
+            let bind = async |queue: &str, exchange: &str, key: &str| {
+                let (options, none) = (QueueBindOptions::default(), FieldTable::default());
+                channel.queue_bind(queue.into(), exchange.into(), key.into(), options, none).await
+            };
+            bind(QUEUE, "dead", "logs.poisoned.main").await?;
+            bind(QUEUE, TOPICS, "logs.healthy.#").await?;
             match kind {
                 Kind::TooLarge | Kind::TooLargeWithDeadLetters | Kind::Forbidden => {
-                    let options = QueueBindOptions::default();
-                    channel.queue_bind(QUEUE.into(), TOPICS.into(), poisoned.into(), options, none).await
+                    bind(QUEUE, TOPICS, "logs.poisoned.#").await
                 }
-                Kind::Unroutable => channel.queue_unbind(QUEUE.into(), TOPICS.into(), poisoned.into(), none).await,
+                Kind::Unroutable => Ok(()),
                 Kind::FullQueue => {
-                    channel.queue_unbind(QUEUE.into(), TOPICS.into(), poisoned.into(), none.clone()).await?;
                     let mut full = FieldTable::default();
                     full.insert("x-max-length".into(), AMQPValue::LongInt(1));
                     full.insert("x-overflow".into(), AMQPValue::LongString("reject-publish".into()));
-                    let durable = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
                     channel.queue_declare(FULL.into(), durable, full).await?;
-                    let options = QueueBindOptions::default();
-                    channel.queue_bind(FULL.into(), TOPICS.into(), poisoned.into(), options, none).await
+                    bind(FULL, TOPICS, "logs.poisoned.#").await
                 }
             }
         });
@@ -163,15 +161,14 @@ impl<'a> Case<'a> {
             let wanted = began.elapsed().as_millis() as u64 / 10;
             while self.lines < wanted {
                 for file in &mut files {
-                    line(file, "F", &format!("line {}", self.lines));
+                    file.write_all(text("F", &format!("line {}", self.lines)).as_bytes()).unwrap();
                 }
                 // A line that is too large comes once a second, in parts as a runtime writes it.
-                if self.is_too_large() && self.lines.is_multiple_of(100) {
-                    for _ in 0..80 {
-                        line(&mut poisoned, "P", &"y".repeat(16_000));
-                    }
-                }
-                line(&mut poisoned, "F", &format!("line {}", self.lines));
+                let parts = if self.is_too_large() && self.lines.is_multiple_of(100) { 80 } else { 0 };
+                let parts = text("P", &"y".repeat(16_000)).repeat(parts);
+                let last = text("F", &format!("line {}", self.lines));
+                // At once: the shipper does not wait long for the last part.
+                poisoned.write_all((parts + &last).as_bytes()).unwrap();
                 self.lines += 1;
             }
             std::thread::sleep(Duration::from_millis(10));
@@ -229,7 +226,8 @@ impl<'a> Case<'a> {
         }
         assert!(!self.arrived().contains_key(&format!("pod-{HEALTHY}")));
         let refused = if self.kind == Kind::Unroutable { "messages_returned_total" } else { "messages_refused_total" };
-        assert!(self.metric(refused) > 0.0, "{}", self.shipper.log());
+        wait::until(LIMIT, || (self.metric(refused) > 0.0).then_some(()))
+            .unwrap_or_else(|| panic!("{}", self.shipper.log()));
         self.repair();
         self.wait_for(&format!("pod-{HEALTHY}"), self.lines - u64::from(self.kind == Kind::FullQueue));
         wait::until(LIMIT, || self.shipper.log().contains("the broker accepts all messages again").then_some(()))
@@ -287,6 +285,6 @@ fn open(pods: &Path, namespace: &str, index: usize) -> File {
     File::options().create(true).append(true).open(folder.join("0.log")).unwrap()
 }
 
-fn line(file: &mut File, tag: &str, text: &str) {
-    file.write_all(format!("{} stdout {tag} {text}\n", jiff::Timestamp::now()).as_bytes()).unwrap();
+fn text(tag: &str, text: &str) -> String {
+    format!("{} stdout {tag} {text}\n", jiff::Timestamp::now())
 }

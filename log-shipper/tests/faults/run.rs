@@ -8,15 +8,12 @@ use testbed::daemon::Daemon;
 use testbed::folder::Folder;
 use testbed::proxy::TcpProxy;
 use testbed::rabbitmq::RabbitMq;
-use testbed::wait;
+use testbed::wait::{self, LIMIT};
 
 use crate::node::{LARGEST_MESSAGE, Random, Writer};
 use crate::shipper_logs::ShipperLogs;
 use crate::support::consumer::Consumer;
 use crate::support::{self, exchange};
-
-/// At least one missing line must arrive within this time, until none is missing.
-const SETTLE_LIMIT: Duration = Duration::from_secs(120);
 
 /// In bytes; the limit is 32 MiB for a release build, and a build without optimization is larger.
 const MOST_RESIDENT: u64 = if cfg!(debug_assertions) { 48 << 20 } else { 32 << 20 };
@@ -148,7 +145,7 @@ impl Run {
                 let refused = || self.shipper.metric("labhands_log_shipper_messages_refused_total").unwrap_or(0.0);
                 let before = refused();
                 self.consumer.pause(true);
-                wait::until(Duration::from_secs(60), || (refused() > before).then_some(())).unwrap();
+                wait::until(LIMIT, || (refused() > before).then_some(())).unwrap();
                 self.consumer.pause(false);
             }
             DeleteExchange => {
@@ -182,7 +179,7 @@ impl Run {
                     std::thread::sleep(Duration::from_secs(10 + self.random.below(25) as u64));
                 }
                 // On a busy machine it may not start within its own limit.
-                wait::patiently(Duration::from_secs(300), || {
+                wait::patiently(LIMIT, || {
                     let resumed = self.broker.resume();
                     resumed.map_err(|error| println!("{error}")).ok()
                 })
@@ -212,9 +209,10 @@ impl Run {
         self.writer.stop();
         let on_disk = self.writer.logs().on_disk();
         let mut missing: Vec<u64> = on_disk.iter().copied().collect();
+        // At least one missing line must arrive within the limit, until none is missing.
         loop {
             let before = missing.len();
-            missing = self.consumer.wait_for(missing, SETTLE_LIMIT);
+            missing = self.consumer.wait_for(missing, LIMIT);
             if missing.is_empty() || missing.len() == before {
                 break;
             }
@@ -226,7 +224,7 @@ impl Run {
             run.shipper_logs.read(&name(run.shippers - 1), &log)
         };
         let mut open = Vec::new();
-        wait::patiently(Duration::from_secs(60), || {
+        wait::patiently(LIMIT, || {
             own(&mut self);
             open = self.shipper_logs.unaccounted(&self.writer.logs(), &self.consumer.seen());
             open.is_empty().then_some(())

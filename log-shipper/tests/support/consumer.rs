@@ -14,13 +14,30 @@ use super::exchange::{QUEUE, channel, in_time, runtime};
 /// How often one number came, and with which ids.
 #[derive(Clone, Debug, Default)]
 pub struct Arrivals {
+    /// How often the end of its line came.
     pub times: u32,
+    /// Whether the beginning of its line came, too.
+    begun: bool,
+    /// Whether both came in one event first.
+    whole: bool,
     /// The message id that it came with first.
     pub id: String,
     /// Whether it came with another one, too.
     pub several_ids: bool,
     /// The `SHIPPER_NAME`s it came from, each as often as it came from it; the broker's own repetitions do not count.
     pub shippers: Vec<Arc<str>>,
+}
+
+impl Arrivals {
+    /// Whether the whole line came.
+    fn are_whole(&self) -> bool {
+        self.times > 0 && self.begun
+    }
+
+    /// Whether it was shipped once, however often the broker delivered it.
+    pub fn came_once(&self) -> bool {
+        self.shippers.len() == 1
+    }
 }
 
 /// Everything that came.
@@ -41,12 +58,12 @@ pub struct Seen {
 
 impl Seen {
     pub fn of(&self, number: u64) -> Option<&Arrivals> {
-        self.arrivals.get(number as usize).filter(|arrivals| arrivals.times > 0)
+        self.arrivals.get(number as usize).filter(|arrivals| arrivals.are_whole())
     }
 
     /// All numbers that came.
     pub fn all(&self) -> impl Iterator<Item = (u64, &Arrivals)> {
-        (0..).zip(&self.arrivals).filter(|(_, arrivals)| arrivals.times > 0)
+        (0..).zip(&self.arrivals).filter(|(_, arrivals)| arrivals.are_whole())
     }
 
     fn take(&mut self, body: &[u8], id: &str, redelivered: bool) {
@@ -60,7 +77,11 @@ impl Seen {
         if flags.contains("unparsed") {
             self.unparsed.push(message.clone());
         }
-        let number = message.strip_prefix("number=").and_then(|rest| rest.split_once(';')?.0.parse::<usize>().ok());
+        let begins = message.starts_with("number=");
+        // The writer stalled, so that the shipper shipped the first part of a line alone.
+        let ends = !flags.contains("unfinished") || message.contains("rest=");
+        let number = message.strip_prefix("number=").or_else(|| message.strip_prefix("rest="));
+        let number = number.and_then(|rest| rest.split_once(';')?.0.parse::<usize>().ok());
         let Some(number) = number else { return self.other.push(message) };
         assert_eq!(event["kubernetes"]["container"]["name"], "main");
         let shipper = event["agent"]["name"].as_str().unwrap();
@@ -72,11 +93,17 @@ impl Seen {
             self.arrivals.resize(number + 1, Arrivals::default());
         }
         let arrivals = &mut self.arrivals[number];
+        arrivals.begun |= begins;
+        if !ends {
+            return;
+        }
         arrivals.times += 1;
-        arrivals.several_ids |= arrivals.times > 1 && arrivals.id != id;
         if arrivals.times == 1 {
             id.clone_into(&mut arrivals.id);
+            arrivals.whole = begins;
         }
+        // A line has another id than its second part.
+        arrivals.several_ids |= arrivals.id != id && arrivals.whole == begins;
         if arrivals.times == 1 || !redelivered {
             arrivals.shippers.push(shipper);
         }

@@ -7,6 +7,7 @@ use lapin::options::{ExchangeDeclareOptions, ExchangeDeleteOptions, QueueBindOpt
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Channel, ConnectionProperties, ExchangeKind};
 use testbed::rabbitmq::{PASSWORD, USER};
+use testbed::wait::LIMIT;
 
 pub const EXCHANGE: &str = "logstash-exchange";
 pub const ROUTING_KEY: &str = "logstash";
@@ -37,7 +38,7 @@ pub async fn channel(broker: SocketAddr) -> lapin::Result<Channel> {
 
 /// Runs something on a separate channel, and retries while a broker that has just started closes the connection.
 pub fn with_channel<F: AsyncFn(Channel) -> lapin::Result<()>>(broker: SocketAddr, act: F) {
-    let done = testbed::wait::patiently(Duration::from_secs(60), || {
+    let done = testbed::wait::patiently(LIMIT, || {
         let result = runtime().block_on(in_time(async { act(channel(broker).await?).await }));
         result.map_err(|error| println!("{broker}: {error}")).ok()
     });

@@ -62,16 +62,16 @@ impl Container {
         &self.generations
     }
 
-    /// Writes one numbered line with `length` bytes of filling; every seventh in two parts, which may be in two files.
+    /// Writes one numbered line with `length` bytes of filling; every seventh in two parts, which may be in two files. Each
+    /// part has the number, because the parts are shipped separately if the writer stalls between them.
     pub fn write(&mut self, number: u64, length: usize) {
-        let text = format!("number={number}; {}", "x".repeat(length));
+        let (text, filling) = (format!("number={number}; "), "x".repeat(length));
         if let Some((number, rest)) = self.rest.take() {
             self.append(number, "F", &rest);
         }
         if number.is_multiple_of(7) {
-            let (first, second) = text.split_at(7);
-            self.append(number, "P", first);
-            self.rest = Some((number, second.to_owned()));
+            self.append(number, "P", &text);
+            self.rest = Some((number, format!("rest={number}; {filling}")));
             if self.is_full() {
                 self.rotate();
             }
@@ -81,7 +81,7 @@ impl Container {
             let Some((number, rest)) = self.rest.take() else { return };
             self.append(number, "F", &rest);
         } else {
-            self.append(number, "F", &text);
+            self.append(number, "F", &(text + &filling));
         }
         if self.is_full() {
             self.rotate();
