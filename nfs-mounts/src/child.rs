@@ -40,21 +40,29 @@ pub struct Heartbeat {
 impl Heartbeat {
     /// Runs `work` as one phase, which must end within the daemon's limit.
     pub fn phase<T>(&mut self, phase: Phase, work: impl FnOnce() -> T) -> T {
-        self.write_line(&Line::<()>::Started(phase));
+        if self.write_line(&Line::<()>::Started(phase)).is_err() {
+            // The daemon ended before the kernel knew that this process ends with it.
+            end();
+        }
         let start = Instant::now();
         let done = work();
         let nanoseconds = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        self.write_line(&Line::<()>::Ended(phase, nanoseconds));
+        // If this fails, the daemon is gone, and so is this process in a moment.
+        let _ = self.write_line(&Line::<()>::Ended(phase, nanoseconds));
         done
     }
 
-    fn write_line<A: Serialize>(&mut self, line: &Line<A>) {
-        // If the write fails, the daemon is gone, and this process ends with it.
-        if let Ok(mut text) = serde_json::to_vec(line) {
-            text.push(b'\n');
-            let _ = self.out.write_all(&text).and_then(|()| self.out.flush());
-        }
+    fn write_line<A: Serialize>(&mut self, line: &Line<A>) -> io::Result<()> {
+        let mut text = serde_json::to_vec(line)?;
+        text.push(b'\n');
+        self.out.write_all(&text)?;
+        self.out.flush()
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "nothing may be touched any more, and there is nobody to answer")]
+fn end() -> ! {
+    std::process::exit(1)
 }
 
 /// Whether this process is the child. Its `main` then calls [`run`] and nothing else.
@@ -79,6 +87,8 @@ pub fn run<O: DeserializeOwned, A: Serialize>(work: impl FnOnce(O, &mut Heartbea
     };
     let mut heartbeat = Heartbeat { out: io::stdout() };
     let answer = work(order, &mut heartbeat);
-    heartbeat.write_line(&Line::Answer(answer));
-    ExitCode::SUCCESS
+    match heartbeat.write_line(&Line::Answer(answer)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
 }
