@@ -149,18 +149,32 @@ struct Stop;
 struct Pauses {
     deadline: Instant,
     next: Duration,
+    /// The last answer.
+    busy: Option<Fault>,
 }
 
 impl Pauses {
     fn until(deadline: Instant) -> Self {
-        Self { deadline, next: Duration::from_millis(100) }
+        Self { deadline, next: Duration::from_millis(100), busy: None }
+    }
+
+    /// The result of a call. If the time is over before a retry is answered, the answer before it is the result.
+    async fn within<T>(&self, call: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
+        match &self.busy {
+            None => call.await,
+            Some(busy) => {
+                tokio::time::timeout_at(self.deadline.into(), call).await.unwrap_or_else(|_| Err(busy.clone()))
+            }
+        }
     }
 
     /// Whether to retry after this answer. Returns after the pause.
     async fn again<T>(&mut self, answer: &Result<T, Fault>) -> bool {
-        if !matches!(answer, Err(Fault::Busy(_))) || Instant::now() + self.next >= self.deadline {
+        let Err(busy @ Fault::Busy(_)) = answer else { return false };
+        if Instant::now() + self.next >= self.deadline {
             return false;
         }
+        self.busy = Some(busy.clone());
         tokio::time::sleep(self.next).await;
         self.next = (self.next * 2).min(Duration::from_secs(1));
         true

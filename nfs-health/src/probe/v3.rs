@@ -30,7 +30,7 @@ pub(super) async fn round(
     let mut mount_pauses = Pauses::until(prober.deadline);
     let mount = async {
         let (handle, flavors) = loop {
-            let mounted = mount(&mut mountd, &path).await;
+            let mounted = mount_pauses.within(mount(&mut mountd, &path)).await;
             if !mount_pauses.again(&mounted).await {
                 break mounted?;
             }
@@ -58,7 +58,7 @@ async fn read_export(prober: &mut Prober, mut nfs: Connection, handle: &[u8], fl
     let (mut room_pauses, mut write_pauses) = (Pauses::until(prober.deadline), Pauses::until(prober.deadline));
     let room = async {
         loop {
-            let room = room_on(&mut nfs, handle).await.map_err(|fault| match fault {
+            let room = room_pauses.within(room_on(&mut nfs, handle)).await.map_err(|fault| match fault {
                 // mountd says that our authentication is enough, so the reason is something else.
                 Fault::Authentication(_) if !flavors.is_empty() => {
                     Fault::Denied("the server refuses the caller, whom mountd accepts".to_owned())
@@ -74,7 +74,7 @@ async fn read_export(prober: &mut Prober, mut nfs: Connection, handle: &[u8], fl
     prober.result.space = Some(prober.step(Phase::Compound, "nfs v3 export", room, describe).await?);
     let write = async {
         loop {
-            let read_only = is_read_only(&mut nfs, handle).await;
+            let read_only = write_pauses.within(is_read_only(&mut nfs, handle)).await;
             if !write_pauses.again(&read_only).await {
                 return read_only;
             }

@@ -68,7 +68,7 @@ async fn minors(prober: &mut Prober, connection: &mut Connection, wanted: Option
         for minor in MINOR_VERSIONS {
             let mut pauses = Pauses::until(deadline);
             let has = loop {
-                let has = has_minor(connection, minor).await;
+                let has = pauses.within(has_minor(connection, minor)).await;
                 if !pauses.again(&has).await {
                     break has?;
                 }
@@ -128,7 +128,7 @@ impl Caller {
     ) -> Result<T, Fault> {
         let mut pauses = Pauses::until(self.deadline);
         loop {
-            let asked = self.ask_once(&fill, &read).await;
+            let asked = pauses.within(self.ask_once(&fill, &read)).await;
             if !pauses.again(&asked).await {
                 return asked;
             }
