@@ -2,6 +2,7 @@
 //! of `manifests/`, with shorter durations.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use testbed::daemon::Daemon;
 use testbed::folder::Folder;
 use testbed::prometheus::{Prometheus, rules};
 use testbed::silent_file_system::{Silence, SilentFileSystem};
-use testbed::wait::LIMIT;
+use testbed::wait::{self, LIMIT};
 
 /// The longest duration of a rule.
 const LONGEST: Duration = Duration::from_secs(12);
@@ -24,7 +25,7 @@ fn start(volume: &Path) -> Daemon {
     let settings = [
         ("KEEPALIVE_PATHS", volume.to_str().unwrap()),
         ("KEEPALIVE_INTERVAL", "1s"),
-        ("KEEPALIVE_TIMEOUT", "500ms"),
+        ("KEEPALIVE_TIMEOUT", "5s"),
         ("NODE_NAME", "node-1"),
         ("POD_NAME", "pod-1"),
     ];
@@ -45,7 +46,13 @@ fn each_alert_fires_once_for_its_cause_and_ends_with_it() {
     prometheus.until_data("sum(labhands_fs_keepalive_good) == 2").unwrap();
 
     let filler = full.join("filler");
-    assert!(std::fs::write(&filler, vec![1; 2 << 20]).is_err());
+    // A round gives back what it had taken at that moment, so once is not enough.
+    let fill = || {
+        let mut file = std::fs::File::options().append(true).create(true).open(&filler).unwrap();
+        assert!(file.write_all(&vec![1; 2 << 20]).is_err());
+        daemons[0].get("/volumes").filter(|(status, _)| *status == 503)
+    };
+    wait::until(LIMIT, fill).unwrap();
     let silent = SilentFileSystem::mount_over(&stuck, Silence::BeyondSigkill).unwrap();
     prometheus.until_fired(&ALERTS, LIMIT).unwrap();
     std::fs::remove_file(&filler).unwrap();

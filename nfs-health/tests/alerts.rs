@@ -121,7 +121,7 @@ impl Bed {
     fn run(&mut self, name: &'static str, command: &str, settings: &[(&str, &str)]) {
         let api = if name == "volumes" { &self.of_volumes } else { &self.api };
         let kubeconfig = api.kubeconfig().display().to_string();
-        let common = [("KUBECONFIG", kubeconfig.as_str()), ("NFS_INTERVAL", "1s"), ("NFS_TIMEOUT", "500ms")];
+        let common = [("KUBECONFIG", kubeconfig.as_str()), ("NFS_INTERVAL", "1s"), ("NFS_TIMEOUT", "3s")];
         let reports = ("NFS_REPORT_NAMESPACE", "labhands-node");
         let mut all = [&common[..], settings].concat();
         if !settings.iter().any(|(name, _)| *name == reports.0) {

@@ -25,7 +25,7 @@ fn asked(name: &str) -> Option<String> {
 }
 
 fn of_ganesha(matrix: &mut Matrix) -> Ganesha {
-    let mut ganesha = Ganesha::start(Setup { grace: 20, ..Setup::default() }).unwrap();
+    let mut ganesha = Ganesha::start(Setup { grace: 120, ..Setup::default() }).unwrap();
     let home = format!("{}/home", ganesha.address());
     let mut note = |name, expected: &[&str]| matrix.note(name, "ganesha", &home, expected);
     note("healthy", &["ok compound"]);
@@ -99,7 +99,7 @@ fn of_knfsd(matrix: &mut Matrix, knfsd: &mut Knfsd, ganesha: &Ganesha) {
         let result = check(&home, "3", "60s", As::Root);
         assert!(result.verdict == phase && result.sentence.contains("NFS itself answers"), "{}", result.sentence);
         knfsd.firewall(port, Firewall::Drop).unwrap();
-        assert_eq!(check(&home, "3", "4s", As::Root).verdict, phase);
+        assert_eq!(check(&home, "3", "10s", As::Root).verdict, phase);
     }
     knfsd.firewall(111, Firewall::Open).unwrap();
     knfsd.stop().unwrap();

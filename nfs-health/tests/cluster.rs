@@ -130,7 +130,7 @@ fn trouble_is_blamed_on_the_right_part_and_recovers() {
         .install(&Install {
             overlay: "nfs-health",
             programs: &[env!("CARGO_BIN_EXE_nfs-health")],
-            settings: &[("NFS_INTERVAL", "1s"), ("NFS_TIMEOUT", "2s")],
+            settings: &[("NFS_INTERVAL", "1s"), ("NFS_TIMEOUT", "5s")],
             more: PATCHES,
             ..Install::default()
         })
@@ -160,8 +160,9 @@ fn trouble_is_blamed_on_the_right_part_and_recovers() {
     ganesha.pause();
     site.until_unreachable(&[("node1", "True ServerDown"), ("node2", "True ServerDown")]);
     site.until_event("PersistentVolumeClaim", "NFSServerDown");
-    let problem = kubectl.run(&["-n", "labhands-node", "get", "nfsreports", "node1"]).unwrap();
-    assert!(problem.contains(&format!("{address}/home: server_down (null): it accepts connections")), "{problem}");
+    let problem = format!("{address}/home: server_down (null): it accepts connections");
+    let report = ["-n", "labhands-node", "get", "nfsreports", "node1"];
+    kubectl.wait(&report, LIMIT, |printed| printed.contains(&problem)).unwrap();
     site.until_tainted("node1", false);
     ganesha.resume();
     site.until_unreachable(&well);

@@ -10,15 +10,15 @@ use std::thread;
 use testbed::folder::Folder;
 use testbed::ganesha::{Firewall, Ganesha, Setup};
 
-/// The address of this test's name server.
-const NAME_SERVER: (Ipv4Addr, u16) = (Ipv4Addr::new(127, 77, 0, 1), 53);
+/// One of two loopback addresses for fixed ports, which no other process of this test has.
+fn own_address(number: u32) -> Ipv4Addr {
+    Ipv4Addr::from(u32::from(Ipv4Addr::new(127, 64, 0, 0)) + (2 * std::process::id() + number) % (1 << 22))
+}
 
-/// The address of something that is no NFS server, at the port of one.
-const OTHER: Ipv4Addr = Ipv4Addr::new(127, 77, 0, 2);
-
-/// Greets like a server of another protocol.
-fn serve_another_protocol() {
-    let listener = TcpListener::bind((OTHER, 2049)).unwrap();
+/// Greets like a server of another protocol, at the port of NFS. Returns its address.
+fn serve_another_protocol() -> Ipv4Addr {
+    let address = own_address(1);
+    let listener = TcpListener::bind((address, 2049)).unwrap();
     thread::spawn(move || {
         for mut stream in listener.incoming().flatten() {
             thread::spawn(move || {
@@ -26,11 +26,14 @@ fn serve_another_protocol() {
             });
         }
     });
+    address
 }
 
-/// Answers by RFC 1035 with the IPv4 addresses of a name, in the given order; it knows no other names and types.
-fn serve_names(names: HashMap<&'static str, Vec<Ipv4Addr>>) {
-    let socket = UdpSocket::bind(NAME_SERVER).unwrap();
+/// Answers by RFC 1035 with the IPv4 addresses of a name, in the given order; it knows no other names and types. Returns its
+/// address.
+fn serve_names(names: HashMap<&'static str, Vec<Ipv4Addr>>) -> Ipv4Addr {
+    let address = own_address(0);
+    let socket = UdpSocket::bind((address, 53)).unwrap();
     // It ends with the test's process.
     thread::spawn(move || {
         let mut question = [0; 512];
@@ -38,6 +41,7 @@ fn serve_names(names: HashMap<&'static str, Vec<Ipv4Addr>>) {
             socket.send_to(&answer(&question[..length], &names), from).unwrap();
         }
     });
+    address
 }
 
 fn answer(question: &[u8], names: &HashMap<&str, Vec<Ipv4Addr>>) -> Vec<u8> {
@@ -69,23 +73,23 @@ fn one_working_address_is_enough_wherever_it_comes_in_the_dns() {
     let mut silent = Ganesha::start(Setup::default()).unwrap();
     silent.pause();
     let (dead, alive, refuses) = (dead, alive.address(), [Ipv4Addr::new(127, 0, 0, 9), Ipv4Addr::new(127, 0, 0, 8)]);
-    serve_names(HashMap::from([
+    let other = serve_another_protocol();
+    let name_server = serve_names(HashMap::from([
         ("last.nas.test", vec![dead.address(), refuses[0], alive]),
         ("first.nas.test", vec![alive, dead.address(), refuses[0]]),
         ("gone.nas.test", refuses.to_vec()),
         ("silent.nas.test", vec![silent.address(), alive]),
         ("all-silent.nas.test", vec![refuses[0], silent.address()]),
-        ("other.nas.test", vec![OTHER, alive]),
-        ("only-other.nas.test", vec![refuses[0], OTHER]),
+        ("other.nas.test", vec![other, alive]),
+        ("only-other.nas.test", vec![refuses[0], other]),
     ]));
-    serve_another_protocol();
     let folder = Folder::new("resolver").unwrap();
-    let file = folder.write("resolv.conf", format!("nameserver {}\n", NAME_SERVER.0)).unwrap();
+    let file = folder.write("resolv.conf", format!("nameserver {name_server}\n")).unwrap();
     let check = |name: &str| {
         let mut command = Command::new("unshare");
         let script = "mount --bind \"$1\" /etc/resolv.conf && exec \"$2\" check";
         command.args(["-m", "sh", "-ec", script, "sh"]).arg(&file).arg(env!("CARGO_BIN_EXE_nfs-health"));
-        command.env("NFS_SERVERS", format!("{name}/home")).env("NFS_MOUNTS", "no").env("NFS_TIMEOUT", "9s");
+        command.env("NFS_SERVERS", format!("{name}/home")).env("NFS_MOUNTS", "no").env("NFS_TIMEOUT", "20s");
         let output = command.output().unwrap();
         String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
     };

@@ -162,9 +162,9 @@ impl Knfsd {
         self.run("rpc.nfsd 0").map(drop)
     }
 
-    /// Starts the server again, and waits until it answers. It is then in its grace period of 10 s.
+    /// Starts the server again, and waits until it answers. It is then in its grace period of two minutes.
     pub fn start_again(&self) -> Result<()> {
-        self.run("rpc.nfsd -G 10 -L 10 4")?;
+        self.run("rpc.nfsd -G 120 -L 10 4")?;
         self.wait_until_it_works()
     }
 

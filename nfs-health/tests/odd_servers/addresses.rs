@@ -1,14 +1,13 @@
 //! Which address of a server is probed: names, referrals, and zones.
 
 use std::process::Command;
-use std::time::Duration;
 
 use testbed::folder::Folder;
 use testbed::ganesha::{Firewall, Ganesha, Setup};
-use testbed::wait;
+use testbed::wait::{self, LIMIT};
 
 use crate::scripted::{self, Script};
-use crate::{check, check_with, server};
+use crate::{SHORT, check, check_with, server};
 
 #[test]
 fn each_server_of_a_referral_is_tried() {
@@ -31,7 +30,7 @@ fn each_server_of_a_referral_is_tried() {
             "server_down connect: the connection is refused (the server refers to 127.0.0.9/home)",
         ),
     ] {
-        let verdict = check_with(&format!("{place}/moved-to-{servers}"), &[("NFS_TIMEOUT", "6s")]);
+        let verdict = check_with(&format!("{place}/moved-to-{servers}"), &[("NFS_TIMEOUT", "18s")]);
         assert!(
             verdict.starts_with(expected) && verdict.contains("the server refers to 127.0.0."),
             "{servers}: {verdict}"
@@ -57,7 +56,7 @@ fn every_address_of_a_name_is_tried_within_the_time() {
         let mut command = Command::new("unshare");
         let script = "mount --bind \"$1\" /etc/hosts && exec \"$2\" check";
         command.args(["-m", "sh", "-ec", script, "sh"]).arg(&hosts).arg(env!("CARGO_BIN_EXE_nfs-health"));
-        command.env("NFS_SERVERS", server).env("NFS_MOUNTS", "no").env("NFS_TIMEOUT", "6s");
+        command.env("NFS_SERVERS", server).env("NFS_MOUNTS", "no").env("NFS_TIMEOUT", "18s");
         String::from_utf8(command.output().unwrap().stdout).unwrap()
     };
     // The listener is on IPv4 alone, and `localhost` may be ::1 first.
@@ -75,8 +74,9 @@ fn a_server_on_one_link_is_named_with_its_zone() {
     let shown = ganesha.inside(&["ip", "-6", "-o", "address", "show", "dev", "eth0", "scope", "link"]).unwrap();
     let address = shown.split_whitespace().find(|word| word.starts_with("fe80")).unwrap().split('/').next().unwrap();
     let host = format!("[{address}%{}]", ganesha.interface());
-    let verdict = wait::until(Duration::from_secs(20), || {
-        Some(check(&format!("{host}/home"))).filter(|verdict| verdict.starts_with("ok"))
+    // The address is checked for duplicates first.
+    let verdict = wait::until(LIMIT, || {
+        Some(check_with(&format!("{host}/home"), &SHORT)).filter(|verdict| verdict.starts_with("ok"))
     });
     assert!(verdict.is_some(), "{}", check(&format!("{host}:/home")));
 }

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use testbed::daemon::Daemon;
 use testbed::ganesha::{Ganesha, Setup};
+use testbed::wait::LIMIT;
 
 use self::scripted::Script;
 
@@ -31,6 +32,9 @@ fn server(serve: impl Fn(TcpStream) + Send + Sync + Clone + 'static) -> String {
     format!("{address}/home")
 }
 
+/// The time limit of a check that has to wait for its end.
+pub(crate) const SHORT: [(&str, &str); 1] = [("NFS_TIMEOUT", "4s")];
+
 /// The verdict of a check that has 200 MB of address space: a claimed or endless length must not be believed.
 fn check(server: &str) -> String {
     check_with(server, &[])
@@ -41,7 +45,7 @@ fn check_with(server: &str, settings: &[(&str, &str)]) -> String {
         .args(["-c", "ulimit -v 200000 && exec \"$0\" check", env!("CARGO_BIN_EXE_nfs-health")])
         .env("NFS_SERVERS", server)
         .env("NFS_MOUNTS", "no")
-        .env("NFS_TIMEOUT", "1s")
+        .env("NFS_TIMEOUT", "60s")
         .envs(settings.iter().copied())
         .output()
         .unwrap();
@@ -102,14 +106,14 @@ fn a_server_that_sends_one_byte_at_a_time_is_ok_if_it_finishes_in_time() {
         })
     };
     assert!(check(&relay(Duration::ZERO)).starts_with("ok"));
-    let verdict = check(&relay(Duration::from_millis(100)));
+    let verdict = check_with(&relay(Duration::from_secs(1)), &SHORT);
     assert!(verdict.starts_with("server_down null: it accepts connections but does not respond"), "{verdict}");
 }
 
 #[test]
 fn a_server_that_answers_too_slowly_is_called_slow() {
-    let place = scripted::start(Script { pause: Duration::from_millis(400), ..Script::default() });
-    let verdict = check(&format!("{place}/plain"));
+    let place = scripted::start(Script { pause: Duration::from_secs(3), ..Script::default() });
+    let verdict = check_with(&format!("{place}/plain"), &[("NFS_TIMEOUT", "10s")]);
     assert!(verdict.starts_with("server_down ") && verdict.contains("it answers too slowly: "), "{verdict}");
 }
 
@@ -142,8 +146,7 @@ fn a_grace_period_that_does_not_end_is_a_server_that_is_down() {
     let servers = format!("{}/setattr-10013", scripted::start(Script::default()));
     let settings = [("NFS_SERVERS", servers.as_str()), ("NFS_INTERVAL", "1s"), ("NFS_MOUNTS", "no")];
     let daemon = Daemon::start(env!("CARGO_BIN_EXE_nfs-health"), &["run"], &settings).unwrap();
-    let until =
-        |wanted: &str| exports::until(&daemon, Duration::from_secs(120), |verdicts| verdicts[0].contains(wanted));
+    let until = |wanted: &str| exports::until(&daemon, LIMIT, |verdicts| verdicts[0].contains(wanted));
     until(": grace (session)");
     let verdicts = until(": server_down (session)");
     assert!(
@@ -160,13 +163,13 @@ fn outputs_for_programs_and_for_nagios() {
     let run = |paths: &[&str], arguments: &[&str]| {
         let servers: Vec<String> = paths.iter().map(|path| format!("{place}/{path}")).collect();
         let mut command = Command::new(env!("CARGO_BIN_EXE_nfs-health"));
-        command.arg("check").args(arguments).env("NFS_SERVERS", servers.join(",")).env("NFS_TIMEOUT", "2s");
+        command.arg("check").args(arguments).env("NFS_SERVERS", servers.join(",")).env("NFS_TIMEOUT", "60s");
         let output = command.env("NFS_MOUNTS", "no").output().unwrap();
         (output.status.code(), String::from_utf8(output.stdout).unwrap())
     };
-    let (code, printed) = run(&["plain"], &["--output=nagios", "--warn=20s", "--critical=30s"]);
+    let (code, printed) = run(&["plain"], &["--output=nagios", "--warn=50s", "--critical=60s"]);
     assert!(
-        printed.starts_with(&format!("NFS OK - {place}/plain: ok in ")) && printed.contains("s;20;30;0\n"),
+        printed.starts_with(&format!("NFS OK - {place}/plain: ok in ")) && printed.contains("s;50;60;0\n"),
         "{printed}"
     );
     assert_eq!(code, Some(0));

@@ -12,8 +12,13 @@ use tokio::net::TcpListener;
 use super::*;
 use crate::kubernetes::client_of;
 
-const SHORT: Limits =
-    Limits { answer: Duration::from_millis(300), body: Duration::from_millis(300), watch: Duration::from_millis(300) };
+const SHORT: Duration = Duration::from_millis(300);
+const LONG: Duration = Duration::from_secs(60);
+
+/// For answers that do not begin.
+const NO_ANSWER: Limits = Limits { answer: SHORT, body: LONG, watch: LONG };
+/// For answers that do not end.
+const NO_END: Limits = Limits { answer: LONG, body: SHORT, watch: SHORT };
 
 /// Accepts connections, answers each request with these words, and then stays silent.
 async fn server(words: &'static str) -> SocketAddr {
@@ -33,14 +38,14 @@ async fn server(words: &'static str) -> SocketAddr {
     address
 }
 
-fn client(address: SocketAddr) -> Client {
+fn client(address: SocketAddr, limits: Limits) -> Client {
     let config = Config::new(format!("http://{address}").parse().unwrap());
-    client_of(config, SHORT).unwrap()
+    client_of(config, limits).unwrap()
 }
 
 #[tokio::test]
 async fn no_call_waits_forever_for_an_answer() {
-    let pods: Api<Pod> = Api::default_namespaced(client(server("").await));
+    let pods: Api<Pod> = Api::default_namespaced(client(server("").await, NO_ANSWER));
     let patch = Patch::Merge(serde_json::json!({}));
     let answers = [
         pods.get("a").await.map(drop),
@@ -58,7 +63,7 @@ async fn no_call_waits_forever_for_an_answer() {
 #[tokio::test]
 async fn an_answer_that_begins_and_does_not_end_is_given_up() {
     let begun = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 1000\r\n\r\n{\"kind\":";
-    let pods: Api<Pod> = Api::default_namespaced(client(server(begun).await));
+    let pods: Api<Pod> = Api::default_namespaced(client(server(begun).await, NO_END));
     for answer in [pods.list(&ListParams::default()).await.map(drop), pods.get("a").await.map(drop)] {
         let error = format!("{:?}", answer.unwrap_err());
         assert!(error.contains("Body(300ms)"), "{error}");
@@ -68,7 +73,7 @@ async fn an_answer_that_begins_and_does_not_end_is_given_up() {
 #[tokio::test]
 async fn an_answer_of_503_that_never_ends_is_given_up_too() {
     let busy = "HTTP/1.1 503 Busy\r\nretry-after: 3600\r\ncontent-length: 0\r\n\r\n";
-    let pods: Api<Pod> = Api::default_namespaced(client(server(busy).await));
+    let pods: Api<Pod> = Api::default_namespaced(client(server(busy).await, NO_ANSWER));
     assert!(pods.get("a").await.is_err());
 }
 
@@ -76,7 +81,7 @@ async fn an_answer_of_503_that_never_ends_is_given_up_too() {
 async fn a_silent_watch_ends_and_is_not_a_failure() {
     let line = "{\"type\":\"BOOKMARK\",\"object\":{\"apiVersion\":\"v1\",\"kind\":\"Pod\",\"metadata\":{\"resourceVersion\":\"7\",\"creationTimestamp\":null}}}\n";
     let words = format!("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{:x}\r\n{line}\r\n", line.len());
-    let pods: Api<Pod> = Api::default_namespaced(client(server(words.leak()).await));
+    let pods: Api<Pod> = Api::default_namespaced(client(server(words.leak()).await, NO_END));
     let events = pods.watch(&WatchParams::default(), "0").await.unwrap();
     let events: Vec<_> = events.collect().await;
     assert!(events.len() == 1 && events[0].is_ok(), "{events:?}");
