@@ -66,13 +66,14 @@ impl StateDir {
     /// [`StateDirError`] if that fails. The old content is then still there.
     pub fn replace(&self, file: &Path, bytes: &[u8]) -> Result<(), StateDirError> {
         let failed = |source| StateDirError::Write { path: self.path.clone(), source };
-        self.restore()?;
+        // One call at a time, because all use the same temporary file. The run may end while one is not finished.
+        let mut held = sync::lock(&self.lock);
+        self.restore(&mut held)?;
         sidecar::files::replace(file, bytes).map_err(failed)
     }
 
     /// Creates the folder again, and locks it again if its lock file was deleted with it.
-    fn restore(&self) -> Result<(), StateDirError> {
-        let mut held = sync::lock(&self.lock);
+    fn restore(&self, held: &mut Option<File>) -> Result<(), StateDirError> {
         let key = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
         let there = fs::metadata(self.path.join(LOCK_NAME)).ok().map(key);
         let ours = held.as_ref().and_then(|held| held.metadata().ok()).map(key);
