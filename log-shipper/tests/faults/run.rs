@@ -208,15 +208,7 @@ impl Run {
     fn account(mut self) {
         self.writer.stop();
         let on_disk = self.writer.logs().on_disk();
-        let mut missing: Vec<u64> = on_disk.iter().copied().collect();
-        // At least one missing line must arrive within the limit, until none is missing.
-        loop {
-            let before = missing.len();
-            missing = self.consumer.wait_for(missing, LIMIT);
-            if missing.is_empty() || missing.len() == before {
-                break;
-            }
-        }
+        let missing = self.consumer.wait_for(on_disk.iter().copied(), LIMIT);
         assert!(missing.is_empty(), "lines that are still on disk are missing:\n{}", self.whereabouts(&missing));
         // The shipper gives up truncated or deleted lines after a while.
         let own = |run: &mut Self| {
