@@ -126,6 +126,8 @@ fn each_alert_fires_once_for_its_cause_and_ends_with_it() {
     bed.prometheus.until_over(&all, LIMIT).unwrap();
 
     // ---- no shipper is left ----
+    // One that ends has no connection for a moment, which a Prometheus that stalls then would take for an outage.
+    bed.shippers.values_mut().for_each(|shipper| shipper.process().kill());
     bed.shippers.clear();
     bed.prometheus.until_fired(&GONE, LIMIT).unwrap();
     bed.ship("away", broker, &[]);
@@ -167,7 +169,7 @@ impl Bed {
         (path, file)
     }
 
-    /// Starts a shipper whose routing key is its name, and waits until it has found the logs.
+    /// Starts a shipper whose routing key is its name, and waits until it is connected and has found the logs.
     fn ship(&mut self, name: &'static str, broker: SocketAddr, more: &[(&str, &str)]) {
         let [pods, state] = ["pods", "state"].map(|folder| self.folder.folder(&format!("{name}/{folder}")).unwrap());
         let mut settings = support::settings(&pods, &state, broker);
@@ -176,6 +178,7 @@ impl Bed {
         settings.extend(more.into_iter().map(|(setting, value)| (setting.to_owned(), value.to_owned())));
         let shipper = support::start(&settings);
         shipper.until_ready(LIMIT, |status, _| status == 200).unwrap();
+        wait::until(LIMIT, || shipper.metric("labhands_log_shipper_connected").filter(|is| *is == 1.0)).unwrap();
         self.shippers.insert(name, shipper);
     }
 
