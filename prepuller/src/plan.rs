@@ -256,11 +256,11 @@ impl Planner {
                 true
             }
             Seen::Broken(kind, error) => {
-                tracing::warn!(error, "the watch of {kind:?} is interrupted");
                 cluster.watch_broken(kind, &error, now);
                 if self.unlisted.contains(&kind) {
-                    self.latch.not_ready(error);
+                    self.latch.not_ready(error.clone());
                 }
+                tracing::warn!(error, "the watch of {kind:?} is interrupted");
                 false
             }
         });

@@ -64,8 +64,8 @@ impl StatusWriter {
                         }
                         Err(error) => {
                             self.counters.api_failed("status");
-                            tracing::warn!(error, "failed to write NodeImages status");
                             self.reports.not_ready(format!("failed to write NodeImages status: {error}"));
+                            tracing::warn!(error, "failed to write NodeImages status");
                             throttle.failed(Instant::now(), random());
                             continue;
                         }
