@@ -137,7 +137,7 @@ fn a_planner_names_the_definition_that_is_missing() {
     let logs = |words: &str| planner.log().lines().any(|line| line.contains(words) && line.contains(NO_KIND));
     until("the log", &planner, || logs("the watch of NodeImages is interrupted"));
     planner.until_ready(LIMIT, |status, why| status == 503 && why.contains(NO_KIND)).unwrap();
-    assert!(planner.get("/").unwrap().1.contains(NO_KIND), "the page says it");
+    until("the page", &planner, || planner.get("/").is_some_and(|(_, page)| page.contains(NO_KIND)));
     api.knows_all();
     until("orders", &planner, || api.object(&format!("{KIND}/node1")).is_some());
     planner.until_ready(LIMIT, |status, _| status == 200).unwrap();
@@ -164,7 +164,7 @@ fn an_agent_names_the_definition_that_is_missing() {
     api.does_not_know(KIND);
     let agent = agent(&api, folder.path());
     agent.until_ready(LIMIT, |status, why| status == 503 && why.contains(NO_KIND)).unwrap();
-    assert!(agent.log().contains(NO_KIND), "{}", agent.log());
+    until("the log", &agent, || agent.log().contains(NO_KIND));
     api.knows_all();
     let reported = || api.object(orders).is_some_and(|object| object["status"]["problem"].is_string());
     until("the report", &agent, reported);

@@ -102,7 +102,7 @@ fn an_image_that_never_ends_is_named_and_the_others_are_pulled() {
         ("LAB_CONTAINER_NAMES", names.as_str()),
         ("LAB_INSECURE_REGISTRIES", &insecure),
         ("RUNTIME_ENDPOINT", &endpoint),
-        ("PULL_STALL_TIMEOUT", "2s"),
+        ("PULL_STALL_TIMEOUT", "15s"),
         ("STATE_DIR", &state),
         ANY_DISK,
     ];

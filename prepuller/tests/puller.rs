@@ -68,9 +68,9 @@ async fn a_pull_that_fills_the_disk_is_stopped_and_continues_when_there_is_room(
 #[tokio::test(flavor = "multi_thread")]
 async fn the_size_of_an_image_is_requested_again_or_its_pull_stops_at_the_limit() {
     let registry = Registry::start().unwrap();
-    // The last second of the download is above the limit, so that the check comes in time on a busy machine, too.
+    // The last seconds of the download are above the limit, so that the check comes in time on a busy machine, too.
     let proxy = TcpProxy::start(([127, 0, 0, 1], registry.port()).into()).unwrap();
-    proxy.limit_rate(Some(20 * MB));
+    proxy.limit_rate(Some(10 * MB));
     let containerd = Containerd::with(&Options {
         plain_registries: vec![proxy.host()],
         root_size: Some(300 * MB),

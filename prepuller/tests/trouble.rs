@@ -3,9 +3,11 @@
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
 use std::fs;
+use std::net::TcpListener;
 
 use serde_json::{Value, json};
 use testbed::daemon::Daemon;
+use testbed::proxy::TcpProxy;
 use testbed::scripted_api::ScriptedApi;
 use testbed::wait::{self, LIMIT};
 
@@ -59,11 +61,14 @@ impl Bed {
 /// The page that explains the trouble must be reachable: a Service routes only to pods that are ready.
 #[test]
 fn a_first_installation_without_a_registry_shows_what_failed() {
-    // Nothing listens there now.
-    let host = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    // It never answers, and then closes each connection.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let proxy = TcpProxy::start(silent.local_addr().unwrap()).unwrap();
+    let host = proxy.host();
     let repository = format!("{host}/owner/lab");
     let bed = Bed::start(&[], &[("LAB_REPOSITORIES", &repository), ("LAB_INSECURE_REGISTRIES", &host)]);
     bed.page_shows("The first scan is under way");
+    proxy.refuse();
     bed.planner.until_ready(LIMIT, |status, _| status == 200).unwrap();
     let page = bed.page_shows("No scan has succeeded yet");
     assert!(page.contains("The wanted images are not known, because no scan has succeeded so far"), "{page}");

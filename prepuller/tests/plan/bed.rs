@@ -190,16 +190,16 @@ impl Bed {
             .unwrap_or_else(|| panic!("{node} has no such orders: {:#}\n{}", self.object(node), self.log()));
     }
 
-    /// The notes of Events with this reason, each after the name of its object.
-    pub(super) fn wait_event(&self, namespace: &str, reason: &str) -> String {
+    /// The note of an Event with this reason, after the name of its object, with these words in them.
+    pub(super) fn wait_event(&self, namespace: &str, reason: &str, words: &str) -> String {
         let path = format!("/apis/events.k8s.io/v1/namespaces/{namespace}/events?fieldSelector=reason%3D{reason}");
         let noted = || {
             let events = self.api.get(&path)?["items"].as_array()?.clone();
             let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-            let line = |event: &Value| format!("{}: {}\n", text(&event["regarding"]["name"]), text(&event["note"]));
-            Some(events.iter().map(line).collect::<String>()).filter(|lines| !lines.is_empty())
+            let line = |event: &Value| format!("{}: {}", text(&event["regarding"]["name"]), text(&event["note"]));
+            events.iter().map(line).find(|line| line.contains(words))
         };
-        patiently(LIMIT, noted).unwrap_or_else(|| panic!("no Event {reason}\n{}", self.log()))
+        patiently(LIMIT, noted).unwrap_or_else(|| panic!("no Event {reason} with {words:?}\n{}", self.log()))
     }
 }
 

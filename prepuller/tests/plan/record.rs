@@ -7,6 +7,7 @@ use std::process::{Child, Stdio};
 
 use serde_json::Value;
 use testbed::cluster::Kubectl;
+use testbed::wait::{LIMIT, patiently};
 
 /// Every version of every `NodeImages`, as `kubectl get --watch` sees them.
 pub(super) struct Record {
@@ -19,6 +20,9 @@ impl Record {
     pub(super) fn start(kubectl: &Kubectl) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("versions");
+        // The API server serves a kind a moment after it has accepted its definition.
+        let list = ["-n", "labhands-node", "get", "nodeimages", "-o", "name"];
+        patiently(LIMIT, || kubectl.run(&list).ok()).expect("the kind is served");
         let mut command = kubectl.command();
         command.args(["-n", "labhands-node", "get", "nodeimages", "--watch", "-o", "json"]);
         let child = command.stdout(File::create(&file).unwrap()).stderr(Stdio::null()).spawn().unwrap();

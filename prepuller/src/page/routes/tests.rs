@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use axum::routing::get;
 use futures_util::StreamExt;
 use testbed::chromium::{Browser, Look};
+use testbed::wait::LIMIT;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
 
@@ -24,7 +25,6 @@ seen.observe(document, { subtree: true, childList: true, characterData: true });
 "#;
 
 const PHONE: Look = Look { width: 360, height: 2400, dark: false };
-const LIMIT: Duration = Duration::from_secs(60);
 const DESK: Look = Look { width: 1280, height: 1600, dark: false };
 
 struct Served {
