@@ -3,14 +3,13 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::future::join_all;
 use lab_images::registry::{CredentialSources, Registry, RegistryConfig};
 
-use crate::scripted::{DIGEST, Fake, assert_contains, authorization, basic, credentials, unauthorized};
+use crate::scripted::{DEADLINE, DIGEST, Fake, assert_contains, authorization, basic, credentials, unauthorized};
 
 const TAGS: &str = r#"{"tags":["a"]}"#;
 
@@ -35,7 +34,7 @@ where
 }
 
 async fn lists(fake: &Fake, credentials: CredentialSources) -> Result<Vec<String>, String> {
-    let config = RegistryConfig { credentials, patience: Duration::from_secs(20), ..fake.config() };
+    let config = RegistryConfig { credentials, patience: DEADLINE, ..fake.config() };
     let registry = Registry::new(config).map_err(|error| error.to_string())?;
     registry.tags(&fake.repository()).await.map(|list| list.tags).map_err(|error| error.to_string())
 }
@@ -46,6 +45,11 @@ fn token(more: &str) -> Response {
 
 fn tokens_asked(fake: &Fake) -> usize {
     fake.asked().iter().filter(|(path, _)| path.starts_with("/token")).count()
+}
+
+/// Replaces the file, as logins and Secrets do. Written in place, it might keep its length and the time of its last change.
+fn renew(folder: &tempfile::TempDir, json: &str) {
+    sidecar::files::replace(&folder.path().join("config.json"), json.as_bytes()).unwrap();
 }
 
 #[tokio::test]
@@ -124,7 +128,7 @@ async fn a_refusal_is_remembered_and_another_login_is_tried() {
         );
     }
     assert_eq!(tokens_asked(&fake), 1, "ten tries of a wrong password lock an account");
-    std::fs::write(folder.path().join("config.json"), entry("new")).unwrap();
+    renew(&folder, &entry("new"));
     assert_eq!(registry.tags(&fake.repository()).await.unwrap().tags, ["a"], "the renewed one is tried at once");
 }
 
@@ -150,7 +154,7 @@ async fn an_expired_password_is_forgotten_once_the_file_has_another() {
         let registry = Registry::new(RegistryConfig { credentials: sources, ..fake.config() }).unwrap();
         let error = registry.tags(&fake.repository()).await.unwrap_err().to_string();
         assert_contains(&error, &[&refusal.to_string(), "were refused", "REGISTRY_AUTH_FILE"]);
-        std::fs::write(folder.path().join("config.json"), entry("new")).unwrap();
+        renew(&folder, &entry("new"));
         assert_eq!(registry.tags(&fake.repository()).await.unwrap().tags, ["a"], "{refusal}");
     }
 }

@@ -9,7 +9,7 @@ use axum::response::IntoResponse;
 use futures_util::future::join_all;
 use lab_images::registry::{Registry, RegistryConfig};
 
-use crate::scripted::{DIGEST, Fake, assert_contains, authorization, credentials, unauthorized};
+use crate::scripted::{DEADLINE, DIGEST, Fake, assert_contains, authorization, credentials, unauthorized};
 
 /// The default configuration except for plain HTTP, so the counts are those of users.
 fn as_shipped(fake: &Fake) -> RegistryConfig {
@@ -87,7 +87,7 @@ async fn a_registry_that_recovers_is_asked_for_the_rest() {
         _ => ([("docker-content-digest", DIGEST)], "").into_response(),
     })
     .await;
-    let patience = Duration::from_secs(60);
+    let patience = DEADLINE;
     let registry = Registry::new(RegistryConfig { patience, ..fake.config() }).unwrap();
     let repository = fake.repository();
     let tags: Vec<_> = (0..50).map(|number| format!("d_2026_11_{number}").parse().unwrap()).collect();
@@ -121,10 +121,8 @@ async fn an_expired_password_is_shown_once() {
 
 #[tokio::test]
 async fn a_host_that_never_answers_is_left_alone_after_a_while() {
-    // Nothing listens there now.
-    let gone = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let host = gone.local_addr().unwrap().to_string();
-    drop(gone);
+    // Nothing listens there.
+    let host = "127.0.0.1:1".to_owned();
     let insecure = vec![host.clone()];
     let first_pause = Duration::from_millis(1);
     let registry = Registry::new(RegistryConfig { insecure, first_pause, ..RegistryConfig::default() }).unwrap();

@@ -16,6 +16,9 @@ use lab_images::tag::TagScheme;
 
 pub(crate) const DIGEST: &str = "sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 
+/// How long what succeeds in the end may take on a busy machine.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(300);
+
 /// A server with scripted answers, and the requests that it received.
 pub(crate) struct Fake {
     pub(crate) host: String,
@@ -54,7 +57,7 @@ impl Fake {
         format!("{}/owner/lab", self.host).parse().unwrap()
     }
 
-    /// A client with plain HTTP allowed and short timeouts.
+    /// A client with plain HTTP allowed, for which what fails has failed soon.
     pub(crate) fn registry(&self) -> Registry {
         Registry::new(self.config()).unwrap()
     }

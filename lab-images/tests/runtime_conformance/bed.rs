@@ -10,6 +10,7 @@ use testbed::docker::Docker;
 use testbed::images::{Image, Pushed};
 use testbed::proxy::TcpProxy;
 use testbed::registry::Registry;
+use testbed::wait;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -17,7 +18,7 @@ pub(super) const MB: u64 = 1_000_000;
 pub(super) const OTHER: &str = "sha256:cccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc";
 
 /// The time limit of a test that hangs; nothing here takes nearly as long.
-pub(super) const DEADLINE: Duration = Duration::from_secs(180);
+pub(super) const DEADLINE: Duration = wait::LIMIT;
 
 pub(super) enum Engine {
     Containerd(Containerd),

@@ -50,8 +50,8 @@ async fn unpacked_layers_that_are_not_kept_are_not_waited_for() {
         let other = push("w_4", &[72, 71]);
         assert!(runtime.present_layers(&other.layers).await.unwrap().unwrap().is_empty());
 
-        containerd.delay_unpacking(Duration::from_secs(8)).unwrap();
-        let limits = PullLimits { stall: Duration::from_secs(4), ..PullLimits::default() };
+        containerd.delay_unpacking(Duration::from_secs(20)).unwrap();
+        let limits = PullLimits { stall: Duration::from_secs(15), ..PullLimits::default() };
         let (result, progress) = run(&*runtime, &slow, limits).await;
         let slow_image = result.unwrap();
         assert!(slow_image.elapsed > limits.stall, "{slow_image:?}");
