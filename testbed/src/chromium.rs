@@ -12,7 +12,7 @@ use crate::packages::{self, Part};
 use crate::{Result, command};
 
 /// How many seconds a page may take to load.
-const LIMIT_SECONDS: &str = "60";
+const LIMIT_SECONDS: &str = "300";
 
 /// The options for every start.
 const SWITCHES: [&str; 8] = [

@@ -109,6 +109,11 @@ impl Cluster {
         self.plane.admin()
     }
 
+    /// The environment of other programs that use the cluster as the administrator, such as Helm.
+    pub fn environment(&self) -> [(&'static str, PathBuf); 2] {
+        [("KUBECONFIG", self.kubeconfig()), (kubectl::CACHE, self.plane.kubectl_cache())]
+    }
+
     /// The folder of the control plane: logs and keys.
     pub fn folder(&self) -> &Path {
         self.plane.folder.path()

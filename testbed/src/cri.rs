@@ -13,7 +13,7 @@ use tonic::Status;
 
 use crate::folder::Folder;
 use crate::grpc::{Answer, Call, GrpcServer};
-use crate::{Error, Result, grpc};
+use crate::{Error, Result, grpc, wait};
 
 /// A pod on a CRI runtime, in the machine's own network. It is not removed when this is dropped: it ends with its
 /// runtime.
@@ -71,7 +71,7 @@ impl Pod {
     }
 
     fn call<Q: Message + 'static>(&self, method: &'static str, request: Q) -> Result<String> {
-        ask::<Q, wire::Id>(&self.socket, method, request, Duration::from_secs(120)).map(|answer| answer.id)
+        ask::<Q, wire::Id>(&self.socket, method, request, wait::LIMIT).map(|answer| answer.id)
     }
 }
 

@@ -5,7 +5,6 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
 use rustix::process::Signal;
 
@@ -77,7 +76,7 @@ impl Drop for Enclosure {
         // The first process's end ends all others; it can be reaped only when they are gone.
         self.keeper.signal(Signal::KILL);
         self.keeper.kill();
-        wait::until(Duration::from_secs(5), || {
+        wait::until(wait::END_LIMIT, || {
             let left = cgroups(&self.cgroup);
             left.iter().for_each(|cgroup| remove_cgroup(cgroup));
             left.is_empty().then_some(())

@@ -7,7 +7,6 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
-use std::time::Duration;
 
 use crate::{Error, Result, command, wait};
 
@@ -101,7 +100,7 @@ impl Folder {
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        let removed = wait::until(Duration::from_secs(5), || {
+        let removed = wait::until(wait::END_LIMIT, || {
             unmount_beneath(&self.path);
             match fs::remove_dir_all(&self.path) {
                 Ok(()) => Some(()),

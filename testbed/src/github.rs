@@ -53,7 +53,7 @@ impl GitHub {
         files.write("tls.key", &certificate.key)?;
         fs::copy(PROGRAM, files.join("fake_github.py")).map_err(Error::io(format!("copy {PROGRAM}")))?;
         let kubectl = cluster.kubectl();
-        kubectl.run(&["create", "namespace", "github"])?;
+        kubectl.create_namespace("github")?;
         let from = format!("--from-file={}", files.path().display());
         kubectl.run(&["-n", "github", "create", "configmap", "files", &from])?;
         kubectl.apply(&OBJECTS.replace("IMAGE", image).replace("ADDRESS", address))?;

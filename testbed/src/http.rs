@@ -10,6 +10,9 @@ use ureq::{Agent, AsSendBody, Body, SendBody};
 use crate::certificates;
 use crate::{Error, Result};
 
+/// How long a connection may take, with TLS. A busy machine takes seconds; an address that is not there yet is tried again.
+const CONNECT_LIMIT: Duration = Duration::from_secs(30);
+
 /// A client that keeps connections; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Client {
@@ -47,7 +50,7 @@ impl Client {
             .http_status_as_error(false)
             .max_redirects(0)
             .proxy(None)
-            .timeout_connect(Some(Duration::from_secs(5)))
+            .timeout_connect(Some(CONNECT_LIMIT))
             .max_idle_connections_per_host(32);
         if let Some(pem) = authority {
             let root = Certificate::from_pem(pem.as_bytes())

@@ -1,7 +1,8 @@
 # Removes what a test process leaves when it is killed: its folders, the mounts beneath them, their cgroups and network links.
 # $1: the start of its folders' paths, $2: the start of their names. Standard input ends when the test process does.
 cat >/dev/null
-for try in 1 2 3 4 5 6 7 8 9 10; do
+try=0
+while [ $((try += 1)) -le 200 ]; do
 	while read -r _ mount _; do
 		case $mount in "$1"*) umount -l "$mount" ;; esac
 	done </proc/mounts

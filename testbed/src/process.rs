@@ -14,9 +14,6 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{Error, Result, wait};
 
-/// How long a part may take to end after SIGTERM before it is killed.
-const STOP_LIMIT: Duration = Duration::from_secs(10);
-
 /// A running part. Dropping it sends SIGTERM, waits, kills if needed, and reaps.
 #[derive(Debug)]
 pub struct Process {
@@ -116,11 +113,11 @@ impl Process {
             .ok_or_else(|| Error::part(&self.name, format!("still runs after {limit:?}"), &self.log))
     }
 
-    /// Stops it: SIGTERM, and SIGKILL after ten seconds.
+    /// Stops it: SIGTERM, and SIGKILL after a minute.
     pub fn stop(&mut self) {
         self.signal(Signal::TERM);
         self.signal(Signal::CONT); // a paused part would never see the first one
-        if self.wait(STOP_LIMIT).is_err() {
+        if self.wait(wait::END_LIMIT).is_err() {
             self.kill();
         }
     }
@@ -128,8 +125,7 @@ impl Process {
     /// Kills it (SIGKILL) and reaps it.
     pub fn kill(&mut self) {
         self.signal(Signal::KILL);
-        if self.is_running() && self.id() != self.child.id().cast_signed() && self.wait(Duration::from_secs(2)).is_ok()
-        {
+        if self.is_running() && self.id() != self.child.id().cast_signed() && self.wait(wait::END_LIMIT).is_ok() {
             return; // the wrapper saw its child end
         }
         let _ = self.child.kill();

@@ -4,6 +4,7 @@
 //! with the process that holds it.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::path::Path;
 use std::process::Command;
 
 use crate::folder::Folder;
@@ -20,6 +21,9 @@ pub enum Firewall {
     /// Answers with a reset.
     Reject,
 }
+
+/// How many networks of four addresses 198.18.0.0/16 has.
+const SUBNETS: u16 = 16_384;
 
 /// The network.
 #[derive(Debug)]
@@ -40,8 +44,12 @@ impl Site {
             let mounts = std::fs::read_to_string(&own_run).ok()?;
             mounts.lines().any(|line| line.starts_with("tmpfs /run tmpfs")).then_some(())
         })?;
-        let subnet = u16::try_from(process.id().unsigned_abs() % 16384).unwrap_or(0);
-        let site = Self { process, subnet };
+        let subnet = u16::try_from(process.id().unsigned_abs() % u32::from(SUBNETS)).unwrap_or(0);
+        let mut site = Self { process, subnet };
+        // The number of another site's process may differ by a multiple.
+        while Path::new("/sys/class/net").join(site.interface()).exists() {
+            site.subnet = (site.subnet + 1) % SUBNETS;
+        }
         site.join_networks()?;
         Ok(site)
     }
@@ -90,14 +98,14 @@ impl Site {
     /// Changes the firewall for a TCP port; `chain` is `INPUT` for the site itself, and `FORWARD` for a machine behind
     /// it.
     pub fn firewall(&self, chain: &str, port: u16, firewall: Firewall) -> Result<()> {
-        self.inside(&["iptables", "-F", chain])?;
+        self.inside(&["iptables", "-w", "-F", chain])?;
         let target: &[&str] = match firewall {
             Firewall::Open => return Ok(()),
             Firewall::Drop => &["DROP"],
             Firewall::Reject => &["REJECT", "--reject-with", "tcp-reset"],
         };
         let port = port.to_string();
-        let rule = [&["iptables", "-A", chain, "-p", "tcp", "--dport", &port, "-j"][..], target].concat();
+        let rule = [&["iptables", "-w", "-A", chain, "-p", "tcp", "--dport", &port, "-j"][..], target].concat();
         self.inside(&rule).map(drop)
     }
 

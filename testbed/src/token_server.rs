@@ -7,7 +7,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD, Engine as _};
 use rcgen::{CertificateParams, DnType, KeyPair};
@@ -15,7 +15,7 @@ use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
 use serde_json::{Value, json};
 
-use crate::{Error, Result};
+use crate::{Error, Result, wait};
 
 /// The longest head or form that is read.
 const REQUEST_LIMIT: u64 = 64 * 1024;
@@ -132,7 +132,7 @@ impl Drop for TokenServer {
 
 impl Shared {
     fn answer(&self, stream: TcpStream) -> std::io::Result<()> {
-        stream.set_read_timeout(Some(Duration::from_secs(30)))?;
+        stream.set_read_timeout(Some(wait::LIMIT))?;
         let mut writer = stream.try_clone()?;
         let mut reader = BufReader::new(stream.take(REQUEST_LIMIT));
         let mut line = String::new();

@@ -7,6 +7,9 @@ use std::time::{Duration, Instant};
 /// again, and a virtual machine may stand still for as long.
 pub const LIMIT: Duration = Duration::from_secs(300);
 
+/// How long a part may take to end normally, and the kernel to end and remove what is left of it.
+pub(crate) const END_LIMIT: Duration = Duration::from_secs(60);
+
 /// How often a condition is checked.
 const POLL: Duration = Duration::from_millis(20);
 

@@ -98,14 +98,14 @@ fn a_cluster_runs_pods_on_every_node_and_leaves_nothing() {
     let pods = kubectl.run(&["get", "pods", "-o", "jsonpath={.items[*].metadata.name}"]).unwrap();
     let service = kubectl.run(&["get", "service", "web", "-o", "jsonpath={.spec.clusterIP}"]).unwrap();
     for pod in pods.split(' ') {
-        assert_eq!(kubectl.run(&["logs", pod]).unwrap(), "started\n");
+        kubectl.wait(&["logs", pod], LIMIT, |log| log == "started\n").unwrap();
         // The Service, from either node, to whichever pod; and by its name (the wget of a static busybox cannot resolve even an address).
         let get = format!("printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 5 {service} 80");
         let answer =
             kubectl.wait(&["exec", pod, "--", "sh", "-c", &get], LIMIT, |answer| answer.contains("200 OK")).unwrap();
         assert!(pods.split(' ').any(|pod| answer.trim_end().ends_with(pod)), "{answer}");
-        let found = kubectl.run(&["exec", pod, "--", "nslookup", "web.default.svc.cluster.local"]).unwrap();
-        assert!(found.contains(&service), "{found}");
+        let ask = ["exec", pod, "--", "nslookup", "web.default.svc.cluster.local"];
+        kubectl.wait(&ask, LIMIT, |found| found.contains(&service)).unwrap();
     }
 
     node_agents_are_limited_to_their_folders(&cluster);

@@ -4,7 +4,6 @@ use std::io::{BufRead, BufReader};
 use std::panic;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use testbed::containerd::Containerd;
@@ -57,7 +56,7 @@ fn up(parts: &[&str]) -> (Child, Vec<String>) {
 
 fn assert_gone(child: &Child) {
     let id = child.id().to_string();
-    let gone = wait::until(Duration::from_secs(20), || left(&id).is_empty().then_some(()));
+    let gone = wait::until(wait::LIMIT, || left(&id).is_empty().then_some(()));
     assert!(gone.is_some(), "left: {:#?}", left(&id));
 }
 
@@ -82,7 +81,8 @@ fn nothing_is_left_after_ctrl_c() {
 
 #[test]
 fn nothing_is_left_when_it_is_ended_before_everything_has_started() {
-    let mut child = testbed().args(["up", "registry", "docker"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut child =
+        testbed().args(["up", "registry", "docker", "nfs", "kubernetes"]).stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     assert!(lines.next().unwrap().unwrap().starts_with("REGISTRY="));
     kill_process(Pid::from_child(&child), Signal::TERM).unwrap();

@@ -48,10 +48,8 @@ fn one_account_writes_to_one_exchange_and_another_reads() {
     assert!(publish("logstash-exchange", "logstash"));
     assert!(publish("logstash-exchange", "logs.jupyter.notebook"));
     let counts = || broker.control(&["list_queues", "name", "messages_ready", "type"]).unwrap();
-    testbed::wait::patiently(std::time::Duration::from_secs(30), || {
-        counts().contains("logstash\t2\tquorum").then_some(())
-    })
-    .unwrap_or_else(|| panic!("{}", counts()));
+    testbed::wait::patiently(testbed::wait::LIMIT, || counts().contains("logstash\t2\tquorum").then_some(()))
+        .unwrap_or_else(|| panic!("{}", counts()));
 
     // The account may not write elsewhere, read or declare anything.
     publish("logstash-dead", "");

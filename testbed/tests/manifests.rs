@@ -99,7 +99,7 @@ fn check(cluster: &Cluster, site: &Folder, arguments: &[&str]) -> (bool, String)
     let run = Command::new(site.path().join("manifests/site/check"))
         .args(arguments)
         .env("PATH", format!("{program}:{path}"))
-        .env("KUBECONFIG", cluster.kubeconfig())
+        .envs(cluster.environment())
         .output()
         .unwrap();
     let printed = String::from_utf8_lossy(&run.stdout).into_owned() + &String::from_utf8_lossy(&run.stderr);
@@ -221,8 +221,11 @@ fn the_other_ways_in_are_accepted(cluster: &Cluster, site: &Folder) {
         let crds = testbed::go::module(module, version).unwrap().join(crds);
         kubectl.run(&["apply", "--server-side", "-f", &crds.display().to_string()]).unwrap();
     }
-    for resource in ["httproutes.gateway.networking.k8s.io", "podmonitors.monitoring.coreos.com"] {
-        kubectl.run(&["wait", "--for=condition=Established", "--timeout=300s", &format!("crd/{resource}")]).unwrap();
+    // The API server serves a kind a moment after it has accepted its definition.
+    kubectl.run(&["wait", "--for=condition=Established", "--timeout=300s", "crd", "--all"]).unwrap();
+    let kinds = kubectl.run(&["get", "crd", "-o", "jsonpath={.items[*].metadata.name}"]).unwrap();
+    for kind in kinds.split_whitespace() {
+        kubectl.wait(&["get", kind, "-A", "-o", "name"], LIMIT, |printed| printed.is_empty()).unwrap();
     }
     let more = "ingress firefly firefly-shared ingress-firefly httproute-firefly fileserver-node-network dashboards logs-receiver nfs-health-taint";
     let lines: String = more.split(' ').map(|name| format!("  - ../components/{name}\n")).collect();
@@ -314,10 +317,12 @@ fn objects_with_data_are_kept(cluster: &Cluster, folder: &Path) {
     }
     for kind in KINDS.into_iter().chain(["customresourcedefinitions"]) {
         let lock = (kind == "validatingadmissionpolicies").then(|| LOCK.to_owned());
-        assert_eq!(names(&kubectl, kind), lock.into_iter().collect(), "{kind} of ours are left");
+        are_left(&kubectl, kind, lock.into_iter().collect());
     }
     // It can be applied again once the deleted objects are gone: after a refusal kubectl does not wait for them.
-    kubectl.run(&["wait", "--for=delete", "namespace/labhands", "namespace/labhands-node", "--timeout=300s"]).unwrap();
+    for namespace in ["namespace/labhands", "namespace/labhands-node"] {
+        kubectl.run(&["wait", "--for=delete", namespace, "--timeout=300s"]).unwrap();
+    }
     kubectl.run(&["apply", "-k", &path]).unwrap();
     // With the annotation it is deleted.
     kubectl.run(&["annotate", "namespace/labhands-fileserver", "labhands.dev/delete-data=true"]).unwrap();
@@ -352,6 +357,13 @@ const KINDS: [&str; 13] = [
     "validatingadmissionpolicies",
 ];
 
+/// Waits until only these objects of ours of this kind are left: some are deleted a moment after the answer.
+fn are_left(kubectl: &Kubectl, kind: &str, wanted: BTreeSet<String>) {
+    let are = || (names(kubectl, kind) == wanted).then_some(());
+    let seen = testbed::wait::patiently(LIMIT, are);
+    seen.unwrap_or_else(|| panic!("of the {kind} these are left: {:?}", names(kubectl, kind)));
+}
+
 /// The names of all objects of ours of this kind.
 fn names(kubectl: &Kubectl, kind: &str) -> BTreeSet<String> {
     let selector = "app.kubernetes.io/part-of=labhands";
@@ -384,9 +396,9 @@ fn the_chart_is_installed_changed_and_removed() {
     release.uninstall();
     assert_eq!(names(&kubectl, "persistentvolumeclaims"), DISKS.map(str::to_owned).into());
     for kind in KINDS {
-        assert_eq!(names(&kubectl, kind), BTreeSet::new(), "{kind} of ours are left");
+        are_left(&kubectl, kind, BTreeSet::new());
     }
-    assert_eq!(names(&kubectl, "namespaces"), ["jupyter", "labhands-fileserver"].map(str::to_owned).into());
+    are_left(&kubectl, "namespaces", ["jupyter", "labhands-fileserver"].map(str::to_owned).into());
     for resource in ["nodeimages", "nfsreports"] {
         kubectl.run(&["get", "crd", &format!("{resource}.labhands.dev")]).unwrap();
     }

@@ -62,8 +62,13 @@ impl ControlPlane {
         self.folder.join("admin.conf")
     }
 
+    /// `kubectl` keeps the kinds of a cluster by its address for hours, and an earlier cluster may have had this address.
+    pub(super) fn kubectl_cache(&self) -> PathBuf {
+        self.folder.join("kubectl-cache")
+    }
+
     pub(super) fn kubectl(&self) -> Kubectl {
-        Kubectl { program: self.binaries.join("kubectl"), kubeconfig: self.admin() }
+        Kubectl { program: self.binaries.join("kubectl"), kubeconfig: self.admin(), cache: Some(self.kubectl_cache()) }
     }
 
     pub(super) fn api(&self) -> Result<Api> {

@@ -7,6 +7,9 @@ use std::time::Duration;
 
 use crate::{Error, Result, command, wait};
 
+/// The variable for the folder of the cache.
+pub(super) const CACHE: &str = "KUBECACHEDIR";
+
 /// How many events an error has.
 const LAST_EVENTS: usize = 20;
 
@@ -15,12 +18,14 @@ const LAST_EVENTS: usize = 20;
 pub struct Kubectl {
     pub(super) program: PathBuf,
     pub(super) kubeconfig: PathBuf,
+    /// The cache of the cluster's kinds; the user's own if `None`.
+    pub(super) cache: Option<PathBuf>,
 }
 
 /// `kubectl` for the cluster of `KUBECONFIG`; `None` if that is unset. For tests that run on any cluster.
 pub fn attach() -> Option<Kubectl> {
     let kubeconfig = std::env::var_os("KUBECONFIG").filter(|path| !path.is_empty())?;
-    Some(Kubectl { program: "kubectl".into(), kubeconfig: kubeconfig.into() })
+    Some(Kubectl { program: "kubectl".into(), kubeconfig: kubeconfig.into(), cache: None })
 }
 
 impl Kubectl {
@@ -45,6 +50,12 @@ impl Kubectl {
         }
         let (command, status) = ("kubectl apply -f -".into(), output.status.to_string());
         Err(Error::Command { command, status, output: text(&output.stdout) + &text(&output.stderr) })
+    }
+
+    /// Creates a namespace, and waits for the account without which no pod is admitted there: a controller creates it.
+    pub fn create_namespace(&self, name: &str) -> Result<()> {
+        self.run(&["create", "namespace", name])?;
+        self.run(&["-n", name, "wait", "serviceaccount/default", "--for=create", "--timeout=300s"]).map(drop)
     }
 
     /// Repeats a command until its output satisfies `wanted`, and returns the output. An error has the state of all pods
@@ -79,7 +90,7 @@ impl Kubectl {
     /// A `kubectl` command to run, for example with `get --watch`.
     pub fn command(&self) -> Command {
         let mut command = Command::new(&self.program);
-        command.arg("--kubeconfig").arg(&self.kubeconfig);
+        command.arg("--kubeconfig").arg(&self.kubeconfig).envs(self.cache.iter().map(|cache| (CACHE, cache)));
         command
     }
 }

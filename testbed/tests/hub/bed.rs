@@ -116,7 +116,7 @@ impl Bed {
 
         bed.push_lab("w_2026_46", "46");
         bed.push_lab("w_2026_47", "47");
-        bed.kubectl.run(&["create", "namespace", "firefly"]).unwrap();
+        bed.kubectl.create_namespace("firefly").unwrap();
         bed.kubectl.apply(&FIREFLY.replace("IMAGE", &hub_image)).unwrap();
         bed.cluster.mount_nfs("/home", &bed.share()).unwrap();
         bed.install(&programs, &broker_address, &certificate);
@@ -179,6 +179,10 @@ impl Bed {
         }
         let nginx = ["-n", "labhands", "rollout", "status", "deployment/nginx", "--timeout=300s"];
         self.kubectl.run(&nginx).unwrap_or_else(|error| panic!("{error}\n{}", self.state()));
+        // Nodes send the traffic of a Service to its pods a moment after these are ready.
+        for path in ["hub/login", "firefly/"] {
+            self.answers(path);
+        }
     }
 
     /// Pushes a lab image with this text in `/version`.
@@ -216,9 +220,14 @@ impl Bed {
     pub(crate) fn configure(&self, setting: &str) {
         self.kubectl.run(&["-n", "jupyter", "set", "env", "deployment/hub", setting]).unwrap();
         self.rolled_out("hub");
-        let health = format!("{}/hub/health", self.hub);
-        let answers = || self.client.send("GET", &health, &[], b"").ok()?.expect(200, &health).ok();
-        patiently(LIMIT, answers).unwrap_or_else(|| panic!("{}", self.state()));
+        self.answers("hub/health");
+    }
+
+    /// Waits until a path is answered through nginx.
+    fn answers(&self, path: &str) {
+        let url = format!("{}/{path}", self.hub);
+        let answers = || self.client.send("GET", &url, &[], b"").ok()?.expect(200, &url).ok();
+        patiently(LIMIT, answers).unwrap_or_else(|| panic!("{url} is not answered\n{}", self.state()));
     }
 
     fn rolled_out(&self, deployment: &str) {

@@ -19,6 +19,6 @@
       if (message.msg_type === "stream") done(message.content.text);
       if (message.msg_type === "error") failed(new Error(message.content.evalue));
     };
-    setTimeout(() => failed(new Error("the kernel does not answer")), 40000);
+    setTimeout(() => failed(new Error("the kernel does not answer")), 200000);
   });
 })()

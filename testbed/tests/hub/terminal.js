@@ -20,6 +20,6 @@
       }
     };
     socket.onclose = () => failed(new Error("the terminal closed: " + text));
-    setTimeout(() => failed(new Error("no end of: " + text)), 40000);
+    setTimeout(() => failed(new Error("no end of: " + text)), 200000);
   });
 })()

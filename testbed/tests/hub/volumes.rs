@@ -119,6 +119,8 @@ pub(crate) fn a_server_that_is_away_is_named(bed: &Bed, start: impl Fn(&mut Page
     bed.configure("HOME_CLAIM=homes");
     let stop = ["-n", "labhands-fileserver", "scale", "statefulset/fileserver", "--replicas=0"];
     bed.kubectl.run(&stop).unwrap();
+    let servers = ["-n", "labhands-fileserver", "get", "pods", "-o", "name"];
+    bed.kubectl.wait(&servers, LIMIT, |pods| !pods.contains("fileserver")).unwrap();
     start(user);
     user.wait(LIMIT, r#"document.body.innerText.includes("can't connect the lab's volumes or network")"#)
         .unwrap_or_else(|error| panic!("{error}\n{}", bed.state()));

@@ -64,7 +64,7 @@ impl<'a> Release<'a> {
 
     fn helm(&self, arguments: &[&str]) -> testbed::Result<String> {
         let mut helm = Command::new(&self.helm);
-        helm.env("KUBECONFIG", self.cluster.kubeconfig());
+        helm.envs(self.cluster.environment());
         // Helm's files on this machine are deleted with the test.
         for name in ["HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME"] {
             helm.env(name, self.folder.join(name));

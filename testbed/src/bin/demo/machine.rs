@@ -26,7 +26,7 @@ const REPOSITORY: &str = "lsstsqre/sciplat-lab";
 const SET: ([u64; 3], u64) = ([96 << 20, 48 << 20, 16 << 20], 24 << 20);
 
 const LINES: usize = 20_000;
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = wait::LIMIT;
 
 /// Shows all daemons. Returns whether each did its job.
 pub(crate) fn show() -> Result<bool> {
