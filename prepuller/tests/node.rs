@@ -57,8 +57,8 @@ fn agents_carry_out_orders_whatever_is_restarted() {
 
 fn orders_are_carried_out_with_progress(bed: &Bed) {
     let images = [bed.push("w_1", &[1, 2]), bed.push("w_2", &[1, 3])];
-    // Forty seconds each, so the second report, after ten, has some bytes.
-    bed.cluster.registry_proxy().limit_rate(Some(200_000));
+    // Twenty seconds each, so the second report, after ten, has some bytes.
+    bed.cluster.registry_proxy().limit_rate(Some(400_000));
     bed.order("node1", &images, |_, _| {});
     let moving = |status: &Value| {
         let image = &status["images"][0];
