@@ -34,12 +34,12 @@ impl BrokerStatus {
         }
     }
 
-    /// A message was refused.
-    pub fn refused(&mut self, what: &'static str) {
+    /// A message was refused; `key` is its routing key, if known.
+    pub fn refused(&mut self, what: &'static str, key: impl FnOnce() -> Option<String>) {
         let now = Instant::now();
         self.refusing.get_or_insert((now, what)).1 = what;
         if self.logged.is_none_or(|(at, logged)| logged != what || now.duration_since(at) > AGAIN) {
-            tracing::warn!("{what}");
+            tracing::warn!(routing_key = key(), "{what}");
             self.logged = Some((now, what));
         }
     }

@@ -8,7 +8,7 @@ use anyhow::bail;
 use sidecar::log::LogSettings;
 use sidecar::stdio::print;
 
-use crate::amqp::{Address, ConnectStep, Connection, ConnectionError, Event};
+use crate::amqp::{Address, ConnectStep, Connection, ConnectionError, Event, Refusal};
 use crate::container::{Container, Pod};
 use crate::outgoing::MessageId;
 use crate::settings::BrokerSettings;
@@ -59,7 +59,7 @@ async fn check(address: &Address, broker: &BrokerSettings, publish: bool) -> any
     };
     if !publish {
         connection.close().await;
-        print("        nothing was published: --no-publish\n")?;
+        print("        --no-publish: the permission to write, routing and confirms were not checked\n")?;
         return Ok(true);
     }
     let began = Instant::now();
@@ -85,11 +85,14 @@ async fn check(address: &Address, broker: &BrokerSettings, publish: bool) -> any
             )?;
             false
         }
-        Ok(Ok(Answer::Refused(why))) => {
-            print(&line("FAILED", "confirm", &why, took))?;
-            print(
-                "        A full queue with x-overflow: reject-publish refuses messages, and the user needs write permission on the exchange.\n",
-            )?;
+        Ok(Ok(Answer::Refused)) => {
+            print(&line("FAILED", "confirm", "the broker refuses the message (nack)", took))?;
+            print("        A full queue with x-overflow: reject-publish refuses messages; see the broker's log.\n")?;
+            false
+        }
+        Ok(Ok(Answer::Closed(refusal))) => {
+            print(&line("FAILED", "confirm", &format!("{} {}", refusal.code, refusal.text), took))?;
+            print("        The user needs write permission on the exchange, which must not be an internal one.\n")?;
             false
         }
         Ok(Err(error)) => {
@@ -104,7 +107,9 @@ async fn check(address: &Address, broker: &BrokerSettings, publish: bool) -> any
 enum Answer {
     Confirmed,
     Returned,
-    Refused(String),
+    Refused,
+    /// It closed the channel.
+    Closed(Refusal),
 }
 
 async fn one_message(connection: &mut Connection, broker: &BrokerSettings) -> Result<Answer, ConnectionError> {
@@ -123,11 +128,9 @@ async fn one_message(connection: &mut Connection, broker: &BrokerSettings) -> Re
             match event {
                 Event::Ack(..) if returned => return Ok(Answer::Returned),
                 Event::Ack(..) => return Ok(Answer::Confirmed),
-                Event::Nack(..) => return Ok(Answer::Refused("the broker refuses the message (nack)".to_owned())),
+                Event::Nack(..) => return Ok(Answer::Refused),
                 Event::Returned(_) => returned = true,
-                Event::ChannelClosed(refusal) => {
-                    return Ok(Answer::Refused(format!("{} {}", refusal.code, refusal.text)));
-                }
+                Event::ChannelClosed(refusal) => return Ok(Answer::Closed(refusal)),
                 Event::Blocked(reason) => {
                     // The broker confirms nothing until it unblocks the connection.
                     tracing::warn!(reason, "the broker asks to stop publishing");

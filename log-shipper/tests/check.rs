@@ -49,7 +49,7 @@ fn each_step_is_printed_and_the_first_failure_with_advice() {
         Ok(())
     });
     let (code, output) = check(&[("AMQP_URL", &plain)], &["--no-publish"]);
-    assert!(code == Some(0) && !output.contains("routing"), "{output}");
+    assert!(code == Some(0) && output.contains("routing and confirms were not checked"), "{output}");
     assert_eq!(exchange::queued(broker.address()), 0);
     // The default exchange, and TLS with another name than the host's.
     let by_default = [("AMQP_URL", plain.as_str()), ("AMQP_EXCHANGE", "default"), ("AMQP_ROUTING_KEY", QUEUE)];
@@ -108,6 +108,10 @@ fn each_step_is_printed_and_the_first_failure_with_advice() {
         channel.queue_unbind(QUEUE.into(), EXCHANGE.into(), ROUTING_KEY.into(), FieldTable::default()).await
     });
     assert_eq!(check(&[("AMQP_URL", &plain)], &[]).0, Some(1));
+    broker.control(&["set_permissions", USER, ".*", "", ""]).unwrap();
+    let (code, output) = check(&[("AMQP_URL", &plain)], &[]);
+    assert!(code == Some(1) && output.contains("FAILED  confirm       403"), "{output}");
+    assert!(output.contains("needs write permission on the exchange"), "{output}");
 }
 
 /// Answers every connection with these bytes.

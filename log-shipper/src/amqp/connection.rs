@@ -225,25 +225,27 @@ impl Connection {
     }
 
     pub(super) fn poll_progress(&mut self, context: &mut Context<'_>) -> Poll<Result<(), ConnectionError>> {
-        let mut all_written = false;
+        let (mut all_written, mut failed) = (false, None);
         while self.unwritten() > 0 {
             match Pin::new(&mut self.stream).poll_write(context, &self.output[self.written..]) {
-                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::Error::from(io::ErrorKind::WriteZero).into())),
+                Poll::Ready(Ok(0)) => failed = Some(io::Error::from(io::ErrorKind::WriteZero)),
                 Poll::Ready(Ok(count)) => {
                     self.written += count;
                     self.sent = Instant::now();
                     all_written = self.unwritten() == 0;
+                    continue;
                 }
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(error.into())),
-                Poll::Pending => break,
+                Poll::Ready(Err(error)) => failed = Some(error),
+                Poll::Pending => (),
             }
+            break;
         }
         if all_written {
             self.output.clear();
             self.written = 0;
         }
         if let Poll::Ready(Err(error)) = Pin::new(&mut self.stream).poll_flush(context) {
-            return Poll::Ready(Err(error.into()));
+            failed.get_or_insert(error);
         }
         let filled = self.input.len();
         self.input.resize(filled + 16 * 1024, 0);
@@ -251,15 +253,16 @@ impl Connection {
         let polled = Pin::new(&mut self.stream).poll_read(context, &mut buffer);
         let came = buffer.filled().len();
         self.input.truncate(filled + came);
-        match polled {
-            Poll::Ready(Ok(())) if came == 0 => Poll::Ready(Err(io::Error::from(io::ErrorKind::UnexpectedEof).into())),
-            Poll::Ready(Ok(())) => {
+        match (polled, failed) {
+            // Even if nothing can be written any more: it may contain confirms.
+            (Poll::Ready(Ok(())), _) if came > 0 => {
                 self.received = Instant::now();
                 Poll::Ready(Ok(()))
             }
-            Poll::Ready(Err(error)) => Poll::Ready(Err(error.into())),
-            Poll::Pending if all_written => Poll::Ready(Ok(())),
-            Poll::Pending => Poll::Pending,
+            (_, Some(error)) | (Poll::Ready(Err(error)), None) => Poll::Ready(Err(error.into())),
+            (Poll::Ready(Ok(())), None) => Poll::Ready(Err(io::Error::from(io::ErrorKind::UnexpectedEof).into())),
+            (Poll::Pending, None) if all_written => Poll::Ready(Ok(())),
+            (Poll::Pending, None) => Poll::Pending,
         }
     }
 }

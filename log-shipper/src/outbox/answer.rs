@@ -6,26 +6,23 @@ use super::lane::{Entry, Lane, Refused};
 use super::{InFlight, Outbox, Settled, body, id};
 use crate::fit::{fit, halves};
 use crate::outgoing::{Batch, MessageId};
+use crate::source::Source;
 
 /// A message that the broker never accepts is cut in half while it is larger than this, in bytes.
 const SMALL: usize = 64 * 1024;
 
 impl Outbox {
-    /// The message with this id could not be routed. The ack that follows does not count. Returns whether the message
-    /// was unconfirmed.
-    pub fn returned(&mut self, returned: MessageId) -> bool {
+    /// The message with this id could not be routed. The ack that follows does not count. Returns the message's source,
+    /// if the message was unconfirmed.
+    pub fn returned(&mut self, returned: MessageId) -> Option<&Source> {
         let Self { in_flight, held, .. } = self;
         let is_it = |in_flight: &&mut InFlight| {
             let held = held[in_flight.entry.slot].as_ref();
             !in_flight.returned && held.is_some_and(|held| id(held, &in_flight.entry) == returned)
         };
-        match in_flight.iter_mut().flatten().find(is_it) {
-            Some(in_flight) => {
-                in_flight.returned = true;
-                true
-            }
-            None => false,
-        }
+        let in_flight = in_flight.iter_mut().flatten().find(is_it)?;
+        in_flight.returned = true;
+        held[in_flight.entry.slot].as_ref().map(|held| &*held.batch.receipt.source)
     }
 
     /// The broker confirmed (`taken`) or refused the message with this tag, or all up to it. Tag 0 with `multiple`

@@ -119,7 +119,7 @@ fn a_returned_message_is_not_delivered_by_its_ack() {
     let (mut outbox, now) = (Outbox::new(10, Some(1)), Instant::now());
     outbox.push(batch(1, 1));
     let id = outbox.take(now).unwrap().id;
-    assert!(outbox.returned(id) && !outbox.returned(MessageId { file: 9, offset: 9 }));
+    assert!(outbox.returned(id).is_some() && outbox.returned(MessageId { file: 9, offset: 9 }).is_none());
     let settled = outbox.settle(1, false, true, now);
     assert_eq!((settled.confirmed, settled.failed, settled.batches.len()), (0, 1, 0));
     let retry = outbox.paused_until(now).unwrap();
@@ -306,7 +306,7 @@ proptest! {
                     if let Some(Some((id, returned))) = published.get_mut(first_open + ahead as usize) && !*returned {
                         *returned = true;
                         let id = MessageId { file: (1 << 64) + u128::from(id.0), offset: id.1 };
-                        prop_assert!(outbox.returned(id));
+                        prop_assert!(outbox.returned(id).is_some());
                     }
                 }
                 Step::Disconnect => {

@@ -60,8 +60,9 @@ impl<'a> Session<'a> {
                 return Ok(());
             }
             let pause = self.outbox.paused_until(now).filter(|_| self.taking_since.is_some());
+            let mut progress = Ok(());
             tokio::select! {
-                progress = self.connection.progress() => progress?,
+                made = self.connection.progress() => progress = made,
                 batch = batches.recv(), if readers_run => match batch {
                     Some(batch) => self.outbox.push(batch),
                     None => {
@@ -78,6 +79,8 @@ impl<'a> Session<'a> {
             while let Some(event) = self.connection.event() {
                 self.handle(event).await?;
             }
+            // What the broker confirmed before it closed the connection need not be sent again.
+            progress?;
         }
     }
 
@@ -119,13 +122,14 @@ impl<'a> Session<'a> {
             Event::Nack(tag, multiple) => {
                 let settled = self.outbox.settle(tag, multiple, false, now);
                 shipping.metrics.messages_refused.inc_by(settled.failed);
-                self.status.refused("the broker refuses messages (is a queue full?); trying again");
+                self.status.refused("the broker refuses messages (is a queue full?); trying again", || None);
                 account(shipping, settled);
             }
             Event::Returned(id) => {
-                if self.outbox.returned(id) {
+                if let Some(source) = self.outbox.returned(id) {
                     shipping.metrics.messages_returned.inc();
-                    self.status.refused("no queue is bound for the routing key; trying again");
+                    let key = || Some(shipping.broker.endpoint.routing_key.of(&source.container));
+                    self.status.refused("no queue is bound for the routing key; trying again", key);
                 }
             }
             Event::ChannelClosed(refusal) => {
@@ -134,6 +138,7 @@ impl<'a> Session<'a> {
                 }
                 self.status.refused(
                     "the broker closes the channel because of individual messages; other messages are shipped",
+                    || None,
                 );
                 channel_closed(shipping, self.outbox, &refusal);
                 self.connection.reopen(&shipping.broker.endpoint).await?;
