@@ -132,3 +132,60 @@ def test_the_configuration_reference_has_every_setting_of_the_page() -> None:
         name = line.partition("=")[0]
         if "=" in line and not line.startswith("#") and re.search(r"/(prepuller|imagepurger|log-shipper|nfs-|fs-keepalive)", group):
             assert f"| `{name}` |" in text, name
+
+
+# Prints the limits instead of checking values with them.
+LIMITS = """
+on() { false; }
+for name in value warn problem must_be_set must_match; do eval "$name() { :; }"; done
+must_last() { [ -z "${3-}" ] || echo "$1 $3 $4"; }
+must_count() { echo "$1 $2 $3"; }
+must_hold() { echo "$1 $2 $3"; }
+declare -A setting=()
+. ./settings.sh
+"""
+
+
+def limits() -> dict[str, tuple[str, str]]:
+    """The least and the most value of each setting that has limits in the page's check."""
+    run = subprocess.run(["bash", "-c", LIMITS], cwd=MANIFESTS / "site/check.d", capture_output=True, text=True, check=True)
+    return {name: (least, most) for name, least, most in map(str.split, run.stdout.splitlines())}
+
+
+def beside(value: str, step: int) -> str:
+    """The value below or above, in the smallest unit."""
+    number, unit = re.fullmatch(r"(\d+)(\w*)", value).groups()  # type: ignore[union-attr]
+    units = {"": (1, ""), "ms": (1, "ms"), "s": (1000, "ms"), "h": (3_600_000, "ms"), "d": (86_400_000, "ms"), "KiB": (1024, ""), "MiB": (1 << 20, ""), "GiB": (1 << 30, "")}
+    each, smallest = units[unit]
+    return f"{int(number) * each + step}{smallest}"
+
+
+def refusers(daemon: str, setting: str, value: str) -> set[str]:
+    """The daemon's commands that refuse the value. The log's wrong format ends them before they do anything."""
+    program = programs() / daemon
+    given = {"PATH": os.environ["PATH"], "LOG_FORMAT": "none", "AMQP_URL": "amqp://h", setting: value}
+    found = set()
+    for command in commands(said(program, "--help")):
+        if all(each.name != setting for each in settings_of(said(program, command, "--help"))):
+            continue
+        run = subprocess.run([program, command], capture_output=True, text=True, check=False, env=given)
+        assert run.returncode == 64, run.stderr
+        if f"{setting}: " in run.stderr:
+            found.add(command)
+    return found
+
+
+def test_the_pages_check_has_the_limits_of_the_daemons() -> None:
+    reference, daemon, seen = PAGE.read_text(), "", set()
+    found = limits()
+    for line in reference.splitlines():
+        daemon = line[3:] if line.startswith("## ") else daemon
+        name = line[3:].partition("`")[0] if line.startswith("| `") else ""
+        if name in found and (daemon, name) not in seen:
+            seen.add((daemon, name))
+            least, most = found[name]
+            for value in (least, most):
+                assert not refusers(daemon, name, value), f"{daemon} {name}={value}"
+            for value in (beside(least, -1), beside(most, 1)):
+                assert refusers(daemon, name, value), f"{daemon} {name}={value}"
+    assert {name for _, name in seen} == set(found) and len(found) > 25

@@ -41,7 +41,7 @@ def test_unusual_passwords_are_accepted(site: Site, password: str) -> None:
 # What the daemons accept, however unusual.
 ACCEPTED = {
     "SCAN_INTERVAL": "1h 30m", "PURGE_GRACE": "2days", "LAB_CULL_AGE": "0", "LAB_CULL_IDLE": "1.5h", "DISK_HIGH": "80 %", "DISK_LOW": "60",
-    "PURGE_DRY_RUN": "Yes", "JSON_LINES": "1", "BATCH": "off", "LINES_PER_SECOND": "off", "MULTILINE": "java, python", "MAX_LINE": "1.5 MB",
+    "PURGE_DRY_RUN": "Yes", "JSON_LINES": "1", "BATCH": "off", "LINES_PER_SECOND": "off", "MULTILINE": "java, python", "MAX_LINE": "1.5 MB", "NFS_ROUNDS": "010", "AMQP_HEARTBEAT": "0m 60s", "NFS_INTERVAL": "1h 90m",
     "LAB_INFRASTRUCTURE_IMAGES": "redis:7, quay.io:443/a/b@sha256:" + "0" * 64, "LAB_TOLERATIONS": "gpu,nvidia.com/gpu=a:NoSchedule",
     "NODE_NETWORK": "fd00::/8", "VOLUME_SIZE": "2Ti", "VOLUME_MOUNT_OPTIONS": "hard, nfsvers=4.2", "CLUSTER_DOMAIN": "k8s.example.org.",
     "NFS_SERVERS": "nas, other:/data,10.0.0.9:2049/home", "FILESERVER_MODE": "keep", "FIREFLY_CONTEXT": "/suite/firefly/", "HUB_SERVICE": "hub.example.org:443",
@@ -75,6 +75,8 @@ WRONG = {
     "PREPULLER_PARALLEL_NODES": "0", "MAX_RAM_PERCENT": "150", "HUB_SERVICE": "http://hub", "HOME_MOUNT": "home", "LAB_MEM_LIMIT": "2GiB",
     "LAB_SIZES": "{small: 1}", "GITHUB_HOST": "https://github.example.org", "GITHUB_ADMIN_TEAMS": "university/admins", "LAB_CATALOGUE": "prepuller.labhands",
     "LOG_NAMESPACES": "Jupyter", "PURGE_SCOPE": "everything", "GATE_TAINT": "a=b:NoSchedule", "AMQP_CERT_FILE": "/tls/tls.crt",
+    "NFS_TIMEOUT": "2h", "READER_THREADS": "17", "AMQP_WINDOW_BYTES": "1 kB", "PARTIAL_BYTES_MAX": "1.5 GiB", "KEEPALIVE_INTERVAL": "4m 31s", "NFS_ROUNDS": "00",
+    "PURGE_GRACE": "999999999999 weeks", "LINES_PER_SECOND": "99999999999", "UNPACK_TIMEOUT": "90000", "NFS_INTERVAL": "999ms",
 }  # fmt: skip
 
 

@@ -3,16 +3,20 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use clap::Args;
 use jiff::SignedDuration;
 use lab_images::reference::{Reference, ReferenceError};
 use lab_images::tag::TagScheme;
 use sidecar::settings::Problems;
-use sidecar::settings::values::{duration, list, switch};
+use sidecar::settings::values::{duration_within, list, switch};
 
 use crate::pattern::{PatternError, is_digest};
 use crate::plan::{Rules, Scope};
+
+/// Longer than anybody waits for an image to be unused.
+const CENTURY: Duration = Duration::from_secs(36_500 * 86_400);
 
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Which images are removed")]
@@ -105,6 +109,6 @@ fn all<T: FromStr<Err: fmt::Display>>(
 }
 
 pub(super) fn signed_duration(text: &str) -> Result<SignedDuration, String> {
-    let duration = duration(text).map_err(|error| error.to_string())?;
+    let duration = duration_within(text, Duration::from_millis(1), CENTURY).map_err(|error| error.to_string())?;
     SignedDuration::try_from(duration).map_err(|_| format!("{text:?} is too long"))
 }

@@ -22,6 +22,11 @@ pub struct BrokerSettings {
     pub confirm_timeout: Duration,
 }
 
+/// Limits of `AMQP_CONFIRM_TIMEOUT` and `AMQP_HEARTBEAT`, which AMQP counts in whole seconds.
+const SHORTEST: Duration = Duration::from_secs(1);
+const LONGEST_CONFIRM: Duration = Duration::from_secs(86_400);
+const LONGEST_HEARTBEAT: Duration = Duration::from_secs(3600);
+
 /// After this many failures a message goes to the dead letter exchange.
 pub const DEAD_LETTER_AFTER: u32 = 5;
 
@@ -45,8 +50,12 @@ impl BrokerArguments {
         );
         let certificate = self.certificate(problems);
         let example = "60s";
-        let confirm = problems.parse("AMQP_CONFIRM_TIMEOUT", &self.amqp_confirm_timeout, example, values::duration);
-        let heartbeat = problems.parse("AMQP_HEARTBEAT", &self.amqp_heartbeat, "30s", values::duration);
+        let confirm = problems.parse("AMQP_CONFIRM_TIMEOUT", &self.amqp_confirm_timeout, example, |text| {
+            values::duration_within(text, SHORTEST, LONGEST_CONFIRM)
+        });
+        let heartbeat = problems.parse("AMQP_HEARTBEAT", &self.amqp_heartbeat, "30s", |text| {
+            values::duration_within(text, SHORTEST, LONGEST_HEARTBEAT)
+        });
         let window = problems.parse("AMQP_WINDOW", &self.amqp_window, "500", |text| values::count(text, 1, 65_535));
         let main_exchange = exchange(problems, "AMQP_EXCHANGE", &self.amqp_exchange);
         let dead_letter_exchange = self.amqp_dead_letter_exchange.as_deref();

@@ -1,25 +1,5 @@
 # The format of each setting, and contradictions between settings. The daemons check more; `--after` shows what they reject.
 
-must_match() { # must_match NAME PATTERN WHAT EXAMPLE
-  local given
-  given=$(value "$1")
-  [ -z "$given" ] || [[ $given =~ ^($2)$ ]] || problem "$1" "\"$given\" is not $3 (example: $1=$4)"
-}
-
-must_last() { # must_last NAME PATTERN: a duration. A number alone means seconds, which not everybody expects.
-  local given
-  given=$(value "$1")
-  if [[ $given =~ ^[1-9][0-9]*$ ]]; then
-    warn "$1" "$given means $given seconds: write a unit (example: $1=5m)"
-  else
-    must_match "$1" "$2" "a duration, which is a number and a unit" 5m
-  fi
-}
-
-must_be_set() { # must_be_set NAME WHY EXAMPLE
-  [ -n "$(value "$1")" ] || problem "$1" "it is missing: $2 (example: $1=$3)"
-}
-
 label='[a-z0-9]([a-z0-9-]*[a-z0-9])?'
 host="$label(\\.$label)+"
 object="$label/$label"
@@ -135,11 +115,13 @@ if [ -n "$(value AMQP_KEY_FILE)" ] && [ -z "$(value AMQP_CERT_FILE)" ]; then pro
 must_match EVENT_SCHEMA 'ecs|legacy' "ecs or legacy" ecs
 must_match OUTPUT 'amqp|stdout|null' "amqp, stdout or null" amqp
 must_match READ_FROM 'beginning|end' "beginning or end" beginning
-must_match BATCH "$switch|$number" "a number of events, on or off" 500
-must_match LINES_PER_SECOND "$number|off" "a number, or off" 1000
+must_count BATCH 0 100000 off false no on true yes
+must_count LINES_PER_SECOND 1 10000000 off
 must_match MULTILINE "$(list_of 'java|python|go|off')" "java, python and go, comma-separated, or off" java,python
 for name in LOG_NAMESPACES LOG_NAMESPACES_EXCLUDED; do must_match $name "$(list_of "$label")" "namespaces, comma-separated" jupyter; done
-for name in AMQP_WINDOW_BYTES PINNED_BYTES_MAX MAX_LINE PARTIAL_BYTES_MAX; do must_match $name "$bytes" "a size" 8MiB; done
+for name in AMQP_WINDOW_BYTES PARTIAL_BYTES_MAX; do must_hold $name 64KiB 1GiB; done
+must_hold MAX_LINE 1KiB 4MiB
+must_match PINNED_BYTES_MAX "$bytes" "a size" 2GiB
 if on log-shipper && on secrets/log-shipper; then
   must_match AMQP_PASSWORD_FILE /etc/labhands/amqp/password "the file of secrets/log-shipper" /etc/labhands/amqp/password
 fi
@@ -246,15 +228,22 @@ elif [ -n "$(value FIREFLY_SERVICE)" ] && on nginx; then
   problem FIREFLY_SERVICE "firefly is off: switch it on, or remove this setting"
 fi
 
-for name in SCAN_INTERVAL PREPULLER_NEW_NODE_AGE PREPULLER_STALLED_AFTER PREPULLER_AGENT_MISSING_AFTER PULL_STALL_TIMEOUT UNPACK_TIMEOUT \
-  GATE_TIMEOUT PURGE_GRACE PURGE_INTERVAL CATALOGUE_MAX_AGE AMQP_CONFIRM_TIMEOUT AMQP_HEARTBEAT NFS_TIMEOUT NFS_INTERVAL KEEPALIVE_INTERVAL KEEPALIVE_TIMEOUT; do
-  must_last $name "$duration"
+for name in SCAN_INTERVAL PURGE_INTERVAL GATE_TIMEOUT; do must_last $name "$duration" 1s 7d; done
+for name in PREPULLER_STALLED_AFTER PREPULLER_AGENT_MISSING_AFTER PULL_STALL_TIMEOUT UNPACK_TIMEOUT NFS_INTERVAL AMQP_CONFIRM_TIMEOUT; do
+  must_last $name "$duration" 1s 1d
 done
+for name in NFS_TIMEOUT KEEPALIVE_TIMEOUT; do must_last $name "$duration" 100ms 1h; done
+must_last PREPULLER_NEW_NODE_AGE "$duration" 1ms 365d
+for name in PURGE_GRACE CATALOGUE_MAX_AGE; do must_last $name "$duration" 1ms 36500d; done
+must_last KEEPALIVE_INTERVAL "$duration" 100ms 270s
+must_last AMQP_HEARTBEAT "$duration" 1s 1h
 for name in LOGIN_GRACE LOGIN_REFRESH LAB_CATALOGUE_REFRESH LAB_CATALOGUE_STALE LAB_START_TIMEOUT LAB_CULL_IDLE LAB_CULL_AGE; do
   must_last $name "$hub_duration"
 done
-for name in PREPULLER_PARALLEL_NODES PREPULLER_PARALLEL_IMAGES PURGE_MAX_PER_ROUND AMQP_WINDOW NFS_ROUNDS READER_THREADS NFS_MOUNT_PORT; do
-  must_match $name "$number" "a whole number above 0" 10
-done
+must_count PREPULLER_PARALLEL_NODES 1 100000
+must_count PURGE_MAX_PER_ROUND 1 10000
+for name in PREPULLER_PARALLEL_IMAGES READER_THREADS; do must_count $name 1 16; done
+for name in AMQP_WINDOW NFS_MOUNT_PORT; do must_count $name 1 65535; done
+must_count NFS_ROUNDS 1 100
 must_match MAX_RAM_PERCENT '[1-9][0-9]?' "a percentage below 100, without sign" 80
 for name in PURGE_FORCE_SHRINK PURGE_DRY_RUN LOG_OPT_OUT NFS_MOUNTS JSON_LINES GITHUB_PUSH LOGIN_HUB_GROUPS; do must_match $name "$switch" "true or false" false; done
