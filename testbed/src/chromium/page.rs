@@ -18,6 +18,15 @@ use crate::{Error, Result, command, wait};
 /// The browser reads commands from file descriptor 3 and writes answers to 4. It ends when 3 is closed.
 const START: &str = "exec 3<&0 4>&1 </dev/null >/dev/null; exec chromium-headless-shell \"$@\"";
 
+/// The browser ends its requests when an interface of this machine appears or goes away, which other tests' containers do.
+const NETWORK_CHANGED: &str = "net::ERR_NETWORK_CHANGED";
+
+/// Between two attempts to load a page, which would interrupt each other.
+const RELOAD_PAUSE: Duration = Duration::from_secs(5);
+
+/// How often a request is tried that ended this way.
+const TRIES: usize = 5;
+
 /// One page of a separate browser with separate cookies and trusted CAs.
 #[derive(Debug)]
 pub struct Page {
@@ -62,15 +71,33 @@ impl Page {
 
     /// Goes to an address.
     pub fn open(&mut self, address: &str) -> Result<()> {
-        let answer = self.ask("Page.navigate", json!({"url": address}))?;
-        match answer["errorText"].as_str() {
-            None => Ok(()),
-            Some(reason) => Err(Error::Http { request: format!("open {address}"), reason: reason.into() }),
+        let mut reason = String::new();
+        for _ in 0..TRIES {
+            let answer = self.ask("Page.navigate", json!({"url": address}))?;
+            match answer["errorText"].as_str() {
+                None => return Ok(()),
+                Some(text) => text.clone_into(&mut reason),
+            }
+            if reason != NETWORK_CHANGED {
+                break;
+            }
         }
+        Err(Error::Http { request: format!("open {address}"), reason })
     }
 
-    /// The value of a JavaScript expression. Waits for a promise.
+    /// The value of a JavaScript expression. Waits for a promise. A failed `fetch` is tried again.
     pub fn evaluate(&mut self, expression: &str) -> Result<Value> {
+        let mut value = self.evaluate_once(expression);
+        for _ in 1..TRIES {
+            if !matches!(&value, Err(error) if error.to_string().contains("TypeError: Failed to fetch")) {
+                break;
+            }
+            value = self.evaluate_once(expression);
+        }
+        value
+    }
+
+    fn evaluate_once(&mut self, expression: &str) -> Result<Value> {
         let arguments = json!({"expression": expression, "awaitPromise": true, "returnByValue": true});
         let answer = self.ask("Runtime.evaluate", arguments)?;
         let thrown = &answer["exceptionDetails"];
@@ -94,10 +121,19 @@ impl Page {
         Ok(found.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect())
     }
 
-    /// Evaluates an expression repeatedly until the value is neither null, false, nor empty.
+    /// Evaluates an expression repeatedly until the value is neither null, false, nor empty. If the page could not be
+    /// loaded, it is loaded again.
     pub fn wait(&mut self, limit: Duration, expression: &str) -> Result<Value> {
         let nothing = |value: &Value| [Value::Null, false.into(), "".into()].contains(value);
-        let seen = wait::patiently(limit, || self.evaluate(expression).ok().filter(|value| !nothing(value)));
+        let mut reload = Instant::now();
+        let seen = wait::patiently(limit, || {
+            let failed = self.evaluate("location.protocol").is_ok_and(|protocol| protocol == "chrome-error:");
+            if failed && Instant::now() >= reload {
+                self.ask("Page.reload", json!({})).ok()?;
+                reload = Instant::now() + RELOAD_PAUSE;
+            }
+            self.evaluate(expression).ok().filter(|value| !nothing(value))
+        });
         seen.ok_or_else(|| {
             let text = self.evaluate("location.href + '\\n' + document.body.innerText").unwrap_or_default();
             let text = text.as_str().unwrap_or_default();
@@ -168,9 +204,14 @@ impl Drop for Page {
 
 #[cfg(test)]
 mod tests {
+    use std::net::TcpListener;
+
     use super::*;
     use crate::chromium::Browser;
+    use crate::ports;
     use crate::registry::{Options, Registry};
+
+    const PAGE: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/html\r\nconnection: close\r\n\r\n<title>there</title>";
 
     const LOOK: Look = Look { width: 300, height: 200, dark: false };
 
@@ -184,7 +225,27 @@ mod tests {
         let file = page.profile.join("picture.png");
         page.picture(&file).unwrap();
         assert!(fs::read(file).unwrap().starts_with(b"\x89PNG"));
-        assert!(page.open("http://127.0.0.1:1/").is_err());
+    }
+
+    #[test]
+    fn a_page_that_could_not_be_loaded_is_loaded_again() {
+        let mut page = Browser::find().unwrap().page(LOOK, None).unwrap();
+        let [port] = ports::free().unwrap();
+        assert!(page.open(&format!("http://127.0.0.1:{port}/")).is_err());
+        let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                // The browser may open connections that it does not use.
+                thread::spawn(move || {
+                    let mut stream = stream.unwrap();
+                    let request = BufReader::new(&stream).lines().map_while(std::result::Result::ok);
+                    if request.take_while(|line| !line.is_empty()).count() > 0 {
+                        stream.write_all(PAGE.as_bytes()).unwrap();
+                    }
+                });
+            }
+        });
+        page.wait(wait::LIMIT, "document.title === 'there'").unwrap();
     }
 
     #[test]
