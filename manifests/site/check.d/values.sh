@@ -54,7 +54,7 @@ must_count() { # must_count NAME LEAST MOST [WORD…]: a whole number within the
 must_hold() { # must_hold NAME LEAST MOST: a size within the daemon's limits
   local given
   given=$(value "$1")
-  must_match "$1" "$bytes" "a size" 8MiB
+  must_match "$1" "$bytes" "a size" 1MiB
   [[ $given =~ ^($bytes)$ ]] || return 0
   [ "$(bytes_of "$given")" -ge "$(bytes_of "$2")" ] && [ "$(bytes_of "$given")" -le "$(bytes_of "$3")" ] || problem "$1" "\"$given\" is not from $2 to $3"
 }
