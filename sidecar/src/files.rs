@@ -16,7 +16,7 @@ pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
         _ => Path::new("."),
     };
     let name = path.file_name().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "the path names no file"))?;
-    // One name per process and target, so a crash leaves at most one file, which the next write replaces.
+    // One name per target and process id, so processes do not write to the same file, and a crash leaves at most one.
     let temporary = folder.join(format!(".{}.{}.tmp", name.to_string_lossy(), std::process::id()));
     let written = (|| {
         let mut file = std::fs::File::create(&temporary)?;
