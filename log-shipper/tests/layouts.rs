@@ -153,7 +153,7 @@ fn unfinished_lines_are_shipped_before_the_end_in_each_format() {
 fn a_json_line_becomes_fields_if_configured() {
     for schema in ["ecs", "legacy"] {
         let node = Node::new(&["pods", "docker"]);
-        node.pod("0.log", "{\"level\":\"info\",\"nested\":{\"n\":1}}");
+        node.pod("0.log", "{\"level\":\"info\",\"nested\":{\"n\":-0}}");
         node.pod("0.log", "[1]");
         append(
             &node.path("docker").join(id("a")).join(format!("{}-json.log", id("a"))),
@@ -167,7 +167,12 @@ fn a_json_line_becomes_fields_if_configured() {
             |event: &Value| if schema == "ecs" { event["json"].clone() } else { event["json"]["fields"].clone() };
         let mut got: Vec<_> = run.events.iter().map(|event| fields(event).to_string()).collect();
         got.sort();
-        assert_eq!(got, ["null", "{\"level\":\"info\",\"nested\":{\"n\":1}}", "{\"level\":\"warn\"}"], "{}", run.log);
+        assert_eq!(
+            got,
+            ["null", "{\"level\":\"info\",\"nested\":{\"n\":-0.0}}", "{\"level\":\"warn\"}"],
+            "{}",
+            run.log
+        );
         let attrs =
             |event: &&Value| event["docker"]["attrs"]["tag"] == "web/x" || event["json"]["attrs"]["tag"] == "web/x";
         assert_eq!(run.events.iter().filter(attrs).count(), 1);

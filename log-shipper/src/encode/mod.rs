@@ -94,6 +94,8 @@ pub struct Event<'a> {
     pub fields: Option<&'a [u8]>,
     /// Whether the line is an object that is too long or too deeply nested to become fields.
     pub too_large: bool,
+    /// Whether a number in the fields became a string, because 64 bits can't hold it.
+    pub number_as_text: bool,
     /// Docker's `attrs`, a JSON object.
     pub attrs: Option<&'a [u8]>,
     /// Whether they are left out because they are too long, too deeply nested or no JSON object.
@@ -157,6 +159,7 @@ fn marks(event: &Event<'_>) -> impl Iterator<Item = &'static str> {
         (event.unfinished, "unfinished"),
         (event.unparsed.is_some(), "unparsed"),
         (event.too_large, "json_too_large"),
+        (event.number_as_text, "json_number_as_text"),
         (event.attrs_left_out, "attrs_left_out"),
     ];
     marks.into_iter().filter_map(|(holds, name)| holds.then_some(name))

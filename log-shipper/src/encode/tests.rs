@@ -34,6 +34,7 @@ fn event(text: Text<'_>) -> Event<'_> {
         end: 12345,
         fields: None,
         too_large: false,
+        number_as_text: false,
         attrs: None,
         attrs_left_out: false,
         truncated: false,
@@ -99,6 +100,7 @@ fn fields_and_attrs_are_objects_of_their_own_in_both_schemas() {
         fields: Some(b"{\"level\":\"info\"}"),
         attrs: Some(b"{\"tag\":\"web/x\"}"),
         too_large: true,
+        number_as_text: true,
         ..event(Text::Raw(b"x"))
     };
     let with = |schema| -> Value {
@@ -107,7 +109,7 @@ fn fields_and_attrs_are_objects_of_their_own_in_both_schemas() {
     };
     let ecs = with(Schema::Ecs);
     assert_eq!((&ecs["json"], &ecs["docker"]["attrs"]), (&json!({"level": "info"}), &json!({"tag": "web/x"})));
-    assert_eq!(ecs["log"]["flags"], json!(["json_too_large"]));
+    assert_eq!(ecs["log"]["flags"], json!(["json_too_large", "json_number_as_text"]));
     let legacy = with(Schema::Legacy);
     assert_eq!((&legacy["json"]["fields"], &legacy["json"]["attrs"]), (&ecs["json"], &ecs["docker"]["attrs"]));
     assert_eq!(legacy["json"]["log"], "x");

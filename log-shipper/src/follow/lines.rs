@@ -229,6 +229,7 @@ impl Work<'_> {
         let event = Event {
             fields: fields.json(),
             too_large: fields == Object::TooLarge,
+            number_as_text: fields.has_number_as_text(),
             attrs: attrs.json(),
             attrs_left_out: event.attrs.is_some() && attrs.json().is_none(),
             ..event
@@ -269,6 +270,7 @@ fn event(time: Option<&str>, start: u64, end: u64) -> Event<'_> {
         end,
         fields: None,
         too_large: false,
+        number_as_text: false,
         attrs: None,
         attrs_left_out: false,
         truncated: false,
