@@ -98,7 +98,8 @@ pub async fn run(settings: RunSettings, warnings: &[String]) -> anyhow::Result<E
     let (shipped, ended_by) = tokio::join!(shutdown.drain(shipping), ended_by);
     writer.logs.mark_changed();
     // A run until idle is not killed soon after its end, and its lines must not be shipped again.
-    let limit = ended_by.max(Instant::now() + until_idle.unwrap_or_default());
+    let patient = Instant::now().checked_add(until_idle.unwrap_or_default());
+    let limit = patient.map_or(ended_by, |patient| patient.max(ended_by));
     let in_time = timeout_at(limit.into(), writer.write()).await.is_ok();
     if !in_time {
         tracing::error!("the last checkpoint could not be written in time; lines may be shipped twice after a restart");
