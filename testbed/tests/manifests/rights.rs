@@ -46,6 +46,7 @@ spec: {taints: [{key: labhands.dev/images, effect: NoSchedule}, {key: example.or
 apiVersion: v1
 kind: Node
 metadata: {name: two}
+spec: {taints: [{key: example.org/other, effect: NoSchedule}]}
 ---
 apiVersion: labhands.dev/v1alpha1
 kind: NodeImages
@@ -129,10 +130,7 @@ fn prepuller_plan() -> Account {
             patch(CATALOGUE, json!({"data": {"catalogue.json": "{}"}})),
             patch(FRESHNESS, json!({"spec": {"holderIdentity": "test"}})),
             // The gate opens.
-            patch(
-                "/api/v1/nodes/one",
-                json!({"spec": {"taints": [{"key": "example.org/other", "effect": "NoSchedule"}]}}),
-            ),
+            patch("/api/v1/nodes/one", json!([{"op": "remove", "path": "/spec/taints/0"}])),
             event("default"),
         ],
         may_not: vec![
@@ -236,7 +234,7 @@ fn nfs_health_judge() -> Account {
             ),
             patch(
                 "/api/v1/nodes/two",
-                json!({"spec": {"taints": [{"key": "labhands.dev/nfs", "effect": "NoSchedule"}]}}),
+                json!([{"op": "add", "path": "/spec/taints/-", "value": {"key": "labhands.dev/nfs", "effect": "NoSchedule"}}]),
             ),
             event("default"),
         ],
@@ -324,7 +322,12 @@ pub(crate) fn are_what_each_account_needs(cluster: &Cluster) {
             let mark = if path.contains('?') { '&' } else { '?' };
             let url =
                 if *method == "GET" { format!("{server}{path}") } else { format!("{server}{path}{mark}dryRun=All") };
-            let kind = if *method == "PATCH" { "application/merge-patch+json" } else { "application/json" };
+            // A list of operations leaves the taints alone that Kubernetes sets on a node without a kubelet.
+            let kind = match (*method, body.is_array()) {
+                ("PATCH", true) => "application/json-patch+json",
+                ("PATCH", false) => "application/merge-patch+json",
+                _ => "application/json",
+            };
             let body = if body.is_null() { String::new() } else { body.to_string() };
             let answer = client.send(method, &url, &[("Content-Type", kind)], body.as_bytes()).unwrap();
             let printed = format!("{namespace}/{name}: {method} {path} {body}: {} {}", answer.status, answer.text());
