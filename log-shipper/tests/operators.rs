@@ -16,17 +16,17 @@ use lapin::types::AMQPValue;
 use support::consumer::Consumer;
 use support::exchange::{self, EXCHANGE, QUEUE};
 use support::kubelet::Container;
-use support::witness::Witness;
+use support::wire_recorder::WireRecorder;
 use testbed::daemon::Daemon;
 use testbed::folder::Folder;
 use testbed::rabbitmq::{PASSWORD, RabbitMq, USER};
 use testbed::wait::{self, LIMIT};
 
-/// How many lines must pass before and after each deed.
+/// How many lines must pass before and after each disruption.
 const FLOW: usize = 50;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Deed {
+enum Disruption {
     DeleteVirtualHost,
     DeleteQueue,
     DeleteExchange,
@@ -39,20 +39,20 @@ enum Deed {
     DiskAlarm,
 }
 
-const DEEDS: [Deed; 10] = [
-    Deed::DeleteVirtualHost,
-    Deed::DeleteQueue,
-    Deed::DeleteExchange,
-    Deed::DeleteUser,
-    Deed::ClearPermissions,
-    Deed::RevokeWriting,
-    Deed::CloseConnections,
-    Deed::StopApp,
-    Deed::MemoryAlarm,
-    Deed::DiskAlarm,
+const DISRUPTIONS: [Disruption; 10] = [
+    Disruption::DeleteVirtualHost,
+    Disruption::DeleteQueue,
+    Disruption::DeleteExchange,
+    Disruption::DeleteUser,
+    Disruption::ClearPermissions,
+    Disruption::RevokeWriting,
+    Disruption::CloseConnections,
+    Disruption::StopApp,
+    Disruption::MemoryAlarm,
+    Disruption::DiskAlarm,
 ];
 
-impl Deed {
+impl Disruption {
     fn deletes_the_queue(self) -> bool {
         matches!(self, Self::DeleteVirtualHost | Self::DeleteQueue)
     }
@@ -79,7 +79,7 @@ type QueueArguments = Vec<(&'static str, AMQPValue)>;
 struct Site {
     broker: RabbitMq,
     queue: QueueArguments,
-    witness: Witness,
+    recorder: WireRecorder,
     consumer: Consumer,
     writer: Writer,
     shipper: Daemon,
@@ -92,66 +92,68 @@ impl Site {
         exchange::declare(broker.address(), &queue);
         let folder = Folder::new("operators").unwrap();
         let writer = Writer::start(&folder);
-        let witness = Witness::start(broker.address());
+        let recorder = WireRecorder::start(broker.address());
         let consumer = Consumer::start(broker.address());
-        let settings = support::settings(&folder.join("pods"), &folder.join("state"), witness.address());
+        let settings = support::settings(&folder.join("pods"), &folder.join("state"), recorder.address());
         let shipper = support::start(&settings);
-        Self { broker, queue, witness, consumer, writer, shipper, _folder: folder }
+        Self { broker, queue, recorder, consumer, writer, shipper, _folder: folder }
     }
 
     fn control(&self, arguments: &[&str]) {
         self.broker.control(arguments).unwrap();
     }
 
-    fn strike(&self, deed: Deed) {
-        match deed {
-            Deed::DeleteVirtualHost => self.control(&["delete_vhost", "/"]),
-            Deed::DeleteQueue => exchange::with_channel(self.broker.address(), async |channel| {
+    fn apply(&self, disruption: Disruption) {
+        match disruption {
+            Disruption::DeleteVirtualHost => self.control(&["delete_vhost", "/"]),
+            Disruption::DeleteQueue => exchange::with_channel(self.broker.address(), async |channel| {
                 channel.queue_delete(QUEUE.into(), QueueDeleteOptions::default()).await.map(|_| ())
             }),
-            Deed::DeleteExchange => exchange::with_channel(self.broker.address(), async |channel| {
+            Disruption::DeleteExchange => exchange::with_channel(self.broker.address(), async |channel| {
                 channel.exchange_delete(EXCHANGE.into(), ExchangeDeleteOptions::default()).await
             }),
-            Deed::DeleteUser => self.control(&["delete_user", USER]),
-            Deed::ClearPermissions => {
+            Disruption::DeleteUser => self.control(&["delete_user", USER]),
+            Disruption::ClearPermissions => {
                 self.control(&["clear_permissions", USER]);
                 // A channel remembers what its user may do.
                 self.control(&["close_all_connections", "permissions"]);
             }
-            Deed::RevokeWriting => {
+            Disruption::RevokeWriting => {
                 self.control(&["set_permissions", USER, ".*", "", ".*"]);
                 self.control(&["close_all_connections", "permissions"]);
             }
-            Deed::CloseConnections => self.control(&["close_all_connections", "maintenance"]),
-            Deed::StopApp => self.control(&["stop_app"]),
-            Deed::MemoryAlarm => self.control(&["set_vm_memory_high_watermark", "0.00001"]),
-            Deed::DiskAlarm => self.control(&["set_disk_free_limit", "900000GB"]),
+            Disruption::CloseConnections => self.control(&["close_all_connections", "maintenance"]),
+            Disruption::StopApp => self.control(&["stop_app"]),
+            Disruption::MemoryAlarm => self.control(&["set_vm_memory_high_watermark", "0.00001"]),
+            Disruption::DiskAlarm => self.control(&["set_disk_free_limit", "900000GB"]),
         }
     }
 
-    fn repair(&self, deed: Deed) {
+    fn repair(&self, disruption: Disruption) {
         let permit = || self.control(&["set_permissions", USER, ".*", ".*", ".*"]);
-        match deed {
-            Deed::DeleteVirtualHost => {
+        match disruption {
+            Disruption::DeleteVirtualHost => {
                 self.control(&["add_vhost", "/"]);
                 permit();
                 exchange::declare(self.broker.address(), &self.queue);
             }
-            Deed::DeleteQueue | Deed::DeleteExchange => exchange::declare(self.broker.address(), &self.queue),
-            Deed::DeleteUser => {
+            Disruption::DeleteQueue | Disruption::DeleteExchange => {
+                exchange::declare(self.broker.address(), &self.queue);
+            }
+            Disruption::DeleteUser => {
                 self.control(&["add_user", USER, PASSWORD]);
                 permit();
             }
-            Deed::ClearPermissions | Deed::RevokeWriting => permit(),
-            Deed::CloseConnections => (),
-            Deed::StopApp => self.control(&["start_app"]),
-            Deed::MemoryAlarm => self.control(&["set_vm_memory_high_watermark", "0.4"]),
-            Deed::DiskAlarm => self.control(&["set_disk_free_limit", "50MB"]),
+            Disruption::ClearPermissions | Disruption::RevokeWriting => permit(),
+            Disruption::CloseConnections => (),
+            Disruption::StopApp => self.control(&["start_app"]),
+            Disruption::MemoryAlarm => self.control(&["set_vm_memory_high_watermark", "0.4"]),
+            Disruption::DiskAlarm => self.control(&["set_disk_free_limit", "50MB"]),
         }
     }
 
     fn confirmed(&self) -> usize {
-        self.witness.record().confirmed.len()
+        self.recorder.record().confirmed.len()
     }
 
     /// Numbers below this one that did not arrive.
@@ -161,69 +163,69 @@ impl Site {
     }
 
     /// Waits until this many more lines were confirmed.
-    fn flow(&self, deed: Deed) {
+    fn flow(&self, disruption: Disruption) {
         let before = self.confirmed();
         let flows = wait::until(LIMIT, || (self.confirmed() >= before + FLOW).then_some(()));
-        assert!(flows.is_some(), "{deed:?}: nothing is confirmed:\n{}", self.shipper.log());
+        assert!(flows.is_some(), "{disruption:?}: nothing is confirmed:\n{}", self.shipper.log());
     }
 
-    /// Does it while lines are published. Returns the lines that are missing, all of which were confirmed before the repair.
-    fn survive(&self, deed: Deed, lost: &BTreeSet<u64>, held: bool) -> BTreeSet<u64> {
+    /// Applies the disruption while lines are published. Returns the lines that are missing, all of which were confirmed before the repair.
+    fn ship_through(&self, disruption: Disruption, lost: &BTreeSet<u64>, held: bool) -> BTreeSet<u64> {
         self.writer.pause(false);
-        self.flow(deed);
+        self.flow(disruption);
         let began = Instant::now();
         if held {
-            // Nothing that was confirmed is in the queue any more, and the shipper's window is full of what was not.
-            self.witness.hold(true);
+            // Nothing that was or will be confirmed is in the queue any more, and the shipper's window is full of the rest.
+            self.recorder.hold(true);
             let drained = || {
-                let (record, seen) = (self.witness.record(), self.consumer.seen());
+                let (record, seen) = (self.recorder.record(), self.consumer.seen());
                 let mut confirmed = record.confirmed.keys().filter(|number| !lost.contains(number));
-                confirmed.all(|number| seen.of(*number).is_some()).then_some(())
+                (record.in_flight.is_empty() && confirmed.all(|number| seen.of(*number).is_some())).then_some(())
             };
             wait::until(LIMIT, drained).unwrap();
         }
-        self.strike(deed);
-        self.witness.hold(false);
-        if let Some(text) = deed.shows() {
+        self.apply(disruption);
+        self.recorder.hold(false);
+        if let Some(text) = disruption.shows() {
             let page = self.shipper.until("/output", LIMIT, |status, body| status == 503 && body.contains(text));
-            assert!(page.is_ok(), "{deed:?}: {page:?}\n{}", self.shipper.log());
+            assert!(page.is_ok(), "{disruption:?}: {page:?}\n{}", self.shipper.log());
         }
-        self.repair(deed);
+        self.repair(disruption);
         let repaired = Instant::now();
-        self.flow(deed);
+        self.flow(disruption);
         // A consumer that is slower than the writer catches up.
         self.writer.pause(true);
         let written = self.writer.written();
-        let may_be_lost = deed.deletes_the_queue() && !held;
+        let may_be_lost = disruption.deletes_the_queue() && !held;
         let mut missing = BTreeSet::new();
         wait::patiently(LIMIT, || {
-            let record = self.witness.record();
+            let record = self.recorder.record();
             missing = &self.missing(written) - lost;
             missing.retain(|number| !may_be_lost || record.confirmed.get(number).is_none_or(|at| *at > repaired));
             missing.is_empty().then_some(())
         });
         assert!(
             missing.is_empty(),
-            "{deed:?}, held: {held}: {} lines were lost: {missing:?}\n{}",
+            "{disruption:?}, held: {held}: {} lines were lost: {missing:?}\n{}",
             missing.len(),
             self.shipper.log()
         );
         let lost_now = &self.missing(written) - lost;
         println!(
-            "{deed:?}, held: {held}: {written} written, {} confirmed into the deleted queue and lost with it, {:?}",
+            "{disruption:?}, held: {held}: {written} written, {} confirmed into the deleted queue and lost with it, {:?}",
             lost_now.len(),
             began.elapsed()
         );
         lost_now
     }
 
-    fn survive_all(self) {
+    fn ship_through_all(self) {
         let mut lost = BTreeSet::new();
-        for deed in DEEDS {
-            let now = self.survive(deed, &lost, false);
+        for disruption in DISRUPTIONS {
+            let now = self.ship_through(disruption, &lost, false);
             lost.extend(now);
-            if deed.deletes_the_queue() {
-                self.survive(deed, &lost, true);
+            if disruption.deletes_the_queue() {
+                self.ship_through(disruption, &lost, true);
             }
         }
         self.shipper.until("/output", LIMIT, |status, _| status == 200).unwrap();
@@ -284,12 +286,12 @@ fn quorum(more: QueueArguments) -> QueueArguments {
 
 #[test]
 fn only_what_was_confirmed_into_a_deleted_classic_queue_is_missing() {
-    Site::new(Vec::new()).survive_all();
+    Site::new(Vec::new()).ship_through_all();
 }
 
 #[test]
 fn only_what_was_confirmed_into_a_deleted_quorum_queue_with_a_limit_is_missing() {
     let full =
         vec![("x-max-length", AMQPValue::LongInt(100)), ("x-overflow", AMQPValue::LongString("reject-publish".into()))];
-    Site::new(quorum(full)).survive_all();
+    Site::new(quorum(full)).ship_through_all();
 }

@@ -7,7 +7,7 @@ pub mod consumer;
 pub mod exchange;
 pub mod kubelet;
 pub mod layout;
-pub mod witness;
+pub mod wire_recorder;
 
 use std::net::SocketAddr;
 use std::path::Path;

@@ -22,7 +22,7 @@ const PROTOCOL_HEADER: usize = 8;
 /// Type, channel and size before the payload.
 const FRAME_HEADER: usize = 7;
 
-pub struct Witness {
+pub struct WireRecorder {
     address: SocketAddr,
     shared: Arc<Shared>,
 }
@@ -37,6 +37,8 @@ struct Shared {
 pub struct Record {
     /// When the broker confirmed a number that it had not returned.
     pub confirmed: BTreeMap<u64, Instant>,
+    /// The numbers on the current channel that the broker has not settled.
+    pub in_flight: BTreeSet<u64>,
     /// Whether nothing is forwarded to the broker.
     held: bool,
 }
@@ -51,7 +53,7 @@ struct Channel {
     publishing: bool,
 }
 
-impl Witness {
+impl WireRecorder {
     pub fn start(broker: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -132,6 +134,7 @@ impl Channel {
             let number = number(payload);
             if std::mem::take(&mut self.publishing) {
                 self.published.push(number);
+                record.in_flight.extend(number);
             } else if std::mem::take(&mut self.returning) {
                 self.returned.extend(number);
             }
@@ -139,13 +142,17 @@ impl Channel {
         let (METHOD, [class_high, class_low, high, low, rest @ ..]) = (kind, payload) else { return };
         let method = (u16::from_be_bytes([*class_high, *class_low]), u16::from_be_bytes([*high, *low]));
         match method {
-            CHANNEL_OPEN => *self = Self::default(),
+            CHANNEL_OPEN => {
+                *self = Self::default();
+                record.in_flight.clear();
+            }
             PUBLISH => self.publishing = true,
             RETURN => self.returning = true,
             ACK | NACK => {
                 let tag = u64::from_be_bytes(*rest.first_chunk().unwrap()) as usize;
                 let first = if rest[8] & 1 == 1 { self.settled } else { tag - 1 };
                 for number in self.published[first..tag].iter_mut().filter_map(Option::take) {
+                    record.in_flight.remove(&number);
                     if !self.returned.remove(&number) && method == ACK {
                         record.confirmed.insert(number, Instant::now());
                     }
