@@ -4,6 +4,8 @@
 
 #[path = "manifests/helm.rs"]
 mod helm;
+#[path = "manifests/left.rs"]
+mod left;
 #[path = "manifests/rights.rs"]
 mod rights;
 
@@ -13,10 +15,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use testbed::certificates::Authority;
-use testbed::cluster::{Cluster, Kubectl};
+use testbed::cluster::Cluster;
 use testbed::folder::Folder;
 use testbed::images::Image;
 use testbed::wait::LIMIT;
+
+use left::{KINDS, are_left, names};
 
 /// The host name that users see.
 const HOST: &str = "hub.university.edu";
@@ -339,38 +343,6 @@ const LOCK: &str = "labhands-keep-data";
 
 /// The claims that hold users' files.
 const DISKS: [&str; 2] = ["fileserver", "hub-database"];
-
-/// The kinds that are gone after everything is deleted.
-const KINDS: [&str; 13] = [
-    "deployments",
-    "daemonsets",
-    "statefulsets",
-    "services",
-    "secrets",
-    "configmaps",
-    "networkpolicies",
-    "serviceaccounts",
-    "clusterroles",
-    "clusterrolebindings",
-    "roles",
-    "priorityclasses",
-    "validatingadmissionpolicies",
-];
-
-/// Waits until only these objects of ours of this kind are left: some are deleted a moment after the answer.
-fn are_left(kubectl: &Kubectl, kind: &str, wanted: BTreeSet<String>) {
-    let are = || (names(kubectl, kind) == wanted).then_some(());
-    let seen = testbed::wait::patiently(LIMIT, are);
-    seen.unwrap_or_else(|| panic!("of the {kind} these are left: {:?}", names(kubectl, kind)));
-}
-
-/// The names of all objects of ours of this kind.
-fn names(kubectl: &Kubectl, kind: &str) -> BTreeSet<String> {
-    let selector = "app.kubernetes.io/part-of=labhands";
-    let printed =
-        kubectl.run(&["get", kind, "-A", "-l", selector, "-o", "jsonpath={.items[*].metadata.name}"]).unwrap();
-    printed.split_whitespace().map(str::to_owned).collect()
-}
 
 #[test]
 fn the_chart_is_installed_changed_and_removed() {
