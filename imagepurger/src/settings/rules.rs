@@ -110,5 +110,5 @@ fn all<T: FromStr<Err: fmt::Display>>(
 
 pub(super) fn signed_duration(text: &str) -> Result<SignedDuration, String> {
     let duration = duration_within(text, Duration::from_millis(1), CENTURY).map_err(|error| error.to_string())?;
-    SignedDuration::try_from(duration).map_err(|_| format!("{text:?} is too long"))
+    SignedDuration::try_from(duration).map_err(|error| error.to_string())
 }

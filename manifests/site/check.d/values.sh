@@ -6,6 +6,10 @@ must_match() { # must_match NAME PATTERN WHAT EXAMPLE
   [ -z "$given" ] || [[ $given =~ ^($2)$ ]] || problem "$1" "\"$given\" is not $3 (example: $1=$4)"
 }
 
+is_within() { # is_within NUMBER LEAST MOST
+  [ "$1" -ge "$2" ] && [ "$1" -le "$3" ]
+}
+
 milliseconds() { # milliseconds DURATION: how many it has
   local rest=$1 number unit each total=0
   while [[ $rest =~ ^([0-9]+)\ *([a-z]+)\ *(.*)$ ]]; do
@@ -38,7 +42,7 @@ must_last() { # must_last NAME PATTERN [LEAST MOST]: a duration, within the daem
     must_match "$1" "$2" "a duration, which is a number and a unit" 5m
   fi
   [ -n "${3-}" ] && [[ $given =~ ^($2)$ ]] || return 0
-  [ "$(milliseconds "$given")" -ge "$(milliseconds "$3")" ] && [ "$(milliseconds "$given")" -le "$(milliseconds "$4")" ] ||
+  is_within "$(milliseconds "$given")" "$(milliseconds "$3")" "$(milliseconds "$4")" ||
     problem "$1" "\"$given\" is not from $3 to $4"
 }
 
@@ -47,7 +51,7 @@ must_count() { # must_count NAME LEAST MOST [WORD…]: a whole number within the
   given=$(value "$1")
   shift 3
   [[ -z $given || " $* " == *" $given "* ]] && return 0
-  [[ $given =~ ^0*[0-9]{1,9}$ ]] && [ "$((10#$given))" -ge "$least" ] && [ "$((10#$given))" -le "$most" ] ||
+  [[ $given =~ ^0*[0-9]{1,9}$ ]] && is_within "$((10#$given))" "$least" "$most" ||
     problem "$name" "\"$given\" is not a whole number from $least to $most${1:+ or ${1}} (example: $name=$((least < 10 ? 10 : least)))"
 }
 
@@ -56,7 +60,7 @@ must_hold() { # must_hold NAME LEAST MOST: a size within the daemon's limits
   given=$(value "$1")
   must_match "$1" "$bytes" "a size" 1MiB
   [[ $given =~ ^($bytes)$ ]] || return 0
-  [ "$(bytes_of "$given")" -ge "$(bytes_of "$2")" ] && [ "$(bytes_of "$given")" -le "$(bytes_of "$3")" ] || problem "$1" "\"$given\" is not from $2 to $3"
+  is_within "$(bytes_of "$given")" "$(bytes_of "$2")" "$(bytes_of "$3")" || problem "$1" "\"$given\" is not from $2 to $3"
 }
 
 must_be_set() { # must_be_set NAME WHY EXAMPLE

@@ -71,18 +71,17 @@ impl Page {
 
     /// Goes to an address.
     pub fn open(&mut self, address: &str) -> Result<()> {
-        let mut reason = String::new();
-        for _ in 0..TRIES {
-            let answer = self.ask("Page.navigate", json!({"url": address}))?;
-            match answer["errorText"].as_str() {
-                None => return Ok(()),
-                Some(text) => text.clone_into(&mut reason),
-            }
-            if reason != NETWORK_CHANGED {
+        let mut answer = self.ask("Page.navigate", json!({"url": address}))?;
+        for _ in 1..TRIES {
+            if answer["errorText"] != NETWORK_CHANGED {
                 break;
             }
+            answer = self.ask("Page.navigate", json!({"url": address}))?;
         }
-        Err(Error::Http { request: format!("open {address}"), reason })
+        match answer["errorText"].as_str() {
+            None => Ok(()),
+            Some(reason) => Err(Error::Http { request: format!("open {address}"), reason: reason.into() }),
+        }
     }
 
     /// The value of a JavaScript expression. Waits for a promise. A failed `fetch` is tried again.
