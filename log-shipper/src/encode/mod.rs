@@ -94,7 +94,7 @@ pub struct Event<'a> {
     pub fields: Option<&'a [u8]>,
     /// Whether the line is an object that is too long or too deeply nested to become fields.
     pub too_large: bool,
-    /// Whether a number in the fields became a string, because 64 bits can't hold it.
+    /// Whether a number in the fields became a string, because readers could not hold it.
     pub number_as_text: bool,
     /// Docker's `attrs`, a JSON object.
     pub attrs: Option<&'a [u8]>,

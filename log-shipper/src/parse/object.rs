@@ -26,7 +26,7 @@ pub enum Object {
     Is {
         /// Its JSON.
         json: Vec<u8>,
-        /// Whether a number became a string, because 64 bits can't hold it.
+        /// Whether a number became a string, because readers could not hold it.
         number_as_text: bool,
     },
 }
